@@ -4,5 +4,6 @@
 //! ([`registry`]) turns them into views, which the doors answer from, and duties, which are
 //! carried out against the Kubernetes API.
 
+pub mod api;
 pub mod clock;
 pub mod registry;
