@@ -6,4 +6,9 @@
 
 pub mod api;
 pub mod clock;
+pub mod cluster;
+pub mod controller;
+pub mod engine;
 pub mod registry;
+pub mod telemetry;
+pub mod witness;
