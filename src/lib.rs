@@ -9,6 +9,7 @@ pub mod clock;
 pub mod cluster;
 pub mod controller;
 pub mod engine;
+pub mod http;
 pub mod registry;
 pub mod telemetry;
 pub mod witness;
