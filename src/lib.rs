@@ -1,0 +1,9 @@
+//! rollcall: a service registry for Kubernetes.
+//!
+//! Facts come in from the Kubernetes API and from the doors; one pure state machine
+//! ([`registry`]) turns them into views, which the doors answer from, and duties, which are
+//! carried out against the Kubernetes API.
+
+pub mod api;
+pub mod clock;
+pub mod registry;

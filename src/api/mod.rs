@@ -1,0 +1,55 @@
+//! What Kubernetes stores: the custom resource types, the names of annotations, and the manifests
+//! generated from them.
+//!
+//! Owns the shape of the objects (fields, defaults, bounds, validation rules) and every name that
+//! other people write into their manifests. Does not talk to Kubernetes (that is `cluster`), and
+//! decides nothing about leases (that is `registry`).
+
+pub mod instance;
+pub mod manifests;
+mod rules;
+pub mod values;
+
+pub use instance::{
+    Lease, OBSERVED_HEARTBEAT_MAX, Port, ServiceInstance, ServiceInstanceSpec,
+    ServiceInstanceStatus, observed_heartbeat,
+};
+pub use values::{Health, LeaseMode, OnExpiry, Phase, Protocol, State, UnknownHealth};
+
+/// The API group of every kind defined here.
+pub const GROUP: &str = "rollcall.dev";
+
+/// The version of the group that is served and stored.
+pub const VERSION: &str = "v1alpha1";
+
+/// Group and version as they stand in `apiVersion`.
+pub const API_VERSION: &str = "rollcall.dev/v1alpha1";
+
+/// Annotation whose every change is a beat. The value is for people: by convention the moment of
+/// the beat in RFC 3339, but only that it differs from the one before counts. Removing it is no
+/// beat.
+pub const HEARTBEAT_ANNOTATION: &str = "rollcall.dev/heartbeat";
+
+/// Annotation in which an instance reports its own health: a word of [`Health`].
+pub const HEALTH_ANNOTATION: &str = "rollcall.dev/health";
+
+/// The field manager of everything rollcall writes, so that ownership can be told from
+/// `metadata.managedFields`.
+pub const FIELD_MANAGER: &str = "rollcall";
+
+/// The type of the one condition rollcall writes into `status.conditions`.
+pub const READY_CONDITION: &str = "Ready";
+
+#[cfg(test)]
+mod tests {
+    use kube::Resource as _;
+
+    use super::*;
+
+    #[test]
+    fn the_constants_name_what_the_derive_names() {
+        assert_eq!(ServiceInstance::group(&()), GROUP);
+        assert_eq!(ServiceInstance::version(&()), VERSION);
+        assert_eq!(ServiceInstance::api_version(&()), API_VERSION);
+    }
+}

@@ -1,0 +1,39 @@
+//! The clock: the one place where time is read.
+//!
+//! Everything else gets time as an argument, so that it can be proved without waiting.
+
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+use crate::registry::lease::{Moment, Now, Wall};
+
+/// Now, on both clocks.
+///
+/// Moments come from CLOCK_BOOTTIME: monotonic, and it counts the time in which the machine was
+/// suspended.
+#[must_use]
+pub fn now() -> Now {
+    Now { moment: moment(), wall: wall() }
+}
+
+/// Now, on the clock that decides.
+#[must_use]
+pub fn moment() -> Moment {
+    Moment(u64::try_from(millis(clock_gettime(ClockId::Boottime))).unwrap_or(0))
+}
+
+/// Now, on the clock that is shown.
+#[must_use]
+pub fn wall() -> Wall {
+    Wall(millis(clock_gettime(ClockId::Realtime)))
+}
+
+/// A wall time in RFC 3339 with milliseconds.
+#[must_use]
+pub fn show(wall: Wall) -> String {
+    let time = jiff::Timestamp::from_millisecond(wall.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    format!("{time:.3}")
+}
+
+fn millis(time: Timespec) -> i64 {
+    time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000)
+}

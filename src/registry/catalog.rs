@@ -1,0 +1,519 @@
+//! The catalog: the state machine that turns facts into views and duties.
+//!
+//! ```text
+//! apply(fact, now)*  →  settle(now, room) → duties         (and views, published on the way)
+//! ```
+//!
+//! Owns: every known instance, its verdict, and who may still change it. Does not own: time (an
+//! argument), delivery (`engine`), and carrying duties out (`controller`, `witness`).
+//!
+//! The rules, with their numbers, are those of docs/leases.md. Cost: a change costs time
+//! proportional to its service; a beat costs nothing here.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use crate::registry::{
+    directory::{Directory, Grave},
+    duties::Outbox,
+    fact::{Announcement, Duty, Fact, Outcome, Version},
+    horizon::Horizon,
+    instance::{Instance, InstanceKey, Phase, ServiceKey},
+    lease::{Floors, Moment, Now, Wall},
+    pulse::{Slot, Source},
+    timers::{Alarm, Timers},
+    view::{Member, View},
+};
+
+/// A catalog that was not asked for this long had been stopped, and could not hear anybody.
+const STALL: Duration = Duration::from_secs(1);
+
+/// The longest a catalog may be left alone; well below [`STALL`].
+pub const TICK: Duration = Duration::from_millis(250);
+
+/// How soon it wants to be asked again while a verdict waits for the horizon.
+const IMPATIENCE: Duration = Duration::from_millis(25);
+
+/// How long an eviction is remembered.
+const MEMORY: Duration = Duration::from_secs(600);
+
+/// And how many at most: ten minutes of evictions at their highest rate are 12,000.
+const MAX_GRAVES: usize = 16_384;
+
+/// Who and where this replica is.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The `ServiceInstance` that this replica keeps of itself.
+    pub own: InstanceKey,
+    /// Tells this process from an earlier one of the same name.
+    pub boot: String,
+    /// The DNS zone, for the names in status.
+    pub zone: String,
+    /// Writes a wall time for people (RFC 3339).
+    pub show: fn(Wall) -> String,
+}
+
+/// Where a member stands in its view.
+type Place = (Arc<str>, Wall, Arc<str>);
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) member: Arc<Member>,
+    /// The lease timer that counts; others are left-overs.
+    pub(super) armed: Option<Moment>,
+    /// The eviction timer that counts.
+    pub(super) evict_at: Option<Moment>,
+    /// How far the duties on this object are.
+    pub(super) task: super::duties::Task,
+}
+
+impl Entry {
+    pub(super) fn instance(&self) -> &Arc<Instance> {
+        &self.member.instance
+    }
+
+    pub(super) fn slot(&self) -> &Arc<Slot> {
+        &self.member.slot
+    }
+
+    fn place(&self) -> Place {
+        let instance = self.instance();
+        (self.member.label.clone(), instance.created, instance.key.name.clone())
+    }
+}
+
+/// Figures for metrics; they only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Leases that ended.
+    pub expired: u64,
+    /// Instances that a beat brought back.
+    pub revived: u64,
+    /// Beats by a changed annotation.
+    pub annotation_beats: u64,
+    /// Times that everybody was given back time in which beats could not be heard.
+    pub gaps: u64,
+    /// Evictions that were carried out.
+    pub evicted: u64,
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Catalog {
+    pub(super) settings: Settings,
+    directory: Arc<Directory>,
+    pub(super) entries: HashMap<InstanceKey, Entry>,
+    services: HashMap<ServiceKey, BTreeMap<Place, Arc<Member>>>,
+    /// Services whose view no longer shows the truth.
+    changed: HashSet<ServiceKey>,
+    /// Incarnations that we deleted and the watch has not yet taken away.
+    buried: HashSet<Arc<str>>,
+    pub(super) timers: Timers,
+    pub(super) floors: Floors,
+    pub(super) horizon: Horizon,
+    pub(super) outbox: Outbox,
+    counts: Counts,
+    /// The highest resourceVersion applied, and whether a first list was among it; both are
+    /// published only after the views that they speak of.
+    index: u64,
+    synced: bool,
+    settled: Option<Moment>,
+    /// Whose leases have ended before the horizon could pass them, and when their timers went off.
+    waiting: Vec<(Moment, InstanceKey)>,
+    /// The latest deadline among them.
+    due: Option<Moment>,
+    /// Who was evicted, oldest first, to forget them in time.
+    graves: VecDeque<(Moment, InstanceKey)>,
+}
+
+impl Catalog {
+    /// An empty catalog that publishes into `directory`.
+    #[must_use]
+    pub fn new(settings: Settings, directory: Arc<Directory>) -> Self {
+        Self {
+            horizon: Horizon::new(&settings.boot),
+            settings,
+            directory,
+            entries: HashMap::new(),
+            services: HashMap::new(),
+            changed: HashSet::new(),
+            buried: HashSet::new(),
+            timers: Timers::default(),
+            floors: Floors::default(),
+            outbox: Outbox::default(),
+            counts: Counts::default(),
+            index: 0,
+            synced: false,
+            settled: None,
+            waiting: Vec::new(),
+            due: None,
+            graves: VecDeque::new(),
+        }
+    }
+
+    /// Figures for metrics.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Takes a fact in. Nothing is judged and nothing published before [`Catalog::settle`].
+    pub fn apply(&mut self, fact: Fact, now: Now) {
+        match fact {
+            Fact::Listed { instances, index } => self.relist(instances, index, now),
+            Fact::Upserted(instance) => self.watched(instance, now),
+            Fact::Removed { key, uid, index } => {
+                self.buried.remove(&uid);
+                self.remove(&key, &uid, now);
+                self.advance(index);
+            }
+            Fact::Progress { index } => self.advance(index),
+            Fact::Written(instance) => self.written(&instance, now),
+            Fact::Deleted { key, uid } => self.bury(&key, uid, now),
+            Fact::Beat { key, uid, at } => self.beat(&key, &uid, at),
+            Fact::SelfBeatWritten { ok } => self.horizon.written(ok),
+            Fact::Attempted { key, uid, outcome } => self.attempted(&key, uid, &outcome, now),
+        }
+    }
+
+    /// Judges what can be judged, publishes what changed, and answers what is to be done: at most
+    /// `room` duties on objects, the rest waits.
+    pub fn settle(&mut self, now: Now, room: usize) -> Vec<Duty> {
+        if let Some(settled) = self.settled.replace(now.moment) {
+            let stalled = now.moment.since(settled);
+            if stalled >= STALL {
+                self.give_back(now.moment, stalled);
+            }
+        }
+        self.judge(now);
+        self.forget(now.moment);
+        self.publish(now);
+        self.duties(now, room)
+    }
+
+    /// When [`Catalog::settle`] should be called next, if no fact comes before.
+    #[must_use]
+    pub fn next_settle(&self, now: Moment) -> Moment {
+        let latest = now.after(if self.due.is_some() { IMPATIENCE } else { TICK });
+        self.timers.peek().unwrap_or(latest).min(latest).max(Moment(now.0 + 1))
+    }
+
+    fn relist(&mut self, instances: Vec<Arc<Instance>>, index: u64, now: Now) {
+        let listed: HashSet<Arc<str>> = instances.iter().map(|i| i.uid.clone()).collect();
+        for instance in instances {
+            self.watched(instance, now);
+        }
+        // What is newer than the list was written by us meanwhile: the watch will bring it.
+        let missing = self.entries.values().map(Entry::instance).filter(|instance| {
+            !listed.contains(&instance.uid) && instance.resource_version <= index
+        });
+        let missing: Vec<_> = missing.map(|i| (i.key.clone(), i.uid.clone())).collect();
+        for (key, uid) in missing {
+            self.remove(&key, &uid, now);
+        }
+        self.buried.retain(|uid| listed.contains(uid));
+        self.advance(index);
+        self.synced = true;
+    }
+
+    fn watched(&mut self, instance: Arc<Instance>, now: Now) {
+        let value = instance.heartbeat.clone().filter(|_| instance.key == self.settings.own);
+        let index = instance.resource_version;
+        if !self.buried.contains(&instance.uid) {
+            self.upsert(instance, now);
+        }
+        if let Some(lost) = value.and_then(|value| self.horizon.seen(&value, now.moment)) {
+            self.give_back(now.moment, lost);
+        }
+        self.advance(index);
+    }
+
+    /// The answer to a write: where the watch has gone past it already, the watch is right.
+    fn written(&mut self, instance: &Arc<Instance>, now: Now) {
+        let known = self.entries.contains_key(&instance.key);
+        let overtaken = !known && instance.resource_version <= self.index;
+        if !overtaken && !self.buried.contains(&instance.uid) {
+            self.upsert(instance.clone(), now);
+        }
+    }
+
+    fn upsert(&mut self, instance: Arc<Instance>, now: Now) {
+        match self.entries.get(&instance.key).map(|entry| entry.instance().clone()) {
+            Some(old) if old.uid == instance.uid => {
+                if instance.resource_version > old.resource_version {
+                    self.update(&old, instance, now);
+                }
+            }
+            Some(old) if old.resource_version > instance.resource_version => {}
+            Some(old) => {
+                self.remove(&old.key, &old.uid, now);
+                self.insert(instance, now);
+            }
+            None => self.insert(instance, now),
+        }
+    }
+
+    fn insert(&mut self, instance: Arc<Instance>, now: Now) {
+        let dead = instance.is_stored_expired();
+        let slot = Arc::new(Slot::new(instance.clone(), now.moment, dead));
+        let phase = Phase::of(dead, instance.state, instance.health);
+        let member = Arc::new(Member::new(instance.clone(), slot.clone(), phase));
+        let key = instance.key.clone();
+        let entry = Entry { member, armed: None, evict_at: None, task: Default::default() };
+        self.directory.graves.pin().remove(&key);
+        self.directory.slots.pin().insert(key.clone(), slot);
+        self.place(&entry);
+        self.entries.insert(key.clone(), entry);
+        self.after_change(&instance, None, now);
+    }
+
+    fn update(&mut self, old: &Instance, instance: Arc<Instance>, now: Now) {
+        let Some(entry) = self.entries.get(&instance.key) else { return };
+        let slot = entry.slot().clone();
+        slot.replace_record(instance.clone());
+        let beat = instance.heartbeat.is_some() && instance.heartbeat != old.heartbeat;
+        if beat {
+            self.counts.annotation_beats += 1;
+            self.counts.revived += u64::from(slot.is_dead());
+            slot.revive(now.moment, Source::Annotation);
+        } else if starts_anew(old, &instance, &slot) {
+            slot.revive(now.moment, Source::Start);
+        }
+        self.show(instance.clone(), slot);
+        self.after_change(&instance, Some(old), now);
+    }
+
+    /// Replaces the member of an instance by what it shows now; a beat alone changes no view.
+    fn show(&mut self, instance: Arc<Instance>, slot: Arc<Slot>) {
+        let Some(entry) = self.entries.get_mut(&instance.key) else { return };
+        let phase = Phase::of(slot.is_dead(), instance.state, instance.health);
+        let member = Arc::new(Member::new(instance, slot, phase));
+        let visible = member.fingerprint != entry.member.fingerprint;
+        let place = entry.place();
+        if let Some(encoded) = entry.member.encoded.get().filter(|_| !visible) {
+            let _ = member.encoded.set(encoded.clone());
+        }
+        entry.member = member.clone();
+        let key = member.instance.service_key();
+        if let Some(service) = self.services.get_mut(&key) {
+            service.insert(place, member);
+        }
+        if visible {
+            self.changed.insert(key);
+        }
+    }
+
+    fn place(&mut self, entry: &Entry) {
+        let key = entry.instance().service_key();
+        self.services.entry(key.clone()).or_default().insert(entry.place(), entry.member.clone());
+        self.changed.insert(key);
+    }
+
+    fn after_change(&mut self, instance: &Arc<Instance>, old: Option<&Instance>, now: Now) {
+        self.arm(&instance.key);
+        self.consider_eviction(&instance.key, now.moment);
+        self.outbox.consider(instance.key.clone());
+        let told = old.and_then(|old| old.unknown_health.clone());
+        if let Some(word) =
+            instance.unknown_health.clone().filter(|word| told.as_ref() != Some(word))
+        {
+            let what = Announcement::UnknownHealth { word };
+            self.outbox.announce(Duty::Announce { on: Version::of(instance), what });
+        }
+    }
+
+    fn remove(&mut self, key: &InstanceKey, uid: &Arc<str>, now: Now) {
+        if self.entries.get(key).is_none_or(|entry| entry.instance().uid != *uid) {
+            return;
+        }
+        let Some(entry) = self.entries.remove(key) else { return };
+        self.directory.slots.pin().remove(key);
+        let service = entry.instance().service_key();
+        if let Some(members) = self.services.get_mut(&service) {
+            members.remove(&entry.place());
+        }
+        self.changed.insert(service);
+        if let Some(reason) = entry.task.epitaph() {
+            self.dig(key, reason, now);
+        }
+    }
+
+    fn bury(&mut self, key: &InstanceKey, uid: Arc<str>, now: Now) {
+        if self.entries.get(key).is_some_and(|entry| entry.instance().uid == uid) {
+            self.remove(key, &uid, now);
+            self.buried.insert(uid);
+        }
+    }
+
+    fn dig(&mut self, key: &InstanceKey, reason: Arc<str>, now: Now) {
+        let grave = Grave { at: now.moment, evicted: now.wall, reason };
+        self.directory.graves.pin().insert(key.clone(), grave);
+        self.graves.push_back((now.moment, key.clone()));
+    }
+
+    fn beat(&mut self, key: &InstanceKey, uid: &Arc<str>, at: Moment) {
+        let Some(entry) = self.entries.get(key).filter(|e| e.instance().uid == *uid) else {
+            return;
+        };
+        let (slot, instance) = (entry.slot().clone(), entry.instance().clone());
+        self.counts.revived += u64::from(slot.is_dead());
+        slot.revive(at, Source::Http);
+        self.show(instance, slot);
+        self.arm(key);
+        self.outbox.consider(key.clone());
+    }
+
+    fn attempted(&mut self, key: &InstanceKey, uid: Arc<str>, outcome: &Outcome, now: Now) {
+        if let Outcome::Evicted { reason } = outcome {
+            self.counts.evicted += 1;
+            self.bury(key, uid, now);
+            return self.dig(key, reason.clone(), now);
+        }
+        let Some(entry) = self.entries.get_mut(key).filter(|e| e.instance().uid == uid) else {
+            return;
+        };
+        if let Some(again) = entry.task.attempted(outcome, now.moment) {
+            self.timers.set(again, Alarm::Retry, key.clone());
+        }
+        self.outbox.consider(key.clone());
+    }
+
+    fn advance(&mut self, index: u64) {
+        self.index = self.index.max(index);
+    }
+
+    /// Everybody gets back the time in which beats could not be heard.
+    fn give_back(&mut self, now: Moment, lost: Duration) {
+        self.counts.gaps += 1;
+        self.floors.raise(now, lost);
+        self.directory.floors.store(Arc::new(self.floors.clone()));
+    }
+
+    /// Sets the lease timer, if the lease now ends sooner than the timer says.
+    fn arm(&mut self, key: &InstanceKey) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let lease = entry.instance().lease;
+        if !lease.is_leased() || entry.slot().is_dead() {
+            entry.armed = None;
+            return;
+        }
+        let deadline = self.floors.deadline(entry.slot().last_beat(), lease.duration);
+        if entry.armed.is_none_or(|armed| deadline < armed) {
+            entry.armed = Some(deadline);
+            self.timers.set(deadline, Alarm::Lease, key.clone());
+        }
+    }
+
+    fn judge(&mut self, now: Now) {
+        if self.due.is_some() && self.horizon.moment() > self.directory.horizon() {
+            self.due = None;
+            for (at, key) in self.waiting.drain(..) {
+                self.timers.set(at, Alarm::Lease, key);
+            }
+        }
+        while let Some((at, alarm, key)) = self.timers.pop_due(now.moment) {
+            match alarm {
+                Alarm::Lease => self.judge_one(at, key, now.moment),
+                Alarm::Evict => self.evict_one(at, &key, now.moment),
+                Alarm::Retry => self.outbox.consider(key),
+            }
+        }
+    }
+
+    /// Judges one instance whose timer went off at `at`.
+    fn judge_one(&mut self, at: Moment, key: InstanceKey, now: Moment) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        if entry.armed != Some(at) {
+            return;
+        }
+        let beat = entry.slot().last_beat();
+        let deadline = self.floors.deadline(beat, entry.instance().lease.duration);
+        if deadline >= now {
+            let again = deadline.max(Moment(now.0 + 1));
+            entry.armed = Some(again);
+            self.timers.set(again, Alarm::Lease, key);
+        } else if self.horizon.moment() <= deadline {
+            self.due = self.due.max(Some(deadline));
+            self.waiting.push((at, key));
+        } else {
+            entry.armed = None;
+            if entry.slot().judge_dead(beat) {
+                self.counts.expired += 1;
+                let (instance, slot) = (entry.instance().clone(), entry.slot().clone());
+                self.show(instance, slot);
+                self.outbox.consider(key);
+            } else {
+                // A beat came between the look and the verdict.
+                self.arm(&key);
+            }
+        }
+    }
+
+    /// Lets readers see what changed: views first, then the figures that speak of them.
+    fn publish(&mut self, now: Now) {
+        if !self.changed.is_empty() {
+            for key in std::mem::take(&mut self.changed) {
+                self.publish_service(key);
+            }
+            self.directory.changed.fetch_max(now.wall.0, Ordering::AcqRel);
+        }
+        self.directory.index.store(self.index, Ordering::Release);
+        self.directory.horizon.store(self.horizon.moment().0, Ordering::Release);
+        self.directory.synced.store(self.synced, Ordering::Release);
+    }
+
+    fn publish_service(&mut self, key: ServiceKey) {
+        let members = self.services.get(&key).into_iter().flat_map(|members| members.values());
+        let members: Box<[_]> = members.cloned().collect();
+        let (services, namespaces) =
+            (self.directory.services.pin(), self.directory.namespaces.pin());
+        if !members.is_empty() {
+            let namespace = key.namespace.clone();
+            if services.insert(key.clone(), Arc::new(View::new(key, members))).is_none() {
+                namespaces.update_or_insert(namespace, |services| services + 1, 1);
+            }
+            return;
+        }
+        self.services.remove(&key);
+        if services.remove(&key).is_some() {
+            let left = namespaces.update(key.namespace.clone(), |services| services - 1);
+            if left == Some(&0) {
+                namespaces.remove(&key.namespace);
+            }
+        }
+    }
+
+    fn forget(&mut self, now: Moment) {
+        while let Some((at, key)) = self.graves.front() {
+            if now.since(*at) < MEMORY && self.graves.len() <= MAX_GRAVES {
+                break;
+            }
+            let graves = self.directory.graves.pin();
+            if graves.get(key).is_some_and(|grave| grave.at == *at) {
+                graves.remove(key);
+            }
+            self.graves.pop_front();
+        }
+    }
+
+    fn duties(&mut self, now: Now, room: usize) -> Vec<Duty> {
+        if !self.synced {
+            return Vec::new();
+        }
+        let show = self.settings.show;
+        let value = self.horizon.wanted(now, self.due, |now| show(now.wall));
+        let mut duties: Vec<_> = value.map(|value| Duty::SelfBeat { value }).into_iter().collect();
+        self.collect(now, room, &mut duties);
+        duties
+    }
+}
+
+/// Whether a change of its lease gives an instance a first beat: new terms begin with a whole
+/// lease, and a permanent instance is never dead.
+fn starts_anew(old: &Instance, new: &Instance, slot: &Slot) -> bool {
+    let terms = |instance: &Instance| (instance.lease.mode, instance.lease.duration);
+    !new.lease.is_leased() || (!slot.is_dead() && terms(old) != terms(new))
+}

@@ -1,0 +1,212 @@
+//! The directory: what readers and doors look into while the catalog works.
+//!
+//! Owns: the published views, the slots by name, the memory of the evicted, and the few figures
+//! that every answer carries. Written by the catalog alone; read by anybody, without waiting.
+//! Does not own: any verdict.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use papaya::{Equivalent, HashMap};
+
+use crate::registry::{
+    horizon::STALE_AFTER,
+    instance::{Health, InstanceKey, ServiceKey},
+    lease::{Floors, Moment, Wall},
+    pulse::{Slot, Taken},
+    view::View,
+};
+
+/// A borrowed [`InstanceKey`], to look up without allocating.
+#[derive(Clone, Copy, Hash)]
+struct InstanceRef<'a> {
+    namespace: &'a str,
+    name: &'a str,
+}
+
+impl Equivalent<InstanceKey> for InstanceRef<'_> {
+    fn equivalent(&self, key: &InstanceKey) -> bool {
+        *self.namespace == *key.namespace && *self.name == *key.name
+    }
+}
+
+/// A borrowed [`ServiceKey`].
+#[derive(Clone, Copy, Hash)]
+struct ServiceRef<'a> {
+    namespace: &'a str,
+    service: &'a str,
+}
+
+impl Equivalent<ServiceKey> for ServiceRef<'_> {
+    fn equivalent(&self, key: &ServiceKey) -> bool {
+        *self.namespace == *key.namespace && *self.service == *key.service
+    }
+}
+
+/// When and why an instance was evicted; kept for ten minutes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grave {
+    /// To forget it in time.
+    pub at: Moment,
+    /// To tell people.
+    pub evicted: Wall,
+    /// A sentence.
+    pub reason: Arc<str>,
+}
+
+/// What the doors make of a heartbeat.
+#[derive(Debug)]
+pub enum Heartbeat {
+    /// Counted: the lease runs anew from now.
+    Renewed(Arc<Slot>),
+    /// A permanent instance needs none.
+    Permanent(Arc<Slot>),
+    /// It changes something (a revival, or another health): to be written before it is answered.
+    Write(Arc<Slot>),
+    /// Another incarnation bears the name; its uid.
+    OtherUid(Arc<str>),
+    /// Evicted lately.
+    Gone(Grave),
+    /// No such instance is known here; the API server may know better.
+    Unknown,
+}
+
+/// The published state of one replica.
+#[derive(Debug, Default)]
+pub struct Directory {
+    pub(in crate::registry) slots: HashMap<InstanceKey, Arc<Slot>>,
+    pub(in crate::registry) services: HashMap<ServiceKey, Arc<View>>,
+    /// How many services each namespace has; absent when none.
+    pub(in crate::registry) namespaces: HashMap<Arc<str>, usize>,
+    pub(in crate::registry) graves: HashMap<InstanceKey, Grave>,
+    pub(in crate::registry) floors: ArcSwap<Floors>,
+    pub(in crate::registry) horizon: AtomicU64,
+    pub(in crate::registry) index: AtomicU64,
+    pub(in crate::registry) synced: AtomicBool,
+    pub(in crate::registry) changed: AtomicI64,
+}
+
+impl Directory {
+    /// Whether the first full list has been taken in. Before that, nothing is known to be absent.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    /// The highest resourceVersion that has been applied.
+    #[must_use]
+    pub fn index(&self) -> u64 {
+        self.index.load(Ordering::Acquire)
+    }
+
+    /// The horizon.
+    #[must_use]
+    pub fn horizon(&self) -> Moment {
+        Moment(self.horizon.load(Ordering::Acquire))
+    }
+
+    /// How far the horizon is behind `now`.
+    #[must_use]
+    pub fn age(&self, now: Moment) -> Duration {
+        now.since(self.horizon())
+    }
+
+    /// Whether the horizon has stood still for too long to be called fresh.
+    #[must_use]
+    pub fn is_stale(&self, now: Moment) -> bool {
+        self.age(now) > STALE_AFTER
+    }
+
+    /// The wall time of the last change that a reader could see; never goes back.
+    #[must_use]
+    pub fn changed(&self) -> Wall {
+        Wall(self.changed.load(Ordering::Acquire))
+    }
+
+    /// The view of a service; none when it has no instance at all.
+    #[must_use]
+    pub fn service(&self, namespace: &str, service: &str) -> Option<Arc<View>> {
+        self.services.pin().get(&ServiceRef { namespace, service }).cloned()
+    }
+
+    /// Every view, of one namespace or of all, in no order.
+    #[must_use]
+    pub fn all_services(&self, namespace: Option<&str>) -> Vec<Arc<View>> {
+        let services = self.services.pin();
+        let views = services.values();
+        views
+            .filter(|view| namespace.is_none_or(|ns| *view.key.namespace == *ns))
+            .cloned()
+            .collect()
+    }
+
+    /// Whether a namespace has any instance.
+    #[must_use]
+    pub fn has_namespace(&self, namespace: &str) -> bool {
+        self.namespaces.pin().contains_key(namespace)
+    }
+
+    /// The slot of an instance.
+    #[must_use]
+    pub fn slot(&self, namespace: &str, name: &str) -> Option<Arc<Slot>> {
+        self.slots.pin().get(&InstanceRef { namespace, name }).cloned()
+    }
+
+    /// How many instances are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether none is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// The eviction of an instance within the last ten minutes.
+    #[must_use]
+    pub fn grave(&self, namespace: &str, name: &str) -> Option<Grave> {
+        self.graves.pin().get(&InstanceRef { namespace, name }).cloned()
+    }
+
+    /// When the lease of an instance ends, as known now; none for a permanent one.
+    #[must_use]
+    pub fn deadline(&self, slot: &Slot) -> Option<Moment> {
+        let lease = slot.record().lease;
+        let deadline = || self.floors.load().deadline(slot.last_beat(), lease.duration);
+        lease.is_leased().then(deadline)
+    }
+
+    /// Takes a heartbeat: one look-up and one store, unless it changes something.
+    pub fn heartbeat(
+        &self,
+        (namespace, name): (&str, &str),
+        uid: Option<&str>,
+        health: Option<Health>,
+        now: Moment,
+    ) -> Heartbeat {
+        let Some(slot) = self.slot(namespace, name) else {
+            return self.grave(namespace, name).map_or(Heartbeat::Unknown, Heartbeat::Gone);
+        };
+        let record = slot.record();
+        if uid.is_some_and(|uid| *uid != *record.uid) {
+            return Heartbeat::OtherUid(record.uid.clone());
+        }
+        let changes = health.is_some_and(|health| health != record.health);
+        if !record.lease.is_leased() {
+            return if changes { Heartbeat::Write(slot) } else { Heartbeat::Permanent(slot) };
+        }
+        let duration = record.lease.duration;
+        match slot.beat(now, |beat| self.floors.load().deadline(beat, duration)) {
+            Taken::Counted if !changes => Heartbeat::Renewed(slot),
+            Taken::Counted | Taken::Late | Taken::Dead => Heartbeat::Write(slot),
+        }
+    }
+}

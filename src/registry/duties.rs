@@ -1,0 +1,265 @@
+//! Which objects need something done, and when: status, checkpoints, eviction.
+//!
+//! Owns: the queues of duties, each bounded by the number of instances, and the budgets. A duty
+//! is decided at the moment it is handed out, on the newest version known; while one is under way
+//! on an object, no other is handed out for it. Does not own: carrying out (`controller`).
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::registry::{
+    catalog::{Catalog, Entry},
+    fact::{Announcement, Duty, Outcome, Version},
+    instance::{InstanceKey, Phase, State},
+    lease::{Moment, Now, OnExpiry, millis},
+    status,
+    timers::Alarm,
+};
+
+/// Announcements that wait for room; older ones are dropped first.
+const MAX_ANNOUNCEMENTS: usize = 1024;
+
+/// Evictions a second, and the most that can be saved up.
+const EVICTIONS_PER_SECOND: u32 = 20;
+
+/// Checkpoints are one a second in all.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+
+/// How many instances are looked at for one that needs a checkpoint.
+const CHECKPOINT_LOOKS: usize = 256;
+
+/// An eviction that a floor holds back is looked at again after this.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// First and longest pause after a failed write; it doubles in between.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// How far the duties on one object are.
+#[derive(Debug, Default)]
+pub(super) struct Task {
+    /// A write is under way; for an eviction, why.
+    under_way: Option<UnderWay>,
+    failures: u32,
+    not_before: Option<Moment>,
+}
+
+#[derive(Debug)]
+enum UnderWay {
+    Write,
+    Evict(Arc<str>),
+}
+
+impl Task {
+    /// Why the object is being evicted, if it is.
+    pub(super) fn epitaph(&self) -> Option<Arc<str>> {
+        match &self.under_way {
+            Some(UnderWay::Evict(reason)) => Some(reason.clone()),
+            _ => None,
+        }
+    }
+
+    /// A duty ended. Answers when the next may begin, if not at once.
+    pub(super) fn attempted(&mut self, outcome: &Outcome, now: Moment) -> Option<Moment> {
+        self.under_way = None;
+        self.not_before = None;
+        if *outcome == Outcome::Done {
+            self.failures = 0;
+            return None;
+        }
+        let (first, longest) = RETRY;
+        let pause = longest.min(first * 2u32.saturating_pow(self.failures.min(16)));
+        self.failures += 1;
+        self.not_before = Some(now.after(pause));
+        self.not_before
+    }
+
+    fn is_idle(&self, now: Moment) -> bool {
+        self.under_way.is_none() && self.not_before.is_none_or(|at| at <= now)
+    }
+}
+
+/// Instances to look at, and announcements to make.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    queue: VecDeque<InstanceKey>,
+    queued: HashSet<InstanceKey>,
+    evictions: VecDeque<InstanceKey>,
+    announcements: VecDeque<Duty>,
+    rotation: VecDeque<InstanceKey>,
+    eviction_credit: Duration,
+    credited: Moment,
+    checkpointed: Moment,
+}
+
+impl Outbox {
+    /// Has an instance looked at: its status may have to be written.
+    pub(super) fn consider(&mut self, key: InstanceKey) {
+        if self.queued.insert(key.clone()) {
+            self.queue.push_back(key);
+        }
+    }
+
+    pub(super) fn announce(&mut self, duty: Duty) {
+        if self.announcements.len() == MAX_ANNOUNCEMENTS {
+            self.announcements.pop_front();
+        }
+        self.announcements.push_back(duty);
+    }
+
+    fn next(&mut self) -> Option<InstanceKey> {
+        let key = self.queue.pop_front()?;
+        self.queued.remove(&key);
+        Some(key)
+    }
+
+    /// Whether one more eviction is within the budget now.
+    fn may_evict(&mut self, now: Moment) -> bool {
+        let cost = Duration::from_secs(1) / EVICTIONS_PER_SECOND;
+        let earned = Duration::from_millis(millis(now.since(self.credited)));
+        self.eviction_credit = Duration::from_secs(1).min(self.eviction_credit + earned);
+        self.credited = now;
+        let enough = self.eviction_credit >= cost;
+        if enough {
+            self.eviction_credit -= cost;
+        }
+        enough
+    }
+}
+
+impl Catalog {
+    /// Fills `duties` with at most `room` duties on objects.
+    pub(super) fn collect(&mut self, now: Now, room: usize, duties: &mut Vec<Duty>) {
+        let end = duties.len() + room;
+        while duties.len() < end {
+            let Some(key) = self.outbox.next() else { break };
+            duties.extend(self.status_duty(&key, now));
+        }
+        while duties.len() < end && !self.outbox.evictions.is_empty() {
+            if !self.outbox.may_evict(now.moment) {
+                break;
+            }
+            let Some(key) = self.outbox.evictions.pop_front() else { break };
+            duties.extend(self.eviction_duty(&key, now));
+        }
+        while duties.len() < end {
+            let Some(duty) = self.outbox.announcements.pop_front() else { break };
+            duties.push(duty);
+        }
+        if duties.len() < end {
+            duties.extend(self.checkpoint_duty(now));
+        }
+    }
+
+    fn status_duty(&mut self, key: &InstanceKey, now: Now) -> Option<Duty> {
+        let entry = self.entries.get_mut(key)?;
+        let (instance, phase) = (entry.instance().clone(), entry.member.phase);
+        if !entry.task.is_idle(now.moment)
+            || status::is_current(&instance, phase, &self.settings.zone)
+        {
+            return None;
+        }
+        let beat = instance.lease.is_leased().then(|| now.wall_of(entry.slot().last_beat()));
+        let shown = beat.map(self.settings.show).unwrap_or_default();
+        let desired = status::desired(&instance, phase, beat, &shown, &self.settings.zone);
+        let was_expired = instance.stored.phase == Some(Phase::Expired);
+        let announce = match phase {
+            Phase::Expired if !was_expired => {
+                Some(Announcement::Expired { note: desired.message.clone() })
+            }
+            Phase::Expired => None,
+            _ => was_expired.then_some(Announcement::Revived),
+        };
+        entry.task.under_way = Some(UnderWay::Write);
+        Some(Duty::WriteStatus { on: Version::of(&instance), desired, announce })
+    }
+
+    /// Sets the eviction timer of an object that is stored as expired, and clears it otherwise.
+    pub(super) fn consider_eviction(&mut self, key: &InstanceKey, now: Moment) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        if !may_be_evicted(entry) {
+            entry.evict_at = None;
+        } else if entry.evict_at.is_none() {
+            let at = now.after(entry.instance().lease.evict_after);
+            entry.evict_at = Some(at);
+            self.timers.set(at, Alarm::Evict, key.clone());
+        }
+    }
+
+    /// The eviction timer of an object went off at `at`.
+    pub(super) fn evict_one(&mut self, at: Moment, key: &InstanceKey, now: Moment) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        if entry.evict_at != Some(at) {
+            return;
+        }
+        let floor = self.floors.floor(entry.instance().lease.duration);
+        if self.horizon.moment() > floor && entry.task.is_idle(now) {
+            self.outbox.evictions.push_back(key.clone());
+        } else {
+            let again = now.after(LOOK_AGAIN);
+            entry.evict_at = Some(again);
+            self.timers.set(again, Alarm::Evict, key.clone());
+        }
+    }
+
+    fn eviction_duty(&mut self, key: &InstanceKey, now: Now) -> Option<Duty> {
+        let entry = self.entries.get_mut(key)?;
+        entry.evict_at = None;
+        if !may_be_evicted(entry) || !entry.task.is_idle(now.moment) {
+            self.consider_eviction(key, now.moment);
+            return None;
+        }
+        let lease = entry.instance().lease;
+        let reason: Arc<str> = format!(
+            "no heartbeat for a whole lease of {} s, nor in the {} s after its end",
+            lease.duration.as_secs(),
+            lease.evict_after.as_secs()
+        )
+        .into();
+        entry.task.under_way = Some(UnderWay::Evict(reason.clone()));
+        // Should the delete fail, the object is looked at again after another such pause.
+        let again = now.moment.after(LOOK_AGAIN.max(RETRY.1));
+        entry.evict_at = Some(again);
+        self.timers.set(again, Alarm::Evict, key.clone());
+        Some(Duty::Evict { on: Version::of(entry.instance()), reason })
+    }
+
+    /// The next instance in turn whose checkpoint is older than a third of its lease.
+    fn checkpoint_duty(&mut self, now: Now) -> Option<Duty> {
+        if now.moment.since(self.outbox.checkpointed) < CHECKPOINT_EVERY {
+            return None;
+        }
+        self.outbox.checkpointed = now.moment;
+        if self.outbox.rotation.is_empty() {
+            self.outbox.rotation = self.entries.keys().cloned().collect();
+        }
+        for _ in 0..CHECKPOINT_LOOKS {
+            let key = self.outbox.rotation.pop_front()?;
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            let instance = entry.instance();
+            let lease = instance.lease;
+            let beat = now.wall_of(entry.slot().last_beat());
+            let stored = instance.stored.last_heartbeat.map_or(0, |stored| stored.0);
+            let third = i64::try_from(millis(lease.renew_after())).unwrap_or(i64::MAX);
+            let behind = beat.0.saturating_sub(stored) > third;
+            let settled = lease.is_leased() && instance.stored.phase.is_some();
+            if settled && behind && !entry.slot().is_dead() && entry.task.is_idle(now.moment) {
+                let on = Version::of(instance);
+                entry.task.under_way = Some(UnderWay::Write);
+                return Some(Duty::Checkpoint { on, last_heartbeat: beat });
+            }
+        }
+        None
+    }
+}
+
+/// Whether an object is expired, in store as in truth, and nobody wants it kept.
+fn may_be_evicted(entry: &Entry) -> bool {
+    let instance = entry.instance();
+    instance.lease.on_expiry == OnExpiry::Evict
+        && instance.state == State::Up
+        && instance.is_stored_expired()
+        && entry.slot().is_dead()
+}

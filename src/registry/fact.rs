@@ -1,0 +1,185 @@
+//! Facts and duties: all that goes into the catalog, and all that comes out beside views.
+
+use std::{fmt, sync::Arc};
+
+use crate::registry::{
+    instance::{Instance, InstanceKey},
+    lease::{Moment, Wall},
+    status::Desired,
+};
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// The instance watch began anew with a full list, as of `index`.
+    Listed {
+        /// Everybody.
+        instances: Vec<Arc<Instance>>,
+        /// resourceVersion of the list.
+        index: u64,
+    },
+    /// The instance watch told of a new or changed object.
+    Upserted(Arc<Instance>),
+    /// The instance watch told that an object is gone.
+    Removed {
+        /// Its name.
+        key: InstanceKey,
+        /// Its incarnation.
+        uid: Arc<str>,
+        /// resourceVersion of the removal.
+        index: u64,
+    },
+    /// The instance watch has delivered everything up to `index`.
+    Progress {
+        /// resourceVersion of the bookmark.
+        index: u64,
+    },
+    /// The answer to a write of ours: true, but perhaps ahead of the watch or behind it.
+    Written(Arc<Instance>),
+    /// A delete of ours was answered.
+    Deleted {
+        /// Its name.
+        key: InstanceKey,
+        /// Its incarnation.
+        uid: Arc<str>,
+    },
+    /// A beat that could not be written because the API server is away.
+    Beat {
+        /// Whose.
+        key: InstanceKey,
+        /// Which incarnation.
+        uid: Arc<str>,
+        /// When it arrived.
+        at: Moment,
+    },
+    /// The write of a self-beat was answered (`ok`) or given up.
+    SelfBeatWritten {
+        /// Whether the API server took it.
+        ok: bool,
+    },
+    /// A duty on an instance was done, or could not be.
+    Attempted {
+        /// Whose.
+        key: InstanceKey,
+        /// The incarnation it was for.
+        uid: Arc<str>,
+        /// What came of it.
+        outcome: Outcome,
+    },
+}
+
+/// What came of a duty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done.
+    Done,
+    /// The object has moved on, or is gone: the watch will tell, and the duty is decided anew.
+    Conflict,
+    /// It failed; to be tried again later.
+    Failed,
+    /// Evicted, with the sentence that goes on the grave.
+    Evicted {
+        /// Why.
+        reason: Arc<str>,
+    },
+}
+
+/// Something to be done, decided on one version of one object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Duty {
+    /// Write this value into the own instance's heartbeat annotation.
+    SelfBeat {
+        /// The annotation's value.
+        value: String,
+    },
+    /// Write the status.
+    WriteStatus {
+        /// The version it was decided on.
+        on: Version,
+        /// What to write.
+        desired: Desired,
+        /// What to tell people, once it is written.
+        announce: Option<Announcement>,
+    },
+    /// Refresh the checkpoint of the last beat.
+    Checkpoint {
+        /// The version it was decided on.
+        on: Version,
+        /// When the last beat was.
+        last_heartbeat: Wall,
+    },
+    /// Delete the object.
+    Evict {
+        /// The version it was decided on.
+        on: Version,
+        /// Why, as a sentence.
+        reason: Arc<str>,
+    },
+    /// Tell people.
+    Announce {
+        /// About which object.
+        on: Version,
+        /// What.
+        what: Announcement,
+    },
+}
+
+/// One version of one incarnation of an object: the precondition of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Name.
+    pub key: InstanceKey,
+    /// Incarnation.
+    pub uid: Arc<str>,
+    /// Version.
+    pub resource_version: u64,
+}
+
+impl Version {
+    /// The version that a record is of.
+    #[must_use]
+    pub fn of(instance: &Instance) -> Self {
+        Self {
+            key: instance.key.clone(),
+            uid: instance.uid.clone(),
+            resource_version: instance.resource_version,
+        }
+    }
+}
+
+/// What a person would act on: becomes a Kubernetes Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Announcement {
+    /// Its lease ended.
+    Expired {
+        /// A sentence.
+        note: String,
+    },
+    /// A beat brought it back.
+    Revived,
+    /// The health annotation holds a word that is not in the vocabulary, and was ignored.
+    UnknownHealth {
+        /// The word.
+        word: Arc<str>,
+    },
+}
+
+/// A fact on its way to the engine, and what to do when readers can see it.
+pub struct Delivery {
+    /// What happened.
+    pub fact: Fact,
+    /// Called once the fact is applied and the views it changes are published.
+    pub applied: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl From<Fact> for Delivery {
+    fn from(fact: Fact) -> Self {
+        Self { fact, applied: None }
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fact.fmt(f)
+    }
+}

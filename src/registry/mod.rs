@@ -1,0 +1,25 @@
+//! The heart of rollcall: who is registered, who is alive, and what readers may be told.
+//!
+//! Owns: the record of an instance, leases and the horizon behind which they are judged, the
+//! catalog (a state machine: facts in, views and duties out), the directory that readers look
+//! into, and the pure functions that select, order and name.
+//!
+//! Does not own: any I/O, task or clock. Time is an argument, randomness is a seed. So every
+//! promise made here is provable by a seeded simulation (`tests/sim`).
+
+pub mod catalog;
+pub mod directory;
+pub mod fact;
+pub mod horizon;
+pub mod instance;
+pub mod lease;
+pub mod naming;
+pub mod pulse;
+pub mod registration;
+pub mod select;
+pub mod selector;
+pub mod status;
+pub mod view;
+
+mod duties;
+mod timers;

@@ -1,0 +1,157 @@
+//! The pulse: the moment of each instance's last beat, in an atomic that doors write and the
+//! catalog reads.
+//!
+//! Owns: [`Slot`], and with it the one race that matters: a beat and the verdict on its instance
+//! meet in a single compare-and-swap, so a beat is either counted before the verdict or told that
+//! it came too late. Does not own: what a late beat does then (`witness`).
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+
+use crate::registry::{instance::Instance, lease::Moment};
+
+/// Set in the word of a slot whose instance was judged dead.
+const DEAD: u64 = 1 << 63;
+
+/// By which way a beat came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The object was created, or this replica started.
+    Start,
+    /// The heartbeat annotation changed.
+    Annotation,
+    /// A heartbeat by HTTP.
+    Http,
+}
+
+impl Source {
+    /// As metrics and answers write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Annotation => "annotation",
+            Self::Http => "http",
+        }
+    }
+}
+
+/// What came of an ordinary beat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It counts.
+    Counted,
+    /// It came later than one lease after the last one known: a revival, to be written first.
+    Late,
+    /// Its instance was judged dead: a revival, to be written first.
+    Dead,
+}
+
+/// What doors and the catalog share of one incarnation of an instance.
+#[derive(Debug)]
+pub struct Slot {
+    /// The last beat's moment; with [`DEAD`] once judged.
+    word: AtomicU64,
+    source: AtomicU8,
+    record: ArcSwap<Instance>,
+}
+
+impl Slot {
+    /// A slot whose first beat was at `beat`.
+    #[must_use]
+    pub fn new(record: Arc<Instance>, beat: Moment, dead: bool) -> Self {
+        Self {
+            word: AtomicU64::new(beat.0 | if dead { DEAD } else { 0 }),
+            source: AtomicU8::new(Source::Start as u8),
+            record: ArcSwap::new(record),
+        }
+    }
+
+    /// The newest record.
+    #[must_use]
+    pub fn record(&self) -> Arc<Instance> {
+        self.record.load_full()
+    }
+
+    /// The moment of the last beat.
+    #[must_use]
+    pub fn last_beat(&self) -> Moment {
+        Moment(self.word.load(Ordering::Acquire) & !DEAD)
+    }
+
+    /// Whether the instance was judged dead.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.word.load(Ordering::Acquire) & DEAD != 0
+    }
+
+    /// By which way the last beat came.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        match self.source.load(Ordering::Relaxed) {
+            x if x == Source::Http as u8 => Source::Http,
+            x if x == Source::Annotation as u8 => Source::Annotation,
+            _ => Source::Start,
+        }
+    }
+
+    /// An ordinary beat. `deadline` says, for a given last beat, until when it was good.
+    pub fn beat(&self, now: Moment, deadline: impl Fn(Moment) -> Moment) -> Taken {
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            if word & DEAD != 0 {
+                return Taken::Dead;
+            }
+            if now > deadline(Moment(word)) {
+                return Taken::Late;
+            }
+            if now.0 <= word {
+                return Taken::Counted;
+            }
+            match self.word.compare_exchange_weak(word, now.0, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => {
+                    self.source.store(Source::Http as u8, Ordering::Relaxed);
+                    return Taken::Counted;
+                }
+                Err(newer) => word = newer,
+            }
+        }
+    }
+
+    /// A beat that the catalog knows to count, whatever was judged before.
+    pub(in crate::registry) fn revive(&self, at: Moment, source: Source) {
+        let mut word = self.word.load(Ordering::Acquire);
+        while word & DEAD != 0 || word < at.0 {
+            let next = at.0.max(word & !DEAD);
+            match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return self.source.store(source as u8, Ordering::Relaxed),
+                Err(newer) => word = newer,
+            }
+        }
+    }
+
+    /// The verdict, if no beat came after `beat`; whether it stands.
+    pub(in crate::registry) fn judge_dead(&self, beat: Moment) -> bool {
+        let verdict = beat.0 | DEAD;
+        self.word.compare_exchange(beat.0, verdict, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Replaces the record by a newer version of the same incarnation.
+    pub(in crate::registry) fn replace_record(&self, record: Arc<Instance>) {
+        self.record.store(record);
+    }
+
+    /// When the lease ends for which the last beat counts, floors aside; none without a lease.
+    #[must_use]
+    pub fn lease_end(&self, duration: Duration) -> Moment {
+        self.last_beat().after(duration)
+    }
+}

@@ -1,0 +1,85 @@
+//! What somebody who registers an instance says of it.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use crate::registry::{
+    instance::{Address, Health, Instance, Pairs, Port},
+    lease::{Lease, Mode, OnExpiry},
+};
+
+/// The facts of a registration. The operator's `state` is not among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The service it belongs to; a DNS label.
+    pub service: String,
+    /// Where it is.
+    pub address: Address,
+    /// What it offers.
+    pub ports: Vec<Port>,
+    /// Its version.
+    pub version: Option<String>,
+    /// Its tags, sorted, each once.
+    pub tags: Vec<String>,
+    /// Its zone.
+    pub zone: Option<String>,
+    /// Default 100.
+    pub weight: u16,
+    /// Default 0.
+    pub priority: u16,
+    /// Free strings.
+    pub attributes: BTreeMap<String, String>,
+    /// Labels of the object.
+    pub labels: BTreeMap<String, String>,
+    /// Its own word; none says nothing.
+    pub health: Option<Health>,
+    /// The terms; none keeps those that are stored, or takes [`default_lease`].
+    pub lease: Option<Lease>,
+}
+
+/// The lease of an instance that registers over HTTP for the first time and asks for none.
+#[must_use]
+pub fn default_lease() -> Lease {
+    Lease {
+        mode: Mode::Heartbeat,
+        duration: Duration::from_secs(30),
+        on_expiry: OnExpiry::Evict,
+        evict_after: Duration::from_secs(60),
+    }
+}
+
+impl Registration {
+    /// Whether `instance` already says all this, so that saying it again is just a beat. Labels
+    /// that others have put on the object do not count.
+    #[must_use]
+    pub fn is_met_by(&self, instance: &Instance) -> bool {
+        let same =
+            |want: &Option<String>, has: &Option<Arc<str>>| want.as_deref() == has.as_deref();
+        *self.service == *instance.service
+            && self.address == instance.address
+            && *self.ports == *instance.ports
+            && same(&self.version, &instance.version)
+            && self.tags.iter().map(|tag| &**tag).eq(instance.tags.iter().map(|tag| &**tag))
+            && same(&self.zone, &instance.zone)
+            && (self.weight, self.priority) == (instance.weight, instance.priority)
+            && are(&self.attributes, &instance.attributes)
+            && self.labels.iter().all(|(key, value)| {
+                instance.labels.iter().any(|(k, v)| **k == **key && **v == **value)
+            })
+            && self.health.is_none_or(|health| health == instance.health)
+            && self.lease.is_none_or(|lease| lease == instance.lease)
+    }
+
+    /// The IP addresses.
+    #[must_use]
+    pub fn ips(&self) -> &[IpAddr] {
+        match &self.address {
+            Address::Ips(ips) => ips,
+            Address::Hostname(_) => &[],
+        }
+    }
+}
+
+fn are(want: &BTreeMap<String, String>, has: &Pairs) -> bool {
+    let pairs = |(key, value): &(Arc<str>, Arc<str>)| (key.to_string(), value.to_string());
+    want.len() == has.len() && has.iter().map(pairs).eq(want.clone())
+}

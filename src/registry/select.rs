@@ -1,0 +1,172 @@
+//! Choosing among the members of a service, and putting them in order.
+//!
+//! Owns: [`Filter`] and [`Order`], the same for HTTP and DNS. Randomness is an argument. Does not
+//! own: the grammar of label selectors (`selector`) and query strings (`http`).
+
+use std::sync::Arc;
+
+use crate::registry::{
+    instance::{Phase, Protocol},
+    naming,
+    selector::Selector,
+    view::{Member, View},
+};
+
+/// Which phases are asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    /// Ready and Warning.
+    #[default]
+    Offered,
+    /// Ready alone.
+    Passing,
+    /// Every phase.
+    Any,
+}
+
+/// Which members are wanted: all conditions hold at once.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// This version.
+    pub version: Option<String>,
+    /// All of these tags.
+    pub tags: Vec<String>,
+    /// This zone and no other.
+    pub zone: Option<String>,
+    /// This zone where it has anybody, else all.
+    pub near: Option<String>,
+    /// A port of this name.
+    pub port: Option<String>,
+    /// A port of this protocol; together with `port` the same port.
+    pub protocol: Option<Protocol>,
+    /// These labels.
+    pub selector: Option<Selector>,
+    /// These phases.
+    pub health: Health,
+}
+
+/// In which order members are given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// By name.
+    #[default]
+    Name,
+    /// By priority, then at random by weight (RFC 2782).
+    Weighted,
+    /// By priority, then in turn: each seed begins one further.
+    RoundRobin,
+    /// At random, whatever priority and weight.
+    Random,
+}
+
+impl Filter {
+    /// The members of `view` that are wanted, in the order of the view.
+    #[must_use]
+    pub fn apply<'a>(&self, view: &'a View) -> Vec<&'a Arc<Member>> {
+        let mut chosen: Vec<_> = view.members.iter().filter(|member| self.admits(member)).collect();
+        if let Some(near) = &self.near {
+            let is_near = |member: &&Arc<Member>| is_value(member.instance.zone.as_deref(), near);
+            if chosen.iter().any(is_near) {
+                chosen.retain(is_near);
+            }
+        }
+        chosen
+    }
+
+    fn admits(&self, member: &Member) -> bool {
+        let instance = &member.instance;
+        let phase = match self.health {
+            Health::Offered => member.phase.is_discoverable(),
+            Health::Passing => member.phase == Phase::Ready,
+            Health::Any => true,
+        };
+        let wants = |want: &Option<String>, has: &Option<Arc<str>>| {
+            want.as_deref().is_none_or(|want| is_value(has.as_deref(), want))
+        };
+        phase
+            && wants(&self.version, &instance.version)
+            && wants(&self.zone, &instance.zone)
+            && self.tags.iter().all(|tag| instance.tags.iter().any(|has| is_value(Some(has), tag)))
+            && self.admits_port(member)
+            && self.selector.as_ref().is_none_or(|selector| selector.matches(&instance.labels))
+    }
+
+    fn admits_port(&self, member: &Member) -> bool {
+        if self.port.is_none() && self.protocol.is_none() {
+            return true;
+        }
+        member.instance.ports.iter().any(|port| {
+            self.port.as_deref().is_none_or(|name| *port.name == *name)
+                && self.protocol.is_none_or(|protocol| port.protocol == protocol)
+        })
+    }
+}
+
+/// A value is meant by itself or by its DNS label, so that a query copied from DNS works too.
+fn is_value(has: Option<&str>, want: &str) -> bool {
+    has.is_some_and(|has| {
+        has == want || (naming::is_label(want) && naming::selector_label(has) == want)
+    })
+}
+
+impl Order {
+    /// Puts members in order. The same seed gives the same order.
+    pub fn arrange<M: AsRef<Member>>(self, members: &mut [M], seed: u64) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        match self {
+            Self::Name => members.sort_by(|a, b| name(a).cmp(name(b))),
+            Self::Random => rng.shuffle(members),
+            Self::RoundRobin => {
+                members.sort_by(|a, b| (priority(a), name(a)).cmp(&(priority(b), name(b))));
+                for group in members.chunk_by_mut(|a, b| priority(a) == priority(b)) {
+                    let turns = usize::try_from(seed % group.len() as u64).unwrap_or(0);
+                    group.rotate_left(turns);
+                }
+            }
+            Self::Weighted => {
+                members.sort_by_cached_key(|m| (priority(m), Draw::new(weight(m), &mut rng)));
+            }
+        }
+    }
+}
+
+fn name<M: AsRef<Member>>(member: &M) -> &str {
+    &member.as_ref().instance.key.name
+}
+
+fn priority<M: AsRef<Member>>(member: &M) -> u16 {
+    member.as_ref().instance.priority
+}
+
+fn weight<M: AsRef<Member>>(member: &M) -> u16 {
+    member.as_ref().instance.weight
+}
+
+/// A random key that sorts a member ahead of another with the probability that their weights
+/// give it (an exponential variate of rate `weight`; Efraimidis and Spirakis, 2006). Weight 0
+/// comes after everybody else.
+#[derive(Clone, Copy, PartialEq)]
+struct Draw(f64);
+
+impl Draw {
+    fn new(weight: u16, rng: &mut fastrand::Rng) -> Self {
+        let exponential = -(1.0 - rng.f64()).ln();
+        // Beyond any draw with a weight: those end below 40.
+        let rate = if weight == 0 { return Self(1e6 + exponential) } else { f64::from(weight) };
+        Self(exponential / rate)
+    }
+}
+
+impl Eq for Draw {}
+
+impl PartialOrd for Draw {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Draw {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}

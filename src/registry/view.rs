@@ -1,0 +1,153 @@
+//! Views: the immutable pictures of services that readers get.
+//!
+//! Owns: a [`Member`] (one instance with its verdict), a [`View`] (one service) and the
+//! [`Revision`] of any set of members. Does not own: choosing among members (`select`) and
+//! finding views (`directory`).
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::Xxh3Default;
+
+use crate::registry::{
+    instance::{Address, Instance, Pairs, Phase, ServiceKey},
+    naming,
+    pulse::Slot,
+};
+
+/// A short hash of what a set of members shows: equal on every replica for the same answer,
+/// whatever the order, and untouched by beats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Revision(pub u64);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// One instance as readers see it. Immutable but for the pulse in its slot.
+#[derive(Debug)]
+pub struct Member {
+    /// The facts.
+    pub instance: Arc<Instance>,
+    /// Where its beats are noted.
+    pub slot: Arc<Slot>,
+    /// The verdict.
+    pub phase: Phase,
+    /// Its label in DNS.
+    pub label: Arc<str>,
+    /// Hash of all that the member shows.
+    pub fingerprint: u64,
+    /// A place for the HTTP door to keep the encoded form, which lives as long as the member.
+    pub encoded: OnceLock<Bytes>,
+}
+
+impl Member {
+    /// A member of this verdict.
+    #[must_use]
+    pub fn new(instance: Arc<Instance>, slot: Arc<Slot>, phase: Phase) -> Self {
+        let label = naming::label(&instance.key.name).into();
+        let fingerprint = fingerprint(&instance, phase);
+        Self { instance, slot, phase, label, fingerprint, encoded: OnceLock::new() }
+    }
+}
+
+/// One service.
+#[derive(Debug)]
+pub struct View {
+    /// Which.
+    pub key: ServiceKey,
+    /// Everybody, whatever the phase, sorted by label, then age, then name. Of two that map to
+    /// the same label the first bears it.
+    pub members: Box<[Arc<Member>]>,
+    /// Of all members.
+    pub revision: Revision,
+}
+
+impl View {
+    /// A view of `members`, which are sorted.
+    #[must_use]
+    pub fn new(key: ServiceKey, members: Box<[Arc<Member>]>) -> Self {
+        let revision = revision(members.iter().map(AsRef::as_ref));
+        Self { key, members, revision }
+    }
+
+    /// Those whom anybody who asks is offered.
+    pub fn offered(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.members.iter().filter(|member| member.phase.is_discoverable())
+    }
+
+    /// The bearer of a label, in lower case.
+    #[must_use]
+    pub fn by_label(&self, label: &str) -> Option<&Arc<Member>> {
+        let at = self.members.partition_point(|member| &*member.label < label);
+        self.members.get(at).filter(|member| &*member.label == label)
+    }
+
+    /// How many members are in a phase.
+    #[must_use]
+    pub fn count(&self, phase: Phase) -> usize {
+        self.members.iter().filter(|member| member.phase == phase).count()
+    }
+}
+
+/// The revision of a set, given in the order of its view.
+pub fn revision<'a>(members: impl Iterator<Item = &'a Member>) -> Revision {
+    let mut hash = Xxh3Default::new();
+    for member in members {
+        hash.update(&member.fingerprint.to_le_bytes());
+    }
+    Revision(hash.digest())
+}
+
+/// Feeds every fact that a view shows, each with its length, so that no two sets of facts run
+/// together. What readers are not shown (resourceVersion, status, beats) is left out.
+fn fingerprint(instance: &Instance, phase: Phase) -> u64 {
+    let mut hash = Xxh3Default::new();
+    let mut text = |text: &str| {
+        hash.update(&(text.len() as u64).to_le_bytes());
+        hash.update(text.as_bytes());
+    };
+    text(&instance.key.namespace);
+    text(&instance.key.name);
+    text(&instance.uid);
+    text(&instance.service);
+    text(phase.as_str());
+    text(instance.state.as_str());
+    text(instance.health.as_str());
+    optional(&mut text, instance.version.as_deref());
+    optional(&mut text, instance.zone.as_deref());
+    match &instance.address {
+        Address::Ips(ips) => ips.iter().for_each(|ip| text(&ip.to_string())),
+        Address::Hostname(name) => optional(&mut text, Some(name)),
+    }
+    text(&format!("{}", instance.ports.len()));
+    for port in instance.ports.iter() {
+        text(&port.name);
+        text(&format!("{}/{}", port.port, port.protocol));
+        optional(&mut text, port.app_protocol.as_deref());
+    }
+    text(&format!("{} {} {}", instance.weight, instance.priority, instance.tags.len()));
+    instance.tags.iter().for_each(|tag| text(tag));
+    pairs(&mut text, &instance.attributes);
+    pairs(&mut text, &instance.labels);
+    text(&format!("{:?}", instance.lease));
+    hash.digest()
+}
+
+fn optional(text: &mut impl FnMut(&str), value: Option<&str>) {
+    text(if value.is_some() { "+" } else { "-" });
+    text(value.unwrap_or_default());
+}
+
+fn pairs(text: &mut impl FnMut(&str), pairs: &Pairs) {
+    text(&format!("{}", pairs.len()));
+    for (key, value) in pairs.iter() {
+        text(key);
+        text(value);
+    }
+}
