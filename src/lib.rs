@@ -6,4 +6,6 @@
 
 pub mod api;
 pub mod clock;
+#[cfg(feature = "dev")]
+pub mod dev;
 pub mod registry;
