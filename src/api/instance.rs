@@ -4,10 +4,8 @@
 //! `kubectl explain` shows. The rest of the house sees slimmer records: these types stop at
 //! `cluster`.
 
-#![expect(
-    unreachable_pub,
-    reason = "the schema derive repeats each public struct inside a function"
-)]
+#![expect(unreachable_pub, reason = "the schema derive repeats each public struct in a function")]
+#![expect(clippy::duplicated_attributes, reason = "the lint reads each column as a repetition")]
 
 use std::collections::BTreeMap;
 
@@ -37,7 +35,12 @@ pub const OBSERVED_HEARTBEAT_MAX: usize = 128;
     doc = "One running endpoint of a service. It answers under its service's name in DNS and HTTP while its lease lasts.",
     printcolumn(name = "Service", type_ = "string", json_path = ".spec.service"),
     printcolumn(name = "Addresses", type_ = "string", json_path = ".spec.addresses"),
-    printcolumn(name = "Ports", type_ = "string", json_path = ".spec.ports[*].port"),
+    printcolumn(
+        name = "Ports",
+        type_ = "string",
+        json_path = ".spec.ports[*].port",
+        description = "The first port; the API server prints one value a column."
+    ),
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(

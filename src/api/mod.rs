@@ -5,6 +5,8 @@
 //! other people write into their manifests. Does not talk to Kubernetes (that is `cluster`), and
 //! decides nothing about leases (that is `registry`).
 
+#[cfg(test)]
+mod bounds;
 pub mod instance;
 pub mod manifests;
 mod rules;

@@ -1,7 +1,7 @@
 //! What `rollcall dev` prints when all is ready.
 
+use super::args::DevArgs;
 use super::control_plane::ControlPlane;
-use super::options::DevOptions;
 use super::replicas::{self, Replica};
 use super::state_dir::StateDir;
 
@@ -9,7 +9,7 @@ use super::state_dir::StateDir;
 pub(super) fn banner(
     control_plane: &ControlPlane,
     replicas: &[Replica],
-    options: &DevOptions,
+    options: &DevArgs,
     state: &StateDir,
 ) -> String {
     let mut text = String::from("\nrollcall is ready.\n\n");
@@ -28,7 +28,10 @@ pub(super) fn banner(
     text += &format!("  state  {} ({fate})\n\n", state.path().display());
     text += "  !! It runs with --auth none: whoever reaches the HTTP address may register, change and\n\
              \x20 !! remove every instance. For trying things out on this machine only.\n\n";
-    text += &format!("Try, in another terminal:\n\n  export KUBECONFIG={}\n", control_plane.kubeconfig.display());
+    text += &format!(
+        "Try, in another terminal:\n\n  export KUBECONFIG={}\n",
+        control_plane.kubeconfig.display()
+    );
     text += "  kubectl get si -A\n";
     if let (Some(replica), false) = (replicas.first(), options.no_samples) {
         text += &samples(replica);

@@ -5,6 +5,7 @@
 //! and installing what rollcall needs. Does not own what rollcall itself does: replicas are processes
 //! of the same executable, started like everything else.
 
+mod args;
 mod banner;
 pub mod binaries;
 mod build;
@@ -14,7 +15,6 @@ pub mod credentials;
 pub mod install;
 pub mod launch;
 pub mod manifests;
-mod options;
 pub mod ports;
 pub mod replicas;
 mod run;
@@ -22,11 +22,11 @@ mod state_dir;
 
 use std::io::Write as _;
 
+pub use args::DevArgs;
 pub use binaries::{Binaries, Places};
 pub use child::Child;
 pub use control_plane::ControlPlane;
 pub use launch::{ExecWithParent, Launcher, exec_with_parent};
-pub use options::DevOptions;
 pub use run::run;
 
 /// Tells the person at the terminal, on standard error. Also from within a test, whose own output is

@@ -119,7 +119,8 @@ impl Starter {
     ) {
         let mut backoff = BACKOFF;
         loop {
-            let life = async { (timeout(STEADY, child.ended()).await.is_ok(), child.ended().await) };
+            let life =
+                async { (timeout(STEADY, child.ended()).await.is_ok(), child.ended().await) };
             let (short, end) = tokio::select! {
                 ended = life => ended,
                 () = stop.cancelled() => return child.stop(GRACE).await,
@@ -163,7 +164,8 @@ pub fn environment() -> Vec<(&'static str, Option<&'static str>)> {
 pub async fn status(address: SocketAddr, path: &str) -> Option<u16> {
     let ask = async {
         let mut stream = TcpStream::connect(address).await.ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut line = [0; 12]; // `HTTP/1.1 200`
         stream.read_exact(&mut line).await.ok()?;

@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::manifests::crds;
 
+use super::args::DevArgs;
 use super::banner::banner;
 use super::binaries::{Binaries, Places};
 use super::control_plane::{ControlPlane, Options};
 use super::credentials::write_private;
 use super::launch::Launcher;
-use super::options::DevOptions;
 use super::replicas::{Replica, Starter};
 use super::state_dir::StateDir;
 use super::{install, manifests, say};
@@ -32,7 +32,7 @@ const NEWS: usize = 8;
 ///
 /// # Errors
 /// When something cannot be started, or a part of the control plane ends by itself.
-pub async fn run(mut options: DevOptions) -> Result<()> {
+pub async fn run(mut options: DevArgs) -> Result<()> {
     let mut signals = Signals::new()?;
     options.settle_ports()?;
     let state = StateDir::open(options.state_dir.as_deref())?;
@@ -64,7 +64,7 @@ struct Replicas {
 }
 
 impl Replicas {
-    async fn start(options: &DevOptions, starter: &Starter) -> Result<Self> {
+    async fn start(options: &DevArgs, starter: &Starter) -> Result<Self> {
         let mut list = vec![Replica {
             identity: "rollcall-0".to_owned(),
             pid: 0,
@@ -89,7 +89,7 @@ impl Replicas {
     }
 }
 
-async fn start(options: &DevOptions, dir: &Path) -> Result<(ControlPlane, Replicas)> {
+async fn start(options: &DevArgs, dir: &Path) -> Result<(ControlPlane, Replicas)> {
     let rollcall = env::current_exe().context("cannot find this executable")?;
     let launcher = Launcher::new(rollcall.clone());
     let _ = fs::remove_file(dev_json(dir)); // of an earlier run that was killed

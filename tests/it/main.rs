@@ -2,4 +2,6 @@
 
 mod support;
 
+mod admission;
+mod crds;
 mod dev;

@@ -66,7 +66,8 @@ fn start() -> Shared {
         runtime.block_on(async {
             let dir = state_dir("control-plane");
             let options = Options { dir, binaries: binaries().await, launcher: launcher() };
-            let control_plane = ControlPlane::start(&options).await.unwrap_or_else(|e| panic!("{e}"));
+            let control_plane =
+                ControlPlane::start(&options).await.unwrap_or_else(|e| panic!("{e}"));
             let client = control_plane.admin().await.unwrap();
             install::install_crds(&client, &manifests::crds()).await.unwrap();
             install::apply(&client, deploy::RBAC).await.unwrap();

@@ -62,8 +62,7 @@ impl Rollcall {
             env: replicas::environment(),
         };
         let child = launcher().start(&program).await.unwrap();
-        let rollcall =
-            Self { identity: identity.to_owned(), http, dns, admin, program, child };
+        let rollcall = Self { identity: identity.to_owned(), http, dns, admin, program, child };
         rollcall.until_ready().await;
         rollcall
     }

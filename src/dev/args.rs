@@ -9,7 +9,7 @@ use super::ports;
 
 /// Start a real Kubernetes API and a rollcall on this machine, to try things out.
 #[derive(Debug, Clone, clap::Args)]
-pub struct DevOptions {
+pub struct DevArgs {
     /// Keep all state in this folder and reuse it at the next start [default: a temporary folder]
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -27,7 +27,7 @@ pub struct DevOptions {
     pub no_samples: bool,
 }
 
-impl DevOptions {
+impl DevArgs {
     /// Makes sure, before anything slow is started, that every port is free, and puts a free one for
     /// each 0.
     ///
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn a_port_in_use_is_refused_with_its_flag_and_zero_becomes_a_free_one() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut options = DevOptions {
+        let mut options = DevArgs {
             state_dir: None,
             http_listen: "127.0.0.1:0".parse().unwrap(),
             dns_listen: taken.local_addr().unwrap(),

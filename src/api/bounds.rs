@@ -1,0 +1,149 @@
+//! Tests of the generated schemas: nothing unbounded, no rule without a message, and the same
+//! defaults whether the API server or serde fills them in.
+
+use kube::CustomResourceExt as _;
+use serde_json::{Value, json};
+
+use super::manifests::crds;
+use super::{OBSERVED_HEARTBEAT_MAX, ServiceInstance, ServiceInstanceSpec, observed_heartbeat};
+
+/// Calls `visit` with the path and schema of every node below `schema`, itself included.
+fn walk(path: &str, schema: &Value, visit: &mut impl FnMut(&str, &Value)) {
+    visit(path, schema);
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        walk(&format!("{path}.{name}"), property, visit);
+    }
+    if let Some(items) = schema.get("items") {
+        walk(&format!("{path}[]"), items, visit);
+    }
+    if let Some(values) = schema.get("additionalProperties") {
+        walk(&format!("{path}{{}}"), values, visit);
+    }
+}
+
+/// Every node of every version of every definition.
+fn walk_all(mut visit: impl FnMut(&str, &Value)) {
+    for crd in crds() {
+        let name = crd.metadata.name.clone().unwrap();
+        for version in &crd.spec.versions {
+            let schema = version.schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
+            walk(&name, &serde_json::to_value(schema).unwrap(), &mut visit);
+        }
+    }
+}
+
+#[test]
+fn every_string_list_and_map_is_bounded() {
+    let mut unbounded = Vec::new();
+    walk_all(|path, schema| {
+        let has = |key: &str| schema.get(key).is_some();
+        let bounded = match schema["type"].as_str() {
+            Some("string") => has("maxLength") || has("enum"),
+            Some("array") => has("maxItems") && has("items"),
+            Some("object") => {
+                has("properties") || (has("additionalProperties") && has("maxProperties"))
+            }
+            Some("integer") => has("minimum") && (has("maximum") || schema["format"] == "int64"),
+            Some("boolean") => true,
+            _ => false,
+        };
+        if !bounded || has("x-kubernetes-preserve-unknown-fields") {
+            unbounded.push(format!("{path}: {schema}"));
+        }
+    });
+    assert!(unbounded.is_empty(), "without a bound:\n{}", unbounded.join("\n"));
+}
+
+#[test]
+fn every_rule_says_what_to_do() {
+    let mut rules = 0;
+    walk_all(|path, schema| {
+        for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+            rules += 1;
+            let message = rule["message"].as_str().unwrap_or_default();
+            assert!(message.len() > 20, "{path}: no message for {rule}");
+            assert!(!message.contains('\n'), "{path}: the message of {rule} is not one line");
+        }
+    });
+    assert!(rules >= 10, "only {rules} rules found: does the walk still reach them?");
+}
+
+#[test]
+fn nothing_a_person_writes_may_be_null() {
+    walk_all(|path, schema| {
+        let status_itself = path.ends_with(".status");
+        assert!(status_itself || schema["nullable"] != true, "{path} is nullable");
+    });
+}
+
+#[test]
+fn every_field_and_the_kinds_themselves_are_described() {
+    walk_all(|path, schema| {
+        let of_a_list = path.ends_with("[]") || path.ends_with("{}");
+        assert!(of_a_list || schema["description"].is_string(), "{path} has no description");
+    });
+}
+
+#[test]
+fn the_api_server_and_serde_fill_in_the_same_defaults() {
+    let least = json!({
+        "service": "orders",
+        "addresses": ["10.0.0.7"],
+        "ports": [{"name": "http", "port": 8080}],
+        "lease": {"mode": "Heartbeat"},
+    });
+    let spec: ServiceInstanceSpec = serde_json::from_value(least).unwrap();
+    let spec = serde_json::to_value(spec).unwrap();
+    let mut defaults = Vec::new();
+    walk_all(|path, schema| {
+        if let (Some((_, field)), Some(default)) =
+            (path.split_once(".spec."), schema.get("default"))
+        {
+            let pointer = format!("/{}", field.replace("[]", "/0").replace('.', "/"));
+            assert_eq!(spec.pointer(&pointer), Some(default), "{pointer}");
+            defaults.push(format!("{field}={default}"));
+        }
+    });
+    assert_eq!(
+        defaults,
+        [
+            "lease.durationSeconds=30",
+            "lease.evictAfterSeconds=60",
+            "lease.onExpiry=\"Retain\"",
+            "ports[].protocol=\"TCP\"",
+            "priority=0",
+            "state=\"Up\"",
+            "weight=100",
+        ]
+    );
+}
+
+#[test]
+fn the_definition_has_the_names_people_type() {
+    let crd = serde_json::to_value(ServiceInstance::crd()).unwrap();
+    assert_eq!(crd["spec"]["scope"], "Namespaced");
+    assert_eq!(crd["spec"]["names"]["shortNames"], json!(["si"]));
+    assert_eq!(crd["spec"]["names"].get("categories"), None);
+    let version = &crd["spec"]["versions"][0];
+    assert_eq!(version["selectableFields"], json!([{"jsonPath": ".spec.service"}]));
+    assert_eq!(version["subresources"], json!({"status": {}}));
+    let columns = version["additionalPrinterColumns"].as_array().unwrap();
+    let shown: Vec<_> =
+        columns.iter().filter(|c| c.get("priority").is_none()).map(|c| &c["name"]).collect();
+    assert_eq!(
+        shown,
+        ["Service", "Addresses", "Ports", "Version", "Phase", "Reason", "Last Beat", "Age"]
+    );
+}
+
+#[test]
+fn an_observed_heartbeat_fits_and_differs_when_the_annotation_does() {
+    let short = "2026-01-02T03:04:05.678Z";
+    assert_eq!(observed_heartbeat(short), short);
+    let longest = "é".repeat(OBSERVED_HEARTBEAT_MAX);
+    assert_eq!(observed_heartbeat(&longest), longest);
+    let too_long = format!("{longest}1");
+    let observed = observed_heartbeat(&too_long);
+    assert_eq!(observed.chars().count(), OBSERVED_HEARTBEAT_MAX);
+    assert_ne!(observed, observed_heartbeat(&format!("{longest}2")));
+}

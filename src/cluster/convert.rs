@@ -1,0 +1,326 @@
+//! From stored object to slim record. CRD types stop here.
+//!
+//! An object is decoded leanly (managedFields, more than half of its octets, are never built) and
+//! tolerantly: a spec that cannot be read spoils that object, not the list it comes in.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::IpAddr,
+    str::FromStr as _,
+    sync::Arc,
+    time::Duration,
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use parking_lot::Mutex;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+use crate::api::{
+    HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, READY_CONDITION, ServiceInstanceSpec,
+    ServiceInstanceStatus, observed_heartbeat, values,
+};
+use crate::registry::{
+    instance::{
+        Address, Health, Instance, InstanceKey, Pairs, Phase, Port, Protocol, State, StoredStatus,
+    },
+    lease::{Lease, Mode, OnExpiry, Wall},
+};
+
+/// An object as it comes over the wire, without what nobody reads.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Lean {
+    metadata: Metadata,
+    #[serde(default)]
+    spec: Decoded<ServiceInstanceSpec>,
+    #[serde(default)]
+    status: Decoded<ServiceInstanceStatus>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    uid: String,
+    #[serde(default)]
+    resource_version: String,
+    #[serde(default)]
+    generation: i64,
+    creation_timestamp: Option<Time>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+/// A part of an object that may not be readable.
+#[derive(Clone, Debug, Default)]
+enum Decoded<T> {
+    #[default]
+    Absent,
+    Good(T),
+    Bad(String),
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Decoded<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        Ok(match serde_json::from_str(raw.get()) {
+            Ok(value) => Self::Good(value),
+            Err(error) => Self::Bad(error.to_string()),
+        })
+    }
+}
+
+/// Why an object cannot be used.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{key} is skipped: {reason}")]
+pub struct Poison {
+    /// Namespace and name.
+    pub key: InstanceKey,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Lean {
+    /// Namespace and name.
+    #[must_use]
+    pub fn key(&self) -> InstanceKey {
+        InstanceKey::new(&self.metadata.namespace, &self.metadata.name)
+    }
+
+    /// Which incarnation.
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        &self.metadata.uid
+    }
+
+    /// Its version; 0 when it is not a number.
+    #[must_use]
+    pub fn resource_version(&self) -> u64 {
+        self.metadata.resource_version.parse().unwrap_or(0)
+    }
+}
+
+/// Turns objects into records, and keeps one copy of each string that many of them share.
+#[derive(Debug, Default)]
+pub struct Converter {
+    strings: Mutex<Interner>,
+}
+
+#[derive(Debug, Default)]
+struct Interner {
+    known: HashSet<Arc<str>>,
+    sweep_at: usize,
+}
+
+impl Interner {
+    fn get(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.known.get(text) {
+            return known.clone();
+        }
+        if self.known.len() >= self.sweep_at {
+            self.known.retain(|known| Arc::strong_count(known) > 1);
+            self.sweep_at = 1024.max(self.known.len() * 2);
+        }
+        let new: Arc<str> = text.into();
+        self.known.insert(new.clone());
+        new
+    }
+
+    fn pairs(&mut self, map: &BTreeMap<String, String>) -> Pairs {
+        map.iter().map(|(key, value)| (self.get(key), self.get(value))).collect()
+    }
+}
+
+impl Converter {
+    /// The record of an object.
+    ///
+    /// # Errors
+    /// Says what cannot be used about it.
+    pub fn convert(&self, object: &Lean) -> Result<Arc<Instance>, Poison> {
+        let poison = |reason: String| Poison { key: object.key(), reason };
+        let spec = match &object.spec {
+            Decoded::Good(spec) => spec,
+            Decoded::Bad(reason) => return Err(poison(format!("spec: {reason}"))),
+            Decoded::Absent => return Err(poison("spec: missing".to_owned())),
+        };
+        let status = match &object.status {
+            Decoded::Good(status) => Some(status),
+            // Ours to write: the next write mends it.
+            Decoded::Bad(_) | Decoded::Absent => None,
+        };
+        let mut strings = self.strings.lock();
+        let metadata = &object.metadata;
+        let address = address(spec).map_err(poison)?;
+        let (health, unknown_health) = health(metadata);
+        let mut tags: Vec<_> = spec.tags.iter().map(|tag| strings.get(tag)).collect();
+        tags.sort_unstable();
+        Ok(Arc::new(Instance {
+            key: InstanceKey {
+                namespace: strings.get(&metadata.namespace),
+                name: metadata.name.as_str().into(),
+            },
+            uid: metadata.uid.as_str().into(),
+            resource_version: object.resource_version(),
+            generation: metadata.generation,
+            created: Wall(metadata.creation_timestamp.as_ref().map_or(0, millis)),
+            service: strings.get(&spec.service),
+            address,
+            ports: spec.ports.iter().map(|port| convert_port(port, &mut strings)).collect(),
+            version: spec.version.as_deref().map(|version| strings.get(version)),
+            tags: tags.into(),
+            zone: spec.zone.as_deref().map(|zone| strings.get(zone)),
+            weight: spec.weight,
+            priority: spec.priority,
+            attributes: strings.pairs(&spec.attributes),
+            labels: strings.pairs(&metadata.labels),
+            state: match spec.state {
+                values::State::Up => State::Up,
+                values::State::Draining => State::Draining,
+                values::State::OutOfService => State::OutOfService,
+            },
+            health,
+            unknown_health,
+            lease: lease(spec),
+            heartbeat: metadata
+                .annotations
+                .get(HEARTBEAT_ANNOTATION)
+                .map(|v| observed_heartbeat(v).into()),
+            stored: status.map(|status| stored(status, &mut strings)).unwrap_or_default(),
+        }))
+    }
+}
+
+fn address(spec: &ServiceInstanceSpec) -> Result<Address, String> {
+    match &spec.hostname {
+        Some(hostname) => Ok(Address::Hostname(hostname.as_str().into())),
+        None if spec.addresses.is_empty() => Err("spec: neither addresses nor hostname".to_owned()),
+        None => {
+            let ip = |text: &String| {
+                IpAddr::from_str(text)
+                    .map_err(|_| format!("spec.addresses: {text} is no IP address"))
+            };
+            Ok(Address::Ips(spec.addresses.iter().map(ip).collect::<Result<_, _>>()?))
+        }
+    }
+}
+
+fn health(metadata: &Metadata) -> (Health, Option<Arc<str>>) {
+    let Some(word) = metadata.annotations.get(HEALTH_ANNOTATION) else {
+        return (Health::Passing, None);
+    };
+    match word.parse() {
+        Ok(values::Health::Passing) => (Health::Passing, None),
+        Ok(values::Health::Warning) => (Health::Warning, None),
+        Ok(values::Health::Critical) => (Health::Critical, None),
+        Err(values::UnknownHealth(word)) => (Health::Passing, Some(word.into())),
+    }
+}
+
+fn convert_port(port: &crate::api::Port, strings: &mut Interner) -> Port {
+    Port {
+        name: strings.get(&port.name),
+        port: port.port,
+        protocol: match port.protocol {
+            values::Protocol::TCP => Protocol::Tcp,
+            values::Protocol::UDP => Protocol::Udp,
+            values::Protocol::SCTP => Protocol::Sctp,
+        },
+        app_protocol: port.app_protocol.as_deref().map(|protocol| strings.get(protocol)),
+    }
+}
+
+fn lease(spec: &ServiceInstanceSpec) -> Lease {
+    Lease {
+        mode: match spec.lease.mode {
+            values::LeaseMode::Heartbeat => Mode::Heartbeat,
+            values::LeaseMode::Permanent => Mode::Permanent,
+        },
+        duration: Duration::from_secs(spec.lease.duration_seconds.into()),
+        on_expiry: match spec.lease.on_expiry {
+            values::OnExpiry::Retain => OnExpiry::Retain,
+            values::OnExpiry::Evict => OnExpiry::Evict,
+        },
+        evict_after: Duration::from_secs(spec.lease.evict_after_seconds.into()),
+    }
+}
+
+fn stored(status: &ServiceInstanceStatus, strings: &mut Interner) -> StoredStatus {
+    let ready: Option<&Condition> = status.conditions.iter().find(|c| c.type_ == READY_CONDITION);
+    StoredStatus {
+        phase: status.phase.map(|phase| match phase {
+            values::Phase::Expired => Phase::Expired,
+            values::Phase::OutOfService => Phase::OutOfService,
+            values::Phase::Draining => Phase::Draining,
+            values::Phase::Critical => Phase::Critical,
+            values::Phase::Warning => Phase::Warning,
+            values::Phase::Ready => Phase::Ready,
+        }),
+        reason: ready.map(|ready| strings.get(&ready.reason)),
+        transition: ready.map(|ready| ready.last_transition_time.0.to_string().into()),
+        observed_generation: status.observed_generation.unwrap_or(0),
+        observed_heartbeat: status.observed_heartbeat.as_deref().map(Into::into),
+        last_heartbeat: status.last_heartbeat_time.as_ref().map(|time| Wall(millis(time))),
+        dns_name: status.dns_name.as_deref().map(Into::into),
+    }
+}
+
+fn millis(time: &Time) -> i64 {
+    time.0.as_millisecond()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn lean(spec: serde_json::Value) -> Lean {
+        serde_json::from_value(json!({
+            "apiVersion": "rollcall.dev/v1alpha1", "kind": "ServiceInstance",
+            "metadata": {
+                "name": "a", "namespace": "shop", "uid": "u", "resourceVersion": "7",
+                "creationTimestamp": "2026-01-02T03:04:05Z",
+                "annotations": {"rollcall.dev/health": "Fine", "rollcall.dev/heartbeat": "x"},
+                "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}],
+            },
+            "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_spec_that_cannot_be_read_is_named_and_spoils_nothing_else() {
+        let error = Converter::default()
+            .convert(&lean(json!({"service": "s", "lease": {"mode": "Sometimes"}})))
+            .unwrap_err();
+        assert_eq!(error.key, InstanceKey::new("shop", "a"));
+        assert!(error.reason.contains("Sometimes"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_health_is_ignored_and_kept_to_be_told() {
+        let spec = json!({"service": "s", "addresses": ["::1"], "lease": {"mode": "Permanent"}});
+        let instance = Converter::default().convert(&lean(spec)).unwrap();
+        assert_eq!(instance.health, Health::Passing);
+        assert_eq!(instance.unknown_health.as_deref(), Some("Fine"));
+        assert_eq!((instance.resource_version, instance.weight), (7, 100));
+        assert_eq!(instance.heartbeat.as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn shared_strings_are_kept_once_and_forgotten_with_their_last_user() {
+        let mut strings = Interner::default();
+        let kept = strings.get("kept");
+        assert!(Arc::ptr_eq(&kept, &strings.get("kept")));
+        for i in 0..5000 {
+            strings.get(&i.to_string());
+        }
+        assert!(strings.known.len() <= 2048, "{}", strings.known.len());
+        assert!(Arc::ptr_eq(&kept, &strings.get("kept")));
+    }
+}

@@ -1,0 +1,108 @@
+//! Kubernetes Events: what a person would act on, beside the object that it is about.
+//!
+//! Owns: their words. Never one a beat, only on a change of meaning. Does not own: when.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Client,
+    runtime::events::{Event, EventType, Recorder, Reporter},
+};
+use tokio::time::timeout;
+
+use crate::api::API_VERSION;
+use crate::cluster::failure::Failure;
+use crate::registry::fact::{Announcement, Version};
+
+/// An Event that takes longer is given up: it is a courtesy.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Tells people.
+#[derive(Clone)]
+pub struct Events {
+    recorder: Recorder,
+}
+
+impl Events {
+    /// Events reported by this replica.
+    #[must_use]
+    pub fn new(client: Client, replica: &str) -> Self {
+        let reporter = Reporter {
+            controller: "rollcall.dev/rollcall".to_owned(),
+            instance: Some(replica.to_owned()),
+        };
+        Self { recorder: Recorder::new(client, reporter) }
+    }
+
+    /// Tells of a change of an instance.
+    ///
+    /// # Errors
+    /// Why it could not be written.
+    pub async fn announce(&self, on: &Version, what: &Announcement) -> Result<(), Failure> {
+        let (type_, reason, action, note) = match what {
+            Announcement::Expired { note } => {
+                (EventType::Warning, "LeaseExpired", "Expire", note.clone())
+            }
+            Announcement::Revived => (
+                EventType::Normal,
+                "Revived",
+                "Revive",
+                "a heartbeat came after the lease had ended: offered again".to_owned(),
+            ),
+            Announcement::UnknownHealth { word } => (
+                EventType::Warning,
+                "UnknownHealth",
+                "Ignore",
+                format!(
+                    "the annotation rollcall.dev/health says {word:?} and is ignored: \
+                     write Passing, Warning or Critical"
+                ),
+            ),
+        };
+        self.publish(
+            on,
+            Event {
+                type_,
+                reason: reason.to_owned(),
+                note: Some(note),
+                action: action.to_owned(),
+                secondary: None,
+            },
+        )
+        .await
+    }
+
+    /// Tells that an expired object was deleted.
+    ///
+    /// # Errors
+    /// Why it could not be written.
+    pub async fn evicted(&self, on: &Version, reason: &str) -> Result<(), Failure> {
+        self.publish(
+            on,
+            Event {
+                type_: EventType::Normal,
+                reason: "Evicted".to_owned(),
+                note: Some(format!("deleted: {reason}")),
+                action: "Evict".to_owned(),
+                secondary: None,
+            },
+        )
+        .await
+    }
+
+    async fn publish(&self, on: &Version, event: Event) -> Result<(), Failure> {
+        let about = ObjectReference {
+            api_version: Some(API_VERSION.to_owned()),
+            kind: Some("ServiceInstance".to_owned()),
+            namespace: Some(on.key.namespace.to_string()),
+            name: Some(on.key.name.to_string()),
+            uid: Some(on.uid.to_string()),
+            resource_version: Some(on.resource_version.to_string()),
+            ..ObjectReference::default()
+        };
+        let published = timeout(TIMEOUT, self.recorder.publish(&event, &about)).await;
+        let late = || Failure::Away("no answer in time to an Event".to_owned());
+        published.map_err(|_| late())?.map_err(Failure::from)
+    }
+}

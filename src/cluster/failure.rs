@@ -1,0 +1,110 @@
+//! Why a call to the Kubernetes API failed, as far as it makes a difference to the caller.
+
+use kube::core::Status;
+use thiserror::Error;
+
+/// A field that the API server refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Its path, as in `spec.ports[0].port`.
+    pub field: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// A failed call.
+#[derive(Clone, Debug, Error, PartialEq)]
+pub enum Failure {
+    /// No answer in time, no connection, or an answer that says so (429, 5xx).
+    #[error("the Kubernetes API is away or too slow: {0}")]
+    Away(String),
+    /// 404.
+    #[error("not found: {0}")]
+    NotFound(String),
+    /// 409, or a precondition that does not hold any more.
+    #[error("the object has changed: {0}")]
+    Conflict(String),
+    /// 422: these fields.
+    #[error("refused as invalid: {message}")]
+    Invalid {
+        /// The API server's sentence.
+        message: String,
+        /// Each bad field.
+        faults: Vec<Fault>,
+    },
+    /// Any other refusal.
+    #[error("refused with {code}: {message}")]
+    Refused {
+        /// HTTP status.
+        code: u16,
+        /// The API server's sentence.
+        message: String,
+    },
+    /// An answer that is not what was asked for.
+    #[error("unreadable answer: {0}")]
+    Unreadable(String),
+}
+
+impl Failure {
+    /// A short word for metrics.
+    #[must_use]
+    pub fn code(&self) -> u16 {
+        match self {
+            Self::Away(_) => 503,
+            Self::NotFound(_) => 404,
+            Self::Conflict(_) => 409,
+            Self::Invalid { .. } => 422,
+            Self::Refused { code, .. } => *code,
+            Self::Unreadable(_) => 0,
+        }
+    }
+
+    /// Whether the namespace itself is missing or being deleted.
+    #[must_use]
+    pub fn is_missing_namespace(&self) -> bool {
+        match self {
+            Self::NotFound(message) => message.starts_with("namespaces "),
+            Self::Refused { code: 403, message } => message.contains("is being terminated"),
+            _ => false,
+        }
+    }
+}
+
+impl From<kube::Error> for Failure {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::from(*status),
+            kube::Error::SerdeError(error) => Self::Unreadable(error.to_string()),
+            other => Self::Away(root(&other)),
+        }
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        let message = status.message;
+        match status.code {
+            404 => Self::NotFound(message),
+            409 => Self::Conflict(message),
+            422 => {
+                let causes = status.details.map(|details| details.causes).unwrap_or_default();
+                let fault = |c: kube::core::response::StatusCause| Fault {
+                    field: c.field,
+                    message: c.message,
+                };
+                Self::Invalid { message, faults: causes.into_iter().map(fault).collect() }
+            }
+            429 | 500.. => Self::Away(message),
+            code => Self::Refused { code, message },
+        }
+    }
+}
+
+/// The innermost cause, which is what a person wants to read.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

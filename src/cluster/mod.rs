@@ -1,0 +1,12 @@
+//! The only rooms that speak to Kubernetes.
+//!
+//! Owns: the connection, the instance watch, every write, Events, and the conversion between what
+//! Kubernetes stores and the slim record that everybody else knows. CRD types stop at `convert`.
+//! Does not own: any decision.
+
+pub mod client;
+pub mod convert;
+pub mod events;
+pub mod failure;
+pub mod watch;
+pub mod writer;

@@ -1,0 +1,151 @@
+//! The leader's duties: status, eviction, Events.
+//!
+//! Owns: carrying duties out, a bounded number at once, and saying what came of each. Every write
+//! carries the version that it was decided on. With one replica it always leads; an election will
+//! stand before these writes. Does not own: what is to be done (`registry`).
+
+use std::sync::Arc;
+
+use tokio::{sync::mpsc, task::JoinSet};
+use tracing::{debug, info, warn};
+
+use crate::clock;
+use crate::cluster::{events::Events, failure::Failure, writer::Writer};
+use crate::registry::{
+    fact::{Announcement, Delivery, Duty, Fact, Outcome, Version},
+    instance::Instance,
+    status::Desired,
+};
+
+/// Duties under way at once; half of the writes that may be, so that doors find room.
+const AT_ONCE: usize = 16;
+
+/// Carries duties out.
+pub struct Controller {
+    worker: Arc<Worker>,
+    duties: mpsc::Receiver<Duty>,
+}
+
+struct Worker {
+    writer: Writer,
+    events: Events,
+    facts: mpsc::Sender<Delivery>,
+}
+
+impl Controller {
+    /// A controller that takes `duties` and tells what came of them.
+    #[must_use]
+    pub fn new(
+        writer: Writer,
+        events: Events,
+        facts: mpsc::Sender<Delivery>,
+        duties: mpsc::Receiver<Duty>,
+    ) -> Self {
+        Self { worker: Arc::new(Worker { writer, events, facts }), duties }
+    }
+
+    /// Works until nobody sends duties any more. Each call inside has its own deadline.
+    pub async fn run(mut self) {
+        let mut under_way = JoinSet::new();
+        while let Some(duty) = self.duties.recv().await {
+            while under_way.len() >= AT_ONCE {
+                report(under_way.join_next().await);
+            }
+            while let Some(ended) = under_way.try_join_next() {
+                report(Some(ended));
+            }
+            let worker = self.worker.clone();
+            under_way.spawn(async move { worker.carry_out(duty).await });
+        }
+        while let Some(ended) = under_way.join_next().await {
+            report(Some(ended));
+        }
+    }
+}
+
+fn report(ended: Option<Result<(), tokio::task::JoinError>>) {
+    if let Some(Err(error)) = ended {
+        warn!(%error, "a duty broke down");
+    }
+}
+
+impl Worker {
+    async fn carry_out(&self, duty: Duty) {
+        match duty {
+            Duty::WriteStatus { on, desired, announce } => {
+                self.write_status(on, &desired, announce).await;
+            }
+            Duty::Checkpoint { on, last_heartbeat } => {
+                let written = self.writer.checkpoint(&on, last_heartbeat).await;
+                self.settle(&on, written).await;
+            }
+            Duty::Evict { on, reason } => self.evict(on, reason).await,
+            Duty::Announce { on, what } => self.announce(&on, &what).await,
+            // The witness's.
+            Duty::SelfBeat { .. } => {}
+        }
+    }
+
+    async fn write_status(&self, on: Version, desired: &Desired, announce: Option<Announcement>) {
+        let written = self.writer.status(&on, desired, clock::wall()).await;
+        let stored = written.is_ok();
+        self.settle(&on, written).await;
+        if let Some(what) = announce.filter(|_| stored) {
+            info!(key = %on.key, phase = %desired.phase, reason = desired.reason, "{}", desired.message);
+            self.announce(&on, &what).await;
+        }
+    }
+
+    async fn evict(&self, on: Version, reason: Arc<str>) {
+        let deleted = self.writer.delete(&on.key, &on.uid, Some(on.resource_version)).await;
+        match deleted {
+            Ok(()) => {
+                info!(key = %on.key, %reason, "evicted");
+                self.tell(&on, Outcome::Evicted { reason: reason.clone() }).await;
+                if let Err(failure) = self.events.evicted(&on, &reason).await {
+                    debug!(key = %on.key, %failure, "an Event could not be written");
+                }
+            }
+            Err(failure) => self.failed(&on, &failure).await,
+        }
+    }
+
+    async fn settle(&self, on: &Version, written: Result<Arc<Instance>, Failure>) {
+        match written {
+            Ok(instance) => {
+                // In this order: the duty must not be decided anew on the old version.
+                self.send(Fact::Written(instance)).await;
+                self.tell(on, Outcome::Done).await;
+            }
+            Err(failure) => self.failed(on, &failure).await,
+        }
+    }
+
+    async fn failed(&self, on: &Version, failure: &Failure) {
+        let outcome = match failure {
+            Failure::Conflict(_) | Failure::NotFound(_) => Outcome::Conflict,
+            _ => {
+                warn!(key = %on.key, %failure, "a write failed; it will be tried again");
+                Outcome::Failed
+            }
+        };
+        self.tell(on, outcome).await;
+    }
+
+    async fn announce(&self, on: &Version, what: &Announcement) {
+        if let Err(failure) = self.events.announce(on, what).await {
+            debug!(key = %on.key, %failure, "an Event could not be written");
+        }
+    }
+
+    async fn tell(&self, on: &Version, outcome: Outcome) {
+        self.send(Fact::Attempted { key: on.key.clone(), uid: on.uid.clone(), outcome }).await;
+    }
+
+    /// Waits without a deadline: the engine takes facts in for as long as the process lives.
+    async fn send(&self, fact: Fact) {
+        if self.facts.send(fact.into()).await.is_err() {
+            debug!("the engine has ended");
+        }
+    }
+}

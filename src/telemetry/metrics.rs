@@ -1,0 +1,171 @@
+//! Metrics in Prometheus' text format, all named `rollcall_…`.
+//!
+//! Owns: the registry, and the families of the rooms that have none of their own. Labels are
+//! bounded: never a name that a client chose.
+
+use std::time::Duration;
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+use tokio::time::Instant;
+
+/// Upper bounds in seconds of calls to the Kubernetes API.
+const API_BUCKETS: [f64; 10] = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// An empty registry with the prefix of every metric, and the build's own.
+#[must_use]
+pub fn registry() -> Registry {
+    let mut registry = Registry::with_prefix("rollcall");
+    let build = Family::<Build, Gauge>::default();
+    build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
+    registry.register("build_info", "Which rollcall this is", build);
+    registry
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Build {
+    version: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Verb {
+    verb: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Call {
+    verb: &'static str,
+    code: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+/// Calls to the Kubernetes API on instances.
+#[derive(Clone, Debug)]
+pub struct ApiMetrics {
+    calls: Family<Call, Counter>,
+    seconds: Family<Verb, Histogram, fn() -> Histogram>,
+}
+
+impl ApiMetrics {
+    /// Registers the families.
+    pub fn new(registry: &mut Registry) -> Self {
+        let calls = Family::default();
+        registry.register(
+            "api_calls",
+            "Calls to the Kubernetes API on instances, by verb and answer (503 also when none came)",
+            calls.clone(),
+        );
+        let seconds: Family<_, _, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(API_BUCKETS));
+        registry.register_with_unit(
+            "api_call_duration",
+            "How long calls to the Kubernetes API on instances take",
+            Unit::Seconds,
+            seconds.clone(),
+        );
+        Self { calls, seconds }
+    }
+
+    /// A call begins.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "measures, decides nothing")]
+    pub fn begin(&self, verb: &'static str) -> Stopwatch<'_> {
+        Stopwatch { metrics: self, verb, began: Instant::now() }
+    }
+}
+
+/// A call under way.
+#[derive(Debug)]
+pub struct Stopwatch<'a> {
+    metrics: &'a ApiMetrics,
+    verb: &'static str,
+    began: Instant,
+}
+
+impl Stopwatch<'_> {
+    /// The call was answered with this HTTP status.
+    pub fn end(self, code: u16) {
+        let verb = self.verb;
+        self.metrics.calls.get_or_create(&Call { verb, code }).inc();
+        let seconds = self.began.elapsed().as_secs_f64();
+        self.metrics.seconds.get_or_create(&Verb { verb }).observe(seconds);
+    }
+}
+
+/// The instance watch.
+#[derive(Clone, Debug, Default)]
+pub struct WatchMetrics {
+    events: Counter,
+    poison: Counter,
+    interruptions: Family<Reason, Counter>,
+}
+
+impl WatchMetrics {
+    /// Registers the families.
+    pub fn new(registry: &mut Registry) -> Self {
+        let new = Self::default();
+        registry.register("watch_events", "Events of the instance watch", new.events.clone());
+        registry.register(
+            "watch_poison_objects",
+            "Objects that could not be read and were skipped",
+            new.poison.clone(),
+        );
+        registry.register(
+            "watch_interruptions",
+            "Times the instance watch broke off: failed (goes on) or lost (lists anew)",
+            new.interruptions.clone(),
+        );
+        new
+    }
+
+    /// One event.
+    pub fn event(&self) {
+        self.events.inc();
+    }
+
+    /// One object skipped.
+    pub fn poison(&self) {
+        self.poison.inc();
+    }
+
+    /// The watch broke off.
+    pub fn interrupted(&self, reason: &'static str) {
+        self.interruptions.get_or_create(&Reason { reason }).inc();
+    }
+}
+
+/// The engine's own work.
+#[derive(Clone, Debug)]
+pub struct EngineMetrics {
+    batch: Histogram,
+    settle: Histogram,
+}
+
+impl EngineMetrics {
+    /// Registers the families.
+    pub fn new(registry: &mut Registry) -> Self {
+        let batch = Histogram::new([1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0]);
+        let settle = Histogram::new([0.00001, 0.0001, 0.001, 0.01, 0.1, 1.0]);
+        registry.register("engine_batch_facts", "Facts taken in at a time", batch.clone());
+        registry.register_with_unit(
+            "engine_settle_duration",
+            "How long the engine takes to judge and publish",
+            Unit::Seconds,
+            settle.clone(),
+        );
+        Self { batch, settle }
+    }
+
+    /// One round of the engine.
+    pub fn round(&self, facts: usize, took: Duration) {
+        self.batch.observe(u32::try_from(facts).map_or(f64::MAX, f64::from));
+        self.settle.observe(took.as_secs_f64());
+    }
+}

@@ -1,0 +1,303 @@
+//! The inbox: every beat and registration that comes in by a door.
+//!
+//! An ordinary beat is a look-up and a store. Whatever changes something is written to Kubernetes
+//! first, then shown to readers, then answered.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tracing::{debug, info};
+
+use crate::clock;
+use crate::cluster::{
+    failure::Failure,
+    writer::{StoredBeat, Writer},
+};
+use crate::registry::{
+    directory::{Directory, Heartbeat},
+    fact::{Delivery, Fact},
+    instance::{Health, Instance, InstanceKey},
+    lease::Now,
+    pulse::Slot,
+    registration::{Registration, default_lease},
+};
+use crate::witness::refusal::Refusal;
+
+/// How long the engine may take to show a fact to readers; it takes milliseconds.
+const SHOWN_WITHIN: Duration = Duration::from_secs(3);
+
+/// How often a write is decided anew when the object changes under it.
+const ATTEMPTS: usize = 4;
+
+/// The instance that a call is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// Namespace.
+    pub namespace: &'a str,
+    /// Object name.
+    pub name: &'a str,
+    /// This incarnation and no other.
+    pub uid: Option<&'a str>,
+}
+
+/// A beat that was taken.
+#[derive(Clone, Debug)]
+pub struct Beaten {
+    /// Whose.
+    pub slot: Arc<Slot>,
+    /// The API server is away: noted here, not stored.
+    pub recorded: bool,
+}
+
+/// A registration that is stored and can be read.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    /// Whose.
+    pub slot: Arc<Slot>,
+    /// Whether it was not there before.
+    pub created: bool,
+}
+
+/// Takes beats and registrations. Cheap to clone.
+#[derive(Clone)]
+pub struct Inbox {
+    directory: Arc<Directory>,
+    writer: Writer,
+    facts: mpsc::Sender<Delivery>,
+}
+
+impl Target<'_> {
+    fn key(&self) -> InstanceKey {
+        InstanceKey::new(self.namespace, self.name)
+    }
+
+    fn is_met_by(&self, instance: &Instance) -> Result<(), Refusal> {
+        match self.uid {
+            Some(uid) if *uid != *instance.uid => Err(Refusal::OtherUid(instance.uid.clone())),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Inbox {
+    /// An inbox that looks into `directory`, writes with `writer` and tells the engine.
+    #[must_use]
+    pub fn new(directory: Arc<Directory>, writer: Writer, facts: mpsc::Sender<Delivery>) -> Self {
+        Self { directory, writer, facts }
+    }
+
+    /// Where readers look.
+    #[must_use]
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// A beat that needs no write; none when it does.
+    #[must_use]
+    pub fn ordinary_beat(&self, target: &Target<'_>, health: Option<Health>) -> Option<Beaten> {
+        let name = (target.namespace, target.name);
+        match self.directory.heartbeat(name, target.uid, health, clock::moment()) {
+            Heartbeat::Renewed(slot) | Heartbeat::Permanent(slot) => {
+                Some(Beaten { slot, recorded: false })
+            }
+            _ => None,
+        }
+    }
+
+    /// A beat, whatever it takes.
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`] only after the API server was asked.
+    pub async fn heartbeat(
+        &self,
+        target: &Target<'_>,
+        health: Option<Health>,
+    ) -> Result<Beaten, Refusal> {
+        for _ in 0..ATTEMPTS {
+            let now = clock::now();
+            let name = (target.namespace, target.name);
+            let slot = match self.directory.heartbeat(name, target.uid, health, now.moment) {
+                Heartbeat::Renewed(slot) | Heartbeat::Permanent(slot) => {
+                    return Ok(Beaten { slot, recorded: false });
+                }
+                Heartbeat::Write(slot) => slot,
+                Heartbeat::OtherUid(uid) => return Err(Refusal::OtherUid(uid)),
+                Heartbeat::Gone(grave) => return Err(Refusal::Gone(grave)),
+                Heartbeat::Unknown => {
+                    self.fetch(target).await?;
+                    continue;
+                }
+            };
+            let beat = StoredBeat { value: fresh(now), health, duration: None };
+            if let Some(beaten) = self.store_beat(&slot, beat, now).await? {
+                return Ok(beaten);
+            }
+        }
+        Err(changing())
+    }
+
+    /// Another length of the lease, which begins with this call.
+    ///
+    /// # Errors
+    /// As [`Inbox::heartbeat`]; refused for a permanent instance.
+    pub async fn renew_lease(
+        &self,
+        target: &Target<'_>,
+        duration: Duration,
+    ) -> Result<Beaten, Refusal> {
+        for _ in 0..ATTEMPTS {
+            let slot = self.find(target).await?;
+            if !slot.record().lease.is_leased() {
+                let message = "the instance is Permanent: it has no lease to renew".to_owned();
+                return Err(Refusal::Refused { status: 409, message });
+            }
+            let now = clock::now();
+            let beat = StoredBeat { value: fresh(now), health: None, duration: Some(duration) };
+            match self.store_beat(&slot, beat, now).await? {
+                // Only the beat could be noted, not the new length.
+                Some(Beaten { recorded: true, .. }) => return Err(Refusal::overwhelmed()),
+                Some(beaten) => return Ok(beaten),
+                None => {}
+            }
+        }
+        Err(changing())
+    }
+
+    /// Registers, or registers anew. The same facts again are just a beat.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`] with the fields that the API server refuses, among others.
+    pub async fn register(
+        &self,
+        target: &Target<'_>,
+        registration: &Registration,
+    ) -> Result<Registered, Refusal> {
+        let known = self.directory.slot(target.namespace, target.name);
+        if known.is_none() && target.uid.is_some() {
+            return Err(Refusal::Unknown);
+        }
+        let record = known.as_ref().map(|slot| slot.record());
+        if let Some(record) = &record {
+            target.is_met_by(record)?;
+            if registration.is_met_by(record)
+                && let Some(Beaten { slot, .. }) = self.ordinary_beat(target, registration.health)
+            {
+                return Ok(Registered { slot, created: false });
+            }
+        }
+        let stored = record.as_ref().map(|record| record.lease);
+        let lease = registration.lease.or(stored).unwrap_or_else(default_lease);
+        let beat = fresh(clock::now());
+        let written = self.writer.register(&target.key(), registration, lease, &beat).await?;
+        let created = record.is_none_or(|record| record.uid != written.uid);
+        info!(key = %written.key, service = &*written.service, created, "registered");
+        Ok(Registered { slot: self.show(written).await?, created })
+    }
+
+    /// Deletes the instance.
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`] when there is none.
+    pub async fn deregister(&self, target: &Target<'_>) -> Result<(), Refusal> {
+        let slot = match self.find(target).await {
+            Err(Refusal::Gone(_)) => return Err(Refusal::Unknown),
+            found => found?,
+        };
+        let record = slot.record();
+        self.writer.delete(&record.key, &record.uid, None).await?;
+        info!(key = %record.key, "deregistered");
+        let deleted = Fact::Deleted { key: record.key.clone(), uid: record.uid.clone() };
+        self.tell(deleted).await
+    }
+
+    /// One instance; the API server is asked when it is not known here.
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`], [`Refusal::Gone`], [`Refusal::OtherUid`] or [`Refusal::Away`].
+    pub async fn find(&self, target: &Target<'_>) -> Result<Arc<Slot>, Refusal> {
+        let slot = match self.directory.slot(target.namespace, target.name) {
+            Some(slot) => slot,
+            None => match self.directory.grave(target.namespace, target.name) {
+                Some(grave) => return Err(Refusal::Gone(grave)),
+                None => self.fetch(target).await?,
+            },
+        };
+        target.is_met_by(&slot.record())?;
+        Ok(slot)
+    }
+
+    /// Stores a beat. Answers none when the object is not what it was thought to be any more.
+    async fn store_beat(
+        &self,
+        slot: &Arc<Slot>,
+        beat: StoredBeat,
+        now: Now,
+    ) -> Result<Option<Beaten>, Refusal> {
+        let record = slot.record();
+        match self.writer.beat(&record.key, &record.uid, &beat).await {
+            Ok(written) => {
+                let slot = self.show(written).await?;
+                Ok(Some(Beaten { slot, recorded: false }))
+            }
+            Err(Failure::Away(reason)) => {
+                debug!(key = %record.key, reason, "a beat could not be stored; it is noted here");
+                let (key, uid) = (record.key.clone(), record.uid.clone());
+                self.tell(Fact::Beat { key, uid, at: now.moment }).await?;
+                Ok(Some(Beaten { slot: slot.clone(), recorded: true }))
+            }
+            Err(Failure::NotFound(_) | Failure::Conflict(_)) => {
+                // Gone, or another incarnation: forget this one and look again.
+                let (key, uid) = (record.key.clone(), record.uid.clone());
+                self.tell(Fact::Deleted { key, uid }).await?;
+                Ok(None)
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Asks the API server for an instance that is not known here.
+    async fn fetch(&self, target: &Target<'_>) -> Result<Arc<Slot>, Refusal> {
+        let instance = self.writer.get(&target.key()).await?;
+        self.show(instance).await
+    }
+
+    /// Lets readers see what was written, and answers where its beats are noted.
+    async fn show(&self, written: Arc<Instance>) -> Result<Arc<Slot>, Refusal> {
+        let key = written.key.clone();
+        self.tell(Fact::Written(written)).await?;
+        // Deleted by somebody else in between: as if it had never been there.
+        self.directory.slot(&key.namespace, &key.name).ok_or(Refusal::Unknown)
+    }
+
+    /// Tells the engine, and waits until readers see it.
+    async fn tell(&self, fact: Fact) -> Result<(), Refusal> {
+        let (shown, seen) = oneshot::channel();
+        let applied = Box::new(move || {
+            // Whoever waited may have gone.
+            let _ = shown.send(());
+        });
+        let delivery = Delivery { fact, applied: Some(applied) };
+        let told = async {
+            self.facts.send(delivery).await.ok()?;
+            seen.await.ok()
+        };
+        match timeout(SHOWN_WITHIN, told).await {
+            Ok(Some(())) => Ok(()),
+            Ok(None) | Err(_) => Err(Refusal::overwhelmed()),
+        }
+    }
+}
+
+/// A heartbeat annotation that differs from every earlier one: the time for people, and a number,
+/// since two beats may share a millisecond.
+fn fresh(now: Now) -> String {
+    format!("{} {:06x}", clock::show(now.wall), fastrand::u32(..0x0100_0000))
+}
+
+fn changing() -> Refusal {
+    let message = "the instance changes faster than a beat can be stored; try again".to_owned();
+    Refusal::Refused { status: 409, message }
+}

@@ -1,0 +1,64 @@
+//! Why a call on an instance cannot be answered as asked.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::cluster::failure::Failure;
+use crate::registry::directory::Grave;
+
+pub use crate::cluster::failure::Fault;
+
+/// When to ask again while the Kubernetes API is away.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// Why not.
+#[derive(Debug)]
+pub enum Refusal {
+    /// No such instance; the API server was asked.
+    Unknown,
+    /// No such namespace, or it is being deleted.
+    NamespaceMissing,
+    /// Evicted lately.
+    Gone(Grave),
+    /// Another incarnation bears the name; its uid.
+    OtherUid(Arc<str>),
+    /// The API server refuses these fields.
+    Invalid(Vec<Fault>),
+    /// The API server refuses for another reason.
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Its sentence.
+        message: String,
+    },
+    /// The API server is away or too slow.
+    Away {
+        /// When to ask again.
+        retry_after: Duration,
+    },
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        if failure.is_missing_namespace() {
+            return Self::NamespaceMissing;
+        }
+        match failure {
+            Failure::Away(_) => Self::Away { retry_after: RETRY_AFTER },
+            Failure::NotFound(_) => Self::Unknown,
+            Failure::Conflict(message) => Self::Refused { status: 409, message },
+            Failure::Invalid { message, faults } if faults.is_empty() => {
+                Self::Refused { status: 422, message }
+            }
+            Failure::Invalid { faults, .. } => Self::Invalid(faults),
+            Failure::Refused { code, message } => Self::Refused { status: code, message },
+            Failure::Unreadable(message) => Self::Refused { status: 502, message },
+        }
+    }
+}
+
+impl Refusal {
+    /// The engine does not take facts in: the process is ending or overwhelmed.
+    pub(super) fn overwhelmed() -> Self {
+        Self::Away { retry_after: RETRY_AFTER }
+    }
+}

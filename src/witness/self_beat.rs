@@ -1,0 +1,114 @@
+//! The self-beat: this replica's own `ServiceInstance`, and the annotation by which it measures
+//! how far it has seen.
+//!
+//! Owns: that the object is there, and writing the values that the catalog asks for. Does not
+//! own: their moments (`registry::horizon`).
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use tokio::{sync::mpsc, time::timeout};
+use tracing::{info, warn};
+
+use crate::cluster::{failure::Failure, writer::Writer};
+use crate::registry::{
+    fact::{Delivery, Fact},
+    instance::{Address, InstanceKey, Port, Protocol},
+    lease::Lease,
+    registration::{Registration, default_lease},
+};
+
+/// At most one is asked for at a time.
+pub const QUEUE: usize = 1;
+
+/// Leaving is a courtesy: a replica that cannot say so expires.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Writes self-beats.
+pub struct SelfBeat {
+    /// The own instance.
+    pub own: InstanceKey,
+    /// What it says of this replica.
+    pub registration: Registration,
+    /// For the writes.
+    pub writer: Writer,
+    /// To say what came of them.
+    pub facts: mpsc::Sender<Delivery>,
+    /// The values to write.
+    pub values: mpsc::Receiver<String>,
+}
+
+/// What a replica says of itself: service `rollcall`, at `address`, with these ports.
+#[must_use]
+pub fn registration(address: IpAddr, ports: &[(&str, u16, Protocol)]) -> Registration {
+    let port = |(name, port, protocol): &(&str, u16, Protocol)| Port {
+        name: (*name).into(),
+        port: *port,
+        protocol: *protocol,
+        app_protocol: None,
+    };
+    Registration {
+        service: "rollcall".to_owned(),
+        address: Address::Ips(Arc::new([address])),
+        ports: ports.iter().map(port).collect(),
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        tags: Vec::new(),
+        zone: None,
+        weight: 100,
+        priority: 0,
+        attributes: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        health: None,
+        lease: Some(lease()),
+    }
+}
+
+/// A replica that does not come back is cleaned away like any client.
+fn lease() -> Lease {
+    default_lease()
+}
+
+impl SelfBeat {
+    /// Writes what is asked for, until nobody asks any more. Each write has its own deadline.
+    pub async fn run(mut self) {
+        let mut failing = false;
+        while let Some(value) = self.values.recv().await {
+            let written = self.write(&value).await;
+            match &written {
+                Err(failure) if !failing => {
+                    warn!(%failure, "cannot write the self-beat; leases are not judged meanwhile");
+                }
+                Ok(()) if failing => info!("self-beats are written again"),
+                _ => {}
+            }
+            failing = written.is_err();
+            let fact = Fact::SelfBeatWritten { ok: !failing };
+            if self.facts.send(fact.into()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn write(&self, value: &str) -> Result<(), Failure> {
+        match self.writer.self_beat(&self.own, value).await {
+            Err(Failure::NotFound(_)) => {
+                let registered =
+                    self.writer.register(&self.own, &self.registration, lease(), value).await;
+                registered.map(|_| ())
+            }
+            other => other,
+        }
+    }
+}
+
+/// Takes the own instance away.
+pub async fn leave(writer: &Writer, own: &InstanceKey) {
+    let left = async {
+        let record = writer.get(own).await?;
+        writer.delete(own, &record.uid, None).await
+    };
+    match timeout(LEAVE_WITHIN, left).await {
+        Ok(Ok(())) => info!("left"),
+        Ok(Err(failure)) => warn!(%failure, "could not take the own instance away; it will expire"),
+        Err(_) => warn!("no time to take the own instance away; it will expire"),
+    }
+}

@@ -1,0 +1,51 @@
+//! The committed manifests are the generated ones.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use rollcall::api::manifests;
+
+/// The files of a folder by name, with their content.
+fn files(folder: &Path) -> BTreeMap<String, String> {
+    let entries =
+        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    entries
+        .map(|entry| entry.unwrap())
+        .map(|entry| {
+            (entry.file_name().into_string().unwrap(), fs::read_to_string(entry.path()).unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn the_committed_crds_are_what_the_types_generate() {
+    let committed = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("crds"));
+    let generated: BTreeMap<_, _> = manifests::render().unwrap().into_iter().collect();
+    let names = |files: &BTreeMap<String, String>| files.keys().cloned().collect::<Vec<_>>();
+    let remedy = format!("run `{}` and commit what it changes", manifests::REGENERATE);
+    assert_eq!(names(&committed), names(&generated), "crds/ holds other files: {remedy}");
+    for (name, content) in &generated {
+        assert!(committed.get(name) == Some(content), "crds/{name} has drifted: {remedy}");
+    }
+}
+
+#[test]
+fn printing_and_writing_give_the_same_definitions() {
+    let mut printed = Vec::new();
+    manifests::print(&mut printed).unwrap();
+    let printed = String::from_utf8(printed).unwrap();
+    let documents = printed.split("---\n").filter(|document| !document.is_empty()).count();
+    assert_eq!(documents, manifests::crds().len());
+    for (name, content) in manifests::render().unwrap() {
+        let (_, body) = content.split_once('\n').unwrap();
+        assert!(name == "kustomization.yaml" || printed.contains(body), "{name} is not printed");
+    }
+}
