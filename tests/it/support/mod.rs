@@ -3,6 +3,7 @@
 
 #![allow(
     dead_code,
+    unused_imports,
     unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,14 +13,14 @@
 
 pub mod control_plane;
 mod namespace;
-mod rollcall;
+mod replica;
 
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
 pub use namespace::{Namespace, namespace};
-pub use rollcall::Rollcall;
+pub use replica::Rollcall;
 
 /// Asks again every 50 ms until there is an answer; fails the test, saying `what`, when there is none
 /// within `bound`. The bound is for a busy machine: it is no promise about speed.
