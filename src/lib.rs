@@ -9,6 +9,8 @@ pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod controller;
+#[cfg(feature = "dev")]
+pub mod dev;
 pub mod engine;
 pub mod registry;
 pub mod telemetry;
