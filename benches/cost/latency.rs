@@ -91,6 +91,9 @@ fn print(what: &str, times: &mut [Duration]) {
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
     println!(
         "{what:<36} p50 {:.1} ms   p99 {:.1} ms   max {:.1} ms   of {}",
-        at(0.5), at(0.99), at(1.0), times.len()
+        at(0.5),
+        at(0.99),
+        at(1.0),
+        times.len()
     );
 }

@@ -22,7 +22,9 @@ pub struct Request {
 impl Request {
     pub fn new(method: &str, path: &str) -> Self {
         let length = if method == "GET" { "" } else { "content-length: 0\r\n" };
-        Self { bytes: format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n{length}\r\n").into() }
+        Self {
+            bytes: format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n{length}\r\n").into(),
+        }
     }
 
     /// Asks until the answer has this status. Answers how many octets its body has.
@@ -32,7 +34,10 @@ impl Request {
             let mut buffer = vec![0; 65_536];
             stream.write_all(&self.bytes).unwrap();
             let (head, body) = exchange(&mut stream, &mut buffer);
-            std::str::from_utf8(&buffer[..head]).unwrap().contains(&status.to_string()).then_some(body)
+            std::str::from_utf8(&buffer[..head])
+                .unwrap()
+                .contains(&status.to_string())
+                .then_some(body)
         })
     }
 }
@@ -64,9 +69,10 @@ fn exchange(stream: &mut TcpStream, buffer: &mut [u8]) -> (usize, usize) {
         have += read;
         let Some(head) = buffer[..have].windows(4).position(|w| w == b"\r\n\r\n") else { continue };
         let text = std::str::from_utf8(&buffer[..head]).unwrap().to_ascii_lowercase();
-        let length = text.split("content-length: ").nth(1).map_or(0, |rest| {
-            rest.split("\r\n").next().unwrap().trim().parse::<usize>().unwrap()
-        });
+        let length = text
+            .split("content-length: ")
+            .nth(1)
+            .map_or(0, |rest| rest.split("\r\n").next().unwrap().trim().parse::<usize>().unwrap());
         while have < head + 4 + length {
             have += stream.read(&mut buffer[have..]).unwrap();
         }

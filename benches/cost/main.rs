@@ -57,7 +57,8 @@ fn http(dev: &Dev) {
         let size = request.wait_for(dev.http(), 200, Duration::from_secs(30));
         let bare = process::Bare::start("bare-http", size);
         compare(name, "bare hyper", |ours| {
-            let (pid, address) = if ours { (dev.replica_pid(), dev.http()) } else { (bare.pid, bare.address) };
+            let (pid, address) =
+                if ours { (dev.replica_pid(), dev.http()) } else { (bare.pid, bare.address) };
             cpu_per(pid, || load::http(address, &request))
         });
     }
@@ -74,7 +75,8 @@ fn dns(dev: &Dev) {
         let size = load::wait_for_answer(dev.dns(), &query, Duration::from_secs(30));
         let bare = process::Bare::start("bare-udp", size);
         compare(name, "bare UDP loop", |ours| {
-            let (pid, address) = if ours { (dev.replica_pid(), dev.dns()) } else { (bare.pid, bare.address) };
+            let (pid, address) =
+                if ours { (dev.replica_pid(), dev.dns()) } else { (bare.pid, bare.address) };
             cpu_per(pid, || load::dns(address, &query))
         });
     }
@@ -91,7 +93,9 @@ fn compare(name: &str, other: &str, mut cpu: impl FnMut(bool) -> f64) {
     let (ours, theirs) = (median(&mut ours), median(&mut theirs));
     println!(
         "{name:<16} {:>7.2} µs CPU   {other:<14} {:>7.2} µs CPU   ratio {:.2}",
-        ours, theirs, ours / theirs
+        ours,
+        theirs,
+        ours / theirs
     );
 }
 
@@ -102,9 +106,7 @@ fn median(values: &mut [f64]) -> f64 {
 
 /// Manifests of `count` instances of one service, with a lease.
 fn instances(namespace: &str, service: &str, count: usize) -> String {
-    let mut yaml = format!(
-        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}}}\n"
-    );
+    let mut yaml = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}}}\n");
     for i in 0..count {
         yaml.push_str(&format!(
             "---\napiVersion: rollcall.dev/v1alpha1\nkind: ServiceInstance\n\
@@ -112,7 +114,8 @@ fn instances(namespace: &str, service: &str, count: usize) -> String {
              spec:\n  service: {service}\n  addresses: [\"10.1.{}.{}\"]\n\
              \x20 ports: [{{name: http, port: 8080}}]\n  version: \"2.3.1\"\n\
              \x20 lease: {{mode: Heartbeat, durationSeconds: 3600}}\n",
-            i / 250, i % 250 + 1
+            i / 250,
+            i % 250 + 1
         ));
     }
     yaml

@@ -20,7 +20,8 @@ pub struct Dev {
 impl Dev {
     /// Starts `rollcall dev` on free ports, and waits until it is ready.
     pub fn start() -> Self {
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cost-{}", std::process::id()));
+        let dir =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cost-{}", std::process::id()));
         let [http, dns, admin] = [load::free_port(), load::free_port(), load::free_port()];
         let child = Command::new(env!("CARGO_BIN_EXE_rollcall"))
             .args(["dev", "--no-samples", "--state-dir"])
