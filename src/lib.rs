@@ -5,6 +5,7 @@
 //! carried out against the Kubernetes API.
 
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
@@ -13,5 +14,6 @@ pub mod controller;
 pub mod dev;
 pub mod engine;
 pub mod registry;
+pub mod serve;
 pub mod telemetry;
 pub mod witness;

@@ -24,9 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::cluster::{
-    client, convert::Converter, events::Events, watch::Watch, writer::Writer,
-};
+use crate::cluster::{client, convert::Converter, events::Events, watch::Watch, writer::Writer};
 use crate::config::{Config, ServeArgs};
 use crate::controller::Controller;
 use crate::dns::{self, DnsConfig};
@@ -137,8 +135,7 @@ async fn spawn(
     let mut registry = metrics::registry();
     let converter = Arc::new(Converter::default());
     let api_metrics = ApiMetrics::new(&mut registry);
-    let writer =
-        Writer::new(clients.writes.clone(), converter.clone(), api_metrics, clock::show);
+    let writer = Writer::new(clients.writes.clone(), converter.clone(), api_metrics, clock::show);
     let directory = Arc::new(Directory::default());
     let counts = Arc::new(ArcSwap::default());
     registry.register_collector(Box::new(Figures {
@@ -222,8 +219,7 @@ fn own_registration(config: &Config) -> crate::registry::registration::Registrat
 
 /// Waits, without a deadline, until somebody wants the process to end.
 async fn stop_signal() -> anyhow::Result<()> {
-    let mut terminate =
-        signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     tokio::select! {
         _ = terminate.recv() => {}
         interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot listen for Ctrl-C")?,
