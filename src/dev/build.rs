@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::binaries::{GO_MOD, GO_SUM, Places, Tool};
-use super::child::{Child, tail};
+use super::child::{Child, last_line};
 use super::launch::{LaunchError, Launcher, Program};
 use super::say;
 
@@ -201,7 +201,8 @@ async fn watch_progress(child: &Child, step: &str) -> String {
             end = child.ended() => return end,
             _ = ticks.tick() => {
                 seconds += PROGRESS.as_secs();
-                say(&format!("{step}, {seconds} s: {}", tail(child.log(), 1).trim()));
+                let package = last_line(child.log()).unwrap_or_else(|| "still going".to_owned());
+                say(&format!("{step}, {seconds} s: {package}"));
             }
         }
     }

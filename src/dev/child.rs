@@ -145,12 +145,22 @@ impl Life {
 /// The last `lines` lines of a text file, each indented; says so when there is nothing.
 #[must_use]
 pub fn tail(path: &Path, lines: usize) -> String {
-    let text = fs::read(path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let mut last: Vec<&str> = text.lines().rev().take(lines).collect();
+    let last = last_lines(path, lines);
     if last.is_empty() {
         return "  (nothing)".to_owned();
     }
-    last.reverse();
     last.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}
+
+/// The last line of a text file, if there is any.
+pub(super) fn last_line(path: &Path) -> Option<String> {
+    last_lines(path, 1).pop()
+}
+
+fn last_lines(path: &Path, lines: usize) -> Vec<String> {
+    let text = fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let mut last: Vec<String> = text.lines().rev().take(lines).map(str::to_owned).collect();
+    last.reverse();
+    last
 }

@@ -1,7 +1,7 @@
 //! A real control plane on this machine: etcd, kube-apiserver and kube-controller-manager.
 //!
-//! Owns their flags, their start up to ready and their end. Does not own what is installed in it
-//! ([`super::install`]).
+//! Owns their start up to ready and their end. Does not own their flags ([`super::flags`]) nor what
+//! is installed in it ([`super::install`]).
 
 use std::ffi::OsString;
 use std::fs;
@@ -18,9 +18,9 @@ use tokio::time::{sleep, timeout};
 use super::binaries::Binaries;
 use super::child::Child;
 use super::credentials::{
-    CA_FILE, Credentials, CredentialsError, PUBLIC_KEY, ROLLCALL_USER, SIGNING_KEY, TOKENS_FILE,
-    kubeconfig, write_private,
+    CA_FILE, Credentials, CredentialsError, ROLLCALL_USER, kubeconfig, write_private,
 };
+use super::flags::{apiserver_args, controller_manager_args, etcd_args};
 use super::launch::{LaunchError, Launcher, Program};
 use super::ports;
 
@@ -32,10 +32,6 @@ const PROBE: Duration = Duration::from_secs(2);
 const PROBE_EVERY: Duration = Duration::from_millis(100);
 /// For an orderly end of each program.
 const GRACE: Duration = Duration::from_secs(3);
-
-/// What makes namespaces deletable, owners' dependents collected, and `default` ServiceAccounts.
-const CONTROLLERS: &str =
-    "namespace-controller,garbage-collector-controller,serviceaccount-controller";
 
 /// The control plane did not come up.
 #[derive(Debug, Error)]
@@ -201,65 +197,6 @@ fn program(dir: &Path, name: &str, path: &Path, args: &[&str]) -> Program {
         log: dir.join(format!("{name}.log")),
         env: Vec::new(),
     }
-}
-
-/// On unix sockets, so that there is no port to choose. etcd wants `host:port` there: the socket's
-/// file in the working folder is `etcd:0`. Without fsync: the state of a try-out may go with a power cut.
-const fn etcd_args() -> [&'static str; 11] {
-    [
-        "--data-dir",
-        "etcd",
-        "--unsafe-no-fsync",
-        "--listen-peer-urls",
-        "unix://peer:0",
-        "--listen-client-urls",
-        "unix://etcd:0",
-        "--advertise-client-urls",
-        "unix://etcd:0",
-        "--log-level",
-        "warn",
-    ]
-}
-
-/// With `--cert-dir` and no certificate it signs its own; users come from a file of tokens. The
-/// advertised address is given since there may be no network to guess it from.
-const fn apiserver_args(port: &str) -> [&str; 22] {
-    [
-        "--etcd-servers",
-        "unix://etcd:0",
-        "--bind-address",
-        "127.0.0.1",
-        "--advertise-address",
-        "127.0.0.1",
-        "--secure-port",
-        port,
-        "--cert-dir",
-        "pki",
-        "--authorization-mode",
-        "RBAC",
-        "--token-auth-file",
-        TOKENS_FILE,
-        "--endpoint-reconciler-type",
-        "none",
-        "--service-account-issuer",
-        "https://kubernetes.default.svc",
-        "--service-account-key-file",
-        PUBLIC_KEY,
-        "--service-account-signing-key-file",
-        SIGNING_KEY,
-    ]
-}
-
-const fn controller_manager_args() -> [&'static str; 7] {
-    [
-        "--kubeconfig",
-        "kubeconfig",
-        "--leader-elect=false",
-        "--secure-port",
-        "0",
-        "--controllers",
-        CONTROLLERS,
-    ]
 }
 
 /// Waits until `/readyz` says yes; the certificates that the server is known by.

@@ -12,6 +12,7 @@ mod build;
 pub mod child;
 pub mod control_plane;
 pub mod credentials;
+mod flags;
 pub mod install;
 pub mod launch;
 pub mod manifests;

@@ -25,7 +25,7 @@ use rollcall::dev::{Child, ControlPlane};
 use serde_json::{Value, json};
 
 use crate::support::control_plane::{binaries, launcher, shared, state_dir};
-use crate::support::{eventually, namespace};
+use crate::support::{Rollcall, eventually, namespace};
 
 /// For what takes seconds on a quiet machine.
 const SOON: Duration = Duration::from_secs(180);
@@ -146,6 +146,21 @@ async fn a_port_in_use_is_said_with_its_flag_before_anything_is_started() {
     let log = fs::read_to_string(child.log()).unwrap();
     assert!(log.contains("--admin-listen") && log.contains(&address), "{log}");
     assert!(!child.log().parent().unwrap().join("state").exists());
+}
+
+#[tokio::test]
+async fn a_replica_of_a_test_comes_back_on_its_addresses() {
+    let home = namespace("replica").await;
+    let mut rollcall = Rollcall::start(&home).await;
+    let first = rollcall.pid();
+    rollcall.freeze();
+    rollcall.thaw();
+    rollcall.until_ready().await;
+    rollcall.restart().await;
+    assert!(is_gone(first));
+    assert_ne!(rollcall.pid(), first);
+    rollcall.terminate().await;
+    assert!(is_gone(rollcall.pid()));
 }
 
 async fn namespaces(control_plane: &ControlPlane) -> Api<Namespace> {
