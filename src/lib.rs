@@ -5,4 +5,5 @@
 //! carried out against the Kubernetes API.
 
 pub mod clock;
+pub mod dns;
 pub mod registry;
