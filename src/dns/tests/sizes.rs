@@ -50,7 +50,7 @@ impl Case {
             None => (query(name, self.kind), Transport::Tcp),
             Some(_) => (query(name, self.kind), Transport::Udp),
         };
-        let edns = self.udp.map_or(self.tcp_edns.then_some(1232), |size| size);
+        let edns = self.udp.unwrap_or_else(|| self.tcp_edns.then_some(1232));
         let message = edns.map_or_else(|| plain.clone(), |size| with_edns(plain.clone(), size));
         let octets = exchange(world, message.to_vec().unwrap(), transport);
         prop_assert!(octets.len() <= self.limit(), "{} octets", octets.len());

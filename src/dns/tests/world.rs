@@ -139,7 +139,7 @@ pub(super) trait With: Sized {
 }
 
 impl With for Instance {
-    fn with(mut self, change: impl FnOnce(&mut Instance)) -> Instance {
+    fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);
         self
     }
