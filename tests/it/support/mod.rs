@@ -12,7 +12,10 @@
 )]
 
 pub mod control_plane;
+pub mod dns;
+pub mod http;
 mod namespace;
+pub mod proxy;
 mod replica;
 
 use std::time::Duration;
