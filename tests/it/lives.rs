@@ -15,7 +15,7 @@ use crate::support::{Namespace, Rollcall, dns, eventually, http::call, namespace
 const BOUND: Duration = Duration::from_secs(60);
 
 /// An instance as a manifest would have it, with a lease.
-pub fn manifest(name: &str, service: &str, lease: Value) -> ServiceInstance {
+pub(crate) fn manifest(name: &str, service: &str, lease: Value) -> ServiceInstance {
     serde_json::from_value(json!({
         "apiVersion": "rollcall.dev/v1alpha1", "kind": "ServiceInstance",
         "metadata": {"name": name},
@@ -28,21 +28,21 @@ pub fn manifest(name: &str, service: &str, lease: Value) -> ServiceInstance {
 }
 
 /// Makes an instance and answers its Api.
-pub async fn create(ns: &Namespace, instance: &ServiceInstance) -> Api<ServiceInstance> {
+pub(crate) async fn create(ns: &Namespace, instance: &ServiceInstance) -> Api<ServiceInstance> {
     let api = ns.api::<ServiceInstance>();
     api.create(&PostParams::default(), instance).await.unwrap();
     api
 }
 
 /// A beat as `kubectl annotate --overwrite` makes it.
-pub async fn annotate(api: &Api<ServiceInstance>, name: &str) -> kube::Result<()> {
+pub(crate) async fn annotate(api: &Api<ServiceInstance>, name: &str) -> kube::Result<()> {
     let value = format!("beat {}", fastrand::u64(..));
     let patch = json!({"metadata": {"annotations": {"rollcall.dev/heartbeat": value}}});
     api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(|_| ())
 }
 
 /// Whether DNS and HTTP both offer exactly one instance of a service, or both none.
-pub async fn offered(rollcall: &Rollcall, ns: &Namespace, service: &str) -> Option<bool> {
+pub(crate) async fn offered(rollcall: &Rollcall, ns: &Namespace, service: &str) -> Option<bool> {
     let name = format!("{service}.{}.svc.rollcall.internal", ns.name);
     let in_dns = dns::addresses(rollcall.dns, &name).await?.len();
     let path = format!("/v1/namespaces/{}/services/{service}", ns.name);
@@ -52,7 +52,7 @@ pub async fn offered(rollcall: &Rollcall, ns: &Namespace, service: &str) -> Opti
 }
 
 /// Waits until both doors agree that a service is offered, or is not.
-pub async fn until(rollcall: &Rollcall, ns: &Namespace, service: &str, want: bool) {
+pub(crate) async fn until(rollcall: &Rollcall, ns: &Namespace, service: &str, want: bool) {
     let what = format!("{service} offered: {want}");
     eventually(&what, BOUND, async || {
         (offered(rollcall, ns, service).await? == want).then_some(())
@@ -61,7 +61,7 @@ pub async fn until(rollcall: &Rollcall, ns: &Namespace, service: &str, want: boo
 }
 
 /// Waits for a phase to be stored, and answers the object.
-pub async fn until_phase(api: &Api<ServiceInstance>, name: &str, phase: Phase) -> ServiceInstance {
+pub(crate) async fn until_phase(api: &Api<ServiceInstance>, name: &str, phase: Phase) -> ServiceInstance {
     eventually(&format!("{name} is stored as {phase:?}"), BOUND, async || {
         let object = api.get(name).await.ok()?;
         (object.status.as_ref()?.phase == Some(phase)).then_some(object)

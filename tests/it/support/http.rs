@@ -55,7 +55,7 @@ pub async fn try_call(
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await?;
-        Ok(answer)
+        std::io::Result::Ok(answer)
     };
     let bytes = timeout(Duration::from_secs(15), exchange).await??;
     parse(&bytes).ok_or_else(|| std::io::Error::other("no whole answer came"))
