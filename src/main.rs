@@ -1,1 +1,7 @@
-fn main() {}
+//! The `rollcall` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rollcall::cli::run()
+}

@@ -1,0 +1,73 @@
+//! The command line: `serve`, `dev`, `crds`.
+
+use std::{io::stdout, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::api::manifests;
+use crate::config::ServeArgs;
+#[cfg(feature = "dev")]
+use crate::dev;
+use crate::serve;
+
+/// A service registry for Kubernetes: heartbeats in, DNS and HTTP out.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one replica of the registry
+    Serve(Box<ServeArgs>),
+    /// Run the registry with a real Kubernetes control plane on this machine, to try it out
+    #[cfg(feature = "dev")]
+    Dev(dev::DevArgs),
+    /// Print the custom resource definitions, ready for `kubectl apply -f -`
+    Crds {
+        /// Write them as files into this folder instead
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Run a program that ends when its parent does
+    #[cfg(feature = "dev")]
+    #[command(hide = true)]
+    ExecWithParent(dev::launch::ExecWithParent),
+}
+
+/// Parses the command line and runs what it says.
+#[must_use]
+pub fn run() -> ExitCode {
+    match execute(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[expect(clippy::print_stderr, reason = "the program's last word")]
+            {
+                eprintln!("rollcall: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(args) => runtime()?.block_on(serve::run(&args)),
+        #[cfg(feature = "dev")]
+        Command::Dev(args) => runtime()?.block_on(dev::run(args)),
+        Command::Crds { out: None } => Ok(manifests::print(&mut stdout().lock())?),
+        Command::Crds { out: Some(folder) } => Ok(manifests::write(&folder).map(|_| ())?),
+        #[cfg(feature = "dev")]
+        Command::ExecWithParent(args) => Err(dev::launch::exec_with_parent(&args).into()),
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+}

@@ -1,0 +1,175 @@
+//! The configuration of a replica: flags, their `ROLLCALL_…` variables, and one validated value.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use clap::{Args, ValueEnum};
+use thiserror::Error;
+
+use crate::registry::{instance::InstanceKey, naming};
+use crate::telemetry::logs::Format;
+
+/// Who may write over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Auth {
+    /// Anybody who reaches the port: for `rollcall dev` and tests.
+    None,
+}
+
+/// The flags of `rollcall serve`.
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    /// DNS zone that the registry answers for
+    #[arg(long, env = "ROLLCALL_ZONE", default_value = "rollcall.internal")]
+    pub zone: String,
+    /// Where to answer HTTP
+    #[arg(long, env = "ROLLCALL_HTTP_LISTEN", default_value = "0.0.0.0:8080")]
+    pub http_listen: SocketAddr,
+    /// Where to answer DNS, by UDP and TCP
+    #[arg(long, env = "ROLLCALL_DNS_LISTEN", default_value = "0.0.0.0:1053")]
+    pub dns_listen: SocketAddr,
+    /// Where to answer probes and metrics
+    #[arg(long, env = "ROLLCALL_ADMIN_LISTEN", default_value = "0.0.0.0:9090")]
+    pub admin_listen: SocketAddr,
+    /// Name of this replica, unique among the replicas; in a pod its name
+    #[arg(long, env = "ROLLCALL_IDENTITY")]
+    pub identity: String,
+    /// Address at which others reach this replica [default: that of --http-listen]
+    #[arg(long, env = "ROLLCALL_ADVERTISE_ADDRESS")]
+    pub advertise_address: Option<IpAddr>,
+    /// Namespace that rollcall itself lives in
+    #[arg(long, env = "ROLLCALL_OWN_NAMESPACE", default_value = "rollcall-system")]
+    pub own_namespace: String,
+    /// Look after this namespace only [default: all]
+    #[arg(long, env = "ROLLCALL_WATCH_NAMESPACE")]
+    pub watch_namespace: Option<String>,
+    /// How to reach the Kubernetes API [default: the pod's ServiceAccount, else $KUBECONFIG]
+    #[arg(long, env = "ROLLCALL_KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Who may write over HTTP; checking tokens is still to come, so "none" has to be said
+    #[arg(long, env = "ROLLCALL_AUTH")]
+    pub auth: Auth,
+    /// What to log, for example info or info,rollcall::cluster=debug
+    #[arg(long, env = "ROLLCALL_LOG", default_value = "info")]
+    pub log: String,
+    /// How to write the log
+    #[arg(long, env = "ROLLCALL_LOG_FORMAT", default_value = "text")]
+    pub log_format: Format,
+}
+
+/// A flag that cannot be used.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("--{flag} {value:?} cannot be used: {fix}")]
+pub struct ConfigError {
+    flag: &'static str,
+    value: String,
+    fix: &'static str,
+}
+
+/// A validated configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Lower case, without the root's dot.
+    pub zone: String,
+    /// HTTP.
+    pub http_listen: SocketAddr,
+    /// DNS.
+    pub dns_listen: SocketAddr,
+    /// Probes and metrics.
+    pub admin_listen: SocketAddr,
+    /// The replica's own `ServiceInstance`: in the namespace that it watches, or in its own.
+    pub own: InstanceKey,
+    /// Where others reach this replica.
+    pub advertise_address: IpAddr,
+    /// One namespace, or all.
+    pub scope: Option<String>,
+    /// How to reach the Kubernetes API, if not by what is found.
+    pub kubeconfig: Option<PathBuf>,
+}
+
+impl ServeArgs {
+    /// Checks every flag before anything is bound.
+    ///
+    /// # Errors
+    /// Names the flag, its value and what to give instead.
+    pub fn validate(&self) -> Result<Config, ConfigError> {
+        let zone = self.zone.trim_end_matches('.').to_ascii_lowercase();
+        // The longest name in the zone has labels of 63 octets for instance, service and
+        // namespace, and `svc`: what is left of 253 octets is the zone's.
+        check("zone", &zone, naming::is_subdomain(&zone) && zone.len() <= 56, ZONE)?;
+        check("identity", &self.identity, naming::is_subdomain(&self.identity), IDENTITY)?;
+        check("own-namespace", &self.own_namespace, naming::is_label(&self.own_namespace), LABEL)?;
+        if let Some(scope) = &self.watch_namespace {
+            check("watch-namespace", scope, naming::is_label(scope), LABEL)?;
+        }
+        let home = self.watch_namespace.as_deref().unwrap_or(&self.own_namespace);
+        Ok(Config {
+            zone,
+            http_listen: self.http_listen,
+            dns_listen: self.dns_listen,
+            admin_listen: self.admin_listen,
+            own: InstanceKey::new(home, &self.identity),
+            advertise_address: self
+                .advertise_address
+                .unwrap_or_else(|| reachable(self.http_listen)),
+            scope: self.watch_namespace.clone(),
+            kubeconfig: self.kubeconfig.clone(),
+        })
+    }
+}
+
+const ZONE: &str = "give a DNS name of at most 56 characters, for example rollcall.internal";
+const IDENTITY: &str = "give a DNS name in lower case, for example rollcall-0";
+const LABEL: &str = "give the name of a namespace, for example rollcall-system";
+
+fn check(
+    flag: &'static str,
+    value: &str,
+    fits: bool,
+    fix: &'static str,
+) -> Result<(), ConfigError> {
+    if fits { Ok(()) } else { Err(ConfigError { flag, value: value.to_owned(), fix }) }
+}
+
+fn reachable(listen: SocketAddr) -> IpAddr {
+    if listen.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { listen.ip() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        serve: ServeArgs,
+    }
+
+    fn parse(flags: &[&str]) -> Result<Config, ConfigError> {
+        let all = ["rollcall", "--identity", "r-0", "--auth", "none"];
+        Cli::parse_from(all.iter().chain(flags)).serve.validate()
+    }
+
+    #[test]
+    fn a_bad_flag_is_named_with_its_value_and_the_fix() {
+        for (flags, flag) in [
+            (["--zone", "no_zone"], "--zone \"no_zone\""),
+            (["--own-namespace", "A"], "--own-namespace \"A\""),
+            (["--watch-namespace", "a.b"], "--watch-namespace \"a.b\""),
+        ] {
+            let error = parse(&flags).unwrap_err().to_string();
+            assert!(error.starts_with(flag) && error.contains("give "), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_replica_lives_in_the_namespace_that_it_watches() {
+        let config = parse(&["--watch-namespace", "shop", "--zone", "Example.Org."]).unwrap();
+        assert_eq!(config.own, InstanceKey::new("shop", "r-0"));
+        assert_eq!(config.zone, "example.org");
+        assert_eq!(parse(&[]).unwrap().own, InstanceKey::new("rollcall-system", "r-0"));
+    }
+}
