@@ -40,8 +40,11 @@ const MAX_CONNECTIONS: usize = 10_000;
 /// The most bytes of a request's head, and of what is read ahead of a body.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// How long connections may go on after the end was announced.
-const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+/// How long connections may go on after the end was announced: less than `serve` gives the doors.
+const DRAIN_WITHIN: Duration = Duration::from_secs(4);
+
+/// For the last of them to be gone.
+const DRAIN_MARGIN: Duration = Duration::from_millis(500);
 
 /// After a failed accept: most often the process is out of file descriptors, and asking again at
 /// once would only spin.
@@ -108,8 +111,8 @@ impl HttpServer {
         self.address
     }
 
-    /// Serves until `stop`, then lets connections finish what they are doing, for ten seconds at
-    /// most.
+    /// Serves until `stop`, then lets connections finish what they are doing, for a few
+    /// seconds at most.
     pub async fn serve(self, stop: CancellationToken) {
         let Self { listener, door, .. } = self;
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -138,8 +141,7 @@ impl HttpServer {
         }
         drop(listener);
         connections.close();
-        // A little longer than each connection's own limit.
-        if timeout(DRAIN_WITHIN + TICK, connections.wait()).await.is_err() {
+        if timeout(DRAIN_WITHIN + DRAIN_MARGIN, connections.wait()).await.is_err() {
             warn!(left = connections.len(), "connections were still open when the drain ended");
         }
     }
