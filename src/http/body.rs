@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use hyper::{
     HeaderMap,
     body::{Body as _, Incoming},
-    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
 };
 use serde::{
     Deserialize, Deserializer,
@@ -30,6 +30,10 @@ pub(super) const MAX_ONE: usize = 64 * 1024;
 /// The most bytes of a batch: 10,000 beats of 400 bytes.
 pub(super) const MAX_BATCH: usize = 4 * 1024 * 1024;
 
+/// The most bytes of a body that is too large anyway which are read all the same, so that the client
+/// has sent it and reads why not; a connection closed under its hands would tell it nothing.
+const MAX_DISCARDED: usize = 1024 * 1024;
+
 /// From the head of a request to the end of its body.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 
@@ -43,8 +47,10 @@ pub(super) async fn read(
     limit: usize,
 ) -> Result<Bytes, Problem> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-    if announced.and_then(|length| length.parse().ok()).is_some_and(|length: usize| length > limit)
-    {
+    let announced: usize = announced.and_then(|length| length.parse().ok()).unwrap_or(0);
+    // Who asks first whether to send it gets the answer at once.
+    let discarded = if headers.contains_key(EXPECT) { 0 } else { MAX_DISCARDED };
+    if announced > limit + discarded {
         return Err(too_large(limit));
     }
     let seconds = BODY_WITHIN.as_secs();
@@ -59,13 +65,18 @@ pub(super) async fn read(
 async fn gather(mut body: Incoming, limit: usize) -> Result<Bytes, Problem> {
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
+    let mut discarded = 0;
     // The caller's deadline bounds this wait.
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let broken = |error| Problem::new(Kind::BadBody, format!("it broke off: {error}"));
         // Anything but data is a trailer, and trailers say nothing here.
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
-        if first.len() + all.len() + data.len() > limit {
-            return Err(too_large(limit));
+        if discarded > 0 || first.len() + all.len() + data.len() > limit {
+            discarded += data.len();
+            if discarded > MAX_DISCARDED {
+                break;
+            }
+            continue;
         }
         if first.is_empty() && all.is_empty() {
             first = data;
@@ -73,6 +84,9 @@ async fn gather(mut body: Incoming, limit: usize) -> Result<Bytes, Problem> {
             all.extend_from_slice(&std::mem::take(&mut first));
             all.extend_from_slice(&data);
         }
+    }
+    if discarded > 0 {
+        return Err(too_large(limit));
     }
     Ok(if all.is_empty() { first } else { all.freeze() })
 }

@@ -3,7 +3,9 @@
 mod support;
 
 mod admission;
+mod api_doc;
 mod crds;
 mod dev;
 mod faults;
+mod http_errors;
 mod lives;

@@ -50,9 +50,14 @@ pub async fn try_call(
         "{method} {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n{kind}content-length: {}\r\n\r\n{body}",
         body.len()
     );
+    exchange(to, request.as_bytes()).await
+}
+
+/// Sends bytes as they are, which ask for the end of the connection, and answers what came within 15 s.
+pub async fn exchange(to: SocketAddr, request: &[u8]) -> std::io::Result<Answer> {
     let exchange = async {
         let mut stream = TcpStream::connect(to).await?;
-        stream.write_all(request.as_bytes()).await?;
+        stream.write_all(request).await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await?;
         std::io::Result::Ok(answer)
