@@ -14,6 +14,7 @@ pub mod controller;
 pub mod dev;
 pub mod dns;
 pub mod engine;
+pub mod http;
 pub mod registry;
 pub mod serve;
 pub mod telemetry;

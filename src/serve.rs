@@ -29,7 +29,7 @@ use crate::config::{Config, ServeArgs};
 use crate::controller::Controller;
 use crate::dns::{self, DnsConfig};
 use crate::engine::{DUTIES, Engine, FACTS, Figures};
-use crate::http::{self, HttpConfig};
+use crate::http::{self, HttpConfig, HttpMetrics};
 use crate::registry::{
     catalog::{Catalog, Settings},
     directory::Directory,
@@ -173,7 +173,8 @@ async fn spawn(
         replica: config.own.name.to_string(),
         zone: config.zone.clone(),
     };
-    let http = http::bind(http_config, inbox, &mut registry).await?;
+    let http_metrics = HttpMetrics::new(&mut registry);
+    let http = http::bind(http_config, inbox, http_metrics).await?;
     let dns_metrics = dns::Metrics::register(&mut registry);
     let dns_config = DnsConfig {
         zone: config.zone.clone(),
@@ -195,7 +196,11 @@ async fn spawn(
     tasks.spawn_until(core, "controller", controller.run());
     tasks.spawn_until(core, "self-beat", self_beat.run());
     tasks.spawn_until(core, "admin", admin.serve());
-    tasks.spawn("http", http.serve(doors.clone()));
+    let stop = doors.clone();
+    tasks.spawn("http", async move {
+        http.serve(stop).await;
+        Ok(())
+    });
     let stop = doors.clone();
     tasks.spawn("dns", async move { Ok(dns.serve(stop).await?) });
     Ok(writer)
