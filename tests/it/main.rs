@@ -5,5 +5,6 @@ mod support;
 mod admission;
 mod crds;
 mod dev;
+mod dns_wire;
 mod faults;
 mod lives;
