@@ -168,7 +168,6 @@ async fn spawn(
     let controller = Controller::new(writer.clone(), events, facts_in.clone(), duties_out);
     let inbox = Inbox::new(directory.clone(), writer.clone(), facts_in.clone());
 
-    let http_metrics = http::HttpMetrics::new(&mut registry);
     let http_config = HttpConfig {
         listen: config.http_listen,
         replica: config.own.name.to_string(),
