@@ -59,18 +59,20 @@ pub fn reply(
     now: Moment,
     seed: u64,
 ) -> Reply {
-    let (mut answer, question) = match admit(request) {
-        Ok(question) => (answer(zone, directory, question, now, seed), true),
-        // There is no saying what was asked; a repeated question would only be a larger echo.
-        Err(code @ ResponseCode::FormErr) => (Answer::bare(code, None), false),
-        Err(code) => (Answer::bare(code, None), true),
+    let mut answer = match admit(request) {
+        Ok(question) => answer(zone, directory, question, now, seed),
+        Err(code) => Answer::bare(code, None),
     };
+    // Where there is not one question, there is no saying what was asked, and repeating them all
+    // could be more than there is room for.
+    let question = request.queries.len() == 1;
     let edns = request.edns.as_ref().map(|edns| opt(edns, answer.ede));
     let room = match transport {
         Transport::Udp => Room::udp(request.edns.as_ref().map(Edns::max_payload)),
         Transport::Tcp => Room::tcp(),
     };
-    let truncated = fit(&mut answer, request.queries.as_bytes(), edns.as_ref(), room);
+    let repeated = if question { request.queries.as_bytes() } else { &[] };
+    let truncated = fit(&mut answer, repeated, edns.as_ref(), room);
     let metadata = header(&request.metadata, &answer, truncated);
     Reply { metadata, edns, question, answer }
 }

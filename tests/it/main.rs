@@ -6,6 +6,7 @@ mod admission;
 mod api_doc;
 mod crds;
 mod dev;
+mod dns_wire;
 mod faults;
 mod http_errors;
 mod lives;

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::world::{START, With, World, data, instance, negative_ttls, port, sorted};
 use crate::dns::answer::Answer;
 use crate::registry::instance::{Health, Instance, Protocol, State};
-use crate::registry::lease::Moment;
+use crate::registry::lease::{Moment, Wall};
 use crate::registry::naming;
 
 use RecordType::{A, AAAA, ANY, CNAME, NS, SRV, TXT};
@@ -136,6 +136,19 @@ fn an_instance_resolves_by_its_own_name_until_it_is_expired() {
     assert_eq!(world.ask("up.orders.shop", TXT).answers, []);
     let label = naming::label("Not.a_label");
     assert_eq!(data(&world.ask(&format!("{label}.orders.shop"), A).answers), ["10.0.0.5"]);
+}
+
+#[test]
+fn of_two_that_map_to_one_label_only_the_elder_is_found_by_it() {
+    let label = naming::label("o.1");
+    let world = World::of([
+        instance("orders", "o.1", &["10.0.0.1"]).with(|i| i.created = Wall(1)),
+        instance("orders", &label, &["10.0.0.2"]).with(|i| i.created = Wall(2)),
+    ]);
+    let answer = world.ask("orders.shop", SRV);
+    assert_eq!((answer.answers.len(), data(&answer.glue)), (1, vec!["10.0.0.1".to_owned()]));
+    assert_eq!(data(&world.ask(&format!("{label}.orders.shop"), A).answers), ["10.0.0.1"]);
+    assert_eq!(world.ask("orders.shop", A).answers.len(), 2);
 }
 
 #[test]

@@ -127,6 +127,17 @@ fn around_every_boundary_the_rules_hold() {
     }
 }
 
+/// Past some hundred names hickory compresses no more, which the trial must know.
+#[test]
+fn around_the_largest_message_over_tcp_hickory_never_has_to_cut() {
+    let kind = RecordType::SRV;
+    for members in (180..420).step_by(10) {
+        let world = crowd(members, 30, true);
+        let case = Case { members, label: 30, dual: true, kind, udp: None, tcp_edns: true };
+        case.check(&world).unwrap_or_else(|error| panic!("{case:?}: {error}"));
+    }
+}
+
 #[test]
 fn three_hundred_instances_are_whole_over_tcp_with_all_their_glue() {
     let world = crowd(300, 1, true);
