@@ -300,10 +300,8 @@ fn applied(key: &InstanceKey, registration: &Registration, lease: Lease, beat: &
     let mut spec = json!({
         "service": registration.service,
         "ports": registration.ports.iter().map(port).collect::<Vec<_>>(),
-        "tags": registration.tags,
         "weight": registration.weight,
         "priority": registration.priority,
-        "attributes": registration.attributes,
         "lease": {
             "mode": match lease.mode {
                 Mode::Heartbeat => "Heartbeat",
@@ -317,6 +315,14 @@ fn applied(key: &InstanceKey, registration: &Registration, lease: Lease, beat: &
             "evictAfterSeconds": lease.evict_after.as_secs(),
         },
     });
+    // What is empty must be left out: server-side apply makes null of an empty map or set where a
+    // former registration had some, and null is no object.
+    if !registration.tags.is_empty() {
+        spec["tags"] = json!(registration.tags);
+    }
+    if !registration.attributes.is_empty() {
+        spec["attributes"] = json!(registration.attributes);
+    }
     match &registration.address {
         Address::Ips(ips) => spec["addresses"] = json!(ips),
         Address::Hostname(hostname) => spec["hostname"] = json!(&**hostname),
@@ -331,15 +337,18 @@ fn applied(key: &InstanceKey, registration: &Registration, lease: Lease, beat: &
     if let Some(health) = registration.health {
         annotations[HEALTH_ANNOTATION] = json!(health.as_str());
     }
+    let mut metadata = json!({
+        "name": &*key.name,
+        "namespace": &*key.namespace,
+        "annotations": annotations,
+    });
+    if !registration.labels.is_empty() {
+        metadata["labels"] = json!(registration.labels);
+    }
     json!({
         "apiVersion": API_VERSION,
         "kind": "ServiceInstance",
-        "metadata": {
-            "name": &*key.name,
-            "namespace": &*key.namespace,
-            "labels": registration.labels,
-            "annotations": annotations,
-        },
+        "metadata": metadata,
         "spec": spec,
     })
 }
