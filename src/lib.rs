@@ -12,6 +12,7 @@ pub mod config;
 pub mod controller;
 #[cfg(feature = "dev")]
 pub mod dev;
+pub mod dns;
 pub mod engine;
 pub mod registry;
 pub mod serve;

@@ -56,16 +56,17 @@ impl Probes for Directory {
 
 /// The tasks of a replica, by name.
 struct Tasks {
-    running: JoinSet<&'static str>,
+    running: JoinSet<(&'static str, anyhow::Result<()>)>,
 }
 
 impl Tasks {
     /// Runs `task`, which knows when to end.
-    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.running.spawn(async move {
-            task.await;
-            name
-        });
+    fn spawn(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        self.running.spawn(async move { (name, task.await) });
     }
 
     /// Runs `task` until `stop`: it may be left at any await.
@@ -78,6 +79,7 @@ impl Tasks {
         let stop = stop.clone();
         self.spawn(name, async move {
             stop.run_until_cancelled(task).await;
+            Ok(())
         });
     }
 }
@@ -108,7 +110,8 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
             info!("asked to stop");
             None
         }
-        Some(Ok(name)) => Some(format!("the task {name} has ended")),
+        Some(Ok((name, Ok(())))) => Some(format!("the task {name} has ended")),
+        Some(Ok((name, Err(error)))) => Some(format!("the task {name} has ended: {error:#}")),
         Some(Err(error)) => Some(format!("a task broke down: {error}")),
     };
     self_beat::leave(&writer, &config.own).await;
@@ -171,12 +174,13 @@ async fn spawn(
         zone: config.zone.clone(),
     };
     let http = http::bind(http_config, inbox, &mut registry).await?;
+    let dns_metrics = dns::Metrics::register(&mut registry);
     let dns_config = DnsConfig {
         zone: config.zone.clone(),
-        listen: config.dns_listen,
+        listen: vec![config.dns_listen],
         name_server_addresses: vec![config.advertise_address],
     };
-    let dns = dns::bind(dns_config, directory.clone(), &mut registry).await?;
+    let dns = dns::bind(&dns_config, directory.clone(), dns_metrics).await?;
     let admin = Admin::bind(config.admin_listen, registry, directory).await?;
     let self_beat = SelfBeat {
         own: config.own.clone(),
@@ -186,13 +190,14 @@ async fn spawn(
         values,
     };
 
-    tasks.spawn("engine", engine.run(core.clone()));
+    tasks.spawn_until(core, "engine", engine.run());
     tasks.spawn_until(core, "watch", watch.run());
     tasks.spawn_until(core, "controller", controller.run());
     tasks.spawn_until(core, "self-beat", self_beat.run());
-    tasks.spawn("admin", admin.serve(core.clone()));
+    tasks.spawn_until(core, "admin", admin.serve());
     tasks.spawn("http", http.serve(doors.clone()));
-    tasks.spawn("dns", dns.serve(doors.clone()));
+    let stop = doors.clone();
+    tasks.spawn("dns", async move { Ok(dns.serve(stop).await?) });
     Ok(writer)
 }
 

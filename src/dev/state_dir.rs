@@ -17,7 +17,7 @@ const PREFIX: &str = "rollcall-dev-";
 
 /// There is no folder for the state.
 #[derive(Debug, Error)]
-pub enum StateDirError {
+pub(super) enum StateDirError {
     /// The folder could not be made or used.
     #[error("cannot use the state folder {path}: {source}; name another with --state-dir", path = path.display())]
     Folder {
@@ -36,7 +36,7 @@ pub enum StateDirError {
 
 /// A folder that is ours while this lives. A temporary one is removed at the end.
 #[derive(Debug)]
-pub struct StateDir {
+pub(super) struct StateDir {
     path: PathBuf,
     temporary: bool,
     /// Held by the kernel for as long as this process lives, however it ends.
@@ -49,7 +49,7 @@ impl StateDir {
     ///
     /// # Errors
     /// When it cannot be made, or another process has it.
-    pub fn open(named: Option<&Path>) -> Result<Self, StateDirError> {
+    pub(super) fn open(named: Option<&Path>) -> Result<Self, StateDirError> {
         let path = named.map_or_else(temporary, Path::to_owned);
         let failed = |source| StateDirError::Folder { path: path.clone(), source };
         if named.is_none() {
@@ -68,13 +68,13 @@ impl StateDir {
 
     /// Where it is; absolute.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Whether it is removed at the end.
     #[must_use]
-    pub const fn is_temporary(&self) -> bool {
+    pub(super) const fn is_temporary(&self) -> bool {
         self.temporary
     }
 }

@@ -3,6 +3,7 @@
 
 #![allow(
     dead_code,
+    unused_imports,
     unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,15 +12,18 @@
 )]
 
 pub mod control_plane;
+pub mod dns;
+pub mod http;
 mod namespace;
-mod rollcall;
+pub mod proxy;
+mod replica;
 
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
 pub use namespace::{Namespace, namespace};
-pub use rollcall::Rollcall;
+pub use replica::Rollcall;
 
 /// Asks again every 50 ms until there is an answer; fails the test, saying `what`, when there is none
 /// within `bound`. The bound is for a busy machine: it is no promise about speed.
