@@ -157,9 +157,8 @@ struct Connection {
 impl Connection {
     async fn serve(self, stream: TcpStream) {
         let Self { door, stop, permit } = self;
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "a connection ended as it began");
-            return;
+        if stream.set_nodelay(true).is_err() {
+            return dropped("ended as it began");
         }
         let progress = Arc::new(Progress::default());
         let service = Answering { door, progress: progress.clone() };
@@ -168,33 +167,45 @@ impl Connection {
         // `progress` has limits in its place.
         http.header_read_timeout(None).max_buf_size(MAX_HEAD);
         let mut connection = pin!(http.serve_connection(stream, service));
-        let mut ticker = interval(TICK);
-        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The first tick is at once.
-        ticker.tick().await;
-        loop {
-            tokio::select! {
-                biased;
-                ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        debug!(%error, "a connection broke off");
-                    }
-                    break;
-                }
-                _ = ticker.tick() => if !progress.tick() {
-                    debug!("a connection was dropped that did not move");
-                    break;
-                },
-                () = stop.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    if timeout(DRAIN_WITHIN, connection.as_mut()).await.is_err() {
-                        debug!("a connection was dropped that did not end in time");
-                    }
-                    break;
-                }
+        let draining = tokio::select! {
+            biased;
+            ended = connection.as_mut() => return say(ended),
+            () = stands_still(&progress) => return dropped("stood still"),
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                timeout(DRAIN_WITHIN, connection)
             }
+        };
+        match draining.await {
+            Ok(ended) => say(ended),
+            Err(_) => dropped("did not end in time"),
         }
         drop(permit);
+    }
+}
+
+/// Clients may break off when they like: nobody is to act on it.
+fn say(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        debug!(%error, "a connection broke off");
+    }
+}
+
+fn dropped(why: &str) {
+    debug!("a connection was dropped that {why}");
+}
+
+/// Waits until a connection has stood still for too long.
+async fn stands_still(progress: &Progress) {
+    let mut ticker = interval(TICK);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick is at once.
+    ticker.tick().await;
+    loop {
+        ticker.tick().await;
+        if !progress.tick() {
+            return;
+        }
     }
 }
 

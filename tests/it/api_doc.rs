@@ -1,5 +1,12 @@
 //! docs/api.md, executed: every example is sent, in order, and must be answered as it says.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use serde_json::Value;

@@ -1,5 +1,7 @@
 //! Bad input over HTTP: each mistake has its own clear problem, which names what is wrong.
 
+#![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 use serde_json::Value;
 
 use crate::support::{Rollcall, http, namespace};
@@ -66,6 +68,18 @@ fn bodies() -> Vec<Case> {
         case(["PUT", INSTANCE, FORM], with(""), (415, "Content-Type", "application/json")),
         case(["PUT", INSTANCE, ""], with(""), (415, "Content-Type", "application/json")),
         case(["PUT", INSTANCE, ZIPPED], with(""), (415, "Content-Encoding", "not compressed")),
+    ]
+}
+
+fn other_bodies() -> Vec<Case> {
+    let with =
+        |fields: &str| format!(r#"{{"service": "orders", "addresses": ["10.0.0.7"]{fields}}}"#);
+    vec![
+        case(
+            ["PUT", "/v1/namespaces/nowhere/instances/a", JSON],
+            with(""),
+            (404, "namespace", "does not exist"),
+        ),
         case(
             ["PUT", BEAT, JSON],
             r#"{"health": "ok"}"#,
@@ -185,7 +199,7 @@ async fn each_mistake_has_its_own_problem_that_names_the_field() {
     let home = namespace("http-errors").await;
     let rollcall = Rollcall::start(&home).await;
     let mut wrong = Vec::new();
-    for case in bodies().into_iter().chain(heads()) {
+    for case in bodies().into_iter().chain(other_bodies()).chain(heads()) {
         let Case { method, headers, .. } = case;
         let path = case.path.replace("NS", &home.name);
         let length = case.body.len();

@@ -8,5 +8,6 @@ mod crds;
 mod dev;
 mod dns_wire;
 mod faults;
+mod http_connections;
 mod http_errors;
 mod lives;
