@@ -70,7 +70,7 @@ async fn read_registration(
 ) -> Result<Registration, Problem> {
     let bytes = body::read(&parts.headers, body, MAX_ONE).await?;
     let read = body::json::<Object<RegistrationBody>>(&bytes);
-    let Object(read) = read.map_err(|problem| explain_state(problem))?;
+    let Object(read) = read.map_err(explain_state)?;
     validate::registration(read, service)
 }
 

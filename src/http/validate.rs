@@ -93,7 +93,7 @@ pub(super) fn registration(
         attributes: flaws.attributes(body.attributes.unwrap_or_default().0),
         labels: flaws.labels(body.labels.unwrap_or_default().0),
         health: body.health.and_then(|word| flaws.health("health", &word)),
-        lease: body.lease.map(|Object(lease)| flaws.lease(lease)),
+        lease: body.lease.map(|Object(lease)| flaws.lease(&lease)),
         address: address.unwrap_or_else(|| Address::Ips(Arc::from([]))),
     };
     flaws.end(registration)
@@ -301,7 +301,7 @@ impl Flaws {
         health
     }
 
-    fn lease(&mut self, body: LeaseBody) -> Lease {
+    fn lease(&mut self, body: &LeaseBody) -> Lease {
         let default = default_lease();
         let mode = match body.mode.as_deref() {
             None | Some("Heartbeat") => Mode::Heartbeat,

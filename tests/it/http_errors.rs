@@ -29,9 +29,11 @@ fn case(
     Case { method, path, headers, body: body.into(), status, field, says }
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn bodies() -> Vec<Case> {
     let put = ["PUT", INSTANCE, JSON];
-    let with = |fields: &str| format!(r#"{{"service": "orders", "addresses": ["10.0.0.7"]{fields}}}"#);
+    let with =
+        |fields: &str| format!(r#"{{"service": "orders", "addresses": ["10.0.0.7"]{fields}}}"#);
     let large = with(&format!(r#", "attributes": {{"a": "{}"}}"#, "x".repeat(70_000)));
     vec![
         case(put, "", (400, "", "empty")),
@@ -43,21 +45,49 @@ fn bodies() -> Vec<Case> {
         case(put, with(r#", "weight": 1, "weight": 1"#), (422, "weight", "twice")),
         case(put, with(r#", "labels": {"a": "1", "a": "1"}"#), (422, "labels.a", "twice")),
         case(put, with(r#", "attributes": {"a": 1}"#), (422, "attributes.a", "a string")),
-        case(put, with(r#", "ports": [{"name": "a", "port": "80"}]"#), (422, "ports[0].port", "whole number")),
+        case(
+            put,
+            with(r#", "ports": [{"name": "a", "port": "80"}]"#),
+            (422, "ports[0].port", "whole number"),
+        ),
         case(put, with(r#", "ports": [["a", 80]]"#), (422, "ports[0]", "an object")),
-        case(put, with(r#", "ports": [{"name": "a", "port": 0}]"#), (422, "ports[0].port", "1 to 65535")),
+        case(
+            put,
+            with(r#", "ports": [{"name": "a", "port": 0}]"#),
+            (422, "ports[0].port", "1 to 65535"),
+        ),
         case(put, with(r#", "hostname": "a.example""#), (422, "addresses", "exactly one")),
         case(put, with(r#", "state": "Draining""#), (422, "state", "operators")),
-        case(put, with(r#", "lease": {"durationSeconds": 1}"#), (422, "lease.durationSeconds", "2 to 86400")),
+        case(
+            put,
+            with(r#", "lease": {"durationSeconds": 1}"#),
+            (422, "lease.durationSeconds", "2 to 86400"),
+        ),
         case(put, large, (413, "", "64 KiB")),
         case(["PUT", INSTANCE, FORM], with(""), (415, "Content-Type", "application/json")),
         case(["PUT", INSTANCE, ""], with(""), (415, "Content-Type", "application/json")),
         case(["PUT", INSTANCE, ZIPPED], with(""), (415, "Content-Encoding", "not compressed")),
-        case(["PUT", BEAT, JSON], r#"{"health": "ok"}"#, (422, "health", "Passing, Warning or Critical")),
+        case(
+            ["PUT", BEAT, JSON],
+            r#"{"health": "ok"}"#,
+            (422, "health", "Passing, Warning or Critical"),
+        ),
         case(["PUT", BEAT, JSON], r#"{"status": "ok"}"#, (422, "status", "unknown field")),
-        case(["PUT", "/v1/namespaces/NS/instances/orders-1/lease", JSON], "{}", (422, "durationSeconds", "missing")),
-        case(["POST", "/v1/heartbeats", JSON], r#"{"instances": [{"name": "a"}]}"#, (422, "instances[0].namespace", "missing")),
-        case(["POST", "/v1/heartbeats", JSON], r#"{"instances": {}}"#, (422, "instances", "a sequence")),
+        case(
+            ["PUT", "/v1/namespaces/NS/instances/orders-1/lease", JSON],
+            "{}",
+            (422, "durationSeconds", "missing"),
+        ),
+        case(
+            ["POST", "/v1/heartbeats", JSON],
+            r#"{"instances": [{"name": "a"}]}"#,
+            (422, "instances[0].namespace", "missing"),
+        ),
+        case(
+            ["POST", "/v1/heartbeats", JSON],
+            r#"{"instances": {}}"#,
+            (422, "instances", "a sequence"),
+        ),
         case(
             ["POST", "/v1/namespaces/NS/services/orders/instances", JSON],
             with("").replace("orders", "other"),
@@ -72,21 +102,57 @@ fn heads() -> Vec<Case> {
         case(["GET", "/v1/services/", ""], "", (404, "", "docs/api.md")),
         case(["POST", INSTANCE, JSON], "{}", (405, "", "GET, HEAD, PUT, DELETE")),
         case(["GET", BEAT, ""], "", (405, "", "PUT")),
-        case(["PUT", "/v1/namespaces/Shop/instances/a", JSON], "{}", (400, "namespace", "DNS label")),
-        case(["PUT", "/v1/namespaces/NS/instances/A_b", JSON], "{}", (400, "name", "DNS subdomain")),
+        case(
+            ["PUT", "/v1/namespaces/Shop/instances/a", JSON],
+            "{}",
+            (400, "namespace", "DNS label"),
+        ),
+        case(
+            ["PUT", "/v1/namespaces/NS/instances/A_b", JSON],
+            "{}",
+            (400, "name", "DNS subdomain"),
+        ),
         case(["GET", "/v1/namespaces/NS/instances/a%2Fb", ""], "", (400, "name", "DNS subdomain")),
         case(["GET", "/v1/namespaces/NS/instances/%FF", ""], "", (400, "name", "DNS subdomain")),
         case(["GET", "/v1/namespaces/NS/services/a.b", ""], "", (400, "service", "DNS label")),
         case(["GET", "/v1/namespaces/NS/services/a?limit=0", ""], "", (400, "limit", "from 1")),
-        case(["GET", "/v1/namespaces/NS/services/a?order=best", ""], "", (400, "order", "roundrobin")),
-        case(["GET", "/v1/namespaces/NS/services/a?health=ready", ""], "", (400, "health", "passing")),
+        case(
+            ["GET", "/v1/namespaces/NS/services/a?order=best", ""],
+            "",
+            (400, "order", "roundrobin"),
+        ),
+        case(
+            ["GET", "/v1/namespaces/NS/services/a?health=ready", ""],
+            "",
+            (400, "health", "passing"),
+        ),
         case(["GET", "/v1/namespaces/NS/services/a?zone=b&zone=b", ""], "", (400, "zone", "twice")),
-        case(["GET", "/v1/namespaces/NS/services/a?selector=b%3E1", ""], "", (400, "selector", "b>1")),
-        case(["GET", "/v1/namespaces/NS/services/a?wait%FF", ""], "", (400, "wait%FF", "percent-encoded")),
+        case(
+            ["GET", "/v1/namespaces/NS/services/a?selector=b%3E1", ""],
+            "",
+            (400, "selector", "b>1"),
+        ),
+        case(
+            ["GET", "/v1/namespaces/NS/services/a?wait%FF", ""],
+            "",
+            (400, "wait%FF", "percent-encoded"),
+        ),
         case(["GET", "/v1/services?a=b", ""], "", (400, "a", "no parameters")),
-        case(["PUT", "/v1/namespaces/NS/instances/a/heartbeat?id=b", ""], "", (400, "id", "takes uid")),
-        case(["GET", "/v1/namespaces/NS/instances/nobody", ""], "", (404, "", "no instance nobody")),
-        case(["DELETE", "/v1/namespaces/NS/instances/nobody", ""], "", (404, "", "no instance nobody")),
+        case(
+            ["PUT", "/v1/namespaces/NS/instances/a/heartbeat?id=b", ""],
+            "",
+            (400, "id", "takes uid"),
+        ),
+        case(
+            ["GET", "/v1/namespaces/NS/instances/nobody", ""],
+            "",
+            (404, "", "no instance nobody"),
+        ),
+        case(
+            ["DELETE", "/v1/namespaces/NS/instances/nobody", ""],
+            "",
+            (404, "", "no instance nobody"),
+        ),
     ]
 }
 
@@ -108,7 +174,10 @@ fn mismatch(case: &Case, got: &http::Answer) -> Option<String> {
         let Case { method, path, status, field, says, .. } = case;
         let body = String::from_utf8_lossy(&case.body);
         let body: String = body.chars().take(120).collect();
-        format!("{method} {path} {body}\n  expected {status} {field:?} {says:?}\n  got {} {problem}", got.status)
+        format!(
+            "{method} {path} {body}\n  expected {status} {field:?} {says:?}\n  got {} {problem}",
+            got.status
+        )
     })
 }
 
