@@ -14,6 +14,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
+use prometheus_client::registry::Registry;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -24,7 +25,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::cluster::{client, convert::Converter, events::Events, watch::Watch, writer::Writer};
+use crate::cluster::{
+    client::{self, Clients},
+    convert::Converter,
+    events::Events,
+    watch::Watch,
+    writer::Writer,
+};
 use crate::config::{Config, ServeArgs};
 use crate::controller::Controller;
 use crate::dns::{self, DnsConfig};
@@ -34,6 +41,7 @@ use crate::registry::{
     catalog::{Catalog, Settings},
     directory::Directory,
     instance::Protocol,
+    registration::Registration,
 };
 use crate::telemetry::{
     admin::{Admin, Probes},
@@ -136,37 +144,9 @@ async fn spawn(
 ) -> anyhow::Result<Writer> {
     let clients = client::connect(config.kubeconfig.as_deref()).await?;
     let mut registry = metrics::registry();
-    let converter = Arc::new(Converter::default());
-    let api_metrics = ApiMetrics::new(&mut registry);
-    let writer = Writer::new(clients.writes.clone(), converter.clone(), api_metrics, clock::show);
     let directory = Arc::new(Directory::default());
-    let counts = Arc::new(ArcSwap::default());
-    registry.register_collector(Box::new(Figures {
-        directory: directory.clone(),
-        counts: counts.clone(),
-    }));
-
-    let (facts_in, facts) = mpsc::channel(FACTS);
-    let (duties, duties_out) = mpsc::channel(DUTIES);
-    let (self_beats, values) = mpsc::channel(self_beat::QUEUE);
-    let engine = Engine {
-        catalog: Catalog::new(settings(config), directory.clone()),
-        facts,
-        duties,
-        self_beats,
-        counts,
-        metrics: EngineMetrics::new(&mut registry),
-    };
-    let watch = Watch {
-        client: clients.watches,
-        scope: config.scope.clone(),
-        converter,
-        facts: facts_in.clone(),
-        metrics: WatchMetrics::new(&mut registry),
-    };
-    let events = Events::new(clients.writes, &config.own.name);
-    let controller = Controller::new(writer.clone(), events, facts_in.clone(), duties_out);
-    let inbox = Inbox::new(directory.clone(), writer.clone(), facts_in.clone());
+    let built = Core::build(config, clients, &directory, &mut registry);
+    let writer = built.self_beat.writer.clone();
 
     let http_config = HttpConfig {
         listen: config.http_listen,
@@ -174,27 +154,20 @@ async fn spawn(
         zone: config.zone.clone(),
     };
     let http_metrics = HttpMetrics::new(&mut registry);
-    let http = http::bind(http_config, inbox, http_metrics).await?;
-    let dns_metrics = dns::Metrics::register(&mut registry);
+    let http = http::bind(http_config, built.inbox, http_metrics).await?;
     let dns_config = DnsConfig {
         zone: config.zone.clone(),
         listen: vec![config.dns_listen],
         name_server_addresses: vec![config.advertise_address],
     };
+    let dns_metrics = dns::Metrics::register(&mut registry);
     let dns = dns::bind(&dns_config, directory.clone(), dns_metrics).await?;
     let admin = Admin::bind(config.admin_listen, registry, directory).await?;
-    let self_beat = SelfBeat {
-        own: config.own.clone(),
-        registration: own_registration(config),
-        writer: writer.clone(),
-        facts: facts_in,
-        values,
-    };
 
-    tasks.spawn_until(core, "engine", engine.run());
-    tasks.spawn_until(core, "watch", watch.run());
-    tasks.spawn_until(core, "controller", controller.run());
-    tasks.spawn_until(core, "self-beat", self_beat.run());
+    tasks.spawn_until(core, "engine", built.engine.run());
+    tasks.spawn_until(core, "watch", built.watch.run());
+    tasks.spawn_until(core, "controller", built.controller.run());
+    tasks.spawn_until(core, "self-beat", built.self_beat.run());
     tasks.spawn_until(core, "admin", admin.serve());
     let stop = doors.clone();
     tasks.spawn("http", async move {
@@ -206,6 +179,62 @@ async fn spawn(
     Ok(writer)
 }
 
+/// Everything behind the doors, connected by channels and not yet running.
+struct Core {
+    engine: Engine,
+    watch: Watch,
+    controller: Controller,
+    self_beat: SelfBeat,
+    inbox: Inbox,
+}
+
+impl Core {
+    fn build(
+        config: &Config,
+        clients: Clients,
+        directory: &Arc<Directory>,
+        registry: &mut Registry,
+    ) -> Self {
+        let converter = Arc::new(Converter::default());
+        let api_metrics = ApiMetrics::new(registry);
+        let writer =
+            Writer::new(clients.writes.clone(), converter.clone(), api_metrics, clock::show);
+        let events = Events::new(clients.writes, &config.own.name);
+        let counts = Arc::new(ArcSwap::default());
+        let figures = Figures { directory: directory.clone(), counts: counts.clone() };
+        registry.register_collector(Box::new(figures));
+
+        let (facts_in, facts) = mpsc::channel(FACTS);
+        let (duties, duties_out) = mpsc::channel(DUTIES);
+        let (self_beats, values) = mpsc::channel(self_beat::QUEUE);
+        let engine = Engine {
+            catalog: Catalog::new(settings(config), directory.clone()),
+            facts,
+            duties,
+            self_beats,
+            counts,
+            metrics: EngineMetrics::new(registry),
+        };
+        let watch = Watch {
+            client: clients.watches,
+            scope: config.scope.clone(),
+            converter,
+            facts: facts_in.clone(),
+            metrics: WatchMetrics::new(registry),
+        };
+        let controller = Controller::new(writer.clone(), events, facts_in.clone(), duties_out);
+        let inbox = Inbox::new(directory.clone(), writer.clone(), facts_in.clone());
+        let self_beat = SelfBeat {
+            own: config.own.clone(),
+            registration: own_registration(config),
+            writer,
+            facts: facts_in,
+            values,
+        };
+        Self { engine, watch, controller, self_beat, inbox }
+    }
+}
+
 fn settings(config: &Config) -> Settings {
     Settings {
         own: config.own.clone(),
@@ -215,7 +244,7 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn own_registration(config: &Config) -> crate::registry::registration::Registration {
+fn own_registration(config: &Config) -> Registration {
     self_beat::registration(
         config.advertise_address,
         &[

@@ -36,7 +36,6 @@ pub fn run(dev: &Dev) {
     print("apply answered → first DNS answer", &mut after);
 }
 
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 async fn once(api: &Api<ServiceInstance>, dev: &Dev, i: usize) -> (Duration, Duration) {
     let object = json!({
         "apiVersion": "rollcall.dev/v1alpha1", "kind": "ServiceInstance",
@@ -58,7 +57,6 @@ async fn once(api: &Api<ServiceInstance>, dev: &Dev, i: usize) -> (Duration, Dur
 }
 
 /// Asks every 0.2 ms until there is an answer.
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 fn poll(address: std::net::SocketAddr, query: &[u8]) -> Instant {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(address).unwrap();

@@ -141,7 +141,6 @@ pub fn free_port() -> String {
 }
 
 /// Polls until there is something, or panics.
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 pub fn eventually<T>(bound: Duration, mut poll: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {

@@ -6,6 +6,18 @@
 //! sides take turns. `cargo bench --bench cost -- http` runs one part; parts: latency, http, dns,
 //! size.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::needless_pass_by_value,
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "a benchmark fails by panicking, measures real time and prints"
+)]
+
 mod bare;
 mod latency;
 mod load;

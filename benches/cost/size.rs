@@ -71,7 +71,6 @@ fn wait_until_idle(pid: u32) {
     });
 }
 
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 fn start(dev: &Dev) {
     let [http, dns, admin] = [load::free_port(), load::free_port(), load::free_port()];
     let began = Instant::now();

@@ -32,7 +32,7 @@ fn targets(line: &str) -> impl Iterator<Item = String> {
 }
 
 fn broken(page: &File, exists: impl Fn(&Path) -> bool) -> Vec<String> {
-    let folder = Path::new(&page.path).parent().unwrap_or(Path::new(""));
+    let folder = Path::new(&page.path).parent().unwrap_or_else(|| Path::new(""));
     let links = relative_links(&page.text).into_iter();
     let missing = links.filter(|(_, target)| !exists(&folder.join(target)));
     missing.map(|(line, target)| format!("{}:{line}: {target}", page.path)).collect()

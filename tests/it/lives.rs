@@ -61,7 +61,11 @@ pub(crate) async fn until(rollcall: &Rollcall, ns: &Namespace, service: &str, wa
 }
 
 /// Waits for a phase to be stored, and answers the object.
-pub(crate) async fn until_phase(api: &Api<ServiceInstance>, name: &str, phase: Phase) -> ServiceInstance {
+pub(crate) async fn until_phase(
+    api: &Api<ServiceInstance>,
+    name: &str,
+    phase: Phase,
+) -> ServiceInstance {
     eventually(&format!("{name} is stored as {phase:?}"), BOUND, async || {
         let object = api.get(name).await.ok()?;
         (object.status.as_ref()?.phase == Some(phase)).then_some(object)
