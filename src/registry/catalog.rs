@@ -31,7 +31,7 @@ use crate::registry::{
 /// A catalog that was not asked for this long had been stopped, and could not hear anybody.
 const STALL: Duration = Duration::from_secs(1);
 
-/// The longest a catalog may be left alone; well below [`STALL`].
+/// The longest a catalog may be left alone; well below the time that counts as a stall.
 pub const TICK: Duration = Duration::from_millis(250);
 
 /// How soon it wants to be asked again while a verdict waits for the horizon.
