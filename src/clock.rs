@@ -2,6 +2,8 @@
 //!
 //! Everything else gets time as an argument, so that it can be proved without waiting.
 
+use std::time::Duration;
+
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::registry::lease::{Moment, Now, Wall};
@@ -36,4 +38,24 @@ pub fn show(wall: Wall) -> String {
 
 fn millis(time: Timespec) -> i64 {
     time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000)
+}
+
+/// Measures how long something took, for metrics: finer than moments, and never a verdict.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Timespec);
+
+impl Stopwatch {
+    /// Begins to measure.
+    #[must_use]
+    pub fn start() -> Self {
+        Self(clock_gettime(ClockId::Monotonic))
+    }
+
+    /// The time since it began.
+    #[must_use]
+    pub fn elapsed(self) -> Duration {
+        let now = clock_gettime(ClockId::Monotonic);
+        let nanos = |t: Timespec| i128::from(t.tv_sec) * 1_000_000_000 + i128::from(t.tv_nsec);
+        Duration::from_nanos(u64::try_from(nanos(now) - nanos(self.0)).unwrap_or(0))
+    }
 }

@@ -12,7 +12,6 @@ use prometheus_client::{
     metrics::{counter::ConstCounter, gauge::ConstGauge},
 };
 use tokio::{sync::mpsc, time::sleep};
-use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::clock;
@@ -51,14 +50,13 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Runs until `stop`, or until nobody can send facts any more.
-    pub async fn run(mut self, stop: CancellationToken) {
+    /// Runs until nobody can send facts any more.
+    pub async fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let now = clock::moment();
             let pause = self.catalog.next_settle(now).since(now);
             tokio::select! {
-                () = stop.cancelled() => return,
                 taken = self.facts.recv_many(&mut batch, BATCH) => if taken == 0 { return },
                 () = sleep(pause) => {}
             }

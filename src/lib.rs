@@ -5,11 +5,17 @@
 //! carried out against the Kubernetes API.
 
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod controller;
+#[cfg(feature = "dev")]
+pub mod dev;
+pub mod dns;
 pub mod engine;
+pub mod http;
 pub mod registry;
+pub mod serve;
 pub mod telemetry;
 pub mod witness;

@@ -14,6 +14,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
+use prometheus_client::registry::Registry;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -25,17 +26,22 @@ use tracing::{error, info, warn};
 
 use crate::clock;
 use crate::cluster::{
-    client, convert::Converter, events::Events, watch::Watch, writer::Writer,
+    client::{self, Clients},
+    convert::Converter,
+    events::Events,
+    watch::Watch,
+    writer::Writer,
 };
 use crate::config::{Config, ServeArgs};
 use crate::controller::Controller;
 use crate::dns::{self, DnsConfig};
 use crate::engine::{DUTIES, Engine, FACTS, Figures};
-use crate::http::{self, HttpConfig};
+use crate::http::{self, HttpConfig, HttpMetrics};
 use crate::registry::{
     catalog::{Catalog, Settings},
     directory::Directory,
     instance::Protocol,
+    registration::Registration,
 };
 use crate::telemetry::{
     admin::{Admin, Probes},
@@ -58,16 +64,17 @@ impl Probes for Directory {
 
 /// The tasks of a replica, by name.
 struct Tasks {
-    running: JoinSet<&'static str>,
+    running: JoinSet<(&'static str, anyhow::Result<()>)>,
 }
 
 impl Tasks {
     /// Runs `task`, which knows when to end.
-    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.running.spawn(async move {
-            task.await;
-            name
-        });
+    fn spawn(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        self.running.spawn(async move { (name, task.await) });
     }
 
     /// Runs `task` until `stop`: it may be left at any await.
@@ -80,6 +87,7 @@ impl Tasks {
         let stop = stop.clone();
         self.spawn(name, async move {
             stop.run_until_cancelled(task).await;
+            Ok(())
         });
     }
 }
@@ -110,7 +118,8 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
             info!("asked to stop");
             None
         }
-        Some(Ok(name)) => Some(format!("the task {name} has ended")),
+        Some(Ok((name, Ok(())))) => Some(format!("the task {name} has ended")),
+        Some(Ok((name, Err(error)))) => Some(format!("the task {name} has ended: {error:#}")),
         Some(Err(error)) => Some(format!("a task broke down: {error}")),
     };
     self_beat::leave(&writer, &config.own).await;
@@ -135,68 +144,95 @@ async fn spawn(
 ) -> anyhow::Result<Writer> {
     let clients = client::connect(config.kubeconfig.as_deref()).await?;
     let mut registry = metrics::registry();
-    let converter = Arc::new(Converter::default());
-    let api_metrics = ApiMetrics::new(&mut registry);
-    let writer =
-        Writer::new(clients.writes.clone(), converter.clone(), api_metrics, clock::show);
     let directory = Arc::new(Directory::default());
-    let counts = Arc::new(ArcSwap::default());
-    registry.register_collector(Box::new(Figures {
-        directory: directory.clone(),
-        counts: counts.clone(),
-    }));
-
-    let (facts_in, facts) = mpsc::channel(FACTS);
-    let (duties, duties_out) = mpsc::channel(DUTIES);
-    let (self_beats, values) = mpsc::channel(self_beat::QUEUE);
-    let engine = Engine {
-        catalog: Catalog::new(settings(config), directory.clone()),
-        facts,
-        duties,
-        self_beats,
-        counts,
-        metrics: EngineMetrics::new(&mut registry),
-    };
-    let watch = Watch {
-        client: clients.watches,
-        scope: config.scope.clone(),
-        converter,
-        facts: facts_in.clone(),
-        metrics: WatchMetrics::new(&mut registry),
-    };
-    let events = Events::new(clients.writes, &config.own.name);
-    let controller = Controller::new(writer.clone(), events, facts_in.clone(), duties_out);
-    let inbox = Inbox::new(directory.clone(), writer.clone(), facts_in.clone());
+    let built = Core::build(config, clients, &directory, &mut registry);
+    let writer = built.self_beat.writer.clone();
 
     let http_config = HttpConfig {
         listen: config.http_listen,
         replica: config.own.name.to_string(),
         zone: config.zone.clone(),
     };
-    let http = http::bind(http_config, inbox, &mut registry).await?;
+    let http_metrics = HttpMetrics::new(&mut registry);
+    let http = http::bind(http_config, built.inbox, http_metrics).await?;
     let dns_config = DnsConfig {
         zone: config.zone.clone(),
-        listen: config.dns_listen,
+        listen: vec![config.dns_listen],
         name_server_addresses: vec![config.advertise_address],
     };
-    let dns = dns::bind(dns_config, directory.clone(), &mut registry).await?;
+    let dns_metrics = dns::Metrics::register(&mut registry);
+    let dns = dns::bind(&dns_config, directory.clone(), dns_metrics).await?;
     let admin = Admin::bind(config.admin_listen, registry, directory).await?;
-    let self_beat = SelfBeat {
-        own: config.own.clone(),
-        registration: own_registration(config),
-        writer: writer.clone(),
-        facts: facts_in,
-        values,
-    };
 
-    tasks.spawn("engine", engine.run(core.clone()));
-    tasks.spawn_until(core, "watch", watch.run());
-    tasks.spawn_until(core, "controller", controller.run());
-    tasks.spawn_until(core, "self-beat", self_beat.run());
-    tasks.spawn("admin", admin.serve(core.clone()));
-    tasks.spawn("http", http.serve(doors.clone()));
-    tasks.spawn("dns", dns.serve(doors.clone()));
+    tasks.spawn_until(core, "engine", built.engine.run());
+    tasks.spawn_until(core, "watch", built.watch.run());
+    tasks.spawn_until(core, "controller", built.controller.run());
+    tasks.spawn_until(core, "self-beat", built.self_beat.run());
+    tasks.spawn_until(core, "admin", admin.serve());
+    let stop = doors.clone();
+    tasks.spawn("http", async move {
+        http.serve(stop).await;
+        Ok(())
+    });
+    let stop = doors.clone();
+    tasks.spawn("dns", async move { Ok(dns.serve(stop).await?) });
     Ok(writer)
+}
+
+/// Everything behind the doors, connected by channels and not yet running.
+struct Core {
+    engine: Engine,
+    watch: Watch,
+    controller: Controller,
+    self_beat: SelfBeat,
+    inbox: Inbox,
+}
+
+impl Core {
+    fn build(
+        config: &Config,
+        clients: Clients,
+        directory: &Arc<Directory>,
+        registry: &mut Registry,
+    ) -> Self {
+        let converter = Arc::new(Converter::default());
+        let api_metrics = ApiMetrics::new(registry);
+        let writer =
+            Writer::new(clients.writes.clone(), converter.clone(), api_metrics, clock::show);
+        let events = Events::new(clients.writes, &config.own.name);
+        let counts = Arc::new(ArcSwap::default());
+        let figures = Figures { directory: directory.clone(), counts: counts.clone() };
+        registry.register_collector(Box::new(figures));
+
+        let (facts_in, facts) = mpsc::channel(FACTS);
+        let (duties, duties_out) = mpsc::channel(DUTIES);
+        let (self_beats, values) = mpsc::channel(self_beat::QUEUE);
+        let engine = Engine {
+            catalog: Catalog::new(settings(config), directory.clone()),
+            facts,
+            duties,
+            self_beats,
+            counts,
+            metrics: EngineMetrics::new(registry),
+        };
+        let watch = Watch {
+            client: clients.watches,
+            scope: config.scope.clone(),
+            converter,
+            facts: facts_in.clone(),
+            metrics: WatchMetrics::new(registry),
+        };
+        let controller = Controller::new(writer.clone(), events, facts_in.clone(), duties_out);
+        let inbox = Inbox::new(directory.clone(), writer.clone(), facts_in.clone());
+        let self_beat = SelfBeat {
+            own: config.own.clone(),
+            registration: own_registration(config),
+            writer,
+            facts: facts_in,
+            values,
+        };
+        Self { engine, watch, controller, self_beat, inbox }
+    }
 }
 
 fn settings(config: &Config) -> Settings {
@@ -208,7 +244,7 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn own_registration(config: &Config) -> crate::registry::registration::Registration {
+fn own_registration(config: &Config) -> Registration {
     self_beat::registration(
         config.advertise_address,
         &[
@@ -222,8 +258,7 @@ fn own_registration(config: &Config) -> crate::registry::registration::Registrat
 
 /// Waits, without a deadline, until somebody wants the process to end.
 async fn stop_signal() -> anyhow::Result<()> {
-    let mut terminate =
-        signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     tokio::select! {
         _ = terminate.recv() => {}
         interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot listen for Ctrl-C")?,

@@ -279,7 +279,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn lean(spec: serde_json::Value) -> Lean {
+    fn lean(spec: &serde_json::Value) -> Lean {
         serde_json::from_value(json!({
             "apiVersion": "rollcall.dev/v1alpha1", "kind": "ServiceInstance",
             "metadata": {
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn a_spec_that_cannot_be_read_is_named_and_spoils_nothing_else() {
         let error = Converter::default()
-            .convert(&lean(json!({"service": "s", "lease": {"mode": "Sometimes"}})))
+            .convert(&lean(&json!({"service": "s", "lease": {"mode": "Sometimes"}})))
             .unwrap_err();
         assert_eq!(error.key, InstanceKey::new("shop", "a"));
         assert!(error.reason.contains("Sometimes"), "{error}");
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn an_unknown_health_is_ignored_and_kept_to_be_told() {
         let spec = json!({"service": "s", "addresses": ["::1"], "lease": {"mode": "Permanent"}});
-        let instance = Converter::default().convert(&lean(spec)).unwrap();
+        let instance = Converter::default().convert(&lean(&spec)).unwrap();
         assert_eq!(instance.health, Health::Passing);
         assert_eq!(instance.unknown_health.as_deref(), Some("Fine"));
         assert_eq!((instance.resource_version, instance.weight), (7, 100));

@@ -4,6 +4,7 @@
 //! Kubernetes stores and the slim record that everybody else knows. CRD types stop at `convert`.
 //! Does not own: any decision.
 
+pub mod body;
 pub mod client;
 pub mod convert;
 pub mod events;

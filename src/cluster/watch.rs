@@ -91,6 +91,7 @@ impl Watch {
     pub async fn run(self) {
         let mut position: Option<u64> = None;
         let mut pause = PAUSE.0;
+        let mut interrupted = false;
         loop {
             let ended = match position {
                 None => self.list().await.map(|at| position = Some(at)),
@@ -103,7 +104,10 @@ impl Watch {
             };
             let reason = match ended {
                 Ok(()) => {
-                    pause = PAUSE.0;
+                    if interrupted {
+                        info!("the instance watch goes on");
+                    }
+                    (pause, interrupted) = (PAUSE.0, false);
                     continue;
                 }
                 Err(End::Closed) => return,
@@ -113,7 +117,10 @@ impl Watch {
                     "lost"
                 }
                 Err(End::Failed(failure)) => {
-                    warn!(%failure, "the instance watch is interrupted; leases are not judged meanwhile");
+                    if !interrupted {
+                        warn!(%failure, "the instance watch is interrupted; leases are not judged meanwhile");
+                    }
+                    interrupted = true;
                     "failed"
                 }
             };

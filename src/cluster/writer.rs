@@ -1,7 +1,8 @@
 //! Every write to Kubernetes, each with a deadline, a precondition where one exists, and the
 //! answer as a record.
 //!
-//! Owns: the bodies of patches, and how many writes are under way. Does not own: when to write.
+//! Owns: deadlines, and how many writes are under way. Does not own: the bodies (`body`) and when
+//! to write.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,23 +11,21 @@ use kube::{
     api::{DeleteParams, GetParams, Patch, PatchParams, Preconditions},
     core::{Request, Status},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::{sync::Semaphore, time::timeout};
 
-use crate::api::{
-    API_VERSION, FIELD_MANAGER, HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, READY_CONDITION,
-    ServiceInstance,
-};
+use crate::api::{FIELD_MANAGER, ServiceInstance};
 use crate::cluster::{
+    body::{self, StoredBeat},
     convert::{Converter, Lean},
     failure::Failure,
 };
 use crate::registry::{
     fact::Version,
-    instance::{Address, Health, Instance, InstanceKey, Port},
-    lease::{Lease, Mode, OnExpiry, Wall},
+    instance::{Instance, InstanceKey},
+    lease::{Lease, Wall},
     registration::Registration,
-    status::{Desired, is_ready},
+    status::Desired,
 };
 use crate::telemetry::metrics::ApiMetrics;
 
@@ -51,22 +50,12 @@ pub struct Writer {
     show: fn(Wall) -> String,
 }
 
-/// Which part of an object a patch is for.
+/// What a patch is for.
 #[derive(Clone, Copy)]
-enum Part {
-    Whole,
+enum Kind {
+    Object,
     Status,
-}
-
-/// A beat to be stored.
-#[derive(Clone, Debug, Default)]
-pub struct StoredBeat {
-    /// The annotation's new value.
-    pub value: String,
-    /// The health reported with it.
-    pub health: Option<Health>,
-    /// Another length of the lease.
-    pub duration: Option<Duration>,
+    SelfBeat,
 }
 
 impl Writer {
@@ -102,9 +91,9 @@ impl Writer {
         lease: Lease,
         beat: &str,
     ) -> Result<Arc<Instance>, Failure> {
-        let body = Patch::Apply(applied(key, registration, lease, beat));
+        let body = Patch::Apply(body::registration(key, registration, lease, beat));
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        self.patch(key, Part::Whole, &parameters, &body, WRITE_TIMEOUT).await
+        self.patch(key, Kind::Object, &parameters, &body).await
     }
 
     /// Stores a beat, if this incarnation still bears the name.
@@ -117,18 +106,7 @@ impl Writer {
         uid: &str,
         beat: &StoredBeat,
     ) -> Result<Arc<Instance>, Failure> {
-        let mut body = json!({"metadata": {
-            "uid": uid,
-            "annotations": {HEARTBEAT_ANNOTATION: beat.value},
-        }});
-        if let Some(health) = beat.health {
-            body["metadata"]["annotations"][HEALTH_ANNOTATION] = health.as_str().into();
-        }
-        if let Some(duration) = beat.duration {
-            body["spec"] = json!({"lease": {"durationSeconds": duration.as_secs()}});
-        }
-        let written = self.merge(key, Part::Whole, body, WRITE_TIMEOUT).await;
-        written.map_err(moved_on)
+        self.merge(key, Kind::Object, body::beat(uid, beat)).await.map_err(moved_on)
     }
 
     /// Writes a self-beat: the replica's own heartbeat annotation.
@@ -136,8 +114,7 @@ impl Writer {
     /// # Errors
     /// [`Failure::NotFound`] when the replica's own object is missing.
     pub async fn self_beat(&self, key: &InstanceKey, value: &str) -> Result<(), Failure> {
-        let body = json!({"metadata": {"annotations": {HEARTBEAT_ANNOTATION: value}}});
-        self.merge(key, Part::Whole, body, SELF_BEAT_TIMEOUT).await.map(|_| ())
+        self.merge(key, Kind::SelfBeat, body::self_beat(value)).await.map(|_| ())
     }
 
     /// Writes a status, if the object is still the version that it was decided on.
@@ -150,24 +127,8 @@ impl Writer {
         desired: &Desired,
         now: Wall,
     ) -> Result<Arc<Instance>, Failure> {
-        let transition = desired.transition.as_deref().map(str::to_owned);
-        let transition = transition.unwrap_or_else(|| (self.show)(now));
-        let status = json!({
-            "phase": desired.phase.as_str(),
-            "observedGeneration": desired.observed_generation,
-            "observedHeartbeat": desired.observed_heartbeat,
-            "lastHeartbeatTime": desired.last_heartbeat.map(self.show),
-            "dnsName": desired.dns_name,
-            "conditions": [{
-                "type": READY_CONDITION,
-                "status": if is_ready(desired.phase) { "True" } else { "False" },
-                "reason": desired.reason,
-                "message": desired.message,
-                "lastTransitionTime": transition,
-                "observedGeneration": desired.observed_generation,
-            }],
-        });
-        self.merge(&on.key, Part::Status, decided_on(on, status), WRITE_TIMEOUT).await
+        let status = body::status(on, desired, now, self.show);
+        self.merge(&on.key, Kind::Status, status).await
     }
 
     /// Refreshes the checkpoint of the last beat, if the object is still that version.
@@ -175,8 +136,8 @@ impl Writer {
     /// # Errors
     /// [`Failure::Conflict`] when it is not.
     pub async fn checkpoint(&self, on: &Version, beat: Wall) -> Result<Arc<Instance>, Failure> {
-        let status = json!({"lastHeartbeatTime": (self.show)(beat)});
-        self.merge(&on.key, Part::Status, decided_on(on, status), WRITE_TIMEOUT).await
+        let status = body::checkpoint(on, beat, self.show);
+        self.merge(&on.key, Kind::Status, status).await
     }
 
     /// Deletes an object: this incarnation, and this version where one is given.
@@ -210,34 +171,32 @@ impl Writer {
     async fn merge(
         &self,
         key: &InstanceKey,
-        part: Part,
+        kind: Kind,
         body: Value,
-        limit: Duration,
     ) -> Result<Arc<Instance>, Failure> {
         let parameters =
             PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        self.patch(key, part, &parameters, &Patch::Merge(body), limit).await
+        self.patch(key, kind, &parameters, &Patch::Merge(body)).await
     }
 
     async fn patch(
         &self,
         key: &InstanceKey,
-        part: Part,
+        kind: Kind,
         parameters: &PatchParams,
         body: &Patch<Value>,
-        limit: Duration,
     ) -> Result<Arc<Instance>, Failure> {
-        let request = match part {
-            Part::Whole => request(key).patch(&key.name, parameters, body),
-            Part::Status => request(key).patch_subresource("status", &key.name, parameters, body),
+        let request = match kind {
+            Kind::Object | Kind::SelfBeat => request(key).patch(&key.name, parameters, body),
+            Kind::Status => request(key).patch_subresource("status", &key.name, parameters, body),
         };
         let request = request.map_err(kube::Error::BuildRequest)?;
-        let verb = match body {
-            Patch::Apply(_) => "apply",
-            _ => "patch",
+        let verb = if matches!(body, Patch::Apply(_)) { "apply" } else { "patch" };
+        let (limit, _turn) = match kind {
+            // Never behind a storm of other writes.
+            Kind::SelfBeat => (SELF_BEAT_TIMEOUT, None),
+            Kind::Object | Kind::Status => (WRITE_TIMEOUT, Some(self.turn().await?)),
         };
-        // A self-beat never waits behind a storm of other writes.
-        let _turn = if limit < WRITE_TIMEOUT { None } else { Some(self.turn().await?) };
         self.record(verb, limit, self.client.request::<Lean>(request)).await
     }
 
@@ -277,12 +236,6 @@ fn request(key: &InstanceKey) -> Request {
     Request::new(ServiceInstance::url_path(&(), Some(&key.namespace)))
 }
 
-/// A status patch with the version it was decided on: the API server refuses it for any other.
-fn decided_on(on: &Version, status: Value) -> Value {
-    let version = on.resource_version.to_string();
-    json!({"metadata": {"uid": &*on.uid, "resourceVersion": version}, "status": status})
-}
-
 /// The API server calls a uid that does not match an invalid field.
 fn moved_on(failure: Failure) -> Failure {
     match failure {
@@ -293,62 +246,4 @@ fn moved_on(failure: Failure) -> Failure {
         }
         other => other,
     }
-}
-
-/// The object that a registration applies.
-fn applied(key: &InstanceKey, registration: &Registration, lease: Lease, beat: &str) -> Value {
-    let mut spec = json!({
-        "service": registration.service,
-        "ports": registration.ports.iter().map(port).collect::<Vec<_>>(),
-        "tags": registration.tags,
-        "weight": registration.weight,
-        "priority": registration.priority,
-        "attributes": registration.attributes,
-        "lease": {
-            "mode": match lease.mode {
-                Mode::Heartbeat => "Heartbeat",
-                Mode::Permanent => "Permanent",
-            },
-            "durationSeconds": lease.duration.as_secs(),
-            "onExpiry": match lease.on_expiry {
-                OnExpiry::Retain => "Retain",
-                OnExpiry::Evict => "Evict",
-            },
-            "evictAfterSeconds": lease.evict_after.as_secs(),
-        },
-    });
-    match &registration.address {
-        Address::Ips(ips) => spec["addresses"] = json!(ips),
-        Address::Hostname(hostname) => spec["hostname"] = json!(&**hostname),
-    }
-    if let Some(version) = &registration.version {
-        spec["version"] = json!(version);
-    }
-    if let Some(zone) = &registration.zone {
-        spec["zone"] = json!(zone);
-    }
-    let mut annotations = json!({HEARTBEAT_ANNOTATION: beat});
-    if let Some(health) = registration.health {
-        annotations[HEALTH_ANNOTATION] = json!(health.as_str());
-    }
-    json!({
-        "apiVersion": API_VERSION,
-        "kind": "ServiceInstance",
-        "metadata": {
-            "name": &*key.name,
-            "namespace": &*key.namespace,
-            "labels": registration.labels,
-            "annotations": annotations,
-        },
-        "spec": spec,
-    })
-}
-
-fn port(port: &Port) -> Value {
-    let mut value =
-        json!({"name": &*port.name, "port": port.port, "protocol": port.protocol.as_str()});
-    if let Some(protocol) = &port.app_protocol {
-        value["appProtocol"] = json!(&**protocol);
-    }
-    value
 }

@@ -14,8 +14,13 @@ pub const MAX_NAME: usize = 253;
 /// Letters of the hash suffix: base 32 without letters that are read for one another.
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
-/// Length of the suffix of a name that had to be changed, without its hyphen.
+/// Length of the suffix of a name that had to be changed, without its hyphen: 30 bits, enough
+/// among the instances of one service whose likenesses are the same.
 const SUFFIX: usize = 6;
+
+/// Length of the suffix that tells the derived names of one service apart: 50 bits, so that among
+/// 10,000 instances two share a name once in 20 million services.
+const DERIVED_SUFFIX: usize = 10;
 
 /// Whether `name` is a DNS label as Kubernetes has them (RFC 1123: lower case, digits, inner
 /// hyphens).
@@ -46,8 +51,18 @@ pub fn label(name: &str) -> String {
     if !likeness.is_empty() {
         likeness.push('-');
     }
-    likeness.push_str(&suffix(name));
+    likeness.push_str(&suffix(name, SUFFIX));
     likeness
+}
+
+/// The name of an instance that brings none of its own: its service, and a hash of the whole
+/// service and of `place`, where it is reached. A DNS label.
+#[must_use]
+pub fn derived_name(service: &str, place: &str) -> String {
+    let mut name = squash(service, MAX_LABEL - DERIVED_SUFFIX - 1);
+    name.push('-');
+    name.push_str(&suffix(&format!("{service} {place}"), DERIVED_SUFFIX));
+    name
 }
 
 /// The DNS label by which a version, tag or zone is selected: squashed, without a hash, so that a
@@ -80,11 +95,11 @@ fn squash(name: &str, max: usize) -> String {
     out.trim_matches('-').to_owned()
 }
 
-/// Six letters of a 64-bit hash: 30 bits, enough among the instances of one service.
-fn suffix(name: &str) -> String {
+/// Letters of a 64-bit hash, five bits each.
+fn suffix(name: &str, letters: usize) -> String {
     let mut hash = xxh3_64(name.as_bytes());
-    let mut out = String::with_capacity(SUFFIX);
-    for _ in 0..SUFFIX {
+    let mut out = String::with_capacity(letters);
+    for _ in 0..letters {
         let letter = ALPHABET.get(usize::try_from(hash % 32).unwrap_or(0)).unwrap_or(&b'a');
         out.push(char::from(*letter));
         hash /= 32;
@@ -104,7 +119,7 @@ mod tests {
 
     #[test]
     fn another_name_gets_a_readable_likeness_and_a_hash_that_never_moves() {
-        assert_eq!(label("orders.v2"), format!("orders-v2-{}", suffix("orders.v2")));
+        assert_eq!(label("orders.v2"), format!("orders-v2-{}", suffix("orders.v2", SUFFIX)));
         assert_eq!(label("orders.v2"), label("orders.v2"));
         assert_ne!(label("orders.v2"), label("orders_v2"));
     }
@@ -115,7 +130,19 @@ mod tests {
         assert_eq!(selector_label("EU_1a"), "eu-1a");
     }
 
+    #[test]
+    fn a_derived_name_begins_with_its_service_and_never_moves() {
+        assert_eq!(derived_name("orders", "10.0.0.7 8080/TCP"), "orders-7punzt668m");
+    }
+
     proptest! {
+        #[test]
+        fn every_derived_name_is_a_label(service in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?") {
+            let name = derived_name(&service, "10.0.0.7 8080/TCP");
+            prop_assert!(is_label(&name), "{name}");
+            prop_assert_ne!(name, derived_name(&service, "10.0.0.8 8080/TCP"));
+        }
+
         #[test]
         fn every_name_maps_to_a_label(name in "\\PC{0,300}") {
             prop_assert!(is_label(&label(&name)), "{:?}", label(&name));

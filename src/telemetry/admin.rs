@@ -9,7 +9,6 @@ use axum::{Router, http::StatusCode, http::header, response::IntoResponse as _, 
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 /// What the probes ask.
 pub trait Probes: Send + Sync + 'static {
@@ -64,12 +63,9 @@ impl Admin {
         Ok(Self { listener, router })
     }
 
-    /// Serves until `stop`.
-    pub async fn serve(self, stop: CancellationToken) {
-        let stopped = axum::serve(self.listener, self.router)
-            .with_graceful_shutdown(stop.cancelled_owned())
-            .await;
-        if let Err(error) = stopped {
+    /// Serves for ever.
+    pub async fn serve(self) {
+        if let Err(error) = axum::serve(self.listener, self.router).await {
             tracing::error!(%error, "the admin port broke down");
         }
     }

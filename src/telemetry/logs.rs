@@ -1,5 +1,7 @@
 //! Logs: text for people, JSON for machines, on standard error.
 
+use std::io::IsTerminal as _;
+
 use clap::ValueEnum;
 use thiserror::Error;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
@@ -32,9 +34,9 @@ pub enum LogError {
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// What libraries say once a request, which would drown everything else.
-const QUIET: &str =
-    "hickory_server=warn,hickory_proto=warn,kube_client=error,hyper=warn,tower=warn";
+/// What libraries say once a request, which would drown everything else. Failures of kube's client
+/// are said by whoever made the call, with what follows from them.
+const QUIET: &str = "hickory_server=warn,hickory_proto=warn,kube_client=off,hyper=warn,tower=warn";
 
 /// Begins to log.
 ///
@@ -44,7 +46,8 @@ pub fn init(filter: &str, format: Format) -> Result<(), LogError> {
     let fail = |source| LogError::Filter { filter: filter.to_owned(), source };
     let filter = EnvFilter::try_new(format!("{QUIET},{filter}")).map_err(fail)?;
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = fmt::layer().with_writer(std::io::stderr);
+    let layer =
+        fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     match format {
         Format::Text => registry.with(layer).try_init()?,
         Format::Json => registry.with(layer.json().flatten_event(true)).try_init()?,

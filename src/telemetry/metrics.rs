@@ -75,7 +75,7 @@ impl ApiMetrics {
 
     /// A call begins.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "measures, decides nothing")]
+    #[expect(clippy::disallowed_methods, reason = "measures a call; decides nothing")]
     pub fn begin(&self, verb: &'static str) -> Stopwatch<'_> {
         Stopwatch { metrics: self, verb, began: Instant::now() }
     }

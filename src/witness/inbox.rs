@@ -12,10 +12,7 @@ use tokio::{
 use tracing::{debug, info};
 
 use crate::clock;
-use crate::cluster::{
-    failure::Failure,
-    writer::{StoredBeat, Writer},
-};
+use crate::cluster::{body::StoredBeat, failure::Failure, writer::Writer};
 use crate::registry::{
     directory::{Directory, Heartbeat},
     fact::{Delivery, Fact},

@@ -21,8 +21,8 @@ pub enum Op {
     Beat { key: InstanceKey, uid: Option<Arc<str>>, change: Change },
     /// A status, on one version.
     Status { on: Version, desired: Desired },
-    /// `status.lastHeartbeatTime`, on one version.
-    Checkpoint { on: Version, beat: Wall },
+    /// `status.lastHeartbeatTime`, on one version; by sabotage as a beat.
+    Checkpoint { on: Version, beat: Wall, beats: bool },
     /// A delete, of one incarnation and perhaps one version.
     Delete { key: InstanceKey, uid: Option<Arc<str>>, version: Option<u64>, evicts: bool },
     /// A read.
@@ -126,9 +126,12 @@ impl Api {
                 next.stored = stored(desired, now);
                 Ok(Some(self.store(next)))
             }
-            Op::Checkpoint { on, beat } => {
+            Op::Checkpoint { on, beat, beats } => {
                 let mut next = (*self.exactly(on)?).clone();
                 next.stored.last_heartbeat = Some(*beat);
+                if *beats {
+                    next.heartbeat = Some(beat.0.to_string().into());
+                }
                 Ok(Some(self.store(next)))
             }
             Op::Delete { key, uid, version, .. } => {

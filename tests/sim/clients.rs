@@ -162,6 +162,7 @@ impl World {
     /// Most beats say nothing of health.
     fn health(&mut self) -> Option<Health> {
         match self.rng.u8(..24) {
+            _ if self.now >= self.calm => None,
             0 => Some(Health::Warning),
             1 => Some(Health::Passing),
             _ => None,

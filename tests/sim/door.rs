@@ -21,9 +21,6 @@ use crate::{
 /// As in `witness::inbox`.
 const ATTEMPTS: u8 = 4;
 
-/// How long a client waits for an answer.
-pub const PATIENCE: Time = 6_000;
-
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {

@@ -241,7 +241,8 @@ impl World {
                 }
                 Duty::Checkpoint { on, last_heartbeat } => {
                     self.check_pace(replica, false);
-                    (on.clone(), self.checkpoint(on, last_heartbeat), None)
+                    let beats = self.sabotage == Sabotage::CheckpointBeats;
+                    (on.clone(), Op::Checkpoint { on, beat: last_heartbeat, beats }, None)
                 }
                 Duty::Evict { on, reason } => {
                     let exact = self.sabotage != Sabotage::EvictsAnyVersion;
@@ -256,15 +257,6 @@ impl World {
             let boot = self.replicas[replica].boot;
             self.call(op, Caller::Duty { replica, boot, on, reason }, WRITE_TIMEOUT);
         }
-    }
-
-    fn checkpoint(&self, on: Version, beat: Wall) -> Op {
-        if self.sabotage != Sabotage::CheckpointBeats {
-            return Op::Checkpoint { on, beat };
-        }
-        let value = format!("checkpoint {}", beat.0).into();
-        let change = Change { value, health: None, duration: None };
-        Op::Beat { key: on.key, uid: Some(on.uid), change }
     }
 
     pub fn duty_answered(&mut self, from: &Caller, op: &Op, answer: Answer) {

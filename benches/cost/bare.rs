@@ -1,0 +1,45 @@
+//! The least that the machine could do: a hyper server and a UDP loop with ready bytes.
+
+use std::{convert::Infallible, net::UdpSocket};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+
+/// Answers `size` octets of body to every request.
+pub fn http(size: usize) {
+    let body = Bytes::from(vec![b'x'; size]);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async move {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        println!("{}", listener.local_addr().unwrap());
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            let body = body.clone();
+            tokio::spawn(async move {
+                let answer = service_fn(move |_: Request<Incoming>| {
+                    let answer = Response::builder()
+                        .header("content-type", "application/json")
+                        .body(Full::new(body.clone()));
+                    async move { Ok::<_, Infallible>(answer.unwrap()) }
+                });
+                let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+            });
+        }
+    });
+}
+
+/// Answers `size` octets to every datagram.
+pub fn udp(size: usize) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    println!("{}", socket.local_addr().unwrap());
+    let answer = vec![0; size];
+    let mut buffer = [0; 4096];
+    loop {
+        let (_, from) = socket.recv_from(&mut buffer).unwrap();
+        socket.send_to(&answer, from).unwrap();
+    }
+}

@@ -1,0 +1,97 @@
+//! From `apply` to the first DNS answer.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use rollcall::api::ServiceInstance;
+use serde_json::json;
+
+use crate::{load, process::Dev};
+
+/// How many are applied.
+const APPLIED: usize = 200;
+
+/// Applies instances one after another as `kubectl apply --server-side` does (without the start
+/// of a kubectl each), and asks DNS for each until it answers.
+pub fn run(dev: &Dev) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut total = Vec::new();
+    let mut after = Vec::new();
+    runtime.block_on(async {
+        let client = client(dev).await;
+        namespace(&client, "latency").await;
+        let api: Api<ServiceInstance> = Api::namespaced(client, "latency");
+        for i in 0..APPLIED {
+            let (all, answered) = once(&api, dev, i).await;
+            total.push(all);
+            after.push(answered);
+        }
+    });
+    print("apply sent → first DNS answer", &mut total);
+    print("apply answered → first DNS answer", &mut after);
+}
+
+async fn once(api: &Api<ServiceInstance>, dev: &Dev, i: usize) -> (Duration, Duration) {
+    let object = json!({
+        "apiVersion": "rollcall.dev/v1alpha1", "kind": "ServiceInstance",
+        "metadata": {"name": format!("i-{i}")},
+        "spec": {
+            "service": format!("s-{i}"), "addresses": ["10.0.0.1"],
+            "ports": [{"name": "http", "port": 80}], "lease": {"mode": "Permanent"},
+        },
+    });
+    let query = load::query(&format!("s-{i}.latency.svc.rollcall.internal"), 1);
+    let address = dev.dns();
+    let asking = std::thread::spawn(move || poll(address, &query));
+    let sent = Instant::now();
+    let parameters = PatchParams::apply("bench");
+    api.patch(&format!("i-{i}"), &parameters, &Patch::Apply(&object)).await.unwrap();
+    let answered = Instant::now();
+    let seen = asking.join().unwrap();
+    (seen - sent, seen.saturating_duration_since(answered))
+}
+
+/// Asks every 0.2 ms until there is an answer.
+fn poll(address: std::net::SocketAddr, query: &[u8]) -> Instant {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(address).unwrap();
+    let mut buffer = [0; 1500];
+    loop {
+        socket.send(query).unwrap();
+        socket.recv(&mut buffer).unwrap();
+        if buffer[7] > 0 {
+            return Instant::now();
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+pub async fn client(dev: &Dev) -> Client {
+    let file = Kubeconfig::read_from(dev.kubeconfig()).unwrap();
+    let options = KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(file, &options).await.unwrap();
+    Client::try_from(config).unwrap()
+}
+
+pub async fn namespace(client: &Client, name: &str) {
+    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    let api: Api<Namespace> = Api::all(client.clone());
+    api.patch(name, &PatchParams::apply("bench"), &Patch::Apply(&object)).await.unwrap();
+}
+
+fn print(what: &str, times: &mut [Duration]) {
+    times.sort();
+    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    println!(
+        "{what:<36} p50 {:.1} ms   p99 {:.1} ms   max {:.1} ms   of {}",
+        at(0.5),
+        at(0.99),
+        at(1.0),
+        times.len()
+    );
+}

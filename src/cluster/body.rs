@@ -1,0 +1,169 @@
+//! The bodies of writes: what is sent to the API server, field by field.
+//!
+//! Owns: their shape. Pure. Does not own: sending (`writer`).
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use crate::api::{API_VERSION, HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, READY_CONDITION};
+use crate::registry::{
+    fact::Version,
+    instance::{Address, Health, InstanceKey, Port},
+    lease::{Lease, Mode, OnExpiry, Wall},
+    registration::Registration,
+    status::{Desired, is_ready},
+};
+
+/// A beat to be stored.
+#[derive(Clone, Debug, Default)]
+pub struct StoredBeat {
+    /// The annotation's new value.
+    pub value: String,
+    /// The health reported with it.
+    pub health: Option<Health>,
+    /// Another length of the lease.
+    pub duration: Option<Duration>,
+}
+
+/// A merge patch that stores a beat on this incarnation and no other.
+pub(super) fn beat(uid: &str, beat: &StoredBeat) -> Value {
+    let annotations = annotations(&beat.value, beat.health);
+    let mut body = Map::new();
+    body.insert("metadata".to_owned(), json!({"uid": uid, "annotations": annotations}));
+    if let Some(duration) = beat.duration {
+        let lease = json!({"lease": {"durationSeconds": duration.as_secs()}});
+        body.insert("spec".to_owned(), lease);
+    }
+    body.into()
+}
+
+/// A merge patch of the replica's own heartbeat annotation.
+pub(super) fn self_beat(value: &str) -> Value {
+    json!({"metadata": {"annotations": annotations(value, None)}})
+}
+
+/// A merge patch of the whole status.
+pub(super) fn status(
+    on: &Version,
+    desired: &Desired,
+    now: Wall,
+    show: fn(Wall) -> String,
+) -> Value {
+    let transition = desired.transition.as_deref().map_or_else(|| show(now), str::to_owned);
+    let status = json!({
+        "phase": desired.phase.as_str(),
+        "observedGeneration": desired.observed_generation,
+        "observedHeartbeat": desired.observed_heartbeat,
+        "lastHeartbeatTime": desired.last_heartbeat.map(show),
+        "dnsName": desired.dns_name,
+        "conditions": [{
+            "type": READY_CONDITION,
+            "status": if is_ready(desired.phase) { "True" } else { "False" },
+            "reason": desired.reason,
+            "message": desired.message,
+            "lastTransitionTime": transition,
+            "observedGeneration": desired.observed_generation,
+        }],
+    });
+    decided_on(on, &status)
+}
+
+/// A merge patch of the checkpoint alone.
+pub(super) fn checkpoint(on: &Version, beat: Wall, show: fn(Wall) -> String) -> Value {
+    decided_on(on, &json!({"lastHeartbeatTime": show(beat)}))
+}
+
+/// A status patch with the version it was decided on: the API server refuses it for any other.
+fn decided_on(on: &Version, status: &Value) -> Value {
+    let version = on.resource_version.to_string();
+    json!({"metadata": {"uid": &*on.uid, "resourceVersion": version}, "status": status})
+}
+
+/// The object that a registration applies: facts, lease and a beat, never `state`.
+///
+/// What is empty is left out: server-side apply makes null of an empty map or set of which a former
+/// registration had entries, and null is no object.
+pub(super) fn registration(
+    key: &InstanceKey,
+    registration: &Registration,
+    terms: Lease,
+    beat: &str,
+) -> Value {
+    let mut metadata = Map::new();
+    let mut say = |field: &str, value: Value| metadata.insert(field.to_owned(), value);
+    say("name", json!(&*key.name));
+    say("namespace", json!(&*key.namespace));
+    say("annotations", annotations(beat, registration.health).into());
+    if !registration.labels.is_empty() {
+        say("labels", json!(registration.labels));
+    }
+    json!({
+        "apiVersion": API_VERSION,
+        "kind": "ServiceInstance",
+        "metadata": metadata,
+        "spec": spec(registration, terms),
+    })
+}
+
+fn spec(registration: &Registration, terms: Lease) -> Map<String, Value> {
+    let mut spec = Map::new();
+    let mut say = |field: &str, value: Value| spec.insert(field.to_owned(), value);
+    say("service", json!(registration.service));
+    match &registration.address {
+        Address::Ips(ips) => say("addresses", json!(ips)),
+        Address::Hostname(hostname) => say("hostname", json!(&**hostname)),
+    };
+    say("ports", registration.ports.iter().map(port).collect());
+    if let Some(version) = &registration.version {
+        say("version", json!(version));
+    }
+    if !registration.tags.is_empty() {
+        say("tags", json!(registration.tags));
+    }
+    if let Some(zone) = &registration.zone {
+        say("zone", json!(zone));
+    }
+    say("weight", json!(registration.weight));
+    say("priority", json!(registration.priority));
+    if !registration.attributes.is_empty() {
+        say("attributes", json!(registration.attributes));
+    }
+    say("lease", lease(terms));
+    spec
+}
+
+fn lease(terms: Lease) -> Value {
+    json!({
+        "mode": match terms.mode {
+            Mode::Heartbeat => "Heartbeat",
+            Mode::Permanent => "Permanent",
+        },
+        "durationSeconds": terms.duration.as_secs(),
+        "onExpiry": match terms.on_expiry {
+            OnExpiry::Retain => "Retain",
+            OnExpiry::Evict => "Evict",
+        },
+        "evictAfterSeconds": terms.evict_after.as_secs(),
+    })
+}
+
+fn port(port: &Port) -> Value {
+    let mut value = Map::new();
+    value.insert("name".to_owned(), json!(&*port.name));
+    value.insert("port".to_owned(), json!(port.port));
+    value.insert("protocol".to_owned(), json!(port.protocol.as_str()));
+    if let Some(protocol) = &port.app_protocol {
+        value.insert("appProtocol".to_owned(), json!(&**protocol));
+    }
+    value.into()
+}
+
+fn annotations(beat: &str, health: Option<Health>) -> Map<String, Value> {
+    let mut annotations = Map::new();
+    annotations.insert(HEARTBEAT_ANNOTATION.to_owned(), json!(beat));
+    if let Some(health) = health {
+        annotations.insert(HEALTH_ANNOTATION.to_owned(), json!(health.as_str()));
+    }
+    annotations
+}

@@ -1,0 +1,196 @@
+//! Where etcd, kube-apiserver and kube-controller-manager are on this machine.
+//!
+//! Owns the search: `KUBEBUILDER_ASSETS`, then `PATH`, then the cache, each program for itself.
+//! What is found in none of them is built into the cache by [`super::build`].
+
+use std::env;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::build::{self, BuildError};
+use super::launch::Launcher;
+
+/// The pinned modules that the binaries are built from.
+pub(super) const GO_MOD: &str = include_str!("modules/go.mod");
+/// Their checksums.
+pub(super) const GO_SUM: &str = include_str!("modules/go.sum");
+
+/// The programs of the control plane were not all found or made.
+#[derive(Debug, Error)]
+pub enum BinariesError {
+    /// There is no folder for the cache.
+    #[error("no place to keep built programs: set HOME or XDG_CACHE_HOME")]
+    NoCache,
+    /// They could not be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+}
+
+/// One of the three programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tool {
+    /// The name of its executable.
+    pub(super) name: &'static str,
+    /// The Go package it is built from.
+    pub(super) package: &'static str,
+}
+
+/// In the order in which they are built: the small one first.
+pub(super) const TOOLS: [Tool; 3] = [
+    Tool { name: "etcd", package: "go.etcd.io/etcd/server/v3" },
+    Tool { name: "kube-apiserver", package: "k8s.io/kubernetes/cmd/kube-apiserver" },
+    Tool {
+        name: "kube-controller-manager",
+        package: "k8s.io/kubernetes/cmd/kube-controller-manager",
+    },
+];
+
+/// The executables of a control plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binaries {
+    /// etcd.
+    pub etcd: PathBuf,
+    /// kube-apiserver.
+    pub apiserver: PathBuf,
+    /// kube-controller-manager.
+    pub controller_manager: PathBuf,
+}
+
+/// Where to look, in this order.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// `KUBEBUILDER_ASSETS`, if set.
+    pub assets: Option<PathBuf>,
+    /// `PATH`, if set.
+    pub path: Option<OsString>,
+    /// Our folder in the cache: one for each content of the module files.
+    pub cache: PathBuf,
+}
+
+impl Places {
+    /// The places that the environment of this process names.
+    ///
+    /// # Errors
+    /// [`BinariesError::NoCache`] when there is neither `XDG_CACHE_HOME` nor `HOME`.
+    pub fn from_env() -> Result<Self, BinariesError> {
+        let folder = |name| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        // A relative XDG_CACHE_HOME is invalid (XDG Base Directory Specification).
+        let cache = folder("XDG_CACHE_HOME")
+            .filter(|path| path.is_absolute())
+            .or_else(|| folder("HOME").map(|home| home.join(".cache")))
+            .ok_or(BinariesError::NoCache)?;
+        let modules = xxh3_64(format!("{GO_MOD}{GO_SUM}").as_bytes());
+        Ok(Self {
+            assets: folder("KUBEBUILDER_ASSETS"),
+            path: env::var_os("PATH"),
+            cache: cache.join("rollcall").join(format!("{:08x}", modules >> 32)),
+        })
+    }
+
+    /// Where built programs are kept.
+    pub(super) fn built(&self) -> PathBuf {
+        self.cache.join("bin")
+    }
+
+    /// The executable of that name, if it is in one of the places. One found outside the cache is
+    /// taken as it is, whatever its version.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<PathBuf> {
+        let path = self.path.iter().flat_map(env::split_paths);
+        let folders = self.assets.iter().cloned().chain(path).chain([self.built()]);
+        folders.map(|folder| folder.join(name)).find(|file| is_executable(file))
+    }
+
+    fn find_all(&self) -> Result<Binaries, Vec<Tool>> {
+        let found = TOOLS.map(|tool| self.find(tool.name));
+        if let [Some(etcd), Some(apiserver), Some(controller_manager)] = found {
+            return Ok(Binaries { etcd, apiserver, controller_manager });
+        }
+        let missing = TOOLS.iter().zip(found).filter(|(_, path)| path.is_none());
+        Err(missing.map(|(tool, _)| *tool).collect())
+    }
+}
+
+impl Binaries {
+    /// Finds the three programs, and builds into the cache what is missing, with progress on
+    /// standard error. That takes about 6 minutes on 2 cores the first time.
+    ///
+    /// # Errors
+    /// When something is missing and cannot be built; the message says what to install.
+    pub async fn find_or_build(
+        places: &Places,
+        launcher: &Launcher,
+    ) -> Result<Self, BinariesError> {
+        let missing = match places.find_all() {
+            Ok(binaries) => return Ok(binaries),
+            Err(missing) => missing,
+        };
+        build::build(places, launcher, &missing).await?;
+        places.find_all().map_err(|missing| {
+            let names: Vec<&str> = missing.iter().map(|tool| tool.name).collect();
+            let source = io::Error::other(format!("{} vanished", names.join(", ")));
+            BuildError::Folder { path: places.built(), source }.into()
+        })
+    }
+}
+
+/// Whether it is a file that somebody may execute.
+fn is_executable(path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A folder for this test with an executable of each name in `a`, `b` and the cache.
+    fn places(test: &str, a: &[&str], b: &[&str], cache: &[&str]) -> Places {
+        let root = env::temp_dir().join(format!("rollcall-places-{}-{test}", std::process::id()));
+        let _ = fs::remove_dir_all(&root);
+        let places = Places {
+            assets: Some(root.join("a")),
+            path: Some(env::join_paths([root.join("none"), root.join("b")]).unwrap()),
+            cache: root.join("cache"),
+        };
+        for (folder, names) in [(root.join("a"), a), (root.join("b"), b), (places.built(), cache)] {
+            fs::create_dir_all(&folder).unwrap();
+            for name in names {
+                fs::write(folder.join(name), "").unwrap();
+                let mode = fs::Permissions::from_mode(0o755);
+                fs::set_permissions(folder.join(name), mode).unwrap();
+            }
+        }
+        places
+    }
+
+    #[test]
+    fn each_program_is_found_in_assets_then_path_then_cache() {
+        let all = ["etcd", "kube-apiserver", "kube-controller-manager"];
+        let places = places("order", &all[..1], &all[..2], &all);
+        let binaries = places.find_all().unwrap();
+        assert!(binaries.etcd.ends_with("a/etcd"));
+        assert!(binaries.apiserver.ends_with("b/kube-apiserver"));
+        assert!(binaries.controller_manager.ends_with("cache/bin/kube-controller-manager"));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let places = places("missing", &[], &["kube-apiserver"], &[]);
+        let missing = places.find_all().unwrap_err();
+        assert_eq!(missing, [TOOLS[0], TOOLS[2]]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_executed_is_no_program() {
+        let places = places("mode", &["etcd"], &[], &[]);
+        let file = places.assets.as_ref().unwrap().join("etcd");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(places.find("etcd"), None);
+    }
+}

@@ -1,0 +1,46 @@
+//! The manifests of `deploy/` that are installed beside the CRDs, inside the executable.
+
+/// What the replicas may do, and the namespace and ServiceAccount that they run in.
+pub const RBAC: &[&str] = &[
+    include_str!("../../deploy/rbac/namespace.yaml"),
+    include_str!("../../deploy/rbac/serviceaccount.yaml"),
+    include_str!("../../deploy/rbac/clusterrole.yaml"),
+    include_str!("../../deploy/rbac/clusterrolebinding.yaml"),
+];
+
+/// Services to try rollcall with.
+pub const SAMPLES: &[&str] = &[
+    include_str!("../../deploy/samples/namespace.yaml"),
+    include_str!("../../deploy/samples/orders.yaml"),
+    include_str!("../../deploy/samples/payments.yaml"),
+    include_str!("../../deploy/samples/db.yaml"),
+    include_str!("../../deploy/samples/carts.yaml"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    /// Every file of a folder of `deploy/` but its kustomization.
+    fn files(folder: &str) -> Vec<String> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(folder);
+        let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<String> = paths
+            .filter(|path| !path.ends_with("kustomization.yaml"))
+            .map(|path| fs::read_to_string(path).unwrap())
+            .collect();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn every_file_of_the_folders_is_installed() {
+        for (folder, installed) in [("rbac", RBAC), ("samples", SAMPLES)] {
+            let mut installed: Vec<String> = installed.iter().map(|&s| s.to_owned()).collect();
+            installed.sort();
+            assert_eq!(installed, files(folder), "deploy/{folder}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! A real etcd, kube-apiserver and kube-controller-manager on this machine, for `rollcall dev` and
+//! for the tests (cargo feature `dev`; not in the image).
+//!
+//! Owns finding or building the programs, starting them so that they end with whoever started them,
+//! and installing what rollcall needs. Does not own what rollcall itself does: replicas are processes
+//! of the same executable, started like everything else.
+
+mod args;
+mod banner;
+pub mod binaries;
+mod build;
+pub mod child;
+pub mod control_plane;
+pub mod credentials;
+mod flags;
+pub mod install;
+pub mod launch;
+pub mod manifests;
+pub mod ports;
+pub mod replicas;
+mod run;
+mod state_dir;
+
+use std::io::Write as _;
+
+pub use args::DevArgs;
+pub use binaries::{Binaries, Places};
+pub use child::Child;
+pub use control_plane::ControlPlane;
+pub use launch::{ExecWithParent, Launcher, exec_with_parent};
+pub use run::run;
+
+/// Tells the person at the terminal, on standard error. Also from within a test, whose own output is
+/// captured: a first build takes minutes and must be seen.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "rollcall dev: {line}");
+}

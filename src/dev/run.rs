@@ -1,0 +1,176 @@
+//! `rollcall dev` itself: everything started, watched and ended.
+
+use std::env;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow};
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::manifests::crds;
+
+use super::args::DevArgs;
+use super::banner::banner;
+use super::binaries::{Binaries, Places};
+use super::control_plane::{ControlPlane, Options};
+use super::credentials::write_private;
+use super::launch::Launcher;
+use super::replicas::{Replica, Starter};
+use super::state_dir::StateDir;
+use super::{install, manifests, say};
+
+/// Restarted replicas whose new pid is not written yet: each sends one at a time, so one for each
+/// replica; there is one now and there will be a few.
+const NEWS: usize = 8;
+
+/// Starts everything, prints what to try, and ends everything on Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// When something cannot be started, or a part of the control plane ends by itself.
+pub async fn run(mut options: DevArgs) -> Result<()> {
+    let mut signals = Signals::new()?;
+    options.settle_ports()?;
+    let state = StateDir::open(options.state_dir.as_deref())?;
+    let started = tokio::select! {
+        started = start(&options, state.path()) => started,
+        () = signals.any() => return Ok(()), // what was started is killed where it is dropped
+    };
+    let (control_plane, mut replicas) = started?;
+    let result = async {
+        write_dev_json(state.path(), &control_plane, &replicas.list)?;
+        let text = banner(&control_plane, &replicas.list, &options, &state);
+        io::stdout().lock().write_all(text.as_bytes()).context("cannot print")?;
+        watch(state.path(), &control_plane, &mut replicas, &mut signals).await
+    }
+    .await;
+    say("ending everything");
+    let _ = fs::remove_file(dev_json(state.path()));
+    replicas.stop().await;
+    control_plane.stop().await;
+    result
+}
+
+/// The running replicas.
+struct Replicas {
+    list: Vec<Replica>,
+    keepers: JoinSet<()>,
+    news: mpsc::Receiver<Replica>,
+    stop: CancellationToken,
+}
+
+impl Replicas {
+    async fn start(options: &DevArgs, starter: &Starter) -> Result<Self> {
+        let mut list = vec![Replica {
+            identity: "rollcall-0".to_owned(),
+            pid: 0,
+            http: options.http_listen,
+            dns: options.dns_listen,
+            admin: options.admin_listen,
+        }];
+        let (sender, news) = mpsc::channel(NEWS);
+        let (mut keepers, stop) = (JoinSet::new(), CancellationToken::new());
+        for replica in &mut list {
+            let child = starter.start(replica).await?;
+            let keep = starter.clone().keep(replica.clone(), child, sender.clone(), stop.clone());
+            keepers.spawn(keep);
+        }
+        Ok(Self { list, keepers, news, stop })
+    }
+
+    /// Ends all of them at once, orderly. Bounded, since each keeper gives its process a deadline.
+    async fn stop(mut self) {
+        self.stop.cancel();
+        while self.keepers.join_next().await.is_some() {}
+    }
+}
+
+async fn start(options: &DevArgs, dir: &Path) -> Result<(ControlPlane, Replicas)> {
+    let rollcall = env::current_exe().context("cannot find this executable")?;
+    let launcher = Launcher::new(rollcall.clone());
+    let _ = fs::remove_file(dev_json(dir)); // of an earlier run that was killed
+    let binaries = Binaries::find_or_build(&Places::from_env()?, &launcher).await?;
+    say("starting etcd, kube-apiserver and kube-controller-manager");
+    let plane = Options { dir: dir.to_owned(), binaries, launcher: launcher.clone() };
+    let control_plane = ControlPlane::start(&plane).await?;
+    say("installing the CRDs, RBAC and the samples");
+    let client = control_plane.admin().await?;
+    install::install_crds(&client, &crds()).await?;
+    install::apply(&client, manifests::RBAC).await?;
+    if !options.no_samples {
+        install::apply(&client, manifests::SAMPLES).await?;
+    }
+    say("starting rollcall");
+    let kubeconfig = control_plane.rollcall_kubeconfig.clone();
+    let starter = Starter { rollcall, launcher, dir: dir.to_owned(), kubeconfig };
+    let replicas = Replicas::start(options, &starter).await?;
+    Ok((control_plane, replicas))
+}
+
+/// Until somebody asks for the end, which is no error, or the control plane ends, which is one.
+async fn watch(
+    dir: &Path,
+    control_plane: &ControlPlane,
+    replicas: &mut Replicas,
+    signals: &mut Signals,
+) -> Result<()> {
+    loop {
+        tokio::select! {
+            () = signals.any() => return Ok(()),
+            why = control_plane.failed() => return Err(anyhow!(why)),
+            Some(ended) = replicas.keepers.join_next() => {
+                ended.context("the task that keeps a replica running failed")?;
+            }
+            Some(new) = replicas.news.recv() => {
+                for replica in &mut replicas.list {
+                    if replica.identity == new.identity {
+                        replica.clone_from(&new);
+                    }
+                }
+                write_dev_json(dir, control_plane, &replicas.list)?;
+            }
+        }
+    }
+}
+
+fn dev_json(dir: &Path) -> PathBuf {
+    dir.join("dev.json")
+}
+
+/// For programs: where everything is. It is there only while all are ready.
+fn write_dev_json(dir: &Path, control_plane: &ControlPlane, replicas: &[Replica]) -> Result<()> {
+    let value = json!({
+        "kubeconfig": control_plane.kubeconfig,
+        "apiserver": {"pid": control_plane.apiserver.pid()},
+        "etcd": {"pid": control_plane.etcd.pid()},
+        "controllerManager": {"pid": control_plane.controller_manager.pid()},
+        "replicas": replicas,
+    });
+    Ok(write_private(&dev_json(dir), &format!("{value:#}\n"))?)
+}
+
+/// Ctrl-C and SIGTERM, heard from the first line on.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let heard = |kind| signal(kind).context("cannot listen for signals");
+        let interrupt = heard(SignalKind::interrupt())?;
+        Ok(Self { interrupt, terminate: heard(SignalKind::terminate())? })
+    }
+
+    /// Waits, without a limit, for either.
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

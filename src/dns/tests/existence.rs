@@ -1,0 +1,191 @@
+//! Which names exist: exact negatives.
+
+use hickory_proto::{op::ResponseCode, rr::RecordType};
+use proptest::prelude::*;
+
+use super::world::{CHANGED, With, World, instance, negative_ttls, port};
+use crate::dns::answer::Ede;
+use crate::registry::instance::{Protocol, State};
+use crate::registry::lease::Moment;
+
+const TYPES: [RecordType; 12] = [
+    RecordType::A,
+    RecordType::AAAA,
+    RecordType::SRV,
+    RecordType::CNAME,
+    RecordType::TXT,
+    RecordType::SOA,
+    RecordType::NS,
+    RecordType::PTR,
+    RecordType::MX,
+    RecordType::HTTPS,
+    RecordType::ANY,
+    RecordType::Unknown(65_280),
+];
+
+fn world() -> World {
+    World::of([
+        instance("orders", "o1", &["10.0.0.1"]),
+        instance("orders", "o2", &["10.0.0.2", "2001:db8::2"])
+            .ports(&[port("http", 8080, Protocol::Tcp), port("dns", 53, Protocol::Udp)]),
+        instance("drained", "d1", &["10.0.1.1"]).state(State::Draining),
+        instance("dead", "x1", &["10.0.2.1"]).expired(),
+        instance("db", "db1", &[]).hostname("db.example.com"),
+    ])
+}
+
+/// Every name here, and whether it exists.
+const NAMES: &[(&str, bool)] = &[
+    ("rollcall.internal.", true),
+    ("svc.rollcall.internal.", true),
+    ("dns.rollcall.internal.", true),
+    ("ns.dns.rollcall.internal.", true),
+    ("shop", true),
+    ("orders.shop", true),
+    ("drained.shop", true),
+    ("dead.shop", true),
+    ("db.shop", true),
+    ("o1.orders.shop", true),
+    ("x1.dead.shop", true),
+    ("d1.drained.shop", true),
+    ("db1.db.shop", true),
+    ("_tcp.orders.shop", true),
+    ("_udp.orders.shop", true),
+    ("_http._tcp.orders.shop", true),
+    ("_dns._udp.orders.shop", true),
+    ("_tcp.dead.shop", true),
+    ("_http._tcp.dead.shop", true),
+    ("_http._tcp.db.shop", true),
+    // Not these: nor anything below a name that has nothing below it (RFC 8020).
+    ("www.rollcall.internal.", false),
+    ("x.dns.rollcall.internal.", false),
+    ("x.ns.dns.rollcall.internal.", false),
+    ("dns-version.rollcall.internal.", false),
+    ("elsewhere", false),
+    ("orders.elsewhere", false),
+    ("none.shop", false),
+    ("o1.none.shop", false),
+    ("_http._tcp.none.shop", false),
+    ("o3.orders.shop", false),
+    ("x1.orders.shop", false),
+    ("x.o1.orders.shop", false),
+    ("_http._tcp.o1.orders.shop", false),
+    ("_sctp.orders.shop", false),
+    ("_udp.dead.shop", false),
+    ("_dns._tcp.orders.shop", false),
+    ("_grpc._tcp.orders.shop", false),
+    ("x._http._tcp.orders.shop", false),
+    ("*.orders.shop", false),
+    ("2-3-1._ver.orders.shop", false),
+    ("canary._tag.orders.shop", false),
+    ("_http._tcp.2-3-1._ver.orders.shop", false),
+];
+
+#[test]
+fn a_name_exists_for_every_type_or_for_none() {
+    let world = world();
+    for (name, exists) in NAMES {
+        for kind in TYPES {
+            let answer = world.ask(name, kind);
+            let code = if *exists { ResponseCode::NoError } else { ResponseCode::NXDomain };
+            assert_eq!(answer.code, code, "{name} {kind}");
+            assert!(answer.authoritative, "{name} {kind}");
+            assert!(*exists || answer.answers.is_empty(), "{name} {kind}");
+        }
+    }
+}
+
+#[test]
+fn every_answer_without_records_has_a_soa_that_is_believed_for_two_seconds() {
+    let world = world();
+    for (name, _) in NAMES {
+        for kind in TYPES {
+            let answer = world.ask(name, kind);
+            if answer.answers.is_empty() {
+                assert_eq!(negative_ttls(&answer), (2, 2), "{name} {kind}");
+                assert_eq!(answer.authority[0].name.to_ascii(), "rollcall.internal.");
+            } else {
+                assert!(answer.authority.is_empty(), "{name} {kind}");
+            }
+        }
+    }
+}
+
+#[test]
+fn somebody_elses_zone_is_refused_without_authority() {
+    for world in [world(), World::unsynced()] {
+        for name in ["example.com.", ".", "internal.", "notrollcall.internal.", "1.in-addr.arpa."] {
+            let answer = world.ask(name, RecordType::A);
+            assert_eq!(answer.code, ResponseCode::Refused, "{name}");
+            assert_eq!(answer.ede, Some(Ede::NotAuthoritative));
+            assert!(!answer.authoritative && answer.authority.is_empty());
+        }
+    }
+}
+
+#[test]
+fn before_the_first_list_nothing_is_said_to_be_absent() {
+    let world = World::unsynced();
+    for (name, _) in NAMES {
+        let answer = world.ask(name, RecordType::A);
+        assert_eq!((answer.code, answer.ede), (ResponseCode::ServFail, Some(Ede::NotReady)));
+        assert!(!answer.authoritative && answer.authority.is_empty());
+    }
+}
+
+#[test]
+fn a_stale_replica_answers_and_says_so() {
+    let mut world = world();
+    assert_eq!(world.ask("orders.shop", RecordType::A).ede, None);
+    world.now = Moment(world.directory.horizon().0 + 15_001);
+    for (name, count) in [("orders.shop", 2), ("none.shop", 0)] {
+        let answer = world.ask(name, RecordType::A);
+        assert_eq!((answer.answers.len(), answer.ede), (count, Some(Ede::Stale)));
+    }
+}
+
+#[test]
+fn transfers_are_refused() {
+    for kind in [RecordType::AXFR, RecordType::IXFR] {
+        assert_eq!(world().ask("rollcall.internal.", kind).code, ResponseCode::Refused);
+    }
+}
+
+#[test]
+fn the_serial_is_the_second_of_the_last_change() {
+    let answer = world().ask("rollcall.internal.", RecordType::SOA);
+    let serial = CHANGED.0 / 1000;
+    let soa = format!(
+        "ns.dns.rollcall.internal. hostmaster.rollcall.internal. {serial} 7200 1800 86400 2"
+    );
+    assert_eq!(super::world::data(&answer.answers), [soa]);
+    assert_eq!(answer.answers[0].ttl, 5);
+}
+
+/// Labels from which names of every shape are made.
+fn labels() -> impl Strategy<Value = Vec<&'static str>> {
+    let label = prop::sample::select(vec![
+        "svc", "shop", "orders", "o1", "o2", "_tcp", "_udp", "_http", "_dns", "db", "db1", "dead",
+        "x1", "dns", "ns", "x", "_x", "*", "_ver",
+    ]);
+    prop::collection::vec(label, 0..7)
+}
+
+proptest! {
+    /// NXDOMAIN for one type is NXDOMAIN for all, and for every name below (RFC 8020).
+    #[test]
+    fn nxdomain_is_said_of_a_name_and_of_all_below_it(labels in labels(), below in labels()) {
+        let world = world();
+        let name = |labels: &[&str]| {
+            labels.iter().map(|label| format!("{label}.")).collect::<String>() + "rollcall.internal."
+        };
+        let code = world.ask(&name(&labels), RecordType::A).code;
+        for kind in TYPES {
+            prop_assert_eq!(world.ask(&name(&labels), kind).code, code);
+        }
+        if code == ResponseCode::NXDomain {
+            let longer: Vec<_> = below.iter().chain(&labels).copied().collect();
+            prop_assert_eq!(world.ask(&name(&longer), RecordType::SRV).code, code);
+        }
+    }
+}

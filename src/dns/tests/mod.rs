@@ -1,0 +1,7 @@
+//! Tests of the pure part of DNS, on a directory that a real catalog published.
+
+mod answers;
+mod existence;
+mod messages;
+mod sizes;
+mod world;

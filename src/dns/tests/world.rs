@@ -1,0 +1,166 @@
+//! A small world to ask questions in.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use hickory_proto::{
+    op::{LowerQuery, Query},
+    rr::{Name, RData, Record, RecordType},
+};
+
+use crate::dns::answer::{Answer, answer};
+use crate::dns::zone::Zone;
+use crate::registry::catalog::{Catalog, Settings};
+use crate::registry::directory::Directory;
+use crate::registry::fact::Fact;
+use crate::registry::instance::{
+    Address, Health, Instance, InstanceKey, Phase, Port, Protocol, State, StoredStatus,
+};
+use crate::registry::lease::{Lease, Mode, Moment, Now, OnExpiry, Wall};
+
+/// When a world is made: recent enough after boot not to be stale without any self-beat.
+pub(super) const START: Moment = Moment(10_000);
+
+/// When every world last changed.
+pub(super) const CHANGED: Wall = Wall(1_700_000_000_500);
+
+pub(super) const ZONE: &str = "rollcall.internal.";
+
+pub(super) struct World {
+    pub(super) directory: Arc<Directory>,
+    pub(super) zone: Zone,
+    pub(super) now: Moment,
+    pub(super) seed: u64,
+}
+
+impl World {
+    /// A world that has not been listed.
+    pub(super) fn unsynced() -> Self {
+        let ips: [IpAddr; 2] = ["192.0.2.53".parse().unwrap(), "2001:db8::53".parse().unwrap()];
+        let zone = Zone::parse(ZONE, &ips).unwrap();
+        Self { directory: Arc::default(), zone, now: START, seed: 7 }
+    }
+
+    /// A world of these instances.
+    pub(super) fn of(instances: impl IntoIterator<Item = Instance>) -> Self {
+        let world = Self::unsynced();
+        let own = InstanceKey::new("rollcall-system", "rollcall-0");
+        let show = |_: Wall| String::new();
+        let settings = Settings { own, boot: "b".into(), zone: ZONE.into(), show };
+        let mut catalog = Catalog::new(settings, world.directory.clone());
+        let now = Now { moment: START, wall: CHANGED };
+        let instances = instances.into_iter().map(Arc::new).collect();
+        catalog.apply(Fact::Listed { instances, index: 1_000_000 }, now);
+        catalog.settle(now, 0);
+        world
+    }
+
+    /// Asks; a name without a final dot is completed by `svc.<zone>`.
+    pub(super) fn ask(&self, name: &str, kind: RecordType) -> Answer {
+        let name = full(name);
+        let query = LowerQuery::query(Query::query(Name::from_ascii(&name).unwrap(), kind));
+        answer(&self.zone, &self.directory, &query, self.now, self.seed)
+    }
+}
+
+/// A name without a final dot is completed by `svc.<zone>`.
+pub(super) fn full(name: &str) -> String {
+    if name.ends_with('.') { name.to_owned() } else { format!("{name}.svc.{ZONE}") }
+}
+
+/// A permanent instance of namespace `shop` with a port `http` 8080/TCP.
+pub(super) fn instance(service: &str, name: &str, ips: &[&str]) -> Instance {
+    let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+    Instance {
+        key: InstanceKey::new("shop", name),
+        uid: format!("uid-{service}-{name}").into(),
+        resource_version: 1,
+        generation: 1,
+        created: Wall(0),
+        service: service.into(),
+        address: Address::Ips(ips.into()),
+        ports: [port("http", 8080, Protocol::Tcp)].into(),
+        version: None,
+        tags: Arc::from([]),
+        zone: None,
+        weight: 100,
+        priority: 0,
+        attributes: Arc::from([]),
+        labels: Arc::from([]),
+        state: State::Up,
+        health: Health::Passing,
+        lease: Lease {
+            mode: Mode::Permanent,
+            duration: Duration::from_secs(30),
+            on_expiry: OnExpiry::Retain,
+            evict_after: Duration::from_secs(60),
+        },
+        unknown_health: None,
+        heartbeat: None,
+        stored: StoredStatus::default(),
+    }
+}
+
+pub(super) fn port(name: &str, port: u16, protocol: Protocol) -> Port {
+    Port { name: name.into(), port, protocol, app_protocol: None }
+}
+
+/// Small changes to an instance, one after another.
+pub(super) trait With: Sized {
+    fn with(self, change: impl FnOnce(&mut Instance)) -> Instance;
+
+    fn hostname(self, hostname: &str) -> Instance {
+        self.with(|i| i.address = Address::Hostname(hostname.into()))
+    }
+
+    fn ports(self, ports: &[Port]) -> Instance {
+        self.with(|i| i.ports = ports.into())
+    }
+
+    fn priority(self, priority: u16) -> Instance {
+        self.with(|i| i.priority = priority)
+    }
+
+    fn state(self, state: State) -> Instance {
+        self.with(|i| i.state = state)
+    }
+
+    fn leased(self, seconds: u64) -> Instance {
+        self.with(|i| {
+            i.lease.mode = Mode::Heartbeat;
+            i.lease.duration = Duration::from_secs(seconds);
+        })
+    }
+
+    fn expired(self) -> Instance {
+        self.leased(30).with(|i| {
+            i.stored.phase = Some(Phase::Expired);
+        })
+    }
+}
+
+impl With for Instance {
+    fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
+/// Records as people write them: data alone.
+pub(super) fn data(records: &[Record]) -> Vec<String> {
+    records.iter().map(|record| record.data.to_string()).collect()
+}
+
+/// The same, sorted.
+pub(super) fn sorted(records: &[Record]) -> Vec<String> {
+    let mut data = data(records);
+    data.sort();
+    data
+}
+
+/// The SOA of a negative answer: its own TTL and MINIMUM.
+pub(super) fn negative_ttls(answer: &Answer) -> (u32, u32) {
+    match &answer.authority[..] {
+        [Record { data: RData::SOA(soa), ttl, .. }] => (*ttl, soa.minimum),
+        other => panic!("not one SOA: {other:?}"),
+    }
+}

@@ -1,0 +1,133 @@
+//! The zone: its name, parsed once, and the names and records that follow from it alone.
+//!
+//! Owns: [`Zone`]. Does not own: what the names below it mean (`name`).
+
+use std::net::IpAddr;
+
+use hickory_proto::rr::{
+    Name, RData, Record,
+    rdata::{NS, SOA},
+};
+
+use crate::registry::{lease::Wall, naming};
+
+/// How long any answer may be believed, in seconds, when no lease ends sooner.
+pub const TTL: u32 = 5;
+
+/// How long "there is no such thing" may be believed, in seconds (RFC 2308 §5: the lesser of the
+/// SOA's TTL and its MINIMUM, so both are this).
+pub const NEGATIVE_TTL: u32 = 2;
+
+/// The longest zone, in octets of text. A SOA beside the longest question must fit into 512 octets
+/// with room for an OPT: 12 header + 259 question + the zone as owner + 10 + 9 (`ns.dns` and a
+/// pointer) + 13 (`hostmaster` and a pointer) + 20 + 80 OPT = 403 + zone; hickory writes a name in
+/// full before it compresses it, which takes as much again as a zone.
+pub const MAX_ZONE: usize = 100;
+
+/// Timers of the SOA for secondaries, of which there are none yet: seconds.
+const REFRESH: i32 = 7200;
+const RETRY: i32 = 1800;
+const EXPIRE: i32 = 86_400;
+
+/// The zone that is served.
+#[derive(Clone, Debug)]
+pub struct Zone {
+    apex: Name,
+    services: Name,
+    name_server: Name,
+    mailbox: Name,
+    addresses: Box<[IpAddr]>,
+}
+
+impl Zone {
+    /// The zone of this name, with or without the root's dot; `addresses` are those of its name
+    /// server. None when it is not a DNS subdomain or longer than [`MAX_ZONE`].
+    #[must_use]
+    pub fn parse(text: &str, addresses: &[IpAddr]) -> Option<Self> {
+        let text = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+        if text.len() > MAX_ZONE || !naming::is_subdomain(&text) {
+            return None;
+        }
+        let mut apex = Name::from_ascii(text).ok()?;
+        apex.set_fqdn(true);
+        let below = |labels: &[&str]| {
+            Name::from_labels(labels.iter().map(|label| label.as_bytes()))
+                .ok()?
+                .append_domain(&apex)
+                .ok()
+        };
+        Some(Self {
+            services: below(&["svc"])?,
+            name_server: below(&["ns", "dns"])?,
+            mailbox: below(&["hostmaster"])?,
+            addresses: addresses.into(),
+            apex,
+        })
+    }
+
+    /// The zone's own name, in lower case.
+    #[must_use]
+    pub fn apex(&self) -> &Name {
+        &self.apex
+    }
+
+    /// `ns.dns.<zone>`.
+    #[must_use]
+    pub fn name_server(&self) -> &Name {
+        &self.name_server
+    }
+
+    /// The addresses of the name server, as configured; perhaps none.
+    #[must_use]
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// `<service>.<namespace>.svc.<zone>`; none when that is longer than a name may be.
+    #[must_use]
+    pub fn service(&self, namespace: &str, service: &str) -> Option<Name> {
+        let labels = [service.as_bytes(), namespace.as_bytes()];
+        Name::from_labels(labels).ok()?.append_domain(&self.services).ok()
+    }
+
+    /// The start of authority, as of the last change that a reader could see. The serial never
+    /// goes back, since `Directory::changed` does not.
+    #[must_use]
+    pub fn soa(&self, owner: &Name, changed: Wall, ttl: u32) -> Record {
+        let seconds = changed.0.div_euclid(1000).rem_euclid(1 << 32);
+        let serial = u32::try_from(seconds).unwrap_or(0);
+        let (mname, rname) = (self.name_server.clone(), self.mailbox.clone());
+        let soa = SOA::new(mname, rname, serial, REFRESH, RETRY, EXPIRE, NEGATIVE_TTL);
+        Record::from_rdata(owner.clone(), ttl, RData::SOA(soa))
+    }
+
+    /// Who serves the zone.
+    #[must_use]
+    pub fn ns(&self, owner: &Name) -> Record {
+        let ns = RData::NS(NS(self.name_server.clone()));
+        Record::from_rdata(owner.clone(), TTL, ns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_is_a_dns_subdomain_of_bounded_length_in_any_case() {
+        for text in ["rollcall.internal.", "Rollcall.Internal", "x"] {
+            assert!(Zone::parse(text, &[]).is_some(), "{text}");
+        }
+        let long = format!("{}.{}", "a".repeat(50), "b".repeat(50));
+        for text in ["", ".", "a..b", "a_b.c", "-a.b", "rollcall internal", "ä.de", &*long] {
+            assert!(Zone::parse(text, &[]).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_too_long_for_dns_is_none_and_no_panic() {
+        let zone = Zone::parse(&format!("{}.{}", "a".repeat(50), "b".repeat(49)), &[]).unwrap();
+        assert!(zone.service(&"n".repeat(63), &"s".repeat(63)).is_some());
+        assert!(zone.service(&"n".repeat(63), &"s".repeat(64)).is_none());
+    }
+}

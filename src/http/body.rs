@@ -1,0 +1,329 @@
+//! Bodies: bytes within a size and a time, then strict JSON, each fault named by its path.
+//!
+//! Strict means: unknown fields, the same field twice (in maps too), lists where objects belong,
+//! and anything after the value are refused, because each is a mistake that a client would rather
+//! hear of. Does not own: what values mean (`validate`).
+
+use std::{
+    collections::BTreeMap, fmt, future::poll_fn, marker::PhantomData, pin::Pin, time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use hyper::{
+    HeaderMap,
+    body::{Body as _, Incoming},
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
+};
+use serde_json::error::Category;
+use tokio::time::timeout;
+
+use crate::http::problem::{Flaw, Kind, Problem};
+
+/// The most bytes of a body about one instance: its bounded fields fill two thirds of it when
+/// every string is as long as it may be.
+pub(super) const MAX_ONE: usize = 64 * 1024;
+
+/// The most bytes of a batch: 10,000 beats of 400 bytes.
+pub(super) const MAX_BATCH: usize = 4 * 1024 * 1024;
+
+/// The most bytes of a body that is too large anyway which are read all the same, so that the client
+/// has sent it and reads why not; a connection closed under its hands would tell it nothing.
+const MAX_DISCARDED: usize = 1024 * 1024;
+
+/// From the head of a request to the end of its body.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
+
+/// Reads the whole body, which may be empty.
+///
+/// # Errors
+/// 413 beyond `limit` bytes, 408 when it takes too long, 415 when it says to be anything but JSON.
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: Incoming,
+    limit: usize,
+) -> Result<Bytes, Problem> {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    let announced: usize = announced.and_then(|length| length.parse().ok()).unwrap_or(0);
+    // Who asks first whether to send it gets the answer at once.
+    let discarded = if headers.contains_key(EXPECT) { 0 } else { MAX_DISCARDED };
+    if announced > limit + discarded {
+        return Err(too_large(limit));
+    }
+    let seconds = BODY_WITHIN.as_secs();
+    let slow = |_| Problem::new(Kind::SlowBody, format!("it must arrive whole within {seconds} s"));
+    let bytes = timeout(BODY_WITHIN, gather(body, limit)).await.map_err(slow)??;
+    if !bytes.is_empty() {
+        check_type(headers)?;
+    }
+    Ok(bytes)
+}
+
+async fn gather(mut body: Incoming, limit: usize) -> Result<Bytes, Problem> {
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    let mut discarded = 0;
+    // The caller's deadline bounds this wait.
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let broken = |error| Problem::new(Kind::BadBody, format!("it broke off: {error}"));
+        // Anything but data is a trailer, and trailers say nothing here.
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        if discarded > 0 || first.len() + all.len() + data.len() > limit {
+            discarded += data.len();
+            if discarded > MAX_DISCARDED {
+                break;
+            }
+            continue;
+        }
+        if first.is_empty() && all.is_empty() {
+            first = data;
+        } else {
+            all.extend_from_slice(&std::mem::take(&mut first));
+            all.extend_from_slice(&data);
+        }
+    }
+    if discarded > 0 {
+        return Err(too_large(limit));
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+fn too_large(limit: usize) -> Problem {
+    let detail = format!("at most {} KiB are taken; send less at a time", limit / 1024);
+    Problem::of(Kind::TooLarge, vec![Flaw::body("", detail)])
+}
+
+fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let wrong = |name: &str, detail| {
+        Err(Problem::of(Kind::WrongContentType, vec![Flaw::header(name, detail)]))
+    };
+    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = given.split(';').next().unwrap_or("").trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return wrong("Content-Type", "send Content-Type: application/json (with curl: --json)");
+    }
+    match headers.get(CONTENT_ENCODING).map(|coding| coding.as_bytes()) {
+        None | Some(b"identity") => Ok(()),
+        Some(_) => wrong("Content-Encoding", "send the body as it is, not compressed"),
+    }
+}
+
+/// A value of the whole of `bytes`.
+///
+/// # Errors
+/// 400 when it is no JSON, 422 naming the field when it is other JSON than expected.
+pub(super) fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
+    if bytes.is_empty() {
+        return Err(Problem::new(Kind::BadBody, "a JSON object is needed; the body is empty"));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let detail = format!("JSON is UTF-8, and the byte at {} is not", error.valid_up_to());
+        Problem::of(Kind::BadBody, vec![Flaw::body("", detail)])
+    })?;
+    // Paths are tracked only once something is wrong: they cost an allocation a field.
+    serde_json::from_str(text)
+        .map_err(|error| located::<T>(text).unwrap_or_else(|| flaw("", &error)))
+}
+
+/// Reads again to find out where the fault is; none when it is after the value.
+fn located<'a, T: Deserialize<'a>>(text: &'a str) -> Option<Problem> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let error = serde_path_to_error::deserialize::<_, T>(&mut deserializer).err()?;
+    let path = error.path().to_string();
+    Some(flaw(if path == "." { "" } else { &path }, error.inner()))
+}
+
+fn flaw(path: &str, error: &serde_json::Error) -> Problem {
+    let message = error.to_string();
+    if error.classify() != Category::Data {
+        // A key that was not read to its end has no name but "?".
+        let path = path.trim_end_matches('?').trim_end_matches('.');
+        let detail = format!("this is no JSON: {message}");
+        return Problem::of(Kind::BadBody, vec![Flaw::body(path, detail)]);
+    }
+    // The field says where; line and column would say it again.
+    let message = message.rsplit_once(" at line ").map_or(&*message, |(message, _)| message);
+    let named = |rest: &str| rest.split('`').next().unwrap_or("").to_owned();
+    let child = |field: String| if path.is_empty() { field } else { format!("{path}.{field}") };
+    let flaw = if let Some(rest) = message.strip_prefix("duplicate field `") {
+        Flaw::body(child(named(rest)), "is there twice; say it once")
+    } else if let Some(rest) = message.strip_prefix("missing field `") {
+        Flaw::body(child(named(rest)), "is missing")
+    } else if let Some(rest) = message.strip_prefix("unknown field `") {
+        let known = rest.split_once(", ").map_or("", |(_, known)| known);
+        Flaw::body(path, format!("unknown field; {}", known.replace('`', "")))
+    } else {
+        Flaw::body(path, message.to_owned())
+    };
+    Problem::of(Kind::BadFields, vec![flaw])
+}
+
+/// A value that must be a JSON object. Derived structs would take a list of their fields' values
+/// as well.
+#[derive(Debug)]
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
+/// An object of strings, each key once.
+#[derive(Debug, Default)]
+pub(super) struct Strings(pub(super) BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Strings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Strings;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Strings, A::Error> {
+                let mut strings = BTreeMap::new();
+                while let Some((key, value)) = map.next_entry::<String, String>()? {
+                    if strings.contains_key(&key) {
+                        return Err(A::Error::custom(format_args!("duplicate field `{key}`")));
+                    }
+                    strings.insert(key, value);
+                }
+                Ok(Strings(strings))
+            }
+        }
+
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+/// A whole number of any size; its bounds are checked where they can be explained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Whole(pub(super) i64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+
+        impl Visitor<'_> for Number {
+            type Value = Whole;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number")
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Whole, E> {
+                Ok(Whole(number))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Whole, E> {
+                Ok(Whole(i64::try_from(number).unwrap_or(i64::MAX)))
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Whole, E> {
+                Err(E::invalid_type(Unexpected::Float(number), &self))
+            }
+        }
+
+        deserializer.deserialize_i64(Number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Thing {
+        #[serde(default)]
+        parts: Vec<Object<Part>>,
+        #[serde(default)]
+        words: Strings,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Part {
+        size: Whole,
+    }
+
+    fn refused(text: &[u8]) -> (u16, String, String) {
+        let problem = json::<Object<Thing>>(text).unwrap_err();
+        let flaw = problem.flaws.first().cloned();
+        let field = flaw.map(|flaw| flaw.field).unwrap_or_default();
+        (problem.kind.status().as_u16(), field, problem.detail.to_string())
+    }
+
+    #[test]
+    fn each_fault_has_its_status_and_names_its_field() {
+        let cases: [(&[u8], u16, &str, &str); 15] = [
+            (b"", 400, "", "empty"),
+            (b"{", 400, "", "EOF"),
+            (b"{\"parts\": [}", 400, "parts[0]", "no JSON"),
+            (b"{} x", 400, "", "trailing characters"),
+            (b"{\"words\": {\"a\": \"\xff\"}}", 400, "", "UTF-8"),
+            (b"[]", 422, "", "expected an object"),
+            (b"{\"prats\": []}", 422, "prats", "expected parts or words"),
+            (b"{\"parts\": [], \"parts\": []}", 422, "parts", "twice"),
+            (b"{\"parts\": [{}]}", 422, "parts[0].size", "missing"),
+            (b"{\"parts\": [[1]]}", 422, "parts[0]", "expected an object"),
+            (b"{\"parts\": [{\"size\": \"1\"}]}", 422, "parts[0].size", "expected a whole number"),
+            (b"{\"parts\": [{\"size\": 1.5}]}", 422, "parts[0].size", "expected a whole number"),
+            (b"{\"parts\": [{\"size\": 1, \"size\": 1}]}", 422, "parts[0].size", "twice"),
+            (b"{\"words\": {\"a\": \"1\", \"a\": \"2\"}}", 422, "words.a", "twice"),
+            (b"{\"words\": {\"a\": 1}}", 422, "words.a", "expected a string"),
+        ];
+        for (text, status, field, says) in cases {
+            let shown = String::from_utf8_lossy(text);
+            let (got, named, detail) = refused(text);
+            assert_eq!((got, &*named), (status, field), "{shown}: {detail}");
+            assert!(detail.contains(says), "{shown}: {detail}");
+        }
+    }
+
+    #[test]
+    fn what_is_right_is_read() {
+        let text = br#" {"parts": [{"size": 18446744073709551615}], "words": {"a": "b"}} "#;
+        let Object(thing) = json::<Object<Thing>>(text).unwrap();
+        assert_eq!(thing.parts[0].0.size, Whole(i64::MAX));
+        assert_eq!(thing.words.0["a"], "b");
+    }
+
+    #[test]
+    fn only_plain_json_is_taken() {
+        let with = |content: &str, coding: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, content.parse().unwrap());
+            if let Some(coding) = coding {
+                headers.insert(CONTENT_ENCODING, coding.parse().unwrap());
+            }
+            check_type(&headers).is_ok()
+        };
+        assert!(with("application/json", None));
+        assert!(with("Application/JSON; charset=utf-8", Some("identity")));
+        assert!(!with("application/x-www-form-urlencoded", None));
+        assert!(!with("application/json", Some("gzip")));
+        assert!(check_type(&HeaderMap::new()).is_err());
+    }
+}

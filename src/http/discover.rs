@@ -1,0 +1,133 @@
+//! Discovery: who of a service is there, filtered, ordered, and cheap to ask for again.
+
+use std::{hash::Hasher as _, sync::atomic::Ordering};
+
+use bytes::BytesMut;
+use hyper::{
+    HeaderMap, StatusCode,
+    header::{ETAG, IF_NONE_MATCH},
+};
+use xxhash_rust::xxh3::Xxh3Default;
+
+use crate::http::{
+    answer::Answer,
+    door::{Door, Given},
+    encode, query,
+    route::Names,
+};
+use crate::registry::{
+    select::Order,
+    view::{Revision, revision},
+};
+
+/// `GET /v1/namespaces/{namespace}/services/{service}`
+pub(super) fn discover(
+    door: &Door,
+    names: &Names<'_>,
+    query: Option<&str>,
+    headers: &HeaderMap,
+) -> Given {
+    let asked = query::discovery(query)?;
+    let view = door.inbox.directory().service(&names.namespace, &names.name);
+    let mut chosen = view.as_deref().map(|view| asked.filter.apply(view)).unwrap_or_default();
+    // Of all that were chosen, in the order of the view: neither the order asked for nor a limit
+    // makes it another set.
+    let revision = revision(chosen.iter().map(|member| member.as_ref()));
+    let tag = format!("\"{revision}\"");
+    if is_known(headers, &tag) {
+        return Ok(Answer::empty(StatusCode::NOT_MODIFIED).with(ETAG, tag));
+    }
+    asked.order.arrange(&mut chosen, seed(door, names, asked.order));
+    chosen.truncate(asked.limit.unwrap_or(usize::MAX));
+    let encoded = chosen.iter().map(|member| encode::member(member, &door.zone));
+    Ok(Answer::bytes(StatusCode::OK, join(names, revision, encoded)).with(ETAG, tag))
+}
+
+/// The body; names are DNS labels and need no escaping.
+fn join<'a>(
+    names: &Names<'_>,
+    revision: Revision,
+    encoded: impl Iterator<Item = &'a bytes::Bytes> + Clone,
+) -> BytesMut {
+    let size: usize = encoded.clone().map(|one| one.len() + 1).sum();
+    // 64 for the fixed part, 16 for the revision.
+    let mut out = BytesMut::with_capacity(size + names.namespace.len() + names.name.len() + 80);
+    out.extend_from_slice(b"{\"namespace\":\"");
+    out.extend_from_slice(names.namespace.as_bytes());
+    out.extend_from_slice(b"\",\"service\":\"");
+    out.extend_from_slice(names.name.as_bytes());
+    out.extend_from_slice(b"\",\"revision\":\"");
+    out.extend_from_slice(revision.to_string().as_bytes());
+    out.extend_from_slice(b"\",\"instances\":[");
+    for (i, one) in encoded.enumerate() {
+        if i > 0 {
+            out.extend_from_slice(b",");
+        }
+        out.extend_from_slice(one);
+    }
+    out.extend_from_slice(b"]}");
+    out
+}
+
+/// Whether the client has this set already (RFC 9110 §13.1.2: weak comparison).
+fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    let fields = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    fields
+        .flat_map(|field| field.split(','))
+        .map(str::trim)
+        .any(|given| given == "*" || given.strip_prefix("W/").unwrap_or(given) == tag)
+}
+
+/// Chance for the random orders, the next turn of this service for the round.
+fn seed(door: &Door, names: &Names<'_>, order: Order) -> u64 {
+    match order {
+        Order::Name => 0,
+        Order::Weighted | Order::Random => fastrand::u64(..),
+        Order::RoundRobin => {
+            let mut hash = Xxh3Default::new();
+            hash.write(names.namespace.as_bytes());
+            hash.write(b"/");
+            hash.write(names.name.as_bytes());
+            let at = usize::try_from(hash.finish() % door.turns.len().max(1) as u64).unwrap_or(0);
+            door.turns.get(at).map_or(0, |turn| turn.fetch_add(1, Ordering::Relaxed))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_set_is_known_by_its_tag_in_any_form_that_http_allows() {
+        for (given, known) in [
+            ("\"a1\"", true),
+            ("W/\"a1\"", true),
+            ("\"b2\", W/\"a1\"", true),
+            ("*", true),
+            ("\"b2\"", false),
+            ("a1", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.append(IF_NONE_MATCH, given.parse().unwrap());
+            assert_eq!(is_known(&headers, "\"a1\""), known, "{given}");
+        }
+        assert!(!is_known(&HeaderMap::new(), "\"a1\""));
+    }
+
+    #[test]
+    fn a_body_is_json_with_none_one_or_many() {
+        let names = Names { namespace: "shop".into(), name: "orders".into() };
+        for count in 0..3 {
+            let encoded = vec![Bytes::from_static(b"{\"a\":1}"); count];
+            let body = join(&names, Revision(7), encoded.iter());
+            let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(value["revision"], "0000000000000007");
+            assert_eq!(value["instances"].as_array().unwrap().len(), count);
+            let size: usize = encoded.iter().map(|one| one.len() + 1).sum();
+            assert!(body.len() <= size + 10 + 80, "the buffer grew: {}", body.len());
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Instances as JSON.
+//!
+//! Owns: the shape of an instance in every answer, and the encoded form that each member keeps, so
+//! that discovery only joins bytes. Does not own: choosing and ordering.
+
+use std::{net::IpAddr, sync::Arc};
+
+use bytes::Bytes;
+use serde::{Serialize, Serializer};
+
+use crate::clock;
+use crate::http::{door::Door, why};
+use crate::registry::{
+    instance::{Address, Instance, Phase, Port},
+    lease::{Lease, Mode, Moment, Now, OnExpiry, millis},
+    naming,
+    pulse::{Slot, Source},
+    view::Member,
+};
+
+/// An instance as discovery shows it, and with `detail` as it is shown alone.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct InstanceJson<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    uid: &'a str,
+    service: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    addresses: Option<&'a [IpAddr]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hostname: Option<&'a str>,
+    #[serde(serialize_with = "ports")]
+    ports: &'a [Port],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'a str>,
+    tags: &'a [Arc<str>],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zone: Option<&'a str>,
+    weight: u16,
+    priority: u16,
+    #[serde(serialize_with = "pairs")]
+    attributes: &'a [(Arc<str>, Arc<str>)],
+    #[serde(serialize_with = "pairs")]
+    labels: &'a [(Arc<str>, Arc<str>)],
+    state: &'static str,
+    health: &'static str,
+    phase: &'static str,
+    dns_name: String,
+    lease: LeaseJson,
+    created_at: String,
+    #[serde(flatten)]
+    detail: Option<Detail>,
+}
+
+/// What only the view of a single instance shows, because it moves with every beat.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Detail {
+    resource_version: String,
+    last_heartbeat: Option<LastHeartbeat>,
+    why: String,
+}
+
+#[derive(Serialize)]
+struct LastHeartbeat {
+    at: String,
+    source: &'static str,
+    /// The replica that took it first-hand; none when it came through Kubernetes.
+    replica: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LeaseJson {
+    mode: &'static str,
+    duration_seconds: u64,
+    on_expiry: &'static str,
+    evict_after_seconds: u64,
+    #[serde(flatten)]
+    renewal: Option<Renewal>,
+}
+
+/// How long a lease has still to run; all null for a permanent instance.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Renewal {
+    /// RFC 3339.
+    expires_at: Option<String>,
+    /// Zero when that has passed.
+    expires_in_ms: Option<u64>,
+    /// A third of the lease.
+    renew_after_seconds: Option<Seconds>,
+}
+
+/// Seconds, without a fraction where there is none.
+#[derive(Clone, Copy, Debug)]
+struct Seconds {
+    millis: u32,
+}
+
+impl Serialize for Seconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.millis.is_multiple_of(1000) {
+            serializer.serialize_u32(self.millis / 1000)
+        } else {
+            serializer.serialize_f64(f64::from(self.millis) / 1000.0)
+        }
+    }
+}
+
+impl Renewal {
+    /// Of a lease that ends at `deadline`.
+    pub(super) fn new(lease: Lease, deadline: Option<Moment>, now: Now) -> Self {
+        let renew_after = u32::try_from(millis(lease.renew_after())).unwrap_or(u32::MAX);
+        Self {
+            expires_at: deadline.map(|deadline| clock::show(now.wall_of(deadline))),
+            expires_in_ms: deadline.map(|deadline| millis(deadline.since(now.moment))),
+            renew_after_seconds: deadline.map(|_| Seconds { millis: renew_after }),
+        }
+    }
+}
+
+/// A member of a view, encoded once in its life.
+pub(super) fn member<'a>(member: &'a Member, zone: &str) -> &'a Bytes {
+    member.encoded.get_or_init(|| {
+        let json = InstanceJson::new(&member.instance, member.phase, zone);
+        // Strings and numbers with string keys cannot fail to be written.
+        serde_json::to_vec(&json).unwrap_or_default().into()
+    })
+}
+
+/// A single instance, with its deadline and the reason for its phase.
+pub(super) fn single(door: &Door, slot: &Slot, now: Now) -> Vec<u8> {
+    let record = slot.record();
+    let directory = door.inbox.directory();
+    let deadline = directory.deadline(slot);
+    let phase = phase(door, slot, &record);
+    let mut json = InstanceJson::new(&record, phase, &door.zone);
+    json.lease.renewal = Some(Renewal::new(record.lease, deadline, now));
+    let last = deadline.map(|_| slot.last_beat());
+    json.detail = Some(Detail {
+        resource_version: record.resource_version.to_string(),
+        last_heartbeat: last.map(|beat| LastHeartbeat {
+            at: clock::show(now.wall_of(beat)),
+            source: slot.source().as_str(),
+            replica: (slot.source() == Source::Http).then(|| door.identity.clone()),
+        }),
+        why: why::sentence(
+            &record,
+            phase,
+            &why::Clock {
+                last_beat: last.unwrap_or_default(),
+                deadline,
+                horizon: directory.horizon(),
+                now,
+            },
+        ),
+    });
+    // As above.
+    serde_json::to_vec(&json).unwrap_or_default()
+}
+
+/// The phase that readers are shown; while no view shows this incarnation, the one it would get.
+fn phase(door: &Door, slot: &Slot, record: &Instance) -> Phase {
+    let view = door.inbox.directory().service(&record.key.namespace, &record.service);
+    let is_it = |member: &&Arc<Member>| std::ptr::eq(&*member.slot, slot);
+    let shown = view.as_deref().and_then(|view| {
+        let by_label = view.by_label(&naming::label(&record.key.name)).filter(is_it);
+        by_label.or_else(|| view.members.iter().find(is_it)).map(|member| member.phase)
+    });
+    shown.unwrap_or_else(|| Phase::of(slot.is_dead(), record.state, record.health))
+}
+
+impl<'a> InstanceJson<'a> {
+    fn new(instance: &'a Instance, phase: Phase, zone: &str) -> Self {
+        let (addresses, hostname) = match &instance.address {
+            Address::Ips(ips) => (Some(&**ips), None),
+            Address::Hostname(name) => (None, Some(&**name)),
+        };
+        let key = &instance.key;
+        Self {
+            namespace: &key.namespace,
+            name: &key.name,
+            uid: &instance.uid,
+            service: &instance.service,
+            addresses,
+            hostname,
+            ports: &instance.ports,
+            version: instance.version.as_deref(),
+            tags: &instance.tags,
+            zone: instance.zone.as_deref(),
+            weight: instance.weight,
+            priority: instance.priority,
+            attributes: &instance.attributes,
+            labels: &instance.labels,
+            state: instance.state.as_str(),
+            health: instance.health.as_str(),
+            phase: phase.as_str(),
+            dns_name: naming::instance_name(&key.name, &instance.service, &key.namespace, zone),
+            lease: LeaseJson::from(instance.lease),
+            created_at: clock::show(instance.created),
+            detail: None,
+        }
+    }
+}
+
+impl From<Lease> for LeaseJson {
+    fn from(lease: Lease) -> Self {
+        Self {
+            mode: match lease.mode {
+                Mode::Heartbeat => "Heartbeat",
+                Mode::Permanent => "Permanent",
+            },
+            duration_seconds: lease.duration.as_secs(),
+            on_expiry: match lease.on_expiry {
+                OnExpiry::Retain => "Retain",
+                OnExpiry::Evict => "Evict",
+            },
+            evict_after_seconds: lease.evict_after.as_secs(),
+            renewal: None,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PortJson<'a> {
+    name: &'a str,
+    port: u16,
+    protocol: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_protocol: Option<&'a str>,
+}
+
+fn ports<S: Serializer>(ports: &[Port], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(ports.iter().map(|port| PortJson {
+        name: &port.name,
+        port: port.port,
+        protocol: port.protocol.as_str(),
+        app_protocol: port.app_protocol.as_deref(),
+    }))
+}
+
+fn pairs<S: Serializer>(pairs: &[(Arc<str>, Arc<str>)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(key, value)| (&**key, &**value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::registry::{
+        instance::{Health, InstanceKey, Protocol, State, StoredStatus},
+        lease::Wall,
+        registration::default_lease,
+    };
+
+    fn instance() -> Instance {
+        Instance {
+            key: InstanceKey::new("shop", "orders.1"),
+            uid: "u".into(),
+            resource_version: 7,
+            generation: 1,
+            created: Wall(0),
+            service: "orders".into(),
+            address: Address::Ips(Arc::from(["10.0.0.7".parse().unwrap()])),
+            ports: Arc::from([Port {
+                name: "http".into(),
+                port: 8080,
+                protocol: Protocol::Tcp,
+                app_protocol: None,
+            }]),
+            version: None,
+            tags: Arc::from(["canary".into()]),
+            zone: Some("eu-1a".into()),
+            weight: 100,
+            priority: 0,
+            attributes: Arc::from([("team".into(), "\"blue\"".into())]),
+            labels: Arc::from([]),
+            state: State::Up,
+            health: Health::Passing,
+            lease: default_lease(),
+            unknown_health: None,
+            heartbeat: None,
+            stored: StoredStatus::default(),
+        }
+    }
+
+    #[test]
+    fn a_member_shows_every_fact_and_is_encoded_once() {
+        let record = Arc::new(instance());
+        let slot = Arc::new(Slot::new(record.clone(), Moment(0), false));
+        let shown = Member::new(record, slot, Phase::Ready);
+        let bytes = member(&shown, "rollcall.internal.").clone();
+        let value: Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(
+            value,
+            json!({
+                "namespace": "shop", "name": "orders.1", "uid": "u", "service": "orders",
+                "addresses": ["10.0.0.7"],
+                "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+                "tags": ["canary"], "zone": "eu-1a", "weight": 100, "priority": 0,
+                "attributes": {"team": "\"blue\""}, "labels": {},
+                "state": "Up", "health": "Passing", "phase": "Ready",
+                "dnsName": value["dnsName"],
+                "lease": {"mode": "Heartbeat", "durationSeconds": 30, "onExpiry": "Evict",
+                          "evictAfterSeconds": 60},
+                "createdAt": "1970-01-01T00:00:00.000Z",
+            })
+        );
+        let dns_name = value["dnsName"].as_str().unwrap();
+        assert!(dns_name.ends_with(".orders.shop.svc.rollcall.internal"), "{dns_name}");
+        assert_eq!(member(&shown, "another.").as_ptr(), bytes.as_ptr());
+    }
+
+    #[test]
+    fn a_renewal_says_when_and_how_soon_to_beat_again() {
+        let now = Now { moment: Moment(1000), wall: Wall(0) };
+        let lease = Lease { duration: Duration::from_secs(30), ..default_lease() };
+        let renewal = Renewal::new(lease, Some(Moment(31_000)), now);
+        assert_eq!(
+            serde_json::to_value(&renewal).unwrap(),
+            json!({"expiresAt": "1970-01-01T00:00:30.000Z", "expiresInMs": 30_000,
+                   "renewAfterSeconds": 10})
+        );
+        let short = Lease { duration: Duration::from_secs(2), ..default_lease() };
+        let passed = serde_json::to_value(Renewal::new(short, Some(Moment(500)), now)).unwrap();
+        assert_eq!(
+            (&passed["expiresInMs"], &passed["renewAfterSeconds"]),
+            (&json!(0), &json!(0.666))
+        );
+        let permanent = serde_json::to_value(Renewal::new(short, None, now)).unwrap();
+        assert_eq!(permanent["expiresAt"], Value::Null);
+    }
+}

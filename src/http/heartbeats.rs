@@ -1,0 +1,315 @@
+//! Heartbeats: one, many at once, and the renewal of a lease with another length.
+
+use std::{borrow::Cow, time::Duration};
+
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use hyper::{StatusCode, body::Incoming, http::request::Parts};
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
+use tracing::info;
+
+use crate::clock;
+use crate::http::{
+    answer::Answer,
+    body::{self, MAX_BATCH, MAX_ONE, Object, Whole},
+    door::{Door, Given},
+    encode::Renewal,
+    metrics::BeatResult,
+    problem::{Flaw, Kind, Problem},
+    query,
+    route::Names,
+    validate,
+};
+use crate::registry::{instance::Health, naming};
+use crate::witness::{Beaten, Refusal, Target};
+
+/// The most beats in one body.
+const MAX_BEATS: usize = 10_000;
+
+/// Beats of one batch that wait for Kubernetes at a time: as many as the writer does at once.
+const AT_ONCE: usize = 32;
+
+/// How long a batch waits for those of its beats that need Kubernetes; the rest are already
+/// counted by then, and those left over are told so.
+const BATCH_WITHIN: Duration = Duration::from_secs(10);
+
+/// The longest note, in characters.
+const MAX_NOTE: usize = 256;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeartbeatBody {
+    health: Option<String>,
+    note: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct LeaseBody {
+    duration_seconds: Option<Whole>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BatchBody<'a> {
+    #[serde(borrow)]
+    instances: Vec<Object<BatchBeat<'a>>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BatchBeat<'a> {
+    #[serde(borrow)]
+    namespace: Cow<'a, str>,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    uid: Option<Cow<'a, str>>,
+    health: Option<Cow<'a, str>>,
+}
+
+/// What came of a batch: counts, then who was not counted and why.
+#[derive(Debug, Default, Serialize)]
+struct BatchAnswer<'a> {
+    renewed: u64,
+    recorded: u64,
+    unknown: Vec<Uncounted<'a>>,
+    gone: Vec<Uncounted<'a>>,
+    refused: Vec<Uncounted<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Uncounted<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    reason: Cow<'static, str>,
+}
+
+/// `PUT …/heartbeat` without a body, when it changes nothing; none when it may have to wait.
+pub(super) fn at_once(door: &Door, names: &Names<'_>, query: Option<&str>) -> Option<Given> {
+    let uid = match query::uid(query) {
+        Ok(uid) => uid,
+        Err(problem) => return Some(Err(problem)),
+    };
+    let target = Target { namespace: &names.namespace, name: &names.name, uid: uid.as_deref() };
+    let beaten = door.inbox.ordinary_beat(&target, None)?;
+    door.metrics.beats(BeatResult::Renewed, 1);
+    Some(Ok(renewed(door, &beaten)))
+}
+
+/// `PUT /v1/namespaces/{namespace}/instances/{name}/heartbeat`
+pub(super) async fn heartbeat(
+    door: &Door,
+    names: &Names<'_>,
+    parts: &Parts,
+    body: Incoming,
+) -> Given {
+    let uid = query::uid(parts.uri.query())?;
+    let bytes = body::read(&parts.headers, body, MAX_ONE).await?;
+    let said = if bytes.is_empty() {
+        HeartbeatBody::default()
+    } else {
+        body::json::<Object<HeartbeatBody>>(&bytes)?.0
+    };
+    let health = said.health.as_deref().map(validate::health).transpose()?;
+    let (namespace, name) = (&*names.namespace, &*names.name);
+    if let Some(note) = said.note {
+        if note.chars().count() > MAX_NOTE {
+            let flaw = Flaw::body("note", format!("at most {MAX_NOTE} characters"));
+            return Err(Problem::of(Kind::BadFields, vec![flaw]));
+        }
+        info!(namespace, name, health = health.map(Health::as_str), note, "an instance says");
+    }
+    let target = Target { namespace, name, uid: uid.as_deref() };
+    let beaten = door.inbox.heartbeat(&target, health).await;
+    door.metrics.beats(result(&beaten), 1);
+    let beaten = beaten.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
+    Ok(renewed(door, &beaten))
+}
+
+/// `PUT /v1/namespaces/{namespace}/instances/{name}/lease`
+pub(super) async fn renew_lease(
+    door: &Door,
+    names: &Names<'_>,
+    parts: &Parts,
+    body: Incoming,
+) -> Given {
+    let uid = query::uid(parts.uri.query())?;
+    let bytes = body::read(&parts.headers, body, MAX_ONE).await?;
+    let Object(asked) = body::json::<Object<LeaseBody>>(&bytes)?;
+    let duration = validate::duration(asked.duration_seconds)?;
+    let (namespace, name) = (&*names.namespace, &*names.name);
+    let target = Target { namespace, name, uid: uid.as_deref() };
+    let beaten = door.inbox.renew_lease(&target, duration).await;
+    door.metrics.beats(result(&beaten), 1);
+    let beaten = beaten.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
+    Ok(renewed(door, &beaten))
+}
+
+/// `POST /v1/heartbeats`
+pub(super) async fn batch(door: &Door, parts: &Parts, body: Incoming) -> Given {
+    query::none(parts.uri.query())?;
+    let bytes = body::read(&parts.headers, body, MAX_BATCH).await?;
+    let Object(BatchBody { instances }) = body::json::<Object<BatchBody<'_>>>(&bytes)?;
+    if instances.len() > MAX_BEATS {
+        let flaw = Flaw::body("instances", format!("at most {MAX_BEATS} at a time"));
+        return Err(Problem::of(Kind::BadFields, vec![flaw]));
+    }
+    let mut answer = BatchAnswer::default();
+    let mut unavailable = 0;
+    let mut slow = Vec::new();
+    for Object(beat) in &instances {
+        match beat.read() {
+            Err(reason) => answer.refused.push(beat.uncounted(reason)),
+            Ok((target, health)) => match door.inbox.ordinary_beat(&target, health) {
+                Some(_) => answer.renewed += 1,
+                None => slow.push((beat, target, health)),
+            },
+        }
+    }
+    if !slow.is_empty() {
+        unavailable = ask(door, &slow, &mut answer).await;
+    }
+    let refused = answer.refused.len() as u64 - unavailable;
+    door.metrics.beats(BeatResult::Renewed, answer.renewed);
+    door.metrics.beats(BeatResult::Recorded, answer.recorded);
+    door.metrics.beats(BeatResult::Unknown, answer.unknown.len() as u64);
+    door.metrics.beats(BeatResult::Gone, answer.gone.len() as u64);
+    door.metrics.beats(BeatResult::Refused, refused);
+    door.metrics.beats(BeatResult::Unavailable, unavailable);
+    Ok(Answer::json(StatusCode::OK, &answer))
+}
+
+type Slow<'a> = (&'a BatchBeat<'a>, Target<'a>, Option<Health>);
+
+/// The beats that need Kubernetes, some at a time and for a bounded time in all. Answers how many
+/// were refused only because it could not be asked.
+async fn ask<'a>(door: &Door, slow: &[Slow<'a>], answer: &mut BatchAnswer<'a>) -> u64 {
+    let mut unavailable = 0;
+    let mut open = vec![true; slow.len()];
+    let mut waiting = slow.iter().enumerate();
+    let begin = |(at, (_, target, health)): (usize, &'_ Slow<'a>)| {
+        let (target, health) = (*target, *health);
+        async move { (at, door.inbox.heartbeat(&target, health).await) }
+    };
+    let mut asked: FuturesUnordered<_> = waiting.by_ref().take(AT_ONCE).map(begin).collect();
+    let too_late = sleep(BATCH_WITHIN);
+    tokio::pin!(too_late);
+    loop {
+        let (at, outcome) = tokio::select! {
+            next = asked.next() => match next {
+                Some(next) => next,
+                None => break,
+            },
+            () = &mut too_late => break,
+        };
+        asked.extend(waiting.next().map(begin));
+        if let (Some(open), Some((beat, ..))) = (open.get_mut(at), slow.get(at)) {
+            *open = false;
+            unavailable += u64::from(result(&outcome) == BeatResult::Unavailable);
+            answer.note(beat, outcome);
+        }
+    }
+    for ((beat, ..), _) in slow.iter().zip(open).filter(|(_, open)| *open) {
+        unavailable += 1;
+        answer.refused.push(beat.uncounted("Kubernetes was not asked in time; send it again"));
+    }
+    unavailable
+}
+
+impl BatchBeat<'_> {
+    fn read(&self) -> Result<(Target<'_>, Option<Health>), &'static str> {
+        if !naming::is_label(&self.namespace) {
+            return Err("the namespace is no DNS label");
+        }
+        if !naming::is_subdomain(&self.name) {
+            return Err("the name is no DNS subdomain");
+        }
+        let health = match self.health.as_deref() {
+            None => None,
+            Some(word) => {
+                Some(Health::parse(word).ok_or("health must be Passing, Warning or Critical")?)
+            }
+        };
+        let target =
+            Target { namespace: &self.namespace, name: &self.name, uid: self.uid.as_deref() };
+        Ok((target, health))
+    }
+
+    fn uncounted(&self, reason: impl Into<Cow<'static, str>>) -> Uncounted<'_> {
+        Uncounted { namespace: &self.namespace, name: &self.name, reason: reason.into() }
+    }
+}
+
+impl<'a> BatchAnswer<'a> {
+    fn note(&mut self, beat: &'a BatchBeat<'a>, outcome: Result<Beaten, Refusal>) {
+        match outcome {
+            Ok(Beaten { recorded: false, .. }) => self.renewed += 1,
+            Ok(Beaten { recorded: true, .. }) => self.recorded += 1,
+            Err(refusal) => {
+                let result = result_of(&refusal);
+                let list = match result {
+                    BeatResult::Unknown => &mut self.unknown,
+                    BeatResult::Gone => &mut self.gone,
+                    _ => &mut self.refused,
+                };
+                let problem = Problem::refused(refusal, &beat.namespace, &beat.name);
+                list.push(beat.uncounted(problem.detail));
+            }
+        }
+    }
+}
+
+fn result(outcome: &Result<Beaten, Refusal>) -> BeatResult {
+    match outcome {
+        Ok(Beaten { recorded: false, .. }) => BeatResult::Renewed,
+        Ok(Beaten { recorded: true, .. }) => BeatResult::Recorded,
+        Err(refusal) => result_of(refusal),
+    }
+}
+
+fn result_of(refusal: &Refusal) -> BeatResult {
+    match refusal {
+        Refusal::Unknown | Refusal::NamespaceMissing => BeatResult::Unknown,
+        Refusal::Gone(_) => BeatResult::Gone,
+        Refusal::Away { .. } => BeatResult::Unavailable,
+        Refusal::OtherUid(_) | Refusal::Invalid(_) | Refusal::Refused { .. } => BeatResult::Refused,
+    }
+}
+
+fn renewed(door: &Door, beaten: &Beaten) -> Answer {
+    let deadline = door.inbox.directory().deadline(&beaten.slot);
+    let renewal = Renewal::new(beaten.slot.record().lease, deadline, clock::now());
+    let status = if beaten.recorded { StatusCode::ACCEPTED } else { StatusCode::OK };
+    Answer::json(status, &renewal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_read_without_copying_and_its_faults_are_named() {
+        let text = br#"{"instances": [{"namespace": "shop", "name": "a"}, {"namespace": "shop",
+            "name": "b", "uid": "u", "health": "Warning"}]}"#;
+        let Object(batch) = body::json::<Object<BatchBody<'_>>>(text).unwrap();
+        assert!(matches!(batch.instances[0].0.name, Cow::Borrowed("a")));
+        let (target, health) = batch.instances[1].0.read().unwrap();
+        assert_eq!((target.uid, health), (Some("u"), Some(Health::Warning)));
+
+        let text = br#"{"instances": [{"namespace": "shop", "name": "a"}, {"name": "b"}]}"#;
+        let problem = body::json::<Object<BatchBody<'_>>>(text).unwrap_err();
+        assert_eq!(problem.flaws[0].field, "instances[1].namespace");
+    }
+
+    #[test]
+    fn one_illegal_beat_does_not_spoil_the_batch() {
+        for (namespace, name, health) in
+            [("Shop", "a", None), ("shop", "A", None), ("shop", "a", Some("passing"))]
+        {
+            let health = health.map(Cow::Borrowed);
+            let beat =
+                BatchBeat { namespace: namespace.into(), name: name.into(), uid: None, health };
+            assert!(beat.read().is_err(), "{beat:?}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Calls on one instance: register, deregister, read.
+
+use hyper::{StatusCode, body::Incoming, header::LOCATION, http::request::Parts};
+
+use crate::clock;
+use crate::http::{
+    answer::Answer,
+    body::{self, MAX_ONE, Object},
+    door::{Door, Given},
+    encode,
+    problem::{Flaw, Problem},
+    query,
+    route::Names,
+    validate::{self, RegistrationBody},
+};
+use crate::registry::{instance::Address, naming, registration::Registration};
+use crate::witness::Target;
+
+/// `PUT /v1/namespaces/{namespace}/instances/{name}`
+pub(super) async fn register(
+    door: &Door,
+    names: &Names<'_>,
+    parts: &Parts,
+    body: Incoming,
+) -> Given {
+    let uid = query::uid(parts.uri.query())?;
+    let registration = read_registration(parts, body, None).await?;
+    let target = Target { namespace: &names.namespace, name: &names.name, uid: uid.as_deref() };
+    store(door, &target, &registration).await
+}
+
+/// `POST /v1/namespaces/{namespace}/services/{service}/instances`
+pub(super) async fn register_named(
+    door: &Door,
+    names: &Names<'_>,
+    parts: &Parts,
+    body: Incoming,
+) -> Given {
+    let uid = query::uid(parts.uri.query())?;
+    let registration = read_registration(parts, body, Some(&names.name)).await?;
+    let name = derived_name(&registration);
+    let target = Target { namespace: &names.namespace, name: &name, uid: uid.as_deref() };
+    store(door, &target, &registration).await
+}
+
+/// `DELETE /v1/namespaces/{namespace}/instances/{name}`
+pub(super) async fn deregister(door: &Door, names: &Names<'_>, parts: &Parts) -> Given {
+    let uid = query::uid(parts.uri.query())?;
+    let (namespace, name) = (&*names.namespace, &*names.name);
+    let target = Target { namespace, name, uid: uid.as_deref() };
+    let done = door.inbox.deregister(&target).await;
+    done.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
+    Ok(Answer::empty(StatusCode::NO_CONTENT))
+}
+
+/// `GET /v1/namespaces/{namespace}/instances/{name}`
+pub(super) async fn read(door: &Door, names: &Names<'_>, parts: &Parts) -> Given {
+    let uid = query::uid(parts.uri.query())?;
+    let (namespace, name) = (&*names.namespace, &*names.name);
+    let target = Target { namespace, name, uid: uid.as_deref() };
+    let found = door.inbox.find(&target).await;
+    let slot = found.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
+    Ok(Answer::bytes(StatusCode::OK, encode::single(door, &slot, clock::now())))
+}
+
+async fn read_registration(
+    parts: &Parts,
+    body: Incoming,
+    service: Option<&str>,
+) -> Result<Registration, Problem> {
+    let bytes = body::read(&parts.headers, body, MAX_ONE).await?;
+    let read = body::json::<Object<RegistrationBody>>(&bytes);
+    let Object(read) = read.map_err(explain_state)?;
+    validate::registration(read, service)
+}
+
+/// `state` is a field of the stored object, but not of a registration: say whose it is.
+fn explain_state(problem: Problem) -> Problem {
+    match problem.flaws.as_slice() {
+        [flaw] if flaw.field == "state" && flaw.detail.starts_with("unknown") => {
+            let detail = "belongs to operators, and a registration never overwrites it: leave it \
+                          out here, and set spec.state of the ServiceInstance with kubectl";
+            Problem::of(problem.kind, vec![Flaw::body("state", detail)])
+        }
+        _ => problem,
+    }
+}
+
+async fn store(door: &Door, target: &Target<'_>, registration: &Registration) -> Given {
+    let (namespace, name) = (target.namespace, target.name);
+    let stored = door.inbox.register(target, registration).await;
+    let stored = stored.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
+    let json = encode::single(door, &stored.slot, clock::now());
+    if stored.created {
+        let location = format!("/v1/namespaces/{namespace}/instances/{name}");
+        return Ok(Answer::bytes(StatusCode::CREATED, json).with(LOCATION, location));
+    }
+    Ok(Answer::bytes(StatusCode::OK, json))
+}
+
+/// The name of an instance that brings none: a function of what it is and where, so that doing it
+/// again means the same instance. The order of its addresses does not matter.
+fn derived_name(registration: &Registration) -> String {
+    let mut place = match &registration.address {
+        Address::Hostname(name) => vec![name.to_string()],
+        Address::Ips(ips) => ips.iter().map(ToString::to_string).collect(),
+    };
+    place.sort_unstable();
+    place.extend(registration.ports.first().map(|port| format!("{}/{}", port.port, port.protocol)));
+    naming::derived_name(&registration.service, &place.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::http::problem::Kind;
+
+    fn read(body: &Value) -> Result<Registration, Problem> {
+        let bytes = serde_json::to_vec(body).unwrap();
+        let read = body::json::<Object<RegistrationBody>>(&bytes).map_err(explain_state)?;
+        validate::registration(read.0, Some("orders"))
+    }
+
+    fn name(addresses: &[&str], port: u16) -> String {
+        let ports = [json!({"name": "http", "port": port}), json!({"name": "b", "port": 1})];
+        derived_name(&read(&json!({"addresses": addresses, "ports": ports})).unwrap())
+    }
+
+    #[test]
+    fn a_derived_name_is_of_the_place_and_nothing_else() {
+        assert_eq!(name(&["10.0.0.7", "fd00::7"], 80), name(&["fd00::7", "10.0.0.7"], 80));
+        assert_ne!(name(&["10.0.0.7"], 80), name(&["10.0.0.7"], 81));
+        assert_ne!(name(&["10.0.0.7"], 80), name(&["10.0.0.8"], 80));
+        assert!(name(&["10.0.0.7"], 80).starts_with("orders-"));
+    }
+
+    #[test]
+    fn the_state_is_refused_with_the_words_whose_it_is() {
+        let problem = read(&json!({"hostname": "a.b", "state": "Up"})).unwrap_err();
+        assert_eq!((problem.kind, &*problem.flaws[0].field), (Kind::BadFields, "state"));
+        assert!(problem.detail.contains("operators"));
+    }
+}

@@ -1,0 +1,135 @@
+//! What the HTTP door tells Prometheus. Labels are bounded: routes are templates, results words.
+
+use std::time::Duration;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use crate::http::route::Route;
+
+/// Upper bounds in seconds: an answer from memory takes microseconds, one that asks Kubernetes
+/// milliseconds.
+const BUCKETS: [f64; 10] = [0.00002, 0.0001, 0.0005, 0.002, 0.01, 0.03, 0.1, 0.5, 2.0, 10.0];
+
+/// The families of this room.
+#[derive(Clone, Debug)]
+pub struct HttpMetrics {
+    requests: Family<Answered, Counter>,
+    seconds: Family<On, Histogram, fn() -> Histogram>,
+    beats: Family<Beat, Counter>,
+}
+
+/// What came of a beat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum BeatResult {
+    Renewed,
+    Recorded,
+    Unknown,
+    Gone,
+    Refused,
+    Unavailable,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct RouteLabel(Option<Route>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Answered {
+    route: RouteLabel,
+    code: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct On {
+    route: RouteLabel,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Beat {
+    source: &'static str,
+    result: BeatResult,
+}
+
+impl EncodeLabelValue for RouteLabel {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.0.map_or("unknown", Route::template).encode(encoder)
+    }
+}
+
+impl EncodeLabelValue for BeatResult {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let word = match self {
+            Self::Renewed => "renewed",
+            Self::Recorded => "recorded",
+            Self::Unknown => "unknown",
+            Self::Gone => "gone",
+            Self::Refused => "refused",
+            Self::Unavailable => "unavailable",
+        };
+        word.encode(encoder)
+    }
+}
+
+impl HttpMetrics {
+    /// Registers the families.
+    pub fn new(registry: &mut Registry) -> Self {
+        let requests = Family::default();
+        registry.register(
+            "http_requests",
+            "Answers over HTTP, by route and status",
+            requests.clone(),
+        );
+        let seconds: Family<_, _, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(BUCKETS));
+        registry.register_with_unit(
+            "http_request_duration",
+            "From the head of a request to its answer",
+            Unit::Seconds,
+            seconds.clone(),
+        );
+        let beats = Family::default();
+        registry.register("beats", "Heartbeats by source and result", beats.clone());
+        Self { requests, seconds, beats }
+    }
+
+    /// One answer.
+    pub(super) fn answered(&self, route: Option<Route>, code: u16, took: Duration) {
+        let route = RouteLabel(route);
+        self.requests.get_or_create(&Answered { route, code }).inc();
+        self.seconds.get_or_create(&On { route }).observe(took.as_secs_f64());
+    }
+
+    /// So many beats.
+    pub(super) fn beats(&self, result: BeatResult, count: u64) {
+        if count > 0 {
+            self.beats.get_or_create(&Beat { source: "http", result }).inc_by(count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_families_have_the_names_that_dashboards_ask_for() {
+        let mut registry = Registry::with_prefix("rollcall");
+        let metrics = HttpMetrics::new(&mut registry);
+        metrics.answered(Some(Route::Heartbeat), 200, Duration::from_micros(10));
+        metrics.answered(None, 404, Duration::from_micros(10));
+        metrics.beats(BeatResult::Renewed, 3);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "rollcall_http_requests_total{route=\"/v1/namespaces/{namespace}/instances/{name}/heartbeat\",code=\"200\"} 1",
+            "rollcall_http_requests_total{route=\"unknown\",code=\"404\"} 1",
+            "rollcall_http_request_duration_seconds_count{route=\"unknown\"} 1",
+            "rollcall_beats_total{source=\"http\",result=\"renewed\"} 3",
+        ] {
+            assert!(text.contains(line), "no {line} in\n{text}");
+        }
+    }
+}

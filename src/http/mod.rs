@@ -1,0 +1,33 @@
+//! The HTTP door: requests to answers, as docs/api.md describes them.
+//!
+//! Owns: connections, routes, what bodies and query strings may say, the shape of every answer and
+//! problem, and what is measured of them. Does not own: what a call does (`witness`), who is alive
+//! and who is chosen (`registry`). Readers are answered from the directory, without waiting for
+//! anybody; beats and registrations go through the inbox.
+//!
+//! A request goes `server` → `door` → `route` → one of `instances`, `heartbeats`, `discover`,
+//! `services`, `cluster`; what is wrong with it comes back as a `problem`. There is no framework
+//! between hyper and the door: nine routes need no more than one `match`.
+
+mod answer;
+mod body;
+mod cluster;
+mod discover;
+mod door;
+mod encode;
+mod heartbeats;
+mod instances;
+mod metrics;
+mod percent;
+mod problem;
+mod progress;
+mod query;
+mod route;
+mod rules;
+mod server;
+mod services;
+mod validate;
+mod why;
+
+pub use metrics::HttpMetrics;
+pub use server::{HttpConfig, HttpError, HttpServer, bind};

@@ -1,0 +1,316 @@
+//! Problems: every answer that is not what was asked for, as `application/problem+json`.
+//!
+//! Source: RFC 9457. Owns: the kinds of problems with their statuses and titles, and the wording
+//! of what the inbox refuses. Does not own: finding what is wrong (`body`, `validate`, `query`,
+//! `route`).
+
+use std::{borrow::Cow, time::Duration};
+
+use hyper::StatusCode;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::clock;
+use crate::witness::{Fault, Refusal};
+
+/// Names the kinds. A tag URI (RFC 4151) promises no page behind it, as a URL would.
+const TYPE: &str = "tag:rollcall.dev,2026:";
+
+/// What went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    IllegalName,
+    BadQuery,
+    BadBody,
+    SlowBody,
+    UnknownRoute,
+    MethodNotAllowed,
+    UnknownInstance,
+    UnknownNamespace,
+    Evicted,
+    OtherIncarnation,
+    TooLarge,
+    WrongContentType,
+    BadFields,
+    NotSynced,
+    Unavailable,
+    /// As the API server said, with its status.
+    Refused(u16),
+}
+
+/// Where a flaw is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Place {
+    Path,
+    Query,
+    Header,
+    Body,
+}
+
+/// One thing that is wrong with a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Flaw {
+    #[serde(rename = "in")]
+    pub(super) place: Place,
+    /// Path of the field within its place, such as `ports[0].name`; empty for the whole.
+    pub(super) field: String,
+    /// What is wrong, and what to do about it.
+    pub(super) detail: Cow<'static, str>,
+}
+
+/// An answer that says why not.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    pub(super) kind: Kind,
+    pub(super) detail: Cow<'static, str>,
+    pub(super) flaws: Vec<Flaw>,
+    /// Members beyond those of the RFC.
+    pub(super) more: Map<String, Value>,
+    /// Seconds.
+    pub(super) retry_after: Option<u32>,
+    /// The methods that would have been allowed.
+    pub(super) allow: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Wire<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [Flaw],
+    #[serde(flatten)]
+    more: &'a Map<String, Value>,
+}
+
+impl Kind {
+    pub(super) fn status(self) -> StatusCode {
+        match self {
+            Self::IllegalName | Self::BadQuery | Self::BadBody => StatusCode::BAD_REQUEST,
+            Self::UnknownRoute | Self::UnknownInstance | Self::UnknownNamespace => {
+                StatusCode::NOT_FOUND
+            }
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            Self::Evicted => StatusCode::GONE,
+            Self::OtherIncarnation => StatusCode::PRECONDITION_FAILED,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::WrongContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::BadFields => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NotSynced | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            // What the API server answers is passed on only as far as it is an error.
+            Self::Refused(status) if (400..600).contains(&status) => {
+                StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY)
+            }
+            Self::Refused(_) => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::IllegalName => ("illegal-name", "A name in the path is not legal"),
+            Self::BadQuery => ("bad-query", "The query cannot be understood"),
+            Self::BadBody => ("bad-body", "The body is not the JSON that was expected"),
+            Self::SlowBody => ("slow-body", "The body did not arrive in time"),
+            Self::UnknownRoute => ("unknown-route", "There is nothing at this path"),
+            Self::MethodNotAllowed => ("method-not-allowed", "Not with this method"),
+            Self::UnknownInstance => ("unknown-instance", "There is no such instance"),
+            Self::UnknownNamespace => ("unknown-namespace", "There is no such namespace"),
+            Self::Evicted => ("evicted", "The instance was evicted"),
+            Self::OtherIncarnation => ("other-incarnation", "Another incarnation bears this name"),
+            Self::TooLarge => ("too-large", "The body is too large"),
+            Self::WrongContentType => ("wrong-content-type", "The body must be plain JSON"),
+            Self::BadFields => ("bad-fields", "Some fields are not as they must be"),
+            Self::NotSynced => ("not-synced", "This replica has only just started"),
+            Self::Unavailable => ("unavailable", "Kubernetes cannot be asked just now"),
+            Self::Refused(_) => ("refused", "Kubernetes refused this"),
+        }
+    }
+}
+
+impl Flaw {
+    pub(super) fn body(field: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { place: Place::Body, field: field.into(), detail: detail.into() }
+    }
+
+    pub(super) fn query(field: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { place: Place::Query, field: field.into(), detail: detail.into() }
+    }
+
+    pub(super) fn header(field: &str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { place: Place::Header, field: field.to_owned(), detail: detail.into() }
+    }
+
+    pub(super) fn path(field: &str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { place: Place::Path, field: field.to_owned(), detail: detail.into() }
+    }
+}
+
+impl From<Fault> for Flaw {
+    /// The API server names fields of the stored object; the body here is flat.
+    fn from(fault: Fault) -> Self {
+        let field = fault.field.as_str();
+        let flat = field.strip_prefix("spec.").or_else(|| field.strip_prefix("metadata."));
+        Self::body(flat.unwrap_or(field), fault.message)
+    }
+}
+
+impl Problem {
+    pub(super) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind,
+            detail: detail.into(),
+            flaws: Vec::new(),
+            more: Map::new(),
+            retry_after: None,
+            allow: None,
+        }
+    }
+
+    /// A problem whose flaws say it all.
+    pub(super) fn of(kind: Kind, flaws: Vec<Flaw>) -> Self {
+        let detail = match flaws.as_slice() {
+            [only] if only.field.is_empty() => only.detail.clone(),
+            [only] => format!("{}: {}", only.field, only.detail).into(),
+            many => format!("{} fields are wrong; see errors", many.len()).into(),
+        };
+        Self { flaws, ..Self::new(kind, detail) }
+    }
+
+    /// The first list of instances is still on its way.
+    pub(super) fn not_synced() -> Self {
+        let detail = "it has not yet read all instances from Kubernetes; ask again in a second";
+        Self { retry_after: Some(1), ..Self::new(Kind::NotSynced, detail) }
+    }
+
+    /// What the inbox refuses to do with an instance.
+    pub(super) fn refused(refusal: Refusal, namespace: &str, name: &str) -> Self {
+        match refusal {
+            Refusal::Unknown => Self::unknown(namespace, name),
+            Refusal::NamespaceMissing => {
+                let detail = format!(
+                    "namespace {namespace} does not exist or is being deleted; create it first: \
+                     kubectl create namespace {namespace}"
+                );
+                let flaw = Flaw::path("namespace", "does not exist or is being deleted");
+                Self { flaws: vec![flaw], ..Self::new(Kind::UnknownNamespace, detail) }
+            }
+            Refusal::Gone(grave) => {
+                let when = clock::show(grave.evicted);
+                let reason = &grave.reason;
+                let detail = format!(
+                    "instance {namespace}/{name} was evicted at {when}: {reason}. Register again"
+                );
+                let mut gone = Self::new(Kind::Evicted, detail);
+                gone.more.insert("evictedAt".to_owned(), when.into());
+                gone.more.insert("reason".to_owned(), reason.as_ref().into());
+                gone
+            }
+            Refusal::OtherUid(uid) => {
+                let detail = format!("the name {namespace}/{name} is borne by the uid {uid} now");
+                let flaw = Flaw::query("uid", format!("the instance of this name has uid {uid}"));
+                let mut other = Self::new(Kind::OtherIncarnation, detail);
+                other.flaws.push(flaw);
+                other.more.insert("uid".to_owned(), uid.as_ref().into());
+                other
+            }
+            Refusal::Invalid(faults) => {
+                Self::of(Kind::BadFields, faults.into_iter().map(Flaw::from).collect())
+            }
+            Refusal::Refused { status, message } => Self::new(Kind::Refused(status), message),
+            Refusal::Away { retry_after } => {
+                let detail = "the Kubernetes API does not answer, or not in time; nothing was \
+                              refused, so try again";
+                let away = Self::new(Kind::Unavailable, detail);
+                Self { retry_after: Some(seconds_up(retry_after)), ..away }
+            }
+        }
+    }
+
+    /// No such instance.
+    pub(super) fn unknown(namespace: &str, name: &str) -> Self {
+        let detail = format!(
+            "no instance {name} in namespace {namespace}, as the API server says; register it \
+             with PUT /v1/namespaces/{namespace}/instances/{name}"
+        );
+        Self::new(Kind::UnknownInstance, detail)
+    }
+
+    /// The body of the answer.
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        let (slug, title) = self.kind.words();
+        let wire = Wire {
+            r#type: format!("{TYPE}{slug}"),
+            title,
+            status: self.kind.status().as_u16(),
+            detail: &self.detail,
+            errors: &self.flaws,
+            more: &self.more,
+        };
+        // Strings and numbers with string keys cannot fail to be written.
+        serde_json::to_vec(&wire).unwrap_or_default()
+    }
+}
+
+/// Whole seconds, rounded up: `Retry-After` knows no others.
+fn seconds_up(span: Duration) -> u32 {
+    u32::try_from(span.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::{
+        directory::Grave,
+        lease::{Moment, Wall},
+    };
+
+    fn json(problem: &Problem) -> Value {
+        serde_json::from_slice(&problem.to_json()).unwrap()
+    }
+
+    #[test]
+    fn a_single_flaw_is_the_detail_and_every_flaw_names_its_field() {
+        let problem = Problem::of(Kind::BadFields, vec![Flaw::body("weight", "too heavy")]);
+        assert_eq!(
+            json(&problem),
+            serde_json::json!({
+                "type": "tag:rollcall.dev,2026:bad-fields",
+                "title": "Some fields are not as they must be",
+                "status": 422,
+                "detail": "weight: too heavy",
+                "errors": [{"in": "body", "field": "weight", "detail": "too heavy"}],
+            })
+        );
+    }
+
+    #[test]
+    fn an_eviction_says_when_and_why() {
+        let grave = Grave { at: Moment(0), evicted: Wall(0), reason: "no beat".into() };
+        let problem = json(&Problem::refused(Refusal::Gone(grave), "shop", "orders-1"));
+        assert_eq!(problem["status"], 410);
+        assert_eq!(problem["evictedAt"], "1970-01-01T00:00:00.000Z");
+        assert_eq!(problem["reason"], "no beat");
+    }
+
+    #[test]
+    fn a_field_of_the_stored_object_is_named_as_in_the_flat_body() {
+        let fault = Fault { field: "spec.ports[0].name".to_owned(), message: "bad".to_owned() };
+        let problem = json(&Problem::refused(Refusal::Invalid(vec![fault]), "shop", "orders-1"));
+        assert_eq!(problem["errors"][0]["field"], "ports[0].name");
+    }
+
+    #[test]
+    fn the_api_server_cannot_make_a_refusal_look_like_success() {
+        assert_eq!(Kind::Refused(403).status(), StatusCode::FORBIDDEN);
+        assert_eq!(Kind::Refused(200).status(), StatusCode::BAD_GATEWAY);
+    }
+
+    #[test]
+    fn retry_after_is_never_shorter_than_asked() {
+        let refusal = Refusal::Away { retry_after: Duration::from_millis(1200) };
+        assert_eq!(Problem::refused(refusal, "a", "b").retry_after, Some(2));
+    }
+}

@@ -1,0 +1,192 @@
+//! Whether a connection still moves: the stream tells, a slow ticker asks.
+//!
+//! Owns: [`Watched`], a stream that notes what is read and whether writes are stuck, and the limits
+//! after which a connection is dropped. hyper's own header timeout would also end connections
+//! that are idle between two heartbeats, and costs a timer with every request; this costs a few
+//! relaxed stores, and one timer a connection.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU32, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// How often a connection is looked at; every limit is a multiple.
+pub(super) const TICK: Duration = Duration::from_secs(5);
+
+/// A head that has begun must be whole: two ticks, so 5 to 10 s.
+const HEAD_TICKS: u32 = 2;
+
+/// Between two requests: 5 min, longer than anybody should wait with a heartbeat whose lease
+/// allows a client to hold its connection.
+const IDLE_TICKS: u32 = 60;
+
+/// A client that takes nothing of its answer: 30 s.
+const STUCK_TICKS: u32 = 6;
+
+const IDLE: u8 = 0;
+const HEAD: u8 = 1;
+const BUSY: u8 = 2;
+
+/// What a connection is doing, and since which tick.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    ticks: AtomicU32,
+    stage: AtomicU8,
+    since: AtomicU32,
+    /// The tick at which a write first had to wait, plus one; zero while none does.
+    stuck: AtomicU32,
+}
+
+impl Progress {
+    /// A request was read to the end of its head.
+    pub(super) fn requested(&self) {
+        self.stage.store(BUSY, Ordering::Relaxed);
+    }
+
+    /// Its answer is made.
+    pub(super) fn answered(&self) {
+        self.begin(IDLE);
+    }
+
+    /// Another [`TICK`] has passed. Answers whether the connection may live on.
+    pub(super) fn tick(&self) -> bool {
+        let now = self.ticks.load(Ordering::Relaxed).saturating_add(1);
+        self.ticks.store(now, Ordering::Relaxed);
+        let spent = now.saturating_sub(self.since.load(Ordering::Relaxed));
+        let stuck = self.stuck.load(Ordering::Relaxed);
+        let is_stuck = stuck > 0 && (now + 1).saturating_sub(stuck) > STUCK_TICKS;
+        let is_spent = match self.stage.load(Ordering::Relaxed) {
+            HEAD => spent > HEAD_TICKS,
+            IDLE => spent > IDLE_TICKS,
+            // The handlers and the body have deadlines of their own.
+            _ => false,
+        };
+        !is_stuck && !is_spent
+    }
+
+    fn begin(&self, stage: u8) {
+        self.since.store(self.ticks.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.stage.store(stage, Ordering::Relaxed);
+    }
+
+    fn read(&self) {
+        if self.stage.load(Ordering::Relaxed) == IDLE {
+            self.begin(HEAD);
+        }
+    }
+
+    fn wrote(&self, waits: bool) {
+        let stuck = self.stuck.load(Ordering::Relaxed);
+        if waits && stuck == 0 {
+            self.stuck.store(self.ticks.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        } else if !waits && stuck != 0 {
+            self.stuck.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A stream that notes its progress.
+#[derive(Debug)]
+pub(super) struct Watched<S> {
+    pub(super) stream: S,
+    pub(super) progress: Arc<Progress>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.progress.read();
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.progress.wrote(polled.is_pending());
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.progress.wrote(polled.is_pending());
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticks_until_dropped(progress: &Progress) -> Option<u32> {
+        (1..=200).find(|_| !progress.tick())
+    }
+
+    #[test]
+    fn a_head_that_does_not_end_is_dropped_soon_and_an_idle_connection_late() {
+        let half = Progress::default();
+        half.read();
+        assert_eq!(ticks_until_dropped(&half), Some(HEAD_TICKS + 1));
+        assert_eq!(ticks_until_dropped(&Progress::default()), Some(IDLE_TICKS + 1));
+    }
+
+    #[test]
+    fn dripping_bytes_do_not_prolong_a_head() {
+        let slow = Progress::default();
+        slow.read();
+        assert!(slow.tick());
+        slow.read();
+        assert!(slow.tick());
+        slow.read();
+        assert!(!slow.tick());
+    }
+
+    #[test]
+    fn a_busy_connection_lives_on_unless_nobody_takes_the_answer() {
+        let busy = Progress::default();
+        busy.read();
+        busy.requested();
+        assert_eq!(ticks_until_dropped(&busy), None);
+        busy.wrote(true);
+        busy.wrote(true);
+        assert_eq!(ticks_until_dropped(&busy), Some(STUCK_TICKS + 1));
+        busy.wrote(false);
+        busy.answered();
+        assert!(busy.tick());
+    }
+}

@@ -1,0 +1,114 @@
+//! What single values must look like: the bounds of the stored objects, so that a client hears of
+//! all its mistakes at once and before anything is sent to Kubernetes.
+//!
+//! The same rules stand in the CRD (`api::rules`), which has the last word. Labels are bounded as
+//! Kubernetes bounds them ("Labels and Selectors: syntax and character set").
+
+use std::net::IpAddr;
+
+use crate::registry::naming;
+
+pub(super) const LABEL: &str = "must be a DNS label: at most 63 lower-case letters, digits and \
+                                '-', beginning and ending with a letter or digit";
+pub(super) const WORD: &str = "must have 1 to 63 visible ASCII characters without blanks, \
+                               beginning with a letter or digit";
+pub(super) const APP_PROTOCOL: &str = "must have 1 to 253 visible ASCII characters without \
+                                       blanks, beginning with a letter or digit";
+pub(super) const HOSTNAME: &str = "must be a DNS name in lower case without a final dot, such as \
+                                   db.example.com; IP addresses belong in addresses";
+pub(super) const IP: &str = "must be an IPv4 or IPv6 address such as 10.0.0.7 or fd00::7, without \
+                             zone, port or prefix; a DNS name belongs in hostname";
+pub(super) const ATTRIBUTE_KEY: &str =
+    "a key must have 1 to 63 visible ASCII characters, no blanks and no '='";
+pub(super) const LABEL_KEY: &str = "a key must be a word of at most 63 letters, digits, '-', '_' \
+                                    and '.', beginning and ending with a letter or digit, if \
+                                    wanted after a DNS subdomain and '/'";
+pub(super) const LABEL_VALUE: &str = "must be empty or a word of at most 63 letters, digits, \
+                                      '-', '_' and '.', beginning and ending with a letter or \
+                                      digit";
+
+/// Visible ASCII, beginning with a letter or digit.
+pub(super) fn is_word(word: &str, max: usize) -> bool {
+    word.len() <= max
+        && word.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && word.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// A DNS name that nobody takes for an IP address (WHATWG URL §3.5: what ends in a number is one).
+pub(super) fn is_hostname(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or("");
+    naming::is_subdomain(name) && !last.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// An address that the API server takes too: no IPv4-mapped IPv6.
+pub(super) fn ip(text: &str) -> Option<IpAddr> {
+    match text.parse().ok()? {
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => None,
+        ip => Some(ip),
+    }
+}
+
+/// Keys of RFC 6763 §6.4, because attributes become TXT records.
+pub(super) fn is_attribute_key(key: &str) -> bool {
+    (1..=63).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'=')
+}
+
+/// The key of a Kubernetes label.
+pub(super) fn is_label_key(key: &str) -> bool {
+    let (prefix, word) = match key.split_once('/') {
+        Some((prefix, word)) => (Some(prefix), word),
+        None => (None, key),
+    };
+    prefix.is_none_or(naming::is_subdomain) && !word.is_empty() && is_label_value(word)
+}
+
+/// The value of a Kubernetes label.
+pub(super) fn is_label_value(value: &str) -> bool {
+    let bytes = value.as_bytes();
+    let is_end = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
+    value.len() <= 63
+        && is_end(bytes.first())
+        && is_end(bytes.last())
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_admitted_as_the_stored_object_admits_them() {
+        let long = "a".repeat(64);
+        for (admitted, refused, rule) in [
+            (
+                vec!["2.3.1", "v1+build", "1"],
+                vec!["", "-1", "a b", "é", &*long],
+                (|w: &str| is_word(w, 63)) as fn(&str) -> bool,
+            ),
+            (
+                vec!["db.example.com", "db", "10.example"],
+                vec!["", "Db", "10.0.0.1", "a.1", "a.", "a_b"],
+                is_hostname,
+            ),
+            (
+                vec!["10.0.0.7", "fd00::7"],
+                vec!["", "10.0.0", "010.0.0.1", "fe80::1%eth0", "::ffff:10.0.0.1", "10.0.0.1:80"],
+                |text| ip(text).is_some(),
+            ),
+            (vec!["team", "a.b/c"], vec!["", "a=b", "a b", &*long], is_attribute_key),
+            (
+                vec!["track", "example.com/track", "A_b.c"],
+                vec!["", "/a", "a/", "Ex.com/a", "-a", "a/b/c", &*long],
+                is_label_key,
+            ),
+            (vec!["", "canary", "A.b_c-1"], vec!["-", "a b", "a/", &*long], is_label_value),
+        ] {
+            for value in admitted {
+                assert!(rule(value), "{value:?} must be admitted");
+            }
+            for value in refused {
+                assert!(!rule(value), "{value:?} must be refused");
+            }
+        }
+    }
+}

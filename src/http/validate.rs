@@ -1,0 +1,457 @@
+//! From the flat body of a registration to the facts in it, with every bad field at once.
+//!
+//! Owns: the body's fields and their defaults. The bounds are those of the stored object (`rules`).
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use serde::Deserialize;
+
+use crate::http::{
+    body::{Object, Strings, Whole},
+    problem::{Flaw, Kind, Problem},
+    rules,
+};
+use crate::registry::{
+    instance::{Address, Health, Port, Protocol},
+    lease::{Lease, Mode, OnExpiry},
+    naming,
+    registration::{Registration, default_lease},
+};
+
+const MAX_ADDRESSES: usize = 16;
+const MAX_PORTS: usize = 32;
+const MAX_TAGS: usize = 32;
+const MAX_ATTRIBUTES: usize = 64;
+const MAX_ATTRIBUTE: usize = 1024;
+
+/// `_name` must fit into a DNS label.
+const MAX_PORT_NAME: usize = naming::MAX_LABEL - 1;
+
+/// The shortest and the longest lease, in seconds.
+const LEASE: [i64; 2] = [2, 86_400];
+
+/// The body of a registration.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RegistrationBody {
+    service: Option<String>,
+    addresses: Option<Vec<String>>,
+    hostname: Option<String>,
+    ports: Option<Vec<Object<PortBody>>>,
+    version: Option<String>,
+    tags: Option<Vec<String>>,
+    zone: Option<String>,
+    weight: Option<Whole>,
+    priority: Option<Whole>,
+    attributes: Option<Strings>,
+    labels: Option<Strings>,
+    health: Option<String>,
+    lease: Option<Object<LeaseBody>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PortBody {
+    name: Option<String>,
+    port: Option<Whole>,
+    protocol: Option<String>,
+    app_protocol: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct LeaseBody {
+    mode: Option<String>,
+    duration_seconds: Option<Whole>,
+    on_expiry: Option<String>,
+    evict_after_seconds: Option<Whole>,
+}
+
+/// What is wrong so far.
+#[derive(Debug, Default)]
+struct Flaws(Vec<Flaw>);
+
+/// The facts of a registration. A service named by the path needs no second mention.
+///
+/// # Errors
+/// 422 with every field that is not as it must be.
+pub(super) fn registration(
+    body: RegistrationBody,
+    in_path: Option<&str>,
+) -> Result<Registration, Problem> {
+    let mut flaws = Flaws::default();
+    let service = flaws.service(body.service, in_path);
+    let address = flaws.address(body.addresses, body.hostname);
+    let registration = Registration {
+        service,
+        ports: flaws.ports(body.ports.unwrap_or_default()),
+        version: flaws.word("version", body.version),
+        tags: flaws.tags(body.tags.unwrap_or_default()),
+        zone: flaws.word("zone", body.zone),
+        weight: flaws.within_u16("weight", body.weight, 100),
+        priority: flaws.within_u16("priority", body.priority, 0),
+        attributes: flaws.attributes(body.attributes.unwrap_or_default().0),
+        labels: flaws.labels(body.labels.unwrap_or_default().0),
+        health: body.health.and_then(|word| flaws.health("health", &word)),
+        lease: body.lease.map(|Object(lease)| flaws.lease(&lease)),
+        address: address.unwrap_or_else(|| Address::Ips(Arc::from([]))),
+    };
+    flaws.end(registration)
+}
+
+/// The word that a heartbeat or registration reports.
+///
+/// # Errors
+/// 422 naming the field `health`.
+pub(super) fn health(word: &str) -> Result<Health, Problem> {
+    let mut flaws = Flaws::default();
+    let health = flaws.health("health", word).unwrap_or(Health::Passing);
+    flaws.end(health)
+}
+
+/// How long a lease is to be.
+///
+/// # Errors
+/// 422 naming the field `durationSeconds`.
+pub(super) fn duration(seconds: Option<Whole>) -> Result<Duration, Problem> {
+    let mut flaws = Flaws::default();
+    if seconds.is_none() {
+        flaws.add("durationSeconds", "is missing: say how many seconds a beat is to be good for");
+    }
+    let duration = flaws.seconds("durationSeconds", seconds, LEASE, Duration::ZERO);
+    flaws.end(duration)
+}
+
+impl Flaws {
+    fn add(&mut self, field: impl Into<String>, detail: impl Into<std::borrow::Cow<'static, str>>) {
+        self.0.push(Flaw::body(field, detail));
+    }
+
+    fn end<T>(self, value: T) -> Result<T, Problem> {
+        if self.0.is_empty() { Ok(value) } else { Err(Problem::of(Kind::BadFields, self.0)) }
+    }
+
+    fn service(&mut self, service: Option<String>, in_path: Option<&str>) -> String {
+        match (&service, in_path) {
+            (Some(given), Some(path)) if given != path => {
+                self.add("service", format!("the path says {path}: say the same, or nothing"));
+            }
+            (Some(given), None) if !naming::is_label(given) => self.add("service", rules::LABEL),
+            (None, None) => self.add("service", "is missing: name the service it belongs to"),
+            _ => {}
+        }
+        service.or_else(|| in_path.map(str::to_owned)).unwrap_or_default()
+    }
+
+    fn address(
+        &mut self,
+        addresses: Option<Vec<String>>,
+        hostname: Option<String>,
+    ) -> Option<Address> {
+        match (addresses, hostname) {
+            (Some(addresses), None) => self.ips(&addresses),
+            (None, Some(hostname)) => {
+                if !rules::is_hostname(&hostname) {
+                    self.add("hostname", rules::HOSTNAME);
+                }
+                Some(Address::Hostname(hostname.into()))
+            }
+            (both, _) => {
+                let missing = if both.is_some() { "both are given" } else { "both are missing" };
+                self.add(
+                    "addresses",
+                    format!("give exactly one of addresses and hostname; {missing}"),
+                );
+                None
+            }
+        }
+    }
+
+    fn ips(&mut self, addresses: &[String]) -> Option<Address> {
+        if !(1..=MAX_ADDRESSES).contains(&addresses.len()) {
+            self.add("addresses", format!("must be 1 to {MAX_ADDRESSES} IP addresses"));
+            return None;
+        }
+        let mut ips: Vec<IpAddr> = Vec::with_capacity(addresses.len());
+        for (i, address) in addresses.iter().enumerate() {
+            match rules::ip(address) {
+                None => self.add(format!("addresses[{i}]"), rules::IP),
+                Some(ip) if ips.contains(&ip) => {
+                    self.add(
+                        format!("addresses[{i}]"),
+                        format!("{ip} is there twice; say it once"),
+                    );
+                }
+                Some(ip) => ips.push(ip),
+            }
+        }
+        Some(Address::Ips(ips.into()))
+    }
+
+    fn ports(&mut self, bodies: Vec<Object<PortBody>>) -> Vec<Port> {
+        if bodies.len() > MAX_PORTS {
+            self.add("ports", format!("at most {MAX_PORTS} ports"));
+            return Vec::new();
+        }
+        let mut ports: Vec<Port> = Vec::with_capacity(bodies.len());
+        for (i, Object(body)) in bodies.into_iter().enumerate() {
+            let port = self.port(i, body);
+            if !port.name.is_empty() && ports.iter().any(|other| other.name == port.name) {
+                let detail = format!("{} is there twice: give each port its own name", port.name);
+                self.add(format!("ports[{i}].name"), detail);
+            }
+            ports.push(port);
+        }
+        ports
+    }
+
+    fn port(&mut self, i: usize, body: PortBody) -> Port {
+        let field = |name: &str| format!("ports[{i}].{name}");
+        match &body.name {
+            None => self.add(field("name"), "is missing: give each port a name, such as http"),
+            Some(name) if name.len() > MAX_PORT_NAME || !naming::is_label(name) => {
+                let detail = format!("{}; at most {MAX_PORT_NAME} of them", rules::LABEL);
+                self.add(field("name"), detail);
+            }
+            Some(_) => {}
+        }
+        let number = body.port.and_then(|Whole(port)| u16::try_from(port).ok());
+        if number.is_none_or(|port| port == 0) {
+            self.add(field("port"), "must be a number from 1 to 65535");
+        }
+        let protocol = body.protocol.as_deref().map_or(Some(Protocol::Tcp), Protocol::parse);
+        if protocol.is_none() {
+            self.add(field("protocol"), "must be TCP, UDP or SCTP");
+        }
+        if body.app_protocol.as_ref().is_some_and(|word| !rules::is_word(word, naming::MAX_NAME)) {
+            self.add(field("appProtocol"), rules::APP_PROTOCOL);
+        }
+        Port {
+            name: body.name.unwrap_or_default().into(),
+            port: number.unwrap_or_default(),
+            protocol: protocol.unwrap_or(Protocol::Tcp),
+            app_protocol: body.app_protocol.map(Into::into),
+        }
+    }
+
+    fn word(&mut self, field: &str, word: Option<String>) -> Option<String> {
+        if word.as_ref().is_some_and(|word| !rules::is_word(word, 63)) {
+            self.add(field, rules::WORD);
+        }
+        word
+    }
+
+    fn tags(&mut self, mut tags: Vec<String>) -> Vec<String> {
+        if tags.len() > MAX_TAGS {
+            self.add("tags", format!("at most {MAX_TAGS} tags"));
+            return Vec::new();
+        }
+        for (i, tag) in tags.iter().enumerate() {
+            if !rules::is_word(tag, 63) {
+                self.add(format!("tags[{i}]"), rules::WORD);
+            } else if tags.iter().take(i).any(|other| other == tag) {
+                self.add(format!("tags[{i}]"), format!("{tag} is there twice; say it once"));
+            }
+        }
+        tags.sort_unstable();
+        tags
+    }
+
+    fn within_u16(&mut self, field: &str, number: Option<Whole>, default: u16) -> u16 {
+        let Some(Whole(number)) = number else { return default };
+        u16::try_from(number).unwrap_or_else(|_| {
+            self.add(field, "must be a number from 0 to 65535");
+            default
+        })
+    }
+
+    fn attributes(&mut self, attributes: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        if attributes.len() > MAX_ATTRIBUTES {
+            self.add("attributes", format!("at most {MAX_ATTRIBUTES} attributes"));
+        }
+        for (key, value) in &attributes {
+            if !rules::is_attribute_key(key) {
+                self.add(format!("attributes.{key}"), rules::ATTRIBUTE_KEY);
+            }
+            if value.chars().count() > MAX_ATTRIBUTE {
+                let detail = format!("at most {MAX_ATTRIBUTE} characters");
+                self.add(format!("attributes.{key}"), detail);
+            }
+        }
+        attributes
+    }
+
+    fn labels(&mut self, labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        for (key, value) in &labels {
+            if !rules::is_label_key(key) {
+                self.add(format!("labels.{key}"), rules::LABEL_KEY);
+            }
+            if !rules::is_label_value(value) {
+                self.add(format!("labels.{key}"), rules::LABEL_VALUE);
+            }
+        }
+        labels
+    }
+
+    fn health(&mut self, field: &str, word: &str) -> Option<Health> {
+        let health = Health::parse(word);
+        if health.is_none() {
+            self.add(field, "must be Passing, Warning or Critical");
+        }
+        health
+    }
+
+    fn lease(&mut self, body: &LeaseBody) -> Lease {
+        let default = default_lease();
+        let mode = match body.mode.as_deref() {
+            None | Some("Heartbeat") => Mode::Heartbeat,
+            Some("Permanent") => Mode::Permanent,
+            Some(_) => {
+                self.add("lease.mode", "must be Heartbeat or Permanent");
+                default.mode
+            }
+        };
+        let on_expiry = match body.on_expiry.as_deref() {
+            None | Some("Evict") => OnExpiry::Evict,
+            Some("Retain") => OnExpiry::Retain,
+            Some(_) => {
+                self.add("lease.onExpiry", "must be Retain or Evict");
+                default.on_expiry
+            }
+        };
+        let given = body.duration_seconds;
+        let duration = self.seconds("lease.durationSeconds", given, LEASE, default.duration);
+        let given = body.evict_after_seconds;
+        let bounds = [0, LEASE[1]];
+        let evict_after =
+            self.seconds("lease.evictAfterSeconds", given, bounds, default.evict_after);
+        Lease { mode, duration, on_expiry, evict_after }
+    }
+
+    fn seconds(
+        &mut self,
+        field: &str,
+        given: Option<Whole>,
+        [least, most]: [i64; 2],
+        default: Duration,
+    ) -> Duration {
+        let Some(Whole(seconds)) = given else { return default };
+        if !(least..=most).contains(&seconds) {
+            self.add(field, format!("must be a number of seconds from {least} to {most}"));
+        }
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::http::body;
+
+    fn read(value: &Value, in_path: Option<&str>) -> Result<Registration, Problem> {
+        let bytes = serde_json::to_vec(value).unwrap();
+        let Object(body) = body::json::<Object<RegistrationBody>>(&bytes)?;
+        registration(body, in_path)
+    }
+
+    fn fields(value: &Value) -> Vec<String> {
+        let flaws = read(value, None).unwrap_err().flaws;
+        flaws.into_iter().map(|flaw| flaw.field).collect()
+    }
+
+    #[test]
+    fn the_shortest_body_gets_every_default() {
+        let read = read(&json!({"service": "orders", "addresses": ["10.0.0.7"]}), None).unwrap();
+        assert_eq!((read.weight, read.priority), (100, 0));
+        assert_eq!((read.lease, read.health), (None, None));
+        assert_eq!(read.ips(), ["10.0.0.7".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[test]
+    fn a_partial_lease_is_completed_as_documented() {
+        let body =
+            json!({"service": "a", "hostname": "b.example", "lease": {"durationSeconds": 5}});
+        let lease = read(&body, None).unwrap().lease.unwrap();
+        assert_eq!(lease, Lease { duration: Duration::from_secs(5), ..default_lease() });
+    }
+
+    #[test]
+    fn all_bad_fields_are_named_at_once() {
+        let body = json!({
+            "service": "Orders", "addresses": ["10.0.0.7", "ten", "10.0.0.7"],
+            "ports": [{"name": "Http", "port": 0, "protocol": "tcp"}, {"port": 80, "appProtocol": ""},
+                      {"name": "a", "port": 1}, {"name": "a", "port": 2}],
+            "version": "", "tags": ["a", "a", "b c"], "zone": "-", "weight": 65536, "priority": -1,
+            "attributes": {"a=b": "", "long": "x".repeat(1025)}, "labels": {"a b": "c d"},
+            "health": "passing",
+            "lease": {"mode": "x", "durationSeconds": 1, "onExpiry": "y", "evictAfterSeconds": 86401},
+        });
+        assert_eq!(
+            fields(&body),
+            [
+                "service",
+                "addresses[1]",
+                "addresses[2]",
+                "ports[0].name",
+                "ports[0].port",
+                "ports[0].protocol",
+                "ports[1].name",
+                "ports[1].appProtocol",
+                "ports[3].name",
+                "version",
+                "tags[1]",
+                "tags[2]",
+                "zone",
+                "weight",
+                "priority",
+                "attributes.a=b",
+                "attributes.long",
+                "labels.a b",
+                "labels.a b",
+                "health",
+                "lease.mode",
+                "lease.onExpiry",
+                "lease.durationSeconds",
+                "lease.evictAfterSeconds",
+            ]
+        );
+    }
+
+    #[test]
+    fn too_much_of_anything_is_named() {
+        let many = |n: usize| (0..n).map(|i| i.to_string()).collect::<Vec<_>>();
+        let ports: Vec<_> = many(33).iter().map(|n| json!({"name": n, "port": 1})).collect();
+        let attributes: BTreeMap<_, _> = many(65).into_iter().map(|n| (n, "")).collect();
+        let ips: Vec<_> = many(17).iter().map(|n| format!("10.0.0.{n}")).collect();
+        let body = json!({"service": "a", "addresses": ips, "ports": ports, "tags": many(33),
+                          "attributes": attributes});
+        assert_eq!(fields(&body), ["addresses", "ports", "tags", "attributes"]);
+    }
+
+    #[test]
+    fn there_is_exactly_one_way_to_reach_it() {
+        assert_eq!(fields(&json!({"service": "a"})), ["addresses"]);
+        let both = json!({"service": "a", "addresses": ["10.0.0.7"], "hostname": "b.example"});
+        assert_eq!(fields(&both), ["addresses"]);
+        assert_eq!(fields(&json!({"service": "a", "addresses": []})), ["addresses"]);
+    }
+
+    #[test]
+    fn the_service_of_the_path_is_not_contradicted() {
+        let body = |service: &str| json!({"service": service, "addresses": ["10.0.0.7"]});
+        assert!(read(&body("orders"), Some("orders")).is_ok());
+        assert_eq!(read(&body("other"), Some("orders")).unwrap_err().flaws[0].field, "service");
+        assert_eq!(read(&json!({"hostname": "a.b"}), Some("orders")).unwrap().service, "orders");
+    }
+
+    #[test]
+    fn a_lease_is_renewed_within_its_bounds() {
+        assert_eq!(duration(Some(Whole(300))).unwrap(), Duration::from_secs(300));
+        for seconds in [None, Some(Whole(1)), Some(Whole(86_401)), Some(Whole(-5))] {
+            let problem = duration(seconds).unwrap_err();
+            assert_eq!(problem.flaws[0].field, "durationSeconds");
+        }
+    }
+}

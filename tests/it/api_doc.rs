@@ -1,0 +1,220 @@
+//! docs/api.md, executed: every example is sent, in order, and must be answered as it says.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
+
+use serde_json::Value;
+
+use crate::support::{Rollcall, eventually, http, namespace};
+
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/api.md");
+
+/// Stands for anything, and with a word after it for anything that is called that.
+const ANY: char = '…';
+
+/// One fenced block.
+struct Example {
+    /// The line of its fence, to be found again.
+    line: usize,
+    /// Whether it may take a while to come true.
+    eventually: bool,
+    request: String,
+    answer: String,
+}
+
+/// What was matched by named wildcards.
+type Words = HashMap<String, String>;
+
+#[tokio::test]
+async fn every_example_of_the_document_is_answered_as_it_says() {
+    let home = namespace("api-doc").await;
+    let rollcall = Rollcall::start(&home).await;
+    run(rollcall.http, &home.name).await;
+}
+
+/// Executes the document against `base`, with `namespace` in the place of `shop`.
+pub(crate) async fn run(base: SocketAddr, namespace: &str) {
+    let text = std::fs::read_to_string(DOCUMENT).unwrap().replace("shop", namespace);
+    let examples = examples(&text);
+    assert!(examples.len() > 20, "only {} examples found", examples.len());
+    let mut words = Words::new();
+    for example in examples {
+        let outcome = if example.eventually {
+            let what = format!("the example at line {}", example.line);
+            let known = words.clone();
+            eventually(&what, Duration::from_secs(60), async || {
+                try_one(base, &example, &known).await.ok()
+            })
+            .await
+        } else {
+            let tried = try_one(base, &example, &words).await;
+            tried.unwrap_or_else(|wrong| panic!("docs/api.md:{}: {wrong}", example.line))
+        };
+        words.extend(outcome);
+    }
+}
+
+fn examples(text: &str) -> Vec<Example> {
+    let mut examples = Vec::new();
+    let mut lines = text.lines().enumerate();
+    while let Some((at, line)) = lines.next() {
+        let Some(info) = line.strip_prefix("```http") else { continue };
+        let block: Vec<_> =
+            lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect();
+        let answer = block.iter().position(|line| line.starts_with("HTTP/1.1 "));
+        let answer = answer.unwrap_or_else(|| panic!("docs/api.md:{}: no answer", at + 1));
+        let (request, answer) = block.split_at(answer);
+        examples.push(Example {
+            line: at + 1,
+            eventually: info.trim() == "eventually",
+            request: request.join("\n").trim_end().to_owned(),
+            answer: answer.join("\n"),
+        });
+    }
+    examples
+}
+
+async fn try_one(base: SocketAddr, example: &Example, known: &Words) -> Result<Words, String> {
+    let request = fill_in(&example.request, known);
+    let (head, body) = request.split_once("\n\n").unwrap_or((&request, ""));
+    let (line, headers) = head.split_once('\n').unwrap_or((head, ""));
+    let mut bytes = format!("{line} HTTP/1.1\r\nhost: {base}\r\nconnection: close\r\n");
+    for header in headers.lines() {
+        bytes.push_str(&format!("{header}\r\n"));
+    }
+    bytes.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
+    let got = http::exchange(base, bytes.as_bytes()).await.map_err(|error| error.to_string())?;
+
+    let (head, body) = example.answer.split_once("\n\n").unwrap_or((&example.answer, ""));
+    let mut lines = head.lines();
+    let shown = String::from_utf8_lossy(&got.body);
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap_or("");
+    if status != got.status.to_string() {
+        return Err(format!("{line}\n  status {status} expected, not {}: {shown}", got.status));
+    }
+    let mut words = Words::new();
+    for header in lines {
+        let (name, value) = header.split_once(": ").ok_or_else(|| format!("header? {header}"))?;
+        let has = got.header(&name.to_ascii_lowercase());
+        if !text_matches(value, has, &mut words) {
+            return Err(format!("{line}\n  {name}: {value} expected, not {has:?}"));
+        }
+    }
+    if body.trim().is_empty() {
+        return if got.body.is_empty() { Ok(words) } else { Err(format!("{line}: body? {shown}")) };
+    }
+    let expected: Value = serde_json::from_str(&to_json(body))
+        .map_err(|error| format!("the example is no JSON: {error}"))?;
+    let mismatch = |path| format!("{line}\n  differs at {path}: {shown}");
+    matches(&expected, &got.json(), "$", &mut words).map_err(mismatch)?;
+    Ok(words)
+}
+
+/// Puts what was called by a word in its place.
+fn fill_in(text: &str, words: &Words) -> String {
+    let mut text = text.to_owned();
+    for (word, value) in words {
+        text = text.replace(&format!("{ANY}{word}"), value);
+    }
+    assert!(!text.contains(ANY), "a request asks for a word that is not known yet: {text}");
+    text
+}
+
+/// Writes bare wildcards as JSON: a value becomes a string, further members a member of their own.
+fn to_json(text: &str) -> String {
+    let mut out = String::new();
+    let mut in_string = false;
+    let mut before = ' ';
+    for (at, c) in text.char_indices() {
+        if c == '"' && before != '\\' {
+            in_string = !in_string;
+        }
+        if c == ANY && !in_string {
+            let after = text[at + c.len_utf8()..].trim_start();
+            let is_member = after.starts_with('}') && before != ':';
+            out.push_str(if is_member { "\"…\": \"…\"" } else { "\"…\"" });
+        } else {
+            out.push(c);
+        }
+        if in_string || !c.is_whitespace() {
+            before = c;
+        }
+    }
+    out
+}
+
+/// Says where the values differ.
+fn matches(expected: &Value, got: &Value, path: &str, words: &mut Words) -> Result<(), String> {
+    match (expected, got) {
+        (Value::String(any), _) if any == "…" => Ok(()),
+        (Value::String(expected), Value::String(got)) if text_matches(expected, got, words) => {
+            Ok(())
+        }
+        (Value::Object(expected), Value::Object(got)) => {
+            for (key, expected) in expected.iter().filter(|(key, _)| *key != "…") {
+                let got = got.get(key).ok_or_else(|| format!("{path}.{key} (missing)"))?;
+                matches(expected, got, &format!("{path}.{key}"), words)?;
+            }
+            let unexpected = got.keys().find(|key| !expected.contains_key(*key));
+            match unexpected.filter(|_| !expected.contains_key("…")) {
+                Some(key) => Err(format!("{path}.{key} (unexpected)")),
+                None => Ok(()),
+            }
+        }
+        (Value::Array(expected), Value::Array(got)) => {
+            let more = expected.last().is_some_and(|last| last == "…");
+            let named = &expected[..expected.len() - usize::from(more)];
+            if got.len() < named.len() || (got.len() > named.len() && !more) {
+                return Err(format!("{path} ({} items)", got.len()));
+            }
+            for (i, (expected, got)) in named.iter().zip(got).enumerate() {
+                matches(expected, got, &format!("{path}[{i}]"), words)?;
+            }
+            Ok(())
+        }
+        (expected, got) if expected == got => Ok(()),
+        (expected, _) => Err(format!("{path} ({expected} expected)")),
+    }
+}
+
+/// Whether a text has the form of a pattern. A word that is there twice stands for the same.
+fn text_matches(pattern: &str, text: &str, words: &mut Words) -> bool {
+    let Some((literal, rest)) = pattern.split_once(ANY) else { return pattern == text };
+    let Some(text) = text.strip_prefix(literal) else { return false };
+    let end = rest.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(rest.len());
+    let (word, rest) = rest.split_at(end);
+    let ends = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+    for end in ends {
+        let (value, text) = text.split_at(end);
+        let mut tried = words.clone();
+        let fits = word.is_empty()
+            || tried.entry(word.to_owned()).or_insert_with(|| value.to_owned()) == value;
+        if fits && text_matches(rest, text, &mut tried) {
+            *words = tried;
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn wildcards_match_what_they_should_and_no_more() {
+    let same = |expected: &str, got: &str| {
+        let expected = serde_json::from_str(&to_json(expected)).unwrap();
+        matches(&expected, &serde_json::from_str(got).unwrap(), "$", &mut Words::new()).is_ok()
+    };
+    assert!(same(r#"{"a": …, …}"#, r#"{"a": 1, "b": 2}"#));
+    assert!(!same(r#"{"a": …}"#, r#"{"a": 1, "b": 2}"#));
+    assert!(!same(r#"{"a": …, …}"#, r#"{"b": 2}"#));
+    assert!(same(r#"["a", …]"#, r#"["a", "b", "c"]"#));
+    assert!(!same(r#"["a"]"#, r#"["a", "b"]"#));
+    assert!(same(r#"{"a": "x…Y", "b": "…w", "c": "…w"}"#, r#"{"a": "x--Y", "b": "1", "c": "1"}"#));
+    assert!(!same(r#"{"b": "…w", "c": "…w"}"#, r#"{"b": "1", "c": "2"}"#));
+    assert!(!same(r#"{"a": "x…Y"}"#, r#"{"a": "x--Z"}"#));
+}

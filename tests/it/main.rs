@@ -1,0 +1,24 @@
+//! Tests against a real etcd, kube-apiserver and kube-controller-manager, and the real executable.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::needless_pass_by_value,
+    unreachable_pub,
+    reason = "a test fails by panicking, and says how long a real thing took"
+)]
+
+mod support;
+
+mod admission;
+mod api_doc;
+mod crds;
+mod dev;
+mod dns_wire;
+mod faults;
+mod http_connections;
+mod http_errors;
+mod lives;

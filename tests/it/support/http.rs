@@ -1,0 +1,80 @@
+//! A small HTTP client: one request a connection, everything as it came.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as JSON; null when it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// A header's value; empty when it is not there.
+    pub fn header(&self, name: &str) -> &str {
+        let found = self.headers.iter().find(|(header, _)| header == name);
+        found.map_or("", |(_, value)| value)
+    }
+}
+
+/// Sends a request with a JSON body, if one is given, and answers what came within 15 s.
+pub async fn call(to: SocketAddr, method: &str, path: &str, body: Option<Value>) -> Answer {
+    try_call(to, method, path, body)
+        .await
+        .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+}
+
+/// The same, when it may well fail.
+pub async fn try_call(
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    body: Option<Value>,
+) -> std::io::Result<Answer> {
+    let body = body.map_or(String::new(), |body| body.to_string());
+    let kind = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n{kind}content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    exchange(to, request.as_bytes()).await
+}
+
+/// Sends bytes as they are, which ask for the end of the connection, and answers what came within 15 s.
+pub async fn exchange(to: SocketAddr, request: &[u8]) -> std::io::Result<Answer> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(to).await?;
+        stream.write_all(request).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    let bytes = timeout(Duration::from_secs(15), exchange).await??;
+    parse(&bytes).ok_or_else(|| std::io::Error::other("no whole answer came"))
+}
+
+fn parse(bytes: &[u8]) -> Option<Answer> {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(bytes.get(..end)?).ok()?;
+    let mut lines = head.split("\r\n");
+    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let header = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        Some((name.to_ascii_lowercase(), value.trim().to_owned()))
+    };
+    let headers = lines.filter_map(header).collect();
+    Some(Answer { status, headers, body: bytes.get(end + 4..)?.to_vec() })
+}

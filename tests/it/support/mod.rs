@@ -1,0 +1,40 @@
+//! What the tests share: a real control plane for the whole run, a namespace for each test, real replicas,
+//! and waiting for a condition instead of sleeping.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "support for tests: it fails by panicking, and not every test uses all of it"
+)]
+
+pub mod control_plane;
+pub mod dns;
+pub mod http;
+mod namespace;
+pub mod proxy;
+mod replica;
+
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+pub use namespace::{Namespace, namespace};
+pub use replica::Rollcall;
+
+/// Asks again every 50 ms until there is an answer; fails the test, saying `what`, when there is none
+/// within `bound`. The bound is for a busy machine: it is no promise about speed.
+pub async fn eventually<T>(what: &str, bound: Duration, ask: impl AsyncFn() -> Option<T>) -> T {
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(bound, asking).await.unwrap_or_else(|_| panic!("not within {bound:?}: {what}"))
+}

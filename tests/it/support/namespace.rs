@@ -1,0 +1,68 @@
+//! A fresh namespace for each test.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace as KubeNamespace;
+use kube::api::{Api, DeleteParams, PostParams};
+use kube::{Client, Resource};
+use serde_json::json;
+
+use super::control_plane::{Shared, shared};
+
+/// A namespace that nobody else uses; deleted, as far as that goes, when the test ends.
+pub struct Namespace {
+    /// Its name.
+    pub name: String,
+    /// May do everything; its connections belong to this test's runtime.
+    pub client: Client,
+    /// For `rollcall serve`: the user that RBAC binds.
+    pub rollcall_kubeconfig: PathBuf,
+    /// For kubectl: the user that may do everything.
+    pub kubeconfig: PathBuf,
+    shared: &'static Shared,
+}
+
+/// Makes one whose name begins with `prefix` (a DNS label).
+pub async fn namespace(prefix: &str) -> Namespace {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    let shared = shared().await;
+    let name = format!("{prefix}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let client = shared.control_plane.admin().await.unwrap();
+    let api: Api<KubeNamespace> = Api::all(client.clone());
+    let object = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+    api.create(&PostParams::default(), &object).await.unwrap();
+    Namespace {
+        name,
+        client,
+        rollcall_kubeconfig: shared.control_plane.rollcall_kubeconfig.clone(),
+        kubeconfig: shared.control_plane.kubeconfig.clone(),
+        shared,
+    }
+}
+
+impl Namespace {
+    /// The objects of a kind in this namespace, with every right.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = kube::core::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.name)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let name = std::mem::take(&mut self.name);
+        let control_plane = &self.shared.control_plane;
+        // On the runtime that outlives this test; nobody waits for it.
+        self.shared.runtime.spawn(async move {
+            let client = control_plane.admin().await.unwrap();
+            let api: Api<KubeNamespace> = Api::all(client);
+            let delete = async { api.delete(&name, &DeleteParams::default()).await };
+            let _ = tokio::time::timeout(Duration::from_secs(10), delete).await;
+        });
+    }
+}
