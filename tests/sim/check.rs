@@ -13,13 +13,22 @@ use rollcall::registry::{
     status,
 };
 
-use crate::{Time, ZONE, api::Op, faults::Kind, world::World};
+use crate::{
+    Time, ZONE,
+    api::Op,
+    faults::{Fault, Kind},
+    world::World,
+};
 
 /// The dead are gone this long after their lease.
 const LATE: Time = 2_000;
 
 /// The same after a fault.
 const LATE_AFTER_FAULT: Time = 10_000;
+
+/// An API server that is away for less may be away between two self-beats (5 s apart while nothing
+/// is due), so that nobody here can know of it.
+const UNNOTICED: Time = 5_500;
 
 /// For whoever needs no beats.
 const FOR_EVER: Time = Time::MAX / 2;
@@ -114,8 +123,7 @@ impl World {
         let end = if stored.lease.mode == Mode::Permanent { FOR_EVER } else { end };
         let promised = &mut self.check.clients[client];
         promised.end = promised.end.max(end);
-        let replica = 0;
-        self.check_replica(replica);
+        (0..self.replicas.len()).for_each(|replica| self.check_replica(replica));
     }
 
     /// A beat that a client stored itself is acknowledged.
@@ -181,6 +189,8 @@ impl World {
         let most = self.now + stored.lease.duration.as_millis() as Time;
         let leased = stored.lease.mode == Mode::Heartbeat;
         let promised = &mut self.check.clients[client];
+        // Whoever changes its lease while answers are late may believe in the wrong one.
+        promised.steady &= !matches!(op, Op::Beat { change, .. } if change.duration.is_some());
         if leased {
             promised.end = promised.end.min(most);
             promised.pending.iter_mut().for_each(|(_, end)| *end = most.min(*end));
@@ -227,7 +237,8 @@ impl World {
         };
         if end >= self.now {
             let left = (end - self.now) as f64 / 1000.0;
-            return self.violated(Some(client), format!("P1: not offered, {left} s before the end"));
+            return self
+                .violated(Some(client), format!("P1: not offered, {left} s before the end"));
         }
         let Some(fault) = self.faults.first().filter(|_| self.faults.len() == 1) else { return };
         let one = &self.clients[client];
@@ -250,14 +261,22 @@ impl World {
         if self.faults.is_empty() && self.now > touched + lease + LATE {
             self.violated(Some(client), "P2: offered long after its lease".to_owned());
         } else if self.now > touched.max(self.mended) + lease + LATE_AFTER_FAULT {
-            self.violated(Some(client), "P4: offered long after its lease and all faults".to_owned());
+            self.violated(
+                Some(client),
+                "P4: offered long after its lease and all faults".to_owned(),
+            );
         }
     }
 
     /// The one fault of this seed begins: who is beating, and offered?
-    pub fn remember_steady(&mut self, kind: Kind) {
-        // When each way takes seconds, or answers are lost, beats were heard late or in vain.
-        let deaf = !matches!(kind, Kind::Slow | Kind::LoseAnswers);
+    pub fn remember_steady(&mut self, fault: Fault) {
+        let away = matches!(fault.kind, Kind::Refuse | Kind::Hang | Kind::ReadOnly);
+        let deaf = match fault.kind {
+            // Each way takes seconds, or answers are lost: beats were heard late, or in vain.
+            Kind::Slow | Kind::LoseAnswers => false,
+            // Between two self-beats an API server may have been away unnoticed.
+            _ => !away || fault.to - fault.from > UNNOTICED,
+        };
         for (client, promised) in self.clients.iter().zip(&mut self.check.clients) {
             let steady = client.steady_since.is_some() && promised.end >= self.now;
             promised.steady = deaf && steady && promised.offered;

@@ -214,7 +214,8 @@ impl World {
 
     /// A door answered a client.
     pub fn replied(&mut self, request: usize, reply: Reply) {
-        let (client, generation) = (self.requests[request].client, self.requests[request].generation);
+        let (client, generation) =
+            (self.requests[request].client, self.requests[request].generation);
         if self.clients[client].generation != generation || !self.clients[client].alive {
             return;
         }

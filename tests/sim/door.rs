@@ -21,6 +21,9 @@ use crate::{
 /// As in `witness::inbox`.
 const ATTEMPTS: u8 = 4;
 
+/// A client that waits longer than this for an answer has hung up.
+const PATIENCE: Time = 2_000;
+
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
@@ -62,6 +65,7 @@ pub struct Request {
     pub generation: u64,
     pub replica: usize,
     pub ask: Ask,
+    sent: Time,
     boot: u64,
     attempts: u8,
     /// When the present attempt began.
@@ -72,7 +76,9 @@ impl World {
     /// A client sends a request to a replica.
     pub fn send(&mut self, client: usize, replica: usize, ask: Ask) {
         let generation = self.clients[client].generation;
-        let request = Request { client, generation, replica, ask, boot: 0, attempts: 0, arrived: 0 };
+        let sent = self.now;
+        let request =
+            Request { client, generation, replica, ask, sent, boot: 0, attempts: 0, arrived: 0 };
         self.requests.push(request);
         let network = self.rng.u64(1..10);
         self.push_in(network, Event::Request(self.requests.len() - 1));
@@ -84,7 +90,9 @@ impl World {
         if !self.replicas[replica].up || !self.replicas[replica].directory.is_synced() {
             return self.reply(request, Reply::Refused);
         }
-        if !self.park(replica, &Event::Request(request)) {
+        // Nobody reads what was sent to a stopped process by somebody who has hung up.
+        let is_there = self.now - self.requests[request].sent < PATIENCE;
+        if !self.park(replica, &Event::Request(request)) && is_there {
             self.requests[request].boot = self.replicas[replica].boot;
             self.attempt(request);
         }

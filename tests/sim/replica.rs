@@ -191,13 +191,12 @@ impl World {
         if !one.up || one.wake != Some(self.now) {
             return;
         }
-        let deaf = one.frozen > 0;
-        if deaf && self.sabotage != Sabotage::SettlesWhileFrozen {
-            return;
+        if one.frozen > 0 {
+            return self.pretend(replica);
         }
         one.wake = None;
         let now = one.now(self.now, self.sabotage);
-        let facts = if deaf { Vec::new() } else { std::mem::take(&mut one.facts) };
+        let facts = std::mem::take(&mut one.facts);
         let mut waiting = Vec::new();
         for (fact, then) in facts {
             one.catalog.apply(fact, now);
@@ -215,6 +214,20 @@ impl World {
             self.hand_on(replica, duty);
         }
         self.work(replica);
+    }
+
+    /// Sabotage: a frozen process judges on, deaf, so that it never notices.
+    fn pretend(&mut self, replica: usize) {
+        if self.sabotage != Sabotage::SettlesWhileFrozen {
+            return;
+        }
+        let one = &mut self.replicas[replica];
+        one.wake = None;
+        let now = one.now(self.now, self.sabotage);
+        if !one.catalog.settle(now, 0).is_empty() {
+            one.catalog.apply(Fact::SelfBeatWritten { ok: true }, now);
+        }
+        self.wake(replica, self.now + 250);
     }
 
     fn hand_on(&mut self, replica: usize, duty: Duty) {
@@ -281,7 +294,13 @@ impl World {
         self.replicas[replica].up && self.replicas[replica].boot == boot
     }
 
-    fn attempted(&mut self, replica: usize, on: &Version, reason: Option<Arc<str>>, answer: Answer) {
+    fn attempted(
+        &mut self,
+        replica: usize,
+        on: &Version,
+        reason: Option<Arc<str>>,
+        answer: Answer,
+    ) {
         let outcome = match (answer, reason) {
             (Ok(_), Some(reason)) => Outcome::Evicted { reason },
             (Ok(written), None) => {

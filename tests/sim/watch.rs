@@ -6,8 +6,7 @@ use std::sync::Arc;
 use rollcall::registry::{fact::Fact, instance::Instance};
 
 use crate::{
-    Sabotage,
-    api,
+    Sabotage, api,
     faults::{Fault, Kind},
     world::{Event, World},
 };

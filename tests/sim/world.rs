@@ -229,8 +229,7 @@ impl World {
             return self.push(again.max(self.now + 1), Event::Arrive(id));
         }
         let op = self.calls[id].op.clone();
-        let refused =
-            self.weather.refusing > 0 || (self.weather.read_only > 0 && op.is_write());
+        let refused = self.weather.refusing > 0 || (self.weather.read_only > 0 && op.is_write());
         let answer = if refused {
             Err(Fail::Away)
         } else {
@@ -290,7 +289,7 @@ impl World {
     fn fault(&mut self, fault: Fault, begins: bool) {
         self.note(None, || format!("{:?} {}", fault.kind, if begins { "begins" } else { "ends" }));
         if begins && self.faults.len() == 1 {
-            self.remember_steady(fault.kind);
+            self.remember_steady(fault);
         }
         let weather = &mut self.weather;
         let counter = match fault.kind {
