@@ -173,8 +173,8 @@ impl Catalog {
             Fact::Progress { index } => self.advance(index),
             Fact::Written(instance) => self.written(&instance, now),
             Fact::Deleted { key, uid } => self.bury(&key, uid, now),
-            Fact::Beat { key, uid, at } => self.beat(&key, &uid, at),
-            Fact::SelfBeatWritten { ok } => self.horizon.written(ok),
+            Fact::Beat { key, uid, at } => self.beat(&key, &uid, at, now),
+            Fact::SelfBeatWritten { ok } => self.horizon.written(ok, now.moment),
             Fact::Attempted { key, uid, outcome } => self.attempted(&key, uid, &outcome, now),
         }
     }
@@ -266,7 +266,8 @@ impl Catalog {
         self.directory.graves.pin().remove(&key);
         self.directory.slots.pin().insert(key.clone(), slot);
         self.place(&entry);
-        self.entries.insert(key.clone(), entry);
+        self.entries.insert(key, entry);
+        self.outbox.rotate(&instance);
         self.after_change(&instance, None, now);
     }
 
@@ -314,6 +315,10 @@ impl Catalog {
 
     fn after_change(&mut self, instance: &Arc<Instance>, old: Option<&Instance>, now: Now) {
         self.arm(&instance.key);
+        let waits_anew = old.is_some_and(|old| old.lease.evict_after != instance.lease.evict_after);
+        if let Some(entry) = self.entries.get_mut(&instance.key).filter(|_| waits_anew) {
+            entry.evict_at = None;
+        }
         self.consider_eviction(&instance.key, now.moment);
         self.outbox.consider(instance.key.clone());
         let told = old.and_then(|old| old.unknown_health.clone());
@@ -354,15 +359,16 @@ impl Catalog {
         self.graves.push_back((now.moment, key.clone()));
     }
 
-    fn beat(&mut self, key: &InstanceKey, uid: &Arc<str>, at: Moment) {
+    fn beat(&mut self, key: &InstanceKey, uid: &Arc<str>, at: Moment, now: Now) {
         let Some(entry) = self.entries.get(key).filter(|e| e.instance().uid == *uid) else {
             return;
         };
         let (slot, instance) = (entry.slot().clone(), entry.instance().clone());
         self.counts.revived += u64::from(slot.is_dead());
-        slot.revive(at, Source::Http);
+        slot.revive_unwritten(at);
         self.show(instance, slot);
         self.arm(key);
+        self.consider_eviction(key, now.moment);
         self.outbox.consider(key.clone());
     }
 
@@ -417,7 +423,7 @@ impl Catalog {
         while let Some((at, alarm, key)) = self.timers.pop_due(now.moment) {
             match alarm {
                 Alarm::Lease => self.judge_one(at, key, now.moment),
-                Alarm::Evict => self.evict_one(at, &key, now.moment),
+                Alarm::Evict => self.evict_one(at, &key),
                 Alarm::Retry => self.outbox.consider(key),
             }
         }
@@ -444,6 +450,8 @@ impl Catalog {
                 self.counts.expired += 1;
                 let (instance, slot) = (entry.instance().clone(), entry.slot().clone());
                 self.show(instance, slot);
+                // Where it is stored as expired already, no write will follow that brings it here.
+                self.consider_eviction(&key, now);
                 self.outbox.consider(key);
             } else {
                 // A beat came between the look and the verdict.

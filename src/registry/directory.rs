@@ -203,6 +203,8 @@ impl Directory {
         if !record.lease.is_leased() {
             return if changes { Heartbeat::Write(slot) } else { Heartbeat::Permanent(slot) };
         }
+        // Stored as expired though alive: the verdict of an earlier process may have landed late.
+        let changes = changes || record.is_stored_expired();
         let duration = record.lease.duration;
         match slot.beat(now, |beat| self.floors.load().deadline(beat, duration)) {
             Taken::Counted if !changes => Heartbeat::Renewed(slot),

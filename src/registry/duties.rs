@@ -13,7 +13,7 @@ use std::{
 use crate::registry::{
     catalog::{Catalog, Entry},
     fact::{Announcement, Duty, Outcome, Version},
-    instance::{InstanceKey, Phase, State},
+    instance::{Instance, InstanceKey, Phase, State},
     lease::{Moment, Now, OnExpiry, millis},
     status,
     timers::Alarm,
@@ -88,7 +88,9 @@ pub(super) struct Outbox {
     queued: HashSet<InstanceKey>,
     evictions: VecDeque<InstanceKey>,
     announcements: VecDeque<Duty>,
-    rotation: VecDeque<InstanceKey>,
+    /// Every incarnation once, in the order in which checkpoints are considered; those that are
+    /// gone are dropped when their turn comes.
+    rotation: VecDeque<(InstanceKey, Arc<str>)>,
     eviction_credit: Duration,
     credited: Moment,
     checkpointed: Moment,
@@ -107,6 +109,11 @@ impl Outbox {
             self.announcements.pop_front();
         }
         self.announcements.push_back(duty);
+    }
+
+    /// Gives a new incarnation its turn among the checkpoints.
+    pub(super) fn rotate(&mut self, instance: &Instance) {
+        self.rotation.push_back((instance.key.clone(), instance.uid.clone()));
     }
 
     fn next(&mut self) -> Option<InstanceKey> {
@@ -189,26 +196,24 @@ impl Catalog {
     }
 
     /// The eviction timer of an object went off at `at`.
-    pub(super) fn evict_one(&mut self, at: Moment, key: &InstanceKey, now: Moment) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        if entry.evict_at != Some(at) {
-            return;
-        }
-        let floor = self.floors.floor(entry.instance().lease.duration);
-        if self.horizon.moment() > floor && entry.task.is_idle(now) {
+    pub(super) fn evict_one(&mut self, at: Moment, key: &InstanceKey) {
+        if self.entries.get(key).is_some_and(|entry| entry.evict_at == Some(at)) {
             self.outbox.evictions.push_back(key.clone());
-        } else {
-            let again = now.after(LOOK_AGAIN);
-            entry.evict_at = Some(again);
-            self.timers.set(again, Alarm::Evict, key.clone());
         }
     }
 
+    /// Everything is asked again here: in a long queue an object may have come back, expired anew
+    /// and begun another wait, and a gap may have become known.
     fn eviction_duty(&mut self, key: &InstanceKey, now: Now) -> Option<Duty> {
         let entry = self.entries.get_mut(key)?;
-        entry.evict_at = None;
-        if !may_be_evicted(entry) || !entry.task.is_idle(now.moment) {
-            self.consider_eviction(key, now.moment);
+        if entry.evict_at.is_none_or(|at| at > now.moment) || !may_be_evicted(entry) {
+            return None;
+        }
+        let floor = self.floors.floor(entry.instance().lease.duration);
+        if self.horizon.moment() <= floor || !entry.task.is_idle(now.moment) {
+            let again = now.moment.after(LOOK_AGAIN);
+            entry.evict_at = Some(again);
+            self.timers.set(again, Alarm::Evict, key.clone());
             return None;
         }
         let lease = entry.instance().lease;
@@ -232,18 +237,19 @@ impl Catalog {
             return None;
         }
         self.outbox.checkpointed = now.moment;
-        if self.outbox.rotation.is_empty() {
-            self.outbox.rotation = self.entries.keys().cloned().collect();
-        }
-        for _ in 0..CHECKPOINT_LOOKS {
-            let key = self.outbox.rotation.pop_front()?;
+        for _ in 0..CHECKPOINT_LOOKS.min(self.outbox.rotation.len()) {
+            let (key, uid) = self.outbox.rotation.pop_front()?;
             let Some(entry) = self.entries.get_mut(&key) else { continue };
+            if entry.instance().uid != uid {
+                continue;
+            }
+            self.outbox.rotation.push_back((key, uid));
             let instance = entry.instance();
             let lease = instance.lease;
             let beat = now.wall_of(entry.slot().last_beat());
             let stored = instance.stored.last_heartbeat.map_or(0, |stored| stored.0);
-            let third = i64::try_from(millis(lease.renew_after())).unwrap_or(i64::MAX);
-            let behind = beat.0.saturating_sub(stored) > third;
+            // Either way: a wall clock that went back must not keep a future time for hours.
+            let behind = beat.0.abs_diff(stored) > millis(lease.renew_after());
             let settled = lease.is_leased() && instance.stored.phase.is_some();
             if settled && behind && !entry.slot().is_dead() && entry.task.is_idle(now.moment) {
                 let on = Version::of(instance);

@@ -22,15 +22,15 @@ pub const STALE_AFTER: Duration = Duration::from_secs(15);
 /// A self-beat that is not back after this long is sent again, when something waits for it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// A write that takes longer than this was held up, as others' beats will have been.
+const HELD_UP: Duration = Duration::from_secs(1);
+
 /// Shortest distance of two self-beats.
 const SPACING: Duration = Duration::from_millis(200);
 
 /// What one self-beat costs, and the most that can be saved up: two a second, three at once.
 const COST: Duration = Duration::from_millis(500);
 const SAVINGS: Duration = Duration::from_millis(1500);
-
-/// An outage shorter than this is not given back: it is within what one write may take.
-const OUTAGE: Duration = Duration::from_secs(2);
 
 /// Self-beats remembered until they are seen: two minutes at the fastest pace. An older one that
 /// turns up later moves nothing, which is safe.
@@ -52,9 +52,11 @@ pub struct Horizon {
     pending: VecDeque<Pending>,
     in_flight: bool,
     last_sent: Option<Moment>,
-    /// When the oldest self-beat was sent that the present outage has kept from coming back.
-    waiting_since: Option<Moment>,
-    /// Whether a write failed since then: only then is it an outage, and not just a slow watch.
+    /// Until when the API server is known to have taken writes: the sending of the self-beat seen
+    /// last, or of the first of all.
+    known: Option<Moment>,
+    /// Whether a write failed or was held up since then: only then is it an outage, and not just a
+    /// slow watch.
     failed: bool,
     credit: Duration,
     credited: Moment,
@@ -71,7 +73,7 @@ impl Horizon {
             pending: VecDeque::new(),
             in_flight: false,
             last_sent: None,
-            waiting_since: None,
+            known: None,
             failed: false,
             credit: SAVINGS,
             credited: Moment::default(),
@@ -105,7 +107,7 @@ impl Horizon {
         }
         self.in_flight = true;
         self.last_sent = Some(now.moment);
-        self.waiting_since.get_or_insert(now.moment);
+        self.known.get_or_insert(now.moment);
         Some(value)
     }
 
@@ -115,24 +117,28 @@ impl Horizon {
         self.last_sent.map_or_else(Moment::default, |sent| sent.after(PERIOD))
     }
 
-    /// The write of a self-beat was answered, or given up. A failed one may still come back.
-    pub fn written(&mut self, ok: bool) {
+    /// The write of a self-beat was answered, or given up. A failed one may still come back; one
+    /// that is back already has not failed, only its answer was lost.
+    pub fn written(&mut self, ok: bool, now: Moment) {
         self.in_flight = false;
-        self.failed |= !ok;
+        self.failed |= (!ok || self.is_held_up(now)) && !self.pending.is_empty();
     }
 
     /// The instance watch brought this value of the own heartbeat annotation. Answers how long an
-    /// outage was that this ended.
+    /// outage may have been that this ended: it began at some time after the last success, and
+    /// whoever beats more often than this replica has missed more than what failed here.
     pub fn seen(&mut self, value: &str, now: Moment) -> Option<Duration> {
         let at = self.pending.iter().position(|pending| pending.value == value)?;
         let sent = self.pending.get(at)?.sent;
         self.pending.drain(..=at);
         self.moment = self.moment.max(sent);
-        let waited = self.waiting_since.map_or(Duration::ZERO, |since| now.since(since));
-        let outage = self.failed && waited > OUTAGE;
-        self.waiting_since = self.pending.front().map(|pending| pending.sent);
-        self.failed = false;
-        outage.then_some(waited)
+        let outage = std::mem::take(&mut self.failed) || (self.in_flight && self.is_held_up(now));
+        let lost = self.known.replace(sent).map_or(Duration::ZERO, |known| now.since(known));
+        outage.then_some(lost)
+    }
+
+    fn is_held_up(&self, now: Moment) -> bool {
+        self.last_sent.is_some_and(|sent| now.since(sent) > HELD_UP)
     }
 
     fn is_time(&self, now: Moment, due: Option<Moment>) -> bool {
@@ -168,7 +174,7 @@ mod tests {
     fn the_horizon_is_where_the_seen_value_was_first_sent() {
         let mut horizon = Horizon::new("b");
         let value = send(&mut horizon, 1000, None).unwrap();
-        horizon.written(true);
+        horizon.written(true, Moment(1050));
         assert_eq!(horizon.moment(), Moment(0), "sent is not seen");
         horizon.seen(&value, Moment(1700));
         assert_eq!(horizon.moment(), Moment(1000));
@@ -178,7 +184,7 @@ mod tests {
     fn an_older_attempt_that_lands_late_is_not_credited_a_newer_time() {
         let mut horizon = Horizon::new("b");
         let old = send(&mut horizon, 1000, None).unwrap();
-        horizon.written(false);
+        horizon.written(false, Moment(3000));
         send(&mut horizon, 6000, None).unwrap();
         horizon.seen(&old, Moment(6500));
         assert_eq!(horizon.moment(), Moment(1000));
@@ -199,25 +205,58 @@ mod tests {
         for ms in (10_000..20_000).step_by(50) {
             if send(&mut horizon, ms, Some(ms - 1)).is_some() {
                 sent += 1;
-                horizon.written(true);
+                horizon.written(true, Moment(ms));
             }
         }
         assert!((20..=23).contains(&sent), "two a second and a burst of three, not {sent}");
     }
 
+    /// Sends at `sent`, is answered at `answered`; the value.
+    fn write(horizon: &mut Horizon, sent: u64, answered: u64, ok: bool) -> String {
+        let value = send(horizon, sent, None).unwrap();
+        horizon.written(ok, Moment(answered));
+        value
+    }
+
     #[test]
-    fn an_outage_is_told_once_with_its_length_and_a_slow_watch_is_none() {
+    fn an_outage_is_told_once_from_the_last_success_on_and_a_slow_watch_is_none() {
         let mut horizon = Horizon::new("b");
-        let slow = send(&mut horizon, 1000, None).unwrap();
-        horizon.written(true);
+        let slow = write(&mut horizon, 1000, 1010, true);
         assert_eq!(horizon.seen(&slow, Moment(5900)), None);
-        send(&mut horizon, 6000, None).unwrap();
-        horizon.written(false);
-        let value = send(&mut horizon, 60_000, None).unwrap();
-        horizon.written(true);
-        assert_eq!(horizon.seen(&value, Moment(60_010)), Some(Duration::from_millis(54_010)));
-        let value = send(&mut horizon, 66_000, None).unwrap();
-        horizon.written(true);
+        write(&mut horizon, 6000, 8000, false);
+        let value = write(&mut horizon, 60_000, 60_005, true);
+        assert_eq!(horizon.seen(&value, Moment(60_010)), Some(Duration::from_millis(59_010)));
+        let value = write(&mut horizon, 66_000, 66_005, true);
         assert_eq!(horizon.seen(&value, Moment(66_010)), None);
+    }
+
+    #[test]
+    fn a_write_that_was_held_up_is_an_outage_whichever_way_it_is_known_first() {
+        let mut horizon = Horizon::new("b");
+        let value = write(&mut horizon, 1000, 2500, true);
+        assert_eq!(horizon.seen(&value, Moment(2510)), Some(Duration::from_millis(1510)));
+        let value = send(&mut horizon, 7000, None).unwrap();
+        assert_eq!(horizon.seen(&value, Moment(8500)), Some(Duration::from_millis(7500)));
+        horizon.written(true, Moment(8510));
+        let value = write(&mut horizon, 13_000, 13_010, true);
+        assert_eq!(horizon.seen(&value, Moment(13_020)), None);
+    }
+
+    #[test]
+    fn an_answer_lost_after_the_self_beat_was_seen_is_no_outage() {
+        let mut horizon = Horizon::new("b");
+        let value = send(&mut horizon, 1000, None).unwrap();
+        assert_eq!(horizon.seen(&value, Moment(1010)), None);
+        horizon.written(false, Moment(3000));
+        let value = write(&mut horizon, 6000, 6005, true);
+        assert_eq!(horizon.seen(&value, Moment(6010)), None);
+    }
+
+    #[test]
+    fn writes_that_fail_from_the_start_are_an_outage_since_the_start() {
+        let mut horizon = Horizon::new("b");
+        write(&mut horizon, 1000, 3000, false);
+        let value = write(&mut horizon, 9000, 9005, true);
+        assert_eq!(horizon.seen(&value, Moment(9010)), Some(Duration::from_millis(8010)));
     }
 }

@@ -20,6 +20,14 @@ use crate::registry::{instance::Instance, lease::Moment};
 /// Set in the word of a slot whose instance was judged dead.
 const DEAD: u64 = 1 << 63;
 
+/// Set while the last beat of a slot is noted here alone, because the API server was away. Writes
+/// that were decided before it (an expiry, an eviction) may still be under way, and only a stored
+/// beat makes them fail: so until then every beat is to be written before it is promised anything.
+const UNWRITTEN: u64 = 1 << 62;
+
+/// The bits of the moment: 146 million years of milliseconds.
+const MOMENT: u64 = UNWRITTEN - 1;
+
 /// By which way a beat came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
@@ -48,7 +56,8 @@ impl Source {
 pub enum Taken {
     /// It counts.
     Counted,
-    /// It came later than one lease after the last one known: a revival, to be written first.
+    /// It came later than one lease after the last one known, or after one that could not be
+    /// stored: a revival, to be written first.
     Late,
     /// Its instance was judged dead: a revival, to be written first.
     Dead,
@@ -57,7 +66,7 @@ pub enum Taken {
 /// What doors and the catalog share of one incarnation of an instance.
 #[derive(Debug)]
 pub struct Slot {
-    /// The last beat's moment; with [`DEAD`] once judged.
+    /// The last beat's moment; with [`DEAD`] once judged, with [`UNWRITTEN`] when not stored.
     word: AtomicU64,
     source: AtomicU8,
     record: ArcSwap<Instance>,
@@ -83,7 +92,7 @@ impl Slot {
     /// The moment of the last beat.
     #[must_use]
     pub fn last_beat(&self) -> Moment {
-        Moment(self.word.load(Ordering::Acquire) & !DEAD)
+        Moment(self.word.load(Ordering::Acquire) & MOMENT)
     }
 
     /// Whether the instance was judged dead.
@@ -109,7 +118,7 @@ impl Slot {
             if word & DEAD != 0 {
                 return Taken::Dead;
             }
-            if now > deadline(Moment(word)) {
+            if word & UNWRITTEN != 0 || now > deadline(Moment(word)) {
                 return Taken::Late;
             }
             if now.0 <= word {
@@ -128,9 +137,21 @@ impl Slot {
 
     /// A beat that the catalog knows to count, whatever was judged before.
     pub(in crate::registry) fn revive(&self, at: Moment, source: Source) {
+        self.set(at, source, 0);
+    }
+
+    /// The same for a beat that could not be stored.
+    pub(in crate::registry) fn revive_unwritten(&self, at: Moment) {
+        self.set(at, Source::Http, UNWRITTEN);
+    }
+
+    fn set(&self, at: Moment, source: Source, flag: u64) {
         let mut word = self.word.load(Ordering::Acquire);
-        while word & DEAD != 0 || word < at.0 {
-            let next = at.0.max(word & !DEAD);
+        loop {
+            let next = at.0.max(word & MOMENT) | flag;
+            if next == word {
+                return;
+            }
             match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return self.source.store(source as u8, Ordering::Relaxed),
                 Err(newer) => word = newer,
@@ -140,8 +161,13 @@ impl Slot {
 
     /// The verdict, if no beat came after `beat`; whether it stands.
     pub(in crate::registry) fn judge_dead(&self, beat: Moment) -> bool {
+        let word = self.word.load(Ordering::Acquire);
         let verdict = beat.0 | DEAD;
-        self.word.compare_exchange(beat.0, verdict, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        word & !UNWRITTEN == beat.0
+            && self
+                .word
+                .compare_exchange(word, verdict, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
     }
 
     /// Replaces the record by a newer version of the same incarnation.

@@ -1,0 +1,19 @@
+//! The registry, fact by fact: what it shows, whom it judges, what it asks to be done.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod evictions;
+mod leases;
+mod order;
+mod race;
+mod revisions;
+mod rig;
+mod versions;
+mod writes;

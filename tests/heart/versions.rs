@@ -1,0 +1,105 @@
+//! Versions and incarnations: what is old does no harm, what is gone stays gone.
+
+use std::sync::Arc;
+
+use rollcall::registry::{directory::Heartbeat, fact::Fact};
+
+use crate::rig::{Rig, instance};
+
+#[test]
+fn an_old_version_that_comes_late_changes_nothing() {
+    let mut rig = Rig::new();
+    let old = rig.put(instance("a"));
+    let mut new = old.clone();
+    new.weight = 7;
+    let new = rig.put(new);
+    let before = rig.view().revision;
+    rig.apply(Fact::Upserted(Arc::new(old.clone())));
+    rig.apply(Fact::Written(Arc::new(old)));
+    rig.settle();
+    assert_eq!(rig.view().revision, before);
+    assert_eq!(rig.record("a"), new);
+}
+
+#[test]
+fn an_old_version_is_no_beat() {
+    let mut rig = Rig::new();
+    let old = rig.put(instance("a"));
+    rig.annotate("a");
+    let beat = rig.directory.slot("shop", "a").unwrap().last_beat();
+    rig.pass(3.0);
+    rig.apply(Fact::Upserted(Arc::new(old)));
+    assert_eq!(rig.directory.slot("shop", "a").unwrap().last_beat(), beat);
+}
+
+#[test]
+fn a_name_that_is_created_anew_is_another_instance() {
+    let mut rig = Rig::new();
+    let first = rig.put(instance("a"));
+    rig.pass(9.0);
+    let mut second = first.clone();
+    second.uid = "another".into();
+    // Its creation may be seen though the removal was missed.
+    let second = rig.put(second);
+    assert_eq!(rig.record("a").uid, second.uid);
+    rig.apply(Fact::Removed { key: first.key, uid: first.uid, index: rig.version });
+    rig.settle();
+    assert_eq!(rig.directory.len(), 2, "the late removal of the first takes the second not along");
+    let old = rig.directory.heartbeat(("shop", "a"), Some("uid-a"), None, rig.now().moment);
+    assert!(matches!(old, Heartbeat::OtherUid(uid) if *uid == *"another"));
+}
+
+#[test]
+fn what_we_deleted_does_not_come_back_by_an_older_version() {
+    let mut rig = Rig::new();
+    let a = rig.put(instance("a"));
+    rig.apply(Fact::Deleted { key: a.key.clone(), uid: a.uid.clone() });
+    rig.settle();
+    assert_eq!(rig.phase("a"), None);
+    rig.put(a.clone());
+    rig.apply(Fact::Written(Arc::new(a.clone())));
+    rig.settle();
+    assert_eq!(rig.phase("a"), None);
+    // The name itself is free.
+    let mut next = a;
+    next.uid = "another".into();
+    rig.put(next);
+    assert!(rig.phase("a").is_some());
+}
+
+#[test]
+fn an_answer_that_comes_after_the_removal_was_seen_brings_nobody_back() {
+    let mut rig = Rig::new();
+    let a = rig.put(instance("a"));
+    rig.version += 1;
+    rig.apply(Fact::Removed { key: a.key.clone(), uid: a.uid.clone(), index: rig.version });
+    rig.apply(Fact::Written(Arc::new(a)));
+    rig.settle();
+    assert_eq!(rig.phase("a"), None);
+}
+
+#[test]
+fn a_list_keeps_what_was_written_after_it_and_drops_what_it_lacks() {
+    let mut rig = Rig::new();
+    let old = rig.put(instance("old"));
+    let mut new = instance("new");
+    new.resource_version = rig.version + 10;
+    rig.apply(Fact::Written(Arc::new(new)));
+    rig.list(Vec::new());
+    assert_eq!(rig.phase("old"), None, "{:?} was not in the list", old.key);
+    assert!(rig.phase("new").is_some());
+}
+
+#[test]
+fn the_index_never_goes_back_and_is_never_ahead_of_the_watch() {
+    let mut rig = Rig::new();
+    rig.apply(Fact::Progress { index: 500 });
+    rig.settle();
+    assert_eq!(rig.directory.index(), 500);
+    let mut a = instance("a");
+    a.resource_version = 900;
+    rig.apply(Fact::Written(Arc::new(a)));
+    rig.apply(Fact::Progress { index: 400 });
+    rig.settle();
+    assert_eq!(rig.directory.index(), 500);
+}

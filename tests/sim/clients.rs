@@ -1,0 +1,241 @@
+//! Clients: they register, beat every third of a lease by HTTP or annotation, die, come back
+//! late, leave, and change their lease under way. Owns what a client does; not what it is
+//! promised (`check`).
+
+use std::{sync::Arc, time::Duration};
+
+use rollcall::registry::{
+    instance::{Health, InstanceKey},
+    lease::{Lease, Mode, OnExpiry},
+};
+
+use crate::{
+    Time,
+    api::{Answer, Change, Fail, Op},
+    door::{Ask, Reply},
+    replica::Caller,
+    world::{Event, World},
+};
+
+const NAMESPACE: &str = "shop";
+
+/// How long a client waits for the API server.
+const PATIENCE: Time = 3_000;
+
+/// By which way somebody beats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Http,
+    Annotation,
+    Alternating,
+    Random,
+}
+
+#[derive(Debug)]
+pub struct Client {
+    pub key: InstanceKey,
+    pub service: Arc<str>,
+    pub way: Way,
+    /// The terms that it believes in.
+    pub lease: Lease,
+    /// Another length that it wants.
+    wants: Option<Duration>,
+    pub alive: bool,
+    /// Since when it has been beating without a break.
+    pub steady_since: Option<Time>,
+    /// Whether it believes that it is registered.
+    registered: bool,
+    /// Timers and answers of an earlier life are ignored.
+    pub generation: u64,
+    beats: u64,
+}
+
+impl Client {
+    pub fn new(index: usize, rng: &mut fastrand::Rng) -> Self {
+        let evicts = rng.bool();
+        let lease = Lease {
+            mode: if rng.u8(..8) == 0 { Mode::Permanent } else { Mode::Heartbeat },
+            duration: Duration::from_secs(rng.u64(2..=20)),
+            on_expiry: if evicts { OnExpiry::Evict } else { OnExpiry::Retain },
+            evict_after: Duration::from_secs(rng.u64(1..10)),
+        };
+        let ways = [Way::Http, Way::Annotation, Way::Alternating, Way::Random];
+        Self {
+            key: InstanceKey::new(NAMESPACE, &format!("c{index}")),
+            service: format!("s{}", rng.u8(..3)).into(),
+            way: ways[rng.usize(..ways.len())],
+            lease,
+            wants: None,
+            alive: false,
+            steady_since: None,
+            registered: false,
+            generation: 0,
+            beats: 0,
+        }
+    }
+
+    fn length(&self) -> Duration {
+        self.wants.unwrap_or(self.lease.duration).min(self.lease.duration)
+    }
+}
+
+impl World {
+    /// A client's timer.
+    pub fn client(&mut self, client: usize, generation: u64) {
+        if self.clients[client].generation != generation {
+            return;
+        }
+        let settled = self.now >= self.calm;
+        if !self.clients[client].alive {
+            self.clients[client].alive = true;
+            self.clients[client].steady_since = Some(self.now);
+            self.note(Some(client), || "client: is here".to_owned());
+        } else if (!settled && self.rng.u8(..40) == 0)
+            || (settled && self.now < self.calm + 25_000 && self.rng.u8(..12) == 0)
+        {
+            return self.end_life(client, settled);
+        } else if !settled && self.rng.u8(..40) == 0 {
+            self.clients[client].wants = Some(Duration::from_secs(self.rng.u64(2..=20)));
+        }
+        self.speak(client);
+        let third = self.clients[client].length().as_millis() as u64 / 3;
+        let jittered = third * self.rng.u64(75..=100) / 100;
+        self.push_in(jittered, Event::Client { client, generation });
+    }
+
+    /// Dies without a word, or says farewell, or is deleted by its operator.
+    fn end_life(&mut self, client: usize, settled: bool) {
+        let one = &mut self.clients[client];
+        one.alive = false;
+        one.steady_since = None;
+        one.generation += 1;
+        let (generation, lease) = (one.generation, one.lease.duration.as_millis() as u64);
+        match self.rng.u8(..8) {
+            0 => {
+                self.note(Some(client), || "client: leaves".to_owned());
+                self.clients[client].registered = false;
+                self.dismiss(client);
+                self.send(client, 0, Ask::Leave);
+            }
+            1 => {
+                self.note(Some(client), || "client: its operator deletes it".to_owned());
+                self.dismiss(client);
+                let key = self.clients[client].key.clone();
+                let op = Op::Delete { key, uid: None, version: None, evicts: false };
+                self.call(op, Caller::Client { client, generation }, PATIENCE);
+            }
+            _ => self.note(Some(client), || "client: dies".to_owned()),
+        }
+        if !settled && self.rng.u8(..3) > 0 {
+            let away = self.rng.u64(lease / 2..lease * 4);
+            self.push_in(away, Event::Client { client, generation });
+        }
+    }
+
+    fn speak(&mut self, client: usize) {
+        let one = &mut self.clients[client];
+        one.beats += 1;
+        let by_http = match one.way {
+            Way::Http => true,
+            Way::Annotation => false,
+            Way::Alternating => one.beats % 2 == 0,
+            Way::Random => self.rng.bool(),
+        };
+        let registered = self.clients[client].registered;
+        match (registered, by_http) {
+            (false, true) => {
+                let lease = self.clients[client].lease;
+                self.send(client, 0, Ask::Register(lease));
+            }
+            (false, false) => self.apply_manifest(client),
+            (true, true) => {
+                let ask = match self.clients[client].wants {
+                    Some(duration) => Ask::Lease(duration),
+                    None => Ask::Beat(self.health()),
+                };
+                self.send(client, 0, ask);
+            }
+            (true, false) => self.annotate(client),
+        }
+    }
+
+    /// Most beats say nothing of health.
+    fn health(&mut self) -> Option<Health> {
+        match self.rng.u8(..24) {
+            _ if self.now >= self.calm => None,
+            0 => Some(Health::Warning),
+            1 => Some(Health::Passing),
+            _ => None,
+        }
+    }
+
+    fn apply_manifest(&mut self, client: usize) {
+        let beat = self.fresh();
+        let one = &self.clients[client];
+        let (key, service, generation) = (one.key.clone(), one.service.clone(), one.generation);
+        let op = Op::Register { key, service, lease: one.lease, beat };
+        self.call(op, Caller::Client { client, generation }, PATIENCE);
+    }
+
+    fn annotate(&mut self, client: usize) {
+        let change =
+            Change { value: self.fresh(), health: None, duration: self.clients[client].wants };
+        let one = &self.clients[client];
+        let (key, generation) = (one.key.clone(), one.generation);
+        let op = Op::Beat { key, uid: None, change };
+        self.call(op, Caller::Client { client, generation }, PATIENCE);
+    }
+
+    /// The API server answered a client.
+    pub fn api_answered(
+        &mut self,
+        client: usize,
+        generation: u64,
+        op: &Op,
+        answer: Answer,
+        applied: Time,
+    ) {
+        self.note(Some(client), || match &answer {
+            Ok(_) => format!("client: {} stored", op.name()),
+            Err(fail) => format!("client: {} → {fail:?}", op.name()),
+        });
+        if let Ok(Some(stored)) = &answer {
+            self.promise_stored(client, applied, stored);
+        }
+        if self.clients[client].generation != generation || !self.clients[client].alive {
+            return;
+        }
+        match answer {
+            Ok(Some(stored)) => self.believes(client, stored.lease),
+            Err(Fail::NotFound) => self.registers_again(client),
+            _ => {}
+        }
+    }
+
+    /// A door answered a client.
+    pub fn replied(&mut self, request: usize, reply: Reply) {
+        let (client, generation) =
+            (self.requests[request].client, self.requests[request].generation);
+        if self.clients[client].generation != generation || !self.clients[client].alive {
+            return;
+        }
+        match reply {
+            Reply::Ok(Some(lease)) => self.believes(client, lease),
+            Reply::Unknown | Reply::Gone => self.registers_again(client),
+            _ => {}
+        }
+    }
+
+    fn believes(&mut self, client: usize, lease: Lease) {
+        let one = &mut self.clients[client];
+        one.registered = true;
+        one.lease = lease;
+        one.wants = one.wants.filter(|wants| *wants != lease.duration);
+    }
+
+    fn registers_again(&mut self, client: usize) {
+        if std::mem::replace(&mut self.clients[client].registered, false) {
+            self.speak(client);
+        }
+    }
+}
