@@ -138,7 +138,7 @@ impl World {
         let by_http = match one.way {
             Way::Http => true,
             Way::Annotation => false,
-            Way::Alternating => one.beats % 2 == 0,
+            Way::Alternating => one.beats.is_multiple_of(2),
             Way::Random => self.rng.bool(),
         };
         let registered = self.clients[client].registered;
