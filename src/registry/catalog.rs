@@ -164,7 +164,7 @@ impl Catalog {
     pub fn apply(&mut self, fact: Fact, now: Now) {
         match fact {
             Fact::Listed { instances, index } => self.relist(instances, index, now),
-            Fact::Upserted(instance) => self.watched(instance, now),
+            Fact::Upserted(instance) => self.watched(&instance, now),
             Fact::Removed { key, uid, index } => {
                 self.buried.remove(&uid);
                 self.remove(&key, &uid, now);
@@ -204,7 +204,7 @@ impl Catalog {
     fn relist(&mut self, instances: Vec<Arc<Instance>>, index: u64, now: Now) {
         let listed: HashSet<Arc<str>> = instances.iter().map(|i| i.uid.clone()).collect();
         for instance in instances {
-            self.watched(instance, now);
+            self.watched(&instance, now);
         }
         // What is newer than the list was written by us meanwhile: the watch will bring it.
         let missing = self.entries.values().map(Entry::instance).filter(|instance| {
@@ -219,7 +219,7 @@ impl Catalog {
         self.synced = true;
     }
 
-    fn watched(&mut self, instance: Arc<Instance>, now: Now) {
+    fn watched(&mut self, instance: &Arc<Instance>, now: Now) {
         let value = instance.heartbeat.clone().filter(|_| instance.key == self.settings.own);
         let index = instance.resource_version;
         if !self.buried.contains(&instance.uid) {
@@ -236,11 +236,11 @@ impl Catalog {
         let known = self.entries.contains_key(&instance.key);
         let overtaken = !known && instance.resource_version <= self.index;
         if !overtaken && !self.buried.contains(&instance.uid) {
-            self.upsert(instance.clone(), now);
+            self.upsert(instance, now);
         }
     }
 
-    fn upsert(&mut self, instance: Arc<Instance>, now: Now) {
+    fn upsert(&mut self, instance: &Arc<Instance>, now: Now) {
         match self.entries.get(&instance.key).map(|entry| entry.instance().clone()) {
             Some(old) if old.uid == instance.uid => {
                 if instance.resource_version > old.resource_version {
@@ -256,7 +256,7 @@ impl Catalog {
         }
     }
 
-    fn insert(&mut self, instance: Arc<Instance>, now: Now) {
+    fn insert(&mut self, instance: &Arc<Instance>, now: Now) {
         let dead = instance.is_stored_expired();
         let slot = Arc::new(Slot::new(instance.clone(), now.moment, dead));
         let phase = Phase::of(dead, instance.state, instance.health);
@@ -267,11 +267,11 @@ impl Catalog {
         self.directory.slots.pin().insert(key.clone(), slot);
         self.place(&entry);
         self.entries.insert(key, entry);
-        self.outbox.rotate(&instance);
-        self.after_change(&instance, None, now);
+        self.outbox.rotate(instance);
+        self.after_change(instance, None, now);
     }
 
-    fn update(&mut self, old: &Instance, instance: Arc<Instance>, now: Now) {
+    fn update(&mut self, old: &Instance, instance: &Arc<Instance>, now: Now) {
         let Some(entry) = self.entries.get(&instance.key) else { return };
         let slot = entry.slot().clone();
         slot.replace_record(instance.clone());
@@ -280,11 +280,11 @@ impl Catalog {
             self.counts.annotation_beats += 1;
             self.counts.revived += u64::from(slot.is_dead());
             slot.revive(now.moment, Source::Annotation);
-        } else if starts_anew(old, &instance, &slot) {
+        } else if starts_anew(old, instance, &slot) {
             slot.revive(now.moment, Source::Start);
         }
         self.show(instance.clone(), slot);
-        self.after_change(&instance, Some(old), now);
+        self.after_change(instance, Some(old), now);
     }
 
     /// Replaces the member of an instance by what it shows now; a beat alone changes no view.
