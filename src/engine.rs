@@ -146,7 +146,11 @@ impl Collector for Figures {
             ("expiries", "Leases that ended", counts.expired),
             ("revivals", "Instances that a beat brought back", counts.revived),
             ("evictions", "Expired objects deleted", counts.evicted),
-            ("annotation_beats", "Beats by a changed annotation", counts.annotation_beats),
+            (
+                "annotation_beats",
+                "Beats by a changed annotation, stored revivals and our own among them",
+                counts.annotation_beats,
+            ),
             ("gaps", "Times that everybody was given back time", counts.gaps),
         ];
         for (name, help, value) in counters {

@@ -223,7 +223,8 @@ impl Core {
             metrics: WatchMetrics::new(registry),
         };
         let controller = Controller::new(writer.clone(), events, facts_in.clone(), duties_out);
-        let inbox = Inbox::new(directory.clone(), writer.clone(), facts_in.clone());
+        let scope = config.scope.as_deref();
+        let inbox = Inbox::new(directory.clone(), writer.clone(), facts_in.clone(), scope);
         let self_beat = SelfBeat {
             own: config.own.clone(),
             registration: own_registration(config),

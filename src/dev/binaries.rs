@@ -1,7 +1,7 @@
 //! Where etcd, kube-apiserver and kube-controller-manager are on this machine.
 //!
 //! Owns the search: `KUBEBUILDER_ASSETS`, then `PATH`, then the cache, each program for itself.
-//! What is found in none of them is built into the cache by [`super::build`].
+//! What is found in none of them is built into the cache by `build`.
 
 use std::env;
 use std::ffi::OsString;

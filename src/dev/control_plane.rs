@@ -1,6 +1,6 @@
 //! A real control plane on this machine: etcd, kube-apiserver and kube-controller-manager.
 //!
-//! Owns their start up to ready and their end. Does not own their flags ([`super::flags`]) nor what
+//! Owns their start up to ready and their end. Does not own their flags (`flags`) nor what
 //! is installed in it ([`super::install`]).
 
 use std::ffi::OsString;

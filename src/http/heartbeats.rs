@@ -6,7 +6,7 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use hyper::{StatusCode, body::Incoming, http::request::Parts};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
-use tracing::info;
+use tracing::debug;
 
 use crate::clock;
 use crate::http::{
@@ -117,7 +117,7 @@ pub(super) async fn heartbeat(
             let flaw = Flaw::body("note", format!("at most {MAX_NOTE} characters"));
             return Err(Problem::of(Kind::BadFields, vec![flaw]));
         }
-        info!(namespace, name, health = health.map(Health::as_str), note, "an instance says");
+        debug!(namespace, name, health = health.map(Health::as_str), note, "an instance says");
     }
     let target = Target { namespace, name, uid: uid.as_deref() };
     let beaten = door.inbox.heartbeat(&target, health).await;

@@ -5,14 +5,15 @@
 //! and who is chosen (`registry`). Readers are answered from the directory, without waiting for
 //! anybody; beats and registrations go through the inbox.
 //!
-//! A request goes `server` → `door` → `route` → one of `instances`, `heartbeats`, `discover`,
+//! A request goes `server` → `dispatch` → `route` → one of `instances`, `heartbeats`, `discover`,
 //! `services`, `cluster`; what is wrong with it comes back as a `problem`. There is no framework
-//! between hyper and the door: nine routes need no more than one `match`.
+//! between hyper and the handlers: nine routes need no more than one `match`.
 
 mod answer;
 mod body;
 mod cluster;
 mod discover;
+mod dispatch;
 mod door;
 mod encode;
 mod heartbeats;

@@ -21,14 +21,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// How often a connection is looked at; every limit is a multiple.
 pub(super) const TICK: Duration = Duration::from_secs(5);
 
-/// A head that has begun must be whole: two ticks, so 5 to 10 s.
+/// A head that has begun must be whole when the third tick comes: after 10 to 15 s.
 const HEAD_TICKS: u32 = 2;
 
 /// Between two requests: 5 min, longer than anybody should wait with a heartbeat whose lease
 /// allows a client to hold its connection.
 const IDLE_TICKS: u32 = 60;
 
-/// A client that takes nothing of its answer: 30 s.
+/// A client that takes nothing of its answer for 30 to 35 s.
 const STUCK_TICKS: u32 = 6;
 
 const IDLE: u8 = 0;

@@ -26,7 +26,8 @@ use tracing::{debug, warn};
 
 use crate::http::{
     answer::Body,
-    door::{Door, Reply},
+    dispatch::Reply,
+    door::Door,
     metrics::HttpMetrics,
     progress::{Progress, TICK, Watched},
 };

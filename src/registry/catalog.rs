@@ -31,7 +31,7 @@ use crate::registry::{
 /// A catalog that was not asked for this long had been stopped, and could not hear anybody.
 const STALL: Duration = Duration::from_secs(1);
 
-/// The longest a catalog may be left alone; well below [`STALL`].
+/// The longest a catalog may be left alone; well below the time that counts as a stall.
 pub const TICK: Duration = Duration::from_millis(250);
 
 /// How soon it wants to be asked again while a verdict waits for the horizon.
@@ -163,7 +163,7 @@ impl Catalog {
     /// Takes a fact in. Nothing is judged and nothing published before [`Catalog::settle`].
     pub fn apply(&mut self, fact: Fact, now: Now) {
         match fact {
-            Fact::Listed { instances, index } => self.relist(instances, index, now),
+            Fact::Listed { instances, index } => self.relist(&instances, index, now),
             Fact::Upserted(instance) => self.watched(&instance, now),
             Fact::Removed { key, uid, index } => {
                 self.buried.remove(&uid);
@@ -201,10 +201,10 @@ impl Catalog {
         self.timers.peek().unwrap_or(latest).min(latest).max(Moment(now.0 + 1))
     }
 
-    fn relist(&mut self, instances: Vec<Arc<Instance>>, index: u64, now: Now) {
+    fn relist(&mut self, instances: &[Arc<Instance>], index: u64, now: Now) {
         let listed: HashSet<Arc<str>> = instances.iter().map(|i| i.uid.clone()).collect();
         for instance in instances {
-            self.watched(&instance, now);
+            self.watched(instance, now);
         }
         // What is newer than the list was written by us meanwhile: the watch will bring it.
         let missing = self.entries.values().map(Entry::instance).filter(|instance| {
@@ -242,7 +242,9 @@ impl Catalog {
 
     fn upsert(&mut self, instance: &Arc<Instance>, now: Now) {
         match self.entries.get(&instance.key).map(|entry| entry.instance().clone()) {
-            Some(old) if old.uid == instance.uid => {
+            // The API server keeps the service of an object from changing; without that rule it is
+            // as good as another object.
+            Some(old) if old.uid == instance.uid && old.service == instance.service => {
                 if instance.resource_version > old.resource_version {
                     self.update(&old, instance, now);
                 }

@@ -64,6 +64,8 @@ pub struct Inbox {
     directory: Arc<Directory>,
     writer: Writer,
     facts: mpsc::Sender<Delivery>,
+    /// The only namespace that the watch covers, if not all.
+    scope: Option<Arc<str>>,
 }
 
 impl Target<'_> {
@@ -82,8 +84,13 @@ impl Target<'_> {
 impl Inbox {
     /// An inbox that looks into `directory`, writes with `writer` and tells the engine.
     #[must_use]
-    pub fn new(directory: Arc<Directory>, writer: Writer, facts: mpsc::Sender<Delivery>) -> Self {
-        Self { directory, writer, facts }
+    pub fn new(
+        directory: Arc<Directory>,
+        writer: Writer,
+        facts: mpsc::Sender<Delivery>,
+        scope: Option<&str>,
+    ) -> Self {
+        Self { directory, writer, facts, scope: scope.map(Into::into) }
     }
 
     /// Where readers look.
@@ -172,6 +179,7 @@ impl Inbox {
         target: &Target<'_>,
         registration: &Registration,
     ) -> Result<Registered, Refusal> {
+        self.covers(target)?;
         let known = self.directory.slot(target.namespace, target.name);
         if known.is_none() && target.uid.is_some() {
             return Err(Refusal::Unknown);
@@ -257,8 +265,25 @@ impl Inbox {
 
     /// Asks the API server for an instance that is not known here.
     async fn fetch(&self, target: &Target<'_>) -> Result<Arc<Slot>, Refusal> {
+        self.covers(target)?;
         let instance = self.writer.get(&target.key()).await?;
         self.show(instance).await
+    }
+
+    /// What the watch does not cover would be shown once, and never followed.
+    fn covers(&self, target: &Target<'_>) -> Result<(), Refusal> {
+        match &self.scope {
+            Some(scope) if **scope != *target.namespace => {
+                let message = format!(
+                    "this replica looks after namespace {scope} only (--watch-namespace); \
+                     ask one that looks after {}",
+                    target.namespace
+                );
+                // Misdirected Request, RFC 9110 §15.5.20.
+                Err(Refusal::Refused { status: 421, message })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Lets readers see what was written, and answers where its beats are noted.

@@ -211,3 +211,22 @@ async fn a_namespace_goes_with_everything_in_it() {
     assert_eq!(refused.status, 404, "{:?}", refused.json());
     assert!(refused.json()["detail"].as_str().unwrap().contains(&ns.name), "{:?}", refused.json());
 }
+
+#[tokio::test]
+async fn a_namespace_that_is_not_looked_after_is_refused_before_anything_is_written() {
+    let (ns, other) = (namespace("scope").await, namespace("elsewhere").await);
+    let rollcall = Rollcall::start(&ns).await;
+    let path = format!("/v1/namespaces/{}/instances/a", other.name);
+    let body = json!({"service": "web", "addresses": ["10.0.0.8"]});
+    for (method, path, body) in [
+        ("PUT", path.clone(), Some(body)),
+        ("PUT", format!("{path}/heartbeat"), None),
+        ("GET", path.clone(), None),
+        ("DELETE", path.clone(), None),
+    ] {
+        let refused = call(rollcall.http, method, &path, body).await;
+        assert_eq!(refused.status, 421, "{method} {path}: {:?}", refused.json());
+        assert!(refused.json()["detail"].as_str().unwrap().contains(&ns.name));
+    }
+    assert!(other.api::<ServiceInstance>().get_opt("a").await.unwrap().is_none());
+}

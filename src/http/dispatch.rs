@@ -1,0 +1,215 @@
+//! One request in, one answer out.
+//!
+//! Owns: the order of checks (path, method, names, then whether this
+//! replica knows anything yet), the choice between answering at once and waiting, and the headers
+//! of every answer. Does not own: connections (`server`).
+//!
+//! What is answered from memory never becomes a task or a boxed future: an ordinary heartbeat and
+//! a discovery are plain function calls.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use crate::clock;
+use crate::http::{
+    answer::{Answer, Body},
+    cluster, discover,
+    door::{Door, Given},
+    heartbeats, instances,
+    problem::{Kind, Problem},
+    route::{self, Names, Route},
+    services,
+};
+use crate::registry::lease::millis;
+use hyper::{
+    Method, Request, Response,
+    body::{Body as _, Incoming},
+    header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
+};
+
+const REPLICA: HeaderName = HeaderName::from_static("rollcall-replica");
+const INDEX: HeaderName = HeaderName::from_static("rollcall-index");
+const AGE: HeaderName = HeaderName::from_static("rollcall-age");
+const STALE: HeaderName = HeaderName::from_static("rollcall-stale");
+
+/// Calls that may have to wait, for a body or for Kubernetes.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Register,
+    RegisterNamed,
+    Deregister,
+    Read,
+    Heartbeat,
+    Heartbeats,
+    RenewLease,
+}
+
+enum Step {
+    Done(Given),
+    Wait(Work),
+}
+
+/// The answer to one request: there, or on its way.
+pub(super) enum Reply {
+    Now(Option<Response<Body>>),
+    Later(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
+}
+
+impl Future for Reply {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            // Polled again after it was ready, which nobody does: waiting for ever is as good an
+            // answer as any.
+            Self::Now(response) => response.take().map_or(Poll::Pending, |it| Poll::Ready(Ok(it))),
+            Self::Later(future) => future.as_mut().poll(cx).map(Ok),
+        }
+    }
+}
+
+impl Door {
+    /// Answers a request.
+    pub(super) fn call(self: &Arc<Self>, request: Request<Incoming>) -> Reply {
+        let watch = clock::Stopwatch::start();
+        let Some((route, raw)) = route::find(request.uri().path()) else {
+            let detail = format!("no call has the path {}; see docs/api.md", request.uri().path());
+            let problem = Problem::new(Kind::UnknownRoute, detail);
+            return Reply::Now(Some(self.finish(None, Err(problem), watch)));
+        };
+        match self.first(route, raw, &request) {
+            Step::Done(given) => Reply::Now(Some(self.finish(Some(route), given, watch))),
+            Step::Wait(work) => {
+                let door = self.clone();
+                Reply::Later(Box::pin(async move {
+                    let given = door.wait(work, request).await;
+                    door.finish(Some(route), given, watch)
+                }))
+            }
+        }
+    }
+
+    /// Answers what can be answered at once.
+    fn first(&self, route: Route, raw: [&str; 2], request: &Request<Incoming>) -> Step {
+        match self.admit(route, raw, request.method()) {
+            Ok(names) => self.dispatch(route, &names, request),
+            Err(problem) => Step::Done(Err(problem)),
+        }
+    }
+
+    fn admit<'a>(
+        &self,
+        route: Route,
+        raw: [&'a str; 2],
+        method: &Method,
+    ) -> Result<Names<'a>, Problem> {
+        if !route.allows(method) {
+            let allow = route.allow();
+            let detail = format!("{} takes {allow}", route.template());
+            let problem = Problem::new(Kind::MethodNotAllowed, detail);
+            return Err(Problem { allow: Some(allow), ..problem });
+        }
+        let names = route.names(raw)?;
+        if self.inbox.directory().is_synced() { Ok(names) } else { Err(Problem::not_synced()) }
+    }
+
+    fn dispatch(&self, route: Route, names: &Names<'_>, request: &Request<Incoming>) -> Step {
+        let query = request.uri().query();
+        match route {
+            Route::Services => Step::Done(services::list(self, None, query)),
+            Route::NamespaceServices => {
+                Step::Done(services::list(self, Some(&names.namespace), query))
+            }
+            Route::Service => Step::Done(discover::discover(self, names, query, request.headers())),
+            Route::Cluster => Step::Done(cluster::cluster(self, query)),
+            Route::Heartbeat if request.body().is_end_stream() => {
+                let at_once = heartbeats::at_once(self, names, query);
+                at_once.map_or(Step::Wait(Work::Heartbeat), Step::Done)
+            }
+            Route::Heartbeat => Step::Wait(Work::Heartbeat),
+            Route::Heartbeats => Step::Wait(Work::Heartbeats),
+            Route::Lease => Step::Wait(Work::RenewLease),
+            Route::ServiceInstances => Step::Wait(Work::RegisterNamed),
+            Route::Instance => Step::Wait(match *request.method() {
+                Method::PUT => Work::Register,
+                Method::DELETE => Work::Deregister,
+                _ => Work::Read,
+            }),
+        }
+    }
+
+    /// Answers the rest. Each handler bounds its own waiting.
+    async fn wait(&self, work: Work, request: Request<Incoming>) -> Given {
+        let (parts, body) = request.into_parts();
+        let Some((route, raw)) = route::find(parts.uri.path()) else {
+            return Err(Problem::new(Kind::UnknownRoute, "no such path"));
+        };
+        let names = route.names(raw)?;
+        match work {
+            Work::Register => instances::register(self, &names, &parts, body).await,
+            Work::RegisterNamed => instances::register_named(self, &names, &parts, body).await,
+            Work::Deregister => instances::deregister(self, &names, &parts).await,
+            Work::Read => instances::read(self, &names, &parts).await,
+            Work::Heartbeat => heartbeats::heartbeat(self, &names, &parts, body).await,
+            Work::Heartbeats => heartbeats::batch(self, &parts, body).await,
+            Work::RenewLease => heartbeats::renew_lease(self, &names, &parts, body).await,
+        }
+    }
+
+    /// The answer with the headers that every answer carries.
+    fn finish(
+        &self,
+        route: Option<Route>,
+        given: Given,
+        watch: clock::Stopwatch,
+    ) -> Response<Body> {
+        let mut response = given.map_or_else(|problem| problem_response(&problem), response);
+        let directory = self.inbox.directory();
+        let now = clock::moment();
+        let headers = response.headers_mut();
+        headers.insert(REPLICA, self.replica.clone());
+        headers.insert(INDEX, HeaderValue::from(directory.index()));
+        headers.insert(AGE, HeaderValue::from(millis(directory.age(now))));
+        let stale = if directory.is_stale(now) { "true" } else { "false" };
+        headers.insert(STALE, HeaderValue::from_static(stale));
+        self.metrics.answered(route, response.status().as_u16(), watch.elapsed());
+        response
+    }
+}
+
+fn response(answer: Answer) -> Response<Body> {
+    let is_json = !answer.body.is_empty();
+    let mut response = Response::new(Body::new(answer.body));
+    *response.status_mut() = answer.status;
+    let headers = response.headers_mut();
+    // Four of every answer, the type, and those that hyper adds (length, date).
+    headers.reserve(8);
+    if is_json {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    headers.extend(answer.headers);
+    response
+}
+
+fn problem_response(problem: &Problem) -> Response<Body> {
+    let mut response = Response::new(Body::new(problem.to_json().into()));
+    *response.status_mut() = problem.kind.status();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if let Some(seconds) = problem.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(allow) = problem.allow {
+        headers.insert(ALLOW, HeaderValue::from_static(allow));
+    }
+    if matches!(problem.kind, Kind::SlowBody | Kind::TooLarge) {
+        // What is left of the body is not worth reading.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
