@@ -95,7 +95,7 @@ fn what_is_stored_as_expired_stays_so_until_a_beat_that_differs() {
     other.version = 1000;
     other.list(vec![stored.clone()]);
     assert_eq!(other.phase("a"), Some(Phase::Expired), "a start gives no lease to the expired");
-    let mut touched = stored.clone();
+    let mut touched = stored;
     touched.weight = 7;
     other.put(touched);
     assert_eq!(other.phase("a"), Some(Phase::Expired), "another change is no beat");

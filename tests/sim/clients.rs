@@ -189,17 +189,16 @@ impl World {
     /// The API server answered a client.
     pub fn api_answered(
         &mut self,
-        client: usize,
-        generation: u64,
+        (client, generation): (usize, u64),
         op: &Op,
-        answer: Answer,
+        answer: &Answer,
         applied: Time,
     ) {
-        self.note(Some(client), || match &answer {
+        self.note(Some(client), || match answer {
             Ok(_) => format!("client: {} stored", op.name()),
             Err(fail) => format!("client: {} → {fail:?}", op.name()),
         });
-        if let Ok(Some(stored)) = &answer {
+        if let Ok(Some(stored)) = answer {
             self.promise_stored(client, applied, stored);
         }
         if self.clients[client].generation != generation || !self.clients[client].alive {
@@ -213,14 +212,14 @@ impl World {
     }
 
     /// A door answered a client.
-    pub fn replied(&mut self, request: usize, reply: Reply) {
+    pub fn replied(&mut self, request: usize, reply: &Reply) {
         let (client, generation) =
             (self.requests[request].client, self.requests[request].generation);
         if self.clients[client].generation != generation || !self.clients[client].alive {
             return;
         }
         match reply {
-            Reply::Ok(Some(lease)) => self.believes(client, lease),
+            Reply::Ok(Some(lease)) => self.believes(client, *lease),
             Reply::Unknown | Reply::Gone => self.registers_again(client),
             _ => {}
         }

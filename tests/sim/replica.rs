@@ -104,7 +104,7 @@ impl Replica {
         Now { moment: Moment(moment), wall: Wall(wall) }
     }
 
-    fn from_now(&self, now: Now, moment: Moment) -> Time {
+    fn pause(now: Now, moment: Moment) -> Time {
         moment.0.saturating_sub(now.moment.0).max(1)
     }
 }
@@ -204,7 +204,7 @@ impl World {
         }
         let duties = one.catalog.settle(now, DUTIES - one.duties.len());
         let next = one.catalog.next_settle(now.moment);
-        let pause = one.from_now(now, next);
+        let pause = Replica::pause(now, next);
         self.wake(replica, self.now + pause);
         self.check_replica(replica);
         for (request, then) in waiting {
@@ -272,19 +272,15 @@ impl World {
         }
     }
 
-    pub fn duty_answered(&mut self, from: &Caller, op: &Op, answer: Answer) {
+    pub fn duty_answered(&mut self, from: &Caller, op: &Op, answer: &Answer) {
         match from {
-            Caller::SelfBeat { replica, boot, value } => {
-                if self.is_running(*replica, *boot) {
-                    self.self_beaten(*replica, value, op, answer);
-                }
+            Caller::SelfBeat { replica, boot, value } if self.is_running(*replica, *boot) => {
+                self.self_beaten(*replica, value, op, answer);
             }
-            Caller::Duty { replica, boot, on, reason } => {
-                if self.is_running(*replica, *boot) {
-                    self.replicas[*replica].busy -= 1;
-                    self.attempted(*replica, on, reason.clone(), answer);
-                    self.work(*replica);
-                }
+            Caller::Duty { replica, boot, on, reason } if self.is_running(*replica, *boot) => {
+                self.replicas[*replica].busy -= 1;
+                self.attempted(*replica, on, reason.clone(), answer);
+                self.work(*replica);
             }
             _ => {}
         }
@@ -299,13 +295,13 @@ impl World {
         replica: usize,
         on: &Version,
         reason: Option<Arc<str>>,
-        answer: Answer,
+        answer: &Answer,
     ) {
         let outcome = match (answer, reason) {
             (Ok(_), Some(reason)) => Outcome::Evicted { reason },
             (Ok(written), None) => {
                 if let Some(instance) = written {
-                    self.tell(replica, Fact::Written(instance), None);
+                    self.tell(replica, Fact::Written(instance.clone()), None);
                 }
                 Outcome::Done
             }
@@ -316,15 +312,15 @@ impl World {
         self.tell(replica, Fact::Attempted { key, uid, outcome }, None);
     }
 
-    fn self_beaten(&mut self, replica: usize, value: &Arc<str>, op: &Op, answer: Answer) {
-        if answer == Err(Fail::NotFound) && matches!(op, Op::Beat { .. }) {
+    fn self_beaten(&mut self, replica: usize, value: &Arc<str>, op: &Op, answer: &Answer) {
+        if *answer == Err(Fail::NotFound) && matches!(op, Op::Beat { .. }) {
             let (key, boot) = (self.replicas[replica].own.clone(), self.replicas[replica].boot);
             let (service, beat) = ("rollcall".into(), value.clone());
             let op = Op::Register { key, service, lease: default_lease(), beat };
             let from = Caller::SelfBeat { replica, boot, value: value.clone() };
             return self.call(op, from, WRITE_TIMEOUT);
         }
-        if let (Sabotage::AnswerIsSeen, Ok(Some(instance))) = (self.sabotage, &answer) {
+        if let (Sabotage::AnswerIsSeen, Ok(Some(instance))) = (self.sabotage, answer) {
             self.tell(replica, Fact::Upserted(instance.clone()), None);
         }
         self.tell(replica, Fact::SelfBeatWritten { ok: answer.is_ok() }, None);

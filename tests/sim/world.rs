@@ -187,14 +187,14 @@ impl World {
             Event::Answered(call, answer) => self.answered(call, answer),
             Event::GiveUp(call) => {
                 if !self.calls[call].done {
-                    self.deliver(Event::GiveUp(call), call, Err(Fail::Away));
+                    self.deliver(&Event::GiveUp(call), call, &Err(Fail::Away));
                 }
             }
             Event::Watch { replica, epoch } => self.watch(replica, epoch),
             Event::Engine { replica } => self.engine(replica),
             Event::Client { client, generation } => self.client(client, generation),
             Event::Request(request) => self.request(request),
-            Event::Response(request, reply) => self.replied(request, reply),
+            Event::Response(request, reply) => self.replied(request, &reply),
             Event::Fault(fault) => self.fault(self.faults[fault], true),
             Event::FaultEnd(fault) => self.fault(self.faults[fault], false),
         }
@@ -260,28 +260,28 @@ impl World {
             return self.push(again.max(self.now + 1), Event::Answered(id, answer));
         }
         if !self.calls[id].done {
-            self.deliver(Event::Answered(id, answer.clone()), id, answer);
+            self.deliver(&Event::Answered(id, answer.clone()), id, &answer);
         }
     }
 
     /// Hands an answer to the caller, or parks it while that one is frozen.
-    fn deliver(&mut self, event: Event, id: usize, answer: Answer) {
+    fn deliver(&mut self, event: &Event, id: usize, answer: &Answer) {
         let from = self.calls[id].from.clone();
         let replica = match &from {
             Caller::Client { .. } => None,
             Caller::Door { request } => Some(self.requests[*request].replica),
             Caller::Duty { replica, .. } | Caller::SelfBeat { replica, .. } => Some(*replica),
         };
-        if replica.is_some_and(|replica| self.park(replica, &event)) {
+        if replica.is_some_and(|replica| self.park(replica, event)) {
             return;
         }
         self.calls[id].done = true;
         let (op, applied) = (self.calls[id].op.clone(), self.calls[id].applied);
         match from {
             Caller::Client { client, generation } => {
-                self.api_answered(client, generation, &op, answer, applied);
+                self.api_answered((client, generation), &op, answer, applied);
             }
-            Caller::Door { request } => self.door_answered(request, &op, answer),
+            Caller::Door { request } => self.door_answered(request, &op, answer.clone()),
             other => self.duty_answered(&other, &op, answer),
         }
     }
