@@ -214,8 +214,7 @@ impl Inbox {
         let record = slot.record();
         self.writer.delete(&record.key, &record.uid, None).await?;
         info!(key = %record.key, "deregistered");
-        let deleted = Fact::Deleted { key: record.key.clone(), uid: record.uid.clone() };
-        self.tell(deleted).await
+        self.forget(&record).await
     }
 
     /// One instance; the API server is asked when it is not known here.
@@ -253,14 +252,24 @@ impl Inbox {
                 self.tell(Fact::Beat { key, uid, at: now.moment }).await?;
                 Ok(Some(Beaten { slot: slot.clone(), recorded: true }))
             }
-            Err(Failure::NotFound(_) | Failure::Conflict(_)) => {
-                // Gone, or another incarnation: forget this one and look again.
-                let (key, uid) = (record.key.clone(), record.uid.clone());
-                self.tell(Fact::Deleted { key, uid }).await?;
-                Ok(None)
-            }
+            Err(Failure::NotFound(_)) => self.forget(&record).await.map(|()| None),
+            Err(Failure::Conflict(_)) => self.look_again(&record).await.map(|()| None),
             Err(failure) => Err(failure.into()),
         }
+    }
+
+    /// A beat met another version of the object: it may be another incarnation, or only contention.
+    async fn look_again(&self, record: &Instance) -> Result<(), Refusal> {
+        match self.writer.get(&record.key).await {
+            Ok(stored) if stored.uid == record.uid => self.show(stored).await.map(|_| ()),
+            Ok(_) | Err(Failure::NotFound(_)) => self.forget(record).await,
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// This incarnation is gone.
+    async fn forget(&self, record: &Instance) -> Result<(), Refusal> {
+        self.tell(Fact::Deleted { key: record.key.clone(), uid: record.uid.clone() }).await
     }
 
     /// Asks the API server for an instance that is not known here.
