@@ -132,7 +132,7 @@ impl Collector for Figures {
             ("services", "Services with at least one instance", views.len() as f64),
             (
                 "horizon_age_seconds",
-                "How far the horizon is behind; above 15 nobody is judged",
+                "How far the horizon is behind; nobody is judged beyond it, and above 15 it is stale",
                 age,
             ),
             ("index", "Highest resourceVersion applied", self.directory.index() as f64),
@@ -146,11 +146,7 @@ impl Collector for Figures {
             ("expiries", "Leases that ended", counts.expired),
             ("revivals", "Instances that a beat brought back", counts.revived),
             ("evictions", "Expired objects deleted", counts.evicted),
-            (
-                "annotation_beats",
-                "Beats by a changed annotation, stored revivals and our own among them",
-                counts.annotation_beats,
-            ),
+            ("annotation_beats", "Beats by a changed annotation", counts.annotation_beats),
             ("gaps", "Times that everybody was given back time", counts.gaps),
         ];
         for (name, help, value) in counters {

@@ -144,7 +144,7 @@ async fn spawn(
 ) -> anyhow::Result<Writer> {
     let clients = client::connect(config.kubeconfig.as_deref()).await?;
     let mut registry = metrics::registry();
-    let directory = Arc::new(Directory::default());
+    let directory = Arc::new(Directory::new(config.scope.as_deref()));
     let built = Core::build(config, clients, &directory, &mut registry);
     let writer = built.self_beat.writer.clone();
 
@@ -167,7 +167,8 @@ async fn spawn(
     tasks.spawn_until(core, "engine", built.engine.run());
     tasks.spawn_until(core, "watch", built.watch.run());
     tasks.spawn_until(core, "controller", built.controller.run());
-    tasks.spawn_until(core, "self-beat", built.self_beat.run());
+    // Not after we have begun to leave: a self-beat would bring the own instance back.
+    tasks.spawn_until(doors, "self-beat", built.self_beat.run());
     tasks.spawn_until(core, "admin", admin.serve());
     let stop = doors.clone();
     tasks.spawn("http", async move {
@@ -223,8 +224,7 @@ impl Core {
             metrics: WatchMetrics::new(registry),
         };
         let controller = Controller::new(writer.clone(), events, facts_in.clone(), duties_out);
-        let scope = config.scope.as_deref();
-        let inbox = Inbox::new(directory.clone(), writer.clone(), facts_in.clone(), scope);
+        let inbox = Inbox::new(directory.clone(), writer.clone(), facts_in.clone());
         let self_beat = SelfBeat {
             own: config.own.clone(),
             registration: own_registration(config),

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::api::{API_VERSION, HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, READY_CONDITION};
 use crate::registry::{
     fact::Version,
-    instance::{Address, Health, InstanceKey, Port},
+    instance::{Address, Health, Instance, InstanceKey, Port},
     lease::{Lease, Mode, OnExpiry, Wall},
     registration::Registration,
     status::{Desired, is_ready},
@@ -103,6 +103,32 @@ pub(super) fn registration(
         "kind": "ServiceInstance",
         "metadata": metadata,
         "spec": spec(registration, terms),
+    })
+}
+
+/// A merge patch to the same end, which also takes away what `record` has beyond it.
+pub(super) fn replacement(
+    record: &Instance,
+    registration: &Registration,
+    terms: Lease,
+    beat: &str,
+) -> Value {
+    let mut spec = spec(registration, terms);
+    for field in ["addresses", "hostname", "version", "zone", "tags"] {
+        spec.entry(field).or_insert(Value::Null);
+    }
+    let gone =
+        record.attributes.iter().filter(|(key, _)| !registration.attributes.contains_key(&**key));
+    let gone = gone.map(|(key, _)| (key.to_string(), Value::Null));
+    let kept = registration.attributes.iter().map(|(key, value)| (key.clone(), json!(value)));
+    spec.insert("attributes".to_owned(), Value::Object(kept.chain(gone).collect()));
+    json!({
+        "metadata": {
+            "uid": &*record.uid,
+            "labels": registration.labels,
+            "annotations": annotations(beat, registration.health),
+        },
+        "spec": spec,
     })
 }
 

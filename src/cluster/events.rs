@@ -55,8 +55,8 @@ impl Events {
                 "UnknownHealth",
                 "Ignore",
                 format!(
-                    "the annotation rollcall.dev/health says {word:?} and is ignored: \
-                     write Passing, Warning or Critical"
+                    "the annotation rollcall.dev/health says {word:?}, which is no health: as if nothing were said. \
+                     Write Passing, Warning or Critical"
                 ),
             ),
         };

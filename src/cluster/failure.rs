@@ -84,7 +84,9 @@ impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let message = status.message;
         match status.code {
-            404 => Self::NotFound(message),
+            404 if status.reason == "NotFound" => Self::NotFound(message),
+            // Not an object is missing, but the path: the type is not served.
+            404 => Self::Away("it does not serve serviceinstances: install crds/".to_owned()),
             409 => Self::Conflict(message),
             422 => {
                 let causes = status.details.map(|details| details.causes).unwrap_or_default();
@@ -107,4 +109,28 @@ fn root(error: &dyn std::error::Error) -> String {
         error = source;
     }
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(code: u16, reason: &str, message: &str) -> Failure {
+        Failure::from(Status {
+            code,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            ..Status::default()
+        })
+    }
+
+    #[test]
+    fn a_type_that_is_not_served_is_not_a_missing_object() {
+        let unserved = status(404, "Failed to parse error data", "404 page not found\n");
+        assert!(matches!(unserved, Failure::Away(ref what) if what.contains("crds/")));
+        let missing = status(404, "NotFound", "serviceinstances.rollcall.dev \"a\" not found");
+        assert!(matches!(missing, Failure::NotFound(_)));
+        assert!(!missing.is_missing_namespace());
+        assert!(status(404, "NotFound", "namespaces \"a\" not found").is_missing_namespace());
+    }
 }

@@ -97,17 +97,14 @@ impl Watch {
                 None => self.list().await.map(|at| position = Some(at)),
                 Some(at) => {
                     let mut at = at;
-                    let ended = self.follow(&mut at).await;
+                    let ended = self.follow(&mut at, &mut interrupted).await;
                     position = Some(at);
                     ended
                 }
             };
             let reason = match ended {
                 Ok(()) => {
-                    if interrupted {
-                        info!("the instance watch goes on");
-                    }
-                    (pause, interrupted) = (PAUSE.0, false);
+                    pause = PAUSE.0;
                     continue;
                 }
                 Err(End::Closed) => return,
@@ -157,7 +154,7 @@ impl Watch {
     }
 
     /// Follows changes from `position` on, moving it along, until the server ends the watch.
-    async fn follow(&self, position: &mut u64) -> Result<(), End> {
+    async fn follow(&self, position: &mut u64, interrupted: &mut bool) -> Result<(), End> {
         let parameters = WatchParams::default().timeout(WATCH_SECONDS);
         let request = self
             .request()
@@ -166,6 +163,9 @@ impl Watch {
         let opening = self.client.request_events::<Lean>(request);
         let events = timeout(OPEN_TIMEOUT, opening).await.map_err(|_| too_slow("a watch"))??;
         let mut events = events.boxed();
+        if std::mem::take(interrupted) {
+            info!(index = *position, "the instance watch goes on");
+        }
         let following = async {
             while let Some(event) = events.next().await {
                 self.event(event?, position).await?;

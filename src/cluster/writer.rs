@@ -12,7 +12,10 @@ use kube::{
     core::{Request, Status},
 };
 use serde_json::Value;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 
 use crate::api::{FIELD_MANAGER, ServiceInstance};
 use crate::cluster::{
@@ -39,12 +42,17 @@ const SELF_BEAT_TIMEOUT: Duration = Duration::from_secs(2);
 /// an API server does a write in 5 to 20 ms: 32 at once are some 2,000 a second.
 const MAX_WRITES: usize = 32;
 
+/// Reads under way at once, each of a name that is not known here. On their own, so that questions
+/// for names that do not exist never hold up a registration.
+const MAX_READS: usize = 8;
+
 /// Writes instances.
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
     converter: Arc<Converter>,
     turns: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
     metrics: ApiMetrics,
     /// Writes a wall time (RFC 3339).
     show: fn(Wall) -> String,
@@ -67,7 +75,9 @@ impl Writer {
         metrics: ApiMetrics,
         show: fn(Wall) -> String,
     ) -> Self {
-        Self { client, converter, turns: Arc::new(Semaphore::new(MAX_WRITES)), metrics, show }
+        let turns = Arc::new(Semaphore::new(MAX_WRITES));
+        let reads = Arc::new(Semaphore::new(MAX_READS));
+        Self { client, converter, turns, reads, metrics, show }
     }
 
     /// The object as it is stored now.
@@ -77,6 +87,7 @@ impl Writer {
     pub async fn get(&self, key: &InstanceKey) -> Result<Arc<Instance>, Failure> {
         let request = request(key).get(&key.name, &GetParams::default());
         let request = request.map_err(kube::Error::BuildRequest)?;
+        let _turn = turn(&self.reads).await?;
         self.record("get", WRITE_TIMEOUT, self.client.request::<Lean>(request)).await
     }
 
@@ -94,6 +105,22 @@ impl Writer {
         let body = Patch::Apply(body::registration(key, registration, lease, beat));
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         self.patch(key, Kind::Object, &parameters, &body).await
+    }
+
+    /// Registers over a record that has facts which the registration has not: server-side apply
+    /// leaves those alone that another manager set, so here each is taken away by name.
+    ///
+    /// # Errors
+    /// As [`Writer::register`]; [`Failure::Conflict`] when another incarnation bears the name.
+    pub async fn replace(
+        &self,
+        record: &Instance,
+        registration: &Registration,
+        lease: Lease,
+        beat: &str,
+    ) -> Result<Arc<Instance>, Failure> {
+        let body = body::replacement(record, registration, lease, beat);
+        self.merge(&record.key, Kind::Object, body).await.map_err(moved_on)
     }
 
     /// Stores a beat, if this incarnation still bears the name.
@@ -140,7 +167,8 @@ impl Writer {
         self.merge(&on.key, Kind::Status, status).await
     }
 
-    /// Deletes an object: this incarnation, and this version where one is given.
+    /// Deletes an object: this incarnation, and this version where one is given. Answers whether it
+    /// is gone; with finalizers it is only on its way.
     ///
     /// # Errors
     /// [`Failure::Conflict`] when it has changed, [`Failure::NotFound`] when it is gone.
@@ -149,7 +177,7 @@ impl Writer {
         key: &InstanceKey,
         uid: &str,
         resource_version: Option<u64>,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let parameters = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: Some(uid.to_owned()),
@@ -159,12 +187,13 @@ impl Writer {
         };
         let request = request(key).delete(&key.name, &parameters);
         let request = request.map_err(kube::Error::BuildRequest)?;
-        let _turn = self.turn().await?;
+        let _turn = turn(&self.turns).await?;
         let answer = self.client.request::<Value>(request);
         let answer = self.measured("delete", WRITE_TIMEOUT, answer).await?;
         match serde_json::from_value::<Status>(answer) {
             Ok(status) if status.is_failure() => Err(status.into()),
-            _ => Ok(()),
+            // The object itself is the answer while something still holds it.
+            answer => Ok(answer.is_ok_and(|status| status.is_success())),
         }
     }
 
@@ -195,15 +224,9 @@ impl Writer {
         let (limit, _turn) = match kind {
             // Never behind a storm of other writes.
             Kind::SelfBeat => (SELF_BEAT_TIMEOUT, None),
-            Kind::Object | Kind::Status => (WRITE_TIMEOUT, Some(self.turn().await?)),
+            Kind::Object | Kind::Status => (WRITE_TIMEOUT, Some(turn(&self.turns).await?)),
         };
         self.record(verb, limit, self.client.request::<Lean>(request)).await
-    }
-
-    async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Failure> {
-        let waited = timeout(WRITE_TIMEOUT, self.turns.acquire()).await;
-        let busy = || Failure::Away(format!("{MAX_WRITES} writes are under way already"));
-        waited.map_err(|_| busy())?.map_err(|_| busy())
     }
 
     async fn record(
@@ -230,6 +253,13 @@ impl Writer {
         clock.end(answer.as_ref().err().map_or(200, Failure::code));
         answer
     }
+}
+
+/// Waits for a turn.
+async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, Failure> {
+    let busy = || Failure::Away("too many calls to the API server are under way".to_owned());
+    let waited = timeout(WRITE_TIMEOUT, turns.acquire()).await;
+    waited.map_err(|_| busy())?.map_err(|_| busy())
 }
 
 fn request(key: &InstanceKey) -> Request {

@@ -91,7 +91,7 @@ impl Worker {
         let stored = written.is_ok();
         self.settle(&on, written).await;
         if let Some(what) = announce.filter(|_| stored) {
-            info!(key = %on.key, phase = %desired.phase, reason = desired.reason, "{}", desired.message);
+            info!(key = %on.key, phase = %desired.phase, ?what, "stored a change of life");
             self.announce(&on, &what).await;
         }
     }
@@ -99,9 +99,11 @@ impl Worker {
     async fn evict(&self, on: Version, reason: Arc<str>) {
         let deleted = self.writer.delete(&on.key, &on.uid, Some(on.resource_version)).await;
         match deleted {
-            Ok(()) => {
-                info!(key = %on.key, %reason, "evicted");
-                self.tell(&on, Outcome::Evicted { reason: reason.clone() }).await;
+            Ok(gone) => {
+                info!(key = %on.key, %reason, gone, "evicted");
+                // Held by a finalizer, it stays until the watch says otherwise.
+                let outcome = Outcome::Evicted { reason: reason.clone() };
+                self.tell(&on, if gone { outcome } else { Outcome::Conflict }).await;
                 if let Err(failure) = self.events.evicted(&on, &reason).await {
                     debug!(key = %on.key, %failure, "an Event could not be written");
                 }

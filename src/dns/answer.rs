@@ -90,6 +90,9 @@ pub fn answer(
     if asked == Asked::Outside {
         return Answer::bare(ResponseCode::Refused, Some(Ede::NotAuthoritative));
     }
+    if asked.namespace().is_some_and(|namespace| !directory.covers(namespace)) {
+        return Answer::bare(ResponseCode::Refused, Some(Ede::NotAuthoritative));
+    }
     if matches!(kind, RecordType::AXFR | RecordType::IXFR) {
         return Answer::bare(ResponseCode::Refused, None);
     }

@@ -48,6 +48,24 @@ pub enum Asked<'q> {
 const DEPTH: usize = 5;
 
 impl<'q> Asked<'q> {
+    /// The namespace that the name lies in, if any.
+    #[must_use]
+    pub fn namespace(self) -> Option<&'q str> {
+        match self {
+            Self::Namespace(name) => Some(name),
+            Self::Service(of)
+            | Self::Transport(of, _)
+            | Self::Port(of, ..)
+            | Self::Instance(of, _) => Some(of.namespace),
+            Self::Outside
+            | Self::Apex
+            | Self::NameServerParent
+            | Self::NameServer
+            | Self::Services
+            | Self::Unknown => None,
+        }
+    }
+
     /// Reads a query name, whose case is folded already.
     #[must_use]
     pub fn parse(name: &'q LowerName, zone: &Zone) -> Self {

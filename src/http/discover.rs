@@ -28,6 +28,7 @@ pub(super) fn discover(
     headers: &HeaderMap,
 ) -> Given {
     let asked = query::discovery(query)?;
+    door.covers(&names.namespace)?;
     let view = door.inbox.directory().service(&names.namespace, &names.name);
     let mut chosen = view.as_deref().map(|view| asked.filter.apply(view)).unwrap_or_default();
     // Of all that were chosen, in the order of the view: neither the order asked for nor a limit

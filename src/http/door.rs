@@ -42,4 +42,10 @@ impl Door {
         let turns = (0..TURNS).map(|_| AtomicU64::new(0)).collect();
         Some(Self { inbox, metrics, identity, replica, zone, turns })
     }
+
+    /// Whether this replica can speak for a namespace: an empty answer would be a false one.
+    pub(super) fn covers(&self, namespace: &str) -> Result<(), Problem> {
+        let covered = self.inbox.covers(namespace);
+        covered.map_err(|refusal| Problem::refused(refusal, namespace, ""))
+    }
 }

@@ -272,7 +272,10 @@ fn result_of(refusal: &Refusal) -> BeatResult {
         Refusal::Unknown | Refusal::NamespaceMissing => BeatResult::Unknown,
         Refusal::Gone(_) => BeatResult::Gone,
         Refusal::Away { .. } => BeatResult::Unavailable,
-        Refusal::OtherUid(_) | Refusal::Invalid(_) | Refusal::Refused { .. } => BeatResult::Refused,
+        Refusal::OtherUid(_)
+        | Refusal::NotCovered(_)
+        | Refusal::Invalid(_)
+        | Refusal::Refused { .. } => BeatResult::Refused,
     }
 }
 

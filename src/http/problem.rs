@@ -125,7 +125,7 @@ impl Kind {
             Self::BadFields => ("bad-fields", "Some fields are not as they must be"),
             Self::NotSynced => ("not-synced", "This replica has only just started"),
             Self::Unavailable => ("unavailable", "Kubernetes cannot be asked just now"),
-            Self::Refused(_) => ("refused", "Kubernetes refused this"),
+            Self::Refused(_) => ("refused", "This is refused"),
         }
     }
 }
@@ -185,6 +185,17 @@ impl Problem {
         Self { retry_after: Some(1), ..Self::new(Kind::NotSynced, detail) }
     }
 
+    /// Another replica may know.
+    fn not_covered(scope: &str, namespace: &str) -> Self {
+        let detail = format!(
+            "this replica looks after namespace {scope} only (--watch-namespace); ask one that \
+             looks after {namespace}"
+        );
+        let flaw = Flaw::path("namespace", format!("this replica looks after {scope} only"));
+        // Misdirected Request, RFC 9110 §15.5.20.
+        Self { flaws: vec![flaw], ..Self::new(Kind::Refused(421), detail) }
+    }
+
     /// What the inbox refuses to do with an instance.
     pub(super) fn refused(refusal: Refusal, namespace: &str, name: &str) -> Self {
         match refusal {
@@ -220,6 +231,7 @@ impl Problem {
                 Self::of(Kind::BadFields, faults.into_iter().map(Flaw::from).collect())
             }
             Refusal::Refused { status, message } => Self::new(Kind::Refused(status), message),
+            Refusal::NotCovered(scope) => Self::not_covered(&scope, namespace),
             Refusal::Away { retry_after } => {
                 let detail = "the Kubernetes API does not answer, or not in time; nothing was \
                               refused, so try again";

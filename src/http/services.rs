@@ -51,6 +51,7 @@ impl Phases {
 /// `GET /v1/services` and `GET /v1/namespaces/{namespace}/services`
 pub(super) fn list(door: &Door, namespace: Option<&str>, query: Option<&str>) -> Given {
     query::none(query)?;
+    namespace.map_or(Ok(()), |namespace| door.covers(namespace))?;
     let mut views = door.inbox.directory().all_services(namespace);
     views.sort_unstable_by(by_name);
     let services = views.iter().map(|view| ServiceJson {

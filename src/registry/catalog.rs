@@ -202,6 +202,8 @@ impl Catalog {
     }
 
     fn relist(&mut self, instances: &[Arc<Instance>], index: u64, now: Now) {
+        // A list is the truth, also about what we believe to have deleted.
+        self.buried.clear();
         let listed: HashSet<Arc<str>> = instances.iter().map(|i| i.uid.clone()).collect();
         for instance in instances {
             self.watched(instance, now);
@@ -214,7 +216,6 @@ impl Catalog {
         for (key, uid) in missing {
             self.remove(&key, &uid, now);
         }
-        self.buried.retain(|uid| listed.contains(uid));
         self.advance(index);
         self.synced = true;
     }
@@ -223,7 +224,7 @@ impl Catalog {
         let value = instance.heartbeat.clone().filter(|_| instance.key == self.settings.own);
         let index = instance.resource_version;
         if !self.buried.contains(&instance.uid) {
-            self.upsert(instance, now);
+            self.upsert(instance, Source::Annotation, now);
         }
         if let Some(lost) = value.and_then(|value| self.horizon.seen(&value, now.moment)) {
             self.give_back(now.moment, lost);
@@ -236,17 +237,18 @@ impl Catalog {
         let known = self.entries.contains_key(&instance.key);
         let overtaken = !known && instance.resource_version <= self.index;
         if !overtaken && !self.buried.contains(&instance.uid) {
-            self.upsert(instance, now);
+            self.upsert(instance, Source::Http, now);
         }
     }
 
-    fn upsert(&mut self, instance: &Arc<Instance>, now: Now) {
+    /// `source` is the way by which a beat came, if this brings one.
+    fn upsert(&mut self, instance: &Arc<Instance>, source: Source, now: Now) {
         match self.entries.get(&instance.key).map(|entry| entry.instance().clone()) {
             // The API server keeps the service of an object from changing; without that rule it is
             // as good as another object.
             Some(old) if old.uid == instance.uid && old.service == instance.service => {
                 if instance.resource_version > old.resource_version {
-                    self.update(&old, instance, now);
+                    self.update(&old, instance, source, now);
                 }
             }
             Some(old) if old.resource_version > instance.resource_version => {}
@@ -273,15 +275,16 @@ impl Catalog {
         self.after_change(instance, None, now);
     }
 
-    fn update(&mut self, old: &Instance, instance: &Arc<Instance>, now: Now) {
+    fn update(&mut self, old: &Instance, instance: &Arc<Instance>, source: Source, now: Now) {
         let Some(entry) = self.entries.get(&instance.key) else { return };
         let slot = entry.slot().clone();
         slot.replace_record(instance.clone());
         let beat = instance.heartbeat.is_some() && instance.heartbeat != old.heartbeat;
         if beat {
-            self.counts.annotation_beats += 1;
+            let foreign = source == Source::Annotation && instance.key != self.settings.own;
+            self.counts.annotation_beats += u64::from(foreign);
             self.counts.revived += u64::from(slot.is_dead());
-            slot.revive(now.moment, Source::Annotation);
+            slot.revive(now.moment, source);
         } else if starts_anew(old, instance, &slot) {
             slot.revive(now.moment, Source::Start);
         }

@@ -80,6 +80,8 @@ pub enum Heartbeat {
 /// The published state of one replica.
 #[derive(Debug, Default)]
 pub struct Directory {
+    /// The only namespace that is looked after, if not all.
+    scope: Option<Arc<str>>,
     pub(in crate::registry) slots: HashMap<InstanceKey, Arc<Slot>>,
     pub(in crate::registry) services: HashMap<ServiceKey, Arc<View>>,
     /// How many services each namespace has; absent when none.
@@ -93,6 +95,24 @@ pub struct Directory {
 }
 
 impl Directory {
+    /// Nothing known yet, of one namespace or of all.
+    #[must_use]
+    pub fn new(scope: Option<&str>) -> Self {
+        Self { scope: scope.map(Into::into), ..Self::default() }
+    }
+
+    /// The only namespace that is looked after, if not all.
+    #[must_use]
+    pub fn scope(&self) -> Option<&str> {
+        self.scope.as_deref()
+    }
+
+    /// Whether a namespace is looked after: of any other, nothing can be said.
+    #[must_use]
+    pub fn covers(&self, namespace: &str) -> bool {
+        self.scope.as_deref().is_none_or(|scope| scope == namespace)
+    }
+
     /// Whether the first full list has been taken in. Before that, nothing is known to be absent.
     #[must_use]
     pub fn is_synced(&self) -> bool {

@@ -35,7 +35,8 @@ const CHECKPOINT_LOOKS: usize = 256;
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// First and longest pause after a failed write; it doubles in between.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// Short, since a write that fails is given up after 5 s anyway and 16 are under way at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 
 /// How far the duties on one object are.
 #[derive(Debug, Default)]
@@ -177,7 +178,8 @@ impl Catalog {
                 Some(Announcement::Expired { note: desired.message.clone() })
             }
             Phase::Expired => None,
-            _ => was_expired.then_some(Announcement::Revived),
+            // Made permanent, it needed no beat.
+            _ => (was_expired && beat.is_some()).then_some(Announcement::Revived),
         };
         entry.task.under_way = Some(UnderWay::Write);
         Some(Duty::WriteStatus { on: Version::of(&instance), desired, announce })

@@ -69,6 +69,18 @@ impl Registration {
             && self.lease.is_none_or(|lease| lease == instance.lease)
     }
 
+    /// Whether `instance` has facts that this registration has not. Server-side apply would keep
+    /// those that somebody else has set.
+    #[must_use]
+    pub fn leaves_over(&self, instance: &Instance) -> bool {
+        let hostname = |address: &Address| matches!(address, Address::Hostname(_));
+        (self.version.is_none() && instance.version.is_some())
+            || (self.zone.is_none() && instance.zone.is_some())
+            || hostname(&self.address) != hostname(&instance.address)
+            || instance.tags.iter().any(|tag| !self.tags.iter().any(|own| **own == **tag))
+            || instance.attributes.iter().any(|(key, _)| !self.attributes.contains_key(&**key))
+    }
+
     /// The IP addresses.
     #[must_use]
     pub fn ips(&self) -> &[IpAddr] {

@@ -64,8 +64,6 @@ pub struct Inbox {
     directory: Arc<Directory>,
     writer: Writer,
     facts: mpsc::Sender<Delivery>,
-    /// The only namespace that the watch covers, if not all.
-    scope: Option<Arc<str>>,
 }
 
 impl Target<'_> {
@@ -84,13 +82,8 @@ impl Target<'_> {
 impl Inbox {
     /// An inbox that looks into `directory`, writes with `writer` and tells the engine.
     #[must_use]
-    pub fn new(
-        directory: Arc<Directory>,
-        writer: Writer,
-        facts: mpsc::Sender<Delivery>,
-        scope: Option<&str>,
-    ) -> Self {
-        Self { directory, writer, facts, scope: scope.map(Into::into) }
+    pub fn new(directory: Arc<Directory>, writer: Writer, facts: mpsc::Sender<Delivery>) -> Self {
+        Self { directory, writer, facts }
     }
 
     /// Where readers look.
@@ -179,12 +172,8 @@ impl Inbox {
         target: &Target<'_>,
         registration: &Registration,
     ) -> Result<Registered, Refusal> {
-        self.covers(target)?;
-        let known = self.directory.slot(target.namespace, target.name);
-        if known.is_none() && target.uid.is_some() {
-            return Err(Refusal::Unknown);
-        }
-        let record = known.as_ref().map(|slot| slot.record());
+        self.covers(target.namespace)?;
+        let record = self.registered(target, registration).await?;
         if let Some(record) = &record {
             target.is_met_by(record)?;
             if registration.is_met_by(record)
@@ -196,10 +185,37 @@ impl Inbox {
         let stored = record.as_ref().map(|record| record.lease);
         let lease = registration.lease.or(stored).unwrap_or_else(default_lease);
         let beat = fresh(clock::now());
-        let written = self.writer.register(&target.key(), registration, lease, &beat).await?;
+        let written = match &record {
+            Some(record) if registration.leaves_over(record) => {
+                self.writer.replace(record, registration, lease, &beat).await?
+            }
+            _ => self.writer.register(&target.key(), registration, lease, &beat).await?,
+        };
         let created = record.is_none_or(|record| record.uid != written.uid);
-        info!(key = %written.key, service = &*written.service, created, "registered");
-        Ok(Registered { slot: self.show(written).await?, created })
+        let key = written.key.clone();
+        let slot = self.show(written).await?;
+        info!(%key, service = registration.service, created, "registered");
+        Ok(Registered { slot, created })
+    }
+
+    /// The record that a registration replaces. The API server is asked for one that is not known
+    /// here where it matters: it may have a lease to be kept, or another uid.
+    async fn registered(
+        &self,
+        target: &Target<'_>,
+        registration: &Registration,
+    ) -> Result<Option<Arc<Instance>>, Refusal> {
+        if let Some(slot) = self.directory.slot(target.namespace, target.name) {
+            return Ok(Some(slot.record()));
+        }
+        if registration.lease.is_some() && target.uid.is_none() {
+            return Ok(None);
+        }
+        match self.fetch(target).await {
+            Ok(slot) => Ok(Some(slot.record())),
+            Err(Refusal::Unknown) if target.uid.is_none() => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// Deletes the instance.
@@ -212,9 +228,10 @@ impl Inbox {
             found => found?,
         };
         let record = slot.record();
-        self.writer.delete(&record.key, &record.uid, None).await?;
-        info!(key = %record.key, "deregistered");
-        self.forget(&record).await
+        let gone = self.writer.delete(&record.key, &record.uid, None).await?;
+        info!(key = %record.key, gone, "deregistered");
+        // With finalizers it stays until they are done; the watch will tell.
+        if gone { self.forget(&record).await } else { Ok(()) }
     }
 
     /// One instance; the API server is asked when it is not known here.
@@ -252,8 +269,9 @@ impl Inbox {
                 self.tell(Fact::Beat { key, uid, at: now.moment }).await?;
                 Ok(Some(Beaten { slot: slot.clone(), recorded: true }))
             }
-            Err(Failure::NotFound(_)) => self.forget(&record).await.map(|()| None),
-            Err(Failure::Conflict(_)) => self.look_again(&record).await.map(|()| None),
+            Err(Failure::NotFound(_) | Failure::Conflict(_)) => {
+                self.look_again(&record).await.map(|()| None)
+            }
             Err(failure) => Err(failure.into()),
         }
     }
@@ -274,23 +292,18 @@ impl Inbox {
 
     /// Asks the API server for an instance that is not known here.
     async fn fetch(&self, target: &Target<'_>) -> Result<Arc<Slot>, Refusal> {
-        self.covers(target)?;
+        self.covers(target.namespace)?;
         let instance = self.writer.get(&target.key()).await?;
         self.show(instance).await
     }
 
     /// What the watch does not cover would be shown once, and never followed.
-    fn covers(&self, target: &Target<'_>) -> Result<(), Refusal> {
-        match &self.scope {
-            Some(scope) if **scope != *target.namespace => {
-                let message = format!(
-                    "this replica looks after namespace {scope} only (--watch-namespace); \
-                     ask one that looks after {}",
-                    target.namespace
-                );
-                // Misdirected Request, RFC 9110 §15.5.20.
-                Err(Refusal::Refused { status: 421, message })
-            }
+    ///
+    /// # Errors
+    /// [`Refusal::NotCovered`].
+    pub fn covers(&self, namespace: &str) -> Result<(), Refusal> {
+        match self.directory.scope() {
+            Some(scope) if scope != namespace => Err(Refusal::NotCovered(scope.into())),
             _ => Ok(()),
         }
     }

@@ -15,6 +15,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 pub enum Refusal {
     /// No such instance; the API server was asked.
     Unknown,
+    /// This replica looks after another namespace, and no other: this one.
+    NotCovered(Arc<str>),
     /// No such namespace, or it is being deleted.
     NamespaceMissing,
     /// Evicted lately.

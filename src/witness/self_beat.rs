@@ -107,7 +107,7 @@ pub async fn leave(writer: &Writer, own: &InstanceKey) {
         writer.delete(own, &record.uid, None).await
     };
     match timeout(LEAVE_WITHIN, left).await {
-        Ok(Ok(())) => info!("left"),
+        Ok(Ok(_)) => info!("left"),
         Ok(Err(failure)) => warn!(%failure, "could not take the own instance away; it will expire"),
         Err(_) => warn!("no time to take the own instance away; it will expire"),
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rollcall::registry::{directory::Heartbeat, fact::Fact};
+use rollcall::registry::{directory::Heartbeat, fact::Fact, pulse::Source};
 
 use crate::rig::{Rig, instance};
 
@@ -102,4 +102,31 @@ fn the_index_never_goes_back_and_is_never_ahead_of_the_watch() {
     rig.apply(Fact::Progress { index: 400 });
     rig.settle();
     assert_eq!(rig.directory.index(), 500);
+}
+
+#[test]
+fn a_list_is_the_truth_about_what_we_believed_to_have_deleted() {
+    let mut rig = Rig::new();
+    let a = rig.put(instance("a"));
+    rig.apply(Fact::Deleted { key: a.key.clone(), uid: a.uid.clone() });
+    rig.settle();
+    assert_eq!(rig.phase("a"), None);
+    rig.list(vec![a]);
+    assert!(rig.phase("a").is_some(), "it was never gone");
+}
+
+#[test]
+fn a_beat_is_told_by_the_way_it_came() {
+    let mut rig = Rig::new();
+    let mut a = rig.put(instance("a"));
+    rig.pass(1.0);
+    rig.annotate("a");
+    assert_eq!(rig.directory.slot("shop", "a").unwrap().source(), Source::Annotation);
+    rig.pass(1.0);
+    a.heartbeat = Some("written by us".into());
+    rig.version += 1;
+    a.resource_version = rig.version;
+    rig.apply(Fact::Written(Arc::new(a)));
+    assert_eq!(rig.directory.slot("shop", "a").unwrap().source(), Source::Http);
+    assert_eq!(rig.catalog.counts().annotation_beats, 1, "neither that one nor our own");
 }

@@ -78,7 +78,7 @@ fn other_bodies() -> Vec<Case> {
         case(
             ["PUT", "/v1/namespaces/nowhere/instances/a", JSON],
             with(""),
-            (404, "namespace", "does not exist"),
+            (421, "namespace", "looks after"),
         ),
         case(
             ["PUT", BEAT, JSON],

@@ -22,3 +22,4 @@ mod faults;
 mod http_connections;
 mod http_errors;
 mod lives;
+mod registrations;
