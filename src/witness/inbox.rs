@@ -17,7 +17,7 @@ use crate::registry::{
     directory::{Directory, Heartbeat},
     fact::{Delivery, Fact},
     instance::{Health, Instance, InstanceKey},
-    lease::Now,
+    lease::{Lease, Now},
     pulse::Slot,
     registration::{Registration, default_lease},
 };
@@ -184,18 +184,33 @@ impl Inbox {
         }
         let stored = record.as_ref().map(|record| record.lease);
         let lease = registration.lease.or(stored).unwrap_or_else(default_lease);
-        let beat = fresh(clock::now());
-        let written = match &record {
-            Some(record) if registration.leaves_over(record) => {
-                self.writer.replace(record, registration, lease, &beat).await?
-            }
-            _ => self.writer.register(&target.key(), registration, lease, &beat).await?,
-        };
+        let written = self.write(&target.key(), registration, lease, record.as_deref()).await?;
         let created = record.is_none_or(|record| record.uid != written.uid);
         let key = written.key.clone();
         let slot = self.show(written).await?;
         info!(%key, service = registration.service, created, "registered");
         Ok(Registered { slot, created })
+    }
+
+    /// Applies a registration, and takes away what it leaves over: server-side apply keeps the facts
+    /// that another manager set, and refuses an address beside such a hostname.
+    async fn write(
+        &self,
+        key: &InstanceKey,
+        registration: &Registration,
+        lease: Lease,
+        record: Option<&Instance>,
+    ) -> Result<Arc<Instance>, Refusal> {
+        let beat = fresh(clock::now());
+        let applied = self.writer.register(key, registration, lease, &beat).await;
+        let before = match (&applied, record) {
+            (Ok(written), _) if registration.leaves_over(written) => written,
+            (Err(Failure::Invalid { .. }), Some(record)) if registration.leaves_over(record) => {
+                record
+            }
+            _ => return Ok(applied?),
+        };
+        Ok(self.writer.replace(before, registration, lease, &beat).await?)
     }
 
     /// The record that a registration replaces. The API server is asked for one that is not known
