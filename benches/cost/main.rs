@@ -29,7 +29,7 @@ use std::time::Duration;
 use process::{Dev, cpu_per};
 
 /// Rounds of each side of a comparison, in turns.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 7;
 
 fn main() {
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
@@ -94,20 +94,24 @@ fn dns(dev: &Dev) {
     }
 }
 
-/// Runs both sides in turns and prints the medians and their ratio.
+/// Runs both sides in turns and prints the medians, and the ratio of each pair of neighbours: their
+/// median, least and most. A wide span says that the machine was busy with something else.
 fn compare(name: &str, other: &str, mut cpu: impl FnMut(bool) -> f64) {
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     cpu(true);
     for _ in 0..ROUNDS {
-        theirs.push(cpu(false));
-        ours.push(cpu(true));
+        let (least, own) = (cpu(false), cpu(true));
+        theirs.push(least);
+        ours.push(own);
+        ratios.push(own / least);
     }
-    let (ours, theirs) = (median(&mut ours), median(&mut theirs));
     println!(
-        "{name:<16} {:>7.2} µs CPU   {other:<14} {:>7.2} µs CPU   ratio {:.2}",
-        ours,
-        theirs,
-        ours / theirs
+        "{name:<16} {:>6.2} µs CPU   {other:<13} {:>6.2} µs CPU   ratio {:.2} ({:.2} to {:.2})",
+        median(&mut ours),
+        median(&mut theirs),
+        median(&mut ratios),
+        ratios.first().copied().unwrap_or_default(),
+        ratios.last().copied().unwrap_or_default(),
     );
 }
 
