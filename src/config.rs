@@ -36,7 +36,8 @@ pub struct ServeArgs {
     /// Name of this replica, unique among the replicas; in a pod its name
     #[arg(long, env = "ROLLCALL_IDENTITY")]
     pub identity: String,
-    /// Address at which others reach this replica [default: that of --http-listen]
+    /// Address at which others reach this replica [default: that of --http-listen, or 127.0.0.1 when
+    /// that is any]
     #[arg(long, env = "ROLLCALL_ADVERTISE_ADDRESS")]
     pub advertise_address: Option<IpAddr>,
     /// Namespace that rollcall itself lives in

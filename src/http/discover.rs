@@ -35,13 +35,16 @@ pub(super) fn discover(
     // makes it another set.
     let revision = revision(chosen.iter().map(|member| member.as_ref()));
     let tag = format!("\"{revision}\"");
+    // Another order, or a part, is the same set in other octets (RFC 9110 §8.8.1).
+    let is_whole = asked.order == Order::Name && asked.limit.is_none();
+    let etag = if is_whole { tag.clone() } else { format!("W/{tag}") };
     if is_known(headers, &tag) {
-        return Ok(Answer::empty(StatusCode::NOT_MODIFIED).with(ETAG, tag));
+        return Ok(Answer::empty(StatusCode::NOT_MODIFIED).with(ETAG, etag));
     }
     asked.order.arrange(&mut chosen, seed(door, names, asked.order));
     chosen.truncate(asked.limit.unwrap_or(usize::MAX));
     let encoded = chosen.iter().map(|member| encode::member(member, &door.zone));
-    Ok(Answer::bytes(StatusCode::OK, join(names, revision, encoded)).with(ETAG, tag))
+    Ok(Answer::bytes(StatusCode::OK, join(names, revision, encoded)).with(ETAG, etag))
 }
 
 /// The body; names are DNS labels and need no escaping.

@@ -81,7 +81,7 @@ fn lease(seconds: u32) -> Value {
 async fn an_annotation_alone_keeps_an_instance_alive_and_its_end_is_never_early() {
     let ns = namespace("annotated").await;
     let rollcall = Rollcall::start(&ns).await;
-    let api = create(&ns, &manifest("a", "web", lease(2))).await;
+    let api = create(&ns, &manifest("a", "web", lease(4))).await;
     until(&rollcall, &ns, "web", true).await;
     let mut last = Instant::now();
     for _ in 0..12 {
@@ -91,11 +91,11 @@ async fn an_annotation_alone_keeps_an_instance_alive_and_its_end_is_never_early(
         tokio::time::sleep(Duration::from_millis(400)).await;
     }
     until(&rollcall, &ns, "web", false).await;
-    assert!(last.elapsed() >= Duration::from_secs(2), "gone after {:?}", last.elapsed());
+    assert!(last.elapsed() >= Duration::from_secs(4), "gone after {:?}", last.elapsed());
     let object = until_phase(&api, "a", Phase::Expired).await;
     let ready = &object.status.unwrap().conditions[0];
     assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "LeaseExpired"));
-    assert!(ready.message.contains("lease of 2 s"), "{}", ready.message);
+    assert!(ready.message.contains("lease of 4 s"), "{}", ready.message);
     annotate(&api, "a").await.unwrap();
     until(&rollcall, &ns, "web", true).await;
     until_phase(&api, "a", Phase::Ready).await;
