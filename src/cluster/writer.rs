@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use crate::api::{FIELD_MANAGER, ServiceInstance};
+use crate::clock;
 use crate::cluster::{
     body::{self, StoredBeat},
     convert::{Converter, Lean},
@@ -245,12 +246,13 @@ impl Writer {
         limit: Duration,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Failure> {
-        let clock = self.metrics.begin(verb);
+        let watch = clock::Stopwatch::start();
         let answer = match timeout(limit, call).await {
             Ok(answer) => answer.map_err(Failure::from),
             Err(_) => Err(Failure::Away(format!("no answer within {} s", limit.as_secs()))),
         };
-        clock.end(answer.as_ref().err().map_or(200, Failure::code));
+        let code = answer.as_ref().err().map_or(200, Failure::code);
+        self.metrics.answered(verb, code, watch.elapsed());
         answer
     }
 }

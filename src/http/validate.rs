@@ -366,7 +366,7 @@ mod tests {
         let read = read(&json!({"service": "orders", "addresses": ["10.0.0.7"]}), None).unwrap();
         assert_eq!((read.weight, read.priority), (100, 0));
         assert_eq!((read.lease, read.health), (None, None));
-        assert_eq!(read.ips(), ["10.0.0.7".parse::<IpAddr>().unwrap()]);
+        assert_eq!(read.address, Address::Ips(["10.0.0.7".parse().unwrap()].into()));
     }
 
     #[test]

@@ -227,7 +227,7 @@ impl Catalog {
         .into();
         entry.task.under_way = Some(UnderWay::Evict(reason.clone()));
         // Should the delete fail, the object is looked at again after another such pause.
-        let again = now.moment.after(LOOK_AGAIN.max(RETRY.1));
+        let again = now.moment.after(RETRY.1);
         entry.evict_at = Some(again);
         self.timers.set(again, Alarm::Evict, key.clone());
         Some(Duty::Evict { on: Version::of(entry.instance()), reason })

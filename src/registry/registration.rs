@@ -1,6 +1,6 @@
 //! What somebody who registers an instance says of it.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::registry::{
     instance::{Address, Health, Instance, Pairs, Port},
@@ -79,15 +79,6 @@ impl Registration {
             || hostname(&self.address) != hostname(&instance.address)
             || instance.tags.iter().any(|tag| !self.tags.iter().any(|own| **own == **tag))
             || instance.attributes.iter().any(|(key, _)| !self.attributes.contains_key(&**key))
-    }
-
-    /// The IP addresses.
-    #[must_use]
-    pub fn ips(&self) -> &[IpAddr] {
-        match &self.address {
-            Address::Ips(ips) => ips,
-            Address::Hostname(_) => &[],
-        }
     }
 }
 

@@ -10,7 +10,6 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
-use tokio::time::Instant;
 
 /// Upper bounds in seconds of calls to the Kubernetes API.
 const API_BUCKETS: [f64; 10] = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
@@ -73,29 +72,10 @@ impl ApiMetrics {
         Self { calls, seconds }
     }
 
-    /// A call begins.
-    #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "measures a call; decides nothing")]
-    pub fn begin(&self, verb: &'static str) -> Stopwatch<'_> {
-        Stopwatch { metrics: self, verb, began: Instant::now() }
-    }
-}
-
-/// A call under way.
-#[derive(Debug)]
-pub struct Stopwatch<'a> {
-    metrics: &'a ApiMetrics,
-    verb: &'static str,
-    began: Instant,
-}
-
-impl Stopwatch<'_> {
-    /// The call was answered with this HTTP status.
-    pub fn end(self, code: u16) {
-        let verb = self.verb;
-        self.metrics.calls.get_or_create(&Call { verb, code }).inc();
-        let seconds = self.began.elapsed().as_secs_f64();
-        self.metrics.seconds.get_or_create(&Verb { verb }).observe(seconds);
+    /// A call was answered with this HTTP status after `took`.
+    pub fn answered(&self, verb: &'static str, code: u16, took: Duration) {
+        self.calls.get_or_create(&Call { verb, code }).inc();
+        self.seconds.get_or_create(&Verb { verb }).observe(took.as_secs_f64());
     }
 }
 
