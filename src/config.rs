@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use clap::{Args, ValueEnum};
@@ -52,6 +53,10 @@ pub struct ServeArgs {
     /// Who may write over HTTP; checking tokens is still to come, so "none" has to be said
     #[arg(long, env = "ROLLCALL_AUTH")]
     pub auth: Auth,
+    /// How long DNS is still answered when everything else has ended
+    #[arg(long, env = "ROLLCALL_LINGER_SECONDS", default_value_t = 3)]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=60))]
+    pub linger_seconds: u64,
     /// What to log, for example info or info,rollcall::cluster=debug
     #[arg(long, env = "ROLLCALL_LOG", default_value = "info")]
     pub log: String,
@@ -82,12 +87,18 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// The replica's own `ServiceInstance`: in the namespace that it watches, or in its own.
     pub own: InstanceKey,
+    /// Tells this process from others of the same identity, earlier ones among them.
+    pub boot: String,
+    /// Where rollcall itself lives, and the Lease of its leader.
+    pub own_namespace: String,
     /// Where others reach this replica.
     pub advertise_address: IpAddr,
     /// One namespace, or all.
     pub scope: Option<String>,
     /// How to reach the Kubernetes API, if not by what is found.
     pub kubeconfig: Option<PathBuf>,
+    /// How long DNS is still answered when everything else has ended.
+    pub linger: Duration,
 }
 
 impl ServeArgs {
@@ -112,11 +123,14 @@ impl ServeArgs {
             dns_listen: self.dns_listen,
             admin_listen: self.admin_listen,
             own: InstanceKey::new(home, &self.identity),
+            boot: format!("{:08x}", fastrand::u32(..)),
+            own_namespace: self.own_namespace.clone(),
             advertise_address: self
                 .advertise_address
                 .unwrap_or_else(|| reachable(self.http_listen)),
             scope: self.watch_namespace.clone(),
             kubeconfig: self.kubeconfig.clone(),
+            linger: Duration::from_secs(self.linger_seconds),
         })
     }
 }

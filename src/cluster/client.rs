@@ -1,4 +1,5 @@
-//! The connection to the Kubernetes API: two clients, so that writes never queue behind watches.
+//! The connections to the Kubernetes API: a client each for watches, for writes and for the
+//! election, so that none of these queues behind another.
 //!
 //! Neither retries by itself (kube's default goes on for minutes): whoever calls knows how long
 //! the call is worth waiting for.
@@ -33,13 +34,15 @@ pub enum ConnectError {
     Client(#[source] kube::Error),
 }
 
-/// The two clients.
+/// The clients.
 #[derive(Clone)]
 pub struct Clients {
     /// For lists and watches.
     pub watches: Client,
     /// For everything with a deadline.
     pub writes: Client,
+    /// For the election.
+    pub election: Client,
 }
 
 /// Prepares the clients; nothing is sent yet.
@@ -61,5 +64,9 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Clients, ConnectError>
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.default_retry = false;
     let client = |config| Client::try_from(config).map_err(ConnectError::Client);
-    Ok(Clients { watches: client(config.clone())?, writes: client(config)? })
+    Ok(Clients {
+        watches: client(config.clone())?,
+        writes: client(config.clone())?,
+        election: client(config)?,
+    })
 }

@@ -40,6 +40,9 @@ pub enum Failure {
         /// The API server's sentence.
         message: String,
     },
+    /// Not sent: this replica does not lead any more.
+    #[error("not sent: this replica no longer leads")]
+    NotLeading,
     /// An answer that is not what was asked for.
     #[error("unreadable answer: {0}")]
     Unreadable(String),
@@ -55,7 +58,7 @@ impl Failure {
             Self::Conflict(_) => 409,
             Self::Invalid { .. } => 422,
             Self::Refused { code, .. } => *code,
-            Self::Unreadable(_) => 0,
+            Self::NotLeading | Self::Unreadable(_) => 0,
         }
     }
 

@@ -5,8 +5,10 @@
 //! Does not own: any decision.
 
 pub mod body;
+pub mod candidate;
 pub mod client;
 pub mod convert;
+pub mod election;
 pub mod events;
 pub mod failure;
 pub mod watch;

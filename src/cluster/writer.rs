@@ -22,6 +22,7 @@ use crate::clock;
 use crate::cluster::{
     body::{self, StoredBeat},
     convert::{Converter, Lean},
+    election::Tenure,
     failure::Failure,
 };
 use crate::registry::{
@@ -61,9 +62,10 @@ pub struct Writer {
 
 /// What a patch is for.
 #[derive(Clone, Copy)]
-enum Kind {
+enum Kind<'a> {
     Object,
-    Status,
+    /// Written by the leader alone.
+    Status(&'a Tenure),
     SelfBeat,
 }
 
@@ -148,47 +150,67 @@ impl Writer {
     /// Writes a status, if the object is still the version that it was decided on.
     ///
     /// # Errors
-    /// [`Failure::Conflict`] when it is not.
+    /// [`Failure::Conflict`] when it is not; [`Failure::NotLeading`].
     pub async fn status(
         &self,
+        tenure: &Tenure,
         on: &Version,
         desired: &Desired,
         now: Wall,
     ) -> Result<Arc<Instance>, Failure> {
         let status = body::status(on, desired, now, self.show);
-        self.merge(&on.key, Kind::Status, status).await
+        self.merge(&on.key, Kind::Status(tenure), status).await
     }
 
     /// Refreshes the checkpoint of the last beat, if the object is still that version.
     ///
     /// # Errors
-    /// [`Failure::Conflict`] when it is not.
-    pub async fn checkpoint(&self, on: &Version, beat: Wall) -> Result<Arc<Instance>, Failure> {
+    /// [`Failure::Conflict`] when it is not; [`Failure::NotLeading`].
+    pub async fn checkpoint(
+        &self,
+        tenure: &Tenure,
+        on: &Version,
+        beat: Wall,
+    ) -> Result<Arc<Instance>, Failure> {
         let status = body::checkpoint(on, beat, self.show);
-        self.merge(&on.key, Kind::Status, status).await
+        self.merge(&on.key, Kind::Status(tenure), status).await
     }
 
-    /// Deletes an object: this incarnation, and this version where one is given. Answers whether it
-    /// is gone; with finalizers it is only on its way.
+    /// Evicts an object: this incarnation in this version. Answers as [`Writer::delete`].
+    ///
+    /// # Errors
+    /// As [`Writer::delete`]; [`Failure::NotLeading`].
+    pub async fn evict(&self, tenure: &Tenure, on: &Version) -> Result<bool, Failure> {
+        self.remove(&on.key, &on.uid, Some((tenure, on.resource_version))).await
+    }
+
+    /// Deletes an object: this incarnation. Answers whether it is gone; with finalizers it is only
+    /// on its way.
     ///
     /// # Errors
     /// [`Failure::Conflict`] when it has changed, [`Failure::NotFound`] when it is gone.
-    pub async fn delete(
+    pub async fn delete(&self, key: &InstanceKey, uid: &str) -> Result<bool, Failure> {
+        self.remove(key, uid, None).await
+    }
+
+    /// As the leader: in one version only.
+    async fn remove(
         &self,
         key: &InstanceKey,
         uid: &str,
-        resource_version: Option<u64>,
+        leading: Option<(&Tenure, u64)>,
     ) -> Result<bool, Failure> {
         let parameters = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: Some(uid.to_owned()),
-                resource_version: resource_version.map(|version| version.to_string()),
+                resource_version: leading.map(|(_, version)| version.to_string()),
             }),
             ..DeleteParams::default()
         };
         let request = request(key).delete(&key.name, &parameters);
         let request = request.map_err(kube::Error::BuildRequest)?;
         let _turn = turn(&self.turns).await?;
+        still_leads(leading.map(|(tenure, _)| tenure))?;
         let answer = self.client.request::<Value>(request);
         let answer = self.measured("delete", WRITE_TIMEOUT, answer).await?;
         match serde_json::from_value::<Status>(answer) {
@@ -201,7 +223,7 @@ impl Writer {
     async fn merge(
         &self,
         key: &InstanceKey,
-        kind: Kind,
+        kind: Kind<'_>,
         body: Value,
     ) -> Result<Arc<Instance>, Failure> {
         let parameters =
@@ -212,21 +234,24 @@ impl Writer {
     async fn patch(
         &self,
         key: &InstanceKey,
-        kind: Kind,
+        kind: Kind<'_>,
         parameters: &PatchParams,
         body: &Patch<Value>,
     ) -> Result<Arc<Instance>, Failure> {
         let request = match kind {
             Kind::Object | Kind::SelfBeat => request(key).patch(&key.name, parameters, body),
-            Kind::Status => request(key).patch_subresource("status", &key.name, parameters, body),
+            Kind::Status(_) => {
+                request(key).patch_subresource("status", &key.name, parameters, body)
+            }
         };
         let request = request.map_err(kube::Error::BuildRequest)?;
         let verb = if matches!(body, Patch::Apply(_)) { "apply" } else { "patch" };
         let (limit, _turn) = match kind {
             // Never behind a storm of other writes.
             Kind::SelfBeat => (SELF_BEAT_TIMEOUT, None),
-            Kind::Object | Kind::Status => (WRITE_TIMEOUT, Some(turn(&self.turns).await?)),
+            Kind::Object | Kind::Status(_) => (WRITE_TIMEOUT, Some(turn(&self.turns).await?)),
         };
+        still_leads(if let Kind::Status(tenure) = kind { Some(tenure) } else { None })?;
         self.record(verb, limit, self.client.request::<Lean>(request)).await
     }
 
@@ -262,6 +287,12 @@ async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, Failure> {
     let busy = || Failure::Away("too many calls to the API server are under way".to_owned());
     let waited = timeout(WRITE_TIMEOUT, turns.acquire()).await;
     waited.map_err(|_| busy())?.map_err(|_| busy())
+}
+
+/// The last look before a write of the leader is sent: it may have waited for its turn.
+fn still_leads(tenure: Option<&Tenure>) -> Result<(), Failure> {
+    let leads = tenure.is_none_or(|tenure| tenure.holds(clock::moment()));
+    if leads { Ok(()) } else { Err(Failure::NotLeading) }
 }
 
 fn request(key: &InstanceKey) -> Request {

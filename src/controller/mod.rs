@@ -1,16 +1,17 @@
 //! The leader's duties: status, eviction, Events.
 //!
 //! Owns: carrying duties out, a bounded number at once, and saying what came of each. Every write
-//! carries the version that it was decided on. With one replica it always leads; an election will
-//! stand before these writes. Does not own: what is to be done (`registry`).
+//! carries the version that it was decided on, and is sent only while the tenure lasts. Does not
+//! own: what is to be done (`registry`), who leads (`cluster::election`).
 
 use std::sync::Arc;
 
 use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::clock;
-use crate::cluster::{events::Events, failure::Failure, writer::Writer};
+use crate::cluster::{election::Tenure, events::Events, failure::Failure, writer::Writer};
 use crate::registry::{
     fact::{Announcement, Delivery, Duty, Fact, Outcome, Version},
     instance::Instance,
@@ -28,6 +29,7 @@ pub struct Controller {
 
 struct Worker {
     writer: Writer,
+    tenure: Tenure,
     events: Events,
     facts: mpsc::Sender<Delivery>,
 }
@@ -36,18 +38,18 @@ impl Controller {
     /// A controller that takes `duties` and tells what came of them.
     #[must_use]
     pub fn new(
-        writer: Writer,
+        (writer, tenure): (Writer, Tenure),
         events: Events,
         facts: mpsc::Sender<Delivery>,
         duties: mpsc::Receiver<Duty>,
     ) -> Self {
-        Self { worker: Arc::new(Worker { writer, events, facts }), duties }
+        Self { worker: Arc::new(Worker { writer, tenure, events, facts }), duties }
     }
 
-    /// Works until nobody sends duties any more. Each call inside has its own deadline.
-    pub async fn run(mut self) {
+    /// Works until `stop`, then finishes what is under way. Each call inside has its own deadline.
+    pub async fn run(mut self, stop: CancellationToken) {
         let mut under_way = JoinSet::new();
-        while let Some(duty) = self.duties.recv().await {
+        while let Some(Some(duty)) = stop.run_until_cancelled(self.duties.recv()).await {
             while under_way.len() >= AT_ONCE {
                 report(under_way.join_next().await);
             }
@@ -76,7 +78,7 @@ impl Worker {
                 self.write_status(on, &desired, announce).await;
             }
             Duty::Checkpoint { on, last_heartbeat } => {
-                let written = self.writer.checkpoint(&on, last_heartbeat).await;
+                let written = self.writer.checkpoint(&self.tenure, &on, last_heartbeat).await;
                 self.settle(&on, written).await;
             }
             Duty::Evict { on, reason } => self.evict(on, reason).await,
@@ -87,7 +89,7 @@ impl Worker {
     }
 
     async fn write_status(&self, on: Version, desired: &Desired, announce: Option<Announcement>) {
-        let written = self.writer.status(&on, desired, clock::wall()).await;
+        let written = self.writer.status(&self.tenure, &on, desired, clock::wall()).await;
         let stored = written.is_ok();
         self.settle(&on, written).await;
         if let Some(what) = announce.filter(|_| stored) {
@@ -97,7 +99,7 @@ impl Worker {
     }
 
     async fn evict(&self, on: Version, reason: Arc<str>) {
-        let deleted = self.writer.delete(&on.key, &on.uid, Some(on.resource_version)).await;
+        let deleted = self.writer.evict(&self.tenure, &on).await;
         match deleted {
             Ok(gone) => {
                 info!(key = %on.key, %reason, gone, "evicted");
@@ -126,6 +128,10 @@ impl Worker {
     async fn failed(&self, on: &Version, failure: &Failure) {
         let outcome = match failure {
             Failure::Conflict(_) | Failure::NotFound(_) => Outcome::Conflict,
+            Failure::NotLeading => {
+                debug!(key = %on.key, "a duty is left to the leader");
+                Outcome::Failed
+            }
             _ => {
                 warn!(key = %on.key, %failure, "a write failed; it will be tried again");
                 Outcome::Failed

@@ -75,6 +75,8 @@ impl Starter {
             ["--identity", &replica.identity],
             ["--own-namespace", "rollcall-system"],
             ["--auth", "none"],
+            // Nobody here is told by Kubernetes to ask elsewhere.
+            ["--linger-seconds", "0"],
         ];
         args.extend(flags.iter().flatten().map(Into::into));
         Program {

@@ -22,6 +22,7 @@ use crate::registry::{
     fact::{Announcement, Duty, Fact, Outcome, Version},
     horizon::Horizon,
     instance::{Instance, InstanceKey, Phase, ServiceKey},
+    leadership::Leadership,
     lease::{Floors, Moment, Now, Wall},
     pulse::{Slot, Source},
     timers::{Alarm, Timers},
@@ -115,6 +116,7 @@ pub struct Catalog {
     pub(super) floors: Floors,
     pub(super) horizon: Horizon,
     pub(super) outbox: Outbox,
+    pub(super) leadership: Leadership,
     counts: Counts,
     /// The highest resourceVersion applied, and whether a first list was among it; both are
     /// published only after the views that they speak of.
@@ -144,6 +146,7 @@ impl Catalog {
             timers: Timers::default(),
             floors: Floors::default(),
             outbox: Outbox::default(),
+            leadership: Leadership::default(),
             counts: Counts::default(),
             index: 0,
             synced: false,
@@ -175,6 +178,7 @@ impl Catalog {
             Fact::Deleted { key, uid } => self.bury(&key, uid, now),
             Fact::Beat { key, uid, at } => self.beat(&key, &uid, at, now),
             Fact::SelfBeatWritten { ok } => self.horizon.written(ok, now.moment),
+            Fact::Leadership(leadership) => self.leadership = leadership,
             Fact::Attempted { key, uid, outcome } => self.attempted(&key, uid, &outcome, now),
         }
     }
@@ -188,6 +192,7 @@ impl Catalog {
                 self.give_back(now.moment, stalled);
             }
         }
+        self.follow_tenure(now.moment);
         self.judge(now);
         self.forget(now.moment);
         self.publish(now);
@@ -472,6 +477,9 @@ impl Catalog {
                 self.publish_service(key);
             }
             self.directory.changed.fetch_max(now.wall.0, Ordering::AcqRel);
+        }
+        if **self.directory.leadership.load() != self.leadership {
+            self.directory.leadership.store(Arc::new(self.leadership.clone()));
         }
         self.directory.index.store(self.index, Ordering::Release);
         self.directory.horizon.store(self.horizon.moment().0, Ordering::Release);

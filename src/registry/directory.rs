@@ -18,6 +18,7 @@ use papaya::{Equivalent, HashMap};
 use crate::registry::{
     horizon::STALE_AFTER,
     instance::{Health, InstanceKey, ServiceKey},
+    leadership::Leadership,
     lease::{Floors, Moment, Wall},
     pulse::{Slot, Taken},
     view::View,
@@ -88,6 +89,7 @@ pub struct Directory {
     pub(in crate::registry) namespaces: HashMap<Arc<str>, usize>,
     pub(in crate::registry) graves: HashMap<InstanceKey, Grave>,
     pub(in crate::registry) floors: ArcSwap<Floors>,
+    pub(in crate::registry) leadership: ArcSwap<Leadership>,
     pub(in crate::registry) horizon: AtomicU64,
     pub(in crate::registry) index: AtomicU64,
     pub(in crate::registry) synced: AtomicBool,
@@ -141,6 +143,12 @@ impl Directory {
     #[must_use]
     pub fn is_stale(&self, now: Moment) -> bool {
         self.age(now) > STALE_AFTER
+    }
+
+    /// Who leads.
+    #[must_use]
+    pub fn leadership(&self) -> Arc<Leadership> {
+        self.leadership.load_full()
     }
 
     /// The wall time of the last change that a reader could see; never goes back.

@@ -85,6 +85,8 @@ impl Task {
 /// Instances to look at, and announcements to make.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
+    /// Whether this replica leads. While it does not, nothing is kept: whoever leads knows it too.
+    open: bool,
     queue: VecDeque<InstanceKey>,
     queued: HashSet<InstanceKey>,
     evictions: VecDeque<InstanceKey>,
@@ -98,14 +100,39 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    pub(super) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    pub(super) fn open(&mut self) {
+        self.open = true;
+    }
+
+    /// Forgets everything but the budgets.
+    pub(super) fn close(&mut self) {
+        let (eviction_credit, credited) = (self.eviction_credit, self.credited);
+        let checkpointed = self.checkpointed;
+        *self = Self { eviction_credit, credited, checkpointed, ..Self::default() };
+    }
+
     /// Has an instance looked at: its status may have to be written.
     pub(super) fn consider(&mut self, key: InstanceKey) {
-        if self.queued.insert(key.clone()) {
+        if self.open && self.queued.insert(key.clone()) {
             self.queue.push_back(key);
         }
     }
 
+    /// Has an expired object deleted, as far as it still is what it was.
+    pub(super) fn evict(&mut self, key: InstanceKey) {
+        if self.open {
+            self.evictions.push_back(key);
+        }
+    }
+
     pub(super) fn announce(&mut self, duty: Duty) {
+        if !self.open {
+            return;
+        }
         if self.announcements.len() == MAX_ANNOUNCEMENTS {
             self.announcements.pop_front();
         }
@@ -114,7 +141,9 @@ impl Outbox {
 
     /// Gives a new incarnation its turn among the checkpoints.
     pub(super) fn rotate(&mut self, instance: &Instance) {
-        self.rotation.push_back((instance.key.clone(), instance.uid.clone()));
+        if self.open {
+            self.rotation.push_back((instance.key.clone(), instance.uid.clone()));
+        }
     }
 
     fn next(&mut self) -> Option<InstanceKey> {
@@ -200,7 +229,7 @@ impl Catalog {
     /// The eviction timer of an object went off at `at`.
     pub(super) fn evict_one(&mut self, at: Moment, key: &InstanceKey) {
         if self.entries.get(key).is_some_and(|entry| entry.evict_at == Some(at)) {
-            self.outbox.evictions.push_back(key.clone());
+            self.outbox.evict(key.clone());
         }
     }
 

@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use crate::registry::{
     instance::{Instance, InstanceKey},
+    leadership::Leadership,
     lease::{Moment, Wall},
     status::Desired,
 };
@@ -57,6 +58,8 @@ pub enum Fact {
         /// Whether the API server took it.
         ok: bool,
     },
+    /// The election, whenever it learns something: who leads, and how long this replica may.
+    Leadership(Leadership),
     /// A duty on an instance was done, or could not be.
     Attempted {
         /// Whose.

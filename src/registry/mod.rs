@@ -12,6 +12,7 @@ pub mod directory;
 pub mod fact;
 pub mod horizon;
 pub mod instance;
+pub mod leadership;
 pub mod lease;
 pub mod naming;
 pub mod pulse;

@@ -12,8 +12,11 @@ use tokio::net::TcpListener;
 
 /// What the probes ask.
 pub trait Probes: Send + Sync + 'static {
-    /// Whether queries can be answered.
-    fn is_ready(&self) -> bool;
+    /// Whether queries could be answered at some time.
+    fn is_started(&self) -> bool;
+
+    /// Why queries should not come here now; none when they may.
+    fn unready(&self) -> Option<String>;
 }
 
 /// The port cannot be had.
@@ -45,20 +48,19 @@ impl Admin {
         let fail = |source| AdminError { address, source };
         let listener = TcpListener::bind(address).await.map_err(fail)?;
         let registry = Arc::new(registry);
+        let starting = probes.clone();
+        let started = move || {
+            let why = starting.unready().filter(|_| !starting.is_started());
+            async move { verdict(why) }
+        };
         let ready = move || {
-            let ready = probes.is_ready();
-            async move {
-                if ready {
-                    (StatusCode::OK, "ok\n")
-                } else {
-                    (StatusCode::SERVICE_UNAVAILABLE, "not synced with the Kubernetes API yet\n")
-                }
-            }
+            let why = probes.unready();
+            async move { verdict(why) }
         };
         let router = Router::new()
             .route("/livez", get(|| async { "ok\n" }))
-            .route("/readyz", get(ready.clone()))
-            .route("/startupz", get(ready))
+            .route("/readyz", get(ready))
+            .route("/startupz", get(started))
             .route("/metrics", get(move || async move { metrics(&registry) }));
         Ok(Self { listener, router })
     }
@@ -68,6 +70,13 @@ impl Admin {
         if let Err(error) = axum::serve(self.listener, self.router).await {
             tracing::error!(%error, "the admin port broke down");
         }
+    }
+}
+
+fn verdict(why_not: Option<String>) -> (StatusCode, String) {
+    match why_not {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }
 

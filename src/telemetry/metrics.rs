@@ -121,6 +121,37 @@ impl WatchMetrics {
     }
 }
 
+/// The election.
+#[derive(Clone, Debug, Default)]
+pub struct ElectionMetrics {
+    leader: Gauge,
+    changes: Counter,
+}
+
+impl ElectionMetrics {
+    /// Registers the families.
+    pub fn new(registry: &mut Registry) -> Self {
+        let new = Self::default();
+        registry.register(
+            "leader",
+            "Whether this replica leads, and so writes status and evicts",
+            new.leader.clone(),
+        );
+        registry.register(
+            "leader_changes",
+            "Times this replica began or ceased to lead",
+            new.changes.clone(),
+        );
+        new
+    }
+
+    /// This replica has begun to lead, or ceased to.
+    pub fn changed(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+        self.changes.inc();
+    }
+}
+
 /// The engine's own work.
 #[derive(Clone, Debug)]
 pub struct EngineMetrics {

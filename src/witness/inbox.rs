@@ -243,7 +243,7 @@ impl Inbox {
             found => found?,
         };
         let record = slot.record();
-        let gone = self.writer.delete(&record.key, &record.uid, None).await?;
+        let gone = self.writer.delete(&record.key, &record.uid).await?;
         info!(key = %record.key, gone, "deregistered");
         // With finalizers it stays until they are done; the watch will tell.
         if gone { self.forget(&record).await } else { Ok(()) }

@@ -45,7 +45,8 @@ impl From<Failure> for Refusal {
             return Self::NamespaceMissing;
         }
         match failure {
-            Failure::Away(_) => Self::Away { retry_after: RETRY_AFTER },
+            // No door writes as the leader.
+            Failure::Away(_) | Failure::NotLeading => Self::Away { retry_after: RETRY_AFTER },
             Failure::NotFound(_) => Self::Unknown,
             Failure::Conflict(message) => Self::Refused { status: 409, message },
             Failure::Invalid { message, faults } if faults.is_empty() => {

@@ -104,7 +104,7 @@ impl SelfBeat {
 pub async fn leave(writer: &Writer, own: &InstanceKey) {
     let left = async {
         let record = writer.get(own).await?;
-        writer.delete(own, &record.uid, None).await
+        writer.delete(own, &record.uid).await
     };
     match timeout(LEAVE_WITHIN, left).await {
         Ok(Ok(_)) => info!("left"),

@@ -10,6 +10,7 @@
 )]
 
 mod evictions;
+mod leadership;
 mod leases;
 mod order;
 mod race;

@@ -8,6 +8,7 @@ use rollcall::registry::{
     directory::{Directory, Heartbeat},
     fact::{Duty, Fact, Outcome, Version},
     instance::{Address, Health, Instance, InstanceKey, Phase, State, StoredStatus},
+    leadership::Leadership,
     lease::{Lease, Mode, Moment, Now, OnExpiry, Wall},
     view::View,
 };
@@ -80,7 +81,10 @@ impl Rig {
         let own = InstanceKey::new("rollcall-system", "r0");
         let show = |wall: Wall| wall.0.to_string();
         let settings = Settings { own: own.clone(), boot: "b".into(), zone: ZONE.into(), show };
-        let catalog = Catalog::new(settings, directory.clone());
+        let mut catalog = Catalog::new(settings, directory.clone());
+        let leader = Some("r0".into());
+        let leadership = Leadership { leader, tenure: Moment(u64::MAX) };
+        catalog.apply(Fact::Leadership(leadership), Now::default());
         Self {
             catalog,
             directory,

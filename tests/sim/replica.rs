@@ -9,6 +9,7 @@ use rollcall::registry::{
     directory::Directory,
     fact::{Duty, Fact, Outcome, Version},
     instance::InstanceKey,
+    leadership::Leadership,
     lease::{Moment, Now, Wall},
     registration::default_lease,
 };
@@ -69,7 +70,11 @@ fn fresh_catalog(own: &InstanceKey, boot: u64) -> (Catalog, Arc<Directory>) {
     let directory = Arc::new(Directory::default());
     let boot = format!("b{boot}");
     let settings = Settings { own: own.clone(), boot, zone: ZONE.to_owned(), show };
-    (Catalog::new(settings, directory.clone()), directory)
+    let mut catalog = Catalog::new(settings, directory.clone());
+    // The only replica: nobody contests it.
+    let leadership = Leadership { leader: Some(own.name.clone()), tenure: Moment(u64::MAX) };
+    catalog.apply(Fact::Leadership(leadership), Now::default());
+    (catalog, directory)
 }
 
 impl Replica {

@@ -49,6 +49,7 @@ impl Rollcall {
             ["--own-namespace", name],
             ["--watch-namespace", name],
             ["--auth", "none"],
+            ["--linger-seconds", "0"],
         ];
         let own = own.iter().filter(|[flag, _]| !flags.contains(flag)).flatten();
         args.extend(own.chain(flags).map(Into::into));

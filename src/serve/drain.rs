@@ -1,0 +1,122 @@
+//! Going away: what ends when, and how long each step may take.
+//!
+//! ```text
+//! SIGTERM ─ unready ─ HTTP closes: every beat taken is answered        5 s at most
+//!                   ─ the leader's writes under way are finished       6 s
+//!                   ─ the leadership is released                       7 s
+//!                   ─ the own instance is taken away                   2 s
+//!                   ─ DNS goes on, for resolvers that still ask here   --linger-seconds
+//!                   ─ DNS closes, then everything else                 3 s + 1 s
+//! ```
+//!
+//! The whole of it fits into the 30 s that Kubernetes gives a pod by default. A second signal ends
+//! the process at once. Does not own: the tasks (`build`).
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::sleep;
+use tracing::info;
+
+use crate::cluster::writer::Writer;
+use crate::registry::{directory::Directory, instance::InstanceKey};
+use crate::serve::stage::Stage;
+use crate::telemetry::admin::Probes;
+use crate::witness::self_beat;
+
+/// More than the HTTP door gives its connections.
+const HTTP: Duration = Duration::from_secs(5);
+
+/// A write has 5 s.
+const DUTIES: Duration = Duration::from_secs(6);
+
+/// A call that is under way, and the release, have 3 s each.
+const ELECTION: Duration = Duration::from_secs(7);
+
+/// A self-beat is dropped where it is.
+const SELF_BEAT: Duration = Duration::from_secs(1);
+
+/// More than the DNS door gives its sockets.
+const DNS: Duration = Duration::from_secs(3);
+
+/// They are dropped where they are.
+const CORE: Duration = Duration::from_secs(1);
+
+/// A replica at work, by what ends together.
+pub(super) struct Replica {
+    /// Requests are taken.
+    pub(super) http: Stage,
+    /// The leader's writes.
+    pub(super) duties: Stage,
+    /// The leadership.
+    pub(super) election: Stage,
+    /// The replica's own instance.
+    pub(super) self_beat: Stage,
+    /// Queries are answered.
+    pub(super) dns: Stage,
+    /// Everything that the doors look into.
+    pub(super) core: Stage,
+    /// What `/readyz` says.
+    pub(super) condition: Arc<Condition>,
+    /// To take the own instance away.
+    pub(super) writer: Writer,
+    pub(super) own: InstanceKey,
+    /// How long DNS goes on when all else has ended.
+    pub(super) linger: Duration,
+}
+
+/// Whether this replica should be asked.
+pub(super) struct Condition {
+    pub(super) directory: Arc<Directory>,
+    pub(super) stopping: AtomicBool,
+}
+
+impl Probes for Condition {
+    fn is_started(&self) -> bool {
+        self.directory.is_synced()
+    }
+
+    fn unready(&self) -> Option<String> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Some("stopping".to_owned());
+        }
+        let waiting = "not synced with the Kubernetes API yet";
+        (!self.directory.is_synced()).then(|| waiting.to_owned())
+    }
+}
+
+impl Replica {
+    /// Waits, without a deadline, for the end of any task: none should come.
+    pub(super) async fn failed(&mut self) -> String {
+        tokio::select! {
+            why = self.http.failed() => why,
+            why = self.duties.failed() => why,
+            why = self.election.failed() => why,
+            why = self.self_beat.failed() => why,
+            why = self.dns.failed() => why,
+            why = self.core.failed() => why,
+        }
+    }
+
+    /// Goes away in order.
+    pub(super) async fn drain(&mut self) {
+        self.condition.stopping.store(true, Ordering::Release);
+        self.http.stop(HTTP).await;
+        self.duties.stop(DUTIES).await;
+        self.election.stop(ELECTION).await;
+        // First the beats: one more would bring the own instance back.
+        self.self_beat.stop(SELF_BEAT).await;
+        self_beat::leave(&self.writer, &self.own).await;
+        if !self.linger.is_zero() {
+            info!(seconds = self.linger.as_secs(), "only DNS is answered now");
+            sleep(self.linger).await;
+        }
+        self.dns.stop(DNS).await;
+        self.core.stop(CORE).await;
+    }
+}
