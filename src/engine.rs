@@ -11,7 +11,10 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, EncodeMetric as _},
     metrics::{counter::ConstCounter, gauge::ConstGauge},
 };
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    time::sleep,
+};
 use tracing::warn;
 
 use crate::clock;
@@ -91,13 +94,15 @@ impl Engine {
     }
 
     fn hand_on(&self, duty: Duty) {
-        let lost = match duty {
-            Duty::SelfBeat { value } => self.self_beats.try_send(value).is_err(),
-            other => self.duties.try_send(other).is_err(),
+        let full = match duty {
+            Duty::SelfBeat { value } => {
+                matches!(self.self_beats.try_send(value), Err(TrySendError::Full(_)))
+            }
+            other => matches!(self.duties.try_send(other), Err(TrySendError::Full(_))),
         };
-        if lost {
-            // Cannot be: the catalog was told how much room there is. The tasks behind the
-            // channels are supervised, so one that ended ends the process.
+        if full {
+            // Cannot be: the catalog was told how much room there is. Nobody behind a channel is
+            // no fault: the process is going away, and those tasks ended first.
             warn!("a duty found no taker");
         }
     }

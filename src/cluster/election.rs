@@ -244,6 +244,9 @@ impl Election {
     /// Lets the next one in at once, instead of after a whole lease.
     async fn release(mut self) {
         let held = self.candidate.resign();
+        if std::mem::take(&mut self.led) {
+            self.metrics.changed(false);
+        }
         self.tell(clock::moment()).await;
         let Some((_, mut lease)) = held.zip(self.stored.take()) else { return };
         if let Some(spec) = &mut lease.spec {

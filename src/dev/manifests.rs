@@ -6,7 +6,15 @@ pub const RBAC: &[&str] = &[
     include_str!("../../deploy/rbac/serviceaccount.yaml"),
     include_str!("../../deploy/rbac/clusterrole.yaml"),
     include_str!("../../deploy/rbac/clusterrolebinding.yaml"),
+    ROLE,
+    ROLE_BINDING,
 ];
+
+/// What they may do in the namespace that they run in.
+pub const ROLE: &str = include_str!("../../deploy/rbac/role.yaml");
+
+/// Binds it.
+pub const ROLE_BINDING: &str = include_str!("../../deploy/rbac/rolebinding.yaml");
 
 /// Services to try rollcall with.
 pub const SAMPLES: &[&str] = &[

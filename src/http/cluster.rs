@@ -18,6 +18,8 @@ struct ClusterJson<'a> {
     /// Whose view this is.
     answered_by: &'a str,
     zone: &'a str,
+    /// Who writes status and evicts; none while an election is under way.
+    leader: Option<&'a str>,
     replicas: [ReplicaJson<'a>; 1],
 }
 
@@ -44,6 +46,12 @@ pub(super) fn cluster(door: &Door, query: Option<&str>) -> Given {
         index: directory.index(),
         instances: directory.len(),
     };
-    let cluster = ClusterJson { answered_by: &door.identity, zone: &door.zone, replicas: [own] };
+    let leadership = directory.leadership();
+    let cluster = ClusterJson {
+        answered_by: &door.identity,
+        zone: &door.zone,
+        leader: leadership.leader.as_deref(),
+        replicas: [own],
+    };
     Ok(Answer::json(StatusCode::OK, &cluster))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Namespace as KubeNamespace;
 use kube::api::{Api, DeleteParams, PostParams};
 use kube::{Client, Resource};
+use rollcall::dev::{install, manifests};
 use serde_json::json;
 
 use super::control_plane::{Shared, shared};
@@ -33,6 +34,12 @@ pub async fn namespace(prefix: &str) -> Namespace {
     let api: Api<KubeNamespace> = Api::all(client.clone());
     let object = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
     api.create(&PostParams::default(), &object).await.unwrap();
+    // A replica of this test lives here, so what it may do in its own namespace has to be here too.
+    for manifest in [manifests::ROLE, manifests::ROLE_BINDING] {
+        let here =
+            manifest.replacen("namespace: rollcall-system", &format!("namespace: {name}"), 1);
+        install::apply(&client, &[&here]).await.unwrap();
+    }
     Namespace {
         name,
         client,

@@ -18,6 +18,8 @@ pub enum Mode {
     Pass,
     /// Connections stay open and nothing gets through, as with a stopped server or a dead path.
     Stall,
+    /// Requests get through, answers do not: what is asked is done, and nobody learns of it.
+    Deaf,
     /// Connections are refused, open ones are closed.
     Cut,
 }
@@ -61,17 +63,22 @@ async fn accept(listener: TcpListener, server: SocketAddr, modes: watch::Receive
             let ((from_client, to_client), (from_server, to_server)) =
                 (client.into_split(), server.into_split());
             tokio::select! {
-                () = copy(from_client, to_server, modes.clone()) => {}
-                () = copy(from_server, to_client, modes) => {}
+                () = copy(from_client, to_server, modes.clone(), &[Mode::Stall]) => {}
+                () = copy(from_server, to_client, modes, &[Mode::Stall, Mode::Deaf]) => {}
             }
         });
     }
 }
 
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut modes: watch::Receiver<Mode>) {
+async fn copy(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut modes: watch::Receiver<Mode>,
+    stalls: &[Mode],
+) {
     let mut buffer = vec![0; 65_536];
     loop {
-        if modes.wait_for(|mode| *mode != Mode::Stall).await.is_err() {
+        if modes.wait_for(|mode| !stalls.contains(mode)).await.is_err() {
             return;
         }
         let read = tokio::select! {
@@ -80,7 +87,7 @@ async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut modes: watch:
         };
         let Ok(read @ 1..) = read else { return };
         // What was on its way when the proxy stalled arrives when it goes on.
-        if modes.wait_for(|mode| *mode != Mode::Stall).await.is_err() {
+        if modes.wait_for(|mode| !stalls.contains(mode)).await.is_err() {
             return;
         }
         if to.write_all(&buffer[..read]).await.is_err() {

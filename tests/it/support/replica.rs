@@ -107,6 +107,11 @@ impl Rollcall {
         assert!(self.child.signal(Signal::CONT), "rollcall is gone");
     }
 
+    /// SIGTERM, and no waiting.
+    pub fn signal_term(&self) {
+        assert!(self.child.signal(Signal::TERM), "rollcall is gone");
+    }
+
     /// SIGTERM, as Kubernetes does, and waits until it is gone; how it ended (`exit status: 0`).
     pub async fn terminate(&self) -> String {
         self.child.signal(Signal::TERM);
