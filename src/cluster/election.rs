@@ -94,8 +94,7 @@ impl Election {
         namespace: &str,
         (identity, boot): (&str, &str),
         facts: mpsc::Sender<Delivery>,
-        metrics: ElectionMetrics,
-        calls: ApiMetrics,
+        (metrics, calls): (ElectionMetrics, ApiMetrics),
     ) -> Self {
         Self {
             api: Api::namespaced(client, namespace),

@@ -126,8 +126,7 @@ impl Core {
             &config.own_namespace,
             (&config.own.name, &config.boot),
             facts_in.clone(),
-            ElectionMetrics::new(registry),
-            api_metrics.clone(),
+            (ElectionMetrics::new(registry), api_metrics.clone()),
         );
         let writer =
             Writer::new(clients.writes.clone(), converter.clone(), api_metrics, clock::show);

@@ -39,10 +39,13 @@ struct Process {
     rate: u64,
     frozen_until: u64,
     wake: u64,
-    /// The call that it waits for: the step, when it was sent, the time limit, and the answer.
-    call: Option<(Step, Moment, u64, Option<(u64, Answer)>)>,
+    /// The call that it waits for.
+    call: Option<Call>,
     lives: u32,
 }
+
+/// A call under way: the step, when it was sent, the time limit, and the answer with its time.
+type Call = (Step, Moment, u64, Option<(u64, Answer)>);
 
 /// A write or read on its way to the store.
 struct Flight {
