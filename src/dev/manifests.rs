@@ -4,8 +4,10 @@
 pub const RBAC: &[&str] = &[
     include_str!("../../deploy/rbac/namespace.yaml"),
     include_str!("../../deploy/rbac/serviceaccount.yaml"),
-    include_str!("../../deploy/rbac/clusterrole.yaml"),
-    include_str!("../../deploy/rbac/clusterrolebinding.yaml"),
+    include_str!("../../deploy/rbac/clusterrole-instances.yaml"),
+    include_str!("../../deploy/rbac/clusterrole-server.yaml"),
+    include_str!("../../deploy/rbac/clusterrolebinding-instances.yaml"),
+    include_str!("../../deploy/rbac/clusterrolebinding-server.yaml"),
     ROLE,
     ROLE_BINDING,
 ];
