@@ -15,6 +15,8 @@ use crate::telemetry::logs::Format;
 /// Who may write over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Auth {
+    /// Whose token says so: a bearer token of the audience `rollcall`, and rights by RBAC.
+    Token,
     /// Anybody who reaches the port: for `rollcall dev` and tests.
     None,
 }
@@ -50,9 +52,12 @@ pub struct ServeArgs {
     /// How to reach the Kubernetes API [default: the pod's ServiceAccount, else $KUBECONFIG]
     #[arg(long, env = "ROLLCALL_KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,
-    /// Who may write over HTTP; checking tokens is still to come, so "none" has to be said
-    #[arg(long, env = "ROLLCALL_AUTH")]
+    /// Who may write over HTTP
+    #[arg(long, env = "ROLLCALL_AUTH", default_value = "token")]
     pub auth: Auth,
+    /// Ask for a token and rights to read over HTTP, too
+    #[arg(long, env = "ROLLCALL_READ_AUTH")]
+    pub read_auth: bool,
     /// How long DNS is still answered when everything else has ended
     #[arg(long, env = "ROLLCALL_LINGER_SECONDS", default_value_t = 3)]
     #[arg(value_parser = clap::value_parser!(u64).range(..=60))]
@@ -95,6 +100,10 @@ pub struct Config {
     pub advertise_address: IpAddr,
     /// One namespace, or all.
     pub scope: Option<String>,
+    /// Who may write over HTTP.
+    pub auth: Auth,
+    /// Whether reads need a token, too.
+    pub read_auth: bool,
     /// How to reach the Kubernetes API, if not by what is found.
     pub kubeconfig: Option<PathBuf>,
     /// How long DNS is still answered when everything else has ended.
@@ -116,6 +125,8 @@ impl ServeArgs {
         if let Some(scope) = &self.watch_namespace {
             check("watch-namespace", scope, naming::is_label(scope), LABEL)?;
         }
+        let pointless = self.read_auth && self.auth == Auth::None;
+        check("read-auth", "true", !pointless, READ_AUTH)?;
         let home = self.watch_namespace.as_deref().unwrap_or(&self.own_namespace);
         Ok(Config {
             zone,
@@ -129,6 +140,8 @@ impl ServeArgs {
                 .advertise_address
                 .unwrap_or_else(|| reachable(self.http_listen)),
             scope: self.watch_namespace.clone(),
+            auth: self.auth,
+            read_auth: self.read_auth,
             kubeconfig: self.kubeconfig.clone(),
             linger: Duration::from_secs(self.linger_seconds),
         })
@@ -136,6 +149,7 @@ impl ServeArgs {
 }
 
 const ZONE: &str = "give a DNS name of at most 56 characters, for example rollcall.internal";
+const READ_AUTH: &str = "with --auth none nobody is asked for a token: leave one of them out";
 const IDENTITY: &str = "give a DNS name in lower case, for example rollcall-0";
 const LABEL: &str = "give the name of a namespace, for example rollcall-system";
 

@@ -5,6 +5,7 @@
 //! carried out against the Kubernetes API.
 
 pub mod api;
+pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

@@ -11,5 +11,6 @@ pub mod convert;
 pub mod election;
 pub mod events;
 pub mod failure;
+pub mod review;
 pub mod watch;
 pub mod writer;

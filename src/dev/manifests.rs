@@ -18,6 +18,13 @@ pub const ROLE: &str = include_str!("../../deploy/rbac/role.yaml");
 /// Binds it.
 pub const ROLE_BINDING: &str = include_str!("../../deploy/rbac/rolebinding.yaml");
 
+/// What others may be granted.
+pub const ROLES: &[&str] = &[
+    include_str!("../../deploy/roles/workload.yaml"),
+    include_str!("../../deploy/roles/operator.yaml"),
+    include_str!("../../deploy/roles/reader.yaml"),
+];
+
 /// Services to try rollcall with.
 pub const SAMPLES: &[&str] = &[
     include_str!("../../deploy/samples/namespace.yaml"),
@@ -47,7 +54,7 @@ mod tests {
 
     #[test]
     fn every_file_of_the_folders_is_installed() {
-        for (folder, installed) in [("rbac", RBAC), ("samples", SAMPLES)] {
+        for (folder, installed) in [("rbac", RBAC), ("roles", ROLES), ("samples", SAMPLES)] {
             let mut installed: Vec<String> = installed.iter().map(|&s| s.to_owned()).collect();
             installed.sort();
             assert_eq!(installed, files(folder), "deploy/{folder}");

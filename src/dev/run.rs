@@ -101,6 +101,7 @@ async fn start(options: &DevArgs, dir: &Path) -> Result<(ControlPlane, Replicas)
     let client = control_plane.admin().await?;
     install::install_crds(&client, &crds()).await?;
     install::apply(&client, manifests::RBAC).await?;
+    install::apply(&client, manifests::ROLES).await?;
     if !options.no_samples {
         install::apply(&client, manifests::SAMPLES).await?;
     }

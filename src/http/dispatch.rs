@@ -1,6 +1,6 @@
 //! One request in, one answer out.
 //!
-//! Owns: the order of checks (path, method, names, then whether this
+//! Owns: the order of checks (path, method, names, then who is calling and whether this
 //! replica knows anything yet), the choice between answering at once and waiting, and the headers
 //! of every answer. Does not own: connections (`server`).
 //!
@@ -15,8 +15,10 @@ use std::{
     task::{Context, Poll},
 };
 
+use crate::auth::Caller;
 use crate::clock;
 use crate::http::{
+    access::bearer,
     answer::{Answer, Body},
     cluster, discover,
     door::{Door, Given},
@@ -29,7 +31,9 @@ use crate::registry::lease::millis;
 use hyper::{
     Method, Request, Response,
     body::{Body as _, Incoming},
-    header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
+    header::{
+        ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    },
 };
 
 const REPLICA: HeaderName = HeaderName::from_static("rollcall-replica");
@@ -50,6 +54,14 @@ enum Work {
 }
 
 enum Step {
+    Done(Given),
+    Wait(Work, Option<Arc<Caller>>),
+    /// Who is calling is not known, or not what they may do.
+    Ask,
+}
+
+/// What a route makes of a request.
+enum Next {
     Done(Given),
     Wait(Work),
 }
@@ -84,10 +96,17 @@ impl Door {
         };
         match self.first(route, raw, &request) {
             Step::Done(given) => Reply::Now(Some(self.finish(Some(route), given, watch))),
-            Step::Wait(work) => {
+            Step::Wait(work, caller) => {
                 let door = self.clone();
                 Reply::Later(Box::pin(async move {
-                    let given = door.wait(work, request).await;
+                    let given = door.wait(work, caller, request).await;
+                    door.finish(Some(route), given, watch)
+                }))
+            }
+            Step::Ask => {
+                let door = self.clone();
+                Reply::Later(Box::pin(async move {
+                    let given = door.ask(request).await;
                     door.finish(Some(route), given, watch)
                 }))
             }
@@ -96,9 +115,40 @@ impl Door {
 
     /// Answers what can be answered at once.
     fn first(&self, route: Route, raw: [&str; 2], request: &Request<Incoming>) -> Step {
-        match self.admit(route, raw, request.method()) {
-            Ok(names) => self.dispatch(route, &names, request),
-            Err(problem) => Step::Done(Err(problem)),
+        let names = match self.admit(route, raw, request.method()) {
+            Ok(names) => names,
+            Err(problem) => return Step::Done(Err(problem)),
+        };
+        let caller = match self.doorman.wanted(route, request.method(), &names) {
+            None => None,
+            Some((gate, wanted)) => {
+                match gate.known(bearer(request.headers()), &wanted, clock::moment()) {
+                    Some(Ok(caller)) => Some(caller),
+                    Some(Err(denial)) => return Step::Done(Err(Problem::denied(denial))),
+                    None => return Step::Ask,
+                }
+            }
+        };
+        match self.dispatch(route, &names, request) {
+            Next::Done(given) => Step::Done(given),
+            Next::Wait(work) => Step::Wait(work, caller),
+        }
+    }
+
+    /// Asks who is calling before anything of the body is read, then goes on as usual.
+    async fn ask(&self, request: Request<Incoming>) -> Given {
+        let (route, names) = route_of(request.uri().path())?;
+        let caller = match self.doorman.wanted(route, request.method(), &names) {
+            None => None,
+            Some((gate, wanted)) => {
+                let admitted = gate.admit(bearer(request.headers()), &wanted).await;
+                Some(admitted.map_err(Problem::denied)?)
+            }
+        };
+        let next = self.dispatch(route, &names, &request);
+        match next {
+            Next::Done(given) => given,
+            Next::Wait(work) => self.wait(work, caller, request).await,
         }
     }
 
@@ -118,24 +168,24 @@ impl Door {
         if self.inbox.directory().is_synced() { Ok(names) } else { Err(Problem::not_synced()) }
     }
 
-    fn dispatch(&self, route: Route, names: &Names<'_>, request: &Request<Incoming>) -> Step {
+    fn dispatch(&self, route: Route, names: &Names<'_>, request: &Request<Incoming>) -> Next {
         let query = request.uri().query();
         match route {
-            Route::Services => Step::Done(services::list(self, None, query)),
+            Route::Services => Next::Done(services::list(self, None, query)),
             Route::NamespaceServices => {
-                Step::Done(services::list(self, Some(&names.namespace), query))
+                Next::Done(services::list(self, Some(&names.namespace), query))
             }
-            Route::Service => Step::Done(discover::discover(self, names, query, request.headers())),
-            Route::Cluster => Step::Done(cluster::cluster(self, query)),
+            Route::Service => Next::Done(discover::discover(self, names, query, request.headers())),
+            Route::Cluster => Next::Done(cluster::cluster(self, query)),
             Route::Heartbeat if request.body().is_end_stream() => {
                 let at_once = heartbeats::at_once(self, names, query);
-                at_once.map_or(Step::Wait(Work::Heartbeat), Step::Done)
+                at_once.map_or(Next::Wait(Work::Heartbeat), Next::Done)
             }
-            Route::Heartbeat => Step::Wait(Work::Heartbeat),
-            Route::Heartbeats => Step::Wait(Work::Heartbeats),
-            Route::Lease => Step::Wait(Work::RenewLease),
-            Route::ServiceInstances => Step::Wait(Work::RegisterNamed),
-            Route::Instance => Step::Wait(match *request.method() {
+            Route::Heartbeat => Next::Wait(Work::Heartbeat),
+            Route::Heartbeats => Next::Wait(Work::Heartbeats),
+            Route::Lease => Next::Wait(Work::RenewLease),
+            Route::ServiceInstances => Next::Wait(Work::RegisterNamed),
+            Route::Instance => Next::Wait(match *request.method() {
                 Method::PUT => Work::Register,
                 Method::DELETE => Work::Deregister,
                 _ => Work::Read,
@@ -144,19 +194,21 @@ impl Door {
     }
 
     /// Answers the rest. Each handler bounds its own waiting.
-    async fn wait(&self, work: Work, request: Request<Incoming>) -> Given {
+    async fn wait(
+        &self,
+        work: Work,
+        caller: Option<Arc<Caller>>,
+        request: Request<Incoming>,
+    ) -> Given {
         let (parts, body) = request.into_parts();
-        let Some((route, raw)) = route::find(parts.uri.path()) else {
-            return Err(Problem::new(Kind::UnknownRoute, "no such path"));
-        };
-        let names = route.names(raw)?;
+        let (_, names) = route_of(parts.uri.path())?;
         match work {
             Work::Register => instances::register(self, &names, &parts, body).await,
             Work::RegisterNamed => instances::register_named(self, &names, &parts, body).await,
             Work::Deregister => instances::deregister(self, &names, &parts).await,
             Work::Read => instances::read(self, &names, &parts).await,
             Work::Heartbeat => heartbeats::heartbeat(self, &names, &parts, body).await,
-            Work::Heartbeats => heartbeats::batch(self, &parts, body).await,
+            Work::Heartbeats => heartbeats::batch(self, caller.as_deref(), &parts, body).await,
             Work::RenewLease => heartbeats::renew_lease(self, &names, &parts, body).await,
         }
     }
@@ -182,6 +234,13 @@ impl Door {
     }
 }
 
+/// The route and names of a path that was found to have some before.
+fn route_of(path: &str) -> Result<(Route, Names<'_>), Problem> {
+    let unknown = || Problem::new(Kind::UnknownRoute, "no such path");
+    let (route, raw) = route::find(path).ok_or_else(unknown)?;
+    Ok((route, route.names(raw)?))
+}
+
 fn response(answer: Answer) -> Response<Body> {
     let is_json = !answer.body.is_empty();
     let mut response = Response::new(Body::new(answer.body));
@@ -201,6 +260,16 @@ fn problem_response(problem: &Problem) -> Response<Body> {
     *response.status_mut() = problem.kind.status();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    // RFC 6750 §3.
+    let challenge = match problem.kind {
+        Kind::Unauthenticated => Some("Bearer realm=\"rollcall\""),
+        Kind::BadToken => Some("Bearer realm=\"rollcall\", error=\"invalid_token\""),
+        Kind::Forbidden => Some("Bearer realm=\"rollcall\", error=\"insufficient_scope\""),
+        _ => None,
+    };
+    if let Some(challenge) = challenge {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
     if let Some(seconds) = problem.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }

@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicU64;
 
 use hyper::header::HeaderValue;
 
-use crate::http::{answer::Answer, metrics::HttpMetrics, problem::Problem};
+use crate::auth::Gate;
+use crate::http::{access::Doorman, answer::Answer, metrics::HttpMetrics, problem::Problem};
 use crate::witness::Inbox;
 
 /// Services that take turns of their own in `order=roundrobin`; where two share one, a turn is
@@ -16,6 +17,8 @@ const TURNS: usize = 1024;
 /// What all handlers share.
 pub(super) struct Door {
     pub(super) inbox: Inbox,
+    /// Who may come in.
+    pub(super) doorman: Doorman,
     pub(super) metrics: HttpMetrics,
     /// This replica.
     pub(super) identity: String,
@@ -34,13 +37,16 @@ impl Door {
     /// A door of the replica `identity`; none when that cannot be sent in a header.
     pub(super) fn new(
         inbox: Inbox,
+        (gate, reads): (Option<Gate>, bool),
         metrics: HttpMetrics,
         identity: String,
         zone: String,
     ) -> Option<Self> {
         let replica = HeaderValue::try_from(&identity).ok()?;
+        let scope = inbox.directory().scope().map(Into::into);
+        let doorman = Doorman { gate, reads, scope };
         let turns = (0..TURNS).map(|_| AtomicU64::new(0)).collect();
-        Some(Self { inbox, metrics, identity, replica, zone, turns })
+        Some(Self { inbox, doorman, metrics, identity, replica, zone, turns })
     }
 
     /// Whether this replica can speak for a namespace: an empty answer would be a false one.

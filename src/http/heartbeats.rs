@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 use tracing::debug;
 
+use crate::auth::Caller;
 use crate::clock;
 use crate::http::{
     answer::Answer,
@@ -146,7 +147,12 @@ pub(super) async fn renew_lease(
 }
 
 /// `POST /v1/heartbeats`
-pub(super) async fn batch(door: &Door, parts: &Parts, body: Incoming) -> Given {
+pub(super) async fn batch(
+    door: &Door,
+    caller: Option<&Caller>,
+    parts: &Parts,
+    body: Incoming,
+) -> Given {
     query::none(parts.uri.query())?;
     let bytes = body::read(&parts.headers, body, MAX_BATCH).await?;
     let Object(BatchBody { instances }) = body::json::<Object<BatchBody<'_>>>(&bytes)?;
@@ -157,11 +163,14 @@ pub(super) async fn batch(door: &Door, parts: &Parts, body: Incoming) -> Given {
     let mut answer = BatchAnswer::default();
     let mut unavailable = 0;
     let mut slow = Vec::new();
+    let namespaces = instances.iter().map(|Object(beat)| &*beat.namespace);
+    let closed = door.doorman.closed(caller, namespaces).await?;
     for Object(beat) in &instances {
         match beat.read() {
             Err(reason) => answer.refused.push(beat.uncounted(reason)),
-            Ok((target, health)) => match door.inbox.ordinary_beat(&target, health) {
-                Some(_) => answer.renewed += 1,
+            Ok((target, health)) => match closed.get(target.namespace) {
+                Some(why) => answer.refused.push(beat.uncounted(why.clone())),
+                None if door.inbox.ordinary_beat(&target, health).is_some() => answer.renewed += 1,
                 None => slow.push((beat, target, health)),
             },
         }

@@ -9,6 +9,7 @@
 //! `services`, `cluster`; what is wrong with it comes back as a `problem`. There is no framework
 //! between hyper and the handlers: nine routes need no more than one `match`.
 
+mod access;
 mod answer;
 mod body;
 mod cluster;

@@ -23,6 +23,11 @@ pub(super) enum Kind {
     BadQuery,
     BadBody,
     SlowBody,
+    /// No token.
+    Unauthenticated,
+    /// A token that is not accepted.
+    BadToken,
+    Forbidden,
     UnknownRoute,
     MethodNotAllowed,
     UnknownInstance,
@@ -92,6 +97,8 @@ impl Kind {
             Self::UnknownRoute | Self::UnknownInstance | Self::UnknownNamespace => {
                 StatusCode::NOT_FOUND
             }
+            Self::Unauthenticated | Self::BadToken => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::Evicted => StatusCode::GONE,
@@ -114,6 +121,9 @@ impl Kind {
             Self::BadQuery => ("bad-query", "The query cannot be understood"),
             Self::BadBody => ("bad-body", "The body is not the JSON that was expected"),
             Self::SlowBody => ("slow-body", "The body did not arrive in time"),
+            Self::Unauthenticated => ("unauthenticated", "It has to be known who is calling"),
+            Self::BadToken => ("bad-token", "The token is not accepted"),
+            Self::Forbidden => ("forbidden", "The caller may not do this"),
             Self::UnknownRoute => ("unknown-route", "There is nothing at this path"),
             Self::MethodNotAllowed => ("method-not-allowed", "Not with this method"),
             Self::UnknownInstance => ("unknown-instance", "There is no such instance"),

@@ -24,6 +24,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
+use crate::auth::Gate;
 use crate::http::{
     answer::Body,
     dispatch::Reply,
@@ -60,6 +61,8 @@ pub struct HttpConfig {
     pub replica: String,
     /// The DNS zone, for the names in answers.
     pub zone: String,
+    /// Whether reads need a token too.
+    pub read_auth: bool,
 }
 
 /// The HTTP door could not be opened.
@@ -85,18 +88,19 @@ pub struct HttpServer {
     door: Arc<Door>,
 }
 
-/// Opens the door.
+/// Opens the door; without a gate to everybody.
 ///
 /// # Errors
 /// [`HttpError`], which names the address and the flag.
 pub async fn bind(
     config: HttpConfig,
     inbox: Inbox,
+    gate: Option<Gate>,
     metrics: HttpMetrics,
 ) -> Result<HttpServer, HttpError> {
-    let HttpConfig { listen, replica, zone } = config;
+    let HttpConfig { listen, replica, zone, read_auth } = config;
     let failed = |source| HttpError::Bind { address: listen, source };
-    let Some(door) = Door::new(inbox, metrics, replica.clone(), zone) else {
+    let Some(door) = Door::new(inbox, (gate, read_auth), metrics, replica.clone(), zone) else {
         return Err(HttpError::Identity(replica));
     };
     // No deadline: binding does not wait for anybody.

@@ -8,16 +8,18 @@ use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 
+use crate::auth::{AuthMetrics, Gate};
 use crate::clock;
 use crate::cluster::{
     client::{self, Clients},
     convert::Converter,
     election::Election,
     events::Events,
+    review::Reviews,
     watch::Watch,
     writer::Writer,
 };
-use crate::config::Config;
+use crate::config::{Auth, Config};
 use crate::controller::Controller;
 use crate::dns::{self, DnsConfig};
 use crate::engine::{DUTIES, Engine, FACTS, Figures};
@@ -56,9 +58,10 @@ pub(super) async fn spawn(config: &Config) -> anyhow::Result<Replica> {
         listen: config.http_listen,
         replica: config.own.name.to_string(),
         zone: config.zone.clone(),
+        read_auth: config.read_auth,
     };
     let http_metrics = HttpMetrics::new(&mut registry);
-    let http = http::bind(http_config, built.inbox, http_metrics).await?;
+    let http = http::bind(http_config, built.inbox, built.gate, http_metrics).await?;
     let dns_config = DnsConfig {
         zone: config.zone.clone(),
         listen: vec![config.dns_listen],
@@ -109,6 +112,7 @@ struct Core {
     election: Election,
     self_beat: SelfBeat,
     inbox: Inbox,
+    gate: Option<Gate>,
 }
 
 impl Core {
@@ -128,8 +132,16 @@ impl Core {
             facts_in.clone(),
             (ElectionMetrics::new(registry), api_metrics.clone()),
         );
-        let writer =
-            Writer::new(clients.writes.clone(), converter.clone(), api_metrics, clock::show);
+        let writer = Writer::new(
+            clients.writes.clone(),
+            converter.clone(),
+            api_metrics.clone(),
+            clock::show,
+        );
+        let gate = (config.auth == Auth::Token).then(|| {
+            let reviews = Reviews::new(clients.reviews, api_metrics);
+            Gate::new(reviews, AuthMetrics::new(registry))
+        });
         let events = Events::new(clients.writes, &config.own.name);
         let counts = Arc::new(ArcSwap::default());
         let figures = Figures { directory: directory.clone(), counts: counts.clone() };
@@ -166,7 +178,7 @@ impl Core {
             facts: facts_in,
             values,
         };
-        Self { engine, watch, controller, election, self_beat, inbox }
+        Self { engine, watch, controller, election, self_beat, inbox, gate }
     }
 }
 

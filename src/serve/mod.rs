@@ -16,7 +16,7 @@ use anyhow::{Context as _, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
-use crate::config::ServeArgs;
+use crate::config::{Auth, ServeArgs};
 use crate::telemetry::logs;
 
 /// Runs a replica until SIGTERM or Ctrl-C.
@@ -28,7 +28,9 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let config = args.validate()?;
     logs::init(&args.log, args.log_format)?;
     let mut signals = Signals::new()?;
-    warn!("--auth none: anybody who reaches the HTTP port may register and deregister");
+    if config.auth == Auth::None {
+        warn!("--auth none: anybody who reaches the HTTP port may register and deregister");
+    }
     let mut replica = build::spawn(&config).await?;
     info!(
         replica = %config.own, http = %config.http_listen, dns = %config.dns_listen,

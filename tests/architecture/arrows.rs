@@ -34,7 +34,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("dns", &["registry", "clock", "telemetry", "config"]),
     ("controller", &["cluster", "registry", "clock", "telemetry"]),
     ("witness", &["cluster", "registry", "clock", "telemetry"]),
-    ("auth", &["cluster::client", "telemetry"]),
+    ("auth", &["cluster::review", "cluster::failure", "registry::lease", "clock", "telemetry"]),
     ("cluster", &["registry", "api", "clock", "telemetry"]),
     ("registry", &[]),
     ("api", &[]),

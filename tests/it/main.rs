@@ -18,6 +18,7 @@ mod api_doc;
 mod crds;
 mod dev;
 mod dns_wire;
+mod doors;
 mod election;
 mod faults;
 mod http_connections;

@@ -71,6 +71,7 @@ fn start() -> Shared {
             let client = control_plane.admin().await.unwrap();
             install::install_crds(&client, &manifests::crds()).await.unwrap();
             install::apply(&client, deploy::RBAC).await.unwrap();
+            install::apply(&client, deploy::ROLES).await.unwrap();
             sender.send(Shared { control_plane, runtime: Handle::current() }).unwrap();
             std::future::pending::<()>().await; // the children end with the process
         });

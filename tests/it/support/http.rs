@@ -37,17 +37,39 @@ pub async fn call(to: SocketAddr, method: &str, path: &str, body: Option<Value>)
         .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
 }
 
-/// The same, when it may well fail.
+/// The same with a bearer token.
+pub async fn call_as(
+    token: &str,
+    to: SocketAddr,
+    (method, path): (&str, &str),
+    body: Option<Value>,
+) -> Answer {
+    let authorization = format!("authorization: Bearer {token}\r\n");
+    send(to, (method, path), &authorization, body)
+        .await
+        .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+}
+
+/// The same as [`call`], when it may well fail.
 pub async fn try_call(
     to: SocketAddr,
     method: &str,
     path: &str,
     body: Option<Value>,
 ) -> std::io::Result<Answer> {
+    send(to, (method, path), "", body).await
+}
+
+async fn send(
+    to: SocketAddr,
+    (method, path): (&str, &str),
+    headers: &str,
+    body: Option<Value>,
+) -> std::io::Result<Answer> {
     let body = body.map_or(String::new(), |body| body.to_string());
     let kind = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n{kind}content-length: {}\r\n\r\n{body}",
+        "{method} {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n{headers}{kind}content-length: {}\r\n\r\n{body}",
         body.len()
     );
     exchange(to, request.as_bytes()).await

@@ -1,0 +1,293 @@
+//! The gate: a token and what it is wanted for, in; a caller or a denial, out.
+//!
+//! Owns: how long answers of the API server are good, and the order of questions: whose token, then
+//! whether they may in the whole namespace, then on this one instance. Does not own: asking.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+
+use crate::auth::{
+    caller::{Asked, AskedRef, Caller, Fingerprint},
+    memory::{Answer, Memory, Source},
+    metrics::{AuthMetrics, Step},
+};
+use crate::cluster::{
+    failure::Failure,
+    review::{Question, Reviews},
+};
+use crate::registry::lease::Moment;
+
+/// Tokens kept: 32 octets of fingerprint and some 400 of caller each, 8 MB when all are there. Every
+/// pod has its own, so these are sidecars of 16,384 pods.
+const TOKENS: usize = 16_384;
+
+/// Decisions kept: a caller is a ServiceAccount, so these are 8,192 pairs of workload and right. 200
+/// octets each.
+const DECISIONS: usize = 8_192;
+
+/// A token longer than this is none; those of ServiceAccounts have some 1,200 characters.
+const MAX_TOKEN: usize = 8 * 1024;
+
+/// A caller stays one for so long without being asked for; a token that is withdrawn (its pod deleted)
+/// opens the door no longer than this.
+const CALLER_FRESH: Duration = Duration::from_secs(120);
+
+/// A right stays one for so long. What a Role takes away is taken away after this.
+const YES_FRESH: Duration = Duration::from_secs(30);
+
+/// A no is asked again soon: somebody is just granting the right.
+const NO_FRESH: Duration = Duration::from_secs(5);
+
+/// While the API server is away a yes stays good for so long: as long as tokens of pods run at most
+/// by default. The living go on beating through any outage that people would sleep through.
+const GOOD: Duration = Duration::from_secs(3600);
+
+/// A question that has no last yes to fall back to.
+const ASK_WITHIN: Duration = Duration::from_secs(3);
+
+/// One that has.
+const REFRESH_WITHIN: Duration = Duration::from_secs(1);
+
+/// All of them, and the wait for somebody else's.
+const ADMIT_WITHIN: Duration = Duration::from_secs(5);
+
+/// A right over instances, as RBAC knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Right {
+    /// Register what is new.
+    Create,
+    /// Register again; change a lease.
+    Patch,
+    /// Deregister.
+    Delete,
+    /// Heartbeats.
+    Heartbeat,
+    /// One instance.
+    Get,
+    /// Discovery, and lists of services.
+    List,
+}
+
+/// What a call needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// All of these; with none of them anybody whose token is good may.
+    pub rights: &'static [Right],
+    /// In one namespace, or in all.
+    pub namespace: Option<&'a str>,
+    /// On one instance, or on any.
+    pub name: Option<&'a str>,
+}
+
+/// Why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// No token was given.
+    NoToken,
+    /// It is nobody's, or not made for us; why.
+    BadToken(Arc<str>),
+    /// They may not.
+    Forbidden {
+        /// Who.
+        user: String,
+        /// What.
+        right: Right,
+        /// Where, if not everywhere.
+        namespace: Option<String>,
+    },
+    /// The API server could not be asked.
+    Away,
+}
+
+/// Checks callers.
+pub struct Gate {
+    reviews: Reviews,
+    tokens: Memory<Fingerprint, Bearer>,
+    decisions: Memory<Asked, bool>,
+    metrics: AuthMetrics,
+}
+
+#[derive(Clone, Debug)]
+enum Bearer {
+    Is(Arc<Caller>),
+    Nobody(Arc<str>),
+}
+
+impl Right {
+    /// As a Role writes it: verb and subresource of `serviceinstances`.
+    #[must_use]
+    pub const fn words(self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::Create => ("create", None),
+            Self::Patch => ("patch", None),
+            Self::Delete => ("delete", None),
+            Self::Heartbeat => ("update", Some("heartbeat")),
+            Self::Get => ("get", None),
+            Self::List => ("list", None),
+        }
+    }
+}
+
+impl Gate {
+    /// A gate that knows nobody yet.
+    #[must_use]
+    pub fn new(reviews: Reviews, metrics: AuthMetrics) -> Self {
+        let (tokens, decisions) = (Memory::new(TOKENS), Memory::new(DECISIONS));
+        Self { reviews, tokens, decisions, metrics }
+    }
+
+    /// The answer, when it is known; none when somebody has to be asked. A look-up or two.
+    #[must_use]
+    pub fn known(
+        &self,
+        token: Option<&str>,
+        wanted: &Wanted<'_>,
+        now: Moment,
+    ) -> Option<Result<Arc<Caller>, Denial>> {
+        let token = match legible(token) {
+            Ok(token) => token,
+            Err(denial) => return Some(Err(denial)),
+        };
+        let caller = match self.tokens.fresh(&Fingerprint::of_token(token), now)? {
+            Bearer::Is(caller) => caller,
+            Bearer::Nobody(why) => return Some(Err(Denial::BadToken(why))),
+        };
+        for right in wanted.rights {
+            if !self.decided(&caller, *right, wanted, now)? {
+                return Some(Err(forbidden(&caller, *right, wanted)));
+            }
+        }
+        self.metrics.remembered();
+        Some(Ok(caller))
+    }
+
+    /// The answer, whatever it takes, within five seconds.
+    ///
+    /// # Errors
+    /// [`Denial`].
+    pub async fn admit(
+        &self,
+        token: Option<&str>,
+        wanted: &Wanted<'_>,
+    ) -> Result<Arc<Caller>, Denial> {
+        let token = legible(token)?;
+        let admit = async {
+            let caller = self.caller(token).await?;
+            self.allow(&caller, wanted).await?;
+            Ok(caller)
+        };
+        timeout(ADMIT_WITHIN, admit).await.unwrap_or(Err(Denial::Away))
+    }
+
+    /// Whether a caller who was admitted may do something more. Each question has its deadline.
+    ///
+    /// # Errors
+    /// [`Denial::Forbidden`] or [`Denial::Away`].
+    pub async fn allow(&self, caller: &Caller, wanted: &Wanted<'_>) -> Result<(), Denial> {
+        for right in wanted.rights {
+            let wide = self.decide(caller, *right, wanted.namespace, None).await?;
+            let allowed = wide
+                || match wanted.name {
+                    None => false,
+                    name => self.decide(caller, *right, wanted.namespace, name).await?,
+                };
+            if !allowed {
+                return Err(forbidden(caller, *right, wanted));
+            }
+        }
+        Ok(())
+    }
+
+    fn decided(
+        &self,
+        caller: &Caller,
+        right: Right,
+        wanted: &Wanted<'_>,
+        now: Moment,
+    ) -> Option<bool> {
+        let caller = caller.fingerprint;
+        let wide = AskedRef { caller, right, namespace: wanted.namespace, name: None };
+        let wide_decided = self.decisions.fresh(&wide, now)?;
+        if wide_decided || wanted.name.is_none() {
+            return Some(wide_decided);
+        }
+        self.decisions.fresh(&AskedRef { name: wanted.name, ..wide }, now)
+    }
+
+    async fn caller(&self, token: &str) -> Result<Arc<Caller>, Denial> {
+        let ask = |has_last| async move {
+            let reviewed = self.reviews.token(token, patience(has_last)).await;
+            let (value, fresh, good) = match reviewed? {
+                Ok(identity) => {
+                    (Bearer::Is(Arc::new(Caller::new(identity))), CALLER_FRESH, Some(GOOD))
+                }
+                Err(why) => (Bearer::Nobody(why.into()), NO_FRESH, None),
+            };
+            Ok(Answer { value, fresh, good })
+        };
+        let (bearer, source) =
+            self.note(Step::Token, self.tokens.get(&Fingerprint::of_token(token), ask).await)?;
+        match bearer {
+            Bearer::Is(caller) => {
+                self.metrics.checked(Step::Token, "yes", source);
+                Ok(caller)
+            }
+            Bearer::Nobody(why) => {
+                self.metrics.checked(Step::Token, "no", source);
+                Err(Denial::BadToken(why))
+            }
+        }
+    }
+
+    async fn decide(
+        &self,
+        caller: &Caller,
+        right: Right,
+        namespace: Option<&str>,
+        name: Option<&str>,
+    ) -> Result<bool, Denial> {
+        let (verb, subresource) = right.words();
+        let ask = |has_last| async move {
+            let question = Question { verb, subresource, namespace, name };
+            let within = patience(has_last);
+            let allowed = self.reviews.access(&caller.identity, question, within).await?;
+            let (fresh, good) = if allowed { (YES_FRESH, Some(GOOD)) } else { (NO_FRESH, None) };
+            Ok(Answer { value: allowed, fresh, good })
+        };
+        let asked = AskedRef { caller: caller.fingerprint, right, namespace, name };
+        let (allowed, source) =
+            self.note(Step::Access, self.decisions.get(&asked.into(), ask).await)?;
+        self.metrics.checked(Step::Access, if allowed { "yes" } else { "no" }, source);
+        Ok(allowed)
+    }
+
+    fn note<T>(
+        &self,
+        step: Step,
+        answer: Result<(T, Source), Failure>,
+    ) -> Result<(T, Source), Denial> {
+        answer.map_err(|failure| {
+            tracing::warn!(%failure, ?step, "cannot ask who is calling; calls that write are refused");
+            self.metrics.checked(step, "unknown", Source::Asked);
+            Denial::Away
+        })
+    }
+}
+
+fn patience(has_last: bool) -> Duration {
+    if has_last { REFRESH_WITHIN } else { ASK_WITHIN }
+}
+
+fn legible(token: Option<&str>) -> Result<&str, Denial> {
+    match token {
+        None => Err(Denial::NoToken),
+        Some(token) if token.len() > MAX_TOKEN => Err(Denial::BadToken("it is too long".into())),
+        Some(token) => Ok(token),
+    }
+}
+
+fn forbidden(caller: &Caller, right: Right, wanted: &Wanted<'_>) -> Denial {
+    let namespace = wanted.namespace.map(str::to_owned);
+    Denial::Forbidden { user: caller.to_string(), right, namespace }
+}

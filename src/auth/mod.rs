@@ -1,0 +1,18 @@
+//! Who is calling, and may they.
+//!
+//! Owns: reading a bearer token, what a call needs, and for how long an answer of the API server is
+//! good. Does not own: asking it (`cluster::review`), which call needs what and the words of a
+//! refusal (`http`).
+//!
+//! A caller is who a token of the audience `rollcall` belongs to (TokenReview); what they may do is
+//! what RBAC lets them do with `serviceinstances` (SubjectAccessReview): rollcall has no users and no
+//! rules of its own.
+
+mod caller;
+mod gate;
+mod memory;
+mod metrics;
+
+pub use caller::Caller;
+pub use gate::{Denial, Gate, Right, Wanted};
+pub use metrics::AuthMetrics;

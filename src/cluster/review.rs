@@ -1,0 +1,218 @@
+//! Asking the API server who bears a token, and whether they may do something.
+//!
+//! Sources: <https://kubernetes.io/docs/reference/access-authn-authz/authentication/> (TokenReview),
+//! <https://kubernetes.io/docs/reference/access-authn-authz/authorization/> (SubjectAccessReview).
+//! Owns: the two questions, their deadlines, how many are under way. Does not own: when to ask, and
+//! how long an answer is good for (`auth`).
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use k8s_openapi::api::{
+    authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus, UserInfo},
+    authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+};
+use kube::{Api, Client, api::PostParams};
+use tokio::{sync::Semaphore, time::timeout};
+
+use crate::api::GROUP;
+use crate::clock;
+use crate::cluster::failure::Failure;
+use crate::telemetry::metrics::ApiMetrics;
+
+/// What tokens for rollcall are made for.
+pub const AUDIENCE: &str = "rollcall";
+
+/// Reviews under way at once: an API server answers one in 1 to 5 ms, so these are some 4,000 a
+/// second; strangers with made-up tokens can keep no more of it busy.
+const MAX_REVIEWS: usize = 16;
+
+/// What the API server says of its own bookkeeping in `extra`: which pod and node a token is bound to,
+/// and the token's own id. No right depends on it, and it differs for each pod of a workload.
+const BINDING: &str = "authentication.kubernetes.io/";
+
+/// Who somebody is, as far as rights depend on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// `system:serviceaccount:shop:orders`, for example.
+    pub user: String,
+    /// Of the user, where there is one.
+    pub uid: Option<String>,
+    /// The groups it is in.
+    pub groups: Vec<String>,
+    /// What authenticators add, without what a token is bound to.
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+/// Something that somebody wants to do with instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question<'a> {
+    /// In Kubernetes' words.
+    pub verb: &'static str,
+    /// Of `serviceinstances`.
+    pub subresource: Option<&'static str>,
+    /// One namespace, or all.
+    pub namespace: Option<&'a str>,
+    /// One instance, or any.
+    pub name: Option<&'a str>,
+}
+
+/// Asks. Cheap to clone.
+#[derive(Clone)]
+pub struct Reviews {
+    client: Client,
+    turns: Arc<Semaphore>,
+    metrics: ApiMetrics,
+}
+
+impl Reviews {
+    /// Uses `client` for nothing else.
+    #[must_use]
+    pub fn new(client: Client, metrics: ApiMetrics) -> Self {
+        Self { client, turns: Arc::new(Semaphore::new(MAX_REVIEWS)), metrics }
+    }
+
+    /// Whose token it is; or why it is nobody's, or not for us.
+    ///
+    /// # Errors
+    /// When it could not be asked `within` that time.
+    pub async fn token(
+        &self,
+        token: &str,
+        within: Duration,
+    ) -> Result<Result<Identity, String>, Failure> {
+        let review = TokenReview {
+            spec: TokenReviewSpec {
+                token: Some(token.to_owned()),
+                audiences: Some(vec![AUDIENCE.to_owned()]),
+            },
+            ..TokenReview::default()
+        };
+        let api: Api<TokenReview> = Api::all(self.client.clone());
+        let parameters = PostParams::default();
+        let asked = api.create(&parameters, &review);
+        let answer = self.ask("tokenreviews", within, asked).await?;
+        Ok(identity(answer.status.unwrap_or_default()))
+    }
+
+    /// Whether somebody may.
+    ///
+    /// # Errors
+    /// When it could not be asked `within` that time.
+    pub async fn access(
+        &self,
+        who: &Identity,
+        question: Question<'_>,
+        within: Duration,
+    ) -> Result<bool, Failure> {
+        let review = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                user: Some(who.user.clone()),
+                uid: who.uid.clone(),
+                groups: Some(who.groups.clone()),
+                extra: Some(who.extra.clone()),
+                resource_attributes: Some(ResourceAttributes {
+                    group: Some(GROUP.to_owned()),
+                    resource: Some("serviceinstances".to_owned()),
+                    subresource: question.subresource.map(str::to_owned),
+                    verb: Some(question.verb.to_owned()),
+                    namespace: question.namespace.map(str::to_owned),
+                    name: question.name.map(str::to_owned),
+                    ..ResourceAttributes::default()
+                }),
+                ..SubjectAccessReviewSpec::default()
+            },
+            ..SubjectAccessReview::default()
+        };
+        let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
+        let parameters = PostParams::default();
+        let asked = api.create(&parameters, &review);
+        let answer = self.ask("subjectaccessreviews", within, asked).await?;
+        Ok(answer.status.is_some_and(|status| status.allowed))
+    }
+
+    async fn ask<T>(
+        &self,
+        resource: &'static str,
+        within: Duration,
+        call: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, Failure> {
+        let watch = clock::Stopwatch::start();
+        let asked = async {
+            // Never closed.
+            let _turn = self.turns.acquire().await;
+            call.await.map_err(Failure::from)
+        };
+        let late = |_| Failure::Away(format!("no answer within {} ms", within.as_millis()));
+        let answer = timeout(within, asked).await.map_err(late).and_then(|answer| answer);
+        let code = answer.as_ref().err().map_or(200, Failure::code);
+        self.metrics.answered("create", code, watch.elapsed());
+        answer
+    }
+}
+
+/// A server that knows no audiences would say yes to tokens of any: its answer must name ours.
+fn identity(status: TokenReviewStatus) -> Result<Identity, String> {
+    let for_us = status.audiences.iter().flatten().any(|audience| audience == AUDIENCE);
+    match status {
+        TokenReviewStatus { authenticated: Some(true), user: Some(user), .. } if for_us => {
+            Ok(identity_of(user))
+        }
+        TokenReviewStatus { error: Some(why), .. } if !why.is_empty() => Err(why),
+        TokenReviewStatus { authenticated: Some(true), .. } => {
+            Err(format!("it is not made for the audience {AUDIENCE}"))
+        }
+        _ => Err("nobody bears it, or it has ended".to_owned()),
+    }
+}
+
+fn identity_of(user: UserInfo) -> Identity {
+    let mut groups = user.groups.unwrap_or_default();
+    groups.sort_unstable();
+    let mut extra = user.extra.unwrap_or_default();
+    extra.retain(|key, _| !key.starts_with(BINDING));
+    let uid = user.uid.filter(|uid| !uid.is_empty());
+    Identity { user: user.username.unwrap_or_default(), uid, groups, extra }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(authenticated: bool, audiences: &[&str], error: &str) -> TokenReviewStatus {
+        let key = |key: &str| (key.to_owned(), vec!["x".to_owned()]);
+        TokenReviewStatus {
+            authenticated: Some(authenticated),
+            audiences: Some(audiences.iter().map(|&audience| audience.into()).collect()),
+            error: Some(error.to_owned()),
+            user: Some(UserInfo {
+                username: Some("u".to_owned()),
+                groups: Some(vec!["b".to_owned(), "a".to_owned()]),
+                extra: Some([key("authentication.kubernetes.io/pod-name"), key("scope")].into()),
+                uid: Some(String::new()),
+            }),
+        }
+    }
+
+    #[test]
+    fn only_an_answer_that_names_our_audience_counts() {
+        assert!(identity(status(true, &["rollcall"], "")).is_ok());
+        for (answer, why) in [
+            (status(true, &[], ""), "audience"),
+            (status(true, &["https://kubernetes.default.svc"], ""), "audience"),
+            (status(false, &[], "it is torn"), "it is torn"),
+            (status(false, &["rollcall"], ""), "nobody"),
+            (TokenReviewStatus::default(), "nobody"),
+        ] {
+            let said = identity(answer).unwrap_err();
+            assert!(said.contains(why), "{said}");
+        }
+    }
+
+    #[test]
+    fn pods_of_one_workload_are_the_same_caller() {
+        let who = identity(status(true, &["rollcall"], "")).unwrap();
+        assert_eq!(who.groups, ["a", "b"]);
+        assert_eq!(who.extra.keys().collect::<Vec<_>>(), ["scope"]);
+        assert_eq!(who.uid, None);
+    }
+}

@@ -1,0 +1,199 @@
+//! What each call needs of its caller, and how a denial is said.
+//!
+//! Owns: the table of calls and rights, reading the bearer token (RFC 6750 §2.1), the words of 401 and
+//! 403. Does not own: whether somebody may (`auth`).
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use hyper::{HeaderMap, Method, header::AUTHORIZATION};
+
+use crate::auth::{Caller, Denial, Gate, Right, Wanted};
+use crate::http::{
+    problem::{Flaw, Kind, Problem},
+    route::{Names, Route},
+};
+use crate::registry::naming;
+
+/// The most namespaces of one batch; each may be a question to the API server.
+const MAX_NAMESPACES: usize = 256;
+
+/// Who is asked for a token.
+pub(super) struct Doorman {
+    /// None with `--auth none`: everybody may do everything.
+    pub(super) gate: Option<Gate>,
+    /// Whether reads need a token too.
+    pub(super) reads: bool,
+    /// The only namespace that is looked after: whoever may list that may list all there is.
+    pub(super) scope: Option<Box<str>>,
+}
+
+impl Doorman {
+    /// What a call needs; none when anybody may.
+    pub(super) fn wanted<'a>(
+        &'a self,
+        route: Route,
+        method: &Method,
+        names: &'a Names<'_>,
+    ) -> Option<(&'a Gate, Wanted<'a>)> {
+        let gate = self.gate.as_ref()?;
+        let reads = matches!(*method, Method::GET | Method::HEAD);
+        if reads && !self.reads {
+            return None;
+        }
+        let rights: &[Right] = match (route, method) {
+            (Route::Instance, &Method::PUT) | (Route::ServiceInstances, _) => {
+                &[Right::Create, Right::Patch]
+            }
+            (Route::Instance, &Method::DELETE) => &[Right::Delete],
+            (Route::Instance, _) => &[Right::Get],
+            (Route::Heartbeat, _) => &[Right::Heartbeat],
+            (Route::Lease, _) => &[Right::Patch],
+            (Route::Services | Route::NamespaceServices | Route::Service, _) => &[Right::List],
+            // The namespaces stand in the body, and each is asked for by itself.
+            (Route::Heartbeats, _) | (Route::Cluster, _) => &[],
+        };
+        let namespace = Some(&*names.namespace).filter(|namespace| !namespace.is_empty());
+        let namespace = namespace.or(self.scope.as_deref());
+        let name = matches!(route, Route::Instance | Route::Heartbeat | Route::Lease);
+        // A name that is made of the body is not known yet.
+        let name = name.then_some(&*names.name);
+        Some((gate, Wanted { rights, namespace, name }))
+    }
+
+    /// Of these namespaces, those in which the caller may not send heartbeats, and why. A batch is
+    /// decided for whole namespaces: a question for each instance would be thousands.
+    ///
+    /// # Errors
+    /// 422 for too many namespaces; 503 when nobody can be asked.
+    pub(super) async fn closed<'a>(
+        &self,
+        caller: Option<&Caller>,
+        namespaces: impl Iterator<Item = &'a str>,
+    ) -> Result<BTreeMap<&'a str, Cow<'static, str>>, Problem> {
+        let mut closed = BTreeMap::new();
+        let Some((gate, caller)) = self.gate.as_ref().zip(caller) else { return Ok(closed) };
+        let namespaces: BTreeSet<&str> = namespaces.filter(|name| naming::is_label(name)).collect();
+        if namespaces.len() > MAX_NAMESPACES {
+            let detail = format!("at most {MAX_NAMESPACES} namespaces at a time");
+            return Err(Problem::of(Kind::BadFields, vec![Flaw::body("instances", detail)]));
+        }
+        for namespace in namespaces {
+            let rights = &[Right::Heartbeat];
+            let wanted = Wanted { rights, namespace: Some(namespace), name: None };
+            // Each question has its deadline, and the first that has no answer is the last.
+            match gate.allow(caller, &wanted).await {
+                Ok(()) => {}
+                Err(denial @ Denial::Forbidden { .. }) => {
+                    closed.insert(namespace, Problem::denied(denial).detail);
+                }
+                Err(denial) => return Err(Problem::denied(denial)),
+            }
+        }
+        Ok(closed)
+    }
+}
+
+/// The bearer token of a request, if there is one.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim_start_matches(' ');
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+impl Problem {
+    /// A caller who may not.
+    pub(super) fn denied(denial: Denial) -> Self {
+        match denial {
+            Denial::NoToken => {
+                let detail = "send Authorization: Bearer with a token of the audience rollcall: in a \
+                              pod a projected serviceAccountToken, by hand kubectl create token \
+                              NAME --audience rollcall";
+                let flaw = Flaw::header("Authorization", "a bearer token is needed");
+                Self { flaws: vec![flaw], ..Self::new(Kind::Unauthenticated, detail) }
+            }
+            Denial::BadToken(why) => {
+                let detail = format!("the token is not accepted: {why}");
+                let flaw = Flaw::header("Authorization", "the token is not accepted");
+                Self { flaws: vec![flaw], ..Self::new(Kind::BadToken, detail) }
+            }
+            Denial::Forbidden { user, right, namespace } => forbidden(&user, right, namespace),
+            Denial::Away => {
+                let detail = "the Kubernetes API does not answer, so nobody can be let in who was \
+                              not here lately; nothing was refused, so try again";
+                Self { retry_after: Some(2), ..Self::new(Kind::Unavailable, detail) }
+            }
+        }
+    }
+}
+
+fn forbidden(user: &str, right: Right, namespace: Option<String>) -> Problem {
+    let (verb, subresource) = right.words();
+    let resource = subresource
+        .map_or_else(|| "serviceinstances".to_owned(), |sub| format!("serviceinstances/{sub}"));
+    let place = namespace
+        .as_deref()
+        .map_or_else(|| "all namespaces".to_owned(), |namespace| format!("namespace {namespace}"));
+    let detail = format!(
+        "{user} may not {verb} {resource} (API group rollcall.dev) in {place}; a Role or ClusterRole \
+         has to grant it"
+    );
+    let mut problem = Problem::new(Kind::Forbidden, detail);
+    let more = [
+        ("user", user.to_owned().into()),
+        ("verb", verb.into()),
+        ("resource", resource.into()),
+        ("namespace", namespace.into()),
+    ];
+    problem.more.extend(more.map(|(key, value)| (key.to_owned(), value)));
+    problem
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_bearer_token_is_read_as_rfc_6750_writes_it() {
+        for (given, token) in [
+            ("Bearer abc", Some("abc")),
+            ("bearer  abc", Some("abc")),
+            ("Basic abc", None),
+            ("Bearer ", None),
+            ("Bearer", None),
+            ("abc", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, HeaderValue::from_static(given));
+            assert_eq!(bearer(&headers), token, "{given}");
+        }
+        assert_eq!(bearer(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_denial_names_the_verb_the_resource_and_the_place() {
+        let denied = |namespace: Option<&str>| {
+            let namespace = namespace.map(str::to_owned);
+            Problem::denied(Denial::Forbidden {
+                user: "u".to_owned(),
+                right: Right::Heartbeat,
+                namespace,
+            })
+        };
+        let problem = denied(Some("shop"));
+        assert!(
+            problem.detail.contains("may not update serviceinstances/heartbeat"),
+            "{}",
+            problem.detail
+        );
+        assert!(problem.detail.contains("in namespace shop"), "{}", problem.detail);
+        assert_eq!(problem.more["verb"], "update");
+        assert_eq!(problem.more["namespace"], "shop");
+        assert!(denied(None).detail.contains("in all namespaces"));
+    }
+}
