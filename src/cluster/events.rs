@@ -98,7 +98,7 @@ impl Events {
             namespace: Some(on.key.namespace.to_string()),
             name: Some(on.key.name.to_string()),
             uid: Some(on.uid.to_string()),
-            resource_version: Some(on.resource_version.to_string()),
+            // Without the version: with it no two would be taken for the same that repeats.
             ..ObjectReference::default()
         };
         let published = timeout(TIMEOUT, self.recorder.publish(&event, &about)).await;

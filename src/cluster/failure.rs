@@ -106,7 +106,7 @@ impl From<Status> for Failure {
 }
 
 /// The innermost cause, which is what a person wants to read.
-fn root(error: &dyn std::error::Error) -> String {
+pub(super) fn root(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

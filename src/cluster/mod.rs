@@ -11,6 +11,8 @@ pub mod convert;
 pub mod election;
 pub mod events;
 pub mod failure;
+pub mod preflight;
 pub mod review;
+pub mod rights;
 pub mod watch;
 pub mod writer;

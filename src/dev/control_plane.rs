@@ -80,6 +80,8 @@ pub struct Options {
     pub binaries: Binaries,
     /// How they are started.
     pub launcher: Launcher,
+    /// Further flags of kube-apiserver.
+    pub apiserver_flags: Vec<String>,
 }
 
 /// A running control plane. Dropped, all of it is killed.
@@ -120,7 +122,8 @@ impl ControlPlane {
 
         let etcd = start("etcd", &options.binaries.etcd, &etcd_args()).await?;
         let port = address.port().to_string();
-        let args = apiserver_args(&port);
+        let mut args = apiserver_args(&port).to_vec();
+        args.extend(options.apiserver_flags.iter().map(String::as_str));
         let apiserver = start("kube-apiserver", &options.binaries.apiserver, &args).await?;
         let ca = ready(&dir, &url, &credentials, [&etcd, &apiserver]).await?;
 

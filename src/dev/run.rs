@@ -95,7 +95,12 @@ async fn start(options: &DevArgs, dir: &Path) -> Result<(ControlPlane, Replicas)
     let _ = fs::remove_file(dev_json(dir)); // of an earlier run that was killed
     let binaries = Binaries::find_or_build(&Places::from_env()?, &launcher).await?;
     say("starting etcd, kube-apiserver and kube-controller-manager");
-    let plane = Options { dir: dir.to_owned(), binaries, launcher: launcher.clone() };
+    let plane = Options {
+        dir: dir.to_owned(),
+        binaries,
+        launcher: launcher.clone(),
+        apiserver_flags: Vec::new(),
+    };
     let control_plane = ControlPlane::start(&plane).await?;
     say("installing the CRDs, RBAC and the samples");
     let client = control_plane.admin().await?;

@@ -1,47 +1,25 @@
-//! Building a replica: every part, connected by channels, and the stages that run them.
+//! Building a replica: the doors, bound before anything runs, and the stages that run everything.
 //!
-//! What cannot be bound is said before anything runs. Does not own: the end (`drain`).
+//! Does not own: what is behind the doors (`core`), the end (`drain`).
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 
-use crate::auth::{AuthMetrics, Gate};
-use crate::clock;
-use crate::cluster::{
-    client::{self, Clients},
-    convert::Converter,
-    election::Election,
-    events::Events,
-    review::Reviews,
-    watch::Watch,
-    writer::Writer,
-};
-use crate::config::{Auth, Config};
-use crate::controller::Controller;
-use crate::dns::{self, DnsConfig};
-use crate::engine::{DUTIES, Engine, FACTS, Figures};
-use crate::http::{self, HttpConfig, HttpMetrics};
-use crate::registry::{
-    catalog::{Catalog, Settings},
-    directory::Directory,
-    instance::Protocol,
-    registration::Registration,
-};
+use crate::auth::Gate;
+use crate::cluster::client;
+use crate::config::Config;
+use crate::dns::{self, DnsConfig, DnsServer};
+use crate::http::{self, HttpConfig, HttpMetrics, HttpServer};
+use crate::registry::directory::Directory;
 use crate::serve::{
+    core::Core,
     drain::{Condition, Replica},
     stage::Stage,
 };
-use crate::telemetry::{
-    admin::Admin,
-    metrics::{self, ApiMetrics, ElectionMetrics, EngineMetrics, WatchMetrics},
-};
-use crate::witness::{
-    Inbox,
-    self_beat::{self, SelfBeat},
-};
+use crate::telemetry::{admin::Admin, metrics};
+use crate::witness::Inbox;
 
 /// Builds everything, and only then spawns it.
 ///
@@ -51,25 +29,14 @@ pub(super) async fn spawn(config: &Config) -> anyhow::Result<Replica> {
     let clients = client::connect(config.kubeconfig.as_deref()).await?;
     let mut registry = metrics::registry();
     let directory = Arc::new(Directory::new(config.scope.as_deref()));
-    let built = Core::build(config, clients, &directory, &mut registry);
-    let writer = built.self_beat.writer.clone();
-
-    let http_config = HttpConfig {
-        listen: config.http_listen,
-        replica: config.own.name.to_string(),
-        zone: config.zone.clone(),
-        read_auth: config.read_auth,
-    };
-    let http_metrics = HttpMetrics::new(&mut registry);
-    let http = http::bind(http_config, built.inbox, built.gate, http_metrics).await?;
-    let dns_config = DnsConfig {
-        zone: config.zone.clone(),
-        listen: vec![config.dns_listen],
-        name_server_addresses: vec![config.advertise_address],
-    };
-    let dns_metrics = dns::Metrics::register(&mut registry);
-    let dns = dns::bind(&dns_config, directory.clone(), dns_metrics).await?;
-    let condition = Arc::new(Condition { directory, stopping: AtomicBool::new(false) });
+    let core = Core::build(config, clients, &directory, &mut registry);
+    let condition = Arc::new(Condition {
+        directory: directory.clone(),
+        preflight: core.preflight.report(),
+        stopping: AtomicBool::new(false),
+    });
+    let http = bind_http(config, (core.inbox.clone(), core.gate), &mut registry).await?;
+    let dns = bind_dns(config, directory, &mut registry).await?;
     let admin = Admin::bind(config.admin_listen, registry, condition.clone()).await?;
 
     let mut replica = Replica {
@@ -80,20 +47,24 @@ pub(super) async fn spawn(config: &Config) -> anyhow::Result<Replica> {
         dns: Stage::new("dns"),
         core: Stage::new("core"),
         condition,
-        writer,
+        writer: core.self_beat.writer.clone(),
         own: config.own.clone(),
         linger: config.linger,
     };
-    replica.core.spawn_until("engine", built.engine.run());
-    replica.core.spawn_until("watch", built.watch.run());
+    let passed = core.preflight.passed();
     replica.core.spawn_until("admin", admin.serve());
-    replica.self_beat.spawn_until("self-beat", built.self_beat.run());
+    replica.core.spawn_until("preflight", core.preflight.run());
+    replica.core.spawn_until("engine", core.engine.run());
+    replica.core.spawn_until("watch", after(passed.clone(), core.watch.run()));
+    replica.self_beat.spawn_until("self-beat", after(passed.clone(), core.self_beat.run()));
     replica.election.spawn("election", |stop| async move {
-        built.election.run(stop).await;
+        if stop.run_until_cancelled(after(passed, async {})).await.is_some() {
+            core.election.run(stop).await;
+        }
         Ok(())
     });
     replica.duties.spawn("controller", |stop| async move {
-        built.controller.run(stop).await;
+        core.controller.run(stop).await;
         Ok(())
     });
     replica.dns.spawn("dns", |stop| async move { Ok(dns.serve(stop).await?) });
@@ -104,101 +75,37 @@ pub(super) async fn spawn(config: &Config) -> anyhow::Result<Replica> {
     Ok(replica)
 }
 
-/// Everything behind the doors, connected by channels and not yet running.
-struct Core {
-    engine: Engine,
-    watch: Watch,
-    controller: Controller,
-    election: Election,
-    self_beat: SelfBeat,
-    inbox: Inbox,
-    gate: Option<Gate>,
-}
-
-impl Core {
-    fn build(
-        config: &Config,
-        clients: Clients,
-        directory: &Arc<Directory>,
-        registry: &mut Registry,
-    ) -> Self {
-        let converter = Arc::new(Converter::default());
-        let api_metrics = ApiMetrics::new(registry);
-        let (facts_in, facts) = mpsc::channel(FACTS);
-        let election = Election::new(
-            clients.election,
-            &config.own_namespace,
-            (&config.own.name, &config.boot),
-            facts_in.clone(),
-            (ElectionMetrics::new(registry), api_metrics.clone()),
-        );
-        let writer = Writer::new(
-            clients.writes.clone(),
-            converter.clone(),
-            api_metrics.clone(),
-            clock::show,
-        );
-        let gate = (config.auth == Auth::Token).then(|| {
-            let reviews = Reviews::new(clients.reviews, api_metrics);
-            Gate::new(reviews, AuthMetrics::new(registry))
-        });
-        let events = Events::new(clients.writes, &config.own.name);
-        let counts = Arc::new(ArcSwap::default());
-        let figures = Figures { directory: directory.clone(), counts: counts.clone() };
-        registry.register_collector(Box::new(figures));
-
-        let (duties, duties_out) = mpsc::channel(DUTIES);
-        let (self_beats, values) = mpsc::channel(self_beat::QUEUE);
-        let engine = Engine {
-            catalog: Catalog::new(settings(config), directory.clone()),
-            facts,
-            duties,
-            self_beats,
-            counts,
-            metrics: EngineMetrics::new(registry),
-        };
-        let watch = Watch {
-            client: clients.watches,
-            scope: config.scope.clone(),
-            converter,
-            facts: facts_in.clone(),
-            metrics: WatchMetrics::new(registry),
-        };
-        let controller = Controller::new(
-            (writer.clone(), election.tenure()),
-            events,
-            facts_in.clone(),
-            duties_out,
-        );
-        let inbox = Inbox::new(directory.clone(), writer.clone(), facts_in.clone());
-        let self_beat = SelfBeat {
-            own: config.own.clone(),
-            registration: own_registration(config),
-            writer,
-            facts: facts_in,
-            values,
-        };
-        Self { engine, watch, controller, election, self_beat, inbox, gate }
-    }
-}
-
-fn settings(config: &Config) -> Settings {
-    Settings {
-        own: config.own.clone(),
-        boot: config.boot.clone(),
+async fn bind_http(
+    config: &Config,
+    (inbox, gate): (Inbox, Option<Gate>),
+    registry: &mut Registry,
+) -> anyhow::Result<HttpServer> {
+    let http = HttpConfig {
+        listen: config.http_listen,
+        replica: config.own.name.to_string(),
         zone: config.zone.clone(),
-        show: clock::show,
-    }
+        read_auth: config.read_auth,
+    };
+    Ok(http::bind(http, inbox, gate, HttpMetrics::new(registry)).await?)
 }
 
-fn own_registration(config: &Config) -> Registration {
-    self_beat::registration(
-        config.advertise_address,
-        &[
-            ("http", config.http_listen.port(), Protocol::Tcp),
-            ("dns", config.dns_listen.port(), Protocol::Udp),
-            ("dns-tcp", config.dns_listen.port(), Protocol::Tcp),
-            ("admin", config.admin_listen.port(), Protocol::Tcp),
-        ],
-    )
+async fn bind_dns(
+    config: &Config,
+    directory: Arc<Directory>,
+    registry: &mut Registry,
+) -> anyhow::Result<DnsServer> {
+    let dns = DnsConfig {
+        zone: config.zone.clone(),
+        listen: vec![config.dns_listen],
+        name_server_addresses: vec![config.advertise_address],
+    };
+    Ok(dns::bind(&dns, directory, dns::Metrics::register(registry)).await?)
+}
+
+/// Waits, without a deadline, until the preflight has passed.
+async fn after(mut passed: watch::Receiver<bool>, task: impl Future<Output = ()>) {
+    // An error means that the preflight has ended, and so the process does.
+    if passed.wait_for(|passed| *passed).await.is_ok() {
+        task.await;
+    }
 }

@@ -20,10 +20,11 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use tokio::time::sleep;
 use tracing::info;
 
-use crate::cluster::writer::Writer;
+use crate::cluster::{preflight::Report, writer::Writer};
 use crate::registry::{directory::Directory, instance::InstanceKey};
 use crate::serve::stage::Stage;
 use crate::telemetry::admin::Probes;
@@ -73,6 +74,8 @@ pub(super) struct Replica {
 /// Whether this replica should be asked.
 pub(super) struct Condition {
     pub(super) directory: Arc<Directory>,
+    /// What is missing in the cluster.
+    pub(super) preflight: Arc<ArcSwap<Report>>,
     pub(super) stopping: AtomicBool,
 }
 
@@ -85,8 +88,13 @@ impl Probes for Condition {
         if self.stopping.load(Ordering::Acquire) {
             return Some("stopping".to_owned());
         }
-        let waiting = "not synced with the Kubernetes API yet";
-        (!self.directory.is_synced()).then(|| waiting.to_owned())
+        if self.directory.is_synced() {
+            return None;
+        }
+        match self.preflight.load().blocking.as_slice() {
+            [] => Some("not synced with the Kubernetes API yet".to_owned()),
+            missing => Some(missing.join("\n")),
+        }
     }
 }
 

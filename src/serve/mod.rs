@@ -9,6 +9,7 @@
 //! ```
 
 mod build;
+mod core;
 mod drain;
 mod stage;
 

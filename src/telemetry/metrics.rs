@@ -152,6 +152,36 @@ impl ElectionMetrics {
     }
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Right {
+    verb: &'static str,
+    resource: &'static str,
+}
+
+/// What rollcall itself may do.
+#[derive(Clone, Debug, Default)]
+pub struct RightMetrics {
+    missing: Family<Right, Gauge>,
+}
+
+impl RightMetrics {
+    /// Registers the family.
+    pub fn new(registry: &mut Registry) -> Self {
+        let new = Self::default();
+        registry.register(
+            "right_missing",
+            "1 for each right that rollcall needs and does not have; the log says what does not work",
+            new.missing.clone(),
+        );
+        new
+    }
+
+    /// Whether a right is there.
+    pub fn seen(&self, verb: &'static str, resource: &'static str, granted: bool) {
+        self.missing.get_or_create(&Right { verb, resource }).set(i64::from(!granted));
+    }
+}
+
 /// The engine's own work.
 #[derive(Clone, Debug)]
 pub struct EngineMetrics {

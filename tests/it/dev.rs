@@ -79,8 +79,12 @@ async fn tokens_for_an_audience_are_issued_and_reviewed() {
 
 #[tokio::test]
 async fn a_control_plane_started_again_in_its_folder_keeps_its_objects() {
-    let options =
-        Options { dir: state_dir("again"), binaries: binaries().await, launcher: launcher() };
+    let options = Options {
+        dir: state_dir("again"),
+        binaries: binaries().await,
+        launcher: launcher(),
+        apiserver_flags: Vec::new(),
+    };
     let first = ControlPlane::start(&options).await.unwrap();
     let object = serde_json::from_value(json!({"metadata": {"name": "kept"}})).unwrap();
     namespaces(&first).await.create(&PostParams::default(), &object).await.unwrap();

@@ -26,3 +26,4 @@ mod http_errors;
 mod leaving;
 mod lives;
 mod registrations;
+mod rights;

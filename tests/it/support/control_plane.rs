@@ -7,14 +7,20 @@ use std::thread;
 
 use rollcall::api::manifests;
 use rollcall::dev::control_plane::Options;
+use rollcall::dev::credentials::ROLLCALL_USER;
 use rollcall::dev::{Binaries, ControlPlane, Launcher, Places, install, manifests as deploy};
 use tokio::runtime::{Builder, Handle};
+
+/// What the replicas asked of the API server, one JSON object a line, in the folder of the control plane.
+const AUDIT_LOG: &str = "audit.log";
 
 /// The control plane, and a runtime that lives as long as the process: each test has its own, which
 /// ends with it.
 pub struct Shared {
     pub control_plane: ControlPlane,
     pub runtime: Handle,
+    /// What the replicas asked of the API server, one JSON object a line.
+    pub audit_log: PathBuf,
 }
 
 /// The control plane of this test run. The first caller waits for it to be ready; on a fresh machine it
@@ -58,6 +64,20 @@ fn remove_stale(tmp: &Path) {
     }
 }
 
+/// Has the API server write down what the replicas ask of it, in `audit.log`.
+fn audit(dir: &Path) -> Vec<String> {
+    let policy = serde_json::json!({
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        "rules": [{"level": "Metadata", "users": [ROLLCALL_USER]}, {"level": "None"}],
+    });
+    fs::write(dir.join("audit-policy.json"), policy.to_string()).unwrap();
+    ["--audit-policy-file", "audit-policy.json", "--audit-log-path", AUDIT_LOG]
+        .map(Into::into)
+        .into()
+}
+
 fn start() -> Shared {
     let (sender, receiver) = std::sync::mpsc::channel();
     let thread = thread::Builder::new().name("control-plane".to_owned());
@@ -65,14 +85,21 @@ fn start() -> Shared {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let dir = state_dir("control-plane");
-            let options = Options { dir, binaries: binaries().await, launcher: launcher() };
+            let audit_log = dir.join(AUDIT_LOG);
+            let options = Options {
+                apiserver_flags: audit(&dir),
+                dir,
+                binaries: binaries().await,
+                launcher: launcher(),
+            };
             let control_plane =
                 ControlPlane::start(&options).await.unwrap_or_else(|e| panic!("{e}"));
             let client = control_plane.admin().await.unwrap();
             install::install_crds(&client, &manifests::crds()).await.unwrap();
             install::apply(&client, deploy::RBAC).await.unwrap();
             install::apply(&client, deploy::ROLES).await.unwrap();
-            sender.send(Shared { control_plane, runtime: Handle::current() }).unwrap();
+            let runtime = Handle::current();
+            sender.send(Shared { control_plane, runtime, audit_log }).unwrap();
             std::future::pending::<()>().await; // the children end with the process
         });
     };

@@ -22,7 +22,8 @@ pub struct Namespace {
     pub rollcall_kubeconfig: PathBuf,
     /// For kubectl: the user that may do everything.
     pub kubeconfig: PathBuf,
-    shared: &'static Shared,
+    /// The control plane that it is in.
+    pub shared: &'static Shared,
 }
 
 /// Makes one whose name begins with `prefix` (a DNS label).

@@ -35,13 +35,21 @@ impl Rollcall {
 
     /// The same with an identity and further flags, which win over those set here.
     pub async fn start_with(namespace: &Namespace, identity: &str, flags: &[&str]) -> Self {
+        let rollcall = Self::launch(namespace, identity, flags).await;
+        rollcall.until_ready().await;
+        rollcall
+    }
+
+    /// The same, without waiting for anything.
+    pub async fn launch(namespace: &Namespace, identity: &str, flags: &[&str]) -> Self {
         let [http, dns, admin] = [(); 3].map(|()| ports::free().unwrap());
-        let mut args: Vec<OsString> = vec!["serve".into(), "--kubeconfig".into()];
-        args.push(namespace.rollcall_kubeconfig.clone().into());
+        let mut args: Vec<OsString> = vec!["serve".into()];
+        let kubeconfig = namespace.rollcall_kubeconfig.to_str().unwrap();
         let name = namespace.name.as_str();
         let (http_listen, dns_listen, admin_listen) =
             (http.to_string(), dns.to_string(), admin.to_string());
         let own = [
+            ["--kubeconfig", kubeconfig],
             ["--http-listen", http_listen.as_str()],
             ["--dns-listen", dns_listen.as_str()],
             ["--admin-listen", admin_listen.as_str()],
@@ -63,9 +71,7 @@ impl Rollcall {
             env: replicas::environment(),
         };
         let child = launcher().start(&program).await.unwrap();
-        let rollcall = Self { identity: identity.to_owned(), http, dns, admin, program, child };
-        rollcall.until_ready().await;
-        rollcall
+        Self { identity: identity.to_owned(), http, dns, admin, program, child }
     }
 
     /// Waits until `/readyz` says yes.
@@ -122,6 +128,11 @@ impl Rollcall {
     /// `http://host:port` and `path`.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.http)
+    }
+
+    /// All of its log.
+    pub fn whole_log(&self) -> String {
+        std::fs::read_to_string(self.child.log()).unwrap()
     }
 
     /// The last lines of its log.

@@ -1,0 +1,284 @@
+//! Preflight: what the cluster must have for a replica to work, looked at until it is there.
+//!
+//! Owns: the order of looks (does the API answer, does it serve our definitions and are they new
+//! enough, may we), and a sentence for each thing that is missing, with what to do about it. It goes
+//! on looking later: rights can be taken away. Does not own: the table of rights (`rights`), and what
+//! waits for it (`serve`).
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{Api, Client, api::PostParams};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tracing::{info, warn};
+
+use crate::api::{
+    API_VERSION, GROUP,
+    manifests::{REVISION, REVISION_ANNOTATION},
+};
+use crate::clock;
+use crate::cluster::{
+    failure::root,
+    rights::{Need, Place, RIGHTS, Right},
+};
+use crate::registry::lease::Moment;
+use crate::telemetry::metrics::RightMetrics;
+
+/// One question to the API server.
+const CALL: Duration = Duration::from_secs(3);
+
+/// First and longest pause while something is missing; it doubles in between.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+
+/// When all is well: a right that is taken away shows within this. Some 17 short calls.
+const AGAIN: Duration = Duration::from_secs(300);
+
+/// What is still missing is said again after this.
+const REMIND: Duration = Duration::from_secs(60);
+
+/// The name of our definition.
+const DEFINITION: &str = "serviceinstances.rollcall.dev";
+
+/// What is missing, each with what to do about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Without these there is nothing to answer from.
+    pub blocking: Vec<String>,
+    /// Without these it works, but not as it should.
+    pub limiting: Vec<String>,
+}
+
+/// Where a replica looks, and for what.
+#[derive(Clone, Debug)]
+pub struct Needs {
+    /// The namespace in which instances are looked after, if not all.
+    pub scope: Option<String>,
+    /// The namespace that rollcall lives in.
+    pub home: String,
+    /// Whether callers are asked for tokens.
+    pub auth: bool,
+}
+
+/// The task that looks.
+pub struct Preflight {
+    client: Client,
+    needs: Needs,
+    report: Arc<ArcSwap<Report>>,
+    passed: watch::Sender<bool>,
+    metrics: RightMetrics,
+    told: Option<(Report, Moment)>,
+}
+
+/// Why a look could not be finished.
+enum Stop {
+    /// The API does not answer, or does not let us ask.
+    Unreachable(String),
+    /// It does not know who we are.
+    Unknown,
+}
+
+impl Preflight {
+    /// Looks with `client`, which is used for questions only.
+    #[must_use]
+    pub fn new(client: Client, needs: Needs, metrics: RightMetrics) -> Self {
+        let waiting = "the first look at the Kubernetes API is not finished".to_owned();
+        let report = Report { blocking: vec![waiting], limiting: Vec::new() };
+        Self {
+            client,
+            needs,
+            report: Arc::new(ArcSwap::from_pointee(report)),
+            passed: watch::Sender::new(false),
+            metrics,
+            told: None,
+        }
+    }
+
+    /// What is missing, as of the last look.
+    #[must_use]
+    pub fn report(&self) -> Arc<ArcSwap<Report>> {
+        self.report.clone()
+    }
+
+    /// Becomes true once nothing blocks, and stays so.
+    #[must_use]
+    pub fn passed(&self) -> watch::Receiver<bool> {
+        self.passed.subscribe()
+    }
+
+    /// Looks for ever. Each question has its deadline.
+    pub async fn run(mut self) {
+        let mut pause = PAUSE.0;
+        loop {
+            let report = self.look().await;
+            let missing = !report.blocking.is_empty() || !report.limiting.is_empty();
+            self.tell(report);
+            sleep(if missing { pause } else { AGAIN }).await;
+            pause = if missing { PAUSE.1.min(pause * 2) } else { PAUSE.0 };
+        }
+    }
+
+    fn tell(&mut self, report: Report) {
+        let now = clock::moment();
+        let passed = report.blocking.is_empty();
+        let changed = self.told.as_ref().is_none_or(|(told, _)| *told != report);
+        let due = self.told.as_ref().is_none_or(|(_, at)| now.since(*at) >= REMIND);
+        // Later on, whoever calls an API that is away says so; here it would be said twice.
+        if *self.passed.borrow() && !passed {
+            return;
+        }
+        if changed || due {
+            for sentence in report.blocking.iter().chain(&report.limiting) {
+                warn!("preflight: {sentence}");
+            }
+            if changed && passed && report.limiting.is_empty() {
+                info!(
+                    "preflight: the Kubernetes API answers, and all that rollcall needs is there"
+                );
+            }
+            self.told = Some((report.clone(), now));
+        }
+        self.report.store(Arc::new(report));
+        self.passed.send_if_modified(|before| passed && !std::mem::replace(before, true));
+    }
+
+    async fn look(&self) -> Report {
+        let mut report = Report::default();
+        if let Err(stop) = self.look_into(&mut report).await {
+            report.blocking.push(match stop {
+                Stop::Unreachable(why) => format!(
+                    "the Kubernetes API does not answer: {why}. Is its address right (--kubeconfig), and may \
+                     this process reach it (NetworkPolicy, firewall)?"
+                ),
+                Stop::Unknown => "the Kubernetes API does not know this rollcall (401): its token is missing or \
+                                  has ended. Check serviceAccountName and automountServiceAccountToken of the \
+                                  pod, or --kubeconfig"
+                    .to_owned(),
+            });
+        }
+        report
+    }
+
+    async fn look_into(&self, report: &mut Report) -> Result<(), Stop> {
+        if !self.is_served().await? {
+            report.blocking.push(format!(
+                "the Kubernetes API serves no serviceinstances of {API_VERSION}: install the definitions of \
+                 this version with kubectl apply -k crds, or rollcall crds | kubectl apply -f -"
+            ));
+            return Ok(());
+        }
+        if let Some(installed) = self.revision().await?.filter(|installed| *installed < REVISION) {
+            report.blocking.push(format!(
+                "the definition {DEFINITION} is of revision {installed}, and this rollcall needs {REVISION}: \
+                 install those of this version with kubectl apply -k crds, or rollcall crds | kubectl apply -f -"
+            ));
+        }
+        for right in RIGHTS.iter().filter(|right| self.needs.auth || right.need != Need::Auth) {
+            let granted = self.may(right).await?;
+            self.metrics.seen(right.verb, right.resource, granted);
+            if !granted {
+                let sentence = self.missing(right);
+                let list = if right.need == Need::Start {
+                    &mut report.blocking
+                } else {
+                    &mut report.limiting
+                };
+                list.push(sentence);
+            }
+        }
+        Ok(())
+    }
+
+    fn missing(&self, right: &Right) -> String {
+        let Right { verb, resource, group, role, without, .. } = right;
+        let name = right.name.map_or_else(String::new, |name| format!(" {name}"));
+        let place = match self.namespace(right.place) {
+            Some(namespace) => format!("in namespace {namespace}"),
+            None => "in the whole cluster".to_owned(),
+        };
+        format!(
+            "rollcall may not {verb} {resource}{name} (API group {group}) {place}; without it {without}. \
+             {role} of deploy/rbac grants it: kubectl apply -k deploy/rbac"
+        )
+    }
+
+    fn namespace(&self, place: Place) -> Option<&str> {
+        match place {
+            Place::Watched => self.needs.scope.as_deref(),
+            Place::Home => Some(&self.needs.home),
+            Place::Cluster => None,
+        }
+    }
+
+    /// Discovery is open to everybody who is known (ClusterRole system:discovery).
+    async fn is_served(&self) -> Result<bool, Stop> {
+        let asked = self.client.list_api_group_resources(API_VERSION);
+        match answered(asked).await? {
+            Ok(list) => Ok(list.resources.iter().any(|it| it.name == "serviceinstances")),
+            Err(404) => Ok(false),
+            // Not open here, then: the rights will tell.
+            Err(_) => Ok(true),
+        }
+    }
+
+    /// The revision of the installed definition; none when it cannot be read.
+    async fn revision(&self) -> Result<Option<u32>, Stop> {
+        let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let Ok(object) = answered(api.get_metadata(DEFINITION)).await? else { return Ok(None) };
+        let annotations = object.metadata.annotations.unwrap_or_default();
+        let written = annotations.get(REVISION_ANNOTATION);
+        Ok(Some(written.and_then(|revision| revision.parse().ok()).unwrap_or(0)))
+    }
+
+    /// Everybody who is known may ask what they may (ClusterRole system:basic-user).
+    async fn may(&self, right: &Right) -> Result<bool, Stop> {
+        let (resource, subresource) = match right.resource.split_once('/') {
+            Some((resource, sub)) => (resource, Some(sub)),
+            None => (right.resource, None),
+        };
+        let asked = SelfSubjectAccessReview {
+            spec: SelfSubjectAccessReviewSpec {
+                resource_attributes: Some(ResourceAttributes {
+                    group: Some(right.group.to_owned()),
+                    resource: Some(resource.to_owned()),
+                    subresource: subresource.map(str::to_owned),
+                    verb: Some(right.verb.to_owned()),
+                    name: right.name.map(str::to_owned),
+                    namespace: self.namespace(right.place).map(str::to_owned),
+                    ..ResourceAttributes::default()
+                }),
+                ..SelfSubjectAccessReviewSpec::default()
+            },
+            ..SelfSubjectAccessReview::default()
+        };
+        let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
+        match answered(api.create(&PostParams::default(), &asked)).await? {
+            Ok(review) => Ok(review.status.is_some_and(|status| status.allowed)),
+            Err(code) => {
+                Err(Stop::Unreachable(format!("a question about {GROUP} was refused with {code}")))
+            }
+        }
+    }
+}
+
+/// The answer, or the HTTP status of a refusal; stops when there is none, or we are not known.
+async fn answered<T>(
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<Result<T, u16>, Stop> {
+    match timeout(CALL, call).await {
+        Ok(Ok(answer)) => Ok(Ok(answer)),
+        Ok(Err(kube::Error::Api(status))) => match status.code {
+            401 => Err(Stop::Unknown),
+            429 | 500.. => Err(Stop::Unreachable(status.message)),
+            code => Ok(Err(code)),
+        },
+        Ok(Err(error)) => Err(Stop::Unreachable(root(&error))),
+        Err(_) => Err(Stop::Unreachable(format!("no answer within {} s", CALL.as_secs()))),
+    }
+}

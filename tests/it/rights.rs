@@ -1,0 +1,351 @@
+//! What rollcall needs of its cluster: every right, no more, and a clear word when one is missing.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures::future::join_all;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, PostParams};
+use rollcall::api::manifests::{REVISION, REVISION_ANNOTATION};
+use rollcall::cluster::rights::{Need, Place, RIGHTS, Right};
+use rollcall::dev::credentials::{ROLLCALL_USER, kubeconfig};
+use rollcall::dev::{ControlPlane, install, manifests};
+use serde_json::{Value, json};
+
+use crate::lives::{create, manifest};
+use crate::support::control_plane::{launcher, state_dir};
+use crate::support::http::{call, call_as, try_call};
+use crate::support::{Namespace, Rollcall, eventually, namespace};
+
+const BOUND: Duration = Duration::from_secs(60);
+
+/// A right as a line: group, resource, name, verb.
+type Line = (String, String, Option<String>, String);
+
+fn line(right: &Right) -> Line {
+    let owned = str::to_owned;
+    (owned(right.group), owned(right.resource), right.name.map(owned), owned(right.verb))
+}
+
+fn lines(rules: &[PolicyRule]) -> Vec<Line> {
+    let mut all = Vec::new();
+    for rule in rules {
+        let names = rule.resource_names.clone().unwrap_or_default();
+        let names: Vec<_> =
+            if names.is_empty() { vec![None] } else { names.into_iter().map(Some).collect() };
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                for name in &names {
+                    let line = |verb: &String| {
+                        (group.clone(), resource.clone(), name.clone(), verb.clone())
+                    };
+                    all.extend(rule.verbs.iter().map(line));
+                }
+            }
+        }
+    }
+    all
+}
+
+/// The rules of a role of `deploy/rbac`, by its kind and name.
+fn granted(role: &str) -> Vec<Line> {
+    let (kind, name) = role.split_once(' ').unwrap();
+    let document = manifests::RBAC
+        .iter()
+        .map(|text| serde_yaml_ng::from_str::<Value>(text).unwrap())
+        .find(|object| object["kind"] == kind && object["metadata"]["name"] == name)
+        .unwrap_or_else(|| panic!("deploy/rbac has no {role}"));
+    lines(&serde_json::from_value::<Vec<PolicyRule>>(document["rules"].clone()).unwrap())
+}
+
+#[test]
+fn the_roles_grant_what_is_needed_and_nothing_else() {
+    for role in ["ClusterRole rollcall-instances", "ClusterRole rollcall-server", "Role rollcall"] {
+        let mut needed: Vec<Line> =
+            RIGHTS.iter().filter(|right| right.role == role).map(line).collect();
+        let mut granted = granted(role);
+        needed.sort();
+        granted.sort();
+        assert_eq!(granted, needed, "{role}: src/cluster/rights.rs and deploy/rbac differ");
+    }
+    let roles: BTreeSet<_> = RIGHTS.iter().map(|right| right.role).collect();
+    let others = manifests::RBAC.iter().filter(|text| text.contains("\nrules:")).count();
+    assert_eq!(roles.len(), others, "a role of deploy/rbac grants what is in no table");
+}
+
+fn rules(rights: impl Iterator<Item = &'static Right>) -> Vec<Value> {
+    rights
+        .map(|right| {
+            json!({
+                "apiGroups": [right.group], "resources": [right.resource], "verbs": [right.verb],
+                "resourceNames": right.name.into_iter().collect::<Vec<_>>(),
+            })
+        })
+        .collect()
+}
+
+/// A ServiceAccount that may do all that rollcall needs but one thing.
+async fn lacking(ns: &Namespace, index: usize, lack: &'static Right) -> PathBuf {
+    let account = format!("lacks-{index}");
+    let full = format!("{}-{account}", ns.name);
+    let has = |place: fn(&Right) -> bool| {
+        rules(RIGHTS.iter().filter(move |right| *right != lack && place(right)))
+    };
+    let role = |kind: &str, name: &str, rules: Vec<Value>| {
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "rules": rules,
+            "metadata": {"name": name, "namespace": ns.name},
+        })
+    };
+    let binding = |kind: &str, name: &str| {
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": format!("{kind}Binding"),
+            "metadata": {"name": name, "namespace": ns.name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": ns.name}],
+        })
+    };
+    let objects = [
+        role("Role", &account, has(|right| right.place != Place::Cluster)),
+        binding("Role", &account),
+        role("ClusterRole", &full, has(|right| right.place == Place::Cluster)),
+        binding("ClusterRole", &full),
+    ];
+    let texts = objects.map(|object| object.to_string());
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    install::apply(&ns.client, &texts).await.unwrap();
+    let api: Api<ServiceAccount> = ns.api();
+    let object = serde_json::from_value(json!({"metadata": {"name": account}})).unwrap();
+    api.create(&PostParams::default(), &object).await.unwrap();
+    let request = TokenRequest::default();
+    let made = api.create_token_request(&account, &PostParams::default(), &request).await.unwrap();
+    let ControlPlane { url, ca, .. } = &ns.shared.control_plane;
+    let path = state_dir("lacking").join(format!("{full}.kubeconfig"));
+    std::fs::write(&path, kubeconfig(url, ca, &account, &made.status.unwrap().token)).unwrap();
+    path
+}
+
+/// What the admin port answers; nothing before it is there.
+async fn ask(rollcall: &Rollcall, path: &str) -> (u16, String) {
+    match try_call(rollcall.admin, "GET", path, None).await {
+        Ok(answer) => (answer.status, String::from_utf8(answer.body).unwrap()),
+        Err(_) => (0, String::new()),
+    }
+}
+
+/// The rights that a replica says are missing, by its metrics.
+async fn missing(rollcall: &Rollcall) -> Vec<String> {
+    let (_, text) = ask(rollcall, "/metrics").await;
+    let missing = text.lines().filter_map(|line| line.strip_prefix("rollcall_right_missing{"));
+    missing.filter_map(|line| line.strip_suffix("} 1")).map(str::to_owned).collect()
+}
+
+async fn says_what_is_missing(ns: &Namespace, index: usize, lack: &'static Right) {
+    let path = lacking(ns, index, lack).await;
+    let flags = ["--auth", "token", "--kubeconfig", path.to_str().unwrap()];
+    let rollcall = Rollcall::launch(ns, &format!("lacks-{index}"), &flags).await;
+    let label = format!("verb=\"{}\",resource=\"{}\"", lack.verb, lack.resource);
+    // A role that was granted only now may take a moment to count.
+    eventually(&format!("only {label} is missing"), BOUND, async || {
+        (missing(&rollcall).await == [label.as_str()]).then_some(())
+    })
+    .await;
+    let sentence = format!("rollcall may not {} {}", lack.verb, lack.resource);
+    let said = eventually(&sentence, BOUND, async || {
+        let log = rollcall.whole_log();
+        log.lines().find(|line| line.contains(&sentence)).map(str::to_owned)
+    })
+    .await;
+    for word in ["without it", lack.without, lack.role, "kubectl apply -k deploy/rbac"] {
+        assert!(said.contains(word), "no {word:?} in {said}");
+    }
+    if lack.need == Need::Start {
+        let (status, why) = ask(&rollcall, "/readyz").await;
+        assert!(status == 503 && why.contains(&sentence), "{why}");
+        assert_eq!(ask(&rollcall, "/livez").await.0, 200);
+        assert_eq!(ask(&rollcall, "/startupz").await.0, 503);
+    } else {
+        rollcall.until_ready().await;
+    }
+}
+
+#[tokio::test]
+async fn each_right_that_is_taken_away_is_said_with_what_does_not_work_and_what_to_do() {
+    let ns = namespace("lacking").await;
+    for (chunk, rights) in RIGHTS.chunks(4).enumerate() {
+        let replicas = rights
+            .iter()
+            .enumerate()
+            .map(|(at, right)| says_what_is_missing(&ns, chunk * 4 + at, right));
+        join_all(replicas).await;
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_waits_for_a_right_starts_when_it_is_granted() {
+    let ns = namespace("granted").await;
+    let list = &RIGHTS[0];
+    let path = lacking(&ns, 0, list).await;
+    let flags = ["--kubeconfig", path.to_str().unwrap()];
+    let rollcall = Rollcall::launch(&ns, "rollcall-0", &flags).await;
+    eventually("it says what it waits for", BOUND, async || {
+        rollcall.whole_log().contains("rollcall may not list serviceinstances").then_some(())
+    })
+    .await;
+    let api: Api<Role> = ns.api();
+    let mut role = api.get("lacks-0").await.unwrap();
+    let all = rules(RIGHTS.iter().filter(|right| right.place != Place::Cluster));
+    role.rules = Some(serde_json::from_value(json!(all)).unwrap());
+    api.replace("lacks-0", &PostParams::default(), &role).await.unwrap();
+    rollcall.until_ready().await;
+    let log = rollcall.whole_log();
+    assert!(log.contains("all that rollcall needs is there"), "{log}");
+}
+
+/// Everything that a replica does, so that each of its rights is used.
+async fn whole_life(ns: &Namespace) -> Rollcall {
+    let rollcall = Rollcall::start_with(ns, "rollcall-0", &["--auth", "token"]).await;
+    let api: Api<ServiceAccount> = ns.api();
+    let account = serde_json::from_value(json!({"metadata": {"name": "operator"}})).unwrap();
+    api.create(&PostParams::default(), &account).await.unwrap();
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": "operator", "namespace": ns.name},
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "rollcall-operator",
+        },
+        "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": ns.name}],
+    });
+    install::apply(&ns.client, &[&binding.to_string()]).await.unwrap();
+    let request = serde_json::from_value(json!({"spec": {"audiences": ["rollcall"]}})).unwrap();
+    let made = api.create_token_request("operator", &PostParams::default(), &request).await;
+    let token = made.unwrap().status.unwrap().token;
+    let path = format!("/v1/namespaces/{}/instances/a", ns.name);
+    let body = json!({"service": "a", "addresses": ["10.0.0.1"]});
+    let put = call_as(&token, rollcall.http, ("PUT", &path), Some(body)).await;
+    assert_eq!(put.status, 201, "{:?}", put.json());
+    assert_eq!(call_as(&token, rollcall.http, ("DELETE", &path), None).await.status, 204);
+    assert_eq!(call(rollcall.http, "GET", &path, None).await.status, 404);
+    // Dies twice, so that an Event repeats.
+    let lease = json!({"mode": "Heartbeat", "durationSeconds": 2});
+    create(ns, &manifest("dying", "dying", lease)).await;
+    let beat = format!("/v1/namespaces/{}/instances/dying/heartbeat", ns.name);
+    for _ in 0..2 {
+        eventually("it expires", BOUND, async || {
+            let dying = call(rollcall.http, "GET", beat.trim_end_matches("/heartbeat"), None).await;
+            (dying.json()["phase"] == "Expired").then_some(())
+        })
+        .await;
+        let beaten = call_as(&token, rollcall.http, ("PUT", &beat), None).await;
+        assert_eq!(beaten.status, 200, "{:?}", beaten.json());
+    }
+    rollcall
+}
+
+/// What the API server let the replicas do, as it wrote it down.
+fn used(audit: &str) -> BTreeSet<Line> {
+    let mut used = BTreeSet::new();
+    for event in audit.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let code = event["responseStatus"]["code"].as_u64().unwrap_or(0);
+        if event["user"]["username"] != ROLLCALL_USER || code == 403 {
+            continue;
+        }
+        let object = &event["objectRef"];
+        let mut resource = text(&object["resource"]);
+        if let Some(sub) = object["subresource"].as_str() {
+            resource = format!("{resource}/{sub}");
+        }
+        let line = (text(&object["apiGroup"]), resource, None, text(&event["verb"]));
+        // An apply of what was not there is authorized as a creation too.
+        if line.3 == "patch" && code == 201 {
+            used.insert((line.0.clone(), line.1.clone(), None, "create".to_owned()));
+        }
+        used.insert(line);
+    }
+    used
+}
+
+#[tokio::test]
+async fn no_right_is_unused() {
+    let ns = namespace("used").await;
+    let _rollcall = whole_life(&ns).await;
+    eventually("every right is used", BOUND, async || {
+        let used = used(&std::fs::read_to_string(&ns.shared.audit_log).unwrap());
+        let unused = RIGHTS.iter().map(|right| (line(right).0, line(right).1, None, line(right).3));
+        let unused: Vec<_> = unused.filter(|right| !used.contains(right)).collect();
+        unused.is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn definitions_that_are_missing_or_too_old_are_waited_for() {
+    use rollcall::dev::control_plane::Options;
+    let options = Options {
+        dir: state_dir("no-definitions"),
+        binaries: crate::support::control_plane::binaries().await,
+        launcher: launcher(),
+        apiserver_flags: Vec::new(),
+    };
+    let control_plane = ControlPlane::start(&options).await.unwrap();
+    let client = control_plane.admin().await.unwrap();
+    install::apply(&client, manifests::RBAC).await.unwrap();
+    let mut ns = namespace("unused").await;
+    ns.rollcall_kubeconfig = control_plane.rollcall_kubeconfig.clone();
+    let flags = ["--own-namespace", "rollcall-system", "--watch-namespace", "rollcall-system"];
+    let rollcall = Rollcall::launch(&ns, "rollcall-0", &flags).await;
+    let says = async |what: &str| {
+        eventually(what, BOUND, async || {
+            let (status, why) = ask(&rollcall, "/readyz").await;
+            (status == 503 && why.contains(what)).then_some(why)
+        })
+        .await
+    };
+    let why = says("serves no serviceinstances of rollcall.dev/v1alpha1").await;
+    assert!(why.contains("kubectl apply -k crds"), "{why}");
+    let mut crds: Vec<CustomResourceDefinition> = rollcall::api::manifests::crds();
+    let annotations = |crd: &mut CustomResourceDefinition, revision: u32| {
+        let all = crd.metadata.annotations.get_or_insert_default();
+        all.insert(REVISION_ANNOTATION.to_owned(), revision.to_string());
+    };
+    crds.iter_mut().for_each(|crd| annotations(crd, REVISION - 1));
+    install::install_crds(&client, &crds).await.unwrap();
+    says(&format!("is of revision {}, and this rollcall needs {REVISION}", REVISION - 1)).await;
+    crds.iter_mut().for_each(|crd| annotations(crd, REVISION + 1));
+    install::install_crds(&client, &crds).await.unwrap();
+    rollcall.until_ready().await;
+    drop(rollcall);
+    control_plane.stop().await;
+}
+
+#[tokio::test]
+async fn an_api_server_that_does_not_answer_or_does_not_know_us_is_said_and_waited_for() {
+    let mut ns = namespace("nobody").await;
+    let good = std::fs::read_to_string(&ns.rollcall_kubeconfig).unwrap();
+    let token = &ns.shared.control_plane.credentials.rollcall;
+    let url = &ns.shared.control_plane.url;
+    let nowhere = format!("https://{}", rollcall::dev::ports::free().unwrap());
+    for (name, bad, says) in [
+        ("strange", good.replace(token.as_str(), "strange"), "does not know this rollcall (401)"),
+        ("nowhere", good.replace(url.as_str(), &nowhere), "the Kubernetes API does not answer"),
+    ] {
+        let path = state_dir("nobody").join(format!("{}-{name}.kubeconfig", ns.name));
+        std::fs::write(&path, &bad).unwrap();
+        ns.rollcall_kubeconfig = path;
+        let rollcall = Rollcall::launch(&ns, name, &[]).await;
+        eventually(says, BOUND, async || {
+            let (status, why) = ask(&rollcall, "/readyz").await;
+            (status == 503 && why.contains(says)).then_some(())
+        })
+        .await;
+        assert!(rollcall.whole_log().contains(says));
+        // The doors are there already, and say that nothing is known yet.
+        assert_eq!(call(rollcall.http, "GET", "/v1/services", None).await.status, 503);
+        assert_eq!(rollcall.terminate().await, "exit status: 0");
+    }
+}
