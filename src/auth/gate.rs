@@ -11,7 +11,9 @@ use crate::auth::{
     caller::{Asked, AskedRef, Caller, Fingerprint},
     memory::{Answer, Memory, Source},
     metrics::{AuthMetrics, Step},
+    token,
 };
+use crate::clock;
 use crate::cluster::{
     failure::Failure,
     review::{Question, Reviews},
@@ -39,9 +41,9 @@ const YES_FRESH: Duration = Duration::from_secs(30);
 /// A no is asked again soon: somebody is just granting the right.
 const NO_FRESH: Duration = Duration::from_secs(5);
 
-/// While the API server is away a yes stays good for so long: as long as tokens of pods run at most
-/// by default. The living go on beating through any outage that people would sleep through.
-const GOOD: Duration = Duration::from_secs(3600);
+/// While the API server is away a right that was there stays good for so long: a day, so that the
+/// living go on beating through any outage that people would sleep through. The token ends earlier.
+const RIGHT_GOOD: Duration = Duration::from_secs(24 * 3600);
 
 /// A question that has no last yes to fall back to.
 const ASK_WITHIN: Duration = Duration::from_secs(3);
@@ -218,13 +220,16 @@ impl Gate {
     async fn caller(&self, token: &str) -> Result<Arc<Caller>, Denial> {
         let ask = |has_last| async move {
             let reviewed = self.reviews.token(token, patience(has_last)).await;
-            let (value, fresh, good) = match reviewed? {
+            Ok(match reviewed? {
                 Ok(identity) => {
-                    (Bearer::Is(Arc::new(Caller::new(identity))), CALLER_FRESH, Some(GOOD))
+                    let left = token::left(token, clock::wall());
+                    let value = Bearer::Is(Arc::new(Caller::new(identity)));
+                    Answer { value, fresh: CALLER_FRESH.min(left), good: Some(left) }
                 }
-                Err(why) => (Bearer::Nobody(why.into()), NO_FRESH, None),
-            };
-            Ok(Answer { value, fresh, good })
+                Err(why) => {
+                    Answer { value: Bearer::Nobody(why.into()), fresh: NO_FRESH, good: None }
+                }
+            })
         };
         let (bearer, source) =
             self.note(Step::Token, self.tokens.get(&Fingerprint::of_token(token), ask).await)?;
@@ -252,7 +257,8 @@ impl Gate {
             let question = Question { verb, subresource, namespace, name };
             let within = patience(has_last);
             let allowed = self.reviews.access(&caller.identity, question, within).await?;
-            let (fresh, good) = if allowed { (YES_FRESH, Some(GOOD)) } else { (NO_FRESH, None) };
+            let (fresh, good) =
+                if allowed { (YES_FRESH, Some(RIGHT_GOOD)) } else { (NO_FRESH, None) };
             Ok(Answer { value: allowed, fresh, good })
         };
         let asked = AskedRef { caller: caller.fingerprint, right, namespace, name };

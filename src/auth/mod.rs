@@ -12,6 +12,7 @@ mod caller;
 mod gate;
 mod memory;
 mod metrics;
+mod token;
 
 pub use caller::Caller;
 pub use gate::{Denial, Gate, Right, Wanted};
