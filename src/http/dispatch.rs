@@ -31,6 +31,7 @@ use hyper::{
     body::{Body as _, Incoming},
     header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
 };
+use tracing::{Instrument as _, debug_span};
 
 const REPLICA: HeaderName = HeaderName::from_static("rollcall-replica");
 const INDEX: HeaderName = HeaderName::from_static("rollcall-index");
@@ -86,10 +87,14 @@ impl Door {
             Step::Done(given) => Reply::Now(Some(self.finish(Some(route), given, watch))),
             Step::Wait(work) => {
                 let door = self.clone();
-                Reply::Later(Box::pin(async move {
+                // Off by default; what is answered at once never comes here.
+                let span =
+                    debug_span!("request", method = %request.method(), route = route.template());
+                let answer = async move {
                     let given = door.wait(work, request).await;
                     door.finish(Some(route), given, watch)
-                }))
+                };
+                Reply::Later(Box::pin(answer.instrument(span)))
             }
         }
     }
