@@ -13,7 +13,7 @@ use prometheus_client::{
         family::Family,
         histogram::{Histogram, exponential_buckets},
     },
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 
 use crate::dns::gate::Transport;
@@ -27,11 +27,16 @@ struct Labels {
     transport: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct By {
+    transport: &'static str,
+}
+
 /// A handle on the metrics of DNS; clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     queries: Family<Labels, Counter>,
-    duration: Histogram,
+    duration: Family<By, Histogram, fn() -> Histogram>,
     truncated: Counter,
 }
 
@@ -57,7 +62,9 @@ impl Metrics {
         let metrics = Self {
             queries: Family::default(),
             // 5 µs to 20 ms.
-            duration: Histogram::new(exponential_buckets(5e-6, 2.0, 13)),
+            duration: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(5e-6, 2.0, 13))
+            }),
             truncated: Counter::default(),
         };
         let queries = metrics.queries.clone();
@@ -67,11 +74,24 @@ impl Metrics {
             queries,
         );
         let duration = metrics.duration.clone();
-        let help = "Seconds from a parsed DNS query to its answer being queued for sending";
-        registry.register("dns_query_duration_seconds", help, duration);
+        let help = "From a parsed DNS query to its answer being queued for sending, by transport";
+        registry.register_with_unit("dns_query_duration", help, Unit::Seconds, duration);
         let truncated = metrics.truncated.clone();
         registry.register("dns_truncated", "DNS answers sent incomplete, with TC set", truncated);
+        metrics.begin();
         metrics
+    }
+
+    /// The series that dashboards ask for are there from the first scrape on.
+    fn begin(&self) {
+        for transport in [Transport::Udp, Transport::Tcp].map(Transport::as_str) {
+            drop(self.duration.get_or_create(&By { transport }));
+            for r#type in ["A", "AAAA", "SRV"] {
+                for rcode in ["NOERROR", "NXDOMAIN", "SERVFAIL"] {
+                    self.queries.get_or_create(&Labels { r#type, rcode, transport }).inc_by(0);
+                }
+            }
+        }
     }
 
     /// An answer was sent.
@@ -80,7 +100,7 @@ impl Metrics {
         let transport = transport.as_str();
         let labels = Labels { r#type: kind_word(kind), rcode: code_word(code), transport };
         self.queries.get_or_create(&labels).inc();
-        self.duration.observe(took.as_secs_f64());
+        self.duration.get_or_create(&By { transport }).observe(took.as_secs_f64());
         if truncated {
             self.truncated.inc();
         }

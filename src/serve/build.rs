@@ -34,6 +34,8 @@ use crate::serve::{
 };
 use crate::telemetry::{
     admin::Admin,
+    beats::BeatMetrics,
+    level::Level,
     metrics::{self, ApiMetrics, ElectionMetrics, EngineMetrics, WatchMetrics},
 };
 use crate::witness::{
@@ -45,11 +47,12 @@ use crate::witness::{
 ///
 /// # Errors
 /// What cannot be reached or bound.
-pub(super) async fn spawn(config: &Config) -> anyhow::Result<Replica> {
+pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Replica> {
     let clients = client::connect(config.kubeconfig.as_deref()).await?;
     let mut registry = metrics::registry();
     let directory = Arc::new(Directory::new(config.scope.as_deref()));
-    let built = Core::build(config, clients, &directory, &mut registry);
+    let beats = BeatMetrics::new(&mut registry);
+    let built = Core::build(config, clients, &directory, (&mut registry, beats.clone()));
     let writer = built.self_beat.writer.clone();
 
     let http_config = HttpConfig {
@@ -57,7 +60,7 @@ pub(super) async fn spawn(config: &Config) -> anyhow::Result<Replica> {
         replica: config.own.name.to_string(),
         zone: config.zone.clone(),
     };
-    let http_metrics = HttpMetrics::new(&mut registry);
+    let http_metrics = HttpMetrics::new(&mut registry, beats);
     let http = http::bind(http_config, built.inbox, http_metrics).await?;
     let dns_config = DnsConfig {
         zone: config.zone.clone(),
@@ -67,7 +70,7 @@ pub(super) async fn spawn(config: &Config) -> anyhow::Result<Replica> {
     let dns_metrics = dns::Metrics::register(&mut registry);
     let dns = dns::bind(&dns_config, directory.clone(), dns_metrics).await?;
     let condition = Arc::new(Condition { directory, stopping: AtomicBool::new(false) });
-    let admin = Admin::bind(config.admin_listen, registry, condition.clone()).await?;
+    let admin = Admin::bind(config.admin_listen, registry, condition.clone(), level).await?;
 
     let mut replica = Replica {
         http: Stage::new("http"),
@@ -116,7 +119,7 @@ impl Core {
         config: &Config,
         clients: Clients,
         directory: &Arc<Directory>,
-        registry: &mut Registry,
+        (registry, beats): (&mut Registry, BeatMetrics),
     ) -> Self {
         let converter = Arc::new(Converter::default());
         let api_metrics = ApiMetrics::new(registry);
@@ -126,11 +129,11 @@ impl Core {
             &config.own_namespace,
             (&config.own.name, &config.boot),
             facts_in.clone(),
-            (ElectionMetrics::new(registry), api_metrics.clone()),
+            (ElectionMetrics::new(registry), &api_metrics),
         );
         let writer =
-            Writer::new(clients.writes.clone(), converter.clone(), api_metrics, clock::show);
-        let events = Events::new(clients.writes, &config.own.name);
+            Writer::new(clients.writes.clone(), converter.clone(), &api_metrics, clock::show);
+        let events = Events::new(clients.writes, &config.own.name, &api_metrics);
         let counts = Arc::new(ArcSwap::default());
         let figures = Figures { directory: directory.clone(), counts: counts.clone() };
         registry.register_collector(Box::new(figures));
@@ -144,6 +147,7 @@ impl Core {
             self_beats,
             counts,
             metrics: EngineMetrics::new(registry),
+            beats,
         };
         let watch = Watch {
             client: clients.watches,
@@ -151,6 +155,7 @@ impl Core {
             converter,
             facts: facts_in.clone(),
             metrics: WatchMetrics::new(registry),
+            calls: api_metrics.on("serviceinstances", &["list", "watch"]),
         };
         let controller = Controller::new(
             (writer.clone(), election.tenure()),

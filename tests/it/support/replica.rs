@@ -124,6 +124,12 @@ impl Rollcall {
         format!("http://{}{path}", self.http)
     }
 
+    /// Every line of its log so far.
+    pub fn log_lines(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(self.child.log()).unwrap();
+        log.lines().map(str::to_owned).collect()
+    }
+
     /// The last lines of its log.
     pub fn log(&self) -> String {
         tail(self.child.log(), 40)
