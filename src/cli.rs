@@ -10,6 +10,7 @@ use crate::config::ServeArgs;
 #[cfg(feature = "dev")]
 use crate::dev;
 use crate::serve;
+use crate::telemetry::logs::{self, Format};
 
 /// A service registry for Kubernetes: heartbeats in, DNS and HTTP out.
 #[derive(Debug, Parser)]
@@ -41,13 +42,15 @@ enum Command {
 /// Parses the command line and runs what it says.
 #[must_use]
 pub fn run() -> ExitCode {
-    match execute(Cli::parse().command) {
+    let command = Cli::parse().command;
+    let format = match &command {
+        Command::Serve(args) => args.log_format,
+        _ => Format::Text,
+    };
+    match execute(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            #[expect(clippy::print_stderr, reason = "the program's last word")]
-            {
-                eprintln!("rollcall: {error:#}");
-            }
+            logs::last_words(format, &format!("{error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -10,6 +10,7 @@ use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _},
     metrics::{counter::ConstCounter, gauge::ConstGauge},
+    registry::Unit,
 };
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
@@ -24,7 +25,7 @@ use crate::registry::{
     fact::{Delivery, Duty},
     instance::Phase,
 };
-use crate::telemetry::metrics::EngineMetrics;
+use crate::telemetry::{beats::BeatMetrics, metrics::EngineMetrics};
 
 /// Facts under way to the engine. A round takes well under a millisecond for as many, so this is
 /// a second's worth at any rate that an API server reaches; a full channel holds the watch back.
@@ -50,6 +51,8 @@ pub struct Engine {
     pub counts: Arc<arc_swap::ArcSwap<Counts>>,
     /// The engine's own.
     pub metrics: EngineMetrics,
+    /// Beats that the watch brought.
+    pub beats: BeatMetrics,
 }
 
 impl Engine {
@@ -85,9 +88,9 @@ impl Engine {
             self.hand_on(duty);
         }
         let counts = self.catalog.counts();
-        let gaps = counts.gaps;
         let before = self.counts.swap(Arc::new(counts));
-        if gaps > before.gaps {
+        self.beats.annotation(counts.annotation_beats.saturating_sub(before.annotation_beats));
+        if counts.gaps > before.gaps {
             warn!("beats could not be heard for a while; everybody is given that time back");
         }
         self.metrics.round(facts, clock::moment().since(now.moment));
@@ -123,7 +126,7 @@ impl Collector for Figures {
         let metric = ConstGauge::new(0_i64);
         let mut phases = encoder.encode_descriptor(
             "instances",
-            "Instances by phase",
+            "Instances by phase.",
             None,
             metric.metric_type(),
         )?;
@@ -134,25 +137,33 @@ impl Collector for Figures {
         }
         let age = self.directory.age(clock::moment()).as_secs_f64();
         let gauges = [
-            ("services", "Services with at least one instance", views.len() as f64),
+            ("services", "Services with at least one instance.", None, views.len() as f64),
             (
-                "horizon_age_seconds",
-                "How far the horizon is behind; nobody is judged beyond it, and above 15 it is stale",
+                "horizon_age",
+                "How far the horizon is behind; nobody is judged beyond it, and above 15 it is stale.",
+                Some(&Unit::Seconds),
                 age,
             ),
-            ("index", "Highest resourceVersion applied", self.directory.index() as f64),
+            ("index", "Highest resourceVersion applied.", None, self.directory.index() as f64),
         ];
-        for (name, help, value) in gauges {
+        for (name, help, unit, value) in gauges {
             let gauge = ConstGauge::new(value);
-            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+            gauge.encode(encoder.encode_descriptor(name, help, unit, gauge.metric_type())?)?;
         }
         let counts = self.counts.load();
         let counters = [
-            ("expiries", "Leases that ended", counts.expired),
-            ("revivals", "Instances that a beat brought back", counts.revived),
-            ("evictions", "Expired objects deleted", counts.evicted),
-            ("annotation_beats", "Beats by a changed annotation", counts.annotation_beats),
-            ("gaps", "Times that everybody was given back time", counts.gaps),
+            ("expiries", "Leases that ended; every replica counts each.", counts.expired),
+            (
+                "revivals",
+                "Instances that a beat brought back; every replica counts each.",
+                counts.revived,
+            ),
+            ("evictions", "Expired objects that this replica deleted.", counts.evicted),
+            (
+                "gaps",
+                "Times that everybody was given back time in which beats could not be heard.",
+                counts.gaps,
+            ),
         ];
         for (name, help, value) in counters {
             let counter = ConstCounter::new(value);

@@ -24,15 +24,13 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
 };
-use tokio::{
-    sync::mpsc,
-    time::{sleep, timeout},
-};
+use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::clock;
 use crate::cluster::{
+    call::measured,
     candidate::{Answer, Candidate, LEASE, RETRY, Record, Step},
     failure::Failure,
 };
@@ -41,7 +39,7 @@ use crate::registry::{
     leadership::Leadership,
     lease::Moment,
 };
-use crate::telemetry::metrics::{ApiMetrics, ElectionMetrics};
+use crate::telemetry::metrics::{ApiMetrics, CallMetrics, ElectionMetrics};
 
 /// The name of the Lease, in rollcall's own namespace.
 pub const LEASE_NAME: &str = "rollcall";
@@ -81,7 +79,7 @@ pub struct Election {
     tenure: Tenure,
     facts: mpsc::Sender<Delivery>,
     metrics: ElectionMetrics,
-    calls: ApiMetrics,
+    calls: CallMetrics,
     led: bool,
     failing: bool,
 }
@@ -94,7 +92,7 @@ impl Election {
         namespace: &str,
         (identity, boot): (&str, &str),
         facts: mpsc::Sender<Delivery>,
-        (metrics, calls): (ElectionMetrics, ApiMetrics),
+        (metrics, calls): (ElectionMetrics, &ApiMetrics),
     ) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
@@ -104,7 +102,7 @@ impl Election {
             tenure: Tenure::default(),
             facts,
             metrics,
-            calls,
+            calls: calls.on("leases", &["get", "create", "update"]),
             led: false,
             failing: false,
         }
@@ -149,27 +147,26 @@ impl Election {
     }
 
     async fn take(&mut self, step: &Step) -> Answer {
-        let watch = clock::Stopwatch::start();
         let parameters = PostParams::default();
-        let (verb, answer) = match step {
-            Step::Read => ("get", timeout(CALL, self.api.get(LEASE_NAME)).await),
+        let answer = match step {
+            Step::Read => measured(&self.calls, "get", CALL, self.api.get(LEASE_NAME)).await,
             Step::Create { transitions } => {
                 let lease = self.held(None, *transitions, false);
-                ("create", timeout(CALL, self.api.create(&parameters, &lease)).await)
+                let call = self.api.create(&parameters, &lease);
+                measured(&self.calls, "create", CALL, call).await
             }
             Step::Hold { transitions, renews, .. } => {
                 let lease = self.held(self.stored.clone(), *transitions, *renews);
-                ("update", timeout(CALL, self.api.replace(LEASE_NAME, &parameters, &lease)).await)
+                self.replace(&lease).await
             }
         };
-        let late = || Failure::Away(format!("no answer within {} s", CALL.as_secs()));
-        let answer = answer.map_err(|_| late()).and_then(|answer| answer.map_err(Failure::from));
-        self.calls.answered(
-            verb,
-            answer.as_ref().err().map_or(200, Failure::code),
-            watch.elapsed(),
-        );
         self.understand(step, answer)
+    }
+
+    async fn replace(&self, lease: &Lease) -> Result<Lease, Failure> {
+        let parameters = PostParams::default();
+        let call = self.api.replace(LEASE_NAME, &parameters, lease);
+        measured(&self.calls, "update", CALL, call).await
     }
 
     fn understand(&mut self, step: &Step, answer: Result<Lease, Failure>) -> Answer {
@@ -252,13 +249,11 @@ impl Election {
             spec.holder_identity = None;
             spec.renew_time = Some(MicroTime(timestamp()));
         }
-        match timeout(CALL, self.api.replace(LEASE_NAME, &PostParams::default(), &lease)).await {
-            Ok(Ok(_)) => info!("released the leadership"),
-            Ok(Err(error)) => {
-                warn!(%error, "could not release the leadership; it ends by itself within {} s", LEASE.as_secs());
-            }
-            Err(_) => warn!(
-                "no time to release the leadership; it ends by itself within {} s",
+        match self.replace(&lease).await {
+            Ok(_) => info!("released the leadership"),
+            Err(failure) => warn!(
+                %failure,
+                "could not release the leadership; it ends by itself within {} s",
                 LEASE.as_secs()
             ),
         }

@@ -49,19 +49,6 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// A short word for metrics.
-    #[must_use]
-    pub fn code(&self) -> u16 {
-        match self {
-            Self::Away(_) => 503,
-            Self::NotFound(_) => 404,
-            Self::Conflict(_) => 409,
-            Self::Invalid { .. } => 422,
-            Self::Refused { code, .. } => *code,
-            Self::NotLeading | Self::Unreadable(_) => 0,
-        }
-    }
-
     /// Whether the namespace itself is missing or being deleted.
     #[must_use]
     pub fn is_missing_namespace(&self) -> bool {

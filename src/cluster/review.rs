@@ -12,12 +12,11 @@ use k8s_openapi::api::{
     authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
 };
 use kube::{Api, Client, api::PostParams};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::sync::Semaphore;
 
 use crate::api::GROUP;
-use crate::clock;
-use crate::cluster::failure::Failure;
-use crate::telemetry::metrics::ApiMetrics;
+use crate::cluster::{call::measured, failure::Failure};
+use crate::telemetry::metrics::{ApiMetrics, CallMetrics};
 
 /// What tokens for rollcall are made for.
 pub const AUDIENCE: &str = "rollcall";
@@ -61,14 +60,20 @@ pub struct Question<'a> {
 pub struct Reviews {
     client: Client,
     turns: Arc<Semaphore>,
-    metrics: ApiMetrics,
+    tokens: CallMetrics,
+    access: CallMetrics,
 }
 
 impl Reviews {
     /// Uses `client` for nothing else.
     #[must_use]
-    pub fn new(client: Client, metrics: ApiMetrics) -> Self {
-        Self { client, turns: Arc::new(Semaphore::new(MAX_REVIEWS)), metrics }
+    pub fn new(client: Client, metrics: &ApiMetrics) -> Self {
+        Self {
+            client,
+            turns: Arc::new(Semaphore::new(MAX_REVIEWS)),
+            tokens: metrics.on("tokenreviews", &["create"]),
+            access: metrics.on("subjectaccessreviews", &["create"]),
+        }
     }
 
     /// Whose token it is; or why it is nobody's, or not for us.
@@ -90,7 +95,7 @@ impl Reviews {
         let api: Api<TokenReview> = Api::all(self.client.clone());
         let parameters = PostParams::default();
         let asked = api.create(&parameters, &review);
-        let answer = self.ask("tokenreviews", within, asked).await?;
+        let answer = self.ask(&self.tokens, within, asked).await?;
         Ok(identity(answer.status.unwrap_or_default()))
     }
 
@@ -126,27 +131,22 @@ impl Reviews {
         let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
         let parameters = PostParams::default();
         let asked = api.create(&parameters, &review);
-        let answer = self.ask("subjectaccessreviews", within, asked).await?;
+        let answer = self.ask(&self.access, within, asked).await?;
         Ok(answer.status.is_some_and(|status| status.allowed))
     }
 
     async fn ask<T>(
         &self,
-        resource: &'static str,
+        metrics: &CallMetrics,
         within: Duration,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Failure> {
-        let watch = clock::Stopwatch::start();
-        let asked = async {
-            // Never closed.
+        let turn_and_call = async {
+            // Never closed; the deadline counts from here.
             let _turn = self.turns.acquire().await;
-            call.await.map_err(Failure::from)
+            call.await
         };
-        let late = |_| Failure::Away(format!("no answer within {} ms", within.as_millis()));
-        let answer = timeout(within, asked).await.map_err(late).and_then(|answer| answer);
-        let code = answer.as_ref().err().map_or(200, Failure::code);
-        self.metrics.answered("create", code, watch.elapsed());
-        answer
+        measured(metrics, "create", within, turn_and_call).await
     }
 }
 

@@ -26,6 +26,7 @@ use tracing::{info, warn};
 
 use crate::api::ServiceInstance;
 use crate::cluster::{
+    call::measured,
     convert::{Converter, Lean},
     failure::Failure,
 };
@@ -33,7 +34,7 @@ use crate::registry::{
     fact::{Delivery, Fact},
     instance::Instance,
 };
-use crate::telemetry::metrics::WatchMetrics;
+use crate::telemetry::metrics::{CallMetrics, WatchMetrics};
 
 /// Objects a page of a list.
 const PAGE: u32 = 500;
@@ -65,6 +66,8 @@ pub struct Watch {
     pub facts: mpsc::Sender<Delivery>,
     /// Figures.
     pub metrics: WatchMetrics,
+    /// Of its calls: `list`, and `watch` until it is open.
+    pub calls: CallMetrics,
 }
 
 /// Why a list or a watch ended early.
@@ -77,12 +80,18 @@ enum End {
     Closed,
 }
 
+impl From<Failure> for End {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused { code: 410, message } => Self::Lost(message),
+            other => Self::Failed(other),
+        }
+    }
+}
+
 impl From<kube::Error> for End {
     fn from(error: kube::Error) -> Self {
-        match error {
-            kube::Error::Api(status) if status.code == 410 => Self::Lost(status.message),
-            other => Self::Failed(other.into()),
-        }
+        Failure::from(error).into()
     }
 }
 
@@ -138,7 +147,7 @@ impl Watch {
         loop {
             let request = self.request().list(&parameters).map_err(kube::Error::BuildRequest)?;
             let page = self.client.request::<ObjectList<Lean>>(request);
-            let page = timeout(PAGE_TIMEOUT, page).await.map_err(|_| too_slow("a list"))??;
+            let page = measured(&self.calls, "list", PAGE_TIMEOUT, page).await?;
             instances.extend(page.items.iter().filter_map(|object| self.convert(object)));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => parameters = parameters.continue_token(&token),
@@ -161,8 +170,7 @@ impl Watch {
             .watch(&parameters, &position.to_string())
             .map_err(kube::Error::BuildRequest)?;
         let opening = self.client.request_events::<Lean>(request);
-        let events = timeout(OPEN_TIMEOUT, opening).await.map_err(|_| too_slow("a watch"))??;
-        let mut events = events.boxed();
+        let mut events = measured(&self.calls, "watch", OPEN_TIMEOUT, opening).await?.boxed();
         if std::mem::take(interrupted) {
             info!(index = *position, "the instance watch goes on");
         }
@@ -172,7 +180,9 @@ impl Watch {
             }
             Ok(())
         };
-        timeout(WATCH_TIMEOUT, following).await.map_err(|_| too_slow("the end of a watch"))?
+        timeout(WATCH_TIMEOUT, following).await.map_err(|_| {
+            End::Failed(Failure::Away("no answer in time to the end of a watch".to_owned()))
+        })?
     }
 
     async fn event(&self, event: WatchEvent<Lean>, position: &mut u64) -> Result<(), End> {
@@ -213,8 +223,4 @@ impl Watch {
     async fn deliver(&self, fact: Fact) -> Result<(), End> {
         self.facts.send(fact.into()).await.map_err(|_| End::Closed)
     }
-}
-
-fn too_slow(what: &str) -> End {
-    End::Failed(Failure::Away(format!("no answer in time to {what}")))
 }

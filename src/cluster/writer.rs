@@ -1,7 +1,7 @@
 //! Every write to Kubernetes, each with a deadline, a precondition where one exists, and the
 //! answer as a record.
 //!
-//! Owns: deadlines, and how many writes are under way. Does not own: the bodies (`body`) and when
+//! Owns: how long and how many writes are under way. Does not own: the bodies (`body`) and when
 //! to write.
 
 use std::{sync::Arc, time::Duration};
@@ -21,6 +21,7 @@ use crate::api::{FIELD_MANAGER, ServiceInstance};
 use crate::clock;
 use crate::cluster::{
     body::{self, StoredBeat},
+    call::measured,
     convert::{Converter, Lean},
     election::Tenure,
     failure::Failure,
@@ -32,7 +33,7 @@ use crate::registry::{
     registration::Registration,
     status::Desired,
 };
-use crate::telemetry::metrics::ApiMetrics;
+use crate::telemetry::metrics::{ApiMetrics, CallMetrics};
 
 /// A write, with the time that it waits for its turn.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,7 +56,8 @@ pub struct Writer {
     converter: Arc<Converter>,
     turns: Arc<Semaphore>,
     reads: Arc<Semaphore>,
-    metrics: ApiMetrics,
+    calls: CallMetrics,
+    status_calls: CallMetrics,
     /// Writes a wall time (RFC 3339).
     show: fn(Wall) -> String,
 }
@@ -75,12 +77,14 @@ impl Writer {
     pub fn new(
         client: Client,
         converter: Arc<Converter>,
-        metrics: ApiMetrics,
+        metrics: &ApiMetrics,
         show: fn(Wall) -> String,
     ) -> Self {
         let turns = Arc::new(Semaphore::new(MAX_WRITES));
         let reads = Arc::new(Semaphore::new(MAX_READS));
-        Self { client, converter, turns, reads, metrics, show }
+        let calls = metrics.on("serviceinstances", &["get", "apply", "patch", "delete"]);
+        let status_calls = metrics.on("serviceinstances/status", &["patch"]);
+        Self { client, converter, turns, reads, calls, status_calls, show }
     }
 
     /// The object as it is stored now.
@@ -91,7 +95,8 @@ impl Writer {
         let request = request(key).get(&key.name, &GetParams::default());
         let request = request.map_err(kube::Error::BuildRequest)?;
         let _turn = turn(&self.reads).await?;
-        self.record("get", WRITE_TIMEOUT, self.client.request::<Lean>(request)).await
+        let answer = self.client.request::<Lean>(request);
+        self.record(measured(&self.calls, "get", WRITE_TIMEOUT, answer).await)
     }
 
     /// Registers by a forced server-side apply: all facts, the lease given, a beat, never `state`.
@@ -212,7 +217,7 @@ impl Writer {
         let _turn = turn(&self.turns).await?;
         still_leads(leading.map(|(tenure, _)| tenure))?;
         let answer = self.client.request::<Value>(request);
-        let answer = self.measured("delete", WRITE_TIMEOUT, answer).await?;
+        let answer = measured(&self.calls, "delete", WRITE_TIMEOUT, answer).await?;
         match serde_json::from_value::<Status>(answer) {
             Ok(status) if status.is_failure() => Err(status.into()),
             // The object itself is the answer while something still holds it.
@@ -252,33 +257,16 @@ impl Writer {
             Kind::Object | Kind::Status(_) => (WRITE_TIMEOUT, Some(turn(&self.turns).await?)),
         };
         still_leads(if let Kind::Status(tenure) = kind { Some(tenure) } else { None })?;
-        self.record(verb, limit, self.client.request::<Lean>(request)).await
-    }
-
-    async fn record(
-        &self,
-        verb: &'static str,
-        limit: Duration,
-        call: impl Future<Output = Result<Lean, kube::Error>>,
-    ) -> Result<Arc<Instance>, Failure> {
-        let object = self.measured(verb, limit, call).await?;
-        self.converter.convert(&object).map_err(|poison| Failure::Unreadable(poison.to_string()))
-    }
-
-    async fn measured<T>(
-        &self,
-        verb: &'static str,
-        limit: Duration,
-        call: impl Future<Output = Result<T, kube::Error>>,
-    ) -> Result<T, Failure> {
-        let watch = clock::Stopwatch::start();
-        let answer = match timeout(limit, call).await {
-            Ok(answer) => answer.map_err(Failure::from),
-            Err(_) => Err(Failure::Away(format!("no answer within {} s", limit.as_secs()))),
+        let calls = match kind {
+            Kind::Object | Kind::SelfBeat => &self.calls,
+            Kind::Status(_) => &self.status_calls,
         };
-        let code = answer.as_ref().err().map_or(200, Failure::code);
-        self.metrics.answered(verb, code, watch.elapsed());
-        answer
+        self.record(measured(calls, verb, limit, self.client.request::<Lean>(request)).await)
+    }
+
+    fn record(&self, answer: Result<Lean, Failure>) -> Result<Arc<Instance>, Failure> {
+        let object = answer?;
+        self.converter.convert(&object).map_err(|poison| Failure::Unreadable(poison.to_string()))
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{Instrument as _, Span, debug, error_span, info, warn};
 
 use crate::clock;
 use crate::cluster::{election::Tenure, events::Events, failure::Failure, writer::Writer};
@@ -57,12 +57,25 @@ impl Controller {
                 report(Some(ended));
             }
             let worker = self.worker.clone();
-            under_way.spawn(async move { worker.carry_out(duty).await });
+            let span = span(&duty);
+            under_way.spawn(async move { worker.carry_out(duty).await }.instrument(span));
         }
         while let Some(ended) = under_way.join_next().await {
             report(Some(ended));
         }
     }
+}
+
+/// Whatever is logged meanwhile bears it: of the highest level, so beside warnings, too.
+fn span(duty: &Duty) -> Span {
+    let (duty, key) = match duty {
+        Duty::WriteStatus { on, .. } => ("status", &on.key),
+        Duty::Checkpoint { on, .. } => ("checkpoint", &on.key),
+        Duty::Evict { on, .. } => ("evict", &on.key),
+        Duty::Announce { on, .. } => ("announce", &on.key),
+        Duty::SelfBeat { .. } => return Span::none(),
+    };
+    error_span!("duty", duty, %key)
 }
 
 fn report(ended: Option<Result<(), tokio::task::JoinError>>) {

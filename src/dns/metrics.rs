@@ -13,7 +13,7 @@ use prometheus_client::{
         family::Family,
         histogram::{Histogram, exponential_buckets},
     },
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 
 use crate::dns::gate::Transport;
@@ -27,11 +27,18 @@ struct Labels {
     transport: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct By {
+    transport: &'static str,
+}
+
 /// A handle on the metrics of DNS; clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     queries: Family<Labels, Counter>,
-    duration: Histogram,
+    /// Both series of one family, at hand: they are written at each answer.
+    udp_seconds: Histogram,
+    tcp_seconds: Histogram,
     truncated: Counter,
 }
 
@@ -54,10 +61,16 @@ impl Metrics {
     /// Registers `dns_queries_total`, `dns_query_duration_seconds` and `dns_truncated_total`; the
     /// registry has the prefix.
     pub fn register(registry: &mut Registry) -> Self {
+        // 5 µs to 20 ms.
+        let new = || Histogram::new(exponential_buckets(5e-6, 2.0, 13));
+        let duration: Family<By, Histogram, fn() -> Histogram> = Family::new_with_constructor(new);
+        let on = |transport: Transport| {
+            duration.get_or_create_owned(&By { transport: transport.as_str() })
+        };
         let metrics = Self {
             queries: Family::default(),
-            // 5 µs to 20 ms.
-            duration: Histogram::new(exponential_buckets(5e-6, 2.0, 13)),
+            udp_seconds: on(Transport::Udp),
+            tcp_seconds: on(Transport::Tcp),
             truncated: Counter::default(),
         };
         let queries = metrics.queries.clone();
@@ -66,21 +79,36 @@ impl Metrics {
             "DNS queries answered, by type, rcode and transport",
             queries,
         );
-        let duration = metrics.duration.clone();
-        let help = "Seconds from a parsed DNS query to its answer being queued for sending";
-        registry.register("dns_query_duration_seconds", help, duration);
+        let help = "From a parsed DNS query to its answer being queued for sending, by transport";
+        registry.register_with_unit("dns_query_duration", help, Unit::Seconds, duration);
         let truncated = metrics.truncated.clone();
         registry.register("dns_truncated", "DNS answers sent incomplete, with TC set", truncated);
+        metrics.begin();
         metrics
+    }
+
+    /// The series that dashboards ask for are there from the first scrape on.
+    fn begin(&self) {
+        for transport in [Transport::Udp, Transport::Tcp].map(Transport::as_str) {
+            for r#type in ["A", "AAAA", "SRV"] {
+                for rcode in ["NOERROR", "NXDOMAIN", "SERVFAIL"] {
+                    self.queries.get_or_create(&Labels { r#type, rcode, transport }).inc_by(0);
+                }
+            }
+        }
     }
 
     /// An answer was sent.
     pub fn answered(&self, answered: Answered) {
         let Answered { kind, code, transport, truncated, took } = answered;
+        let seconds = match transport {
+            Transport::Udp => &self.udp_seconds,
+            Transport::Tcp => &self.tcp_seconds,
+        };
         let transport = transport.as_str();
         let labels = Labels { r#type: kind_word(kind), rcode: code_word(code), transport };
         self.queries.get_or_create(&labels).inc();
-        self.duration.observe(took.as_secs_f64());
+        seconds.observe(took.as_secs_f64());
         if truncated {
             self.truncated.inc();
         }

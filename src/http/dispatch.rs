@@ -35,6 +35,7 @@ use hyper::{
         ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
     },
 };
+use tracing::{Instrument as _, debug_span};
 
 const REPLICA: HeaderName = HeaderName::from_static("rollcall-replica");
 const INDEX: HeaderName = HeaderName::from_static("rollcall-index");
@@ -97,20 +98,35 @@ impl Door {
         match self.first(route, raw, &request) {
             Step::Done(given) => Reply::Now(Some(self.finish(Some(route), given, watch))),
             Step::Wait(work, caller) => {
-                let door = self.clone();
-                Reply::Later(Box::pin(async move {
-                    let given = door.wait(work, caller, request).await;
-                    door.finish(Some(route), given, watch)
-                }))
+                self.later(route, watch, request, move |door, request| async move {
+                    door.wait(work, caller, request).await
+                })
             }
-            Step::Ask => {
-                let door = self.clone();
-                Reply::Later(Box::pin(async move {
-                    let given = door.ask(request).await;
-                    door.finish(Some(route), given, watch)
-                }))
-            }
+            Step::Ask => self.later(route, watch, request, move |door, request| async move {
+                door.ask(request).await
+            }),
         }
+    }
+
+    /// An answer that has to wait for somebody.
+    fn later<F>(
+        self: &Arc<Self>,
+        route: Route,
+        watch: clock::Stopwatch,
+        request: Request<Incoming>,
+        give: impl FnOnce(Arc<Self>, Request<Incoming>) -> F + Send + 'static,
+    ) -> Reply
+    where
+        F: Future<Output = Given> + Send,
+    {
+        let door = self.clone();
+        // Off by default; what is answered at once never comes here.
+        let span = debug_span!("request", method = %request.method(), route = route.template());
+        let answer = async move {
+            let given = give(door.clone(), request).await;
+            door.finish(Some(route), given, watch)
+        };
+        Reply::Later(Box::pin(answer.instrument(span)))
     }
 
     /// Answers what can be answered at once.

@@ -15,13 +15,13 @@ use crate::http::{
     body::{self, MAX_BATCH, MAX_ONE, Object, Whole},
     door::{Door, Given},
     encode::Renewal,
-    metrics::BeatResult,
     problem::{Flaw, Kind, Problem},
     query,
     route::Names,
     validate,
 };
 use crate::registry::{instance::Health, naming};
+use crate::telemetry::beats::BeatResult;
 use crate::witness::{Beaten, Refusal, Target};
 
 /// The most beats in one body.

@@ -1,4 +1,4 @@
-//! What the HTTP door tells Prometheus. Labels are bounded: routes are templates, results words.
+//! What the HTTP door tells Prometheus. Labels are bounded: routes are templates.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use prometheus_client::{
 };
 
 use crate::http::route::Route;
+use crate::telemetry::beats::{BeatMetrics, BeatResult};
 
 /// Upper bounds in seconds: an answer from memory takes microseconds, one that asks Kubernetes
 /// milliseconds.
@@ -19,18 +20,7 @@ const BUCKETS: [f64; 10] = [0.00002, 0.0001, 0.0005, 0.002, 0.01, 0.03, 0.1, 0.5
 pub struct HttpMetrics {
     requests: Family<Answered, Counter>,
     seconds: Family<On, Histogram, fn() -> Histogram>,
-    beats: Family<Beat, Counter>,
-}
-
-/// What came of a beat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum BeatResult {
-    Renewed,
-    Recorded,
-    Unknown,
-    Gone,
-    Refused,
-    Unavailable,
+    beats: BeatMetrics,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,35 +37,15 @@ struct On {
     route: RouteLabel,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Beat {
-    source: &'static str,
-    result: BeatResult,
-}
-
 impl EncodeLabelValue for RouteLabel {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
         self.0.map_or("unknown", Route::template).encode(encoder)
     }
 }
 
-impl EncodeLabelValue for BeatResult {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let word = match self {
-            Self::Renewed => "renewed",
-            Self::Recorded => "recorded",
-            Self::Unknown => "unknown",
-            Self::Gone => "gone",
-            Self::Refused => "refused",
-            Self::Unavailable => "unavailable",
-        };
-        word.encode(encoder)
-    }
-}
-
 impl HttpMetrics {
-    /// Registers the families.
-    pub fn new(registry: &mut Registry) -> Self {
+    /// Registers the families; beats are counted with those of other sources.
+    pub fn new(registry: &mut Registry, beats: BeatMetrics) -> Self {
         let requests = Family::default();
         registry.register(
             "http_requests",
@@ -90,8 +60,6 @@ impl HttpMetrics {
             Unit::Seconds,
             seconds.clone(),
         );
-        let beats = Family::default();
-        registry.register("beats", "Heartbeats by source and result", beats.clone());
         Self { requests, seconds, beats }
     }
 
@@ -104,9 +72,7 @@ impl HttpMetrics {
 
     /// So many beats.
     pub(super) fn beats(&self, result: BeatResult, count: u64) {
-        if count > 0 {
-            self.beats.get_or_create(&Beat { source: "http", result }).inc_by(count);
-        }
+        self.beats.http(result, count);
     }
 }
 
@@ -117,7 +83,8 @@ mod tests {
     #[test]
     fn the_families_have_the_names_that_dashboards_ask_for() {
         let mut registry = Registry::with_prefix("rollcall");
-        let metrics = HttpMetrics::new(&mut registry);
+        let beats = BeatMetrics::new(&mut registry);
+        let metrics = HttpMetrics::new(&mut registry, beats);
         metrics.answered(Some(Route::Heartbeat), 200, Duration::from_micros(10));
         metrics.answered(None, 404, Duration::from_micros(10));
         metrics.beats(BeatResult::Renewed, 3);

@@ -18,26 +18,28 @@ use crate::serve::{
     drain::{Condition, Replica},
     stage::Stage,
 };
-use crate::telemetry::{admin::Admin, metrics};
+use crate::telemetry::{admin::Admin, beats::BeatMetrics, level::Level, metrics};
 use crate::witness::Inbox;
 
 /// Builds everything, and only then spawns it.
 ///
 /// # Errors
 /// What cannot be reached or bound.
-pub(super) async fn spawn(config: &Config) -> anyhow::Result<Replica> {
+pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Replica> {
     let clients = client::connect(config.kubeconfig.as_deref()).await?;
     let mut registry = metrics::registry();
     let directory = Arc::new(Directory::new(config.scope.as_deref()));
-    let core = Core::build(config, clients, &directory, &mut registry);
+    let beats = BeatMetrics::new(&mut registry);
+    let core = Core::build(config, clients, &directory, (&mut registry, beats.clone()));
     let condition = Arc::new(Condition {
         directory: directory.clone(),
         preflight: core.preflight.report(),
         stopping: AtomicBool::new(false),
     });
-    let http = bind_http(config, (core.inbox.clone(), core.gate), &mut registry).await?;
+    let http_metrics = HttpMetrics::new(&mut registry, beats);
+    let http = bind_http(config, core.inbox.clone(), core.gate, http_metrics).await?;
     let dns = bind_dns(config, directory, &mut registry).await?;
-    let admin = Admin::bind(config.admin_listen, registry, condition.clone()).await?;
+    let admin = Admin::bind(config.admin_listen, registry, condition.clone(), level).await?;
 
     let mut replica = Replica {
         http: Stage::new("http"),
@@ -77,8 +79,9 @@ pub(super) async fn spawn(config: &Config) -> anyhow::Result<Replica> {
 
 async fn bind_http(
     config: &Config,
-    (inbox, gate): (Inbox, Option<Gate>),
-    registry: &mut Registry,
+    inbox: Inbox,
+    gate: Option<Gate>,
+    metrics: HttpMetrics,
 ) -> anyhow::Result<HttpServer> {
     let http = HttpConfig {
         listen: config.http_listen,
@@ -86,7 +89,7 @@ async fn bind_http(
         zone: config.zone.clone(),
         read_auth: config.read_auth,
     };
-    Ok(http::bind(http, inbox, gate, HttpMetrics::new(registry)).await?)
+    Ok(http::bind(http, inbox, gate, metrics).await?)
 }
 
 async fn bind_dns(

@@ -27,8 +27,9 @@ use crate::registry::{
     instance::Protocol,
     registration::Registration,
 };
-use crate::telemetry::metrics::{
-    ApiMetrics, ElectionMetrics, EngineMetrics, RightMetrics, WatchMetrics,
+use crate::telemetry::{
+    beats::BeatMetrics,
+    metrics::{ApiMetrics, ElectionMetrics, EngineMetrics, RightMetrics, WatchMetrics},
 };
 use crate::witness::{
     Inbox,
@@ -53,7 +54,7 @@ impl Core {
         config: &Config,
         clients: Clients,
         directory: &Arc<Directory>,
-        registry: &mut Registry,
+        (registry, beats): (&mut Registry, BeatMetrics),
     ) -> Self {
         let converter = Arc::new(Converter::default());
         let api_metrics = ApiMetrics::new(registry);
@@ -63,20 +64,16 @@ impl Core {
             &config.own_namespace,
             (&config.own.name, &config.boot),
             facts_in.clone(),
-            (ElectionMetrics::new(registry), api_metrics.clone()),
+            (ElectionMetrics::new(registry), &api_metrics),
         );
-        let writer = Writer::new(
-            clients.writes.clone(),
-            converter.clone(),
-            api_metrics.clone(),
-            clock::show,
-        );
+        let writer =
+            Writer::new(clients.writes.clone(), converter.clone(), &api_metrics, clock::show);
         let gate = (config.auth == Auth::Token).then(|| {
-            let reviews = Reviews::new(clients.reviews.clone(), api_metrics);
+            let reviews = Reviews::new(clients.reviews.clone(), &api_metrics);
             Gate::new(reviews, AuthMetrics::new(registry))
         });
         let preflight = Preflight::new(clients.reviews, needs(config), RightMetrics::new(registry));
-        let events = Events::new(clients.writes, &config.own.name);
+        let events = Events::new(clients.writes, &config.own.name, &api_metrics);
         let counts = Arc::new(ArcSwap::default());
         let figures = Figures { directory: directory.clone(), counts: counts.clone() };
         registry.register_collector(Box::new(figures));
@@ -90,6 +87,7 @@ impl Core {
             self_beats,
             counts,
             metrics: EngineMetrics::new(registry),
+            beats,
         };
         let watch = Watch {
             client: clients.watches,
@@ -97,6 +95,7 @@ impl Core {
             converter,
             facts: facts_in.clone(),
             metrics: WatchMetrics::new(registry),
+            calls: api_metrics.on("serviceinstances", &["list", "watch"]),
         };
         let controller = Controller::new(
             (writer.clone(), election.tenure()),

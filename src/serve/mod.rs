@@ -26,13 +26,13 @@ use crate::telemetry::logs;
 /// What cannot be configured, reached or bound; which task broke down; or that it was told twice
 /// to stop.
 pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    let level = logs::init(&args.log, args.log_format)?;
     let config = args.validate()?;
-    logs::init(&args.log, args.log_format)?;
     let mut signals = Signals::new()?;
     if config.auth == Auth::None {
         warn!("--auth none: anybody who reaches the HTTP port may register and deregister");
     }
-    let mut replica = build::spawn(&config).await?;
+    let mut replica = build::spawn(&config, level).await?;
     info!(
         replica = %config.own, http = %config.http_listen, dns = %config.dns_listen,
         admin = %config.admin_listen, zone = config.zone, "serving"

@@ -1,7 +1,7 @@
 //! Stages: tasks that begin together, are watched together, and end together within a deadline.
 //!
-//! Every task has a name, and its end before the stage's is the end of the process: nothing in a
-//! replica may be missing. Does not own: which tasks, and in which order they end (`drain`).
+//! Every task has a name, which all that it logs bears, and its end before the stage's is the end of
+//! the process: nothing in a replica may be missing. Does not own: which tasks, and in which order they end (`drain`).
 
 use std::{future::Future, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{Instrument as _, error_span, warn};
 
 /// The end of a task: its name, and what it says.
 type End = Result<(&'static str, anyhow::Result<()>), JoinError>;
@@ -33,7 +33,9 @@ impl Stage {
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
         let task = task(self.stop.clone());
-        self.running.spawn(async move { (name, task.await) });
+        // Of the highest level, so that it stands beside warnings, too.
+        let span = error_span!("task", task = name);
+        self.running.spawn(async move { (name, task.await) }.instrument(span));
     }
 
     /// Runs a task that may be left at any await.

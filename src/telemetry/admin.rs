@@ -1,14 +1,37 @@
-//! The admin port: `/livez`, `/readyz`, `/startupz`, `/metrics`.
+//! The admin port: `/livez`, `/readyz`, `/startupz`, `/metrics`, `/loglevel`.
 //!
 //! Ready means synced once. It is never tied to the API server's health after that: a replica
 //! that cannot reach it still answers.
+//!
+//! The port has no authentication. What it tells is for anybody whom the network lets through; what
+//! is logged can be changed only from within the pod, where `kubectl port-forward` comes from too:
+//! so whoever may do that may do this. Does not own: connections (`port`), what is said
+//! (`scrape`, `level`).
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, http::StatusCode, http::header, response::IntoResponse as _, routing::get};
-use prometheus_client::{encoding::text::encode, registry::Registry};
+use axum::{
+    Extension, Router,
+    extract::{DefaultBodyLimit, RawQuery},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use prometheus_client::registry::Registry;
 use thiserror::Error;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::spawn_blocking};
+
+use crate::telemetry::{
+    level::Level,
+    port::{self, Peer},
+    scrape::{Exposition, Scrape},
+};
+
+/// Octets of a filter.
+const MAX_FILTER: usize = 4096;
+
+/// The longest that a filter may be set for; without a term it is in force until another.
+const MAX_TERM: Duration = Duration::from_secs(24 * 3600);
 
 /// What the probes ask.
 pub trait Probes: Send + Sync + 'static {
@@ -33,6 +56,7 @@ pub struct AdminError {
 pub struct Admin {
     listener: TcpListener,
     router: Router,
+    level: Level,
 }
 
 impl Admin {
@@ -44,33 +68,45 @@ impl Admin {
         address: SocketAddr,
         registry: Registry,
         probes: Arc<dyn Probes>,
+        level: Level,
     ) -> Result<Self, AdminError> {
         let fail = |source| AdminError { address, source };
         let listener = TcpListener::bind(address).await.map_err(fail)?;
-        let registry = Arc::new(registry);
-        let starting = probes.clone();
-        let started = move || {
-            let why = starting.unready().filter(|_| !starting.is_started());
-            async move { verdict(why) }
-        };
-        let ready = move || {
-            let why = probes.unready();
-            async move { verdict(why) }
-        };
-        let router = Router::new()
-            .route("/livez", get(|| async { "ok\n" }))
-            .route("/readyz", get(ready))
-            .route("/startupz", get(started))
-            .route("/metrics", get(move || async move { metrics(&registry) }));
-        Ok(Self { listener, router })
+        Ok(Self { listener, router: router(registry, probes, level.clone()), level })
     }
 
     /// Serves for ever.
     pub async fn serve(self) {
-        if let Err(error) = axum::serve(self.listener, self.router).await {
-            tracing::error!(%error, "the admin port broke down");
+        tokio::select! {
+            () = port::serve(self.listener, self.router) => {}
+            () = self.level.keep() => {}
         }
     }
+}
+
+fn router(registry: Registry, probes: Arc<dyn Probes>, level: Level) -> Router {
+    let scrape = Arc::new(Scrape::new(registry, probes.clone()));
+    let starting = probes.clone();
+    let started = move || {
+        let why = starting.unready().filter(|_| !starting.is_started());
+        async move { verdict(why) }
+    };
+    let ready = move || {
+        let why = probes.unready();
+        async move { verdict(why) }
+    };
+    let in_force = level.clone();
+    let read_level = move || async move { format!("{}\n", in_force.in_force()) };
+    let set_level = move |Extension(Peer(peer)), RawQuery(query), filter: String| async move {
+        set_level(&level, peer, query.as_deref(), &filter)
+    };
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/startupz", get(started))
+        .route("/metrics", get(move |headers: HeaderMap| metrics(scrape, headers)))
+        .route("/loglevel", get(read_level).put(set_level))
+        .layer(DefaultBodyLimit::max(MAX_FILTER))
 }
 
 fn verdict(why_not: Option<String>) -> (StatusCode, String) {
@@ -80,13 +116,79 @@ fn verdict(why_not: Option<String>) -> (StatusCode, String) {
     }
 }
 
-fn metrics(registry: &Registry) -> axum::response::Response {
-    let mut text = String::new();
-    match encode(&mut text, registry) {
-        Ok(()) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
-        }
+/// Aside of the tasks that serve, since it looks at every service. Its deadline is the connection's.
+async fn metrics(scrape: Arc<Scrape>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let exposition = Exposition::accepted(accept);
+    match spawn_blocking(move || scrape.text(exposition)).await {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, exposition.content_type())], text).into_response(),
+        Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+fn set_level(
+    level: &Level,
+    peer: SocketAddr,
+    query: Option<&str>,
+    filter: &str,
+) -> (StatusCode, String) {
+    if !peer.ip().to_canonical().is_loopback() {
+        let why =
+            "what is logged can be changed only from within the pod: use kubectl port-forward\n";
+        return (StatusCode::FORBIDDEN, why.to_owned());
+    }
+    let Ok(term) = term(query) else {
+        let why = "the query may only be ?for= with a time of up to 24h, for example ?for=10m\n";
+        return (StatusCode::BAD_REQUEST, why.to_owned());
+    };
+    match level.set(filter, term) {
+        Ok(()) => (StatusCode::OK, format!("{}\n", level.in_force())),
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")),
+    }
+}
+
+/// The time of `for=10m`; none without a query.
+fn term(query: Option<&str>) -> Result<Option<Duration>, ()> {
+    let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(None) };
+    let time = query.strip_prefix("for=").ok_or(())?;
+    let unit = match time.chars().next_back() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3600,
+        _ => return Err(()),
+    };
+    let number = time.strip_suffix(['s', 'm', 'h']).ok_or(())?;
+    let number: u32 = number.parse().map_err(|_| ())?;
+    let term = Duration::from_secs(u64::from(number) * unit);
+    if term.is_zero() || term > MAX_TERM { Err(()) } else { Ok(Some(term)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_a_unit_and_a_bound() {
+        assert_eq!(term(None), Ok(None));
+        assert_eq!(term(Some("for=10m")), Ok(Some(Duration::from_secs(600))));
+        assert_eq!(term(Some("for=24h")), Ok(Some(MAX_TERM)));
+        for bad in [
+            "for=10", "for=", "for=0s", "for=25h", "for=-1m", "for=mm", "for=1mm", "10m",
+            "until=5s",
+        ] {
+            assert_eq!(term(Some(bad)), Err(()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_a_caller_from_within_the_pod_changes_what_is_logged() {
+        let (_layer, level) = Level::new("info").unwrap();
+        let set = |peer: &str| set_level(&level, peer.parse().unwrap(), None, "debug").0;
+        assert_eq!(set("10.0.0.7:4000"), StatusCode::FORBIDDEN);
+        assert_eq!(level.in_force(), "info");
+        assert_eq!(set("[::ffff:127.0.0.1]:4000"), StatusCode::OK);
+        assert_eq!(set("[::1]:4000"), StatusCode::OK);
+        assert_eq!(level.in_force(), "debug");
     }
 }

@@ -1,12 +1,14 @@
-//! Metrics in Prometheus' text format, all named `rollcall_…`.
+//! Metrics for Prometheus, all named `rollcall_…`.
 //!
 //! Owns: the registry, and the families of the rooms that have none of their own. Labels are
-//! bounded: never a name that a client chose.
+//! bounded: never a name that a client chose. Series that are known beforehand are there from the
+//! first scrape on, at 0, so that a rate sees the first time that something happens. What is added
+//! here is to be scraped in `tests/it/seen.rs`, which then asks for its row in `docs/metrics.md`.
 
 use std::time::Duration;
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
@@ -32,12 +34,27 @@ struct Build {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Verb {
     verb: &'static str,
+    resource: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Call {
     verb: &'static str,
-    code: u16,
+    resource: &'static str,
+    code: Code,
+}
+
+/// An HTTP status, or that none came.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+struct Code(Option<u16>);
+
+impl EncodeLabelValue for Code {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        match self.0 {
+            Some(code) => code.encode(encoder),
+            None => "none".encode(encoder),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -45,11 +62,18 @@ struct Reason {
     reason: &'static str,
 }
 
-/// Calls to the Kubernetes API on instances.
+/// Calls to the Kubernetes API. Clones share the counts.
 #[derive(Clone, Debug)]
 pub struct ApiMetrics {
     calls: Family<Call, Counter>,
     seconds: Family<Verb, Histogram, fn() -> Histogram>,
+}
+
+/// The same, of one resource.
+#[derive(Clone, Debug)]
+pub struct CallMetrics {
+    api: ApiMetrics,
+    resource: &'static str,
 }
 
 impl ApiMetrics {
@@ -58,24 +82,40 @@ impl ApiMetrics {
         let calls = Family::default();
         registry.register(
             "api_calls",
-            "Calls to the Kubernetes API on instances, by verb and answer (503 also when none came)",
+            "Calls to the Kubernetes API, by verb, resource and HTTP status: 200 for every success, \
+             none when no answer came in time",
             calls.clone(),
         );
         let seconds: Family<_, _, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(API_BUCKETS));
         registry.register_with_unit(
             "api_call_duration",
-            "How long calls to the Kubernetes API on instances take",
+            "How long calls to the Kubernetes API take, by verb and resource; a watch until it is open",
             Unit::Seconds,
             seconds.clone(),
         );
         Self { calls, seconds }
     }
 
-    /// A call was answered with this HTTP status after `took`.
-    pub fn answered(&self, verb: &'static str, code: u16, took: Duration) {
-        self.calls.get_or_create(&Call { verb, code }).inc();
-        self.seconds.get_or_create(&Verb { verb }).observe(took.as_secs_f64());
+    /// For whoever calls one resource (`serviceinstances`) with these verbs.
+    #[must_use]
+    pub fn on(&self, resource: &'static str, verbs: &[&'static str]) -> CallMetrics {
+        for verb in verbs {
+            for code in [Some(200), None] {
+                self.calls.get_or_create(&Call { verb, resource, code: Code(code) }).inc_by(0);
+            }
+            drop(self.seconds.get_or_create(&Verb { verb, resource }));
+        }
+        CallMetrics { api: self.clone(), resource }
+    }
+}
+
+impl CallMetrics {
+    /// A call was answered with this HTTP status, or not at all, after `took`.
+    pub fn answered(&self, verb: &'static str, code: Option<u16>, took: Duration) {
+        let (api, resource) = (&self.api, self.resource);
+        api.calls.get_or_create(&Call { verb, resource, code: Code(code) }).inc();
+        api.seconds.get_or_create(&Verb { verb, resource }).observe(took.as_secs_f64());
     }
 }
 
@@ -102,6 +142,9 @@ impl WatchMetrics {
             "Times the instance watch broke off: failed (goes on) or lost (lists anew)",
             new.interruptions.clone(),
         );
+        for reason in ["failed", "lost"] {
+            new.interruptions.get_or_create(&Reason { reason }).inc_by(0);
+        }
         new
     }
 

@@ -297,7 +297,8 @@ async fn queries_are_counted_by_bounded_words() {
         r#"rollcall_dns_queries_total{type="other",rcode="NXDOMAIN",transport="udp"} 1"#,
         r#"rollcall_dns_queries_total{type="A",rcode="REFUSED",transport="tcp"} 1"#,
         "rollcall_dns_truncated_total 1",
-        "rollcall_dns_query_duration_seconds_count 4",
+        r#"rollcall_dns_query_duration_seconds_count{transport="udp"} 3"#,
+        r#"rollcall_dns_query_duration_seconds_count{transport="tcp"} 1"#,
     ];
     // An answer is counted just after it is sent.
     within(async {

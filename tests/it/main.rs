@@ -27,3 +27,4 @@ mod leaving;
 mod lives;
 mod registrations;
 mod rights;
+mod seen;

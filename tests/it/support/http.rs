@@ -75,6 +75,20 @@ async fn send(
     exchange(to, request.as_bytes()).await
 }
 
+/// Sends a request with one more header and a body as it is, and answers what came within 15 s.
+pub async fn call_with(
+    to: SocketAddr,
+    call: &str,
+    (header, value): (&str, &str),
+    body: &str,
+) -> Answer {
+    let request = format!(
+        "{call} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n{header}: {value}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    exchange(to, request.as_bytes()).await.unwrap_or_else(|error| panic!("{call}: {error}"))
+}
+
 /// Sends bytes as they are, which ask for the end of the connection, and answers what came within 15 s.
 pub async fn exchange(to: SocketAddr, request: &[u8]) -> std::io::Result<Answer> {
     let exchange = async {

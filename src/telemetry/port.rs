@@ -1,0 +1,69 @@
+//! The connections of the admin port: how many, and for how long.
+//!
+//! Owns: accepting, and the end of each. One connection carries one request and is over after
+//! [`WHOLE`], whatever either side does: so neither a scraper that stops reading nor a thousand that
+//! never ask can keep more than [`MAX_CONNECTIONS`] sockets, or hold anything else up. Who may come
+//! here at all is a matter for a NetworkPolicy: it is meant for the kubelet and for Prometheus.
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tracing::{Instrument as _, debug, warn};
+
+/// Connections at once. Each holds a buffer of up to 16 KiB and, while it is scraped, an answer of
+/// some 30 KiB: 12 MB at worst. Probes and scrapes take one or two.
+const MAX_CONNECTIONS: usize = 256;
+
+/// For a whole connection. Prometheus gives a scrape 10 s, the kubelet a probe 1 s.
+const WHOLE: Duration = Duration::from_secs(10);
+
+/// The most bytes of a request's head.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// After a failed accept: most often the process is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+/// Serves for ever. Dropped, it takes its connections with it.
+pub(super) async fn serve(listener: TcpListener, router: Router) {
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.len() >= MAX_CONNECTIONS {
+            // The oldest is over within `WHOLE`.
+            connections.join_next().await;
+        }
+        while connections.try_join_next().is_some() {}
+        // No deadline: clients come when they like.
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let router = router.clone().layer(Extension(Peer(peer)));
+                connections.spawn(one(stream, router).in_current_span());
+            }
+            Err(error) => {
+                warn!(%error, "a connection to the admin port could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn one(stream: TcpStream, router: Router) {
+    let mut http = http1::Builder::new();
+    http.keep_alive(false).max_buf_size(MAX_HEAD);
+    let service = TowerToHyperService::new(router);
+    match timeout(WHOLE, http.serve_connection(TokioIo::new(stream), service)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "a connection to the admin port broke off"),
+        Err(_) => debug!("a connection to the admin port was not over in time"),
+    }
+}
