@@ -37,15 +37,23 @@ impl AuthMetrics {
         let new = Self::default();
         registry.register(
             "auth_checks",
-            "Questions about callers: token (whose is it) or access (may they); answered yes, no or \
-             unknown; from memory, by asking the API server, or (outage) by repeating its last yes",
+            "Questions about callers (token: whose is it, access: may they) that were not answered at \
+             once: yes, no or unknown; asked of the API server, from memory after a wait for somebody \
+             else's question, or (outage) its last yes repeated",
             new.checks.clone(),
         );
         registry.register(
             "auth_admitted_from_memory",
-            "Calls admitted without waiting for anybody",
+            "Calls of callers who were let in at once, from memory",
             new.remembered.clone(),
         );
+        for step in ["token", "access"] {
+            for (result, source) in
+                [("yes", "asked"), ("no", "asked"), ("unknown", "asked"), ("yes", "outage")]
+            {
+                new.checks.get_or_create(&Check { step, result, source }).inc_by(0);
+            }
+        }
         new
     }
 

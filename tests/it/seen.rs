@@ -217,7 +217,7 @@ fn table(text: &str) -> String {
 #[tokio::test]
 async fn the_table_of_metrics_is_what_a_replica_serves() {
     let ns = namespace("table").await;
-    let replica = Rollcall::start(&ns).await;
+    let replica = Rollcall::start_with(&ns, "rollcall-0", &["--auth", "token"]).await;
     // Which routes and codes there are is not known before somebody asks.
     assert_eq!(call(replica.http, "GET", "/v1/services", None).await.status, 200);
     let (_, text) = scrape(&replica, "*/*").await;

@@ -45,7 +45,7 @@ pub async fn call_as(
     body: Option<Value>,
 ) -> Answer {
     let authorization = format!("authorization: Bearer {token}\r\n");
-    send(to, (method, path), &authorization, body)
+    send_json(to, (method, path), &authorization, body)
         .await
         .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
 }
@@ -57,10 +57,10 @@ pub async fn try_call(
     path: &str,
     body: Option<Value>,
 ) -> std::io::Result<Answer> {
-    send(to, (method, path), "", body).await
+    send_json(to, (method, path), "", body).await
 }
 
-async fn send(
+async fn send_json(
     to: SocketAddr,
     (method, path): (&str, &str),
     headers: &str,
@@ -68,11 +68,7 @@ async fn send(
 ) -> std::io::Result<Answer> {
     let body = body.map_or(String::new(), |body| body.to_string());
     let kind = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n{headers}{kind}content-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    exchange(to, request.as_bytes()).await
+    send(to, &format!("{method} {path}"), &format!("{headers}{kind}"), &body).await
 }
 
 /// Sends a request with one more header and a body as it is, and answers what came within 15 s.
@@ -82,11 +78,18 @@ pub async fn call_with(
     (header, value): (&str, &str),
     body: &str,
 ) -> Answer {
+    send(to, call, &format!("{header}: {value}\r\n"), body)
+        .await
+        .unwrap_or_else(|error| panic!("{call}: {error}"))
+}
+
+/// Each of `headers` ends with its line.
+async fn send(to: SocketAddr, call: &str, headers: &str, body: &str) -> std::io::Result<Answer> {
     let request = format!(
-        "{call} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n{header}: {value}\r\ncontent-length: {}\r\n\r\n{body}",
+        "{call} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}",
         body.len()
     );
-    exchange(to, request.as_bytes()).await.unwrap_or_else(|error| panic!("{call}: {error}"))
+    exchange(to, request.as_bytes()).await
 }
 
 /// Sends bytes as they are, which ask for the end of the connection, and answers what came within 15 s.
