@@ -22,6 +22,7 @@ mod election;
 mod faults;
 mod http_connections;
 mod http_errors;
+mod install;
 mod leaving;
 mod lives;
 mod registrations;
