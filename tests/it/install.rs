@@ -74,13 +74,20 @@ async fn pods_of_the_deployment_pass_the_restricted_standard_that_their_namespac
     let file = cluster.write("lax.json", &lax.to_string());
     let warned = cluster.run(&["apply", "--dry-run=server", "-f", &file]).await;
     assert!(warned.ok && warned.stderr.contains("would violate PodSecurity"), "{warned:?}");
+}
 
-    // A user's own overlay, as docs/install.md writes it, with the optional component.
+#[tokio::test]
+async fn the_overlay_that_the_page_shows_brings_its_image_its_flag_and_the_network_policy() {
+    let cluster = Fresh::start("install-own").await;
     let own = cluster.own_overlay();
     let applied = cluster.apply(&own, &[]).await;
     assert!(applied.iter().any(|line| line.starts_with("networkpolicy")), "{applied:#?}");
-    let image = &cluster.deployment().await["spec"]["template"]["spec"]["containers"][0]["image"];
-    assert_eq!(image, "registry.example.com/rollcall:1.2.3");
+    let container = cluster.deployment().await["spec"]["template"]["spec"]["containers"][0].take();
+    let image = format!("registry.example.com/rollcall:{}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(container["image"], image);
+    let env = container["env"].as_array().unwrap();
+    assert!(env.contains(&json!({"name": "ROLLCALL_LINGER_SECONDS", "value": "5"})), "{env:?}");
+    assert!(env.iter().any(|variable| variable["name"] == "ROLLCALL_IDENTITY"), "{env:?}");
 }
 
 #[tokio::test]
@@ -229,18 +236,18 @@ impl Fresh {
         path.to_str().unwrap().to_owned()
     }
 
-    /// An overlay outside of the repository; kustomize takes only relative paths.
+    /// The overlay that docs/install.md shows, outside of the repository; kustomize takes only relative paths.
     fn own_overlay(&self) -> String {
         let own = fs::canonicalize(&self.dir).unwrap().join("own");
         fs::create_dir_all(&own).unwrap();
         let up = "../".repeat(own.components().count() - 1);
         let repository = format!("{up}{}", env!("CARGO_MANIFEST_DIR").trim_start_matches('/'));
-        let kustomization = json!({
-            "resources": [format!("{repository}/{CLUSTER}")],
-            "components": [format!("{repository}/deploy/components/network-policy")],
-            "images": [{"name": "rollcall", "newName": "registry.example.com/rollcall", "newTag": "1.2.3"}],
-        });
-        self.write("own/kustomization.yaml", &kustomization.to_string());
+        let page = include_str!("../../docs/install.md");
+        let (_, block) = page.split_once("```yaml\n").unwrap();
+        let (kustomization, _) = block.split_once("```").unwrap();
+        let here = kustomization.replace("- rollcall/deploy/", &format!("- {repository}/deploy/"));
+        assert_ne!(here, kustomization);
+        self.write("own/kustomization.yaml", &here);
         own.to_str().unwrap().to_owned()
     }
 
