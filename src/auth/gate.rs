@@ -3,9 +3,16 @@
 //! Owns: how long answers of the API server are good, and the order of questions: whose token, then
 //! whether they may in the whole namespace, then on this one instance. Does not own: asking.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::timeout;
+use tracing::warn;
 
 use crate::auth::{
     caller::{Asked, AskedRef, Caller, Fingerprint},
@@ -100,6 +107,8 @@ pub enum Denial {
     },
     /// The API server could not be asked.
     Away,
+    /// Rollcall itself may not ask it.
+    NotAllowedToAsk,
 }
 
 /// Checks callers.
@@ -108,6 +117,8 @@ pub struct Gate {
     tokens: Memory<Fingerprint, Bearer>,
     decisions: Memory<Asked, bool>,
     metrics: AuthMetrics,
+    /// Whether the last question failed, so that it is said once.
+    failing: AtomicBool,
 }
 
 #[derive(Clone, Debug)]
@@ -136,7 +147,7 @@ impl Gate {
     #[must_use]
     pub fn new(reviews: Reviews, metrics: AuthMetrics) -> Self {
         let (tokens, decisions) = (Memory::new(TOKENS), Memory::new(DECISIONS));
-        Self { reviews, tokens, decisions, metrics }
+        Self { reviews, tokens, decisions, metrics, failing: AtomicBool::new(false) }
     }
 
     /// The answer, when it is known; none when somebody has to be asked. A look-up or two.
@@ -273,10 +284,22 @@ impl Gate {
         step: Step,
         answer: Result<(T, Source), Failure>,
     ) -> Result<(T, Source), Denial> {
+        let failed = match &answer {
+            // From memory: says nothing about whether the API server can be asked.
+            Ok((_, Source::Memory)) => return answer.map_err(|_| Denial::Away),
+            Ok((_, source)) => *source == Source::Outage,
+            Err(_) => true,
+        };
+        let before = self.failing.swap(failed, Ordering::Relaxed);
         answer.map_err(|failure| {
-            tracing::warn!(%failure, ?step, "cannot ask who is calling; calls that write are refused");
+            if !before {
+                warn!(%failure, ?step, "cannot ask who is calling; who was not let in lately is refused");
+            }
             self.metrics.checked(step, "unknown", Source::Asked);
-            Denial::Away
+            match failure {
+                Failure::Refused { .. } => Denial::NotAllowedToAsk,
+                _ => Denial::Away,
+            }
         })
     }
 }

@@ -204,7 +204,7 @@ impl Preflight {
         };
         format!(
             "rollcall may not {verb} {resource}{name} (API group {group}) {place}; without it {without}. \
-             {role} of deploy/rbac grants it: kubectl apply -k deploy/rbac"
+             {role} of deploy/rbac grants it: apply the overlay again that rollcall was installed with"
         )
     }
 

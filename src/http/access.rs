@@ -121,6 +121,12 @@ impl Problem {
                 Self { flaws: vec![flaw], ..Self::new(Kind::BadToken, detail) }
             }
             Denial::Forbidden { user, right, namespace } => forbidden(&user, right, namespace),
+            Denial::NotAllowedToAsk => {
+                let detail = "rollcall itself lacks the right to ask the Kubernetes API who is calling, or \
+                              what they may; its log names the right. Nothing was refused, so try again \
+                              when it is granted";
+                Self { retry_after: Some(5), ..Self::new(Kind::Unavailable, detail) }
+            }
             Denial::Away => {
                 let detail = "the Kubernetes API does not answer, so nobody can be let in who was \
                               not here lately; nothing was refused, so try again";

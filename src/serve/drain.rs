@@ -9,8 +9,8 @@
 //!                   ─ DNS closes, then everything else                 3 s + 1 s
 //! ```
 //!
-//! The whole of it fits into the 30 s that Kubernetes gives a pod by default. A second signal ends
-//! the process at once. Does not own: the tasks (`build`).
+//! The whole of it fits into the time that `deploy/base/deployment.yaml` gives the pod, and into the
+//! 30 s that Kubernetes gives by default. A second signal ends the process at once. Does not own: the tasks (`build`).
 
 use std::{
     sync::{
@@ -126,5 +126,31 @@ impl Replica {
         }
         self.dns.stop(DNS).await;
         self.core.stop(CORE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ServeArgs;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        serve: ServeArgs,
+    }
+
+    #[test]
+    fn the_deployment_gives_every_step_its_time() {
+        let flags = ["rollcall", "--identity", "r-0", "--auth", "none"];
+        let linger = Duration::from_secs(Cli::parse_from(flags).serve.linger_seconds);
+        let steps = [HTTP, DUTIES, ELECTION, SELF_BEAT, self_beat::LEAVE_WITHIN, linger, DNS, CORE];
+        let deployment = include_str!("../../deploy/base/deployment.yaml");
+        let mut lines = deployment.lines().map(str::trim);
+        let grace = lines.find_map(|line| line.strip_prefix("terminationGracePeriodSeconds: "));
+        let grace = Duration::from_secs(grace.unwrap().parse().unwrap());
+        let sum: Duration = steps.iter().sum();
+        assert!(sum < Duration::from_secs(30) && sum + Duration::from_secs(5) <= grace, "{sum:?}");
     }
 }

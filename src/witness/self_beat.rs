@@ -21,7 +21,7 @@ use crate::registry::{
 pub const QUEUE: usize = 1;
 
 /// Leaving is a courtesy: a replica that cannot say so expires.
-const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+pub const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Writes self-beats.
 pub struct SelfBeat {

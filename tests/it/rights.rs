@@ -160,7 +160,7 @@ async fn says_what_is_missing(ns: &Namespace, index: usize, lack: &'static Right
         log.lines().find(|line| line.contains(&sentence)).map(str::to_owned)
     })
     .await;
-    for word in ["without it", lack.without, lack.role, "kubectl apply -k deploy/rbac"] {
+    for word in ["without it", lack.without, lack.role, "apply the overlay again"] {
         assert!(said.contains(word), "no {word:?} in {said}");
     }
     if lack.need == Need::Start {

@@ -1,0 +1,338 @@
+//! What `kubectl apply -k` installs: on fresh control planes, with the real kubectl, as far as an API server can
+//! check. There is no node, so no pod runs: the replica that takes the place of one runs here, with the
+//! variables of the Deployment and a token of the ServiceAccount.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rollcall::dev::control_plane::Options;
+use rollcall::dev::credentials::kubeconfig;
+use rollcall::dev::launch::Program;
+use rollcall::dev::{Child, ControlPlane, ports, replicas};
+use serde_json::{Value, json};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::support::control_plane::{binaries, launcher, state_dir};
+use crate::support::eventually;
+
+const CLUSTER: &str = "deploy/overlays/cluster";
+const NAMESPACE: &str = "deploy/overlays/namespace";
+const ACCOUNT: &str = "system:serviceaccount:rollcall-system:rollcall";
+
+/// For what takes seconds on a quiet machine.
+const SOON: Duration = Duration::from_secs(120);
+
+#[tokio::test]
+async fn one_command_installs_all_of_it_into_a_fresh_cluster_without_a_warning() {
+    let cluster = Fresh::start("install-cluster").await;
+    let rendered = lines(&cluster.kubectl(&["kustomize", CLUSTER]).await, "kind: ");
+    let applied = cluster.apply(CLUSTER, &[]).await;
+    assert_eq!(applied.len(), rendered, "{applied:#?}");
+    assert!(applied.iter().all(|line| line.ends_with(" created")), "{applied:#?}");
+
+    for (flags, said) in [(&[][..], " unchanged"), (DRY, " unchanged (server dry run)")] {
+        let again = cluster.apply(CLUSTER, flags).await;
+        assert!(again.iter().all(|line| line.ends_with(said)), "{again:#?}");
+    }
+    let samples = cluster.apply("deploy/samples", &[]).await;
+    assert!(samples.iter().all(|line| line.ends_with(" created")), "{samples:#?}");
+    cluster.assert_may("shop", true).await;
+    cluster.replica_is_ready_and_registered_in("rollcall-system").await;
+}
+
+#[tokio::test]
+async fn pods_of_the_deployment_pass_the_restricted_standard_that_their_namespace_enforces() {
+    let cluster = Fresh::start("install-pods").await;
+    cluster.apply(CLUSTER, &[]).await;
+    let template = cluster.deployment().await["spec"]["template"].take();
+    let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"]});
+    pod["metadata"]["name"] = json!("rollcall-0");
+    pod["spec"] = template["spec"].clone();
+    let file = cluster.write("pod.json", &pod.to_string());
+    let create = ["create", "-n", "rollcall-system", "--dry-run=server", "-f", &file];
+    assert_eq!(cluster.kubectl(&create).await.trim(), "pod/rollcall-0 created (server dry run)");
+
+    // That it is enforced, and that a warning would have been seen above.
+    pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
+    cluster.write("pod.json", &pod.to_string());
+    let refused = cluster.run(&create).await;
+    assert!(!refused.ok && refused.stderr.contains("violates PodSecurity"), "{refused:?}");
+    let mut lax = cluster.deployment().await;
+    lax["spec"]["template"]["spec"] = pod["spec"].clone();
+    let file = cluster.write("lax.json", &lax.to_string());
+    let warned = cluster.run(&["apply", "--dry-run=server", "-f", &file]).await;
+    assert!(warned.ok && warned.stderr.contains("would violate PodSecurity"), "{warned:?}");
+}
+
+#[tokio::test]
+async fn the_overlay_that_the_page_shows_brings_its_image_its_flag_and_the_network_policy() {
+    let cluster = Fresh::start("install-own").await;
+    let own = cluster.own_overlay();
+    let applied = cluster.apply(&own, &[]).await;
+    assert!(applied.iter().any(|line| line.starts_with("networkpolicy")), "{applied:#?}");
+    let container = cluster.deployment().await["spec"]["template"]["spec"]["containers"][0].take();
+    let image = format!("registry.example.com/rollcall:{}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(container["image"], image);
+    let env = container["env"].as_array().unwrap();
+    assert!(env.contains(&json!({"name": "ROLLCALL_LINGER_SECONDS", "value": "5"})), "{env:?}");
+    assert!(env.iter().any(|variable| variable["name"] == "ROLLCALL_IDENTITY"), "{env:?}");
+}
+
+#[tokio::test]
+async fn the_namespace_overlay_gives_rights_in_one_namespace_and_none_in_another() {
+    let cluster = Fresh::start("install-namespace").await;
+    for namespace in ["shop", "other"] {
+        cluster.kubectl(&["create", "namespace", namespace]).await;
+    }
+    // A dry run on a cluster that has nothing yet needs the namespace, which it only pretends to make.
+    cluster.kubectl(&["apply", "-f", "deploy/rbac/namespace.yaml"]).await;
+    let dry = cluster.apply(NAMESPACE, DRY).await;
+    let created = dry.iter().filter(|line| line.ends_with(" created (server dry run)"));
+    assert_eq!(created.count(), dry.len() - 1, "{dry:#?}");
+
+    let applied = cluster.apply(NAMESPACE, &[]).await;
+    assert_eq!(applied.len(), dry.len(), "{applied:#?}");
+    let again = cluster.apply(NAMESPACE, &[]).await;
+    assert!(again.iter().all(|line| line.ends_with(" unchanged")), "{again:#?}");
+    cluster.assert_may("shop", true).await;
+    cluster.assert_may("other", false).await;
+    cluster.assert_may("rollcall-system", false).await;
+    cluster.replica_is_ready_and_registered_in("shop").await;
+}
+
+#[tokio::test]
+async fn every_kustomization_builds_and_the_overlays_name_this_version() {
+    for folder in kustomizations() {
+        let built = run(Command::new("kubectl").arg("kustomize").arg(&folder)).await;
+        assert!(built.ok && built.stderr.is_empty(), "{}: {built:?}", folder.display());
+        assert!(built.stdout.contains("kind: "), "{}", folder.display());
+    }
+    let image = format!("image: rollcall:{}\n", env!("CARGO_PKG_VERSION"));
+    for overlay in [CLUSTER, NAMESPACE] {
+        let built = run(Command::new("kubectl").args(["kustomize", overlay])).await;
+        assert_eq!(built.stdout.matches(&image).count(), 1, "{overlay} has no {image}");
+    }
+}
+
+#[tokio::test]
+async fn every_variable_of_the_deployment_is_one_that_serve_knows() {
+    let rollcall = env!("CARGO_BIN_EXE_rollcall");
+    let help = run(Command::new(rollcall).args(["serve", "--help"])).await.stdout;
+    let known = variables(&help);
+    assert!(known.contains("ROLLCALL_IDENTITY"), "{help}");
+    for overlay in [CLUSTER, NAMESPACE] {
+        let built = run(Command::new("kubectl").args(["kustomize", overlay])).await.stdout;
+        let names = built.lines().filter_map(|line| line.trim().strip_prefix("- name: "));
+        let set: BTreeSet<String> =
+            names.filter(|name| name.starts_with("ROLLCALL_")).map(str::to_owned).collect();
+        assert!(set.contains("ROLLCALL_IDENTITY"), "{overlay}");
+        assert!(set.is_subset(&known), "{overlay} sets {set:?}, and serve knows {known:?}");
+    }
+}
+
+const DRY: &[&str] = &["--dry-run=server"];
+
+/// The names of the variables in a text.
+fn variables(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
+    words.filter(|word| word.starts_with("ROLLCALL_")).map(str::to_owned).collect()
+}
+
+/// How many lines begin so.
+fn lines(text: &str, beginning: &str) -> usize {
+    text.lines().filter(|line| line.starts_with(beginning)).count()
+}
+
+/// Every folder of the repository that `kubectl kustomize` takes.
+fn kustomizations() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![root.join("crds"), root.join("deploy")];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        let inside = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        folders.extend(inside.filter(|path| path.is_dir()));
+        found.extend(folder.join("kustomization.yaml").exists().then_some(folder));
+    }
+    assert!(found.len() > 5, "{found:?}");
+    found
+}
+
+/// What a program said.
+#[derive(Debug)]
+struct Said {
+    ok: bool,
+    stdout: String,
+    stderr: String,
+}
+
+async fn run(command: &mut Command) -> Said {
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).kill_on_drop(true);
+    let output = timeout(SOON, command.output()).await.expect("it ends").unwrap_or_else(|error| {
+        panic!("{command:?}: {error}; the tests need kubectl in PATH, see README.md")
+    });
+    Said {
+        ok: output.status.success(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A control plane in which nothing is installed, for one test.
+struct Fresh {
+    plane: ControlPlane,
+    dir: PathBuf,
+}
+
+impl Fresh {
+    async fn start(name: &str) -> Self {
+        let dir = state_dir(name);
+        let options =
+            Options {
+                dir: dir.join("plane"),
+                binaries: binaries().await,
+                launcher: launcher(),
+                apiserver_flags: Vec::new(),
+            };
+        let plane = ControlPlane::start(&options).await.unwrap_or_else(|error| panic!("{error}"));
+        Self { plane, dir }
+    }
+
+    async fn run(&self, args: &[&str]) -> Said {
+        let mut command = Command::new("kubectl");
+        command.arg("--kubeconfig").arg(&self.plane.kubeconfig);
+        // What it remembers of an API server is by address, and ours may have been another's.
+        command.arg("--cache-dir").arg(self.dir.join("cache")).args(args);
+        run(&mut command).await
+    }
+
+    /// Its output. It succeeds, and has nothing to say besides: warnings of the API server are printed, too.
+    async fn kubectl(&self, args: &[&str]) -> String {
+        let said = self.run(args).await;
+        assert!(said.ok && said.stderr.is_empty(), "kubectl {}: {said:?}", args.join(" "));
+        said.stdout
+    }
+
+    /// What became of each object; no unknown or misspelt field is let through.
+    async fn apply(&self, folder: &str, flags: &[&str]) -> Vec<String> {
+        let args = [&["apply", "--validate=strict", "-k", folder], flags].concat();
+        self.kubectl(&args).await.lines().map(str::to_owned).collect()
+    }
+
+    async fn deployment(&self) -> Value {
+        let get = ["get", "deployment", "rollcall", "-n", "rollcall-system", "-o", "json"];
+        serde_json::from_str(&self.kubectl(&get).await).unwrap()
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.dir.join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// The overlay that docs/install.md shows, outside of the repository; kustomize takes only relative paths.
+    fn own_overlay(&self) -> String {
+        let own = fs::canonicalize(&self.dir).unwrap().join("own");
+        fs::create_dir_all(&own).unwrap();
+        let up = "../".repeat(own.components().count() - 1);
+        let repository = format!("{up}{}", env!("CARGO_MANIFEST_DIR").trim_start_matches('/'));
+        let page = include_str!("../../docs/install.md");
+        let (_, block) = page.split_once("```yaml\n").unwrap();
+        let (kustomization, _) = block.split_once("```").unwrap();
+        let here = kustomization.replace("- rollcall/deploy/", &format!("- {repository}/deploy/"));
+        assert_ne!(here, kustomization);
+        self.write("own/kustomization.yaml", &here);
+        own.to_str().unwrap().to_owned()
+    }
+
+    /// Whether the ServiceAccount may look after instances in a namespace.
+    async fn assert_may(&self, namespace: &str, expected: bool) {
+        for (verb, subresource) in
+            [("list", ""), ("watch", ""), ("patch", ""), ("delete", ""), ("patch", "status")]
+        {
+            let ask = ["auth", "can-i", verb, "serviceinstances.rollcall.dev", "-n", namespace];
+            let args = [&ask[..], &["--as", ACCOUNT, "--subresource", subresource]].concat();
+            // The authorizer hears of a binding a moment later.
+            eventually(&format!("{} is {expected}", args.join(" ")), SOON, async || {
+                let answer = self.run(&args).await;
+                let said = answer.stdout.trim();
+                assert!(["yes", "no"].contains(&said), "{answer:?}");
+                ((said == "yes") == expected).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// A replica with the variables of the Deployment and a token of the ServiceAccount answers all probes, and has
+    /// made its own instance there.
+    async fn replica_is_ready_and_registered_in(&self, namespace: &str) {
+        let container = self.deployment().await["spec"]["template"]["spec"]["containers"][0].take();
+        let (_replica, admin) = self.replica(&container).await;
+        for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+            let path = container[probe]["httpGet"]["path"].as_str().unwrap();
+            eventually(&format!("{path} says yes"), SOON, async || {
+                (replicas::status(admin, path).await == Some(200)).then_some(())
+            })
+            .await;
+        }
+        eventually("its own instance is there", SOON, async || {
+            let args = ["get", "si", "rollcall-0", "-n", namespace, "-o", "name"];
+            self.run(&args).await.ok.then_some(())
+        })
+        .await;
+    }
+
+    async fn replica(&self, container: &Value) -> (Child, SocketAddr) {
+        let token = self.kubectl(&["create", "token", "rollcall", "-n", "rollcall-system"]).await;
+        let file = kubeconfig(&self.plane.url, &self.plane.ca, "rollcall", token.trim());
+        let file = self.write("account.kubeconfig", &file);
+        let [http, dns, admin] = [(); 3].map(|()| ports::free().unwrap());
+        let mut args: Vec<String> = serde_json::from_value(container["args"].clone()).unwrap();
+        for (flag, value) in [
+            ("--kubeconfig", file),
+            ("--http-listen", http.to_string()),
+            ("--dns-listen", dns.to_string()),
+            ("--admin-listen", admin.to_string()),
+            ("--auth", "none".to_owned()),
+        ] {
+            args.extend([flag.to_owned(), value]);
+        }
+        let mut env = replicas::environment();
+        for variable in container["env"].as_array().unwrap() {
+            let name = variable["name"].as_str().unwrap().to_owned();
+            env.push((name.leak(), Some(value(variable).to_owned().leak())));
+        }
+        let program = Program {
+            name: "rollcall serve".to_owned(),
+            path: PathBuf::from(env!("CARGO_BIN_EXE_rollcall")),
+            args: args.into_iter().map(Into::into).collect(),
+            log: self.dir.join("rollcall.log"),
+            dir: self.dir.clone(),
+            env,
+        };
+        (launcher().start(&program).await.unwrap(), admin)
+    }
+}
+
+/// What the kubelet would put into a variable.
+fn value(variable: &Value) -> &str {
+    let field = &variable["valueFrom"]["fieldRef"]["fieldPath"];
+    match field.as_str() {
+        Some("metadata.name") => "rollcall-0",
+        Some("metadata.namespace") => "rollcall-system",
+        Some("status.podIP") => "127.0.0.1",
+        Some(other) => panic!("{other} is not told to this test"),
+        None => variable["value"].as_str().unwrap(),
+    }
+}
