@@ -285,12 +285,12 @@ impl Gate {
         answer: Result<(T, Source), Failure>,
     ) -> Result<(T, Source), Denial> {
         let failed = match &answer {
-            // From memory: says nothing about whether the API server can be asked.
-            Ok((_, Source::Memory)) => return answer.map_err(|_| Denial::Away),
-            Ok((_, source)) => *source == Source::Outage,
-            Err(_) => true,
+            // Says nothing about whether the API server can be asked.
+            Ok((_, Source::Memory)) => None,
+            Ok((_, source)) => Some(*source == Source::Outage),
+            Err(_) => Some(true),
         };
-        let before = self.failing.swap(failed, Ordering::Relaxed);
+        let before = failed.is_some_and(|failed| self.failing.swap(failed, Ordering::Relaxed));
         answer.map_err(|failure| {
             if !before {
                 warn!(%failure, ?step, "cannot ask who is calling; who was not let in lately is refused");

@@ -198,13 +198,12 @@ struct Fresh {
 impl Fresh {
     async fn start(name: &str) -> Self {
         let dir = state_dir(name);
-        let options =
-            Options {
-                dir: dir.join("plane"),
-                binaries: binaries().await,
-                launcher: launcher(),
-                apiserver_flags: Vec::new(),
-            };
+        let options = Options {
+            dir: dir.join("plane"),
+            binaries: binaries().await,
+            launcher: launcher(),
+            apiserver_flags: Vec::new(),
+        };
         let plane = ControlPlane::start(&options).await.unwrap_or_else(|error| panic!("{error}"));
         Self { plane, dir }
     }

@@ -171,6 +171,12 @@ async fn says_what_is_missing(ns: &Namespace, index: usize, lack: &'static Right
     } else {
         rollcall.until_ready().await;
     }
+    if lack.resource == "tokenreviews" {
+        let path = format!("/v1/namespaces/{}/instances/a/heartbeat", ns.name);
+        let answer = call_as("any", rollcall.http, ("PUT", &path), None).await;
+        let detail = answer.json()["detail"].to_string();
+        assert!(answer.status == 503 && detail.contains("itself lacks the right"), "{detail}");
+    }
 }
 
 #[tokio::test]
