@@ -41,15 +41,21 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// How far the duties on one object are.
 #[derive(Debug, Default)]
 pub(super) struct Task {
-    /// A write is under way; for an eviction, why.
+    /// What is under way.
     under_way: Option<UnderWay>,
+    /// The generation whose columns were written and taken: once is enough, also where the API
+    /// server drops them.
+    shown: Option<i64>,
     failures: u32,
     not_before: Option<Moment>,
 }
 
 #[derive(Debug)]
 enum UnderWay {
-    Write,
+    /// The status of this generation.
+    Status(i64),
+    Checkpoint,
+    /// Why.
     Evict(Arc<str>),
 }
 
@@ -64,9 +70,12 @@ impl Task {
 
     /// A duty ended. Answers when the next may begin, if not at once.
     pub(super) fn attempted(&mut self, outcome: &Outcome, now: Moment) -> Option<Moment> {
-        self.under_way = None;
+        let ended = self.under_way.take();
         self.not_before = None;
         if *outcome == Outcome::Done {
+            if let Some(UnderWay::Status(generation)) = ended {
+                self.shown = Some(generation);
+            }
             self.failures = 0;
             return None;
         }
@@ -75,6 +84,12 @@ impl Task {
         self.failures += 1;
         self.not_before = Some(now.after(pause));
         self.not_before
+    }
+
+    /// Whether the stored status needs no write.
+    fn is_settled(&self, instance: &Instance, phase: Phase, zone: &str) -> bool {
+        status::is_current(instance, phase)
+            && (self.shown == Some(instance.generation) || status::shows(instance, zone))
     }
 
     fn is_idle(&self, now: Moment) -> bool {
@@ -194,7 +209,7 @@ impl Catalog {
         let entry = self.entries.get_mut(key)?;
         let (instance, phase) = (entry.instance().clone(), entry.member.phase);
         if !entry.task.is_idle(now.moment)
-            || status::is_current(&instance, phase, &self.settings.zone)
+            || entry.task.is_settled(&instance, phase, &self.settings.zone)
         {
             return None;
         }
@@ -210,7 +225,7 @@ impl Catalog {
             // Made permanent, it needed no beat.
             _ => (was_expired && beat.is_some()).then_some(Announcement::Revived),
         };
-        entry.task.under_way = Some(UnderWay::Write);
+        entry.task.under_way = Some(UnderWay::Status(instance.generation));
         Some(Duty::WriteStatus { on: Version::of(&instance), desired, announce })
     }
 
@@ -284,7 +299,7 @@ impl Catalog {
             let settled = lease.is_leased() && instance.stored.phase.is_some();
             if settled && behind && !entry.slot().is_dead() && entry.task.is_idle(now.moment) {
                 let on = Version::of(instance);
-                entry.task.under_way = Some(UnderWay::Write);
+                entry.task.under_way = Some(UnderWay::Checkpoint);
                 return Some(Duty::Checkpoint { on, last_heartbeat: beat });
             }
         }

@@ -8,6 +8,7 @@
 //! promise made here is provable by a seeded simulation (`tests/sim`).
 
 pub mod catalog;
+pub mod columns;
 pub mod directory;
 pub mod fact;
 pub mod horizon;

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod columns;
 mod evictions;
 mod leadership;
 mod leases;

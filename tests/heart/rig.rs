@@ -188,6 +188,8 @@ impl Rig {
                 observed_heartbeat: desired.observed_heartbeat,
                 last_heartbeat: desired.last_heartbeat,
                 dns_name: Some(desired.dns_name.into()),
+                addresses: Some(desired.addresses.into()),
+                ports: desired.ports.map(Into::into),
             };
             self.put(next);
             self.attempted(&on, Outcome::Done);
