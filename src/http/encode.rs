@@ -144,7 +144,7 @@ pub(super) fn single(door: &Door, slot: &Slot, now: Now) -> Vec<u8> {
         last_heartbeat: last.map(|beat| LastHeartbeat {
             at: clock::show(now.wall_of(beat)),
             source: slot.source().as_str(),
-            replica: (slot.source() == Source::Http).then(|| door.identity.clone()),
+            replica: slot.source().is_own().then(|| door.identity.clone()),
         }),
         why: why::sentence(
             &record,
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn a_member_shows_every_fact_and_is_encoded_once() {
         let record = Arc::new(instance());
-        let slot = Arc::new(Slot::new(record.clone(), Moment(0), false));
+        let slot = Arc::new(Slot::new(record.clone(), (Moment(0), Source::Start), false));
         let shown = Member::new(record, slot, Phase::Ready);
         let bytes = member(&shown, "rollcall.internal.").clone();
         let value: Value = serde_json::from_slice(&bytes).unwrap();

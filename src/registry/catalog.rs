@@ -174,7 +174,7 @@ impl Catalog {
                 self.advance(index);
             }
             Fact::Progress { index } => self.advance(index),
-            Fact::Written(instance) => self.written(&instance, now),
+            Fact::Written { instance, by } => self.written(&instance, by, now),
             Fact::Deleted { key, uid } => self.bury(&key, uid, now),
             Fact::Beat { key, uid, at } => self.beat(&key, &uid, at, now),
             Fact::SelfBeatWritten { ok } => self.horizon.written(ok, now.moment),
@@ -238,11 +238,15 @@ impl Catalog {
     }
 
     /// The answer to a write: where the watch has gone past it already, the watch is right.
-    fn written(&mut self, instance: &Arc<Instance>, now: Now) {
-        let known = self.entries.contains_key(&instance.key);
-        let overtaken = !known && instance.resource_version <= self.index;
+    fn written(&mut self, instance: &Arc<Instance>, by: Source, now: Now) {
+        let known = self.entries.get(&instance.key);
+        let same = |entry: &&Entry| is_same_beat(entry.instance(), instance);
+        if let Some(entry) = known.filter(same) {
+            entry.slot().claim(by);
+        }
+        let overtaken = known.is_none() && instance.resource_version <= self.index;
         if !overtaken && !self.buried.contains(&instance.uid) {
-            self.upsert(instance, Source::Http, now);
+            self.upsert(instance, by, now);
         }
     }
 
@@ -259,15 +263,20 @@ impl Catalog {
             Some(old) if old.resource_version > instance.resource_version => {}
             Some(old) => {
                 self.remove(&old.key, &old.uid, now);
-                self.insert(instance, now);
+                self.insert(instance, source, now);
             }
-            None => self.insert(instance, now),
+            None => self.insert(instance, source, now),
         }
     }
 
-    fn insert(&mut self, instance: &Arc<Instance>, now: Now) {
+    fn insert(&mut self, instance: &Arc<Instance>, source: Source, now: Now) {
         let dead = instance.is_stored_expired();
-        let slot = Arc::new(Slot::new(instance.clone(), now.moment, dead));
+        let source = match source {
+            _ if !self.synced => Source::Start,
+            Source::Annotation => Source::Creation,
+            own => own,
+        };
+        let slot = Arc::new(Slot::new(instance.clone(), (now.moment, source), dead));
         let phase = Phase::of(dead, instance.state, instance.health);
         let member = Arc::new(Member::new(instance.clone(), slot.clone(), phase));
         let key = instance.key.clone();
@@ -291,7 +300,7 @@ impl Catalog {
             self.counts.revived += u64::from(slot.is_dead());
             slot.revive(now.moment, source);
         } else if starts_anew(old, instance, &slot) {
-            slot.revive(now.moment, Source::Start);
+            slot.revive(now.moment, Source::Terms);
         }
         self.show(instance.clone(), slot);
         self.after_change(instance, Some(old), now);
@@ -530,6 +539,11 @@ impl Catalog {
         self.collect(now, room, &mut duties);
         duties
     }
+}
+
+/// Whether two versions of one incarnation carry the same heartbeat.
+fn is_same_beat(a: &Instance, b: &Instance) -> bool {
+    a.uid == b.uid && a.heartbeat.is_some() && a.heartbeat == b.heartbeat
 }
 
 /// Whether a change of its lease gives an instance a first beat: new terms begin with a whole

@@ -6,6 +6,7 @@ use crate::registry::{
     instance::{Instance, InstanceKey},
     leadership::Leadership,
     lease::{Moment, Wall},
+    pulse::Source,
     status::Desired,
 };
 
@@ -35,8 +36,13 @@ pub enum Fact {
         /// resourceVersion of the bookmark.
         index: u64,
     },
-    /// The answer to a write of ours: true, but perhaps ahead of the watch or behind it.
-    Written(Arc<Instance>),
+    /// The answer to a call of ours: true, but perhaps ahead of the watch or behind it.
+    Written {
+        /// As it is stored.
+        instance: Arc<Instance>,
+        /// By which way its heartbeat annotation came to its value, if that is news.
+        by: Source,
+    },
     /// A delete of ours was answered.
     Deleted {
         /// Its name.

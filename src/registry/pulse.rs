@@ -28,14 +28,21 @@ const UNWRITTEN: u64 = 1 << 62;
 /// The bits of the moment: 146 million years of milliseconds.
 const MOMENT: u64 = UNWRITTEN - 1;
 
-/// By which way a beat came.
+/// By which way this replica learned of a beat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum Source {
-    /// The object was created, or this replica started.
+    /// None is known: this replica started, and gave everybody a lease.
     Start,
+    /// The object was created, by whomever.
+    Creation,
+    /// Other terms of its lease began, with a whole lease.
+    Terms,
     /// The heartbeat annotation changed.
     Annotation,
-    /// A heartbeat by HTTP.
+    /// A registration that this replica took, and that was stored.
+    Registration,
+    /// A heartbeat that this replica took.
     Http,
 }
 
@@ -45,8 +52,28 @@ impl Source {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Start => "start",
+            Self::Creation => "creation",
+            Self::Terms => "terms",
             Self::Annotation => "annotation",
+            Self::Registration => "registration",
             Self::Http => "http",
+        }
+    }
+
+    /// Whether this replica took it first-hand.
+    #[must_use]
+    pub const fn is_own(self) -> bool {
+        matches!(self, Self::Registration | Self::Http)
+    }
+
+    const fn of(byte: u8) -> Self {
+        match byte {
+            1 => Self::Creation,
+            2 => Self::Terms,
+            3 => Self::Annotation,
+            4 => Self::Registration,
+            5 => Self::Http,
+            _ => Self::Start,
         }
     }
 }
@@ -73,12 +100,12 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// A slot whose first beat was at `beat`.
+    /// A slot whose first beat was at `beat`, or counts as such.
     #[must_use]
-    pub fn new(record: Arc<Instance>, beat: Moment, dead: bool) -> Self {
+    pub fn new(record: Arc<Instance>, (beat, source): (Moment, Source), dead: bool) -> Self {
         Self {
             word: AtomicU64::new(beat.0 | if dead { DEAD } else { 0 }),
-            source: AtomicU8::new(Source::Start as u8),
+            source: AtomicU8::new(source as u8),
             record: ArcSwap::new(record),
         }
     }
@@ -104,10 +131,14 @@ impl Slot {
     /// By which way the last beat came.
     #[must_use]
     pub fn source(&self) -> Source {
-        match self.source.load(Ordering::Relaxed) {
-            x if x == Source::Http as u8 => Source::Http,
-            x if x == Source::Annotation as u8 => Source::Annotation,
-            _ => Source::Start,
+        Source::of(self.source.load(Ordering::Relaxed))
+    }
+
+    /// A beat that the watch brought turns out to be one that this replica took: the answer to its
+    /// write came later. Beats taken since stay what they are.
+    pub(in crate::registry) fn claim(&self, source: Source) {
+        if source.is_own() && !self.source().is_own() {
+            self.source.store(source as u8, Ordering::Relaxed);
         }
     }
 
@@ -149,7 +180,7 @@ impl Slot {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             let next = at.0.max(word & MOMENT) | flag;
-            if next == word {
+            if at.0 < word & MOMENT && next == word {
                 return;
             }
             match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {

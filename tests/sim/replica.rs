@@ -11,6 +11,7 @@ use rollcall::registry::{
     instance::InstanceKey,
     leadership::Leadership,
     lease::{Moment, Now, Wall},
+    pulse::Source,
     registration::default_lease,
 };
 
@@ -306,7 +307,11 @@ impl World {
             (Ok(_), Some(reason)) => Outcome::Evicted { reason },
             (Ok(written), None) => {
                 if let Some(instance) = written {
-                    self.tell(replica, Fact::Written(instance.clone()), None);
+                    self.tell(
+                        replica,
+                        Fact::Written { instance: instance.clone(), by: Source::Annotation },
+                        None,
+                    );
                 }
                 Outcome::Done
             }
