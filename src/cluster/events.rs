@@ -11,9 +11,13 @@ use kube::{
 };
 use tokio::time::timeout;
 
-use crate::api::API_VERSION;
+use crate::api::{API_VERSION, HEALTH_ANNOTATION};
 use crate::cluster::failure::Failure;
-use crate::registry::fact::{Announcement, Version};
+use crate::registry::{
+    fact::{Announcement, Version},
+    instance::Phase,
+    lease::OnExpiry,
+};
 
 /// An Event that takes longer is given up: it is a courtesy.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,32 +44,14 @@ impl Events {
     /// # Errors
     /// Why it could not be written.
     pub async fn announce(&self, on: &Version, what: &Announcement) -> Result<(), Failure> {
-        let (type_, reason, action, note) = match what {
-            Announcement::Expired { note } => {
-                (EventType::Warning, "LeaseExpired", "Expire", note.clone())
-            }
-            Announcement::Revived => (
-                EventType::Normal,
-                "Revived",
-                "Revive",
-                "a heartbeat came after the lease had ended: offered again".to_owned(),
-            ),
-            Announcement::UnknownHealth { word } => (
-                EventType::Warning,
-                "UnknownHealth",
-                "Ignore",
-                format!(
-                    "the annotation rollcall.dev/health says {word:?}, which is no health: as if nothing were said. \
-                     Write Passing, Warning or Critical"
-                ),
-            ),
-        };
+        let (type_, reason, action) = kind(what);
+        let note = note(what);
         self.publish(
             on,
             Event {
                 type_,
                 reason: reason.to_owned(),
-                note: Some(note),
+                note: Some(bounded(note)),
                 action: action.to_owned(),
                 secondary: None,
             },
@@ -83,7 +69,7 @@ impl Events {
             Event {
                 type_: EventType::Normal,
                 reason: "Evicted".to_owned(),
-                note: Some(format!("deleted: {reason}")),
+                note: Some(format!("deleted: {reason}. To come back, it has to register again")),
                 action: "Evict".to_owned(),
                 secondary: None,
             },
@@ -104,5 +90,106 @@ impl Events {
         let published = timeout(TIMEOUT, self.recorder.publish(&event, &about)).await;
         let late = || Failure::Away("no answer in time to an Event".to_owned());
         published.map_err(|_| late())?.map_err(Failure::from)
+    }
+}
+
+/// Type, reason and action.
+fn kind(what: &Announcement) -> (EventType, &'static str, &'static str) {
+    match what {
+        Announcement::Expired { .. } => (EventType::Warning, "LeaseExpired", "Expire"),
+        Announcement::Revived { .. } => (EventType::Normal, "Revived", "Revive"),
+        Announcement::Critical => (EventType::Warning, "ReportedCritical", "Withdraw"),
+        Announcement::Recovered { .. } => (EventType::Normal, "Recovered", "Offer"),
+        Announcement::UnknownHealth { .. } => (EventType::Warning, "UnknownHealth", "Ignore"),
+        Announcement::Unreadable { .. } => (EventType::Warning, "Unreadable", "Ignore"),
+    }
+}
+
+/// What happened, with its numbers, and what to do. Nothing that differs from one time to the next:
+/// Events of one kind on one object become a series, which keeps the words of the first.
+fn note(what: &Announcement) -> String {
+    match what {
+        Announcement::Expired { lease } => {
+            let seconds = lease.duration.as_secs();
+            let fate = match lease.on_expiry {
+                OnExpiry::Retain => "the object stays".to_owned(),
+                OnExpiry::Evict => {
+                    format!(
+                        "without one the object is deleted after {} s",
+                        lease.evict_after.as_secs()
+                    )
+                }
+            };
+            format!(
+                "no heartbeat for a whole lease of {seconds} s: not offered any more. \
+                 A heartbeat brings it back; {fate}"
+            )
+        }
+        Announcement::Revived { lease, phase } => {
+            let seconds = lease.duration.as_secs();
+            let offer = if phase.is_discoverable() {
+                "offered again".to_owned()
+            } else {
+                format!("not offered, since it is {phase}")
+            };
+            format!(
+                "a heartbeat came after the lease of {seconds} s had ended: {offer}. \
+                 If that happens often, beat every third of the lease, or ask for a longer one"
+            )
+        }
+        Announcement::Critical => {
+            "reports itself as Critical: not offered any more, until it reports \
+                                   Passing or Warning"
+                .to_owned()
+        }
+        Announcement::Recovered { phase } => {
+            let health = if *phase == Phase::Warning { "Warning" } else { "Passing" };
+            format!("reports itself as {health}, after Critical: offered again")
+        }
+        Announcement::UnknownHealth { word } => format!(
+            "the annotation {HEALTH_ANNOTATION} says {word:?}, which is no health: as if nothing were said. \
+             Write Passing, Warning or Critical"
+        ),
+        Announcement::Unreadable { reason } => format!(
+            "not offered, since this version of rollcall cannot read it: {reason}. Correct the object; \
+             if the API server takes it as it is, update rollcall to the version of its CRDs"
+        ),
+    }
+}
+
+/// The API server refuses a longer note.
+fn bounded(mut note: String) -> String {
+    const MAX: usize = 1024;
+    const CUT: &str = " …";
+    if note.len() > MAX {
+        let end = (0..=MAX - CUT.len()).rev().find(|end| note.is_char_boundary(*end));
+        note.truncate(end.unwrap_or(0));
+        note.push_str(CUT);
+    }
+    note
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::registration::default_lease;
+
+    #[test]
+    fn a_note_says_its_numbers_and_what_to_do() {
+        let lease = default_lease();
+        assert_eq!(
+            note(&Announcement::Expired { lease }),
+            "no heartbeat for a whole lease of 30 s: not offered any more. A heartbeat brings it \
+             back; without one the object is deleted after 60 s"
+        );
+        let drained = note(&Announcement::Revived { lease, phase: Phase::Draining });
+        assert!(drained.contains("not offered, since it is Draining"), "{drained}");
+    }
+
+    #[test]
+    fn a_long_note_is_cut_to_what_the_api_server_takes() {
+        let reason = "ü".repeat(2000).into();
+        let note = bounded(note(&Announcement::Unreadable { reason }));
+        assert!((1020..=1024).contains(&note.len()) && note.ends_with('…'), "{}", note.len());
     }
 }

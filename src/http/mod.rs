@@ -12,6 +12,7 @@
 mod answer;
 mod body;
 mod cluster;
+mod detail;
 mod discover;
 mod dispatch;
 mod door;
@@ -20,6 +21,7 @@ mod heartbeats;
 mod instances;
 mod metrics;
 mod percent;
+mod phases;
 mod problem;
 mod progress;
 mod query;
@@ -27,6 +29,7 @@ mod route;
 mod rules;
 mod server;
 mod services;
+mod standstill;
 mod validate;
 mod why;
 

@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     fn of(count: usize) -> Option<String> {
-        joined((1..=count).map(|item| format!("10.0.0.{item}")))
+        joined((0..count).map(|item| format!("10.0.0.{}", item + 1)))
     }
 
     #[test]

@@ -15,7 +15,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use crate::registry::{instance::Instance, lease::Moment};
+use crate::registry::{
+    instance::Instance,
+    lease::{Moment, Now, Wall},
+};
 
 /// Set in the word of a slot whose instance was judged dead.
 const DEAD: u64 = 1 << 63;
@@ -96,6 +99,8 @@ pub struct Slot {
     /// The last beat's moment; with [`DEAD`] once judged, with [`UNWRITTEN`] when not stored.
     word: AtomicU64,
     source: AtomicU8,
+    /// When its object may be evicted, if nothing comes between; 0 when not.
+    evict_at: AtomicU64,
     record: ArcSwap<Instance>,
 }
 
@@ -106,6 +111,7 @@ impl Slot {
         Self {
             word: AtomicU64::new(beat.0 | if dead { DEAD } else { 0 }),
             source: AtomicU8::new(source as u8),
+            evict_at: AtomicU64::new(0),
             record: ArcSwap::new(record),
         }
     }
@@ -140,6 +146,26 @@ impl Slot {
         if source.is_own() && !self.source().is_own() {
             self.source.store(source as u8, Ordering::Relaxed);
         }
+    }
+
+    /// When a beat was last heard, as far as that is known: a start is none, so of the time before it
+    /// the store tells, or the creation.
+    #[must_use]
+    pub fn last_heard(&self, record: &Instance, now: Now) -> Wall {
+        match self.source() {
+            Source::Start => record.stored.last_heartbeat.unwrap_or(record.created),
+            _ => now.wall_of(self.last_beat()),
+        }
+    }
+
+    /// When its object is to be evicted, should nothing come between.
+    #[must_use]
+    pub fn evict_at(&self) -> Option<Moment> {
+        Some(Moment(self.evict_at.load(Ordering::Relaxed))).filter(|at| at.0 != 0)
+    }
+
+    pub(in crate::registry) fn set_evict_at(&self, at: Option<Moment>) {
+        self.evict_at.store(at.map_or(0, |at| at.0), Ordering::Relaxed);
     }
 
     /// An ordinary beat. `deadline` says, for a given last beat, until when it was good.
