@@ -15,7 +15,6 @@ use crate::api::{API_VERSION, HEALTH_ANNOTATION};
 use crate::cluster::failure::Failure;
 use crate::registry::{
     fact::{Announcement, Version},
-    instance::Phase,
     lease::OnExpiry,
 };
 
@@ -55,6 +54,7 @@ impl Events {
                 action: action.to_owned(),
                 secondary: None,
             },
+            is_alike(what),
         )
         .await
     }
@@ -73,18 +73,22 @@ impl Events {
                 action: "Evict".to_owned(),
                 secondary: None,
             },
+            true,
         )
         .await
     }
 
-    async fn publish(&self, on: &Version, event: Event) -> Result<(), Failure> {
+    /// Events alike become a series, which keeps the words of its first: so the version, which tells
+    /// them apart, is given only where the words may differ.
+    async fn publish(&self, on: &Version, event: Event, alike: bool) -> Result<(), Failure> {
+        let version = (!alike).then(|| on.resource_version.to_string());
         let about = ObjectReference {
             api_version: Some(API_VERSION.to_owned()),
             kind: Some("ServiceInstance".to_owned()),
             namespace: Some(on.key.namespace.to_string()),
             name: Some(on.key.name.to_string()),
             uid: Some(on.uid.to_string()),
-            resource_version: Some(on.resource_version.to_string()),
+            resource_version: version,
             ..ObjectReference::default()
         };
         let published = timeout(TIMEOUT, self.recorder.publish(&event, &about)).await;
@@ -99,14 +103,22 @@ fn kind(what: &Announcement) -> (EventType, &'static str, &'static str) {
         Announcement::Expired { .. } => (EventType::Warning, "LeaseExpired", "Expire"),
         Announcement::Revived { .. } => (EventType::Normal, "Revived", "Revive"),
         Announcement::Critical => (EventType::Warning, "ReportedCritical", "Withdraw"),
-        Announcement::Recovered { .. } => (EventType::Normal, "Recovered", "Offer"),
+        Announcement::Recovered => (EventType::Normal, "Recovered", "Offer"),
         Announcement::UnknownHealth { .. } => (EventType::Warning, "UnknownHealth", "Ignore"),
         Announcement::Unreadable { .. } => (EventType::Warning, "Unreadable", "Ignore"),
     }
 }
 
-/// What happened, with its numbers, and what to do. Nothing that differs from one time to the next:
-/// Events of one kind on one object become a series, which keeps the words of the first.
+/// Whether an Event of this kind on one object says the same each time.
+fn is_alike(what: &Announcement) -> bool {
+    match what {
+        Announcement::Expired { .. } | Announcement::Critical | Announcement::Recovered => true,
+        Announcement::Revived { phase, .. } => phase.is_discoverable(),
+        Announcement::UnknownHealth { .. } | Announcement::Unreadable { .. } => false,
+    }
+}
+
+/// What happened, with its numbers, and what to do. Not when: the Event says that.
 fn note(what: &Announcement) -> String {
     match what {
         Announcement::Expired { lease } => {
@@ -142,9 +154,8 @@ fn note(what: &Announcement) -> String {
                                    Passing or Warning"
                 .to_owned()
         }
-        Announcement::Recovered { phase } => {
-            let health = if *phase == Phase::Warning { "Warning" } else { "Passing" };
-            format!("reports itself as {health}, after Critical: offered again")
+        Announcement::Recovered => {
+            "reports itself as Passing or Warning, after Critical: offered again".to_owned()
         }
         Announcement::UnknownHealth { word } => format!(
             "the annotation {HEALTH_ANNOTATION} says {word:?}, which is no health: as if nothing were said. \
@@ -172,7 +183,7 @@ fn bounded(mut note: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::registration::default_lease;
+    use crate::registry::{instance::Phase, registration::default_lease};
 
     #[test]
     fn a_note_says_its_numbers_and_what_to_do() {

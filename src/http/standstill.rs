@@ -17,7 +17,7 @@ pub(super) fn sentence(standstill: &Standstill, now: Now) -> String {
             format!("started at {since}, and the first list has not come: {reason}")
         }
         Cause::Unwritten(reason) => {
-            format!("the self-beat due at {since}, and all since, could not be written: {reason}")
+            format!("the self-beat of {since}, and all since, failed: {reason}")
         }
         Cause::NotBack(None) => {
             format!("the self-beat sent at {since} has not come back through the watch")

@@ -40,7 +40,7 @@ pub(super) fn choose(
             lease.is_leased().then_some(Announcement::Revived { lease, phase })
         }
         (Some(Phase::Critical), Phase::Ready | Phase::Warning) if !is_closed(told) => {
-            return (Some(Announcement::Recovered { phase }), close(told));
+            return (Some(Announcement::Recovered), close(told));
         }
         (Some(Phase::Ready | Phase::Warning), Phase::Critical) if is_due(told, now) => {
             return (Some(Announcement::Critical), Some(Told { at: now, open: true }));

@@ -186,10 +186,7 @@ pub enum Announcement {
     /// It was offered, and reports itself as not to be used.
     Critical,
     /// It reports itself as fit again.
-    Recovered {
-        /// What it is now.
-        phase: Phase,
-    },
+    Recovered,
     /// It cannot be read.
     Unreadable {
         /// What is wrong with it.

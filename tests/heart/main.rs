@@ -17,5 +17,6 @@ mod order;
 mod race;
 mod revisions;
 mod rig;
+mod told;
 mod versions;
 mod writes;

@@ -25,3 +25,4 @@ mod http_errors;
 mod leaving;
 mod lives;
 mod registrations;
+mod seen;
