@@ -129,3 +129,98 @@ fn stored(grounds: &Grounds<'_>) -> String {
         _ => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::{
+        instance::{Address, Health, InstanceKey, StoredStatus},
+        registration::default_lease,
+        report::Cause,
+    };
+
+    fn instance() -> Instance {
+        Instance {
+            key: InstanceKey::new("shop", "a"),
+            uid: "u".into(),
+            resource_version: 7,
+            generation: 1,
+            created: Wall(0),
+            service: "orders".into(),
+            address: Address::Ips(Arc::from(["10.0.0.7".parse().unwrap()])),
+            ports: Arc::from([]),
+            version: None,
+            tags: Arc::from([]),
+            zone: None,
+            weight: 100,
+            priority: 0,
+            attributes: Arc::from([]),
+            labels: Arc::from([]),
+            state: State::Up,
+            health: Health::Passing,
+            lease: default_lease(),
+            unknown_health: None,
+            heartbeat: None,
+            stored: StoredStatus { phase: Some(Phase::Ready), ..StoredStatus::default() },
+        }
+    }
+
+    /// At second 100 of both clocks.
+    fn grounds(instance: &Instance, phase: Phase, deadline: i64) -> Grounds<'_> {
+        let life = Life { last_beat: Wall(0), deadline: Wall(deadline), without_floor: None };
+        Grounds {
+            instance,
+            phase,
+            now: Now { moment: Moment(100_000), wall: Wall(100_000) },
+            horizon: Moment(90_000),
+            standstill: None,
+            life: Some(life),
+            carried_over: false,
+            evict_at: None,
+            leader: Some("r0".into()),
+        }
+    }
+
+    #[test]
+    fn a_floor_that_moves_the_deadline_is_said_with_the_end_without_it() {
+        let instance = instance();
+        let mut grounds = grounds(&instance, Phase::Ready, 120_000);
+        grounds.life = grounds.life.map(|life| Life { without_floor: Some(Wall(30_000)), ..life });
+        assert_eq!(
+            sentence(&grounds),
+            "Ready: it is Up and reports itself as Passing; its lease runs until \
+             1970-01-01T00:02:00.000Z, not only until 1970-01-01T00:00:30.000Z, since time in \
+             which heartbeats could not be heard is given back"
+        );
+    }
+
+    #[test]
+    fn a_lease_that_waits_for_the_horizon_is_said_with_what_holds_it_back() {
+        let instance = instance();
+        let cause = Cause::Unwritten("refused with 403: no".into());
+        let standstill = Standstill { since: Moment(91_000), cause };
+        let mut grounds = grounds(&instance, Phase::Ready, 95_000);
+        grounds.standstill = Some(&standstill);
+        let said = sentence(&grounds);
+        assert!(said.ends_with(
+            "so it is not yet judged (the self-beat of 1970-01-01T00:01:31.000Z, and all since, \
+             failed: refused with 403: no)"
+        ), "{said}");
+    }
+
+    #[test]
+    fn the_expired_learn_when_they_are_deleted_and_what_kubectl_still_shows() {
+        let instance = instance();
+        let mut grounds = grounds(&instance, Phase::Expired, 30_000);
+        assert!(sentence(&grounds).ends_with(
+            "else the object is deleted 60 s after it is stored as Expired. Its status still says \
+             Ready: whoever leads writes it, and r0 does"
+        ));
+        grounds.evict_at = Some(Moment(130_000));
+        grounds.leader = None;
+        assert!(sentence(&grounds).ends_with(
+            "else the object is deleted at 1970-01-01T00:02:10.000Z. Its status still says Ready: \
+             whoever leads writes it, and nobody does at present"
+        ));
+    }
+}

@@ -8,7 +8,7 @@ use rollcall::api::Phase;
 use serde_json::{Value, json};
 
 use crate::lives::{BOUND, annotate, create, manifest, until, until_phase};
-use crate::support::http::call;
+use crate::support::http::{call, try_call};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::{Namespace, Rollcall, eventually, namespace};
 
@@ -225,4 +225,24 @@ async fn a_self_beat_whose_way_back_is_blocked_is_said_not_to_have_come_back() {
         (replica["stale"] == true).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_replica_that_never_saw_the_api_server_says_so_while_all_else_is_refused() {
+    let mut ns = namespace("unsynced").await;
+    let proxy = Proxy::before(&mut ns).await;
+    proxy.set(Mode::Cut);
+    let rollcall = Rollcall::launch(&ns, "rollcall-0", &[]).await;
+    eventually("it says what it waits for", BOUND, async || {
+        let answer = try_call(rollcall.http, "GET", "/v1/cluster", None).await.ok()?.json();
+        let replica = answer["replicas"].get(0)?;
+        assert_eq!((&replica["synced"], &replica["horizonAgeMs"]), (&json!(false), &Value::Null));
+        let why = text(&replica["standstill"]["why"]);
+        why.contains("the first list has not come: the Kubernetes API is away").then_some(())
+    })
+    .await;
+    assert_eq!(call(rollcall.http, "GET", "/v1/services", None).await.status, 503);
+    proxy.set(Mode::Pass);
+    rollcall.until_ready().await;
+    assert_eq!(cluster(&rollcall).await["synced"], true);
 }

@@ -35,6 +35,13 @@ impl Rollcall {
 
     /// The same with an identity and further flags, which win over those set here.
     pub async fn start_with(namespace: &Namespace, identity: &str, flags: &[&str]) -> Self {
+        let rollcall = Self::launch(namespace, identity, flags).await;
+        rollcall.until_ready().await;
+        rollcall
+    }
+
+    /// The same, and does not wait.
+    pub async fn launch(namespace: &Namespace, identity: &str, flags: &[&str]) -> Self {
         let [http, dns, admin] = [(); 3].map(|()| ports::free().unwrap());
         let mut args: Vec<OsString> = vec!["serve".into(), "--kubeconfig".into()];
         args.push(namespace.rollcall_kubeconfig.clone().into());
@@ -63,9 +70,7 @@ impl Rollcall {
             env: replicas::environment(),
         };
         let child = launcher().start(&program).await.unwrap();
-        let rollcall = Self { identity: identity.to_owned(), http, dns, admin, program, child };
-        rollcall.until_ready().await;
-        rollcall
+        Self { identity: identity.to_owned(), http, dns, admin, program, child }
     }
 
     /// Waits until `/readyz` says yes.
