@@ -2,24 +2,20 @@
 //!
 //! Owns: their words. Never one a beat, only on a change of meaning. Does not own: when.
 
-use std::time::Duration;
+use kube::Client;
 
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::{
-    Client,
-    runtime::events::{Event, EventType, Recorder, Reporter},
+use crate::api::HEALTH_ANNOTATION;
+use crate::cluster::{
+    failure::Failure,
+    recorder::{Note, Recorder},
 };
-use tokio::time::timeout;
-
-use crate::api::{API_VERSION, HEALTH_ANNOTATION};
-use crate::cluster::failure::Failure;
 use crate::registry::{
     fact::{Announcement, Version},
     lease::OnExpiry,
 };
 
-/// An Event that takes longer is given up: it is a courtesy.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const NORMAL: &str = "Normal";
+const WARNING: &str = "Warning";
 
 /// Tells people.
 #[derive(Clone)]
@@ -31,11 +27,7 @@ impl Events {
     /// Events reported by this replica.
     #[must_use]
     pub fn new(client: Client, replica: &str) -> Self {
-        let reporter = Reporter {
-            controller: "rollcall.dev/rollcall".to_owned(),
-            instance: Some(replica.to_owned()),
-        };
-        Self { recorder: Recorder::new(client, reporter) }
+        Self { recorder: Recorder::new(client, replica) }
     }
 
     /// Tells of a change of an instance.
@@ -43,20 +35,10 @@ impl Events {
     /// # Errors
     /// Why it could not be written.
     pub async fn announce(&self, on: &Version, what: &Announcement) -> Result<(), Failure> {
-        let (type_, reason, action) = kind(what);
-        let note = note(what);
-        self.publish(
-            on,
-            Event {
-                type_,
-                reason: reason.to_owned(),
-                note: Some(bounded(note)),
-                action: action.to_owned(),
-                secondary: None,
-            },
-            is_alike(what),
-        )
-        .await
+        let (kind, reason, action) = kind(what);
+        let note =
+            Note { kind, reason, action, text: bounded(text(what)), is_alike: is_alike(what) };
+        self.recorder.record(on, note).await
     }
 
     /// Tells that an expired object was deleted.
@@ -64,48 +46,22 @@ impl Events {
     /// # Errors
     /// Why it could not be written.
     pub async fn evicted(&self, on: &Version, reason: &str) -> Result<(), Failure> {
-        self.publish(
-            on,
-            Event {
-                type_: EventType::Normal,
-                reason: "Evicted".to_owned(),
-                note: Some(format!("deleted: {reason}. To come back, it has to register again")),
-                action: "Evict".to_owned(),
-                secondary: None,
-            },
-            true,
-        )
-        .await
-    }
-
-    /// Events alike become a series, which keeps the words of its first: so the version, which tells
-    /// them apart, is given only where the words may differ.
-    async fn publish(&self, on: &Version, event: Event, alike: bool) -> Result<(), Failure> {
-        let version = (!alike).then(|| on.resource_version.to_string());
-        let about = ObjectReference {
-            api_version: Some(API_VERSION.to_owned()),
-            kind: Some("ServiceInstance".to_owned()),
-            namespace: Some(on.key.namespace.to_string()),
-            name: Some(on.key.name.to_string()),
-            uid: Some(on.uid.to_string()),
-            resource_version: version,
-            ..ObjectReference::default()
-        };
-        let published = timeout(TIMEOUT, self.recorder.publish(&event, &about)).await;
-        let late = || Failure::Away("no answer in time to an Event".to_owned());
-        published.map_err(|_| late())?.map_err(Failure::from)
+        let text = format!("deleted: {reason}. To come back, it has to register again");
+        let (reason, action) = ("Evicted", "Evict");
+        let note = Note { kind: NORMAL, reason, action, text: bounded(text), is_alike: false };
+        self.recorder.record(on, note).await
     }
 }
 
 /// Type, reason and action.
-fn kind(what: &Announcement) -> (EventType, &'static str, &'static str) {
+fn kind(what: &Announcement) -> (&'static str, &'static str, &'static str) {
     match what {
-        Announcement::Expired { .. } => (EventType::Warning, "LeaseExpired", "Expire"),
-        Announcement::Revived { .. } => (EventType::Normal, "Revived", "Revive"),
-        Announcement::Critical => (EventType::Warning, "ReportedCritical", "Withdraw"),
-        Announcement::Recovered => (EventType::Normal, "Recovered", "Offer"),
-        Announcement::UnknownHealth { .. } => (EventType::Warning, "UnknownHealth", "Ignore"),
-        Announcement::Unreadable { .. } => (EventType::Warning, "Unreadable", "Ignore"),
+        Announcement::Expired { .. } => (WARNING, "LeaseExpired", "Expire"),
+        Announcement::Revived { .. } => (NORMAL, "Revived", "Revive"),
+        Announcement::Critical => (WARNING, "ReportedCritical", "Withdraw"),
+        Announcement::Recovered => (NORMAL, "Recovered", "Offer"),
+        Announcement::UnknownHealth { .. } => (WARNING, "UnknownHealth", "Ignore"),
+        Announcement::Unreadable { .. } => (WARNING, "Unreadable", "Ignore"),
     }
 }
 
@@ -119,7 +75,7 @@ fn is_alike(what: &Announcement) -> bool {
 }
 
 /// What happened, with its numbers, and what to do. Not when: the Event says that.
-fn note(what: &Announcement) -> String {
+fn text(what: &Announcement) -> String {
     match what {
         Announcement::Expired { lease } => {
             let seconds = lease.duration.as_secs();
@@ -189,18 +145,18 @@ mod tests {
     fn a_note_says_its_numbers_and_what_to_do() {
         let lease = default_lease();
         assert_eq!(
-            note(&Announcement::Expired { lease }),
+            text(&Announcement::Expired { lease }),
             "no heartbeat for a whole lease of 30 s: not offered any more. A heartbeat brings it \
              back; without one the object is deleted after 60 s"
         );
-        let drained = note(&Announcement::Revived { lease, phase: Phase::Draining });
+        let drained = text(&Announcement::Revived { lease, phase: Phase::Draining });
         assert!(drained.contains("not offered, since it is Draining"), "{drained}");
     }
 
     #[test]
     fn a_long_note_is_cut_to_what_the_api_server_takes() {
         let reason = "ü".repeat(2000).into();
-        let note = bounded(note(&Announcement::Unreadable { reason }));
+        let note = bounded(text(&Announcement::Unreadable { reason }));
         assert!((1020..=1024).contains(&note.len()) && note.ends_with('…'), "{}", note.len());
     }
 }

@@ -13,3 +13,5 @@ pub mod events;
 pub mod failure;
 pub mod watch;
 pub mod writer;
+
+mod recorder;

@@ -168,6 +168,27 @@ async fn an_end_that_comes_again_is_one_event_with_a_count() {
     .await;
     let note = event.note.unwrap();
     assert!(note.contains("lease of 2 s") && note.contains("A heartbeat brings it back"), "{note}");
+    // Somebody cleans up: what comes then is told anew.
+    let all = ns.api::<Event>();
+    all.delete_collection(&Default::default(), &ListParams::default()).await.unwrap();
+    annotate(&api, "a").await.unwrap();
+    until(&rollcall, &ns, "web", true).await;
+    eventually("its next end is told", BOUND, async || {
+        (!events(&ns, "LeaseExpired", "a").await.is_empty()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_instance_with_the_longest_name_has_events_too() {
+    let ns = namespace("long-name").await;
+    let _rollcall = Rollcall::start(&ns).await;
+    let name = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join(".");
+    create(&ns, &manifest(&name, "web", json!({"mode": "Heartbeat", "durationSeconds": 2}))).await;
+    eventually("its end is told", BOUND, async || {
+        (!events(&ns, "LeaseExpired", &name).await.is_empty()).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
