@@ -34,12 +34,17 @@ pub const OBSERVED_HEARTBEAT_MAX: usize = 128;
     selectable = ".spec.service",
     doc = "One running endpoint of a service. It answers under its service's name in DNS and HTTP while its lease lasts.",
     printcolumn(name = "Service", type_ = "string", json_path = ".spec.service"),
-    printcolumn(name = "Addresses", type_ = "string", json_path = ".spec.addresses"),
+    printcolumn(
+        name = "Addresses",
+        type_ = "string",
+        json_path = ".status.addresses",
+        description = "The first addresses, or the hostname."
+    ),
     printcolumn(
         name = "Ports",
         type_ = "string",
-        json_path = ".spec.ports[*].port",
-        description = "The first port; the API server prints one value a column."
+        json_path = ".status.ports",
+        description = "The first ports."
     ),
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
@@ -48,10 +53,15 @@ pub const OBSERVED_HEARTBEAT_MAX: usize = 128;
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
     ),
-    printcolumn(name = "Last Beat", type_ = "date", json_path = ".status.lastHeartbeatTime"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Hostname", type_ = "string", json_path = ".spec.hostname", priority = 1),
     printcolumn(name = "State", type_ = "string", json_path = ".spec.state", priority = 1),
+    printcolumn(
+        name = "Beat Noted",
+        type_ = "date",
+        json_path = ".status.lastHeartbeatTime",
+        description = "When a beat was last noted here. Exact once it is Expired; until then there may have been many since.",
+        priority = 1
+    ),
     printcolumn(name = "DNS Name", type_ = "string", json_path = ".status.dnsName", priority = 1)
 )]
 #[x_kube(validation = rules::one_location())]
@@ -215,6 +225,16 @@ pub struct ServiceInstanceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 253))]
     pub dns_name: Option<String>,
+
+    /// Where it is, for a column: the first addresses and how many more there are, or the hostname.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 253))]
+    pub addresses: Option<String>,
+
+    /// Its ports, for a column: the first ones and how many more there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 63))]
+    pub ports: Option<String>,
 }
 
 impl Lease {

@@ -57,6 +57,8 @@ pub(super) fn status(
         "observedHeartbeat": desired.observed_heartbeat,
         "lastHeartbeatTime": desired.last_heartbeat.map(show),
         "dnsName": desired.dns_name,
+        "addresses": desired.addresses,
+        "ports": desired.ports,
         "conditions": [{
             "type": READY_CONDITION,
             "status": if is_ready(desired.phase) { "True" } else { "False" },

@@ -267,6 +267,8 @@ fn stored(status: &ServiceInstanceStatus, strings: &mut Interner) -> StoredStatu
         observed_heartbeat: status.observed_heartbeat.as_deref().map(Into::into),
         last_heartbeat: status.last_heartbeat_time.as_ref().map(|time| Wall(millis(time))),
         dns_name: status.dns_name.as_deref().map(Into::into),
+        addresses: status.addresses.as_deref().map(Into::into),
+        ports: status.ports.as_deref().map(|ports| strings.get(ports)),
     }
 }
 

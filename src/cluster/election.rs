@@ -37,7 +37,7 @@ use crate::cluster::{
 use crate::registry::{
     fact::{Delivery, Fact},
     leadership::Leadership,
-    lease::Moment,
+    lease::{Moment, Wall},
 };
 use crate::telemetry::metrics::{ApiMetrics, CallMetrics, ElectionMetrics};
 
@@ -231,7 +231,8 @@ impl Election {
             }
         }
         let leader = self.candidate.leader(now).map(|holder| replica_of(holder));
-        let fact = Fact::Leadership(Leadership { leader, tenure });
+        let since = leader.as_ref().and_then(|_| acquired(self.stored.as_ref()?));
+        let fact = Fact::Leadership(Leadership { leader, since, tenure });
         if self.facts.send(fact.into()).await.is_err() {
             debug!("the engine has ended");
         }
@@ -274,6 +275,12 @@ fn record(lease: &Lease) -> Record {
         transitions: spec.lease_transitions.unwrap_or(0),
         version: lease.metadata.resource_version.clone().unwrap_or_default(),
     }
+}
+
+/// Since when the holder leads, as it says itself.
+fn acquired(lease: &Lease) -> Option<Wall> {
+    let acquired = lease.spec.as_ref()?.acquire_time.as_ref()?;
+    Some(Wall(acquired.0.as_millisecond()))
 }
 
 fn timestamp() -> Timestamp {

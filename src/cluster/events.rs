@@ -2,39 +2,33 @@
 //!
 //! Owns: their words. Never one a beat, only on a change of meaning. Does not own: when.
 
-use std::time::Duration;
+use kube::Client;
 
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::{
-    Client,
-    runtime::events::{Event, EventType, Recorder, Reporter},
+use crate::api::HEALTH_ANNOTATION;
+use crate::cluster::{
+    failure::Failure,
+    recorder::{Note, Recorder},
 };
+use crate::registry::{
+    fact::{Announcement, Version},
+    lease::OnExpiry,
+};
+use crate::telemetry::metrics::ApiMetrics;
 
-use crate::api::API_VERSION;
-use crate::cluster::{call::measured, failure::Failure};
-use crate::registry::fact::{Announcement, Version};
-use crate::telemetry::metrics::{ApiMetrics, CallMetrics};
-
-/// An Event that takes longer is given up: it is a courtesy.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const NORMAL: &str = "Normal";
+const WARNING: &str = "Warning";
 
 /// Tells people.
 #[derive(Clone)]
 pub struct Events {
     recorder: Recorder,
-    calls: CallMetrics,
 }
 
 impl Events {
     /// Events reported by this replica.
     #[must_use]
     pub fn new(client: Client, replica: &str, metrics: &ApiMetrics) -> Self {
-        let reporter = Reporter {
-            controller: "rollcall.dev/rollcall".to_owned(),
-            instance: Some(replica.to_owned()),
-        };
-        let calls = metrics.on("events", &["create"]);
-        Self { recorder: Recorder::new(client, reporter), calls }
+        Self { recorder: Recorder::new(client, replica, metrics) }
     }
 
     /// Tells of a change of an instance.
@@ -42,37 +36,10 @@ impl Events {
     /// # Errors
     /// Why it could not be written.
     pub async fn announce(&self, on: &Version, what: &Announcement) -> Result<(), Failure> {
-        let (type_, reason, action, note) = match what {
-            Announcement::Expired { note } => {
-                (EventType::Warning, "LeaseExpired", "Expire", note.clone())
-            }
-            Announcement::Revived => (
-                EventType::Normal,
-                "Revived",
-                "Revive",
-                "a heartbeat came after the lease had ended: offered again".to_owned(),
-            ),
-            Announcement::UnknownHealth { word } => (
-                EventType::Warning,
-                "UnknownHealth",
-                "Ignore",
-                format!(
-                    "the annotation rollcall.dev/health says {word:?}, which is no health: as if nothing were said. \
-                     Write Passing, Warning or Critical"
-                ),
-            ),
-        };
-        self.publish(
-            on,
-            Event {
-                type_,
-                reason: reason.to_owned(),
-                note: Some(note),
-                action: action.to_owned(),
-                secondary: None,
-            },
-        )
-        .await
+        let (kind, reason, action) = kind(what);
+        let note =
+            Note { kind, reason, action, text: bounded(text(what)), is_alike: is_alike(what) };
+        self.recorder.record(on, note).await
     }
 
     /// Tells that an expired object was deleted.
@@ -80,30 +47,117 @@ impl Events {
     /// # Errors
     /// Why it could not be written.
     pub async fn evicted(&self, on: &Version, reason: &str) -> Result<(), Failure> {
-        self.publish(
-            on,
-            Event {
-                type_: EventType::Normal,
-                reason: "Evicted".to_owned(),
-                note: Some(format!("deleted: {reason}")),
-                action: "Evict".to_owned(),
-                secondary: None,
-            },
-        )
-        .await
+        let text = format!("deleted: {reason}. To come back, it has to register again");
+        let (reason, action) = ("Evicted", "Evict");
+        let note = Note { kind: NORMAL, reason, action, text: bounded(text), is_alike: false };
+        self.recorder.record(on, note).await
+    }
+}
+
+/// Type, reason and action.
+fn kind(what: &Announcement) -> (&'static str, &'static str, &'static str) {
+    match what {
+        Announcement::Expired { .. } => (WARNING, "LeaseExpired", "Expire"),
+        Announcement::Revived { .. } => (NORMAL, "Revived", "Revive"),
+        Announcement::Critical => (WARNING, "ReportedCritical", "Withdraw"),
+        Announcement::Recovered => (NORMAL, "Recovered", "Offer"),
+        Announcement::UnknownHealth { .. } => (WARNING, "UnknownHealth", "Ignore"),
+        Announcement::Unreadable { .. } => (WARNING, "Unreadable", "Ignore"),
+    }
+}
+
+/// Whether an Event of this kind on one object says the same each time.
+fn is_alike(what: &Announcement) -> bool {
+    match what {
+        Announcement::Expired { .. } | Announcement::Critical | Announcement::Recovered => true,
+        Announcement::Revived { phase, .. } => phase.is_discoverable(),
+        Announcement::UnknownHealth { .. } | Announcement::Unreadable { .. } => false,
+    }
+}
+
+/// What happened, with its numbers, and what to do. Not when: the Event says that.
+fn text(what: &Announcement) -> String {
+    match what {
+        Announcement::Expired { lease } => {
+            let seconds = lease.duration.as_secs();
+            let fate = match lease.on_expiry {
+                OnExpiry::Retain => "the object stays".to_owned(),
+                OnExpiry::Evict => {
+                    format!(
+                        "without one the object is deleted after {} s",
+                        lease.evict_after.as_secs()
+                    )
+                }
+            };
+            format!(
+                "no heartbeat for a whole lease of {seconds} s: not offered any more. \
+                 A heartbeat brings it back; {fate}"
+            )
+        }
+        Announcement::Revived { lease, phase } => {
+            let seconds = lease.duration.as_secs();
+            let offer = if phase.is_discoverable() {
+                "offered again".to_owned()
+            } else {
+                format!("not offered, since it is {phase}")
+            };
+            format!(
+                "a heartbeat came after the lease of {seconds} s had ended: {offer}. \
+                 If that happens often, beat every third of the lease, or ask for a longer one"
+            )
+        }
+        Announcement::Critical => {
+            "reports itself as Critical: not offered any more, until it reports \
+                                   Passing or Warning"
+                .to_owned()
+        }
+        Announcement::Recovered => {
+            "reports itself as Passing or Warning, after Critical: offered again".to_owned()
+        }
+        Announcement::UnknownHealth { word } => format!(
+            "the annotation {HEALTH_ANNOTATION} says {word:?}, which is no health: as if nothing were said. \
+             Write Passing, Warning or Critical"
+        ),
+        Announcement::Unreadable { reason } => format!(
+            "not offered, since this version of rollcall cannot read it: {reason}. Correct the object; \
+             if the API server takes it as it is, update rollcall to the version of its CRDs"
+        ),
+    }
+}
+
+/// The API server refuses a longer note.
+fn bounded(mut note: String) -> String {
+    const MAX: usize = 1024;
+    const CUT: &str = " …";
+    if note.len() > MAX {
+        let end = (0..=MAX - CUT.len()).rev().find(|end| note.is_char_boundary(*end));
+        note.truncate(end.unwrap_or(0));
+        note.push_str(CUT);
+    }
+    note
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::{instance::Phase, registration::default_lease};
+
+    #[test]
+    fn a_note_says_its_numbers_and_what_to_do() {
+        let lease = default_lease();
+        assert_eq!(
+            text(&Announcement::Expired { lease }),
+            "no heartbeat for a whole lease of 30 s: not offered any more. A heartbeat brings it \
+             back; without one the object is deleted after 60 s"
+        );
+        let drained = text(&Announcement::Revived { lease, phase: Phase::Draining });
+        assert!(drained.contains("not offered, since it is Draining"), "{drained}");
     }
 
-    async fn publish(&self, on: &Version, event: Event) -> Result<(), Failure> {
-        let about = ObjectReference {
-            api_version: Some(API_VERSION.to_owned()),
-            kind: Some("ServiceInstance".to_owned()),
-            namespace: Some(on.key.namespace.to_string()),
-            name: Some(on.key.name.to_string()),
-            uid: Some(on.uid.to_string()),
-            // Without the version: with it no two would be taken for the same that repeats.
-            ..ObjectReference::default()
-        };
-        // One that is told again within minutes is patched; here it counts as made all the same.
-        measured(&self.calls, "create", TIMEOUT, self.recorder.publish(&event, &about)).await
+    #[test]
+    fn a_long_note_is_cut_to_what_the_api_server_takes() {
+        let reason = "ü".repeat(2000).into();
+        let note = bounded(text(&Announcement::Unreadable { reason }));
+        assert!((1020..=1024).contains(&note.len()) && note.ends_with('…'), "{}", note.len());
     }
 }

@@ -17,3 +17,5 @@ pub mod review;
 pub mod rights;
 pub mod watch;
 pub mod writer;
+
+mod recorder;

@@ -8,7 +8,7 @@
 //!
 //! Owns: the position, and how it is kept. A watch is cut and renewed every 20 s, so that a
 //! connection that died without a word shows within 25 s. An object that cannot be read is logged
-//! and skipped. Does not own: what the events mean.
+//! and told as such. Does not own: what the events mean.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,7 +31,7 @@ use crate::cluster::{
     failure::Failure,
 };
 use crate::registry::{
-    fact::{Delivery, Fact},
+    fact::{Delivery, Fact, Version},
     instance::Instance,
 };
 use crate::telemetry::metrics::{CallMetrics, WatchMetrics};
@@ -127,6 +127,10 @@ impl Watch {
                         warn!(%failure, "the instance watch is interrupted; leases are not judged meanwhile");
                     }
                     interrupted = true;
+                    let reason = failure.to_string().into();
+                    if self.deliver(Fact::Interrupted { reason }).await.is_err() {
+                        return;
+                    }
                     "failed"
                 }
             };
@@ -142,13 +146,18 @@ impl Watch {
 
     /// Reads the full list and delivers it. Answers its resourceVersion.
     async fn list(&self) -> Result<u64, End> {
-        let mut instances = Vec::new();
+        let (mut instances, mut unreadable) = (Vec::new(), Vec::new());
         let mut parameters = ListParams::default().limit(PAGE);
         loop {
             let request = self.request().list(&parameters).map_err(kube::Error::BuildRequest)?;
             let page = self.client.request::<ObjectList<Lean>>(request);
             let page = measured(&self.calls, "list", PAGE_TIMEOUT, page).await?;
-            instances.extend(page.items.iter().filter_map(|object| self.convert(object)));
+            for object in &page.items {
+                match self.convert(object) {
+                    Ok(instance) => instances.push(instance),
+                    Err(fact) => unreadable.push(fact),
+                }
+            }
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => parameters = parameters.continue_token(&token),
                 None => {
@@ -156,6 +165,9 @@ impl Watch {
                     let index = version.parse().unwrap_or(0);
                     info!(instances = instances.len(), index, "listed all instances");
                     self.deliver(Fact::Listed { instances, index }).await?;
+                    for fact in unreadable {
+                        self.deliver(fact).await?;
+                    }
                     return Ok(index);
                 }
             }
@@ -173,6 +185,7 @@ impl Watch {
         let mut events = measured(&self.calls, "watch", OPEN_TIMEOUT, opening).await?.boxed();
         if std::mem::take(interrupted) {
             info!(index = *position, "the instance watch goes on");
+            self.deliver(Fact::Progress { index: *position }).await?;
         }
         let following = async {
             while let Some(event) = events.next().await {
@@ -190,7 +203,7 @@ impl Watch {
         let (fact, at) = match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                 let at = object.resource_version();
-                (self.convert(&object).map_or(Fact::Progress { index: at }, Fact::Upserted), at)
+                (self.convert(&object).map_or_else(|fact| fact, Fact::Upserted), at)
             }
             WatchEvent::Deleted(object) => {
                 let (key, uid) = (object.key(), object.uid().into());
@@ -208,15 +221,15 @@ impl Watch {
         Ok(())
     }
 
-    fn convert(&self, object: &Lean) -> Option<Arc<Instance>> {
-        match self.converter.convert(object) {
-            Ok(instance) => Some(instance),
-            Err(poison) => {
-                self.metrics.poison();
-                warn!(%poison, "cannot use an object");
-                None
-            }
-        }
+    /// The record of an object, or the fact that there is none.
+    fn convert(&self, object: &Lean) -> Result<Arc<Instance>, Fact> {
+        self.converter.convert(object).map_err(|poison| {
+            self.metrics.poison();
+            warn!(%poison, "cannot use an object");
+            let resource_version = object.resource_version();
+            let on = Version { key: poison.key, uid: object.uid().into(), resource_version };
+            Fact::Unreadable { on, reason: poison.reason.into() }
+        })
     }
 
     /// Waits without a deadline: a full channel is how the engine holds the watch back.

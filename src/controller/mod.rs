@@ -15,6 +15,7 @@ use crate::cluster::{election::Tenure, events::Events, failure::Failure, writer:
 use crate::registry::{
     fact::{Announcement, Delivery, Duty, Fact, Outcome, Version},
     instance::Instance,
+    pulse::Source,
     status::Desired,
 };
 
@@ -131,7 +132,7 @@ impl Worker {
         match written {
             Ok(instance) => {
                 // In this order: the duty must not be decided anew on the old version.
-                self.send(Fact::Written(instance)).await;
+                self.send(Fact::Written { instance, by: Source::Annotation }).await;
                 self.tell(on, Outcome::Done).await;
             }
             Err(failure) => self.failed(on, &failure).await,

@@ -1,5 +1,7 @@
 //! `GET /v1/cluster`: the replicas as this one sees them.
 
+use std::sync::Arc;
+
 use hyper::StatusCode;
 use serde::Serialize;
 
@@ -7,9 +9,14 @@ use crate::clock;
 use crate::http::{
     answer::Answer,
     door::{Door, Given},
-    query,
+    phases::Phases,
+    query, standstill,
 };
-use crate::registry::lease::millis;
+use crate::registry::{
+    directory::Directory,
+    lease::{Now, millis},
+    report::{LastGap, Report, Standstill},
+};
 
 /// Further replicas are further entries; what concerns all of them stands beside the list.
 #[derive(Serialize)]
@@ -20,6 +27,8 @@ struct ClusterJson<'a> {
     zone: &'a str,
     /// Who writes status and evicts; none while an election is under way.
     leader: Option<&'a str>,
+    /// Since when, as the leader has written it.
+    leader_since: Option<String>,
     replicas: [ReplicaJson<'a>; 1],
 }
 
@@ -27,31 +36,100 @@ struct ClusterJson<'a> {
 #[serde(rename_all = "camelCase")]
 struct ReplicaJson<'a> {
     identity: &'a str,
-    /// How far its horizon is behind now.
-    horizon_age_ms: u64,
+    version: &'static str,
+    /// Tells this process from an earlier one of the same name.
+    boot: &'a str,
+    started_at: Option<String>,
+    /// Whether the first list of all instances has been taken in.
+    synced: bool,
+    /// How far its horizon is behind now; none before its first self-beat is back.
+    horizon_age_ms: Option<u64>,
     stale: bool,
+    standstill: Option<StandstillJson>,
     index: u64,
+    /// Up to when it may write as the leader, unless it renews that; none when it does not lead.
+    leads_until: Option<String>,
     instances: usize,
+    phases: Phases,
+    /// Leases that have ended and wait for the horizon.
+    due: usize,
+    /// Objects that it cannot read.
+    unreadable: usize,
+    /// How often everybody was given back time.
+    gaps: u64,
+    last_gap: Option<LastGapJson>,
+}
+
+#[derive(Serialize)]
+struct StandstillJson {
+    since: String,
+    why: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LastGapJson {
+    ended_at: String,
+    lost_ms: u64,
 }
 
 /// `GET /v1/cluster`
 pub(super) fn cluster(door: &Door, query: Option<&str>) -> Given {
     query::none(query)?;
     let directory = door.inbox.directory();
-    let now = clock::moment();
-    let own = ReplicaJson {
-        identity: &door.identity,
-        horizon_age_ms: millis(directory.age(now)),
-        stale: directory.is_stale(now),
-        index: directory.index(),
-        instances: directory.len(),
-    };
-    let leadership = directory.leadership();
+    let now = clock::now();
+    let (leadership, report) = (directory.leadership(), directory.report());
+    let tenure = Some(leadership.tenure).filter(|_| leadership.is_own(now.moment));
+    let leads_until = tenure.map(|until| clock::show(now.wall_of(until)));
+    let own = own(directory, (&door.identity, &report), leads_until, now);
     let cluster = ClusterJson {
         answered_by: &door.identity,
         zone: &door.zone,
         leader: leadership.leader.as_deref(),
+        leader_since: leadership.since.map(clock::show),
         replicas: [own],
     };
     Ok(Answer::json(StatusCode::OK, &cluster))
+}
+
+fn own<'a>(
+    directory: &Arc<Directory>,
+    (identity, report): (&'a str, &'a Report),
+    leads_until: Option<String>,
+    now: Now,
+) -> ReplicaJson<'a> {
+    let measured = directory.horizon().0 > 0;
+    ReplicaJson {
+        identity,
+        version: env!("CARGO_PKG_VERSION"),
+        boot: &report.boot,
+        started_at: report.started.map(|started| clock::show(now.wall_of(started))),
+        synced: directory.is_synced(),
+        horizon_age_ms: measured.then(|| millis(directory.age(now.moment))),
+        stale: directory.is_stale(now.moment),
+        standstill: report.standstill.as_ref().map(|it| StandstillJson::of(it, now)),
+        index: directory.index(),
+        leads_until,
+        instances: directory.len(),
+        phases: Phases::of_all(&directory.all_services(None)),
+        due: report.due,
+        unreadable: report.unreadable,
+        gaps: report.gaps,
+        last_gap: report.last_gap.map(|gap| LastGapJson::of(gap, now)),
+    }
+}
+
+impl StandstillJson {
+    fn of(standstill: &Standstill, now: Now) -> Self {
+        Self {
+            since: clock::show(now.wall_of(standstill.since)),
+            why: standstill::sentence(standstill, now),
+        }
+    }
+}
+
+impl LastGapJson {
+    fn of(gap: LastGap, now: Now) -> Self {
+        Self { ended_at: clock::show(now.wall_of(gap.ended)), lost_ms: millis(gap.lost) }
+    }
 }

@@ -9,12 +9,15 @@ use bytes::Bytes;
 use serde::{Serialize, Serializer};
 
 use crate::clock;
-use crate::http::{door::Door, why};
+use crate::http::{
+    detail::{self, Detail},
+    door::Door,
+};
 use crate::registry::{
     instance::{Address, Instance, Phase, Port},
-    lease::{Lease, Mode, Moment, Now, OnExpiry, millis},
+    lease::{Lease, Mode, Moment, Now, OnExpiry, Wall, millis},
     naming,
-    pulse::{Slot, Source},
+    pulse::Slot,
     view::Member,
 };
 
@@ -51,23 +54,6 @@ struct InstanceJson<'a> {
     created_at: String,
     #[serde(flatten)]
     detail: Option<Detail>,
-}
-
-/// What only the view of a single instance shows, because it moves with every beat.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Detail {
-    resource_version: String,
-    last_heartbeat: Option<LastHeartbeat>,
-    why: String,
-}
-
-#[derive(Serialize)]
-struct LastHeartbeat {
-    at: String,
-    source: &'static str,
-    /// The replica that took it first-hand; none when it came through Kubernetes.
-    replica: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -112,11 +98,17 @@ impl Serialize for Seconds {
 impl Renewal {
     /// Of a lease that ends at `deadline`.
     pub(super) fn new(lease: Lease, deadline: Option<Moment>, now: Now) -> Self {
+        Self::ending(lease, deadline.map(|deadline| now.wall_of(deadline)), now)
+    }
+
+    /// Of a lease that ends, or has ended, at `end`.
+    pub(super) fn ending(lease: Lease, end: Option<Wall>, now: Now) -> Self {
         let renew_after = u32::try_from(millis(lease.renew_after())).unwrap_or(u32::MAX);
+        let left = |end: Wall| u64::try_from(end.0.saturating_sub(now.wall.0)).unwrap_or(0);
         Self {
-            expires_at: deadline.map(|deadline| clock::show(now.wall_of(deadline))),
-            expires_in_ms: deadline.map(|deadline| millis(deadline.since(now.moment))),
-            renew_after_seconds: deadline.map(|_| Seconds { millis: renew_after }),
+            expires_at: end.map(clock::show),
+            expires_in_ms: end.map(left),
+            renew_after_seconds: end.map(|_| Seconds { millis: renew_after }),
         }
     }
 }
@@ -133,43 +125,13 @@ pub(super) fn member<'a>(member: &'a Member, zone: &str) -> &'a Bytes {
 /// A single instance, with its deadline and the reason for its phase.
 pub(super) fn single(door: &Door, slot: &Slot, now: Now) -> Vec<u8> {
     let record = slot.record();
-    let directory = door.inbox.directory();
-    let deadline = directory.deadline(slot);
-    let phase = phase(door, slot, &record);
+    let phase = detail::phase(door, slot, &record);
     let mut json = InstanceJson::new(&record, phase, &door.zone);
-    json.lease.renewal = Some(Renewal::new(record.lease, deadline, now));
-    let last = deadline.map(|_| slot.last_beat());
-    json.detail = Some(Detail {
-        resource_version: record.resource_version.to_string(),
-        last_heartbeat: last.map(|beat| LastHeartbeat {
-            at: clock::show(now.wall_of(beat)),
-            source: slot.source().as_str(),
-            replica: (slot.source() == Source::Http).then(|| door.identity.clone()),
-        }),
-        why: why::sentence(
-            &record,
-            phase,
-            &why::Clock {
-                last_beat: last.unwrap_or_default(),
-                deadline,
-                horizon: directory.horizon(),
-                now,
-            },
-        ),
-    });
+    let (renewal, detail) = detail::of(door, (slot, &record, phase), now);
+    json.lease.renewal = Some(renewal);
+    json.detail = Some(detail);
     // As above.
     serde_json::to_vec(&json).unwrap_or_default()
-}
-
-/// The phase that readers are shown; while no view shows this incarnation, the one it would get.
-fn phase(door: &Door, slot: &Slot, record: &Instance) -> Phase {
-    let view = door.inbox.directory().service(&record.key.namespace, &record.service);
-    let is_it = |member: &&Arc<Member>| std::ptr::eq(&*member.slot, slot);
-    let shown = view.as_deref().and_then(|view| {
-        let by_label = view.by_label(&naming::label(&record.key.name)).filter(is_it);
-        by_label.or_else(|| view.members.iter().find(is_it)).map(|member| member.phase)
-    });
-    shown.unwrap_or_else(|| Phase::of(slot.is_dead(), record.state, record.health))
 }
 
 impl<'a> InstanceJson<'a> {
@@ -255,7 +217,7 @@ mod tests {
     use super::*;
     use crate::registry::{
         instance::{Health, InstanceKey, Protocol, State, StoredStatus},
-        lease::Wall,
+        pulse::Source,
         registration::default_lease,
     };
 
@@ -293,7 +255,7 @@ mod tests {
     #[test]
     fn a_member_shows_every_fact_and_is_encoded_once() {
         let record = Arc::new(instance());
-        let slot = Arc::new(Slot::new(record.clone(), Moment(0), false));
+        let slot = Arc::new(Slot::new(record.clone(), (Moment(0), Source::Start), false));
         let shown = Member::new(record, slot, Phase::Ready);
         let bytes = member(&shown, "rollcall.internal.").clone();
         let value: Value = serde_json::from_slice(&bytes).unwrap();

@@ -3,14 +3,15 @@
 use std::{cmp::Ordering, sync::Arc};
 
 use hyper::StatusCode;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::http::{
     answer::Answer,
     door::{Door, Given},
+    phases::Phases,
     query,
 };
-use crate::registry::{instance::Phase, view::View};
+use crate::registry::view::View;
 
 #[derive(Serialize)]
 struct ServicesJson<'a> {
@@ -27,25 +28,6 @@ struct ServiceJson<'a> {
     revision: String,
     instances: usize,
     phases: Phases,
-}
-
-/// How many are in each phase, in the order of [`Phase::ALL`].
-struct Phases([usize; Phase::ALL.len()]);
-
-impl Serialize for Phases {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(Phase::ALL.iter().map(|phase| phase.as_str()).zip(self.0))
-    }
-}
-
-impl Phases {
-    fn of(view: &View) -> Self {
-        let mut counts = [0; Phase::ALL.len()];
-        for (count, phase) in counts.iter_mut().zip(Phase::ALL) {
-            *count = view.count(*phase);
-        }
-        Self(counts)
-    }
 }
 
 /// `GET /v1/services` and `GET /v1/namespaces/{namespace}/services`

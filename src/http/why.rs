@@ -1,62 +1,226 @@
 //! Why an instance is in its phase, as a sentence for a person in a hurry.
 
+use std::sync::Arc;
+
 use crate::clock;
+use crate::http::standstill;
 use crate::registry::{
-    instance::{Instance, Phase},
-    lease::{Moment, Now, OnExpiry},
+    instance::{Instance, Phase, State},
+    lease::{Moment, Now, OnExpiry, Wall},
+    report::Standstill,
 };
 
-/// The moments that a verdict rests on.
-pub(super) struct Clock {
-    pub(super) last_beat: Moment,
-    /// None for a permanent instance.
-    pub(super) deadline: Option<Moment>,
-    pub(super) horizon: Moment,
+/// What a verdict rests on, and what it leads to.
+pub(super) struct Grounds<'a> {
+    pub(super) instance: &'a Instance,
+    pub(super) phase: Phase,
     pub(super) now: Now,
+    /// The horizon.
+    pub(super) horizon: Moment,
+    /// Why it stands still, if it does.
+    pub(super) standstill: Option<&'a Standstill>,
+    /// None for a permanent instance.
+    pub(super) life: Option<Life>,
+    /// Whether it was expired already when this replica started.
+    pub(super) carried_over: bool,
+    /// When the object is to be deleted, if that is decided.
+    pub(super) evict_at: Option<Moment>,
+    /// Who writes the status.
+    pub(super) leader: Option<Arc<str>>,
+}
+
+/// The life of an instance that needs heartbeats.
+#[derive(Clone, Copy)]
+pub(super) struct Life {
+    pub(super) last_beat: Wall,
+    pub(super) deadline: Wall,
+    /// Where the deadline would be, had no time been given back; none when it is there.
+    pub(super) without_floor: Option<Wall>,
 }
 
 /// Phase and reason.
-pub(super) fn sentence(instance: &Instance, phase: Phase, clock: &Clock) -> String {
+pub(super) fn sentence(grounds: &Grounds<'_>) -> String {
+    let phase = grounds.phase;
     let reason = match phase {
-        Phase::Expired => return expired(instance, clock),
-        Phase::OutOfService | Phase::Draining => "its operator says so (spec.state)",
-        Phase::Critical => "it reports itself so, and is not offered",
-        Phase::Warning => "it reports itself so, and is still offered",
-        Phase::Ready => "it is Up and reports itself as Passing",
+        Phase::Expired => expired(grounds),
+        Phase::OutOfService | Phase::Draining => of(grounds, "its operator says so (spec.state)"),
+        Phase::Critical => of(grounds, "it reports itself so, and is not offered"),
+        Phase::Warning => of(grounds, "it reports itself so, and is still offered"),
+        Phase::Ready => of(grounds, "it is Up and reports itself as Passing"),
     };
-    format!("{phase}: {reason}; {}", life(clock))
+    format!("{phase}: {reason}{}", stored(grounds))
 }
 
-fn life(clock: &Clock) -> String {
-    let Some(deadline) = clock.deadline else {
-        return "it is permanent and needs no heartbeats".to_owned();
+fn of(grounds: &Grounds<'_>, reason: &str) -> String {
+    let Some(life) = grounds.life else {
+        return format!("{reason}; it is permanent and needs no heartbeats");
     };
-    let show = |moment| clock::show(clock.now.wall_of(moment));
-    let until = show(deadline);
-    if deadline >= clock.now.moment {
-        return format!("its lease runs until {until}");
+    let until = clock::show(life.deadline);
+    if life.deadline < grounds.now.wall {
+        return format!("{reason}; {}", unjudged(grounds, &until));
     }
+    let given_back = life.without_floor.map_or_else(String::new, |end| {
+        format!(
+            ", not only until {}, since time in which heartbeats could not be heard is given back",
+            clock::show(end)
+        )
+    });
+    format!("{reason}; its lease runs until {until}{given_back}")
+}
+
+fn unjudged(grounds: &Grounds<'_>, until: &str) -> String {
+    let horizon = clock::show(grounds.now.wall_of(grounds.horizon));
+    let held = grounds.standstill.map_or_else(String::new, |standstill| {
+        format!(" ({})", standstill::sentence(standstill, grounds.now))
+    });
     format!(
-        "its lease ended at {until}, but this replica knows of all heartbeats only up to {} (the \
-         horizon), so it is not yet judged",
-        show(clock.horizon)
+        "its lease ended at {until}, but this replica knows of all heartbeats only up to {horizon} \
+         (the horizon), so it is not yet judged{held}"
     )
 }
 
-fn expired(instance: &Instance, clock: &Clock) -> String {
-    let show = |moment| clock::show(clock.now.wall_of(moment));
-    let fate = match instance.lease.on_expiry {
-        OnExpiry::Retain => "the object stays".to_owned(),
-        OnExpiry::Evict => {
-            let seconds = instance.lease.evict_after.as_secs();
-            format!("else the object is deleted {seconds} s after it expired")
-        }
+fn expired(grounds: &Grounds<'_>) -> String {
+    let seconds = grounds.instance.lease.duration.as_secs();
+    let last = grounds.life.map_or_else(String::new, |life| clock::show(life.last_beat));
+    let cause = if grounds.carried_over {
+        format!(
+            "it was stored so before this replica started, after a lease of {seconds} s without a \
+             heartbeat; the last one noted was at {last}"
+        )
+    } else {
+        let horizon = clock::show(grounds.now.wall_of(grounds.horizon));
+        format!(
+            "no heartbeat is known after {last}, so its lease of {seconds} s ended, and the horizon \
+             ({horizon}) has passed that"
+        )
     };
-    let seconds = instance.lease.duration.as_secs();
-    format!(
-        "Expired: no heartbeat is known after {}, so its lease of {seconds} s ended, and the \
-         horizon ({}) has passed that. A heartbeat brings it back; {fate}",
-        show(clock.last_beat),
-        show(clock.horizon)
-    )
+    format!("{cause}. A heartbeat brings it back; {}", fate(grounds))
+}
+
+fn fate(grounds: &Grounds<'_>) -> String {
+    let (lease, state) = (grounds.instance.lease, grounds.instance.state);
+    match (lease.on_expiry, grounds.evict_at) {
+        (OnExpiry::Retain, _) => "the object stays".to_owned(),
+        (OnExpiry::Evict, _) if state != State::Up => {
+            format!("the object stays while its operator says {state} (spec.state)")
+        }
+        (OnExpiry::Evict, Some(at)) if at > grounds.now.moment => {
+            format!("else the object is deleted at {}", clock::show(grounds.now.wall_of(at)))
+        }
+        (OnExpiry::Evict, Some(_)) => "else the object is deleted now".to_owned(),
+        (OnExpiry::Evict, None) => {
+            let seconds = lease.evict_after.as_secs();
+            format!("else the object is deleted {seconds} s after it is stored as Expired")
+        }
+    }
+}
+
+/// What kubectl shows meanwhile, where that is another phase.
+fn stored(grounds: &Grounds<'_>) -> String {
+    let leader = grounds.leader.as_deref();
+    let who = leader.map_or_else(|| "nobody does at present".to_owned(), |it| format!("{it} does"));
+    match grounds.instance.stored.phase {
+        Some(stored) if stored != grounds.phase => {
+            format!(". Its status still says {stored}: whoever leads writes it, and {who}")
+        }
+        None if leader.is_none() => {
+            format!(". Its status is not written yet: whoever leads writes it, and {who}")
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::{
+        instance::{Address, Health, InstanceKey, StoredStatus},
+        registration::default_lease,
+        report::Cause,
+    };
+
+    fn instance() -> Instance {
+        Instance {
+            key: InstanceKey::new("shop", "a"),
+            uid: "u".into(),
+            resource_version: 7,
+            generation: 1,
+            created: Wall(0),
+            service: "orders".into(),
+            address: Address::Ips(Arc::from(["10.0.0.7".parse().unwrap()])),
+            ports: Arc::from([]),
+            version: None,
+            tags: Arc::from([]),
+            zone: None,
+            weight: 100,
+            priority: 0,
+            attributes: Arc::from([]),
+            labels: Arc::from([]),
+            state: State::Up,
+            health: Health::Passing,
+            lease: default_lease(),
+            unknown_health: None,
+            heartbeat: None,
+            stored: StoredStatus { phase: Some(Phase::Ready), ..StoredStatus::default() },
+        }
+    }
+
+    /// At second 100 of both clocks.
+    fn grounds(instance: &Instance, phase: Phase, deadline: i64) -> Grounds<'_> {
+        let life = Life { last_beat: Wall(0), deadline: Wall(deadline), without_floor: None };
+        Grounds {
+            instance,
+            phase,
+            now: Now { moment: Moment(100_000), wall: Wall(100_000) },
+            horizon: Moment(90_000),
+            standstill: None,
+            life: Some(life),
+            carried_over: false,
+            evict_at: None,
+            leader: Some("r0".into()),
+        }
+    }
+
+    #[test]
+    fn a_floor_that_moves_the_deadline_is_said_with_the_end_without_it() {
+        let instance = instance();
+        let mut grounds = grounds(&instance, Phase::Ready, 120_000);
+        grounds.life = grounds.life.map(|life| Life { without_floor: Some(Wall(30_000)), ..life });
+        assert_eq!(
+            sentence(&grounds),
+            "Ready: it is Up and reports itself as Passing; its lease runs until \
+             1970-01-01T00:02:00.000Z, not only until 1970-01-01T00:00:30.000Z, since time in \
+             which heartbeats could not be heard is given back"
+        );
+    }
+
+    #[test]
+    fn a_lease_that_waits_for_the_horizon_is_said_with_what_holds_it_back() {
+        let instance = instance();
+        let cause = Cause::Unwritten("refused with 403: no".into());
+        let standstill = Standstill { since: Moment(91_000), cause };
+        let mut grounds = grounds(&instance, Phase::Ready, 95_000);
+        grounds.standstill = Some(&standstill);
+        let said = sentence(&grounds);
+        assert!(said.ends_with(
+            "so it is not yet judged (the self-beat of 1970-01-01T00:01:31.000Z, and all since, \
+             failed: refused with 403: no)"
+        ), "{said}");
+    }
+
+    #[test]
+    fn the_expired_learn_when_they_are_deleted_and_what_kubectl_still_shows() {
+        let instance = instance();
+        let mut grounds = grounds(&instance, Phase::Expired, 30_000);
+        assert!(sentence(&grounds).ends_with(
+            "else the object is deleted 60 s after it is stored as Expired. Its status still says \
+             Ready: whoever leads writes it, and r0 does"
+        ));
+        grounds.evict_at = Some(Moment(130_000));
+        grounds.leader = None;
+        assert!(sentence(&grounds).ends_with(
+            "else the object is deleted at 1970-01-01T00:02:10.000Z. Its status still says Ready: \
+             whoever leads writes it, and nobody does at present"
+        ));
+    }
 }

@@ -25,7 +25,9 @@ use crate::registry::{
     leadership::Leadership,
     lease::{Floors, Moment, Now, Wall},
     pulse::{Slot, Source},
+    report::LastGap,
     timers::{Alarm, Timers},
+    unreadable::Unreadable,
     view::{Member, View},
 };
 
@@ -65,8 +67,6 @@ pub(super) struct Entry {
     pub(super) member: Arc<Member>,
     /// The lease timer that counts; others are left-overs.
     pub(super) armed: Option<Moment>,
-    /// The eviction timer that counts.
-    pub(super) evict_at: Option<Moment>,
     /// How far the duties on this object are.
     pub(super) task: super::duties::Task,
 }
@@ -118,13 +118,19 @@ pub struct Catalog {
     pub(super) outbox: Outbox,
     pub(super) leadership: Leadership,
     counts: Counts,
+    /// For people; see [`Report`](super::report::Report).
+    pub(super) boot: Arc<str>,
+    pub(super) started: Option<Moment>,
+    pub(super) interrupted: Option<Arc<str>>,
+    pub(super) last_gap: Option<LastGap>,
+    pub(super) unreadable: Unreadable,
     /// The highest resourceVersion applied, and whether a first list was among it; both are
     /// published only after the views that they speak of.
     index: u64,
-    synced: bool,
+    pub(super) synced: bool,
     settled: Option<Moment>,
     /// Whose leases have ended before the horizon could pass them, and when their timers went off.
-    waiting: Vec<(Moment, InstanceKey)>,
+    pub(super) waiting: Vec<(Moment, InstanceKey)>,
     /// The latest deadline among them.
     due: Option<Moment>,
     /// Who was evicted, oldest first, to forget them in time.
@@ -137,6 +143,7 @@ impl Catalog {
     pub fn new(settings: Settings, directory: Arc<Directory>) -> Self {
         Self {
             horizon: Horizon::new(&settings.boot),
+            boot: settings.boot.as_str().into(),
             settings,
             directory,
             entries: HashMap::new(),
@@ -148,6 +155,10 @@ impl Catalog {
             outbox: Outbox::default(),
             leadership: Leadership::default(),
             counts: Counts::default(),
+            started: None,
+            interrupted: None,
+            last_gap: None,
+            unreadable: Unreadable::default(),
             index: 0,
             synced: false,
             settled: None,
@@ -171,13 +182,19 @@ impl Catalog {
             Fact::Removed { key, uid, index } => {
                 self.buried.remove(&uid);
                 self.remove(&key, &uid, now);
+                self.unreadable.remove(&key);
                 self.advance(index);
             }
             Fact::Progress { index } => self.advance(index),
-            Fact::Written(instance) => self.written(&instance, now),
+            Fact::Written { instance, by } => self.written(&instance, by, now),
             Fact::Deleted { key, uid } => self.bury(&key, uid, now),
             Fact::Beat { key, uid, at } => self.beat(&key, &uid, at, now),
-            Fact::SelfBeatWritten { ok } => self.horizon.written(ok, now.moment),
+            Fact::Unreadable { on, reason } => {
+                self.advance(on.resource_version);
+                self.cannot_read(on, reason, now);
+            }
+            Fact::Interrupted { reason } => self.interrupted = Some(reason),
+            Fact::SelfBeatWritten { failure } => self.horizon.written(failure, now.moment),
             Fact::Leadership(leadership) => self.leadership = leadership,
             Fact::Attempted { key, uid, outcome } => self.attempted(&key, uid, &outcome, now),
         }
@@ -192,6 +209,7 @@ impl Catalog {
                 self.give_back(now.moment, stalled);
             }
         }
+        self.started.get_or_insert(now.moment);
         self.follow_tenure(now.moment);
         self.judge(now);
         self.forget(now.moment);
@@ -209,6 +227,7 @@ impl Catalog {
     fn relist(&mut self, instances: &[Arc<Instance>], index: u64, now: Now) {
         // A list is the truth, also about what we believe to have deleted.
         self.buried.clear();
+        self.unreadable.clear();
         let listed: HashSet<Arc<str>> = instances.iter().map(|i| i.uid.clone()).collect();
         for instance in instances {
             self.watched(instance, now);
@@ -228,6 +247,7 @@ impl Catalog {
     fn watched(&mut self, instance: &Arc<Instance>, now: Now) {
         let value = instance.heartbeat.clone().filter(|_| instance.key == self.settings.own);
         let index = instance.resource_version;
+        self.unreadable.remove(&instance.key);
         if !self.buried.contains(&instance.uid) {
             self.upsert(instance, Source::Annotation, now);
         }
@@ -238,11 +258,15 @@ impl Catalog {
     }
 
     /// The answer to a write: where the watch has gone past it already, the watch is right.
-    fn written(&mut self, instance: &Arc<Instance>, now: Now) {
-        let known = self.entries.contains_key(&instance.key);
-        let overtaken = !known && instance.resource_version <= self.index;
+    fn written(&mut self, instance: &Arc<Instance>, by: Source, now: Now) {
+        let known = self.entries.get(&instance.key);
+        let same = |entry: &&Entry| is_same_beat(entry.instance(), instance);
+        if let Some(entry) = known.filter(same) {
+            entry.slot().claim(by);
+        }
+        let overtaken = known.is_none() && instance.resource_version <= self.index;
         if !overtaken && !self.buried.contains(&instance.uid) {
-            self.upsert(instance, Source::Http, now);
+            self.upsert(instance, by, now);
         }
     }
 
@@ -259,19 +283,24 @@ impl Catalog {
             Some(old) if old.resource_version > instance.resource_version => {}
             Some(old) => {
                 self.remove(&old.key, &old.uid, now);
-                self.insert(instance, now);
+                self.insert(instance, source, now);
             }
-            None => self.insert(instance, now),
+            None => self.insert(instance, source, now),
         }
     }
 
-    fn insert(&mut self, instance: &Arc<Instance>, now: Now) {
+    fn insert(&mut self, instance: &Arc<Instance>, source: Source, now: Now) {
         let dead = instance.is_stored_expired();
-        let slot = Arc::new(Slot::new(instance.clone(), now.moment, dead));
+        let source = match source {
+            _ if !self.synced => Source::Start,
+            Source::Annotation => Source::Creation,
+            own => own,
+        };
+        let slot = Arc::new(Slot::new(instance.clone(), (now.moment, source), dead));
         let phase = Phase::of(dead, instance.state, instance.health);
         let member = Arc::new(Member::new(instance.clone(), slot.clone(), phase));
         let key = instance.key.clone();
-        let entry = Entry { member, armed: None, evict_at: None, task: Default::default() };
+        let entry = Entry { member, armed: None, task: Default::default() };
         self.directory.graves.pin().remove(&key);
         self.directory.slots.pin().insert(key.clone(), slot);
         self.place(&entry);
@@ -291,7 +320,7 @@ impl Catalog {
             self.counts.revived += u64::from(slot.is_dead());
             slot.revive(now.moment, source);
         } else if starts_anew(old, instance, &slot) {
-            slot.revive(now.moment, Source::Start);
+            slot.revive(now.moment, Source::Terms);
         }
         self.show(instance.clone(), slot);
         self.after_change(instance, Some(old), now);
@@ -327,7 +356,7 @@ impl Catalog {
         self.arm(&instance.key);
         let waits_anew = old.is_some_and(|old| old.lease.evict_after != instance.lease.evict_after);
         if let Some(entry) = self.entries.get_mut(&instance.key).filter(|_| waits_anew) {
-            entry.evict_at = None;
+            entry.slot().set_evict_at(None);
         }
         self.consider_eviction(&instance.key, now.moment);
         self.outbox.consider(instance.key.clone());
@@ -340,7 +369,7 @@ impl Catalog {
         }
     }
 
-    fn remove(&mut self, key: &InstanceKey, uid: &Arc<str>, now: Now) {
+    pub(super) fn remove(&mut self, key: &InstanceKey, uid: &Arc<str>, now: Now) {
         if self.entries.get(key).is_none_or(|entry| entry.instance().uid != *uid) {
             return;
         }
@@ -397,13 +426,16 @@ impl Catalog {
         self.outbox.consider(key.clone());
     }
 
+    /// The watch has come so far.
     fn advance(&mut self, index: u64) {
+        self.interrupted = None;
         self.index = self.index.max(index);
     }
 
     /// Everybody gets back the time in which beats could not be heard.
     fn give_back(&mut self, now: Moment, lost: Duration) {
         self.counts.gaps += 1;
+        self.last_gap = Some(LastGap { ended: now, lost });
         self.floors.raise(now, lost);
         self.directory.floors.store(Arc::new(self.floors.clone()));
     }
@@ -481,6 +513,10 @@ impl Catalog {
         if **self.directory.leadership.load() != self.leadership {
             self.directory.leadership.store(Arc::new(self.leadership.clone()));
         }
+        let report = self.report(now.moment);
+        if **self.directory.report.load() != report {
+            self.directory.report.store(Arc::new(report));
+        }
         self.directory.index.store(self.index, Ordering::Release);
         self.directory.horizon.store(self.horizon.moment().0, Ordering::Release);
         self.directory.synced.store(self.synced, Ordering::Release);
@@ -530,6 +566,11 @@ impl Catalog {
         self.collect(now, room, &mut duties);
         duties
     }
+}
+
+/// Whether two versions of one incarnation carry the same heartbeat.
+fn is_same_beat(a: &Instance, b: &Instance) -> bool {
+    a.uid == b.uid && a.heartbeat.is_some() && a.heartbeat == b.heartbeat
 }
 
 /// Whether a change of its lease gives an instance a first beat: new terms begin with a whole

@@ -21,6 +21,7 @@ use crate::registry::{
     leadership::Leadership,
     lease::{Floors, Moment, Wall},
     pulse::{Slot, Taken},
+    report::Report,
     view::View,
 };
 
@@ -90,6 +91,7 @@ pub struct Directory {
     pub(in crate::registry) graves: HashMap<InstanceKey, Grave>,
     pub(in crate::registry) floors: ArcSwap<Floors>,
     pub(in crate::registry) leadership: ArcSwap<Leadership>,
+    pub(in crate::registry) report: ArcSwap<Report>,
     pub(in crate::registry) horizon: AtomicU64,
     pub(in crate::registry) index: AtomicU64,
     pub(in crate::registry) synced: AtomicBool,
@@ -149,6 +151,12 @@ impl Directory {
     #[must_use]
     pub fn leadership(&self) -> Arc<Leadership> {
         self.leadership.load_full()
+    }
+
+    /// What this replica tells of itself.
+    #[must_use]
+    pub fn report(&self) -> Arc<Report> {
+        self.report.load_full()
     }
 
     /// The wall time of the last change that a reader could see; never goes back.

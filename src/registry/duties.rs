@@ -11,10 +11,11 @@ use std::{
 };
 
 use crate::registry::{
+    announce::{self, Told},
     catalog::{Catalog, Entry},
-    fact::{Announcement, Duty, Outcome, Version},
+    fact::{Duty, Outcome, Version},
     instance::{Instance, InstanceKey, Phase, State},
-    lease::{Moment, Now, OnExpiry, millis},
+    lease::{Lease, Moment, Now, OnExpiry, millis},
     status,
     timers::Alarm,
 };
@@ -41,15 +42,26 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// How far the duties on one object are.
 #[derive(Debug, Default)]
 pub(super) struct Task {
-    /// A write is under way; for an eviction, why.
+    /// What is under way.
     under_way: Option<UnderWay>,
+    /// The generation whose columns were written and taken: once is enough, also where the API
+    /// server drops them.
+    shown: Option<i64>,
+    /// What was told of its health.
+    told: Option<Told>,
     failures: u32,
     not_before: Option<Moment>,
 }
 
 #[derive(Debug)]
 enum UnderWay {
-    Write,
+    Status {
+        generation: i64,
+        /// What will have been told of its health.
+        told: Option<Told>,
+    },
+    Checkpoint,
+    /// Why.
     Evict(Arc<str>),
 }
 
@@ -64,9 +76,13 @@ impl Task {
 
     /// A duty ended. Answers when the next may begin, if not at once.
     pub(super) fn attempted(&mut self, outcome: &Outcome, now: Moment) -> Option<Moment> {
-        self.under_way = None;
+        let ended = self.under_way.take();
         self.not_before = None;
         if *outcome == Outcome::Done {
+            if let Some(UnderWay::Status { generation, told }) = ended {
+                self.shown = Some(generation);
+                self.told = told;
+            }
             self.failures = 0;
             return None;
         }
@@ -75,6 +91,12 @@ impl Task {
         self.failures += 1;
         self.not_before = Some(now.after(pause));
         self.not_before
+    }
+
+    /// Whether the stored status needs no write.
+    fn is_settled(&self, instance: &Instance, phase: Phase, zone: &str) -> bool {
+        status::is_current(instance, phase)
+            && (self.shown == Some(instance.generation) || status::shows(instance, zone))
     }
 
     fn is_idle(&self, now: Moment) -> bool {
@@ -194,23 +216,16 @@ impl Catalog {
         let entry = self.entries.get_mut(key)?;
         let (instance, phase) = (entry.instance().clone(), entry.member.phase);
         if !entry.task.is_idle(now.moment)
-            || status::is_current(&instance, phase, &self.settings.zone)
+            || entry.task.is_settled(&instance, phase, &self.settings.zone)
         {
             return None;
         }
-        let beat = instance.lease.is_leased().then(|| now.wall_of(entry.slot().last_beat()));
+        let beat = instance.lease.is_leased().then(|| entry.slot().last_heard(&instance, now));
         let shown = beat.map(self.settings.show).unwrap_or_default();
         let desired = status::desired(&instance, phase, beat, &shown, &self.settings.zone);
-        let was_expired = instance.stored.phase == Some(Phase::Expired);
-        let announce = match phase {
-            Phase::Expired if !was_expired => {
-                Some(Announcement::Expired { note: desired.message.clone() })
-            }
-            Phase::Expired => None,
-            // Made permanent, it needed no beat.
-            _ => (was_expired && beat.is_some()).then_some(Announcement::Revived),
-        };
-        entry.task.under_way = Some(UnderWay::Write);
+        let (announce, told) = announce::choose(&instance, phase, entry.task.told, now.moment);
+        let generation = instance.generation;
+        entry.task.under_way = Some(UnderWay::Status { generation, told });
         Some(Duty::WriteStatus { on: Version::of(&instance), desired, announce })
     }
 
@@ -218,17 +233,17 @@ impl Catalog {
     pub(super) fn consider_eviction(&mut self, key: &InstanceKey, now: Moment) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         if !may_be_evicted(entry) {
-            entry.evict_at = None;
-        } else if entry.evict_at.is_none() {
+            entry.slot().set_evict_at(None);
+        } else if entry.slot().evict_at().is_none() {
             let at = now.after(entry.instance().lease.evict_after);
-            entry.evict_at = Some(at);
+            entry.slot().set_evict_at(Some(at));
             self.timers.set(at, Alarm::Evict, key.clone());
         }
     }
 
     /// The eviction timer of an object went off at `at`.
     pub(super) fn evict_one(&mut self, at: Moment, key: &InstanceKey) {
-        if self.entries.get(key).is_some_and(|entry| entry.evict_at == Some(at)) {
+        if self.entries.get(key).is_some_and(|entry| entry.slot().evict_at() == Some(at)) {
             self.outbox.evict(key.clone());
         }
     }
@@ -237,27 +252,21 @@ impl Catalog {
     /// and begun another wait, and a gap may have become known.
     fn eviction_duty(&mut self, key: &InstanceKey, now: Now) -> Option<Duty> {
         let entry = self.entries.get_mut(key)?;
-        if entry.evict_at.is_none_or(|at| at > now.moment) || !may_be_evicted(entry) {
+        if entry.slot().evict_at().is_none_or(|at| at > now.moment) || !may_be_evicted(entry) {
             return None;
         }
         let floor = self.floors.floor(entry.instance().lease.duration);
         if self.horizon.moment() <= floor || !entry.task.is_idle(now.moment) {
             let again = now.moment.after(LOOK_AGAIN);
-            entry.evict_at = Some(again);
+            entry.slot().set_evict_at(Some(again));
             self.timers.set(again, Alarm::Evict, key.clone());
             return None;
         }
-        let lease = entry.instance().lease;
-        let reason: Arc<str> = format!(
-            "no heartbeat for a whole lease of {} s, nor in the {} s after its end",
-            lease.duration.as_secs(),
-            lease.evict_after.as_secs()
-        )
-        .into();
+        let reason = epitaph(entry.instance().lease);
         entry.task.under_way = Some(UnderWay::Evict(reason.clone()));
         // Should the delete fail, the object is looked at again after another such pause.
         let again = now.moment.after(RETRY.1);
-        entry.evict_at = Some(again);
+        entry.slot().set_evict_at(Some(again));
         self.timers.set(again, Alarm::Evict, key.clone());
         Some(Duty::Evict { on: Version::of(entry.instance()), reason })
     }
@@ -277,19 +286,28 @@ impl Catalog {
             self.outbox.rotation.push_back((key, uid));
             let instance = entry.instance();
             let lease = instance.lease;
-            let beat = now.wall_of(entry.slot().last_beat());
+            let beat = entry.slot().last_heard(instance, now);
             let stored = instance.stored.last_heartbeat.map_or(0, |stored| stored.0);
             // Either way: a wall clock that went back must not keep a future time for hours.
             let behind = beat.0.abs_diff(stored) > millis(lease.renew_after());
             let settled = lease.is_leased() && instance.stored.phase.is_some();
             if settled && behind && !entry.slot().is_dead() && entry.task.is_idle(now.moment) {
                 let on = Version::of(instance);
-                entry.task.under_way = Some(UnderWay::Write);
+                entry.task.under_way = Some(UnderWay::Checkpoint);
                 return Some(Duty::Checkpoint { on, last_heartbeat: beat });
             }
         }
         None
     }
+}
+
+/// Why an object was evicted.
+fn epitaph(lease: Lease) -> Arc<str> {
+    let after = match lease.evict_after.as_secs() {
+        0 => String::new(),
+        seconds => format!(", nor in the {seconds} s after its end"),
+    };
+    format!("no heartbeat for a whole lease of {} s{after}", lease.duration.as_secs()).into()
 }
 
 /// Whether an object is expired, in store as in truth, and nobody wants it kept.

@@ -3,9 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use crate::registry::{
-    instance::{Instance, InstanceKey},
+    instance::{Instance, InstanceKey, Phase},
     leadership::Leadership,
-    lease::{Moment, Wall},
+    lease::{Lease, Moment, Wall},
+    pulse::Source,
     status::Desired,
 };
 
@@ -35,8 +36,13 @@ pub enum Fact {
         /// resourceVersion of the bookmark.
         index: u64,
     },
-    /// The answer to a write of ours: true, but perhaps ahead of the watch or behind it.
-    Written(Arc<Instance>),
+    /// The answer to a call of ours: true, but perhaps ahead of the watch or behind it.
+    Written {
+        /// As it is stored.
+        instance: Arc<Instance>,
+        /// By which way its heartbeat annotation came to its value, if that is news.
+        by: Source,
+    },
     /// A delete of ours was answered.
     Deleted {
         /// Its name.
@@ -53,10 +59,22 @@ pub enum Fact {
         /// When it arrived.
         at: Moment,
     },
-    /// The write of a self-beat was answered (`ok`) or given up.
+    /// The instance watch told of an object that cannot be read.
+    Unreadable {
+        /// Which, and in which version.
+        on: Version,
+        /// What is wrong with it.
+        reason: Arc<str>,
+    },
+    /// The instance watch failed; it will be tried again.
+    Interrupted {
+        /// Why, as a sentence.
+        reason: Arc<str>,
+    },
+    /// The write of a self-beat was answered, or given up.
     SelfBeatWritten {
-        /// Whether the API server took it.
-        ok: bool,
+        /// Why the API server did not take it, as a sentence; none when it did.
+        failure: Option<Arc<str>>,
     },
     /// The election, whenever it learns something: who leads, and how long this replica may.
     Leadership(Leadership),
@@ -155,11 +173,25 @@ impl Version {
 pub enum Announcement {
     /// Its lease ended.
     Expired {
-        /// A sentence.
-        note: String,
+        /// Its terms.
+        lease: Lease,
     },
     /// A beat brought it back.
-    Revived,
+    Revived {
+        /// Its terms.
+        lease: Lease,
+        /// What it is now, and so whether it is offered again.
+        phase: Phase,
+    },
+    /// It was offered, and reports itself as not to be used.
+    Critical,
+    /// It reports itself as fit again.
+    Recovered,
+    /// It cannot be read.
+    Unreadable {
+        /// What is wrong with it.
+        reason: Arc<str>,
+    },
     /// The health annotation holds a word that is not in the vocabulary, and was ignored.
     UnknownHealth {
         /// The word.

@@ -9,9 +9,12 @@
 //! Owns: which self-beats are under way, when the next one is wanted, and how far the horizon has
 //! come. Does not own: writing them (`witness`) and judging behind it (`catalog`).
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use crate::registry::lease::{Moment, Now, millis};
+use crate::registry::{
+    lease::{Moment, Now, millis},
+    report::{Cause, Standstill},
+};
 
 /// A sign of life when nothing is due.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -58,6 +61,10 @@ pub struct Horizon {
     /// Whether a write failed or was held up since then: only then is it an outage, and not just a
     /// slow watch.
     failed: bool,
+    /// The sending of the first self-beat after the one that was seen last.
+    unseen: Option<Moment>,
+    /// Why the last write failed, if it did.
+    refused: Option<Arc<str>>,
     credit: Duration,
     credited: Moment,
 }
@@ -75,6 +82,8 @@ impl Horizon {
             last_sent: None,
             known: None,
             failed: false,
+            unseen: None,
+            refused: None,
             credit: SAVINGS,
             credited: Moment::default(),
         }
@@ -108,6 +117,7 @@ impl Horizon {
         self.in_flight = true;
         self.last_sent = Some(now.moment);
         self.known.get_or_insert(now.moment);
+        self.unseen.get_or_insert(now.moment);
         Some(value)
     }
 
@@ -119,9 +129,10 @@ impl Horizon {
 
     /// The write of a self-beat was answered, or given up. A failed one may still come back; one
     /// that is back already has not failed, only its answer was lost.
-    pub fn written(&mut self, ok: bool, now: Moment) {
+    pub fn written(&mut self, failure: Option<Arc<str>>, now: Moment) {
         self.in_flight = false;
-        self.failed |= (!ok || self.is_held_up(now)) && !self.pending.is_empty();
+        self.failed |= (failure.is_some() || self.is_held_up(now)) && !self.pending.is_empty();
+        self.refused = failure.filter(|_| !self.pending.is_empty());
     }
 
     /// The instance watch brought this value of the own heartbeat annotation. Answers how long an
@@ -131,10 +142,25 @@ impl Horizon {
         let at = self.pending.iter().position(|pending| pending.value == value)?;
         let sent = self.pending.get(at)?.sent;
         self.pending.drain(..=at);
+        self.unseen = self.pending.front().map(|pending| pending.sent);
+        self.refused = self.refused.take().filter(|_| self.unseen.is_some());
         self.moment = self.moment.max(sent);
         let outage = std::mem::take(&mut self.failed) || (self.in_flight && self.is_held_up(now));
         let lost = self.known.replace(sent).map_or(Duration::ZERO, |known| now.since(known));
         outage.then_some(lost)
+    }
+
+    /// What holds the horizon back, once it is more than the ordinary way of a self-beat.
+    /// `interrupted` is what the watch says.
+    #[must_use]
+    pub fn standstill(&self, now: Moment, interrupted: &Option<Arc<str>>) -> Option<Standstill> {
+        let since = self.unseen?;
+        let cause = match &self.refused {
+            Some(reason) => Cause::Unwritten(reason.clone()),
+            None if now.since(since) <= PATIENCE => return None,
+            None => Cause::NotBack(interrupted.clone()),
+        };
+        Some(Standstill { since, cause })
     }
 
     fn is_held_up(&self, now: Moment) -> bool {
@@ -174,7 +200,7 @@ mod tests {
     fn the_horizon_is_where_the_seen_value_was_first_sent() {
         let mut horizon = Horizon::new("b");
         let value = send(&mut horizon, 1000, None).unwrap();
-        horizon.written(true, Moment(1050));
+        horizon.written(None, Moment(1050));
         assert_eq!(horizon.moment(), Moment(0), "sent is not seen");
         horizon.seen(&value, Moment(1700));
         assert_eq!(horizon.moment(), Moment(1000));
@@ -184,7 +210,7 @@ mod tests {
     fn an_older_attempt_that_lands_late_is_not_credited_a_newer_time() {
         let mut horizon = Horizon::new("b");
         let old = send(&mut horizon, 1000, None).unwrap();
-        horizon.written(false, Moment(3000));
+        horizon.written(Some("away".into()), Moment(3000));
         send(&mut horizon, 6000, None).unwrap();
         horizon.seen(&old, Moment(6500));
         assert_eq!(horizon.moment(), Moment(1000));
@@ -205,7 +231,7 @@ mod tests {
         for ms in (10_000..20_000).step_by(50) {
             if send(&mut horizon, ms, Some(ms - 1)).is_some() {
                 sent += 1;
-                horizon.written(true, Moment(ms));
+                horizon.written(None, Moment(ms));
             }
         }
         assert!((20..=23).contains(&sent), "two a second and a burst of three, not {sent}");
@@ -214,7 +240,7 @@ mod tests {
     /// Sends at `sent`, is answered at `answered`; the value.
     fn write(horizon: &mut Horizon, sent: u64, answered: u64, ok: bool) -> String {
         let value = send(horizon, sent, None).unwrap();
-        horizon.written(ok, Moment(answered));
+        horizon.written((!ok).then(|| "away".into()), Moment(answered));
         value
     }
 
@@ -237,7 +263,7 @@ mod tests {
         assert_eq!(horizon.seen(&value, Moment(2510)), Some(Duration::from_millis(1510)));
         let value = send(&mut horizon, 7000, None).unwrap();
         assert_eq!(horizon.seen(&value, Moment(8500)), Some(Duration::from_millis(7500)));
-        horizon.written(true, Moment(8510));
+        horizon.written(None, Moment(8510));
         let value = write(&mut horizon, 13_000, 13_010, true);
         assert_eq!(horizon.seen(&value, Moment(13_020)), None);
     }
@@ -247,7 +273,7 @@ mod tests {
         let mut horizon = Horizon::new("b");
         let value = send(&mut horizon, 1000, None).unwrap();
         assert_eq!(horizon.seen(&value, Moment(1010)), None);
-        horizon.written(false, Moment(3000));
+        horizon.written(Some("away".into()), Moment(3000));
         let value = write(&mut horizon, 6000, 6005, true);
         assert_eq!(horizon.seen(&value, Moment(6010)), None);
     }
@@ -258,5 +284,30 @@ mod tests {
         write(&mut horizon, 1000, 3000, false);
         let value = write(&mut horizon, 9000, 9005, true);
         assert_eq!(horizon.seen(&value, Moment(9010)), Some(Duration::from_millis(8010)));
+    }
+
+    #[test]
+    fn a_standstill_names_its_cause_and_the_first_self_beat_that_did_not_come_back() {
+        let stands = |horizon: &Horizon, ms| {
+            let standstill = horizon.standstill(Moment(ms), &None);
+            standstill.map(|it| (it.since.0, it.cause))
+        };
+        let mut horizon = Horizon::new("b");
+        let value = write(&mut horizon, 1000, 1010, true);
+        assert_eq!(stands(&horizon, 1500), None, "it is on its way");
+        horizon.seen(&value, Moment(1600));
+        assert_eq!(stands(&horizon, 5900), None, "nothing is under way");
+        write(&mut horizon, 6000, 6010, true);
+        assert_eq!(stands(&horizon, 7500), Some((6000, Cause::NotBack(None))));
+        write(&mut horizon, 11_000, 11_005, false);
+        let unwritten = |since| Some((since, Cause::Unwritten("away".into())));
+        assert_eq!(stands(&horizon, 11_010), unwritten(6000));
+        let value = write(&mut horizon, 16_000, 16_005, true);
+        write(&mut horizon, 21_000, 21_005, false);
+        horizon.seen(&value, Moment(21_006));
+        assert_eq!(stands(&horizon, 21_010), unwritten(21_000));
+        let value = write(&mut horizon, 26_000, 26_005, true);
+        horizon.seen(&value, Moment(26_010));
+        assert_eq!(stands(&horizon, 30_000), None);
     }
 }

@@ -212,6 +212,10 @@ pub struct StoredStatus {
     pub last_heartbeat: Option<Wall>,
     /// The name in DNS.
     pub dns_name: Option<Arc<str>>,
+    /// The column of addresses.
+    pub addresses: Option<Arc<str>>,
+    /// The column of ports.
+    pub ports: Option<Arc<str>>,
 }
 
 /// One stored instance. Immutable: a change is a new record.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::registry::{
     catalog::Catalog,
     fact::{Announcement, Duty, Version},
-    lease::Moment,
+    lease::{Moment, Wall},
 };
 
 /// Who leads, as this replica knows it.
@@ -17,6 +17,8 @@ use crate::registry::{
 pub struct Leadership {
     /// The identity of the leader, if there is one.
     pub leader: Option<Arc<str>>,
+    /// Since when, as the leader itself has written it.
+    pub since: Option<Wall>,
     /// Up to when this replica may write as the leader. In the past when it does not lead.
     pub tenure: Moment,
 }
@@ -48,7 +50,7 @@ impl Catalog {
             let instance = entry.instance();
             self.outbox.consider(key.clone());
             self.outbox.rotate(instance);
-            if entry.evict_at.is_some_and(|at| at <= now) {
+            if entry.slot().evict_at().is_some_and(|at| at <= now) {
                 self.outbox.evict(key.clone());
             }
             if let Some(word) = instance.unknown_health.clone() {
@@ -56,5 +58,6 @@ impl Catalog {
                 self.outbox.announce(Duty::Announce { on: Version::of(instance), what });
             }
         }
+        self.announce_all_unreadable();
     }
 }

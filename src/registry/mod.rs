@@ -8,6 +8,7 @@
 //! promise made here is provable by a seeded simulation (`tests/sim`).
 
 pub mod catalog;
+pub mod columns;
 pub mod directory;
 pub mod fact;
 pub mod horizon;
@@ -17,10 +18,13 @@ pub mod lease;
 pub mod naming;
 pub mod pulse;
 pub mod registration;
+pub mod report;
 pub mod select;
 pub mod selector;
 pub mod status;
 pub mod view;
 
+mod announce;
 mod duties;
 mod timers;
+mod unreadable;

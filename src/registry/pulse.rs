@@ -15,7 +15,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use crate::registry::{instance::Instance, lease::Moment};
+use crate::registry::{
+    instance::Instance,
+    lease::{Moment, Now, Wall},
+};
 
 /// Set in the word of a slot whose instance was judged dead.
 const DEAD: u64 = 1 << 63;
@@ -28,14 +31,21 @@ const UNWRITTEN: u64 = 1 << 62;
 /// The bits of the moment: 146 million years of milliseconds.
 const MOMENT: u64 = UNWRITTEN - 1;
 
-/// By which way a beat came.
+/// By which way this replica learned of a beat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum Source {
-    /// The object was created, or this replica started.
+    /// None is known: this replica started, and gave everybody a lease.
     Start,
+    /// The object was created, by whomever.
+    Creation,
+    /// Other terms of its lease began, with a whole lease.
+    Terms,
     /// The heartbeat annotation changed.
     Annotation,
-    /// A heartbeat by HTTP.
+    /// A registration that this replica took, and that was stored.
+    Registration,
+    /// A heartbeat that this replica took.
     Http,
 }
 
@@ -45,8 +55,28 @@ impl Source {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Start => "start",
+            Self::Creation => "creation",
+            Self::Terms => "terms",
             Self::Annotation => "annotation",
+            Self::Registration => "registration",
             Self::Http => "http",
+        }
+    }
+
+    /// Whether this replica took it first-hand.
+    #[must_use]
+    pub const fn is_own(self) -> bool {
+        matches!(self, Self::Registration | Self::Http)
+    }
+
+    const fn of(byte: u8) -> Self {
+        match byte {
+            1 => Self::Creation,
+            2 => Self::Terms,
+            3 => Self::Annotation,
+            4 => Self::Registration,
+            5 => Self::Http,
+            _ => Self::Start,
         }
     }
 }
@@ -69,16 +99,19 @@ pub struct Slot {
     /// The last beat's moment; with [`DEAD`] once judged, with [`UNWRITTEN`] when not stored.
     word: AtomicU64,
     source: AtomicU8,
+    /// When its object may be evicted, if nothing comes between; 0 when not.
+    evict_at: AtomicU64,
     record: ArcSwap<Instance>,
 }
 
 impl Slot {
-    /// A slot whose first beat was at `beat`.
+    /// A slot whose first beat was at `beat`, or counts as such.
     #[must_use]
-    pub fn new(record: Arc<Instance>, beat: Moment, dead: bool) -> Self {
+    pub fn new(record: Arc<Instance>, (beat, source): (Moment, Source), dead: bool) -> Self {
         Self {
             word: AtomicU64::new(beat.0 | if dead { DEAD } else { 0 }),
-            source: AtomicU8::new(Source::Start as u8),
+            source: AtomicU8::new(source as u8),
+            evict_at: AtomicU64::new(0),
             record: ArcSwap::new(record),
         }
     }
@@ -104,11 +137,35 @@ impl Slot {
     /// By which way the last beat came.
     #[must_use]
     pub fn source(&self) -> Source {
-        match self.source.load(Ordering::Relaxed) {
-            x if x == Source::Http as u8 => Source::Http,
-            x if x == Source::Annotation as u8 => Source::Annotation,
-            _ => Source::Start,
+        Source::of(self.source.load(Ordering::Relaxed))
+    }
+
+    /// A beat that the watch brought turns out to be one that this replica took: the answer to its
+    /// write came later. Beats taken since stay what they are.
+    pub(in crate::registry) fn claim(&self, source: Source) {
+        if source.is_own() && !self.source().is_own() {
+            self.source.store(source as u8, Ordering::Relaxed);
         }
+    }
+
+    /// When a beat was last heard, as far as that is known: a start is none, so of the time before it
+    /// the store tells, or the creation.
+    #[must_use]
+    pub fn last_heard(&self, record: &Instance, now: Now) -> Wall {
+        match self.source() {
+            Source::Start => record.stored.last_heartbeat.unwrap_or(record.created),
+            _ => now.wall_of(self.last_beat()),
+        }
+    }
+
+    /// When its object is to be evicted, should nothing come between.
+    #[must_use]
+    pub fn evict_at(&self) -> Option<Moment> {
+        Some(Moment(self.evict_at.load(Ordering::Relaxed))).filter(|at| at.0 != 0)
+    }
+
+    pub(in crate::registry) fn set_evict_at(&self, at: Option<Moment>) {
+        self.evict_at.store(at.map_or(0, |at| at.0), Ordering::Relaxed);
     }
 
     /// An ordinary beat. `deadline` says, for a given last beat, until when it was good.
@@ -149,7 +206,7 @@ impl Slot {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             let next = at.0.max(word & MOMENT) | flag;
-            if next == word {
+            if at.0 < word & MOMENT && next == word {
                 return;
             }
             match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {

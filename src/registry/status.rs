@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::registry::{
+    columns,
     instance::{Instance, Phase},
     lease::{OnExpiry, Wall},
     naming,
@@ -30,6 +31,10 @@ pub struct Desired {
     pub last_heartbeat: Option<Wall>,
     /// Its name in DNS.
     pub dns_name: String,
+    /// Where it is, for a column.
+    pub addresses: String,
+    /// Its ports, for a column.
+    pub ports: Option<String>,
 }
 
 /// Whether the condition `Ready` holds in a phase.
@@ -58,19 +63,30 @@ pub fn desired(
         observed_heartbeat: instance.heartbeat.clone(),
         last_heartbeat,
         dns_name: dns_name(instance, zone),
+        addresses: columns::addresses(instance),
+        ports: columns::ports(instance),
     }
 }
 
-/// Whether the stored status already says what it should. The words of the message and the
-/// checkpoint do not count: they would have to be rewritten for ever.
+/// Whether the stored verdict is this one. The words of the message and the checkpoint do not
+/// count: they would have to be rewritten for ever.
 #[must_use]
-pub fn is_current(instance: &Instance, phase: Phase, zone: &str) -> bool {
+pub fn is_current(instance: &Instance, phase: Phase) -> bool {
     let stored = &instance.stored;
     stored.phase == Some(phase)
         && stored.reason.as_deref() == Some(reason(instance, phase))
         && stored.observed_generation == instance.generation
-        && stored.dns_name.as_deref() == Some(&*dns_name(instance, zone))
         && (phase != Phase::Expired || stored.observed_heartbeat == instance.heartbeat)
+}
+
+/// Whether the stored columns are what the object says now. Apart from the verdict, because an API
+/// server whose definition of the type is older than we are drops those that it does not know.
+#[must_use]
+pub fn shows(instance: &Instance, zone: &str) -> bool {
+    let stored = &instance.stored;
+    stored.dns_name.as_deref() == Some(&*dns_name(instance, zone))
+        && stored.addresses.as_deref() == Some(&*columns::addresses(instance))
+        && stored.ports.as_deref() == columns::ports(instance).as_deref()
 }
 
 fn dns_name(instance: &Instance, zone: &str) -> String {

@@ -18,7 +18,7 @@ use crate::registry::{
     fact::{Delivery, Fact},
     instance::{Health, Instance, InstanceKey},
     lease::{Lease, Now},
-    pulse::Slot,
+    pulse::{Slot, Source},
     registration::{Registration, default_lease},
 };
 use crate::witness::refusal::Refusal;
@@ -187,7 +187,7 @@ impl Inbox {
         let written = self.write(&target.key(), registration, lease, record.as_deref()).await?;
         let created = record.is_none_or(|record| record.uid != written.uid);
         let key = written.key.clone();
-        let slot = self.show(written).await?;
+        let slot = self.show(written, Source::Registration).await?;
         info!(%key, service = registration.service, created, "registered");
         Ok(Registered { slot, created })
     }
@@ -275,7 +275,7 @@ impl Inbox {
         let record = slot.record();
         match self.writer.beat(&record.key, &record.uid, &beat).await {
             Ok(written) => {
-                let slot = self.show(written).await?;
+                let slot = self.show(written, Source::Http).await?;
                 Ok(Some(Beaten { slot, recorded: false }))
             }
             Err(Failure::Away(reason)) => {
@@ -294,7 +294,9 @@ impl Inbox {
     /// A beat met another version of the object: it may be another incarnation, or only contention.
     async fn look_again(&self, record: &Instance) -> Result<(), Refusal> {
         match self.writer.get(&record.key).await {
-            Ok(stored) if stored.uid == record.uid => self.show(stored).await.map(|_| ()),
+            Ok(stored) if stored.uid == record.uid => {
+                self.show(stored, Source::Annotation).await.map(|_| ())
+            }
             Ok(_) | Err(Failure::NotFound(_)) => self.forget(record).await,
             Err(failure) => Err(failure.into()),
         }
@@ -309,7 +311,7 @@ impl Inbox {
     async fn fetch(&self, target: &Target<'_>) -> Result<Arc<Slot>, Refusal> {
         self.covers(target.namespace)?;
         let instance = self.writer.get(&target.key()).await?;
-        self.show(instance).await
+        self.show(instance, Source::Annotation).await
     }
 
     /// What the watch does not cover would be shown once, and never followed.
@@ -323,10 +325,11 @@ impl Inbox {
         }
     }
 
-    /// Lets readers see what was written, and answers where its beats are noted.
-    async fn show(&self, written: Arc<Instance>) -> Result<Arc<Slot>, Refusal> {
-        let key = written.key.clone();
-        self.tell(Fact::Written(written)).await?;
+    /// Lets readers see what is stored, and answers where its beats are noted. `by` is the way by which
+    /// it came to its heartbeat.
+    async fn show(&self, instance: Arc<Instance>, by: Source) -> Result<Arc<Slot>, Refusal> {
+        let key = instance.key.clone();
+        self.tell(Fact::Written { instance, by }).await?;
         // Deleted by somebody else in between: as if it had never been there.
         self.directory.slot(&key.namespace, &key.name).ok_or(Refusal::Unknown)
     }

@@ -81,7 +81,8 @@ impl SelfBeat {
                 _ => {}
             }
             failing = written.is_err();
-            let fact = Fact::SelfBeatWritten { ok: !failing };
+            let failure = written.err().map(|failure| failure.to_string().into());
+            let fact = Fact::SelfBeatWritten { failure };
             if self.facts.send(fact.into()).await.is_err() {
                 return;
             }

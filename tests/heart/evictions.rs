@@ -136,6 +136,7 @@ fn crowd(count: usize) -> Rig {
         one.stored.reason = Some("LeaseExpired".into());
         one.stored.observed_generation = 1;
         one.stored.dns_name = Some(format!("i{i}.orders.shop.svc.{}", crate::rig::ZONE).into());
+        one.stored.addresses = Some("10.0.0.7".into());
         rig.apply(Fact::Upserted(Arc::new(one)));
     }
     rig.settle();

@@ -10,7 +10,8 @@ use rollcall::registry::{
 use crate::rig::{Rig, evictions, instance};
 
 fn tell(rig: &mut Rig, tenure: u64) {
-    let leadership = Leadership { leader: Some("other".into()), tenure: Moment(tenure) };
+    let leadership =
+        Leadership { leader: Some("other".into()), since: None, tenure: Moment(tenure) };
     rig.apply(Fact::Leadership(leadership));
     rig.settle();
 }

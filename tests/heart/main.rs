@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod columns;
 mod evictions;
 mod leadership;
 mod leases;
@@ -16,5 +17,6 @@ mod order;
 mod race;
 mod revisions;
 mod rig;
+mod told;
 mod versions;
 mod writes;

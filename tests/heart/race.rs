@@ -93,7 +93,7 @@ fn a_beat_is_either_counted_before_the_verdict_or_told_that_it_came_too_late() {
             First::Verdict => assert!(!was_counted),
             First::Either => counted += u64::from(was_counted),
         }
-        rig.apply(Fact::SelfBeatWritten { ok: true });
+        rig.apply(Fact::SelfBeatWritten { failure: None });
     }
     drop(send);
     beating.join().unwrap();

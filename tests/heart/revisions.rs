@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use rollcall::registry::{
     fact::Fact,
     instance::{Health, Instance, State},
+    pulse::Source,
 };
 
 use crate::rig::{Rig, instance};
@@ -135,7 +136,7 @@ proptest! {
         for (at, fact) in facts.iter().enumerate() {
             for (when, what) in &answers {
                 if let (true, Some(Fact::Upserted(written))) = (*when == at, facts.get(*what)) {
-                    mixed.apply(Fact::Written(written.clone()));
+                    mixed.apply(Fact::Written { instance: written.clone(), by: Source::Http });
                 }
             }
             mixed.apply(fact.clone());

@@ -83,7 +83,7 @@ impl Rig {
         let settings = Settings { own: own.clone(), boot: "b".into(), zone: ZONE.into(), show };
         let mut catalog = Catalog::new(settings, directory.clone());
         let leader = Some("r0".into());
-        let leadership = Leadership { leader, tenure: Moment(u64::MAX) };
+        let leadership = Leadership { leader, since: None, tenure: Moment(u64::MAX) };
         catalog.apply(Fact::Leadership(leadership), Now::default());
         Self {
             catalog,
@@ -119,7 +119,8 @@ impl Rig {
                 own.heartbeat = Some(value.into());
                 self.store(own);
             }
-            self.apply(Fact::SelfBeatWritten { ok: self.api_is_up });
+            let failure = (!self.api_is_up).then(|| "away".into());
+            self.apply(Fact::SelfBeatWritten { failure });
             duties.extend(self.catalog.settle(self.now(), self.room));
         }
         self.kept.extend(duties);
@@ -188,6 +189,8 @@ impl Rig {
                 observed_heartbeat: desired.observed_heartbeat,
                 last_heartbeat: desired.last_heartbeat,
                 dns_name: Some(desired.dns_name.into()),
+                addresses: Some(desired.addresses.into()),
+                ports: desired.ports.map(Into::into),
             };
             self.put(next);
             self.attempted(&on, Outcome::Done);

@@ -95,7 +95,10 @@ fn expiry_and_revival_are_said_once() {
         }
         rig.annotate("a");
     }
-    assert!(matches!(said[..], [Announcement::Expired { .. }, Announcement::Revived]), "{said:?}");
+    assert!(
+        matches!(said[..], [Announcement::Expired { .. }, Announcement::Revived { .. }]),
+        "{said:?}"
+    );
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn directory() -> Arc<Directory> {
         if let Duty::SelfBeat { value } = duty {
             let (heartbeat, resource_version) = (Some(value.into()), 2);
             let seen = Instance { heartbeat, resource_version, ..replica.clone() };
-            catalog.apply(Fact::SelfBeatWritten { ok: true }, clock::now());
+            catalog.apply(Fact::SelfBeatWritten { failure: None }, clock::now());
             catalog.apply(Fact::Upserted(Arc::new(seen)), clock::now());
         }
     }

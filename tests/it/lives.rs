@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::support::{Namespace, Rollcall, dns, eventually, http::call, namespace};
 
 /// Long enough for a busy machine.
-const BOUND: Duration = Duration::from_secs(60);
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
 
 /// An instance as a manifest would have it, with a lease.
 pub(crate) fn manifest(name: &str, service: &str, lease: Value) -> ServiceInstance {

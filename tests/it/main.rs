@@ -26,6 +26,7 @@ mod http_errors;
 mod install;
 mod leaving;
 mod lives;
+mod people;
 mod registrations;
 mod rights;
 mod seen;

@@ -206,5 +206,7 @@ fn stored(desired: &Desired, now: Time) -> StoredStatus {
         observed_heartbeat: desired.observed_heartbeat.clone(),
         last_heartbeat: desired.last_heartbeat,
         dns_name: Some(desired.dns_name.as_str().into()),
+        addresses: Some(desired.addresses.as_str().into()),
+        ports: desired.ports.as_deref().map(Into::into),
     }
 }

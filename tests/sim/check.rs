@@ -329,7 +329,7 @@ impl World {
 
     fn check_stored(&mut self, shown: Phase, stored: &Instance) {
         let client = self.client_of(&stored.key);
-        if !status::is_current(stored, shown, ZONE) {
+        if !status::is_current(stored, shown) || !status::shows(stored, ZONE) {
             let what = format!("P4: shown as {shown}, stored as {:?}", stored.stored);
             self.violated(client, what);
         }

@@ -8,7 +8,7 @@ use rollcall::registry::{
     fact::Fact,
     instance::{Health, Instance},
     lease::Lease,
-    pulse::Slot,
+    pulse::{Slot, Source},
 };
 
 use crate::{
@@ -231,7 +231,11 @@ impl World {
         };
         match (op, answer) {
             (_, Ok(Some(written))) => {
-                self.tell(replica, Fact::Written(written), Some((request, then)));
+                self.tell(
+                    replica,
+                    Fact::Written { instance: written, by: Source::Http },
+                    Some((request, then)),
+                );
             }
             (Op::Delete { key, uid: Some(uid), .. }, Ok(None)) => {
                 let fact = Fact::Deleted { key: key.clone(), uid: uid.clone() };

@@ -11,6 +11,7 @@ use rollcall::registry::{
     instance::InstanceKey,
     leadership::Leadership,
     lease::{Moment, Now, Wall},
+    pulse::Source,
     registration::default_lease,
 };
 
@@ -72,7 +73,8 @@ fn fresh_catalog(own: &InstanceKey, boot: u64) -> (Catalog, Arc<Directory>) {
     let settings = Settings { own: own.clone(), boot, zone: ZONE.to_owned(), show };
     let mut catalog = Catalog::new(settings, directory.clone());
     // The only replica: nobody contests it.
-    let leadership = Leadership { leader: Some(own.name.clone()), tenure: Moment(u64::MAX) };
+    let leadership =
+        Leadership { leader: Some(own.name.clone()), since: None, tenure: Moment(u64::MAX) };
     catalog.apply(Fact::Leadership(leadership), Now::default());
     (catalog, directory)
 }
@@ -230,7 +232,7 @@ impl World {
         one.wake = None;
         let now = one.now(self.now, self.sabotage);
         if !one.catalog.settle(now, 0).is_empty() {
-            one.catalog.apply(Fact::SelfBeatWritten { ok: true }, now);
+            one.catalog.apply(Fact::SelfBeatWritten { failure: None }, now);
         }
         self.wake(replica, self.now + 250);
     }
@@ -306,7 +308,11 @@ impl World {
             (Ok(_), Some(reason)) => Outcome::Evicted { reason },
             (Ok(written), None) => {
                 if let Some(instance) = written {
-                    self.tell(replica, Fact::Written(instance.clone()), None);
+                    self.tell(
+                        replica,
+                        Fact::Written { instance: instance.clone(), by: Source::Annotation },
+                        None,
+                    );
                 }
                 Outcome::Done
             }
@@ -328,6 +334,10 @@ impl World {
         if let (Sabotage::AnswerIsSeen, Ok(Some(instance))) = (self.sabotage, answer) {
             self.tell(replica, Fact::Upserted(instance.clone()), None);
         }
-        self.tell(replica, Fact::SelfBeatWritten { ok: answer.is_ok() }, None);
+        self.tell(
+            replica,
+            Fact::SelfBeatWritten { failure: answer.as_ref().err().map(|_| "failed".into()) },
+            None,
+        );
     }
 }

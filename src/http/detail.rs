@@ -1,0 +1,137 @@
+//! What only the page of a single instance shows, because it moves with every beat: the last beat,
+//! what the verdict rests on, and why.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::clock;
+use crate::http::{
+    door::Door,
+    encode::Renewal,
+    why::{self, Grounds, Life},
+};
+use crate::registry::{
+    instance::{Instance, Phase},
+    lease::{Now, Wall},
+    naming,
+    pulse::{Slot, Source},
+};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Detail {
+    resource_version: String,
+    last_heartbeat: Option<LastHeartbeat>,
+    verdict: Verdict,
+    why: String,
+}
+
+#[derive(Serialize)]
+struct LastHeartbeat {
+    at: String,
+    source: &'static str,
+    /// The replica that took it first-hand; none when it came through Kubernetes.
+    replica: Option<String>,
+}
+
+/// What this replica judges by, beside the deadline.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Verdict {
+    /// Up to when it knows of every heartbeat; none before its first self-beat is back.
+    horizon: Option<String>,
+    /// Before when no such lease ends, where that is later than the last heartbeat makes it.
+    floor: Option<String>,
+    /// When an expired object is to be deleted.
+    evicts_at: Option<String>,
+    /// What the leader has written.
+    stored: Option<Stored>,
+}
+
+#[derive(Serialize)]
+struct Stored {
+    phase: &'static str,
+    reason: Option<String>,
+}
+
+/// The detail of an instance in its phase, and how long its lease has to run.
+pub(super) fn of(
+    door: &Door,
+    (slot, record, phase): (&Slot, &Instance, Phase),
+    now: Now,
+) -> (Renewal, Detail) {
+    let directory = door.inbox.directory();
+    let (horizon, report) = (directory.horizon(), directory.report());
+    let carried_over = slot.is_dead() && slot.source() == Source::Start;
+    let life = life(door, slot, record, now);
+    let evict_at = slot.evict_at().filter(|_| phase == Phase::Expired);
+    let grounds = Grounds {
+        instance: record,
+        phase,
+        now,
+        horizon,
+        standstill: report.standstill.as_ref(),
+        life,
+        carried_over,
+        evict_at,
+        leader: directory.leadership().leader.clone(),
+    };
+    let show = |moment| clock::show(now.wall_of(moment));
+    let floor = life.filter(|life| life.without_floor.is_some());
+    let stored = &record.stored;
+    let verdict = Verdict {
+        horizon: Some(horizon).filter(|horizon| horizon.0 > 0).map(show),
+        floor: floor.map(|life| clock::show(life.deadline)),
+        evicts_at: evict_at.map(show),
+        stored: stored.phase.map(|phase| Stored {
+            phase: phase.as_str(),
+            reason: stored.reason.as_deref().map(str::to_owned),
+        }),
+    };
+    let detail = Detail {
+        resource_version: record.resource_version.to_string(),
+        last_heartbeat: life.map(|life| LastHeartbeat {
+            at: clock::show(life.last_beat),
+            source: slot.source().as_str(),
+            replica: slot.source().is_own().then(|| door.identity.clone()),
+        }),
+        verdict,
+        why: why::sentence(&grounds),
+    };
+    (Renewal::ending(record.lease, life.map(|life| life.deadline), now), detail)
+}
+
+/// The moments of a leased life. Of the dead, floors do not move the end any more; of those who were
+/// dead when this replica started, only what is stored is known.
+fn life(door: &Door, slot: &Slot, record: &Instance, now: Now) -> Option<Life> {
+    let deadline = door.inbox.directory().deadline(slot)?;
+    let duration = record.lease.duration;
+    if slot.is_dead() {
+        let last_beat = slot.last_heard(record, now);
+        let lasted = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let deadline = Wall(last_beat.0.saturating_add(lasted));
+        return Some(Life { last_beat, deadline, without_floor: None });
+    }
+    let end = slot.lease_end(duration);
+    Some(Life {
+        last_beat: now.wall_of(slot.last_beat()),
+        deadline: now.wall_of(deadline),
+        without_floor: (end < deadline).then(|| now.wall_of(end)),
+    })
+}
+
+/// The phase that readers are shown; while no view shows this incarnation, the one it would get.
+pub(super) fn phase(door: &Door, slot: &Slot, record: &Instance) -> Phase {
+    let view = door.inbox.directory().service(&record.key.namespace, &record.service);
+    let is_it = |member: &&Arc<_>| is_of(member, slot);
+    let shown = view.as_deref().and_then(|view| {
+        let by_label = view.by_label(&naming::label(&record.key.name)).filter(is_it);
+        by_label.or_else(|| view.members.iter().find(is_it)).map(|member| member.phase)
+    });
+    shown.unwrap_or_else(|| Phase::of(slot.is_dead(), record.state, record.health))
+}
+
+fn is_of(member: &crate::registry::view::Member, slot: &Slot) -> bool {
+    std::ptr::eq(&*member.slot, slot)
+}

@@ -1,0 +1,37 @@
+//! How many instances are in each phase, as JSON.
+
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+use crate::registry::{instance::Phase, view::View};
+
+/// How many are in each phase, in the order of [`Phase::ALL`].
+#[derive(Default)]
+pub(super) struct Phases([usize; Phase::ALL.len()]);
+
+impl Serialize for Phases {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(Phase::ALL.iter().map(|phase| phase.as_str()).zip(self.0))
+    }
+}
+
+impl Phases {
+    pub(super) fn of(view: &View) -> Self {
+        let mut phases = Self::default();
+        phases.add(view);
+        phases
+    }
+
+    pub(super) fn of_all(views: &[Arc<View>]) -> Self {
+        let mut phases = Self::default();
+        views.iter().for_each(|view| phases.add(view));
+        phases
+    }
+
+    fn add(&mut self, view: &View) {
+        for (count, phase) in self.0.iter_mut().zip(Phase::ALL) {
+            *count += view.count(*phase);
+        }
+    }
+}
