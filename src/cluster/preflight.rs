@@ -7,7 +7,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
@@ -29,7 +28,10 @@ use crate::cluster::{
     rights::{Need, Place, RIGHTS, Right},
 };
 use crate::registry::lease::Moment;
-use crate::telemetry::metrics::RightMetrics;
+use crate::telemetry::{
+    metrics::RightMetrics,
+    problems::{Problems, Shared},
+};
 
 /// One question to the API server.
 const CALL: Duration = Duration::from_secs(3);
@@ -46,15 +48,6 @@ const REMIND: Duration = Duration::from_secs(60);
 /// The name of our definition.
 const DEFINITION: &str = "serviceinstances.rollcall.dev";
 
-/// What is missing, each with what to do about it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Without these there is nothing to answer from.
-    pub blocking: Vec<String>,
-    /// Without these it works, but not as it should.
-    pub limiting: Vec<String>,
-}
-
 /// Where a replica looks, and for what.
 #[derive(Clone, Debug)]
 pub struct Needs {
@@ -70,10 +63,10 @@ pub struct Needs {
 pub struct Preflight {
     client: Client,
     needs: Needs,
-    report: Arc<ArcSwap<Report>>,
+    problems: Shared,
     passed: watch::Sender<bool>,
     metrics: RightMetrics,
-    told: Option<(Report, Moment)>,
+    told: Option<(Problems, Moment)>,
 }
 
 /// Why a look could not be finished.
@@ -85,25 +78,12 @@ enum Stop {
 }
 
 impl Preflight {
-    /// Looks with `client`, which is used for questions only.
+    /// Looks with `client`, which is used for questions only, and tells `problems`.
     #[must_use]
-    pub fn new(client: Client, needs: Needs, metrics: RightMetrics) -> Self {
+    pub fn new(client: Client, needs: Needs, problems: Shared, metrics: RightMetrics) -> Self {
         let waiting = "the first look at the Kubernetes API is not finished".to_owned();
-        let report = Report { blocking: vec![waiting], limiting: Vec::new() };
-        Self {
-            client,
-            needs,
-            report: Arc::new(ArcSwap::from_pointee(report)),
-            passed: watch::Sender::new(false),
-            metrics,
-            told: None,
-        }
-    }
-
-    /// What is missing, as of the last look.
-    #[must_use]
-    pub fn report(&self) -> Arc<ArcSwap<Report>> {
-        self.report.clone()
+        problems.store(Arc::new(Problems { blocking: vec![waiting], limiting: Vec::new() }));
+        Self { client, needs, problems, passed: watch::Sender::new(false), metrics, told: None }
     }
 
     /// Becomes true once nothing blocks, and stays so.
@@ -116,42 +96,42 @@ impl Preflight {
     pub async fn run(mut self) {
         let mut pause = PAUSE.0;
         loop {
-            let report = self.look().await;
-            let missing = !report.blocking.is_empty() || !report.limiting.is_empty();
-            self.tell(report);
+            let found = self.look().await;
+            let missing = !found.blocking.is_empty() || !found.limiting.is_empty();
+            self.tell(found);
             sleep(if missing { pause } else { AGAIN }).await;
             pause = if missing { PAUSE.1.min(pause * 2) } else { PAUSE.0 };
         }
     }
 
-    fn tell(&mut self, report: Report) {
+    fn tell(&mut self, found: Problems) {
         let now = clock::moment();
-        let passed = report.blocking.is_empty();
-        let changed = self.told.as_ref().is_none_or(|(told, _)| *told != report);
+        let passed = found.blocking.is_empty();
+        let changed = self.told.as_ref().is_none_or(|(told, _)| *told != found);
         let due = self.told.as_ref().is_none_or(|(_, at)| now.since(*at) >= REMIND);
         // Later on, whoever calls an API that is away says so; here it would be said twice.
         if *self.passed.borrow() && !passed {
             return;
         }
         if changed || due {
-            for sentence in report.blocking.iter().chain(&report.limiting) {
+            for sentence in found.all() {
                 warn!("preflight: {sentence}");
             }
-            if changed && passed && report.limiting.is_empty() {
+            if changed && passed && found.limiting.is_empty() {
                 info!(
                     "preflight: the Kubernetes API answers, and all that rollcall needs is there"
                 );
             }
-            self.told = Some((report.clone(), now));
+            self.told = Some((found.clone(), now));
         }
-        self.report.store(Arc::new(report));
+        self.problems.store(Arc::new(found));
         self.passed.send_if_modified(|before| passed && !std::mem::replace(before, true));
     }
 
-    async fn look(&self) -> Report {
-        let mut report = Report::default();
-        if let Err(stop) = self.look_into(&mut report).await {
-            report.blocking.push(match stop {
+    async fn look(&self) -> Problems {
+        let mut found = Problems::default();
+        if let Err(stop) = self.look_into(&mut found).await {
+            found.blocking.push(match stop {
                 Stop::Unreachable(why) => format!(
                     "the Kubernetes API does not answer: {why}. Is its address right (--kubeconfig), and may \
                      this process reach it (NetworkPolicy, firewall)?"
@@ -162,19 +142,19 @@ impl Preflight {
                     .to_owned(),
             });
         }
-        report
+        found
     }
 
-    async fn look_into(&self, report: &mut Report) -> Result<(), Stop> {
+    async fn look_into(&self, found: &mut Problems) -> Result<(), Stop> {
         if !self.is_served().await? {
-            report.blocking.push(format!(
+            found.blocking.push(format!(
                 "the Kubernetes API serves no serviceinstances of {API_VERSION}: install the definitions of \
                  this version with kubectl apply -k crds, or rollcall crds | kubectl apply -f -"
             ));
             return Ok(());
         }
         if let Some(installed) = self.revision().await?.filter(|installed| *installed < REVISION) {
-            report.blocking.push(format!(
+            found.blocking.push(format!(
                 "the definition {DEFINITION} is of revision {installed}, and this rollcall needs {REVISION}: \
                  install those of this version with kubectl apply -k crds, or rollcall crds | kubectl apply -f -"
             ));
@@ -185,9 +165,9 @@ impl Preflight {
             if !granted {
                 let sentence = self.missing(right);
                 let list = if right.need == Need::Start {
-                    &mut report.blocking
+                    &mut found.blocking
                 } else {
-                    &mut report.limiting
+                    &mut found.limiting
                 };
                 list.push(sentence);
             }

@@ -46,6 +46,8 @@ struct ReplicaJson<'a> {
     horizon_age_ms: Option<u64>,
     stale: bool,
     standstill: Option<StandstillJson>,
+    /// What somebody has to mend in the cluster, each with what to do.
+    problems: &'a [&'a str],
     index: u64,
     /// Up to when it may write as the leader, unless it renews that; none when it does not lead.
     leads_until: Option<String>,
@@ -81,7 +83,9 @@ pub(super) fn cluster(door: &Door, query: Option<&str>) -> Given {
     let (leadership, report) = (directory.leadership(), directory.report());
     let tenure = Some(leadership.tenure).filter(|_| leadership.is_own(now.moment));
     let leads_until = tenure.map(|until| clock::show(now.wall_of(until)));
-    let own = own(directory, (&door.identity, &report), leads_until, now);
+    let problems = door.problems.load();
+    let problems: Vec<&str> = problems.all().map(String::as_str).collect();
+    let own = own(directory, (&door.identity, &report, &problems), leads_until, now);
     let cluster = ClusterJson {
         answered_by: &door.identity,
         zone: &door.zone,
@@ -94,7 +98,7 @@ pub(super) fn cluster(door: &Door, query: Option<&str>) -> Given {
 
 fn own<'a>(
     directory: &Arc<Directory>,
-    (identity, report): (&'a str, &'a Report),
+    (identity, report, problems): (&'a str, &'a Report, &'a [&'a str]),
     leads_until: Option<String>,
     now: Now,
 ) -> ReplicaJson<'a> {
@@ -108,6 +112,7 @@ fn own<'a>(
         horizon_age_ms: measured.then(|| millis(directory.age(now.moment))),
         stale: directory.is_stale(now.moment),
         standstill: report.standstill.as_ref().map(|it| StandstillJson::of(it, now)),
+        problems,
         index: directory.index(),
         leads_until,
         instances: directory.len(),

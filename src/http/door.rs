@@ -8,17 +8,30 @@ use hyper::header::HeaderValue;
 
 use crate::auth::Gate;
 use crate::http::{access::Doorman, answer::Answer, metrics::HttpMetrics, problem::Problem};
+use crate::telemetry::problems;
 use crate::witness::Inbox;
 
 /// Services that take turns of their own in `order=roundrobin`; where two share one, a turn is
 /// skipped now and then.
 const TURNS: usize = 1024;
 
+/// What is behind the door.
+pub struct Behind {
+    /// Takes beats and registrations, and knows where readers look.
+    pub inbox: Inbox,
+    /// Who may come in; none when everybody may.
+    pub gate: Option<Gate>,
+    /// What somebody has to mend in the cluster.
+    pub problems: problems::Shared,
+}
+
 /// What all handlers share.
 pub(super) struct Door {
     pub(super) inbox: Inbox,
     /// Who may come in.
     pub(super) doorman: Doorman,
+    /// What somebody has to mend in the cluster.
+    pub(super) problems: problems::Shared,
     pub(super) metrics: HttpMetrics,
     /// This replica.
     pub(super) identity: String,
@@ -36,17 +49,16 @@ pub(super) type Given = Result<Answer, Problem>;
 impl Door {
     /// A door of the replica `identity`; none when that cannot be sent in a header.
     pub(super) fn new(
-        inbox: Inbox,
-        (gate, reads): (Option<Gate>, bool),
+        Behind { inbox, gate, problems }: Behind,
+        reads: bool,
         metrics: HttpMetrics,
-        identity: String,
-        zone: String,
+        (identity, zone): (String, String),
     ) -> Option<Self> {
         let replica = HeaderValue::try_from(&identity).ok()?;
         let scope = inbox.directory().scope().map(Into::into);
         let doorman = Doorman { gate, reads, scope };
         let turns = (0..TURNS).map(|_| AtomicU64::new(0)).collect();
-        Some(Self { inbox, doorman, metrics, identity, replica, zone, turns })
+        Some(Self { inbox, doorman, problems, metrics, identity, replica, zone, turns })
     }
 
     /// Whether this replica can speak for a namespace: an empty answer would be a false one.

@@ -34,5 +34,6 @@ mod standstill;
 mod validate;
 mod why;
 
+pub use door::Behind;
 pub use metrics::HttpMetrics;
 pub use server::{HttpConfig, HttpError, HttpServer, bind};

@@ -24,15 +24,13 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
-use crate::auth::Gate;
 use crate::http::{
     answer::Body,
     dispatch::Reply,
-    door::Door,
+    door::{Behind, Door},
     metrics::HttpMetrics,
     progress::{Progress, TICK, Watched},
 };
-use crate::witness::Inbox;
 
 /// Connections at once. Each costs a read buffer of 8 KiB, a write buffer of about as much while
 /// an answer is on its way, and some 3 KiB of state: 10,000 are 200 MB in the worst moment and 110 MB
@@ -88,19 +86,18 @@ pub struct HttpServer {
     door: Arc<Door>,
 }
 
-/// Opens the door; without a gate to everybody.
+/// Opens the door.
 ///
 /// # Errors
 /// [`HttpError`], which names the address and the flag.
 pub async fn bind(
     config: HttpConfig,
-    inbox: Inbox,
-    gate: Option<Gate>,
+    behind: Behind,
     metrics: HttpMetrics,
 ) -> Result<HttpServer, HttpError> {
     let HttpConfig { listen, replica, zone, read_auth } = config;
     let failed = |source| HttpError::Bind { address: listen, source };
-    let Some(door) = Door::new(inbox, (gate, read_auth), metrics, replica.clone(), zone) else {
+    let Some(door) = Door::new(behind, read_auth, metrics, (replica.clone(), zone)) else {
         return Err(HttpError::Identity(replica));
     };
     // No deadline: binding does not wait for anybody.

@@ -7,11 +7,10 @@ use std::sync::{Arc, atomic::AtomicBool};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
-use crate::auth::Gate;
 use crate::cluster::client;
 use crate::config::Config;
 use crate::dns::{self, DnsConfig, DnsServer};
-use crate::http::{self, HttpConfig, HttpMetrics, HttpServer};
+use crate::http::{self, Behind, HttpConfig, HttpMetrics, HttpServer};
 use crate::registry::directory::Directory;
 use crate::serve::{
     core::Core,
@@ -19,7 +18,6 @@ use crate::serve::{
     stage::Stage,
 };
 use crate::telemetry::{admin::Admin, beats::BeatMetrics, level::Level, metrics};
-use crate::witness::Inbox;
 
 /// Builds everything, and only then spawns it.
 ///
@@ -33,11 +31,12 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
     let core = Core::build(config, clients, &directory, (&mut registry, beats.clone()));
     let condition = Arc::new(Condition {
         directory: directory.clone(),
-        preflight: core.preflight.report(),
+        problems: core.problems.clone(),
         stopping: AtomicBool::new(false),
     });
     let http_metrics = HttpMetrics::new(&mut registry, beats);
-    let http = bind_http(config, core.inbox.clone(), core.gate, http_metrics).await?;
+    let behind = Behind { inbox: core.inbox.clone(), gate: core.gate, problems: core.problems };
+    let http = bind_http(config, behind, http_metrics).await?;
     let dns = bind_dns(config, directory, &mut registry).await?;
     let admin = Admin::bind(config.admin_listen, registry, condition.clone(), level).await?;
 
@@ -79,8 +78,7 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
 
 async fn bind_http(
     config: &Config,
-    inbox: Inbox,
-    gate: Option<Gate>,
+    behind: Behind,
     metrics: HttpMetrics,
 ) -> anyhow::Result<HttpServer> {
     let http = HttpConfig {
@@ -89,7 +87,7 @@ async fn bind_http(
         zone: config.zone.clone(),
         read_auth: config.read_auth,
     };
-    Ok(http::bind(http, inbox, gate, metrics).await?)
+    Ok(http::bind(http, behind, metrics).await?)
 }
 
 async fn bind_dns(

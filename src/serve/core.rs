@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 
@@ -30,6 +31,7 @@ use crate::registry::{
 use crate::telemetry::{
     beats::BeatMetrics,
     metrics::{ApiMetrics, ElectionMetrics, EngineMetrics, RightMetrics, WatchMetrics},
+    problems,
 };
 use crate::witness::{
     Inbox,
@@ -38,6 +40,7 @@ use crate::witness::{
 
 /// The parts, not yet running.
 pub(super) struct Core {
+    pub(super) problems: problems::Shared,
     pub(super) preflight: Preflight,
     pub(super) engine: Engine,
     pub(super) watch: Watch,
@@ -68,11 +71,14 @@ impl Core {
         );
         let writer =
             Writer::new(clients.writes.clone(), converter.clone(), &api_metrics, clock::show);
-        let gate = (config.auth == Auth::Token).then(|| {
-            let reviews = Reviews::new(clients.reviews.clone(), &api_metrics);
-            Gate::new(reviews, AuthMetrics::new(registry))
-        });
-        let preflight = Preflight::new(clients.reviews, needs(config), RightMetrics::new(registry));
+        let gate = gate(config, clients.reviews.clone(), &api_metrics, registry);
+        let problems = problems::Shared::default();
+        let preflight = Preflight::new(
+            clients.reviews,
+            needs(config),
+            problems.clone(),
+            RightMetrics::new(registry),
+        );
         let events = Events::new(clients.writes, &config.own.name, &api_metrics);
         let counts = Arc::new(ArcSwap::default());
         let figures = Figures { directory: directory.clone(), counts: counts.clone() };
@@ -111,8 +117,20 @@ impl Core {
             facts: facts_in,
             values,
         };
-        Self { preflight, engine, watch, controller, election, self_beat, inbox, gate }
+        Self { problems, preflight, engine, watch, controller, election, self_beat, inbox, gate }
     }
+}
+
+fn gate(
+    config: &Config,
+    client: Client,
+    metrics: &ApiMetrics,
+    registry: &mut Registry,
+) -> Option<Gate> {
+    (config.auth == Auth::Token).then(|| {
+        let reviews = Reviews::new(client, metrics);
+        Gate::new(reviews, AuthMetrics::new(registry))
+    })
 }
 
 fn needs(config: &Config) -> Needs {

@@ -20,14 +20,13 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
 use tokio::time::sleep;
 use tracing::info;
 
-use crate::cluster::{preflight::Report, writer::Writer};
+use crate::cluster::writer::Writer;
 use crate::registry::{directory::Directory, instance::InstanceKey};
 use crate::serve::stage::Stage;
-use crate::telemetry::admin::Probes;
+use crate::telemetry::{admin::Probes, problems};
 use crate::witness::self_beat;
 
 /// More than the HTTP door gives its connections.
@@ -75,7 +74,7 @@ pub(super) struct Replica {
 pub(super) struct Condition {
     pub(super) directory: Arc<Directory>,
     /// What is missing in the cluster.
-    pub(super) preflight: Arc<ArcSwap<Report>>,
+    pub(super) problems: problems::Shared,
     pub(super) stopping: AtomicBool,
 }
 
@@ -91,7 +90,7 @@ impl Probes for Condition {
         if self.directory.is_synced() {
             return None;
         }
-        match self.preflight.load().blocking.as_slice() {
+        match self.problems.load().blocking.as_slice() {
             [] => Some("not synced with the Kubernetes API yet".to_owned()),
             missing => Some(missing.join("\n")),
         }

@@ -7,5 +7,6 @@ pub mod level;
 pub mod logs;
 pub mod metrics;
 mod port;
+pub mod problems;
 mod process;
 mod scrape;

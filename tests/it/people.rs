@@ -258,8 +258,8 @@ async fn a_replica_that_never_saw_the_api_server_says_so_while_all_else_is_refus
         let answer = try_call(rollcall.http, "GET", "/v1/cluster", None).await.ok()?.json();
         let replica = answer["replicas"].get(0)?;
         assert_eq!((&replica["synced"], &replica["horizonAgeMs"]), (&json!(false), &Value::Null));
-        let why = text(&replica["standstill"]["why"]);
-        why.contains("the first list has not come: the Kubernetes API is away").then_some(())
+        let problem = replica["problems"].get(0)?;
+        text(problem).contains("the Kubernetes API does not answer").then_some(())
     })
     .await;
     assert_eq!(call(rollcall.http, "GET", "/v1/services", None).await.status, 503);
