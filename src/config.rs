@@ -127,6 +127,10 @@ impl ServeArgs {
         }
         let pointless = self.read_auth && self.auth == Auth::None;
         check("read-auth", "true", !pointless, READ_AUTH)?;
+        if let Some(address) = self.advertise_address {
+            let reachable = !address.is_unspecified() && !address.is_multicast();
+            check("advertise-address", &address.to_string(), reachable, ADVERTISE)?;
+        }
         let home = self.watch_namespace.as_deref().unwrap_or(&self.own_namespace);
         Ok(Config {
             zone,
@@ -150,6 +154,7 @@ impl ServeArgs {
 
 const ZONE: &str = "give a DNS name of at most 56 characters, for example rollcall.internal";
 const READ_AUTH: &str = "with --auth none nobody is asked for a token: leave one of them out";
+const ADVERTISE: &str = "give an address that others can reach; in a pod that of the pod";
 const IDENTITY: &str = "give a DNS name in lower case, for example rollcall-0";
 const LABEL: &str = "give the name of a namespace, for example rollcall-system";
 
@@ -188,10 +193,14 @@ mod tests {
             (["--zone", "no_zone"], "--zone \"no_zone\""),
             (["--own-namespace", "A"], "--own-namespace \"A\""),
             (["--watch-namespace", "a.b"], "--watch-namespace \"a.b\""),
+            (["--advertise-address", "0.0.0.0"], "--advertise-address \"0.0.0.0\""),
+            (["--advertise-address", "ff02::1"], "--advertise-address \"ff02::1\""),
         ] {
             let error = parse(&flags).unwrap_err().to_string();
             assert!(error.starts_with(flag) && error.contains("give "), "{error}");
         }
+        let error = parse(&["--read-auth"]).unwrap_err().to_string();
+        assert!(error.contains("--read-auth") && error.contains("--auth none"), "{error}");
     }
 
     #[test]

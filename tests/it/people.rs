@@ -198,9 +198,10 @@ async fn a_replica_says_what_holds_its_horizon_back_and_what_it_gave_back_for_it
     let rollcall = Rollcall::start(&ns).await;
     create(&ns, &manifest("a", "web", json!({"mode": "Heartbeat", "durationSeconds": 60}))).await;
     until(&rollcall, &ns, "web", true).await;
-    let well = eventually("it leads", BOUND, async || {
+    let well = eventually("it leads, and its horizon is known", BOUND, async || {
         let replica = cluster(&rollcall).await;
-        replica["leadsUntil"].is_string().then_some(replica)
+        let well = replica["leadsUntil"].is_string() && replica["horizonAgeMs"].is_u64();
+        well.then_some(replica)
     })
     .await;
     assert_eq!((&well["synced"], &well["standstill"]), (&json!(true), &Value::Null), "{well}");
