@@ -187,17 +187,21 @@ impl Gate {
         let token = legible(token)?;
         let admit = async {
             let caller = self.caller(token).await?;
-            self.allow(&caller, wanted).await?;
+            self.ask_all(&caller, wanted).await?;
             Ok(caller)
         };
         timeout(ADMIT_WITHIN, admit).await.unwrap_or(Err(Denial::Away))
     }
 
-    /// Whether a caller who was admitted may do something more. Each question has its deadline.
+    /// Whether a caller who was admitted may do something more; within five seconds, too.
     ///
     /// # Errors
-    /// [`Denial::Forbidden`] or [`Denial::Away`].
+    /// [`Denial::Forbidden`], or that nobody can be asked.
     pub async fn allow(&self, caller: &Caller, wanted: &Wanted<'_>) -> Result<(), Denial> {
+        timeout(ADMIT_WITHIN, self.ask_all(caller, wanted)).await.unwrap_or(Err(Denial::Away))
+    }
+
+    async fn ask_all(&self, caller: &Caller, wanted: &Wanted<'_>) -> Result<(), Denial> {
         for right in wanted.rights {
             let wide = self.decide(caller, *right, wanted.namespace, None).await?;
             let allowed = wide

@@ -117,7 +117,8 @@ impl<K: Clone + Eq + Hash, V: Clone> Memory<K, V> {
             }
             (Err(_), Some(value)) => {
                 if let Some(known) = entry.known.lock().as_mut() {
-                    known.fresh_until = clock::moment().after(ASK_AGAIN);
+                    let again = clock::moment().after(ASK_AGAIN);
+                    known.fresh_until = known.good_until.map_or(again, |until| again.min(until));
                 }
                 Ok((value, Source::Outage))
             }
