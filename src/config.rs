@@ -49,7 +49,8 @@ pub struct ServeArgs {
     /// Look after this namespace only [default: all]
     #[arg(long, env = "ROLLCALL_WATCH_NAMESPACE")]
     pub watch_namespace: Option<String>,
-    /// How to reach the Kubernetes API [default: the pod's ServiceAccount, else $KUBECONFIG]
+    /// How to reach the Kubernetes API [default: $KUBECONFIG, else ~/.kube/config, else the pod's
+    /// ServiceAccount]
     #[arg(long, env = "ROLLCALL_KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,
     /// Who may write over HTTP

@@ -12,7 +12,7 @@ use std::{
 };
 
 use tokio::time::timeout;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::auth::{
     caller::{Asked, AskedRef, Caller, Fingerprint},
@@ -23,7 +23,7 @@ use crate::auth::{
 use crate::clock;
 use crate::cluster::{
     failure::Failure,
-    review::{Question, Reviews},
+    review::{Ask, Question, Reviews},
 };
 use crate::registry::lease::Moment;
 
@@ -48,11 +48,12 @@ const YES_FRESH: Duration = Duration::from_secs(30);
 /// A no is asked again soon: somebody is just granting the right.
 const NO_FRESH: Duration = Duration::from_secs(5);
 
-/// While the API server is away a right that was there stays good for so long: a day, so that the
-/// living go on beating through any outage that people would sleep through. The token ends earlier.
+/// While the API server is away what it said last of a right stays good for so long, a no too: a day,
+/// so that the living go on beating through any outage that people would sleep through. The token
+/// ends earlier.
 const RIGHT_GOOD: Duration = Duration::from_secs(24 * 3600);
 
-/// A question that has no last yes to fall back to.
+/// A question that has no last answer to fall back to.
 const ASK_WITHIN: Duration = Duration::from_secs(3);
 
 /// One that has.
@@ -117,8 +118,8 @@ pub struct Gate {
     tokens: Memory<Fingerprint, Bearer>,
     decisions: Memory<Asked, bool>,
     metrics: AuthMetrics,
-    /// Whether the last question failed, so that it is said once.
-    failing: AtomicBool,
+    /// Whether the last question of each kind failed, so that it is said once.
+    failing: [AtomicBool; 2],
 }
 
 #[derive(Clone, Debug)]
@@ -147,7 +148,7 @@ impl Gate {
     #[must_use]
     pub fn new(reviews: Reviews, metrics: AuthMetrics) -> Self {
         let (tokens, decisions) = (Memory::new(TOKENS), Memory::new(DECISIONS));
-        Self { reviews, tokens, decisions, metrics, failing: AtomicBool::new(false) }
+        Self { reviews, tokens, decisions, metrics, failing: [const { AtomicBool::new(false) }; 2] }
     }
 
     /// The answer, when it is known; none when somebody has to be asked. A look-up or two.
@@ -233,8 +234,8 @@ impl Gate {
     }
 
     async fn caller(&self, token: &str) -> Result<Arc<Caller>, Denial> {
-        let ask = |has_last| async move {
-            let reviewed = self.reviews.token(token, patience(has_last)).await;
+        let asking = |anew| async move {
+            let reviewed = self.reviews.token(token, ask(anew)).await;
             Ok(match reviewed? {
                 Ok(identity) => {
                     let left = token::left(token, clock::wall());
@@ -247,7 +248,7 @@ impl Gate {
             })
         };
         let (bearer, source) =
-            self.note(Step::Token, self.tokens.get(&Fingerprint::of_token(token), ask).await)?;
+            self.note(Step::Token, self.tokens.get(&Fingerprint::of_token(token), asking).await)?;
         match bearer {
             Bearer::Is(caller) => {
                 self.metrics.checked(Step::Token, "yes", source);
@@ -268,17 +269,16 @@ impl Gate {
         name: Option<&str>,
     ) -> Result<bool, Denial> {
         let (verb, subresource) = right.words();
-        let ask = |has_last| async move {
+        let asking = |anew| async move {
             let question = Question { verb, subresource, namespace, name };
-            let within = patience(has_last);
-            let allowed = self.reviews.access(&caller.identity, question, within).await?;
-            let (fresh, good) =
-                if allowed { (YES_FRESH, Some(RIGHT_GOOD)) } else { (NO_FRESH, None) };
-            Ok(Answer { value: allowed, fresh, good })
+            let allowed = self.reviews.access(&caller.identity, question, ask(anew)).await?;
+            let fresh = if allowed { YES_FRESH } else { NO_FRESH };
+            // A no in the whole namespace stands before the yes on one instance.
+            Ok(Answer { value: allowed, fresh, good: Some(RIGHT_GOOD) })
         };
         let asked = AskedRef { caller: caller.fingerprint, right, namespace, name };
         let (allowed, source) =
-            self.note(Step::Access, self.decisions.get(&asked.into(), ask).await)?;
+            self.note(Step::Access, self.decisions.get(&asked.into(), asking).await)?;
         self.metrics.checked(Step::Access, if allowed { "yes" } else { "no" }, source);
         Ok(allowed)
     }
@@ -294,22 +294,39 @@ impl Gate {
             Ok((_, source)) => Some(*source == Source::Outage),
             Err(_) => Some(true),
         };
-        let before = failed.is_some_and(|failed| self.failing.swap(failed, Ordering::Relaxed));
+        if let Some(failed) = failed {
+            self.tell(step, failed, answer.as_ref().err());
+        }
         answer.map_err(|failure| {
-            if !before {
-                warn!(%failure, ?step, "cannot ask who is calling; who was not let in lately is refused");
-            }
             self.metrics.checked(step, "unknown", Source::Asked);
             match failure {
-                Failure::Refused { .. } => Denial::NotAllowedToAsk,
+                Failure::Refused { code: 403, .. } => Denial::NotAllowedToAsk,
                 _ => Denial::Away,
             }
         })
     }
+
+    /// Says when questions begin to fail, and when they are answered again.
+    fn tell(&self, step: Step, failed: bool, why: Option<&Failure>) {
+        let [token, access] = &self.failing;
+        let flag = if step == Step::Token { token } else { access };
+        match (flag.swap(failed, Ordering::Relaxed), failed) {
+            (false, true) => {
+                let why = why.map_or_else(|| "no answer in time".to_owned(), Failure::to_string);
+                warn!(
+                    why,
+                    ?step,
+                    "cannot ask who is calling; who was not let in lately is refused"
+                );
+            }
+            (true, false) => info!(?step, "who is calling can be asked again"),
+            _ => {}
+        }
+    }
 }
 
-fn patience(has_last: bool) -> Duration {
-    if has_last { REFRESH_WITHIN } else { ASK_WITHIN }
+fn ask(anew: bool) -> Ask {
+    Ask { anew, within: if anew { REFRESH_WITHIN } else { ASK_WITHIN } }
 }
 
 fn legible(token: Option<&str>) -> Result<&str, Denial> {

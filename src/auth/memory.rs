@@ -1,7 +1,7 @@
 //! What is known for a while: bounded, and asked for once at a time.
 //!
 //! Owns: how long an answer is good for, one flight a key, and what is said while nobody can be asked:
-//! the last yes, as long as it may be. Does not own: what the answers mean.
+//! the last answer, as long as it may be. Does not own: what the answers mean.
 
 use std::{convert::Infallible, hash::Hash, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use quick_cache::{Equivalent, sync::Cache};
 use crate::clock;
 use crate::registry::lease::Moment;
 
-/// How long the last yes is repeated before somebody is asked anew, while nobody answers.
+/// How long the last answer is repeated before somebody is asked anew, while nobody answers.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Answers by key; when there are too many, those least asked for go first, and a crowd of keys that
@@ -51,7 +51,7 @@ pub(super) struct Answer<V> {
 pub(super) enum Source {
     Memory,
     Asked,
-    /// Nobody could be asked: the last yes.
+    /// Nobody could be asked: the last answer.
     Outage,
 }
 
@@ -80,11 +80,11 @@ impl<K: Clone + Eq + Hash, V: Clone> Memory<K, V> {
     }
 
     /// What is known and fresh, or else what `ask` answers, which one caller at a time asks for each key
-    /// while the others wait. It is told whether there is a last yes to fall back to, and has to
+    /// while the others wait. It is told whether there is a last answer to fall back to, and has to
     /// bound its own time.
     ///
     /// # Errors
-    /// What `ask` fails with, when there is no last yes.
+    /// What `ask` fails with, when there is no last answer.
     pub(super) async fn get<F, E>(
         &self,
         key: &K,
@@ -104,8 +104,8 @@ impl<K: Clone + Eq + Hash, V: Clone> Memory<K, V> {
             return Ok((value, Source::Memory));
         }
         let last = entry.known.lock().clone();
-        let last_yes = last.as_ref().and_then(|known| known.good(now));
-        match (ask(last_yes.is_some()).await, last_yes) {
+        let repeated = last.as_ref().and_then(|known| known.good(now));
+        match (ask(repeated.is_some()).await, repeated) {
             (Ok(answer), _) => {
                 let now = clock::moment();
                 *entry.known.lock() = Some(Known {
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn while_nobody_can_be_asked_the_last_yes_is_repeated_as_long_as_it_is_good() {
+    async fn while_nobody_can_be_asked_the_last_answer_is_repeated_as_long_as_it_is_good() {
         let memory: Memory<String, u32> = Memory::new(8);
         for (key, good, then) in [
             ("to the end", Some(LONG), Ok((1, Source::Outage))),

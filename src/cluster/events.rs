@@ -37,9 +37,7 @@ impl Events {
     /// Why it could not be written.
     pub async fn announce(&self, on: &Version, what: &Announcement) -> Result<(), Failure> {
         let (kind, reason, action) = kind(what);
-        let note =
-            Note { kind, reason, action, text: bounded(text(what)), is_alike: is_alike(what) };
-        self.recorder.record(on, note).await
+        self.recorder.record(on, Note { kind, reason, action, text: bounded(text(what)) }).await
     }
 
     /// Tells that an expired object was deleted.
@@ -49,7 +47,7 @@ impl Events {
     pub async fn evicted(&self, on: &Version, reason: &str) -> Result<(), Failure> {
         let text = format!("deleted: {reason}. To come back, it has to register again");
         let (reason, action) = ("Evicted", "Evict");
-        let note = Note { kind: NORMAL, reason, action, text: bounded(text), is_alike: false };
+        let note = Note { kind: NORMAL, reason, action, text: bounded(text) };
         self.recorder.record(on, note).await
     }
 }
@@ -63,15 +61,6 @@ fn kind(what: &Announcement) -> (&'static str, &'static str, &'static str) {
         Announcement::Recovered => (NORMAL, "Recovered", "Offer"),
         Announcement::UnknownHealth { .. } => (WARNING, "UnknownHealth", "Ignore"),
         Announcement::Unreadable { .. } => (WARNING, "Unreadable", "Ignore"),
-    }
-}
-
-/// Whether an Event of this kind on one object says the same each time.
-fn is_alike(what: &Announcement) -> bool {
-    match what {
-        Announcement::Expired { .. } | Announcement::Critical | Announcement::Recovered => true,
-        Announcement::Revived { phase, .. } => phase.is_discoverable(),
-        Announcement::UnknownHealth { .. } | Announcement::Unreadable { .. } => false,
     }
 }
 

@@ -76,7 +76,9 @@ impl From<Status> for Failure {
         match status.code {
             404 if status.reason == "NotFound" => Self::NotFound(message),
             // Not an object is missing, but the path: the type is not served.
-            404 => Self::Away("it does not serve serviceinstances: install crds/".to_owned()),
+            404 => Self::Away(
+                "it does not serve this type; are the definitions (crds/) installed?".to_owned(),
+            ),
             409 => Self::Conflict(message),
             422 => {
                 let causes = status.details.map(|details| details.causes).unwrap_or_default();

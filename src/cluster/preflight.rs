@@ -19,7 +19,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::api::{
-    API_VERSION, GROUP,
+    API_VERSION,
     manifests::{REVISION, REVISION_ANNOTATION},
 };
 use crate::clock;
@@ -39,8 +39,8 @@ const CALL: Duration = Duration::from_secs(3);
 /// First and longest pause while something is missing; it doubles in between.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
-/// When all is well: a right that is taken away shows within this. Some 17 short calls.
-const AGAIN: Duration = Duration::from_secs(300);
+/// When all is well: a right that is taken away shows within this. Each look is 17 short calls.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// What is still missing is said again after this.
 const REMIND: Duration = Duration::from_secs(60);
@@ -97,8 +97,10 @@ impl Preflight {
         let mut pause = PAUSE.0;
         loop {
             let found = self.look().await;
-            let missing = !found.blocking.is_empty() || !found.limiting.is_empty();
-            self.tell(found);
+            let missing = found.as_ref().is_none_or(|found| found.all().next().is_some());
+            if let Some(found) = found {
+                self.tell(found);
+            }
             sleep(if missing { pause } else { AGAIN }).await;
             pause = if missing { PAUSE.1.min(pause * 2) } else { PAUSE.0 };
         }
@@ -109,10 +111,6 @@ impl Preflight {
         let passed = found.blocking.is_empty();
         let changed = self.told.as_ref().is_none_or(|(told, _)| *told != found);
         let due = self.told.as_ref().is_none_or(|(_, at)| now.since(*at) >= REMIND);
-        // Later on, whoever calls an API that is away says so; here it would be said twice.
-        if *self.passed.borrow() && !passed {
-            return;
-        }
         if changed || due {
             for sentence in found.all() {
                 warn!("preflight: {sentence}");
@@ -128,21 +126,25 @@ impl Preflight {
         self.passed.send_if_modified(|before| passed && !std::mem::replace(before, true));
     }
 
-    async fn look(&self) -> Problems {
+    /// None when the look could not be finished and is not the first: whoever calls an API that is
+    /// away says so then, and what was found before still holds.
+    async fn look(&self) -> Option<Problems> {
         let mut found = Problems::default();
-        if let Err(stop) = self.look_into(&mut found).await {
-            found.blocking.push(match stop {
-                Stop::Unreachable(why) => format!(
-                    "the Kubernetes API does not answer: {why}. Is its address right (--kubeconfig), and may \
-                     this process reach it (NetworkPolicy, firewall)?"
-                ),
-                Stop::Unknown => "the Kubernetes API does not know this rollcall (401): its token is missing or \
-                                  has ended. Check serviceAccountName and automountServiceAccountToken of the \
-                                  pod, or --kubeconfig"
-                    .to_owned(),
-            });
+        let Err(stop) = self.look_into(&mut found).await else { return Some(found) };
+        if *self.passed.borrow() {
+            return None;
         }
-        found
+        found.blocking.push(match stop {
+            Stop::Unreachable(why) => format!(
+                "the Kubernetes API does not answer: {why}. Is its address right (--kubeconfig), and may \
+                 this process reach it (NetworkPolicy, firewall)?"
+            ),
+            Stop::Unknown => "the Kubernetes API does not know this rollcall (401): its token is missing or \
+                              has ended. Check serviceAccountName and automountServiceAccountToken of the \
+                              pod, or --kubeconfig"
+                .to_owned(),
+        });
+        Some(found)
     }
 
     async fn look_into(&self, found: &mut Problems) -> Result<(), Stop> {
@@ -160,7 +162,14 @@ impl Preflight {
             ));
         }
         for right in RIGHTS.iter().filter(|right| self.needs.auth || right.need != Need::Auth) {
-            let granted = self.may(right).await?;
+            let Some(granted) = self.may(right).await? else {
+                found.limiting.push(
+                    "rollcall may not ask what it may (selfsubjectaccessreviews), so nobody knows whether its \
+                     rights are there; ClusterRole system:basic-user grants it to everybody who is known"
+                        .to_owned(),
+                );
+                break;
+            };
             self.metrics.seen(right.verb, right.resource, granted);
             if !granted {
                 let sentence = self.missing(right);
@@ -216,8 +225,9 @@ impl Preflight {
         Ok(Some(written.and_then(|revision| revision.parse().ok()).unwrap_or(0)))
     }
 
-    /// Everybody who is known may ask what they may (ClusterRole system:basic-user).
-    async fn may(&self, right: &Right) -> Result<bool, Stop> {
+    /// Everybody who is known may ask what they may (ClusterRole system:basic-user), unless somebody took
+    /// that away: none then.
+    async fn may(&self, right: &Right) -> Result<Option<bool>, Stop> {
         let (resource, subresource) = match right.resource.split_once('/') {
             Some((resource, sub)) => (resource, Some(sub)),
             None => (right.resource, None),
@@ -239,10 +249,8 @@ impl Preflight {
         };
         let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
         match answered(api.create(&PostParams::default(), &asked)).await? {
-            Ok(review) => Ok(review.status.is_some_and(|status| status.allowed)),
-            Err(code) => {
-                Err(Stop::Unreachable(format!("a question about {GROUP} was refused with {code}")))
-            }
+            Ok(review) => Ok(Some(review.status.is_some_and(|status| status.allowed))),
+            Err(_) => Ok(None),
         }
     }
 }

@@ -23,6 +23,7 @@ use kube::{
 };
 use parking_lot::Mutex;
 use serde_json::json;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::api::API_VERSION;
 use crate::clock;
@@ -55,12 +56,11 @@ pub(super) struct Note {
     pub(super) action: &'static str,
     /// At most 1,024 octets.
     pub(super) text: String,
-    /// Whether another of this reason on this object says the same: then they are one, with a count.
-    /// The API server lets nobody change the text.
-    pub(super) is_alike: bool,
 }
 
-type Key = (Arc<str>, &'static str);
+/// Object, reason and a hash of the text: Events of one key say the same, and are one with a count. The
+/// API server lets nobody change the text of one.
+type Key = (Arc<str>, &'static str, u64);
 
 struct Series {
     event: String,
@@ -75,12 +75,18 @@ struct Memory {
 }
 
 impl Memory {
-    /// The Event to continue, with its count from now on.
-    fn again(&mut self, key: &Key, now: Moment) -> Option<(String, i32)> {
-        let series = self.series.get_mut(key).filter(|it| now.since(it.seen) < MEMORY)?;
-        series.count = series.count.saturating_add(1);
-        series.seen = now;
-        Some((series.event.clone(), series.count))
+    /// The Event to continue, with its count then.
+    fn again(&self, key: &Key, now: Moment) -> Option<(String, i32)> {
+        let series = self.series.get(key).filter(|it| now.since(it.seen) < MEMORY)?;
+        Some((series.event.clone(), series.count.saturating_add(1)))
+    }
+
+    /// It was continued.
+    fn counted(&mut self, key: &Key, count: i32, now: Moment) {
+        if let Some(series) = self.series.get_mut(key) {
+            series.count = series.count.max(count);
+            series.seen = now;
+        }
     }
 
     fn begin(&mut self, key: Key, event: String, now: Moment) {
@@ -111,9 +117,9 @@ impl Recorder {
     /// Writes an Event, or counts it to one that says the same.
     pub(super) async fn record(&self, on: &Version, note: Note) -> Result<(), Failure> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &on.key.namespace);
-        let key = (on.uid.clone(), note.reason);
+        let key = (on.uid.clone(), note.reason, xxh3_64(note.text.as_bytes()));
         let now = clock::now();
-        let again = self.memory.lock().again(&key, now.moment).filter(|_| note.is_alike);
+        let again = self.memory.lock().again(&key, now.moment);
         if let Some((name, count)) = again {
             let series = EventSeries { count, last_observed_time: micros(now.wall) };
             let patch = Patch::Merge(json!({"series": series}));
@@ -122,16 +128,18 @@ impl Recorder {
             match measured(&self.calls, "patch", TIMEOUT, call).await {
                 // It has had its time, or somebody cleaned up.
                 Err(Failure::NotFound(_)) => {}
-                other => return other.map(|_| ()),
+                Err(failure) => return Err(failure),
+                Ok(_) => {
+                    self.memory.lock().counted(&key, count, now.moment);
+                    return Ok(());
+                }
             }
         }
         let event = self.event(on, &note, now.wall);
         let name = event.metadata.name.clone().unwrap_or_default();
         let parameters = PostParams::default();
         measured(&self.calls, "create", TIMEOUT, api.create(&parameters, &event)).await?;
-        if note.is_alike {
-            self.memory.lock().begin(key, name, now.moment);
-        }
+        self.memory.lock().begin(key, name, now.moment);
         Ok(())
     }
 
@@ -195,16 +203,18 @@ mod tests {
     #[test]
     fn a_series_goes_on_while_it_is_remembered_and_memory_is_bounded() {
         let mut memory = Memory::default();
-        let key: Key = ("u".into(), "LeaseExpired");
+        let key: Key = ("u".into(), "LeaseExpired", 7);
         assert_eq!(memory.again(&key, Moment(0)), None);
         memory.begin(key.clone(), "e".into(), Moment(0));
         assert_eq!(memory.again(&key, Moment(300_000)), Some(("e".into(), 2)));
+        memory.counted(&key, 2, Moment(300_000));
         assert_eq!(memory.again(&key, Moment(600_000)), Some(("e".into(), 3)));
+        memory.counted(&key, 3, Moment(600_000));
         assert_eq!(memory.again(&key, Moment(960_000)), None);
         memory.begin(key.clone(), "f".into(), Moment(960_000));
         assert_eq!(memory.again(&key, Moment(960_001)), Some(("f".into(), 2)));
         for i in 0..MAX_SERIES {
-            memory.begin((i.to_string().into(), "LeaseExpired"), "g".into(), Moment(960_002));
+            memory.begin((i.to_string().into(), "LeaseExpired", 7), "g".into(), Moment(960_002));
         }
         assert_eq!((memory.series.len(), memory.oldest.len()), (MAX_SERIES, MAX_SERIES));
         assert_eq!(memory.again(&key, Moment(960_003)), None);

@@ -21,9 +21,11 @@ use crate::telemetry::metrics::{ApiMetrics, CallMetrics};
 /// What tokens for rollcall are made for.
 pub const AUDIENCE: &str = "rollcall";
 
-/// Reviews under way at once: an API server answers one in 1 to 5 ms, so these are some 4,000 a
-/// second; strangers with made-up tokens can keep no more of it busy.
-const MAX_REVIEWS: usize = 16;
+/// Questions under way at once of each of two kinds: those that were answered before, and those that
+/// never were. An API server answers one in 1 to 5 ms, so each kind has some 2,000 a second. On their
+/// own, so that a crowd with made-up tokens holds up newcomers only, and what was withdrawn is not
+/// repeated for want of an answer.
+const MAX_REVIEWS: usize = 8;
 
 /// What the API server says of its own bookkeeping in `extra`: which pod and node a token is bound to,
 /// and the token's own id. No right depends on it, and it differs for each pod of a workload.
@@ -55,11 +57,21 @@ pub struct Question<'a> {
     pub name: Option<&'a str>,
 }
 
+/// How a question is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// Whether it was answered before.
+    pub anew: bool,
+    /// How long it may take, the wait for its turn included.
+    pub within: Duration,
+}
+
 /// Asks. Cheap to clone.
 #[derive(Clone)]
 pub struct Reviews {
     client: Client,
-    turns: Arc<Semaphore>,
+    known: Arc<Semaphore>,
+    new: Arc<Semaphore>,
     tokens: CallMetrics,
     access: CallMetrics,
 }
@@ -70,7 +82,8 @@ impl Reviews {
     pub fn new(client: Client, metrics: &ApiMetrics) -> Self {
         Self {
             client,
-            turns: Arc::new(Semaphore::new(MAX_REVIEWS)),
+            known: Arc::new(Semaphore::new(MAX_REVIEWS)),
+            new: Arc::new(Semaphore::new(MAX_REVIEWS)),
             tokens: metrics.on("tokenreviews", &["create"]),
             access: metrics.on("subjectaccessreviews", &["create"]),
         }
@@ -79,12 +92,8 @@ impl Reviews {
     /// Whose token it is; or why it is nobody's, or not for us.
     ///
     /// # Errors
-    /// When it could not be asked `within` that time.
-    pub async fn token(
-        &self,
-        token: &str,
-        within: Duration,
-    ) -> Result<Result<Identity, String>, Failure> {
+    /// When it could not be asked in time.
+    pub async fn token(&self, token: &str, ask: Ask) -> Result<Result<Identity, String>, Failure> {
         let review = TokenReview {
             spec: TokenReviewSpec {
                 token: Some(token.to_owned()),
@@ -95,19 +104,19 @@ impl Reviews {
         let api: Api<TokenReview> = Api::all(self.client.clone());
         let parameters = PostParams::default();
         let asked = api.create(&parameters, &review);
-        let answer = self.ask(&self.tokens, within, asked).await?;
+        let answer = self.ask(&self.tokens, ask, asked).await?;
         Ok(identity(answer.status.unwrap_or_default()))
     }
 
     /// Whether somebody may.
     ///
     /// # Errors
-    /// When it could not be asked `within` that time.
+    /// When it could not be asked in time.
     pub async fn access(
         &self,
         who: &Identity,
         question: Question<'_>,
-        within: Duration,
+        ask: Ask,
     ) -> Result<bool, Failure> {
         let review = SubjectAccessReview {
             spec: SubjectAccessReviewSpec {
@@ -131,19 +140,20 @@ impl Reviews {
         let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
         let parameters = PostParams::default();
         let asked = api.create(&parameters, &review);
-        let answer = self.ask(&self.access, within, asked).await?;
+        let answer = self.ask(&self.access, ask, asked).await?;
         Ok(answer.status.is_some_and(|status| status.allowed))
     }
 
     async fn ask<T>(
         &self,
         metrics: &CallMetrics,
-        within: Duration,
+        Ask { anew, within }: Ask,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Failure> {
         let turn_and_call = async {
             // Never closed; the deadline counts from here.
-            let _turn = self.turns.acquire().await;
+            let turns = if anew { &self.known } else { &self.new };
+            let _turn = turns.acquire().await;
             call.await
         };
         measured(metrics, "create", within, turn_and_call).await

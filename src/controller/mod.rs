@@ -4,7 +4,10 @@
 //! carries the version that it was decided on, and is sent only while the tenure lasts. Does not
 //! own: what is to be done (`registry`), who leads (`cluster::election`).
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +36,8 @@ struct Worker {
     tenure: Tenure,
     events: Events,
     facts: mpsc::Sender<Delivery>,
+    /// Whether the last write was refused, so that it is said once.
+    refused: AtomicBool,
 }
 
 impl Controller {
@@ -44,7 +49,16 @@ impl Controller {
         facts: mpsc::Sender<Delivery>,
         duties: mpsc::Receiver<Duty>,
     ) -> Self {
-        Self { worker: Arc::new(Worker { writer, tenure, events, facts }), duties }
+        Self {
+            worker: Arc::new(Worker {
+                writer,
+                tenure,
+                events,
+                facts,
+                refused: AtomicBool::new(false),
+            }),
+            duties,
+        }
     }
 
     /// Works until `stop`, then finishes what is under way. Each call inside has its own deadline.
@@ -52,7 +66,13 @@ impl Controller {
         let mut under_way = JoinSet::new();
         while let Some(Some(duty)) = stop.run_until_cancelled(self.duties.recv()).await {
             while under_way.len() >= AT_ONCE {
-                report(under_way.join_next().await);
+                let Some(ended) = stop.run_until_cancelled(under_way.join_next()).await else {
+                    break;
+                };
+                report(ended);
+            }
+            if stop.is_cancelled() {
+                break;
             }
             while let Some(ended) = under_way.try_join_next() {
                 report(Some(ended));
@@ -96,9 +116,12 @@ impl Worker {
                 self.settle(&on, written).await;
             }
             Duty::Evict { on, reason } => self.evict(on, reason).await,
-            Duty::Announce { on, what } => self.announce(&on, &what).await,
-            // The witness's.
-            Duty::SelfBeat { .. } => {}
+            // It may have waited. What goes with a status that we have stored is ours to tell in any case.
+            Duty::Announce { on, what } if self.tenure.holds(clock::moment()) => {
+                self.announce(&on, &what).await;
+            }
+            // Self-beats are the witness's.
+            Duty::Announce { .. } | Duty::SelfBeat { .. } => {}
         }
     }
 
@@ -116,6 +139,7 @@ impl Worker {
         let deleted = self.writer.evict(&self.tenure, &on).await;
         match deleted {
             Ok(gone) => {
+                self.refused.store(false, Ordering::Relaxed);
                 info!(key = %on.key, %reason, gone, "evicted");
                 // Held by a finalizer, it stays until the watch says otherwise.
                 let outcome = Outcome::Evicted { reason: reason.clone() };
@@ -131,6 +155,7 @@ impl Worker {
     async fn settle(&self, on: &Version, written: Result<Arc<Instance>, Failure>) {
         match written {
             Ok(instance) => {
+                self.refused.store(false, Ordering::Relaxed);
                 // In this order: the duty must not be decided anew on the old version.
                 self.send(Fact::Written { instance, by: Source::Annotation }).await;
                 self.tell(on, Outcome::Done).await;
@@ -145,6 +170,16 @@ impl Worker {
             Failure::NotLeading => {
                 debug!(key = %on.key, "a duty is left to the leader");
                 Outcome::Failed
+            }
+            // A right that is missing is missing for every object: the preflight says which.
+            Failure::Refused { .. } => {
+                if !self.refused.swap(true, Ordering::Relaxed) {
+                    warn!(
+                        key = %on.key, %failure,
+                        "a write was refused, and others like it may be; tried again every few minutes"
+                    );
+                }
+                Outcome::Refused
             }
             _ => {
                 warn!(key = %on.key, %failure, "a write failed; it will be tried again");

@@ -4,11 +4,13 @@
 //! 403. Does not own: whether somebody may (`auth`).
 
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    time::Duration,
 };
 
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use hyper::{HeaderMap, Method, header::AUTHORIZATION};
+use tokio::time::timeout;
 
 use crate::auth::{Caller, Denial, Gate, Right, Wanted};
 use crate::http::{
@@ -19,6 +21,9 @@ use crate::registry::naming;
 
 /// The most namespaces of one batch; each may be a question to the API server.
 const MAX_NAMESPACES: usize = 256;
+
+/// For all of these questions together: beats that may count have to count soon.
+const DECIDE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Who is asked for a token.
 pub(super) struct Doorman {
@@ -63,35 +68,46 @@ impl Doorman {
         Some((gate, Wanted { rights, namespace, name }))
     }
 
-    /// Of these namespaces, those in which the caller may not send heartbeats, and why. A batch is
-    /// decided for whole namespaces: a question for each instance would be thousands.
+    /// Of these namespaces, those in which the caller may not send heartbeats, or for which that could
+    /// not be decided in time, and why. A batch is decided for whole namespaces: a question for each
+    /// instance would be thousands.
     ///
     /// # Errors
-    /// 422 for too many namespaces; 503 when nobody can be asked.
+    /// 422 for too many namespaces.
     pub(super) async fn closed<'a>(
         &self,
         caller: Option<&Caller>,
         namespaces: impl Iterator<Item = &'a str>,
-    ) -> Result<BTreeMap<&'a str, Cow<'static, str>>, Problem> {
-        let mut closed = BTreeMap::new();
-        let Some((gate, caller)) = self.gate.as_ref().zip(caller) else { return Ok(closed) };
+    ) -> Result<BTreeMap<&'a str, Problem>, Problem> {
+        let Some(gate) = &self.gate else { return Ok(BTreeMap::new()) };
+        let caller = caller.ok_or_else(|| Problem::denied(Denial::NoToken))?;
         let namespaces: BTreeSet<&str> = namespaces.filter(|name| naming::is_label(name)).collect();
         if namespaces.len() > MAX_NAMESPACES {
             let detail = format!("at most {MAX_NAMESPACES} namespaces at a time");
             return Err(Problem::of(Kind::BadFields, vec![Flaw::body("instances", detail)]));
         }
-        for namespace in namespaces {
-            let rights = &[Right::Heartbeat];
-            let wanted = Wanted { rights, namespace: Some(namespace), name: None };
-            // Each question has its deadline, and the first that has no answer is the last.
-            match gate.allow(caller, &wanted).await {
-                Ok(()) => {}
-                Err(denial @ Denial::Forbidden { .. }) => {
-                    closed.insert(namespace, Problem::denied(denial).detail);
+        let away = || Problem::denied(Denial::Away);
+        let mut closed: BTreeMap<_, _> =
+            namespaces.iter().map(|namespace| (*namespace, away())).collect();
+        let mut decided: FuturesUnordered<_> = namespaces
+            .iter()
+            .map(|namespace| async {
+                let rights = &[Right::Heartbeat];
+                let wanted = Wanted { rights, namespace: Some(namespace), name: None };
+                (*namespace, gate.allow(caller, &wanted).await)
+            })
+            .collect();
+        let decide = async {
+            while let Some((namespace, decision)) = decided.next().await {
+                match decision {
+                    Ok(()) => drop(closed.remove(namespace)),
+                    Err(denial) => drop(closed.insert(namespace, Problem::denied(denial))),
                 }
-                Err(denial) => return Err(Problem::denied(denial)),
             }
-        }
+        };
+        // What is not decided by then is left closed, with the reason that it began with.
+        let _ = timeout(DECIDE_WITHIN, decide).await;
+        drop(decided);
         Ok(closed)
     }
 }

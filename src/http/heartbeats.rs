@@ -169,14 +169,17 @@ pub(super) async fn batch(
         match beat.read() {
             Err(reason) => answer.refused.push(beat.uncounted(reason)),
             Ok((target, health)) => match closed.get(target.namespace) {
-                Some(why) => answer.refused.push(beat.uncounted(why.clone())),
+                Some(problem) => {
+                    unavailable += u64::from(problem.kind == Kind::Unavailable);
+                    answer.refused.push(beat.uncounted(problem.detail.clone()));
+                }
                 None if door.inbox.ordinary_beat(&target, health).is_some() => answer.renewed += 1,
                 None => slow.push((beat, target, health)),
             },
         }
     }
     if !slow.is_empty() {
-        unavailable = ask(door, &slow, &mut answer).await;
+        unavailable += ask(door, &slow, &mut answer).await;
     }
     let refused = answer.refused.len() as u64 - unavailable;
     door.metrics.beats(BeatResult::Renewed, answer.renewed);

@@ -39,6 +39,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Short, since a write that fails is given up after 5 s anyway and 16 are under way at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 
+/// The pause after a refusal: what we may not do to one object we may not do to any, and until somebody
+/// grants it ten thousand objects should cost the API server no more than a hundred questions a second.
+const REFUSED: Duration = Duration::from_secs(120);
+
 /// How far the duties on one object are.
 #[derive(Debug, Default)]
 pub(super) struct Task {
@@ -85,6 +89,10 @@ impl Task {
             }
             self.failures = 0;
             return None;
+        }
+        if *outcome == Outcome::Refused {
+            self.not_before = Some(now.after(REFUSED));
+            return self.not_before;
         }
         let (first, longest) = RETRY;
         let pause = longest.min(first * 2u32.saturating_pow(self.failures.min(16)));

@@ -98,6 +98,8 @@ pub enum Outcome {
     Conflict,
     /// It failed; to be tried again later.
     Failed,
+    /// The API server does not let us: to be tried again much later.
+    Refused,
     /// Evicted, with the sentence that goes on the grave.
     Evicted {
         /// Why.

@@ -1,7 +1,8 @@
 //! Going away: what ends when, and how long each step may take.
 //!
 //! ```text
-//! SIGTERM ─ unready ─ HTTP closes: every beat taken is answered        5 s at most
+//! SIGTERM ─ unready ─ self-beats end: nobody is judged from here on    1 s at most
+//!                   ─ HTTP closes: every beat taken is answered        5 s
 //!                   ─ the leader's writes under way are finished       6 s
 //!                   ─ the leadership is released                       7 s
 //!                   ─ the own instance is taken away                   2 s
@@ -32,7 +33,8 @@ use crate::witness::self_beat;
 /// More than the HTTP door gives its connections.
 const HTTP: Duration = Duration::from_secs(5);
 
-/// A write has 5 s.
+/// A write has 5 s once it is its turn, and after the announcement of the end no Event follows it. One that
+/// is cut off is decided anew by whoever leads next.
 const DUTIES: Duration = Duration::from_secs(6);
 
 /// A call that is under way, and the release, have 3 s each.
@@ -113,11 +115,12 @@ impl Replica {
     /// Goes away in order.
     pub(super) async fn drain(&mut self) {
         self.condition.stopping.store(true, Ordering::Release);
+        // Without self-beats the horizon stands still: nobody is judged for beats that find no door.
+        // Nor does one bring the own instance back.
+        self.self_beat.stop(SELF_BEAT).await;
         self.http.stop(HTTP).await;
         self.duties.stop(DUTIES).await;
         self.election.stop(ELECTION).await;
-        // First the beats: one more would bring the own instance back.
-        self.self_beat.stop(SELF_BEAT).await;
         self_beat::leave(&self.writer, &self.own).await;
         if !self.linger.is_zero() {
             info!(seconds = self.linger.as_secs(), "only DNS is answered now");

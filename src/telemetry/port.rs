@@ -1,15 +1,19 @@
 //! The connections of the admin port: how many, and for how long.
 //!
 //! Owns: accepting, and the end of each. One connection carries one request and is over after
-//! [`WHOLE`], whatever either side does: so neither a scraper that stops reading nor a thousand that
-//! never ask can keep more than [`MAX_CONNECTIONS`] sockets, or hold anything else up. Who may come
-//! here at all is a matter for a NetworkPolicy: it is meant for the kubelet and for Prometheus.
+//! [`WHOLE`], or after [`HEAD`] if it asks nothing, whatever either side does: so neither a scraper that
+//! stops reading nor a thousand that never ask keep more than [`MAX_CONNECTIONS`] sockets. Who comes
+//! with hundreds of connections a second can still crowd out the kubelet: who may come here at all is
+//! a matter for a NetworkPolicy. It is meant for the kubelet and for Prometheus.
 
 use std::{net::SocketAddr, time::Duration};
 
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
@@ -23,6 +27,9 @@ const MAX_CONNECTIONS: usize = 256;
 
 /// For a whole connection. Prometheus gives a scrape 10 s, the kubelet a probe 1 s.
 const WHOLE: Duration = Duration::from_secs(10);
+
+/// For the head of a request: what comes here comes in one piece from nearby.
+const HEAD: Duration = Duration::from_secs(1);
 
 /// The most bytes of a request's head.
 const MAX_HEAD: usize = 16 * 1024;
@@ -39,7 +46,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router) {
     let mut connections = JoinSet::new();
     loop {
         while connections.len() >= MAX_CONNECTIONS {
-            // The oldest is over within `WHOLE`.
+            // Those that ask nothing are over within `HEAD`.
             connections.join_next().await;
         }
         while connections.try_join_next().is_some() {}
@@ -60,6 +67,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router) {
 async fn one(stream: TcpStream, router: Router) {
     let mut http = http1::Builder::new();
     http.keep_alive(false).max_buf_size(MAX_HEAD);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD);
     let service = TowerToHyperService::new(router);
     match timeout(WHOLE, http.serve_connection(TokioIo::new(stream), service)).await {
         Ok(Ok(())) => {}

@@ -67,6 +67,20 @@ fn a_failed_write_is_tried_again_after_pauses_that_grow() {
 }
 
 #[test]
+fn what_is_refused_is_left_alone_for_minutes_and_then_tried_again() {
+    let mut rig = Rig::new();
+    rig.store(instance("a"));
+    let duties = rig.pass(0.1);
+    rig.attempted(on(&duties[0]).unwrap(), Outcome::Refused);
+    let of = |duties: &[Duty]| duties.iter().any(|duty| matches!(duty, Duty::WriteStatus { .. }));
+    for _ in 0..230 {
+        let duties = rig.pass(0.5);
+        assert!(!of(&duties), "after {} ms", rig.time);
+    }
+    assert!((0..20).any(|_| of(&rig.pass(0.5))));
+}
+
+#[test]
 fn a_status_that_says_what_it_should_is_not_written_again() {
     let mut rig = Rig::new();
     rig.put(instance("a"));

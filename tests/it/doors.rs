@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::http::{Answer, call, call_as, exchange};
 use crate::support::proxy::{Mode, Proxy};
+use crate::support::rbac::until_may;
 use crate::support::{Namespace, Rollcall, eventually, namespace};
 
 /// A no is asked again after 5 s.
@@ -26,7 +27,7 @@ async fn token(ns: &Namespace, name: &str, audience: &str) -> String {
     made.status.unwrap().token
 }
 
-/// Grants a ClusterRole or Role to a ServiceAccount in this namespace.
+/// Grants a role to a ServiceAccount in this namespace, and waits until it counts.
 async fn grant(ns: &Namespace, kind: &str, role: &str, account: &str) {
     let binding = serde_json::from_value(json!({
         "metadata": {"name": format!("{account}-{role}")},
@@ -35,6 +36,25 @@ async fn grant(ns: &Namespace, kind: &str, role: &str, account: &str) {
     }));
     let api: Api<RoleBinding> = ns.api();
     api.create(&PostParams::default(), &binding.unwrap()).await.unwrap();
+    let right = match role {
+        "rollcall-reader" => ("list", None, None),
+        "beats-a" => ("update", Some("heartbeat"), Some("a")),
+        _ => ("create", None, None),
+    };
+    until_may(ns, account, right).await;
+}
+
+/// A Role that opens one instance, `a`, for heartbeats.
+async fn role_for_a(ns: &Namespace) {
+    let role = serde_json::from_value(json!({
+        "metadata": {"name": "beats-a"},
+        "rules": [{
+            "apiGroups": ["rollcall.dev"], "resources": ["serviceinstances/heartbeat"],
+            "resourceNames": ["a"], "verbs": ["update"],
+        }],
+    }));
+    let api: Api<Role> = ns.api();
+    api.create(&PostParams::default(), &role.unwrap()).await.unwrap();
 }
 
 async fn start(ns: &Namespace, more: &[&str]) -> Rollcall {
@@ -186,15 +206,7 @@ async fn a_batch_counts_the_beats_of_the_namespaces_that_are_open_to_the_caller(
 async fn a_role_for_one_name_opens_that_instance_and_no_other() {
     let ns = namespace("one-name").await;
     let rollcall = start(&ns, &[]).await;
-    let role = serde_json::from_value(json!({
-        "metadata": {"name": "beats-a"},
-        "rules": [{
-            "apiGroups": ["rollcall.dev"], "resources": ["serviceinstances/heartbeat"],
-            "resourceNames": ["a"], "verbs": ["update"],
-        }],
-    }));
-    let api: Api<Role> = ns.api();
-    api.create(&PostParams::default(), &role.unwrap()).await.unwrap();
+    role_for_a(&ns).await;
     let token = token(&ns, "sidecar", "rollcall").await;
     grant(&ns, "Role", "beats-a", "sidecar").await;
     let beat = async |name: &str| {
@@ -242,10 +254,16 @@ async fn while_the_api_server_is_away_those_who_are_known_beat_on_and_strangers_
     let token = token(&ns, "orders", "rollcall").await;
     let later = self::token(&ns, "orders", "rollcall").await;
     grant(&ns, "ClusterRole", "rollcall-workload", "orders").await;
+    // Its right is for one instance: in the whole namespace it has none.
+    role_for_a(&ns).await;
+    let sidecar = self::token(&ns, "sidecar", "rollcall").await;
+    grant(&ns, "Role", "beats-a", "sidecar").await;
     let path = instance(&ns, "a");
     let beat = format!("{path}/heartbeat");
     assert_eq!(call_as(&token, rollcall.http, ("PUT", &path), body()).await.status, 201);
-    assert_eq!(call_as(&token, rollcall.http, ("PUT", &beat), None).await.status, 200);
+    for token in [&token, &sidecar] {
+        assert_eq!(call_as(token, rollcall.http, ("PUT", &beat), None).await.status, 200);
+    }
     proxy.set(Mode::Cut);
     let answer = call_as(&later, rollcall.http, ("PUT", &beat), None).await;
     is_problem(&answer, 503, &["nobody can be let in"]);
@@ -253,10 +271,26 @@ async fn while_the_api_server_is_away_those_who_are_known_beat_on_and_strangers_
     // Longer than a right is remembered without asking.
     let started = std::time::Instant::now();
     while started.elapsed() < Duration::from_secs(33) {
-        let answer = call_as(&token, rollcall.http, ("PUT", &beat), None).await;
-        assert!(matches!(answer.status, 200 | 202), "{}", answer.json());
+        for token in [&token, &sidecar] {
+            let answer = call_as(token, rollcall.http, ("PUT", &beat), None).await;
+            assert!(matches!(answer.status, 200 | 202), "{}", answer.json());
+        }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+    // A server that hangs is worse than none: what can be decided still counts, in good time.
+    proxy.set(Mode::Stall);
+    let beats = [ns.name.as_str(), "kube-system", "default"];
+    let beats = beats.map(|namespace| json!({"namespace": namespace, "name": "a"}));
+    let batch = Some(json!({"instances": beats}));
+    let answer = call_as(&token, rollcall.http, ("POST", "/v1/heartbeats"), batch).await;
+    let said = answer.json();
+    assert_eq!(answer.status, 200, "{said}");
+    let counted = said["renewed"].as_u64().unwrap() + said["recorded"].as_u64().unwrap();
+    assert_eq!((counted, said["refused"].as_array().unwrap().len()), (1, 2), "{said}");
+    assert!(
+        said["refused"][0]["reason"].as_str().unwrap().contains("nobody can be let in"),
+        "{said}"
+    );
     proxy.set(Mode::Pass);
     eventually("the other token is let in", BOUND, async || {
         let answer = call_as(&later, rollcall.http, ("PUT", &beat), None).await;

@@ -26,6 +26,7 @@ use tokio::time::timeout;
 
 use crate::support::control_plane::{binaries, launcher, state_dir};
 use crate::support::eventually;
+use crate::support::http::{call, call_as};
 
 const CLUSTER: &str = "deploy/overlays/cluster";
 const NAMESPACE: &str = "deploy/overlays/namespace";
@@ -277,7 +278,7 @@ impl Fresh {
     /// made its own instance there.
     async fn replica_is_ready_and_registered_in(&self, namespace: &str) {
         let container = self.deployment().await["spec"]["template"]["spec"]["containers"][0].take();
-        let (_replica, admin) = self.replica(&container).await;
+        let (_replica, http, admin) = self.replica(&container).await;
         for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
             let path = container[probe]["httpGet"]["path"].as_str().unwrap();
             eventually(&format!("{path} says yes"), SOON, async || {
@@ -290,9 +291,29 @@ impl Fresh {
             self.run(&args).await.ok.then_some(())
         })
         .await;
+        self.a_workload_is_let_in(namespace, http).await;
     }
 
-    async fn replica(&self, container: &Value) -> (Child, SocketAddr) {
+    /// As installed, callers need a token, and a right that a role of the installation grants.
+    async fn a_workload_is_let_in(&self, namespace: &str, http: SocketAddr) {
+        self.kubectl(&["create", "serviceaccount", "orders", "-n", namespace]).await;
+        let account = format!("{namespace}:orders");
+        let bind = ["create", "rolebinding", "orders", "-n", namespace, "--clusterrole"];
+        let bind = [&bind[..], &["rollcall-workload", "--serviceaccount", &account]].concat();
+        self.kubectl(&bind).await;
+        let token = ["create", "token", "orders", "-n", namespace, "--audience", "rollcall"];
+        let token = self.kubectl(&token).await;
+        let path = format!("/v1/namespaces/{namespace}/instances/orders-1");
+        let body = json!({"service": "orders", "addresses": ["10.0.0.7"]});
+        assert_eq!(call(http, "PUT", &path, Some(body.clone())).await.status, 401);
+        eventually("who is bound to the role may register", SOON, async || {
+            let call = call_as(token.trim(), http, ("PUT", &path), Some(body.clone())).await;
+            (call.status == 201).then_some(())
+        })
+        .await;
+    }
+
+    async fn replica(&self, container: &Value) -> (Child, SocketAddr, SocketAddr) {
         let token = self.kubectl(&["create", "token", "rollcall", "-n", "rollcall-system"]).await;
         let file = kubeconfig(&self.plane.url, &self.plane.ca, "rollcall", token.trim());
         let file = self.write("account.kubeconfig", &file);
@@ -303,7 +324,6 @@ impl Fresh {
             ("--http-listen", http.to_string()),
             ("--dns-listen", dns.to_string()),
             ("--admin-listen", admin.to_string()),
-            ("--auth", "none".to_owned()),
         ] {
             args.extend([flag.to_owned(), value]);
         }
@@ -320,7 +340,7 @@ impl Fresh {
             dir: self.dir.clone(),
             env,
         };
-        (launcher().start(&program).await.unwrap(), admin)
+        (launcher().start(&program).await.unwrap(), http, admin)
     }
 }
 

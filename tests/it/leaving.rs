@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hickory_proto::rr::RecordType;
+use rollcall::api::{Phase, ServiceInstance};
 use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 use crate::lives::until;
 use crate::support::http::{call, try_call};
@@ -39,6 +42,36 @@ async fn dns_goes_on_when_http_has_closed_and_a_second_signal_ends_it_at_once() 
     // The rest of the minute is not waited for.
     assert_eq!(rollcall.terminate().await, "exit status: 1");
     assert!(rollcall.log().contains("asked twice to stop"), "{}", rollcall.log());
+}
+
+#[tokio::test]
+async fn nobody_is_judged_for_beats_that_find_the_door_closed() {
+    let ns = namespace("closing").await;
+    let rollcall = Rollcall::start_with(&ns, "rollcall-0", &["--linger-seconds", "5"]).await;
+    let path = format!("/v1/namespaces/{}/instances/a", ns.name);
+    let lease = json!({"durationSeconds": 2, "evictAfterSeconds": 0});
+    let body = json!({"service": "a", "addresses": ["10.0.0.1"], "lease": lease});
+    assert_eq!(call(rollcall.http, "PUT", &path, Some(body)).await.status, 201);
+    // A body that never comes holds the HTTP door for as long as it may.
+    let mut slow = TcpStream::connect(rollcall.http).await.unwrap();
+    let head = format!(
+        "PUT {path} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n"
+    );
+    slow.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(call(rollcall.http, "PUT", &format!("{path}/heartbeat"), None).await.status, 200);
+    rollcall.signal_term();
+    let name = format!("a.{}.svc.rollcall.internal", ns.name);
+    let mut asked = 0;
+    while let Some(addresses) = dns::addresses(rollcall.dns, &name).await {
+        assert_eq!(addresses.len(), 1, "it was judged, and nobody could have heard it");
+        asked += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // DNS was there for longer than the lease.
+    assert!(asked > 100, "{asked}");
+    assert_eq!(rollcall.terminate().await, "exit status: 0");
+    let stored = ns.api::<ServiceInstance>().get_status("a").await.unwrap();
+    assert_ne!(stored.status.unwrap_or_default().phase, Some(Phase::Expired));
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use crate::lives::{create, manifest};
 use crate::support::control_plane::{launcher, state_dir};
 use crate::support::http::{call, call_as, try_call};
+use crate::support::rbac::until_may;
 use crate::support::{Namespace, Rollcall, eventually, namespace};
 
 const BOUND: Duration = Duration::from_secs(60);
@@ -210,6 +211,17 @@ async fn a_replica_that_waits_for_a_right_starts_when_it_is_granted() {
     rollcall.until_ready().await;
     let log = rollcall.whole_log();
     assert!(log.contains("all that rollcall needs is there"), "{log}");
+    // Taken away again it is seen at the next look, a minute later at most, and the replica answers on.
+    role.metadata.resource_version = None;
+    role.rules = Some(Vec::new());
+    api.replace("lacks-0", &PostParams::default(), &role).await.unwrap();
+    eventually("the withdrawal is said", BOUND * 3, async || {
+        let cluster = call(rollcall.http, "GET", "/v1/cluster", None).await.json();
+        let problems = cluster["replicas"][0]["problems"].to_string();
+        problems.contains("rollcall may not list serviceinstances").then_some(())
+    })
+    .await;
+    assert_eq!(ask(&rollcall, "/readyz").await.0, 200);
 }
 
 /// Everything that a replica does, so that each of its rights is used.
@@ -227,6 +239,7 @@ async fn whole_life(ns: &Namespace) -> Rollcall {
         "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": ns.name}],
     });
     install::apply(&ns.client, &[&binding.to_string()]).await.unwrap();
+    until_may(ns, "operator", ("delete", None, None)).await;
     let request = serde_json::from_value(json!({"spec": {"audiences": ["rollcall"]}})).unwrap();
     let made = api.create_token_request("operator", &PostParams::default(), &request).await;
     let token = made.unwrap().status.unwrap().token;

@@ -16,6 +16,7 @@ pub mod dns;
 pub mod http;
 mod namespace;
 pub mod proxy;
+pub mod rbac;
 mod replica;
 
 use std::time::Duration;
