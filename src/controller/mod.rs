@@ -74,7 +74,7 @@ fn span(duty: &Duty) -> Span {
         Duty::Checkpoint { on, .. } => ("checkpoint", &on.key),
         Duty::Evict { on, .. } => ("evict", &on.key),
         Duty::Announce { on, .. } => ("announce", &on.key),
-        Duty::SelfBeat { .. } => return Span::none(),
+        Duty::SelfBeat { .. } | Duty::Flush(_) => return Span::none(),
     };
     error_span!("duty", duty, %key)
 }
@@ -98,7 +98,7 @@ impl Worker {
             Duty::Evict { on, reason } => self.evict(on, reason).await,
             Duty::Announce { on, what } => self.announce(&on, &what).await,
             // The witness's.
-            Duty::SelfBeat { .. } => {}
+            Duty::SelfBeat { .. } | Duty::Flush(_) => {}
         }
     }
 
