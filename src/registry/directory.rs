@@ -80,7 +80,7 @@ pub enum Heartbeat {
 }
 
 /// The published state of one replica.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Directory {
     /// The only namespace that is looked after, if not all.
     scope: Option<Arc<str>>,
@@ -96,13 +96,35 @@ pub struct Directory {
     pub(in crate::registry) index: AtomicU64,
     pub(in crate::registry) synced: AtomicBool,
     pub(in crate::registry) changed: AtomicI64,
+    /// From when on beats are not answered 200; 0 when they are not at all.
+    pub(in crate::registry) fence: AtomicU64,
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self::new(None)
+    }
 }
 
 impl Directory {
     /// Nothing known yet, of one namespace or of all.
     #[must_use]
     pub fn new(scope: Option<&str>) -> Self {
-        Self { scope: scope.map(Into::into), ..Self::default() }
+        Self {
+            scope: scope.map(Into::into),
+            slots: HashMap::default(),
+            services: HashMap::default(),
+            namespaces: HashMap::default(),
+            graves: HashMap::default(),
+            floors: ArcSwap::default(),
+            leadership: ArcSwap::default(),
+            report: ArcSwap::default(),
+            horizon: AtomicU64::default(),
+            index: AtomicU64::default(),
+            synced: AtomicBool::default(),
+            changed: AtomicI64::default(),
+            fence: AtomicU64::new(u64::MAX),
+        }
     }
 
     /// The only namespace that is looked after, if not all.
@@ -145,6 +167,14 @@ impl Directory {
     #[must_use]
     pub fn is_stale(&self, now: Moment) -> bool {
         self.age(now) > STALE_AFTER
+    }
+
+    /// Whether a beat taken at `now` may not be answered 200, but only 202: the others may not
+    /// wait for this replica's ledger any more, or do not know it yet. To be asked after
+    /// [`Directory::heartbeat`], with the same moment. Never, where no ledgers are kept.
+    #[must_use]
+    pub fn is_fenced(&self, now: Moment) -> bool {
+        now.0 >= self.fence.load(Ordering::SeqCst)
     }
 
     /// Who leads.

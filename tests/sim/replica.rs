@@ -13,6 +13,7 @@ use rollcall::registry::{
     lease::{Moment, Now, Wall},
     pulse::Source,
     registration::default_lease,
+    rules::Rules,
 };
 
 use crate::{
@@ -70,7 +71,8 @@ fn show(wall: Wall) -> String {
 fn fresh_catalog(own: &InstanceKey, boot: u64) -> (Catalog, Arc<Directory>) {
     let directory = Arc::new(Directory::default());
     let boot = format!("b{boot}");
-    let settings = Settings { own: own.clone(), boot, zone: ZONE.to_owned(), show };
+    let (zone, rules) = (ZONE.to_owned(), Rules::default());
+    let settings = Settings { own: own.clone(), boot, zone, show, ledger: None, rules };
     let mut catalog = Catalog::new(settings, directory.clone());
     // The only replica: nobody contests it.
     let leadership =
@@ -271,7 +273,7 @@ impl World {
                     self.note_key(&key, |_| format!("r{replica}: evict {}", on.resource_version));
                     (on, Op::Delete { key, uid, version, evicts: true }, Some(reason))
                 }
-                Duty::Announce { .. } | Duty::SelfBeat { .. } => continue,
+                Duty::Announce { .. } | Duty::SelfBeat { .. } | Duty::Flush(_) => continue,
             };
             self.replicas[replica].busy += 1;
             let boot = self.replicas[replica].boot;
