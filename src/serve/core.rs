@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
@@ -14,6 +15,8 @@ use crate::cluster::{
     convert::Converter,
     election::Election,
     events::Events,
+    instances::Instances,
+    ledgers::{LedgerWriter, Ledgers},
     preflight::{Needs, Preflight},
     review::Reviews,
     watch::Watch,
@@ -36,6 +39,7 @@ use crate::telemetry::{
 };
 use crate::witness::{
     Inbox,
+    flush::{self, Flush},
     self_beat::{self, SelfBeat},
 };
 
@@ -44,7 +48,9 @@ pub(super) struct Core {
     pub(super) problems: problems::Shared,
     pub(super) preflight: Preflight,
     pub(super) engine: Engine,
-    pub(super) watch: Watch,
+    pub(super) watch: Watch<Instances>,
+    pub(super) ledgers: Watch<Ledgers>,
+    pub(super) flush: Flush,
     pub(super) controller: Controller,
     pub(super) election: Election,
     pub(super) self_beat: SelfBeat,
@@ -87,22 +93,46 @@ impl Core {
 
         let (duties, duties_out) = mpsc::channel(DUTIES);
         let (self_beats, values) = mpsc::channel(self_beat::QUEUE);
+        let (ledgers_in, ledgers_out) = mpsc::channel(flush::QUEUE);
         let engine = Engine {
             catalog: Catalog::new(settings(config), directory.clone()),
             facts,
             duties,
             self_beats,
+            ledgers: ledgers_in,
             counts,
             metrics: EngineMetrics::new(registry),
             beats,
         };
-        let watch = Watch {
-            client: clients.watches,
+        let watches = WatchMetrics::new(registry);
+        let instances = Instances {
             scope: config.scope.clone(),
             converter,
+            metrics: watches.clone(),
+        };
+        let watch = Watch {
+            kind: instances,
+            client: clients.watches.clone(),
             facts: facts_in.clone(),
-            metrics: WatchMetrics::new(registry),
+            metrics: watches.clone(),
             calls: api_metrics.on("serviceinstances", &["list", "watch"]),
+        };
+        let ledgers = Watch {
+            kind: Ledgers::new(&config.own_namespace),
+            client: clients.watches,
+            facts: facts_in.clone(),
+            metrics: watches,
+            calls: api_metrics.on("heartbeatledgers", &["list", "watch"]),
+        };
+        let flush = Flush {
+            writer: LedgerWriter::new(
+                clients.ledgers,
+                &config.own_namespace,
+                owner(config),
+                &api_metrics,
+            ),
+            facts: facts_in.clone(),
+            ledgers: ledgers_out,
         };
         let controller = Controller::new(
             (writer.clone(), election.tenure()),
@@ -118,8 +148,21 @@ impl Core {
             facts: facts_in,
             values,
         };
-        Self { problems, preflight, engine, watch, controller, election, self_beat, inbox, gate }
+        Self { problems, preflight, engine, watch, ledgers, flush, controller, election, self_beat, inbox, gate }
     }
+}
+
+/// With the pod goes its ledger.
+fn owner(config: &Config) -> Option<OwnerReference> {
+    let uid = config.pod_uid.clone()?;
+    Some(OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "Pod".to_owned(),
+        name: config.own.name.to_string(),
+        uid,
+        controller: Some(false),
+        block_owner_deletion: Some(false),
+    })
 }
 
 fn gate(
@@ -148,7 +191,7 @@ fn settings(config: &Config) -> Settings {
         boot: config.boot.clone(),
         zone: config.zone.clone(),
         show: clock::show,
-        ledger: None,
+        ledger: Some(config.own.name.clone()),
         rules: Rules::default(),
     }
 }
