@@ -20,10 +20,12 @@ use crate::registry::{
     directory::Directory,
     duties::Outbox,
     fact::{Announcement, Duty, Fact, Outcome, Version},
+    hearing::Ledgers,
     horizon::Horizon,
     instance::{Instance, InstanceKey, Phase, ServiceKey},
     leadership::Leadership,
     lease::{Floors, Moment, Now, Wall},
+    peers::Way,
     pulse::{Slot, Source},
     report::LastGap,
     rules::Rules,
@@ -113,7 +115,12 @@ pub struct Catalog {
     buried: HashSet<Arc<str>>,
     pub(super) timers: Timers,
     pub(super) floors: Floors,
+    /// Of the instance watch.
     pub(super) horizon: Horizon,
+    /// None: this replica is the only one.
+    pub(super) ledgers: Option<Ledgers>,
+    /// How far this replica has seen in all: behind it leases end.
+    pub(super) reach: Moment,
     pub(super) outbox: Outbox,
     pub(super) leadership: Leadership,
     pub(super) counts: Counts,
@@ -140,8 +147,13 @@ impl Catalog {
     /// An empty catalog that publishes into `directory`.
     #[must_use]
     pub fn new(settings: Settings, directory: Arc<Directory>) -> Self {
+        if settings.ledger.is_some() {
+            directory.keep_ledger(settings.rules);
+        }
         Self {
-            horizon: Horizon::new(&settings.boot),
+            horizon: Horizon::new(&settings.boot, settings.rules.first_sending),
+            ledgers: Ledgers::new(&settings),
+            reach: Moment::default(),
             boot: settings.boot.as_str().into(),
             settings,
             directory,
@@ -193,11 +205,15 @@ impl Catalog {
                 self.cannot_read(on, reason, now);
             }
             Fact::Interrupted { reason } => self.interrupted = Some(reason),
-            Fact::LedgerSeen(_)
-            | Fact::LedgersListed(_)
-            | Fact::LedgerGone { .. }
-            | Fact::LedgerWritten { .. }
-            | Fact::Leaving => {}
+            Fact::LedgerSeen(ledger) => self.see_ledger(&ledger, Way::Watch, now),
+            Fact::LedgersListed(ledgers) => self.see_ledgers(&ledgers, now),
+            Fact::LedgerGone { replica, version } => {
+                self.ledger_gone(&replica, version, now.moment);
+            }
+            Fact::LedgerWritten { sequence, failure } => {
+                self.ledger_written(sequence, failure.is_none());
+            }
+            Fact::Leaving => self.leave(),
             Fact::SelfBeatWritten { failure } => self.horizon.written(failure, now.moment),
             Fact::Leadership(leadership) => self.leadership = leadership,
             Fact::Attempted { key, uid, outcome } => self.attempted(&key, uid, &outcome, now),
@@ -215,6 +231,7 @@ impl Catalog {
         }
         self.started.get_or_insert(now.moment);
         self.follow_tenure(now.moment);
+        self.look(now.moment);
         self.judge(now);
         self.forget(now.moment);
         self.publish(now);
@@ -224,7 +241,9 @@ impl Catalog {
     /// When [`Catalog::settle`] should be called next, if no fact comes before.
     #[must_use]
     pub fn next_settle(&self, now: Moment) -> Moment {
-        let latest = now.after(if self.due.is_some() { IMPATIENCE } else { TICK });
+        let ledgers = self.ledgers.as_ref();
+        let urgent = self.due.is_some() || ledgers.is_some_and(|it| it.flush.is_urgent());
+        let latest = now.after(if urgent { IMPATIENCE } else { TICK });
         self.timers.peek().unwrap_or(latest).min(latest).max(Moment(now.0 + 1))
     }
 
@@ -306,7 +325,10 @@ impl Catalog {
         let key = instance.key.clone();
         let entry = Entry { member, armed: None, task: Default::default() };
         self.directory.graves.pin().remove(&key);
-        self.directory.slots.pin().insert(key.clone(), slot);
+        self.directory.slots.pin().insert(key.clone(), slot.clone());
+        if let Some(ledgers) = &mut self.ledgers {
+            ledgers.enter(instance, slot);
+        }
         self.place(&entry);
         self.entries.insert(key, entry);
         self.outbox.rotate(instance);
@@ -317,6 +339,9 @@ impl Catalog {
         let Some(entry) = self.entries.get(&instance.key) else { return };
         let slot = entry.slot().clone();
         slot.replace_record(instance.clone());
+        if let Some(ledgers) = &mut self.ledgers {
+            ledgers.replace(old, instance);
+        }
         let beat = instance.heartbeat.is_some() && instance.heartbeat != old.heartbeat;
         if beat {
             let foreign = source == Source::Annotation && instance.key != self.settings.own;
@@ -379,6 +404,9 @@ impl Catalog {
         }
         let Some(entry) = self.entries.remove(key) else { return };
         self.directory.slots.pin().remove(key);
+        if let Some(ledgers) = &mut self.ledgers {
+            ledgers.strike(entry.instance());
+        }
         let service = entry.instance().service_key();
         if let Some(members) = self.services.get_mut(&service) {
             members.remove(&entry.place());
@@ -403,6 +431,9 @@ impl Catalog {
         let (slot, instance) = (entry.slot().clone(), entry.instance().clone());
         self.counts.revived += u64::from(slot.is_dead());
         slot.revive_unwritten(at);
+        if self.ledgers.is_some() {
+            self.directory.touched.note(&slot, at);
+        }
         self.show(instance, slot);
         self.arm(key);
         self.consider_eviction(key, now.moment);
@@ -437,6 +468,7 @@ impl Catalog {
         let show = self.settings.show;
         let value = self.horizon.wanted(now, self.due, |now| show(now.wall));
         let mut duties: Vec<_> = value.map(|value| Duty::SelfBeat { value }).into_iter().collect();
+        duties.extend(self.flush(now.moment));
         self.collect(now, room, &mut duties);
         duties
     }

@@ -85,6 +85,8 @@ pub enum Fact {
     LedgerGone {
         /// Whose.
         replica: Arc<str>,
+        /// resourceVersion of the removal.
+        version: u64,
     },
     /// The write of a ledger was answered, or given up.
     LedgerWritten {

@@ -38,7 +38,7 @@ impl Catalog {
     }
 
     pub(super) fn judge(&mut self, now: Now) {
-        if self.due.is_some() && self.horizon.moment() > self.directory.horizon() {
+        if self.due.is_some() && self.reach > self.directory.horizon() {
             self.due = None;
             for (at, key) in self.waiting.drain(..) {
                 self.timers.set(at, Alarm::Lease, key);
@@ -65,7 +65,7 @@ impl Catalog {
             let again = deadline.max(Moment(now.0 + 1));
             entry.armed = Some(again);
             self.timers.set(again, Alarm::Lease, key);
-        } else if self.horizon.moment() <= deadline {
+        } else if self.reach <= deadline {
             self.due = self.due.max(Some(deadline));
             self.waiting.push((at, key));
         } else {

@@ -17,6 +17,8 @@ pub struct Ledger {
     pub replica: Arc<str>,
     /// Tells this process from an earlier one of the same name.
     pub boot: Arc<str>,
+    /// resourceVersion of the object that it was read from; 0 in one that is to be written.
+    pub version: u64,
     /// Counts the ledgers that this process has tried to write, from 1.
     pub sequence: u64,
     /// When it was taken, on the witness's clock: every beat that it took up to then is in this

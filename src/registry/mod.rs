@@ -8,6 +8,7 @@
 //! promise made here is provable by a seeded simulation (`tests/sim`).
 
 pub mod catalog;
+pub mod codec;
 pub mod columns;
 pub mod directory;
 pub mod fact;
@@ -27,8 +28,14 @@ pub mod status;
 pub mod view;
 
 mod announce;
+mod bounds;
 mod duties;
+mod flush;
+mod hearing;
 mod judge;
+mod pacer;
+mod peers;
 mod publish;
 mod timers;
+mod touched;
 mod unreadable;

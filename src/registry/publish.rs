@@ -39,7 +39,7 @@ impl Catalog {
             self.directory.report.store(Arc::new(report));
         }
         self.directory.index.store(self.index, Ordering::Release);
-        self.directory.horizon.store(self.horizon.moment().0, Ordering::Release);
+        self.directory.horizon.store(self.reach.0, Ordering::Release);
         self.directory.synced.store(self.synced, Ordering::Release);
     }
 
