@@ -22,8 +22,8 @@ use crate::cluster::{call::measured, failure::Failure, watch::Kind};
 use crate::registry::{
     codec::{self, Part},
     fact::Fact,
-    ledger::{self, Ledger},
     lease::Moment,
+    ledger::{self, Ledger},
 };
 use crate::telemetry::metrics::{ApiMetrics, CallMetrics};
 
@@ -115,7 +115,10 @@ impl Kind for Ledgers {
 
     fn removed(&self, object: HeartbeatLedger) -> Option<Fact> {
         match piece(&object) {
-            Piece::Header(header, _) => Some(Fact::LedgerGone { replica: header.replica }),
+            Piece::Header(header, _) => {
+                let (replica, version) = (header.replica, header.version);
+                Some(Fact::LedgerGone { replica, version })
+            }
             Piece::Part(part) => {
                 self.parts.lock().remove(&(part.replica, part.number));
                 None
@@ -207,7 +210,7 @@ impl LedgerWriter {
         for part in &parts {
             self.put(&format!("{}.part-{}", part.replica, part.number), spec_of_part(part)).await?;
         }
-        self.put(&header.replica.to_string(), spec(&header, parts.len())).await
+        self.put(&header.replica, spec(&header, parts.len())).await
     }
 
     async fn put(&self, name: &str, spec: HeartbeatLedgerSpec) -> Result<(), Failure> {

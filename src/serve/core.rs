@@ -105,11 +105,8 @@ impl Core {
             beats,
         };
         let watches = WatchMetrics::new(registry);
-        let instances = Instances {
-            scope: config.scope.clone(),
-            converter,
-            metrics: watches.clone(),
-        };
+        let instances =
+            Instances { scope: config.scope.clone(), converter, metrics: watches.clone() };
         let watch = Watch {
             kind: instances,
             client: clients.watches.clone(),
@@ -148,7 +145,19 @@ impl Core {
             facts: facts_in,
             values,
         };
-        Self { problems, preflight, engine, watch, ledgers, flush, controller, election, self_beat, inbox, gate }
+        Self {
+            problems,
+            preflight,
+            engine,
+            watch,
+            ledgers,
+            flush,
+            controller,
+            election,
+            self_beat,
+            inbox,
+            gate,
+        }
     }
 }
 

@@ -24,8 +24,8 @@ use std::{
 use tokio::{sync::mpsc, time::sleep};
 use tracing::info;
 
-use crate::cluster::writer::Writer;
 use crate::clock;
+use crate::cluster::writer::Writer;
 use crate::registry::{
     directory::Directory,
     fact::{Delivery, Fact},
