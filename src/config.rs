@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, ValueEnum};
+use clap::{Arg, Args, Command, ValueEnum, builder::BoolishValueParser};
 use thiserror::Error;
 
 use crate::registry::{instance::InstanceKey, naming};
@@ -28,16 +28,16 @@ pub struct ServeArgs {
     #[arg(long, env = "ROLLCALL_ZONE", default_value = "rollcall.internal")]
     pub zone: String,
     /// Where to answer HTTP
-    #[arg(long, env = "ROLLCALL_HTTP_LISTEN", default_value = "0.0.0.0:8080")]
+    #[arg(long, env = "ROLLCALL_HTTP_LISTEN", default_value = "0.0.0.0:8080", value_parser = listen)]
     pub http_listen: SocketAddr,
     /// Where to answer DNS, by UDP and TCP
-    #[arg(long, env = "ROLLCALL_DNS_LISTEN", default_value = "0.0.0.0:1053")]
+    #[arg(long, env = "ROLLCALL_DNS_LISTEN", default_value = "0.0.0.0:1053", value_parser = listen)]
     pub dns_listen: SocketAddr,
     /// Where to answer probes and metrics
-    #[arg(long, env = "ROLLCALL_ADMIN_LISTEN", default_value = "0.0.0.0:9090")]
+    #[arg(long, env = "ROLLCALL_ADMIN_LISTEN", default_value = "0.0.0.0:9090", value_parser = listen)]
     pub admin_listen: SocketAddr,
     /// Name of this replica, unique among the replicas; in a pod its name
-    #[arg(long, env = "ROLLCALL_IDENTITY")]
+    #[arg(long, env = "ROLLCALL_IDENTITY", default_value = "", hide_default_value = true)]
     pub identity: String,
     /// Address at which others reach this replica [default: that of --http-listen, or 127.0.0.1 when
     /// that is any]
@@ -60,7 +60,7 @@ pub struct ServeArgs {
     #[arg(long, env = "ROLLCALL_AUTH", default_value = "token")]
     pub auth: Auth,
     /// Ask for a token and rights to read over HTTP, too
-    #[arg(long, env = "ROLLCALL_READ_AUTH")]
+    #[arg(long, env = "ROLLCALL_READ_AUTH", value_parser = BoolishValueParser::new())]
     pub read_auth: bool,
     /// How long DNS is still answered when everything else has ended
     #[arg(long, env = "ROLLCALL_LINGER_SECONDS", default_value_t = 3)]
@@ -132,7 +132,7 @@ impl ServeArgs {
             check("watch-namespace", scope, naming::is_label(scope), LABEL)?;
         }
         let pointless = self.read_auth && self.auth == Auth::None;
-        check("read-auth", "true", !pointless, READ_AUTH)?;
+        check("auth", "none", !pointless, READ_AUTH)?;
         if let Some(address) = self.advertise_address {
             let reachable = !address.is_unspecified() && !address.is_multicast();
             check("advertise-address", &address.to_string(), reachable, ADVERTISE)?;
@@ -159,10 +159,34 @@ impl ServeArgs {
     }
 }
 
+/// An address to listen on, for clap.
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    let fix = "give an IP address and a port, for example 0.0.0.0:8080";
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => Err(format!("{fix}: others have to know the port")),
+        Ok(address) => Ok(address),
+        Err(_) => Err(fix.to_owned()),
+    }
+}
+
+/// Variables that look like ours and are none: most likely misspelt, and without effect.
+#[must_use]
+pub fn unknown_variables() -> Vec<String> {
+    let command = ServeArgs::augment_args(Command::new("serve"));
+    let known: Vec<_> = command.get_arguments().filter_map(Arg::get_env).collect();
+    let names = std::env::vars_os().map(|(name, _)| name);
+    names
+        .filter(|name| !known.contains(&name.as_os_str()))
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| name.starts_with("ROLLCALL_"))
+        .collect()
+}
+
 const ZONE: &str = "give a DNS name of at most 56 characters, for example rollcall.internal";
-const READ_AUTH: &str = "with --auth none nobody is asked for a token: leave one of them out";
+const READ_AUTH: &str = "with --read-auth callers are asked for tokens: leave one of them out";
 const ADVERTISE: &str = "give an address that others can reach; in a pod that of the pod";
-const IDENTITY: &str = "give a DNS name in lower case, for example rollcall-0";
+const IDENTITY: &str =
+    "give a DNS name in lower case, for example rollcall-0 (or set ROLLCALL_IDENTITY)";
 const LABEL: &str = "give the name of a namespace, for example rollcall-system";
 
 fn check(
@@ -207,7 +231,7 @@ mod tests {
             assert!(error.starts_with(flag) && error.contains("give "), "{error}");
         }
         let error = parse(&["--read-auth"]).unwrap_err().to_string();
-        assert!(error.contains("--read-auth") && error.contains("--auth none"), "{error}");
+        assert!(error.contains("--read-auth") && error.contains("--auth \"none\""), "{error}");
     }
 
     #[test]

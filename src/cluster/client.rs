@@ -4,11 +4,11 @@
 //! Neither retries by itself (kube's default goes on for minutes): whoever calls knows how long
 //! the call is worth waiting for.
 
-use std::{path::Path, time::Duration};
+use std::{error::Error, path::Path, time::Duration};
 
 use kube::{
     Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use thiserror::Error;
 
@@ -19,16 +19,21 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Debug, Error)]
 pub enum ConnectError {
     /// A kubeconfig was named and cannot be used.
-    #[error("cannot use the kubeconfig {path}: name a readable one with --kubeconfig")]
+    #[error("cannot use the kubeconfig {path}: {why}; name a readable one with --kubeconfig")]
     Kubeconfig {
         /// The file.
         path: String,
-        /// Why.
-        source: kube::config::KubeconfigError,
+        /// Why, without a word of the file: it holds keys and tokens.
+        why: String,
     },
     /// None was named, and there is nothing to infer one from.
-    #[error("found no Kubernetes API: run in a pod with a ServiceAccount, or give --kubeconfig")]
-    Infer(#[source] kube::config::InferConfigError),
+    #[error(
+        "found no Kubernetes API ({why}): run in a pod with a ServiceAccount, or give --kubeconfig"
+    )]
+    Infer {
+        /// Why, likewise.
+        why: String,
+    },
     /// The configuration does not make a client.
     #[error("cannot make a Kubernetes client of this configuration")]
     Client(#[source] kube::Error),
@@ -56,14 +61,18 @@ pub struct Clients {
 pub async fn connect(kubeconfig: Option<&Path>) -> Result<Clients, ConnectError> {
     let mut config = match kubeconfig {
         Some(path) => {
-            let fail =
-                |source| ConnectError::Kubeconfig { path: path.display().to_string(), source };
+            let fail = |error: KubeconfigError| ConnectError::Kubeconfig {
+                path: path.display().to_string(),
+                why: discreet(&error),
+            };
             let file = Kubeconfig::read_from(path).map_err(fail)?;
             let options = KubeConfigOptions::default();
             // Reads files only, but for an exec plugin, which brings its own limits.
             Config::from_custom_kubeconfig(file, &options).await.map_err(fail)?
         }
-        None => Config::infer().await.map_err(ConnectError::Infer)?,
+        None => Config::infer().await.map_err(|error| ConnectError::Infer {
+            why: error.source().map_or_else(String::new, discreet),
+        })?,
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.default_retry = false;
@@ -75,4 +84,38 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Clients, ConnectError>
         ledgers: client(config.clone())?,
         reviews: client(config)?,
     })
+}
+
+/// What is wrong with a kubeconfig, in words that quote none of it: an error of the parser shows the
+/// lines around it, tokens included.
+fn discreet(error: &(dyn Error + 'static)) -> String {
+    match error.downcast_ref::<KubeconfigError>() {
+        Some(KubeconfigError::Parse(error)) => {
+            let place = error.location().map_or_else(String::new, |at| {
+                format!(" (line {}, column {})", at.line(), at.column())
+            });
+            format!("it is no YAML of a kubeconfig{place}")
+        }
+        Some(KubeconfigError::ReadConfig(error, path)) => format!("{}: {error}", path.display()),
+        Some(KubeconfigError::ParseCertificates(_)) => "its certificates are no PEM".to_owned(),
+        Some(other) => other.to_string(),
+        None => "it cannot be read".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_cannot_be_read_is_not_quoted() {
+        let path = std::env::temp_dir().join(format!("rollcall-torn-{}", std::process::id()));
+        std::fs::write(&path, "users:\n- name: a\n  user:\n    token: SECRET\n   indent: wrong\n")
+            .unwrap();
+        let error = connect(Some(&path)).await.err().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let said = format!("{:#}", anyhow::Error::from(error));
+        assert!(said.contains("no YAML of a kubeconfig"), "{said}");
+        assert!(!said.contains("SECRET") && !said.contains("indent"), "{said}");
+    }
 }

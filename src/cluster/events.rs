@@ -100,9 +100,7 @@ fn text(what: &Announcement) -> String {
                                    Passing or Warning"
                 .to_owned()
         }
-        Announcement::Recovered => {
-            "reports itself as Passing or Warning, after Critical: offered again".to_owned()
-        }
+        Announcement::Recovered => "no longer reports itself as Critical: offered again".to_owned(),
         Announcement::UnknownHealth { word } => format!(
             "the annotation {HEALTH_ANNOTATION} says {word:?}, which is no health: as if nothing were said. \
              Write Passing, Warning or Critical"

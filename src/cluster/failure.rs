@@ -49,6 +49,19 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether it is rollcall's own right that is missing (RBAC), and not something that the caller asked
+    /// for which the API server will not have.
+    #[must_use]
+    pub fn is_own_right(&self) -> bool {
+        match self {
+            Self::Refused { code: 401, .. } => true,
+            Self::Refused { code: 403, message } => {
+                message.contains(" is forbidden: User ") && message.contains(" cannot ")
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the namespace itself is missing or being deleted.
     #[must_use]
     pub fn is_missing_namespace(&self) -> bool {

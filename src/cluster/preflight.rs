@@ -187,9 +187,10 @@ impl Preflight {
     fn missing(&self, right: &Right) -> String {
         let Right { verb, resource, group, role, without, .. } = right;
         let name = right.name.map_or_else(String::new, |name| format!(" {name}"));
-        let place = match self.namespace(right.place) {
-            Some(namespace) => format!("in namespace {namespace}"),
-            None => "in the whole cluster".to_owned(),
+        let place = match (self.namespace(right.place), right.place) {
+            (Some(namespace), Place::Home) => format!("in namespace {namespace} (--own-namespace)"),
+            (Some(namespace), _) => format!("in namespace {namespace} (--watch-namespace)"),
+            (None, _) => "in the whole cluster".to_owned(),
         };
         format!(
             "rollcall may not {verb} {resource}{name} (API group {group}) {place}; without it {without}. \

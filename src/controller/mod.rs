@@ -126,7 +126,7 @@ impl Worker {
         let stored = written.is_ok();
         self.settle(&on, written).await;
         if let Some(what) = announce.filter(|_| stored) {
-            info!(key = %on.key, phase = %desired.phase, ?what, "stored a change of life");
+            info!(key = %on.key, phase = %desired.phase, "stored a change of life");
             self.announce(&on, &what).await;
         }
     }

@@ -63,8 +63,8 @@ pub enum DnsError {
     },
     /// A socket could not be had.
     #[error(
-        "cannot listen for DNS on {address} over {}: {source}; give a free address of this \
-         machine by --dns-listen (ports below 1024 need CAP_NET_BIND_SERVICE)",
+        "cannot listen for DNS on {address} over {}: give a free address of this machine by --dns-listen \
+         (ports below 1024 need CAP_NET_BIND_SERVICE)",
         transport.as_str()
     )]
     Bind {

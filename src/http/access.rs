@@ -132,7 +132,10 @@ impl Problem {
                 Self { flaws: vec![flaw], ..Self::new(Kind::Unauthenticated, detail) }
             }
             Denial::BadToken(why) => {
-                let detail = format!("the token is not accepted: {why}");
+                let detail = format!(
+                    "the token is not accepted: {why}. It has to be of the audience rollcall: kubectl create \
+                     token NAME --audience rollcall"
+                );
                 let flaw = Flaw::header("Authorization", "the token is not accepted");
                 Self { flaws: vec![flaw], ..Self::new(Kind::BadToken, detail) }
             }

@@ -244,7 +244,10 @@ impl Door {
         let headers = response.headers_mut();
         headers.insert(REPLICA, self.replica.clone());
         headers.insert(INDEX, HeaderValue::from(directory.index()));
-        headers.insert(AGE, HeaderValue::from(millis(directory.age(now))));
+        // Before its first self-beat is back a replica does not know.
+        if directory.horizon().0 > 0 {
+            headers.insert(AGE, HeaderValue::from(millis(directory.age(now))));
+        }
         let stale = if directory.is_stale(now) { "true" } else { "false" };
         headers.insert(STALE, HeaderValue::from_static(stale));
         self.metrics.answered(route, response.status().as_u16(), watch.elapsed());

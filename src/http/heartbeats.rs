@@ -295,7 +295,7 @@ fn result_of(refusal: &Refusal) -> BeatResult {
     match refusal {
         Refusal::Unknown | Refusal::NamespaceMissing => BeatResult::Unknown,
         Refusal::Gone(_) => BeatResult::Gone,
-        Refusal::Away { .. } => BeatResult::Unavailable,
+        Refusal::Away { .. } | Refusal::Incapable(_) => BeatResult::Unavailable,
         Refusal::OtherUid(_)
         | Refusal::NotCovered(_)
         | Refusal::Invalid(_)

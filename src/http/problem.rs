@@ -241,6 +241,13 @@ impl Problem {
                 Self::of(Kind::BadFields, faults.into_iter().map(Flaw::from).collect())
             }
             Refusal::Refused { status, message } => Self::new(Kind::Refused(status), message),
+            Refusal::Incapable(message) => {
+                let detail = format!(
+                    "rollcall itself lacks a right in Kubernetes, and nothing is wrong with the call: \
+                     {message}. GET /v1/cluster and its log say which; try again when it is granted"
+                );
+                Self { retry_after: Some(10), ..Self::new(Kind::Unavailable, detail) }
+            }
             Refusal::NotCovered(scope) => Self::not_covered(&scope, namespace),
             Refusal::Away { retry_after } => {
                 let detail = "the Kubernetes API does not answer, or not in time; nothing was \

@@ -17,7 +17,7 @@ use anyhow::{Context as _, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
-use crate::config::{Auth, ServeArgs};
+use crate::config::{self, Auth, ServeArgs};
 use crate::telemetry::logs;
 
 /// Runs a replica until SIGTERM or Ctrl-C.
@@ -29,6 +29,12 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let level = logs::init(&args.log, args.log_format)?;
     let config = args.validate()?;
     let mut signals = Signals::new()?;
+    for variable in config::unknown_variables() {
+        warn!(
+            variable,
+            "is no variable of rollcall and has no effect; rollcall serve --help lists them"
+        );
+    }
     if config.auth == Auth::None {
         warn!("--auth none: anybody who reaches the HTTP port may register and deregister");
     }

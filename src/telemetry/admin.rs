@@ -44,7 +44,7 @@ pub trait Probes: Send + Sync + 'static {
 
 /// The port cannot be had.
 #[derive(Debug, Error)]
-#[error("cannot listen on {address} (--admin-listen): {source}")]
+#[error("cannot listen on {address}: choose another address with --admin-listen")]
 pub struct AdminError {
     /// Where.
     address: SocketAddr,

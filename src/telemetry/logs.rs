@@ -38,7 +38,7 @@ pub enum Format {
 #[derive(Debug, Error)]
 pub enum LogError {
     /// The filter cannot be read.
-    #[error("--log: {0}")]
+    #[error("--log cannot be used")]
     Filter(#[from] FilterError),
     /// Somebody else has set logs up already.
     #[error("logs are set up already")]

@@ -32,6 +32,8 @@ pub enum Refusal {
         /// Its sentence.
         message: String,
     },
+    /// Rollcall itself lacks a right in Kubernetes; the API server's sentence.
+    Incapable(String),
     /// The API server is away or too slow.
     Away {
         /// When to ask again.
@@ -43,6 +45,9 @@ impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
         if failure.is_missing_namespace() {
             return Self::NamespaceMissing;
+        }
+        if failure.is_own_right() {
+            return Self::Incapable(failure.to_string());
         }
         match failure {
             // No door writes as the leader.

@@ -74,6 +74,11 @@ impl SelfBeat {
         while let Some(value) = self.values.recv().await {
             let written = self.write(&value).await;
             match &written {
+                Err(failure) if !failing && failure.is_missing_namespace() => warn!(
+                    %failure, namespace = %self.own.namespace,
+                    "there is no place for the self-beat, so no lease is judged: create the namespace, or name \
+                     another with --watch-namespace (else --own-namespace)"
+                ),
                 Err(failure) if !failing => {
                     warn!(%failure, "cannot write the self-beat; leases are not judged meanwhile");
                 }

@@ -99,7 +99,7 @@ async fn without_a_token_or_with_one_that_is_not_for_us_nobody_writes() {
     let torn = format!("{}x", token(&ns, "orders", "rollcall").await);
     for bad in [elsewhere.as_str(), torn.as_str(), "nonsense", &"x".repeat(10_000)] {
         let answer = call_as(bad, rollcall.http, ("PUT", &path), body()).await;
-        is_problem(&answer, 401, &["the token is not accepted"]);
+        is_problem(&answer, 401, &["the token is not accepted", "--audience rollcall"]);
         assert!(answer.header("www-authenticate").contains("invalid_token"));
     }
     let answer = call_as(&elsewhere, rollcall.http, ("PUT", &path), body()).await;
