@@ -3,6 +3,9 @@
 //! Internal: only replicas write and read it, in rollcall's own namespace; its shape may change with any
 //! version. What it means is in docs/protocol.md, the octets of `segments` in `registry::codec`.
 
+#![expect(unreachable_pub, reason = "the schema derive repeats each public struct in a function")]
+#![expect(clippy::duplicated_attributes, reason = "the lint reads each column as a repetition")]
+
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -37,14 +40,17 @@ pub struct HeartbeatLedgerSpec {
     #[schemars(length(min = 1, max = 64))]
     pub boot: String,
     /// Counts the ledgers that this process has tried to write.
+    #[schemars(range(min = 0))]
     pub sequence: i64,
     /// When it was taken: milliseconds of the replica's own monotonic clock.
+    #[schemars(range(min = 0))]
     pub stamp: i64,
     /// Which ledger of each other replica it has seen newest.
     #[serde(default)]
     #[schemars(length(max = 64))]
     pub peers: Vec<PeerSeen>,
     /// The highest resourceVersion of instances it has seen.
+    #[schemars(range(min = 0))]
     pub index: i64,
     /// Somebody waits for the others' ledgers.
     #[serde(default)]
@@ -54,11 +60,11 @@ pub struct HeartbeatLedgerSpec {
     pub leaving: bool,
     /// How many further objects, named after this one, carry segments of the same sequence.
     #[serde(default)]
-    #[schemars(range(max = 64))]
+    #[schemars(range(min = 0, max = 64))]
     pub parts: u32,
     /// In such an object: which it is, from 1.
     #[serde(default)]
-    #[schemars(range(max = 64))]
+    #[schemars(range(min = 0, max = 64))]
     pub part: u32,
     /// The heartbeats, in base64.
     #[serde(default)]
@@ -77,7 +83,9 @@ pub struct PeerSeen {
     #[schemars(length(min = 1, max = 64))]
     pub boot: String,
     /// Its stamp.
+    #[schemars(range(min = 0))]
     pub stamp: i64,
     /// When it was seen, on the clock of the replica that tells.
+    #[schemars(range(min = 0))]
     pub at: i64,
 }

@@ -26,8 +26,9 @@ use crate::config::{Auth, Config};
 use crate::controller::Controller;
 use crate::engine::{DUTIES, Engine, FACTS, Figures};
 use crate::registry::{
-    catalog::{Catalog, Settings},
+    catalog::{Catalog, Counts, Settings},
     directory::Directory,
+    fact::Delivery,
     instance::Protocol,
     registration::Registration,
     rules::Rules,
@@ -80,17 +81,10 @@ impl Core {
             Writer::new(clients.writes.clone(), converter.clone(), &api_metrics, clock::show);
         let gate = gate(config, clients.reviews.clone(), &api_metrics, registry);
         let problems = problems::Shared::default();
-        let preflight = Preflight::new(
-            clients.reviews,
-            needs(config),
-            problems.clone(),
-            RightMetrics::new(registry),
-        );
+        let rights = RightMetrics::new(registry);
+        let preflight = Preflight::new(clients.reviews, needs(config), problems.clone(), rights);
         let events = Events::new(clients.writes, &config.own.name, &api_metrics);
-        let counts = Arc::new(ArcSwap::default());
-        let figures = Figures { directory: directory.clone(), counts: counts.clone() };
-        registry.register_collector(Box::new(figures));
-
+        let counts = figures(directory, registry);
         let (duties, duties_out) = mpsc::channel(DUTIES);
         let (self_beats, values) = mpsc::channel(self_beat::QUEUE);
         let (ledgers_in, ledgers_out) = mpsc::channel(flush::QUEUE);
@@ -104,33 +98,10 @@ impl Core {
             metrics: EngineMetrics::new(registry),
             beats,
         };
-        let watches = WatchMetrics::new(registry);
-        let instances =
-            Instances { scope: config.scope.clone(), converter, metrics: watches.clone() };
-        let watch = Watch {
-            kind: instances,
-            client: clients.watches.clone(),
-            facts: facts_in.clone(),
-            metrics: watches.clone(),
-            calls: api_metrics.on("serviceinstances", &["list", "watch"]),
-        };
-        let ledgers = Watch {
-            kind: Ledgers::new(&config.own_namespace),
-            client: clients.watches,
-            facts: facts_in.clone(),
-            metrics: watches,
-            calls: api_metrics.on("heartbeatledgers", &["list", "watch"]),
-        };
-        let flush = Flush {
-            writer: LedgerWriter::new(
-                clients.ledgers,
-                &config.own_namespace,
-                owner(config),
-                &api_metrics,
-            ),
-            facts: facts_in.clone(),
-            ledgers: ledgers_out,
-        };
+        let read = (clients.watches, converter, WatchMetrics::new(registry));
+        let (watch, ledgers) = watches(config, read, &facts_in, &api_metrics);
+        let ledger_writer = ledger_writer(config, clients.ledgers, &api_metrics);
+        let flush = Flush { writer: ledger_writer, facts: facts_in.clone(), ledgers: ledgers_out };
         let controller = Controller::new(
             (writer.clone(), election.tenure()),
             events,
@@ -138,13 +109,7 @@ impl Core {
             duties_out,
         );
         let inbox = Inbox::new(directory.clone(), writer.clone(), facts_in.clone());
-        let self_beat = SelfBeat {
-            own: config.own.clone(),
-            registration: own_registration(config),
-            writer,
-            facts: facts_in,
-            values,
-        };
+        let self_beat = own_beat(config, writer, facts_in, values);
         Self {
             problems,
             preflight,
@@ -161,17 +126,49 @@ impl Core {
     }
 }
 
+fn watches(
+    config: &Config,
+    (client, converter, metrics): (Client, Arc<Converter>, WatchMetrics),
+    facts: &mpsc::Sender<Delivery>,
+    calls: &ApiMetrics,
+) -> (Watch<Instances>, Watch<Ledgers>) {
+    let verbs = &["list", "watch"];
+    let instances = Watch {
+        kind: Instances { scope: config.scope.clone(), converter, metrics: metrics.clone() },
+        client: client.clone(),
+        facts: facts.clone(),
+        metrics: metrics.clone(),
+        calls: calls.on("serviceinstances", verbs),
+    };
+    let ledgers = Watch {
+        kind: Ledgers::new(&config.own_namespace),
+        client,
+        facts: facts.clone(),
+        metrics,
+        calls: calls.on("heartbeatledgers", verbs),
+    };
+    (instances, ledgers)
+}
+
 /// With the pod goes its ledger.
-fn owner(config: &Config) -> Option<OwnerReference> {
-    let uid = config.pod_uid.clone()?;
-    Some(OwnerReference {
+fn ledger_writer(config: &Config, client: Client, metrics: &ApiMetrics) -> LedgerWriter {
+    let owner = config.pod_uid.clone().map(|uid| OwnerReference {
         api_version: "v1".to_owned(),
         kind: "Pod".to_owned(),
         name: config.own.name.to_string(),
         uid,
         controller: Some(false),
         block_owner_deletion: Some(false),
-    })
+    });
+    LedgerWriter::new(client, &config.own_namespace, owner, metrics)
+}
+
+/// What the registry counts, for whoever scrapes.
+fn figures(directory: &Arc<Directory>, registry: &mut Registry) -> Arc<ArcSwap<Counts>> {
+    let counts = Arc::new(ArcSwap::default());
+    let figures = Figures { directory: directory.clone(), counts: counts.clone() };
+    registry.register_collector(Box::new(figures));
+    counts
 }
 
 fn gate(
@@ -184,6 +181,16 @@ fn gate(
         let reviews = Reviews::new(client, metrics);
         Gate::new(reviews, AuthMetrics::new(registry))
     })
+}
+
+fn own_beat(
+    config: &Config,
+    writer: Writer,
+    facts: mpsc::Sender<Delivery>,
+    values: mpsc::Receiver<String>,
+) -> SelfBeat {
+    let registration = own_registration(config);
+    SelfBeat { own: config.own.clone(), registration, writer, facts, values }
 }
 
 fn needs(config: &Config) -> Needs {
