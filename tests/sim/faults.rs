@@ -1,6 +1,9 @@
 //! What goes wrong, and when: a random plan a seed. Owns the plan; `world` carries it out.
 
-use crate::Time;
+use crate::{
+    Time,
+    watch::{FEEDS, Feed},
+};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +24,7 @@ pub enum Kind {
     Lag,
     /// The watch breaks, and resumes from where it was.
     Drop,
-    /// The watch breaks, and begins anew with a list.
+    /// The watch breaks, and begins anew with a list: its place was compacted.
     Relist,
     /// The same, and then tells again what was before the list.
     Replay,
@@ -31,9 +34,22 @@ pub enum Kind {
     Crash,
     /// The wall clock jumps.
     WallJump,
+    /// The process leaves in good order, and another one of its name joins at the end.
+    Leave,
+    /// Nothing that the replica sends reaches the API server; what that sends arrives.
+    Mute,
+    /// Somebody deletes the replica's ledger.
+    DeleteLedger,
+    /// Most clients die together, and come back together.
+    MassDeath,
+    /// All clients beat at once, several times.
+    Storm,
 }
 
-const KINDS: [Kind; 13] = [
+/// What can befall one replica that keeps no ledger.
+const ALONE: usize = 13;
+
+const KINDS: [Kind; 18] = [
     Kind::Refuse,
     Kind::Hang,
     Kind::ReadOnly,
@@ -47,6 +63,11 @@ const KINDS: [Kind; 13] = [
     Kind::Freeze,
     Kind::Crash,
     Kind::WallJump,
+    Kind::Leave,
+    Kind::Mute,
+    Kind::DeleteLedger,
+    Kind::MassDeath,
+    Kind::Storm,
 ];
 
 /// One fault, at one replica where it is about one.
@@ -54,17 +75,22 @@ const KINDS: [Kind; 13] = [
 pub struct Fault {
     pub kind: Kind,
     pub replica: usize,
+    /// Which watch, where it is about one; both when none.
+    pub feed: Option<Feed>,
     pub from: Time,
     pub to: Time,
 }
 
 /// A plan of `count` faults, each between 0.3 and 30 s long, all within a minute or so.
-pub fn plan(rng: &mut fastrand::Rng, count: usize, replicas: usize) -> Vec<Fault> {
+pub fn plan(rng: &mut fastrand::Rng, count: usize, replicas: usize, alone: bool) -> Vec<Fault> {
+    let kinds = if alone { &KINDS[..ALONE] } else { &KINDS };
     let fault = |_| {
         let from = rng.u64(10_000..60_000);
         let length = (300.0 * 100f64.powf(rng.f64())) as u64;
-        let kind = KINDS[rng.usize(..KINDS.len())];
-        Fault { kind, replica: rng.usize(..replicas), from, to: from + length }
+        let kind = kinds[rng.usize(..kinds.len())];
+        let feed = [None, Some(FEEDS[0]), Some(FEEDS[1])][rng.usize(..3)];
+        let feed = feed.filter(|_| !alone);
+        Fault { kind, replica: rng.usize(..replicas), feed, from, to: from + length }
     };
     (0..count).map(fault).collect()
 }
