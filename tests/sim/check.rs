@@ -51,7 +51,7 @@ enum Told {
     /// From when it has seen this version of the object.
     Version(u64),
     /// From when it has heard of the beat by this ledger, and shows it.
-    Ledger { replica: Arc<str>, boot: Arc<str>, stamp: Moment },
+    Ledger { replica: Arc<str>, boot: Arc<str>, stamp: Moment, uid: Arc<str> },
     /// From its first list on, unless the object is stored as expired.
     Start,
 }
@@ -206,6 +206,7 @@ impl World {
                 replica: one.own.name.clone(),
                 boot: format!("b{}", one.boot).into(),
                 stamp: one.now(arrived, self.sabotage).moment,
+                uid: record.uid.clone(),
             },
         };
         // One that had to be stored is told in time only if it was stored in time.
@@ -334,7 +335,7 @@ impl World {
                 self.note(Some(client), || format!("r{replica}: {word}"));
             }
             match offered {
-                true => self.check_dead(client),
+                true => self.check_dead(replica, client),
                 false => self.check_alive(replica, client),
             }
         }
@@ -352,9 +353,10 @@ impl World {
             let known = match &pending.told {
                 Told::Version(version) => *version <= seen,
                 Told::Start => true,
-                Told::Ledger { replica, boot, stamp } => {
+                Told::Ledger { replica, boot, stamp, uid } => {
                     let (of, upto) = heard.get(replica).cloned().unwrap_or_default();
-                    offered && of == *boot && upto >= *stamp
+                    let same = record.is_some_and(|record| record.uid == *uid);
+                    offered && same && of == *boot && upto >= *stamp
                 }
             };
             if known && !(excused && matches!(pending.told, Told::Start)) {
@@ -391,13 +393,15 @@ impl World {
         }
     }
 
-    fn check_dead(&mut self, client: usize) {
+    fn check_dead(&mut self, replica: usize, client: usize) {
         let Some(stored) = self.api.objects.get(&self.clients[client].key) else { return };
         if stored.lease.mode == Mode::Permanent {
             return;
         }
         let lease = stored.lease.duration.as_millis() as Time;
-        let touched = self.check.clients[client].touched;
+        // A start gives everybody a lease.
+        let started = self.replicas[replica].started;
+        let touched = self.check.clients[client].touched.max(started);
         if self.faults.is_empty() && self.now > touched + lease + LATE {
             self.violated(Some(client), "P2: offered long after its lease".to_owned());
         } else if self.now > touched.max(self.mended) + lease + LATE_AFTER_FAULT {

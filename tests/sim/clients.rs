@@ -46,6 +46,8 @@ pub enum Door {
 #[derive(Debug)]
 pub struct Client {
     pub door: Door,
+    /// Beats at the very end of its lease instead of every third.
+    tardy: bool,
     /// The door it went to last.
     replica: usize,
     /// How often it was refused in a row.
@@ -74,7 +76,7 @@ impl Client {
             mode: if rng.u8(..8) == 0 { Mode::Permanent } else { Mode::Heartbeat },
             duration: Duration::from_secs(rng.u64(2..=20)),
             on_expiry: if evicts { OnExpiry::Evict } else { OnExpiry::Retain },
-            evict_after: Duration::from_secs(rng.u64(1..10)),
+            evict_after: Duration::from_secs(rng.u64(0..4).pow(2)),
         };
         let ways = [Way::Http, Way::Annotation, Way::Alternating, Way::Random];
         let doors = [Door::Sticky, Door::Alternating, Door::Random];
@@ -82,6 +84,7 @@ impl Client {
             door: doors[rng.usize(..doors.len())],
             replica: rng.usize(..replicas),
             refused: 0,
+            tardy: replicas > 1 && rng.u8(..4) == 0,
             key: InstanceKey::new(NAMESPACE, &format!("c{index}")),
             service: format!("s{}", rng.u8(..3)).into(),
             way: ways[rng.usize(..ways.len())],
@@ -119,8 +122,11 @@ impl World {
             self.clients[client].wants = Some(Duration::from_secs(self.rng.u64(2..=20)));
         }
         self.speak(client);
-        let third = self.clients[client].length().as_millis() as u64 / 3;
-        let jittered = third * self.rng.u64(75..=100) / 100;
+        let length = self.clients[client].length().as_millis() as u64;
+        let jittered = match self.clients[client].tardy {
+            true => length - self.rng.u64(12..300),
+            false => length / 3 * self.rng.u64(75..=100) / 100,
+        };
         self.push_in(jittered, Event::Client { client, generation });
     }
 

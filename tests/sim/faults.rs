@@ -81,16 +81,60 @@ pub struct Fault {
     pub to: Time,
 }
 
+/// What a world is about: of these kinds, several at once. Some mistakes show only where two faults meet.
+#[derive(Clone, Copy, Debug)]
+pub struct Theme {
+    kinds: &'static [Kind],
+    /// Only this watch.
+    feed: Option<Feed>,
+}
+
+/// Anything.
+pub const ANYTHING: Theme = Theme { kinds: &KINDS, feed: None };
+/// Replicas die, and are back soon.
+pub const DEATHS: Theme = Theme { kinds: &[Kind::Crash, Kind::Crash, Kind::Leave], feed: None };
+/// Replicas are not heard, then die.
+pub const CUT_OFF: Theme =
+    Theme { kinds: &[Kind::Mute, Kind::Freeze, Kind::Crash, Kind::Slow, Kind::Lag], feed: None };
+/// Ledgers are missed.
+pub const MISSED: Theme = Theme {
+    kinds: &[Kind::Relist, Kind::Relist, Kind::Replay, Kind::Stall, Kind::DeleteLedger],
+    feed: Some(Feed::Ledgers),
+};
+/// Replicas join or come back, and do not see instances.
+pub const BLIND: Theme = Theme {
+    kinds: &[Kind::Stall, Kind::Lag, Kind::Crash, Kind::Mute, Kind::Freeze],
+    feed: Some(Feed::Instances),
+};
+/// Writes arrive late.
+pub const LATE: Theme =
+    Theme { kinds: &[Kind::Hang, Kind::Slow, Kind::LoseAnswers, Kind::Lag], feed: None };
+
+const THEMES: [Theme; 6] = [ANYTHING, DEATHS, CUT_OFF, MISSED, BLIND, LATE];
+
 /// A plan of `count` faults, each between 0.3 and 30 s long, all within a minute or so.
-pub fn plan(rng: &mut fastrand::Rng, count: usize, replicas: usize, alone: bool) -> Vec<Fault> {
-    let kinds = if alone { &KINDS[..ALONE] } else { &KINDS };
+pub fn plan(
+    rng: &mut fastrand::Rng,
+    count: usize,
+    replicas: usize,
+    theme: Option<Theme>,
+) -> Vec<Fault> {
+    let theme = theme.unwrap_or_else(|| THEMES[rng.usize(..2 * THEMES.len()) % 7 % THEMES.len()]);
     let fault = |_| {
         let from = rng.u64(10_000..60_000);
         let length = (300.0 * 100f64.powf(rng.f64())) as u64;
-        let kind = kinds[rng.usize(..kinds.len())];
+        let kind = theme.kinds[rng.usize(..theme.kinds.len())];
         let feed = [None, Some(FEEDS[0]), Some(FEEDS[1])][rng.usize(..3)];
-        let feed = feed.filter(|_| !alone);
+        let feed = theme.feed.or(feed);
         Fault { kind, replica: rng.usize(..replicas), feed, from, to: from + length }
     };
     (0..count).map(fault).collect()
+}
+
+/// The same for a replica that keeps no ledger.
+pub fn plan_alone(rng: &mut fastrand::Rng, count: usize) -> Vec<Fault> {
+    const KINDS_ALONE: Theme = Theme { kinds: KINDS.split_at(ALONE).0, feed: None };
+    let mut faults = plan(rng, count, 1, Some(KINDS_ALONE));
+    faults.iter_mut().for_each(|fault| fault.feed = None);
+    faults
 }

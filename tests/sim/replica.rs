@@ -64,6 +64,8 @@ pub struct Replica {
     pub watches: [Watch; 2],
     /// How many faults keep it from being heard.
     pub muted: u32,
+    /// When it began, and had listed everything while all was well.
+    pub started: Time,
     /// Up to when it leads, by its own clock.
     pub tenure: Moment,
     /// The newest ledger of each other replica that it has taken in: boot and stamp.
@@ -125,6 +127,7 @@ impl Replica {
             directory,
             watches: [Watch::default(), Watch::default()],
             muted: 0,
+            started: 0,
             tenure: Moment::default(),
             heard: BTreeMap::new(),
             offset: rng.u64(1_000_000..1_000_000_000),
@@ -173,6 +176,7 @@ impl World {
         let (alone, rules) = (self.alone, self.sabotage.rules());
         (one.catalog, one.directory) = fresh_catalog(&one.own, one.boot, alone, rules);
         (one.busy, one.wake, one.tenure) = (0, None, Moment::default());
+        one.started = self.now + 300;
         one.heard.clear();
         one.facts.clear();
         one.parked.clear();

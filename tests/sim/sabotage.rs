@@ -3,6 +3,8 @@
 
 use rollcall::registry::rules::Rules;
 
+use crate::faults::{self, Theme};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
     None,
@@ -39,6 +41,18 @@ pub enum Sabotage {
 }
 
 impl Sabotage {
+    /// The faults that show it.
+    pub fn theme(self) -> Option<Theme> {
+        match self {
+            Self::ChangedBootUnnoticed | Self::FloorsDoNotAdd => Some(faults::DEATHS),
+            Self::FenceBySight | Self::LateBeatIsOrdinary => Some(faults::CUT_OFF),
+            Self::MissingUnnoticed => Some(faults::MISSED),
+            Self::FenceForgetsInstances | Self::EvictsUnacknowledged => Some(faults::BLIND),
+            Self::LatestAttempt => Some(faults::LATE),
+            _ => None,
+        }
+    }
+
     pub fn rules(self) -> Rules {
         let mut rules = Rules::default();
         match self {
@@ -61,3 +75,29 @@ impl Sabotage {
         rules
     }
 }
+
+/// Each, and which promise it breaks.
+pub const ALL: &[(Sabotage, &str)] = &[
+    (Sabotage::AnswerIsSeen, "P1"),
+    (Sabotage::Unordered, "P1"),
+    (Sabotage::CheckpointBeats, ""),
+    (Sabotage::EvictsAnyVersion, "P3"),
+    (Sabotage::WallDecides, ""),
+    (Sabotage::AnswersFirst, ""),
+    (Sabotage::SettlesWhileFrozen, "P5"),
+    (Sabotage::HeaderFirst, "P1"),
+    (Sabotage::OneBound, "P1"),
+    (Sabotage::BoundsNeverAge, ""),
+    (Sabotage::ChangedBootUnnoticed, "P1"),
+    (Sabotage::FloorsDoNotAdd, "P1"),
+    (Sabotage::NoFence, ""),
+    (Sabotage::FenceBySight, ""),
+    (Sabotage::FenceForgetsInstances, "P3"),
+    (Sabotage::LatestAttempt, "P1"),
+    (Sabotage::LateBeatIsOrdinary, ""),
+    (Sabotage::MissingUnnoticed, "P1"),
+    (Sabotage::SilenceUnnoticed, "P1"),
+    (Sabotage::OwnLedgerUnseen, "P1"),
+    (Sabotage::EvictsUnacknowledged, "P3"),
+    (Sabotage::NobodyAsks, "P2"),
+];

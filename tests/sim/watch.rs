@@ -67,7 +67,7 @@ impl World {
 
     fn lag(&mut self, replica: usize, feed: Feed) -> u64 {
         let lagging = self.watch_of(replica, feed).lagging > 0;
-        if lagging { self.rng.u64(500..4000) } else { self.rng.u64(1..=60) }
+        self.way_back() + if lagging { self.rng.u64(500..4000) } else { self.rng.u64(1..=60) }
     }
 
     fn schedule_watch(&mut self, replica: usize, feed: Feed, delay: u64) {

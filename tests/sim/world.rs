@@ -12,7 +12,7 @@ use crate::{
     clients::Client,
     door::{Reply, Request},
     election::Office,
-    faults::{Fault, Kind, plan},
+    faults::{Fault, Kind, plan, plan_alone},
     replica::{Caller, Replica},
     sabotage::Sabotage,
     watch::Feed,
@@ -107,6 +107,7 @@ pub struct World {
     pub sabotage: Sabotage,
     /// One replica that keeps no ledger.
     pub alone: bool,
+    distance: Time,
     pub office: Office,
     /// When the last fault is over, and when clients stop changing their minds.
     pub mended: Time,
@@ -127,13 +128,19 @@ impl World {
         let count = match seed % 4 {
             0 => 0,
             1 => 1,
-            _ => rng.usize(2..8),
+            2 => rng.usize(2..8),
+            _ => rng.usize(4..12),
         };
         let replicas = [0, 1, 2, 2, 3, 3, 4][rng.usize(..7)];
         let (alone, replicas) = (replicas == 0, replicas.max(1));
         // Clocks that run as they should, as they do, or as badly as is allowed for.
         let drift = [0, 200, 490][rng.usize(..3)];
-        let faults = plan(&mut rng, count, replicas, alone);
+        let faults = match alone {
+            true => plan_alone(&mut rng, count),
+            false => plan(&mut rng, count, replicas, sabotage.theme()),
+        };
+        // How far the API server is away, each way.
+        let distance = [0, 0, 50, 90][rng.usize(..4)];
         let mended = faults.iter().map(|fault| fault.to).max().unwrap_or(0);
         let calm = mended.max(50_000) + 5_000;
         let many = rng.usize(3..10);
@@ -149,6 +156,7 @@ impl World {
                 .collect(),
             check: Check::new(clients.len(), replicas),
             alone,
+            distance,
             office: Office::default(),
             clients,
             requests: Vec::new(),
@@ -241,7 +249,13 @@ impl World {
 
     /// How long one way to or from the API server takes.
     pub fn way(&mut self) -> Time {
-        if self.weather.slow > 0 { self.rng.u64(50..4000) } else { self.rng.u64(1..=60) }
+        let slow = self.weather.slow > 0;
+        self.distance + if slow { self.rng.u64(50..4000) } else { self.rng.u64(1..=60) }
+    }
+
+    /// The same for what a watch tells, at least.
+    pub fn way_back(&self) -> Time {
+        self.distance
     }
 
     /// Calls the API server; the caller waits for `patience`.
