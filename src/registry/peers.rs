@@ -97,9 +97,10 @@ impl Peer {
         self.gone.is_none() && !self.left
     }
 
-    /// Up to when it may have answered beats that it never told, if it is gone now.
+    /// Up to when it may answer beats that it never told: then it is fenced. `now` has passed since its
+    /// ledger was seen.
     fn end(&self, now: Moment) -> Moment {
-        self.bounds.latest(self.stamp.after(SILENCE)).map_or(now, |end| end.min(now))
+        self.bounds.latest(self.stamp.after(SILENCE)).unwrap_or_else(|| now.after(SILENCE))
     }
 }
 
@@ -148,16 +149,12 @@ impl Peers {
         Sighting { gap, asks: ledger.ask, beats }
     }
 
-    /// A process has ended. Answers whether that is a gap.
+    /// A process has ended by now, since another one bears its name. Answers whether that is a gap.
     fn end(&mut self, replica: &Arc<str>, way: Way, now: Moment) -> bool {
-        let Some(peer) = self.peers.remove(replica) else { return false };
-        if peer.left {
-            return false;
-        }
-        if way == Way::Watch {
-            self.former = self.former.max(Some(peer.gone.unwrap_or_else(|| peer.end(now))));
-        }
-        way != Way::Watch
+        let peer = self.peers.remove(replica).filter(|peer| !peer.left);
+        let end = peer.map(|peer| peer.gone.unwrap_or_else(|| peer.end(now)).min(now));
+        self.former = self.former.max(end);
+        end.is_some() && way != Way::Watch
     }
 
     /// A relist did not bring these. Answers whether that is a gap.
@@ -166,12 +163,15 @@ impl Peers {
         let vanished: Vec<_> = self.peers.keys().filter(|name| !there(name)).cloned().collect();
         let mut gap = false;
         for replica in vanished {
-            gap |= self.end(&replica, Way::Relist, now);
+            let peer = self.peers.remove(&replica).filter(|peer| !peer.left);
+            gap |= peer.is_some();
+            // It may be alive: then it answers until it is fenced.
+            self.former = self.former.max(peer.map(|peer| peer.end(now)));
         }
         gap
     }
 
-    /// A ledger was deleted: by its replica, which has left, or by hand.
+    /// A ledger was deleted: of a replica that has left, or by hand. Then its replica may be alive.
     pub(super) fn deleted(&mut self, replica: &str, version: u64, now: Moment) {
         let peer = self.peers.get_mut(replica).filter(|peer| peer.version < version);
         if let Some(peer) = peer {
