@@ -165,22 +165,26 @@ impl Api {
                 self.log.push(Event::Removed { key: key.clone(), uid, index: self.version });
                 Ok(None)
             }
-            Op::Flush { ledger, .. } => {
-                self.version += 1;
-                let ledger = Arc::new(Ledger { version: self.version, ..(**ledger).clone() });
-                self.ledgers.insert(ledger.replica.clone(), ledger.clone());
-                self.ledger_log.push(LedgerEvent::Written(ledger));
-                Ok(None)
-            }
-            Op::DeleteLedger { key } => {
-                self.ledgers.remove(&key.name).ok_or(Fail::NotFound)?;
-                self.version += 1;
-                let (replica, version) = (key.name.clone(), self.version);
-                self.ledger_log.push(LedgerEvent::Deleted { replica, version });
-                Ok(None)
-            }
+            Op::Flush { ledger, .. } => Ok(self.flush(ledger)),
+            Op::DeleteLedger { key } => self.delete_ledger(&key.name),
             Op::Get { key } => self.objects.get(key).cloned().map(Some).ok_or(Fail::NotFound),
         }
+    }
+
+    fn flush(&mut self, ledger: &Ledger) -> Option<Arc<Instance>> {
+        self.version += 1;
+        let ledger = Arc::new(Ledger { version: self.version, ..ledger.clone() });
+        self.ledgers.insert(ledger.replica.clone(), ledger.clone());
+        self.ledger_log.push(LedgerEvent::Written(ledger));
+        None
+    }
+
+    fn delete_ledger(&mut self, replica: &Arc<str>) -> Answer {
+        self.ledgers.remove(replica).ok_or(Fail::NotFound)?;
+        self.version += 1;
+        let (replica, version) = (replica.clone(), self.version);
+        self.ledger_log.push(LedgerEvent::Deleted { replica, version });
+        Ok(None)
     }
 
     fn exactly(&self, on: &Version) -> Result<Arc<Instance>, Fail> {

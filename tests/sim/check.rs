@@ -5,7 +5,11 @@
 //! P3: nobody is evicted within the lease of an acknowledged beat. P4: after faults nothing
 //! stands still. P5: time in which beats could not be heard is given back. Budget: API writes.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use rollcall::registry::{
     instance::{Instance, Phase},
@@ -452,9 +456,20 @@ impl World {
     pub fn finally(&mut self) {
         self.check.stats.milliseconds = self.now;
         self.check.stats.faults = self.faults.len() as u64;
+        let mut revisions = BTreeMap::new();
         for replica in 0..self.replicas.len() {
+            if !self.replicas[replica].up {
+                return self.violated(None, format!("P4: r{replica} is not there"));
+            }
             let directory = self.replicas[replica].directory.clone();
             let views = directory.all_services(None);
+            for view in &views {
+                let before = revisions.entry(view.key.to_string()).or_insert(view.revision);
+                if *before != view.revision {
+                    let what = format!("P4: r{replica} shows {} in another revision", view.key);
+                    return self.violated(None, what);
+                }
+            }
             let mut shown: Vec<_> =
                 views.iter().flat_map(|view| view.members.iter().cloned()).collect();
             shown.sort_by(|a, b| a.instance.key.cmp(&b.instance.key));

@@ -41,6 +41,8 @@ pub enum Door {
     Alternating,
     /// Any.
     Random,
+    /// The same, even if it answers 202.
+    Stubborn,
 }
 
 #[derive(Debug)]
@@ -79,7 +81,7 @@ impl Client {
             evict_after: Duration::from_secs(rng.u64(0..4).pow(2)),
         };
         let ways = [Way::Http, Way::Annotation, Way::Alternating, Way::Random];
-        let doors = [Door::Sticky, Door::Alternating, Door::Random];
+        let doors = [Door::Sticky, Door::Alternating, Door::Random, Door::Stubborn];
         Self {
             door: doors[rng.usize(..doors.len())],
             replica: rng.usize(..replicas),
@@ -199,7 +201,7 @@ impl World {
         let any = self.rng.usize(..many);
         let one = &mut self.clients[client];
         one.replica = match one.door {
-            Door::Sticky => one.replica,
+            Door::Sticky | Door::Stubborn => one.replica,
             Door::Alternating => (one.replica + 1) % many,
             Door::Random => any,
         };
@@ -293,6 +295,7 @@ impl World {
             Reply::Ok(Some(lease)) => self.believes(client, *lease),
             Reply::Ok(None) => {}
             Reply::Unknown | Reply::Gone => self.registers_again(client),
+            Reply::Recorded if self.clients[client].door == Door::Stubborn => {}
             Reply::Recorded => self.goes_elsewhere(client),
             Reply::Refused => {
                 self.goes_elsewhere(client);

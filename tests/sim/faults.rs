@@ -81,36 +81,53 @@ pub struct Fault {
     pub to: Time,
 }
 
-/// What a world is about: of these kinds, several at once. Some mistakes show only where two faults meet.
+/// What a world is about. Some mistakes show only where certain faults meet.
 #[derive(Clone, Copy, Debug)]
-pub struct Theme {
-    kinds: &'static [Kind],
-    /// Only this watch.
-    feed: Option<Feed>,
+pub enum Theme {
+    /// Faults of these kinds at any time; at this watch, where they are about one.
+    Any(&'static [Kind], Option<Feed>),
+    /// Two replicas fall silent at different times, and answer until they are fenced.
+    Silences,
+    /// A replica's own ledger comes back late, then it is not heard.
+    LateLedger,
+    /// A replica was not heard, comes back, and does not see instances; the others hear of it late.
+    Return,
 }
 
 /// Anything.
-pub const ANYTHING: Theme = Theme { kinds: &KINDS, feed: None };
+const ANYTHING: Theme = Theme::Any(&KINDS, None);
 /// Replicas die, and are back soon.
-pub const DEATHS: Theme = Theme { kinds: &[Kind::Crash, Kind::Crash, Kind::Leave], feed: None };
+pub const DEATHS: Theme = Theme::Any(&[Kind::Crash, Kind::Crash, Kind::Leave], None);
 /// Replicas are not heard, then die.
-pub const CUT_OFF: Theme =
-    Theme { kinds: &[Kind::Mute, Kind::Freeze, Kind::Crash, Kind::Slow, Kind::Lag], feed: None };
+const CUT_OFF: Theme =
+    Theme::Any(&[Kind::Mute, Kind::Freeze, Kind::Crash, Kind::Slow, Kind::Lag], None);
 /// Ledgers are missed.
-pub const MISSED: Theme = Theme {
-    kinds: &[Kind::Relist, Kind::Relist, Kind::Replay, Kind::Stall, Kind::DeleteLedger],
-    feed: Some(Feed::Ledgers),
-};
+pub const MISSED: Theme = Theme::Any(
+    &[Kind::Relist, Kind::Relist, Kind::Replay, Kind::Stall, Kind::DeleteLedger],
+    Some(Feed::Ledgers),
+);
 /// Replicas join or come back, and do not see instances.
-pub const BLIND: Theme = Theme {
-    kinds: &[Kind::Stall, Kind::Lag, Kind::Crash, Kind::Mute, Kind::Freeze],
-    feed: Some(Feed::Instances),
-};
+pub const BLIND: Theme = Theme::Any(
+    &[Kind::Stall, Kind::Lag, Kind::Crash, Kind::Mute, Kind::Freeze],
+    Some(Feed::Instances),
+);
 /// Writes arrive late.
-pub const LATE: Theme =
-    Theme { kinds: &[Kind::Hang, Kind::Slow, Kind::LoseAnswers, Kind::Lag], feed: None };
+pub const LATE: Theme = Theme::Any(&[Kind::Hang, Kind::Slow, Kind::LoseAnswers, Kind::Lag], None);
 
-const THEMES: [Theme; 6] = [ANYTHING, DEATHS, CUT_OFF, MISSED, BLIND, LATE];
+const THEMES: [Theme; 12] = [
+    ANYTHING,
+    ANYTHING,
+    ANYTHING,
+    ANYTHING,
+    DEATHS,
+    CUT_OFF,
+    MISSED,
+    BLIND,
+    LATE,
+    Theme::Silences,
+    Theme::LateLedger,
+    Theme::Return,
+];
 
 /// A plan of `count` faults, each between 0.3 and 30 s long, all within a minute or so.
 pub fn plan(
@@ -119,21 +136,58 @@ pub fn plan(
     replicas: usize,
     theme: Option<Theme>,
 ) -> Vec<Fault> {
-    let theme = theme.unwrap_or_else(|| THEMES[rng.usize(..2 * THEMES.len()) % 7 % THEMES.len()]);
-    let fault = |_| {
-        let from = rng.u64(10_000..60_000);
-        let length = (300.0 * 100f64.powf(rng.f64())) as u64;
-        let kind = theme.kinds[rng.usize(..theme.kinds.len())];
-        let feed = [None, Some(FEEDS[0]), Some(FEEDS[1])][rng.usize(..3)];
-        let feed = theme.feed.or(feed);
-        Fault { kind, replica: rng.usize(..replicas), feed, from, to: from + length }
-    };
-    (0..count).map(fault).collect()
+    match theme.unwrap_or_else(|| THEMES[rng.usize(..THEMES.len())]) {
+        Theme::Any(kinds, feed) => (0..count).map(|_| any(rng, replicas, kinds, feed)).collect(),
+        _ if count == 0 => Vec::new(),
+        Theme::Silences => silences(rng, replicas),
+        Theme::LateLedger => late_ledger(rng, replicas),
+        Theme::Return => returns(rng, replicas),
+    }
+}
+
+fn any(rng: &mut fastrand::Rng, replicas: usize, kinds: &[Kind], only: Option<Feed>) -> Fault {
+    let from = rng.u64(10_000..60_000);
+    let length = (300.0 * 100f64.powf(rng.f64())) as u64;
+    let kind = kinds[rng.usize(..kinds.len())];
+    let feed = [None, Some(FEEDS[0]), Some(FEEDS[1])][rng.usize(..3)];
+    Fault { kind, replica: rng.usize(..replicas), feed: only.or(feed), from, to: from + length }
+}
+
+fn mute(replica: usize, from: Time, to: Time) -> Fault {
+    Fault { kind: Kind::Mute, replica, feed: None, from, to }
+}
+
+fn silences(rng: &mut fastrand::Rng, replicas: usize) -> Vec<Fault> {
+    let (one, from) = (rng.usize(..replicas), rng.u64(15_000..30_000));
+    let later = from + rng.u64(2_000..9_500);
+    let to = later + rng.u64(12_000..35_000);
+    vec![mute(one, from, to), mute((one + 1) % replicas, later, to + rng.u64(0..5_000))]
+}
+
+fn late_ledger(rng: &mut fastrand::Rng, replicas: usize) -> Vec<Fault> {
+    let (replica, from) = (rng.usize(..replicas), rng.u64(15_000..30_000));
+    let (feed, to) = (Some(Feed::Ledgers), from + 30_000);
+    let lag = Fault { kind: Kind::Lag, replica, feed, from: from - 8_000, to };
+    vec![lag, mute(replica, from, from + rng.u64(14_000..30_000))]
+}
+
+fn returns(rng: &mut fastrand::Rng, replicas: usize) -> Vec<Fault> {
+    let (replica, from) = (rng.usize(..replicas), rng.u64(15_000..30_000));
+    let back = from + rng.u64(12_500..25_000);
+    let to = back + rng.u64(2_000..12_000);
+    let instances = Some(Feed::Instances);
+    let stall = Fault { kind: Kind::Stall, replica, feed: instances, from, to };
+    let mut faults = vec![mute(replica, from, back), stall];
+    for other in (0..replicas).filter(|other| *other != replica) {
+        let (feed, from) = (Some(Feed::Ledgers), back - 3_000);
+        faults.push(Fault { kind: Kind::Lag, replica: other, feed, from, to: back + 6_000 });
+    }
+    faults
 }
 
 /// The same for a replica that keeps no ledger.
 pub fn plan_alone(rng: &mut fastrand::Rng, count: usize) -> Vec<Fault> {
-    const KINDS_ALONE: Theme = Theme { kinds: KINDS.split_at(ALONE).0, feed: None };
+    const KINDS_ALONE: Theme = Theme::Any(KINDS.split_at(ALONE).0, None);
     let mut faults = plan(rng, count, 1, Some(KINDS_ALONE));
     faults.iter_mut().for_each(|fault| fault.feed = None);
     faults

@@ -45,7 +45,7 @@ type Time = u64;
 const ZONE: &str = "rollcall.internal";
 
 /// Seeds of one `cargo test`.
-const SEEDS: u64 = 5_000;
+const SEEDS: u64 = 10_000;
 
 fn run(seed: u64, sabotage: Sabotage) -> Result<(Stats, u64), Violation> {
     let mut world = World::new(seed, sabotage, false);
@@ -131,30 +131,32 @@ fn the_promises_hold_for_every_seed() {
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    for seed in [1, 2, 7, 42] {
+    for seed in 1..60 {
         assert_eq!(run(seed, Sabotage::None).unwrap(), run(seed, Sabotage::None).unwrap());
     }
 }
 
-/// Runs seeds until one is caught, and answers by what.
-fn caught(sabotage: Sabotage, within: u64) -> String {
+/// Runs seeds until one is caught, and answers by what; none when none is.
+fn caught(sabotage: Sabotage, within: u64) -> Option<String> {
     const AT_ONCE: u64 = 50;
     for from in (0..within).step_by(AT_ONCE as usize) {
         let (_, broken) = run_all(from..within.min(from + AT_ONCE), sabotage);
         if let Some((seed, violation)) = broken.first() {
             println!("{sabotage:?}: caught by seed {seed}: {}", violation.what);
-            return violation.what.clone();
+            return Some(violation.what.clone());
         }
     }
-    panic!("{sabotage:?}: not caught in {within} seeds");
+    println!("{sabotage:?}: not caught in {within} seeds");
+    None
 }
 
 #[test]
 fn every_clause_is_there_for_a_reason() {
-    let within = number("ROLLCALL_SEEDS").unwrap_or(SEEDS);
     let uncaught: Vec<_> = sabotage::ALL
         .iter()
-        .filter(|(sabotage, _)| std::panic::catch_unwind(|| caught(*sabotage, within)).is_err())
+        .filter(|(sabotage, promise, within)| {
+            !caught(*sabotage, *within).is_some_and(|what| what.starts_with(promise))
+        })
         .collect();
-    assert!(uncaught.is_empty(), "{uncaught:?}");
+    assert!(uncaught.is_empty(), "not caught, or not by this promise: {uncaught:?}");
 }

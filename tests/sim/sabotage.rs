@@ -32,7 +32,6 @@ pub enum Sabotage {
     FenceBySight,
     FenceForgetsInstances,
     LatestAttempt,
-    LateBeatIsOrdinary,
     MissingUnnoticed,
     SilenceUnnoticed,
     OwnLedgerUnseen,
@@ -44,10 +43,12 @@ impl Sabotage {
     /// The faults that show it.
     pub fn theme(self) -> Option<Theme> {
         match self {
-            Self::ChangedBootUnnoticed | Self::FloorsDoNotAdd => Some(faults::DEATHS),
-            Self::FenceBySight | Self::LateBeatIsOrdinary => Some(faults::CUT_OFF),
+            Self::ChangedBootUnnoticed => Some(faults::DEATHS),
+            Self::FloorsDoNotAdd => Some(Theme::Silences),
+            Self::FenceBySight => Some(Theme::LateLedger),
             Self::MissingUnnoticed => Some(faults::MISSED),
-            Self::FenceForgetsInstances | Self::EvictsUnacknowledged => Some(faults::BLIND),
+            Self::FenceForgetsInstances => Some(Theme::Return),
+            Self::EvictsUnacknowledged => Some(faults::BLIND),
             Self::LatestAttempt => Some(faults::LATE),
             _ => None,
         }
@@ -64,7 +65,6 @@ impl Sabotage {
             Self::FenceBySight => rules.fence_by_stamp = false,
             Self::FenceForgetsInstances => rules.fence_waits_for_instances = false,
             Self::LatestAttempt => rules.first_sending = false,
-            Self::LateBeatIsOrdinary => rules.late_beat_is_revival = false,
             Self::MissingUnnoticed => rules.missing_is_gap = false,
             Self::SilenceUnnoticed => rules.silent_holds = false,
             Self::OwnLedgerUnseen => rules.own_ledger_holds = false,
@@ -76,28 +76,27 @@ impl Sabotage {
     }
 }
 
-/// Each, and which promise it breaks.
-pub const ALL: &[(Sabotage, &str)] = &[
-    (Sabotage::AnswerIsSeen, "P1"),
-    (Sabotage::Unordered, "P1"),
-    (Sabotage::CheckpointBeats, ""),
-    (Sabotage::EvictsAnyVersion, "P3"),
-    (Sabotage::WallDecides, ""),
-    (Sabotage::AnswersFirst, ""),
-    (Sabotage::SettlesWhileFrozen, "P5"),
-    (Sabotage::HeaderFirst, "P1"),
-    (Sabotage::OneBound, "P1"),
-    (Sabotage::BoundsNeverAge, ""),
-    (Sabotage::ChangedBootUnnoticed, "P1"),
-    (Sabotage::FloorsDoNotAdd, "P1"),
-    (Sabotage::NoFence, ""),
-    (Sabotage::FenceBySight, ""),
-    (Sabotage::FenceForgetsInstances, "P3"),
-    (Sabotage::LatestAttempt, "P1"),
-    (Sabotage::LateBeatIsOrdinary, ""),
-    (Sabotage::MissingUnnoticed, "P1"),
-    (Sabotage::SilenceUnnoticed, "P1"),
-    (Sabotage::OwnLedgerUnseen, "P1"),
-    (Sabotage::EvictsUnacknowledged, "P3"),
-    (Sabotage::NobodyAsks, "P2"),
+/// Each, which promise it breaks (any when empty), and within how many seeds that is seen.
+pub const ALL: &[(Sabotage, &str, u64)] = &[
+    (Sabotage::AnswerIsSeen, "P1", 600),
+    (Sabotage::Unordered, "P1", 600),
+    (Sabotage::CheckpointBeats, "", 600),
+    (Sabotage::EvictsAnyVersion, "P3", 3000),
+    (Sabotage::WallDecides, "", 600),
+    (Sabotage::AnswersFirst, "", 600),
+    (Sabotage::SettlesWhileFrozen, "", 600),
+    (Sabotage::HeaderFirst, "P1", 600),
+    (Sabotage::OneBound, "P1", 1500),
+    (Sabotage::BoundsNeverAge, "", 600),
+    (Sabotage::ChangedBootUnnoticed, "P1", 2000),
+    (Sabotage::FloorsDoNotAdd, "P1", 600),
+    (Sabotage::NoFence, "", 600),
+    (Sabotage::FenceBySight, "", 600),
+    (Sabotage::FenceForgetsInstances, "P3", 3000),
+    (Sabotage::LatestAttempt, "P1", 3000),
+    (Sabotage::MissingUnnoticed, "P1", 600),
+    (Sabotage::SilenceUnnoticed, "P1", 600),
+    (Sabotage::OwnLedgerUnseen, "P1", 600),
+    (Sabotage::EvictsUnacknowledged, "P3", 6000),
+    (Sabotage::NobodyAsks, "P2", 600),
 ];
