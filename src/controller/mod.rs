@@ -94,7 +94,7 @@ fn span(duty: &Duty) -> Span {
         Duty::Checkpoint { on, .. } => ("checkpoint", &on.key),
         Duty::Evict { on, .. } => ("evict", &on.key),
         Duty::Announce { on, .. } => ("announce", &on.key),
-        Duty::SelfBeat { .. } => return Span::none(),
+        Duty::SelfBeat { .. } | Duty::Flush(_) => return Span::none(),
     };
     error_span!("duty", duty, %key)
 }
@@ -120,8 +120,8 @@ impl Worker {
             Duty::Announce { on, what } if self.tenure.holds(clock::moment()) => {
                 self.announce(&on, &what).await;
             }
-            // Self-beats are the witness's.
-            Duty::Announce { .. } | Duty::SelfBeat { .. } => {}
+            // Self-beats and ledgers are the witness's.
+            Duty::Announce { .. } | Duty::SelfBeat { .. } | Duty::Flush(_) => {}
         }
     }
 

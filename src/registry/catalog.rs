@@ -12,23 +12,26 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
 use crate::registry::{
-    directory::{Directory, Grave},
+    directory::Directory,
     duties::Outbox,
     fact::{Announcement, Duty, Fact, Outcome, Version},
+    hearing::Ledgers,
     horizon::Horizon,
     instance::{Instance, InstanceKey, Phase, ServiceKey},
     leadership::Leadership,
     lease::{Floors, Moment, Now, Wall},
+    peers::Way,
     pulse::{Slot, Source},
     report::LastGap,
+    rules::Rules,
     timers::{Alarm, Timers},
     unreadable::Unreadable,
-    view::{Member, View},
+    view::Member,
 };
 
 /// A catalog that was not asked for this long had been stopped, and could not hear anybody.
@@ -39,12 +42,6 @@ pub const TICK: Duration = Duration::from_millis(250);
 
 /// How soon it wants to be asked again while a verdict waits for the horizon.
 const IMPATIENCE: Duration = Duration::from_millis(25);
-
-/// How long an eviction is remembered.
-const MEMORY: Duration = Duration::from_secs(600);
-
-/// And how many at most: ten minutes of evictions at their highest rate are 12,000.
-const MAX_GRAVES: usize = 16_384;
 
 /// Who and where this replica is.
 #[derive(Clone, Debug)]
@@ -57,6 +54,10 @@ pub struct Settings {
     pub zone: String,
     /// Writes a wall time for people (RFC 3339).
     pub show: fn(Wall) -> String,
+    /// The name of this replica's ledger. None: it is the only one, keeps no ledger and reads none.
+    pub ledger: Option<Arc<str>>,
+    /// The rules of the protocol.
+    pub rules: Rules,
 }
 
 /// Where a member stands in its view.
@@ -105,19 +106,24 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Catalog {
     pub(super) settings: Settings,
-    directory: Arc<Directory>,
+    pub(super) directory: Arc<Directory>,
     pub(super) entries: HashMap<InstanceKey, Entry>,
-    services: HashMap<ServiceKey, BTreeMap<Place, Arc<Member>>>,
+    pub(super) services: HashMap<ServiceKey, BTreeMap<Place, Arc<Member>>>,
     /// Services whose view no longer shows the truth.
-    changed: HashSet<ServiceKey>,
+    pub(super) changed: HashSet<ServiceKey>,
     /// Incarnations that we deleted and the watch has not yet taken away.
     buried: HashSet<Arc<str>>,
     pub(super) timers: Timers,
     pub(super) floors: Floors,
+    /// Of the instance watch.
     pub(super) horizon: Horizon,
+    /// None: this replica is the only one.
+    pub(super) ledgers: Option<Ledgers>,
+    /// How far this replica has seen in all: behind it leases end.
+    pub(super) reach: Moment,
     pub(super) outbox: Outbox,
     pub(super) leadership: Leadership,
-    counts: Counts,
+    pub(super) counts: Counts,
     /// For people; see [`Report`](super::report::Report).
     pub(super) boot: Arc<str>,
     pub(super) started: Option<Moment>,
@@ -126,23 +132,28 @@ pub struct Catalog {
     pub(super) unreadable: Unreadable,
     /// The highest resourceVersion applied, and whether a first list was among it; both are
     /// published only after the views that they speak of.
-    index: u64,
+    pub(super) index: u64,
     pub(super) synced: bool,
     settled: Option<Moment>,
     /// Whose leases have ended before the horizon could pass them, and when their timers went off.
     pub(super) waiting: Vec<(Moment, InstanceKey)>,
     /// The latest deadline among them.
-    due: Option<Moment>,
+    pub(super) due: Option<Moment>,
     /// Who was evicted, oldest first, to forget them in time.
-    graves: VecDeque<(Moment, InstanceKey)>,
+    pub(super) graves: VecDeque<(Moment, InstanceKey)>,
 }
 
 impl Catalog {
     /// An empty catalog that publishes into `directory`.
     #[must_use]
     pub fn new(settings: Settings, directory: Arc<Directory>) -> Self {
+        if settings.ledger.is_some() {
+            directory.keep_ledger(settings.rules);
+        }
         Self {
-            horizon: Horizon::new(&settings.boot),
+            horizon: Horizon::new(&settings.boot, settings.rules.first_sending),
+            ledgers: Ledgers::new(&settings),
+            reach: Moment::default(),
             boot: settings.boot.as_str().into(),
             settings,
             directory,
@@ -194,6 +205,15 @@ impl Catalog {
                 self.cannot_read(on, reason, now);
             }
             Fact::Interrupted { reason } => self.interrupted = Some(reason),
+            Fact::LedgerSeen(ledger) => self.see_ledger(&ledger, Way::Watch, now),
+            Fact::LedgersListed(ledgers) => self.see_ledgers(&ledgers, now),
+            Fact::LedgerGone { replica, version } => {
+                self.ledger_gone(&replica, version, now.moment);
+            }
+            Fact::LedgerWritten { sequence, failure } => {
+                self.ledger_written(sequence, failure.is_none());
+            }
+            Fact::Leaving => self.leave(),
             Fact::SelfBeatWritten { failure } => self.horizon.written(failure, now.moment),
             Fact::Leadership(leadership) => self.leadership = leadership,
             Fact::Attempted { key, uid, outcome } => self.attempted(&key, uid, &outcome, now),
@@ -211,6 +231,7 @@ impl Catalog {
         }
         self.started.get_or_insert(now.moment);
         self.follow_tenure(now.moment);
+        self.look(now.moment);
         self.judge(now);
         self.forget(now.moment);
         self.publish(now);
@@ -220,7 +241,9 @@ impl Catalog {
     /// When [`Catalog::settle`] should be called next, if no fact comes before.
     #[must_use]
     pub fn next_settle(&self, now: Moment) -> Moment {
-        let latest = now.after(if self.due.is_some() { IMPATIENCE } else { TICK });
+        let ledgers = self.ledgers.as_ref();
+        let urgent = self.due.is_some() || ledgers.is_some_and(|it| it.flush.is_urgent());
+        let latest = now.after(if urgent { IMPATIENCE } else { TICK });
         self.timers.peek().unwrap_or(latest).min(latest).max(Moment(now.0 + 1))
     }
 
@@ -302,7 +325,10 @@ impl Catalog {
         let key = instance.key.clone();
         let entry = Entry { member, armed: None, task: Default::default() };
         self.directory.graves.pin().remove(&key);
-        self.directory.slots.pin().insert(key.clone(), slot);
+        self.directory.slots.pin().insert(key.clone(), slot.clone());
+        if let Some(ledgers) = &mut self.ledgers {
+            ledgers.enter(instance, slot);
+        }
         self.place(&entry);
         self.entries.insert(key, entry);
         self.outbox.rotate(instance);
@@ -313,6 +339,9 @@ impl Catalog {
         let Some(entry) = self.entries.get(&instance.key) else { return };
         let slot = entry.slot().clone();
         slot.replace_record(instance.clone());
+        if let Some(ledgers) = &mut self.ledgers {
+            ledgers.replace(old, instance);
+        }
         let beat = instance.heartbeat.is_some() && instance.heartbeat != old.heartbeat;
         if beat {
             let foreign = source == Source::Annotation && instance.key != self.settings.own;
@@ -327,7 +356,7 @@ impl Catalog {
     }
 
     /// Replaces the member of an instance by what it shows now; a beat alone changes no view.
-    fn show(&mut self, instance: Arc<Instance>, slot: Arc<Slot>) {
+    pub(super) fn show(&mut self, instance: Arc<Instance>, slot: Arc<Slot>) {
         let Some(entry) = self.entries.get_mut(&instance.key) else { return };
         let phase = Phase::of(slot.is_dead(), instance.state, instance.health);
         let member = Arc::new(Member::new(instance, slot, phase));
@@ -375,6 +404,9 @@ impl Catalog {
         }
         let Some(entry) = self.entries.remove(key) else { return };
         self.directory.slots.pin().remove(key);
+        if let Some(ledgers) = &mut self.ledgers {
+            ledgers.strike(entry.instance());
+        }
         let service = entry.instance().service_key();
         if let Some(members) = self.services.get_mut(&service) {
             members.remove(&entry.place());
@@ -392,12 +424,6 @@ impl Catalog {
         }
     }
 
-    fn dig(&mut self, key: &InstanceKey, reason: Arc<str>, now: Now) {
-        let grave = Grave { at: now.moment, evicted: now.wall, reason };
-        self.directory.graves.pin().insert(key.clone(), grave);
-        self.graves.push_back((now.moment, key.clone()));
-    }
-
     fn beat(&mut self, key: &InstanceKey, uid: &Arc<str>, at: Moment, now: Now) {
         let Some(entry) = self.entries.get(key).filter(|e| e.instance().uid == *uid) else {
             return;
@@ -405,6 +431,9 @@ impl Catalog {
         let (slot, instance) = (entry.slot().clone(), entry.instance().clone());
         self.counts.revived += u64::from(slot.is_dead());
         slot.revive_unwritten(at);
+        if self.ledgers.is_some() {
+            self.directory.touched.note(&slot, at);
+        }
         self.show(instance, slot);
         self.arm(key);
         self.consider_eviction(key, now.moment);
@@ -432,130 +461,6 @@ impl Catalog {
         self.index = self.index.max(index);
     }
 
-    /// Everybody gets back the time in which beats could not be heard.
-    fn give_back(&mut self, now: Moment, lost: Duration) {
-        self.counts.gaps += 1;
-        self.last_gap = Some(LastGap { ended: now, lost });
-        self.floors.raise(now, lost);
-        self.directory.floors.store(Arc::new(self.floors.clone()));
-    }
-
-    /// Sets the lease timer, if the lease now ends sooner than the timer says.
-    fn arm(&mut self, key: &InstanceKey) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        let lease = entry.instance().lease;
-        if !lease.is_leased() || entry.slot().is_dead() {
-            entry.armed = None;
-            return;
-        }
-        let deadline = self.floors.deadline(entry.slot().last_beat(), lease.duration);
-        if entry.armed.is_none_or(|armed| deadline < armed) {
-            entry.armed = Some(deadline);
-            self.timers.set(deadline, Alarm::Lease, key.clone());
-        }
-    }
-
-    fn judge(&mut self, now: Now) {
-        if self.due.is_some() && self.horizon.moment() > self.directory.horizon() {
-            self.due = None;
-            for (at, key) in self.waiting.drain(..) {
-                self.timers.set(at, Alarm::Lease, key);
-            }
-        }
-        while let Some((at, alarm, key)) = self.timers.pop_due(now.moment) {
-            match alarm {
-                Alarm::Lease => self.judge_one(at, key, now.moment),
-                Alarm::Evict => self.evict_one(at, &key),
-                Alarm::Retry => self.outbox.consider(key),
-            }
-        }
-    }
-
-    /// Judges one instance whose timer went off at `at`.
-    fn judge_one(&mut self, at: Moment, key: InstanceKey, now: Moment) {
-        let Some(entry) = self.entries.get_mut(&key) else { return };
-        if entry.armed != Some(at) {
-            return;
-        }
-        let beat = entry.slot().last_beat();
-        let deadline = self.floors.deadline(beat, entry.instance().lease.duration);
-        if deadline >= now {
-            let again = deadline.max(Moment(now.0 + 1));
-            entry.armed = Some(again);
-            self.timers.set(again, Alarm::Lease, key);
-        } else if self.horizon.moment() <= deadline {
-            self.due = self.due.max(Some(deadline));
-            self.waiting.push((at, key));
-        } else {
-            entry.armed = None;
-            if entry.slot().judge_dead(beat) {
-                self.counts.expired += 1;
-                let (instance, slot) = (entry.instance().clone(), entry.slot().clone());
-                self.show(instance, slot);
-                // Where it is stored as expired already, no write will follow that brings it here.
-                self.consider_eviction(&key, now);
-                self.outbox.consider(key);
-            } else {
-                // A beat came between the look and the verdict.
-                self.arm(&key);
-            }
-        }
-    }
-
-    /// Lets readers see what changed: views first, then the figures that speak of them.
-    fn publish(&mut self, now: Now) {
-        if !self.changed.is_empty() {
-            for key in std::mem::take(&mut self.changed) {
-                self.publish_service(key);
-            }
-            self.directory.changed.fetch_max(now.wall.0, Ordering::AcqRel);
-        }
-        if **self.directory.leadership.load() != self.leadership {
-            self.directory.leadership.store(Arc::new(self.leadership.clone()));
-        }
-        let report = self.report(now.moment);
-        if **self.directory.report.load() != report {
-            self.directory.report.store(Arc::new(report));
-        }
-        self.directory.index.store(self.index, Ordering::Release);
-        self.directory.horizon.store(self.horizon.moment().0, Ordering::Release);
-        self.directory.synced.store(self.synced, Ordering::Release);
-    }
-
-    fn publish_service(&mut self, key: ServiceKey) {
-        let members = self.services.get(&key).into_iter().flat_map(|members| members.values());
-        let members: Box<[_]> = members.cloned().collect();
-        let (services, namespaces) =
-            (self.directory.services.pin(), self.directory.namespaces.pin());
-        if !members.is_empty() {
-            let namespace = key.namespace.clone();
-            if services.insert(key.clone(), Arc::new(View::new(key, members))).is_none() {
-                namespaces.update_or_insert(namespace, |services| services + 1, 1);
-            }
-            return;
-        }
-        self.services.remove(&key);
-        if services.remove(&key).is_some() {
-            let left = namespaces.update(key.namespace.clone(), |services| services - 1);
-            if left == Some(&0) {
-                namespaces.remove(&key.namespace);
-            }
-        }
-    }
-
-    fn forget(&mut self, now: Moment) {
-        while let Some((at, key)) = self.graves.front() {
-            if now.since(*at) < MEMORY && self.graves.len() <= MAX_GRAVES {
-                break;
-            }
-            let graves = self.directory.graves.pin();
-            if graves.get(key).is_some_and(|grave| grave.at == *at) {
-                graves.remove(key);
-            }
-            self.graves.pop_front();
-        }
-    }
-
     fn duties(&mut self, now: Now, room: usize) -> Vec<Duty> {
         if !self.synced {
             return Vec::new();
@@ -563,6 +468,7 @@ impl Catalog {
         let show = self.settings.show;
         let value = self.horizon.wanted(now, self.due, |now| show(now.wall));
         let mut duties: Vec<_> = value.map(|value| Duty::SelfBeat { value }).into_iter().collect();
+        duties.extend(self.flush(now.moment));
         self.collect(now, room, &mut duties);
         duties
     }

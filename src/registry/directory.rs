@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -22,6 +22,8 @@ use crate::registry::{
     lease::{Floors, Moment, Wall},
     pulse::{Slot, Taken},
     report::Report,
+    rules::Rules,
+    touched::Touched,
     view::View,
 };
 
@@ -80,7 +82,7 @@ pub enum Heartbeat {
 }
 
 /// The published state of one replica.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Directory {
     /// The only namespace that is looked after, if not all.
     scope: Option<Arc<str>>,
@@ -96,13 +98,47 @@ pub struct Directory {
     pub(in crate::registry) index: AtomicU64,
     pub(in crate::registry) synced: AtomicBool,
     pub(in crate::registry) changed: AtomicI64,
+    /// What this replica has to tell the others.
+    pub(in crate::registry) touched: Touched,
+    /// Set when this replica keeps a ledger.
+    ledger: OnceLock<Rules>,
+    /// From when on beats are not answered 200; 0 when they are not at all.
+    pub(in crate::registry) fence: AtomicU64,
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self::new(None)
+    }
 }
 
 impl Directory {
     /// Nothing known yet, of one namespace or of all.
     #[must_use]
     pub fn new(scope: Option<&str>) -> Self {
-        Self { scope: scope.map(Into::into), ..Self::default() }
+        Self {
+            scope: scope.map(Into::into),
+            slots: HashMap::default(),
+            services: HashMap::default(),
+            namespaces: HashMap::default(),
+            graves: HashMap::default(),
+            floors: ArcSwap::default(),
+            leadership: ArcSwap::default(),
+            report: ArcSwap::default(),
+            horizon: AtomicU64::default(),
+            index: AtomicU64::default(),
+            synced: AtomicBool::default(),
+            changed: AtomicI64::default(),
+            touched: Touched::default(),
+            ledger: OnceLock::new(),
+            fence: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// From now on beats are to be told, and none is answered before the others know this replica.
+    pub(in crate::registry) fn keep_ledger(&self, rules: Rules) {
+        let _ = self.ledger.set(rules);
+        self.fence.store(if rules.fence { 0 } else { u64::MAX }, Ordering::SeqCst);
     }
 
     /// The only namespace that is looked after, if not all.
@@ -145,6 +181,14 @@ impl Directory {
     #[must_use]
     pub fn is_stale(&self, now: Moment) -> bool {
         self.age(now) > STALE_AFTER
+    }
+
+    /// Whether a beat taken at `now` may not be answered 200, but only 202: the others may not
+    /// wait for this replica's ledger any more, or do not know it yet. To be asked after
+    /// [`Directory::heartbeat`], with the same moment. Never, where no ledgers are kept.
+    #[must_use]
+    pub fn is_fenced(&self, now: Moment) -> bool {
+        now.0 >= self.fence.load(Ordering::SeqCst)
     }
 
     /// Who leads.
@@ -239,12 +283,26 @@ impl Directory {
         if !record.lease.is_leased() {
             return if changes { Heartbeat::Write(slot) } else { Heartbeat::Permanent(slot) };
         }
-        // Stored as expired though alive: the verdict of an earlier process may have landed late.
-        let changes = changes || record.is_stored_expired();
-        let duration = record.lease.duration;
-        match slot.beat(now, |beat| self.floors.load().deadline(beat, duration)) {
+        let taken = self.take(&slot, record.lease.duration, now);
+        // Stored as expired though alive: a verdict may have landed late. Asked after the beat was
+        // noted, so that no ledger says it has seen that verdict and leaves out a beat before it.
+        let changes = changes || slot.record().is_stored_expired();
+        match taken {
             Taken::Counted if !changes => Heartbeat::Renewed(slot),
             Taken::Counted | Taken::Late | Taken::Dead => Heartbeat::Write(slot),
+        }
+    }
+
+    /// Where replicas tell each other of beats, floors do not make a late one good: another replica
+    /// may have judged already.
+    fn take(&self, slot: &Arc<Slot>, duration: Duration, now: Moment) -> Taken {
+        let with_floors = |beat| self.floors.load().deadline(beat, duration);
+        match self.ledger.get() {
+            None => slot.beat(now, with_floors),
+            Some(rules) if rules.late_beat_is_revival => {
+                self.touched.beat(slot, now, |beat| beat.after(duration))
+            }
+            Some(_) => self.touched.beat(slot, now, with_floors),
         }
     }
 }

@@ -264,7 +264,9 @@ impl Catalog {
             return None;
         }
         let floor = self.floors.floor(entry.instance().lease.duration);
-        if self.horizon.moment() <= floor || !entry.task.is_idle(now.moment) {
+        let version = entry.instance().resource_version;
+        let unseen = self.ledgers.as_ref().is_some_and(|ledgers| !ledgers.have_seen(version));
+        if self.reach <= floor || unseen || !entry.task.is_idle(now.moment) {
             let again = now.moment.after(LOOK_AGAIN);
             entry.slot().set_evict_at(Some(again));
             self.timers.set(again, Alarm::Evict, key.clone());

@@ -6,6 +6,7 @@ use crate::registry::{
     instance::{Instance, InstanceKey, Phase},
     leadership::Leadership,
     lease::{Lease, Moment, Wall},
+    ledger::Ledger,
     pulse::Source,
     status::Desired,
 };
@@ -76,6 +77,26 @@ pub enum Fact {
         /// Why the API server did not take it, as a sentence; none when it did.
         failure: Option<Arc<str>>,
     },
+    /// The ledger watch told of a new or changed ledger, whole: parts are joined before.
+    LedgerSeen(Arc<Ledger>),
+    /// The ledger watch began anew with a full list. Of the first, segments are ignored.
+    LedgersListed(Vec<Arc<Ledger>>),
+    /// The ledger watch told that a ledger was deleted.
+    LedgerGone {
+        /// Whose.
+        replica: Arc<str>,
+        /// resourceVersion of the removal.
+        version: u64,
+    },
+    /// The write of a ledger was answered, or given up.
+    LedgerWritten {
+        /// Which.
+        sequence: u64,
+        /// Why the API server did not take it, as a sentence; none when it did.
+        failure: Option<Arc<str>>,
+    },
+    /// This replica is going away: it answers no beat any more, and says so in its last ledger.
+    Leaving,
     /// The election, whenever it learns something: who leads, and how long this replica may.
     Leadership(Leadership),
     /// A duty on an instance was done, or could not be.
@@ -115,6 +136,8 @@ pub enum Duty {
         /// The annotation's value.
         value: String,
     },
+    /// Write the own ledger: at most one is under way, within 2 s.
+    Flush(Ledger),
     /// Write the status.
     WriteStatus {
         /// The version it was decided on.

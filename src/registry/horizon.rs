@@ -12,28 +12,16 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use crate::registry::{
-    lease::{Moment, Now, millis},
+    lease::{Moment, Now},
+    pacer::{PATIENCE, PERIOD, Pacer},
     report::{Cause, Standstill},
 };
-
-/// A sign of life when nothing is due.
-const PERIOD: Duration = Duration::from_secs(5);
 
 /// Past this age the horizon is called stale.
 pub const STALE_AFTER: Duration = Duration::from_secs(15);
 
-/// A self-beat that is not back after this long is sent again, when something waits for it.
-const PATIENCE: Duration = Duration::from_secs(1);
-
 /// A write that takes longer than this was held up, as others' beats will have been.
 const HELD_UP: Duration = Duration::from_secs(1);
-
-/// Shortest distance of two self-beats.
-const SPACING: Duration = Duration::from_millis(200);
-
-/// What one self-beat costs, and the most that can be saved up: two a second, three at once.
-const COST: Duration = Duration::from_millis(500);
-const SAVINGS: Duration = Duration::from_millis(1500);
 
 /// Self-beats remembered until they are seen: two minutes at the fastest pace. An older one that
 /// turns up later moves nothing, which is safe.
@@ -51,10 +39,12 @@ struct Pending {
 pub struct Horizon {
     moment: Moment,
     boot: String,
+    /// Always, but where the simulation shows why.
+    first_sending: bool,
     sequence: u64,
     pending: VecDeque<Pending>,
     in_flight: bool,
-    last_sent: Option<Moment>,
+    pacer: Pacer,
     /// Until when the API server is known to have taken writes: the sending of the self-beat seen
     /// last, or of the first of all.
     known: Option<Moment>,
@@ -65,27 +55,24 @@ pub struct Horizon {
     unseen: Option<Moment>,
     /// Why the last write failed, if it did.
     refused: Option<Arc<str>>,
-    credit: Duration,
-    credited: Moment,
 }
 
 impl Horizon {
     /// Nothing seen yet. `boot` tells this process's self-beats from those of an earlier one.
     #[must_use]
-    pub fn new(boot: &str) -> Self {
+    pub fn new(boot: &str, first_sending: bool) -> Self {
         Self {
             moment: Moment::default(),
             boot: boot.to_owned(),
+            first_sending,
             sequence: 0,
             pending: VecDeque::new(),
             in_flight: false,
-            last_sent: None,
+            pacer: Pacer::default(),
             known: None,
             failed: false,
             unseen: None,
             refused: None,
-            credit: SAVINGS,
-            credited: Moment::default(),
         }
     }
 
@@ -103,11 +90,11 @@ impl Horizon {
         due: Option<Moment>,
         shown: impl Fn(Now) -> String,
     ) -> Option<String> {
-        self.save_up(now.moment);
-        if self.in_flight || !self.is_time(now.moment, due) || self.credit < COST {
+        let quiet = self.pacer.quiet(now.moment).is_none_or(|quiet| quiet >= PERIOD);
+        let wanted = !self.in_flight && (quiet || self.pacer.is_due(due, now.moment));
+        if !wanted || !self.pacer.pay(now.moment) {
             return None;
         }
-        self.credit -= COST;
         self.sequence += 1;
         let value = format!("{} {}/{}", shown(now), self.boot, self.sequence);
         self.pending.push_back(Pending { value: value.clone(), sent: now.moment });
@@ -115,7 +102,6 @@ impl Horizon {
             self.pending.pop_front();
         }
         self.in_flight = true;
-        self.last_sent = Some(now.moment);
         self.known.get_or_insert(now.moment);
         self.unseen.get_or_insert(now.moment);
         Some(value)
@@ -124,7 +110,7 @@ impl Horizon {
     /// When a self-beat is wanted next though nothing is due.
     #[must_use]
     pub fn next(&self) -> Moment {
-        self.last_sent.map_or_else(Moment::default, |sent| sent.after(PERIOD))
+        self.pacer.last().map_or_else(Moment::default, |sent| sent.after(PERIOD))
     }
 
     /// The write of a self-beat was answered, or given up. A failed one may still come back; one
@@ -141,6 +127,7 @@ impl Horizon {
     pub fn seen(&mut self, value: &str, now: Moment) -> Option<Duration> {
         let at = self.pending.iter().position(|pending| pending.value == value)?;
         let sent = self.pending.get(at)?.sent;
+        let sent = if self.first_sending { sent } else { self.pacer.last()? };
         self.pending.drain(..=at);
         self.unseen = self.pending.front().map(|pending| pending.sent);
         self.refused = self.refused.take().filter(|_| self.unseen.is_some());
@@ -164,23 +151,7 @@ impl Horizon {
     }
 
     fn is_held_up(&self, now: Moment) -> bool {
-        self.last_sent.is_some_and(|sent| now.since(sent) > HELD_UP)
-    }
-
-    fn is_time(&self, now: Moment, due: Option<Moment>) -> bool {
-        let Some(last) = self.last_sent else { return true };
-        let quiet = now.since(last);
-        match due {
-            Some(due) if last > due => quiet >= PATIENCE,
-            Some(_) => quiet >= SPACING,
-            None => quiet >= PERIOD,
-        }
-    }
-
-    fn save_up(&mut self, now: Moment) {
-        let earned = Duration::from_millis(millis(now.since(self.credited)));
-        self.credit = SAVINGS.min(self.credit + earned);
-        self.credited = now;
+        self.pacer.quiet(now).is_some_and(|quiet| quiet > HELD_UP)
     }
 }
 
@@ -198,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_horizon_is_where_the_seen_value_was_first_sent() {
-        let mut horizon = Horizon::new("b");
+        let mut horizon = Horizon::new("b", true);
         let value = send(&mut horizon, 1000, None).unwrap();
         horizon.written(None, Moment(1050));
         assert_eq!(horizon.moment(), Moment(0), "sent is not seen");
@@ -208,7 +179,7 @@ mod tests {
 
     #[test]
     fn an_older_attempt_that_lands_late_is_not_credited_a_newer_time() {
-        let mut horizon = Horizon::new("b");
+        let mut horizon = Horizon::new("b", true);
         let old = send(&mut horizon, 1000, None).unwrap();
         horizon.written(Some("away".into()), Moment(3000));
         send(&mut horizon, 6000, None).unwrap();
@@ -218,7 +189,7 @@ mod tests {
 
     #[test]
     fn another_boots_value_moves_nothing() {
-        let mut horizon = Horizon::new("b");
+        let mut horizon = Horizon::new("b", true);
         let _ = send(&mut horizon, 1000, None);
         horizon.seen("t a/1", Moment(1100));
         assert_eq!(horizon.moment(), Moment(0));
@@ -226,7 +197,7 @@ mod tests {
 
     #[test]
     fn when_something_is_due_self_beats_follow_at_their_pace() {
-        let mut horizon = Horizon::new("b");
+        let mut horizon = Horizon::new("b", true);
         let mut sent = 0;
         for ms in (10_000..20_000).step_by(50) {
             if send(&mut horizon, ms, Some(ms - 1)).is_some() {
@@ -246,7 +217,7 @@ mod tests {
 
     #[test]
     fn an_outage_is_told_once_from_the_last_success_on_and_a_slow_watch_is_none() {
-        let mut horizon = Horizon::new("b");
+        let mut horizon = Horizon::new("b", true);
         let slow = write(&mut horizon, 1000, 1010, true);
         assert_eq!(horizon.seen(&slow, Moment(5900)), None);
         write(&mut horizon, 6000, 8000, false);
@@ -258,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_write_that_was_held_up_is_an_outage_whichever_way_it_is_known_first() {
-        let mut horizon = Horizon::new("b");
+        let mut horizon = Horizon::new("b", true);
         let value = write(&mut horizon, 1000, 2500, true);
         assert_eq!(horizon.seen(&value, Moment(2510)), Some(Duration::from_millis(1510)));
         let value = send(&mut horizon, 7000, None).unwrap();
@@ -270,7 +241,7 @@ mod tests {
 
     #[test]
     fn an_answer_lost_after_the_self_beat_was_seen_is_no_outage() {
-        let mut horizon = Horizon::new("b");
+        let mut horizon = Horizon::new("b", true);
         let value = send(&mut horizon, 1000, None).unwrap();
         assert_eq!(horizon.seen(&value, Moment(1010)), None);
         horizon.written(Some("away".into()), Moment(3000));
@@ -280,7 +251,7 @@ mod tests {
 
     #[test]
     fn writes_that_fail_from_the_start_are_an_outage_since_the_start() {
-        let mut horizon = Horizon::new("b");
+        let mut horizon = Horizon::new("b", true);
         write(&mut horizon, 1000, 3000, false);
         let value = write(&mut horizon, 9000, 9005, true);
         assert_eq!(horizon.seen(&value, Moment(9010)), Some(Duration::from_millis(8010)));
@@ -292,7 +263,7 @@ mod tests {
             let standstill = horizon.standstill(Moment(ms), &None);
             standstill.map(|it| (it.since.0, it.cause))
         };
-        let mut horizon = Horizon::new("b");
+        let mut horizon = Horizon::new("b", true);
         let value = write(&mut horizon, 1000, 1010, true);
         assert_eq!(stands(&horizon, 1500), None, "it is on its way");
         horizon.seen(&value, Moment(1600));

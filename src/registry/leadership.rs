@@ -46,7 +46,11 @@ impl Catalog {
     /// Whatever the leader before left undone is done now. Costs one look at every instance.
     fn take_office(&mut self, now: Moment) {
         self.outbox.open();
-        for (key, entry) in &self.entries {
+        // In order, so that the same facts always lead to the same duties.
+        let mut keys: Vec<_> = self.entries.keys().cloned().collect();
+        keys.sort_unstable();
+        for key in &keys {
+            let Some(entry) = self.entries.get(key) else { continue };
             let instance = entry.instance();
             self.outbox.consider(key.clone());
             self.outbox.rotate(instance);

@@ -121,6 +121,10 @@ pub struct Floors {
     /// Newest last; `lost` strictly falls along the list, since a newer gap that is at least as
     /// long makes an older one pointless.
     gaps: Vec<Gap>,
+    /// The latest moment from which on everybody has a whole lease.
+    whole: Option<Moment>,
+    /// The same because of replicas that fell silent; withdrawn when they are back.
+    silent: Option<Moment>,
 }
 
 /// More gaps than this are merged, to the benefit of the instances. Only gaps of falling length
@@ -140,11 +144,28 @@ impl Floors {
         }
     }
 
+    /// Everybody has a whole lease from `from` on, whatever was heard before.
+    pub fn begin_anew(&mut self, from: Moment) {
+        self.whole = self.whole.max(Some(from));
+    }
+
+    /// The same from `from` on, in place of what was said so before; or not any more.
+    pub fn hold(&mut self, from: Option<Moment>) {
+        self.silent = from;
+    }
+
+    /// From when on that is so.
+    #[must_use]
+    pub fn held(&self) -> Option<Moment> {
+        self.silent
+    }
+
     /// The floor for a lease of this length.
     #[must_use]
     pub fn floor(&self, duration: Duration) -> Moment {
-        let floors = self.gaps.iter().map(|gap| gap.ended.after(gap.lost.min(duration)));
-        floors.max().unwrap_or_default()
+        let gaps = self.gaps.iter().map(|gap| gap.ended.after(gap.lost.min(duration)));
+        let whole = self.whole.max(self.silent).map(|from| from.after(duration));
+        gaps.chain(whole).max().unwrap_or_default()
     }
 
     /// When a lease of this length ends whose last beat was at `beat`.
@@ -160,6 +181,18 @@ mod tests {
     use proptest::prelude::*;
 
     const S: fn(u64) -> Duration = Duration::from_secs;
+
+    #[test]
+    fn whole_leases_add_as_a_maximum_and_only_those_of_the_silent_are_withdrawn() {
+        let mut floors = Floors::default();
+        floors.begin_anew(Moment(50_000));
+        floors.hold(Some(Moment(70_000)));
+        floors.begin_anew(Moment(40_000));
+        assert_eq!(floors.floor(S(20)), Moment(90_000));
+        floors.hold(None);
+        assert_eq!(floors.floor(S(20)), Moment(70_000));
+        assert_eq!(Floors::default().floor(S(86_400)), Moment(0), "no floor is none");
+    }
 
     #[test]
     fn a_gap_gives_back_what_was_lost_but_one_lease_at_most() {

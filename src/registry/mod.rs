@@ -8,6 +8,7 @@
 //! promise made here is provable by a seeded simulation (`tests/sim`).
 
 pub mod catalog;
+pub mod codec;
 pub mod columns;
 pub mod directory;
 pub mod fact;
@@ -15,16 +16,26 @@ pub mod horizon;
 pub mod instance;
 pub mod leadership;
 pub mod lease;
+pub mod ledger;
 pub mod naming;
 pub mod pulse;
 pub mod registration;
 pub mod report;
+pub mod rules;
 pub mod select;
 pub mod selector;
 pub mod status;
 pub mod view;
 
 mod announce;
+mod bounds;
 mod duties;
+mod flush;
+mod hearing;
+mod judge;
+mod pacer;
+mod peers;
+mod publish;
 mod timers;
+mod touched;
 mod unreadable;

@@ -18,6 +18,7 @@ use arc_swap::ArcSwap;
 use crate::registry::{
     instance::Instance,
     lease::{Moment, Now, Wall},
+    ledger,
 };
 
 /// Set in the word of a slot whose instance was judged dead.
@@ -47,6 +48,8 @@ pub enum Source {
     Registration,
     /// A heartbeat that this replica took.
     Http,
+    /// A heartbeat that another replica took, and told.
+    Ledger,
 }
 
 impl Source {
@@ -60,6 +63,7 @@ impl Source {
             Self::Annotation => "annotation",
             Self::Registration => "registration",
             Self::Http => "http",
+            Self::Ledger => "ledger",
         }
     }
 
@@ -76,6 +80,7 @@ impl Source {
             3 => Self::Annotation,
             4 => Self::Registration,
             5 => Self::Http,
+            6 => Self::Ledger,
             _ => Self::Start,
         }
     }
@@ -99,6 +104,12 @@ pub struct Slot {
     /// The last beat's moment; with [`DEAD`] once judged, with [`UNWRITTEN`] when not stored.
     word: AtomicU64,
     source: AtomicU8,
+    /// What ledgers call it.
+    id: u64,
+    /// The last beat that this replica took itself; 0 when none.
+    witnessed: AtomicU64,
+    /// The flush before the one that will tell of it.
+    queued: AtomicU64,
     /// When its object may be evicted, if nothing comes between; 0 when not.
     evict_at: AtomicU64,
     record: ArcSwap<Instance>,
@@ -111,6 +122,9 @@ impl Slot {
         Self {
             word: AtomicU64::new(beat.0 | if dead { DEAD } else { 0 }),
             source: AtomicU8::new(source as u8),
+            id: ledger::id(&record.uid),
+            witnessed: AtomicU64::new(0),
+            queued: AtomicU64::new(u64::MAX),
             evict_at: AtomicU64::new(0),
             record: ArcSwap::new(record),
         }
@@ -187,6 +201,42 @@ impl Slot {
                     self.source.store(Source::Http as u8, Ordering::Relaxed);
                     return Taken::Counted;
                 }
+                Err(newer) => word = newer,
+            }
+        }
+    }
+
+    /// What ledgers call this incarnation.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The last beat that this replica took itself.
+    pub(in crate::registry) fn witnessed(&self) -> Moment {
+        Moment(self.witnessed.load(Ordering::SeqCst))
+    }
+
+    pub(in crate::registry) fn witness(&self, at: Moment) {
+        self.witnessed.fetch_max(at.0, Ordering::SeqCst);
+    }
+
+    /// Whether it is queued already for the flush after `flush`.
+    pub(in crate::registry) fn is_queued(&self, flush: u64) -> bool {
+        self.queued.load(Ordering::SeqCst) == flush
+    }
+
+    pub(in crate::registry) fn set_queued(&self, flush: u64) {
+        self.queued.store(flush, Ordering::SeqCst);
+    }
+
+    /// A beat that another replica took. Changes no verdict.
+    pub(in crate::registry) fn tell(&self, at: Moment) {
+        let mut word = self.word.load(Ordering::Acquire);
+        while at.0 > word & MOMENT {
+            let next = at.0 | (word & !MOMENT);
+            match self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return self.source.store(Source::Ledger as u8, Ordering::Relaxed),
                 Err(newer) => word = newer,
             }
         }

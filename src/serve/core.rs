@@ -27,6 +27,7 @@ use crate::registry::{
     directory::Directory,
     instance::Protocol,
     registration::Registration,
+    rules::Rules,
 };
 use crate::telemetry::{
     beats::BeatMetrics,
@@ -147,6 +148,8 @@ fn settings(config: &Config) -> Settings {
         boot: config.boot.clone(),
         zone: config.zone.clone(),
         show: clock::show,
+        ledger: None,
+        rules: Rules::default(),
     }
 }
 

@@ -13,6 +13,7 @@ mod columns;
 mod evictions;
 mod leadership;
 mod leases;
+mod ledgers;
 mod order;
 mod race;
 mod revisions;

@@ -10,6 +10,7 @@ use rollcall::registry::{
     instance::{Address, Health, Instance, InstanceKey, Phase, State, StoredStatus},
     leadership::Leadership,
     lease::{Lease, Mode, Moment, Now, OnExpiry, Wall},
+    rules::Rules,
     view::View,
 };
 
@@ -80,7 +81,8 @@ impl Rig {
         let directory = Arc::new(Directory::default());
         let own = InstanceKey::new("rollcall-system", "r0");
         let show = |wall: Wall| wall.0.to_string();
-        let settings = Settings { own: own.clone(), boot: "b".into(), zone: ZONE.into(), show };
+        let (boot, zone, rules) = ("b".into(), ZONE.into(), Rules::default());
+        let settings = Settings { own: own.clone(), boot, zone, show, ledger: None, rules };
         let mut catalog = Catalog::new(settings, directory.clone());
         let leader = Some("r0".into());
         let leadership = Leadership { leader, since: None, tenure: Moment(u64::MAX) };
@@ -241,7 +243,7 @@ impl Rig {
 /// What a duty is about.
 pub fn on(duty: &Duty) -> Option<&Version> {
     match duty {
-        Duty::SelfBeat { .. } => None,
+        Duty::SelfBeat { .. } | Duty::Flush(_) => None,
         Duty::WriteStatus { on, .. }
         | Duty::Checkpoint { on, .. }
         | Duty::Evict { on, .. }

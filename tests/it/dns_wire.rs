@@ -28,6 +28,7 @@ use rollcall::registry::instance::{
     Address, Health, Instance, InstanceKey, Port, Protocol, State, StoredStatus,
 };
 use rollcall::registry::lease::{Lease, Mode, OnExpiry, Wall};
+use rollcall::registry::rules::Rules;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio_util::sync::CancellationToken;
@@ -76,7 +77,8 @@ fn directory() -> Arc<Directory> {
     let directory = Arc::<Directory>::default();
     let own = InstanceKey::new("shop", "rollcall-0");
     let zone = "rollcall.internal".to_owned();
-    let settings = Settings { own, boot: "b".into(), zone, show: clock::show };
+    let (boot, rules) = ("b".into(), Rules::default());
+    let settings = Settings { own, boot, zone, show: clock::show, ledger: None, rules };
     let mut catalog = Catalog::new(settings, directory.clone());
     let replica = instance("rollcall", "rollcall-0", [127, 0, 0, 1].into());
     let mut instances = vec![Arc::new(replica.clone())];

@@ -7,6 +7,7 @@ use rollcall::registry::{
     fact::Version,
     instance::{Address, Health, Instance, InstanceKey, State, StoredStatus},
     lease::{Lease, Wall},
+    ledger::Ledger,
     status::Desired,
 };
 
@@ -27,6 +28,10 @@ pub enum Op {
     Delete { key: InstanceKey, uid: Option<Arc<str>>, version: Option<u64>, evicts: bool },
     /// A read.
     Get { key: InstanceKey },
+    /// A ledger, in place of the one before.
+    Flush { key: InstanceKey, ledger: Arc<Ledger> },
+    /// A ledger is deleted.
+    DeleteLedger { key: InstanceKey },
 }
 
 /// What a beat changes.
@@ -55,8 +60,17 @@ pub enum Event {
     Removed { key: InstanceKey, uid: Arc<str>, index: u64 },
 }
 
+/// One change of a ledger, as watches tell it.
+#[derive(Clone, Debug)]
+pub enum LedgerEvent {
+    Written(Arc<Ledger>),
+    Deleted { replica: Arc<str>, version: u64 },
+}
+
 #[derive(Debug, Default)]
 pub struct Api {
+    pub ledgers: BTreeMap<Arc<str>, Arc<Ledger>>,
+    pub ledger_log: Vec<LedgerEvent>,
     pub objects: BTreeMap<InstanceKey, Arc<Instance>>,
     pub log: Vec<Event>,
     pub version: u64,
@@ -69,6 +83,8 @@ impl Op {
             Self::Register { key, .. }
             | Self::Beat { key, .. }
             | Self::Delete { key, .. }
+            | Self::Flush { key, .. }
+            | Self::DeleteLedger { key }
             | Self::Get { key } => key,
             Self::Status { on, .. } | Self::Checkpoint { on, .. } => &on.key,
         }
@@ -88,6 +104,8 @@ impl Op {
             Self::Delete { evicts: true, .. } => "evict",
             Self::Delete { .. } => "delete",
             Self::Get { .. } => "get",
+            Self::Flush { .. } => "ledger",
+            Self::DeleteLedger { .. } => "delete ledger",
         }
     }
 }
@@ -147,8 +165,26 @@ impl Api {
                 self.log.push(Event::Removed { key: key.clone(), uid, index: self.version });
                 Ok(None)
             }
+            Op::Flush { ledger, .. } => Ok(self.flush(ledger)),
+            Op::DeleteLedger { key } => self.delete_ledger(&key.name),
             Op::Get { key } => self.objects.get(key).cloned().map(Some).ok_or(Fail::NotFound),
         }
+    }
+
+    fn flush(&mut self, ledger: &Ledger) -> Option<Arc<Instance>> {
+        self.version += 1;
+        let ledger = Arc::new(Ledger { version: self.version, ..ledger.clone() });
+        self.ledgers.insert(ledger.replica.clone(), ledger.clone());
+        self.ledger_log.push(LedgerEvent::Written(ledger));
+        None
+    }
+
+    fn delete_ledger(&mut self, replica: &Arc<str>) -> Answer {
+        self.ledgers.remove(replica).ok_or(Fail::NotFound)?;
+        self.version += 1;
+        let (replica, version) = (replica.clone(), self.version);
+        self.ledger_log.push(LedgerEvent::Deleted { replica, version });
+        Ok(None)
     }
 
     fn exactly(&self, on: &Version) -> Result<Arc<Instance>, Fail> {

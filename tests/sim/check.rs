@@ -1,15 +1,19 @@
 //! The promises, checked at every step.
 //!
-//! P1: whoever's last beat was answered 200, or stored as an annotation in an unbroken chain, is
-//! offered for its whole lease. P2: while all is well the dead are gone within lease + 2 s.
+//! P1: whoever's last beat was answered 200, or stored as an annotation, in an unbroken chain, is
+//! offered for its whole lease by every replica; after a break from when the replica has been told. P2: while all is well the dead are gone within lease + 2 s.
 //! P3: nobody is evicted within the lease of an acknowledged beat. P4: after faults nothing
 //! stands still. P5: time in which beats could not be heard is given back. Budget: API writes.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use rollcall::registry::{
     instance::{Instance, Phase},
-    lease::{Mode, OnExpiry},
+    lease::{Mode, Moment, OnExpiry},
     status,
 };
 
@@ -30,6 +34,10 @@ const LATE_AFTER_FAULT: Time = 10_000;
 /// is due), so that nobody here can know of it.
 const UNNOTICED: Time = 5_500;
 
+/// While all is well a beat is told to all others within this: the longest pause between two ledgers
+/// and the ways.
+const TOLD_WITHIN: Time = 6_500;
+
 /// For whoever needs no beats.
 const FOR_EVER: Time = Time::MAX / 2;
 
@@ -41,20 +49,74 @@ pub struct Violation {
     pub what: String,
 }
 
+/// From when on a replica has to keep to a promise.
+#[derive(Clone, Debug)]
+enum Told {
+    /// From when it has seen this version of the object.
+    Version(u64),
+    /// From when it has heard of the beat by this ledger, and shows it.
+    Ledger { replica: Arc<str>, boot: Arc<str>, stamp: Moment, uid: Arc<str> },
+    /// From its first list on, unless the object is stored as expired.
+    Start,
+}
+
+/// A promise that a replica does not know of yet.
+#[derive(Clone, Debug)]
+struct Pending {
+    told: Told,
+    since: Time,
+    end: Time,
+}
+
+/// What one replica has to show of a client.
+#[derive(Clone, Debug, Default)]
+struct Shown {
+    /// Offered until then.
+    end: Time,
+    pending: Vec<Pending>,
+    offered: bool,
+}
+
 /// What one client was promised, and what might keep it alive.
 #[derive(Clone, Debug, Default)]
 struct Promised {
-    /// Offered until then.
-    end: Time,
-    /// Stored beats that the replica has not seen: from when it has, offered until then.
-    pending: Vec<(u64, Time)>,
+    /// Not deleted until then.
+    acknowledged: Time,
+    /// By replica.
+    shown: Vec<Shown>,
     /// The last thing that any replica may count as a beat.
     touched: Time,
     /// Whether it was being offered and beating when the one fault of this seed began.
     steady: bool,
     /// The incarnation that was evicted last.
     evicted: Option<Arc<str>>,
-    offered: bool,
+}
+
+impl Promised {
+    fn is_offered(&self) -> bool {
+        self.shown.iter().any(|shown| shown.offered)
+    }
+
+    fn longest(&self) -> Time {
+        self.shown.iter().map(|shown| shown.end).max().unwrap_or(0)
+    }
+
+    /// No more is promised than until `most`.
+    fn shorten(&mut self, most: Time) {
+        self.acknowledged = self.acknowledged.min(most);
+        for shown in &mut self.shown {
+            shown.end = shown.end.min(most);
+            shown.pending.iter_mut().for_each(|pending| pending.end = pending.end.min(most));
+        }
+    }
+}
+
+/// What a replica writes for its own sake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    SelfBeat,
+    Ledger,
+    Checkpoint,
 }
 
 /// What happened, to know that a run was worth something.
@@ -83,18 +145,18 @@ impl Stats {
 
 pub struct Check {
     clients: Vec<Promised>,
-    self_beats: VecDeque<Time>,
-    checkpoints: VecDeque<Time>,
+    /// By replica and kind.
+    paces: Vec<[VecDeque<Time>; 3]>,
     pub stats: Stats,
     pub violation: Option<Violation>,
 }
 
 impl Check {
-    pub fn new(clients: usize) -> Self {
+    pub fn new(clients: usize, replicas: usize) -> Self {
+        let shown = vec![Shown::default(); replicas];
         Self {
-            clients: vec![Promised::default(); clients],
-            self_beats: VecDeque::new(),
-            checkpoints: VecDeque::new(),
+            clients: vec![Promised { shown, ..Promised::default() }; clients],
+            paces: vec![Default::default(); replicas],
             stats: Stats::default(),
             violation: None,
         }
@@ -107,22 +169,62 @@ impl World {
         self.check.violation.get_or_insert(Violation { at, client, what });
     }
 
-    /// An HTTP beat that arrived at `arrived` is answered 200.
-    pub fn promise(&mut self, client: usize, arrived: Time, record: &Instance) {
+    /// How long a lease is at least, by a clock of the world: a replica's may be faster.
+    fn lasting(&self, lease: Duration) -> Time {
+        let lease = lease.as_millis() as Time;
+        let ppm = self.replicas.iter().map(|one| one.ppm.unsigned_abs()).max().unwrap_or(0);
+        lease - if ppm > 0 { lease * ppm / 1_000_000 + 2 } else { 0 }
+    }
+
+    fn end_of(&self, from: Time, (stored, record): (&Instance, &Instance)) -> Time {
+        match stored.lease.mode {
+            Mode::Permanent => FOR_EVER,
+            Mode::Heartbeat => {
+                from + self.lasting(stored.lease.duration.min(record.lease.duration))
+            }
+        }
+    }
+
+    /// An HTTP beat that arrived at `arrived` is answered 200 by `witness`, and is `stored` or not.
+    pub fn promise(
+        &mut self,
+        client: usize,
+        arrived: Time,
+        record: &Instance,
+        (witness, stored): (usize, bool),
+    ) {
         self.check.stats.promises += 1;
-        let stored = self.api.objects.get(&record.key).filter(|stored| stored.uid == record.uid);
-        let Some(stored) = stored else {
+        let object = self.api.objects.get(&record.key).filter(|stored| stored.uid == record.uid);
+        let Some(object) = object else {
             if self.check.clients[client].evicted.as_ref() == Some(&record.uid) {
                 self.violated(Some(client), "P3: answered 200, but it had been evicted".to_owned());
             }
             // Somebody else deleted it: the watch has not told yet.
             return;
         };
-        let lease = stored.lease.duration.min(record.lease.duration);
-        let end = arrived + lease.as_millis() as Time;
-        let end = if stored.lease.mode == Mode::Permanent { FOR_EVER } else { end };
+        let end = self.end_of(arrived, (object, record));
+        let one = &self.replicas[witness];
+        let told = match stored {
+            true => Told::Version(record.resource_version),
+            false => Told::Ledger {
+                replica: one.own.name.clone(),
+                boot: format!("b{}", one.boot).into(),
+                stamp: one.now(arrived, self.sabotage).moment,
+                uid: record.uid.clone(),
+            },
+        };
+        // One that had to be stored is told in time only if it was stored in time.
+        let (now, alone) = (self.now, self.alone);
+        let known = if stored { now } else { arrived };
         let promised = &mut self.check.clients[client];
-        promised.end = promised.end.max(end);
+        promised.acknowledged = promised.acknowledged.max(end);
+        for (replica, shown) in promised.shown.iter_mut().enumerate() {
+            if alone || replica == witness || known <= shown.end {
+                shown.end = shown.end.max(end);
+            } else {
+                shown.pending.push(Pending { told: told.clone(), since: now, end });
+            }
+        }
         (0..self.replicas.len()).for_each(|replica| self.check_replica(replica));
     }
 
@@ -131,14 +233,29 @@ impl World {
         self.check.stats.promises += 1;
         let current = self.api.objects.get(&stored.key).filter(|now| now.uid == stored.uid);
         let Some(current) = current else { return };
-        let lease = current.lease.duration.min(stored.lease.duration);
-        let end = applied + lease.as_millis() as Time;
-        let end = if current.lease.mode == Mode::Permanent { FOR_EVER } else { end };
+        let (end, since) = (self.end_of(applied, (current, stored)), self.now);
         let promised = &mut self.check.clients[client];
-        if applied <= promised.end {
-            promised.end = promised.end.max(end);
-        } else {
-            promised.pending.push((stored.resource_version, end));
+        promised.acknowledged = promised.acknowledged.max(end);
+        for shown in &mut promised.shown {
+            if applied <= shown.end {
+                shown.end = shown.end.max(end);
+            } else {
+                let told = Told::Version(stored.resource_version);
+                shown.pending.push(Pending { told, since, end });
+            }
+        }
+    }
+
+    /// A process starts: it learns of everything by its first list.
+    pub fn check_begins(&mut self, replica: usize) {
+        if self.alone {
+            return;
+        }
+        let since = self.now;
+        for promised in &mut self.check.clients {
+            let end = promised.longest();
+            let pending = vec![Pending { told: Told::Start, since, end }];
+            promised.shown[replica] = Shown { end: 0, pending, offered: false };
         }
     }
 
@@ -149,8 +266,12 @@ impl World {
 
     /// Nothing is promised to whoever is being deleted on purpose.
     pub fn dismiss(&mut self, client: usize) {
-        self.check.clients[client].end = 0;
-        self.check.clients[client].pending.clear();
+        let promised = &mut self.check.clients[client];
+        promised.acknowledged = 0;
+        for shown in &mut promised.shown {
+            shown.end = 0;
+            shown.pending.clear();
+        }
     }
 
     /// A write is about to be carried out.
@@ -164,8 +285,7 @@ impl World {
             return;
         }
         let (uid, now) = (stored.uid.clone(), self.now);
-        let promised = &self.check.clients[client];
-        let kept = promised.end >= now || promised.pending.iter().any(|(_, end)| *end >= now);
+        let kept = self.check.clients[client].acknowledged >= now;
         if *evicts {
             self.check.stats.evictions += 1;
             self.check.clients[client].evicted = Some(uid);
@@ -192,8 +312,7 @@ impl World {
         // Whoever changes its lease while answers are late may believe in the wrong one.
         promised.steady &= !matches!(op, Op::Beat { change, .. } if change.duration.is_some());
         if leased {
-            promised.end = promised.end.min(most);
-            promised.pending.iter_mut().for_each(|(_, end)| *end = most.min(*end));
+            promised.shorten(most);
         }
     }
 
@@ -208,14 +327,10 @@ impl World {
             let view = directory.service(&one.key.namespace, &one.service);
             let member = view.as_ref().and_then(|view| view.by_label(&one.key.name));
             let offered = member.is_some_and(|member| member.phase.is_discoverable());
-            let seen = member.map_or(0, |member| member.slot.record().resource_version);
-            let now = self.now;
-            let promised = &mut self.check.clients[client];
-            let visible = promised.pending.iter().filter(|(version, _)| *version <= seen);
-            let ends = visible.map(|(_, end)| *end).max().unwrap_or(0);
-            promised.pending.retain(|(version, end)| *version > seen && *end >= now);
-            promised.end = promised.end.max(ends);
-            let was = std::mem::replace(&mut promised.offered, offered);
+            let record = member.map(|member| member.slot.record());
+            self.learn(replica, client, record.as_deref(), offered);
+            let was =
+                std::mem::replace(&mut self.check.clients[client].shown[replica].offered, offered);
             if was != offered {
                 self.check.stats.lapses += u64::from(was);
                 self.check.stats.returns += u64::from(offered);
@@ -224,21 +339,52 @@ impl World {
                 self.note(Some(client), || format!("r{replica}: {word}"));
             }
             match offered {
-                true => self.check_dead(client),
-                false => self.check_alive(client),
+                true => self.check_dead(replica, client),
+                false => self.check_alive(replica, client),
             }
         }
     }
 
-    fn check_alive(&mut self, client: usize) {
+    /// Which promises this replica knows of by now.
+    fn learn(&mut self, replica: usize, client: usize, record: Option<&Instance>, offered: bool) {
+        let now = self.now;
+        let seen = record.map_or(0, |record| record.resource_version);
+        let excused = record.is_some_and(Instance::is_stored_expired);
+        let heard = &self.replicas[replica].heard;
+        let shown = &mut self.check.clients[client].shown[replica];
+        let mut late = false;
+        shown.pending.retain(|pending| {
+            let known = match &pending.told {
+                Told::Version(version) => *version <= seen,
+                Told::Start => true,
+                Told::Ledger { replica, boot, stamp, uid } => {
+                    let (of, upto) = heard.get(replica).cloned().unwrap_or_default();
+                    let same = record.is_some_and(|record| record.uid == *uid);
+                    offered && same && of == *boot && upto >= *stamp
+                }
+            };
+            if known && !(excused && matches!(pending.told, Told::Start)) {
+                shown.end = shown.end.max(pending.end);
+            }
+            late |= !known && now > pending.since + TOLD_WITHIN && pending.end > now;
+            !known && pending.end >= now
+        });
+        if late && self.faults.is_empty() {
+            self.violated(Some(client), format!("P1: r{replica} was never told"));
+        }
+    }
+
+    fn check_alive(&mut self, replica: usize, client: usize) {
         let (end, steady) = {
             let promised = &self.check.clients[client];
-            (promised.end, promised.steady)
+            (promised.shown[replica].end, promised.steady)
         };
         if end >= self.now {
             let left = (end - self.now) as f64 / 1000.0;
-            return self
-                .violated(Some(client), format!("P1: not offered, {left} s before the end"));
+            return self.violated(
+                Some(client),
+                format!("P1: not offered by r{replica}, {left} s before the end"),
+            );
         }
         let Some(fault) = self.faults.first().filter(|_| self.faults.len() == 1) else { return };
         let one = &self.clients[client];
@@ -251,13 +397,15 @@ impl World {
         }
     }
 
-    fn check_dead(&mut self, client: usize) {
+    fn check_dead(&mut self, replica: usize, client: usize) {
         let Some(stored) = self.api.objects.get(&self.clients[client].key) else { return };
         if stored.lease.mode == Mode::Permanent {
             return;
         }
         let lease = stored.lease.duration.as_millis() as Time;
-        let touched = self.check.clients[client].touched;
+        // A start gives everybody a lease.
+        let started = self.replicas[replica].started;
+        let touched = self.check.clients[client].touched.max(started);
         if self.faults.is_empty() && self.now > touched + lease + LATE {
             self.violated(Some(client), "P2: offered long after its lease".to_owned());
         } else if self.now > touched.max(self.mended) + lease + LATE_AFTER_FAULT {
@@ -275,31 +423,31 @@ impl World {
             // Each way takes seconds, or answers are lost: beats were heard late, or in vain.
             Kind::Slow | Kind::LoseAnswers => false,
             // Between two self-beats an API server may have been away unnoticed.
-            _ => !away || fault.to - fault.from > UNNOTICED,
+            _ if away => fault.to - fault.from > UNNOTICED,
+            // Others may go on while one is stopped, or deaf.
+            _ => self.alone,
         };
         for (client, promised) in self.clients.iter().zip(&mut self.check.clients) {
-            let steady = client.steady_since.is_some() && promised.end >= self.now;
-            promised.steady = deaf && steady && promised.offered;
+            let steady = client.steady_since.is_some() && promised.longest() >= self.now;
+            promised.steady = deaf && steady && promised.is_offered();
         }
     }
 
-    /// Writes of a replica that grow with nothing: 2 self-beats a second and a burst of three,
-    /// one checkpoint a second.
-    pub fn check_pace(&mut self, replica: usize, self_beat: bool) {
+    /// Writes of a replica that grow with nothing: 2 self-beats and 2 ledgers a second and a burst of
+    /// three, one checkpoint a second.
+    pub fn check_pace(&mut self, replica: usize, pace: Pace) {
         const WINDOW: Time = 10_000;
-        let check = &mut self.check;
-        let (sent, most, what) = match self_beat {
-            true => (&mut check.self_beats, 24, "self-beats"),
-            false => (&mut check.checkpoints, 12, "checkpoints"),
-        };
+        let most = if pace == Pace::Checkpoint { 12 } else { 24 };
+        let sent = &mut self.check.paces[replica][pace as usize];
         sent.push_back(self.now);
         while sent.front().is_some_and(|at| at + WINDOW < self.now) {
             sent.pop_front();
         }
-        let crashes = self.faults.iter().any(|fault| fault.kind == Kind::Crash);
+        let restarts =
+            self.faults.iter().any(|fault| matches!(fault.kind, Kind::Crash | Kind::Leave));
         let count = sent.len();
-        if count > most && !crashes {
-            let what = format!("budget: r{replica} sent {count} {what} in 10 s");
+        if count > most && !restarts {
+            let what = format!("budget: r{replica} sent {count} {pace:?} in 10 s");
             self.violated(None, what);
         }
     }
@@ -308,9 +456,20 @@ impl World {
     pub fn finally(&mut self) {
         self.check.stats.milliseconds = self.now;
         self.check.stats.faults = self.faults.len() as u64;
+        let mut revisions = BTreeMap::new();
         for replica in 0..self.replicas.len() {
+            if !self.replicas[replica].up {
+                return self.violated(None, format!("P4: r{replica} is not there"));
+            }
             let directory = self.replicas[replica].directory.clone();
             let views = directory.all_services(None);
+            for view in &views {
+                let before = revisions.entry(view.key.to_string()).or_insert(view.revision);
+                if *before != view.revision {
+                    let what = format!("P4: r{replica} shows {} in another revision", view.key);
+                    return self.violated(None, what);
+                }
+            }
             let mut shown: Vec<_> =
                 views.iter().flat_map(|view| view.members.iter().cloned()).collect();
             shown.sort_by(|a, b| a.instance.key.cmp(&b.instance.key));

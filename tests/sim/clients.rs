@@ -13,6 +13,7 @@ use crate::{
     Time,
     api::{Answer, Change, Fail, Op},
     door::{Ask, Reply},
+    faults::{Fault, Kind},
     replica::Caller,
     world::{Event, World},
 };
@@ -31,8 +32,28 @@ pub enum Way {
     Random,
 }
 
+/// Which door somebody goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// The same, as long as it answers.
+    Sticky,
+    /// Each in turn.
+    Alternating,
+    /// Any.
+    Random,
+    /// The same, even if it answers 202.
+    Stubborn,
+}
+
 #[derive(Debug)]
 pub struct Client {
+    pub door: Door,
+    /// Beats at the very end of its lease instead of every third.
+    tardy: bool,
+    /// The door it went to last.
+    replica: usize,
+    /// How often it was refused in a row.
+    refused: u32,
     pub key: InstanceKey,
     pub service: Arc<str>,
     pub way: Way,
@@ -51,16 +72,21 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(index: usize, rng: &mut fastrand::Rng) -> Self {
+    pub fn new(index: usize, rng: &mut fastrand::Rng, replicas: usize) -> Self {
         let evicts = rng.bool();
         let lease = Lease {
             mode: if rng.u8(..8) == 0 { Mode::Permanent } else { Mode::Heartbeat },
             duration: Duration::from_secs(rng.u64(2..=20)),
             on_expiry: if evicts { OnExpiry::Evict } else { OnExpiry::Retain },
-            evict_after: Duration::from_secs(rng.u64(1..10)),
+            evict_after: Duration::from_secs(rng.u64(0..4).pow(2)),
         };
         let ways = [Way::Http, Way::Annotation, Way::Alternating, Way::Random];
+        let doors = [Door::Sticky, Door::Alternating, Door::Random, Door::Stubborn];
         Self {
+            door: doors[rng.usize(..doors.len())],
+            replica: rng.usize(..replicas),
+            refused: 0,
+            tardy: replicas > 1 && rng.u8(..4) == 0,
             key: InstanceKey::new(NAMESPACE, &format!("c{index}")),
             service: format!("s{}", rng.u8(..3)).into(),
             way: ways[rng.usize(..ways.len())],
@@ -98,8 +124,11 @@ impl World {
             self.clients[client].wants = Some(Duration::from_secs(self.rng.u64(2..=20)));
         }
         self.speak(client);
-        let third = self.clients[client].length().as_millis() as u64 / 3;
-        let jittered = third * self.rng.u64(75..=100) / 100;
+        let length = self.clients[client].length().as_millis() as u64;
+        let jittered = match self.clients[client].tardy {
+            true => length - self.rng.u64(12..300),
+            false => length / 3 * self.rng.u64(75..=100) / 100,
+        };
         self.push_in(jittered, Event::Client { client, generation });
     }
 
@@ -115,7 +144,8 @@ impl World {
                 self.note(Some(client), || "client: leaves".to_owned());
                 self.clients[client].registered = false;
                 self.dismiss(client);
-                self.send(client, 0, Ask::Leave);
+                let replica = self.door(client);
+                self.send(client, replica, Ask::Leave);
             }
             1 => {
                 self.note(Some(client), || "client: its operator deletes it".to_owned());
@@ -127,7 +157,11 @@ impl World {
             _ => self.note(Some(client), || "client: dies".to_owned()),
         }
         if !settled && self.rng.u8(..3) > 0 {
-            let away = self.rng.u64(lease / 2..lease * 4);
+            // Often about when the lease ends, which is the worst moment.
+            let away = match self.rng.bool() {
+                true => self.rng.u64(lease / 2..lease * 4),
+                false => lease - 300 + self.rng.u64(0..2_000),
+            };
             self.push_in(away, Event::Client { client, generation });
         }
     }
@@ -145,7 +179,8 @@ impl World {
         match (registered, by_http) {
             (false, true) => {
                 let lease = self.clients[client].lease;
-                self.send(client, 0, Ask::Register(lease));
+                let replica = self.door(client);
+                self.send(client, replica, Ask::Register(lease));
             }
             (false, false) => self.apply_manifest(client),
             (true, true) => {
@@ -153,9 +188,47 @@ impl World {
                     Some(duration) => Ask::Lease(duration),
                     None => Ask::Beat(self.health()),
                 };
-                self.send(client, 0, ask);
+                let replica = self.door(client);
+                self.send(client, replica, ask);
             }
             (true, false) => self.annotate(client),
+        }
+    }
+
+    /// Goes to a door.
+    fn door(&mut self, client: usize) -> usize {
+        let many = self.replicas.len();
+        let any = self.rng.usize(..many);
+        let one = &mut self.clients[client];
+        one.replica = match one.door {
+            Door::Sticky | Door::Stubborn => one.replica,
+            Door::Alternating => (one.replica + 1) % many,
+            Door::Random => any,
+        };
+        one.replica
+    }
+
+    /// Most clients die together, or all beat at once.
+    pub fn client_fault(&mut self, fault: Fault, begins: bool) {
+        for client in 0..self.clients.len() {
+            let alive = self.clients[client].alive;
+            match (fault.kind, begins) {
+                (Kind::Storm, _) if alive => (0..3).for_each(|_| self.speak(client)),
+                (Kind::MassDeath, true) if alive && self.rng.u8(..5) > 0 => {
+                    let one = &mut self.clients[client];
+                    one.alive = false;
+                    one.steady_since = None;
+                    one.generation += 1;
+                    self.note(Some(client), || "client: dies with others".to_owned());
+                }
+                (Kind::MassDeath, false) if !alive => {
+                    self.clients[client].generation += 1;
+                    let generation = self.clients[client].generation;
+                    let at = self.rng.u64(0..200);
+                    self.push_in(at, Event::Client { client, generation });
+                }
+                _ => {}
+            }
         }
     }
 
@@ -220,9 +293,25 @@ impl World {
         }
         match reply {
             Reply::Ok(Some(lease)) => self.believes(client, *lease),
+            Reply::Ok(None) => {}
             Reply::Unknown | Reply::Gone => self.registers_again(client),
-            _ => {}
+            Reply::Recorded if self.clients[client].door == Door::Stubborn => {}
+            Reply::Recorded => self.goes_elsewhere(client),
+            Reply::Refused => {
+                self.goes_elsewhere(client);
+                self.clients[client].refused += 1;
+                if self.clients[client].refused < 3 && self.replicas.len() > 1 {
+                    self.speak(client);
+                }
+                return;
+            }
         }
+        self.clients[client].refused = 0;
+    }
+
+    fn goes_elsewhere(&mut self, client: usize) {
+        let one = &mut self.clients[client];
+        one.replica = (one.replica + 1) % self.replicas.len();
     }
 
     fn believes(&mut self, client: usize, lease: Lease) {

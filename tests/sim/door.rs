@@ -12,9 +12,10 @@ use rollcall::registry::{
 };
 
 use crate::{
-    Sabotage, Time,
+    Time,
     api::{Answer, Change, Fail, Op},
     replica::{Caller, WRITE_TIMEOUT},
+    sabotage::Sabotage,
     world::{Event, World},
 };
 
@@ -141,6 +142,12 @@ impl World {
         format!("{} {:06x}", self.now, self.rng.u32(..0x0100_0000)).into()
     }
 
+    /// Whether a beat of now is answered 202.
+    fn is_fenced(&self, request: usize) -> bool {
+        let replica = &self.replicas[self.requests[request].replica];
+        replica.directory.is_fenced(replica.now(self.now, self.sabotage).moment)
+    }
+
     fn heartbeat(&mut self, request: usize, health: Option<Health>) -> Heartbeat {
         let one = &self.requests[request];
         let key = &self.clients[one.client].key;
@@ -149,22 +156,31 @@ impl World {
         replica.directory.heartbeat((&key.namespace, &key.name), None, health, now)
     }
 
-    /// A beat that needs no write; whether it was one.
+    /// A beat that needs no write; whether it was one, and could be answered.
     fn ordinary(&mut self, request: usize, health: Option<Health>) -> bool {
-        let heartbeat = self.heartbeat(request, health);
-        let ordinary = matches!(heartbeat, Heartbeat::Renewed(_) | Heartbeat::Permanent(_));
-        if let Heartbeat::Renewed(slot) | Heartbeat::Permanent(slot) = heartbeat {
-            self.counted(self.requests[request].client);
-            self.accept(request, &slot);
+        match self.heartbeat(request, health) {
+            Heartbeat::Permanent(slot) => self.accept(request, &slot, true),
+            Heartbeat::Renewed(slot) => {
+                self.counted(self.requests[request].client);
+                if self.is_fenced(request) {
+                    return false;
+                }
+                self.accept(request, &slot, false);
+            }
+            _ => return false,
         }
-        ordinary
+        true
     }
 
     fn take_beat(&mut self, request: usize, health: Option<Health>) {
         match self.heartbeat(request, health) {
-            Heartbeat::Renewed(slot) | Heartbeat::Permanent(slot) => {
+            Heartbeat::Permanent(slot) => self.accept(request, &slot, true),
+            Heartbeat::Renewed(slot) => {
                 self.counted(self.requests[request].client);
-                self.accept(request, &slot);
+                match self.is_fenced(request) {
+                    true => self.reply(request, Reply::Recorded),
+                    false => self.accept(request, &slot, false),
+                }
             }
             Heartbeat::Write(slot) if self.sabotage == Sabotage::AnswersFirst => {
                 self.record_beat(request, &slot.record(), Then::Answer);
@@ -273,25 +289,27 @@ impl World {
                 let key = &self.clients[one.client].key;
                 let slot = self.replicas[one.replica].directory.slot(&key.namespace, &key.name);
                 match slot {
-                    Some(slot) => self.accept(request, &slot),
+                    Some(slot) => self.accept(request, &slot, true),
                     None => self.reply(request, Reply::Unknown),
                 }
             }
         }
     }
 
-    /// Answers 200: from here on the promise holds.
-    fn accept(&mut self, request: usize, slot: &Slot) {
+    /// Answers 200: from here on the promise holds. `stored` says that the API server has it.
+    fn accept(&mut self, request: usize, slot: &Slot, stored: bool) {
         let record = slot.record();
         let (client, arrived) = (self.requests[request].client, self.requests[request].arrived);
-        self.promise(client, arrived, &record);
+        let replica = self.requests[request].replica;
+        self.promise(client, arrived, &record, (replica, stored));
         self.reply(request, Reply::Ok(Some(record.lease)));
     }
 
     fn reply(&mut self, request: usize, reply: Reply) {
         let client = self.requests[request].client;
         let ask = self.requests[request].ask;
-        self.note(Some(client), || format!("door: {ask:?} → {reply:?}"));
+        let replica = self.requests[request].replica;
+        self.note(Some(client), || format!("r{replica}: {ask:?} → {reply:?}"));
         let network = self.rng.u64(1..10);
         self.push_in(network, Event::Response(request, reply));
     }

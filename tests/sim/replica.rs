@@ -2,24 +2,32 @@
 //! the self-beat do in the program, in virtual time. Its watch is in `watch`, its HTTP door in
 //! `door`.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use rollcall::registry::{
     catalog::{Catalog, Settings},
+    codec,
     directory::Directory,
     fact::{Duty, Fact, Outcome, Version},
     instance::InstanceKey,
     leadership::Leadership,
     lease::{Moment, Now, Wall},
+    ledger::Ledger,
     pulse::Source,
     registration::default_lease,
+    rules::Rules,
 };
 
 use crate::{
-    Sabotage, Time, ZONE,
+    Time, ZONE,
     api::{Answer, Change, Fail, Op},
+    check::Pace,
     door::Then,
     faults::{Fault, Kind},
+    sabotage::Sabotage,
     watch::Watch,
     world::{Event, World},
 };
@@ -39,6 +47,8 @@ pub enum Caller {
     Door { request: usize },
     Duty { replica: usize, boot: u64, on: Version, reason: Option<Arc<str>> },
     SelfBeat { replica: usize, boot: u64, value: Arc<str> },
+    Flush { replica: usize, boot: u64, sequence: u64, leaving: bool },
+    Nobody,
 }
 
 /// A fact on its way to the engine, and which request waits for it.
@@ -51,9 +61,19 @@ pub struct Replica {
     pub frozen: u32,
     pub catalog: Catalog,
     pub directory: Arc<Directory>,
-    pub watch: Watch,
+    pub watches: [Watch; 2],
+    /// How many faults keep it from being heard.
+    pub muted: u32,
+    /// When it began, and had listed everything while all was well.
+    pub started: Time,
+    /// Up to when it leads, by its own clock.
+    pub tenure: Moment,
+    /// The newest ledger of each other replica that it has taken in: boot and stamp.
+    pub heard: BTreeMap<Arc<str>, (Arc<str>, Moment)>,
     /// The replica's clock is the world's, moved by this.
     offset: u64,
+    /// And faster by so many millionths.
+    pub ppm: i64,
     wall_shift: i64,
     facts: Vec<Waiting>,
     /// What came while the process was frozen.
@@ -63,15 +83,30 @@ pub struct Replica {
     wake: Option<Time>,
 }
 
+/// As it is read at the other end.
+fn over_the_wire(ledger: Ledger) -> Ledger {
+    let segments = codec::decode(&codec::encode(&ledger.segments)).unwrap();
+    Ledger { segments, ..ledger }
+}
+
 fn show(wall: Wall) -> String {
     wall.0.to_string()
 }
 
-fn fresh_catalog(own: &InstanceKey, boot: u64) -> (Catalog, Arc<Directory>) {
+fn fresh_catalog(
+    own: &InstanceKey,
+    boot: u64,
+    alone: bool,
+    rules: Rules,
+) -> (Catalog, Arc<Directory>) {
     let directory = Arc::new(Directory::default());
     let boot = format!("b{boot}");
-    let settings = Settings { own: own.clone(), boot, zone: ZONE.to_owned(), show };
+    let (zone, ledger) = (ZONE.to_owned(), (!alone).then(|| own.name.clone()));
+    let settings = Settings { own: own.clone(), boot, zone, show, ledger, rules };
     let mut catalog = Catalog::new(settings, directory.clone());
+    if !alone {
+        return (catalog, directory);
+    }
     // The only replica: nobody contests it.
     let leadership =
         Leadership { leader: Some(own.name.clone()), since: None, tenure: Moment(u64::MAX) };
@@ -80,9 +115,9 @@ fn fresh_catalog(own: &InstanceKey, boot: u64) -> (Catalog, Arc<Directory>) {
 }
 
 impl Replica {
-    pub fn new(index: usize, rng: &mut fastrand::Rng) -> Self {
+    pub fn new(index: usize, rng: &mut fastrand::Rng, ppm: i64) -> Self {
         let own = InstanceKey::new("rollcall-system", &format!("r{index}"));
-        let (catalog, directory) = fresh_catalog(&own, 0);
+        let (catalog, directory) = fresh_catalog(&own, 0, true, Rules::default());
         Self {
             own,
             boot: 0,
@@ -90,8 +125,13 @@ impl Replica {
             frozen: 0,
             catalog,
             directory,
-            watch: Watch::default(),
+            watches: [Watch::default(), Watch::default()],
+            muted: 0,
+            started: 0,
+            tenure: Moment::default(),
+            heard: BTreeMap::new(),
             offset: rng.u64(1_000_000..1_000_000_000),
+            ppm,
             wall_shift: 0,
             facts: Vec::new(),
             parked: Vec::new(),
@@ -106,9 +146,20 @@ impl Replica {
         let wall = 1_700_000_000_000 + i64::try_from(time).unwrap() + self.wall_shift;
         let moment = match sabotage {
             Sabotage::WallDecides => u64::try_from(wall).unwrap(),
-            _ => time + self.offset,
+            _ => (time + self.offset).saturating_add_signed(time as i64 * self.ppm / 1_000_000),
         };
         Now { moment: Moment(moment), wall: Wall(wall) }
+    }
+
+    fn hear(&mut self, fact: &Fact) {
+        let seen = match fact {
+            Fact::LedgerSeen(ledger) => std::slice::from_ref(ledger),
+            Fact::LedgersListed(ledgers) => ledgers,
+            _ => return,
+        };
+        for ledger in seen {
+            self.heard.insert(ledger.replica.clone(), (ledger.boot.clone(), ledger.stamp));
+        }
     }
 
     fn pause(now: Now, moment: Moment) -> Time {
@@ -122,12 +173,16 @@ impl World {
         let one = &mut self.replicas[replica];
         one.up = true;
         one.boot += 1;
-        (one.catalog, one.directory) = fresh_catalog(&one.own, one.boot);
-        (one.busy, one.wake) = (0, None);
+        let (alone, rules) = (self.alone, self.sabotage.rules());
+        (one.catalog, one.directory) = fresh_catalog(&one.own, one.boot, alone, rules);
+        (one.busy, one.wake, one.tenure) = (0, None, Moment::default());
+        one.started = self.now + 300;
+        one.heard.clear();
         one.facts.clear();
         one.parked.clear();
         one.duties.clear();
-        self.forget_watch(replica);
+        self.forget_watches(replica);
+        self.check_begins(replica);
         self.wake(replica, self.now + 1);
     }
 
@@ -142,6 +197,19 @@ impl World {
                     self.start(replica);
                 }
             }
+            (Kind::Leave, true) => self.tell(replica, Fact::Leaving, None),
+            (Kind::Leave, false) => {
+                self.replicas[replica].up = false;
+                self.start(replica);
+            }
+            (Kind::Mute, true) => self.replicas[replica].muted += 1,
+            (Kind::Mute, false) => self.replicas[replica].muted -= 1,
+            (Kind::DeleteLedger, true) => {
+                let key = self.replicas[replica].own.clone();
+                self.call(Op::DeleteLedger { key }, Caller::Nobody, WRITE_TIMEOUT);
+            }
+            (Kind::DeleteLedger, false) => {}
+            (Kind::MassDeath | Kind::Storm, begins) => self.client_fault(fault, begins),
             (Kind::WallJump, _) => {
                 self.replicas[replica].wall_shift = self.rng.i64(-100_000..100_000);
             }
@@ -206,6 +274,7 @@ impl World {
         let facts = std::mem::take(&mut one.facts);
         let mut waiting = Vec::new();
         for (fact, then) in facts {
+            one.hear(&fact);
             one.catalog.apply(fact, now);
             waiting.extend(then);
         }
@@ -238,10 +307,12 @@ impl World {
     }
 
     fn hand_on(&mut self, replica: usize, duty: Duty) {
-        let Duty::SelfBeat { value } = duty else {
-            return self.replicas[replica].duties.push_back(duty);
+        let value = match duty {
+            Duty::SelfBeat { value } => value,
+            Duty::Flush(ledger) => return self.flush(replica, ledger),
+            other => return self.replicas[replica].duties.push_back(other),
         };
-        self.check_pace(replica, true);
+        self.check_pace(replica, Pace::SelfBeat);
         let (own, boot) = (self.replicas[replica].own.clone(), self.replicas[replica].boot);
         let value: Arc<str> = value.into();
         self.note(None, || format!("r{replica}: self-beat {value}"));
@@ -250,9 +321,48 @@ impl World {
         self.call(op, Caller::SelfBeat { replica, boot, value }, SELF_BEAT_TIMEOUT);
     }
 
+    /// Writes the own ledger.
+    fn flush(&mut self, replica: usize, ledger: Ledger) {
+        self.check_pace(replica, Pace::Ledger);
+        let ledger = over_the_wire(ledger);
+        let (key, boot) = (self.replicas[replica].own.clone(), self.replicas[replica].boot);
+        let (sequence, leaving) = (ledger.sequence, ledger.leaving);
+        self.note(None, || {
+            let (stamp, ask, index) = (ledger.stamp.0, ledger.ask, ledger.index);
+            format!("r{replica}: ledger {sequence} at {stamp}, ask {ask}, index {index}")
+        });
+        if self.sabotage == Sabotage::HeaderFirst {
+            let mut header = ledger.clone();
+            header.segments.last_mut().unwrap().beats.clear();
+            let op = Op::Flush { key: key.clone(), ledger: Arc::new(header) };
+            self.call(op, Caller::Nobody, SELF_BEAT_TIMEOUT);
+        }
+        let op = Op::Flush { key, ledger: Arc::new(ledger) };
+        let from = Caller::Flush { replica, boot, sequence, leaving };
+        self.call(op, from, SELF_BEAT_TIMEOUT);
+    }
+
+    fn flushed(&mut self, replica: usize, (sequence, leaving): (u64, bool), answer: &Answer) {
+        let failure = answer.as_ref().err().map(|_| "failed".into());
+        if leaving && failure.is_none() {
+            self.note(None, || format!("r{replica}: has left"));
+            self.replicas[replica].up = false;
+            if self.rng.bool() {
+                let key = self.replicas[replica].own.clone();
+                self.call(Op::DeleteLedger { key }, Caller::Nobody, WRITE_TIMEOUT);
+            }
+            return;
+        }
+        self.tell(replica, Fact::LedgerWritten { sequence, failure }, None);
+    }
+
     fn work(&mut self, replica: usize) {
         while self.replicas[replica].busy < AT_ONCE {
             let Some(duty) = self.replicas[replica].duties.pop_front() else { return };
+            if !self.leads(replica) {
+                self.replicas[replica].duties.clear();
+                return;
+            }
             let (on, op, reason) = match duty {
                 Duty::WriteStatus { on, desired, .. } => {
                     let phase = desired.phase;
@@ -260,7 +370,7 @@ impl World {
                     (on.clone(), Op::Status { on, desired }, None)
                 }
                 Duty::Checkpoint { on, last_heartbeat } => {
-                    self.check_pace(replica, false);
+                    self.check_pace(replica, Pace::Checkpoint);
                     let beats = self.sabotage == Sabotage::CheckpointBeats;
                     (on.clone(), Op::Checkpoint { on, beat: last_heartbeat, beats }, None)
                 }
@@ -271,7 +381,7 @@ impl World {
                     self.note_key(&key, |_| format!("r{replica}: evict {}", on.resource_version));
                     (on, Op::Delete { key, uid, version, evicts: true }, Some(reason))
                 }
-                Duty::Announce { .. } | Duty::SelfBeat { .. } => continue,
+                Duty::Announce { .. } | Duty::SelfBeat { .. } | Duty::Flush(_) => continue,
             };
             self.replicas[replica].busy += 1;
             let boot = self.replicas[replica].boot;
@@ -279,10 +389,21 @@ impl World {
         }
     }
 
+    /// Asked again before anything is sent.
+    fn leads(&self, replica: usize) -> bool {
+        let one = &self.replicas[replica];
+        self.alone || one.now(self.now, self.sabotage).moment < one.tenure
+    }
+
     pub fn duty_answered(&mut self, from: &Caller, op: &Op, answer: &Answer) {
         match from {
             Caller::SelfBeat { replica, boot, value } if self.is_running(*replica, *boot) => {
                 self.self_beaten(*replica, value, op, answer);
+            }
+            Caller::Flush { replica, boot, sequence, leaving }
+                if self.is_running(*replica, *boot) =>
+            {
+                self.flushed(*replica, (*sequence, *leaving), answer);
             }
             Caller::Duty { replica, boot, on, reason } if self.is_running(*replica, *boot) => {
                 self.replicas[*replica].busy -= 1;

@@ -1,22 +1,38 @@
-//! The instance watch of a replica: what the server's log says, in order, when the network lets
-//! it. Owns the position; not what the facts mean.
+//! The two watches of a replica, of instances and of ledgers: what the server's log says, in order, when
+//! the network lets it. Owns the positions; not what the facts mean.
 
 use std::sync::Arc;
 
-use rollcall::registry::{fact::Fact, instance::Instance};
+use rollcall::registry::{fact::Fact, instance::Instance, ledger::Ledger};
 
 use crate::{
-    Sabotage, api,
+    api,
     faults::{Fault, Kind},
+    sabotage::Sabotage,
     world::{Event, World},
 };
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feed {
+    Instances,
+    Ledgers,
+}
+
+pub const FEEDS: [Feed; 2] = [Feed::Instances, Feed::Ledgers];
+
+#[derive(Debug)]
+enum Listing {
+    Instances(Vec<Arc<Instance>>, u64),
+    Ledgers(Vec<Arc<Ledger>>),
+}
 
 #[derive(Debug, Default)]
 pub struct Watch {
     /// How much of the log has been delivered; none before a list.
     position: Option<usize>,
-    /// A list on its way: objects, version, and where the log was then.
-    listing: Option<(Vec<Arc<Instance>>, u64, usize)>,
+    /// A list on its way, and where the log was then.
+    listing: Option<(Listing, usize)>,
     /// How many faults keep it silent.
     blocked: u32,
     lagging: u32,
@@ -33,107 +49,152 @@ impl World {
             if self.sabotage == Sabotage::Unordered {
                 self.deliver_own(replica);
             }
-            let lag = self.lag(replica);
-            self.schedule_watch(replica, lag);
-        }
-    }
-
-    fn lag(&mut self, replica: usize) -> u64 {
-        let lagging = self.replicas[replica].watch.lagging > 0;
-        if lagging { self.rng.u64(500..4000) } else { self.rng.u64(1..=60) }
-    }
-
-    fn schedule_watch(&mut self, replica: usize, delay: u64) {
-        let one = &mut self.replicas[replica];
-        if !one.watch.scheduled && one.watch.blocked == 0 {
-            one.watch.scheduled = true;
-            let epoch = one.watch.epoch;
-            self.push_in(delay, Event::Watch { replica, epoch });
-        }
-    }
-
-    /// A new process has no position.
-    pub fn forget_watch(&mut self, replica: usize) {
-        let watch = &mut self.replicas[replica].watch;
-        watch.epoch += 1;
-        (watch.position, watch.listing, watch.scheduled) = (None, None, false);
-        let delay = self.rng.u64(5..100);
-        self.schedule_watch(replica, delay);
-    }
-
-    pub fn block_watch(&mut self, replica: usize, begins: bool) {
-        let watch = &mut self.replicas[replica].watch;
-        watch.blocked = if begins { watch.blocked + 1 } else { watch.blocked - 1 };
-        let reconnect = self.rng.u64(20..1000);
-        self.schedule_watch(replica, reconnect);
-    }
-
-    pub fn watch_fault(&mut self, fault: Fault, begins: bool) {
-        let watch = &mut self.replicas[fault.replica].watch;
-        match (fault.kind, begins) {
-            (Kind::Lag, true) => watch.lagging += 1,
-            (Kind::Lag, false) => watch.lagging -= 1,
-            (kind, begins) => {
-                if !begins && kind != Kind::Stall && kind != Kind::Drop {
-                    watch.position = None;
-                    watch.replays = kind == Kind::Replay;
-                }
-                self.block_watch(fault.replica, begins);
+            for feed in self.feeds() {
+                let lag = self.lag(replica, *feed);
+                self.schedule_watch(replica, *feed, lag);
             }
         }
     }
 
-    pub fn watch(&mut self, replica: usize, epoch: u64) {
-        let one = &self.replicas[replica];
-        if !one.up || one.watch.epoch != epoch {
+    /// Alone, there are no ledgers to watch.
+    fn feeds(&self) -> &'static [Feed] {
+        if self.alone { &FEEDS[..1] } else { &FEEDS }
+    }
+
+    fn watch_of(&mut self, replica: usize, feed: Feed) -> &mut Watch {
+        &mut self.replicas[replica].watches[feed as usize]
+    }
+
+    fn lag(&mut self, replica: usize, feed: Feed) -> u64 {
+        let lagging = self.watch_of(replica, feed).lagging > 0;
+        self.way_back() + if lagging { self.rng.u64(500..4000) } else { self.rng.u64(1..=60) }
+    }
+
+    fn schedule_watch(&mut self, replica: usize, feed: Feed, delay: u64) {
+        let watch = self.watch_of(replica, feed);
+        if !watch.scheduled && watch.blocked == 0 {
+            watch.scheduled = true;
+            let epoch = watch.epoch;
+            self.push_in(delay, Event::Watch { replica, feed, epoch });
+        }
+    }
+
+    /// A new process has no position.
+    pub fn forget_watches(&mut self, replica: usize) {
+        for feed in self.feeds() {
+            let watch = self.watch_of(replica, *feed);
+            watch.epoch += 1;
+            (watch.position, watch.listing, watch.scheduled) = (None, None, false);
+            let delay = self.rng.u64(5..100);
+            self.schedule_watch(replica, *feed, delay);
+        }
+    }
+
+    pub fn block_watches(&mut self, replica: usize, begins: bool) {
+        for feed in self.feeds() {
+            self.block_watch(replica, *feed, begins);
+        }
+    }
+
+    fn block_watch(&mut self, replica: usize, feed: Feed, begins: bool) {
+        let watch = self.watch_of(replica, feed);
+        watch.blocked = if begins { watch.blocked + 1 } else { watch.blocked - 1 };
+        let reconnect = self.rng.u64(20..1000);
+        self.schedule_watch(replica, feed, reconnect);
+    }
+
+    pub fn watch_fault(&mut self, fault: Fault, begins: bool) {
+        for feed in self.feeds() {
+            if fault.feed.is_some_and(|only| only != *feed) {
+                continue;
+            }
+            let watch = self.watch_of(fault.replica, *feed);
+            match (fault.kind, begins) {
+                (Kind::Lag, true) => watch.lagging += 1,
+                (Kind::Lag, false) => watch.lagging -= 1,
+                (kind, begins) => {
+                    if !begins && kind != Kind::Stall && kind != Kind::Drop {
+                        watch.position = None;
+                        watch.replays = kind == Kind::Replay;
+                    }
+                    self.block_watch(fault.replica, *feed, begins);
+                }
+            }
+        }
+    }
+
+    pub fn watch(&mut self, replica: usize, feed: Feed, epoch: u64) {
+        let up = self.replicas[replica].up;
+        if !up || self.watch_of(replica, feed).epoch != epoch {
             return;
         }
-        if self.park(replica, &Event::Watch { replica, epoch }) {
+        if self.park(replica, &Event::Watch { replica, feed, epoch }) {
             return;
         }
-        let watch = &mut self.replicas[replica].watch;
+        let watch = self.watch_of(replica, feed);
         watch.scheduled = false;
         if watch.blocked > 0 {
             return;
         }
         match (watch.position, watch.listing.take()) {
-            (None, None) => self.list(replica),
-            (None, Some((instances, index, position))) => {
-                let back = if watch.replays { self.rng.usize(0..40) } else { 0 };
-                let watch = &mut self.replicas[replica].watch;
-                watch.replays = false;
-                watch.position = Some(position.saturating_sub(back));
-                self.note(None, || format!("r{replica}: listed {index}"));
-                self.tell(replica, Fact::Listed { instances, index }, None);
+            (None, None) => self.list(replica, feed),
+            (None, Some((listing, position))) => self.listed(replica, feed, listing, position),
+            (Some(position), _) => self.follow(replica, feed, position),
+        }
+        let log = self.log_of(feed);
+        if self.watch_of(replica, feed).position.is_none_or(|position| position < log) {
+            let lag = self.lag(replica, feed);
+            self.schedule_watch(replica, feed, lag);
+        }
+    }
+
+    fn log_of(&self, feed: Feed) -> usize {
+        match feed {
+            Feed::Instances => self.api.log.len(),
+            Feed::Ledgers => self.api.ledger_log.len(),
+        }
+    }
+
+    fn list(&mut self, replica: usize, feed: Feed) {
+        let listing = match feed {
+            Feed::Instances => {
+                let instances = self.api.objects.values().cloned().collect();
+                Listing::Instances(instances, self.api.version)
             }
-            (Some(position), _) => self.follow(replica, position),
-        }
-        let log = self.api.log.len();
-        if self.replicas[replica].watch.position.is_none_or(|position| position < log) {
-            let lag = self.lag(replica);
-            self.schedule_watch(replica, lag);
-        }
+            Feed::Ledgers => Listing::Ledgers(self.api.ledgers.values().cloned().collect()),
+        };
+        let log = self.log_of(feed);
+        self.watch_of(replica, feed).listing = Some((listing, log));
     }
 
-    fn list(&mut self, replica: usize) {
-        let instances = self.api.objects.values().cloned().collect();
-        let listing = (instances, self.api.version, self.api.log.len());
-        self.replicas[replica].watch.listing = Some(listing);
+    fn listed(&mut self, replica: usize, feed: Feed, listing: Listing, position: usize) {
+        let replays = std::mem::take(&mut self.watch_of(replica, feed).replays);
+        let back = if replays { self.rng.usize(0..40) } else { 0 };
+        self.watch_of(replica, feed).position = Some(position.saturating_sub(back));
+        self.note(None, || format!("r{replica}: listed {feed:?}"));
+        let fact = match listing {
+            Listing::Instances(instances, index) => Fact::Listed { instances, index },
+            Listing::Ledgers(ledgers) => Fact::LedgersListed(ledgers),
+        };
+        self.tell(replica, fact, None);
     }
 
-    fn follow(&mut self, replica: usize, position: usize) {
-        let log = self.api.log.len();
+    fn follow(&mut self, replica: usize, feed: Feed, position: usize) {
+        let log = self.log_of(feed);
         // Now and then only a part.
         let most = if self.rng.u8(..8) == 0 { position + 1 } else { log };
         let upto = most.min(log);
         for at in position..upto {
-            let fact = fact(&self.api.log[at]);
+            let fact = match feed {
+                Feed::Instances => fact(&self.api.log[at]),
+                Feed::Ledgers => ledger_fact(&self.api.ledger_log[at]),
+            };
             self.tell(replica, fact, None);
         }
-        if upto == log && self.rng.u8(..10) == 0 {
+        if feed == Feed::Instances && upto == log && self.rng.u8(..10) == 0 {
             self.tell(replica, Fact::Progress { index: self.api.version }, None);
         }
-        self.replicas[replica].watch.position = Some(upto);
+        self.watch_of(replica, feed).position = Some(upto);
     }
 
     /// Sabotage: what a replica says of itself overtakes everything else.
@@ -151,6 +212,15 @@ fn fact(event: &api::Event) -> Fact {
         api::Event::Upserted(instance) => Fact::Upserted(instance.clone()),
         api::Event::Removed { key, uid, index } => {
             Fact::Removed { key: key.clone(), uid: uid.clone(), index: *index }
+        }
+    }
+}
+
+fn ledger_fact(event: &api::LedgerEvent) -> Fact {
+    match event {
+        api::LedgerEvent::Written(ledger) => Fact::LedgerSeen(ledger.clone()),
+        api::LedgerEvent::Deleted { replica, version } => {
+            Fact::LedgerGone { replica: replica.clone(), version: *version }
         }
     }
 }

@@ -6,13 +6,16 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 use rollcall::registry::instance::InstanceKey;
 
 use crate::{
-    Sabotage, Time,
+    Time,
     api::{Answer, Api, Fail, Op},
     check::{Check, Violation},
     clients::Client,
     door::{Reply, Request},
-    faults::{Fault, Kind, plan},
+    election::Office,
+    faults::{Fault, Kind, plan, plan_alone},
     replica::{Caller, Replica},
+    sabotage::Sabotage,
+    watch::Feed,
 };
 
 /// What happens next.
@@ -26,6 +29,7 @@ pub enum Event {
     GiveUp(usize),
     Watch {
         replica: usize,
+        feed: Feed,
         epoch: u64,
     },
     Engine {
@@ -39,6 +43,8 @@ pub enum Event {
     Request(usize),
     /// The answer reaches the client.
     Response(usize, Reply),
+    Election,
+    Join(usize),
     Fault(usize),
     FaultEnd(usize),
 }
@@ -99,6 +105,10 @@ pub struct World {
     pub weather: Weather,
     pub check: Check,
     pub sabotage: Sabotage,
+    /// One replica that keeps no ledger.
+    pub alone: bool,
+    distance: Time,
+    pub office: Office,
     /// When the last fault is over, and when clients stop changing their minds.
     pub mended: Time,
     pub calm: Time,
@@ -118,18 +128,36 @@ impl World {
         let count = match seed % 4 {
             0 => 0,
             1 => 1,
-            _ => rng.usize(2..8),
+            2 => rng.usize(2..8),
+            _ => rng.usize(4..12),
         };
-        let replicas = 1;
-        let faults = plan(&mut rng, count, replicas);
+        let replicas = [0, 1, 2, 2, 3, 3, 4][rng.usize(..7)];
+        let (alone, replicas) = (replicas == 0, replicas.max(1));
+        // Clocks that run as they should, as they do, or as badly as is allowed for.
+        let drift = [0, 200, 490][rng.usize(..3)];
+        let faults = match alone {
+            true => plan_alone(&mut rng, count),
+            false => plan(&mut rng, count, replicas, sabotage.theme()),
+        };
+        // How far the API server is away, each way.
+        let distance = [0, 0, 50, 90][rng.usize(..4)];
         let mended = faults.iter().map(|fault| fault.to).max().unwrap_or(0);
         let calm = mended.max(50_000) + 5_000;
-        let clients: Vec<_> = (0..rng.usize(3..10)).map(|i| Client::new(i, &mut rng)).collect();
+        let many = rng.usize(3..10);
+        let clients: Vec<_> = (0..many).map(|i| Client::new(i, &mut rng, replicas)).collect();
         let mut world = Self {
             now: 0,
             api: Api::default(),
-            replicas: (0..replicas).map(|i| Replica::new(i, &mut rng)).collect(),
-            check: Check::new(clients.len()),
+            replicas: (0..replicas)
+                .map(|i| {
+                    let ppm = if alone { 0 } else { rng.i64(-drift..=drift) };
+                    Replica::new(i, &mut rng, ppm)
+                })
+                .collect(),
+            check: Check::new(clients.len(), replicas),
+            alone,
+            distance,
+            office: Office::default(),
             clients,
             requests: Vec::new(),
             weather: Weather::default(),
@@ -159,8 +187,12 @@ impl World {
             self.push(at, Event::Client { client, generation: 0 });
         }
         for replica in 0..self.replicas.len() {
-            self.start(replica);
+            // The first is there; others may join.
+            let joins = replica > 0 && self.rng.bool();
+            let at = if joins { self.rng.u64(0..30_000) } else { 0 };
+            self.push(at, Event::Join(replica));
         }
+        self.push(500, Event::Election);
     }
 
     /// Runs to the end, or to the first broken promise.
@@ -190,7 +222,13 @@ impl World {
                     self.deliver(&Event::GiveUp(call), call, &Err(Fail::Away));
                 }
             }
-            Event::Watch { replica, epoch } => self.watch(replica, epoch),
+            Event::Watch { replica, feed, epoch } => self.watch(replica, feed, epoch),
+            Event::Election => self.election(),
+            Event::Join(replica) => {
+                if !self.replicas[replica].up {
+                    self.start(replica);
+                }
+            }
             Event::Engine { replica } => self.engine(replica),
             Event::Client { client, generation } => self.client(client, generation),
             Event::Request(request) => self.request(request),
@@ -211,7 +249,13 @@ impl World {
 
     /// How long one way to or from the API server takes.
     pub fn way(&mut self) -> Time {
-        if self.weather.slow > 0 { self.rng.u64(50..4000) } else { self.rng.u64(1..=60) }
+        let slow = self.weather.slow > 0;
+        self.distance + if slow { self.rng.u64(50..4000) } else { self.rng.u64(1..=60) }
+    }
+
+    /// The same for what a watch tells, at least.
+    pub fn way_back(&self) -> Time {
+        self.distance
     }
 
     /// Calls the API server; the caller waits for `patience`.
@@ -223,7 +267,22 @@ impl World {
         self.push_in(patience, Event::GiveUp(id));
     }
 
+    /// Who made a call, if it was a replica.
+    fn caller(&self, from: &Caller) -> Option<usize> {
+        match from {
+            Caller::Client { .. } | Caller::Nobody => None,
+            Caller::Door { request } => Some(self.requests[*request].replica),
+            Caller::Duty { replica, .. }
+            | Caller::SelfBeat { replica, .. }
+            | Caller::Flush { replica, .. } => Some(*replica),
+        }
+    }
+
     fn arrive(&mut self, id: usize) {
+        let caller = self.caller(&self.calls[id].from);
+        if caller.is_some_and(|replica| self.replicas[replica].muted > 0) {
+            return;
+        }
         if self.weather.hanging > 0 {
             let again = self.weather.hangs_until + self.rng.u64(1..300);
             return self.push(again.max(self.now + 1), Event::Arrive(id));
@@ -267,11 +326,7 @@ impl World {
     /// Hands an answer to the caller, or parks it while that one is frozen.
     fn deliver(&mut self, event: &Event, id: usize, answer: &Answer) {
         let from = self.calls[id].from.clone();
-        let replica = match &from {
-            Caller::Client { .. } => None,
-            Caller::Door { request } => Some(self.requests[*request].replica),
-            Caller::Duty { replica, .. } | Caller::SelfBeat { replica, .. } => Some(*replica),
-        };
+        let replica = self.caller(&from);
         if replica.is_some_and(|replica| self.park(replica, event)) {
             return;
         }
@@ -306,7 +361,7 @@ impl World {
         }
         if matches!(fault.kind, Kind::Refuse | Kind::Hang) {
             for replica in 0..self.replicas.len() {
-                self.block_watch(replica, begins);
+                self.block_watches(replica, begins);
             }
         }
     }

@@ -16,6 +16,7 @@ use crate::registry::instance::{
     Address, Health, Instance, InstanceKey, Phase, Port, Protocol, State, StoredStatus,
 };
 use crate::registry::lease::{Lease, Mode, Moment, Now, OnExpiry, Wall};
+use crate::registry::rules::Rules;
 
 /// When a world is made: recent enough after boot not to be stale without any self-beat.
 pub(super) const START: Moment = Moment(10_000);
@@ -45,7 +46,8 @@ impl World {
         let world = Self::unsynced();
         let own = InstanceKey::new("rollcall-system", "rollcall-0");
         let show = |_: Wall| String::new();
-        let settings = Settings { own, boot: "b".into(), zone: ZONE.into(), show };
+        let (boot, zone, rules) = ("b".into(), ZONE.into(), Rules::default());
+        let settings = Settings { own, boot, zone, show, ledger: None, rules };
         let mut catalog = Catalog::new(settings, world.directory.clone());
         let now = Now { moment: START, wall: CHANGED };
         let instances = instances.into_iter().map(Arc::new).collect();

@@ -1,0 +1,86 @@
+//! Judging: whose lease has ended, and what everybody is given back.
+//!
+//! Owns: lease timers and verdicts. An instance is judged dead when its deadline and the horizon lie
+//! behind. Does not own: how far has been seen (`horizon`), and what a verdict leads to (`duties`).
+
+use std::{sync::Arc, time::Duration};
+
+use crate::registry::{
+    catalog::Catalog,
+    instance::InstanceKey,
+    lease::{Moment, Now},
+    report::LastGap,
+    timers::Alarm,
+};
+
+impl Catalog {
+    /// Everybody gets back the time in which beats could not be heard.
+    pub(super) fn give_back(&mut self, now: Moment, lost: Duration) {
+        self.counts.gaps += 1;
+        self.last_gap = Some(LastGap { ended: now, lost });
+        self.floors.raise(now, lost);
+        self.directory.floors.store(Arc::new(self.floors.clone()));
+    }
+
+    /// Sets the lease timer, if the lease now ends sooner than the timer says.
+    pub(super) fn arm(&mut self, key: &InstanceKey) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let lease = entry.instance().lease;
+        if !lease.is_leased() || entry.slot().is_dead() {
+            entry.armed = None;
+            return;
+        }
+        let deadline = self.floors.deadline(entry.slot().last_beat(), lease.duration);
+        if entry.armed.is_none_or(|armed| deadline < armed) {
+            entry.armed = Some(deadline);
+            self.timers.set(deadline, Alarm::Lease, key.clone());
+        }
+    }
+
+    pub(super) fn judge(&mut self, now: Now) {
+        if self.due.is_some() && self.reach > self.directory.horizon() {
+            self.due = None;
+            for (at, key) in self.waiting.drain(..) {
+                self.timers.set(at, Alarm::Lease, key);
+            }
+        }
+        while let Some((at, alarm, key)) = self.timers.pop_due(now.moment) {
+            match alarm {
+                Alarm::Lease => self.judge_one(at, key, now.moment),
+                Alarm::Evict => self.evict_one(at, &key),
+                Alarm::Retry => self.outbox.consider(key),
+            }
+        }
+    }
+
+    /// Judges one instance whose timer went off at `at`.
+    pub(super) fn judge_one(&mut self, at: Moment, key: InstanceKey, now: Moment) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        if entry.armed != Some(at) {
+            return;
+        }
+        let beat = entry.slot().last_beat();
+        let deadline = self.floors.deadline(beat, entry.instance().lease.duration);
+        if deadline >= now {
+            let again = deadline.max(Moment(now.0 + 1));
+            entry.armed = Some(again);
+            self.timers.set(again, Alarm::Lease, key);
+        } else if self.reach <= deadline {
+            self.due = self.due.max(Some(deadline));
+            self.waiting.push((at, key));
+        } else {
+            entry.armed = None;
+            if entry.slot().judge_dead(beat) {
+                self.counts.expired += 1;
+                let (instance, slot) = (entry.instance().clone(), entry.slot().clone());
+                self.show(instance, slot);
+                // Where it is stored as expired already, no write will follow that brings it here.
+                self.consider_eviction(&key, now);
+                self.outbox.consider(key);
+            } else {
+                // A beat came between the look and the verdict.
+                self.arm(&key);
+            }
+        }
+    }
+}
