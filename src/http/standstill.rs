@@ -19,6 +19,9 @@ pub(super) fn sentence(standstill: &Standstill, now: Now) -> String {
         Cause::Unwritten(reason) => {
             format!("the self-beat of {since}, and all since, failed: {reason}")
         }
+        Cause::Silent(replica) => {
+            format!("the newest ledger of {replica} was seen at {since}, and none since")
+        }
         Cause::NotBack(None) => {
             format!("the self-beat sent at {since} has not come back through the watch")
         }

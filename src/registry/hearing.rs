@@ -138,6 +138,13 @@ impl Ledgers {
         Some(self_beat.min(own).min(others))
     }
 
+    /// Whose newest ledger was seen longest ago, and when: of the live ones, and the own.
+    pub(super) fn oldest(&self) -> Option<(Arc<str>, Moment)> {
+        let own = self.own.map(|own| (self.name.clone(), own.seen));
+        let live = self.peers.seen().into_iter().map(|seen| (seen.replica, seen.at));
+        live.chain(own).min_by_key(|(_, seen)| *seen)
+    }
+
     /// Whether everybody live, this replica among them, has told that it has seen this version.
     pub(super) fn have_seen(&self, version: u64) -> bool {
         !self.rules.evictions_acknowledged

@@ -15,6 +15,7 @@ use crate::registry::{
     bounds::Bounds,
     lease::Moment,
     ledger::{Ledger, PeerSeen, Segment},
+    report::{self, Presence},
     rules::Rules,
 };
 
@@ -227,6 +228,22 @@ impl Peers {
     /// The stamp up to which every live one has seen our ledgers; none when nobody is live.
     pub(super) fn know(&self) -> Option<Moment> {
         self.peers.values().filter(|peer| peer.is_live()).map(|peer| peer.knows).min()
+    }
+
+    /// For people.
+    pub(super) fn report(&self) -> Vec<report::Peer> {
+        let presence = |peer: &Peer| match (peer.left, peer.gone) {
+            (true, _) => Presence::Left,
+            (_, Some(_)) => Presence::Gone,
+            _ => Presence::Live,
+        };
+        let tell = |(replica, peer): (&Arc<str>, &Peer)| report::Peer {
+            replica: replica.clone(),
+            boot: peer.boot.clone(),
+            seen: peer.seen,
+            presence: presence(peer),
+        };
+        self.peers.iter().map(tell).collect()
     }
 
     /// What the own ledger says of the others.

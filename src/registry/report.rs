@@ -7,6 +7,9 @@ use std::{sync::Arc, time::Duration};
 
 use crate::registry::{catalog::Catalog, lease::Moment};
 
+/// A ledger seen longer ago than this holds the horizon back: the longest pause and its way.
+const LEDGER_OLD: Duration = Duration::from_millis(6_500);
+
 /// What a replica tells of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -22,8 +25,34 @@ pub struct Report {
     pub gaps: u64,
     /// The last of them.
     pub last_gap: Option<LastGap>,
+    /// The other replicas, as their ledgers show them.
+    pub replicas: Vec<Peer>,
     /// Objects that this replica cannot read, and so does not offer.
     pub unreadable: usize,
+}
+
+/// Another replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name.
+    pub replica: Arc<str>,
+    /// Tells its process from an earlier one of the same name.
+    pub boot: Arc<str>,
+    /// When its newest ledger was seen.
+    pub seen: Moment,
+    /// Whether it counts.
+    pub presence: Presence,
+}
+
+/// Whether another replica counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Its ledger is waited for.
+    Live,
+    /// It is silent, or its ledger was deleted: it holds deadlines.
+    Gone,
+    /// It has said that it leaves.
+    Left,
 }
 
 /// A horizon that stands still.
@@ -45,6 +74,8 @@ pub enum Cause {
     /// It was written, or is being written, and has not come back; what the watch says, if it
     /// failed.
     NotBack(Option<Arc<str>>),
+    /// The newest ledger of this replica is old: another one, or this one itself.
+    Silent(Arc<str>),
 }
 
 /// Time in which beats could not be heard.
@@ -57,10 +88,17 @@ pub struct LastGap {
 }
 
 impl Catalog {
+    /// Whose ledger holds the horizon back.
+    fn silent(&self, now: Moment) -> Option<Standstill> {
+        let (replica, since) = self.ledgers.as_ref()?.oldest()?;
+        let old = now.since(since) > LEDGER_OLD;
+        old.then_some(Standstill { since, cause: Cause::Silent(replica) })
+    }
+
     pub(super) fn report(&self, now: Moment) -> Report {
         let started = self.started;
         let standstill = if self.synced {
-            self.horizon.standstill(now, &self.interrupted)
+            self.horizon.standstill(now, &self.interrupted).or_else(|| self.silent(now))
         } else {
             let cause = Cause::NotListed(self.interrupted.clone());
             started.map(|since| Standstill { since, cause })
@@ -72,6 +110,7 @@ impl Catalog {
             due: self.waiting.len(),
             gaps: self.counts().gaps,
             last_gap: self.last_gap,
+            replicas: self.ledgers.as_ref().map(|it| it.peers.report()).unwrap_or_default(),
             unreadable: self.unreadable.len(),
         }
     }

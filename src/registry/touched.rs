@@ -88,13 +88,21 @@ impl Touched {
         let mut beats = Vec::new();
         for queue in &self.queues {
             let taken = std::mem::take(&mut *queue.lock());
+            let mut again = Vec::new();
             for slot in taken {
                 let at = slot.witnessed();
                 beats.push((slot.id(), at.min(stamp)));
-                if at > stamp && !slot.is_queued(stamp.0) {
-                    slot.set_queued(stamp.0);
-                    self.of(&slot).push(slot);
+                if at > stamp {
+                    again.push(slot);
                 }
+            }
+            // Whatever its mark says: it may have been queued for the next flush before this one took
+            // the queue.
+            again.sort_unstable_by_key(|slot| slot.id());
+            again.dedup_by_key(|slot| slot.id());
+            for slot in again {
+                slot.set_queued(stamp.0);
+                queue.lock().push(slot);
             }
         }
         // Of one that was queued twice, the later look.

@@ -207,6 +207,40 @@ impl Api {
     }
 }
 
+/// What was there after these changes, and the version then.
+pub fn objects_of(log: &[Event]) -> (Vec<Arc<Instance>>, u64) {
+    let (mut objects, mut version) = (BTreeMap::new(), 0);
+    for event in log {
+        match event {
+            Event::Upserted(instance) => {
+                version = instance.resource_version;
+                objects.insert(instance.key.clone(), instance.clone());
+            }
+            Event::Removed { key, index, .. } => {
+                version = *index;
+                objects.remove(key);
+            }
+        }
+    }
+    (objects.into_values().collect(), version)
+}
+
+/// The same of ledgers.
+pub fn ledgers_of(log: &[LedgerEvent]) -> Vec<Arc<Ledger>> {
+    let mut ledgers = BTreeMap::new();
+    for event in log {
+        match event {
+            LedgerEvent::Written(ledger) => {
+                ledgers.insert(ledger.replica.clone(), ledger.clone());
+            }
+            LedgerEvent::Deleted { replica, .. } => {
+                ledgers.remove(replica);
+            }
+        }
+    }
+    ledgers.into_values().collect()
+}
+
 fn new_instance(key: &InstanceKey, service: &Arc<str>, lease: Lease, now: Time) -> Instance {
     Instance {
         key: key.clone(),

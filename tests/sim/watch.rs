@@ -155,16 +155,22 @@ impl World {
         }
     }
 
+    /// A list, of now or, from a server whose cache is behind, of a little while ago. The first list of
+    /// instances is one of now: rollcall asks for the most recent.
     fn list(&mut self, replica: usize, feed: Feed) {
+        let recent = feed == Feed::Instances && !self.replicas[replica].directory.is_synced();
+        let stale = !recent && !self.alone && self.rng.u8(..4) == 0;
+        let behind = if stale { self.rng.usize(0..30) } else { 0 };
+        let upto = self.log_of(feed).saturating_sub(behind);
         let listing = match feed {
             Feed::Instances => {
-                let instances = self.api.objects.values().cloned().collect();
-                Listing::Instances(instances, self.api.version)
+                let (objects, index) = api::objects_of(&self.api.log[..upto]);
+                let index = if behind == 0 { self.api.version } else { index };
+                Listing::Instances(objects, index)
             }
-            Feed::Ledgers => Listing::Ledgers(self.api.ledgers.values().cloned().collect()),
+            Feed::Ledgers => Listing::Ledgers(api::ledgers_of(&self.api.ledger_log[..upto])),
         };
-        let log = self.log_of(feed);
-        self.watch_of(replica, feed).listing = Some((listing, log));
+        self.watch_of(replica, feed).listing = Some((listing, upto));
     }
 
     fn listed(&mut self, replica: usize, feed: Feed, listing: Listing, position: usize) {
