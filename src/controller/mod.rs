@@ -116,6 +116,10 @@ impl Worker {
                 self.settle(&on, written).await;
             }
             Duty::Evict { on, reason } => self.evict(on, reason).await,
+            // It may have waited. What goes with a status that we have stored is ours to tell in any case.
+            Duty::Announce { on, what } if self.tenure.holds(clock::moment()) => {
+                self.announce(&on, &what).await;
+            }
             // Self-beats and ledgers are the witness's.
             Duty::Announce { .. } | Duty::SelfBeat { .. } | Duty::Flush(_) => {}
         }
