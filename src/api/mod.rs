@@ -8,7 +8,6 @@
 #[cfg(test)]
 mod bounds;
 pub mod instance;
-pub mod ledger;
 pub mod manifests;
 mod rules;
 pub mod values;
@@ -17,7 +16,6 @@ pub use instance::{
     Lease, OBSERVED_HEARTBEAT_MAX, Port, ServiceInstance, ServiceInstanceSpec,
     ServiceInstanceStatus, observed_heartbeat,
 };
-pub use ledger::{HeartbeatLedger, HeartbeatLedgerSpec, PeerSeen};
 pub use values::{Health, LeaseMode, OnExpiry, Phase, Protocol, State, UnknownHealth};
 
 /// The API group of every kind defined here.

@@ -28,6 +28,5 @@ mod leaving;
 mod lives;
 mod people;
 mod registrations;
-mod replicas;
 mod rights;
 mod seen;
