@@ -36,12 +36,6 @@ pub fn show(wall: Wall) -> String {
     format!("{time:.3}")
 }
 
-/// A wall time that is written in RFC 3339.
-#[must_use]
-pub fn read(text: &str) -> Option<Wall> {
-    Some(Wall(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()))
-}
-
 fn millis(time: Timespec) -> i64 {
     time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000)
 }

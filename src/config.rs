@@ -199,17 +199,20 @@ fn reachable(listen: SocketAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
+    use clap::FromArgMatches as _;
 
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        serve: ServeArgs,
+    impl ServeArgs {
+        /// Of these flags, with those that a test of others needs.
+        pub(crate) fn of(flags: &[&str]) -> Self {
+            let all = ["serve", "--identity", "r-0", "--auth", "none"];
+            let command = Self::augment_args(Command::new("serve"));
+            let matches = command.get_matches_from(all.iter().chain(flags));
+            Self::from_arg_matches(&matches).unwrap()
+        }
     }
 
     fn parse(flags: &[&str]) -> Result<Config, ConfigError> {
-        let all = ["rollcall", "--identity", "r-0", "--auth", "none"];
-        Cli::parse_from(all.iter().chain(flags)).serve.validate()
+        ServeArgs::of(flags).validate()
     }
 
     #[test]

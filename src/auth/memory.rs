@@ -27,7 +27,6 @@ struct Entry<V> {
 }
 
 /// An answer, and its time.
-#[derive(Clone, Debug)]
 struct Known<V> {
     value: V,
     /// Answered from memory until then.
@@ -103,8 +102,7 @@ impl<K: Clone + Eq + Hash, V: Clone> Memory<K, V> {
         if let Some(value) = entry.fresh(now) {
             return Ok((value, Source::Memory));
         }
-        let last = entry.known.lock().clone();
-        let repeated = last.as_ref().and_then(|known| known.good(now));
+        let repeated = entry.known.lock().as_ref().and_then(|known| known.good(now));
         match (ask(repeated.is_some()).await, repeated) {
             (Ok(answer), _) => {
                 let now = clock::moment();

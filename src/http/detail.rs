@@ -15,7 +15,7 @@ use crate::registry::{
     instance::{Instance, Phase},
     lease::{Now, Wall},
     naming,
-    pulse::{Slot, Source},
+    pulse::Slot,
 };
 
 #[derive(Serialize)]
@@ -63,7 +63,6 @@ pub(super) fn of(
 ) -> (Renewal, Detail) {
     let directory = door.inbox.directory();
     let (horizon, report) = (directory.horizon(), directory.report());
-    let carried_over = is_carried_over(door, slot, record, now);
     let life = life(door, slot, record, now);
     let evict_at = slot.evict_at().filter(|_| phase == Phase::Expired);
     let grounds = Grounds {
@@ -73,7 +72,7 @@ pub(super) fn of(
         horizon,
         standstill: report.standstill.as_ref(),
         life,
-        carried_over,
+        carried_over: slot.is_carried_over(),
         evict_at,
         leader: directory.leadership().leader.clone(),
     };
@@ -100,14 +99,6 @@ pub(super) fn of(
         why: why::sentence(&grounds),
     };
     (Renewal::ending(record.lease, life.map(|life| life.deadline), now), detail)
-}
-
-/// Whether it was stored as expired before this replica started: then nobody here has judged it.
-fn is_carried_over(door: &Door, slot: &Slot, record: &Instance, now: Now) -> bool {
-    let started = door.inbox.directory().report().started.map(|started| now.wall_of(started));
-    let expired = record.stored.transition.as_deref().and_then(clock::read);
-    let before = expired.zip(started).is_some_and(|(expired, started)| expired < started);
-    before && slot.is_dead() && slot.source() == Source::Start
 }
 
 /// The moments of a leased life. Of the dead, floors do not move the end any more; of those who were

@@ -215,40 +215,20 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::registry::{
-        instance::{Health, InstanceKey, Protocol, State, StoredStatus},
-        pulse::Source,
-        registration::default_lease,
-    };
+    use crate::registry::{instance::Protocol, pulse::Source, registration::default_lease};
 
     fn instance() -> Instance {
         Instance {
-            key: InstanceKey::new("shop", "orders.1"),
-            uid: "u".into(),
-            resource_version: 7,
-            generation: 1,
-            created: Wall(0),
-            service: "orders".into(),
-            address: Address::Ips(Arc::from(["10.0.0.7".parse().unwrap()])),
             ports: Arc::from([Port {
                 name: "http".into(),
                 port: 8080,
                 protocol: Protocol::Tcp,
                 app_protocol: None,
             }]),
-            version: None,
             tags: Arc::from(["canary".into()]),
             zone: Some("eu-1a".into()),
-            weight: 100,
-            priority: 0,
             attributes: Arc::from([("team".into(), "\"blue\"".into())]),
-            labels: Arc::from([]),
-            state: State::Up,
-            health: Health::Passing,
-            lease: default_lease(),
-            unknown_health: None,
-            heartbeat: None,
-            stored: StoredStatus::default(),
+            ..Instance::sample("shop", "orders.1")
         }
     }
 

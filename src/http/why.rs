@@ -133,36 +133,11 @@ fn stored(grounds: &Grounds<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::{
-        instance::{Address, Health, InstanceKey, StoredStatus},
-        registration::default_lease,
-        report::Cause,
-    };
+    use crate::registry::{instance::StoredStatus, report::Cause};
 
     fn instance() -> Instance {
-        Instance {
-            key: InstanceKey::new("shop", "a"),
-            uid: "u".into(),
-            resource_version: 7,
-            generation: 1,
-            created: Wall(0),
-            service: "orders".into(),
-            address: Address::Ips(Arc::from(["10.0.0.7".parse().unwrap()])),
-            ports: Arc::from([]),
-            version: None,
-            tags: Arc::from([]),
-            zone: None,
-            weight: 100,
-            priority: 0,
-            attributes: Arc::from([]),
-            labels: Arc::from([]),
-            state: State::Up,
-            health: Health::Passing,
-            lease: default_lease(),
-            unknown_health: None,
-            heartbeat: None,
-            stored: StoredStatus { phase: Some(Phase::Ready), ..StoredStatus::default() },
-        }
+        let stored = StoredStatus { phase: Some(Phase::Ready), ..StoredStatus::default() };
+        Instance { stored, ..Instance::sample("shop", "a") }
     }
 
     /// At second 100 of both clocks.

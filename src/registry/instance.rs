@@ -292,3 +292,33 @@ impl Instance {
         }
     }
 }
+
+#[cfg(test)]
+impl Instance {
+    /// One that tests change where it matters to them: passing, Up, leased by default, nothing stored.
+    pub(crate) fn sample(namespace: &str, name: &str) -> Self {
+        Self {
+            key: InstanceKey::new(namespace, name),
+            uid: "u".into(),
+            resource_version: 7,
+            generation: 1,
+            created: Wall(0),
+            service: "orders".into(),
+            address: Address::Ips(Arc::from(["10.0.0.7".parse().unwrap()])),
+            ports: Arc::from([]),
+            version: None,
+            tags: Arc::from([]),
+            zone: None,
+            weight: 100,
+            priority: 0,
+            attributes: Arc::from([]),
+            labels: Arc::from([]),
+            state: State::Up,
+            health: Health::Passing,
+            lease: crate::registry::registration::default_lease(),
+            unknown_health: None,
+            heartbeat: None,
+            stored: StoredStatus::default(),
+        }
+    }
+}

@@ -104,6 +104,8 @@ pub struct Slot {
     /// The last beat's moment; with [`DEAD`] once judged, with [`UNWRITTEN`] when not stored.
     word: AtomicU64,
     source: AtomicU8,
+    /// Whether its instance was dead when it became known.
+    began_dead: bool,
     /// What ledgers call it.
     id: u64,
     /// The last beat that this replica took itself; 0 when none.
@@ -122,6 +124,7 @@ impl Slot {
         Self {
             word: AtomicU64::new(beat.0 | if dead { DEAD } else { 0 }),
             source: AtomicU8::new(source as u8),
+            began_dead: dead,
             id: ledger::id(&record.uid),
             witnessed: AtomicU64::new(0),
             queued: AtomicU64::new(u64::MAX),
@@ -146,6 +149,13 @@ impl Slot {
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.word.load(Ordering::Acquire) & DEAD != 0
+    }
+
+    /// Whether it was stored as expired before this replica started, and no beat has come since: then
+    /// nobody here has judged it.
+    #[must_use]
+    pub fn is_carried_over(&self) -> bool {
+        self.began_dead && self.is_dead() && self.source() == Source::Start
     }
 
     /// By which way the last beat came.
@@ -286,5 +296,24 @@ impl Slot {
     #[must_use]
     pub fn lease_end(&self, duration: Duration) -> Moment {
         self.last_beat().after(duration)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_dead_at_the_start_and_has_not_beaten_since_is_carried_over() {
+        let record = Arc::new(Instance::sample("shop", "a"));
+        let slot = |source, dead| Slot::new(record.clone(), (Moment(5), source), dead);
+        let judged = slot(Source::Start, false);
+        assert!(judged.judge_dead(Moment(5)) && !judged.is_carried_over(), "it was judged here");
+        assert!(!slot(Source::Creation, true).is_carried_over());
+        let carried = slot(Source::Start, true);
+        assert!(carried.is_carried_over());
+        carried.revive(Moment(6), Source::Http);
+        assert!(!carried.is_carried_over());
+        assert!(carried.judge_dead(Moment(6)) && !carried.is_carried_over());
     }
 }

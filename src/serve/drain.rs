@@ -33,8 +33,8 @@ use crate::witness::self_beat;
 /// More than the HTTP door gives its connections.
 const HTTP: Duration = Duration::from_secs(5);
 
-/// A write has 5 s once it is its turn, and after the announcement of the end no Event follows it. One that
-/// is cut off is decided anew by whoever leads next.
+/// A write has 5 s once it is its turn. What is cut off is decided anew by whoever leads next, but for an
+/// Event that goes with a status that is stored.
 const DUTIES: Duration = Duration::from_secs(6);
 
 /// A call that is under way, and the release, have 3 s each.
@@ -135,18 +135,10 @@ impl Replica {
 mod tests {
     use super::*;
     use crate::config::ServeArgs;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        serve: ServeArgs,
-    }
 
     #[test]
     fn the_deployment_gives_every_step_its_time() {
-        let flags = ["rollcall", "--identity", "r-0", "--auth", "none"];
-        let linger = Duration::from_secs(Cli::parse_from(flags).serve.linger_seconds);
+        let linger = Duration::from_secs(ServeArgs::of(&[]).linger_seconds);
         let steps = [HTTP, DUTIES, ELECTION, SELF_BEAT, self_beat::LEAVE_WITHIN, linger, DNS, CORE];
         let deployment = include_str!("../../deploy/base/deployment.yaml");
         let mut lines = deployment.lines().map(str::trim);

@@ -2,46 +2,26 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{Api, DeleteParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::support::http::{Answer, call, call_as, exchange};
 use crate::support::proxy::{Mode, Proxy};
-use crate::support::rbac::until_may;
+use crate::support::rbac::{self, API_SERVER, token};
 use crate::support::{Namespace, Rollcall, eventually, namespace};
 
 /// A no is asked again after 5 s.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// A token of the ServiceAccount `name`, which is made when it is not there.
-async fn token(ns: &Namespace, name: &str, audience: &str) -> String {
-    let api: Api<ServiceAccount> = ns.api();
-    let account = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
-    let _ = api.create(&PostParams::default(), &account).await;
-    let spec = TokenRequestSpec { audiences: vec![audience.to_owned()], ..Default::default() };
-    let request = TokenRequest { spec, ..TokenRequest::default() };
-    let made = api.create_token_request(name, &PostParams::default(), &request).await.unwrap();
-    made.status.unwrap().token
-}
-
-/// Grants a role to a ServiceAccount in this namespace, and waits until it counts.
+/// Grants a role to a ServiceAccount in this namespace.
 async fn grant(ns: &Namespace, kind: &str, role: &str, account: &str) {
-    let binding = serde_json::from_value(json!({
-        "metadata": {"name": format!("{account}-{role}")},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role},
-        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": ns.name}],
-    }));
-    let api: Api<RoleBinding> = ns.api();
-    api.create(&PostParams::default(), &binding.unwrap()).await.unwrap();
-    let right = match role {
+    let deed = match role {
         "rollcall-reader" => ("list", None, None),
         "beats-a" => ("update", Some("heartbeat"), Some("a")),
         _ => ("create", None, None),
     };
-    until_may(ns, account, right).await;
+    rbac::grant(ns, (kind, role), account, deed).await;
 }
 
 /// A Role that opens one instance, `a`, for heartbeats.
@@ -95,7 +75,7 @@ async fn without_a_token_or_with_one_that_is_not_for_us_nobody_writes() {
         is_problem(&answer, 401, &["Authorization: Bearer", "--audience rollcall"]);
         assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"rollcall\"");
     }
-    let elsewhere = token(&ns, "orders", "https://kubernetes.default.svc").await;
+    let elsewhere = token(&ns, "orders", API_SERVER).await;
     let torn = format!("{}x", token(&ns, "orders", "rollcall").await);
     for bad in [elsewhere.as_str(), torn.as_str(), "nonsense", &"x".repeat(10_000)] {
         let answer = call_as(bad, rollcall.http, ("PUT", &path), body()).await;
@@ -252,11 +232,11 @@ async fn while_the_api_server_is_away_those_who_are_known_beat_on_and_strangers_
     let proxy = Proxy::before(&mut ns).await;
     let rollcall = start(&ns, &[]).await;
     let token = token(&ns, "orders", "rollcall").await;
-    let later = self::token(&ns, "orders", "rollcall").await;
+    let later = rbac::token(&ns, "orders", "rollcall").await;
     grant(&ns, "ClusterRole", "rollcall-workload", "orders").await;
     // Its right is for one instance: in the whole namespace it has none.
     role_for_a(&ns).await;
-    let sidecar = self::token(&ns, "sidecar", "rollcall").await;
+    let sidecar = rbac::token(&ns, "sidecar", "rollcall").await;
     grant(&ns, "Role", "beats-a", "sidecar").await;
     let path = instance(&ns, "a");
     let beat = format!("{path}/heartbeat");

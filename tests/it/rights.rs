@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::future::join_all;
-use k8s_openapi::api::authentication::v1::TokenRequest;
-use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, PostParams};
@@ -19,7 +17,7 @@ use serde_json::{Value, json};
 use crate::lives::{create, manifest};
 use crate::support::control_plane::{launcher, state_dir};
 use crate::support::http::{call, call_as, try_call};
-use crate::support::rbac::until_may;
+use crate::support::rbac::{self, API_SERVER};
 use crate::support::{Namespace, Rollcall, eventually, namespace};
 
 const BOUND: Duration = Duration::from_secs(60);
@@ -119,14 +117,10 @@ async fn lacking(ns: &Namespace, index: usize, lack: &'static Right) -> PathBuf 
     let texts = objects.map(|object| object.to_string());
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     install::apply(&ns.client, &texts).await.unwrap();
-    let api: Api<ServiceAccount> = ns.api();
-    let object = serde_json::from_value(json!({"metadata": {"name": account}})).unwrap();
-    api.create(&PostParams::default(), &object).await.unwrap();
-    let request = TokenRequest::default();
-    let made = api.create_token_request(&account, &PostParams::default(), &request).await.unwrap();
+    let token = rbac::token(ns, &account, API_SERVER).await;
     let ControlPlane { url, ca, .. } = &ns.shared.control_plane;
     let path = state_dir("lacking").join(format!("{full}.kubeconfig"));
-    std::fs::write(&path, kubeconfig(url, ca, &account, &made.status.unwrap().token)).unwrap();
+    std::fs::write(&path, kubeconfig(url, ca, &account, &token)).unwrap();
     path
 }
 
@@ -227,22 +221,9 @@ async fn a_replica_that_waits_for_a_right_starts_when_it_is_granted() {
 /// Everything that a replica does, so that each of its rights is used.
 async fn whole_life(ns: &Namespace) -> Rollcall {
     let rollcall = Rollcall::start_with(ns, "rollcall-0", &["--auth", "token"]).await;
-    let api: Api<ServiceAccount> = ns.api();
-    let account = serde_json::from_value(json!({"metadata": {"name": "operator"}})).unwrap();
-    api.create(&PostParams::default(), &account).await.unwrap();
-    let binding = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-        "metadata": {"name": "operator", "namespace": ns.name},
-        "roleRef": {
-            "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "rollcall-operator",
-        },
-        "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": ns.name}],
-    });
-    install::apply(&ns.client, &[&binding.to_string()]).await.unwrap();
-    until_may(ns, "operator", ("delete", None, None)).await;
-    let request = serde_json::from_value(json!({"spec": {"audiences": ["rollcall"]}})).unwrap();
-    let made = api.create_token_request("operator", &PostParams::default(), &request).await;
-    let token = made.unwrap().status.unwrap().token;
+    let token = rbac::token(ns, "operator", "rollcall").await;
+    let role = ("ClusterRole", "rollcall-operator");
+    rbac::grant(ns, role, "operator", ("delete", None, None)).await;
     let path = format!("/v1/namespaces/{}/instances/a", ns.name);
     let body = json!({"service": "a", "addresses": ["10.0.0.1"]});
     let put = call_as(&token, rollcall.http, ("PUT", &path), Some(body)).await;

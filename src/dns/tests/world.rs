@@ -12,9 +12,7 @@ use crate::dns::zone::Zone;
 use crate::registry::catalog::{Catalog, Settings};
 use crate::registry::directory::Directory;
 use crate::registry::fact::Fact;
-use crate::registry::instance::{
-    Address, Health, Instance, InstanceKey, Phase, Port, Protocol, State, StoredStatus,
-};
+use crate::registry::instance::{Address, Instance, InstanceKey, Phase, Port, Protocol, State};
 use crate::registry::lease::{Lease, Mode, Moment, Now, OnExpiry, Wall};
 use crate::registry::rules::Rules;
 
@@ -73,32 +71,18 @@ pub(super) fn full(name: &str) -> String {
 pub(super) fn instance(service: &str, name: &str, ips: &[&str]) -> Instance {
     let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
     Instance {
-        key: InstanceKey::new("shop", name),
         uid: format!("uid-{service}-{name}").into(),
         resource_version: 1,
-        generation: 1,
-        created: Wall(0),
         service: service.into(),
         address: Address::Ips(ips.into()),
         ports: [port("http", 8080, Protocol::Tcp)].into(),
-        version: None,
-        tags: Arc::from([]),
-        zone: None,
-        weight: 100,
-        priority: 0,
-        attributes: Arc::from([]),
-        labels: Arc::from([]),
-        state: State::Up,
-        health: Health::Passing,
         lease: Lease {
             mode: Mode::Permanent,
             duration: Duration::from_secs(30),
             on_expiry: OnExpiry::Retain,
             evict_after: Duration::from_secs(60),
         },
-        unknown_health: None,
-        heartbeat: None,
-        stored: StoredStatus::default(),
+        ..Instance::sample("shop", name)
     }
 }
 
