@@ -43,6 +43,9 @@ pub struct ServeArgs {
     /// that is any]
     #[arg(long, env = "ROLLCALL_ADVERTISE_ADDRESS")]
     pub advertise_address: Option<IpAddr>,
+    /// Uid of the pod that this replica is in: what it keeps for itself goes with it
+    #[arg(long, env = "ROLLCALL_POD_UID")]
+    pub pod_uid: Option<String>,
     /// Namespace that rollcall itself lives in
     #[arg(long, env = "ROLLCALL_OWN_NAMESPACE", default_value = "rollcall-system")]
     pub own_namespace: String,
@@ -95,7 +98,9 @@ pub struct Config {
     pub own: InstanceKey,
     /// Tells this process from others of the same identity, earlier ones among them.
     pub boot: String,
-    /// Where rollcall itself lives, and the Lease of its leader.
+    /// The pod that it is in, if it is in one.
+    pub pod_uid: Option<String>,
+    /// Where rollcall itself lives, the Lease of its leader, and the ledgers.
     pub own_namespace: String,
     /// Where others reach this replica.
     pub advertise_address: IpAddr,
@@ -140,6 +145,7 @@ impl ServeArgs {
             admin_listen: self.admin_listen,
             own: InstanceKey::new(home, &self.identity),
             boot: format!("{:08x}", fastrand::u32(..)),
+            pod_uid: self.pod_uid.clone().filter(|uid| !uid.is_empty()),
             own_namespace: self.own_namespace.clone(),
             advertise_address: self
                 .advertise_address

@@ -24,6 +24,7 @@ use crate::registry::{
     directory::Directory,
     fact::{Delivery, Duty},
     instance::Phase,
+    ledger::Ledger,
 };
 use crate::telemetry::{beats::BeatMetrics, metrics::EngineMetrics};
 
@@ -47,6 +48,8 @@ pub struct Engine {
     pub duties: mpsc::Sender<Duty>,
     /// Self-beats out; the catalog has one under way at a time.
     pub self_beats: mpsc::Sender<String>,
+    /// Ledgers out, likewise.
+    pub ledgers: mpsc::Sender<Ledger>,
     /// Figures, published for the metrics.
     pub counts: Arc<arc_swap::ArcSwap<Counts>>,
     /// The engine's own.
@@ -100,6 +103,9 @@ impl Engine {
         let full = match duty {
             Duty::SelfBeat { value } => {
                 matches!(self.self_beats.try_send(value), Err(TrySendError::Full(_)))
+            }
+            Duty::Flush(ledger) => {
+                matches!(self.ledgers.try_send(ledger), Err(TrySendError::Full(_)))
             }
             other => matches!(self.duties.try_send(other), Err(TrySendError::Full(_))),
         };

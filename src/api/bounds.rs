@@ -96,9 +96,9 @@ fn the_api_server_and_serde_fill_in_the_same_defaults() {
     let spec = serde_json::to_value(spec).unwrap();
     let mut defaults = Vec::new();
     walk_all(|path, schema| {
-        if let (Some((_, field)), Some(default)) =
-            (path.split_once(".spec."), schema.get("default"))
-        {
+        // A ledger is written by rollcall alone, and always whole.
+        let field = path.strip_prefix("serviceinstances.rollcall.dev.spec.");
+        if let (Some(field), Some(default)) = (field, schema.get("default")) {
             let pointer = format!("/{}", field.replace("[]", "/0").replace('.', "/"));
             assert_eq!(spec.pointer(&pointer), Some(default), "{pointer}");
             defaults.push(format!("{field}={default}"));

@@ -11,14 +11,14 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt as _;
 use thiserror::Error;
 
-use super::ServiceInstance;
+use super::{HeartbeatLedger, ServiceInstance};
 
 /// The command that writes the committed files anew.
 pub const REGENERATE: &str = "cargo run -- crds --out crds";
 
 /// The revision of the definitions. It grows when they change in a way that rollcall relies on; a
 /// replica waits for definitions that are at least as new as its own, and newer ones suit it.
-pub const REVISION: u32 = 1;
+pub const REVISION: u32 = 2;
 
 /// Where the definitions say it.
 pub const REVISION_ANNOTATION: &str = "rollcall.dev/definition-revision";
@@ -54,7 +54,7 @@ pub enum ManifestError {
 /// Every custom resource definition rollcall needs, ordered by name.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut crds = vec![ServiceInstance::crd()];
+    let mut crds = vec![HeartbeatLedger::crd(), ServiceInstance::crd()];
     for crd in &mut crds {
         let annotations = crd.metadata.annotations.get_or_insert_default();
         annotations.insert(REVISION_ANNOTATION.to_owned(), REVISION.to_string());

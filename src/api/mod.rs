@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod bounds;
 pub mod instance;
+pub mod ledger;
 pub mod manifests;
 mod rules;
 pub mod values;
@@ -16,6 +17,7 @@ pub use instance::{
     Lease, OBSERVED_HEARTBEAT_MAX, Port, ServiceInstance, ServiceInstanceSpec,
     ServiceInstanceStatus, observed_heartbeat,
 };
+pub use ledger::{HeartbeatLedger, HeartbeatLedgerSpec, PeerSeen};
 pub use values::{Health, LeaseMode, OnExpiry, Phase, Protocol, State, UnknownHealth};
 
 /// The API group of every kind defined here.

@@ -1,5 +1,5 @@
-//! The connections to the Kubernetes API: a client each for watches, for writes, for the election and
-//! for questions about callers and rights, so that none of these queues behind another.
+//! The connections to the Kubernetes API: a client each for watches, for writes, for the election, for
+//! the own ledger and for questions about callers and rights, so that none of these queues behind another.
 //!
 //! Neither retries by itself (kube's default goes on for minutes): whoever calls knows how long
 //! the call is worth waiting for.
@@ -48,6 +48,8 @@ pub struct Clients {
     pub writes: Client,
     /// For the election.
     pub election: Client,
+    /// For the own ledger.
+    pub ledgers: Client,
     /// For reviews: who is calling, and what rollcall itself may do.
     pub reviews: Client,
 }
@@ -79,6 +81,7 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Clients, ConnectError>
         watches: client(config.clone())?,
         writes: client(config.clone())?,
         election: client(config.clone())?,
+        ledgers: client(config.clone())?,
         reviews: client(config)?,
     })
 }

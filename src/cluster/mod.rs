@@ -12,6 +12,8 @@ pub mod convert;
 pub mod election;
 pub mod events;
 pub mod failure;
+pub mod instances;
+pub mod ledgers;
 pub mod preflight;
 pub mod review;
 pub mod rights;

@@ -150,7 +150,7 @@ impl Preflight {
     async fn look_into(&self, found: &mut Problems) -> Result<(), Stop> {
         if !self.is_served().await? {
             found.blocking.push(format!(
-                "the Kubernetes API serves no serviceinstances of {API_VERSION}: install the definitions of \
+                "the Kubernetes API does not serve all types of {API_VERSION}: install the definitions of \
                  this version with kubectl apply -k crds, or rollcall crds | kubectl apply -f -"
             ));
             return Ok(());
@@ -210,7 +210,9 @@ impl Preflight {
     async fn is_served(&self) -> Result<bool, Stop> {
         let asked = self.client.list_api_group_resources(API_VERSION);
         match answered(asked).await? {
-            Ok(list) => Ok(list.resources.iter().any(|it| it.name == "serviceinstances")),
+            Ok(list) => Ok(["serviceinstances", "heartbeatledgers"]
+                .iter()
+                .all(|name| list.resources.iter().any(|it| it.name == **name))),
             Err(404) => Ok(false),
             // Not open here, then: the rights will tell.
             Err(_) => Ok(true),

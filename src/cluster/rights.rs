@@ -90,6 +90,16 @@ const LEASE: Right = Right {
     without: "this replica never leads: nobody may be there to write status and Events, and to evict",
 };
 
+const LEDGER: Right = Right {
+    group: GROUP,
+    resource: "heartbeatledgers",
+    name: None,
+    verb: "list",
+    without: "this replica does not hear which beats the others take: no lease is judged, and beats are \
+              answered 202",
+    ..LEASE
+};
+
 /// All of them, those first without which nothing works.
 pub const RIGHTS: &[Right] = &[
     INSTANCE,
@@ -147,4 +157,8 @@ pub const RIGHTS: &[Right] = &[
     Right { name: None, verb: "create", ..LEASE },
     LEASE,
     Right { verb: "update", ..LEASE },
+    LEDGER,
+    Right { verb: "watch", ..LEDGER },
+    Right { verb: "create", ..LEDGER },
+    Right { verb: "patch", ..LEDGER },
 ];

@@ -1,4 +1,4 @@
-//! The instance watch: what Kubernetes knows, delivered to the engine in resourceVersion order.
+//! A watch: what Kubernetes knows of one type, delivered to the engine in resourceVersion order.
 //!
 //! ```text
 //! Lost ── list in pages ──▶ At(resourceVersion) ── watch for 20 s ──▶ At(newer) ── …
@@ -7,33 +7,26 @@
 //! ```
 //!
 //! Owns: the position, and how it is kept. A watch is cut and renewed every 20 s, so that a
-//! connection that died without a word shows within 25 s. An object that cannot be read is logged
-//! and told as such. Does not own: what the events mean.
+//! connection that died without a word shows within 25 s. Does not own: the types (`instances`,
+//! `ledgers`), and what the events mean.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Debug, time::Duration};
 
 use futures::StreamExt as _;
 use kube::{
-    Client, Resource as _,
+    Client,
     api::{ListParams, WatchEvent, WatchParams},
     core::{ObjectList, Request},
 };
+use serde::de::DeserializeOwned;
 use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
 };
 use tracing::{info, warn};
 
-use crate::api::ServiceInstance;
-use crate::cluster::{
-    call::measured,
-    convert::{Converter, Lean},
-    failure::Failure,
-};
-use crate::registry::{
-    fact::{Delivery, Fact, Version},
-    instance::Instance,
-};
+use crate::cluster::{call::measured, failure::Failure};
+use crate::registry::fact::{Delivery, Fact};
 use crate::telemetry::metrics::{CallMetrics, WatchMetrics};
 
 /// Objects a page of a list.
@@ -54,14 +47,48 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// First and longest pause after a failure; it doubles in between.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// The watch of all instances in its scope.
-pub struct Watch {
+/// What is watched: one type of objects, and the facts that they become.
+pub trait Kind: Send + Sync + 'static {
+    /// An object as it comes over the wire.
+    type Object: Clone + Debug + DeserializeOwned + Send;
+
+    /// What is kept of it.
+    type Record: Send;
+
+    /// For the log: `instance`.
+    const NAME: &'static str;
+
+    /// The objects, wherever they are looked for.
+    fn request(&self) -> Request;
+
+    /// The version of an object; 0 when it is not a number.
+    fn version(object: &Self::Object) -> u64;
+
+    /// The record of an object; when it has none, the fact that follows from that, if any does.
+    fn read(&self, object: Self::Object) -> Result<Self::Record, Option<Fact>>;
+
+    /// A full list, as of `index`.
+    fn listed(&self, records: Vec<Self::Record>, index: u64) -> Fact;
+
+    /// A new or changed object.
+    fn upserted(&self, record: Self::Record) -> Option<Fact>;
+
+    /// An object that is gone.
+    fn removed(&self, object: Self::Object) -> Option<Fact>;
+
+    /// Everything up to `index` has been delivered.
+    fn progress(&self, index: u64) -> Option<Fact>;
+
+    /// Nothing comes, for this reason.
+    fn interrupted(&self, reason: String) -> Option<Fact>;
+}
+
+/// The watch of one kind.
+pub struct Watch<K> {
+    /// What is watched.
+    pub kind: K,
     /// Used for nothing else.
     pub client: Client,
-    /// One namespace, or all.
-    pub scope: Option<String>,
-    /// Makes records.
-    pub converter: Arc<Converter>,
     /// Where facts go. A full channel holds the watch back, and the server keeps the events.
     pub facts: mpsc::Sender<Delivery>,
     /// Figures.
@@ -95,7 +122,7 @@ impl From<kube::Error> for End {
     }
 }
 
-impl Watch {
+impl<K: Kind> Watch<K> {
     /// Lists and watches for ever; ends when nobody listens any more.
     pub async fn run(self) {
         let mut position: Option<u64> = None;
@@ -119,16 +146,15 @@ impl Watch {
                 Err(End::Closed) => return,
                 Err(End::Lost(reason)) => {
                     position = None;
-                    info!(reason, "the watch has fallen behind; listing anew");
+                    info!(reason, "the {} watch has fallen behind; listing anew", K::NAME);
                     "lost"
                 }
                 Err(End::Failed(failure)) => {
                     if !interrupted {
-                        warn!(%failure, "the instance watch is interrupted; leases are not judged meanwhile");
+                        warn!(%failure, "the {} watch is interrupted; leases are not judged meanwhile", K::NAME);
                     }
                     interrupted = true;
-                    let reason = failure.to_string().into();
-                    if self.deliver(Fact::Interrupted { reason }).await.is_err() {
+                    if self.deliver(self.kind.interrupted(failure.to_string())).await.is_err() {
                         return;
                     }
                     "failed"
@@ -140,22 +166,19 @@ impl Watch {
         }
     }
 
-    fn request(&self) -> Request {
-        Request::new(ServiceInstance::url_path(&(), self.scope.as_deref()))
-    }
-
     /// Reads the full list and delivers it. Answers its resourceVersion.
     async fn list(&self) -> Result<u64, End> {
-        let (mut instances, mut unreadable) = (Vec::new(), Vec::new());
+        let (mut records, mut facts) = (Vec::new(), Vec::new());
         let mut parameters = ListParams::default().limit(PAGE);
         loop {
-            let request = self.request().list(&parameters).map_err(kube::Error::BuildRequest)?;
-            let page = self.client.request::<ObjectList<Lean>>(request);
+            let request = self.kind.request().list(&parameters);
+            let request = request.map_err(kube::Error::BuildRequest)?;
+            let page = self.client.request::<ObjectList<K::Object>>(request);
             let page = measured(&self.calls, "list", PAGE_TIMEOUT, page).await?;
-            for object in &page.items {
-                match self.convert(object) {
-                    Ok(instance) => instances.push(instance),
-                    Err(fact) => unreadable.push(fact),
+            for object in page.items {
+                match self.kind.read(object) {
+                    Ok(record) => records.push(record),
+                    Err(fact) => facts.extend(fact),
                 }
             }
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
@@ -163,11 +186,9 @@ impl Watch {
                 None => {
                     let version = page.metadata.resource_version.unwrap_or_default();
                     let index = version.parse().unwrap_or(0);
-                    info!(instances = instances.len(), index, "listed all instances");
-                    self.deliver(Fact::Listed { instances, index }).await?;
-                    for fact in unreadable {
-                        self.deliver(fact).await?;
-                    }
+                    info!(count = records.len(), index, "listed all {}s", K::NAME);
+                    self.deliver([self.kind.listed(records, index)]).await?;
+                    self.deliver(facts).await?;
                     return Ok(index);
                 }
             }
@@ -177,15 +198,13 @@ impl Watch {
     /// Follows changes from `position` on, moving it along, until the server ends the watch.
     async fn follow(&self, position: &mut u64, interrupted: &mut bool) -> Result<(), End> {
         let parameters = WatchParams::default().timeout(WATCH_SECONDS);
-        let request = self
-            .request()
-            .watch(&parameters, &position.to_string())
-            .map_err(kube::Error::BuildRequest)?;
-        let opening = self.client.request_events::<Lean>(request);
+        let request = self.kind.request().watch(&parameters, &position.to_string());
+        let request = request.map_err(kube::Error::BuildRequest)?;
+        let opening = self.client.request_events::<K::Object>(request);
         let mut events = measured(&self.calls, "watch", OPEN_TIMEOUT, opening).await?.boxed();
         if std::mem::take(interrupted) {
-            info!(index = *position, "the instance watch goes on");
-            self.deliver(Fact::Progress { index: *position }).await?;
+            info!(index = *position, "the {} watch goes on", K::NAME);
+            self.deliver(self.kind.progress(*position)).await?;
         }
         let following = async {
             while let Some(event) = events.next().await {
@@ -198,21 +217,24 @@ impl Watch {
         })?
     }
 
-    async fn event(&self, event: WatchEvent<Lean>, position: &mut u64) -> Result<(), End> {
+    async fn event(&self, event: WatchEvent<K::Object>, position: &mut u64) -> Result<(), End> {
         self.metrics.event();
         let (fact, at) = match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                let at = object.resource_version();
-                (self.convert(&object).map_or_else(|fact| fact, Fact::Upserted), at)
+                let at = K::version(&object);
+                let fact = match self.kind.read(object) {
+                    Ok(record) => self.kind.upserted(record),
+                    Err(fact) => fact,
+                };
+                (fact, at)
             }
             WatchEvent::Deleted(object) => {
-                let (key, uid) = (object.key(), object.uid().into());
-                let at = object.resource_version();
-                (Fact::Removed { key, uid, index: at }, at)
+                let at = K::version(&object);
+                (self.kind.removed(object), at)
             }
             WatchEvent::Bookmark(bookmark) => {
                 let at = bookmark.metadata.resource_version.parse().unwrap_or(*position);
-                (Fact::Progress { index: at }, at)
+                (self.kind.progress(at), at)
             }
             WatchEvent::Error(status) => return Err(kube::Error::Api(status).into()),
         };
@@ -221,19 +243,11 @@ impl Watch {
         Ok(())
     }
 
-    /// The record of an object, or the fact that there is none.
-    fn convert(&self, object: &Lean) -> Result<Arc<Instance>, Fact> {
-        self.converter.convert(object).map_err(|poison| {
-            self.metrics.poison();
-            warn!(%poison, "cannot use an object");
-            let resource_version = object.resource_version();
-            let on = Version { key: poison.key, uid: object.uid().into(), resource_version };
-            Fact::Unreadable { on, reason: poison.reason.into() }
-        })
-    }
-
     /// Waits without a deadline: a full channel is how the engine holds the watch back.
-    async fn deliver(&self, fact: Fact) -> Result<(), End> {
-        self.facts.send(fact.into()).await.map_err(|_| End::Closed)
+    async fn deliver(&self, facts: impl IntoIterator<Item = Fact>) -> Result<(), End> {
+        for fact in facts {
+            self.facts.send(fact.into()).await.map_err(|_| End::Closed)?;
+        }
+        Ok(())
     }
 }

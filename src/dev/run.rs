@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::manifests::crds;
 
-use super::args::DevArgs;
+use super::args::{Addresses, DevArgs};
 use super::banner::banner;
 use super::binaries::{Binaries, Places};
 use super::control_plane::{ControlPlane, Options};
@@ -24,20 +24,20 @@ use super::replicas::{Replica, Starter};
 use super::state_dir::StateDir;
 use super::{install, manifests, say};
 
-/// Restarted replicas whose new pid is not written yet: each sends one at a time, so one for each
-/// replica; there is one now and there will be a few.
-const NEWS: usize = 8;
+/// Restarted replicas whose new pid is not written yet: each sends one at a time, and there are nine at
+/// most.
+const NEWS: usize = 9;
 
 /// Starts everything, prints what to try, and ends everything on Ctrl-C or SIGTERM.
 ///
 /// # Errors
 /// When something cannot be started, or a part of the control plane ends by itself.
-pub async fn run(mut options: DevArgs) -> Result<()> {
+pub async fn run(options: DevArgs) -> Result<()> {
     let mut signals = Signals::new()?;
-    options.settle_ports()?;
+    let addresses = options.addresses()?;
     let state = StateDir::open(options.state_dir.as_deref())?;
     let started = tokio::select! {
-        started = start(&options, state.path()) => started,
+        started = start(&options, &addresses, state.path()) => started,
         () = signals.any() => return Ok(()), // what was started is killed where it is dropped
     };
     let (control_plane, mut replicas) = started?;
@@ -64,14 +64,15 @@ struct Replicas {
 }
 
 impl Replicas {
-    async fn start(options: &DevArgs, starter: &Starter) -> Result<Self> {
-        let mut list = vec![Replica {
-            identity: "rollcall-0".to_owned(),
+    async fn start(addresses: &[Addresses], starter: &Starter) -> Result<Self> {
+        let one = |(index, at): (usize, &Addresses)| Replica {
+            identity: format!("rollcall-{index}"),
             pid: 0,
-            http: options.http_listen,
-            dns: options.dns_listen,
-            admin: options.admin_listen,
-        }];
+            http: at.http,
+            dns: at.dns,
+            admin: at.admin,
+        };
+        let mut list: Vec<Replica> = addresses.iter().enumerate().map(one).collect();
         let (sender, news) = mpsc::channel(NEWS);
         let (mut keepers, stop) = (JoinSet::new(), CancellationToken::new());
         for replica in &mut list {
@@ -89,7 +90,11 @@ impl Replicas {
     }
 }
 
-async fn start(options: &DevArgs, dir: &Path) -> Result<(ControlPlane, Replicas)> {
+async fn start(
+    options: &DevArgs,
+    addresses: &[Addresses],
+    dir: &Path,
+) -> Result<(ControlPlane, Replicas)> {
     let rollcall = env::current_exe().context("cannot find this executable")?;
     let launcher = Launcher::new(rollcall.clone());
     let _ = fs::remove_file(dev_json(dir)); // of an earlier run that was killed
@@ -113,7 +118,7 @@ async fn start(options: &DevArgs, dir: &Path) -> Result<(ControlPlane, Replicas)
     say("starting rollcall");
     let kubeconfig = control_plane.rollcall_kubeconfig.clone();
     let starter = Starter { rollcall, launcher, dir: dir.to_owned(), kubeconfig };
-    let replicas = Replicas::start(options, &starter).await?;
+    let replicas = Replicas::start(addresses, &starter).await?;
     Ok((control_plane, replicas))
 }
 

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use hyper::{StatusCode, body::Incoming, http::request::Parts};
+use hyper::{StatusCode, body::Incoming, header::CONNECTION, http::request::Parts};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 use tracing::debug;
@@ -93,7 +93,7 @@ pub(super) fn at_once(door: &Door, names: &Names<'_>, query: Option<&str>) -> Op
     };
     let target = Target { namespace: &names.namespace, name: &names.name, uid: uid.as_deref() };
     let beaten = door.inbox.ordinary_beat(&target, None)?;
-    door.metrics.beats(BeatResult::Renewed, 1);
+    door.metrics.beats(taken(&beaten), 1);
     Some(Ok(renewed(door, &beaten)))
 }
 
@@ -173,8 +173,10 @@ pub(super) async fn batch(
                     unavailable += u64::from(problem.kind == Kind::Unavailable);
                     answer.refused.push(beat.uncounted(problem.detail.clone()));
                 }
-                None if door.inbox.ordinary_beat(&target, health).is_some() => answer.renewed += 1,
-                None => slow.push((beat, target, health)),
+                None => match door.inbox.ordinary_beat(&target, health) {
+                    Some(beaten) => answer.count(&beaten),
+                    None => slow.push((beat, target, health)),
+                },
             },
         }
     }
@@ -253,10 +255,17 @@ impl BatchBeat<'_> {
 }
 
 impl<'a> BatchAnswer<'a> {
+    fn count(&mut self, beaten: &Beaten) {
+        if beaten.recorded {
+            self.recorded += 1;
+        } else {
+            self.renewed += 1;
+        }
+    }
+
     fn note(&mut self, beat: &'a BatchBeat<'a>, outcome: Result<Beaten, Refusal>) {
         match outcome {
-            Ok(Beaten { recorded: false, .. }) => self.renewed += 1,
-            Ok(Beaten { recorded: true, .. }) => self.recorded += 1,
+            Ok(beaten) => self.count(&beaten),
             Err(refusal) => {
                 let result = result_of(&refusal);
                 let list = match result {
@@ -273,10 +282,13 @@ impl<'a> BatchAnswer<'a> {
 
 fn result(outcome: &Result<Beaten, Refusal>) -> BeatResult {
     match outcome {
-        Ok(Beaten { recorded: false, .. }) => BeatResult::Renewed,
-        Ok(Beaten { recorded: true, .. }) => BeatResult::Recorded,
+        Ok(beaten) => taken(beaten),
         Err(refusal) => result_of(refusal),
     }
+}
+
+fn taken(beaten: &Beaten) -> BeatResult {
+    if beaten.recorded { BeatResult::Recorded } else { BeatResult::Renewed }
 }
 
 fn result_of(refusal: &Refusal) -> BeatResult {
@@ -295,7 +307,9 @@ fn renewed(door: &Door, beaten: &Beaten) -> Answer {
     let deadline = door.inbox.directory().deadline(&beaten.slot);
     let renewal = Renewal::new(beaten.slot.record().lease, deadline, clock::now());
     let status = if beaten.recorded { StatusCode::ACCEPTED } else { StatusCode::OK };
-    Answer::json(status, &renewal)
+    let answer = Answer::json(status, &renewal);
+    // Another replica may be able to promise more: the next connection may find it.
+    if beaten.fenced { answer.with(CONNECTION, "close".to_owned()) } else { answer }
 }
 
 #[cfg(test)]

@@ -466,7 +466,8 @@ impl Catalog {
             return Vec::new();
         }
         let show = self.settings.show;
-        let value = self.horizon.wanted(now, self.due, |now| show(now.wall));
+        let due = self.due.max(self.opening());
+        let value = self.horizon.wanted(now, due, |now| show(now.wall));
         let mut duties: Vec<_> = value.map(|value| Duty::SelfBeat { value }).into_iter().collect();
         duties.extend(self.flush(now.moment));
         self.collect(now, room, &mut duties);

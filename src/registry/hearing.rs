@@ -276,12 +276,21 @@ impl Catalog {
         self.directory.fence.store(fence.0, Ordering::SeqCst);
     }
 
+    /// When the fence could have opened that still waits for a self-beat sent after that.
+    pub(super) fn opening(&self) -> Option<Moment> {
+        let heard = self.ledgers.as_ref().filter(|heard| heard.own.is_some())?;
+        (self.horizon.moment() < heard.opened).then_some(heard.opened)
+    }
+
     /// The own ledger, if it is to be written now.
     pub(super) fn flush(&mut self, now: Moment) -> Option<Duty> {
         let heard = self.ledgers.as_mut().filter(|heard| heard.listed)?;
         let touched = &self.directory.touched;
         let shortest = heard.lengths.keys().next().copied();
-        let call = Call { now, due: self.due, beats: !touched.is_empty(), shortest };
+        // A replica whose ledger nobody knows takes no beats: the first one is pressed.
+        let unknown = heard.own.is_none().then(Moment::default);
+        let due = self.due.max(unknown);
+        let call = Call { now, due, beats: !touched.is_empty(), shortest };
         if !heard.flush.is_wanted(&call) {
             return None;
         }
@@ -291,7 +300,8 @@ impl Catalog {
             stamp: now,
             peers: heard.peers.seen(),
             index: self.index,
-            ask: self.due.is_some(),
+            // One that has only just come knows nothing before the others have told that they see it.
+            ask: self.due.is_some() || self.reach == Moment::default(),
             ..Ledger::default()
         };
         heard.flush.fill(&mut ledger, touched.take(now), heard.peers.know());

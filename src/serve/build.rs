@@ -32,6 +32,7 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
     let condition = Arc::new(Condition {
         directory: directory.clone(),
         problems: core.problems.clone(),
+        started: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
     });
     let http_metrics = HttpMetrics::new(&mut registry, beats);
@@ -42,6 +43,7 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
 
     let mut replica = Replica {
         http: Stage::new("http"),
+        flush: Stage::new("flush"),
         duties: Stage::new("duties"),
         election: Stage::new("election"),
         self_beat: Stage::new("self-beat"),
@@ -49,6 +51,7 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
         core: Stage::new("core"),
         condition,
         writer: core.self_beat.writer.clone(),
+        facts: core.self_beat.facts.clone(),
         own: config.own.clone(),
         linger: config.linger,
     };
@@ -57,6 +60,8 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
     replica.core.spawn_until("preflight", core.preflight.run());
     replica.core.spawn_until("engine", core.engine.run());
     replica.core.spawn_until("watch", after(passed.clone(), core.watch.run()));
+    replica.core.spawn_until("ledgers", after(passed.clone(), core.ledgers.run()));
+    replica.flush.spawn_until("flush", after(passed.clone(), core.flush.run()));
     replica.self_beat.spawn_until("self-beat", after(passed.clone(), core.self_beat.run()));
     replica.election.spawn("election", |stop| async move {
         if stop.run_until_cancelled(after(passed, async {})).await.is_some() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
@@ -14,6 +15,8 @@ use crate::cluster::{
     convert::Converter,
     election::Election,
     events::Events,
+    instances::Instances,
+    ledgers::{LedgerWriter, Ledgers},
     preflight::{Needs, Preflight},
     review::Reviews,
     watch::Watch,
@@ -23,8 +26,9 @@ use crate::config::{Auth, Config};
 use crate::controller::Controller;
 use crate::engine::{DUTIES, Engine, FACTS, Figures};
 use crate::registry::{
-    catalog::{Catalog, Settings},
+    catalog::{Catalog, Counts, Settings},
     directory::Directory,
+    fact::Delivery,
     instance::Protocol,
     registration::Registration,
     rules::Rules,
@@ -36,6 +40,7 @@ use crate::telemetry::{
 };
 use crate::witness::{
     Inbox,
+    flush::{self, Flush},
     self_beat::{self, SelfBeat},
 };
 
@@ -44,7 +49,9 @@ pub(super) struct Core {
     pub(super) problems: problems::Shared,
     pub(super) preflight: Preflight,
     pub(super) engine: Engine,
-    pub(super) watch: Watch,
+    pub(super) watch: Watch<Instances>,
+    pub(super) ledgers: Watch<Ledgers>,
+    pub(super) flush: Flush,
     pub(super) controller: Controller,
     pub(super) election: Election,
     pub(super) self_beat: SelfBeat,
@@ -74,36 +81,27 @@ impl Core {
             Writer::new(clients.writes.clone(), converter.clone(), &api_metrics, clock::show);
         let gate = gate(config, clients.reviews.clone(), &api_metrics, registry);
         let problems = problems::Shared::default();
-        let preflight = Preflight::new(
-            clients.reviews,
-            needs(config),
-            problems.clone(),
-            RightMetrics::new(registry),
-        );
+        let rights = RightMetrics::new(registry);
+        let preflight = Preflight::new(clients.reviews, needs(config), problems.clone(), rights);
         let events = Events::new(clients.writes, &config.own.name, &api_metrics);
-        let counts = Arc::new(ArcSwap::default());
-        let figures = Figures { directory: directory.clone(), counts: counts.clone() };
-        registry.register_collector(Box::new(figures));
-
+        let counts = figures(directory, registry);
         let (duties, duties_out) = mpsc::channel(DUTIES);
         let (self_beats, values) = mpsc::channel(self_beat::QUEUE);
+        let (ledgers_in, ledgers_out) = mpsc::channel(flush::QUEUE);
         let engine = Engine {
             catalog: Catalog::new(settings(config), directory.clone()),
             facts,
             duties,
             self_beats,
+            ledgers: ledgers_in,
             counts,
             metrics: EngineMetrics::new(registry),
             beats,
         };
-        let watch = Watch {
-            client: clients.watches,
-            scope: config.scope.clone(),
-            converter,
-            facts: facts_in.clone(),
-            metrics: WatchMetrics::new(registry),
-            calls: api_metrics.on("serviceinstances", &["list", "watch"]),
-        };
+        let read = (clients.watches, converter, WatchMetrics::new(registry));
+        let (watch, ledgers) = watches(config, read, &facts_in, &api_metrics);
+        let ledger_writer = ledger_writer(config, clients.ledgers, &api_metrics);
+        let flush = Flush { writer: ledger_writer, facts: facts_in.clone(), ledgers: ledgers_out };
         let controller = Controller::new(
             (writer.clone(), election.tenure()),
             events,
@@ -111,15 +109,66 @@ impl Core {
             duties_out,
         );
         let inbox = Inbox::new(directory.clone(), writer.clone(), facts_in.clone());
-        let self_beat = SelfBeat {
-            own: config.own.clone(),
-            registration: own_registration(config),
-            writer,
-            facts: facts_in,
-            values,
-        };
-        Self { problems, preflight, engine, watch, controller, election, self_beat, inbox, gate }
+        let self_beat = own_beat(config, writer, facts_in, values);
+        Self {
+            problems,
+            preflight,
+            engine,
+            watch,
+            ledgers,
+            flush,
+            controller,
+            election,
+            self_beat,
+            inbox,
+            gate,
+        }
     }
+}
+
+fn watches(
+    config: &Config,
+    (client, converter, metrics): (Client, Arc<Converter>, WatchMetrics),
+    facts: &mpsc::Sender<Delivery>,
+    calls: &ApiMetrics,
+) -> (Watch<Instances>, Watch<Ledgers>) {
+    let verbs = &["list", "watch"];
+    let instances = Watch {
+        kind: Instances { scope: config.scope.clone(), converter, metrics: metrics.clone() },
+        client: client.clone(),
+        facts: facts.clone(),
+        metrics: metrics.clone(),
+        calls: calls.on("serviceinstances", verbs),
+    };
+    let ledgers = Watch {
+        kind: Ledgers::new(&config.own_namespace),
+        client,
+        facts: facts.clone(),
+        metrics,
+        calls: calls.on("heartbeatledgers", verbs),
+    };
+    (instances, ledgers)
+}
+
+/// With the pod goes its ledger.
+fn ledger_writer(config: &Config, client: Client, metrics: &ApiMetrics) -> LedgerWriter {
+    let owner = config.pod_uid.clone().map(|uid| OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "Pod".to_owned(),
+        name: config.own.name.to_string(),
+        uid,
+        controller: Some(false),
+        block_owner_deletion: Some(false),
+    });
+    LedgerWriter::new(client, &config.own_namespace, owner, metrics)
+}
+
+/// What the registry counts, for whoever scrapes.
+fn figures(directory: &Arc<Directory>, registry: &mut Registry) -> Arc<ArcSwap<Counts>> {
+    let counts = Arc::new(ArcSwap::default());
+    let figures = Figures { directory: directory.clone(), counts: counts.clone() };
+    registry.register_collector(Box::new(figures));
+    counts
 }
 
 fn gate(
@@ -132,6 +181,16 @@ fn gate(
         let reviews = Reviews::new(client, metrics);
         Gate::new(reviews, AuthMetrics::new(registry))
     })
+}
+
+fn own_beat(
+    config: &Config,
+    writer: Writer,
+    facts: mpsc::Sender<Delivery>,
+    values: mpsc::Receiver<String>,
+) -> SelfBeat {
+    let registration = own_registration(config);
+    SelfBeat { own: config.own.clone(), registration, writer, facts, values }
 }
 
 fn needs(config: &Config) -> Needs {
@@ -148,7 +207,7 @@ fn settings(config: &Config) -> Settings {
         boot: config.boot.clone(),
         zone: config.zone.clone(),
         show: clock::show,
-        ledger: None,
+        ledger: Some(config.own.name.clone()),
         rules: Rules::default(),
     }
 }

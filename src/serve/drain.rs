@@ -21,17 +21,25 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::sleep;
+use tokio::{sync::mpsc, time::sleep};
 use tracing::info;
 
+use crate::clock;
 use crate::cluster::writer::Writer;
-use crate::registry::{directory::Directory, instance::InstanceKey};
+use crate::registry::{
+    directory::Directory,
+    fact::{Delivery, Fact},
+    instance::InstanceKey,
+};
 use crate::serve::stage::Stage;
 use crate::telemetry::{admin::Probes, problems};
 use crate::witness::self_beat;
 
 /// More than the HTTP door gives its connections.
 const HTTP: Duration = Duration::from_secs(5);
+
+/// One that is under way, and the last, have 2 s each.
+const FLUSH: Duration = Duration::from_secs(4);
 
 /// A write has 5 s once it is its turn. What is cut off is decided anew by whoever leads next, but for an
 /// Event that goes with a status that is stored.
@@ -53,6 +61,8 @@ const CORE: Duration = Duration::from_secs(1);
 pub(super) struct Replica {
     /// Requests are taken.
     pub(super) http: Stage,
+    /// The own ledger.
+    pub(super) flush: Stage,
     /// The leader's writes.
     pub(super) duties: Stage,
     /// The leadership.
@@ -67,6 +77,8 @@ pub(super) struct Replica {
     pub(super) condition: Arc<Condition>,
     /// To take the own instance away.
     pub(super) writer: Writer,
+    /// To say that it leaves.
+    pub(super) facts: mpsc::Sender<Delivery>,
     pub(super) own: InstanceKey,
     /// How long DNS goes on when all else has ended.
     pub(super) linger: Duration,
@@ -77,19 +89,23 @@ pub(super) struct Condition {
     pub(super) directory: Arc<Directory>,
     /// What is missing in the cluster.
     pub(super) problems: problems::Shared,
+    /// Whether it has known all instances, and the others its ledger: from then on it takes beats.
+    pub(super) started: AtomicBool,
     pub(super) stopping: AtomicBool,
 }
 
 impl Probes for Condition {
     fn is_started(&self) -> bool {
-        self.directory.is_synced()
+        let started = self.started.load(Ordering::Acquire)
+            || self.directory.is_synced() && !self.directory.is_fenced(clock::moment());
+        self.started.fetch_or(started, Ordering::AcqRel) || started
     }
 
     fn unready(&self) -> Option<String> {
         if self.stopping.load(Ordering::Acquire) {
             return Some("stopping".to_owned());
         }
-        if self.directory.is_synced() {
+        if self.is_started() {
             return None;
         }
         match self.problems.load().blocking.as_slice() {
@@ -104,6 +120,7 @@ impl Replica {
     pub(super) async fn failed(&mut self) -> String {
         tokio::select! {
             why = self.http.failed() => why,
+            why = self.flush.failed() => why,
             why = self.duties.failed() => why,
             why = self.election.failed() => why,
             why = self.self_beat.failed() => why,
@@ -119,6 +136,11 @@ impl Replica {
         // Nor does one bring the own instance back.
         self.self_beat.stop(SELF_BEAT).await;
         self.http.stop(HTTP).await;
+        // All beats are taken: the last ledger tells the others of them, and that no more come.
+        if self.facts.try_send(Fact::Leaving.into()).is_ok() {
+            self.flush.wait(FLUSH).await;
+        }
+        self.flush.stop(CORE).await;
         self.duties.stop(DUTIES).await;
         self.election.stop(ELECTION).await;
         self_beat::leave(&self.writer, &self.own).await;

@@ -58,6 +58,14 @@ impl Stage {
         }
     }
 
+    /// Waits until every task has ended by itself, for `limit` at most.
+    pub(super) async fn wait(&mut self, limit: Duration) {
+        let ended = async { while self.running.join_next().await.is_some() {} };
+        if timeout(limit, ended).await.is_err() {
+            warn!(stage = self.name, "not ended within {limit:?}");
+        }
+    }
+
     /// Ends the stage; what has not ended within `limit` is cut off.
     pub(super) async fn stop(&mut self, limit: Duration) {
         self.stop.cancel();

@@ -17,7 +17,7 @@ use crate::registry::{
     directory::{Directory, Heartbeat},
     fact::{Delivery, Fact},
     instance::{Health, Instance, InstanceKey},
-    lease::{Lease, Now},
+    lease::{Lease, Moment, Now},
     pulse::{Slot, Source},
     registration::{Registration, default_lease},
 };
@@ -45,8 +45,11 @@ pub struct Target<'a> {
 pub struct Beaten {
     /// Whose.
     pub slot: Arc<Slot>,
-    /// The API server is away: noted here, not stored.
+    /// Noted here, but not promised: the API server is away and it could not be stored, or the others
+    /// may not wait for this replica's ledger any more.
     pub recorded: bool,
+    /// The latter: another replica may do better.
+    pub fenced: bool,
 }
 
 /// A registration that is stored and can be read.
@@ -64,6 +67,13 @@ pub struct Inbox {
     directory: Arc<Directory>,
     writer: Writer,
     facts: mpsc::Sender<Delivery>,
+}
+
+impl Beaten {
+    /// One that counts on every replica: it is stored, or needs no beats.
+    fn promised(slot: Arc<Slot>) -> Self {
+        Self { slot, recorded: false, fenced: false }
+    }
 }
 
 impl Target<'_> {
@@ -96,12 +106,19 @@ impl Inbox {
     #[must_use]
     pub fn ordinary_beat(&self, target: &Target<'_>, health: Option<Health>) -> Option<Beaten> {
         let name = (target.namespace, target.name);
-        match self.directory.heartbeat(name, target.uid, health, clock::moment()) {
-            Heartbeat::Renewed(slot) | Heartbeat::Permanent(slot) => {
-                Some(Beaten { slot, recorded: false })
-            }
+        let now = clock::moment();
+        match self.directory.heartbeat(name, target.uid, health, now) {
+            Heartbeat::Renewed(slot) => Some(self.counted(slot, now)),
+            Heartbeat::Permanent(slot) => Some(Beaten::promised(slot)),
             _ => None,
         }
+    }
+
+    /// An ordinary beat counts here. Whether it counts everywhere is for the ledger to see to, as long
+    /// as the others wait for it.
+    fn counted(&self, slot: Arc<Slot>, at: Moment) -> Beaten {
+        let fenced = self.directory.is_fenced(at);
+        Beaten { slot, recorded: fenced, fenced }
     }
 
     /// A beat, whatever it takes.
@@ -117,9 +134,8 @@ impl Inbox {
             let now = clock::now();
             let name = (target.namespace, target.name);
             let slot = match self.directory.heartbeat(name, target.uid, health, now.moment) {
-                Heartbeat::Renewed(slot) | Heartbeat::Permanent(slot) => {
-                    return Ok(Beaten { slot, recorded: false });
-                }
+                Heartbeat::Renewed(slot) => return Ok(self.counted(slot, now.moment)),
+                Heartbeat::Permanent(slot) => return Ok(Beaten::promised(slot)),
                 Heartbeat::Write(slot) => slot,
                 Heartbeat::OtherUid(uid) => return Err(Refusal::OtherUid(uid)),
                 Heartbeat::Gone(grave) => return Err(Refusal::Gone(grave)),
@@ -177,7 +193,8 @@ impl Inbox {
         if let Some(record) = &record {
             target.is_met_by(record)?;
             if registration.is_met_by(record)
-                && let Some(Beaten { slot, .. }) = self.ordinary_beat(target, registration.health)
+                && let Some(Beaten { slot, recorded: false, .. }) =
+                    self.ordinary_beat(target, registration.health)
             {
                 return Ok(Registered { slot, created: false });
             }
@@ -276,13 +293,13 @@ impl Inbox {
         match self.writer.beat(&record.key, &record.uid, &beat).await {
             Ok(written) => {
                 let slot = self.show(written, Source::Http).await?;
-                Ok(Some(Beaten { slot, recorded: false }))
+                Ok(Some(Beaten::promised(slot)))
             }
             Err(Failure::Away(reason)) => {
                 debug!(key = %record.key, reason, "a beat could not be stored; it is noted here");
                 let (key, uid) = (record.key.clone(), record.uid.clone());
                 self.tell(Fact::Beat { key, uid, at: now.moment }).await?;
-                Ok(Some(Beaten { slot: slot.clone(), recorded: true }))
+                Ok(Some(Beaten { slot: slot.clone(), recorded: true, fenced: false }))
             }
             Err(Failure::NotFound(_) | Failure::Conflict(_)) => {
                 self.look_again(&record).await.map(|()| None)

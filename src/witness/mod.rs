@@ -4,6 +4,7 @@
 //! something is stored before it is answered. Several replicas will tell each other here which
 //! beats they witnessed. Does not own: verdicts (`registry`) and the wire (`http`).
 
+pub mod flush;
 pub mod inbox;
 pub mod refusal;
 pub mod self_beat;

@@ -351,6 +351,7 @@ fn value(variable: &Value) -> &str {
         Some("metadata.name") => "rollcall-0",
         Some("metadata.namespace") => "rollcall-system",
         Some("status.podIP") => "127.0.0.1",
+        Some("metadata.uid") => "", // no pod, and so nothing that goes with it
         Some(other) => panic!("{other} is not told to this test"),
         None => variable["value"].as_str().unwrap(),
     }

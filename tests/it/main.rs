@@ -28,5 +28,6 @@ mod leaving;
 mod lives;
 mod people;
 mod registrations;
+mod replicas;
 mod rights;
 mod seen;

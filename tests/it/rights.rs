@@ -306,7 +306,7 @@ async fn definitions_that_are_missing_or_too_old_are_waited_for() {
         })
         .await
     };
-    let why = says("serves no serviceinstances of rollcall.dev/v1alpha1").await;
+    let why = says("does not serve all types of rollcall.dev/v1alpha1").await;
     assert!(why.contains("kubectl apply -k crds"), "{why}");
     let mut crds: Vec<CustomResourceDefinition> = rollcall::api::manifests::crds();
     let annotations = |crd: &mut CustomResourceDefinition, revision: u32| {

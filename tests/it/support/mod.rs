@@ -11,9 +11,12 @@
     reason = "support for tests: it fails by panicking, and not every test uses all of it"
 )]
 
+pub mod account;
 pub mod control_plane;
 pub mod dns;
+pub mod fleet;
 pub mod http;
+pub mod load;
 mod namespace;
 pub mod proxy;
 pub mod rbac;

@@ -1,0 +1,91 @@
+//! The `HeartbeatLedger`: what one replica tells the others, as it is stored.
+//!
+//! Internal: only replicas write and read it, in rollcall's own namespace; its shape may change with any
+//! version. What it means is in docs/protocol.md, the octets of `segments` in `registry::codec`.
+
+#![expect(unreachable_pub, reason = "the schema derive repeats each public struct in a function")]
+#![expect(clippy::duplicated_attributes, reason = "the lint reads each column as a repetition")]
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+/// The most octets of `segments`: base64 of what one object carries, and a margin. An object of etcd has
+/// 1.5 MiB at most.
+const SEGMENTS_MAX: u64 = 400 * 1024;
+
+/// One ledger, or a part of one. Every field is always written, so that a merge patch replaces all.
+#[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[kube(
+    group = "rollcall.dev",
+    version = "v1alpha1",
+    kind = "HeartbeatLedger",
+    plural = "heartbeatledgers",
+    shortname = "hbl",
+    namespaced,
+    derive = "PartialEq",
+    doc = "Internal: which heartbeats one replica of rollcall has taken lately, and how far it has seen, for the other replicas. Not to be edited; one that is deleted is made anew.",
+    printcolumn(name = "Boot", type_ = "string", json_path = ".spec.boot"),
+    printcolumn(name = "Sequence", type_ = "integer", json_path = ".spec.sequence"),
+    printcolumn(name = "Index", type_ = "integer", json_path = ".spec.index"),
+    printcolumn(name = "Ask", type_ = "boolean", json_path = ".spec.ask", priority = 1),
+    printcolumn(name = "Leaving", type_ = "boolean", json_path = ".spec.leaving"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct HeartbeatLedgerSpec {
+    /// The replica that tells.
+    #[schemars(length(min = 1, max = 253))]
+    pub replica: String,
+    /// Which of its processes.
+    #[schemars(length(min = 1, max = 64))]
+    pub boot: String,
+    /// Counts the ledgers that this process has tried to write.
+    #[schemars(range(min = 0))]
+    pub sequence: i64,
+    /// When it was taken: milliseconds of the replica's own monotonic clock.
+    #[schemars(range(min = 0))]
+    pub stamp: i64,
+    /// Which ledger of each other replica it has seen newest.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub peers: Vec<PeerSeen>,
+    /// The highest resourceVersion of instances it has seen.
+    #[schemars(range(min = 0))]
+    pub index: i64,
+    /// Somebody waits for the others' ledgers.
+    #[serde(default)]
+    pub ask: bool,
+    /// Its last one.
+    #[serde(default)]
+    pub leaving: bool,
+    /// How many further objects, named after this one, carry segments of the same sequence.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 64))]
+    pub parts: u32,
+    /// In such an object: which it is, from 1.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 64))]
+    pub part: u32,
+    /// The heartbeats, in base64.
+    #[serde(default)]
+    #[schemars(length(max = SEGMENTS_MAX))]
+    pub segments: String,
+}
+
+/// A sighting of another replica's ledger.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerSeen {
+    /// Whose.
+    #[schemars(length(min = 1, max = 253))]
+    pub replica: String,
+    /// Of which of its processes.
+    #[schemars(length(min = 1, max = 64))]
+    pub boot: String,
+    /// Its stamp.
+    #[schemars(range(min = 0))]
+    pub stamp: i64,
+    /// When it was seen, on the clock of the replica that tells.
+    #[schemars(range(min = 0))]
+    pub at: i64,
+}

@@ -1,0 +1,49 @@
+//! Flushing: the own ledger, written when the catalog asks for it.
+//!
+//! Does not own: what it says and when (`registry::flush`).
+
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::cluster::ledgers::LedgerWriter;
+use crate::registry::{
+    fact::{Delivery, Fact},
+    ledger::Ledger,
+};
+
+/// At most one is under way at a time.
+pub const QUEUE: usize = 1;
+
+/// Writes ledgers.
+pub struct Flush {
+    /// For the writes.
+    pub writer: LedgerWriter,
+    /// To say what came of them.
+    pub facts: mpsc::Sender<Delivery>,
+    /// The ledgers to write.
+    pub ledgers: mpsc::Receiver<Ledger>,
+}
+
+impl Flush {
+    /// Writes what is asked for, up to the ledger that takes leave. Each write has its own deadline.
+    pub async fn run(mut self) {
+        let mut failing = false;
+        while let Some(ledger) = self.ledgers.recv().await {
+            let (sequence, leaving) = (ledger.sequence, ledger.leaving);
+            let written = self.writer.write(ledger).await;
+            match &written {
+                Err(failure) if !failing => {
+                    warn!(%failure, "cannot write the ledger; beats are answered 202 before long");
+                }
+                Ok(()) if failing => info!("the ledger is written again"),
+                _ => {}
+            }
+            failing = written.is_err();
+            let failure = written.err().map(|failure| failure.to_string().into());
+            let fact = Fact::LedgerWritten { sequence, failure };
+            if self.facts.send(fact.into()).await.is_err() || (leaving && !failing) {
+                return;
+            }
+        }
+    }
+}
