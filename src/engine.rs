@@ -96,6 +96,12 @@ impl Engine {
         if counts.gaps > before.gaps {
             warn!("beats could not be heard for a while; everybody is given that time back");
         }
+        if counts.holds > before.holds {
+            warn!(
+                "many instances fell silent together; they are kept in the answers for one more lease at \
+                 most, see /v1/cluster"
+            );
+        }
         self.metrics.round(facts, clock::moment().since(now.moment));
     }
 
@@ -150,6 +156,12 @@ impl Collector for Figures {
                 Some(&Unit::Seconds),
                 age,
             ),
+            (
+                "held",
+                "Instances kept past their lease, since many fell silent together.",
+                None,
+                self.directory.report().held.as_ref().map_or(0, |held| held.instances) as f64,
+            ),
             ("index", "Highest resourceVersion applied.", None, self.directory.index() as f64),
         ];
         for (name, help, unit, value) in gauges {
@@ -165,6 +177,11 @@ impl Collector for Figures {
                 counts.revived,
             ),
             ("evictions", "Expired objects that this replica deleted.", counts.evicted),
+            (
+                "holds",
+                "Times that many fell silent together and were kept in the answers; every replica counts each.",
+                counts.holds,
+            ),
             (
                 "gaps",
                 "Times that everybody was given back time in which beats could not be heard.",

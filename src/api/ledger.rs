@@ -52,6 +52,10 @@ pub struct HeartbeatLedgerSpec {
     /// The highest resourceVersion of instances it has seen.
     #[schemars(range(min = 0))]
     pub index: i64,
+    /// Up to when it knew of every heartbeat when it wrote this, on the same clock as the stamp. For people.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub horizon: i64,
     /// Somebody waits for the others' ledgers.
     #[serde(default)]
     pub ask: bool,
@@ -61,11 +65,11 @@ pub struct HeartbeatLedgerSpec {
     /// How many further objects, named after this one, carry segments of the same sequence.
     #[serde(default)]
     #[schemars(range(min = 0, max = 64))]
-    pub parts: u32,
+    pub parts: i32,
     /// In such an object: which it is, from 1.
     #[serde(default)]
     #[schemars(range(min = 0, max = 64))]
-    pub part: u32,
+    pub part: i32,
     /// The heartbeats, in base64.
     #[serde(default)]
     #[schemars(length(max = SEGMENTS_MAX))]

@@ -18,6 +18,11 @@ use crate::telemetry::metrics::ApiMetrics;
 const NORMAL: &str = "Normal";
 const WARNING: &str = "Warning";
 
+const HELD: &str = "kept in the answers (held) for one more lease at most";
+
+/// What to do when many are silent.
+const COMMON: &str = "Look for what they have in common: the network to rollcall, a node, their sidecars, a certificate";
+
 /// Tells people.
 #[derive(Clone)]
 pub struct Events {
@@ -61,6 +66,7 @@ fn kind(what: &Announcement) -> (&'static str, &'static str, &'static str) {
         Announcement::Recovered => (NORMAL, "Recovered", "Offer"),
         Announcement::UnknownHealth { .. } => (WARNING, "UnknownHealth", "Ignore"),
         Announcement::Unreadable { .. } => (WARNING, "Unreadable", "Ignore"),
+        Announcement::Held { .. } | Announcement::HeldAll { .. } => (WARNING, "Held", "Hold"),
     }
 }
 
@@ -104,6 +110,14 @@ fn text(what: &Announcement) -> String {
         Announcement::UnknownHealth { word } => format!(
             "the annotation {HEALTH_ANNOTATION} says {word:?}, which is no health: as if nothing were said. \
              Write Passing, Warning or Critical"
+        ),
+        Announcement::Held { service, of } => format!(
+            "all {of} instances that the service {service} offers fell silent together: whoever's lease ends is \
+             {HELD}, and nothing of the service is deleted meanwhile. {COMMON}"
+        ),
+        Announcement::HeldAll { silent, of } => format!(
+            "{silent} of {of} leased instances of the cluster fell silent together: whoever's lease ends is {HELD}, \
+             and nothing at all is deleted meanwhile. {COMMON}"
         ),
         Announcement::Unreadable { reason } => format!(
             "not offered, since this version of rollcall cannot read it: {reason}. Correct the object; \

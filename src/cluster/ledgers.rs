@@ -1,34 +1,23 @@
-//! The ledgers of all replicas: watched, joined from their parts, and the own one written.
+//! The ledgers of all replicas: watched, and joined from their parts.
 //!
-//! Owns: the way between objects and [`Ledger`]s, and that parts are written before the header that
-//! speaks for them. Does not own: what is said when (`registry::flush`), and what follows from it.
+//! Owns: the way from objects to [`Ledger`]s. Does not own: writing them (`ledger_writer`), and what follows
+//! from them (`registry`).
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{
-    Api, Client, Resource as _, ResourceExt as _,
-    api::{Patch, PatchParams, PostParams},
-    core::Request,
-};
+use kube::{Resource as _, ResourceExt as _, core::Request};
 use parking_lot::Mutex;
-use serde_json::json;
-use tokio::time::timeout;
 use tracing::warn;
 
-use crate::api::{FIELD_MANAGER, HeartbeatLedger, HeartbeatLedgerSpec, PeerSeen};
-use crate::cluster::{call::measured, failure::Failure, watch::Kind};
+use crate::api::{HeartbeatLedger, PeerSeen};
+use crate::cluster::watch::Kind;
 use crate::registry::{
     codec::{self, Part},
     fact::Fact,
     lease::Moment,
     ledger::{self, Ledger},
 };
-use crate::telemetry::metrics::{ApiMetrics, CallMetrics};
-
-/// For a ledger and its parts: a later one is worth more than this one late.
-const WITHIN: Duration = Duration::from_secs(2);
 
 /// The parts of ledgers, as they were seen last, by replica and number.
 type Parts = HashMap<(Arc<str>, usize), Part>;
@@ -168,108 +157,12 @@ fn piece(object: &HeartbeatLedger) -> Piece {
         stamp: Moment(unsigned(spec.stamp)),
         peers: spec.peers.iter().map(peer).collect(),
         index: unsigned(spec.index),
+        horizon: Moment(unsigned(spec.horizon)),
         ask: spec.ask,
         leaving: spec.leaving,
         segments,
     };
     Piece::Header(Box::new(header), usize::try_from(spec.parts).unwrap_or(usize::MAX))
-}
-
-/// Writes the own ledger.
-pub struct LedgerWriter {
-    api: Api<HeartbeatLedger>,
-    /// The pod, with which the object goes; none outside of pods.
-    owner: Option<OwnerReference>,
-    calls: CallMetrics,
-}
-
-impl LedgerWriter {
-    /// A writer that uses `client` for nothing else that has to be quick.
-    #[must_use]
-    pub fn new(
-        client: Client,
-        namespace: &str,
-        owner: Option<OwnerReference>,
-        metrics: &ApiMetrics,
-    ) -> Self {
-        let calls = metrics.on("heartbeatledgers", &["patch", "create"]);
-        Self { api: Api::namespaced(client, namespace), owner, calls }
-    }
-
-    /// Writes a ledger, its parts first; two seconds at most in all.
-    ///
-    /// # Errors
-    /// Why it was not stored; it may be all the same when no answer came.
-    pub async fn write(&self, ledger: Ledger) -> Result<(), Failure> {
-        let late = || Failure::Away(format!("no answer within {} s", WITHIN.as_secs()));
-        timeout(WITHIN, self.write_all(ledger)).await.map_err(|_| late())?
-    }
-
-    async fn write_all(&self, ledger: Ledger) -> Result<(), Failure> {
-        let (parts, header) = codec::part(ledger, codec::MOST);
-        for part in &parts {
-            self.put(&format!("{}.part-{}", part.replica, part.number), spec_of_part(part)).await?;
-        }
-        self.put(&header.replica, spec(&header, parts.len())).await
-    }
-
-    async fn put(&self, name: &str, spec: HeartbeatLedgerSpec) -> Result<(), Failure> {
-        let parameters =
-            PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let patch = Patch::Merge(json!({"spec": &spec}));
-        let call = self.api.patch(name, &parameters, &patch);
-        match measured(&self.calls, "patch", WITHIN, call).await {
-            Err(Failure::NotFound(_)) => {}
-            other => return other.map(|_| ()),
-        }
-        let mut object = HeartbeatLedger::new(name, spec);
-        object.metadata.owner_references = self.owner.clone().map(|owner| vec![owner]);
-        let parameters = PostParams::default();
-        let call = self.api.create(&parameters, &object);
-        measured(&self.calls, "create", WITHIN, call).await.map(|_| ())
-    }
-}
-
-fn spec(ledger: &Ledger, parts: usize) -> HeartbeatLedgerSpec {
-    let peer = |peer: &ledger::PeerSeen| PeerSeen {
-        replica: peer.replica.to_string(),
-        boot: peer.boot.to_string(),
-        stamp: signed(peer.stamp.0),
-        at: signed(peer.at.0),
-    };
-    HeartbeatLedgerSpec {
-        replica: ledger.replica.to_string(),
-        boot: ledger.boot.to_string(),
-        sequence: signed(ledger.sequence),
-        stamp: signed(ledger.stamp.0),
-        peers: ledger.peers.iter().map(peer).collect(),
-        index: signed(ledger.index),
-        ask: ledger.ask,
-        leaving: ledger.leaving,
-        parts: u32::try_from(parts).unwrap_or(u32::MAX),
-        part: 0,
-        segments: BASE64.encode(codec::encode(&ledger.segments)),
-    }
-}
-
-fn spec_of_part(part: &Part) -> HeartbeatLedgerSpec {
-    HeartbeatLedgerSpec {
-        replica: part.replica.to_string(),
-        boot: part.boot.to_string(),
-        sequence: signed(part.sequence),
-        stamp: 0,
-        peers: Vec::new(),
-        index: 0,
-        ask: false,
-        leaving: false,
-        parts: 0,
-        part: u32::try_from(part.number).unwrap_or(u32::MAX),
-        segments: BASE64.encode(codec::encode(&part.segments)),
-    }
-}
-
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn unsigned(number: i64) -> u64 {

@@ -13,6 +13,7 @@ pub mod election;
 pub mod events;
 pub mod failure;
 pub mod instances;
+pub mod ledger_writer;
 pub mod ledgers;
 pub mod preflight;
 pub mod review;

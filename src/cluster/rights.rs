@@ -161,4 +161,10 @@ pub const RIGHTS: &[Right] = &[
     Right { verb: "watch", ..LEDGER },
     Right { verb: "create", ..LEDGER },
     Right { verb: "patch", ..LEDGER },
+    Right {
+        verb: "delete",
+        without: "the ledgers of replicas that are gone stay, unless their pods are deleted: each start waits \
+                  10 s for them",
+        ..LEDGER
+    },
 ];

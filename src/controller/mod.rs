@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, debug, error_span, info, warn};
 
 use crate::clock;
-use crate::cluster::{election::Tenure, events::Events, failure::Failure, writer::Writer};
+use crate::cluster::{
+    election::Tenure, events::Events, failure::Failure, ledger_writer::LedgerWriter, writer::Writer,
+};
 use crate::registry::{
     fact::{Announcement, Delivery, Duty, Fact, Outcome, Version},
     instance::Instance,
@@ -33,6 +35,7 @@ pub struct Controller {
 
 struct Worker {
     writer: Writer,
+    ledgers: LedgerWriter,
     tenure: Tenure,
     events: Events,
     facts: mpsc::Sender<Delivery>,
@@ -44,7 +47,7 @@ impl Controller {
     /// A controller that takes `duties` and tells what came of them.
     #[must_use]
     pub fn new(
-        (writer, tenure): (Writer, Tenure),
+        (writer, ledgers, tenure): (Writer, LedgerWriter, Tenure),
         events: Events,
         facts: mpsc::Sender<Delivery>,
         duties: mpsc::Receiver<Duty>,
@@ -52,6 +55,7 @@ impl Controller {
         Self {
             worker: Arc::new(Worker {
                 writer,
+                ledgers,
                 tenure,
                 events,
                 facts,
@@ -94,6 +98,7 @@ fn span(duty: &Duty) -> Span {
         Duty::Checkpoint { on, .. } => ("checkpoint", &on.key),
         Duty::Evict { on, .. } => ("evict", &on.key),
         Duty::Announce { on, .. } => ("announce", &on.key),
+        Duty::Sweep { replica, .. } => return error_span!("duty", duty = "sweep", %replica),
         Duty::SelfBeat { .. } | Duty::Flush(_) => return Span::none(),
     };
     error_span!("duty", duty, %key)
@@ -116,6 +121,7 @@ impl Worker {
                 self.settle(&on, written).await;
             }
             Duty::Evict { on, reason } => self.evict(on, reason).await,
+            Duty::Sweep { replica, version } => self.sweep(&replica, version).await,
             // It may have waited. What goes with a status that we have stored is ours to tell in any case.
             Duty::Announce { on, what } if self.tenure.holds(clock::moment()) => {
                 self.announce(&on, &what).await;
@@ -149,6 +155,15 @@ impl Worker {
                 }
             }
             Err(failure) => self.failed(&on, &failure).await,
+        }
+    }
+
+    /// Not tried again here: what is left over is there for whoever leads next.
+    async fn sweep(&self, replica: &str, version: u64) {
+        match self.ledgers.sweep(&self.tenure, replica, version).await {
+            Ok(()) => info!(replica, "deleted the ledger of a replica that is gone"),
+            Err(Failure::Conflict(_) | Failure::NotFound(_) | Failure::NotLeading) => {}
+            Err(failure) => warn!(replica, %failure, "the ledger of a replica that is gone stays"),
         }
     }
 

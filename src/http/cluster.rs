@@ -1,7 +1,5 @@
 //! `GET /v1/cluster`: the replicas as this one sees them.
 
-use std::sync::Arc;
-
 use hyper::StatusCode;
 use serde::Serialize;
 
@@ -9,16 +7,17 @@ use crate::clock;
 use crate::http::{
     answer::Answer,
     door::{Door, Given},
+    holds::HeldJson,
     phases::Phases,
     query, standstill,
 };
 use crate::registry::{
     directory::Directory,
     lease::{Now, millis},
-    report::{LastGap, Report, Standstill},
+    report::{LastGap, Peer, Presence, Report, Standstill},
 };
 
-/// Further replicas are further entries; what concerns all of them stands beside the list.
+/// What concerns all replicas stands beside the list.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ClusterJson<'a> {
@@ -29,19 +28,31 @@ struct ClusterJson<'a> {
     leader: Option<&'a str>,
     /// Since when, as the leader has written it.
     leader_since: Option<String>,
-    replicas: [ReplicaJson<'a>; 1],
+    /// The one that answers first, then the others by name.
+    replicas: Vec<ReplicaJson<'a>>,
 }
 
 #[derive(Serialize)]
+#[serde(untagged)]
+enum ReplicaJson<'a> {
+    Own(Box<OwnJson<'a>>),
+    Peer(PeerJson<'a>),
+}
+
+/// The replica that answers.
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct ReplicaJson<'a> {
+struct OwnJson<'a> {
     identity: &'a str,
+    presence: &'static str,
     version: &'static str,
     /// Tells this process from an earlier one of the same name.
     boot: &'a str,
     started_at: Option<String>,
     /// Whether the first list of all instances has been taken in.
     synced: bool,
+    /// Whether beats are answered 200; else 202.
+    promises: bool,
     /// How far its horizon is behind now; none before its first self-beat is back.
     horizon_age_ms: Option<u64>,
     stale: bool,
@@ -55,11 +66,28 @@ struct ReplicaJson<'a> {
     phases: Phases,
     /// Leases that have ended and wait for the horizon.
     due: usize,
+    /// Who is kept past the lease, since many fell silent together; none when nobody is.
+    held: Option<HeldJson<'a>>,
     /// Objects that it cannot read.
     unreadable: usize,
     /// How often everybody was given back time.
     gaps: u64,
     last_gap: Option<LastGapJson>,
+}
+
+/// Another replica, as its newest ledger tells.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PeerJson<'a> {
+    identity: &'a str,
+    /// `live`; `gone` when its ledger has not moved for 10 s; `left` when it has said so.
+    presence: &'static str,
+    boot: &'a str,
+    /// When its newest ledger was seen.
+    seen_at: String,
+    /// How far its horizon was behind then, and how long ago that is, together; none when it did not say.
+    horizon_age_ms: Option<u64>,
+    index: u64,
 }
 
 #[derive(Serialize)]
@@ -86,29 +114,32 @@ pub(super) fn cluster(door: &Door, query: Option<&str>) -> Given {
     let problems = door.problems.load();
     let problems: Vec<&str> = problems.all().map(String::as_str).collect();
     let own = own(directory, (&door.identity, &report, &problems), leads_until, now);
+    let peers = report.replicas.iter().map(|peer| ReplicaJson::Peer(PeerJson::of(peer, now)));
     let cluster = ClusterJson {
         answered_by: &door.identity,
         zone: &door.zone,
         leader: leadership.leader.as_deref(),
         leader_since: leadership.since.map(clock::show),
-        replicas: [own],
+        replicas: std::iter::once(ReplicaJson::Own(Box::new(own))).chain(peers).collect(),
     };
     Ok(Answer::json(StatusCode::OK, &cluster))
 }
 
 fn own<'a>(
-    directory: &Arc<Directory>,
+    directory: &Directory,
     (identity, report, problems): (&'a str, &'a Report, &'a [&'a str]),
     leads_until: Option<String>,
     now: Now,
-) -> ReplicaJson<'a> {
+) -> OwnJson<'a> {
     let measured = directory.horizon().0 > 0;
-    ReplicaJson {
+    OwnJson {
         identity,
+        presence: "self",
         version: env!("CARGO_PKG_VERSION"),
         boot: &report.boot,
         started_at: report.started.map(|started| clock::show(now.wall_of(started))),
         synced: directory.is_synced(),
+        promises: !directory.is_fenced(now.moment),
         horizon_age_ms: measured.then(|| millis(directory.age(now.moment))),
         stale: directory.is_stale(now.moment),
         standstill: report.standstill.as_ref().map(|it| StandstillJson::of(it, now)),
@@ -118,9 +149,28 @@ fn own<'a>(
         instances: directory.len(),
         phases: Phases::of_all(&directory.all_services(None)),
         due: report.due,
+        held: report.held.as_deref().map(|held| HeldJson::of(held, now)),
         unreadable: report.unreadable,
         gaps: report.gaps,
         last_gap: report.last_gap.map(|gap| LastGapJson::of(gap, now)),
+    }
+}
+
+impl<'a> PeerJson<'a> {
+    fn of(peer: &'a Peer, now: Now) -> Self {
+        let since = now.moment.since(peer.seen);
+        Self {
+            identity: &peer.replica,
+            presence: match peer.presence {
+                Presence::Live => "live",
+                Presence::Gone => "gone",
+                Presence::Left => "left",
+            },
+            boot: &peer.boot,
+            seen_at: clock::show(now.wall_of(peer.seen)),
+            horizon_age_ms: peer.behind.map(|behind| millis(behind + since)),
+            index: peer.index,
+        }
     }
 }
 

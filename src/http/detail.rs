@@ -58,7 +58,8 @@ struct Stored {
 /// The detail of an instance in its phase, and how long its lease has to run.
 pub(super) fn of(
     door: &Door,
-    (slot, record, phase): (&Slot, &Instance, Phase),
+    (slot, record): (&Slot, &Instance),
+    (phase, held): (Phase, bool),
     now: Now,
 ) -> (Renewal, Detail) {
     let directory = door.inbox.directory();
@@ -72,6 +73,7 @@ pub(super) fn of(
         horizon,
         standstill: report.standstill.as_ref(),
         life,
+        held,
         carried_over: slot.is_carried_over(),
         evict_at,
         leader: directory.leadership().leader.clone(),
@@ -120,15 +122,18 @@ fn life(door: &Door, slot: &Slot, record: &Instance, now: Now) -> Option<Life> {
     })
 }
 
-/// The phase that readers are shown; while no view shows this incarnation, the one it would get.
-pub(super) fn phase(door: &Door, slot: &Slot, record: &Instance) -> Phase {
+/// The phase that readers are shown, and whether the instance is held; while no view shows this
+/// incarnation, what it would get.
+pub(super) fn shown(door: &Door, slot: &Slot, record: &Instance) -> (Phase, bool) {
     let view = door.inbox.directory().service(&record.key.namespace, &record.service);
     let is_it = |member: &&Arc<_>| is_of(member, slot);
     let shown = view.as_deref().and_then(|view| {
         let by_label = view.by_label(&naming::label(&record.key.name)).filter(is_it);
-        by_label.or_else(|| view.members.iter().find(is_it)).map(|member| member.phase)
+        by_label
+            .or_else(|| view.members.iter().find(is_it))
+            .map(|member| (member.phase, member.held))
     });
-    shown.unwrap_or_else(|| Phase::of(slot.is_dead(), record.state, record.health))
+    shown.unwrap_or_else(|| (Phase::of(slot.is_dead(), record.state, record.health), false))
 }
 
 fn is_of(member: &crate::registry::view::Member, slot: &Slot) -> bool {

@@ -49,6 +49,9 @@ struct InstanceJson<'a> {
     state: &'static str,
     health: &'static str,
     phase: &'static str,
+    /// Kept past its lease.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    held: bool,
     dns_name: String,
     lease: LeaseJson,
     created_at: String,
@@ -116,7 +119,7 @@ impl Renewal {
 /// A member of a view, encoded once in its life.
 pub(super) fn member<'a>(member: &'a Member, zone: &str) -> &'a Bytes {
     member.encoded.get_or_init(|| {
-        let json = InstanceJson::new(&member.instance, member.phase, zone);
+        let json = InstanceJson::new(&member.instance, (member.phase, member.held), zone);
         // Strings and numbers with string keys cannot fail to be written.
         serde_json::to_vec(&json).unwrap_or_default().into()
     })
@@ -125,9 +128,9 @@ pub(super) fn member<'a>(member: &'a Member, zone: &str) -> &'a Bytes {
 /// A single instance, with its deadline and the reason for its phase.
 pub(super) fn single(door: &Door, slot: &Slot, now: Now) -> Vec<u8> {
     let record = slot.record();
-    let phase = detail::phase(door, slot, &record);
-    let mut json = InstanceJson::new(&record, phase, &door.zone);
-    let (renewal, detail) = detail::of(door, (slot, &record, phase), now);
+    let shown = detail::shown(door, slot, &record);
+    let mut json = InstanceJson::new(&record, shown, &door.zone);
+    let (renewal, detail) = detail::of(door, (slot, &record), shown, now);
     json.lease.renewal = Some(renewal);
     json.detail = Some(detail);
     // As above.
@@ -135,7 +138,7 @@ pub(super) fn single(door: &Door, slot: &Slot, now: Now) -> Vec<u8> {
 }
 
 impl<'a> InstanceJson<'a> {
-    fn new(instance: &'a Instance, phase: Phase, zone: &str) -> Self {
+    fn new(instance: &'a Instance, (phase, held): (Phase, bool), zone: &str) -> Self {
         let (addresses, hostname) = match &instance.address {
             Address::Ips(ips) => (Some(&**ips), None),
             Address::Hostname(name) => (None, Some(&**name)),
@@ -159,6 +162,7 @@ impl<'a> InstanceJson<'a> {
             state: instance.state.as_str(),
             health: instance.health.as_str(),
             phase: phase.as_str(),
+            held,
             dns_name: naming::instance_name(&key.name, &instance.service, &key.namespace, zone),
             lease: LeaseJson::from(instance.lease),
             created_at: clock::show(instance.created),
@@ -236,7 +240,7 @@ mod tests {
     fn a_member_shows_every_fact_and_is_encoded_once() {
         let record = Arc::new(instance());
         let slot = Arc::new(Slot::new(record.clone(), (Moment(0), Source::Start), false));
-        let shown = Member::new(record, slot, Phase::Ready);
+        let shown = Member::new(record, slot, Phase::Ready, false);
         let bytes = member(&shown, "rollcall.internal.").clone();
         let value: Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(

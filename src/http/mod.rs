@@ -19,6 +19,7 @@ mod dispatch;
 mod door;
 mod encode;
 mod heartbeats;
+mod holds;
 mod instances;
 mod metrics;
 mod percent;

@@ -21,6 +21,8 @@ pub(super) struct Grounds<'a> {
     pub(super) standstill: Option<&'a Standstill>,
     /// None for a permanent instance.
     pub(super) life: Option<Life>,
+    /// Whether it is kept past its lease, since many fell silent together.
+    pub(super) held: bool,
     /// Whether it was expired already when this replica started.
     pub(super) carried_over: bool,
     /// When the object is to be deleted, if that is decided.
@@ -56,6 +58,9 @@ fn of(grounds: &Grounds<'_>, reason: &str) -> String {
         return format!("{reason}; it is permanent and needs no heartbeats");
     };
     let until = clock::show(life.deadline);
+    if grounds.held {
+        return format!("{reason}; {}", held(grounds, life));
+    }
     if life.deadline < grounds.now.wall {
         return format!("{reason}; {}", unjudged(grounds, &until));
     }
@@ -66,6 +71,16 @@ fn of(grounds: &Grounds<'_>, reason: &str) -> String {
         )
     });
     format!("{reason}; its lease runs until {until}{given_back}")
+}
+
+fn held(grounds: &Grounds<'_>, life: Life) -> String {
+    let lease = i64::try_from(grounds.instance.lease.duration.as_millis()).unwrap_or(i64::MAX);
+    let until = clock::show(Wall(life.deadline.0.saturating_add(lease)));
+    format!(
+        "its lease ended at {}, but too many fell silent together, so it is kept in the answers (held) \
+         until {until} at most; /v1/cluster has the numbers",
+        clock::show(life.deadline)
+    )
 }
 
 fn unjudged(grounds: &Grounds<'_>, until: &str) -> String {
@@ -150,6 +165,7 @@ mod tests {
             horizon: Moment(90_000),
             standstill: None,
             life: Some(life),
+            held: false,
             carried_over: false,
             evict_at: None,
             leader: Some("r0".into()),
@@ -166,6 +182,18 @@ mod tests {
             "Ready: it is Up and reports itself as Passing; its lease runs until \
              1970-01-01T00:02:00.000Z, not only until 1970-01-01T00:00:30.000Z, since time in \
              which heartbeats could not be heard is given back"
+        );
+    }
+
+    #[test]
+    fn the_held_are_said_to_be_so_and_for_how_long_at_most() {
+        let instance = instance();
+        let held = Grounds { held: true, ..grounds(&instance, Phase::Ready, 95_000) };
+        assert_eq!(
+            sentence(&held),
+            "Ready: it is Up and reports itself as Passing; its lease ended at \
+             1970-01-01T00:01:35.000Z, but too many fell silent together, so it is kept in the \
+             answers (held) until 1970-01-01T00:02:05.000Z at most; /v1/cluster has the numbers"
         );
     }
 

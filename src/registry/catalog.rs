@@ -20,6 +20,7 @@ use crate::registry::{
     directory::Directory,
     duties::Outbox,
     fact::{Announcement, Duty, Fact, Outcome, Version},
+    guard::{Guard, Held},
     hearing::Ledgers,
     horizon::Horizon,
     instance::{Instance, InstanceKey, Phase, ServiceKey},
@@ -68,6 +69,8 @@ pub(super) struct Entry {
     pub(super) member: Arc<Member>,
     /// The lease timer that counts; others are left-overs.
     pub(super) armed: Option<Moment>,
+    /// Whether it is kept past its lease.
+    pub(super) held: Option<Held>,
     /// How far the duties on this object are.
     pub(super) task: super::duties::Task,
 }
@@ -100,6 +103,8 @@ pub struct Counts {
     pub gaps: u64,
     /// Evictions that were carried out.
     pub evicted: u64,
+    /// Times that many came due at a stroke, and were kept.
+    pub holds: u64,
 }
 
 /// The state machine.
@@ -115,6 +120,7 @@ pub struct Catalog {
     buried: HashSet<Arc<str>>,
     pub(super) timers: Timers,
     pub(super) floors: Floors,
+    pub(super) guard: Guard,
     /// Of the instance watch.
     pub(super) horizon: Horizon,
     /// None: this replica is the only one.
@@ -163,6 +169,7 @@ impl Catalog {
             buried: HashSet::new(),
             timers: Timers::default(),
             floors: Floors::default(),
+            guard: Guard::default(),
             outbox: Outbox::default(),
             leadership: Leadership::default(),
             counts: Counts::default(),
@@ -321,9 +328,9 @@ impl Catalog {
         };
         let slot = Arc::new(Slot::new(instance.clone(), (now.moment, source), dead));
         let phase = Phase::of(dead, instance.state, instance.health);
-        let member = Arc::new(Member::new(instance.clone(), slot.clone(), phase));
+        let member = Arc::new(Member::new(instance.clone(), slot.clone(), phase, false));
         let key = instance.key.clone();
-        let entry = Entry { member, armed: None, task: Default::default() };
+        let entry = Entry { member, armed: None, held: None, task: Default::default() };
         self.directory.graves.pin().remove(&key);
         self.directory.slots.pin().insert(key.clone(), slot.clone());
         if let Some(ledgers) = &mut self.ledgers {
@@ -359,7 +366,7 @@ impl Catalog {
     pub(super) fn show(&mut self, instance: Arc<Instance>, slot: Arc<Slot>) {
         let Some(entry) = self.entries.get_mut(&instance.key) else { return };
         let phase = Phase::of(slot.is_dead(), instance.state, instance.health);
-        let member = Arc::new(Member::new(instance, slot, phase));
+        let member = Arc::new(Member::new(instance, slot, phase, entry.held.is_some()));
         let visible = member.fingerprint != entry.member.fingerprint;
         let place = entry.place();
         if let Some(encoded) = entry.member.encoded.get().filter(|_| !visible) {
@@ -410,6 +417,9 @@ impl Catalog {
         let service = entry.instance().service_key();
         if let Some(members) = self.services.get_mut(&service) {
             members.remove(&entry.place());
+        }
+        if let Some(held) = entry.held {
+            self.guard.leave(&service, held);
         }
         self.changed.insert(service);
         if let Some(reason) = entry.task.epitaph() {

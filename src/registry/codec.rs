@@ -29,6 +29,9 @@ const SEGMENT: u64 = 1;
 /// The most bytes of segments in one object.
 pub const MOST: usize = 200 * 1024;
 
+/// Further objects of one ledger at most, as the definition says: some 1.4 million beats.
+pub const MOST_PARTS: usize = 64;
+
 /// The bytes of a segment beside its beats, at most: tag, length and three numbers.
 const FRAME: usize = 1 + 4 * 10;
 

@@ -215,6 +215,13 @@ impl Catalog {
             let Some(duty) = self.outbox.announcements.pop_front() else { break };
             duties.push(duty);
         }
+        while duties.len() < end && self.outbox.is_open() {
+            let peers = self.ledgers.as_mut().map(|ledgers| &mut ledgers.peers);
+            let Some((replica, version)) = peers.and_then(|peers| peers.sweep(now.moment)) else {
+                break;
+            };
+            duties.push(Duty::Sweep { replica, version });
+        }
         if duties.len() < end {
             duties.extend(self.checkpoint_duty(now));
         }
@@ -265,8 +272,10 @@ impl Catalog {
         }
         let floor = self.floors.floor(entry.instance().lease.duration);
         let version = entry.instance().resource_version;
+        let service = entry.instance().service_key();
+        let held = self.guard.stops_evictions(&service);
         let unseen = self.ledgers.as_ref().is_some_and(|ledgers| !ledgers.have_seen(version));
-        if self.reach <= floor || unseen || !entry.task.is_idle(now.moment) {
+        if self.reach <= floor || unseen || held || !entry.task.is_idle(now.moment) {
             let again = now.moment.after(LOOK_AGAIN);
             entry.slot().set_evict_at(Some(again));
             self.timers.set(again, Alarm::Evict, key.clone());

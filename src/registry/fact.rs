@@ -138,6 +138,13 @@ pub enum Duty {
     },
     /// Write the own ledger: at most one is under way, within 2 s.
     Flush(Ledger),
+    /// Delete the ledger of a replica that is gone.
+    Sweep {
+        /// Whose.
+        replica: Arc<str>,
+        /// The version it was decided on.
+        version: u64,
+    },
     /// Write the status.
     WriteStatus {
         /// The version it was decided on.
@@ -216,6 +223,20 @@ pub enum Announcement {
     Unreadable {
         /// What is wrong with it.
         reason: Arc<str>,
+    },
+    /// All that its service offered fell silent together: they are kept for one further lease.
+    Held {
+        /// The service.
+        service: Arc<str>,
+        /// How many there were.
+        of: usize,
+    },
+    /// The greater part of the cluster did.
+    HeldAll {
+        /// How many had fallen silent.
+        silent: usize,
+        /// Of how many with a lease.
+        of: usize,
     },
     /// The health annotation holds a word that is not in the vocabulary, and was ignored.
     UnknownHealth {

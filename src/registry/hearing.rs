@@ -216,7 +216,12 @@ impl Catalog {
             return;
         }
         if !slot.is_dead() {
-            return slot.tell(at);
+            slot.tell(at);
+            if self.guard.is_active() {
+                let key = slot.record().key.clone();
+                self.release_if_heard(&key);
+            }
+            return;
         }
         let (slot, instance) = (slot.clone(), slot.record());
         if self.floors.deadline(at, instance.lease.duration) < now.moment {
@@ -300,6 +305,7 @@ impl Catalog {
             stamp: now,
             peers: heard.peers.seen(),
             index: self.index,
+            horizon: self.reach,
             // One that has only just come knows nothing before the others have told that they see it.
             ask: self.due.is_some() || self.reach == Moment::default(),
             ..Ledger::default()

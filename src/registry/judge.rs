@@ -24,6 +24,7 @@ impl Catalog {
 
     /// Sets the lease timer, if the lease now ends sooner than the timer says.
     pub(super) fn arm(&mut self, key: &InstanceKey) {
+        self.release_if_heard(key);
         let Some(entry) = self.entries.get_mut(key) else { return };
         let lease = entry.instance().lease;
         if !lease.is_leased() || entry.slot().is_dead() {
@@ -54,33 +55,51 @@ impl Catalog {
     }
 
     /// Judges one instance whose timer went off at `at`.
-    pub(super) fn judge_one(&mut self, at: Moment, key: InstanceKey, now: Moment) {
-        let Some(entry) = self.entries.get_mut(&key) else { return };
-        if entry.armed != Some(at) {
+    fn judge_one(&mut self, at: Moment, key: InstanceKey, now: Moment) {
+        let Some(entry) = self.entries.get(&key).filter(|entry| entry.armed == Some(at)) else {
             return;
-        }
+        };
         let beat = entry.slot().last_beat();
         let deadline = self.floors.deadline(beat, entry.instance().lease.duration);
         if deadline >= now {
-            let again = deadline.max(Moment(now.0 + 1));
-            entry.armed = Some(again);
-            self.timers.set(again, Alarm::Lease, key);
-        } else if self.reach <= deadline {
-            self.due = self.due.max(Some(deadline));
-            self.waiting.push((at, key));
-        } else {
-            entry.armed = None;
-            if entry.slot().judge_dead(beat) {
-                self.counts.expired += 1;
-                let (instance, slot) = (entry.instance().clone(), entry.slot().clone());
-                self.show(instance, slot);
-                // Where it is stored as expired already, no write will follow that brings it here.
-                self.consider_eviction(&key, now);
-                self.outbox.consider(key);
-            } else {
-                // A beat came between the look and the verdict.
-                self.arm(&key);
-            }
+            self.release(&key);
+            return self.arm_at(key, deadline, now);
         }
+        if self.reach <= deadline {
+            return self.wait_for_horizon(at, key, deadline);
+        }
+        match self.kept_until(&key, (beat, deadline), now) {
+            Some(until) if until >= now => self.arm_at(key, until, now),
+            Some(until) if self.reach <= until => self.wait_for_horizon(at, key, until),
+            _ => self.judge_dead(key, beat, now),
+        }
+    }
+
+    fn arm_at(&mut self, key: InstanceKey, end: Moment, now: Moment) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let again = end.max(Moment(now.0 + 1));
+        entry.armed = Some(again);
+        self.timers.set(again, Alarm::Lease, key);
+    }
+
+    fn wait_for_horizon(&mut self, at: Moment, key: InstanceKey, end: Moment) {
+        self.due = self.due.max(Some(end));
+        self.waiting.push((at, key));
+    }
+
+    /// The lease has ended, unless a beat came between the look and the verdict.
+    fn judge_dead(&mut self, key: InstanceKey, beat: Moment, now: Moment) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        entry.armed = None;
+        let (instance, slot) = (entry.instance().clone(), entry.slot().clone());
+        if !slot.judge_dead(beat) {
+            return self.arm(&key);
+        }
+        self.counts.expired += 1;
+        self.release(&key);
+        self.show(instance, slot);
+        // Where it is stored as expired already, no write will follow that brings it here.
+        self.consider_eviction(&key, now);
+        self.outbox.consider(key);
     }
 }

@@ -28,6 +28,8 @@ pub struct Ledger {
     pub peers: Vec<PeerSeen>,
     /// The highest resourceVersion of instances seen.
     pub index: u64,
+    /// Its horizon, on its own clock; for people alone. 0 when it is not known.
+    pub horizon: Moment,
     /// Somebody waits for the others' ledgers: whoever sees this answers with its own at once.
     pub ask: bool,
     /// The last one: this replica answers no beat any more.

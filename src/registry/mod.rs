@@ -12,6 +12,7 @@ pub mod codec;
 pub mod columns;
 pub mod directory;
 pub mod fact;
+pub mod guard;
 pub mod horizon;
 pub mod instance;
 pub mod leadership;

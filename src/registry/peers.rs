@@ -26,6 +26,10 @@ pub(super) const SILENCE: Duration = Duration::from_secs(10);
 /// A replica that has been gone for so long is forgotten. Should it come back, that is a gap.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
+/// The ledger of one that has been gone for so long is deleted. Should it come back, it writes another, and
+/// what it took meanwhile is told as far as it is kept.
+const SWEPT: Duration = Duration::from_secs(300);
+
 /// In what way a ledger came to be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
@@ -56,6 +60,8 @@ struct Peer {
     sequence: u64,
     stamp: Moment,
     index: u64,
+    /// How far its horizon was behind its stamp; none when it was not known.
+    behind: Option<Duration>,
     /// When it was seen, on our clock.
     seen: Moment,
     bounds: Bounds,
@@ -65,6 +71,8 @@ struct Peer {
     left: bool,
     /// From when on it is gone, at the latest.
     gone: Option<Moment>,
+    /// Its ledger is being deleted.
+    swept: bool,
 }
 
 /// All others.
@@ -86,11 +94,13 @@ impl Peer {
             sequence: 0,
             stamp: Moment::default(),
             index: 0,
+            behind: None,
             seen: Moment::default(),
             bounds: Bounds::new(ageing),
             knows: Moment::default(),
             left: false,
             gone: None,
+            swept: false,
         }
     }
 
@@ -146,7 +156,9 @@ impl Peers {
         };
         (peer.version, peer.sequence) = (ledger.version, ledger.sequence);
         (peer.stamp, peer.seen) = (ledger.stamp, now);
+        peer.behind = (ledger.horizon.0 > 0).then(|| ledger.stamp.since(ledger.horizon));
         (peer.index, peer.left, peer.gone) = (ledger.index, ledger.leaving, None);
+        peer.swept = false;
         Sighting { gap, asks: ledger.ask, beats }
     }
 
@@ -198,6 +210,18 @@ impl Peers {
         });
     }
 
+    /// One whose ledger is of no use any more, with its version; each is named once. Where pods are deleted
+    /// their ledgers go with them: these are the others.
+    pub(super) fn sweep(&mut self, now: Moment) -> Option<(Arc<str>, u64)> {
+        let is_of_no_use = |peer: &Peer| {
+            let silent = now.since(peer.seen);
+            !peer.swept && (peer.left && silent > SILENCE || peer.gone.is_some() && silent > SWEPT)
+        };
+        let (replica, peer) = self.peers.iter_mut().find(|(_, peer)| is_of_no_use(peer))?;
+        peer.swept = true;
+        Some((replica.clone(), peer.version))
+    }
+
     /// From when on everybody has a whole lease, because of those who are gone.
     pub(super) fn floor(&self) -> Option<Moment> {
         let gone = self.peers.values().filter(|peer| !peer.left).filter_map(|peer| peer.gone);
@@ -241,6 +265,8 @@ impl Peers {
             replica: replica.clone(),
             boot: peer.boot.clone(),
             seen: peer.seen,
+            index: peer.index,
+            behind: peer.behind,
             presence: presence(peer),
         };
         self.peers.iter().map(tell).collect()

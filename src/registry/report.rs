@@ -5,10 +5,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::registry::{catalog::Catalog, lease::Moment};
+use crate::registry::{catalog::Catalog, guard::Hold, instance::ServiceKey, lease::Moment};
 
 /// A ledger seen longer ago than this holds the horizon back: the longest pause and its way.
 const LEDGER_OLD: Duration = Duration::from_millis(6_500);
+
+/// Services of which a report says that they are held.
+pub const SHOWN: usize = 100;
 
 /// What a replica tells of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,8 +30,23 @@ pub struct Report {
     pub last_gap: Option<LastGap>,
     /// The other replicas, as their ledgers show them.
     pub replicas: Vec<Peer>,
+    /// Who is kept past the lease; none when nobody is.
+    pub held: Option<Arc<Held>>,
     /// Objects that this replica cannot read, and so does not offer.
     pub unreadable: usize,
+}
+
+/// Who is kept past the lease, since too many came due at a stroke.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// How many in all.
+    pub instances: usize,
+    /// Of the greater part of the cluster.
+    pub everybody: Option<Hold>,
+    /// Of services, by name; [`SHOWN`] at most.
+    pub services: Vec<(ServiceKey, Hold)>,
+    /// Services beyond those.
+    pub more: usize,
 }
 
 /// Another replica.
@@ -40,6 +58,10 @@ pub struct Peer {
     pub boot: Arc<str>,
     /// When its newest ledger was seen.
     pub seen: Moment,
+    /// The highest resourceVersion of instances that it had seen by then.
+    pub index: u64,
+    /// How far its horizon was behind by then; none when that was not known.
+    pub behind: Option<Duration>,
     /// Whether it counts.
     pub presence: Presence,
 }
@@ -95,6 +117,22 @@ impl Catalog {
         old.then_some(Standstill { since, cause: Cause::Silent(replica) })
     }
 
+    fn held(&self) -> Option<Arc<Held>> {
+        if !self.guard.is_active() {
+            return None;
+        }
+        let everybody = self.guard.everybody();
+        let of_services = self.guard.services().map(|(key, hold)| (key.clone(), *hold));
+        let mut services: Vec<_> = of_services.collect();
+        services.sort_by(|a, b| a.0.cmp(&b.0));
+        let held = |hold: Hold| hold.held;
+        let instances =
+            everybody.map_or(0, held) + services.iter().map(|it| it.1.held).sum::<usize>();
+        let more = services.len().saturating_sub(SHOWN);
+        services.truncate(SHOWN);
+        Some(Arc::new(Held { instances, everybody, services, more }))
+    }
+
     pub(super) fn report(&self, now: Moment) -> Report {
         let started = self.started;
         let standstill = if self.synced {
@@ -111,6 +149,7 @@ impl Catalog {
             gaps: self.counts().gaps,
             last_gap: self.last_gap,
             replicas: self.ledgers.as_ref().map(|it| it.peers.report()).unwrap_or_default(),
+            held: self.held(),
             unreadable: self.unreadable.len(),
         }
     }

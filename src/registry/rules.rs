@@ -37,6 +37,8 @@ pub struct Rules {
     pub evictions_acknowledged: bool,
     /// A replica that others wait for answers at once.
     pub ask: bool,
+    /// A service is not emptied at a stroke.
+    pub guard: bool,
 }
 
 impl Default for Rules {
@@ -56,6 +58,7 @@ impl Default for Rules {
             own_ledger_holds: true,
             evictions_acknowledged: true,
             ask: true,
+            guard: true,
         }
     }
 }

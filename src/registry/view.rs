@@ -38,6 +38,8 @@ pub struct Member {
     pub slot: Arc<Slot>,
     /// The verdict.
     pub phase: Phase,
+    /// Whether it is kept past its lease, since too many came due at a stroke.
+    pub held: bool,
     /// Its label in DNS.
     pub label: Arc<str>,
     /// Hash of all that the member shows.
@@ -49,10 +51,10 @@ pub struct Member {
 impl Member {
     /// A member of this verdict.
     #[must_use]
-    pub fn new(instance: Arc<Instance>, slot: Arc<Slot>, phase: Phase) -> Self {
+    pub fn new(instance: Arc<Instance>, slot: Arc<Slot>, phase: Phase, held: bool) -> Self {
         let label = naming::label(&instance.key.name).into();
-        let fingerprint = fingerprint(&instance, phase);
-        Self { instance, slot, phase, label, fingerprint, encoded: OnceLock::new() }
+        let fingerprint = fingerprint(&instance, phase, held);
+        Self { instance, slot, phase, held, label, fingerprint, encoded: OnceLock::new() }
     }
 }
 
@@ -106,7 +108,7 @@ pub fn revision<'a>(members: impl Iterator<Item = &'a Member>) -> Revision {
 
 /// Feeds every fact that a view shows, each with its length, so that no two sets of facts run
 /// together. What readers are not shown (resourceVersion, status, beats) is left out.
-fn fingerprint(instance: &Instance, phase: Phase) -> u64 {
+fn fingerprint(instance: &Instance, phase: Phase, held: bool) -> u64 {
     let mut hash = Xxh3Default::new();
     let mut text = |text: &str| {
         hash.update(&(text.len() as u64).to_le_bytes());
@@ -117,6 +119,7 @@ fn fingerprint(instance: &Instance, phase: Phase) -> u64 {
     text(&instance.uid);
     text(&instance.service);
     text(phase.as_str());
+    text(if held { "+" } else { "-" });
     text(instance.state.as_str());
     text(instance.health.as_str());
     optional(&mut text, instance.version.as_deref());

@@ -2,7 +2,10 @@
 //!
 //! Does not own: what is behind the doors (`core`), the end (`drain`).
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64},
+};
 
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
@@ -33,6 +36,7 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
         directory: directory.clone(),
         problems: core.problems.clone(),
         started: AtomicBool::new(false),
+        synced: AtomicU64::new(0),
         stopping: AtomicBool::new(false),
     });
     let http_metrics = HttpMetrics::new(&mut registry, beats);

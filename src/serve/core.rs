@@ -16,7 +16,8 @@ use crate::cluster::{
     election::Election,
     events::Events,
     instances::Instances,
-    ledgers::{LedgerWriter, Ledgers},
+    ledger_writer::LedgerWriter,
+    ledgers::Ledgers,
     preflight::{Needs, Preflight},
     review::Reviews,
     watch::Watch,
@@ -101,9 +102,10 @@ impl Core {
         let read = (clients.watches, converter, WatchMetrics::new(registry));
         let (watch, ledgers) = watches(config, read, &facts_in, &api_metrics);
         let ledger_writer = ledger_writer(config, clients.ledgers, &api_metrics);
-        let flush = Flush { writer: ledger_writer, facts: facts_in.clone(), ledgers: ledgers_out };
+        let flush =
+            Flush { writer: ledger_writer.clone(), facts: facts_in.clone(), ledgers: ledgers_out };
         let controller = Controller::new(
-            (writer.clone(), election.tenure()),
+            (writer.clone(), ledger_writer, election.tenure()),
             events,
             facts_in.clone(),
             duties_out,

@@ -3,7 +3,8 @@
 //! ```text
 //! SIGTERM ─ unready ─ self-beats end: nobody is judged from here on    1 s at most
 //!                   ─ HTTP closes: every beat taken is answered        5 s
-//!                   ─ the leader's writes under way are finished       6 s
+//!                   ─ the last ledger tells of them, and that it is the last; beside it the
+//!                     leader's writes under way are finished           6 s
 //!                   ─ the leadership is released                       7 s
 //!                   ─ the own instance is taken away                   2 s
 //!                   ─ DNS goes on, for resolvers that still ask here   --linger-seconds
@@ -16,7 +17,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -30,15 +31,20 @@ use crate::registry::{
     directory::Directory,
     fact::{Delivery, Fact},
     instance::InstanceKey,
+    lease::Moment,
 };
 use crate::serve::stage::Stage;
 use crate::telemetry::{admin::Probes, problems};
 use crate::witness::self_beat;
 
+/// How long a start waits until it can promise anything, when all else is there: the first self-beat and ledger
+/// take well under a second.
+const WAITS: Duration = Duration::from_secs(15);
+
 /// More than the HTTP door gives its connections.
 const HTTP: Duration = Duration::from_secs(5);
 
-/// One that is under way, and the last, have 2 s each.
+/// A ledger that is under way, and the last, have 2 s each.
 const FLUSH: Duration = Duration::from_secs(4);
 
 /// A write has 5 s once it is its turn. What is cut off is decided anew by whoever leads next, but for an
@@ -89,15 +95,21 @@ pub(super) struct Condition {
     pub(super) directory: Arc<Directory>,
     /// What is missing in the cluster.
     pub(super) problems: problems::Shared,
-    /// Whether it has known all instances, and the others its ledger: from then on it takes beats.
+    /// Whether it has known all instances, and could promise to keep who beats.
     pub(super) started: AtomicBool,
+    /// When it was first asked with all instances known; 0 before.
+    pub(super) synced: AtomicU64,
     pub(super) stopping: AtomicBool,
 }
 
 impl Probes for Condition {
     fn is_started(&self) -> bool {
-        let started = self.started.load(Ordering::Acquire)
-            || self.directory.is_synced() && !self.directory.is_fenced(clock::moment());
+        if self.started.load(Ordering::Acquire) {
+            return true;
+        }
+        let now = clock::moment();
+        let started =
+            self.directory.is_synced() && (!self.directory.is_fenced(now) || self.has_waited(now));
         self.started.fetch_or(started, Ordering::AcqRel) || started
     }
 
@@ -112,6 +124,15 @@ impl Probes for Condition {
             [] => Some("not synced with the Kubernetes API yet".to_owned()),
             missing => Some(missing.join("\n")),
         }
+    }
+}
+
+impl Condition {
+    /// Whether it has waited long enough to promise anything: where it may read and not write, it answers
+    /// DNS and discovery, and beats with 202.
+    fn has_waited(&self, now: Moment) -> bool {
+        let first = self.synced.compare_exchange(0, now.0, Ordering::AcqRel, Ordering::Acquire);
+        first.is_err_and(|first| now.since(Moment(first)) > WAITS)
     }
 }
 
@@ -137,11 +158,13 @@ impl Replica {
         self.self_beat.stop(SELF_BEAT).await;
         self.http.stop(HTTP).await;
         // All beats are taken: the last ledger tells the others of them, and that no more come.
-        if self.facts.try_send(Fact::Leaving.into()).is_ok() {
-            self.flush.wait(FLUSH).await;
-        }
-        self.flush.stop(CORE).await;
-        self.duties.stop(DUTIES).await;
+        let told = async {
+            if self.facts.try_send(Fact::Leaving.into()).is_ok() {
+                self.flush.wait(FLUSH).await;
+            }
+            self.flush.stop(CORE).await;
+        };
+        tokio::join!(told, self.duties.stop(DUTIES));
         self.election.stop(ELECTION).await;
         self_beat::leave(&self.writer, &self.own).await;
         if !self.linger.is_zero() {
@@ -161,7 +184,8 @@ mod tests {
     #[test]
     fn the_deployment_gives_every_step_its_time() {
         let linger = Duration::from_secs(ServeArgs::of(&[]).linger_seconds);
-        let steps = [HTTP, DUTIES, ELECTION, SELF_BEAT, self_beat::LEAVE_WITHIN, linger, DNS, CORE];
+        let writes = DUTIES.max(FLUSH + CORE);
+        let steps = [HTTP, writes, ELECTION, SELF_BEAT, self_beat::LEAVE_WITHIN, linger, DNS, CORE];
         let deployment = include_str!("../../deploy/base/deployment.yaml");
         let mut lines = deployment.lines().map(str::trim);
         let grace = lines.find_map(|line| line.strip_prefix("terminationGracePeriodSeconds: "));

@@ -5,7 +5,7 @@
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::cluster::ledgers::LedgerWriter;
+use crate::cluster::ledger_writer::LedgerWriter;
 use crate::registry::{
     fact::{Delivery, Fact},
     ledger::Ledger,

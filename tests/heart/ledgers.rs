@@ -13,6 +13,7 @@ use rollcall::registry::{
     directory::{Directory, Heartbeat},
     fact::{Duty, Fact},
     instance::{InstanceKey, Phase},
+    leadership::Leadership,
     lease::{Moment, Now, Wall},
     ledger::{Ledger, PeerSeen, Segment, id},
     rules::Rules,
@@ -29,6 +30,10 @@ struct Pair {
     version: u64,
     told: Vec<Ledger>,
     sequence: u64,
+    /// Version of the last ledger heard of the other.
+    heard: u64,
+    /// The ledgers that were to be deleted.
+    swept: Vec<(String, u64)>,
 }
 
 const BEHIND: u64 = 500_000;
@@ -46,11 +51,28 @@ impl Pair {
             rules: Rules::default(),
         };
         let catalog = Catalog::new(settings, directory.clone());
-        let mut pair =
-            Self { catalog, directory, time: 1_000_000, version: 100, told: vec![], sequence: 0 };
+        let mut pair = Self {
+            catalog,
+            directory,
+            time: 1_000_000,
+            version: 100,
+            told: vec![],
+            sequence: 0,
+            heard: 0,
+            swept: vec![],
+        };
         let instances = vec![Arc::new(instance("a"))];
         pair.apply(Fact::Listed { instances, index: 1 });
         pair.apply(Fact::LedgersListed(vec![]));
+        pair
+    }
+
+    /// One that leads.
+    fn leading() -> Self {
+        let mut pair = Self::new();
+        let leader = Some("r0".into());
+        let leadership = Leadership { leader, since: None, tenure: Moment(u64::MAX) };
+        pair.apply(Fact::Leadership(leadership));
         pair
     }
 
@@ -87,6 +109,9 @@ impl Pair {
                         self.apply(Fact::LedgerSeen(Arc::new(back)));
                         self.told.push(ledger);
                     }
+                    Duty::Sweep { replica, version } => {
+                        self.swept.push((replica.to_string(), version))
+                    }
                     _ => {}
                 }
             }
@@ -117,6 +142,7 @@ impl Pair {
     }
 
     fn hear(&mut self, ledger: Ledger) {
+        self.heard = ledger.version;
         self.apply(Fact::LedgerSeen(Arc::new(ledger)));
     }
 
@@ -187,6 +213,31 @@ fn a_replica_that_said_that_it_leaves_holds_nobody() {
     pair.hear(leaving);
     pair.pass(7_000);
     assert_eq!(pair.phase(), Phase::Expired);
+}
+
+#[test]
+fn the_leader_deletes_the_ledger_of_who_left_and_after_minutes_of_who_is_gone() {
+    let mut pair = Pair::leading();
+    pair.live(3);
+    pair.pass(299_000);
+    assert!(pair.swept.is_empty());
+    pair.pass(2_000);
+    let version = pair.heard;
+    assert_eq!(pair.swept, [("r1".to_owned(), version)], "once, in the version seen");
+    pair.pass(400_000);
+    assert_eq!(pair.swept.len(), 1);
+    let mut pair = Pair::leading();
+    pair.live(3);
+    let leaving = Ledger { leaving: true, ..pair.other(vec![]) };
+    pair.hear(leaving);
+    pair.pass(9_000);
+    assert!(pair.swept.is_empty(), "the pod takes it away in time, where there is one");
+    pair.pass(2_000);
+    assert_eq!(pair.swept.len(), 1);
+    let mut pair = Pair::new();
+    pair.live(3);
+    pair.pass(400_000);
+    assert!(pair.swept.is_empty(), "that is the leader's");
 }
 
 #[test]

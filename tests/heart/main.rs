@@ -11,6 +11,7 @@
 
 mod columns;
 mod evictions;
+mod guard;
 mod leadership;
 mod leases;
 mod ledgers;

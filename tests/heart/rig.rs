@@ -128,9 +128,10 @@ impl Rig {
         self.kept.extend(duties);
     }
 
-    /// The duties since the last time, but those on the replica itself.
+    /// The duties since the last time, but those on the replica itself; what is told on it is among them.
     pub fn take(&mut self) -> Vec<Duty> {
-        self.kept.retain(|duty| on(duty).is_none_or(|on| *on.key.name != *"r0"));
+        let own = |duty: &Duty| on(duty).is_some_and(|on| *on.key.name == *"r0");
+        self.kept.retain(|duty| matches!(duty, Duty::Announce { .. }) || !own(duty));
         std::mem::take(&mut self.kept)
     }
 
@@ -243,7 +244,7 @@ impl Rig {
 /// What a duty is about.
 pub fn on(duty: &Duty) -> Option<&Version> {
     match duty {
-        Duty::SelfBeat { .. } | Duty::Flush(_) => None,
+        Duty::SelfBeat { .. } | Duty::Flush(_) | Duty::Sweep { .. } => None,
         Duty::WriteStatus { on, .. }
         | Duty::Checkpoint { on, .. }
         | Duty::Evict { on, .. }

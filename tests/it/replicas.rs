@@ -90,7 +90,9 @@ async fn partitioned(mode: Mode, prefix: &str) {
     })
     .await;
     load.run(8).await;
-    assert_eq!(beat().await.map(|answer| answer.status), Some(202), "as long as it lasts");
+    // By now the others may have evicted it: then it is not known, and nobody can be asked.
+    let status = beat().await.map(|answer| answer.status);
+    assert!(matches!(status, Some(202 | 503)), "as long as it lasts, but {status:?}");
     fleet.set(apart, Mode::Pass);
     load.run(6).await;
     eventually("it promises again", BOUND, async || {

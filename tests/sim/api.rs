@@ -30,8 +30,8 @@ pub enum Op {
     Get { key: InstanceKey },
     /// A ledger, in place of the one before.
     Flush { key: InstanceKey, ledger: Arc<Ledger> },
-    /// A ledger is deleted.
-    DeleteLedger { key: InstanceKey },
+    /// A ledger is deleted, in this version only if one is given.
+    DeleteLedger { key: InstanceKey, version: Option<u64> },
 }
 
 /// What a beat changes.
@@ -84,7 +84,7 @@ impl Op {
             | Self::Beat { key, .. }
             | Self::Delete { key, .. }
             | Self::Flush { key, .. }
-            | Self::DeleteLedger { key }
+            | Self::DeleteLedger { key, .. }
             | Self::Get { key } => key,
             Self::Status { on, .. } | Self::Checkpoint { on, .. } => &on.key,
         }
@@ -166,7 +166,7 @@ impl Api {
                 Ok(None)
             }
             Op::Flush { ledger, .. } => Ok(self.flush(ledger)),
-            Op::DeleteLedger { key } => self.delete_ledger(&key.name),
+            Op::DeleteLedger { key, version } => self.delete_ledger(&key.name, *version),
             Op::Get { key } => self.objects.get(key).cloned().map(Some).ok_or(Fail::NotFound),
         }
     }
@@ -179,8 +179,12 @@ impl Api {
         None
     }
 
-    fn delete_ledger(&mut self, replica: &Arc<str>) -> Answer {
-        self.ledgers.remove(replica).ok_or(Fail::NotFound)?;
+    fn delete_ledger(&mut self, replica: &Arc<str>, version: Option<u64>) -> Answer {
+        let stored = self.ledgers.get(replica).ok_or(Fail::NotFound)?;
+        if version.is_some_and(|version| version != stored.version) {
+            return Err(Fail::Conflict);
+        }
+        self.ledgers.remove(replica);
         self.version += 1;
         let (replica, version) = (replica.clone(), self.version);
         self.ledger_log.push(LedgerEvent::Deleted { replica, version });

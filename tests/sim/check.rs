@@ -3,7 +3,7 @@
 //! P1: whoever's last beat was answered 200, or stored as an annotation, in an unbroken chain, is
 //! offered for its whole lease by every replica; after a break from when the replica has been told. P2: while all is well the dead are gone within lease + 2 s.
 //! P3: nobody is evicted within the lease of an acknowledged beat. P4: after faults nothing
-//! stands still. P5: time in which beats could not be heard is given back. Budget: API writes.
+//! stands still. P5: time in which beats could not be heard is given back. P6: see `guard`. Budget: API writes.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -75,6 +75,7 @@ struct Shown {
     end: Time,
     pending: Vec<Pending>,
     offered: bool,
+    held: bool,
 }
 
 /// What one client was promised, and what might keep it alive.
@@ -164,7 +165,12 @@ impl Check {
 }
 
 impl World {
-    fn violated(&mut self, client: Option<usize>, what: String) {
+    /// The last thing that any replica may have counted as a beat of this client.
+    pub fn touched(&self, client: usize) -> Time {
+        self.check.clients[client].touched
+    }
+
+    pub fn violated(&mut self, client: Option<usize>, what: String) {
         let at = self.now;
         self.check.violation.get_or_insert(Violation { at, client, what });
     }
@@ -255,7 +261,7 @@ impl World {
         for promised in &mut self.check.clients {
             let end = promised.longest();
             let pending = vec![Pending { told: Told::Start, since, end }];
-            promised.shown[replica] = Shown { end: 0, pending, offered: false };
+            promised.shown[replica] = Shown { end: 0, pending, offered: false, held: false };
         }
     }
 
@@ -327,10 +333,19 @@ impl World {
             let view = directory.service(&one.key.namespace, &one.service);
             let member = view.as_ref().and_then(|view| view.by_label(&one.key.name));
             let offered = member.is_some_and(|member| member.phase.is_discoverable());
+            let held = member.is_some_and(|member| member.held);
             let record = member.map(|member| member.slot.record());
             self.learn(replica, client, record.as_deref(), offered);
-            let was =
-                std::mem::replace(&mut self.check.clients[client].shown[replica].offered, offered);
+            let shown = &mut self.check.clients[client].shown[replica];
+            let was = std::mem::replace(&mut shown.offered, offered);
+            let was_held = std::mem::replace(&mut shown.held, held);
+            if let Some(view) = &view {
+                match (was_held, held, was, offered) {
+                    (false, true, ..) => self.check_held(replica, client, view),
+                    (_, _, true, false) => self.check_given_up(replica, client, view),
+                    _ => {}
+                }
+            }
             if was != offered {
                 self.check.stats.lapses += u64::from(was);
                 self.check.stats.returns += u64::from(offered);
@@ -339,7 +354,7 @@ impl World {
                 self.note(Some(client), || format!("r{replica}: {word}"));
             }
             match offered {
-                true => self.check_dead(replica, client),
+                true => self.check_dead(replica, client, held),
                 false => self.check_alive(replica, client),
             }
         }
@@ -397,12 +412,14 @@ impl World {
         }
     }
 
-    fn check_dead(&mut self, replica: usize, client: usize) {
+    fn check_dead(&mut self, replica: usize, client: usize, held: bool) {
         let Some(stored) = self.api.objects.get(&self.clients[client].key) else { return };
         if stored.lease.mode == Mode::Permanent {
             return;
         }
-        let lease = stored.lease.duration.as_millis() as Time;
+        // One further lease at most.
+        let leases = if held { 2 } else { 1 };
+        let lease = stored.lease.duration.as_millis() as Time * leases;
         // A start gives everybody a lease.
         let started = self.replicas[replica].started;
         let touched = self.check.clients[client].touched.max(started);

@@ -92,6 +92,8 @@ pub enum Theme {
     LateLedger,
     /// A replica was not heard, comes back, and does not see instances; the others hear of it late.
     Return,
+    /// A replica starts anew, and soon sees no instances any more; clients die before, and come back after.
+    Newcomer,
 }
 
 /// Anything.
@@ -107,14 +109,17 @@ pub const MISSED: Theme = Theme::Any(
     Some(Feed::Ledgers),
 );
 /// Replicas join or come back, and do not see instances.
-pub const BLIND: Theme = Theme::Any(
+const BLIND: Theme = Theme::Any(
     &[Kind::Stall, Kind::Lag, Kind::Crash, Kind::Mute, Kind::Freeze],
     Some(Feed::Instances),
 );
 /// Writes arrive late.
 pub const LATE: Theme = Theme::Any(&[Kind::Hang, Kind::Slow, Kind::LoseAnswers, Kind::Lag], None);
 
-const THEMES: [Theme; 12] = [
+/// Nothing but clients who die as one, or beat as one.
+pub const TOGETHER: Theme = Theme::Any(&[Kind::MassDeath, Kind::MassDeath, Kind::Storm], None);
+
+const THEMES: [Theme; 14] = [
     ANYTHING,
     ANYTHING,
     ANYTHING,
@@ -124,9 +129,11 @@ const THEMES: [Theme; 12] = [
     MISSED,
     BLIND,
     LATE,
+    TOGETHER,
     Theme::Silences,
     Theme::LateLedger,
     Theme::Return,
+    Theme::Newcomer,
 ];
 
 /// A plan of `count` faults, each between 0.3 and 30 s long, all within a minute or so.
@@ -142,6 +149,7 @@ pub fn plan(
         Theme::Silences => silences(rng, replicas),
         Theme::LateLedger => late_ledger(rng, replicas),
         Theme::Return => returns(rng, replicas),
+        Theme::Newcomer => newcomer(rng, replicas),
     }
 }
 
@@ -183,6 +191,18 @@ fn returns(rng: &mut fastrand::Rng, replicas: usize) -> Vec<Fault> {
         faults.push(Fault { kind: Kind::Lag, replica: other, feed, from, to: back + 6_000 });
     }
     faults
+}
+
+fn newcomer(rng: &mut fastrand::Rng, replicas: usize) -> Vec<Fault> {
+    let (replica, start) = (rng.usize(..replicas), rng.u64(25_000..40_000));
+    let about = |kind, feed, from, to| Fault { kind, replica, feed, from, to };
+    let blind = start + rng.u64(500..2_500);
+    let died = start - rng.u64(0..12_000);
+    vec![
+        about(Kind::Crash, None, start - 1_000, start),
+        about(Kind::Stall, Some(Feed::Instances), blind, blind + 25_000),
+        about(Kind::MassDeath, None, died, start + rng.u64(3_000..18_000)),
+    ]
 }
 
 /// The same for a replica that keeps no ledger.

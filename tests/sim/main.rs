@@ -20,6 +20,7 @@ mod clients;
 mod door;
 mod election;
 mod faults;
+mod guard;
 mod replica;
 mod sabotage;
 mod watch;

@@ -206,7 +206,7 @@ impl World {
             (Kind::Mute, false) => self.replicas[replica].muted -= 1,
             (Kind::DeleteLedger, true) => {
                 let key = self.replicas[replica].own.clone();
-                self.call(Op::DeleteLedger { key }, Caller::Nobody, WRITE_TIMEOUT);
+                self.call(Op::DeleteLedger { key, version: None }, Caller::Nobody, WRITE_TIMEOUT);
             }
             (Kind::DeleteLedger, false) => {}
             (Kind::MassDeath | Kind::Storm, begins) => self.client_fault(fault, begins),
@@ -349,7 +349,7 @@ impl World {
             self.replicas[replica].up = false;
             if self.rng.bool() {
                 let key = self.replicas[replica].own.clone();
-                self.call(Op::DeleteLedger { key }, Caller::Nobody, WRITE_TIMEOUT);
+                self.call(Op::DeleteLedger { key, version: None }, Caller::Nobody, WRITE_TIMEOUT);
             }
             return;
         }
@@ -380,6 +380,13 @@ impl World {
                     let (key, uid) = (on.key.clone(), Some(on.uid.clone()));
                     self.note_key(&key, |_| format!("r{replica}: evict {}", on.resource_version));
                     (on, Op::Delete { key, uid, version, evicts: true }, Some(reason))
+                }
+                Duty::Sweep { replica: gone, version } => {
+                    self.note(None, || format!("r{replica}: deletes the ledger of {gone}"));
+                    let key = InstanceKey { name: gone, ..self.replicas[replica].own.clone() };
+                    let op = Op::DeleteLedger { key, version: Some(version) };
+                    self.call(op, Caller::Nobody, WRITE_TIMEOUT);
+                    continue;
                 }
                 Duty::Announce { .. } | Duty::SelfBeat { .. } | Duty::Flush(_) => continue,
             };

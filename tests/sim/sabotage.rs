@@ -37,6 +37,7 @@ pub enum Sabotage {
     OwnLedgerUnseen,
     EvictsUnacknowledged,
     NobodyAsks,
+    NoGuard,
 }
 
 impl Sabotage {
@@ -48,8 +49,9 @@ impl Sabotage {
             Self::FenceBySight => Some(Theme::LateLedger),
             Self::MissingUnnoticed => Some(faults::MISSED),
             Self::FenceForgetsInstances => Some(Theme::Return),
-            Self::EvictsUnacknowledged => Some(faults::BLIND),
+            Self::EvictsUnacknowledged => Some(Theme::Newcomer),
             Self::LatestAttempt => Some(faults::LATE),
+            Self::NoGuard => Some(faults::TOGETHER),
             _ => None,
         }
     }
@@ -70,6 +72,7 @@ impl Sabotage {
             Self::OwnLedgerUnseen => rules.own_ledger_holds = false,
             Self::EvictsUnacknowledged => rules.evictions_acknowledged = false,
             Self::NobodyAsks => rules.ask = false,
+            Self::NoGuard => rules.guard = false,
             _ => {}
         }
         rules
@@ -99,4 +102,5 @@ pub const ALL: &[(Sabotage, &str, u64)] = &[
     (Sabotage::OwnLedgerUnseen, "P1", 600),
     (Sabotage::EvictsUnacknowledged, "P3", 6000),
     (Sabotage::NobodyAsks, "P2", 600),
+    (Sabotage::NoGuard, "P6", 600),
 ];

@@ -1,0 +1,63 @@
+//! Who is kept past the lease, as `/v1/cluster` shows it.
+
+use serde::Serialize;
+
+use crate::clock;
+use crate::registry::{guard::Hold, instance::ServiceKey, lease::Now, report::Held};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct HeldJson<'a> {
+    /// How many in all.
+    instances: usize,
+    /// Of the greater part of the cluster; none when only services are held.
+    cluster: Option<HoldJson>,
+    services: Vec<ServiceJson<'a>>,
+    /// Services that are held too and not shown.
+    more_services: usize,
+}
+
+#[derive(Serialize)]
+struct ServiceJson<'a> {
+    namespace: &'a str,
+    service: &'a str,
+    #[serde(flatten)]
+    hold: HoldJson,
+}
+
+#[derive(Serialize)]
+struct HoldJson {
+    /// When the first lease ended.
+    since: String,
+    /// When the last one is given up, unless it beats.
+    until: String,
+    /// How many are held now.
+    held: usize,
+    /// How many had fallen silent when it began, of how many.
+    silent: usize,
+    of: usize,
+}
+
+impl<'a> HeldJson<'a> {
+    pub(super) fn of(held: &'a Held, now: Now) -> Self {
+        let service = |(key, hold): &'a (ServiceKey, Hold)| ServiceJson {
+            namespace: &key.namespace,
+            service: &key.service,
+            hold: HoldJson::of(hold, now),
+        };
+        Self {
+            instances: held.instances,
+            cluster: held.everybody.as_ref().map(|hold| HoldJson::of(hold, now)),
+            services: held.services.iter().map(service).collect(),
+            more_services: held.more,
+        }
+    }
+}
+
+impl HoldJson {
+    fn of(hold: &Hold, now: Now) -> Self {
+        let show = |moment| clock::show(now.wall_of(moment));
+        let Hold { since, until, held, silent, of } = *hold;
+        Self { since: show(since), until: show(until), held, silent, of }
+    }
+}
