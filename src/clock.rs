@@ -23,6 +23,15 @@ pub fn moment() -> Moment {
     Moment(u64::try_from(millis(clock_gettime(ClockId::Boottime))).unwrap_or(0))
 }
 
+/// For how long this machine has been suspended since it was started: by so much is the clock that counts
+/// it ahead of the one that does not. How long a suspension was, machines know to a second or so.
+#[must_use]
+pub fn suspended() -> Duration {
+    let millis = |clock| u64::try_from(millis(clock_gettime(clock))).unwrap_or(0);
+    let (monotonic, boot) = (millis(ClockId::Monotonic), millis(ClockId::Boottime));
+    Duration::from_millis(boot.saturating_sub(monotonic))
+}
+
 /// Now, on the clock that is shown.
 #[must_use]
 pub fn wall() -> Wall {

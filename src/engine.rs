@@ -4,14 +4,9 @@
 //! lets the catalog judge, and tells whoever waits for a fact that readers can see it. Does not
 //! own: any rule.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric as _},
-    metrics::{counter::ConstCounter, gauge::ConstGauge},
-    registry::Unit,
-};
+use thiserror::Error;
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
     time::sleep,
@@ -21,9 +16,7 @@ use tracing::warn;
 use crate::clock;
 use crate::registry::{
     catalog::{Catalog, Counts},
-    directory::Directory,
     fact::{Delivery, Duty},
-    instance::Phase,
     ledger::Ledger,
 };
 use crate::telemetry::{beats::BeatMetrics, metrics::EngineMetrics};
@@ -37,6 +30,15 @@ pub const DUTIES: usize = 64;
 
 /// Facts taken in before readers get to see them.
 const BATCH: usize = 4096;
+
+/// The two clocks are read one after the other: so much apart they have parted.
+const PARTED: Duration = Duration::from_millis(100);
+
+/// This machine was suspended: by how much its clock has jumped is known to nobody exactly, so all that is
+/// known of other replicas' clocks is worth nothing. The process ends, and starts anew under another boot.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("this machine was suspended for {} s, so rollcall has to start anew", .0.as_secs_f32())]
+pub struct Suspended(pub Duration);
 
 /// The task that owns the registry.
 pub struct Engine {
@@ -60,19 +62,24 @@ pub struct Engine {
 
 impl Engine {
     /// Runs until nobody can send facts any more.
-    pub async fn run(mut self) {
+    ///
+    /// # Errors
+    /// When the machine was suspended; nobody is judged after that.
+    pub async fn run(mut self) -> Result<(), Suspended> {
         let mut batch = Vec::with_capacity(BATCH);
+        let suspended = clock::suspended();
         loop {
             let now = clock::moment();
             let pause = self.catalog.next_settle(now).since(now);
             tokio::select! {
-                taken = self.facts.recv_many(&mut batch, BATCH) => if taken == 0 { return },
+                taken = self.facts.recv_many(&mut batch, BATCH) => if taken == 0 { return Ok(()) },
                 () = sleep(pause) => {}
             }
             while batch.len() < BATCH {
                 let Ok(delivery) = self.facts.try_recv() else { break };
                 batch.push(delivery);
             }
+            awake_since(suspended, clock::suspended())?;
             self.round(&mut batch);
         }
     }
@@ -123,84 +130,23 @@ impl Engine {
     }
 }
 
-/// The registry's figures, read when somebody scrapes.
-#[derive(Debug)]
-pub struct Figures {
-    /// Where readers look.
-    pub directory: Arc<Directory>,
-    /// What only grows.
-    pub counts: Arc<arc_swap::ArcSwap<Counts>>,
+fn awake_since(before: Duration, now: Duration) -> Result<(), Suspended> {
+    let slept = now.saturating_sub(before);
+    if slept < PARTED { Ok(()) } else { Err(Suspended(slept)) }
 }
 
-impl Collector for Figures {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let views = self.directory.all_services(None);
-        let metric = ConstGauge::new(0_i64);
-        let mut phases = encoder.encode_descriptor(
-            "instances",
-            "Instances by phase.",
-            None,
-            metric.metric_type(),
-        )?;
-        for phase in Phase::ALL {
-            let count: usize = views.iter().map(|view| view.count(*phase)).sum();
-            let label = [("phase", phase.as_str())];
-            ConstGauge::new(signed(count)).encode(phases.encode_family(&label)?)?;
-        }
-        let age = self.directory.age(clock::moment()).as_secs_f64();
-        let gauges = [
-            ("services", "Services with at least one instance.", None, views.len() as f64),
-            (
-                "horizon_age",
-                "How far the horizon is behind; nobody is judged beyond it, and above 15 it is stale.",
-                Some(&Unit::Seconds),
-                age,
-            ),
-            (
-                "held",
-                "Instances kept past their lease, since many fell silent together.",
-                None,
-                self.directory.report().held.as_ref().map_or(0, |held| held.instances) as f64,
-            ),
-            ("index", "Highest resourceVersion applied.", None, self.directory.index() as f64),
-        ];
-        for (name, help, unit, value) in gauges {
-            let gauge = ConstGauge::new(value);
-            gauge.encode(encoder.encode_descriptor(name, help, unit, gauge.metric_type())?)?;
-        }
-        let counts = self.counts.load();
-        let counters = [
-            ("expiries", "Leases that ended; every replica counts each.", counts.expired),
-            (
-                "revivals",
-                "Instances that a beat brought back; every replica counts each.",
-                counts.revived,
-            ),
-            ("evictions", "Expired objects that this replica deleted.", counts.evicted),
-            (
-                "holds",
-                "Times that many fell silent together and were kept in the answers; every replica counts each.",
-                counts.holds,
-            ),
-            (
-                "gaps",
-                "Times that everybody was given back time in which beats could not be heard.",
-                counts.gaps,
-            ),
-        ];
-        for (name, help, value) in counters {
-            let counter = ConstCounter::new(value);
-            counter.encode(encoder.encode_descriptor(
-                name,
-                help,
-                None,
-                counter.metric_type(),
-            )?)?;
-        }
-        Ok(())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_that_part_are_a_suspension_and_two_that_are_read_one_after_the_other_are_not() {
+        let before = Duration::from_secs(3_600);
+        assert_eq!(awake_since(before, before + Duration::from_millis(2)), Ok(()));
+        assert_eq!(awake_since(before, before - Duration::from_millis(2)), Ok(()));
+        let slept = awake_since(before, before + Duration::from_millis(12_500));
+        let said = slept.map_err(|suspended| suspended.to_string());
+        let sentence = "this machine was suspended for 12.5 s, so rollcall has to start anew";
+        assert_eq!(said, Err(sentence.to_owned()));
     }
-}
-
-fn signed(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -21,7 +21,7 @@ use crate::registry::{
     codec::{self, Part},
     ledger::{self, Ledger},
 };
-use crate::telemetry::metrics::{ApiMetrics, CallMetrics};
+use crate::telemetry::metrics::{ApiMetrics, CallMetrics, LedgerMetrics};
 
 /// For a ledger and its parts: a later one is worth more than this one late.
 const WITHIN: Duration = Duration::from_secs(2);
@@ -33,6 +33,7 @@ pub struct LedgerWriter {
     /// The pod, with which the object goes; none outside of pods.
     owner: Option<OwnerReference>,
     calls: CallMetrics,
+    metrics: LedgerMetrics,
 }
 
 impl LedgerWriter {
@@ -42,10 +43,10 @@ impl LedgerWriter {
         client: Client,
         namespace: &str,
         owner: Option<OwnerReference>,
-        metrics: &ApiMetrics,
+        (calls, metrics): (&ApiMetrics, LedgerMetrics),
     ) -> Self {
-        let calls = metrics.on("heartbeatledgers", &["patch", "create", "delete"]);
-        Self { api: Api::namespaced(client, namespace), owner, calls }
+        let calls = calls.on("heartbeatledgers", &["patch", "create", "delete"]);
+        Self { api: Api::namespaced(client, namespace), owner, calls, metrics }
     }
 
     /// Deletes the ledger of a replica that is gone, in this version only, and its parts.
@@ -90,6 +91,7 @@ impl LedgerWriter {
     }
 
     async fn write_all(&self, ledger: Ledger) -> Result<(), Failure> {
+        self.metrics.sent(ledger.segments.iter().map(|segment| segment.beats.len()).sum());
         let (parts, header) = codec::part(ledger, codec::MOST);
         for part in &parts {
             self.put(&part_name(&part.replica, part.number), spec_of_part(part)).await?;
@@ -98,6 +100,7 @@ impl LedgerWriter {
     }
 
     async fn put(&self, name: &str, spec: HeartbeatLedgerSpec) -> Result<(), Failure> {
+        self.metrics.stored(spec.segments.len());
         let parameters =
             PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         let patch = Patch::Merge(json!({"spec": &spec}));

@@ -62,7 +62,10 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
     let passed = core.preflight.passed();
     replica.core.spawn_until("admin", admin.serve());
     replica.core.spawn_until("preflight", core.preflight.run());
-    replica.core.spawn_until("engine", core.engine.run());
+    let engine = core.engine;
+    replica.core.spawn("engine", |stop| async move {
+        Ok(stop.run_until_cancelled(engine.run()).await.transpose().map(|_| ())?)
+    });
     replica.core.spawn_until("watch", after(passed.clone(), core.watch.run()));
     replica.core.spawn_until("ledgers", after(passed.clone(), core.ledgers.run()));
     replica.flush.spawn_until("flush", after(passed.clone(), core.flush.run()));

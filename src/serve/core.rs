@@ -25,7 +25,7 @@ use crate::cluster::{
 };
 use crate::config::{Auth, Config};
 use crate::controller::Controller;
-use crate::engine::{DUTIES, Engine, FACTS, Figures};
+use crate::engine::{DUTIES, Engine, FACTS};
 use crate::registry::{
     catalog::{Catalog, Counts, Settings},
     directory::Directory,
@@ -34,9 +34,12 @@ use crate::registry::{
     registration::Registration,
     rules::Rules,
 };
+use crate::serve::figures::Figures;
 use crate::telemetry::{
     beats::BeatMetrics,
-    metrics::{ApiMetrics, ElectionMetrics, EngineMetrics, RightMetrics, WatchMetrics},
+    metrics::{
+        ApiMetrics, ElectionMetrics, EngineMetrics, LedgerMetrics, RightMetrics, WatchMetrics,
+    },
     problems,
 };
 use crate::witness::{
@@ -101,7 +104,8 @@ impl Core {
         };
         let read = (clients.watches, converter, WatchMetrics::new(registry));
         let (watch, ledgers) = watches(config, read, &facts_in, &api_metrics);
-        let ledger_writer = ledger_writer(config, clients.ledgers, &api_metrics);
+        let told = (&api_metrics, LedgerMetrics::new(registry));
+        let ledger_writer = ledger_writer(config, clients.ledgers, told);
         let flush =
             Flush { writer: ledger_writer.clone(), facts: facts_in.clone(), ledgers: ledgers_out };
         let controller = Controller::new(
@@ -153,7 +157,11 @@ fn watches(
 }
 
 /// With the pod goes its ledger.
-fn ledger_writer(config: &Config, client: Client, metrics: &ApiMetrics) -> LedgerWriter {
+fn ledger_writer(
+    config: &Config,
+    client: Client,
+    metrics: (&ApiMetrics, LedgerMetrics),
+) -> LedgerWriter {
     let owner = config.pod_uid.clone().map(|uid| OwnerReference {
         api_version: "v1".to_owned(),
         kind: "Pod".to_owned(),

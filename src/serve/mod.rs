@@ -11,6 +11,7 @@
 mod build;
 mod core;
 mod drain;
+mod figures;
 mod stage;
 
 use anyhow::{Context as _, bail};

@@ -62,6 +62,41 @@ struct Reason {
     reason: &'static str,
 }
 
+/// What this replica tells the others. Clones share the counts.
+#[derive(Clone, Debug, Default)]
+pub struct LedgerMetrics {
+    bytes: Counter,
+    beats: Counter,
+}
+
+impl LedgerMetrics {
+    /// Registers the families.
+    #[must_use]
+    pub fn new(registry: &mut Registry) -> Self {
+        let this = Self::default();
+        registry.register_with_unit(
+            "ledger_written",
+            "Octets of heartbeats in the ledgers that this replica wrote, as they are stored",
+            Unit::Bytes,
+            this.bytes.clone(),
+        );
+        let help =
+            "Heartbeats that this replica told the others, those that it told again among them";
+        registry.register("ledger_beats", help, this.beats.clone());
+        this
+    }
+
+    /// A ledger of so many beats was sent.
+    pub fn sent(&self, beats: usize) {
+        self.beats.inc_by(beats as u64);
+    }
+
+    /// One of its objects holds so many octets.
+    pub fn stored(&self, octets: usize) {
+        self.bytes.inc_by(octets as u64);
+    }
+}
+
 /// Calls to the Kubernetes API. Clones share the counts.
 #[derive(Clone, Debug)]
 pub struct ApiMetrics {

@@ -110,7 +110,7 @@ impl Pair {
                         self.told.push(ledger);
                     }
                     Duty::Sweep { replica, version } => {
-                        self.swept.push((replica.to_string(), version))
+                        self.swept.push((replica.to_string(), version));
                     }
                     _ => {}
                 }

@@ -1,0 +1,132 @@
+//! The registry's figures as metrics, read when somebody scrapes.
+//!
+//! Does not own: what is counted where it happens (`telemetry::metrics`).
+
+use std::{fmt::Error, sync::Arc};
+
+use arc_swap::ArcSwap;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    registry::Unit,
+};
+
+use crate::clock;
+use crate::registry::{catalog::Counts, directory::Directory, instance::Phase, report::Presence};
+
+/// What the directory shows, and what the engine has counted.
+#[derive(Debug)]
+pub(super) struct Figures {
+    /// Where readers look.
+    pub(super) directory: Arc<Directory>,
+    /// What only grows.
+    pub(super) counts: Arc<ArcSwap<Counts>>,
+}
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        self.instances(&mut encoder)?;
+        self.gauges(&mut encoder)?;
+        self.ledgers(&mut encoder)?;
+        self.counters(&mut encoder)
+    }
+}
+
+impl Figures {
+    fn instances(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let views = self.directory.all_services(None);
+        let kind = ConstGauge::new(0_i64).metric_type();
+        let mut phases =
+            encoder.encode_descriptor("instances", "Instances by phase.", None, kind)?;
+        for phase in Phase::ALL {
+            let count: usize = views.iter().map(|view| view.count(*phase)).sum();
+            let label = [("phase", phase.as_str())];
+            ConstGauge::new(signed(count)).encode(phases.encode_family(&label)?)?;
+        }
+        let services = ConstGauge::new(signed(views.len()));
+        let help = "Services with at least one instance.";
+        services.encode(encoder.encode_descriptor("services", help, None, kind)?)
+    }
+
+    fn gauges(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let now = clock::moment();
+        let held = self.directory.report().held.as_ref().map_or(0, |held| held.instances);
+        let promises = if self.directory.is_fenced(now) { 0.0 } else { 1.0 };
+        let gauges = [
+            (
+                "horizon_age",
+                "How far the horizon is behind; nobody is judged beyond it, and above 15 it is stale.",
+                Some(&Unit::Seconds),
+                self.directory.age(now).as_secs_f64(),
+            ),
+            ("index", "Highest resourceVersion applied.", None, self.directory.index() as f64),
+            (
+                "held",
+                "Instances kept past their lease, since many fell silent together.",
+                None,
+                held as f64,
+            ),
+            (
+                "promises",
+                "Whether heartbeats are answered 200: 1, or 0 when only 202, since the other replicas may not \
+                 hear of them.",
+                None,
+                promises,
+            ),
+        ];
+        for (name, help, unit, value) in gauges {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, unit, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
+
+    /// By replica: those that this one knows, so few.
+    fn ledgers(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let (now, report) = (clock::moment(), self.directory.report());
+        let help =
+            "How long ago the newest ledger of another replica was seen; above 10 it is gone.";
+        let kind = ConstGauge::new(0.0_f64).metric_type();
+        let mut ages = encoder.encode_descriptor("ledger_age", help, Some(&Unit::Seconds), kind)?;
+        for peer in report.replicas.iter().filter(|peer| peer.presence != Presence::Left) {
+            let label = [("replica", &*peer.replica)];
+            let age = ConstGauge::new(now.since(peer.seen).as_secs_f64());
+            age.encode(ages.encode_family(&label)?)?;
+        }
+        Ok(())
+    }
+
+    fn counters(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let counts = self.counts.load();
+        let counters = [
+            ("expiries", "Leases that ended; every replica counts each.", counts.expired),
+            (
+                "revivals",
+                "Instances that a beat brought back; every replica counts each.",
+                counts.revived,
+            ),
+            ("evictions", "Expired objects that this replica deleted.", counts.evicted),
+            (
+                "holds",
+                "Times that many fell silent together and were kept in the answers; every replica counts each.",
+                counts.holds,
+            ),
+            (
+                "gaps",
+                "Times that everybody was given back time in which beats could not be heard.",
+                counts.gaps,
+            ),
+        ];
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            let kind = counter.metric_type();
+            counter.encode(encoder.encode_descriptor(name, help, None, kind)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
