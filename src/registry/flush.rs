@@ -11,8 +11,9 @@ use crate::registry::{
     pacer::{PERIOD, Pacer, SPACING},
 };
 
-/// The soonest that beats alone are told.
-const SOONEST: Duration = Duration::from_millis(500);
+/// The soonest that beats alone are told: with the self-beats, and the leader's checkpoints and renewals, two
+/// writes a second and replica in all.
+const SOONEST: Duration = Duration::from_millis(750);
 
 /// The shortest lease is told so many times within itself.
 const TIMES: u32 = 6;
