@@ -8,6 +8,7 @@ use futures::future::join_all;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, PostParams};
+use rollcall::api::HeartbeatLedger;
 use rollcall::api::manifests::{REVISION, REVISION_ANNOTATION};
 use rollcall::cluster::rights::{Need, Place, RIGHTS, Right};
 use rollcall::dev::credentials::{ROLLCALL_USER, kubeconfig};
@@ -230,6 +231,14 @@ async fn whole_life(ns: &Namespace) -> Rollcall {
     assert_eq!(put.status, 201, "{:?}", put.json());
     assert_eq!(call_as(&token, rollcall.http, ("DELETE", &path), None).await.status, 204);
     assert_eq!(call(rollcall.http, "GET", &path, None).await.status, 404);
+    // Of a replica that has left: the leader deletes it.
+    let former = json!({
+        "apiVersion": "rollcall.dev/v1alpha1", "kind": "HeartbeatLedger",
+        "metadata": {"name": "former"},
+        "spec": {"replica": "former", "boot": "f", "sequence": 1, "stamp": 1, "index": 1, "leaving": true},
+    });
+    let former: HeartbeatLedger = serde_json::from_value(former).unwrap();
+    ns.api().create(&PostParams::default(), &former).await.unwrap();
     // Dies twice, so that an Event repeats.
     let lease = json!({"mode": "Heartbeat", "durationSeconds": 2});
     create(ns, &manifest("dying", "dying", lease)).await;
