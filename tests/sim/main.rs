@@ -2,7 +2,7 @@
 //! network and replicas misbehave. Nothing here sleeps, and a seed always gives the same run.
 //!
 //! `ROLLCALL_SEEDS` says how many seeds are run and `ROLLCALL_FROM` which is the first; `ROLLCALL_SEED` runs
-//! one and prints its timeline.
+//! one and prints its timeline, without what `ROLLCALL_WITHOUT` names.
 
 #![allow(
     missing_docs,
@@ -23,6 +23,7 @@ mod faults;
 mod guard;
 mod replica;
 mod sabotage;
+mod shrink;
 mod watch;
 mod world;
 
@@ -36,6 +37,7 @@ use std::{
 use crate::{
     check::{Stats, Violation},
     sabotage::Sabotage,
+    shrink::{Without, shrink},
     world::World,
 };
 
@@ -85,13 +87,14 @@ fn run_all(seeds: Range<u64>, sabotage: Sabotage) -> (Stats, Vec<(u64, Violation
 }
 
 /// What happened to the client in question, and how to see it again.
-fn report(seed: u64, violation: &Violation) -> String {
-    let mut world = World::new(seed, Sabotage::None, true);
+fn report(seed: u64, violation: Violation) -> String {
+    let (without, violation) = shrink(seed, Sabotage::None, violation);
+    let mut world = World::with(seed, Sabotage::None, true, &without);
     let _ = world.run();
     let at = violation.at as f64 / 1000.0;
     format!(
-        "seed {seed}, at {at:.3} s: {}\n{}\nfaults: {:#?}\nclient: {:?}\n\nagain: \
-         ROLLCALL_SEED={seed} cargo test --test sim -- --nocapture promises\n",
+        "seed {seed}, at {at:.3} s: {}\n{}\nfaults: {:#?}\nclient: {:?}\n\nagain: ROLLCALL_SEED={seed} \
+         ROLLCALL_WITHOUT={without} cargo test --test sim -- --nocapture promises\n",
         violation.what,
         world.timeline(violation.client, 60),
         world.faults,
@@ -106,24 +109,21 @@ fn number(variable: &str) -> Option<u64> {
 #[test]
 fn the_promises_hold_for_every_seed() {
     if let Some(seed) = number("ROLLCALL_SEED") {
-        if let Err(violation) = run(seed, Sabotage::None) {
-            panic!("{}", report(seed, &violation));
-        }
-        let mut world = World::new(seed, Sabotage::None, true);
-        let _ = world.run();
+        let mut world = World::with(seed, Sabotage::None, true, &Without::of_environment());
+        let end = world.run();
         println!("{}", world.timeline(None, usize::MAX));
-        return;
+        return assert!(end.is_ok(), "seed {seed}: {end:?}");
     }
     let from = number("ROLLCALL_FROM").unwrap_or(0);
     let seeds = number("ROLLCALL_SEEDS").unwrap_or(SEEDS);
     let (sum, broken) = run_all(from..from + seeds, Sabotage::None);
     println!("{seeds} seeds: {sum:?}");
-    if let Some((seed, violation)) = broken.first() {
-        let others: Vec<_> = broken.iter().map(|(seed, v)| format!("{seed} {}", v.what)).collect();
+    let others: Vec<_> = broken.iter().map(|(seed, v)| format!("{seed} {}", v.what)).collect();
+    if let Some((seed, violation)) = broken.into_iter().next() {
         panic!(
             "{}{} broken: {:#?}",
-            report(*seed, violation),
-            broken.len(),
+            report(seed, violation),
+            others.len(),
             &others[..others.len().min(40)]
         );
     }

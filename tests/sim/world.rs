@@ -15,6 +15,7 @@ use crate::{
     faults::{Fault, Kind, plan, plan_alone},
     replica::{Caller, Replica},
     sabotage::Sabotage,
+    shrink::Without,
     watch::Feed,
 };
 
@@ -123,6 +124,11 @@ pub struct World {
 
 impl World {
     pub fn new(seed: u64, sabotage: Sabotage, keep_journal: bool) -> Self {
+        Self::with(seed, sabotage, keep_journal, &Without::default())
+    }
+
+    /// The same, but for what is left out.
+    pub fn with(seed: u64, sabotage: Sabotage, keep_journal: bool, without: &Without) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         // A quarter without faults, a quarter with one, the others with several.
         let count = match seed % 4 {
@@ -173,18 +179,22 @@ impl World {
             rng,
             faults,
         };
-        world.begin();
+        let mut number = 0..;
+        world.faults.retain(|_| number.next().is_none_or(|it| !without.faults.contains(&it)));
+        world.begin(without);
         world
     }
 
-    fn begin(&mut self) {
+    fn begin(&mut self, without: &Without) {
         for i in 0..self.faults.len() {
             self.push(self.faults[i].from, Event::Fault(i));
             self.push(self.faults[i].to, Event::FaultEnd(i));
         }
         for client in 0..self.clients.len() {
             let at = self.rng.u64(0..20_000);
-            self.push(at, Event::Client { client, generation: 0 });
+            if !without.clients.contains(&client) {
+                self.push(at, Event::Client { client, generation: 0 });
+            }
         }
         for replica in 0..self.replicas.len() {
             // The first is there; others may join.
