@@ -11,13 +11,16 @@ use tokio::{
     sync::mpsc::{self, error::TrySendError},
     time::sleep,
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::clock;
 use crate::registry::{
     catalog::{Catalog, Counts},
     fact::{Delivery, Duty},
+    horizon::STALE_AFTER,
+    lease::{Moment, Now},
     ledger::Ledger,
+    report::Standstill,
 };
 use crate::telemetry::{beats::BeatMetrics, metrics::EngineMetrics};
 
@@ -58,6 +61,8 @@ pub struct Engine {
     pub metrics: EngineMetrics,
     /// Beats that the watch brought.
     pub beats: BeatMetrics,
+    /// Since when the horizon has stood still, once that was said.
+    pub stands_since: Option<Moment>,
 }
 
 impl Engine {
@@ -109,7 +114,27 @@ impl Engine {
                  most, see /v1/cluster"
             );
         }
+        self.mention_standstill(now);
         self.metrics.round(facts, clock::moment().since(now.moment));
+    }
+
+    /// Says it when the horizon has become stale, and when it goes on.
+    fn mention_standstill(&mut self, now: Now) {
+        let report = self.catalog.directory().report();
+        let stale = |it: &&Standstill| now.moment.since(it.since) > STALE_AFTER;
+        match (report.standstill.as_ref().filter(stale), self.stands_since) {
+            (Some(standstill), None) => {
+                self.stands_since = Some(standstill.since);
+                let why = standstill.sentence(|moment| clock::show(now.wall_of(moment)));
+                warn!(why, "the horizon stands still: nobody is judged, and the dead stay");
+            }
+            (None, Some(since)) => {
+                self.stands_since = None;
+                let seconds = now.moment.since(since).as_secs();
+                info!(seconds, "the horizon goes on");
+            }
+            _ => {}
+        }
     }
 
     fn hand_on(&self, duty: Duty) {

@@ -9,7 +9,7 @@ use crate::http::{
     door::{Door, Given},
     holds::HeldJson,
     phases::Phases,
-    query, standstill,
+    query,
 };
 use crate::registry::{
     directory::Directory,
@@ -178,7 +178,7 @@ impl StandstillJson {
     fn of(standstill: &Standstill, now: Now) -> Self {
         Self {
             since: clock::show(now.wall_of(standstill.since)),
-            why: standstill::sentence(standstill, now),
+            why: standstill.sentence(|moment| clock::show(now.wall_of(moment))),
         }
     }
 }

@@ -31,7 +31,6 @@ mod route;
 mod rules;
 mod server;
 mod services;
-mod standstill;
 mod validate;
 mod why;
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::clock;
-use crate::http::standstill;
 use crate::registry::{
     instance::{Instance, Phase, State},
     lease::{Moment, Now, OnExpiry, Wall},
@@ -86,7 +85,8 @@ fn held(grounds: &Grounds<'_>, life: Life) -> String {
 fn unjudged(grounds: &Grounds<'_>, until: &str) -> String {
     let horizon = clock::show(grounds.now.wall_of(grounds.horizon));
     let held = grounds.standstill.map_or_else(String::new, |standstill| {
-        format!(" ({})", standstill::sentence(standstill, grounds.now))
+        let show = |moment| clock::show(grounds.now.wall_of(moment));
+        format!(" ({})", standstill.sentence(show))
     });
     format!(
         "its lease ended at {until}, but this replica knows of all heartbeats only up to {horizon} \

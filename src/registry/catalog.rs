@@ -192,6 +192,12 @@ impl Catalog {
         self.counts
     }
 
+    /// Where readers look.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
     /// Takes a fact in. Nothing is judged and nothing published before [`Catalog::settle`].
     pub fn apply(&mut self, fact: Fact, now: Now) {
         match fact {

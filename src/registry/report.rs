@@ -109,6 +109,34 @@ pub struct LastGap {
     pub lost: Duration,
 }
 
+impl Standstill {
+    /// The same for a person in a hurry; `show` writes a moment as wall time.
+    #[must_use]
+    pub fn sentence(&self, show: impl Fn(Moment) -> String) -> String {
+        let since = show(self.since);
+        match &self.cause {
+            Cause::NotListed(None) => {
+                format!("started at {since}, and the first list has not come yet")
+            }
+            Cause::NotListed(Some(reason)) => {
+                format!("started at {since}, and the first list has not come: {reason}")
+            }
+            Cause::Unwritten(reason) => {
+                format!("the self-beat of {since}, and all since, failed: {reason}")
+            }
+            Cause::Silent(replica) => {
+                format!("the newest ledger of {replica} was seen at {since}, and none since")
+            }
+            Cause::NotBack(None) => {
+                format!("the self-beat sent at {since} has not come back through the watch")
+            }
+            Cause::NotBack(Some(reason)) => format!(
+                "the self-beat sent at {since} has not come back, since the watch fails: {reason}"
+            ),
+        }
+    }
+}
+
 impl Catalog {
     /// Whose ledger holds the horizon back.
     fn silent(&self, now: Moment) -> Option<Standstill> {

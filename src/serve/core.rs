@@ -101,6 +101,7 @@ impl Core {
             counts,
             metrics: EngineMetrics::new(registry),
             beats,
+            stands_since: None,
         };
         let read = (clients.watches, converter, WatchMetrics::new(registry));
         let (watch, ledgers) = watches(config, read, &facts_in, &api_metrics);

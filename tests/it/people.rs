@@ -227,7 +227,13 @@ async fn a_replica_says_what_holds_its_horizon_back_and_what_it_gave_back_for_it
         cluster(&rollcall).await["leadsUntil"].is_null().then_some(())
     })
     .await;
+    let logged = async |what: &str| {
+        let said = async || rollcall.whole_log().contains(what).then_some(());
+        eventually(what, BOUND, said).await;
+    };
+    logged("the horizon stands still: nobody is judged").await;
     proxy.set(Mode::Pass);
+    logged("the horizon goes on").await;
     let after = eventually("what was lost is given back", BOUND, async || {
         let replica = cluster(&rollcall).await;
         // The own ledger follows with its next write.
