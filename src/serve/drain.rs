@@ -191,6 +191,9 @@ mod tests {
         let grace = lines.find_map(|line| line.strip_prefix("terminationGracePeriodSeconds: "));
         let grace = Duration::from_secs(grace.unwrap().parse().unwrap());
         let sum: Duration = steps.iter().sum();
-        assert!(sum < Duration::from_secs(30) && sum + Duration::from_secs(5) <= grace, "{sum:?}");
+        assert!(sum < Duration::from_secs(30), "{sum:?}");
+        let before = deployment.split_once("preStop: {sleep: {seconds: ").unwrap().1;
+        let before = Duration::from_secs(before.split_once('}').unwrap().0.parse().unwrap());
+        assert!(before + sum + Duration::from_secs(5) <= grace, "{before:?} + {sum:?}");
     }
 }
