@@ -192,7 +192,7 @@ pub const ATTEMPTS: Scene = Scene {
         world.pace(0, Feed::Instances, Pace::Single);
     },
     doors: &[],
-    budget: Budget { ticks: 7, stored: 1, ..NONE },
+    budget: Budget { ticks: 6, stored: 1, ..NONE },
     asserts: PLAIN,
     signs: &["judged"],
 };
