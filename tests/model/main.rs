@@ -5,7 +5,8 @@
 //! interesting. Every scene is walked with all rules in force, to its end; and, without the clause for which
 //! it is there, until a promise is broken: the way there is printed as a list of actions.
 //!
-//! `ROLLCALL_DEPTH=n` makes every scene longer by n steps of time and n beats at doors.
+//! `ROLLCALL_DEPTH=n` makes every scene but the one where everything is free longer, by n steps of time, and by n
+//! beats where there are several. Each step makes it about five times as many states.
 //!
 //! Not in this world, and left to the simulation: a third replica, clocks that run apart, lists that are not of
 //! now, ledgers in parts, ledgers that are deleted, leases and leaders that change, farewells.

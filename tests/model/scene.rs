@@ -82,8 +82,10 @@ impl Scene {
         world
     }
 
+    /// What may happen in a scene that is made longer. What may happen once only is kept so: where
+    /// everything is free, another step is out of reach.
     pub fn budget(&self, deeper: u8) -> Budget {
-        let more = |budget| if budget > 0 { budget + deeper } else { 0 };
+        let more = |budget| if budget > 1 { budget + deeper } else { budget };
         Budget { ticks: more(self.budget.ticks), beats: more(self.budget.beats), ..self.budget }
     }
 
