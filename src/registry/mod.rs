@@ -5,7 +5,8 @@
 //! into, and the pure functions that select, order and name.
 //!
 //! Does not own: any I/O, task or clock. Time is an argument, randomness is a seed. So every
-//! promise made here is provable by a seeded simulation (`tests/sim`).
+//! promise made here is provable by a seeded simulation (`tests/sim`), and by a model
+//! whose ways are all walked (`tests/model`).
 
 pub mod catalog;
 pub mod codec;

@@ -1,8 +1,8 @@
 //! The clauses of the protocol that can be taken out, one by one.
 //!
-//! For the simulation alone: each clause is there because without it a promise is broken
-//! (docs/protocol.md), and the simulation proves that by taking it out and being broken. The
-//! program always keeps all of them.
+//! For the simulation and the model alone: each clause is there because without it a promise is broken
+//! (docs/protocol.md), and they prove that by taking it out and being broken. The program always
+//! keeps all of them.
 
 /// Which clauses are kept; by default all.
 #[doc(hidden)]

@@ -1,0 +1,197 @@
+//! The digest of a world: a hash of its whole `Debug` text, whatever the order of maps and sets.
+//!
+//! Owns: reading that text as it is written, without keeping it. Does not own: what is written
+//! (`world`).
+//!
+//! What is equal is written by the same code in the same pieces, so pieces are hashed as they come.
+//!
+//! Every field of the registry's types derives `Debug`, so what the future depends on is in the text; a
+//! field that it does not depend on (a figure, a report) only keeps worlds apart that might be one,
+//! which costs time and hides nothing. Braces enclose fields or the entries of maps and sets, whose order
+//! means nothing; brackets and parentheses enclose what is in order. The one list whose order means
+//! nothing either is the heap of timers: it gives out the least, however it is laid out.
+
+use std::fmt::{self, Write};
+
+/// What encloses the text that is being read.
+struct Frame {
+    ordered: bool,
+    sum: u64,
+    /// Of the element so far.
+    element: u64,
+}
+
+/// Takes text, and answers the hash of what it says.
+pub struct Digest {
+    /// The innermost.
+    frame: Frame,
+    /// Those around it.
+    around: Vec<Frame>,
+    quoted: bool,
+    escaped: bool,
+    /// Of the name of the field that is a heap.
+    heap: u64,
+}
+
+impl Digest {
+    /// Of whatever `write` writes.
+    pub fn of(write: impl FnOnce(&mut Self) -> fmt::Result) -> u64 {
+        let mut digest = Self::new();
+        write(&mut digest).unwrap();
+        assert!(digest.around.is_empty() && !digest.quoted, "this is not what `Debug` writes");
+        digest.close()
+    }
+
+    fn new() -> Self {
+        let mut heap = Frame::new(true);
+        heap.add_all(b"heap");
+        heap.add_all(b":");
+        let (frame, around) = (Frame::new(true), Vec::new());
+        Self { frame, around, quoted: false, escaped: false, heap: heap.element }
+    }
+
+    fn open(&mut self, ordered: bool) {
+        let outer = std::mem::replace(&mut self.frame, Frame::new(ordered));
+        self.around.push(outer);
+    }
+
+    fn close(&mut self) -> u64 {
+        self.frame.next();
+        scramble(self.frame.sum ^ u64::from(self.frame.ordered))
+    }
+
+    /// Takes what stands before the next byte that means something, and that byte.
+    fn take<'t>(&mut self, text: &'t [u8]) -> &'t [u8] {
+        let quoted = self.quoted;
+        let means = |byte: &u8| match quoted {
+            true => matches!(byte, b'"' | b'\\'),
+            false => is_sign(*byte),
+        };
+        // Whatever is escaped is text.
+        let plain = match std::mem::take(&mut self.escaped) {
+            true => 1,
+            false => text.iter().position(means).unwrap_or(text.len()),
+        };
+        let (before, rest) = text.split_at(plain);
+        self.frame.add_all(before);
+        let Some((sign, rest)) = rest.split_first().filter(|(sign, _)| means(sign)) else {
+            return rest;
+        };
+        if self.quoted {
+            self.frame.add(u64::from(*sign));
+            (self.quoted, self.escaped) = (*sign != b'"', *sign == b'\\');
+            return rest;
+        }
+        match sign {
+            b' ' | b'\n' => {}
+            b',' => self.frame.next(),
+            b'{' => self.open(false),
+            b'[' | b'(' => self.open(self.frame.element != self.heap),
+            b'"' => self.quoted = true,
+            _ => {
+                let inside = self.close();
+                self.frame = self.around.pop().unwrap();
+                self.frame.add(inside);
+            }
+        }
+        rest
+    }
+}
+
+fn is_sign(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\n' | b',' | b'{' | b'[' | b'(' | b'}' | b']' | b')' | b'"')
+}
+
+impl Frame {
+    fn new(ordered: bool) -> Self {
+        Self { ordered, sum: 0, element: 0 }
+    }
+
+    fn add(&mut self, value: u64) {
+        self.element = mix(self.element, value);
+    }
+
+    fn add_all(&mut self, text: &[u8]) {
+        for piece in text.chunks(8) {
+            let mut word = [0; 8];
+            word[..piece.len()].copy_from_slice(piece);
+            self.add(u64::from_le_bytes(word));
+        }
+    }
+
+    fn next(&mut self) {
+        let element = scramble(std::mem::take(&mut self.element));
+        self.sum =
+            if self.ordered { mix(self.sum, element) } else { self.sum.wrapping_add(element) };
+    }
+}
+
+impl Write for Digest {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            rest = self.take(rest);
+        }
+        Ok(())
+    }
+}
+
+fn mix(sum: u64, value: u64) -> u64 {
+    (sum.rotate_left(5) ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+fn scramble(value: u64) -> u64 {
+    let value = (value ^ (value >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    (value ^ (value >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) ^ (value >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{BinaryHeap, HashMap, HashSet};
+
+    fn of(value: &impl fmt::Debug) -> u64 {
+        Digest::of(|to| write!(to, "{value:?}"))
+    }
+
+    #[test]
+    fn the_order_of_maps_and_sets_means_nothing_and_that_of_lists_does() {
+        let many = 0..500;
+        let (ab, ba): (HashMap<_, _>, HashMap<_, _>) = (
+            many.clone().map(|i| (i, [i])).collect(),
+            many.clone().rev().map(|i| (i, [i])).collect(),
+        );
+        assert_eq!(of(&ab), of(&ba));
+        let (set, other): (HashSet<_>, HashSet<_>) = (many.clone().collect(), many.rev().collect());
+        assert_eq!(of(&set), of(&other));
+        assert_ne!(of(&[1, 2]), of(&[2, 1]));
+        assert_ne!(of(&(1, 2)), of(&(2, 1)));
+    }
+
+    #[test]
+    fn whatever_is_written_differently_differs() {
+        #[derive(Debug)]
+        struct Heap {
+            heap: BinaryHeap<u8>,
+        }
+        let heap = |items: [u8; 3]| Heap { heap: items.into_iter().collect() };
+        let fields: Vec<_> = heap([1, 2, 3]).heap.into_vec();
+        assert_eq!(of(&heap([1, 2, 3])), of(&heap([3, 2, 1])));
+        let all = [
+            of(&heap([1, 2, 3])),
+            of(&heap([1, 2, 4])),
+            of(&fields),
+            of(&"a, b"),
+            of(&["a", "b"]),
+            of(&"{\"} \\"),
+            of(&[Some(1), None]),
+            of(&[None, Some(1)]),
+            of(&[vec![1], vec![]]),
+            of(&[vec![], vec![1]]),
+            of(&[[1, 2], [3, 4]]),
+            of(&HashMap::from([("a", 1), ("b", 2)])),
+            of(&HashMap::from([("a", 2), ("b", 1)])),
+        ];
+        assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());
+    }
+}
