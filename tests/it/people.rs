@@ -230,11 +230,13 @@ async fn a_replica_says_what_holds_its_horizon_back_and_what_it_gave_back_for_it
     proxy.set(Mode::Pass);
     let after = eventually("what was lost is given back", BOUND, async || {
         let replica = cluster(&rollcall).await;
-        replica["lastGap"].is_object().then_some(replica)
+        // The self-beat is back before the ledger, or after it.
+        let goes_on = replica["standstill"].is_null();
+        (replica["lastGap"].is_object() && goes_on).then_some(replica)
     })
     .await;
     assert!(after["lastGap"]["lostMs"].as_u64().unwrap() > 1000, "{after}");
-    assert_eq!((&after["gaps"], &after["standstill"]), (&json!(1), &Value::Null), "{after}");
+    assert_eq!(after["gaps"], json!(1), "{after}");
 }
 
 #[tokio::test]
