@@ -1,12 +1,14 @@
 //! Several replicas, one truth: three real processes with faults before, around and in them, and clients who
-//! hold them to what they answered.
+//! hold them to what they answered. Each scenario ends with its account, a line of a table (`Account::line`).
+
+mod answers;
+mod servers;
+mod strokes;
 
 use std::time::Duration;
 
-use futures::stream::{self, StreamExt as _};
 use kube::api::{Api, DeleteParams};
 use rollcall::api::HeartbeatLedger;
-use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::lives::BOUND;
@@ -198,34 +200,30 @@ async fn a_lease_made_longer_or_shorter_at_one_replica_is_so_at_all() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_hundred_that_register_at_once_are_all_there_and_nobody_else_suffers() {
+async fn two_thousand_that_register_at_once_are_all_there_and_nobody_else_suffers() {
     let fleet = Fleet::start("storm").await;
     let load = Load::start(&fleet, &mixed()).await;
-    let (namespace, body) = (&fleet.ns.name, |at: usize| {
-        let address = format!("10.2.{}.{}", at / 250, at % 250);
-        json!({"service": "storm", "addresses": [address], "lease": {"durationSeconds": 600}})
-    });
-    let register = async |at: usize| {
-        let path = format!("/v1/namespaces/{namespace}/instances/storm-{at}");
-        let replica = &fleet.replicas[at % REPLICAS];
-        eventually("it is registered", BOUND, async || {
-            let answer = try_call(replica.http, "PUT", &path, Some(body(at))).await.ok()?;
-            let status = answer.status;
-            assert!(matches!(status, 200 | 201 | 429 | 503), "{status}: {}", answer.json());
-            matches!(status, 200 | 201).then_some(())
-        })
-        .await;
-    };
-    let registering = (0..500).map(register);
-    stream::iter(registering).buffer_unordered(64).collect::<Vec<()>>().await;
-    for replica in &fleet.replicas {
-        eventually("all are offered by all", BOUND, async || {
-            let path = format!("/v1/namespaces/{namespace}/services/storm");
-            let said = try_call(replica.http, "GET", &path, None).await.ok()?.json();
-            (said["instances"].as_array()?.len() == 500).then_some(())
-        })
-        .await;
-    }
+    fleet.populate("storm", 2_000).await;
+    load.run(6).await;
+    let account = load.end(&fleet).await;
+    assert!(account.is_clean(), "{account:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_lost_when_a_replica_stands_still_while_it_is_asked_to_leave() {
+    let mut fleet = Fleet::start("still-leaving").await;
+    let load = Load::start(&fleet, &mixed()).await;
+    let leader = fleet.leader().await;
+    load.run(2).await;
+    fleet.replicas[leader].freeze();
+    load.run(2).await;
+    fleet.replicas[leader].signal_term();
+    // It is gone for the others before it can say that it leaves.
+    load.run(12).await;
+    fleet.replicas[leader].thaw();
+    assert_eq!(fleet.replicas[leader].until_ended().await, "exit status: 0");
+    load.run(2).await;
+    fleet.replicas[leader].restart().await;
     load.run(6).await;
     let account = load.end(&fleet).await;
     assert!(account.is_clean(), "{account:#?}");

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Beyond the lease, while all is well.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// All is well while the API server answers within this.
+/// All is well while the API server answers within this, from a death until its bound.
 const WELL: Duration = Duration::from_millis(150);
 
 /// Since the start of the load.
@@ -36,6 +36,8 @@ pub struct Diary {
     pub denied: Vec<(At, At)>,
     /// It has sent nothing after this.
     pub died: Option<At>,
+    /// How much later than usual it may leave, for a reason that the scenario has.
+    pub delay: Duration,
     /// How often it was answered 202.
     pub recorded: usize,
     /// How often it was refused, by status; 0 when no answer came.
@@ -62,6 +64,12 @@ pub struct Seen {
     pub offered: u128,
 }
 
+impl Seen {
+    fn took(&self) -> Duration {
+        self.answered - self.asked
+    }
+}
+
 /// What came out.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Account {
@@ -79,8 +87,8 @@ pub struct Account {
     pub longest_after_lease: Duration,
     /// The longest that the API server took to answer.
     pub longest_api_call: Duration,
-    /// The writes of all replicas.
-    pub api_writes: usize,
+    /// The writes of all replicas, by what they wrote.
+    pub api_writes: Vec<(String, usize)>,
     /// Beats answered 200.
     pub promised: usize,
     /// Beats answered 202.
@@ -119,8 +127,9 @@ impl Promise {
 /// Draws up the account of what clients wrote down and what was seen, in the order of answers of each door.
 pub fn draw_up(diaries: &[Diary], seen: &[Seen]) -> Account {
     let mut account = Account::default();
-    let api = seen.iter().filter(|seen| seen.door == Door::Api);
-    account.longest_api_call = api.map(|seen| seen.answered - seen.asked).max().unwrap_or_default();
+    let api: Vec<_> = seen.iter().filter(|seen| seen.door == Door::Api).collect();
+    account.longest_api_call = api.iter().map(|seen| seen.took()).max().unwrap_or_default();
+    let slow: Vec<_> = api.into_iter().filter(|seen| seen.took() > WELL).collect();
     account.longest_dns_gap = longest_dns_gap(seen);
     for (index, diary) in diaries.iter().enumerate() {
         let promise = Promise::of(diary);
@@ -141,7 +150,7 @@ pub fn draw_up(diaries: &[Diary], seen: &[Seen]) -> Account {
             }
         }
         if let Some(died) = diary.died {
-            account.dead(index, diary, died, &last_offered);
+            account.dead((index, died), diary, &last_offered, &slow);
         }
         account.promised += diary.beats.iter().filter(|beat| beat.promised).count();
         account.recorded += diary.recorded;
@@ -167,6 +176,33 @@ impl Account {
         wrong == [0; 4]
     }
 
+    /// It in one line of a table: scenario | seconds | false expiries | lost | deleted though alive | late expiries | the latest
+    /// beyond its lease | longest gap in DNS answers | beats promised | recorded | refused, by status | slowest API call |
+    /// writes a second | writes by what they wrote.
+    pub fn line(&self, scenario: &str, span: Duration) -> String {
+        let seconds = |span: Duration| format!("{:.2} s", span.as_secs_f64());
+        let list = |all: &mut dyn Iterator<Item = String>| all.collect::<Vec<_>>().join(", ");
+        let refused =
+            list(&mut self.failed.iter().map(|(status, count)| format!("{count} × {status}")));
+        let all: usize = self.api_writes.iter().map(|(_, count)| count).sum();
+        let writes =
+            list(&mut self.api_writes.iter().map(|(what, count)| format!("{count} {what}")));
+        format!(
+            "| {scenario} | {:.0} | {} | {} | {} | {} | {} | {} | {} | {} | {refused} | {} | {:.1} | {writes} |",
+            span.as_secs_f64(),
+            self.false_expiries,
+            self.lost_registrations,
+            self.deleted_living,
+            self.late_expiries,
+            seconds(self.longest_after_lease),
+            seconds(self.longest_dns_gap),
+            self.promised,
+            self.recorded,
+            seconds(self.longest_api_call),
+            all as f64 / span.as_secs_f64(),
+        )
+    }
+
     /// Whether the answer breaks a promise to somebody whom it does not offer.
     fn accuses(&mut self, index: usize, promise: &Promise, seen: &Seen, last: Option<At>) -> bool {
         let Seen { door, asked, answered, .. } = *seen;
@@ -178,12 +214,20 @@ impl Account {
         true
     }
 
-    fn dead(&mut self, index: usize, diary: &Diary, died: At, last: &BTreeMap<Door, At>) {
+    fn dead(
+        &mut self,
+        (index, died): (usize, At),
+        diary: &Diary,
+        last: &BTreeMap<Door, At>,
+        slow: &[&Seen],
+    ) {
         let lease = diary.beats.last().map_or(Duration::ZERO, |beat| beat.lease);
+        let bound = died + lease + GRACE + diary.delay;
+        let was_well = !slow.iter().any(|call| call.answered > died && call.asked < bound);
         for (door, offered) in last.iter().filter(|(door, _)| **door != Door::Api) {
             let after = offered.saturating_sub(died + lease);
             self.longest_after_lease = self.longest_after_lease.max(after);
-            if after > GRACE && self.longest_api_call <= WELL {
+            if *offered > bound && was_well {
                 self.late_expiries += 1;
                 self.find(format!(
                     "{door:?} offered a{index}, dead since {died:?}, at {offered:?}"
@@ -239,5 +283,20 @@ mod tests {
         let late = [(0.0, 0.1), (2.9, 3.1)];
         assert_eq!(false_expiries(&late, &[(1.0, true), (3.5, false)]), 0);
         assert_eq!(false_expiries(&late, &[(3.2, true), (3.5, false)]), 1);
+    }
+
+    #[test]
+    fn who_stays_too_long_is_late_unless_the_api_server_was_slow_meanwhile() {
+        let dead = Diary { died: Some(S(2.5)), ..diary(&[(2.0, 2.1)]) };
+        let late = |api: (f64, f64), diary: &Diary| {
+            let api = Seen { door: Door::Api, asked: S(api.0), answered: S(api.1), offered: 1 };
+            draw_up(std::slice::from_ref(diary), &[api, seen(7.0, true), seen(7.6, true)])
+                .late_expiries
+        };
+        assert_eq!(late((1.0, 2.0), &dead), 1, "slow before it died");
+        assert_eq!(late((3.0, 3.1), &dead), 1, "quick");
+        assert_eq!(late((3.0, 3.2), &dead), 0, "slow");
+        assert_eq!(late((1.0, 2.0), &Diary { delay: S(0.2), ..dead.clone() }), 0, "allowed");
+        assert_eq!(late((1.0, 2.0), &Diary { died: Some(S(2.7)), ..dead }), 0, "in time");
     }
 }

@@ -1,21 +1,27 @@
-//! The control plane of a test run: one for the whole process, started by the first test that needs it.
+//! The control plane of a test run: one for the whole process, started by the first test that needs it; and one of
+//! its own for a test that harms it.
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use rollcall::api::manifests;
 use rollcall::dev::control_plane::Options;
 use rollcall::dev::credentials::ROLLCALL_USER;
-use rollcall::dev::{Binaries, ControlPlane, Launcher, Places, install, manifests as deploy};
+use rollcall::dev::launch::Program;
+use rollcall::dev::{
+    Binaries, Child, ControlPlane, Launcher, Places, install, manifests as deploy,
+};
 use tokio::runtime::{Builder, Handle};
 
 /// What the replicas asked of the API server, one JSON object a line, in the folder of the control plane.
 const AUDIT_LOG: &str = "audit.log";
 
-/// The control plane, and a runtime that lives as long as the process: each test has its own, which
-/// ends with it.
+/// A control plane, and a runtime that lives as long: that of the shared one as long as the process, while each test
+/// has its own, which ends with it.
 pub struct Shared {
     pub control_plane: ControlPlane,
     pub runtime: Handle,
@@ -25,9 +31,31 @@ pub struct Shared {
 
 /// The control plane of this test run. The first caller waits for it to be ready; on a fresh machine it
 /// is built first, which takes minutes and shows its progress.
-pub async fn shared() -> &'static Shared {
-    static SHARED: OnceLock<Shared> = OnceLock::new();
-    tokio::task::spawn_blocking(|| SHARED.get_or_init(start)).await.unwrap()
+pub async fn shared() -> Arc<Shared> {
+    static SHARED: OnceLock<Arc<Shared>> = OnceLock::new();
+    tokio::task::spawn_blocking(|| SHARED.get_or_init(start).clone()).await.unwrap()
+}
+
+/// A control plane that no other test uses, with further flags of kube-apiserver. It ends with its test.
+pub async fn own(name: &str, flags: &[&str]) -> Arc<Shared> {
+    Arc::new(begin(&format!("control-plane-{name}"), flags).await)
+}
+
+/// How a running program of a control plane was started, so that it can be started again as it was.
+pub fn program_of(child: &Child) -> Program {
+    let process = Path::new("/proc").join(child.pid().to_string());
+    let line = fs::read(process.join("cmdline")).unwrap();
+    let words = line.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec()));
+    let mut args: Vec<_> = words.skip(1).collect();
+    args.pop(); // each word ends with a zero
+    Program {
+        name: child.name().to_owned(),
+        path: fs::read_link(process.join("exe")).unwrap(),
+        args,
+        dir: fs::read_link(process.join("cwd")).unwrap(),
+        log: child.log().to_owned(),
+        env: Vec::new(),
+    }
 }
 
 /// Starts programs by means of the executable under test.
@@ -78,28 +106,29 @@ fn audit(dir: &Path) -> Vec<String> {
         .into()
 }
 
-fn start() -> Shared {
+/// Starts a control plane with the definitions and the rights in it.
+async fn begin(name: &str, flags: &[&str]) -> Shared {
+    let dir = state_dir(name);
+    let audit_log = dir.join(AUDIT_LOG);
+    let mut apiserver_flags = audit(&dir);
+    apiserver_flags.extend(flags.iter().map(ToString::to_string));
+    let options =
+        Options { apiserver_flags, dir, binaries: binaries().await, launcher: launcher() };
+    let control_plane = ControlPlane::start(&options).await.unwrap_or_else(|e| panic!("{e}"));
+    let client = control_plane.admin().await.unwrap();
+    install::install_crds(&client, &manifests::crds()).await.unwrap();
+    install::apply(&client, deploy::RBAC).await.unwrap();
+    install::apply(&client, deploy::ROLES).await.unwrap();
+    Shared { control_plane, runtime: Handle::current(), audit_log }
+}
+
+fn start() -> Arc<Shared> {
     let (sender, receiver) = std::sync::mpsc::channel();
     let thread = thread::Builder::new().name("control-plane".to_owned());
     let run = move || {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let dir = state_dir("control-plane");
-            let audit_log = dir.join(AUDIT_LOG);
-            let options = Options {
-                apiserver_flags: audit(&dir),
-                dir,
-                binaries: binaries().await,
-                launcher: launcher(),
-            };
-            let control_plane =
-                ControlPlane::start(&options).await.unwrap_or_else(|e| panic!("{e}"));
-            let client = control_plane.admin().await.unwrap();
-            install::install_crds(&client, &manifests::crds()).await.unwrap();
-            install::apply(&client, deploy::RBAC).await.unwrap();
-            install::apply(&client, deploy::ROLES).await.unwrap();
-            let runtime = Handle::current();
-            sender.send(Shared { control_plane, runtime, audit_log }).unwrap();
+            sender.send(Arc::new(begin("control-plane", &[]).await)).unwrap();
             std::future::pending::<()>().await; // the children end with the process
         });
     };

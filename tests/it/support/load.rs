@@ -65,6 +65,7 @@ struct Client {
 
 /// The test's end.
 struct Handle {
+    way: Way,
     diary: Arc<Mutex<Diary>>,
     lease: watch::Sender<Duration>,
     task: JoinHandle<()>,
@@ -90,6 +91,11 @@ pub fn mixed() -> Vec<(Way, u64)> {
     clients
 }
 
+/// The same with one lease for all, in seconds.
+pub fn alike(lease: u64) -> Vec<(Way, u64)> {
+    mixed().into_iter().map(|(way, _)| (way, lease)).collect()
+}
+
 impl Load {
     /// Registers all clients (at most 128), and has them beat; then waits until all replicas offer all.
     pub async fn start(fleet: &Fleet, clients: &[(Way, u64)]) -> Self {
@@ -103,13 +109,10 @@ impl Load {
             seen: Mutex::default(),
         });
         let clients = clients.iter().enumerate().map(|(index, (way, lease))| {
-            let lease = Duration::from_secs(*lease);
-            let (sender, wanted) = watch::channel(lease);
-            let (diary, net) = (Arc::new(Mutex::default()), net.clone());
-            let name = format!("a{index}");
-            let client =
-                Client { index, way: *way, net, diary: Arc::clone(&diary), lease, wanted, turn: 0 };
-            Handle { diary, lease: sender, task: tokio::spawn(client.live()), name }
+            let (lease, _) = watch::channel(Duration::from_secs(*lease));
+            let (diary, name) = (Arc::default(), format!("a{index}"));
+            let client = Client::new((index, *way), &net, &diary, &lease);
+            Handle { way: *way, diary, lease, task: tokio::spawn(client.live(true)), name }
         });
         let mut load = Self {
             clients: clients.collect(),
@@ -138,6 +141,29 @@ impl Load {
         client.task.abort();
         let _ = (&mut client.task).await;
         client.diary.lock().died = Some(self.net.start.elapsed());
+    }
+
+    /// Those clients die who are all that the service has: the guard keeps each of them for one lease more, and no longer.
+    pub async fn bury_all(&mut self, indices: std::ops::Range<usize>) {
+        for index in indices {
+            self.bury(index).await;
+            if let Some(last) = self.clients[index].diary.lock().beats.last_mut() {
+                last.lease *= 2;
+            }
+        }
+    }
+
+    /// Beats again, and knows that it is registered.
+    pub fn wake(&mut self, index: usize) {
+        let Handle { way, diary, lease, .. } = &self.clients[index];
+        diary.lock().died = None;
+        let client = Client::new((index, *way), &self.net, diary, lease);
+        self.clients[index].task = tokio::spawn(client.live(false));
+    }
+
+    /// Whoever is dead may leave the answers so much later than usual.
+    pub fn allow(&self, delay: Duration) {
+        self.clients.iter().for_each(|client| client.diary.lock().delay = delay);
     }
 
     /// From its next beat on a client has a lease of another length.
@@ -189,21 +215,25 @@ impl Load {
         let mut account = draw_up(&diaries, &seen);
         account.lost_registrations = self.lost.len();
         self.lost.into_iter().for_each(|lost| account.find(lost));
-        let writes = fleet.api_writes().await;
-        account.api_writes = writes.iter().map(|(_, count)| count).sum();
-        let span = self.net.start.elapsed();
-        eprintln!(
-            "{} after {span:?}, {} answers, {writes:?}:\n{account:#?}",
-            fleet.ns.name,
-            seen.len()
-        );
+        account.api_writes = fleet.api_writes();
+        eprintln!("{}", account.line(&fleet.ns.name, self.net.start.elapsed()));
         account
     }
 }
 
 impl Client {
-    async fn live(mut self) {
-        let mut register = true;
+    fn new(
+        (index, way): (usize, Way),
+        net: &Arc<Net>,
+        diary: &Arc<Mutex<Diary>>,
+        lease: &watch::Sender<Duration>,
+    ) -> Self {
+        let (net, diary, wanted) = (Arc::clone(net), Arc::clone(diary), lease.subscribe());
+        let lease = *wanted.borrow();
+        Self { index, way, net, diary, lease, wanted, turn: 0 }
+    }
+
+    async fn live(mut self, mut register: bool) {
         loop {
             let next = Instant::now() + self.lease / 3;
             register = !self.beat(register).await;

@@ -16,6 +16,7 @@ pub mod control_plane;
 pub mod dns;
 pub mod fleet;
 pub mod http;
+pub mod http_proxy;
 pub mod load;
 mod namespace;
 pub mod proxy;
@@ -26,7 +27,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-pub use namespace::{Namespace, namespace};
+pub use namespace::{Namespace, namespace, namespace_in};
 pub use replica::Rollcall;
 
 /// Asks again every 50 ms until there is an answer; fails the test, saying `what`, when there is none

@@ -1,6 +1,7 @@
 //! A fresh namespace for each test.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -23,13 +24,17 @@ pub struct Namespace {
     /// For kubectl: the user that may do everything.
     pub kubeconfig: PathBuf,
     /// The control plane that it is in.
-    pub shared: &'static Shared,
+    pub shared: Arc<Shared>,
 }
 
 /// Makes one whose name begins with `prefix` (a DNS label).
 pub async fn namespace(prefix: &str) -> Namespace {
+    namespace_in(shared().await, prefix).await
+}
+
+/// The same in a control plane of the test's own.
+pub async fn namespace_in(shared: Arc<Shared>, prefix: &str) -> Namespace {
     static NEXT: AtomicU32 = AtomicU32::new(1);
-    let shared = shared().await;
     let name = format!("{prefix}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let client = shared.control_plane.admin().await.unwrap();
     let api: Api<KubeNamespace> = Api::all(client.clone());
@@ -64,10 +69,10 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         let name = std::mem::take(&mut self.name);
-        let control_plane = &self.shared.control_plane;
+        let shared = Arc::clone(&self.shared);
         // On the runtime that outlives this test; nobody waits for it.
         self.shared.runtime.spawn(async move {
-            let client = control_plane.admin().await.unwrap();
+            let client = shared.control_plane.admin().await.unwrap();
             let api: Api<KubeNamespace> = Api::all(client);
             let delete = async { api.delete(&name, &DeleteParams::default()).await };
             let _ = tokio::time::timeout(Duration::from_secs(10), delete).await;

@@ -121,6 +121,11 @@ impl Rollcall {
     /// SIGTERM, as Kubernetes does, and waits until it is gone; how it ended (`exit status: 0`).
     pub async fn terminate(&self) -> String {
         self.child.signal(Signal::TERM);
+        self.until_ended().await
+    }
+
+    /// Waits until it is gone, after a SIGTERM; how it ended.
+    pub async fn until_ended(&self) -> String {
         let bound = Duration::from_secs(30);
         eventually("rollcall ends on SIGTERM", bound, async || self.child.has_ended()).await
     }

@@ -1,0 +1,172 @@
+//! Faults in the answers of the real API server: an HTTP proxy that refuses some calls, or delays what watches tell.
+//!
+//! The replica speaks plain HTTP to it, and it speaks TLS to the API server as the user of the replica's kubeconfig: so
+//! there is no certificate to make, and a fault can be said in terms of requests. Owns what becomes of requests;
+//! does not own what becomes of bytes (`proxy`).
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::Incoming;
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, TRANSFER_ENCODING,
+};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use kube::client::Body;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::control_plane::state_dir;
+
+/// What becomes of calls. A watch that is open goes on, as one does at an API server that begins to refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// All is well.
+    None,
+    /// Everything is answered 429: come back in a second.
+    TooMany,
+    /// A third of all calls is answered 500.
+    Third,
+    /// Reads and watches are answered; what would write is answered 500 or 503, and not done.
+    ReadOnly,
+    /// What a watch tells arrives so much later. All else is quick.
+    LateWatches(Duration),
+}
+
+/// A proxy between one replica and the API server. It ends with its test's runtime.
+pub struct HttpProxy {
+    fault: watch::Sender<Fault>,
+}
+
+type Failure = Box<dyn Error + Send + Sync>;
+type Answer = Response<UnsyncBoxBody<Bytes, Failure>>;
+
+/// What a watch has told and is still to arrive, in frames of some events: more than ten seconds tell.
+const ON_THE_WAY: usize = 4096;
+
+impl HttpProxy {
+    /// A proxy to the server of a kubeconfig, and the kubeconfig that leads to the proxy. `name` is that of its file.
+    pub async fn of(kubeconfig: &Path, name: &str) -> (Self, PathBuf) {
+        let text = std::fs::read_to_string(kubeconfig).unwrap();
+        let server = Kubeconfig::from_yaml(&text).unwrap();
+        let options = KubeConfigOptions::default();
+        let mut config = Config::from_custom_kubeconfig(server, &options).await.unwrap();
+        config.proxy_url = None;
+        config.default_retry = false; // a refusal is for the replica to see
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = format!("http://{}", listener.local_addr().unwrap());
+        let theirs = config.cluster_url.to_string();
+        let path: PathBuf = state_dir("proxy").join(format!("{name}.kubeconfig"));
+        std::fs::write(&path, text.replace(theirs.trim_end_matches('/'), &ours)).unwrap();
+        let (fault, faults) = watch::channel(Fault::None);
+        tokio::spawn(accept(listener, Client::try_from(config).unwrap(), faults));
+        (Self { fault }, path)
+    }
+
+    /// From now on.
+    pub fn set(&self, fault: Fault) {
+        self.fault.send_replace(fault);
+    }
+}
+
+impl Fault {
+    /// The status with which it refuses a call, if it does.
+    fn refuses(self, method: &Method) -> Option<u16> {
+        let chance = |one_in: u8| fastrand::u8(..one_in) == 0;
+        match self {
+            Self::TooMany => Some(429),
+            Self::Third => chance(3).then_some(500),
+            Self::ReadOnly if method != Method::GET => Some(if chance(2) { 500 } else { 503 }),
+            _ => None,
+        }
+    }
+
+    fn delay(self) -> Duration {
+        if let Self::LateWatches(delay) = self { delay } else { Duration::ZERO }
+    }
+}
+
+async fn accept(listener: TcpListener, server: Client, faults: watch::Receiver<Fault>) {
+    while let Ok((replica, _)) = listener.accept().await {
+        let (server, faults) = (server.clone(), faults.clone());
+        let service = service_fn(move |request| answer(request, server.clone(), faults.clone()));
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(replica), service);
+        // It ends when either side closes it.
+        tokio::spawn(async move { drop(connection.await) });
+    }
+}
+
+/// An error closes the connection, as when the API server is not there.
+async fn answer(
+    request: Request<Incoming>,
+    server: Client,
+    faults: watch::Receiver<Fault>,
+) -> Result<Answer, Failure> {
+    let (mut head, body) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let refused = faults.borrow().refuses(&head.method);
+    if let Some(code) = refused {
+        return refusal(code);
+    }
+    // The client puts its own there.
+    for name in [HOST, AUTHORIZATION, CONNECTION] {
+        head.headers.remove(name);
+    }
+    let is_watch = head.uri.query().is_some_and(|query| query.contains("watch=true"));
+    let answer = server.send(Request::from_parts(head, Body::from(body))).await?;
+    let (mut head, body) = answer.into_parts();
+    for name in [TRANSFER_ENCODING, CONNECTION] {
+        head.headers.remove(name);
+    }
+    let body =
+        if is_watch { delayed(body, faults) } else { body.map_err(Into::into).boxed_unsync() };
+    Ok(Response::from_parts(head, body))
+}
+
+/// As an API server refuses.
+fn refusal(code: u16) -> Result<Answer, Failure> {
+    let reason = if code == 429 { "TooManyRequests" } else { "InternalError" };
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "refused by the proxy of a test", "reason": reason, "code": code,
+    });
+    let body = Full::from(status.to_string()).map_err(|error: Infallible| match error {});
+    let mut answer = Response::builder().status(code).header(CONTENT_TYPE, "application/json");
+    if code == 429 {
+        answer = answer.header(RETRY_AFTER, "1");
+    }
+    Ok(answer.body(body.boxed_unsync())?)
+}
+
+/// Each frame as much later as the fault of its time says, and in order.
+fn delayed(mut body: Body, faults: watch::Receiver<Fault>) -> UnsyncBoxBody<Bytes, Failure> {
+    let (sender, frames) = mpsc::channel(ON_THE_WAY);
+    tokio::spawn(async move {
+        // A watch that breaks ends: the replica goes on from where it is.
+        while let Some(Ok(frame)) = body.frame().await {
+            let due = Instant::now() + faults.borrow().delay();
+            if sender.send((due, frame)).await.is_err() {
+                return;
+            }
+        }
+    });
+    let next = async |mut frames: mpsc::Receiver<(Instant, _)>| {
+        let (due, frame) = frames.recv().await?;
+        sleep_until(due).await;
+        Some((Ok(frame), frames))
+    };
+    StreamBody::new(stream::unfold(frames, next)).boxed_unsync()
+}
