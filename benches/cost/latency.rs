@@ -2,16 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    Api, Client,
+    Api,
     api::{Patch, PatchParams},
-    config::{KubeConfigOptions, Kubeconfig},
 };
 use rollcall::api::ServiceInstance;
 use serde_json::json;
 
-use crate::{load, process::Dev};
+use crate::{
+    common::{
+        ask::{query, until_named},
+        dev::Dev,
+        kubernetes::{client, namespace},
+    },
+    process::dns,
+};
 
 /// How many are applied.
 const APPLIED: usize = 200;
@@ -45,43 +50,15 @@ async fn once(api: &Api<ServiceInstance>, dev: &Dev, i: usize) -> (Duration, Dur
             "ports": [{"name": "http", "port": 80}], "lease": {"mode": "Permanent"},
         },
     });
-    let query = load::query(&format!("s-{i}.latency.svc.rollcall.internal"), 1);
-    let address = dev.dns();
-    let asking = std::thread::spawn(move || poll(address, &query));
+    let query = query(&format!("s-{i}.latency.svc.rollcall.internal"), 1);
+    let address = dns(dev);
+    let asking = std::thread::spawn(move || until_named(address, &query));
     let sent = Instant::now();
     let parameters = PatchParams::apply("bench");
     api.patch(&format!("i-{i}"), &parameters, &Patch::Apply(&object)).await.unwrap();
     let answered = Instant::now();
     let seen = asking.join().unwrap();
     (seen - sent, seen.saturating_duration_since(answered))
-}
-
-/// Asks every 0.2 ms until there is an answer.
-fn poll(address: std::net::SocketAddr, query: &[u8]) -> Instant {
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.connect(address).unwrap();
-    let mut buffer = [0; 1500];
-    loop {
-        socket.send(query).unwrap();
-        socket.recv(&mut buffer).unwrap();
-        if buffer[7] > 0 {
-            return Instant::now();
-        }
-        std::thread::sleep(Duration::from_micros(200));
-    }
-}
-
-pub async fn client(dev: &Dev) -> Client {
-    let file = Kubeconfig::read_from(dev.kubeconfig()).unwrap();
-    let options = KubeConfigOptions::default();
-    let config = kube::Config::from_custom_kubeconfig(file, &options).await.unwrap();
-    Client::try_from(config).unwrap()
-}
-
-pub async fn namespace(client: &Client, name: &str) {
-    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-    let api: Api<Namespace> = Api::all(client.clone());
-    api.patch(name, &PatchParams::apply("bench"), &Patch::Apply(&object)).await.unwrap();
 }
 
 fn print(what: &str, times: &mut [Duration]) {

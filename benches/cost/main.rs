@@ -19,6 +19,8 @@
 )]
 
 mod bare;
+#[path = "../common/mod.rs"]
+mod common;
 mod latency;
 mod load;
 mod process;
@@ -26,7 +28,8 @@ mod size;
 
 use std::time::Duration;
 
-use process::{Dev, cpu_per};
+use common::{ask::query, dev::Dev};
+use process::{apply, cpu_per, replica_pid};
 
 /// Rounds of each side of a comparison, in turns.
 const ROUNDS: usize = 7;
@@ -40,7 +43,7 @@ fn main() {
         _ => {}
     }
     let wants = |name: &str| part.as_deref().is_none_or(|part| part == name);
-    let dev = Dev::start();
+    let dev = Dev::start(1);
     println!("# rollcall {} on {} cores", env!("CARGO_PKG_VERSION"), cores());
     if wants("latency") {
         latency::run(&dev);
@@ -62,15 +65,18 @@ fn cores() -> usize {
 
 /// CPU of heartbeats and discovers, beside a bare hyper server that answers as many bytes.
 fn http(dev: &Dev) {
-    dev.apply(&instances("bench", "beats", 10));
+    apply(dev, &instances("bench", "beats", 10));
     let beat = load::Request::new("PUT", "/v1/namespaces/bench/instances/beats-0/heartbeat");
     let discover = load::Request::new("GET", "/v1/namespaces/bench/services/beats");
     for (name, request) in [("heartbeat", beat), ("discover of 10", discover)] {
-        let size = request.wait_for(dev.http(), 200, Duration::from_secs(30));
+        let size = request.wait_for(process::http(dev), 200, Duration::from_secs(30));
         let bare = process::Bare::start("bare-http", size);
         compare(name, "bare hyper", |ours| {
-            let (pid, address) =
-                if ours { (dev.replica_pid(), dev.http()) } else { (bare.pid, bare.address) };
+            let (pid, address) = if ours {
+                (replica_pid(dev), process::http(dev))
+            } else {
+                (bare.pid, bare.address)
+            };
             cpu_per(pid, || load::http(address, &request))
         });
     }
@@ -78,17 +84,17 @@ fn http(dev: &Dev) {
 
 /// CPU of DNS queries, beside a bare loop that sends as many bytes back.
 fn dns(dev: &Dev) {
-    dev.apply(&instances("bench", "names", 4));
+    apply(dev, &instances("bench", "names", 4));
     for (name, query) in [
-        ("A of 4", load::query("names.bench.svc.rollcall.internal", 1)),
-        ("SRV of 4", load::query("_http._tcp.names.bench.svc.rollcall.internal", 33)),
-        ("NXDOMAIN", load::query("nobody.bench.svc.rollcall.internal", 1)),
+        ("A of 4", query("names.bench.svc.rollcall.internal", 1)),
+        ("SRV of 4", query("_http._tcp.names.bench.svc.rollcall.internal", 33)),
+        ("NXDOMAIN", query("nobody.bench.svc.rollcall.internal", 1)),
     ] {
-        let size = load::wait_for_answer(dev.dns(), &query, Duration::from_secs(30));
+        let size = load::wait_for_answer(process::dns(dev), &query, Duration::from_secs(30));
         let bare = process::Bare::start("bare-udp", size);
         compare(name, "bare UDP loop", |ours| {
             let (pid, address) =
-                if ours { (dev.replica_pid(), dev.dns()) } else { (bare.pid, bare.address) };
+                if ours { (replica_pid(dev), process::dns(dev)) } else { (bare.pid, bare.address) };
             cpu_per(pid, || load::dns(address, &query))
         });
     }

@@ -1,83 +1,40 @@
-//! The processes that are measured: `rollcall dev`, and the bare servers beside it.
+//! The processes that are measured: the replica, and the bare servers beside it.
 
 use std::{
     io::Write as _,
     net::SocketAddr,
-    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
-use crate::load;
+use crate::common::dev::{Dev, cpu};
 
-/// A registry with a control plane of its own.
-pub struct Dev {
-    child: Child,
-    pub dir: PathBuf,
-    facts: serde_json::Value,
+/// The process id of its only replica.
+pub fn replica_pid(dev: &Dev) -> u32 {
+    dev.replica(0, "pid").as_u64().unwrap() as u32
 }
 
-impl Dev {
-    /// Starts `rollcall dev` on free ports, and waits until it is ready.
-    pub fn start() -> Self {
-        let dir =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cost-{}", std::process::id()));
-        let [http, dns, admin] = [load::free_port(), load::free_port(), load::free_port()];
-        let child = Command::new(env!("CARGO_BIN_EXE_rollcall"))
-            .args(["dev", "--no-samples", "--state-dir"])
-            .arg(&dir)
-            .args(["--http-listen", &http, "--dns-listen", &dns, "--admin-listen", &admin])
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let ready = dir.join("dev.json");
-        load::eventually(Duration::from_secs(1800), || ready.exists().then_some(()));
-        let facts = serde_json::from_slice(&std::fs::read(ready).unwrap()).unwrap();
-        Self { child, dir, facts }
-    }
-
-    fn replica(&self, what: &str) -> &serde_json::Value {
-        &self.facts["replicas"][0][what]
-    }
-
-    pub fn replica_pid(&self) -> u32 {
-        self.replica("pid").as_u64().unwrap() as u32
-    }
-
-    pub fn http(&self) -> SocketAddr {
-        self.replica("http").as_str().unwrap().parse().unwrap()
-    }
-
-    pub fn dns(&self) -> SocketAddr {
-        self.replica("dns").as_str().unwrap().parse().unwrap()
-    }
-
-    pub fn kubeconfig(&self) -> PathBuf {
-        self.facts["kubeconfig"].as_str().unwrap().into()
-    }
-
-    /// `kubectl apply`.
-    pub fn apply(&self, yaml: &str) {
-        let mut kubectl = Command::new("kubectl")
-            .arg("--kubeconfig")
-            .arg(self.kubeconfig())
-            .args(["apply", "--server-side", "-f", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("kubectl is needed");
-        kubectl.stdin.take().unwrap().write_all(yaml.as_bytes()).unwrap();
-        assert!(kubectl.wait().unwrap().success());
-    }
+/// Where that answers HTTP.
+pub fn http(dev: &Dev) -> SocketAddr {
+    dev.replica(0, "http").as_str().unwrap().parse().unwrap()
 }
 
-impl Drop for Dev {
-    fn drop(&mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
+/// Where that answers DNS.
+pub fn dns(dev: &Dev) -> SocketAddr {
+    dev.replica(0, "dns").as_str().unwrap().parse().unwrap()
+}
+
+/// `kubectl apply`.
+pub fn apply(dev: &Dev, yaml: &str) {
+    let mut kubectl = Command::new("kubectl")
+        .arg("--kubeconfig")
+        .arg(dev.kubeconfig())
+        .args(["apply", "--server-side", "-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("kubectl is needed");
+    kubectl.stdin.take().unwrap().write_all(yaml.as_bytes()).unwrap();
+    assert!(kubectl.wait().unwrap().success());
 }
 
 /// This benchmark again, as one of the bare servers.
@@ -117,15 +74,6 @@ pub fn cpu_per(pid: u32, work: impl FnOnce() -> usize) -> f64 {
     let before = cpu(pid);
     let units = work();
     (cpu(pid) - before) * 1e6 / units as f64
-}
-
-/// CPU seconds of a process so far, in steps of 10 ms.
-fn cpu(pid: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let after = stat.rsplit_once(')').unwrap().1;
-    let fields: Vec<_> = after.split_whitespace().collect();
-    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-    ticks / rustix::param::clock_ticks_per_second() as f64
 }
 
 /// A line of /proc/PID/status, in MiB.

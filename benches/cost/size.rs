@@ -5,15 +5,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt as _, stream};
-use kube::{Api, api::PostParams};
+use kube::Api;
 use rollcall::api::ServiceInstance;
+use rollcall::dev::ports;
 use serde_json::json;
 
 use crate::{
-    latency::{client, namespace},
+    common::{
+        ask::{eventually, query},
+        dev::Dev,
+        kubernetes::{self, client, namespace},
+    },
     load,
-    process::{Dev, memory},
+    process::{dns, memory, replica_pid},
 };
 
 /// Instances, in services of ten.
@@ -21,16 +25,16 @@ const INSTANCES: usize = 10_000;
 
 /// Creates the instances, then starts a second process that looks after their namespace alone.
 pub fn run(dev: &Dev) {
-    let before = memory(dev.replica_pid(), "VmRSS");
+    let before = memory(replica_pid(dev), "VmRSS");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(create(dev));
-    let last = load::query("s-999.size.svc.rollcall.internal", 1);
-    load::wait_for_answer(dev.dns(), &last, Duration::from_secs(60));
-    wait_until_idle(dev.replica_pid());
+    let last = query("s-999.size.svc.rollcall.internal", 1);
+    load::wait_for_answer(dns(dev), &last, Duration::from_secs(60));
+    wait_until_idle(replica_pid(dev));
     println!(
         "memory of a replica: {before:.1} MiB empty, {:.1} MiB with {INSTANCES} instances after their statuses were written (peak {:.1})",
-        memory(dev.replica_pid(), "VmRSS"),
-        memory(dev.replica_pid(), "VmHWM"),
+        memory(replica_pid(dev), "VmRSS"),
+        memory(replica_pid(dev), "VmHWM"),
     );
     start(dev);
 }
@@ -39,30 +43,25 @@ async fn create(dev: &Dev) {
     let client = client(dev).await;
     namespace(&client, "size").await;
     let api: Api<ServiceInstance> = Api::namespaced(client, "size");
-    let created = stream::iter(0..INSTANCES).map(|i| {
-        let api = &api;
-        async move {
-            let object = json!({
-                "apiVersion": "rollcall.dev/v1alpha1", "kind": "ServiceInstance",
-                "metadata": {"name": format!("s-{}-{}", i / 10, i % 10), "labels": {"app": "bench"}},
-                "spec": {
-                    "service": format!("s-{}", i / 10),
-                    "addresses": [format!("10.{}.{}.{}", i / 62_500, i / 250 % 250, i % 250 + 1)],
-                    "ports": [{"name": "http", "port": 8080}], "version": "2.3.1", "zone": "eu-1a",
-                    "attributes": {"team": "blue"},
-                    "lease": {"mode": "Heartbeat", "durationSeconds": 3600},
-                },
-            });
-            let object = serde_json::from_value(object).unwrap();
-            api.create(&PostParams::default(), &object).await.unwrap();
-        }
-    });
-    created.buffer_unordered(32).collect::<Vec<_>>().await;
+    let object = |i: usize| {
+        json!({
+            "apiVersion": "rollcall.dev/v1alpha1", "kind": "ServiceInstance",
+            "metadata": {"name": format!("s-{}-{}", i / 10, i % 10), "labels": {"app": "bench"}},
+            "spec": {
+                "service": format!("s-{}", i / 10),
+                "addresses": [format!("10.{}.{}.{}", i / 62_500, i / 250 % 250, i % 250 + 1)],
+                "ports": [{"name": "http", "port": 8080}], "version": "2.3.1", "zone": "eu-1a",
+                "attributes": {"team": "blue"},
+                "lease": {"mode": "Heartbeat", "durationSeconds": 3600},
+            },
+        })
+    };
+    kubernetes::create(&api, (0..INSTANCES).map(object)).await;
 }
 
 /// Until the process does (nearly) nothing any more: its statuses are written.
 fn wait_until_idle(pid: u32) {
-    load::eventually(Duration::from_secs(600), || {
+    eventually(Duration::from_secs(600), || {
         let busy = crate::process::cpu_per(pid, || {
             std::thread::sleep(Duration::from_secs(3));
             1
@@ -72,7 +71,7 @@ fn wait_until_idle(pid: u32) {
 }
 
 fn start(dev: &Dev) {
-    let [http, dns, admin] = [load::free_port(), load::free_port(), load::free_port()];
+    let [http, dns, admin] = [(); 3].map(|()| ports::free().unwrap().to_string());
     let began = Instant::now();
     let mut replica = Command::new(env!("CARGO_BIN_EXE_rollcall"))
         .args(["serve", "--auth", "none", "--identity", "bench", "--watch-namespace", "size"])
@@ -82,7 +81,7 @@ fn start(dev: &Dev) {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let query = load::query("s-999.size.svc.rollcall.internal", 1);
+    let query = query("s-999.size.svc.rollcall.internal", 1);
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     let mut buffer = [0; 1500];

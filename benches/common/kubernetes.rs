@@ -1,0 +1,40 @@
+//! Speaking to the API server of a `rollcall dev`.
+
+use futures::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use rollcall::api::ServiceInstance;
+use serde_json::{Value, json};
+
+use super::dev::Dev;
+
+/// Creations under way at once.
+const AT_ONCE: usize = 32;
+
+/// A client that may do everything.
+pub async fn client(dev: &Dev) -> Client {
+    let file = Kubeconfig::read_from(dev.kubeconfig()).unwrap();
+    let options = KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(file, &options).await.unwrap();
+    Client::try_from(config).unwrap()
+}
+
+/// Makes a namespace.
+pub async fn namespace(client: &Client, name: &str) {
+    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    let api: Api<Namespace> = Api::all(client.clone());
+    api.patch(name, &PatchParams::apply("bench"), &Patch::Apply(&object)).await.unwrap();
+}
+
+/// Creates instances, many at once.
+pub async fn create(api: &Api<ServiceInstance>, objects: impl Iterator<Item = Value>) {
+    let created = objects.map(|object| async move {
+        let object = serde_json::from_value(object).unwrap();
+        api.create(&PostParams::default(), &object).await.unwrap();
+    });
+    stream::iter(created).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+}

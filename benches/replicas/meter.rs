@@ -1,0 +1,217 @@
+//! What a span of time costs: calls of each replica, octets into etcd and out of watches, CPU.
+//!
+//! A reading of the API server's metrics costs it 2 MB of text, so the span begins after the first and
+//! ends before the second.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    common::dev::cpu,
+    connection::Connection,
+    fleet::{Fleet, Replica},
+};
+
+/// Counters by name.
+type Counts = BTreeMap<String, f64>;
+
+/// A second's worth of everything.
+pub struct Rates {
+    /// Verb and resource of what each replica wrote.
+    pub writes: Vec<Counts>,
+    /// Octets of request bodies, by resource.
+    pub bodies: Counts,
+    /// Changes stored.
+    pub puts: f64,
+    /// Octets that etcd received.
+    pub into_etcd: f64,
+    /// Octets of watch events sent, to everybody.
+    pub watched: f64,
+    /// Cores, of each replica.
+    pub replicas: Vec<f64>,
+    pub apiserver: f64,
+    pub etcd: f64,
+    /// Cores of this process, which beats and looks.
+    pub load: f64,
+    /// Heartbeats, by HTTP and otherwise.
+    pub beats: f64,
+    pub span: Duration,
+}
+
+impl Rates {
+    /// What one replica writes, and what all do.
+    pub fn writes_of_each(&self) -> Vec<f64> {
+        self.writes.iter().map(|calls| calls.values().sum()).collect()
+    }
+
+    /// What all write, of one kind.
+    pub fn of_all(&self, what: &str) -> f64 {
+        self.writes.iter().filter_map(|calls| calls.get(what)).sum()
+    }
+
+    /// Everything that is spent, in the order of the table.
+    pub fn totals(&self) -> [f64; 6] {
+        [
+            self.puts,
+            self.into_etcd,
+            self.watched,
+            self.replicas.iter().sum(),
+            self.apiserver,
+            self.etcd,
+        ]
+    }
+}
+
+#[derive(Default)]
+struct Reading {
+    writes: Vec<Counts>,
+    bodies: Counts,
+    puts: f64,
+    into_etcd: f64,
+    watched: f64,
+}
+
+/// A span under way.
+pub struct Meter<'a> {
+    fleet: &'a Fleet,
+    /// Those that live throughout.
+    replicas: Vec<usize>,
+    before: Reading,
+    cpu: Vec<f64>,
+    began: Instant,
+}
+
+impl<'a> Meter<'a> {
+    pub fn start(fleet: &'a Fleet, replicas: Vec<usize>) -> Self {
+        let before = read(fleet, &replicas);
+        let cpu = spent(fleet, &replicas);
+        Self { fleet, replicas, before, cpu, began: Instant::now() }
+    }
+
+    /// Ends the span, in which there were so many beats a second.
+    pub fn end(self, beats: f64) -> Rates {
+        let span = self.began.elapsed();
+        let seconds = span.as_secs_f64();
+        let spent = spent(self.fleet, &self.replicas);
+        let mut cpu: Vec<_> =
+            spent.iter().zip(&self.cpu).map(|(after, before)| (after - before) / seconds).collect();
+        let after = read(self.fleet, &self.replicas);
+        let before = &self.before;
+        let [apiserver, etcd, load] = cpu.split_off(self.replicas.len())[..] else {
+            unreachable!()
+        };
+        let rate = |after: f64, before: f64| (after - before) / seconds;
+        let writes = after.writes.iter().zip(&before.writes);
+        Rates {
+            writes: writes.map(|(after, before)| per_second(after, before, seconds)).collect(),
+            bodies: per_second(&after.bodies, &before.bodies, seconds),
+            puts: rate(after.puts, before.puts),
+            into_etcd: rate(after.into_etcd, before.into_etcd),
+            watched: rate(after.watched, before.watched),
+            replicas: cpu,
+            apiserver,
+            etcd,
+            load,
+            beats,
+            span,
+        }
+    }
+}
+
+fn per_second(after: &Counts, before: &Counts, seconds: f64) -> Counts {
+    let rate = |(name, count): (&String, &f64)| {
+        let before = before.get(name).copied().unwrap_or_default();
+        (name.clone(), (count - before) / seconds)
+    };
+    after.iter().map(rate).filter(|(_, rate)| *rate > 0.0).collect()
+}
+
+/// CPU seconds of the replicas, the API server, etcd and this process.
+fn spent(fleet: &Fleet, replicas: &[usize]) -> Vec<f64> {
+    let replicas = replicas.iter().map(|i| fleet.replicas[*i].pid);
+    let others = [fleet.part("apiserver"), fleet.part("etcd"), std::process::id()];
+    replicas.chain(others).map(cpu).collect()
+}
+
+fn read(fleet: &Fleet, replicas: &[usize]) -> Reading {
+    let mut reading = Reading {
+        writes: replicas.iter().map(|i| writes(fleet, *i)).collect(),
+        ..Reading::default()
+    };
+    let request = hyper::Request::get("/metrics").body(Vec::new()).unwrap();
+    let text = fleet.runtime.block_on(fleet.client.request_text(request)).unwrap();
+    for (metric, value) in samples(&text) {
+        if metric.starts_with("apiserver_request_body_size_bytes_sum{") {
+            if let Some(resource) = label(metric, "resource").filter(|_| is_ours(metric)) {
+                *reading.bodies.entry(resource.to_owned()).or_default() += value;
+            }
+        } else if metric.starts_with("apiserver_watch_events_sizes_sum{") && is_ours(metric) {
+            reading.watched += value;
+        }
+    }
+    for (metric, value) in samples(&etcd(fleet)) {
+        match metric {
+            "etcd_mvcc_put_total" => reading.puts = value,
+            "etcd_network_client_grpc_received_bytes_total" => reading.into_etcd = value,
+            _ => {}
+        }
+    }
+    reading
+}
+
+/// What this replica has written so far, as it counts itself.
+fn writes(fleet: &Fleet, replica: usize) -> Counts {
+    let mut counts = Counts::new();
+    for (metric, value) in scrape(&fleet.replicas[replica]) {
+        if !metric.starts_with("rollcall_api_calls_total{") {
+            continue;
+        }
+        let (verb, resource) = (label(&metric, "verb"), label(&metric, "resource"));
+        let (verb, resource) = (verb.unwrap_or_default(), resource.unwrap_or_default());
+        if matches!(verb, "create" | "update" | "patch" | "apply" | "delete") {
+            *counts.entry(format!("{verb} {resource}")).or_default() += value;
+        }
+    }
+    counts
+}
+
+/// The metrics of a replica, with their labels as they are written.
+pub fn scrape(replica: &Replica) -> Counts {
+    let mut door = Connection::to(replica.admin);
+    let text = String::from_utf8(door.ask("GET /metrics", "").unwrap().1.to_vec()).unwrap();
+    samples(&text).map(|(metric, value)| (metric.to_owned(), value)).collect()
+}
+
+/// etcd listens on a socket in its working folder, whose own path may be too long for one.
+fn etcd(fleet: &Fleet) -> String {
+    let mut socket =
+        UnixStream::connect(format!("/proc/{}/cwd/etcd:0", fleet.part("etcd"))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.write_all(b"GET /metrics HTTP/1.0\r\nhost: localhost\r\n\r\n").unwrap();
+    let mut text = String::new();
+    socket.read_to_string(&mut text).unwrap();
+    text
+}
+
+fn samples(text: &str) -> impl Iterator<Item = (&str, f64)> {
+    text.lines().filter_map(|line| {
+        let (metric, value) = line.rsplit_once(' ')?;
+        Some((metric, value.trim().parse().ok()?))
+    })
+}
+
+fn label<'a>(metric: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = metric.split_once(&format!("{name}=\""))?;
+    rest.split('"').next()
+}
+
+/// What rollcall, or whoever beats, may have asked for.
+fn is_ours(metric: &str) -> bool {
+    let group = label(metric, "group").unwrap_or_default();
+    let resource = label(metric, "resource").unwrap_or_default();
+    group == "rollcall.dev" || matches!(resource, "events" | "leases")
+}
