@@ -157,8 +157,8 @@ impl World {
             broken: None,
             journal: journal.then(Vec::new),
         };
-        for instance in 0..INSTANCES {
-            world.register(key(instance), SERVICES[instance], lease);
+        for (instance, service) in SERVICES.into_iter().enumerate() {
+            world.register(key(instance), service, lease);
         }
         for replica in 0..REPLICAS {
             world.register(world.replicas[replica].own.clone(), "rollcall", default_lease());
