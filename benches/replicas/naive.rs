@@ -31,6 +31,8 @@ pub struct Pace {
     pub most: f64,
     /// Patches a second to send now.
     pub rate: f64,
+    /// Those that were answered.
+    pub attained: f64,
     /// Instances that this keeps alive; the crowd beats for the others.
     pub instances: usize,
 }
@@ -41,7 +43,7 @@ pub fn pace(fleet: &Fleet) -> Pace {
     let most = patch(fleet, &everybody, f64::INFINITY, PRESSED) as f64 / PRESSED.as_secs_f64();
     let interval = fleet.run.interval().as_secs_f64();
     let instances = everybody.len().min((most * SHARE * interval) as usize);
-    Pace { most, rate: instances as f64 / interval, instances }
+    Pace { most, rate: instances as f64 / interval, attained: 0.0, instances }
 }
 
 /// Patches at this pace for so long, in place of the crowd. Answers how many were answered.

@@ -138,7 +138,7 @@ fn costs(outcome: &Outcome) {
     }
     if let (Some(ours), Some(naive)) = (phase(outcome, BEATING), phase(outcome, NAIVE)) {
         let ratios = naive.totals().into_iter().zip(ours.totals());
-        let ratios = ratios.map(|(n, o)| (n - o) / outcome.pace.rate / (o / ours.beats));
+        let ratios = ratios.map(|(n, o)| (n - o) / outcome.pace.attained / (o / ours.beats));
         let cells = ratios.map(|ratio| format!("{} ×", number(ratio)));
         let none = || std::iter::once(String::new());
         table.row("naive ÷ ours", none().chain(none()).chain(cells).chain(none()));
@@ -146,8 +146,9 @@ fn costs(outcome: &Outcome) {
     table.print();
     let pace = outcome.pace;
     println!(
-        "\nThe API server took {:.0} patches a second at most; {} instances were kept alive by {:.0} a second.",
-        pace.most, pace.instances, pace.rate
+        "\nThe API server took {:.0} patches a second at most. {} instances beat by {:.0} a second, of which {:.0} \
+         were answered.",
+        pace.most, pace.instances, pace.rate, pace.attained
     );
 }
 

@@ -145,7 +145,7 @@ impl Stages<'_> {
         self.beat_for(who, false);
         let patched = self.measure(NAIVE, run.instances, |fleet| naive::run(fleet, pace, run.span));
         self.beat_for(who, true);
-        Pace { rate: patched as f64 / run.span.as_secs_f64(), ..pace }
+        Pace { attained: patched as f64 / run.span.as_secs_f64(), ..pace }
     }
 
     /// What it costs to live once, by verb and resource. The checkpoints of all the others are left out, at
