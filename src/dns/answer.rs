@@ -15,7 +15,7 @@ use crate::dns::{
     service::{self, Context},
     zone::{NEGATIVE_TTL, TTL, Zone},
 };
-use crate::registry::{directory::Directory, lease::Moment};
+use crate::registry::{directory::Directory, lease::Moment, view::View};
 
 /// What an answer says beside its code (RFC 8914).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,24 +140,28 @@ impl Finder<'_> {
             Asked::NameServer => Some(self.name_server()),
             Asked::Namespace(name) => self.directory.has_namespace(name).then(Set::default),
             Asked::Service(of) => {
-                let view = self.directory.service(of.namespace, of.service)?;
-                self.with(of, |context| Some(service::service(&view, context)))
+                self.of(&of, |view, context| service::service(view, &of.only, context))
+            }
+            Asked::Selector(of, kind) => {
+                self.of(&of, |view, _| service::selector(view, &of.only, kind))
             }
             Asked::Transport(of, protocol) => {
-                service::transport(&*self.directory.service(of.namespace, of.service)?, protocol)
+                self.of(&of, |view, _| service::transport(view, &of.only, protocol))
             }
-            Asked::Port(of, protocol, name) => {
-                let view = self.directory.service(of.namespace, of.service)?;
-                self.with(of, |context| service::port(&view, (protocol, name), context))
-            }
+            Asked::Port(of, protocol, name) => self
+                .of(&of, |view, context| service::port(view, &of.only, (protocol, name), context)),
             Asked::Instance(of, label) => {
-                let view = self.directory.service(of.namespace, of.service)?;
-                self.with(of, |context| member::member(&view, label, context))
+                self.of(&of, |view, context| member::member(view, label, context))
             }
         }
     }
 
-    fn with(&self, of: Service<'_>, f: impl FnOnce(Context<'_>) -> Option<Set>) -> Option<Set> {
+    fn of(
+        &self,
+        of: &Service<'_>,
+        f: impl FnOnce(&View, Context<'_>) -> Option<Set>,
+    ) -> Option<Set> {
+        let view = self.directory.service(of.namespace, of.service)?;
         let kind = self.question.query_type();
         let base = match kind {
             // Only SRV records have targets to be named.
@@ -165,7 +169,7 @@ impl Finder<'_> {
             _ => None,
         };
         let owner = self.question.original().name();
-        f(Context { owner, base: base.as_ref(), kind, now: self.now, seed: self.seed })
+        f(&view, Context { owner, base: base.as_ref(), kind, now: self.now, seed: self.seed })
     }
 
     fn apex(&self) -> Set {

@@ -3,5 +3,6 @@
 mod answers;
 mod existence;
 mod messages;
+mod selectors;
 mod sizes;
 mod world;
