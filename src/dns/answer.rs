@@ -122,6 +122,10 @@ fn instead_of_any(question: &LowerQuery) -> Record {
     Record::from_rdata(question.original().name().clone(), TTL, RData::HINFO(hinfo))
 }
 
+/// The version of Kubernetes' "DNS-Based Service Discovery" whose shapes of names are answered, as
+/// its §2.2 has it told.
+const SCHEMA_VERSION: &str = "1.1.0";
+
 struct Finder<'a> {
     zone: &'a Zone,
     directory: &'a Directory,
@@ -138,6 +142,7 @@ impl Finder<'_> {
             Asked::Services | Asked::NameServerParent => Some(Set::default()),
             Asked::Apex => Some(self.apex()),
             Asked::NameServer => Some(self.name_server()),
+            Asked::Version => Some(self.version()),
             Asked::Namespace(name) => self.directory.has_namespace(name).then(Set::default),
             Asked::Service(of) => {
                 self.of(&of, |view, context| service::service(view, &of.only, context))
@@ -195,5 +200,12 @@ impl Finder<'_> {
         }
         let ips = self.zone.addresses().iter().copied();
         Set { answers: records::addresses(owner, kind, ips, TTL), glue: Vec::new() }
+    }
+
+    fn version(&self) -> Set {
+        let owner = self.question.original().name();
+        let text = || records::text(owner, SCHEMA_VERSION, TTL);
+        let asked = self.question.query_type() == RecordType::TXT;
+        Set { answers: asked.then(text).into_iter().collect(), glue: Vec::new() }
     }
 }

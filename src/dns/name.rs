@@ -33,6 +33,8 @@ pub enum Asked<'q> {
     NameServerParent,
     /// `ns.dns.<zone>`.
     NameServer,
+    /// `dns-version.<zone>`.
+    Version,
     /// `svc.<zone>`: empty.
     Services,
     /// `<ns>.svc.<zone>`: empty, and exists while the namespace has a service.
@@ -66,6 +68,7 @@ impl<'q> Asked<'q> {
             | Self::Apex
             | Self::NameServerParent
             | Self::NameServer
+            | Self::Version
             | Self::Services
             | Self::Unknown => None,
         }
@@ -100,6 +103,7 @@ impl<'q> Asked<'q> {
                 Some("ns") => Self::NameServer,
                 Some(_) => return None,
             },
+            Some("dns-version") => Self::Version,
             Some(_) => return None,
         })
     }
@@ -161,7 +165,8 @@ mod tests {
             ("ns.dns.rollcall.internal.", Asked::NameServer),
             ("x.ns.dns.rollcall.internal.", Asked::Unknown),
             ("www.rollcall.internal.", Asked::Unknown),
-            ("dns-version.rollcall.internal.", Asked::Unknown),
+            ("dns-version.rollcall.internal.", Asked::Version),
+            ("x.dns-version.rollcall.internal.", Asked::Unknown),
             ("svc.rollcall.internal.", Asked::Services),
             ("shop.svc.rollcall.internal.", Asked::Namespace("shop")),
             ("orders.shop.svc.rollcall.internal.", Asked::Service(all())),

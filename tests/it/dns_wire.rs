@@ -87,6 +87,10 @@ fn directory() -> Arc<Directory> {
         version: Some("2.3.1".into()),
         tags: Arc::from(["Canary".into()]),
         zone: Some("EU_1a".into()),
+        attributes: Arc::from([
+            ("path".into(), "/v2?a=b".into()),
+            ("x".into(), "y".repeat(300).into()),
+        ]),
         ..instance("orders", "o1", [10, 0, 0, 1].into())
     };
     instances.extend([Arc::new(ordinary), Arc::new(canary)]);
@@ -291,6 +295,23 @@ async fn dig_finds_a_part_of_a_service_by_each_selector() {
         let status = format!("status: {status}");
         check(&served, &[&format!("{name}.{below}")], &[&status, "ANSWER: 0,", "SOA"], &[]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dig_finds_the_attributes_of_an_instance_and_the_version_of_the_names() {
+    let served = serve().await;
+    let below = "orders.shop.svc.rollcall.internal";
+    // `x=` and 253 letters, then the other 47: two strings of one record.
+    let long = format!("\"x={}\" \"{}\"", "y".repeat(253), "y".repeat(47));
+    let told = ["ANSWER: 2,", "\"path=/v2?a=b\"", &long];
+    check(&served, &["TXT", &format!("o1.{below}")], &told, &[]);
+    let nothing = ["status: NOERROR", "ANSWER: 0,", "SOA"];
+    for name in [below, &format!("o0.{below}")] {
+        check(&served, &["TXT", name], &nothing, &[]);
+    }
+    check(&served, &["A", &format!("o1.{below}")], &["ANSWER: 1,"], &["TXT"]);
+    check(&served, &["TXT", "dns-version.rollcall.internal"], &["ANSWER: 1,", "\"1.1.0\""], &[]);
+    check(&served, &["A", "dns-version.rollcall.internal"], &nothing, &[]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,4 +5,5 @@ mod existence;
 mod messages;
 mod selectors;
 mod sizes;
+mod texts;
 mod world;
