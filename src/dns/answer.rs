@@ -15,7 +15,7 @@ use crate::dns::{
     service::{self, Context},
     zone::{NEGATIVE_TTL, TTL, Zone},
 };
-use crate::registry::{directory::Directory, lease::Moment};
+use crate::registry::{directory::Directory, lease::Moment, view::View};
 
 /// What an answer says beside its code (RFC 8914).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +122,10 @@ fn instead_of_any(question: &LowerQuery) -> Record {
     Record::from_rdata(question.original().name().clone(), TTL, RData::HINFO(hinfo))
 }
 
+/// The version of Kubernetes' "DNS-Based Service Discovery" whose shapes of names are answered, as
+/// its §2.2 has it told.
+const SCHEMA_VERSION: &str = "1.1.0";
+
 struct Finder<'a> {
     zone: &'a Zone,
     directory: &'a Directory,
@@ -138,26 +142,31 @@ impl Finder<'_> {
             Asked::Services | Asked::NameServerParent => Some(Set::default()),
             Asked::Apex => Some(self.apex()),
             Asked::NameServer => Some(self.name_server()),
+            Asked::Version => Some(self.version()),
             Asked::Namespace(name) => self.directory.has_namespace(name).then(Set::default),
             Asked::Service(of) => {
-                let view = self.directory.service(of.namespace, of.service)?;
-                self.with(of, |context| Some(service::service(&view, context)))
+                self.of(&of, |view, context| service::service(view, &of.only, context))
+            }
+            Asked::Selector(of, kind) => {
+                self.of(&of, |view, _| service::selector(view, &of.only, kind))
             }
             Asked::Transport(of, protocol) => {
-                service::transport(&*self.directory.service(of.namespace, of.service)?, protocol)
+                self.of(&of, |view, _| service::transport(view, &of.only, protocol))
             }
-            Asked::Port(of, protocol, name) => {
-                let view = self.directory.service(of.namespace, of.service)?;
-                self.with(of, |context| service::port(&view, (protocol, name), context))
-            }
+            Asked::Port(of, protocol, name) => self
+                .of(&of, |view, context| service::port(view, &of.only, (protocol, name), context)),
             Asked::Instance(of, label) => {
-                let view = self.directory.service(of.namespace, of.service)?;
-                self.with(of, |context| member::member(&view, label, context))
+                self.of(&of, |view, context| member::member(view, label, context))
             }
         }
     }
 
-    fn with(&self, of: Service<'_>, f: impl FnOnce(Context<'_>) -> Option<Set>) -> Option<Set> {
+    fn of(
+        &self,
+        of: &Service<'_>,
+        f: impl FnOnce(&View, Context<'_>) -> Option<Set>,
+    ) -> Option<Set> {
+        let view = self.directory.service(of.namespace, of.service)?;
         let kind = self.question.query_type();
         let base = match kind {
             // Only SRV records have targets to be named.
@@ -165,7 +174,7 @@ impl Finder<'_> {
             _ => None,
         };
         let owner = self.question.original().name();
-        f(Context { owner, base: base.as_ref(), kind, now: self.now, seed: self.seed })
+        f(&view, Context { owner, base: base.as_ref(), kind, now: self.now, seed: self.seed })
     }
 
     fn apex(&self) -> Set {
@@ -191,5 +200,12 @@ impl Finder<'_> {
         }
         let ips = self.zone.addresses().iter().copied();
         Set { answers: records::addresses(owner, kind, ips, TTL), glue: Vec::new() }
+    }
+
+    fn version(&self) -> Set {
+        let owner = self.question.original().name();
+        let text = || records::text(owner, SCHEMA_VERSION, TTL);
+        let asked = self.question.query_type() == RecordType::TXT;
+        Set { answers: asked.then(text).into_iter().collect(), glue: Vec::new() }
     }
 }

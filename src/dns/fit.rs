@@ -142,6 +142,7 @@ fn data(data: &RData) -> usize {
         RData::CNAME(target) => name(&target.0),
         RData::NS(target) => name(&target.0),
         RData::SOA(SOA { mname, rname, .. }) => name(mname) + name(rname) + 20,
+        RData::TXT(txt) => txt.txt_data.iter().map(|string| 1 + string.len()).sum(),
         RData::HINFO(hinfo) => 2 + hinfo.cpu.len() + hinfo.os.len(),
         // We build none of these: try it.
         _ => usize::from(u16::MAX),

@@ -33,6 +33,10 @@ pub(super) fn member(view: &View, label: &str, context: Context<'_>) -> Option<S
         (RecordType::SRV, Some(base)) => {
             Targets { owner: context.owner, base, ttl }.of([&**member], |_| true)
         }
+        (RecordType::TXT, _) => {
+            let answers = records::attributes(context.owner, &member.instance.attributes, ttl);
+            Set { answers, glue: Vec::new() }
+        }
         _ => Set::default(),
     })
 }

@@ -1,7 +1,7 @@
 //! DNS: queries to answers, over UDP and TCP.
 //!
 //! ```text
-//! octets → [server, hickory] → gate → name → answer (service, member, records) → fit → octets
+//! octets → [server, hickory] → gate → name (subset) → answer (service, member, records) → fit → octets
 //! ```
 //!
 //! Owns: the names of the zone, what each of them answers, how long an answer may be believed, and
@@ -14,6 +14,7 @@ pub mod gate;
 pub mod metrics;
 pub mod name;
 pub mod server;
+pub mod subset;
 pub mod zone;
 
 mod handler;

@@ -5,20 +5,25 @@
 
 use hickory_proto::rr::LowerName;
 
-use crate::dns::zone::Zone;
+use crate::dns::{
+    subset::{Kind, Subset},
+    zone::Zone,
+};
 use crate::registry::instance::Protocol;
 
-/// Which service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which service, and who of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service<'q> {
     /// Its namespace.
     pub namespace: &'q str,
     /// Its name.
     pub service: &'q str,
+    /// Those who are meant.
+    pub only: Subset<'q>,
 }
 
 /// What a name asks for, if it exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked<'q> {
     /// A name of somebody else's zone.
     Outside,
@@ -28,15 +33,19 @@ pub enum Asked<'q> {
     NameServerParent,
     /// `ns.dns.<zone>`.
     NameServer,
+    /// `dns-version.<zone>`.
+    Version,
     /// `svc.<zone>`: empty.
     Services,
     /// `<ns>.svc.<zone>`: empty, and exists while the namespace has a service.
     Namespace(&'q str),
-    /// `<svc>.<ns>.svc.<zone>`.
+    /// `[<selectors>.]<svc>.<ns>.svc.<zone>`.
     Service(Service<'q>),
-    /// `_<proto>.<svc>.<ns>.svc.<zone>`: empty, and exists while the service has such a port.
+    /// `_ver`, `_tag`, `_zone` or `_near` and a service: empty, and exists while there is a value.
+    Selector(Service<'q>, Kind),
+    /// `_<proto>` and a service: empty, and exists while the service has such a port.
     Transport(Service<'q>, Protocol),
-    /// `_<port>._<proto>.<svc>.<ns>.svc.<zone>`.
+    /// `_<port>._<proto>` and a service.
     Port(Service<'q>, Protocol, &'q str),
     /// `<instance>.<svc>.<ns>.svc.<zone>`.
     Instance(Service<'q>, &'q str),
@@ -44,16 +53,14 @@ pub enum Asked<'q> {
     Unknown,
 }
 
-/// The most labels below the zone that mean anything.
-const DEPTH: usize = 5;
-
 impl<'q> Asked<'q> {
     /// The namespace that the name lies in, if any.
     #[must_use]
-    pub fn namespace(self) -> Option<&'q str> {
+    pub fn namespace(&self) -> Option<&'q str> {
         match self {
             Self::Namespace(name) => Some(name),
             Self::Service(of)
+            | Self::Selector(of, _)
             | Self::Transport(of, _)
             | Self::Port(of, ..)
             | Self::Instance(of, _) => Some(of.namespace),
@@ -61,6 +68,7 @@ impl<'q> Asked<'q> {
             | Self::Apex
             | Self::NameServerParent
             | Self::NameServer
+            | Self::Version
             | Self::Services
             | Self::Unknown => None,
         }
@@ -69,46 +77,54 @@ impl<'q> Asked<'q> {
     /// Reads a query name, whose case is folded already.
     #[must_use]
     pub fn parse(name: &'q LowerName, zone: &Zone) -> Self {
-        let mut labels = name.iter().rev();
+        let mut labels = name.iter().rev().fuse();
         if zone.apex().iter().rev().any(|label| labels.next() != Some(label)) {
             return Self::Outside;
         }
-        let (mut below, mut depth) = ([""; DEPTH], 0);
-        for label in labels {
-            let (Some(place), Ok(text)) = (below.get_mut(depth), str::from_utf8(label)) else {
-                return Self::Unknown;
-            };
-            *place = text;
-            depth += 1;
-        }
-        Self::below(below.get(..depth).unwrap_or_default())
+        // A label that is no text is nobody's, as is an empty one.
+        let mut labels = labels.map(|label| str::from_utf8(label).unwrap_or_default());
+        Self::below(&mut labels).filter(|_| labels.next().is_none()).unwrap_or(Self::Unknown)
     }
 
-    /// Reads the labels below the zone, the last one first.
-    fn below(labels: &[&'q str]) -> Self {
-        match *labels {
-            [] => Self::Apex,
-            ["dns"] => Self::NameServerParent,
-            ["dns", "ns"] => Self::NameServer,
-            ["svc"] => Self::Services,
-            ["svc", namespace] => Self::Namespace(namespace),
-            ["svc", namespace, service] => Self::Service(Service { namespace, service }),
-            ["svc", namespace, service, label] => {
-                let service = Service { namespace, service };
-                if !label.starts_with('_') {
-                    return Self::Instance(service, label);
+    /// Reads labels below the zone, the last one first, as far as they mean anything.
+    fn below(labels: &mut impl Iterator<Item = &'q str>) -> Option<Self> {
+        Some(match labels.next() {
+            None => Self::Apex,
+            Some("svc") => match (labels.next(), labels.next()) {
+                (None, _) => Self::Services,
+                (Some(namespace), None) => Self::Namespace(namespace),
+                (Some(namespace), Some(service)) => {
+                    let only = Subset::default();
+                    return Self::of(Service { namespace, service, only }, labels);
                 }
-                protocol(label).map_or(Self::Unknown, |p| Self::Transport(service, p))
+            },
+            Some("dns") => match labels.next() {
+                None => Self::NameServerParent,
+                Some("ns") => Self::NameServer,
+                Some(_) => return None,
+            },
+            Some("dns-version") => Self::Version,
+            Some(_) => return None,
+        })
+    }
+
+    /// Reads labels left of a service: its selectors, then a port; or an instance.
+    fn of(mut of: Service<'q>, labels: &mut impl Iterator<Item = &'q str>) -> Option<Self> {
+        while let Some(label) = labels.next() {
+            if let Some(kind) = Kind::parse(label) {
+                let Some(value) = labels.next() else {
+                    return of.only.takes(kind).then_some(Self::Selector(of, kind));
+                };
+                of.only = of.only.and(kind, value)?;
+            } else if let Some(protocol) = protocol(label) {
+                let Some(port) = labels.next() else { return Some(Self::Transport(of, protocol)) };
+                return Some(Self::Port(of, protocol, port.strip_prefix('_')?));
+            } else {
+                let bare = of.only.is_everybody() && !label.starts_with('_');
+                return bare.then_some(Self::Instance(of, label));
             }
-            ["svc", namespace, service, transport, port] => {
-                let service = Service { namespace, service };
-                match (protocol(transport), port.strip_prefix('_')) {
-                    (Some(protocol), Some(port)) => Self::Port(service, protocol, port),
-                    _ => Self::Unknown,
-                }
-            }
-            _ => Self::Unknown,
         }
+        Some(Self::Service(of))
     }
 }
 
@@ -123,11 +139,21 @@ mod tests {
     use super::*;
     use hickory_proto::rr::Name;
 
-    const ORDERS: Service<'_> = Service { namespace: "shop", service: "orders" };
+    fn orders(selectors: &[(Kind, &'static str)]) -> Service<'static> {
+        let only = selectors.iter().try_fold(Subset::default(), |s, (k, v)| s.and(*k, v));
+        Service { namespace: "shop", service: "orders", only: only.unwrap() }
+    }
 
     #[test]
     fn every_shape_of_name_is_told_apart() {
         let zone = Zone::parse("rollcall.internal", &[]).unwrap();
+        let all = || orders(&[]);
+        let v231 = || orders(&[(Kind::Version, "2-3-1")]);
+        let two_tags = || orders(&[(Kind::Tag, "b"), (Kind::Tag, "a")]);
+        let every_kind = || {
+            let pinned = [(Kind::Zone, "z"), (Kind::Near, "n"), (Kind::Version, "1")];
+            orders(&[&pinned[..], &[(Kind::Tag, "a")]].concat())
+        };
         for (name, asked) in [
             (".", Asked::Outside),
             ("internal.", Asked::Outside),
@@ -139,21 +165,53 @@ mod tests {
             ("ns.dns.rollcall.internal.", Asked::NameServer),
             ("x.ns.dns.rollcall.internal.", Asked::Unknown),
             ("www.rollcall.internal.", Asked::Unknown),
-            ("dns-version.rollcall.internal.", Asked::Unknown),
+            ("dns-version.rollcall.internal.", Asked::Version),
+            ("x.dns-version.rollcall.internal.", Asked::Unknown),
             ("svc.rollcall.internal.", Asked::Services),
             ("shop.svc.rollcall.internal.", Asked::Namespace("shop")),
-            ("orders.shop.svc.rollcall.internal.", Asked::Service(ORDERS)),
-            ("Orders.SHOP.svc.rollcall.internal.", Asked::Service(ORDERS)),
-            ("o1.orders.shop.svc.rollcall.internal.", Asked::Instance(ORDERS, "o1")),
+            ("orders.shop.svc.rollcall.internal.", Asked::Service(all())),
+            ("Orders.SHOP.svc.rollcall.internal.", Asked::Service(all())),
+            ("o1.orders.shop.svc.rollcall.internal.", Asked::Instance(all(), "o1")),
             ("x.o1.orders.shop.svc.rollcall.internal.", Asked::Unknown),
-            ("_tcp.orders.shop.svc.rollcall.internal.", Asked::Transport(ORDERS, Protocol::Tcp)),
+            ("_tcp.orders.shop.svc.rollcall.internal.", Asked::Transport(all(), Protocol::Tcp)),
             ("_quic.orders.shop.svc.rollcall.internal.", Asked::Unknown),
-            ("_ver.orders.shop.svc.rollcall.internal.", Asked::Unknown),
-            ("2-3-1._ver.orders.shop.svc.rollcall.internal.", Asked::Unknown),
+            ("_ver.orders.shop.svc.rollcall.internal.", Asked::Selector(all(), Kind::Version)),
+            ("2-3-1._Ver.orders.shop.svc.rollcall.internal.", Asked::Service(v231())),
+            ("a._tag.b._tag.orders.shop.svc.rollcall.internal.", Asked::Service(two_tags())),
+            (
+                "_TAG.2-3-1._ver.orders.shop.svc.rollcall.internal.",
+                Asked::Selector(v231(), Kind::Tag),
+            ),
+            (
+                "a._tag.1._ver.n._near.z._zone.orders.shop.svc.rollcall.internal.",
+                Asked::Service(every_kind()),
+            ),
+            (
+                "_tcp.2-3-1._ver.orders.shop.svc.rollcall.internal.",
+                Asked::Transport(v231(), Protocol::Tcp),
+            ),
+            (
+                "_http._tcp.2-3-1._ver.orders.shop.svc.rollcall.internal.",
+                Asked::Port(v231(), Protocol::Tcp, "http"),
+            ),
+            ("2._ver.1._ver.orders.shop.svc.rollcall.internal.", Asked::Unknown),
+            ("_ver.1._ver.orders.shop.svc.rollcall.internal.", Asked::Unknown),
+            ("_tcp._ver.orders.shop.svc.rollcall.internal.", Asked::Unknown),
+            ("*._ver.orders.shop.svc.rollcall.internal.", Asked::Unknown),
+            ("o1.2-3-1._ver.orders.shop.svc.rollcall.internal.", Asked::Unknown),
+            ("2-3-1._ver._http._tcp.orders.shop.svc.rollcall.internal.", Asked::Unknown),
+            ("2-3-1._ver.o1.orders.shop.svc.rollcall.internal.", Asked::Unknown),
+            (
+                "2-3-1._ver.shop.svc.rollcall.internal.",
+                Asked::Instance(
+                    Service { namespace: "shop", service: "_ver", only: Subset::default() },
+                    "2-3-1",
+                ),
+            ),
             ("http._tcp.orders.shop.svc.rollcall.internal.", Asked::Unknown),
             (
                 "_HTTP._UDP.orders.shop.svc.rollcall.internal.",
-                Asked::Port(ORDERS, Protocol::Udp, "http"),
+                Asked::Port(all(), Protocol::Udp, "http"),
             ),
             ("x._http._tcp.orders.shop.svc.rollcall.internal.", Asked::Unknown),
         ] {

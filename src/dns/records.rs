@@ -7,15 +7,18 @@ use std::{collections::HashSet, net::IpAddr};
 
 use hickory_proto::rr::{
     Name, RData, Record, RecordType,
-    rdata::{A, AAAA, CNAME, SRV},
+    rdata::{A, AAAA, CNAME, SRV, TXT},
 };
 
 use crate::dns::zone::TTL;
 use crate::registry::{
-    instance::{Address, Port},
+    instance::{Address, Pairs, Port},
     lease::{Moment, millis},
     view::Member,
 };
+
+/// The most octets in a character-string (RFC 1035 §3.3).
+const MAX_STRING: usize = 255;
 
 /// The records at a name that exists.
 #[derive(Debug, Default)]
@@ -71,6 +74,19 @@ pub(super) fn addresses(
     let mut seen = HashSet::new();
     let wanted = ips.filter(|ip| ip.is_ipv6() == (kind == RecordType::AAAA));
     wanted.filter(|ip| seen.insert(*ip)).map(|ip| address(owner, ip, ttl)).collect()
+}
+
+/// One TXT record an attribute, `key=value` (RFC 1464; no key holds a `=`). What is longer than a
+/// character-string goes on in further ones of the same record, to be joined without anything
+/// between (as RFC 7208 §3.3 reads them); so attributes cannot share a record (RFC 6763 §6).
+pub(super) fn attributes(owner: &Name, attributes: &Pairs, ttl: u32) -> Vec<Record> {
+    attributes.iter().map(|(key, value)| text(owner, &format!("{key}={value}"), ttl)).collect()
+}
+
+/// A TXT record of one text.
+pub(super) fn text(owner: &Name, text: &str, ttl: u32) -> Record {
+    let strings = text.as_bytes().chunks(MAX_STRING).collect();
+    Record::from_rdata(owner.clone(), ttl, RData::TXT(TXT::from_bytes(strings)))
 }
 
 /// The SRV records of members, in their order, with glue.

@@ -74,17 +74,23 @@ impl Filter {
     }
 
     fn admits(&self, member: &Member) -> bool {
-        let instance = &member.instance;
         let phase = match self.health {
             Health::Offered => member.phase.is_discoverable(),
             Health::Passing => member.phase == Phase::Ready,
             Health::Any => true,
         };
+        phase && self.describes(member)
+    }
+
+    /// Whether a member has everything that is asked for but the phase and nearness, which may
+    /// come and go while it stays what it is.
+    #[must_use]
+    pub fn describes(&self, member: &Member) -> bool {
+        let instance = &member.instance;
         let wants = |want: &Option<String>, has: &Option<Arc<str>>| {
             want.as_deref().is_none_or(|want| is_value(has.as_deref(), want))
         };
-        phase
-            && wants(&self.version, &instance.version)
+        wants(&self.version, &instance.version)
             && wants(&self.zone, &instance.zone)
             && self.tags.iter().all(|tag| instance.tags.iter().any(|has| is_value(Some(has), tag)))
             && self.admits_port(member)

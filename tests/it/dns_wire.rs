@@ -82,9 +82,18 @@ fn directory() -> Arc<Directory> {
     let mut catalog = Catalog::new(settings, directory.clone());
     let replica = instance("rollcall", "rollcall-0", [127, 0, 0, 1].into());
     let mut instances = vec![Arc::new(replica.clone())];
-    for i in 0..2 {
-        instances.push(Arc::new(instance("orders", &format!("o{i}"), [10, 0, 0, i].into())));
-    }
+    let ordinary = instance("orders", "o0", [10, 0, 0, 0].into());
+    let canary = Instance {
+        version: Some("2.3.1".into()),
+        tags: Arc::from(["Canary".into()]),
+        zone: Some("EU_1a".into()),
+        attributes: Arc::from([
+            ("path".into(), "/v2?a=b".into()),
+            ("x".into(), "y".repeat(300).into()),
+        ]),
+        ..instance("orders", "o1", [10, 0, 0, 1].into())
+    };
+    instances.extend([Arc::new(ordinary), Arc::new(canary)]);
     for i in 0..300_u16 {
         let [high, low] = i.to_be_bytes();
         instances.push(Arc::new(instance("crowd", &format!("c{i}"), [10, 1, high, low].into())));
@@ -261,6 +270,48 @@ async fn dig_sees_the_records_as_people_expect_them() {
     check(&served, &["NS", "rollcall.internal"], &["ns.dns.rollcall.internal.", "192.0.2.53"], &[]);
     check(&served, &["example.com"], &["status: REFUSED", "EDE: 20", "flags: qr rd;"], &["SOA"]);
     check(&served, &["+notcp", "ANY", "orders.shop.svc.rollcall.internal"], &["RFC8482"], &[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dig_finds_a_part_of_a_service_by_each_selector() {
+    let served = serve().await;
+    let below = "orders.shop.svc.rollcall.internal";
+    for selector in ["2-3-1._ver", "CANARY._tag", "eu-1a._zone", "eu-1a._near.canary._tag"] {
+        let name = format!("{selector}.{below}");
+        check(&served, &["A", &name], &["ANSWER: 1,", "10.0.0.1\n", "aa rd;"], &[]);
+        let srv = ["ANSWER: 1,", "0 100 8080 o1.orders.shop.svc.rollcall.internal."];
+        check(&served, &["SRV", &name], &srv, &[]);
+        check(&served, &["SRV", &format!("_http._tcp.{name}")], &srv, &[]);
+        check(&served, &["AAAA", &name], &["status: NOERROR", "ANSWER: 0,", "SOA"], &[]);
+    }
+    check(&served, &[&format!("mars._near.{below}")], &["ANSWER: 2,"], &[]);
+    for (name, status) in [
+        ("_ver", "NOERROR"),
+        ("_near", "NOERROR"),
+        ("mars._zone", "NXDOMAIN"),
+        ("1._ver.2-3-1._ver", "NXDOMAIN"),
+        ("_grpc._tcp.2-3-1._ver", "NXDOMAIN"),
+    ] {
+        let status = format!("status: {status}");
+        check(&served, &[&format!("{name}.{below}")], &[&status, "ANSWER: 0,", "SOA"], &[]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dig_finds_the_attributes_of_an_instance_and_the_version_of_the_names() {
+    let served = serve().await;
+    let below = "orders.shop.svc.rollcall.internal";
+    // `x=` and 253 letters, then the other 47: two strings of one record.
+    let long = format!("\"x={}\" \"{}\"", "y".repeat(253), "y".repeat(47));
+    let told = ["ANSWER: 2,", "\"path=/v2?a=b\"", &long];
+    check(&served, &["TXT", &format!("o1.{below}")], &told, &[]);
+    let nothing = ["status: NOERROR", "ANSWER: 0,", "SOA"];
+    for name in [below, &format!("o0.{below}")] {
+        check(&served, &["TXT", name], &nothing, &[]);
+    }
+    check(&served, &["A", &format!("o1.{below}")], &["ANSWER: 1,"], &["TXT"]);
+    check(&served, &["TXT", "dns-version.rollcall.internal"], &["ANSWER: 1,", "\"1.1.0\""], &[]);
+    check(&served, &["A", "dns-version.rollcall.internal"], &nothing, &[]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

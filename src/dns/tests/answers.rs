@@ -182,6 +182,12 @@ fn an_instance_with_a_hostname_is_a_target_and_alone_an_alias() {
 }
 
 #[test]
+fn the_version_of_the_names_is_told() {
+    let answer = World::of([]).ask("dns-version.rollcall.internal.", TXT);
+    assert_eq!((data(&answer.answers), answer.answers[0].ttl), (vec!["1.1.0".into()], 5));
+}
+
+#[test]
 fn everything_at_once_is_answered_by_one_small_record() {
     let world = World::of([instance("orders", "o1", &["10.0.0.1"])]);
     for name in ["orders.shop", "shop", "rollcall.internal."] {

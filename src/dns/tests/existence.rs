@@ -29,8 +29,15 @@ fn world() -> World {
         instance("orders", "o2", &["10.0.0.2", "2001:db8::2"])
             .ports(&[port("http", 8080, Protocol::Tcp), port("dns", 53, Protocol::Udp)]),
         instance("drained", "d1", &["10.0.1.1"]).state(State::Draining),
-        instance("dead", "x1", &["10.0.2.1"]).expired(),
+        instance("dead", "x1", &["10.0.2.1"]).expired().version("0.9").zone("EU_1a"),
         instance("db", "db1", &[]).hostname("db.example.com"),
+        instance("mixed", "m1", &["10.0.3.1"]).version("2.3.1").tags(&["canary", "eu"]),
+        instance("mixed", "m2", &["10.0.3.2"]).version("2.4.0").zone("EU_1a").ports(&[port(
+            "grpc",
+            90,
+            Protocol::Tcp,
+        )]),
+        instance("mixed", "m3", &["10.0.3.3"]).tags(&["old"]).state(State::OutOfService),
     ])
 }
 
@@ -40,6 +47,7 @@ const NAMES: &[(&str, bool)] = &[
     ("svc.rollcall.internal.", true),
     ("dns.rollcall.internal.", true),
     ("ns.dns.rollcall.internal.", true),
+    ("dns-version.rollcall.internal.", true),
     ("shop", true),
     ("orders.shop", true),
     ("drained.shop", true),
@@ -56,11 +64,31 @@ const NAMES: &[(&str, bool)] = &[
     ("_tcp.dead.shop", true),
     ("_http._tcp.dead.shop", true),
     ("_http._tcp.db.shop", true),
+    // A selector's value exists when any instance has it, whatever its phase.
+    ("_ver.mixed.shop", true),
+    ("2-3-1._ver.mixed.shop", true),
+    ("_tag.mixed.shop", true),
+    ("canary._tag.eu._tag.mixed.shop", true),
+    ("old._tag.mixed.shop", true),
+    ("_http._tcp.old._tag.mixed.shop", true),
+    ("_zone.mixed.shop", true),
+    ("eu-1a._zone.mixed.shop", true),
+    ("_ver.eu-1a._zone.mixed.shop", true),
+    ("_tag.2-3-1._ver.mixed.shop", true),
+    ("_tcp.2-4-0._ver.mixed.shop", true),
+    ("_grpc._tcp.2-4-0._ver.mixed.shop", true),
+    ("0-9._ver.dead.shop", true),
+    ("0-9._ver.eu-1a._zone.dead.shop", true),
+    // Every zone can be near somebody who asks.
+    ("_near.orders.shop", true),
+    ("mars._near.orders.shop", true),
+    ("_http._tcp.mars._near.orders.shop", true),
+    ("mars._near.eu-1a._zone.mixed.shop", true),
     // Not these: nor anything below a name that has nothing below it (RFC 8020).
     ("www.rollcall.internal.", false),
     ("x.dns.rollcall.internal.", false),
     ("x.ns.dns.rollcall.internal.", false),
-    ("dns-version.rollcall.internal.", false),
+    ("x.dns-version.rollcall.internal.", false),
     ("elsewhere", false),
     ("orders.elsewhere", false),
     ("none.shop", false),
@@ -79,6 +107,24 @@ const NAMES: &[(&str, bool)] = &[
     ("2-3-1._ver.orders.shop", false),
     ("canary._tag.orders.shop", false),
     ("_http._tcp.2-3-1._ver.orders.shop", false),
+    ("_ver.orders.shop", false),
+    ("_tag.orders.shop", false),
+    ("_zone.orders.shop", false),
+    ("_ver.none.shop", false),
+    ("_near.none.shop", false),
+    ("_tag.2-4-0._ver.mixed.shop", false),
+    ("_zone.2-3-1._ver.mixed.shop", false),
+    ("2-3-1._ver.eu-1a._zone.mixed.shop", false),
+    ("canary._tag.old._tag.mixed.shop", false),
+    ("_udp.2-4-0._ver.mixed.shop", false),
+    ("_http._tcp.2-4-0._ver.mixed.shop", false),
+    ("2-3._ver.mixed.shop", false),
+    ("2-3-1._ver.2-3-1._ver.mixed.shop", false),
+    ("mars._near.mars._near.mixed.shop", false),
+    ("m1.2-3-1._ver.mixed.shop", false),
+    ("x.2-3-1._ver.mixed.shop", false),
+    ("2-3-1._ver.m1.mixed.shop", false),
+    ("2-3-1._ver._http._tcp.mixed.shop", false),
 ];
 
 #[test]
@@ -166,12 +212,29 @@ fn the_serial_is_the_second_of_the_last_change() {
 fn labels() -> impl Strategy<Value = Vec<&'static str>> {
     let label = prop::sample::select(vec![
         "svc", "shop", "orders", "o1", "o2", "_tcp", "_udp", "_http", "_dns", "db", "db1", "dead",
-        "x1", "dns", "ns", "x", "_x", "*", "_ver",
+        "x1", "dns", "ns", "x", "_x", "*", "_ver", "_tag", "_zone", "_near", "mixed", "2-3-1",
+        "2-4-0", "canary", "eu", "old", "eu-1a", "_grpc",
     ]);
-    prop::collection::vec(label, 0..7)
+    let any = prop::collection::vec(label.clone(), 0..7);
+    // Most names of any labels are none: half of them lie below a service that has values.
+    let below = prop::collection::vec(label, 0..6)
+        .prop_map(|labels| labels.into_iter().chain(["mixed", "shop", "svc"]).collect());
+    prop_oneof![any, below]
 }
 
 proptest! {
+    /// In the asker's case (0x20).
+    #[test]
+    fn every_answer_is_owned_by_the_name_that_was_asked_for(labels in labels()) {
+        let name = labels.iter().map(|label| format!("{label}.")).collect::<String>();
+        let name = name.to_uppercase() + "rollcall.internal.";
+        for kind in TYPES {
+            for record in world().ask(&name, kind).answers {
+                prop_assert_eq!(record.name.to_ascii(), name.clone());
+            }
+        }
+    }
+
     /// NXDOMAIN for one type is NXDOMAIN for all, and for every name below (RFC 8020).
     #[test]
     fn nxdomain_is_said_of_a_name_and_of_all_below_it(labels in labels(), below in labels()) {

@@ -3,5 +3,7 @@
 mod answers;
 mod existence;
 mod messages;
+mod selectors;
 mod sizes;
+mod texts;
 mod world;

@@ -106,6 +106,18 @@ pub(super) trait With: Sized {
         self.with(|i| i.priority = priority)
     }
 
+    fn version(self, version: &str) -> Instance {
+        self.with(|i| i.version = Some(version.into()))
+    }
+
+    fn tags(self, tags: &[&str]) -> Instance {
+        self.with(|i| i.tags = tags.iter().map(|tag| (*tag).into()).collect())
+    }
+
+    fn zone(self, zone: &str) -> Instance {
+        self.with(|i| i.zone = Some(zone.into()))
+    }
+
     fn state(self, state: State) -> Instance {
         self.with(|i| i.state = state)
     }
