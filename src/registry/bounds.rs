@@ -36,7 +36,7 @@ impl Bounds {
 
     /// A ledger stamped `stamp` (theirs) was seen at `seen` (ours).
     pub(super) fn seen(&mut self, stamp: Moment, seen: Moment) {
-        let new = Sighting { difference: difference(seen, stamp) + 1, at: stamp };
+        let new = Sighting { difference: difference(seen, stamp).saturating_add(1), at: stamp };
         let old = self.upper.map(|old| self.aged_up(old, stamp));
         if old.is_none_or(|old| new.difference <= old) {
             self.upper = Some(new);
@@ -45,8 +45,8 @@ impl Bounds {
 
     /// A ledger of ours stamped `stamp` was seen by them at `at` (theirs).
     pub(super) fn was_seen(&mut self, stamp: Moment, at: Moment) {
-        let new = Sighting { difference: difference(stamp, at) - 1, at };
-        let old = self.lower.map(|old| old.difference - self.lost(old, at));
+        let new = Sighting { difference: difference(stamp, at).saturating_sub(1), at };
+        let old = self.lower.map(|old| self.aged_down(old, at));
         if old.is_none_or(|old| new.difference >= old) {
             self.lower = Some(new);
         }
@@ -56,7 +56,7 @@ impl Bounds {
     /// jumped, or runs more than the allowance apart.
     pub(super) fn contradict(&self, at: Moment) -> bool {
         let upper = self.upper.map(|upper| self.aged_up(upper, at));
-        let lower = self.lower.map(|lower| lower.difference - self.lost(lower, at));
+        let lower = self.lower.map(|lower| self.aged_down(lower, at));
         upper.zip(lower).is_some_and(|(upper, lower)| lower > upper)
     }
 
@@ -67,15 +67,19 @@ impl Bounds {
 
     /// The earliest moment of ours that their `at` can have been.
     pub(super) fn earliest(&self, at: Moment) -> Option<Moment> {
-        self.lower.map(|lower| shift(at, lower.difference - self.lost(lower, at)))
+        self.lower.map(|lower| shift(at, self.aged_down(lower, at)))
     }
 
     fn aged_up(&self, sighting: Sighting, at: Moment) -> i64 {
-        sighting.difference + self.lost(sighting, at)
+        sighting.difference.saturating_add(self.lost(sighting, at))
+    }
+
+    fn aged_down(&self, sighting: Sighting, at: Moment) -> i64 {
+        sighting.difference.saturating_sub(self.lost(sighting, at))
     }
 
     fn lost(&self, sighting: Sighting, at: Moment) -> i64 {
-        let apart = sighting.at.0.abs_diff(at.0) * self.ageing;
+        let apart = sighting.at.0.abs_diff(at.0).saturating_mul(self.ageing);
         i64::try_from(apart.div_ceil(SECOND)).unwrap_or(i64::MAX / 4)
     }
 }
@@ -117,6 +121,23 @@ mod tests {
     }
 
     proptest! {
+        /// An object can be edited by whoever may.
+        #[test]
+        fn whatever_a_ledger_says_is_no_panic(
+            sightings in prop::collection::vec((any::<bool>(), any::<u64>(), any::<u64>()), 1..9),
+            at in any::<u64>(),
+        ) {
+            let mut bounds = Bounds::new(1);
+            for (up, one, other) in sightings {
+                match up {
+                    true => bounds.seen(Moment(one), Moment(other)),
+                    false => bounds.was_seen(Moment(one), Moment(other)),
+                }
+                bounds.contradict(Moment(at));
+                let _ = (bounds.latest(Moment(at)), bounds.earliest(Moment(at)));
+            }
+        }
+
         /// Two clocks that run apart by less than the allowance, any delays: the truth lies between.
         #[test]
         fn the_truth_lies_between_the_bounds(
