@@ -106,7 +106,9 @@ impl Engine {
         let before = self.counts.swap(Arc::new(counts));
         self.beats.annotation(counts.annotation_beats.saturating_sub(before.annotation_beats));
         if counts.gaps > before.gaps {
-            warn!("beats could not be heard for a while; everybody is given that time back");
+            warn!(
+                "beats may have gone unheard; everybody is given that time, one lease at most, see lastGap in /v1/cluster"
+            );
         }
         if counts.holds > before.holds {
             warn!(

@@ -100,7 +100,8 @@ struct StandstillJson {
 #[serde(rename_all = "camelCase")]
 struct LastGapJson {
     ended_at: String,
-    lost_ms: u64,
+    /// None when nobody knows.
+    lost_ms: Option<u64>,
 }
 
 /// `GET /v1/cluster`
@@ -185,6 +186,6 @@ impl StandstillJson {
 
 impl LastGapJson {
     fn of(gap: LastGap, now: Now) -> Self {
-        Self { ended_at: clock::show(now.wall_of(gap.ended)), lost_ms: millis(gap.lost) }
+        Self { ended_at: clock::show(now.wall_of(gap.ended)), lost_ms: gap.lost.map(millis) }
     }
 }

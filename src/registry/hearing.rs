@@ -19,6 +19,7 @@ use crate::registry::{
     ledger::{Ledger, id},
     peers::{Peers, SILENCE, Way},
     pulse::{Slot, Source},
+    report::LastGap,
     rules::Rules,
 };
 
@@ -240,6 +241,7 @@ impl Catalog {
     /// Beats may have been told that were not heard: everybody has a whole lease from now on.
     fn begin_anew(&mut self, now: Moment) {
         self.counts.gaps += 1;
+        self.last_gap = Some(LastGap { ended: now, lost: None });
         self.floors.begin_anew(now);
         self.floors_changed();
     }

@@ -17,7 +17,7 @@ impl Catalog {
     /// Everybody gets back the time in which beats could not be heard.
     pub(super) fn give_back(&mut self, now: Moment, lost: Duration) {
         self.counts.gaps += 1;
-        self.last_gap = Some(LastGap { ended: now, lost });
+        self.last_gap = Some(LastGap { ended: now, lost: Some(lost) });
         self.floors.raise(now, lost);
         self.directory.floors.store(Arc::new(self.floors.clone()));
     }

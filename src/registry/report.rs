@@ -105,8 +105,8 @@ pub enum Cause {
 pub struct LastGap {
     /// When it was noticed to be over.
     pub ended: Moment,
-    /// How long it had been.
-    pub lost: Duration,
+    /// How long it had been; none when nobody knows, so that everybody has a whole lease.
+    pub lost: Option<Duration>,
 }
 
 impl Standstill {

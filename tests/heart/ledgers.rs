@@ -247,6 +247,11 @@ fn missing_segments_give_everybody_a_lease_from_then() {
     let _lost = pair.other(vec![(id("uid-a"), 0)]);
     pair.live(9);
     assert_eq!(pair.phase(), Phase::Ready);
+    let report = pair.directory.report();
+    assert!(
+        report.last_gap.is_some_and(|gap| gap.lost.is_none()) && report.gaps == 1,
+        "{report:?}"
+    );
     pair.live(4);
     assert_eq!(pair.phase(), Phase::Expired);
 }
