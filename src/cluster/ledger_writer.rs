@@ -117,7 +117,8 @@ impl LedgerWriter {
     }
 }
 
-fn part_name(replica: &str, number: usize) -> String {
+/// The name of the object of a part.
+pub(super) fn part_name(replica: &str, number: usize) -> String {
     format!("{replica}.part-{number}")
 }
 

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tracing::warn;
 
 use crate::api::{HeartbeatLedger, PeerSeen};
-use crate::cluster::watch::Kind;
+use crate::cluster::{ledger_writer::part_name, watch::Kind};
 use crate::registry::{
     codec::{self, Part},
     fact::Fact,
@@ -76,7 +76,15 @@ impl Kind for Ledgers {
     }
 
     fn read(&self, object: HeartbeatLedger) -> Result<Piece, Option<Fact>> {
-        Ok(piece(&object))
+        if is_named_well(&object) {
+            return Ok(piece(&object));
+        }
+        warn!(
+            ledger = object.name_any(),
+            replica = object.spec.replica,
+            "a ledger that is not its replica's own; ignored"
+        );
+        Err(None)
     }
 
     fn listed(&self, pieces: Vec<Piece>, _: u64) -> Fact {
@@ -103,6 +111,9 @@ impl Kind for Ledgers {
     }
 
     fn removed(&self, object: HeartbeatLedger) -> Option<Fact> {
+        if !is_named_well(&object) {
+            return None;
+        }
         match piece(&object) {
             Piece::Header(header, _) => {
                 let (replica, version) = (header.replica, header.version);
@@ -121,6 +132,17 @@ impl Kind for Ledgers {
 
     fn interrupted(&self, _: String) -> Option<Fact> {
         None
+    }
+}
+
+/// A ledger bears the name of its replica, a part that and its number: whatever else names a replica was not
+/// written by it.
+fn is_named_well(object: &HeartbeatLedger) -> bool {
+    let spec = &object.spec;
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    match spec.part {
+        0 => name == spec.replica,
+        number => name == part_name(&spec.replica, number.unsigned_abs() as usize),
     }
 }
 

@@ -57,7 +57,7 @@ impl<'a> HeldJson<'a> {
 impl HoldJson {
     fn of(hold: &Hold, now: Now) -> Self {
         let show = |moment| clock::show(now.wall_of(moment));
-        let Hold { since, until, held, silent, of } = *hold;
+        let Hold { since, until, held, silent, of, .. } = *hold;
         Self { since: show(since), until: show(until), held, silent, of }
     }
 }

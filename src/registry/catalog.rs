@@ -246,6 +246,7 @@ impl Catalog {
         self.follow_tenure(now.moment);
         self.look(now.moment);
         self.judge(now);
+        self.guard.end(self.reach);
         self.forget(now.moment);
         self.publish(now);
         self.duties(now, room)

@@ -42,6 +42,8 @@ pub(super) struct Flush {
     /// Another replica waits for this one.
     asked: bool,
     leaving: bool,
+    /// The first ledger that says so.
+    farewell: Option<u64>,
     /// The ledger that says so is stored.
     left: bool,
     kept: VecDeque<Kept>,
@@ -122,6 +124,9 @@ impl Flush {
         self.kept.push_back(Kept { first, sequence, stamp, beats, stored: false });
         ledger.sequence = sequence;
         ledger.leaving = self.leaving;
+        if self.leaving {
+            self.farewell.get_or_insert(sequence);
+        }
         ledger.segments = self.kept.iter().map(|kept| kept.segment(stamp)).collect();
         self.under_way = Some(sequence);
         self.asked = false;
@@ -142,7 +147,7 @@ impl Flush {
         for kept in self.kept.iter_mut().filter(|kept| kept.sequence <= sequence) {
             kept.stored = true;
         }
-        self.left |= self.leaving && self.under_way.is_none() && sequence == self.sequence;
+        self.left |= self.farewell.is_some_and(|first| sequence >= first);
     }
 }
 
@@ -162,4 +167,23 @@ fn merged(older: Vec<(u64, Moment)>, newer: Vec<(u64, Moment)>) -> Vec<(u64, Mom
     beats.sort_by_key(|(id, _)| *id);
     beats.dedup_by_key(|(id, _)| *id);
     beats
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_under_way_when_a_replica_leaves_is_not_its_last() {
+        let mut flush = Flush::default();
+        let mut ledger = Ledger::default();
+        flush.fill(&mut ledger, Vec::new(), None);
+        flush.leave();
+        flush.written(1, true);
+        assert!(flush.is_urgent(), "the one that takes leave is still to come");
+        flush.fill(&mut ledger, Vec::new(), None);
+        assert!(ledger.leaving);
+        flush.written(2, true);
+        assert!(!flush.is_urgent());
+    }
 }

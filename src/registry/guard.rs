@@ -50,6 +50,8 @@ pub struct Hold {
     pub held: usize,
     /// How many had fallen silent when it began.
     pub silent: usize,
+    /// Up to when others of the same stroke come due: before that it does not end.
+    pub over: Moment,
     /// And of how many: that the service offered, or that had a lease in the cluster.
     pub of: usize,
 }
@@ -59,6 +61,7 @@ pub struct Hold {
 pub(super) struct Guard {
     services: HashMap<ServiceKey, Hold>,
     everybody: Option<Hold>,
+    /// The deadline for which everybody was looked at last.
     looked: Option<Moment>,
 }
 
@@ -102,19 +105,29 @@ impl Guard {
         }
     }
 
-    /// One is not held any more; with the last of them a hold ends.
+    /// A hold begins, or another stroke falls into one.
+    fn begin(hold: Option<&mut Hold>, new: Hold) -> Option<Hold> {
+        let Some(hold) = hold else { return Some(new) };
+        (hold.silent, hold.of) = (new.silent, new.of);
+        (hold.since, hold.over) = (hold.since.max(new.since), hold.over.max(new.over));
+        None
+    }
+
+    /// Holds end that hold nobody, once all of their stroke have come due: the horizon is at `reach`.
+    pub(super) fn end(&mut self, reach: Moment) {
+        let lasts = |hold: &Hold| hold.held > 0 || hold.over >= reach;
+        self.everybody = self.everybody.filter(lasts);
+        self.services.retain(|_, hold| lasts(hold));
+    }
+
+    /// One is not held any more.
     pub(super) fn leave(&mut self, service: &ServiceKey, held: Held) {
         let hold = match held.scope {
             Scope::Service => self.services.get_mut(service),
             Scope::Everybody => self.everybody.as_mut(),
         };
-        let Some(hold) = hold else { return };
-        hold.held = hold.held.saturating_sub(1);
-        if hold.held == 0 {
-            match held.scope {
-                Scope::Service => drop(self.services.remove(service)),
-                Scope::Everybody => self.everybody = None,
-            }
+        if let Some(hold) = hold {
+            hold.held = hold.held.saturating_sub(1);
         }
     }
 }
@@ -132,7 +145,6 @@ impl Catalog {
         &mut self,
         key: &InstanceKey,
         (beat, deadline): (Moment, Moment),
-        now: Moment,
     ) -> Option<Moment> {
         let entry = self.entries.get(key)?;
         if let Some(held) = entry.held.filter(|held| held.beat == beat) {
@@ -143,7 +155,7 @@ impl Catalog {
         let offered = entry.member.phase.is_discoverable();
         let scope = match self.guard.covers(&service, beat, offered) {
             Some(scope) => scope,
-            None => self.begin_hold((&service, on, offered), deadline, now)?,
+            None => self.begin_hold((&service, on, offered), (deadline, until))?,
         };
         let held = Held { beat, until, scope };
         self.guard.enter(&service, held);
@@ -178,22 +190,26 @@ impl Catalog {
     fn begin_hold(
         &mut self,
         (service, on, offered): (&ServiceKey, Version, bool),
-        deadline: Moment,
-        now: Moment,
+        (deadline, over): (Moment, Moment),
     ) -> Option<Scope> {
         if !self.settings.rules.guard {
             return None;
         }
-        let hold = |silent, of| Hold { since: deadline, until: deadline, held: 0, silent, of };
-        if let Some((silent, of)) = self.stroke_on_all(deadline, now) {
-            self.guard.everybody = Some(hold(silent, of));
+        let hold =
+            |silent, of| Hold { since: deadline, until: deadline, held: 0, silent, over, of };
+        if let Some((silent, of)) = self.stroke_on_all(deadline) {
+            let new = Guard::begin(self.guard.everybody.as_mut(), hold(silent, of));
+            self.guard.everybody = new.or(self.guard.everybody);
             let own = self.entries.get(&self.settings.own);
             let on = own.map_or(on, |own| Version::of(own.instance()));
             self.tell_of_hold(on, Announcement::HeldAll { silent, of });
             return Some(Scope::Everybody);
         }
         let of = offered.then(|| self.stroke_on(service, deadline)).flatten()?;
-        self.guard.services.insert(service.clone(), hold(of, of));
+        let new = Guard::begin(self.guard.services.get_mut(service), hold(of, of));
+        if let Some(new) = new {
+            self.guard.services.insert(service.clone(), new);
+        }
         self.tell_of_hold(on, Announcement::Held { service: service.service.clone(), of });
         Some(Scope::Service)
     }
@@ -202,6 +218,7 @@ impl Catalog {
         self.counts.holds += 1;
         self.outbox.announce(Duty::Announce { on, what });
     }
+
     /// How many the service offers, if all of them fell silent together, and there are two or more. Most
     /// services answer by the first member.
     fn stroke_on(&self, service: &ServiceKey, at: Moment) -> Option<usize> {
@@ -218,13 +235,13 @@ impl Catalog {
 
     /// How many of how many leased instances fell silent together, if they are the greater part. Between
     /// two looks nobody asks: all of a stroke are silent already when the first of them comes due.
-    fn stroke_on_all(&mut self, at: Moment, now: Moment) -> Option<(usize, usize)> {
+    fn stroke_on_all(&mut self, at: Moment) -> Option<(usize, usize)> {
         let all = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-        let recent = |looked| now.since(looked) < LOOK_PAUSE * all;
+        let recent = |looked| at.since(looked) < LOOK_PAUSE * all;
         if self.entries.len() < FEWEST || self.guard.looked.is_some_and(recent) {
             return None;
         }
-        self.guard.looked = Some(now);
+        self.guard.looked = Some(at);
         let members = self.entries.values().map(|entry| &entry.member);
         let (mut silent, mut of) = (0, 0);
         for member in members.filter(|it| it.instance.lease.is_leased() && !it.slot.is_dead()) {

@@ -102,7 +102,9 @@ impl Ledgers {
 
     /// The own ledger came back. Another process's under our name is none of ours.
     fn see_back(&mut self, ledger: &Ledger, now: Moment) {
-        if ledger.boot != self.boot || self.own.is_some_and(|own| ledger.stamp <= own.stamp) {
+        let is_old = self.own.is_some_and(|own| ledger.stamp <= own.stamp);
+        // A stamp of the future was written by somebody else.
+        if ledger.boot != self.boot || is_old || ledger.stamp > now {
             return;
         }
         self.flush.stored(ledger.sequence);

@@ -68,7 +68,7 @@ impl Catalog {
         if self.reach <= deadline {
             return self.wait_for_horizon(at, key, deadline);
         }
-        match self.kept_until(&key, (beat, deadline), now) {
+        match self.kept_until(&key, (beat, deadline)) {
             Some(until) if until >= now => self.arm_at(key, until, now),
             Some(until) if self.reach <= until => self.wait_for_horizon(at, key, until),
             _ => self.judge_dead(key, beat, now),

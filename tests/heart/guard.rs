@@ -228,3 +228,29 @@ fn while_nothing_can_be_heard_nobody_is_held_and_then_everybody_has_time_first()
     rig.pass(11.0);
     assert_eq!(offered(&rig), 0);
 }
+
+#[test]
+fn whoever_comes_back_first_leaves_the_others_their_time_also_those_who_are_not_due_yet() {
+    let mut rig = struck();
+    rig.pass(8.5);
+    assert_eq!(held(&rig), 1, "a alone is due");
+    rig.annotate("a");
+    rig.pass(2.0);
+    assert_eq!((held(&rig), offered(&rig)), (2, 3), "b and c were of the same stroke");
+}
+
+#[test]
+fn a_second_stroke_within_a_hold_is_counted_with_the_first() {
+    let mut rig = struck();
+    rig.pass(9.5);
+    assert_eq!(held(&rig), 2, "a and b");
+    rig.annotate("b");
+    rig.pass(10.3);
+    assert_eq!(rig.phase("a"), Some(Phase::Expired));
+    assert_eq!((held(&rig), offered(&rig)), (2, 2), "c, and b again");
+    rig.pass(2.0);
+    assert_eq!((held(&rig), offered(&rig)), (1, 1), "c has had its time, b has not");
+    rig.pass(10.0);
+    assert_eq!((held(&rig), offered(&rig)), (0, 0));
+    assert!(rig.directory.report().held.is_none());
+}
