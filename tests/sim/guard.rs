@@ -68,11 +68,12 @@ impl World {
             return;
         };
         let hold = held.services.iter().find(|(key, _)| *key == view.key);
-        // Whoever joins a hold need not be asked.
-        if !self.faults.is_empty() || hold.is_none_or(|(_, hold)| hold.held != 1) {
+        let Some(member) = view.by_label(&self.clients[client].key.name) else { return };
+        // Whoever joins a hold need not be asked: it began with another's deadline.
+        let deadline = member.slot.last_beat().after(member.instance.lease.duration);
+        if !self.faults.is_empty() || hold.is_none_or(|(_, hold)| hold.since != deadline) {
             return;
         }
-        let Some(member) = view.by_label(&self.clients[client].key.name) else { return };
         let Some(one) = self.known(member) else { return };
         if one.touched <= self.replicas[replica].started + LONGEST {
             return;
