@@ -93,10 +93,11 @@ impl LedgerWriter {
     async fn write_all(&self, ledger: Ledger) -> Result<(), Failure> {
         self.metrics.sent(ledger.segments.iter().map(|segment| segment.beats.len()).sum());
         let (parts, header) = codec::part(ledger, codec::MOST);
-        for part in &parts {
+        let count = parts.len();
+        for part in parts {
             self.put(&part_name(&part.replica, part.number), spec_of_part(part)).await?;
         }
-        self.put(&header.replica, spec(&header, parts.len())).await
+        self.put(&header.replica, spec(&header, count)).await
     }
 
     async fn put(&self, name: &str, spec: HeartbeatLedgerSpec) -> Result<(), Failure> {
@@ -145,21 +146,10 @@ fn spec(ledger: &Ledger, parts: usize) -> HeartbeatLedgerSpec {
     }
 }
 
-fn spec_of_part(part: &Part) -> HeartbeatLedgerSpec {
-    HeartbeatLedgerSpec {
-        replica: part.replica.to_string(),
-        boot: part.boot.to_string(),
-        sequence: signed(part.sequence),
-        stamp: 0,
-        peers: Vec::new(),
-        index: 0,
-        horizon: 0,
-        ask: false,
-        leaving: false,
-        parts: 0,
-        part: i32::try_from(part.number).unwrap_or(i32::MAX),
-        segments: BASE64.encode(codec::encode(&part.segments)),
-    }
+fn spec_of_part(part: Part) -> HeartbeatLedgerSpec {
+    let Part { replica, boot, sequence, number, segments } = part;
+    let ledger = Ledger { replica, boot, sequence, segments, ..Ledger::default() };
+    HeartbeatLedgerSpec { part: i32::try_from(number).unwrap_or(i32::MAX), ..spec(&ledger, 0) }
 }
 
 fn signed(number: u64) -> i64 {

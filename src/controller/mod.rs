@@ -158,7 +158,7 @@ impl Worker {
         }
     }
 
-    /// Not tried again here: what is left over is there for whoever leads next.
+    /// Not tried again: what is left over is looked at when a list brings it anew.
     async fn sweep(&self, replica: &str, version: u64) {
         match self.ledgers.sweep(&self.tenure, replica, version).await {
             Ok(()) => info!(replica, "deleted the ledger of a replica that is gone"),

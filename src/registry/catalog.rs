@@ -239,7 +239,7 @@ impl Catalog {
         if let Some(settled) = self.settled.replace(now.moment) {
             let stalled = now.moment.since(settled);
             if stalled >= STALL {
-                self.give_back(now.moment, stalled);
+                self.give_back(now.moment, Some(stalled));
             }
         }
         self.started.get_or_insert(now.moment);
@@ -289,7 +289,7 @@ impl Catalog {
             self.upsert(instance, Source::Annotation, now);
         }
         if let Some(lost) = value.and_then(|value| self.horizon.seen(&value, now.moment)) {
-            self.give_back(now.moment, lost);
+            self.give_back(now.moment, Some(lost));
         }
         self.advance(index);
     }

@@ -48,10 +48,10 @@ pub struct Hold {
     pub until: Moment,
     /// How many are held now.
     pub held: usize,
-    /// How many had fallen silent when it began.
-    pub silent: usize,
     /// Up to when others of the same stroke come due: before that it does not end.
     pub over: Moment,
+    /// How many had fallen silent when it began.
+    pub silent: usize,
     /// And of how many: that the service offered, or that had a lease in the cluster.
     pub of: usize,
 }
@@ -94,23 +94,31 @@ impl Guard {
         hold.is_some_and(covers).then_some(Scope::Service)
     }
 
-    fn enter(&mut self, service: &ServiceKey, held: Held) {
-        let hold = match held.scope {
+    fn hold(&mut self, service: &ServiceKey, scope: Scope) -> Option<&mut Hold> {
+        match scope {
             Scope::Service => self.services.get_mut(service),
             Scope::Everybody => self.everybody.as_mut(),
-        };
-        if let Some(hold) = hold {
+        }
+    }
+
+    fn enter(&mut self, service: &ServiceKey, held: Held) {
+        if let Some(hold) = self.hold(service, held.scope) {
             hold.held += 1;
             hold.until = hold.until.max(held.until);
         }
     }
 
     /// A hold begins, or another stroke falls into one.
-    fn begin(hold: Option<&mut Hold>, new: Hold) -> Option<Hold> {
-        let Some(hold) = hold else { return Some(new) };
-        (hold.silent, hold.of) = (new.silent, new.of);
-        (hold.since, hold.over) = (hold.since.max(new.since), hold.over.max(new.over));
-        None
+    fn begin(&mut self, service: &ServiceKey, scope: Scope, new: Hold) {
+        if let Some(hold) = self.hold(service, scope) {
+            (hold.silent, hold.of) = (new.silent, new.of);
+            (hold.since, hold.over) = (hold.since.max(new.since), hold.over.max(new.over));
+            return;
+        }
+        match scope {
+            Scope::Service => drop(self.services.insert(service.clone(), new)),
+            Scope::Everybody => self.everybody = Some(new),
+        }
     }
 
     /// Holds end that hold nobody, once all of their stroke have come due: the horizon is at `reach`.
@@ -122,11 +130,7 @@ impl Guard {
 
     /// One is not held any more.
     pub(super) fn leave(&mut self, service: &ServiceKey, held: Held) {
-        let hold = match held.scope {
-            Scope::Service => self.services.get_mut(service),
-            Scope::Everybody => self.everybody.as_mut(),
-        };
-        if let Some(hold) = hold {
+        if let Some(hold) = self.hold(service, held.scope) {
             hold.held = hold.held.saturating_sub(1);
         }
     }
@@ -198,18 +202,14 @@ impl Catalog {
         let hold =
             |silent, of| Hold { since: deadline, until: deadline, held: 0, silent, over, of };
         if let Some((silent, of)) = self.stroke_on_all(deadline) {
-            let new = Guard::begin(self.guard.everybody.as_mut(), hold(silent, of));
-            self.guard.everybody = new.or(self.guard.everybody);
+            self.guard.begin(service, Scope::Everybody, hold(silent, of));
             let own = self.entries.get(&self.settings.own);
             let on = own.map_or(on, |own| Version::of(own.instance()));
             self.tell_of_hold(on, Announcement::HeldAll { silent, of });
             return Some(Scope::Everybody);
         }
         let of = offered.then(|| self.stroke_on(service, deadline)).flatten()?;
-        let new = Guard::begin(self.guard.services.get_mut(service), hold(of, of));
-        if let Some(new) = new {
-            self.guard.services.insert(service.clone(), new);
-        }
+        self.guard.begin(service, Scope::Service, hold(of, of));
         self.tell_of_hold(on, Announcement::Held { service: service.service.clone(), of });
         Some(Scope::Service)
     }
@@ -233,8 +233,8 @@ impl Catalog {
         (of >= 2).then_some(of)
     }
 
-    /// How many of how many leased instances fell silent together, if they are the greater part. Between
-    /// two looks nobody asks: all of a stroke are silent already when the first of them comes due.
+    /// How many of how many leased instances fell silent together, if they are the greater part. Of deadlines
+    /// close together the first is asked for: all of a stroke are silent already when that comes due.
     fn stroke_on_all(&mut self, at: Moment) -> Option<(usize, usize)> {
         let all = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
         let recent = |looked| at.since(looked) < LOOK_PAUSE * all;

@@ -19,7 +19,6 @@ use crate::registry::{
     ledger::{Ledger, id},
     peers::{Peers, SILENCE, Way},
     pulse::{Slot, Source},
-    report::LastGap,
     rules::Rules,
 };
 
@@ -166,7 +165,8 @@ impl Catalog {
             self.floors_changed();
         }
         if vanished {
-            self.begin_anew(now.moment);
+            // Beats may have been told that were not heard.
+            self.give_back(now.moment, None);
         }
         for ledger in ledgers {
             self.see_ledger(ledger, if first { Way::First } else { Way::Relist }, now);
@@ -186,7 +186,7 @@ impl Catalog {
             self.hear(id, at, now);
         }
         if sighting.gap {
-            self.begin_anew(now.moment);
+            self.give_back(now.moment, None);
         }
         self.follow_silence(now.moment);
     }
@@ -238,18 +238,6 @@ impl Catalog {
         self.arm(&key);
         self.consider_eviction(&key, now.moment);
         self.outbox.consider(key);
-    }
-
-    /// Beats may have been told that were not heard: everybody has a whole lease from now on.
-    fn begin_anew(&mut self, now: Moment) {
-        self.counts.gaps += 1;
-        self.last_gap = Some(LastGap { ended: now, lost: None });
-        self.floors.begin_anew(now);
-        self.floors_changed();
-    }
-
-    fn floors_changed(&mut self) {
-        self.directory.floors.store(Arc::new(self.floors.clone()));
     }
 
     /// Notices who is silent, gone or back.

@@ -14,11 +14,19 @@ use crate::registry::{
 };
 
 impl Catalog {
-    /// Everybody gets back the time in which beats could not be heard.
-    pub(super) fn give_back(&mut self, now: Moment, lost: Duration) {
+    /// Everybody gets back the time in which beats could not be heard; a whole lease where nobody knows
+    /// how long it was.
+    pub(super) fn give_back(&mut self, now: Moment, lost: Option<Duration>) {
         self.counts.gaps += 1;
-        self.last_gap = Some(LastGap { ended: now, lost: Some(lost) });
-        self.floors.raise(now, lost);
+        self.last_gap = Some(LastGap { ended: now, lost });
+        match lost {
+            Some(lost) => self.floors.raise(now, lost),
+            None => self.floors.begin_anew(now),
+        }
+        self.floors_changed();
+    }
+
+    pub(super) fn floors_changed(&mut self) {
         self.directory.floors.store(Arc::new(self.floors.clone()));
     }
 
