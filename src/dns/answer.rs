@@ -105,7 +105,7 @@ pub fn answer(
     if code == ResponseCode::NoError && kind == RecordType::ANY && set.answers.is_empty() {
         set.answers.push(instead_of_any(question));
     }
-    let soa = || zone.soa(zone.apex(), directory.changed(), NEGATIVE_TTL);
+    let soa = || zone.soa(zone.apex(), directory.serial(), NEGATIVE_TTL);
     Answer {
         code,
         authoritative: true,
@@ -181,7 +181,7 @@ impl Finder<'_> {
         let owner = self.question.original().name();
         match self.question.query_type() {
             RecordType::SOA => {
-                let soa = self.zone.soa(owner, self.directory.changed(), TTL);
+                let soa = self.zone.soa(owner, self.directory.serial(), TTL);
                 Set { answers: vec![soa], glue: Vec::new() }
             }
             RecordType::NS => {

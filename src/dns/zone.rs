@@ -9,7 +9,7 @@ use hickory_proto::rr::{
     rdata::{NS, SOA},
 };
 
-use crate::registry::{lease::Wall, naming};
+use crate::registry::naming;
 
 /// How long any answer may be believed, in seconds, when no lease ends sooner.
 pub const TTL: u32 = 5;
@@ -90,12 +90,9 @@ impl Zone {
         Name::from_labels(labels).ok()?.append_domain(&self.services).ok()
     }
 
-    /// The start of authority, as of the last change that a reader could see. The serial never
-    /// goes back, since `Directory::changed` does not.
+    /// The start of authority, with a serial of the directory.
     #[must_use]
-    pub fn soa(&self, owner: &Name, changed: Wall, ttl: u32) -> Record {
-        let seconds = changed.0.div_euclid(1000).rem_euclid(1 << 32);
-        let serial = u32::try_from(seconds).unwrap_or(0);
+    pub fn soa(&self, owner: &Name, serial: u32, ttl: u32) -> Record {
         let (mname, rname) = (self.name_server.clone(), self.mailbox.clone());
         let soa = SOA::new(mname, rname, serial, REFRESH, RETRY, EXPIRE, NEGATIVE_TTL);
         Record::from_rdata(owner.clone(), ttl, RData::SOA(soa))

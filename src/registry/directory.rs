@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -23,6 +23,7 @@ use crate::registry::{
     pulse::{Slot, Taken},
     report::Report,
     rules::Rules,
+    serial::Serial,
     touched::Touched,
     view::View,
 };
@@ -97,7 +98,7 @@ pub struct Directory {
     pub(in crate::registry) horizon: AtomicU64,
     pub(in crate::registry) index: AtomicU64,
     pub(in crate::registry) synced: AtomicBool,
-    pub(in crate::registry) changed: AtomicI64,
+    pub(in crate::registry) serial: Serial,
     /// What this replica has to tell the others.
     pub(in crate::registry) touched: Touched,
     /// Set when this replica keeps a ledger.
@@ -128,7 +129,7 @@ impl Directory {
             horizon: AtomicU64::default(),
             index: AtomicU64::default(),
             synced: AtomicBool::default(),
-            changed: AtomicI64::default(),
+            serial: Serial::default(),
             touched: Touched::default(),
             ledger: OnceLock::new(),
             fence: AtomicU64::new(u64::MAX),
@@ -203,10 +204,18 @@ impl Directory {
         self.report.load_full()
     }
 
-    /// The wall time of the last change that a reader could see; never goes back.
+    /// The serial of what is published, for DNS: the second of wall time in which something changed
+    /// that a reader can see; never goes back (RFC 1982).
     #[must_use]
-    pub fn changed(&self) -> Wall {
-        Wall(self.changed.load(Ordering::Acquire))
+    pub fn serial(&self) -> u32 {
+        self.serial.get()
+    }
+
+    /// The serial for a zone transfer, to be taken before the first view is read: no later content
+    /// goes by it, so that nobody who fetches whenever it moves keeps what is old.
+    #[must_use]
+    pub fn serial_for_transfer(&self) -> u32 {
+        self.serial.give()
     }
 
     /// The view of a service; none when it has no instance at all.

@@ -38,6 +38,7 @@ mod judge;
 mod pacer;
 mod peers;
 mod publish;
+mod serial;
 mod timers;
 mod touched;
 mod unreadable;

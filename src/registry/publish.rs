@@ -25,11 +25,13 @@ const MAX_GRAVES: usize = 16_384;
 impl Catalog {
     /// Lets readers see what changed: views first, then the figures that speak of them.
     pub(super) fn publish(&mut self, now: Now) {
-        if !self.changed.is_empty() {
-            for key in std::mem::take(&mut self.changed) {
-                self.publish_service(key);
-            }
-            self.directory.changed.fetch_max(now.wall.0, Ordering::AcqRel);
+        // That there is nobody is told for the first time.
+        let mut visible = self.synced && !self.directory.is_synced();
+        for key in std::mem::take(&mut self.changed) {
+            visible |= self.publish_service(key);
+        }
+        if visible {
+            self.directory.serial.advance(now.wall);
         }
         if **self.directory.leadership.load() != self.leadership {
             self.directory.leadership.store(Arc::new(self.leadership.clone()));
@@ -43,25 +45,31 @@ impl Catalog {
         self.directory.synced.store(self.synced, Ordering::Release);
     }
 
-    fn publish_service(&mut self, key: ServiceKey) {
+    /// Answers whether readers can see a difference: the view shows other facts, has come or is gone.
+    fn publish_service(&mut self, key: ServiceKey) -> bool {
         let members = self.services.get(&key).into_iter().flat_map(|members| members.values());
         let members: Box<[_]> = members.cloned().collect();
         let (services, namespaces) =
             (self.directory.services.pin(), self.directory.namespaces.pin());
         if !members.is_empty() {
             let namespace = key.namespace.clone();
-            if services.insert(key.clone(), Arc::new(View::new(key, members))).is_none() {
+            let view = Arc::new(View::new(key.clone(), members));
+            let revision = view.revision;
+            let old = services.insert(key, view);
+            if old.is_none() {
                 namespaces.update_or_insert(namespace, |services| services + 1, 1);
             }
-            return;
+            return old.is_none_or(|old| old.revision != revision);
         }
         self.services.remove(&key);
-        if services.remove(&key).is_some() {
+        let old = services.remove(&key);
+        if old.is_some() {
             let left = namespaces.update(key.namespace.clone(), |services| services - 1);
             if left == Some(&0) {
                 namespaces.remove(&key.namespace);
             }
         }
+        old.is_some()
     }
 
     pub(super) fn dig(&mut self, key: &InstanceKey, reason: Arc<str>, now: Now) {

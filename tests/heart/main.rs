@@ -19,6 +19,7 @@ mod order;
 mod race;
 mod revisions;
 mod rig;
+mod serials;
 mod told;
 mod versions;
 mod writes;
