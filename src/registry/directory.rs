@@ -5,6 +5,7 @@
 //! Does not own: any verdict.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -13,9 +14,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 use papaya::{Equivalent, HashMap};
 
 use crate::registry::{
+    bearers::Bearers,
     horizon::STALE_AFTER,
     instance::{Health, InstanceKey, ServiceKey},
     leadership::Leadership,
@@ -25,7 +28,7 @@ use crate::registry::{
     rules::Rules,
     serial::Serial,
     touched::Touched,
-    view::View,
+    view::{Member, View},
 };
 
 /// A borrowed [`InstanceKey`], to look up without allocating.
@@ -91,6 +94,8 @@ pub struct Directory {
     pub(in crate::registry) services: HashMap<ServiceKey, Arc<View>>,
     /// How many services each namespace has; absent when none.
     pub(in crate::registry) namespaces: HashMap<Arc<str>, usize>,
+    /// Who bears the addresses of the networks whose names are asked for.
+    pub(in crate::registry) bearers: Bearers,
     pub(in crate::registry) graves: HashMap<InstanceKey, Grave>,
     pub(in crate::registry) floors: ArcSwap<Floors>,
     pub(in crate::registry) leadership: ArcSwap<Leadership>,
@@ -122,6 +127,7 @@ impl Directory {
             slots: HashMap::default(),
             services: HashMap::default(),
             namespaces: HashMap::default(),
+            bearers: Bearers::default(),
             graves: HashMap::default(),
             floors: ArcSwap::default(),
             leadership: ArcSwap::default(),
@@ -134,6 +140,13 @@ impl Directory {
             ledger: OnceLock::new(),
             fence: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// With an index of the addresses within `networks`; without one, nobody bears any. To be said
+    /// before anything is published.
+    #[must_use]
+    pub fn with_networks(self, networks: &[IpNet]) -> Self {
+        Self { bearers: Bearers::within(networks), ..self }
     }
 
     /// From now on beats are to be told, and none is answered before the others know this replica.
@@ -233,6 +246,20 @@ impl Directory {
             .filter(|view| namespace.is_none_or(|ns| *view.key.namespace == *ns))
             .cloned()
             .collect()
+    }
+
+    /// The members that bear an address, whatever their phase, by namespace, service and label;
+    /// none outside the networks that were given. A member whose label another one of its service
+    /// bears is left out: its name leads to that one.
+    #[must_use]
+    pub fn bearers(&self, ip: IpAddr) -> Vec<Arc<Member>> {
+        self.bearers.of(ip)
+    }
+
+    /// Whether [`Directory::bearers`] has anybody for any address of `network`.
+    #[must_use]
+    pub fn has_address_below(&self, network: IpNet) -> bool {
+        self.bearers.is_any_within(network)
     }
 
     /// Whether a namespace has any instance.

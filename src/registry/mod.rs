@@ -30,6 +30,7 @@ pub mod status;
 pub mod view;
 
 mod announce;
+mod bearers;
 mod bounds;
 mod duties;
 mod flush;

@@ -54,15 +54,16 @@ impl Catalog {
         if !members.is_empty() {
             let namespace = key.namespace.clone();
             let view = Arc::new(View::new(key.clone(), members));
-            let revision = view.revision;
-            let old = services.insert(key, view);
+            let old = services.insert(key, view.clone());
+            self.directory.bearers.replace(old.map(AsRef::as_ref), Some(&view));
             if old.is_none() {
                 namespaces.update_or_insert(namespace, |services| services + 1, 1);
             }
-            return old.is_none_or(|old| old.revision != revision);
+            return old.is_none_or(|old| old.revision != view.revision);
         }
         self.services.remove(&key);
         let old = services.remove(&key);
+        self.directory.bearers.replace(old.map(AsRef::as_ref), None);
         if old.is_some() {
             let left = namespaces.update(key.namespace.clone(), |services| services - 1);
             if left == Some(&0) {

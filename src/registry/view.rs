@@ -90,6 +90,12 @@ impl View {
         self.members.get(at).filter(|member| &*member.label == label)
     }
 
+    /// Those who bear their label: a name that leads to them, and nobody twice. In order.
+    pub fn bearers(&self) -> impl Iterator<Item = &Arc<Member>> {
+        let groups = self.members.chunk_by(|a, b| a.label == b.label);
+        groups.filter_map(<[_]>::first)
+    }
+
     /// How many members are in a phase.
     #[must_use]
     pub fn count(&self, phase: Phase) -> usize {

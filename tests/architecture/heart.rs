@@ -5,8 +5,16 @@ use crate::paths;
 use crate::tree::{self, File};
 
 /// The small pure crates that `registry` may use.
-const PURE: &[&str] =
-    &["arc_swap", "bytes", "fastrand", "papaya", "parking_lot", "thiserror", "xxhash_rust"];
+const PURE: &[&str] = &[
+    "arc_swap",
+    "bytes",
+    "fastrand",
+    "ipnet",
+    "papaya",
+    "parking_lot",
+    "thiserror",
+    "xxhash_rust",
+];
 
 /// Parts of std that speak to the world, and the words of asynchronous code.
 const WORLDLY: &[&str] =

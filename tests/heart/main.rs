@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod bearers;
 mod columns;
 mod evictions;
 mod guard;

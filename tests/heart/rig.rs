@@ -78,7 +78,12 @@ impl Rig {
     }
 
     pub fn unlisted() -> Self {
-        let directory = Arc::new(Directory::default());
+        Self::of(Directory::default())
+    }
+
+    /// The same, with a directory that is told what to look after.
+    pub fn of(directory: Directory) -> Self {
+        let directory = Arc::new(directory);
         let own = InstanceKey::new("rollcall-system", "r0");
         let show = |wall: Wall| wall.0.to_string();
         let (boot, zone, rules) = ("b".into(), ZONE.into(), Rules::default());
