@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use crate::registry::lease::{Moment, Now, Wall};
+use crate::registry::lease::{Moment, Now, Reading, Wall};
 
 /// Now, on both clocks.
 ///
@@ -49,22 +49,28 @@ fn millis(time: Timespec) -> i64 {
     time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000)
 }
 
-/// Measures how long something took, for metrics: finer than moments, and never a verdict.
+/// Now, on the clock that measures: CLOCK_MONOTONIC, in nanoseconds.
+#[must_use]
+pub fn reading() -> Reading {
+    let now = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    Reading(Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0)))
+}
+
+/// Measures how long something took.
 #[derive(Clone, Copy, Debug)]
-pub struct Stopwatch(Timespec);
+pub struct Stopwatch(Reading);
 
 impl Stopwatch {
     /// Begins to measure.
     #[must_use]
     pub fn start() -> Self {
-        Self(clock_gettime(ClockId::Monotonic))
+        Self(reading())
     }
 
     /// The time since it began.
     #[must_use]
     pub fn elapsed(self) -> Duration {
-        let now = clock_gettime(ClockId::Monotonic);
-        let nanos = |t: Timespec| i128::from(t.tv_sec) * 1_000_000_000 + i128::from(t.tv_nsec);
-        Duration::from_nanos(u64::try_from(nanos(now) - nanos(self.0)).unwrap_or(0))
+        reading().since(self.0)
     }
 }

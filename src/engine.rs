@@ -18,7 +18,7 @@ use crate::registry::{
     catalog::{Catalog, Counts},
     fact::{Delivery, Duty},
     horizon::STALE_AFTER,
-    lease::{Moment, Now},
+    lease::{Moment, Now, Reading},
     ledger::Ledger,
     report::Standstill,
 };
@@ -91,13 +91,20 @@ impl Engine {
 
     fn round(&mut self, batch: &mut Vec<Delivery>) {
         let facts = batch.len();
-        let now = clock::now();
+        let (now, begun) = (clock::now(), clock::reading());
         let mut waiting = Vec::new();
+        let mut oldest: Option<Reading> = None;
         for delivery in batch.drain(..) {
+            let before = self.catalog.unpublished();
             self.catalog.apply(delivery.fact, now);
+            // Not where an earlier one has changed the same service: that one is older.
+            if self.catalog.unpublished() > before {
+                oldest = Some(oldest.map_or(delivery.received, |it| it.min(delivery.received)));
+            }
             waiting.extend(delivery.applied);
         }
         let duties = self.catalog.settle(now, self.duties.capacity());
+        let visible = clock::reading();
         waiting.into_iter().for_each(|applied| applied());
         for duty in duties {
             self.hand_on(duty);
@@ -105,6 +112,9 @@ impl Engine {
         let counts = self.catalog.counts();
         let before = self.counts.swap(Arc::new(counts));
         self.beats.annotation(counts.annotation_beats.saturating_sub(before.annotation_beats));
+        if let Some(received) = oldest.filter(|_| counts.changes > before.changes) {
+            self.metrics.visible(visible.since(received));
+        }
         if counts.gaps > before.gaps {
             warn!(
                 "beats may have gone unheard; everybody is given that time, one lease at most, see lastGap in /v1/cluster"
@@ -117,7 +127,7 @@ impl Engine {
             );
         }
         self.mention_standstill(now);
-        self.metrics.round(facts, clock::moment().since(now.moment));
+        self.metrics.round(facts, visible.since(begun));
     }
 
     /// Says it when the horizon has become stale, and when it goes on.
@@ -164,7 +174,77 @@ fn awake_since(before: Duration, now: Duration) -> Result<(), Suspended> {
 
 #[cfg(test)]
 mod tests {
+    use prometheus_client::{encoding::text, registry::Registry};
+
     use super::*;
+    use crate::registry::{
+        catalog::Settings,
+        directory::Directory,
+        fact::Fact,
+        instance::{Instance, InstanceKey},
+        rules::Rules,
+    };
+    use crate::telemetry::metrics;
+
+    fn engine() -> (Engine, Registry) {
+        let mut registry = metrics::registry();
+        let settings = Settings {
+            own: InstanceKey::new("rollcall-system", "r0"),
+            boot: "b".to_owned(),
+            zone: "rollcall.internal".to_owned(),
+            show: clock::show,
+            ledger: None,
+            rules: Rules::default(),
+        };
+        let engine = Engine {
+            catalog: Catalog::new(settings, Arc::new(Directory::default())),
+            facts: mpsc::channel(1).1,
+            duties: mpsc::channel(1).0,
+            self_beats: mpsc::channel(1).0,
+            ledgers: mpsc::channel(1).0,
+            counts: Arc::default(),
+            metrics: EngineMetrics::new(&mut registry),
+            beats: BeatMetrics::new(&mut registry),
+            stands_since: None,
+        };
+        (engine, registry)
+    }
+
+    /// What the watch told so many seconds ago.
+    fn stored(name: &str, version: u64, weight: u16, ago: u64) -> Delivery {
+        let record =
+            Instance { resource_version: version, weight, ..Instance::sample("shop", name) };
+        let received = clock::reading().0.saturating_sub(Duration::from_secs(ago));
+        Delivery::new(Fact::Upserted(Arc::new(record)), Reading(received))
+    }
+
+    /// How many changes were measured, and how many whole seconds they took together.
+    fn measured(registry: &Registry) -> (u64, u64) {
+        let mut text = String::new();
+        text::encode(&mut text, registry).unwrap();
+        let value = |name: &str| {
+            let name = format!("rollcall_change_visible_seconds_{name} ");
+            let value = text.lines().find_map(|line| line.strip_prefix(&name)).unwrap();
+            value.parse::<f64>().unwrap() as u64
+        };
+        (value("count"), value("sum"))
+    }
+
+    #[test]
+    fn a_change_is_measured_once_a_round_from_the_oldest_of_what_made_it() {
+        let (mut engine, registry) = engine();
+        let listed = Fact::Listed { instances: Vec::new(), index: 1 };
+        engine.round(&mut vec![Delivery::new(listed, Reading::default())]);
+        assert_eq!(measured(&registry), (0, 0), "nobody was there, and nobody is");
+        engine.round(&mut vec![stored("a", 2, 1, 20), stored("b", 3, 1, 10)]);
+        assert_eq!(measured(&registry), (1, 20));
+        engine.round(&mut vec![stored("a", 4, 1, 1000)]);
+        assert_eq!(measured(&registry), (1, 20), "a version that shows nothing new");
+        engine.round(&mut vec![stored("a", 5, 1, 1000), stored("b", 6, 2, 10)]);
+        assert_eq!(measured(&registry), (2, 30), "only what changed something counts");
+        engine.round(&mut vec![stored("a", 7, 2, 1000), stored("a", 8, 1, 10)]);
+        assert_eq!(measured(&registry), (2, 30), "changed and changed back");
+    }
 
     #[test]
     fn clocks_that_part_are_a_suspension_and_two_that_are_read_one_after_the_other_are_not() {

@@ -233,7 +233,7 @@ impl Election {
         let leader = self.candidate.leader(now).map(|holder| replica_of(holder));
         let since = leader.as_ref().and_then(|_| acquired(self.stored.as_ref()?));
         let fact = Fact::Leadership(Leadership { leader, since, tenure });
-        if self.facts.send(fact.into()).await.is_err() {
+        if self.facts.send(Delivery::new(fact, clock::reading())).await.is_err() {
             debug!("the engine has ended");
         }
     }

@@ -25,8 +25,12 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+use crate::clock;
 use crate::cluster::{call::measured, failure::Failure};
-use crate::registry::fact::{Delivery, Fact};
+use crate::registry::{
+    fact::{Delivery, Fact},
+    lease::Reading,
+};
 use crate::telemetry::metrics::{CallMetrics, WatchMetrics};
 
 /// Objects a page of a list.
@@ -154,7 +158,8 @@ impl<K: Kind> Watch<K> {
                         warn!(%failure, "the {} watch is interrupted; leases are not judged meanwhile", K::NAME);
                     }
                     interrupted = true;
-                    if self.deliver(self.kind.interrupted(failure.to_string())).await.is_err() {
+                    let fact = self.kind.interrupted(failure.to_string());
+                    if self.deliver(fact, clock::reading()).await.is_err() {
                         return;
                     }
                     "failed"
@@ -175,6 +180,8 @@ impl<K: Kind> Watch<K> {
             let request = request.map_err(kube::Error::BuildRequest)?;
             let page = self.client.request::<ObjectList<K::Object>>(request);
             let page = measured(&self.calls, "list", PAGE_TIMEOUT, page).await?;
+            // A list is there with its last page.
+            let received = clock::reading();
             for object in page.items {
                 match self.kind.read(object) {
                     Ok(record) => records.push(record),
@@ -187,8 +194,8 @@ impl<K: Kind> Watch<K> {
                     let version = page.metadata.resource_version.unwrap_or_default();
                     let index = version.parse().unwrap_or(0);
                     info!(count = records.len(), index, "listed all {}s", K::NAME);
-                    self.deliver([self.kind.listed(records, index)]).await?;
-                    self.deliver(facts).await?;
+                    self.deliver([self.kind.listed(records, index)], received).await?;
+                    self.deliver(facts, received).await?;
                     return Ok(index);
                 }
             }
@@ -204,7 +211,7 @@ impl<K: Kind> Watch<K> {
         let mut events = measured(&self.calls, "watch", OPEN_TIMEOUT, opening).await?.boxed();
         if std::mem::take(interrupted) {
             info!(index = *position, "the {} watch goes on", K::NAME);
-            self.deliver(self.kind.progress(*position)).await?;
+            self.deliver(self.kind.progress(*position), clock::reading()).await?;
         }
         let following = async {
             while let Some(event) = events.next().await {
@@ -218,6 +225,7 @@ impl<K: Kind> Watch<K> {
     }
 
     async fn event(&self, event: WatchEvent<K::Object>, position: &mut u64) -> Result<(), End> {
+        let received = clock::reading();
         self.metrics.event();
         let (fact, at) = match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
@@ -238,15 +246,19 @@ impl<K: Kind> Watch<K> {
             }
             WatchEvent::Error(status) => return Err(kube::Error::Api(status).into()),
         };
-        self.deliver(fact).await?;
+        self.deliver(fact, received).await?;
         *position = at.max(*position);
         Ok(())
     }
 
     /// Waits without a deadline: a full channel is how the engine holds the watch back.
-    async fn deliver(&self, facts: impl IntoIterator<Item = Fact>) -> Result<(), End> {
+    async fn deliver(
+        &self,
+        facts: impl IntoIterator<Item = Fact>,
+        received: Reading,
+    ) -> Result<(), End> {
         for fact in facts {
-            self.facts.send(fact.into()).await.map_err(|_| End::Closed)?;
+            self.facts.send(Delivery::new(fact, received)).await.map_err(|_| End::Closed)?;
         }
         Ok(())
     }

@@ -216,7 +216,7 @@ impl Worker {
 
     /// Waits without a deadline: the engine takes facts in for as long as the process lives.
     async fn send(&self, fact: Fact) {
-        if self.facts.send(fact.into()).await.is_err() {
+        if self.facts.send(Delivery::new(fact, clock::reading())).await.is_err() {
             debug!("the engine has ended");
         }
     }

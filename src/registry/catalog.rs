@@ -105,6 +105,8 @@ pub struct Counts {
     pub evicted: u64,
     /// Times that many came due at a stroke, and were kept.
     pub holds: u64,
+    /// Publications by which readers see something else.
+    pub changes: u64,
 }
 
 /// The state machine.
@@ -190,6 +192,12 @@ impl Catalog {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// How many services have changed, and are to be published by the next [`Catalog::settle`].
+    #[must_use]
+    pub fn unpublished(&self) -> usize {
+        self.changed.len()
     }
 
     /// Where readers look.

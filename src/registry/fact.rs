@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use crate::registry::{
     instance::{Instance, InstanceKey, Phase},
     leadership::Leadership,
-    lease::{Lease, Moment, Wall},
+    lease::{Lease, Moment, Reading, Wall},
     ledger::Ledger,
     pulse::Source,
     status::Desired,
@@ -249,13 +249,17 @@ pub enum Announcement {
 pub struct Delivery {
     /// What happened.
     pub fact: Fact,
+    /// When this process received what the fact follows from.
+    pub received: Reading,
     /// Called once the fact is applied and the views it changes are published.
     pub applied: Option<Box<dyn FnOnce() + Send>>,
 }
 
-impl From<Fact> for Delivery {
-    fn from(fact: Fact) -> Self {
-        Self { fact, applied: None }
+impl Delivery {
+    /// Of a fact that nobody waits for.
+    #[must_use]
+    pub fn new(fact: Fact, received: Reading) -> Self {
+        Self { fact, received, applied: None }
     }
 }
 

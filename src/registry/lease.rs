@@ -1,6 +1,7 @@
-//! Leases and the two notions of time: moments, which decide, and wall time, which is shown.
+//! Leases and the notions of time: moments, which decide, wall time, which is shown, and readings,
+//! which measure.
 //!
-//! Owns: [`Moment`], [`Wall`], [`Now`], the terms of a [`Lease`] and the [`Floors`] below which
+//! Owns: [`Moment`], [`Wall`], [`Now`], [`Reading`], the terms of a [`Lease`] and the [`Floors`] below which
 //! no deadline may fall. Does not own: when a beat was (`pulse`) and what has been seen
 //! (`horizon`).
 
@@ -30,6 +31,19 @@ impl Moment {
 /// verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Wall(pub i64);
+
+/// A reading of a monotonic clock that is finer than moments: to measure how long something took, for
+/// metrics, and never for a verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reading(pub Duration);
+
+impl Reading {
+    /// How long ago `earlier` was; zero when it lies ahead.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
 
 /// Both clocks, read together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -32,6 +32,7 @@ impl Catalog {
         }
         if visible {
             self.directory.serial.advance(now.wall);
+            self.counts.changes += 1;
         }
         if **self.directory.leadership.load() != self.leadership {
             self.directory.leadership.store(Arc::new(self.leadership.clone()));

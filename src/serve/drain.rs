@@ -159,7 +159,7 @@ impl Replica {
         self.http.stop(HTTP).await;
         // All beats are taken: the last ledger tells the others of them, and that no more come.
         let told = async {
-            if self.facts.try_send(Fact::Leaving.into()).is_ok() {
+            if self.facts.try_send(Delivery::new(Fact::Leaving, clock::reading())).is_ok() {
                 self.flush.wait(FLUSH).await;
             }
             self.flush.stop(CORE).await;

@@ -9,7 +9,12 @@ use std::time::Duration;
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
     registry::{Registry, Unit},
 };
 
@@ -265,6 +270,7 @@ impl RightMetrics {
 pub struct EngineMetrics {
     batch: Histogram,
     settle: Histogram,
+    visible: Histogram,
 }
 
 impl EngineMetrics {
@@ -279,7 +285,21 @@ impl EngineMetrics {
             Unit::Seconds,
             settle.clone(),
         );
-        Self { batch, settle }
+        // 0.5 ms, twice as much each time, up to 8.192 s.
+        let visible = Histogram::new(exponential_buckets(0.0005, 2.0, 15));
+        registry.register_with_unit(
+            "change_visible",
+            "From the receipt of news that changes an answer to when every answer here is by it: once for all that \
+             was taken in at a time, by the oldest",
+            Unit::Seconds,
+            visible.clone(),
+        );
+        Self { batch, settle, visible }
+    }
+
+    /// A round changed what readers see, so long after its oldest cause was received.
+    pub fn visible(&self, after: Duration) {
+        self.visible.observe(after.as_secs_f64());
     }
 
     /// One round of the engine.

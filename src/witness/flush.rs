@@ -5,6 +5,7 @@
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use crate::clock;
 use crate::cluster::ledger_writer::LedgerWriter;
 use crate::registry::{
     fact::{Delivery, Fact},
@@ -41,7 +42,9 @@ impl Flush {
             failing = written.is_err();
             let failure = written.err().map(|failure| failure.to_string().into());
             let fact = Fact::LedgerWritten { sequence, failure };
-            if self.facts.send(fact.into()).await.is_err() || (leaving && !failing) {
+            if self.facts.send(Delivery::new(fact, clock::reading())).await.is_err()
+                || (leaving && !failing)
+            {
                 return;
             }
         }

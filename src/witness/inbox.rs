@@ -358,7 +358,7 @@ impl Inbox {
             // Whoever waited may have gone.
             let _ = shown.send(());
         });
-        let delivery = Delivery { fact, applied: Some(applied) };
+        let delivery = Delivery { fact, received: clock::reading(), applied: Some(applied) };
         let told = async {
             self.facts.send(delivery).await.ok()?;
             seen.await.ok()

@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::timeout};
 use tracing::{info, warn};
 
+use crate::clock;
 use crate::cluster::{failure::Failure, writer::Writer};
 use crate::registry::{
     fact::{Delivery, Fact},
@@ -88,7 +89,7 @@ impl SelfBeat {
             failing = written.is_err();
             let failure = written.err().map(|failure| failure.to_string().into());
             let fact = Fact::SelfBeatWritten { failure };
-            if self.facts.send(fact.into()).await.is_err() {
+            if self.facts.send(Delivery::new(fact, clock::reading())).await.is_err() {
                 return;
             }
         }

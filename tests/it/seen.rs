@@ -118,6 +118,7 @@ async fn both_formats_carry_the_same_series_and_promtool_has_nothing_to_say() {
         api("update", "leases"),
         api("create", "events"),
         format!("rollcall_http_requests_total{{route=\"{route}\",code=\"200\"}}"),
+        "rollcall_change_visible_seconds_count".to_owned(),
         "rollcall_http_requests_total{route=\"unknown\",code=\"404\"}".to_owned(),
         "rollcall_dns_query_duration_seconds_count{transport=\"udp\"}".to_owned(),
         "rollcall_dns_query_duration_seconds_count{transport=\"tcp\"}".to_owned(),
@@ -221,7 +222,13 @@ async fn the_table_of_metrics_is_what_a_replica_serves() {
     let replica = Rollcall::start_with(&ns, "rollcall-0", &["--auth", "token"]).await;
     // Which routes and codes there are is not known before somebody asks.
     assert_eq!(call(replica.http, "GET", "/v1/services", None).await.status, 200);
-    let (_, text) = scrape(&replica, "*/*").await;
+    // Nor what is told of others, before there is one.
+    let _other = Rollcall::start_with(&ns, "rollcall-1", &["--auth", "token"]).await;
+    let text = eventually("the other's ledger was seen", BOUND, async || {
+        let (_, text) = scrape(&replica, "*/*").await;
+        text.contains("rollcall_ledger_age_seconds{").then_some(text)
+    })
+    .await;
     let document = std::fs::read_to_string(DOCUMENT).unwrap();
     let (by_hand, _) = document.split_once(MARK).expect("docs/metrics.md has lost its mark");
     let fresh = format!("{by_hand}{MARK}\n{}", table(&text));
