@@ -1,5 +1,7 @@
 //! The configuration of a replica: flags, their `ROLLCALL_…` variables, and one validated value.
 
+mod dns;
+
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -11,6 +13,8 @@ use thiserror::Error;
 
 use crate::registry::{instance::InstanceKey, naming};
 use crate::telemetry::logs::Format;
+
+pub use dns::{Dns, DnsArgs, Empty};
 
 /// Who may write over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -72,6 +76,9 @@ pub struct ServeArgs {
     /// How to write the log
     #[arg(long, env = "ROLLCALL_LOG_FORMAT", default_value = "text")]
     pub log_format: Format,
+    /// The rest of DNS.
+    #[command(flatten)]
+    pub dns: DnsArgs,
 }
 
 /// A flag that cannot be used.
@@ -114,6 +121,8 @@ pub struct Config {
     pub kubeconfig: Option<PathBuf>,
     /// How long DNS is still answered when everything else has ended.
     pub linger: Duration,
+    /// The rest of DNS.
+    pub dns: Dns,
 }
 
 impl ServeArgs {
@@ -155,6 +164,7 @@ impl ServeArgs {
             read_auth: self.read_auth,
             kubeconfig: self.kubeconfig.clone(),
             linger: Duration::from_secs(self.linger_seconds),
+            dns: self.dns.validate()?,
         })
     }
 }
@@ -229,12 +239,36 @@ mod tests {
             (["--watch-namespace", "a.b"], "--watch-namespace \"a.b\""),
             (["--advertise-address", "0.0.0.0"], "--advertise-address \"0.0.0.0\""),
             (["--advertise-address", "ff02::1"], "--advertise-address \"ff02::1\""),
+            (["--dns-allow", "10.0.0.0/8,10.0.0.0/33"], "--dns-allow \"10.0.0.0/33\""),
+            (["--dns-transfer", "everybody"], "--dns-transfer \"everybody\""),
+            (["--dns-name-servers", "no_host"], "--dns-name-servers \"no_host\""),
+            (["--dns-reverse-zones", "10.0.0.0/12"], "--dns-reverse-zones \"10.0.0.0/12\""),
+            (["--dns-reverse-zones", "::/0"], "--dns-reverse-zones \"::/0\""),
+            (["--dns-cookie-secret", "1234"], "--dns-cookie-secret \"…\""),
+            (["--dns-notify", "0.0.0.0:53"], "--dns-notify \"0.0.0.0:53\""),
         ] {
             let error = parse(&flags).unwrap_err().to_string();
             assert!(error.starts_with(flag) && error.contains("give "), "{error}");
         }
         let error = parse(&["--read-auth"]).unwrap_err().to_string();
         assert!(error.contains("--read-auth") && error.contains("--auth \"none\""), "{error}");
+    }
+
+    #[test]
+    fn networks_hosts_and_secrets_are_read() {
+        let zones = ["--dns-reverse-zones", "10.244.7.0/16,fd00::/8"];
+        let hosts = ["--dns-name-servers", "rollcall-dns,10.96.0.53, ::1"];
+        let secret = "000102030405060708090a0b0c0d0e0f";
+        let rest = ["--dns-allow", "192.0.2.1", "--dns-cookie-secret", secret];
+        let dns = parse(&[&zones[..], &hosts[..], &rest[..]].concat()).unwrap().dns;
+        assert_eq!(
+            dns.reverse.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["10.244.0.0/16", "fd00::/8"]
+        );
+        assert_eq!(dns.allow[0].to_string(), "192.0.2.1/32");
+        assert_eq!((&dns.hosts[..], dns.addresses.len()), (&["rollcall-dns".to_owned()][..], 2));
+        assert_eq!(dns.cookie_secret.unwrap()[15], 15);
+        assert!(parse(&["--dns-allow", ""]).unwrap().dns.allow.is_empty());
     }
 
     #[test]

@@ -1,53 +1,71 @@
 //! The answer to one question: a pure function of the directory, the moment and a seed.
 //!
 //! Owns: which names exist, what exact negatives look like (RFC 2308, RFC 8020), and what is said
-//! when we cannot know. Does not own: the message around it (`gate`) and its size (`fit`).
+//! when we cannot know. Does not own: the message around it (`respond`) and its size (`fit`).
+
+use std::{num::NonZeroUsize, sync::Arc};
 
 use hickory_proto::{
     op::{LowerQuery, ResponseCode},
-    rr::{RData, Record, RecordType, rdata::HINFO},
+    rr::{
+        LowerName, Name, RData, Record, RecordType,
+        rdata::{HINFO, PTR},
+    },
 };
 
 use crate::dns::{
+    ede::Ede,
     member,
     name::{Asked, Service},
     records::{self, Set},
+    reverse::{Place, Reverse},
     service::{self, Context},
     zone::{NEGATIVE_TTL, TTL, Zone},
 };
-use crate::registry::{directory::Directory, lease::Moment, view::View};
+use crate::registry::{
+    directory::Directory,
+    instance::Phase,
+    lease::Moment,
+    select::Filter,
+    view::{Member, View},
+};
 
-/// What an answer says beside its code (RFC 8914).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ede {
-    /// 3: nothing new has been seen for so long that nobody is judged any more.
-    Stale,
-    /// 14: the first list has not been taken in.
-    NotReady,
-    /// 20: not our zone.
-    NotAuthoritative,
+/// What a service answers that has nobody to offer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Empty {
+    /// Its names exist, and have no records.
+    #[default]
+    NoData,
+    /// Its names, and all below it, do not exist.
+    NxDomain,
+    /// Those who were lost: Expired or Critical, and not taken out by anybody.
+    Last,
 }
 
-impl Ede {
-    /// Its number.
-    #[must_use]
-    pub fn code(self) -> u16 {
-        match self {
-            Self::Stale => 3,
-            Self::NotReady => 14,
-            Self::NotAuthoritative => 20,
-        }
-    }
+/// What is answered for, and how.
+#[derive(Clone, Debug)]
+pub struct Realm {
+    /// The zone.
+    pub zone: Zone,
+    /// Where addresses are answered.
+    pub reverse: Box<[Reverse]>,
+    /// What is known.
+    pub directory: Arc<Directory>,
+    /// What a service answers that has nobody to offer.
+    pub empty: Empty,
+    /// How many instances an answer has at most, if there is a ceiling.
+    pub ceiling: Option<NonZeroUsize>,
+}
 
-    /// A few words for a person.
-    #[must_use]
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Stale => "no news from the Kubernetes API",
-            Self::NotReady => "not yet in sync with the Kubernetes API",
-            Self::NotAuthoritative => "not a zone of this server",
-        }
-    }
+/// When, and to whom: what an answer depends on beside the question.
+#[derive(Clone, Copy, Debug)]
+pub struct Moods {
+    /// When.
+    pub now: Moment,
+    /// Decides the order.
+    pub seed: u64,
+    /// Decides who is chosen where there is a ceiling: the same for one client for a minute.
+    pub choice: u64,
 }
 
 /// The answer.
@@ -64,7 +82,7 @@ pub struct Answer {
     /// Addresses of targets; those of one target stand together.
     pub glue: Vec<Record>,
     /// What else is to be said.
-    pub ede: Option<Ede>,
+    pub edes: Vec<Ede>,
 }
 
 impl Answer {
@@ -72,47 +90,52 @@ impl Answer {
     #[must_use]
     pub fn bare(code: ResponseCode, ede: Option<Ede>) -> Self {
         let (answers, authority, glue) = (Vec::new(), Vec::new(), Vec::new());
-        Self { code, authoritative: false, answers, authority, glue, ede }
+        let edes = ede.into_iter().collect();
+        Self { code, authoritative: false, answers, authority, glue, edes }
     }
 }
 
-/// Answers a question of class IN, as of `now`; `seed` decides the order.
-#[must_use]
-pub fn answer(
-    zone: &Zone,
-    directory: &Directory,
-    question: &LowerQuery,
-    now: Moment,
-    seed: u64,
-) -> Answer {
-    let asked = Asked::parse(question.name(), zone);
-    let kind = question.query_type();
-    if asked == Asked::Outside {
-        return Answer::bare(ResponseCode::Refused, Some(Ede::NotAuthoritative));
+impl Realm {
+    /// Answers a question of class IN that is not about a transfer.
+    #[must_use]
+    pub fn answer(&self, question: &LowerQuery, moods: Moods) -> Answer {
+        let Some((asked, apex)) = self.place(question.name()) else {
+            return Answer::bare(ResponseCode::Refused, Some(Ede::NOT_AUTHORITATIVE));
+        };
+        if !self.directory.is_synced() {
+            return Answer::bare(ResponseCode::ServFail, Some(Ede::NOT_READY));
+        }
+        let finder = Finder { realm: self, question, moods };
+        let found = finder.find(asked);
+        let code = if found.exists { ResponseCode::NoError } else { ResponseCode::NXDomain };
+        let mut set = found.set;
+        let any = question.query_type() == RecordType::ANY;
+        if found.exists && any && set.answers.is_empty() {
+            set.answers.push(instead_of_any(question));
+        }
+        let soa = || self.zone.soa(apex, self.directory.serial(), NEGATIVE_TTL);
+        let stale = self.directory.is_stale(moods.now).then_some(Ede::STALE);
+        Answer {
+            code,
+            authoritative: true,
+            authority: set.answers.is_empty().then(soa).into_iter().collect(),
+            answers: set.answers,
+            glue: set.glue,
+            edes: stale.into_iter().chain(set.why).collect(),
+        }
     }
-    if asked.namespace().is_some_and(|namespace| !directory.covers(namespace)) {
-        return Answer::bare(ResponseCode::Refused, Some(Ede::NotAuthoritative));
-    }
-    if matches!(kind, RecordType::AXFR | RecordType::IXFR) {
-        return Answer::bare(ResponseCode::Refused, None);
-    }
-    if !directory.is_synced() {
-        return Answer::bare(ResponseCode::ServFail, Some(Ede::NotReady));
-    }
-    let found = Finder { zone, directory, question, now, seed }.find(asked);
-    let code = if found.is_some() { ResponseCode::NoError } else { ResponseCode::NXDomain };
-    let mut set = found.unwrap_or_default();
-    if code == ResponseCode::NoError && kind == RecordType::ANY && set.answers.is_empty() {
-        set.answers.push(instead_of_any(question));
-    }
-    let soa = || zone.soa(zone.apex(), directory.serial(), NEGATIVE_TTL);
-    Answer {
-        code,
-        authoritative: true,
-        authority: set.answers.is_empty().then(soa).into_iter().collect(),
-        answers: set.answers,
-        glue: set.glue,
-        ede: directory.is_stale(now).then_some(Ede::Stale),
+
+    /// What a name asks for, and the zone that it is in; none when that is not ours.
+    fn place<'a>(&'a self, name: &'a LowerName) -> Option<(Asked<'a>, &'a Name)> {
+        let asked = match Asked::parse(name, &self.zone) {
+            Asked::Outside => {
+                let mut places = self.reverse.iter().map(|zone| (zone.place(name), zone.apex()));
+                return places.find_map(|(place, apex)| Some((Asked::Reverse(place?), apex)));
+            }
+            asked => asked,
+        };
+        let is_covered = |namespace| self.directory.covers(namespace);
+        asked.namespace().is_none_or(is_covered).then_some((asked, self.zone.apex()))
     }
 }
 
@@ -127,67 +150,88 @@ fn instead_of_any(question: &LowerQuery) -> Record {
 const SCHEMA_VERSION: &str = "1.1.0";
 
 struct Finder<'a> {
-    zone: &'a Zone,
-    directory: &'a Directory,
+    realm: &'a Realm,
     question: &'a LowerQuery,
-    now: Moment,
-    seed: u64,
+    moods: Moods,
+}
+
+/// What there is at a name.
+struct Found {
+    exists: bool,
+    set: Set,
+}
+
+impl From<Option<Set>> for Found {
+    fn from(set: Option<Set>) -> Self {
+        Self { exists: set.is_some(), set: set.unwrap_or_default() }
+    }
 }
 
 impl Finder<'_> {
-    /// The records at a name; none when the name does not exist.
-    fn find(&self, asked: Asked<'_>) -> Option<Set> {
-        match asked {
+    fn find(&self, asked: Asked<'_>) -> Found {
+        let directory = &self.realm.directory;
+        let set = match asked {
             Asked::Outside | Asked::Unknown => None,
             Asked::Services | Asked::NameServerParent => Some(Set::default()),
-            Asked::Apex => Some(self.apex()),
+            Asked::Apex | Asked::Reverse(Place::Apex) => Some(self.apex()),
             Asked::NameServer => Some(self.name_server()),
             Asked::Version => Some(self.version()),
-            Asked::Namespace(name) => self.directory.has_namespace(name).then(Set::default),
+            Asked::Namespace(name) => directory.has_namespace(name).then(Set::default),
+            Asked::Reverse(place) => self.reverse(place),
             Asked::Service(of) => {
-                self.of(&of, |view, context| service::service(view, &of.only, context))
+                return self.of(&of, |view, context| service::service(view, &of.only, context));
             }
             Asked::Selector(of, kind) => {
-                self.of(&of, |view, _| service::selector(view, &of.only, kind))
+                return self
+                    .of(&of, |view, context| service::selector(view, &of.only, kind, context));
             }
             Asked::Transport(of, protocol) => {
-                self.of(&of, |view, _| service::transport(view, &of.only, protocol))
+                return self.of(&of, |view, context| {
+                    service::transport(view, &of.only, protocol, context)
+                });
             }
-            Asked::Port(of, protocol, name) => self
-                .of(&of, |view, context| service::port(view, &of.only, (protocol, name), context)),
+            Asked::Port(of, protocol, name) => {
+                let port = (protocol, name);
+                return self.of(&of, |view, context| service::port(view, &of.only, port, context));
+            }
             Asked::Instance(of, label) => {
-                self.of(&of, |view, context| member::member(view, label, context))
+                return self.of(&of, |view, context| member::member(view, label, context));
             }
-        }
+        };
+        set.into()
     }
 
-    fn of(
-        &self,
-        of: &Service<'_>,
-        f: impl FnOnce(&View, Context<'_>) -> Option<Set>,
-    ) -> Option<Set> {
-        let view = self.directory.service(of.namespace, of.service)?;
+    /// What a name of a service has. Where nobody is to be offered and that is to be NXDOMAIN, there is
+    /// no name of the service at all, as such an answer says of all names below (RFC 8020).
+    fn of(&self, of: &Service<'_>, f: impl FnOnce(&View, Context<'_>) -> Option<Set>) -> Found {
+        let realm = self.realm;
+        let Some(view) = realm.directory.service(of.namespace, of.service) else {
+            return None.into();
+        };
+        if realm.empty == Empty::NxDomain && view.offered().next().is_none() {
+            let why = Some(Ede::empty(service::nobody(&view, &Filter::default())));
+            return Found { exists: false, set: Set { why, ..Set::default() } };
+        }
         let kind = self.question.query_type();
         let base = match kind {
             // Only SRV records have targets to be named.
-            RecordType::SRV => self.zone.service(of.namespace, of.service),
+            RecordType::SRV => realm.zone.service(of.namespace, of.service),
             _ => None,
         };
         let owner = self.question.original().name();
-        f(&view, Context { owner, base: base.as_ref(), kind, now: self.now, seed: self.seed })
+        let (moods, empty, ceiling) = (self.moods, realm.empty, realm.ceiling);
+        f(&view, Context { owner, base: base.as_ref(), kind, moods, empty, ceiling }).into()
     }
 
     fn apex(&self) -> Set {
         let owner = self.question.original().name();
+        let zone = &self.realm.zone;
         match self.question.query_type() {
-            RecordType::SOA => {
-                let soa = self.zone.soa(owner, self.directory.serial(), TTL);
-                Set { answers: vec![soa], glue: Vec::new() }
-            }
+            RecordType::SOA => Set::of(vec![zone.soa(owner, self.realm.directory.serial(), TTL)]),
             RecordType::NS => {
-                let (name, ips) = (self.zone.name_server(), self.zone.addresses().iter());
-                let glue = ips.map(|ip| records::address(name, *ip, TTL)).collect();
-                Set { answers: vec![self.zone.ns(owner)], glue }
+                let (name, ips) = (zone.name_server(), zone.addresses());
+                let glue = ips.iter().map(|ip| records::address(name, *ip, TTL)).collect();
+                Set { glue, ..Set::of(vec![zone.ns(owner)]) }
             }
             _ => Set::default(),
         }
@@ -198,14 +242,45 @@ impl Finder<'_> {
         if !matches!(kind, RecordType::A | RecordType::AAAA) {
             return Set::default();
         }
-        let ips = self.zone.addresses().iter().copied();
-        Set { answers: records::addresses(owner, kind, ips, TTL), glue: Vec::new() }
+        let ips = self.realm.zone.addresses();
+        Set::of(records::addresses(owner, kind, ips.iter().copied(), TTL))
     }
 
     fn version(&self) -> Set {
-        let owner = self.question.original().name();
-        let text = || records::text(owner, SCHEMA_VERSION, TTL);
         let asked = self.question.query_type() == RecordType::TXT;
-        Set { answers: asked.then(text).into_iter().collect(), glue: Vec::new() }
+        let text = || version(self.question.original().name());
+        Set::of(asked.then(text).into_iter().collect())
     }
+
+    fn reverse(&self, place: Place) -> Option<Set> {
+        let directory = &self.realm.directory;
+        let address = match place {
+            Place::Apex | Place::Unknown => return None,
+            Place::Below(network) => {
+                return directory.has_address_below(network).then(Set::default);
+            }
+            Place::Address(address) => address,
+        };
+        let bearers = directory.bearers(address);
+        if bearers.is_empty() {
+            return None;
+        }
+        let named: Vec<_> =
+            bearers.iter().filter(|member| member.phase != Phase::Expired).collect();
+        if self.question.query_type() != RecordType::PTR {
+            return Some(Set::default());
+        }
+        let ttl = records::ttl(named.iter().map(|member| &***member), self.moods.now);
+        let owner = self.question.original().name();
+        let pointer = |member: &&Arc<Member>| {
+            let target = self.realm.zone.instance(member)?;
+            Some(Record::from_rdata(owner.clone(), ttl, RData::PTR(PTR(target))))
+        };
+        Some(Set::of(named.iter().filter_map(pointer).collect()))
+    }
+}
+
+/// The record of `dns-version`.
+pub(super) fn version(owner: &Name) -> Record {
+    records::text(owner, SCHEMA_VERSION, TTL)
 }

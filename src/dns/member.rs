@@ -6,6 +6,7 @@
 use hickory_proto::rr::RecordType;
 
 use crate::dns::{
+    ede::Ede,
     records::{self, Set, Targets},
     service::Context,
 };
@@ -18,24 +19,23 @@ use crate::registry::{
 pub(super) fn member(view: &View, label: &str, context: Context<'_>) -> Option<Set> {
     let member = view.by_label(label)?;
     if member.phase == Phase::Expired {
-        return Some(Set::default());
+        let why = Some(Ede::empty("this instance has expired".to_owned()));
+        return Some(Set { why, ..Set::default() });
     }
-    let ttl = records::ttl([&**member], context.now);
+    let ttl = records::ttl([&**member], context.moods.now);
     let ips = match &member.instance.address {
         Address::Hostname(hostname) => return Some(Set::alias(context.owner, hostname, ttl)),
         Address::Ips(ips) => ips,
     };
     Some(match (context.kind, context.base) {
         (kind @ (RecordType::A | RecordType::AAAA), _) => {
-            let answers = records::addresses(context.owner, kind, ips.iter().copied(), ttl);
-            Set { answers, glue: Vec::new() }
+            Set::of(records::addresses(context.owner, kind, ips.iter().copied(), ttl))
         }
         (RecordType::SRV, Some(base)) => {
             Targets { owner: context.owner, base, ttl }.of([&**member], |_| true)
         }
         (RecordType::TXT, _) => {
-            let answers = records::attributes(context.owner, &member.instance.attributes, ttl);
-            Set { answers, glue: Vec::new() }
+            Set::of(records::attributes(context.owner, &member.instance.attributes, ttl))
         }
         _ => Set::default(),
     })

@@ -6,6 +6,7 @@
 use hickory_proto::rr::LowerName;
 
 use crate::dns::{
+    reverse::Place,
     subset::{Kind, Subset},
     zone::Zone,
 };
@@ -49,6 +50,8 @@ pub enum Asked<'q> {
     Port(Service<'q>, Protocol, &'q str),
     /// `<instance>.<svc>.<ns>.svc.<zone>`.
     Instance(Service<'q>, &'q str),
+    /// A name of a reverse zone.
+    Reverse(Place),
     /// A name below the zone that never exists.
     Unknown,
 }
@@ -70,6 +73,7 @@ impl<'q> Asked<'q> {
             | Self::NameServer
             | Self::Version
             | Self::Services
+            | Self::Reverse(_)
             | Self::Unknown => None,
         }
     }

@@ -10,9 +10,9 @@ use hickory_proto::rr::{
     rdata::{A, AAAA, CNAME, SRV, TXT},
 };
 
-use crate::dns::zone::TTL;
+use crate::dns::{ede::Ede, zone::TTL};
 use crate::registry::{
-    instance::{Address, Pairs, Port},
+    instance::{Address, Pairs, Phase, Port},
     lease::{Moment, millis},
     view::Member,
 };
@@ -27,24 +27,34 @@ pub(super) struct Set {
     pub(super) answers: Vec<Record>,
     /// Addresses of the targets in `answers`; those of one target stand together.
     pub(super) glue: Vec<Record>,
+    /// What is to be said of them: why there is nothing, or something else than usual.
+    pub(super) why: Option<Ede>,
 }
 
 impl Set {
+    /// These records.
+    pub(super) fn of(answers: Vec<Record>) -> Self {
+        Self { answers, ..Self::default() }
+    }
+
     /// Nothing but a pointer to another name.
     pub(super) fn alias(owner: &Name, hostname: &str, ttl: u32) -> Self {
         let record = |target| Record::from_rdata(owner.clone(), ttl, RData::CNAME(CNAME(target)));
-        Self { answers: target(hostname).map(record).into_iter().collect(), glue: Vec::new() }
+        Self::of(target(hostname).map(record).into_iter().collect())
     }
 }
 
 /// Whole seconds for which records of all these members may be believed: [`TTL`], but never
-/// beyond the soonest end of a lease; 0 when one has ended and is not yet judged.
+/// beyond the soonest end of a lease; 0 when one has ended.
 pub(super) fn ttl<'m>(members: impl IntoIterator<Item = &'m Member>, now: Moment) -> u32 {
-    let left =
-        members.into_iter().filter(|member| member.instance.lease.is_leased()).map(|member| {
-            let end = member.slot.lease_end(member.instance.lease.duration);
-            millis(end.since(now)) / 1000
-        });
+    let leased = members.into_iter().filter(|member| member.instance.lease.is_leased());
+    let left = leased.map(|member| {
+        if member.phase == Phase::Expired {
+            return 0;
+        }
+        let end = member.slot.lease_end(member.instance.lease.duration);
+        millis(end.since(now)) / 1000
+    });
     left.fold(TTL, |least, left| least.min(u32::try_from(left).unwrap_or(TTL)))
 }
 

@@ -1,42 +1,44 @@
-//! Serving DNS over UDP and TCP, by hickory-server with a handler of our own.
+//! Serving DNS over UDP and TCP.
 //!
-//! Owns: what is listened on, and the end of it. Does not own: the answers (`gate`). hickory has no
-//! cap on connections over TCP, nor on queries over one; the kernel's limit on open files is the
-//! only one. It logs two lines an answer at INFO, under the target `hickory_server`, which belongs
-//! at WARN.
+//! Owns: what is listened on, what all doors share, and the end of it. Does not own: the answers
+//! (`respond`), and what is done with one datagram or connection (`udp`, `tcp`).
 
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
     sync::Arc,
     time::Duration,
 };
 
-use hickory_server::{Server, net::NetError};
-use tokio::task::JoinSet;
+use ipnet::IpNet;
+use tokio::{net::UdpSocket, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::dns::{
-    gate::Transport,
-    handler::Handler,
+    answer::{Empty, Realm},
+    cookie::Secret,
+    limit::Limits,
     metrics::Metrics,
+    querylog::QueryLog,
+    respond::{Networks, Policy, Responder, Transport},
+    reverse::Reverse,
     socket::Pair,
+    tcp::{self, Connections},
+    udp,
     zone::{MAX_ZONE, Zone},
 };
 use crate::registry::directory::Directory;
 
-/// A connection on which nothing is asked for this long is closed (RFC 7766 §6.2.3).
-const IDLE: Duration = Duration::from_secs(10);
-
-/// Answers that wait on one connection. hickory takes no query from a connection before the answer
-/// to the last one is on its way, so there is one; 8 × 64 KiB at most.
-const OUTGOING: usize = 8;
-
 /// How long queries are still answered after we are told to stop: those on their way arrive.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// How long the sockets may then take to close.
+/// How long connections may then take to finish.
 const DRAIN: Duration = Duration::from_secs(2);
+
+/// Tasks that answer over UDP from one socket, on a machine with as many processors; more would only wait
+/// for each other.
+const UDP_TASKS: usize = 4;
 
 /// What to serve, and where.
 #[derive(Clone, Debug)]
@@ -47,6 +49,49 @@ pub struct DnsConfig {
     pub listen: Vec<SocketAddr>,
     /// The addresses of `ns.dns.<zone>`; perhaps none.
     pub name_server_addresses: Vec<IpAddr>,
+    /// Networks whose addresses are answered with names; each ends where a label of its zone does.
+    pub reverse: Vec<IpNet>,
+    /// What a service answers that has nobody to offer.
+    pub empty: Empty,
+    /// How many instances an answer has at most, if there is a ceiling.
+    pub ceiling: Option<NonZeroUsize>,
+    /// Who may ask; everybody when none is named.
+    pub allow: Vec<IpNet>,
+    /// Who may transfer the zone; nobody when none is named.
+    pub transfer: Vec<IpNet>,
+    /// Errors and negative answers a second to one /24 or /56 over UDP; 0 is no bound.
+    pub error_rate: u32,
+    /// The secret of cookies, the same on every replica; none makes one up.
+    pub cookie_secret: Option<[u8; 16]>,
+    /// The largest UDP message to whom has shown no cookie, in octets.
+    pub cookieless: u16,
+    /// Connections at once.
+    pub connections: usize,
+    /// One in so many queries is logged while that is switched on.
+    pub log_every: u32,
+    /// Who we are.
+    pub replica: String,
+}
+
+impl Default for DnsConfig {
+    fn default() -> Self {
+        Self {
+            zone: "rollcall.internal".to_owned(),
+            listen: Vec::new(),
+            name_server_addresses: Vec::new(),
+            reverse: Vec::new(),
+            empty: Empty::default(),
+            ceiling: None,
+            allow: Vec::new(),
+            transfer: Vec::new(),
+            error_rate: 0,
+            cookie_secret: None,
+            cookieless: crate::dns::fit::UDP_PAYLOAD,
+            connections: 1024,
+            log_every: 100,
+            replica: String::new(),
+        }
+    }
 }
 
 /// Why DNS is not served.
@@ -60,6 +105,15 @@ pub enum DnsError {
     Zone {
         /// What was given.
         zone: String,
+    },
+    /// A network is no reverse zone.
+    #[error(
+        "--dns-reverse-zones {network}: a reverse zone ends where a label does, so give a multiple of 8 bits for \
+         IPv4 (10.0.0.0/8, 10.244.0.0/16) and of 4 for IPv6 (fd00::/8)"
+    )]
+    Reverse {
+        /// What was given.
+        network: IpNet,
     },
     /// A socket could not be had.
     #[error(
@@ -87,40 +141,77 @@ pub enum DnsError {
     },
 }
 
-/// One socket and what serves it. hickory tells of the end of a socket only when all of its
-/// sockets have ended, so each has a server of its own.
-struct Door {
-    address: SocketAddr,
-    transport: Transport,
-    server: Server<Handler>,
+/// What every door shares.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) responder: Responder,
+    pub(super) connections: Arc<Connections>,
+    pub(super) metrics: Metrics,
+    pub(super) log: QueryLog,
 }
 
-/// Sockets that are bound and answered.
+/// The sockets of one address.
+struct Door {
+    address: SocketAddr,
+    udp: UdpSocket,
+    tcp: tokio::net::TcpListener,
+}
+
+/// Sockets that are bound, and will be answered.
 pub struct DnsServer {
     addresses: Vec<SocketAddr>,
     doors: Vec<Door>,
+    shared: Arc<Shared>,
 }
 
-/// Binds every address over UDP and TCP and begins to answer.
+/// Binds every address over UDP and TCP.
 ///
 /// # Errors
-/// When the zone cannot be served or a socket cannot be had; nothing is left bound then.
-pub async fn bind(
+/// When a zone cannot be served or a socket cannot be had; nothing is left bound then.
+pub fn bind(
     config: &DnsConfig,
     directory: Arc<Directory>,
     metrics: Metrics,
 ) -> Result<DnsServer, DnsError> {
-    let zone = Zone::parse(&config.zone, &config.name_server_addresses)
-        .ok_or_else(|| DnsError::Zone { zone: config.zone.clone() })?;
-    let handler = Handler { zone: Arc::new(zone), directory, metrics };
-    let mut server = DnsServer { addresses: Vec::new(), doors: Vec::new() };
+    let shared = Arc::new(shared(config, directory, metrics)?);
+    let mut server = DnsServer { addresses: Vec::new(), doors: Vec::new(), shared };
     for wanted in &config.listen {
         let v4_too = |other: &SocketAddr| other.is_ipv4() && other.port() == wanted.port();
         let failed = |(transport, source)| DnsError::Bind { address: *wanted, transport, source };
         let pair = Pair::bind(*wanted, config.listen.iter().any(v4_too)).map_err(failed)?;
-        server.open(pair, &handler)?;
+        server.open(pair)?;
     }
     Ok(server)
+}
+
+fn shared(
+    config: &DnsConfig,
+    directory: Arc<Directory>,
+    metrics: Metrics,
+) -> Result<Shared, DnsError> {
+    let zone = Zone::parse(&config.zone, &config.name_server_addresses)
+        .ok_or_else(|| DnsError::Zone { zone: config.zone.clone() })?;
+    let reverse = config
+        .reverse
+        .iter()
+        .map(|network| Reverse::new(*network).ok_or(DnsError::Reverse { network: *network }));
+    let reverse = reverse.collect::<Result<_, _>>()?;
+    let (empty, ceiling) = (config.empty, config.ceiling);
+    let secret = config.cookie_secret.unwrap_or_else(|| fastrand::u128(..).to_ne_bytes());
+    let policy = Policy {
+        ask: Networks(config.allow.clone().into()),
+        transfer: Networks(config.transfer.clone().into()),
+        secret: Secret::new(secret),
+        cookieless: config.cookieless,
+        limits: Limits::new(config.error_rate, fastrand::u64(..)),
+        replica: config.replica.clone().into(),
+        idle: u16::try_from(tcp::IDLE.as_millis() / 100).unwrap_or(u16::MAX),
+    };
+    let realm = Arc::new(Realm { zone, reverse, directory, empty, ceiling });
+    let connections = Connections::new(config.connections);
+    metrics.watch(connections.clone());
+    let log = QueryLog::new(config.log_every);
+    Ok(Shared { responder: Responder { realm, policy }, connections, metrics, log })
 }
 
 impl DnsServer {
@@ -130,44 +221,56 @@ impl DnsServer {
         &self.addresses
     }
 
+    /// What is answered for.
+    #[must_use]
+    pub fn realm(&self) -> &Arc<Realm> {
+        &self.shared.responder.realm
+    }
+
     /// Serves until told to stop; then answers what is on its way, and closes.
     ///
     /// # Errors
     /// When a socket ends before that; the others are then closed too.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), DnsError> {
-        let mut tokens = Vec::with_capacity(self.doors.len());
-        let mut ends = JoinSet::new();
-        for mut door in self.doors {
-            tokens.push(door.server.shutdown_token().clone());
-            // No deadline: it serves for as long as we do. Its end is awaited below.
-            ends.spawn(async move {
-                let end = door.server.block_until_done().await;
-                (door.address, door.transport, end)
+        let end = CancellationToken::new();
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let (mut datagrams, mut connections) = (JoinSet::new(), JoinSet::new());
+        for Door { address, udp, tcp } in self.doors {
+            let udp = Arc::new(udp);
+            for _ in 0..processors.min(UDP_TASKS) {
+                let serve = udp::serve(udp.clone(), self.shared.clone());
+                datagrams.spawn(async move {
+                    serve.await;
+                    (address, Transport::Udp)
+                });
+            }
+            let serve = tcp::serve(tcp, self.shared.clone(), end.clone());
+            connections.spawn(async move {
+                serve.await;
+                (address, Transport::Tcp)
             });
         }
+        // None of them ends by itself: one that does has broken down.
         tokio::select! {
             () = linger(&stop) => {}
-            Some(end) = ends.join_next() => return Err(ended(end)),
+            Some(end) = datagrams.join_next() => return Err(ended(end)),
+            Some(end) = connections.join_next() => return Err(ended(end)),
         }
-        tokens.iter().for_each(CancellationToken::cancel);
-        let drained = async { while ends.join_next().await.is_some() {} };
+        end.cancel();
+        datagrams.abort_all();
+        let drained = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
-            tracing::warn!("DNS sockets took longer than {DRAIN:?} to close and were cut off");
+            tracing::warn!("DNS connections took longer than {DRAIN:?} to finish and were cut off");
         }
         Ok(())
     }
 
-    fn open(&mut self, pair: Pair, handler: &Handler) -> Result<(), DnsError> {
+    fn open(&mut self, pair: Pair) -> Result<(), DnsError> {
         let Pair { address, udp, tcp } = pair;
         let failed = |transport| move |source| DnsError::Bind { address, transport, source };
-        let mut server = Server::new(handler.clone());
-        let udp = tokio::net::UdpSocket::from_std(udp).map_err(failed(Transport::Udp))?;
-        server.register_socket(udp);
-        self.doors.push(Door { address, transport: Transport::Udp, server });
-        let mut server = Server::new(handler.clone());
+        let udp = UdpSocket::from_std(udp).map_err(failed(Transport::Udp))?;
         let tcp = tokio::net::TcpListener::from_std(tcp).map_err(failed(Transport::Tcp))?;
-        server.register_listener(tcp, IDLE, OUTGOING);
-        self.doors.push(Door { address, transport: Transport::Tcp, server });
+        self.doors.push(Door { address, udp, tcp });
         self.addresses.push(address);
         Ok(())
     }
@@ -179,14 +282,16 @@ async fn linger(stop: &CancellationToken) {
     tokio::time::sleep(LINGER).await;
 }
 
-type End = (SocketAddr, Transport, Result<(), NetError>);
-
-fn ended(end: Result<End, tokio::task::JoinError>) -> DnsError {
+fn ended(end: Result<(SocketAddr, Transport), tokio::task::JoinError>) -> DnsError {
     let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-    let (address, transport, reason) = match end {
-        Ok((address, transport, Ok(()))) => (address, transport, "it was shut down".to_owned()),
-        Ok((address, transport, Err(error))) => (address, transport, error.to_string()),
-        Err(error) => (unknown, Transport::Udp, error.to_string()),
-    };
-    DnsError::Ended { address, transport, reason }
+    match end {
+        Ok((address, transport)) => {
+            DnsError::Ended { address, transport, reason: "its task has ended".to_owned() }
+        }
+        Err(error) => DnsError::Ended {
+            address: unknown,
+            transport: Transport::Udp,
+            reason: error.to_string(),
+        },
+    }
 }

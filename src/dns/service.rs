@@ -2,18 +2,19 @@
 //!
 //! Owns: who is in the answer and in which order. Does not own: the records (`records`).
 
-use std::sync::Arc;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use hickory_proto::rr::{Name, RecordType};
 
 use crate::dns::{
+    answer::{Empty, Moods},
+    ede::Ede,
     records::{self, Set, Targets},
     subset::{Kind, Subset},
 };
 use crate::registry::{
-    instance::{Address, Port, Protocol},
-    lease::Moment,
-    select::{Filter, Order},
+    instance::{Address, Phase, Port, Protocol},
+    select::{self, Filter, Health, Order},
     view::{Member, View},
 };
 
@@ -26,26 +27,30 @@ pub(super) struct Context<'a> {
     pub(super) base: Option<&'a Name>,
     /// The type asked for.
     pub(super) kind: RecordType,
-    /// When.
-    pub(super) now: Moment,
-    /// For the order.
-    pub(super) seed: u64,
+    /// When, and to whom.
+    pub(super) moods: Moods,
+    /// What is answered where nobody is offered.
+    pub(super) empty: Empty,
+    /// How many instances an answer has at most.
+    pub(super) ceiling: Option<NonZeroUsize>,
 }
 
 /// `[<selectors>.]<svc>.<ns>.svc.<zone>`; none when no instance, in whatever phase, is selected.
 pub(super) fn service(view: &View, only: &Subset<'_>, context: Context<'_>) -> Option<Set> {
-    let offered = offered(view, &only.filter())?;
+    let filter = only.filter();
+    let (offered, why) = offered(view, &filter, context)?;
     if let [member] = &offered[..]
         && let Address::Hostname(hostname) = &member.instance.address
     {
-        let ttl = records::ttl([&***member], context.now);
-        return Some(Set::alias(context.owner, hostname, ttl));
+        let ttl = records::ttl([&***member], context.moods.now);
+        return Some(Set { why, ..Set::alias(context.owner, hostname, ttl) });
     }
-    Some(match context.kind {
+    let set = match context.kind {
         RecordType::A | RecordType::AAAA => addresses(offered, context),
         RecordType::SRV => targets(view, offered, context, |_| true),
         _ => Set::default(),
-    })
+    };
+    Some(Set { why, ..set })
 }
 
 /// `_<port>._<proto>` and a service; none when no selected instance, in whatever phase, has it.
@@ -55,32 +60,81 @@ pub(super) fn port(
     (protocol, name): (Protocol, &str),
     context: Context<'_>,
 ) -> Option<Set> {
-    let offered = offered(view, &only.with_port(protocol, Some(name)))?;
+    let filter = only.with_port(protocol, Some(name));
+    let (offered, why) = offered(view, &filter, context)?;
     let wanted = |port: &Port| port.protocol == protocol && *port.name == *name;
-    Some(match context.kind {
+    let set = match context.kind {
         RecordType::SRV => targets(view, offered, context, wanted),
         _ => Set::default(),
-    })
+    };
+    Some(Set { why, ..set })
 }
 
 /// `_<proto>` and a service: empty; none when no selected instance has a port of that protocol.
-pub(super) fn transport(view: &View, only: &Subset<'_>, protocol: Protocol) -> Option<Set> {
-    has_any(view, &only.with_port(protocol, None), |_| true).then(Set::default)
+pub(super) fn transport(
+    view: &View,
+    only: &Subset<'_>,
+    protocol: Protocol,
+    context: Context<'_>,
+) -> Option<Set> {
+    has_any(view, &only.with_port(protocol, None), context, |_| true).then(Set::default)
 }
 
 /// `_ver`, `_tag`, `_zone` or `_near` and a service: empty; none when no selected instance has a
 /// value of that kind.
-pub(super) fn selector(view: &View, only: &Subset<'_>, kind: Kind) -> Option<Set> {
-    has_any(view, &only.filter(), |member| kind.is_had_by(member)).then(Set::default)
+pub(super) fn selector(
+    view: &View,
+    only: &Subset<'_>,
+    kind: Kind,
+    context: Context<'_>,
+) -> Option<Set> {
+    has_any(view, &only.filter(), context, |member| kind.is_had_by(member)).then(Set::default)
 }
 
-/// Who is offered of those selected; none when nobody is selected, whatever the phase.
-fn offered<'v>(view: &'v View, filter: &Filter) -> Option<Vec<&'v Arc<Member>>> {
-    has_any(view, filter, |_| true).then(|| filter.apply(view))
+/// Why those of a service who are described are not offered: "0 of 5 instances passing (4 Expired, 1
+/// Draining)".
+pub(super) fn nobody(view: &View, filter: &Filter) -> String {
+    let described = || view.members.iter().filter(|member| filter.describes(member));
+    let counts = Phase::ALL.iter().rev().filter_map(|phase| {
+        let count = described().filter(|member| member.phase == *phase).count();
+        (count > 0).then(|| format!("{count} {}", phase.as_str()))
+    });
+    let counts: Vec<String> = counts.collect();
+    format!("0 of {} instances passing ({})", described().count(), counts.join(", "))
 }
 
-fn has_any(view: &View, filter: &Filter, also: impl Fn(&Member) -> bool) -> bool {
-    view.members.iter().any(|member| filter.describes(member) && also(member))
+type Offered<'v> = (Vec<&'v Arc<Member>>, Option<Ede>);
+
+/// Who is offered of those selected, and what is to be said of it; none when there is no such name.
+fn offered<'v>(view: &'v View, filter: &Filter, context: Context<'_>) -> Option<Offered<'v>> {
+    if !has_any(view, filter, context, |_| true) {
+        return None;
+    }
+    let offered = filter.apply(view);
+    if !offered.is_empty() {
+        return Some((offered, None));
+    }
+    let why = nobody(view, filter);
+    if context.empty == Empty::Last {
+        let lost = Filter { health: Health::Lost, ..filter.clone() }.apply(view);
+        if !lost.is_empty() {
+            return Some((lost, Some(Ede::last_known(&why))));
+        }
+    }
+    Some((offered, Some(Ede::empty(why))))
+}
+
+/// Whether anybody is selected who makes a name exist: in whatever phase, but where NXDOMAIN is to be the
+/// answer of those who have nobody to offer.
+fn has_any(
+    view: &View,
+    filter: &Filter,
+    context: Context<'_>,
+    also: impl Fn(&Member) -> bool,
+) -> bool {
+    let counts =
+        |member: &Member| context.empty != Empty::NxDomain || member.phase.is_discoverable();
+    view.members.iter().any(|member| counts(member) && filter.describes(member) && also(member))
 }
 
 /// The addresses of the best priority that has any, whatever their family: so A and AAAA speak of
@@ -89,14 +143,14 @@ fn addresses(mut members: Vec<&Arc<Member>>, context: Context<'_>) -> Set {
     members.retain(|member| !member.instance.ips().is_empty());
     let best = members.iter().map(|member| member.instance.priority).min();
     members.retain(|member| Some(member.instance.priority) == best);
+    choose(&mut members, context);
     // Those without an address of the family asked for are not in the answer.
     let v6 = context.kind == RecordType::AAAA;
     members.retain(|member| member.instance.ips().iter().any(|ip| ip.is_ipv6() == v6));
-    Order::Weighted.arrange(&mut members, context.seed);
-    let ttl = records::ttl(members.iter().map(|member| &***member), context.now);
+    Order::Weighted.arrange(&mut members, context.moods.seed);
+    let ttl = records::ttl(members.iter().map(|member| &***member), context.moods.now);
     let ips = members.iter().flat_map(|member| member.instance.ips().iter().copied());
-    let answers = records::addresses(context.owner, context.kind, ips, ttl);
-    Set { answers, glue: Vec::new() }
+    Set::of(records::addresses(context.owner, context.kind, ips, ttl))
 }
 
 /// SRV records of these members, for the ports that are wanted.
@@ -108,10 +162,18 @@ fn targets(
 ) -> Set {
     let Some(base) = context.base else { return Set::default() };
     members.retain(|member| member.instance.ports.iter().any(&wanted) && has_name(view, member));
-    Order::Weighted.arrange(&mut members, context.seed);
+    choose(&mut members, context);
+    Order::Weighted.arrange(&mut members, context.moods.seed);
     let members = || members.iter().map(|member| &***member);
-    let ttl = records::ttl(members(), context.now);
+    let ttl = records::ttl(members(), context.moods.now);
     Targets { owner: context.owner, base, ttl }.of(members(), wanted)
+}
+
+/// As many as there may be, the same for one client for a minute.
+fn choose(members: &mut Vec<&Arc<Member>>, context: Context<'_>) {
+    if let Some(ceiling) = context.ceiling {
+        select::choose(members, ceiling.get(), context.moods.choice);
+    }
 }
 
 /// Whether a target leads to this member: of two that map to the same label only the first can be

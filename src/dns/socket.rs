@@ -9,7 +9,7 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::dns::gate::Transport;
+use crate::dns::{datagram, respond::Transport};
 
 /// Wanted for UDP, so that a burst of some thousand queries waits instead of being lost; the
 /// kernel gives less where its own limit (`net.core.rmem_max`) is lower.
@@ -50,6 +50,9 @@ fn udp(address: SocketAddr, v6_only: bool) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     // Less is no reason not to serve.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    if address.ip().is_unspecified() {
+        datagram::prepare(&socket, address.ip())?;
+    }
     bind(&socket, address, v6_only)?;
     Ok(socket.into())
 }

@@ -2,14 +2,15 @@
 //!
 //! Owns: [`Zone`]. Does not own: what the names below it mean (`name`).
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
+use arc_swap::ArcSwap;
 use hickory_proto::rr::{
     Name, RData, Record,
     rdata::{NS, SOA},
 };
 
-use crate::registry::naming;
+use crate::registry::{naming, view::Member};
 
 /// How long any answer may be believed, in seconds, when no lease ends sooner.
 pub const TTL: u32 = 5;
@@ -24,9 +25,11 @@ pub const NEGATIVE_TTL: u32 = 2;
 /// full before it compresses it, which takes as much again as a zone.
 pub const MAX_ZONE: usize = 100;
 
-/// Timers of the SOA for secondaries, of which there are none yet: seconds.
-const REFRESH: i32 = 7200;
-const RETRY: i32 = 1800;
+/// Timers of the SOA for secondaries, in seconds: how often they ask, when NOTIFY tells them nothing; how
+/// often when nobody answers; and how long they answer for us then. A day, since outliving us is what a
+/// secondary is for.
+const REFRESH: i32 = 30;
+const RETRY: i32 = 10;
 const EXPIRE: i32 = 86_400;
 
 /// The zone that is served.
@@ -36,7 +39,7 @@ pub struct Zone {
     services: Name,
     name_server: Name,
     mailbox: Name,
-    addresses: Box<[IpAddr]>,
+    addresses: Arc<ArcSwap<Vec<IpAddr>>>,
 }
 
 impl Zone {
@@ -60,7 +63,7 @@ impl Zone {
             services: below(&["svc"])?,
             name_server: below(&["ns", "dns"])?,
             mailbox: below(&["hostmaster"])?,
-            addresses: addresses.into(),
+            addresses: Arc::new(ArcSwap::from_pointee(addresses.to_vec())),
             apex,
         })
     }
@@ -77,10 +80,15 @@ impl Zone {
         &self.name_server
     }
 
-    /// The addresses of the name server, as configured; perhaps none.
+    /// The addresses of the name server, as known now; perhaps none.
     #[must_use]
-    pub fn addresses(&self) -> &[IpAddr] {
-        &self.addresses
+    pub fn addresses(&self) -> Arc<Vec<IpAddr>> {
+        self.addresses.load_full()
+    }
+
+    /// Other addresses from now on, on every clone.
+    pub fn set_addresses(&self, addresses: Vec<IpAddr>) {
+        self.addresses.store(Arc::new(addresses));
     }
 
     /// `<service>.<namespace>.svc.<zone>`; none when that is longer than a name may be.
@@ -88,6 +96,13 @@ impl Zone {
     pub fn service(&self, namespace: &str, service: &str) -> Option<Name> {
         let labels = [service.as_bytes(), namespace.as_bytes()];
         Name::from_labels(labels).ok()?.append_domain(&self.services).ok()
+    }
+
+    /// The name of an instance; none when that is longer than a name may be.
+    #[must_use]
+    pub fn instance(&self, member: &Member) -> Option<Name> {
+        let base = self.service(&member.instance.key.namespace, &member.instance.service)?;
+        base.prepend_label(member.label.as_bytes()).ok()
     }
 
     /// The start of authority, with a serial of the directory.

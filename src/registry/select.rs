@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
 use crate::registry::{
-    instance::{Phase, Protocol},
+    instance::{Phase, Protocol, State},
     naming,
     selector::Selector,
     view::{Member, View},
@@ -20,6 +22,8 @@ pub enum Health {
     Offered,
     /// Ready alone.
     Passing,
+    /// Expired or Critical, though nobody took them out: those who were lost.
+    Lost,
     /// Every phase.
     Any,
 }
@@ -77,6 +81,10 @@ impl Filter {
         let phase = match self.health {
             Health::Offered => member.phase.is_discoverable(),
             Health::Passing => member.phase == Phase::Ready,
+            Health::Lost => {
+                matches!(member.phase, Phase::Expired | Phase::Critical)
+                    && member.instance.state == State::Up
+            }
             Health::Any => true,
         };
         phase && self.describes(member)
@@ -134,6 +142,19 @@ impl Order {
             }
         }
     }
+}
+
+/// Leaves `count` members of the best priorities, at random by weight. The same key chooses the same, and
+/// whoever comes or goes changes nothing but that: each has a draw of its own (rendezvous hashing).
+pub fn choose<M: AsRef<Member>>(members: &mut Vec<M>, count: usize, key: u64) {
+    if members.len() <= count {
+        return;
+    }
+    members.sort_by_cached_key(|member| {
+        let own = xxh3_64_with_seed(member.as_ref().instance.uid.as_bytes(), key);
+        (priority(member), Draw::new(weight(member), &mut fastrand::Rng::with_seed(own)))
+    });
+    members.truncate(count);
 }
 
 fn name<M: AsRef<Member>>(member: &M) -> &str {

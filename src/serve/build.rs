@@ -11,8 +11,13 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::cluster::client;
-use crate::config::Config;
-use crate::dns::{self, DnsConfig, DnsServer};
+use crate::config::{self, Config};
+use crate::dns::{
+    self, DnsConfig, DnsServer,
+    answer::Empty,
+    name_servers::{self, NameServer},
+    notify::Notifier,
+};
 use crate::http::{self, Behind, HttpConfig, HttpMetrics, HttpServer};
 use crate::registry::directory::Directory;
 use crate::serve::{
@@ -29,7 +34,8 @@ use crate::telemetry::{admin::Admin, beats::BeatMetrics, level::Level, metrics};
 pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Replica> {
     let clients = client::connect(config.kubeconfig.as_deref()).await?;
     let mut registry = metrics::registry();
-    let directory = Arc::new(Directory::new(config.scope.as_deref()));
+    let directory = Directory::new(config.scope.as_deref()).with_networks(&config.dns.reverse);
+    let directory = Arc::new(directory);
     let beats = BeatMetrics::new(&mut registry);
     let core = Core::build(config, clients, &directory, (&mut registry, beats.clone()));
     let condition = Arc::new(Condition {
@@ -42,7 +48,7 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
     let http_metrics = HttpMetrics::new(&mut registry, beats);
     let behind = Behind { inbox: core.inbox.clone(), gate: core.gate, problems: core.problems };
     let http = bind_http(config, behind, http_metrics).await?;
-    let dns = bind_dns(config, directory, &mut registry).await?;
+    let dns = bind_dns(config, directory, &mut registry)?;
     let admin = Admin::bind(config.admin_listen, registry, condition.clone(), level).await?;
 
     let mut replica = Replica {
@@ -80,12 +86,24 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
         core.controller.run(stop).await;
         Ok(())
     });
-    replica.dns.spawn("dns", |stop| async move { Ok(dns.serve(stop).await?) });
+    spawn_dns(config, dns, &mut replica.dns);
     replica.http.spawn("http", |stop| async move {
         http.serve(stop).await;
         Ok(())
     });
     Ok(replica)
+}
+
+/// DNS, and what it has beside its sockets.
+fn spawn_dns(config: &Config, (dns, metrics): (DnsServer, dns::Metrics), stage: &mut Stage) {
+    let realm = dns.realm().clone();
+    stage.spawn_until("name-servers", name_servers::keep(realm.zone.clone(), servers(config)));
+    for secondary in &config.dns.notify {
+        let (realm, metrics) = (realm.clone(), metrics.clone());
+        let notifier = Notifier { realm, secondary: *secondary, metrics };
+        stage.spawn_until("notify", notifier.run());
+    }
+    stage.spawn("dns", |stop| async move { Ok(dns.serve(stop).await?) });
 }
 
 async fn bind_http(
@@ -102,17 +120,47 @@ async fn bind_http(
     Ok(http::bind(http, behind, metrics).await?)
 }
 
-async fn bind_dns(
+fn bind_dns(
     config: &Config,
     directory: Arc<Directory>,
     registry: &mut Registry,
-) -> anyhow::Result<DnsServer> {
+) -> anyhow::Result<(DnsServer, dns::Metrics)> {
+    let flags = &config.dns;
+    let fixed = servers(config).into_iter().filter_map(|server| match server {
+        NameServer::Address(address) => Some(address),
+        NameServer::Host(_) => None,
+    });
     let dns = DnsConfig {
         zone: config.zone.clone(),
         listen: vec![config.dns_listen],
-        name_server_addresses: vec![config.advertise_address],
+        name_server_addresses: fixed.collect(),
+        reverse: flags.reverse.clone(),
+        empty: match flags.empty {
+            config::Empty::Nodata => Empty::NoData,
+            config::Empty::Nxdomain => Empty::NxDomain,
+            config::Empty::Last => Empty::Last,
+        },
+        ceiling: flags.ceiling,
+        allow: flags.allow.clone(),
+        transfer: flags.transfer.clone(),
+        error_rate: flags.error_rate,
+        cookie_secret: flags.cookie_secret,
+        cookieless: flags.cookieless,
+        connections: flags.connections,
+        log_every: flags.log_every,
+        replica: config.own.name.to_string(),
     };
-    Ok(dns::bind(&dns, directory, dns::Metrics::register(registry)).await?)
+    let metrics = dns::Metrics::register(registry);
+    Ok((dns::bind(&dns, directory, metrics.clone())?, metrics))
+}
+
+/// Where resolvers reach this service.
+fn servers(config: &Config) -> Vec<NameServer> {
+    let flags = &config.dns;
+    let addresses = flags.addresses.iter().map(|address| NameServer::Address(*address));
+    let hosts = flags.hosts.iter().map(|host| NameServer::Host(host.clone()));
+    let servers: Vec<_> = addresses.chain(hosts).collect();
+    if servers.is_empty() { vec![NameServer::Address(config.advertise_address)] } else { servers }
 }
 
 /// Waits, without a deadline, until the preflight has passed.

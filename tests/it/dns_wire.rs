@@ -121,14 +121,19 @@ struct Served {
 
 fn config(listen: &[SocketAddr]) -> DnsConfig {
     let name_server_addresses = vec![[192, 0, 2, 53].into()];
-    DnsConfig { zone: "rollcall.internal.".into(), listen: listen.into(), name_server_addresses }
+    DnsConfig {
+        listen: listen.into(),
+        name_server_addresses,
+        replica: "rollcall-0".into(),
+        ..DnsConfig::default()
+    }
 }
 
 async fn serve() -> Served {
     let mut metrics = Registry::with_prefix("rollcall");
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let handle = Metrics::register(&mut metrics);
-    let server = bind(&config(&[any]), directory(), handle).await.unwrap();
+    let server = bind(&config(&[any]), directory(), handle).unwrap();
     let (address, stop) = (server.addresses()[0], CancellationToken::new());
     let end = tokio::spawn(server.serve(stop.clone()));
     Served { address, stop, end, metrics }
@@ -319,12 +324,12 @@ async fn dig_finds_the_rules_of_the_message_kept() {
     let served = serve().await;
     check(&served, &["+noedns", "SRV", ORDERS], &["status: NOERROR"], &["OPT PSEUDOSECTION"]);
     let mut opt = vec!["EDNS: version: 0, flags:; udp: 1232"];
-    check(&served, &["+bufsize=4096", "SRV", ORDERS], &opt, &["COOKIE", "malformed"]);
+    check(&served, &["+bufsize=4096", "SRV", ORDERS], &opt, &["NSID", "malformed"]);
     check(
         &served,
         &["+nsid", "+ednsopt=65001:00", "SRV", ORDERS],
-        &opt,
-        &["NSID", "OPT=65001", "malformed"],
+        &["EDNS: version: 0, flags:; udp: 1232", "(\"rollcall-0\")", "(good)"],
+        &["OPT=65001", "malformed"],
     );
     opt.push("status: BADVERS");
     check(&served, &["+edns=1", "+noednsneg", "SRV", ORDERS], &opt, &[]);
@@ -374,7 +379,7 @@ async fn a_stopped_server_frees_its_addresses() {
     served.stop.cancel();
     within(served.end).await.unwrap().unwrap();
     let metrics = Metrics::register(&mut Registry::default());
-    bind(&config(&[served.address]), directory(), metrics).await.unwrap();
+    bind(&config(&[served.address]), directory(), metrics).unwrap();
     drop(connection);
 }
 
@@ -382,10 +387,10 @@ async fn a_stopped_server_frees_its_addresses() {
 async fn what_cannot_be_served_is_said_with_the_flag_to_change() {
     let served = serve().await;
     let metrics = Metrics::register(&mut Registry::default());
-    let bound = bind(&config(&[served.address]), directory(), metrics.clone()).await;
+    let bound = bind(&config(&[served.address]), directory(), metrics.clone());
     let message = bound.err().unwrap().to_string();
     assert!(message.contains(&served.address.to_string()) && message.contains("--dns-listen"));
     let wrong = DnsConfig { zone: "not a zone".into(), ..config(&[]) };
-    let message = bind(&wrong, directory(), metrics).await.err().unwrap().to_string();
+    let message = bind(&wrong, directory(), metrics).err().unwrap().to_string();
     assert!(message.contains("--zone \"not a zone\""), "{message}");
 }

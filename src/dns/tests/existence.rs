@@ -4,7 +4,8 @@ use hickory_proto::{op::ResponseCode, rr::RecordType};
 use proptest::prelude::*;
 
 use super::world::{CHANGED, With, World, instance, negative_ttls, port};
-use crate::dns::answer::Ede;
+use crate::dns::answer::Empty;
+use crate::dns::ede::Ede;
 use crate::registry::instance::{Protocol, State};
 use crate::registry::lease::Moment;
 
@@ -125,6 +126,20 @@ const NAMES: &[(&str, bool)] = &[
     ("x.2-3-1._ver.mixed.shop", false),
     ("2-3-1._ver.m1.mixed.shop", false),
     ("2-3-1._ver._http._tcp.mixed.shop", false),
+    // Addresses are names in the networks that were configured.
+    ("10.in-addr.arpa.", true),
+    ("0.10.in-addr.arpa.", true),
+    ("0.0.10.in-addr.arpa.", true),
+    ("1.0.0.10.in-addr.arpa.", true),
+    ("1.2.0.10.in-addr.arpa.", true),
+    ("8.b.d.0.1.0.0.2.ip6.arpa.", true),
+    ("0.8.b.d.0.1.0.0.2.ip6.arpa.", true),
+    ("99.0.0.10.in-addr.arpa.", false),
+    ("9.0.10.in-addr.arpa.", false),
+    ("9.10.in-addr.arpa.", false),
+    ("x.10.in-addr.arpa.", false),
+    ("x.1.0.0.10.in-addr.arpa.", false),
+    ("1.8.b.d.0.1.0.0.2.ip6.arpa.", false),
 ];
 
 #[test]
@@ -149,7 +164,10 @@ fn every_answer_without_records_has_a_soa_that_is_believed_for_two_seconds() {
             let answer = world.ask(name, kind);
             if answer.answers.is_empty() {
                 assert_eq!(negative_ttls(&answer), (2, 2), "{name} {kind}");
-                assert_eq!(answer.authority[0].name.to_ascii(), "rollcall.internal.");
+                let apexes =
+                    ["rollcall.internal.", "10.in-addr.arpa.", "8.b.d.0.1.0.0.2.ip6.arpa."];
+                let apex = apexes.iter().find(|apex| name.ends_with(*apex)).unwrap_or(&apexes[0]);
+                assert_eq!(answer.authority[0].name.to_ascii(), *apex, "{name}");
             } else {
                 assert!(answer.authority.is_empty(), "{name} {kind}");
             }
@@ -160,10 +178,20 @@ fn every_answer_without_records_has_a_soa_that_is_believed_for_two_seconds() {
 #[test]
 fn somebody_elses_zone_is_refused_without_authority() {
     for world in [world(), World::unsynced()] {
-        for name in ["example.com.", ".", "internal.", "notrollcall.internal.", "1.in-addr.arpa."] {
+        for name in [
+            "example.com.",
+            ".",
+            "internal.",
+            "notrollcall.internal.",
+            "in-addr.arpa.",
+            "1.in-addr.arpa.",
+            "0.0.127.in-addr.arpa.",
+            "ip6.arpa.",
+            "b.d.0.1.0.0.2.ip6.arpa.",
+        ] {
             let answer = world.ask(name, RecordType::A);
             assert_eq!(answer.code, ResponseCode::Refused, "{name}");
-            assert_eq!(answer.ede, Some(Ede::NotAuthoritative));
+            assert_eq!(answer.edes, [Ede::NOT_AUTHORITATIVE]);
             assert!(!answer.authoritative && answer.authority.is_empty());
         }
     }
@@ -174,7 +202,7 @@ fn before_the_first_list_nothing_is_said_to_be_absent() {
     let world = World::unsynced();
     for (name, _) in NAMES {
         let answer = world.ask(name, RecordType::A);
-        assert_eq!((answer.code, answer.ede), (ResponseCode::ServFail, Some(Ede::NotReady)));
+        assert_eq!((answer.code, answer.edes), (ResponseCode::ServFail, vec![Ede::NOT_READY]));
         assert!(!answer.authoritative && answer.authority.is_empty());
     }
 }
@@ -182,18 +210,11 @@ fn before_the_first_list_nothing_is_said_to_be_absent() {
 #[test]
 fn a_stale_replica_answers_and_says_so() {
     let mut world = world();
-    assert_eq!(world.ask("orders.shop", RecordType::A).ede, None);
-    world.now = Moment(world.directory.horizon().0 + 15_001);
+    assert_eq!(world.ask("orders.shop", RecordType::A).edes, []);
+    world.now = Moment(world.directory().horizon().0 + 15_001);
     for (name, count) in [("orders.shop", 2), ("none.shop", 0)] {
         let answer = world.ask(name, RecordType::A);
-        assert_eq!((answer.answers.len(), answer.ede), (count, Some(Ede::Stale)));
-    }
-}
-
-#[test]
-fn transfers_are_refused() {
-    for kind in [RecordType::AXFR, RecordType::IXFR] {
-        assert_eq!(world().ask("rollcall.internal.", kind).code, ResponseCode::Refused);
+        assert_eq!((answer.answers.len(), answer.edes), (count, vec![Ede::STALE]));
     }
 }
 
@@ -201,11 +222,80 @@ fn transfers_are_refused() {
 fn the_serial_is_the_second_of_the_last_change() {
     let answer = world().ask("rollcall.internal.", RecordType::SOA);
     let serial = CHANGED.0 / 1000;
-    let soa = format!(
-        "ns.dns.rollcall.internal. hostmaster.rollcall.internal. {serial} 7200 1800 86400 2"
-    );
+    let soa =
+        format!("ns.dns.rollcall.internal. hostmaster.rollcall.internal. {serial} 30 10 86400 2");
     assert_eq!(super::world::data(&answer.answers), [soa]);
     assert_eq!(answer.answers[0].ttl, 5);
+}
+
+#[test]
+fn an_address_has_the_names_of_those_who_bear_it_until_they_expire() {
+    let world = world();
+    let ask = |name| world.ask(name, RecordType::PTR);
+    let one = ask("1.0.0.10.in-addr.arpa.");
+    assert_eq!(super::world::data(&one.answers), ["o1.orders.shop.svc.rollcall.internal."]);
+    let expired = ask("1.2.0.10.in-addr.arpa.");
+    assert_eq!((expired.code, expired.answers.len()), (ResponseCode::NoError, 0));
+    let draining = ask("1.1.0.10.in-addr.arpa.");
+    assert_eq!(super::world::data(&draining.answers), ["d1.drained.shop.svc.rollcall.internal."]);
+    let six = format!("2.{}8.b.d.0.1.0.0.2.ip6.arpa.", "0.".repeat(23));
+    assert_eq!(super::world::data(&ask(&six).answers), ["o2.orders.shop.svc.rollcall.internal."]);
+    let apex = world.ask("10.in-addr.arpa.", RecordType::NS);
+    assert_eq!(super::world::data(&apex.answers), ["ns.dns.rollcall.internal."]);
+}
+
+#[test]
+fn why_nobody_is_answered_is_said_with_the_numbers() {
+    let world = world();
+    for (name, why) in [
+        ("drained.shop", "0 of 1 instances passing (1 Draining)"),
+        ("_http._tcp.dead.shop", "0 of 1 instances passing (1 Expired)"),
+        ("old._tag.mixed.shop", "0 of 1 instances passing (1 OutOfService)"),
+        ("x1.dead.shop", "this instance has expired"),
+    ] {
+        let answer = world.ask(name, RecordType::SRV);
+        assert_eq!(answer.edes, [Ede::empty(why.to_owned())], "{name}");
+    }
+    for name in ["orders.shop", "none.shop", "shop", "_tcp.dead.shop"] {
+        assert_eq!(world.ask(name, RecordType::TXT).edes, [], "{name}");
+    }
+}
+
+#[test]
+fn a_service_without_anybody_does_not_exist_where_that_is_wanted() {
+    let world = world().realm(|realm| realm.empty = Empty::NxDomain);
+    for (name, exists) in [
+        ("orders.shop", true),
+        ("shop", true),
+        ("dead.shop", false),
+        ("x1.dead.shop", false),
+        ("_tcp.dead.shop", false),
+        ("d1.drained.shop", false),
+        ("m3.mixed.shop", true),
+        ("old._tag.mixed.shop", false),
+        ("_http._tcp.old._tag.mixed.shop", false),
+    ] {
+        for kind in TYPES {
+            let code = if exists { ResponseCode::NoError } else { ResponseCode::NXDomain };
+            assert_eq!(world.ask(name, kind).code, code, "{name} {kind}");
+        }
+    }
+    let why = world.ask("dead.shop", RecordType::A).edes;
+    assert_eq!(why, [Ede::empty("0 of 1 instances passing (1 Expired)".to_owned())]);
+}
+
+#[test]
+fn those_who_were_lost_are_answered_where_that_is_wanted() {
+    let world = world().realm(|realm| realm.empty = Empty::Last);
+    let dead = world.ask("dead.shop", RecordType::A);
+    assert_eq!(
+        (super::world::data(&dead.answers), dead.answers[0].ttl),
+        (vec!["10.0.2.1".into()], 0)
+    );
+    assert_eq!(dead.edes, [Ede::last_known("0 of 1 instances passing (1 Expired)")]);
+    let drained = world.ask("drained.shop", RecordType::A);
+    assert!(drained.answers.is_empty(), "an operator took it out");
+    assert_eq!(world.ask("orders.shop", RecordType::A).answers.len(), 2);
 }
 
 /// Labels from which names of every shape are made.
@@ -249,6 +339,20 @@ proptest! {
         if code == ResponseCode::NXDomain {
             let longer: Vec<_> = below.iter().chain(&labels).copied().collect();
             prop_assert_eq!(world.ask(&name(&longer), RecordType::SRV).code, code);
+        }
+    }
+
+    /// The same where services without anybody do not exist.
+    #[test]
+    fn nxdomain_for_the_empty_is_said_of_all_below_it(labels in labels(), below in labels()) {
+        let world = world().realm(|realm| realm.empty = Empty::NxDomain);
+        let name = |labels: &[&str]| {
+            labels.iter().map(|label| format!("{label}.")).collect::<String>() + "rollcall.internal."
+        };
+        if world.ask(&name(&labels), RecordType::A).code == ResponseCode::NXDomain {
+            let longer: Vec<_> = below.iter().chain(&labels).copied().collect();
+            let code = world.ask(&name(&longer), RecordType::SRV).code;
+            prop_assert_eq!(code, ResponseCode::NXDomain);
         }
     }
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::messages::{exchange, query, with_edns};
 use super::world::{World, instance, sorted};
-use crate::dns::gate::Transport;
+use crate::dns::respond::Transport;
 use crate::dns::zone::Zone;
 
 fn crowd(members: usize, label: usize, dual: bool) -> World {
@@ -52,7 +52,7 @@ impl Case {
         };
         let edns = self.udp.unwrap_or_else(|| self.tcp_edns.then_some(1232));
         let message = edns.map_or_else(|| plain.clone(), |size| with_edns(plain.clone(), size));
-        let octets = exchange(world, message.to_vec().unwrap(), transport);
+        let octets = exchange(world, &message.to_vec().unwrap(), transport);
         prop_assert!(octets.len() <= self.limit(), "{} octets", octets.len());
         let answer = Message::from_vec(&octets).unwrap();
         prop_assert_eq!(answer.edns.is_some(), edns.is_some(), "the OPT");
@@ -142,7 +142,7 @@ fn around_the_largest_message_over_tcp_hickory_never_has_to_cut() {
 fn three_hundred_instances_are_whole_over_tcp_with_all_their_glue() {
     let world = crowd(300, 1, true);
     let message = query("_http._tcp.orders.shop", RecordType::SRV);
-    let octets = exchange(&world, message.to_vec().unwrap(), Transport::Tcp);
+    let octets = exchange(&world, &message.to_vec().unwrap(), Transport::Tcp);
     let answer = Message::from_vec(&octets).unwrap();
     assert!(!answer.metadata.truncation);
     assert_eq!((answer.answers.len(), answer.additionals.len()), (300, 600));
@@ -152,15 +152,14 @@ fn three_hundred_instances_are_whole_over_tcp_with_all_their_glue() {
 #[test]
 fn the_longest_names_have_room_for_a_negative_answer_in_512_octets() {
     let zone = format!("{}.{}.", "z".repeat(50), "y".repeat(49));
-    let mut world = World::of([]);
-    world.zone = Zone::parse(&zone, &[]).unwrap();
+    let mut world = World::of([]).realm(|realm| realm.zone = Zone::parse(&zone, &[]).unwrap());
     world.now.0 += 3_600_000; // an EDE takes its room too
     let label = "q".repeat(50);
     let name = format!("{label}.{label}.{}.{zone}", "q".repeat(48));
     for edns in [None, Some(512)] {
         let plain = query(&name, RecordType::A);
         let message = edns.map_or_else(|| plain.clone(), |size| with_edns(plain.clone(), size));
-        let octets = exchange(&world, message.to_vec().unwrap(), Transport::Udp);
+        let octets = exchange(&world, &message.to_vec().unwrap(), Transport::Udp);
         let answer = Message::from_vec(&octets).unwrap();
         assert!(octets.len() <= 512 && !answer.metadata.truncation);
         assert_eq!(

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::messages::{exchange, query};
 use super::world::{START, With, World, instance, negative_ttls};
-use crate::dns::gate::Transport;
+use crate::dns::respond::Transport;
 use crate::registry::instance::{Instance, State};
 use crate::registry::lease::Moment;
 
@@ -65,7 +65,7 @@ fn attributes_that_do_not_fit_are_cut_at_a_record() {
     let attributes: Vec<_> = ["a", "b", "c", "d"].iter().map(|key| (*key, &*value)).collect();
     let world = World::of([with_attributes(instance("orders", "o1", &["10.0.0.1"]), &attributes)]);
     for (transport, count) in [(Transport::Udp, 1), (Transport::Tcp, 4)] {
-        let octets = exchange(&world, query("o1.orders.shop", TXT).to_vec().unwrap(), transport);
+        let octets = exchange(&world, &query("o1.orders.shop", TXT).to_vec().unwrap(), transport);
         let answer = Message::from_vec(&octets).unwrap();
         assert_eq!((answer.answers.len(), answer.metadata.truncation), (count, count < 4));
     }
@@ -80,7 +80,7 @@ proptest! {
     ) {
         let attributes = [(&*key, &*value)];
         let world = World::of([with_attributes(instance("o", "o1", &["10.0.0.1"]), &attributes)]);
-        let octets = exchange(&world, query("o1.o.shop", TXT).to_vec().unwrap(), Transport::Tcp);
+        let octets = exchange(&world, &query("o1.o.shop", TXT).to_vec().unwrap(), Transport::Tcp);
         let records = strings(&Message::from_vec(&octets).unwrap().answers);
         prop_assert_eq!(records.len(), 1);
         prop_assert!(records[0].iter().rev().skip(1).all(|string| string.len() == 255));

@@ -6,8 +6,14 @@ use hickory_proto::{
     op::{LowerQuery, Query},
     rr::{Name, RData, Record, RecordType},
 };
+use ipnet::IpNet;
 
-use crate::dns::answer::{Answer, answer};
+use crate::dns::answer::{Answer, Empty, Moods, Realm};
+use crate::dns::cookie::Secret;
+use crate::dns::fit::UDP_PAYLOAD;
+use crate::dns::limit::Limits;
+use crate::dns::respond::{Client, Networks, Outcome, Policy, Responder, Transport};
+use crate::dns::reverse::Reverse;
 use crate::dns::zone::Zone;
 use crate::registry::catalog::{Catalog, Settings};
 use crate::registry::directory::Directory;
@@ -25,40 +31,94 @@ pub(super) const CHANGED: Wall = Wall(1_700_000_000_500);
 pub(super) const ZONE: &str = "rollcall.internal.";
 
 pub(super) struct World {
-    pub(super) directory: Arc<Directory>,
-    pub(super) zone: Zone,
+    pub(super) responder: Responder,
     pub(super) now: Moment,
     pub(super) seed: u64,
+    pub(super) from: IpAddr,
+    catalog: Catalog,
 }
 
 impl World {
     /// A world that has not been listed.
     pub(super) fn unsynced() -> Self {
+        let networks: Vec<IpNet> =
+            ["10.0.0.0/8", "2001:db8::/32"].map(|n| n.parse().unwrap()).into();
+        let directory = Arc::new(Directory::default().with_networks(&networks));
         let ips: [IpAddr; 2] = ["192.0.2.53".parse().unwrap(), "2001:db8::53".parse().unwrap()];
         let zone = Zone::parse(ZONE, &ips).unwrap();
-        Self { directory: Arc::default(), zone, now: START, seed: 7 }
-    }
-
-    /// A world of these instances.
-    pub(super) fn of(instances: impl IntoIterator<Item = Instance>) -> Self {
-        let world = Self::unsynced();
+        let reverse = networks.into_iter().map(|network| Reverse::new(network).unwrap()).collect();
+        let (empty, ceiling) = (Empty::NoData, None);
+        let realm = Arc::new(Realm { zone, reverse, directory: directory.clone(), empty, ceiling });
+        let policy = Policy {
+            ask: Networks::default(),
+            transfer: Networks::default(),
+            secret: Secret::new(*b"known in advance"),
+            cookieless: UDP_PAYLOAD,
+            limits: Limits::new(0, 0),
+            replica: "rollcall-0".into(),
+            idle: 100,
+        };
         let own = InstanceKey::new("rollcall-system", "rollcall-0");
         let show = |_: Wall| String::new();
         let (boot, zone, rules) = ("b".into(), ZONE.into(), Rules::default());
         let settings = Settings { own, boot, zone, show, ledger: None, rules };
-        let mut catalog = Catalog::new(settings, world.directory.clone());
-        let now = Now { moment: START, wall: CHANGED };
+        let catalog = Catalog::new(settings, directory);
+        let from = "192.0.2.1".parse().unwrap();
+        Self { responder: Responder { realm, policy }, now: START, seed: 7, from, catalog }
+    }
+
+    /// A world of these instances.
+    pub(super) fn of(instances: impl IntoIterator<Item = Instance>) -> Self {
+        let mut world = Self::unsynced();
         let instances = instances.into_iter().map(Arc::new).collect();
-        catalog.apply(Fact::Listed { instances, index: 1_000_000 }, now);
-        catalog.settle(now, 0);
+        world.happens([Fact::Listed { instances, index: 1_000_000 }]);
         world
+    }
+
+    /// Lets something happen.
+    pub(super) fn happens(&mut self, facts: impl IntoIterator<Item = Fact>) {
+        let now = self.both_clocks();
+        for fact in facts {
+            self.catalog.apply(fact, now);
+        }
+        self.catalog.settle(now, 0);
+    }
+
+    fn both_clocks(&self) -> Now {
+        let past = i64::try_from(self.now.0 - START.0).unwrap();
+        Now { moment: self.now, wall: Wall(CHANGED.0 + past) }
+    }
+
+    pub(super) fn directory(&self) -> &Arc<Directory> {
+        &self.responder.realm.directory
+    }
+
+    /// Changes what is answered for.
+    pub(super) fn realm(mut self, change: impl FnOnce(&mut Realm)) -> Self {
+        let mut realm = (*self.responder.realm).clone();
+        change(&mut realm);
+        self.responder.realm = Arc::new(realm);
+        self
+    }
+
+    /// Changes what is said to whom.
+    pub(super) fn policy(mut self, change: impl FnOnce(&mut Policy)) -> Self {
+        change(&mut self.responder.policy);
+        self
     }
 
     /// Asks; a name without a final dot is completed by `svc.<zone>`.
     pub(super) fn ask(&self, name: &str, kind: RecordType) -> Answer {
         let name = full(name);
         let query = LowerQuery::query(Query::query(Name::from_ascii(&name).unwrap(), kind));
-        answer(&self.zone, &self.directory, &query, self.now, self.seed)
+        let moods = Moods { now: self.now, seed: self.seed, choice: 0 };
+        self.responder.realm.answer(&query, moods)
+    }
+
+    /// What becomes of these octets.
+    pub(super) fn send(&self, octets: &[u8], transport: Transport) -> Outcome {
+        let client = Client { address: self.from, transport };
+        self.responder.respond(octets, client, self.both_clocks(), self.seed)
     }
 }
 

@@ -1,0 +1,188 @@
+//! The flags of DNS beyond where it listens and for which zone. Does not own: what they do (`dns`).
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
+};
+
+use clap::{Args, ValueEnum};
+use ipnet::IpNet;
+
+use crate::config::{ConfigError, check};
+use crate::registry::naming;
+
+/// What a service answers that has nobody to offer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Empty {
+    /// No error and no records
+    #[default]
+    Nodata,
+    /// NXDOMAIN, for all names of the service
+    Nxdomain,
+    /// The Expired and Critical ones, unless their state takes them out
+    Last,
+}
+
+/// The flags.
+#[derive(Args, Clone, Debug)]
+pub struct DnsArgs {
+    /// Where resolvers reach this service: addresses, or names that are looked up every minute, for
+    /// ns.dns.<zone> [default: --advertise-address]
+    #[arg(long, env = "ROLLCALL_DNS_NAME_SERVERS", value_delimiter = ',', value_name = "HOST")]
+    pub dns_name_servers: Vec<String>,
+    /// Networks whose addresses are answered with names (PTR), for example 10.244.0.0/16,fd00::/8
+    #[arg(long, env = "ROLLCALL_DNS_REVERSE_ZONES", value_delimiter = ',', value_name = "CIDR")]
+    pub dns_reverse_zones: Vec<String>,
+    /// What a service answers that has nobody to offer
+    #[arg(long, env = "ROLLCALL_DNS_EMPTY", default_value = "nodata")]
+    pub dns_empty: Empty,
+    /// The most instances in an answer: each client has the same part of a service for a minute [default:
+    /// all]
+    #[arg(long, env = "ROLLCALL_DNS_MAX_ANSWERS", value_name = "COUNT")]
+    pub dns_max_answers: Option<NonZeroUsize>,
+    /// Networks that may ask [default: all]
+    #[arg(long, env = "ROLLCALL_DNS_ALLOW", value_delimiter = ',', value_name = "CIDR")]
+    pub dns_allow: Vec<String>,
+    /// Networks that may transfer the zone (AXFR) [default: none]
+    #[arg(long, env = "ROLLCALL_DNS_TRANSFER", value_delimiter = ',', value_name = "CIDR")]
+    pub dns_transfer: Vec<String>,
+    /// Secondaries that are told of changes (NOTIFY), for example 10.0.0.53:53
+    #[arg(long, env = "ROLLCALL_DNS_NOTIFY", value_delimiter = ',', value_name = "ADDRESS:PORT")]
+    pub dns_notify: Vec<SocketAddr>,
+    /// Errors and negative answers a second that go to one /24 or /56 by UDP without a cookie; 0: no bound
+    #[arg(long, env = "ROLLCALL_DNS_ERROR_RATE", default_value_t = 500, value_name = "RATE")]
+    pub dns_error_rate: u32,
+    /// 32 hexadecimal digits, the same on every replica, that DNS cookies are made by [default: each its
+    /// own]
+    #[arg(long, env = "ROLLCALL_DNS_COOKIE_SECRET", hide_env_values = true, value_name = "HEX")]
+    pub dns_cookie_secret: Option<String>,
+    /// The largest UDP answer to who has shown no cookie, in octets
+    #[arg(
+        long,
+        env = "ROLLCALL_DNS_COOKIELESS_SIZE",
+        default_value_t = 1232,
+        value_name = "OCTETS"
+    )]
+    #[arg(value_parser = clap::value_parser!(u16).range(512..=1232))]
+    pub dns_cookieless_size: u16,
+    /// TCP connections at once; one address may have a quarter of them
+    #[arg(long, env = "ROLLCALL_DNS_CONNECTIONS", default_value_t = 1024, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub dns_connections: u32,
+    /// One in so many queries is logged while --log has rollcall::dns::query=debug; with =trace each
+    #[arg(long, env = "ROLLCALL_DNS_LOG_EVERY", default_value_t = 100, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub dns_log_every: u32,
+}
+
+/// The flags, read.
+#[derive(Clone, Debug)]
+pub struct Dns {
+    /// Addresses of the name server.
+    pub addresses: Vec<IpAddr>,
+    /// Names of it, to be looked up.
+    pub hosts: Vec<String>,
+    /// Networks with names.
+    pub reverse: Vec<IpNet>,
+    /// What a service answers that has nobody to offer.
+    pub empty: Empty,
+    /// The most instances in an answer.
+    pub ceiling: Option<NonZeroUsize>,
+    /// Who may ask.
+    pub allow: Vec<IpNet>,
+    /// Who may transfer the zone.
+    pub transfer: Vec<IpNet>,
+    /// Who is told of changes.
+    pub notify: Vec<SocketAddr>,
+    /// Errors a second and prefix.
+    pub error_rate: u32,
+    /// What cookies are made by.
+    pub cookie_secret: Option<[u8; 16]>,
+    /// Octets without a cookie.
+    pub cookieless: u16,
+    /// Connections at once.
+    pub connections: usize,
+    /// One in so many is logged.
+    pub log_every: u32,
+}
+
+const CIDR: &str = "give networks by their length in bits, for example 10.0.0.0/8,fd00::/8";
+const REVERSE: &str = "a reverse zone ends where a label does: give a length that is a multiple of 8 bits for IPv4 \
+                       (10.244.0.0/16), of 4 for IPv6 (fd00::/8)";
+const HOST: &str = "give IP addresses or host names, for example rollcall-dns or 10.96.0.53";
+const SECRET: &str = "give 32 hexadecimal digits, for example those of `openssl rand -hex 16`";
+const NOTIFY: &str = "give addresses that can be reached, each with its port";
+
+impl DnsArgs {
+    /// Checks every flag.
+    ///
+    /// # Errors
+    /// Names the flag, its value and what to give instead.
+    pub(super) fn validate(&self) -> Result<Dns, ConfigError> {
+        let (mut addresses, mut hosts) = (Vec::new(), Vec::new());
+        for server in present(&self.dns_name_servers) {
+            match server.parse() {
+                Ok(address) => addresses.push(address),
+                Err(_) => {
+                    let host = server.trim_end_matches('.').to_ascii_lowercase();
+                    check("dns-name-servers", server, naming::is_subdomain(&host), HOST)?;
+                    hosts.push(server.to_owned());
+                }
+            }
+        }
+        let reverse = networks("dns-reverse-zones", &self.dns_reverse_zones)?;
+        for network in &reverse {
+            check("dns-reverse-zones", &network.to_string(), is_zone(*network), REVERSE)?;
+        }
+        for address in &self.dns_notify {
+            let reachable = !address.ip().is_unspecified() && address.port() != 0;
+            check("dns-notify", &address.to_string(), reachable, NOTIFY)?;
+        }
+        let secret = self.dns_cookie_secret.as_deref().filter(|secret| !secret.is_empty());
+        let cookie_secret = secret.and_then(octets);
+        // What was given is not repeated: it may be in a log then.
+        check("dns-cookie-secret", "…", secret.is_none() || cookie_secret.is_some(), SECRET)?;
+        Ok(Dns {
+            addresses,
+            hosts,
+            reverse,
+            empty: self.dns_empty,
+            ceiling: self.dns_max_answers,
+            allow: networks("dns-allow", &self.dns_allow)?,
+            transfer: networks("dns-transfer", &self.dns_transfer)?,
+            notify: self.dns_notify.clone(),
+            error_rate: self.dns_error_rate,
+            cookie_secret,
+            cookieless: self.dns_cookieless_size,
+            connections: usize::try_from(self.dns_connections).unwrap_or(usize::MAX),
+            log_every: self.dns_log_every,
+        })
+    }
+}
+
+/// An empty variable is as good as none.
+fn present(values: &[String]) -> impl Iterator<Item = &str> {
+    values.iter().map(|value| value.trim()).filter(|value| !value.is_empty())
+}
+
+/// Networks; a single address is one of its own.
+fn networks(flag: &'static str, values: &[String]) -> Result<Vec<IpNet>, ConfigError> {
+    let read = |value: &str| {
+        let network = value.parse::<IpNet>().ok();
+        network.or_else(|| value.parse::<IpAddr>().ok().map(IpNet::from)).map(|net| net.trunc())
+    };
+    let wrong = |value: &str| ConfigError { flag, value: value.to_owned(), fix: CIDR };
+    present(values).map(|value| read(value).ok_or_else(|| wrong(value))).collect()
+}
+
+/// Whether the names of a network are a zone: RFC 1035 §3.5, RFC 3596 §2.5.
+fn is_zone(network: IpNet) -> bool {
+    let per_label = if network.addr().is_ipv4() { 8 } else { 4 };
+    let length = network.prefix_len();
+    length > 0 && length < network.max_prefix_len() && length.is_multiple_of(per_label)
+}
+
+fn octets(secret: &str) -> Option<[u8; 16]> {
+    let digits = secret.len() == 32 && secret.bytes().all(|digit| digit.is_ascii_hexdigit());
+    digits.then(|| u128::from_str_radix(secret, 16).ok().map(u128::to_be_bytes)).flatten()
+}

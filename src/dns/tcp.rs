@@ -1,0 +1,218 @@
+//! Answering over TCP: connections, each with its queries one after another (RFC 7766, RFC 9210).
+//!
+//! Owns: how many connections there are at once, in all and of one address, how long one may be idle or
+//! slow, and how much it may ask. Does not own: the answers (`respond`).
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{self, Stopwatch};
+use crate::dns::{
+    query::MAX_QUERY,
+    respond::{Client, Outcome, Transport},
+    server::Shared,
+    transfer::Transfer,
+};
+
+/// A connection on which nothing is asked for this long is closed (RFC 7766 §6.2.3); clients are told
+/// (RFC 7828).
+pub(super) const IDLE: Duration = Duration::from_secs(10);
+
+/// How long the rest of a query may take once it has begun, and how long an answer may take to be taken.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// Queries of one connection; then it is closed, so that clients spread over replicas that came later.
+const QUERIES: usize = 10_000;
+
+/// What of a connection is read at once: some hundred queries.
+const READ: usize = 8192;
+
+/// How long nobody is let in after the system has failed to.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The connections of all listeners.
+#[derive(Debug)]
+pub(super) struct Connections {
+    /// In all, and of one address a quarter of it: an attacker's do not shut out everybody else's.
+    most: usize,
+    open: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A place among them, given back when dropped.
+struct Place {
+    connections: Arc<Connections>,
+    peer: IpAddr,
+}
+
+impl Connections {
+    pub(super) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, open: Mutex::default() })
+    }
+
+    /// How many there are.
+    pub(super) fn open(&self) -> usize {
+        self.open.lock().values().sum()
+    }
+
+    fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
+        let mut open = self.open.lock();
+        let (all, own) = (open.values().sum::<usize>(), open.get(&peer).copied().unwrap_or(0));
+        if all >= self.most || own >= self.most.div_ceil(4) {
+            return None;
+        }
+        open.insert(peer, own + 1);
+        drop(open);
+        Some(Place { connections: self.clone(), peer })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.connections.open.lock();
+        match open.get_mut(&self.peer) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(open.remove(&self.peer)),
+        }
+    }
+}
+
+/// Lets connections in until told to stop; then those that are open finish what they are at.
+pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
+    let mut running = JoinSet::new();
+    loop {
+        // No deadline: it waits for whoever connects next.
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+            Some(_) = running.join_next() => continue,
+        };
+        match accepted {
+            Ok((stream, peer)) => match shared.connections.enter(peer.ip().to_canonical()) {
+                Some(place) => {
+                    let serve = connection(stream, peer, shared.clone(), stop.clone());
+                    running.spawn(async move {
+                        serve.await;
+                        drop(place);
+                    });
+                }
+                None => shared.metrics.turned_away(),
+            },
+            Err(error) => {
+                tracing::warn!(%error, "no DNS client can be let in over TCP; trying again");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    // No deadline: each ends within the time that a query and an answer may take, and the caller has one.
+    while running.join_next().await.is_some() {}
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) {
+    // An answer is one write: there is nothing to wait for.
+    let _ = stream.set_nodelay(true);
+    let mut stream = BufReader::with_capacity(READ, stream);
+    let client = Client { address: peer.ip().to_canonical(), transport: Transport::Tcp };
+    let mut message = Vec::new();
+    for _ in 0..QUERIES {
+        let length = tokio::select! {
+            () = stop.cancelled() => return,
+            length = timeout(IDLE, stream.read_u16()) => length,
+        };
+        let Ok(Ok(length)) = length else { return };
+        let length = usize::from(length);
+        if length > MAX_QUERY {
+            return shared.metrics.ignored(Transport::Tcp);
+        }
+        message.resize(length, 0);
+        let Ok(Ok(_)) = timeout(SLOW, stream.read_exact(&mut message)).await else { return };
+        if !answer(stream.get_mut(), &message, client, &shared).await {
+            return;
+        }
+    }
+}
+
+/// Answers one query; whether the connection can go on.
+async fn answer(stream: &mut TcpStream, message: &[u8], client: Client, shared: &Shared) -> bool {
+    let watch = Stopwatch::start();
+    match shared.responder.respond(message, client, clock::now(), fastrand::u64(..)) {
+        Outcome::Silence => {
+            shared.metrics.ignored(Transport::Tcp);
+            false
+        }
+        Outcome::Dropped(_) => false,
+        Outcome::Reply(octets, said) => {
+            let written = write(stream, &octets).await;
+            shared.metrics.answered(Transport::Tcp, said, watch.elapsed());
+            shared.log.note(message, client, &said);
+            written
+        }
+        Outcome::Transfer(transfer) => send(stream, *transfer, client, shared).await,
+    }
+}
+
+async fn send(stream: &mut TcpStream, transfer: Transfer, client: Client, shared: &Shared) -> bool {
+    let watch = Stopwatch::start();
+    let (mut messages, mut octets, mut whole) = (0_usize, 0, true);
+    for message in transfer {
+        whole = write(stream, &message).await;
+        if !whole {
+            break;
+        }
+        messages += 1;
+        octets += message.len();
+    }
+    shared.metrics.transferred(whole);
+    let (client, millis) = (client.address, watch.elapsed().as_millis());
+    if whole {
+        tracing::info!(%client, messages, octets, millis, "the zone was transferred");
+    } else {
+        tracing::warn!(%client, messages, octets, millis, "a transfer of the zone was cut off");
+    }
+    whole
+}
+
+async fn write(stream: &mut TcpStream, octets: &[u8]) -> bool {
+    let Ok(length) = u16::try_from(octets.len()) else { return false };
+    let framed = [&length.to_be_bytes(), octets].concat();
+    matches!(timeout(SLOW, stream.write_all(&framed)).await, Ok(Ok(())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_has_a_quarter_of_the_places_and_gives_them_back() {
+        let connections = Connections::new(8);
+        let ip = |last| IpAddr::from([192, 0, 2, last]);
+        let places: Vec<_> = (0..3).map(|_| connections.enter(ip(1))).collect();
+        assert_eq!(places.iter().flatten().count(), 2);
+        let others: Vec<_> = (2..10).map(|last| connections.enter(ip(last))).collect();
+        assert_eq!(others.iter().flatten().count(), 6);
+        assert_eq!(connections.open(), 8);
+        drop(places);
+        assert_eq!(connections.open(), 6);
+        assert!(connections.enter(ip(1)).is_some());
+        drop(others);
+        assert_eq!(connections.open(), 0);
+    }
+}
