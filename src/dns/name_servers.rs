@@ -34,6 +34,7 @@ pub async fn keep(zone: Zone, servers: Vec<NameServer>) {
         // What never changes was given to the zone already. No deadline: it is for ever.
         return std::future::pending().await;
     }
+    let mut was_missing = false;
     loop {
         let (mut found, mut missing) = (Vec::new(), false);
         for server in &servers {
@@ -43,7 +44,10 @@ pub async fn keep(zone: Zone, servers: Vec<NameServer>) {
                     Ok(addresses) => found.extend(addresses),
                     Err(why) => {
                         missing = true;
-                        tracing::debug!(host, why, "the name server has no address");
+                        if !was_missing {
+                            let again = "it is looked up again every 5 s";
+                            tracing::warn!(host, why, again, "a name server has no address");
+                        }
                     }
                 },
             }
@@ -54,6 +58,7 @@ pub async fn keep(zone: Zone, servers: Vec<NameServer>) {
             tracing::info!(?found, "the addresses of the name server");
             zone.set_addresses(found);
         }
+        was_missing = missing;
         sleep(if missing { SOON } else { AGAIN }).await;
     }
 }

@@ -33,7 +33,7 @@ const OPCODE: u16 = 0x7800;
 const AUTHORITATIVE: u16 = 0x0400;
 const RECURSION_DESIRED: u16 = 0x0100;
 
-/// Room that no option of an OPT may take: a SOA beside the longest question.
+/// Room that no option of an OPT may take: that of a SOA, as `MAX_ZONE` adds it up.
 const SOA_ROOM: usize = 162;
 
 /// For how long a client is answered by the same part of a service, where there is a ceiling: ms.

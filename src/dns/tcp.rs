@@ -97,7 +97,12 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: Canc
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
-            Some(_) = running.join_next() => continue,
+            Some(end) = running.join_next() => {
+                if let Err(error) = end {
+                    tracing::error!(%error, "a DNS connection broke down");
+                }
+                continue;
+            }
         };
         match accepted {
             Ok((stream, peer)) => match shared.connections.enter(peer.ip().to_canonical()) {

@@ -21,8 +21,7 @@ pub const NEGATIVE_TTL: u32 = 2;
 
 /// The longest zone, in octets of text. A SOA beside the longest question must fit into 512 octets
 /// with room for an OPT: 12 header + 259 question + the zone as owner + 10 + 9 (`ns.dns` and a
-/// pointer) + 13 (`hostmaster` and a pointer) + 20 + 80 OPT = 403 + zone; hickory writes a name in
-/// full before it compresses it, which takes as much again as a zone.
+/// pointer) + 13 (`hostmaster` and a pointer) + 20 + 80 OPT = 403 + zone.
 pub const MAX_ZONE: usize = 100;
 
 /// Timers of the SOA for secondaries, in seconds: how often they ask, when NOTIFY tells them nothing; how

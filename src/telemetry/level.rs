@@ -12,7 +12,7 @@ use tracing_subscriber::{EnvFilter, Registry, filter::Directive, filter::LevelFi
 
 /// What libraries say once a request, which would drown everything else. Failures of kube's client
 /// are said by whoever made the call, with what follows from them.
-const QUIET: &str = "hickory_server=warn,hickory_proto=warn,kube_client=off,hyper=warn,tower=warn";
+const QUIET: &str = "kube_client=off,hyper=warn,tower=warn";
 
 /// A part of a filter that cannot be read.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
