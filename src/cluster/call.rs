@@ -1,13 +1,13 @@
-//! A call to the Kubernetes API: its deadline, and what is counted of it.
+//! A call to the Kubernetes API: its deadline, what is counted of it, and whether it goes out at all.
 //!
-//! Owns: both, alike for every call. Does not own: what is called, and what follows from the answer.
+//! Owns: these, alike for every call. Does not own: what is called, and what follows from the answer.
 
 use std::{future::Future, time::Duration};
 
 use tokio::time::{error::Elapsed, timeout};
 
 use crate::clock;
-use crate::cluster::failure::Failure;
+use crate::cluster::{breaker::Breaker, failure::Failure};
 use crate::telemetry::metrics::CallMetrics;
 
 /// Waits for an answer, for `limit` at most, and counts it.
@@ -20,11 +20,65 @@ pub(super) async fn measured<T>(
     limit: Duration,
     call: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, Failure> {
+    let (answer, _) = counted(metrics, verb, limit, call).await;
+    answer
+}
+
+/// Calls behind a breaker.
+#[derive(Clone, Debug)]
+pub(super) struct Guarded {
+    pub(super) metrics: CallMetrics,
+    pub(super) breaker: Breaker,
+}
+
+impl Guarded {
+    /// Waits for an answer, unless the API has not answered for some time.
+    ///
+    /// # Errors
+    /// As [`measured`].
+    pub(super) async fn call<T>(
+        &self,
+        verb: &'static str,
+        limit: Duration,
+        call: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, Failure> {
+        if !self.breaker.admits(clock::moment()) {
+            return Err(Failure::Away("it has not answered for some time".to_owned()));
+        }
+        self.always(verb, limit, call).await
+    }
+
+    /// Waits for an answer, whatever the breaker says: it learns by it.
+    ///
+    /// # Errors
+    /// As [`measured`].
+    pub(super) async fn always<T>(
+        &self,
+        verb: &'static str,
+        limit: Duration,
+        call: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, Failure> {
+        let (answer, code) = counted(&self.metrics, verb, limit, call).await;
+        // An error of the API server's own (500) is an answer: most often one webhook's, for some objects.
+        let answered = !matches!(code, None | Some(429 | 502..=504));
+        self.breaker.ended(answered, clock::moment());
+        answer
+    }
+}
+
+async fn counted<T>(
+    metrics: &CallMetrics,
+    verb: &'static str,
+    limit: Duration,
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> (Result<T, Failure>, Option<u16>) {
     let watch = clock::Stopwatch::start();
     let answer = timeout(limit, call).await;
-    metrics.answered(verb, code(&answer), watch.elapsed());
+    let code = code(&answer);
+    metrics.answered(verb, code, watch.elapsed());
     let late = || Failure::Away(format!("no answer within {} s", limit.as_secs()));
-    answer.map_err(|_| late())?.map_err(Failure::from)
+    let answer = answer.map_err(|_| late()).and_then(|answer| answer.map_err(Failure::from));
+    (answer, code)
 }
 
 /// The HTTP status, if an answer came. kube tells no successes apart.

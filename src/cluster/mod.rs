@@ -5,6 +5,7 @@
 //! Does not own: any decision.
 
 pub mod body;
+pub mod breaker;
 mod call;
 pub mod candidate;
 pub mod client;

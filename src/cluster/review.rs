@@ -15,8 +15,8 @@ use kube::{Api, Client, api::PostParams};
 use tokio::sync::Semaphore;
 
 use crate::api::GROUP;
-use crate::cluster::{call::measured, failure::Failure};
-use crate::telemetry::metrics::{ApiMetrics, CallMetrics};
+use crate::cluster::{breaker::Breaker, call::Guarded, failure::Failure};
+use crate::telemetry::metrics::ApiMetrics;
 
 /// What tokens for rollcall are made for.
 pub const AUDIENCE: &str = "rollcall";
@@ -72,20 +72,21 @@ pub struct Reviews {
     client: Client,
     known: Arc<Semaphore>,
     new: Arc<Semaphore>,
-    tokens: CallMetrics,
-    access: CallMetrics,
+    tokens: Guarded,
+    access: Guarded,
 }
 
 impl Reviews {
     /// Uses `client` for nothing else.
     #[must_use]
-    pub fn new(client: Client, metrics: &ApiMetrics) -> Self {
+    pub fn new(client: Client, metrics: &ApiMetrics, breaker: &Breaker) -> Self {
+        let guarded = |metrics| Guarded { metrics, breaker: breaker.clone() };
         Self {
             client,
             known: Arc::new(Semaphore::new(MAX_REVIEWS)),
             new: Arc::new(Semaphore::new(MAX_REVIEWS)),
-            tokens: metrics.on("tokenreviews", &["create"]),
-            access: metrics.on("subjectaccessreviews", &["create"]),
+            tokens: guarded(metrics.on("tokenreviews", &["create"])),
+            access: guarded(metrics.on("subjectaccessreviews", &["create"])),
         }
     }
 
@@ -146,7 +147,7 @@ impl Reviews {
 
     async fn ask<T>(
         &self,
-        metrics: &CallMetrics,
+        calls: &Guarded,
         Ask { anew, within }: Ask,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Failure> {
@@ -156,7 +157,7 @@ impl Reviews {
             let _turn = turns.acquire().await;
             call.await
         };
-        measured(metrics, "create", within, turn_and_call).await
+        calls.call("create", within, turn_and_call).await
     }
 }
 

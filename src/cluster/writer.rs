@@ -1,8 +1,8 @@
 //! Every write to Kubernetes, each with a deadline, a precondition where one exists, and the
 //! answer as a record.
 //!
-//! Owns: how long and how many writes are under way. Does not own: the bodies (`body`) and when
-//! to write.
+//! Owns: how long and how many writes are under way. Does not own: the bodies (`body`), when
+//! to write, and whether it is worth trying (`breaker`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,8 @@ use crate::api::{FIELD_MANAGER, ServiceInstance};
 use crate::clock;
 use crate::cluster::{
     body::{self, StoredBeat},
-    call::measured,
+    breaker::Breaker,
+    call::Guarded,
     convert::{Converter, Lean},
     election::Tenure,
     failure::Failure,
@@ -33,7 +34,7 @@ use crate::registry::{
     registration::Registration,
     status::Desired,
 };
-use crate::telemetry::metrics::{ApiMetrics, CallMetrics};
+use crate::telemetry::metrics::ApiMetrics;
 
 /// A write, with the time that it waits for its turn.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,8 +57,8 @@ pub struct Writer {
     converter: Arc<Converter>,
     turns: Arc<Semaphore>,
     reads: Arc<Semaphore>,
-    calls: CallMetrics,
-    status_calls: CallMetrics,
+    calls: Guarded,
+    status_calls: Guarded,
     /// Writes a wall time (RFC 3339).
     show: fn(Wall) -> String,
 }
@@ -77,13 +78,14 @@ impl Writer {
     pub fn new(
         client: Client,
         converter: Arc<Converter>,
-        metrics: &ApiMetrics,
+        (metrics, breaker): (&ApiMetrics, &Breaker),
         show: fn(Wall) -> String,
     ) -> Self {
         let turns = Arc::new(Semaphore::new(MAX_WRITES));
         let reads = Arc::new(Semaphore::new(MAX_READS));
-        let calls = metrics.on("serviceinstances", &["get", "apply", "patch", "delete"]);
-        let status_calls = metrics.on("serviceinstances/status", &["patch"]);
+        let guarded = |metrics| Guarded { metrics, breaker: breaker.clone() };
+        let calls = guarded(metrics.on("serviceinstances", &["get", "apply", "patch", "delete"]));
+        let status_calls = guarded(metrics.on("serviceinstances/status", &["patch"]));
         Self { client, converter, turns, reads, calls, status_calls, show }
     }
 
@@ -96,7 +98,7 @@ impl Writer {
         let request = request.map_err(kube::Error::BuildRequest)?;
         let _turn = turn(&self.reads).await?;
         let answer = self.client.request::<Lean>(request);
-        self.record(measured(&self.calls, "get", WRITE_TIMEOUT, answer).await)
+        self.record(self.calls.call("get", WRITE_TIMEOUT, answer).await)
     }
 
     /// Registers by a forced server-side apply: all facts, the lease given, a beat, never `state`.
@@ -217,7 +219,7 @@ impl Writer {
         let _turn = turn(&self.turns).await?;
         still_leads(leading.map(|(tenure, _)| tenure))?;
         let answer = self.client.request::<Value>(request);
-        let answer = measured(&self.calls, "delete", WRITE_TIMEOUT, answer).await?;
+        let answer = self.calls.call("delete", WRITE_TIMEOUT, answer).await?;
         match serde_json::from_value::<Status>(answer) {
             Ok(status) if status.is_failure() => Err(status.into()),
             // The object itself is the answer while something still holds it.
@@ -257,11 +259,13 @@ impl Writer {
             Kind::Object | Kind::Status(_) => (WRITE_TIMEOUT, Some(turn(&self.turns).await?)),
         };
         still_leads(if let Kind::Status(tenure) = kind { Some(tenure) } else { None })?;
-        let calls = match kind {
-            Kind::Object | Kind::SelfBeat => &self.calls,
-            Kind::Status(_) => &self.status_calls,
-        };
-        self.record(measured(calls, verb, limit, self.client.request::<Lean>(request)).await)
+        let sent = self.client.request::<Lean>(request);
+        self.record(match kind {
+            Kind::Object => self.calls.call(verb, limit, sent).await,
+            // The horizon rests on it, and it finds out whether the API answers again.
+            Kind::SelfBeat => self.calls.always(verb, limit, sent).await,
+            Kind::Status(_) => self.status_calls.call(verb, limit, sent).await,
+        })
     }
 
     fn record(&self, answer: Result<Lean, Failure>) -> Result<Arc<Instance>, Failure> {

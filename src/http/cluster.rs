@@ -57,6 +57,8 @@ struct OwnJson<'a> {
     horizon_age_ms: Option<u64>,
     stale: bool,
     standstill: Option<StandstillJson>,
+    /// Whether calls to the Kubernetes API go out.
+    breakers: BreakersJson,
     /// What somebody has to mend in the cluster, each with what to do.
     problems: &'a [&'a str],
     index: u64,
@@ -73,6 +75,13 @@ struct OwnJson<'a> {
     /// How often everybody was given back time.
     gaps: u64,
     last_gap: Option<LastGapJson>,
+}
+
+/// `closed`: calls go out; `open`: they fail at once, as it has not answered, but for one now and then.
+#[derive(Serialize)]
+struct BreakersJson {
+    writes: &'static str,
+    reviews: &'static str,
 }
 
 /// Another replica, as its newest ledger tells.
@@ -114,7 +123,11 @@ pub(super) fn cluster(door: &Door, query: Option<&str>) -> Given {
     let leads_until = tenure.map(|until| clock::show(now.wall_of(until)));
     let problems = door.problems.load();
     let problems: Vec<&str> = problems.all().map(String::as_str).collect();
-    let own = own(directory, (&door.identity, &report, &problems), leads_until, now);
+    let breakers = BreakersJson {
+        writes: door.breakers.word("writes"),
+        reviews: door.breakers.word("reviews"),
+    };
+    let own = own(directory, (&door.identity, &report, &problems), (leads_until, breakers), now);
     let peers = report.replicas.iter().map(|peer| ReplicaJson::Peer(PeerJson::of(peer, now)));
     let cluster = ClusterJson {
         answered_by: &door.identity,
@@ -129,7 +142,7 @@ pub(super) fn cluster(door: &Door, query: Option<&str>) -> Given {
 fn own<'a>(
     directory: &Directory,
     (identity, report, problems): (&'a str, &'a Report, &'a [&'a str]),
-    leads_until: Option<String>,
+    (leads_until, breakers): (Option<String>, BreakersJson),
     now: Now,
 ) -> OwnJson<'a> {
     let measured = directory.horizon().0 > 0;
@@ -144,6 +157,7 @@ fn own<'a>(
         horizon_age_ms: measured.then(|| millis(directory.age(now.moment))),
         stale: directory.is_stale(now.moment),
         standstill: report.standstill.as_ref().map(|it| StandstillJson::of(it, now)),
+        breakers,
         problems,
         index: directory.index(),
         leads_until,

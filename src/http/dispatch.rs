@@ -292,7 +292,9 @@ fn problem_response(problem: &Problem) -> Response<Body> {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
     if let Some(seconds) = problem.retry_after {
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        // With some chance in it: those who were refused together do not come back together.
+        let later = seconds + fastrand::u32(0..=seconds.div_ceil(2));
+        headers.insert(RETRY_AFTER, HeaderValue::from(later));
     }
     if let Some(allow) = problem.allow {
         headers.insert(ALLOW, HeaderValue::from_static(allow));

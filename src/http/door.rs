@@ -8,7 +8,7 @@ use hyper::header::HeaderValue;
 
 use crate::auth::Gate;
 use crate::http::{access::Doorman, answer::Answer, metrics::HttpMetrics, problem::Problem};
-use crate::telemetry::problems;
+use crate::telemetry::{metrics::BreakerMetrics, problems};
 use crate::witness::Inbox;
 
 /// Services that take turns of their own in `order=roundrobin`; where two share one, a turn is
@@ -23,6 +23,8 @@ pub struct Behind {
     pub gate: Option<Gate>,
     /// What somebody has to mend in the cluster.
     pub problems: problems::Shared,
+    /// Whether the Kubernetes API answers.
+    pub breakers: BreakerMetrics,
 }
 
 /// What all handlers share.
@@ -32,6 +34,8 @@ pub(super) struct Door {
     pub(super) doorman: Doorman,
     /// What somebody has to mend in the cluster.
     pub(super) problems: problems::Shared,
+    /// Whether the Kubernetes API answers.
+    pub(super) breakers: BreakerMetrics,
     pub(super) metrics: HttpMetrics,
     /// This replica.
     pub(super) identity: String,
@@ -49,7 +53,7 @@ pub(super) type Given = Result<Answer, Problem>;
 impl Door {
     /// A door of the replica `identity`; none when that cannot be sent in a header.
     pub(super) fn new(
-        Behind { inbox, gate, problems }: Behind,
+        Behind { inbox, gate, problems, breakers }: Behind,
         reads: bool,
         metrics: HttpMetrics,
         (identity, zone): (String, String),
@@ -58,7 +62,7 @@ impl Door {
         let scope = inbox.directory().scope().map(Into::into);
         let doorman = Doorman { gate, reads, scope };
         let turns = (0..TURNS).map(|_| AtomicU64::new(0)).collect();
-        Some(Self { inbox, doorman, problems, metrics, identity, replica, zone, turns })
+        Some(Self { inbox, doorman, problems, breakers, metrics, identity, replica, zone, turns })
     }
 
     /// Whether this replica can speak for a namespace: an empty answer would be a false one.

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use crate::auth::{AuthMetrics, Gate};
 use crate::clock;
 use crate::cluster::{
+    breaker::{Breaker, Breakers},
     client::Clients,
     convert::Converter,
     election::Election,
@@ -38,7 +39,8 @@ use crate::serve::figures::Figures;
 use crate::telemetry::{
     beats::BeatMetrics,
     metrics::{
-        ApiMetrics, ElectionMetrics, EngineMetrics, LedgerMetrics, RightMetrics, WatchMetrics,
+        ApiMetrics, BreakerMetrics, ElectionMetrics, EngineMetrics, LedgerMetrics, RightMetrics,
+        WatchMetrics,
     },
     problems,
 };
@@ -61,6 +63,7 @@ pub(super) struct Core {
     pub(super) self_beat: SelfBeat,
     pub(super) inbox: Inbox,
     pub(super) gate: Option<Gate>,
+    pub(super) breakers: BreakerMetrics,
 }
 
 impl Core {
@@ -81,9 +84,11 @@ impl Core {
             facts_in.clone(),
             (ElectionMetrics::new(registry), &api_metrics),
         );
-        let writer =
-            Writer::new(clients.writes.clone(), converter.clone(), &api_metrics, clock::show);
-        let gate = gate(config, clients.reviews.clone(), &api_metrics, registry);
+        let breakers = Breakers::new(registry);
+        let guarded = (&api_metrics, &breakers.writes);
+        let writer = Writer::new(clients.writes.clone(), converter.clone(), guarded, clock::show);
+        let guarded = (&api_metrics, &breakers.reviews);
+        let gate = gate(config, clients.reviews.clone(), guarded, registry);
         let problems = problems::Shared::default();
         let rights = RightMetrics::new(registry);
         let preflight = Preflight::new(clients.reviews, needs(config), problems.clone(), rights);
@@ -129,6 +134,7 @@ impl Core {
             self_beat,
             inbox,
             gate,
+            breakers: breakers.metrics,
         }
     }
 }
@@ -185,11 +191,11 @@ fn figures(directory: &Arc<Directory>, registry: &mut Registry) -> Arc<ArcSwap<C
 fn gate(
     config: &Config,
     client: Client,
-    metrics: &ApiMetrics,
+    (metrics, breaker): (&ApiMetrics, &Breaker),
     registry: &mut Registry,
 ) -> Option<Gate> {
     (config.auth == Auth::Token).then(|| {
-        let reviews = Reviews::new(client, metrics);
+        let reviews = Reviews::new(client, metrics, breaker);
         Gate::new(reviews, AuthMetrics::new(registry))
     })
 }

@@ -159,6 +159,54 @@ impl CallMetrics {
     }
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Calls {
+    calls: &'static str,
+}
+
+/// Breakers before the Kubernetes API. Clones share the figures.
+#[derive(Clone, Debug)]
+pub struct BreakerMetrics {
+    open: Family<Calls, Gauge>,
+    refused: Family<Calls, Counter>,
+}
+
+impl BreakerMetrics {
+    /// Registers the families.
+    #[must_use]
+    pub fn new(registry: &mut Registry) -> Self {
+        let this = Self { open: Family::default(), refused: Family::default() };
+        let help = "Whether calls to the Kubernetes API fail at once, since it has not answered: 1, else 0; by calls";
+        registry.register("breaker_open", help, this.open.clone());
+        let help =
+            "Calls to the Kubernetes API that did not go out, since it has not answered, by calls";
+        registry.register("breaker_refused", help, this.refused.clone());
+        this
+    }
+
+    /// There is a breaker for these calls.
+    pub fn begin(&self, calls: &'static str) {
+        self.is_open(calls, false);
+        self.refused.get_or_create(&Calls { calls }).inc_by(0);
+    }
+
+    /// It is open, or closed.
+    pub fn is_open(&self, calls: &'static str, open: bool) {
+        self.open.get_or_create(&Calls { calls }).set(i64::from(open));
+    }
+
+    /// `open` or `closed`.
+    #[must_use]
+    pub fn word(&self, calls: &'static str) -> &'static str {
+        if self.open.get_or_create(&Calls { calls }).get() == 0 { "closed" } else { "open" }
+    }
+
+    /// A call did not go out.
+    pub fn refused(&self, calls: &'static str) {
+        self.refused.get_or_create(&Calls { calls }).inc();
+    }
+}
+
 /// The instance watch.
 #[derive(Clone, Debug, Default)]
 pub struct WatchMetrics {

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::lives::{annotate, create, manifest, offered, until};
 use crate::support::http::call;
 use crate::support::proxy::{Mode, Proxy};
-use crate::support::{Rollcall, namespace};
+use crate::support::{Rollcall, eventually, namespace};
 
 /// An API server that is away, in one of two ways, for longer than the lease.
 async fn away(mode: Mode, prefix: &str) {
@@ -39,12 +39,24 @@ async fn away(mode: Mode, prefix: &str) {
     let unknown = format!("/v1/namespaces/{}/instances/nobody/heartbeat", ns.name);
     let unknown = call(rollcall.http, "PUT", &unknown, None).await;
     assert_eq!(unknown.status, 503, "not 404: the API server could not be asked");
+    // By now nothing has been answered for long enough that nobody has to wait for it.
+    breaker(&rollcall, "open").await;
     proxy.set(Mode::Pass);
     // Who beats by annotation could not do so meanwhile, and is given that time back.
     annotate(&api, "silent").await.unwrap();
     until(&rollcall, &ns, "beating", false).await;
     until(&rollcall, &ns, "silent", false).await;
+    breaker(&rollcall, "closed").await;
     assert_eq!(call(rollcall.http, "PUT", &path, Some(body)).await.status, 201);
+}
+
+/// Waits until the breaker of writes is open, or closed.
+async fn breaker(rollcall: &Rollcall, word: &str) {
+    eventually("the breaker changes", Duration::from_secs(60), async || {
+        let cluster = call(rollcall.http, "GET", "/v1/cluster", None).await.json();
+        (cluster["replicas"][0]["breakers"]["writes"] == word).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
