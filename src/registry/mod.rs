@@ -38,6 +38,7 @@ mod judge;
 mod pacer;
 mod peers;
 mod publish;
+mod revised;
 mod timers;
 mod touched;
 mod unreadable;

@@ -25,9 +25,10 @@ const MAX_GRAVES: usize = 16_384;
 impl Catalog {
     /// Lets readers see what changed: views first, then the figures that speak of them.
     pub(super) fn publish(&mut self, now: Now) {
+        self.forget_revised();
         if !self.changed.is_empty() {
             for key in std::mem::take(&mut self.changed) {
-                self.publish_service(key);
+                self.publish_noting(key);
             }
             self.directory.changed.fetch_max(now.wall.0, Ordering::AcqRel);
         }
@@ -43,7 +44,7 @@ impl Catalog {
         self.directory.synced.store(self.synced, Ordering::Release);
     }
 
-    fn publish_service(&mut self, key: ServiceKey) {
+    pub(super) fn publish_service(&mut self, key: ServiceKey) {
         let members = self.services.get(&key).into_iter().flat_map(|members| members.values());
         let members: Box<[_]> = members.cloned().collect();
         let (services, namespaces) =
