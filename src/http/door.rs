@@ -2,12 +2,14 @@
 //!
 //! Owns: [`Door`], and what a handler gives. Does not own: which handler is called (`dispatch`).
 
-use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use hyper::header::HeaderValue;
 
 use crate::auth::Gate;
-use crate::http::{access::Doorman, answer::Answer, metrics::HttpMetrics, problem::Problem};
+use crate::http::{
+    access::Doorman, answer::Answer, metrics::HttpMetrics, problem::Problem, waiters::Waiters,
+};
 use crate::telemetry::problems;
 use crate::witness::Inbox;
 
@@ -23,6 +25,8 @@ pub struct Behind {
     pub gate: Option<Gate>,
     /// What somebody has to mend in the cluster.
     pub problems: problems::Shared,
+    /// Who waits for changes; the engine announces them there.
+    pub waiters: Arc<Waiters>,
 }
 
 /// What all handlers share.
@@ -32,6 +36,8 @@ pub(super) struct Door {
     pub(super) doorman: Doorman,
     /// What somebody has to mend in the cluster.
     pub(super) problems: problems::Shared,
+    /// Who waits for changes.
+    pub(super) waiters: Arc<Waiters>,
     pub(super) metrics: HttpMetrics,
     /// This replica.
     pub(super) identity: String,
@@ -49,7 +55,7 @@ pub(super) type Given = Result<Answer, Problem>;
 impl Door {
     /// A door of the replica `identity`; none when that cannot be sent in a header.
     pub(super) fn new(
-        Behind { inbox, gate, problems }: Behind,
+        Behind { inbox, gate, problems, waiters }: Behind,
         reads: bool,
         metrics: HttpMetrics,
         (identity, zone): (String, String),
@@ -58,7 +64,7 @@ impl Door {
         let scope = inbox.directory().scope().map(Into::into);
         let doorman = Doorman { gate, reads, scope };
         let turns = (0..TURNS).map(|_| AtomicU64::new(0)).collect();
-        Some(Self { inbox, doorman, problems, metrics, identity, replica, zone, turns })
+        Some(Self { inbox, doorman, problems, waiters, metrics, identity, replica, zone, turns })
     }
 
     /// Whether this replica can speak for a namespace: an empty answer would be a false one.

@@ -40,8 +40,7 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
         stopping: AtomicBool::new(false),
     });
     let http_metrics = HttpMetrics::new(&mut registry, beats);
-    let behind = Behind { inbox: core.inbox.clone(), gate: core.gate, problems: core.problems };
-    let http = bind_http(config, behind, http_metrics).await?;
+    let http = bind_http(config, core.behind, http_metrics).await?;
     let dns = bind_dns(config, directory, &mut registry).await?;
     let admin = Admin::bind(config.admin_listen, registry, condition.clone(), level).await?;
 
