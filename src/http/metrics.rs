@@ -122,6 +122,10 @@ impl SubscriberMetrics {
             events: Counter::default(),
             woken: Counter::default(),
         };
+        // There from the start, so that nobody is known to be nobody.
+        for kind in [Kind::Poll, Kind::Stream] {
+            drop(metrics.subscribers.get_or_create(&Of { kind }));
+        }
         let Self { subscribers, dropped, events, woken } = metrics.clone();
         registry.register("http_subscribers", "Who waits for changes now", subscribers);
         registry.register(

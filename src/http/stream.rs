@@ -11,6 +11,7 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     fmt,
+    ops::Range,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -44,10 +45,13 @@ const ALIVE_EVERY: Duration = Duration::from_secs(15);
 
 /// How long a client should wait before it connects again, in milliseconds: so that those of a replica that went
 /// do not come to another in the same moment.
-const RETRY: std::ops::Range<u32> = 1_000..5_000;
+const RETRY: Range<u32> = 1_000..5_000;
 
-/// The life of a stream, in seconds: so that clients spread anew over the replicas, and rights are asked for anew.
-const LIFE: std::ops::Range<u64> = 1_800..3_600;
+/// The life of a stream, in seconds: so that clients spread anew over the replicas.
+const LIFE: Range<u64> = 1_800..3_600;
+
+/// Where readers need a right, which is asked for when a stream begins, and may be taken away.
+const LIFE_BY_RIGHT: Range<u64> = 60..120;
 
 /// What follows some services.
 pub(super) struct Stream {
@@ -98,6 +102,7 @@ impl Stream {
         alive.reset();
         let mut preface = BytesMut::new();
         events::retry(&mut preface, fastrand::u32(RETRY));
+        let life = fastrand::u64(if door.doorman.reads { LIFE_BY_RIGHT } else { LIFE });
         let known = keys.into_iter().map(|key| Known { key, view: None, revision: None });
         let mut stream = Self {
             door,
@@ -107,7 +112,7 @@ impl Stream {
             round: VecDeque::new(),
             preface,
             alive,
-            ends: clock::moment().after(Duration::from_secs(fastrand::u64(LIFE))),
+            ends: clock::moment().after(Duration::from_secs(life)),
         };
         stream.look();
         stream.leave_out(last);

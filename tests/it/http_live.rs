@@ -160,6 +160,8 @@ async fn a_stream_tells_of_one_service_what_changes_in_it() {
     }
     let snapshot = next(&mut all, "snapshot").await;
     assert_eq!(names(&snapshot), ["a"]);
+    let retry = all.beside[0].strip_prefix("retry: ").unwrap().parse::<u64>().unwrap();
+    assert!((1_000..5_000).contains(&retry) && all.beside.len() == 1, "{:?}", all.beside);
     let set = call(other.http, "GET", &path, None).await.json();
     assert_eq!(snapshot.data, set, "a snapshot is a discovery");
     assert_eq!(snapshot.id, set["revision"].as_str().unwrap());

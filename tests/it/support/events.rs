@@ -22,6 +22,8 @@ pub struct Events {
     text: String,
     has_ended: bool,
     ready: VecDeque<Event>,
+    /// What came beside events: a hint when to come again, and signs of life.
+    pub beside: Vec<String>,
 }
 
 /// One event.
@@ -55,8 +57,8 @@ impl Events {
                 return Err(std::io::Error::other("it ended before its head"));
             }
         };
-        let (text, ready) = (String::new(), VecDeque::new());
-        Ok(Self { stream, head, raw, text, has_ended: false, ready })
+        let (text, ready, beside) = (String::new(), VecDeque::new(), Vec::new());
+        Ok(Self { stream, head, raw, text, has_ended: false, ready, beside })
     }
 
     /// The next event; none when the stream has ended as it should, with its last chunk.
@@ -94,7 +96,10 @@ impl Events {
         }
         while let Some(end) = self.text.find("\n\n") {
             let lines: String = self.text.drain(..end + 2).collect();
-            self.ready.extend(read(&lines));
+            match read(&lines) {
+                Some(event) => self.ready.push_back(event),
+                None => self.beside.push(lines.trim_end().to_owned()),
+            }
         }
     }
 }
