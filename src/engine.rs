@@ -18,6 +18,7 @@ use crate::registry::{
     catalog::{Catalog, Counts},
     fact::{Delivery, Duty},
     horizon::STALE_AFTER,
+    instance::ServiceKey,
     lease::{Moment, Now, Reading},
     ledger::Ledger,
     report::Standstill,
@@ -43,6 +44,9 @@ const PARTED: Duration = Duration::from_millis(100);
 #[error("this machine was suspended for {} s, so rollcall has to start anew", .0.as_secs_f32())]
 pub struct Suspended(pub Duration);
 
+/// Tells whoever waits that these services look different now. It must not block.
+pub type Announce = Box<dyn Fn(&[ServiceKey]) + Send>;
+
 /// The task that owns the registry.
 pub struct Engine {
     /// The state machine.
@@ -61,6 +65,8 @@ pub struct Engine {
     pub metrics: EngineMetrics,
     /// Beats that the watch brought.
     pub beats: BeatMetrics,
+    /// Who is told of services that look different now.
+    pub announce: Announce,
     /// Since when the horizon has stood still, once that was said.
     pub stands_since: Option<Moment>,
 }
@@ -106,6 +112,7 @@ impl Engine {
         let duties = self.catalog.settle(now, self.duties.capacity());
         let visible = clock::reading();
         waiting.into_iter().for_each(|applied| applied());
+        (self.announce)(&self.catalog.take_revised());
         for duty in duties {
             self.hand_on(duty);
         }
@@ -205,6 +212,7 @@ mod tests {
             counts: Arc::default(),
             metrics: EngineMetrics::new(&mut registry),
             beats: BeatMetrics::new(&mut registry),
+            announce: Box::new(|_| {}),
             stands_since: None,
         };
         (engine, registry)

@@ -56,9 +56,12 @@ impl Doorman {
             (Route::Instance, _) => &[Right::Get],
             (Route::Heartbeat, _) => &[Right::Heartbeat],
             (Route::Lease, _) => &[Right::Patch],
-            (Route::Services | Route::NamespaceServices | Route::Service, _) => &[Right::List],
-            // The namespaces stand in the body, and each is asked for by itself.
-            (Route::Heartbeats, _) | (Route::Cluster, _) => &[],
+            (
+                Route::Services | Route::NamespaceServices | Route::Service | Route::ServiceWatch,
+                _,
+            ) => &[Right::List],
+            // The namespaces stand in the body or in the query, and each is asked for by itself.
+            (Route::Heartbeats | Route::Watch | Route::Cluster, _) => &[],
         };
         let namespace = Some(&*names.namespace).filter(|namespace| !namespace.is_empty());
         let namespace = namespace.or(self.scope.as_deref());
@@ -68,7 +71,23 @@ impl Doorman {
         Some((gate, Wanted { rights, namespace, name }))
     }
 
-    /// Of these namespaces, those in which the caller may not send heartbeats, or for which that could
+    /// Whether a caller may read what is in these namespaces.
+    ///
+    /// # Errors
+    /// Why not, of one of them.
+    pub(super) async fn may_list<'a>(
+        &self,
+        caller: Option<&Caller>,
+        namespaces: impl Iterator<Item = &'a str>,
+    ) -> Result<(), Problem> {
+        if !self.reads {
+            return Ok(());
+        }
+        let closed = self.closed(caller, &[Right::List], namespaces).await?;
+        closed.into_values().next().map_or(Ok(()), Err)
+    }
+
+    /// Of these namespaces, those in which the caller lacks one of these rights, or for which that could
     /// not be decided in time, and why. A batch is decided for whole namespaces: a question for each
     /// instance would be thousands.
     ///
@@ -77,6 +96,7 @@ impl Doorman {
     pub(super) async fn closed<'a>(
         &self,
         caller: Option<&Caller>,
+        rights: &'static [Right],
         namespaces: impl Iterator<Item = &'a str>,
     ) -> Result<BTreeMap<&'a str, Problem>, Problem> {
         let Some(gate) = &self.gate else { return Ok(BTreeMap::new()) };
@@ -92,7 +112,6 @@ impl Doorman {
         let mut decided: FuturesUnordered<_> = namespaces
             .iter()
             .map(|namespace| async {
-                let rights = &[Right::Heartbeat];
                 let wanted = Wanted { rights, namespace: Some(namespace), name: None };
                 (*namespace, gate.allow(caller, &wanted).await)
             })

@@ -14,23 +14,38 @@ use hyper::{
 };
 use serde::Serialize;
 
+use crate::http::stream::Stream;
+
 /// An answer as asked for.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
-    pub(super) body: Bytes,
+    pub(super) body: Body,
     /// Beyond those of every answer.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    /// It came late because there was nothing new: how long it took says nothing.
+    pub(super) waited: bool,
 }
 
-/// A whole body in one piece.
+/// What comes after the headers.
 #[derive(Debug)]
-pub(super) struct Body(Option<Bytes>);
+pub(super) enum Body {
+    /// All of it in one piece; none when there is nothing.
+    Whole(Option<Bytes>),
+    /// Events, for as long as the client wants them.
+    Stream(Box<Stream>),
+}
 
 impl Answer {
     /// JSON that is ready.
     pub(super) fn bytes(status: StatusCode, body: impl Into<Bytes>) -> Self {
-        Self { status, body: body.into(), headers: Vec::new() }
+        Self { status, body: Body::new(body.into()), headers: Vec::new(), waited: false }
+    }
+
+    /// Events.
+    pub(super) fn stream(stream: Stream) -> Self {
+        let body = Body::Stream(Box::new(stream));
+        Self { status: StatusCode::OK, body, headers: Vec::new(), waited: false }
     }
 
     /// JSON of a value.
@@ -55,7 +70,21 @@ impl Answer {
 
 impl Body {
     pub(super) fn new(bytes: Bytes) -> Self {
-        Self(Some(bytes).filter(|bytes| !bytes.is_empty()))
+        Self::Whole(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    }
+
+    /// Whether it goes on.
+    pub(super) const fn is_stream(&self) -> bool {
+        matches!(self, Self::Stream(_))
+    }
+
+    /// What it is; nothing has no type.
+    pub(super) const fn content_type(&self) -> Option<&'static str> {
+        match self {
+            Self::Whole(None) => None,
+            Self::Whole(Some(_)) => Some("application/json"),
+            Self::Stream(_) => Some("text/event-stream"),
+        }
     }
 }
 
@@ -65,16 +94,24 @@ impl hyper::body::Body for Body {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+        match &mut *self {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream(stream) => Pin::new(stream).poll_frame(cx),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_none()
+        matches!(self, Self::Whole(None))
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
+        match self {
+            Self::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Self::Stream(_) => SizeHint::default(),
+        }
     }
 }

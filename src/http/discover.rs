@@ -5,30 +5,71 @@ use std::{hash::Hasher as _, sync::atomic::Ordering};
 use bytes::BytesMut;
 use hyper::{
     HeaderMap, StatusCode,
-    header::{ETAG, IF_NONE_MATCH},
+    header::{CONNECTION, ETAG, IF_NONE_MATCH},
+    http::request::Parts,
 };
+use tokio::time::timeout;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::http::{
     answer::Answer,
     door::{Door, Given},
-    encode, query,
+    encode,
+    metrics::Kind,
+    problem::Problem,
+    query::{self, Discovery},
     route::Names,
 };
 use crate::registry::{
+    instance::ServiceKey,
     select::Order,
     view::{Revision, revision},
 };
 
-/// `GET /v1/namespaces/{namespace}/services/{service}`
-pub(super) fn discover(
+/// `GET /v1/namespaces/{namespace}/services/{service}`; none when the client wants to wait, and knows all there is.
+pub(super) fn at_once(
     door: &Door,
     names: &Names<'_>,
     query: Option<&str>,
     headers: &HeaderMap,
-) -> Given {
-    let asked = query::discovery(query)?;
-    door.covers(&names.namespace)?;
+) -> Option<Given> {
+    let asked = match query::discovery(query) {
+        Ok(asked) => asked,
+        Err(problem) => return Some(Err(problem)),
+    };
+    if let Err(problem) = door.covers(&names.namespace) {
+        return Some(Err(problem));
+    }
+    let answer = answer(door, names, &asked, headers);
+    let waits = asked.wait.is_some() && answer.status == StatusCode::NOT_MODIFIED;
+    // An asterisk is no revision from which another could differ.
+    (!waits || tags(headers).any(|tag| tag == "*")).then_some(Ok(answer))
+}
+
+/// The same, when there is something new or the time is over.
+pub(super) async fn later(door: &Door, names: &Names<'_>, parts: &Parts) -> Given {
+    let asked = query::discovery(parts.uri.query())?;
+    let key = ServiceKey::new(&names.namespace, &names.name);
+    let subscription = door.waiters.subscribe(Kind::Poll, [key].into());
+    let subscription = subscription.ok_or_else(Problem::too_many_subscribers)?;
+    let something_new = async {
+        loop {
+            let answer = answer(door, names, &asked, &parts.headers);
+            if answer.status != StatusCode::NOT_MODIFIED {
+                return answer;
+            }
+            if subscription.has_ended() {
+                return answer.with(CONNECTION, "close".to_owned());
+            }
+            subscription.rung().await;
+        }
+    };
+    let came = timeout(asked.wait.unwrap_or_default(), something_new).await;
+    let answer = came.unwrap_or_else(|_| answer(door, names, &asked, &parts.headers));
+    Ok(Answer { waited: true, ..answer })
+}
+
+fn answer(door: &Door, names: &Names<'_>, asked: &Discovery, headers: &HeaderMap) -> Answer {
     let view = door.inbox.directory().service(&names.namespace, &names.name);
     let mut chosen = view.as_deref().map(|view| asked.filter.apply(view)).unwrap_or_default();
     // Of all that were chosen, in the order of the view: neither the order asked for nor a limit
@@ -39,12 +80,12 @@ pub(super) fn discover(
     let is_whole = asked.order == Order::Name && asked.limit.is_none();
     let etag = if is_whole { tag.clone() } else { format!("W/{tag}") };
     if is_known(headers, &tag) {
-        return Ok(Answer::empty(StatusCode::NOT_MODIFIED).with(ETAG, etag));
+        return Answer::empty(StatusCode::NOT_MODIFIED).with(ETAG, etag);
     }
     asked.order.arrange(&mut chosen, seed(door, names, asked.order));
     chosen.truncate(asked.limit.unwrap_or(usize::MAX));
     let encoded = chosen.iter().map(|member| encode::member(member, &door.zone));
-    Ok(Answer::bytes(StatusCode::OK, join(names, revision, encoded)).with(ETAG, etag))
+    Answer::bytes(StatusCode::OK, join(names, revision, encoded)).with(ETAG, etag)
 }
 
 /// The body; names are DNS labels and need no escaping.
@@ -75,11 +116,13 @@ fn join<'a>(
 
 /// Whether the client has this set already (RFC 9110 §13.1.2: weak comparison).
 fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    tags(headers).any(|given| given == "*" || given.strip_prefix("W/").unwrap_or(given) == tag)
+}
+
+/// What the client says that it has.
+fn tags(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let fields = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    fields
-        .flat_map(|field| field.split(','))
-        .map(str::trim)
-        .any(|given| given == "*" || given.strip_prefix("W/").unwrap_or(given) == tag)
+    fields.flat_map(|field| field.split(',')).map(str::trim)
 }
 
 /// Chance for the random orders, the next turn of this service for the round.

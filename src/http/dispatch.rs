@@ -25,7 +25,7 @@ use crate::http::{
     heartbeats, instances,
     problem::{Kind, Problem},
     route::{self, Names, Route},
-    services,
+    services, watch,
 };
 use crate::registry::lease::millis;
 use hyper::{
@@ -49,6 +49,8 @@ enum Work {
     RegisterNamed,
     Deregister,
     Read,
+    Discover,
+    Watch,
     Heartbeat,
     Heartbeats,
     RenewLease,
@@ -89,20 +91,20 @@ impl Future for Reply {
 impl Door {
     /// Answers a request.
     pub(super) fn call(self: &Arc<Self>, request: Request<Incoming>) -> Reply {
-        let watch = clock::Stopwatch::start();
+        let stopwatch = clock::Stopwatch::start();
         let Some((route, raw)) = route::find(request.uri().path()) else {
             let detail = format!("no call has the path {}; see docs/api.md", request.uri().path());
             let problem = Problem::new(Kind::UnknownRoute, detail);
-            return Reply::Now(Some(self.finish(None, Err(problem), watch)));
+            return Reply::Now(Some(self.finish(None, Err(problem), stopwatch)));
         };
         match self.first(route, raw, &request) {
-            Step::Done(given) => Reply::Now(Some(self.finish(Some(route), given, watch))),
+            Step::Done(given) => Reply::Now(Some(self.finish(Some(route), given, stopwatch))),
             Step::Wait(work, caller) => {
-                self.later(route, watch, request, move |door, request| async move {
+                self.later(route, stopwatch, request, move |door, request| async move {
                     door.wait(work, caller, request).await
                 })
             }
-            Step::Ask => self.later(route, watch, request, move |door, request| async move {
+            Step::Ask => self.later(route, stopwatch, request, move |door, request| async move {
                 door.ask(request).await
             }),
         }
@@ -112,7 +114,7 @@ impl Door {
     fn later<F>(
         self: &Arc<Self>,
         route: Route,
-        watch: clock::Stopwatch,
+        stopwatch: clock::Stopwatch,
         request: Request<Incoming>,
         give: impl FnOnce(Arc<Self>, Request<Incoming>) -> F + Send + 'static,
     ) -> Reply
@@ -124,13 +126,13 @@ impl Door {
         let span = debug_span!("request", method = %request.method(), route = route.template());
         let answer = async move {
             let given = give(door.clone(), request).await;
-            door.finish(Some(route), given, watch)
+            door.finish(Some(route), given, stopwatch)
         };
         Reply::Later(Box::pin(answer.instrument(span)))
     }
 
     /// Answers what can be answered at once.
-    fn first(&self, route: Route, raw: [&str; 2], request: &Request<Incoming>) -> Step {
+    fn first(self: &Arc<Self>, route: Route, raw: [&str; 2], request: &Request<Incoming>) -> Step {
         let names = match self.admit(route, raw, request.method()) {
             Ok(names) => names,
             Err(problem) => return Step::Done(Err(problem)),
@@ -152,7 +154,7 @@ impl Door {
     }
 
     /// Asks who is calling before anything of the body is read, then goes on as usual.
-    async fn ask(&self, request: Request<Incoming>) -> Given {
+    async fn ask(self: Arc<Self>, request: Request<Incoming>) -> Given {
         let (route, names) = route_of(request.uri().path())?;
         let caller = match self.doorman.wanted(route, request.method(), &names) {
             None => None,
@@ -186,14 +188,24 @@ impl Door {
         if may_answer { Ok(names) } else { Err(Problem::not_synced()) }
     }
 
-    fn dispatch(&self, route: Route, names: &Names<'_>, request: &Request<Incoming>) -> Next {
+    fn dispatch(
+        self: &Arc<Self>,
+        route: Route,
+        names: &Names<'_>,
+        request: &Request<Incoming>,
+    ) -> Next {
         let query = request.uri().query();
         match route {
             Route::Services => Next::Done(services::list(self, None, query)),
             Route::NamespaceServices => {
                 Next::Done(services::list(self, Some(&names.namespace), query))
             }
-            Route::Service => Next::Done(discover::discover(self, names, query, request.headers())),
+            Route::Service => {
+                let at_once = discover::at_once(self, names, query, request.headers());
+                at_once.map_or(Next::Wait(Work::Discover), Next::Done)
+            }
+            Route::ServiceWatch => Next::Done(watch::one(self, names, query, request.headers())),
+            Route::Watch => Next::Wait(Work::Watch),
             Route::Cluster => Next::Done(cluster::cluster(self, query)),
             Route::Heartbeat if request.body().is_end_stream() => {
                 let at_once = heartbeats::at_once(self, names, query);
@@ -213,7 +225,7 @@ impl Door {
 
     /// Answers the rest. Each handler bounds its own waiting.
     async fn wait(
-        &self,
+        self: &Arc<Self>,
         work: Work,
         caller: Option<Arc<Caller>>,
         request: Request<Incoming>,
@@ -225,6 +237,8 @@ impl Door {
             Work::RegisterNamed => instances::register_named(self, &names, &parts, body).await,
             Work::Deregister => instances::deregister(self, &names, &parts).await,
             Work::Read => instances::read(self, &names, &parts).await,
+            Work::Discover => discover::later(self, &names, &parts).await,
+            Work::Watch => watch::many(self, caller.as_deref(), &parts).await,
             Work::Heartbeat => heartbeats::heartbeat(self, &names, &parts, body).await,
             Work::Heartbeats => heartbeats::batch(self, caller.as_deref(), &parts, body).await,
             Work::RenewLease => heartbeats::renew_lease(self, &names, &parts, body).await,
@@ -236,8 +250,9 @@ impl Door {
         &self,
         route: Option<Route>,
         given: Given,
-        watch: clock::Stopwatch,
+        stopwatch: clock::Stopwatch,
     ) -> Response<Body> {
+        let timed = !given.as_ref().is_ok_and(|answer| answer.waited);
         let mut response = given.map_or_else(|problem| problem_response(&problem), response);
         let directory = self.inbox.directory();
         let now = clock::moment();
@@ -250,7 +265,8 @@ impl Door {
         }
         let stale = if directory.is_stale(now) { "true" } else { "false" };
         headers.insert(STALE, HeaderValue::from_static(stale));
-        self.metrics.answered(route, response.status().as_u16(), watch.elapsed());
+        let took = timed.then(|| stopwatch.elapsed());
+        self.metrics.answered(route, response.status().as_u16(), took);
         response
     }
 }
@@ -263,14 +279,14 @@ fn route_of(path: &str) -> Result<(Route, Names<'_>), Problem> {
 }
 
 fn response(answer: Answer) -> Response<Body> {
-    let is_json = !answer.body.is_empty();
-    let mut response = Response::new(Body::new(answer.body));
+    let content_type = answer.body.content_type();
+    let mut response = Response::new(answer.body);
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
     // Four of every answer, the type, and those that hyper adds (length, date).
     headers.reserve(8);
-    if is_json {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(content_type) = content_type {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
     headers.extend(answer.headers);
     response

@@ -2,12 +2,14 @@
 //!
 //! Owns: [`Door`], and what a handler gives. Does not own: which handler is called (`dispatch`).
 
-use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use hyper::header::HeaderValue;
 
 use crate::auth::Gate;
-use crate::http::{access::Doorman, answer::Answer, metrics::HttpMetrics, problem::Problem};
+use crate::http::{
+    access::Doorman, answer::Answer, metrics::HttpMetrics, problem::Problem, waiters::Waiters,
+};
 use crate::telemetry::{metrics::BreakerMetrics, problems};
 use crate::witness::Inbox;
 
@@ -25,6 +27,8 @@ pub struct Behind {
     pub problems: problems::Shared,
     /// Whether the Kubernetes API answers.
     pub breakers: BreakerMetrics,
+    /// Who waits for changes; the engine announces them there.
+    pub waiters: Arc<Waiters>,
 }
 
 /// What all handlers share.
@@ -36,6 +40,8 @@ pub(super) struct Door {
     pub(super) problems: problems::Shared,
     /// Whether the Kubernetes API answers.
     pub(super) breakers: BreakerMetrics,
+    /// Who waits for changes.
+    pub(super) waiters: Arc<Waiters>,
     pub(super) metrics: HttpMetrics,
     /// This replica.
     pub(super) identity: String,
@@ -53,7 +59,7 @@ pub(super) type Given = Result<Answer, Problem>;
 impl Door {
     /// A door of the replica `identity`; none when that cannot be sent in a header.
     pub(super) fn new(
-        Behind { inbox, gate, problems, breakers }: Behind,
+        Behind { inbox, gate, problems, breakers, waiters }: Behind,
         reads: bool,
         metrics: HttpMetrics,
         (identity, zone): (String, String),
@@ -62,7 +68,18 @@ impl Door {
         let scope = inbox.directory().scope().map(Into::into);
         let doorman = Doorman { gate, reads, scope };
         let turns = (0..TURNS).map(|_| AtomicU64::new(0)).collect();
-        Some(Self { inbox, doorman, problems, breakers, metrics, identity, replica, zone, turns })
+        Some(Self {
+            inbox,
+            doorman,
+            problems,
+            breakers,
+            waiters,
+            metrics,
+            identity,
+            replica,
+            zone,
+            turns,
+        })
     }
 
     /// Whether this replica can speak for a namespace: an empty answer would be a false one.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 
@@ -21,6 +21,32 @@ pub struct HttpMetrics {
     requests: Family<Answered, Counter>,
     seconds: Family<On, Histogram, fn() -> Histogram>,
     beats: BeatMetrics,
+}
+
+/// The families of who waits for changes.
+#[derive(Clone, Debug)]
+pub(super) struct SubscriberMetrics {
+    subscribers: Family<Of, Gauge>,
+    /// Those that took nothing for too long.
+    pub(super) dropped: Counter,
+    /// Snapshots, upserts and removals.
+    pub(super) events: Counter,
+    /// Wake-ups by a change.
+    pub(super) woken: Counter,
+}
+
+/// How somebody waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    /// For one answer.
+    Poll,
+    /// For one event after the other.
+    Stream,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Of {
+    kind: Kind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +69,16 @@ impl EncodeLabelValue for RouteLabel {
     }
 }
 
+impl EncodeLabelValue for Kind {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let word = match self {
+            Self::Poll => "poll",
+            Self::Stream => "stream",
+        };
+        word.encode(encoder)
+    }
+}
+
 impl HttpMetrics {
     /// Registers the families; beats are counted with those of other sources.
     pub fn new(registry: &mut Registry, beats: BeatMetrics) -> Self {
@@ -56,23 +92,64 @@ impl HttpMetrics {
             Family::new_with_constructor(|| Histogram::new(BUCKETS));
         registry.register_with_unit(
             "http_request_duration",
-            "From the head of a request to its answer",
+            "From the head of a request to its answer; without those that waited for a change",
             Unit::Seconds,
             seconds.clone(),
         );
         Self { requests, seconds, beats }
     }
 
-    /// One answer.
-    pub(super) fn answered(&self, route: Option<Route>, code: u16, took: Duration) {
+    /// One answer; how long it took says nothing where it waited for a change.
+    pub(super) fn answered(&self, route: Option<Route>, code: u16, took: Option<Duration>) {
         let route = RouteLabel(route);
         self.requests.get_or_create(&Answered { route, code }).inc();
-        self.seconds.get_or_create(&On { route }).observe(took.as_secs_f64());
+        if let Some(took) = took {
+            self.seconds.get_or_create(&On { route }).observe(took.as_secs_f64());
+        }
     }
 
     /// So many beats.
     pub(super) fn beats(&self, result: BeatResult, count: u64) {
         self.beats.http(result, count);
+    }
+}
+
+impl SubscriberMetrics {
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            subscribers: Family::default(),
+            dropped: Counter::default(),
+            events: Counter::default(),
+            woken: Counter::default(),
+        };
+        // There from the start, so that nobody is known to be nobody.
+        for kind in [Kind::Poll, Kind::Stream] {
+            drop(metrics.subscribers.get_or_create(&Of { kind }));
+        }
+        let Self { subscribers, dropped, events, woken } = metrics.clone();
+        registry.register("http_subscribers", "Who waits for changes now", subscribers);
+        registry.register(
+            "http_subscribers_dropped",
+            "Streams that were closed since their client took nothing for too long",
+            dropped,
+        );
+        registry.register("http_events", "Events sent in streams", events);
+        registry.register(
+            "http_subscribers_woken",
+            "Times that somebody who waits was woken by a change",
+            woken,
+        );
+        metrics
+    }
+
+    /// Another one waits.
+    pub(super) fn came(&self, kind: Kind) {
+        self.subscribers.get_or_create(&Of { kind }).inc();
+    }
+
+    /// One waits no more.
+    pub(super) fn went(&self, kind: Kind) {
+        self.subscribers.get_or_create(&Of { kind }).dec();
     }
 }
 
@@ -85,8 +162,8 @@ mod tests {
         let mut registry = Registry::with_prefix("rollcall");
         let beats = BeatMetrics::new(&mut registry);
         let metrics = HttpMetrics::new(&mut registry, beats);
-        metrics.answered(Some(Route::Heartbeat), 200, Duration::from_micros(10));
-        metrics.answered(None, 404, Duration::from_micros(10));
+        metrics.answered(Some(Route::Heartbeat), 200, Some(Duration::from_micros(10)));
+        metrics.answered(None, 404, Some(Duration::from_micros(10)));
         metrics.beats(BeatResult::Renewed, 3);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();

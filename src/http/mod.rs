@@ -6,18 +6,20 @@
 //! anybody; beats and registrations go through the inbox.
 //!
 //! A request goes `server` → `dispatch` → `route` → one of `instances`, `heartbeats`, `discover`,
-//! `services`, `cluster`; what is wrong with it comes back as a `problem`. There is no framework
-//! between hyper and the handlers: nine routes need no more than one `match`.
+//! `watch`, `services`, `cluster`; what is wrong with it comes back as a `problem`. There is no framework
+//! between hyper and the handlers: eleven routes need no more than one `match`.
 
 mod access;
 mod answer;
 mod body;
 mod cluster;
 mod detail;
+mod difference;
 mod discover;
 mod dispatch;
 mod door;
 mod encode;
+mod events;
 mod heartbeats;
 mod holds;
 mod instances;
@@ -31,9 +33,13 @@ mod route;
 mod rules;
 mod server;
 mod services;
+mod stream;
 mod validate;
+mod waiters;
+mod watch;
 mod why;
 
 pub use door::Behind;
 pub use metrics::HttpMetrics;
 pub use server::{HttpConfig, HttpError, HttpServer, bind};
+pub use waiters::Waiters;

@@ -38,6 +38,7 @@ pub(super) enum Kind {
     WrongContentType,
     BadFields,
     NotSynced,
+    TooManySubscribers,
     Unavailable,
     /// As the API server said, with its status.
     Refused(u16),
@@ -106,7 +107,9 @@ impl Kind {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::WrongContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BadFields => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::NotSynced | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotSynced | Self::TooManySubscribers | Self::Unavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             // What the API server answers is passed on only as far as it is an error.
             Self::Refused(status) if (400..600).contains(&status) => {
                 StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY)
@@ -134,6 +137,9 @@ impl Kind {
             Self::WrongContentType => ("wrong-content-type", "The body must be plain JSON"),
             Self::BadFields => ("bad-fields", "Some fields are not as they must be"),
             Self::NotSynced => ("not-synced", "This replica has only just started"),
+            Self::TooManySubscribers => {
+                ("too-many-subscribers", "This replica has as many subscribers as it can take")
+            }
             Self::Unavailable => ("unavailable", "Kubernetes cannot be asked just now"),
             Self::Refused(_) => ("refused", "This is refused"),
         }
@@ -265,6 +271,13 @@ impl Problem {
              with PUT /v1/namespaces/{namespace}/instances/{name}"
         );
         Self::new(Kind::UnknownInstance, detail)
+    }
+
+    /// Nobody more may wait for changes here.
+    pub(super) fn too_many_subscribers() -> Self {
+        let detail = "no more waits and watches fit here; try again, by a new connection that may lead \
+                      to another replica, or ask without wait";
+        Self { retry_after: Some(5), ..Self::new(Kind::TooManySubscribers, detail) }
     }
 
     /// The body of the answer.

@@ -31,9 +31,14 @@ const IDLE_TICKS: u32 = 60;
 /// A client that takes nothing of its answer for 30 to 35 s.
 const STUCK_TICKS: u32 = 6;
 
+/// One that takes nothing of a stream for 10 to 15 s: there is more to come, and it can come back.
+const STUCK_STREAM_TICKS: u32 = 2;
+
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 const BUSY: u8 = 2;
+/// The answer is a stream, which ends with the connection.
+const STREAM: u8 = 3;
 
 /// What a connection is doing, and since which tick.
 #[derive(Debug, Default)]
@@ -56,13 +61,24 @@ impl Progress {
         self.begin(IDLE);
     }
 
+    /// Its answer goes on as long as the connection.
+    pub(super) fn streams(&self) {
+        self.stage.store(STREAM, Ordering::Relaxed);
+    }
+
+    /// Whether it does.
+    pub(super) fn is_streaming(&self) -> bool {
+        self.stage.load(Ordering::Relaxed) == STREAM
+    }
+
     /// Another [`TICK`] has passed. Answers whether the connection may live on.
     pub(super) fn tick(&self) -> bool {
         let now = self.ticks.load(Ordering::Relaxed).saturating_add(1);
         self.ticks.store(now, Ordering::Relaxed);
         let spent = now.saturating_sub(self.since.load(Ordering::Relaxed));
         let stuck = self.stuck.load(Ordering::Relaxed);
-        let is_stuck = stuck > 0 && (now + 1).saturating_sub(stuck) > STUCK_TICKS;
+        let most = if self.is_streaming() { STUCK_STREAM_TICKS } else { STUCK_TICKS };
+        let is_stuck = stuck > 0 && (now + 1).saturating_sub(stuck) > most;
         let is_spent = match self.stage.load(Ordering::Relaxed) {
             HEAD => spent > HEAD_TICKS,
             IDLE => spent > IDLE_TICKS,
@@ -188,5 +204,20 @@ mod tests {
         busy.wrote(false);
         busy.answered();
         assert!(busy.tick());
+    }
+
+    #[test]
+    fn a_stream_lives_on_in_silence_and_is_dropped_soon_when_nobody_takes_it() {
+        let quiet = Progress::default();
+        quiet.read();
+        quiet.requested();
+        quiet.streams();
+        quiet.read();
+        assert_eq!(ticks_until_dropped(&quiet), None);
+        quiet.wrote(true);
+        assert!(quiet.tick());
+        quiet.wrote(false);
+        quiet.wrote(true);
+        assert_eq!(ticks_until_dropped(&quiet), Some(STUCK_STREAM_TICKS + 1));
     }
 }

@@ -3,20 +3,33 @@
 //! A parameter that is unknown, or there twice though it has one value, is refused: a misspelt
 //! filter would otherwise answer with more than was asked for.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use crate::http::{
     percent,
     problem::{Flaw, Kind, Problem},
 };
 use crate::registry::{
+    instance::ServiceKey,
     naming,
     select::{Filter, Health, Order},
     selector::Selector,
 };
 
 /// What may be asked of a discovery.
-const PARAMETERS: &str = "version, tag, zone, near, port, selector, health, order and limit";
+const PARAMETERS: &str = "version, tag, zone, near, port, selector, health, order, limit and wait";
+
+/// What may be asked of a watch of one service.
+const FILTERS: &str = "version, tag, zone, near, port, selector and health";
+
+/// And of several.
+const FILTERS_AND_SERVICE: &str = "service, version, tag, zone, near, port, selector and health";
+
+/// The longest wait: proxies and load balancers end what is silent for longer.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+/// Services in one watch: a look at all of them takes some 10 µs.
+const MOST_SERVICES: usize = 100;
 
 /// What a discovery asks for.
 #[derive(Debug, Default)]
@@ -24,7 +37,20 @@ pub(super) struct Discovery {
     pub(super) filter: Filter,
     pub(super) order: Order,
     pub(super) limit: Option<usize>,
+    /// How long to wait for something new.
+    pub(super) wait: Option<Duration>,
 }
+
+/// What a watch of several services asks for.
+#[derive(Debug)]
+pub(super) struct Watching {
+    pub(super) filter: Filter,
+    /// In the order asked, each once.
+    pub(super) services: Vec<ServiceKey>,
+}
+
+/// What is wrong with a value, and what to do about it.
+type Wrong = Cow<'static, str>;
 
 /// No parameters.
 ///
@@ -63,46 +89,130 @@ pub(super) fn uid(query: Option<&str>) -> Result<Option<Cow<'_, str>>, Problem> 
 /// 400 with every parameter that is wrong.
 pub(super) fn discovery(query: Option<&str>) -> Result<Discovery, Problem> {
     let mut asked = Discovery::default();
+    each(query, &["tag"], |name, value| asked.take(name, value))?;
+    Ok(asked)
+}
+
+/// A watch of the service that the path names.
+///
+/// # Errors
+/// 400 with every parameter that is wrong.
+pub(super) fn watch(query: Option<&str>) -> Result<Filter, Problem> {
+    let mut filter = Filter::default();
+    each(query, &["tag"], |name, value| match take(&mut filter, name, value) {
+        Some(outcome) => outcome,
+        None => Err(no_filter(name, FILTERS)),
+    })?;
+    Ok(filter)
+}
+
+/// A watch of the services that the query names.
+///
+/// # Errors
+/// 400 with every parameter that is wrong, or for too many services or none.
+pub(super) fn watch_many(query: Option<&str>) -> Result<Watching, Problem> {
+    let mut asked = Watching { filter: Filter::default(), services: Vec::new() };
+    each(query, &["tag", "service"], |name, value| match take(&mut asked.filter, name, value) {
+        Some(outcome) => outcome,
+        None if name == "service" => asked.add(value),
+        None => Err(no_filter(name, FILTERS_AND_SERVICE)),
+    })?;
+    match asked.services.len() {
+        0 => Err(bad("service", "is missing: name one as namespace/service, or several")),
+        1..=MOST_SERVICES => Ok(asked),
+        _ => Err(bad("service", format!("at most {MOST_SERVICES} in one watch"))),
+    }
+}
+
+/// Takes in every parameter; of these some may be there again.
+///
+/// # Errors
+/// 400 with all of them that are wrong.
+fn each(
+    query: Option<&str>,
+    again: &[&str],
+    mut take: impl FnMut(&str, &str) -> Result<(), Wrong>,
+) -> Result<(), Problem> {
     let mut flaws = Vec::new();
     let mut seen: Vec<Cow<'_, str>> = Vec::new();
     for (name, value) in pairs(query)? {
-        let outcome = if name != "tag" && seen.contains(&name) {
-            Err("is there twice; say it once".into())
-        } else {
-            asked.take(&name, &value)
-        };
+        let is_again = !again.contains(&&*name) && seen.contains(&name);
+        let outcome =
+            if is_again { Err("is there twice; say it once".into()) } else { take(&name, &value) };
         if let Err(detail) = outcome {
             flaws.push(Flaw::query(&*name, detail));
         }
         seen.push(name);
     }
-    if flaws.is_empty() { Ok(asked) } else { Err(Problem::of(Kind::BadQuery, flaws)) }
+    if flaws.is_empty() { Ok(()) } else { Err(Problem::of(Kind::BadQuery, flaws)) }
+}
+
+/// Takes in a parameter that filters; none when it is another.
+fn take(filter: &mut Filter, name: &str, value: &str) -> Option<Result<(), Wrong>> {
+    let text = || match value {
+        "" => Err("is empty: give a value, or leave it out".into()),
+        value => Ok(value.to_owned()),
+    };
+    let outcome = match name {
+        "version" => text().map(|text| filter.version = Some(text)),
+        "tag" => text().map(|text| filter.tags.push(text)),
+        "zone" => text().map(|text| filter.zone = Some(text)),
+        "near" => text().map(|text| filter.near = Some(text)),
+        "port" if naming::is_label(value) => text().map(|text| filter.port = Some(text)),
+        "port" => Err("must be the name of a port, such as http".into()),
+        "selector" => Selector::parse(value)
+            .map(|selector| filter.selector = Some(selector))
+            .map_err(|error| error.to_string().into()),
+        "health" => health(value).map(|health| filter.health = health),
+        _ => return None,
+    };
+    Some(outcome)
+}
+
+fn health(value: &str) -> Result<Health, Wrong> {
+    match value {
+        "any" => Ok(Health::Any),
+        "passing" => Ok(Health::Passing),
+        _ => Err("must be any or passing; without it Ready and Warning".into()),
+    }
+}
+
+/// Of a watch.
+fn no_filter(name: &str, known: &str) -> Wrong {
+    let why = match name {
+        "order" => {
+            "events have no order but that of time: leave it out, and put the set in order yourself"
+        }
+        "limit" => "a watch tells of all: leave it out",
+        "wait" => "a watch waits as long as it is open: leave it out",
+        _ => return format!("unknown parameter; this call takes {known}").into(),
+    };
+    why.into()
+}
+
+impl Watching {
+    fn add(&mut self, value: &str) -> Result<(), Wrong> {
+        let parts = value.split_once('/');
+        let are_labels = |(a, b): &(&str, &str)| naming::is_label(a) && naming::is_label(b);
+        let Some((namespace, service)) = parts.filter(are_labels) else {
+            return Err("must be namespace/service, two DNS labels, such as shop/orders".into());
+        };
+        let key = ServiceKey::new(namespace, service);
+        // More than may be are counted, so that it can be said, and not compared.
+        if self.services.len() <= MOST_SERVICES && self.services.contains(&key) {
+            return Err(format!("{key} is there twice; say it once").into());
+        }
+        self.services.push(key);
+        Ok(())
+    }
 }
 
 impl Discovery {
-    fn take(&mut self, name: &str, value: &str) -> Result<(), Cow<'static, str>> {
-        let text = || match value {
-            "" => Err("is empty: give a value, or leave it out"),
-            value => Ok(value.to_owned()),
-        };
+    fn take(&mut self, name: &str, value: &str) -> Result<(), Wrong> {
+        if let Some(outcome) = take(&mut self.filter, name, value) {
+            return outcome;
+        }
         match name {
-            "version" => self.filter.version = Some(text()?),
-            "tag" => self.filter.tags.push(text()?),
-            "zone" => self.filter.zone = Some(text()?),
-            "near" => self.filter.near = Some(text()?),
-            "port" if naming::is_label(value) => self.filter.port = Some(text()?),
-            "port" => return Err("must be the name of a port, such as http".into()),
-            "selector" => {
-                let selector = Selector::parse(value).map_err(|error| error.to_string())?;
-                self.filter.selector = Some(selector);
-            }
-            "health" => {
-                self.filter.health = match value {
-                    "any" => Health::Any,
-                    "passing" => Health::Passing,
-                    _ => return Err("must be any or passing; without it Ready and Warning".into()),
-                }
-            }
             "order" => {
                 self.order = match value {
                     "name" => Order::Name,
@@ -117,9 +227,27 @@ impl Discovery {
                 let limit = number.and_then(|limit| usize::try_from(limit).ok());
                 self.limit = Some(limit.ok_or("must be a number from 1")?);
             }
+            "wait" => {
+                let span = span(value).filter(|span| !span.is_zero() && *span <= LONGEST_WAIT);
+                self.wait =
+                    Some(span.ok_or("must be a time such as 30s, 500ms or 1m, at most 5m")?);
+            }
             _ => return Err(format!("unknown parameter; this call takes {PARAMETERS}").into()),
         }
         Ok(())
+    }
+}
+
+/// A whole number of milliseconds, seconds or minutes.
+fn span(text: &str) -> Option<Duration> {
+    let unit = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at_checked(unit)?;
+    let number = u64::from(number.parse::<u32>().ok()?);
+    match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_secs(number * 60)),
+        _ => None,
     }
 }
 
@@ -148,7 +276,7 @@ mod tests {
     fn every_parameter_is_understood() {
         let asked = discovery(Some(
             "version=2.3.1&tag=a&tag=b&zone=z&near=n&port=http&selector=track%3Dcanary%2C+!x\
-             &health=passing&order=weighted&limit=3",
+             &health=passing&order=weighted&limit=3&wait=30s",
         ))
         .unwrap();
         assert_eq!(asked.filter.version.as_deref(), Some("2.3.1"));
@@ -159,6 +287,7 @@ mod tests {
         assert_eq!(asked.filter.selector, Some(Selector::parse("track=canary,!x").unwrap()));
         assert_eq!((asked.filter.health, asked.order), (Health::Passing, Order::Weighted));
         assert_eq!(asked.limit, Some(3));
+        assert_eq!(asked.wait, Some(Duration::from_secs(30)));
     }
 
     #[test]
@@ -175,12 +304,59 @@ mod tests {
             ("tga=a", "tga"),
             ("zone=a&zone=a", "zone"),
             ("zone=%FF", "zone"),
+            ("wait=30", "wait"),
+            ("wait=", "wait"),
+            ("wait=0s", "wait"),
+            ("wait=301s", "wait"),
+            ("wait=-1s", "wait"),
+            ("wait=1.5s", "wait"),
+            ("wait=1h", "wait"),
+            ("wait=99999999999s", "wait"),
         ] {
             let problem = discovery(Some(query)).unwrap_err();
             assert_eq!(problem.flaws[0].field, named, "{query}");
         }
         let two = discovery(Some("limit=x&order=y")).unwrap_err();
         assert_eq!(two.flaws.len(), 2);
+    }
+
+    #[test]
+    fn a_wait_is_a_number_with_its_unit() {
+        for (given, millis) in [("1ms", 1), ("500ms", 500), ("1s", 1_000), ("5m", 300_000)] {
+            let asked = discovery(Some(&format!("wait={given}"))).unwrap();
+            assert_eq!(asked.wait, Some(Duration::from_millis(millis)), "{given}");
+        }
+    }
+
+    #[test]
+    fn a_watch_takes_filters_and_names_what_it_does_not_take() {
+        let filter = watch(Some("tag=a&tag=b&health=any&zone=z")).unwrap();
+        assert_eq!((filter.tags.len(), filter.health), (2, Health::Any));
+        let problem = watch(Some("order=name&limit=1&wait=1s&service=a%2Fb&zone=")).unwrap_err();
+        let fields: Vec<_> = problem.flaws.iter().map(|flaw| flaw.field.as_str()).collect();
+        assert_eq!(fields, ["order", "limit", "wait", "service", "zone"]);
+    }
+
+    #[test]
+    fn a_watch_of_several_names_each_service_with_its_namespace_and_once() {
+        let asked = watch_many(Some("service=shop/b&service=shop%2Fa&tag=x")).unwrap();
+        assert_eq!(asked.services, [ServiceKey::new("shop", "b"), ServiceKey::new("shop", "a")]);
+        assert_eq!(asked.filter.tags, ["x"]);
+        let many = |count: usize| {
+            let each = (0..count).map(|at| format!("service=shop/s{at}"));
+            watch_many(Some(&each.collect::<Vec<_>>().join("&")))
+        };
+        assert_eq!(many(MOST_SERVICES).unwrap().services.len(), MOST_SERVICES);
+        for problem in [
+            many(MOST_SERVICES + 1),
+            many(0),
+            watch_many(Some("service=orders")),
+            watch_many(Some("service=shop/Orders")),
+            watch_many(Some("service=shop/a/b")),
+            watch_many(Some("service=shop/a&service=shop/a")),
+        ] {
+            assert_eq!(problem.unwrap_err().flaws[0].field, "service");
+        }
     }
 
     #[test]

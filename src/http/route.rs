@@ -18,9 +18,11 @@ use crate::registry::naming;
 pub(super) enum Route {
     Services,
     Heartbeats,
+    Watch,
     Cluster,
     NamespaceServices,
     Service,
+    ServiceWatch,
     ServiceInstances,
     Instance,
     Heartbeat,
@@ -42,11 +44,13 @@ pub(super) fn find(path: &str) -> Option<(Route, [&str; 2])> {
     match (next(), next(), next(), next(), next(), next()) {
         (Some("services"), None, ..) => Some((Route::Services, ["", ""])),
         (Some("heartbeats"), None, ..) => Some((Route::Heartbeats, ["", ""])),
+        (Some("watch"), None, ..) => Some((Route::Watch, ["", ""])),
         (Some("cluster"), None, ..) => Some((Route::Cluster, ["", ""])),
         (Some("namespaces"), Some(ns), Some("services"), name, child, None) => {
             match (name, child) {
                 (None, _) => Some((Route::NamespaceServices, [ns, ""])),
                 (Some(name), None) => Some((Route::Service, [ns, name])),
+                (Some(name), Some("watch")) => Some((Route::ServiceWatch, [ns, name])),
                 (Some(name), Some("instances")) => Some((Route::ServiceInstances, [ns, name])),
                 _ => None,
             }
@@ -67,9 +71,11 @@ impl Route {
         match self {
             Self::Services => "/v1/services",
             Self::Heartbeats => "/v1/heartbeats",
+            Self::Watch => "/v1/watch",
             Self::Cluster => "/v1/cluster",
             Self::NamespaceServices => "/v1/namespaces/{namespace}/services",
             Self::Service => "/v1/namespaces/{namespace}/services/{service}",
+            Self::ServiceWatch => "/v1/namespaces/{namespace}/services/{service}/watch",
             Self::ServiceInstances => "/v1/namespaces/{namespace}/services/{service}/instances",
             Self::Instance => "/v1/namespaces/{namespace}/instances/{name}",
             Self::Heartbeat => "/v1/namespaces/{namespace}/instances/{name}/heartbeat",
@@ -80,7 +86,12 @@ impl Route {
     /// The methods it takes, as `Allow` lists them (RFC 9110 §10.2.1).
     pub(super) const fn allow(self) -> &'static str {
         match self {
-            Self::Services | Self::Cluster | Self::NamespaceServices | Self::Service => "GET, HEAD",
+            Self::Services
+            | Self::Watch
+            | Self::Cluster
+            | Self::NamespaceServices
+            | Self::Service
+            | Self::ServiceWatch => "GET, HEAD",
             Self::Heartbeats | Self::ServiceInstances => "POST",
             Self::Instance => "GET, HEAD, PUT, DELETE",
             Self::Heartbeat | Self::Lease => "PUT",
@@ -98,9 +109,13 @@ impl Route {
     /// A problem that names each path parameter that is not legal, before anything is looked up.
     pub(super) fn names(self, [namespace, name]: [&str; 2]) -> Result<Names<'_>, Problem> {
         let parameter = match self {
-            Self::Services | Self::Heartbeats | Self::Cluster => return Ok(Names::default()),
+            Self::Services | Self::Heartbeats | Self::Watch | Self::Cluster => {
+                return Ok(Names::default());
+            }
             Self::NamespaceServices => None,
-            Self::Service | Self::ServiceInstances => Some(("service", Legal::Label)),
+            Self::Service | Self::ServiceWatch | Self::ServiceInstances => {
+                Some(("service", Legal::Label))
+            }
             Self::Instance | Self::Heartbeat | Self::Lease => Some(("name", Legal::Subdomain)),
         };
         let mut flaws = Vec::new();
@@ -160,9 +175,11 @@ mod tests {
         for (path, route, names) in [
             ("/v1/services", Route::Services, ["", ""]),
             ("/v1/heartbeats", Route::Heartbeats, ["", ""]),
+            ("/v1/watch", Route::Watch, ["", ""]),
             ("/v1/cluster", Route::Cluster, ["", ""]),
             ("/v1/namespaces/a/services", Route::NamespaceServices, ["a", ""]),
             ("/v1/namespaces/a/services/b", Route::Service, ["a", "b"]),
+            ("/v1/namespaces/a/services/b/watch", Route::ServiceWatch, ["a", "b"]),
             ("/v1/namespaces/a/services/b/instances", Route::ServiceInstances, ["a", "b"]),
             ("/v1/namespaces/a/instances/b", Route::Instance, ["a", "b"]),
             ("/v1/namespaces/a/instances/b/heartbeat", Route::Heartbeat, ["a", "b"]),
@@ -187,7 +204,8 @@ mod tests {
             "/v1/namespaces/a/instances/b/",
             "/v1/namespaces/a/instances/b/heartbeat/now",
             "/v1/namespaces/a/services/b/instances/c",
-            "/v1/namespaces/a/services/b/watch",
+            "/v1/namespaces/a/services/b/watch/c",
+            "/v1/watch/a",
         ] {
             assert_eq!(find(path), None, "{path}");
         }

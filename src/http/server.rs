@@ -10,10 +10,11 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
-use hyper::{Request, Response, body::Incoming, server::conn::http1, service::Service};
+use hyper::{Method, Request, Response, body::Incoming, server::conn::http1, service::Service};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::{
@@ -142,6 +143,8 @@ impl HttpServer {
             () = accepting => {}
         }
         drop(listener);
+        // Clients that wait go to another replica, or come back.
+        door.waiters.end();
         connections.close();
         if timeout(DRAIN_WITHIN + DRAIN_MARGIN, connections.wait()).await.is_err() {
             warn!(left = connections.len(), "connections were still open when the drain ended");
@@ -163,7 +166,7 @@ impl Connection {
             return dropped("ended as it began");
         }
         let progress = Arc::new(Progress::default());
-        let service = Answering { door, progress: progress.clone() };
+        let service = Answering { door: door.clone(), progress: progress.clone() };
         let stream = TokioIo::new(Watched { stream, progress: progress.clone() });
         let mut http = http1::Builder::new();
         // `progress` has limits in its place.
@@ -172,7 +175,12 @@ impl Connection {
         let draining = tokio::select! {
             biased;
             ended = connection.as_mut() => return say(ended),
-            () = stands_still(&progress) => return dropped("stood still"),
+            () = stands_still(&progress) => {
+                if progress.is_streaming() {
+                    door.waiters.metrics.dropped.inc();
+                }
+                return dropped("stood still");
+            }
             () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 timeout(DRAIN_WITHIN, connection)
@@ -221,6 +229,8 @@ struct Answering {
 struct Noted {
     reply: Reply,
     progress: Arc<Progress>,
+    /// `HEAD` has none.
+    has_body: bool,
 }
 
 impl Service<Request<Incoming>> for Answering {
@@ -230,20 +240,22 @@ impl Service<Request<Incoming>> for Answering {
 
     fn call(&self, request: Request<Incoming>) -> Noted {
         self.progress.requested();
-        Noted { reply: self.door.call(request), progress: self.progress.clone() }
+        let has_body = request.method() != Method::HEAD;
+        Noted { reply: self.door.call(request), progress: self.progress.clone(), has_body }
     }
 }
 
 impl Future for Noted {
     type Output = Result<Response<Body>, Infallible>;
 
-    fn poll(
-        mut self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = Pin::new(&mut self.reply).poll(cx);
-        if polled.is_ready() {
-            self.progress.answered();
+        match &polled {
+            Poll::Ready(Ok(response)) if self.has_body && response.body().is_stream() => {
+                self.progress.streams();
+            }
+            Poll::Ready(_) => self.progress.answered(),
+            Poll::Pending => {}
         }
         polled
     }

@@ -118,6 +118,8 @@ pub struct Catalog {
     pub(super) services: HashMap<ServiceKey, BTreeMap<Place, Arc<Member>>>,
     /// Services whose view no longer shows the truth.
     pub(super) changed: HashSet<ServiceKey>,
+    /// Services that look different to readers since the last round.
+    pub(super) revised: Vec<ServiceKey>,
     /// Incarnations that we deleted and the watch has not yet taken away.
     buried: HashSet<Arc<str>>,
     pub(super) timers: Timers,
@@ -168,6 +170,7 @@ impl Catalog {
             entries: HashMap::new(),
             services: HashMap::new(),
             changed: HashSet::new(),
+            revised: Vec::new(),
             buried: HashSet::new(),
             timers: Timers::default(),
             floors: Floors::default(),

@@ -39,6 +39,7 @@ mod judge;
 mod pacer;
 mod peers;
 mod publish;
+mod revised;
 mod serial;
 mod timers;
 mod touched;

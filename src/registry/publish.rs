@@ -25,12 +25,15 @@ const MAX_GRAVES: usize = 16_384;
 impl Catalog {
     /// Lets readers see what changed: views first, then the figures that speak of them.
     pub(super) fn publish(&mut self, now: Now) {
-        // That there is nobody is told for the first time.
-        let mut visible = self.synced && !self.directory.is_synced();
+        self.forget_revised();
         for key in std::mem::take(&mut self.changed) {
-            visible |= self.publish_service(key);
+            if self.publish_service(key.clone()) {
+                self.revised.push(key);
+            }
         }
-        if visible {
+        // That there is nobody is told for the first time.
+        let begins = self.synced && !self.directory.is_synced();
+        if begins || !self.revised.is_empty() {
             self.directory.serial.advance(now.wall);
             self.counts.changes += 1;
         }

@@ -46,9 +46,7 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
         stopping: AtomicBool::new(false),
     });
     let http_metrics = HttpMetrics::new(&mut registry, beats);
-    let (inbox, gate, breakers) = (core.inbox.clone(), core.gate, core.breakers);
-    let behind = Behind { inbox, gate, problems: core.problems, breakers };
-    let http = bind_http(config, behind, http_metrics).await?;
+    let http = bind_http(config, core.behind, http_metrics).await?;
     let dns = bind_dns(config, directory, &mut registry)?;
     let admin = Admin::bind(config.admin_listen, registry, condition.clone(), level).await?;
 

@@ -26,7 +26,8 @@ use crate::cluster::{
 };
 use crate::config::{Auth, Config};
 use crate::controller::Controller;
-use crate::engine::{DUTIES, Engine, FACTS};
+use crate::engine::{Announce, DUTIES, Engine, FACTS};
+use crate::http::{Behind, Waiters};
 use crate::registry::{
     catalog::{Catalog, Counts, Settings},
     directory::Directory,
@@ -39,8 +40,7 @@ use crate::serve::figures::Figures;
 use crate::telemetry::{
     beats::BeatMetrics,
     metrics::{
-        ApiMetrics, BreakerMetrics, ElectionMetrics, EngineMetrics, LedgerMetrics, RightMetrics,
-        WatchMetrics,
+        ApiMetrics, ElectionMetrics, EngineMetrics, LedgerMetrics, RightMetrics, WatchMetrics,
     },
     problems,
 };
@@ -61,9 +61,8 @@ pub(super) struct Core {
     pub(super) controller: Controller,
     pub(super) election: Election,
     pub(super) self_beat: SelfBeat,
-    pub(super) inbox: Inbox,
-    pub(super) gate: Option<Gate>,
-    pub(super) breakers: BreakerMetrics,
+    /// What the HTTP door looks into.
+    pub(super) behind: Behind,
 }
 
 impl Core {
@@ -97,6 +96,7 @@ impl Core {
         let (duties, duties_out) = mpsc::channel(DUTIES);
         let (self_beats, values) = mpsc::channel(self_beat::QUEUE);
         let (ledgers_in, ledgers_out) = mpsc::channel(flush::QUEUE);
+        let (waiters, announce) = waiters(registry);
         let engine = Engine {
             catalog: Catalog::new(settings(config), directory.clone()),
             facts,
@@ -106,6 +106,7 @@ impl Core {
             counts,
             metrics: EngineMetrics::new(registry),
             beats,
+            announce,
             stands_since: None,
         };
         let read = (clients.watches, converter, WatchMetrics::new(registry));
@@ -123,7 +124,6 @@ impl Core {
         let inbox = Inbox::new(directory.clone(), writer.clone(), facts_in.clone());
         let self_beat = own_beat(config, writer, facts_in, values);
         Self {
-            problems,
             preflight,
             engine,
             watch,
@@ -132,9 +132,14 @@ impl Core {
             controller,
             election,
             self_beat,
-            inbox,
-            gate,
-            breakers: breakers.metrics,
+            behind: Behind {
+                inbox,
+                gate,
+                problems: problems.clone(),
+                breakers: breakers.metrics,
+                waiters,
+            },
+            problems,
         }
     }
 }
@@ -161,6 +166,13 @@ fn watches(
         calls: calls.on("heartbeatledgers", verbs),
     };
     (instances, ledgers)
+}
+
+/// Who waits for changes, and the way to wake them.
+fn waiters(registry: &mut Registry) -> (Arc<Waiters>, Announce) {
+    let waiters = Arc::new(Waiters::new(registry));
+    let told = waiters.clone();
+    (waiters, Box::new(move |revised| told.announce(revised)))
 }
 
 /// With the pod goes its ledger.

@@ -147,3 +147,34 @@ proptest! {
         prop_assert_eq!(mixed.shown(), plain.shown());
     }
 }
+
+/// What the next round tells those who wait.
+fn revised(rig: &mut Rig) -> Vec<String> {
+    let _ = rig.catalog.settle(rig.now(), 64);
+    rig.catalog.take_revised().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn who_waits_is_told_of_services_that_look_different_once_and_of_no_other() {
+    let mut rig = Rig::new();
+    let base = rig.store(instance("a"));
+    let ledger = Instance { service: "ledger".into(), ..instance("b") };
+    rig.store(ledger);
+    let mut both = revised(&mut rig);
+    both.sort_unstable();
+    assert_eq!(both, ["shop/ledger", "shop/orders"]);
+    assert_eq!(revised(&mut rig), [""; 0], "once");
+    rig.time += 1000;
+    let _ = rig.beat("a");
+    let beaten = Instance { heartbeat: Some("second".into()), ..base.clone() };
+    rig.store(beaten);
+    assert_eq!(revised(&mut rig), [""; 0], "a beat is no change");
+    rig.store(Instance { weight: 7, ..base.clone() });
+    assert_eq!(revised(&mut rig), ["shop/orders"]);
+    rig.store(Instance { weight: 8, ..base.clone() });
+    rig.store(Instance { weight: 7, ..base.clone() });
+    assert_eq!(revised(&mut rig), [""; 0], "there and back within a round");
+    rig.version += 1;
+    rig.apply(Fact::Removed { key: base.key, uid: base.uid, index: rig.version });
+    assert_eq!(revised(&mut rig), ["shop/orders"], "it went");
+}

@@ -11,6 +11,7 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use serde_json::Value;
 
+use crate::support::events::Events;
 use crate::support::{Rollcall, eventually, http, namespace};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/api.md");
@@ -22,10 +23,22 @@ const ANY: char = '…';
 struct Example {
     /// The line of its fence, to be found again.
     line: usize,
-    /// Whether it may take a while to come true.
-    eventually: bool,
+    kind: Kind,
+    /// Empty where an answer goes on.
     request: String,
     answer: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A request and its answer.
+    Call,
+    /// The same; it may take a while to come true.
+    Eventually,
+    /// A request whose answer does not end.
+    Stream,
+    /// With what the last such answer goes on.
+    Events,
 }
 
 /// What was matched by named wildcards.
@@ -50,20 +63,64 @@ pub(crate) async fn run(base: SocketAddr, namespace: &str) {
     let examples = examples(&text);
     assert!(examples.len() > 20, "only {} examples found", examples.len());
     let mut words = Words::new();
+    let mut stream = None;
     for example in examples {
-        let outcome = if example.eventually {
-            let what = format!("the example at line {}", example.line);
-            let known = words.clone();
-            eventually(&what, Duration::from_secs(60), async || {
-                try_one(base, &example, &known).await.ok()
-            })
-            .await
-        } else {
-            let tried = try_one(base, &example, &words).await;
-            tried.unwrap_or_else(|wrong| panic!("docs/api.md:{}: {wrong}", example.line))
+        let tried = match example.kind {
+            Kind::Call => try_one(base, &example, &words).await,
+            Kind::Eventually => {
+                let what = format!("the example at line {}", example.line);
+                let known = words.clone();
+                let outcome = eventually(&what, Duration::from_secs(60), async || {
+                    try_one(base, &example, &known).await.ok()
+                });
+                Ok(outcome.await)
+            }
+            Kind::Stream => {
+                let (opened, body) = open(base, &example, &words).await;
+                follow(stream.insert(opened), &body, &words).await
+            }
+            Kind::Events => {
+                let stream = stream.as_mut().expect("no stream is open");
+                follow(stream, &example.answer, &words).await
+            }
         };
-        words.extend(outcome);
+        words.extend(tried.unwrap_or_else(|wrong| panic!("docs/api.md:{}: {wrong}", example.line)));
     }
+}
+
+/// Opens a stream whose head is as the example says; what is to come in it.
+async fn open(base: SocketAddr, example: &Example, known: &Words) -> (Events, String) {
+    let request = fill_in(&example.request, known);
+    let (line, headers) = request.split_once('\n').unwrap_or((&request, ""));
+    let headers: String = headers.lines().map(|header| format!("{header}\r\n")).collect();
+    let stream = Events::open(base, line.strip_prefix("GET ").unwrap(), &headers).await;
+    let (head, body) = example.answer.split_once("\n\n").unwrap();
+    for line in head.lines().map(str::to_ascii_lowercase) {
+        assert!(stream.head.contains(&line), "docs/api.md:{}: {}", example.line, stream.head);
+    }
+    (stream, body.to_owned())
+}
+
+/// The next events are those of the text.
+async fn follow(stream: &mut Events, text: &str, known: &Words) -> Result<Words, String> {
+    let mut words = known.clone();
+    for expected in text.trim().split("\n\n") {
+        let field = |name: &str| {
+            let found = expected.lines().find_map(|line| line.strip_prefix(name));
+            found.unwrap_or_default().to_owned()
+        };
+        let got = stream.next().await.ok_or("the stream has ended")?;
+        let data = serde_json::from_str(&to_json(&field("data: ")));
+        let data: Value = data.map_err(|error| format!("the example is no JSON: {error}"))?;
+        matches(&data, &got.data, "$", &mut words)
+            .map_err(|path| format!("differs at {path}: {got:?}"))?;
+        let fits =
+            got.kind == field("event: ") && text_matches(&field("id: "), &got.id, &mut words);
+        if !fits {
+            return Err(format!("{expected}\n  expected, not {got:?}"));
+        }
+    }
+    Ok(words)
 }
 
 fn examples(text: &str) -> Vec<Example> {
@@ -73,12 +130,19 @@ fn examples(text: &str) -> Vec<Example> {
         let Some(info) = line.strip_prefix("```http") else { continue };
         let block: Vec<_> =
             lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect();
+        let kind = match info.trim() {
+            "eventually" => Kind::Eventually,
+            "stream" => Kind::Stream,
+            "events" => Kind::Events,
+            _ => Kind::Call,
+        };
         let answer = block.iter().position(|line| line.starts_with("HTTP/1.1 "));
+        let answer = answer.or_else(|| (kind == Kind::Events).then_some(0));
         let answer = answer.unwrap_or_else(|| panic!("docs/api.md:{}: no answer", at + 1));
         let (request, answer) = block.split_at(answer);
         examples.push(Example {
             line: at + 1,
-            eventually: info.trim() == "eventually",
+            kind,
             request: request.join("\n").trim_end().to_owned(),
             answer: answer.join("\n"),
         });

@@ -6,6 +6,7 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{Api, DeleteParams, PostParams};
 use serde_json::{Value, json};
 
+use crate::support::events::Events;
 use crate::support::http::{Answer, call, call_as, exchange};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::rbac::{self, API_SERVER, token};
@@ -217,6 +218,16 @@ async fn with_read_auth_reads_need_a_right_too() {
         assert_eq!(get(&stranger).await.status, 403, "{path}");
         assert_eq!(get(&reader).await.status, 200, "{path}");
         assert_eq!(get(&operator).await.status, 200, "{path}");
+    }
+    let mine = format!("{service}/watch");
+    let others = format!("/v1/watch?service={0}/orders&service={0}/ledger", ns.name);
+    for path in [&mine, &others] {
+        assert_eq!(call(rollcall.http, "GET", path, None).await.status, 401, "{path}");
+        assert_eq!(call_as(&stranger, rollcall.http, ("GET", path), None).await.status, 403);
+        let token = format!("authorization: Bearer {reader}\r\n");
+        let mut events = Events::open(rollcall.http, path, &token).await;
+        assert!(events.head.starts_with("http/1.1 200"), "{}", events.head);
+        assert_eq!(events.next().await.map(|event| event.kind).as_deref(), Some("snapshot"));
     }
     // Of the replicas themselves anybody may know who is known.
     let cluster = ("GET", "/v1/cluster");

@@ -145,6 +145,22 @@ fn heads() -> Vec<Case> {
             "",
             (400, "selector", "b>1"),
         ),
+        case(["GET", "/v1/namespaces/NS/services/a?wait=1h", ""], "", (400, "wait", "at most 5m")),
+        case(
+            ["GET", "/v1/namespaces/NS/services/a/watch?wait=1s", ""],
+            "",
+            (400, "wait", "leave it out"),
+        ),
+        case(["GET", "/v1/watch?order=name&service=NS/a", ""], "", (400, "order", "leave it out")),
+        case(["GET", "/v1/watch", ""], "", (400, "service", "missing")),
+        case(["GET", "/v1/watch?service=a", ""], "", (400, "service", "namespace/service")),
+        case(["GET", "/v1/watch?service=nowhere/a", ""], "", (421, "namespace", "looks after")),
+        case(["PUT", "/v1/watch", ""], "", (405, "", "GET, HEAD")),
+        case(
+            ["GET", "/v1/namespaces/nowhere/services/a/watch", ""],
+            "",
+            (421, "namespace", "looks after"),
+        ),
         case(
             ["GET", "/v1/namespaces/NS/services/a?wait%FF", ""],
             "",
@@ -226,4 +242,7 @@ async fn head_answers_like_get_without_the_body() {
     assert_eq!(head.header("etag"), get.header("etag"));
     assert_eq!(head.header("content-length"), get.body.len().to_string());
     assert_eq!(get.json()["instances"], Value::Array(Vec::new()));
+    let head = http::call(rollcall.http, "HEAD", &format!("{path}/watch"), None).await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(head.header("content-type"), "text/event-stream");
 }

@@ -23,6 +23,7 @@ mod election;
 mod faults;
 mod http_connections;
 mod http_errors;
+mod http_live;
 mod install;
 mod leaving;
 mod lives;

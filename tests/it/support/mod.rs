@@ -14,6 +14,7 @@
 pub mod account;
 pub mod control_plane;
 pub mod dns;
+pub mod events;
 pub mod fleet;
 pub mod http;
 pub mod http_proxy;
