@@ -41,6 +41,9 @@ pub const HEALTH_ANNOTATION: &str = "rollcall.dev/health";
 /// `metadata.managedFields`.
 pub const FIELD_MANAGER: &str = "rollcall";
 
+/// Who owns `spec.state` in server-side apply, when it is set over HTTP: a registration is another's.
+pub const STATE_MANAGER: &str = "rollcall-state";
+
 /// The type of the one condition rollcall writes into `status.conditions`.
 pub const READY_CONDITION: &str = "Ready";
 

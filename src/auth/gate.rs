@@ -73,6 +73,8 @@ pub enum Right {
     Delete,
     /// Heartbeats.
     Heartbeat,
+    /// The operator's word.
+    State,
     /// One instance.
     Get,
     /// Discovery, and lists of services.
@@ -137,6 +139,7 @@ impl Right {
             Self::Patch => ("patch", None),
             Self::Delete => ("delete", None),
             Self::Heartbeat => ("update", Some("heartbeat")),
+            Self::State => ("update", Some("state")),
             Self::Get => ("get", None),
             Self::List => ("list", None),
         }

@@ -2,14 +2,14 @@
 //!
 //! Owns: their shape. Pure. Does not own: sending (`writer`).
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value, json};
 
 use crate::api::{API_VERSION, HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, READY_CONDITION};
 use crate::registry::{
     fact::Version,
-    instance::{Address, Health, Instance, InstanceKey, Port},
+    instance::{Address, Health, Instance, InstanceKey, Port, State},
     lease::{Lease, Mode, OnExpiry, Wall},
     registration::Registration,
     status::{Desired, is_ready},
@@ -24,6 +24,33 @@ pub struct StoredBeat {
     pub health: Option<Health>,
     /// Another length of the lease.
     pub duration: Option<Duration>,
+}
+
+/// A change to a part of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// These attributes, each with its value, or none to take it away (RFC 7396).
+    Attributes(BTreeMap<String, Option<String>>),
+    /// The operator's word.
+    State(State),
+}
+
+/// A merge patch of a change on this incarnation and, if given, version and no other.
+pub(super) fn change((uid, version): (&str, Option<u64>), change: &Change) -> Value {
+    let spec = match change {
+        Change::Attributes(attributes) => json!({"attributes": attributes}),
+        Change::State(state) => json!({"state": state.as_str()}),
+    };
+    let mut metadata = json!({"uid": uid});
+    decide_on(&mut metadata, version);
+    json!({"metadata": metadata, "spec": spec})
+}
+
+/// Only on this version, if one is given.
+fn decide_on(metadata: &mut Value, version: Option<u64>) {
+    if let (Some(version), Some(metadata)) = (version, metadata.as_object_mut()) {
+        metadata.insert("resourceVersion".to_owned(), version.to_string().into());
+    }
 }
 
 /// A merge patch that stores a beat on this incarnation and no other.
@@ -87,7 +114,7 @@ fn decided_on(on: &Version, status: &Value) -> Value {
 /// What is empty is left out: server-side apply makes null of an empty map or set of which a former
 /// registration had entries, and null is no object.
 pub(super) fn registration(
-    key: &InstanceKey,
+    (key, version): (&InstanceKey, Option<u64>),
     registration: &Registration,
     terms: Lease,
     beat: &str,
@@ -100,6 +127,8 @@ pub(super) fn registration(
     if !registration.labels.is_empty() {
         say("labels", json!(registration.labels));
     }
+    let mut metadata = Value::from(metadata);
+    decide_on(&mut metadata, version);
     json!({
         "apiVersion": API_VERSION,
         "kind": "ServiceInstance",

@@ -17,10 +17,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::api::{FIELD_MANAGER, ServiceInstance};
+use crate::api::{FIELD_MANAGER, STATE_MANAGER, ServiceInstance};
 use crate::clock;
 use crate::cluster::{
-    body::{self, StoredBeat},
+    body::{self, Change, StoredBeat},
     breaker::Breaker,
     call::Guarded,
     convert::{Converter, Lean},
@@ -101,18 +101,21 @@ impl Writer {
         self.record(self.calls.call("get", WRITE_TIMEOUT, answer).await)
     }
 
-    /// Registers by a forced server-side apply: all facts, the lease given, a beat, never `state`.
+    /// Registers by a forced server-side apply: all facts, the lease given, a beat, never `state`; on one version
+    /// only, if it is given.
     ///
     /// # Errors
-    /// [`Failure::Invalid`] with the fields that the API server refuses, among others.
+    /// [`Failure::Invalid`] with the fields that the API server refuses, [`Failure::Conflict`] when it is
+    /// another version, among others.
     pub async fn register(
         &self,
-        key: &InstanceKey,
+        on: (&InstanceKey, Option<u64>),
         registration: &Registration,
         lease: Lease,
         beat: &str,
     ) -> Result<Arc<Instance>, Failure> {
-        let body = Patch::Apply(body::registration(key, registration, lease, beat));
+        let key = on.0;
+        let body = Patch::Apply(body::registration(on, registration, lease, beat));
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         self.patch(key, Kind::Object, &parameters, &body).await
     }
@@ -131,6 +134,27 @@ impl Writer {
     ) -> Result<Arc<Instance>, Failure> {
         let body = body::replacement(record, registration, lease, beat);
         self.merge(&record.key, Kind::Object, body).await.map_err(moved_on)
+    }
+
+    /// Changes a part of an object, if this incarnation and, if given, version still bears the name.
+    ///
+    /// # Errors
+    /// [`Failure::Conflict`] when another does; [`Failure::Invalid`] with the fields that are refused.
+    pub async fn change(
+        &self,
+        key: &InstanceKey,
+        on: (&str, Option<u64>),
+        change: &Change,
+    ) -> Result<Arc<Instance>, Failure> {
+        // A registration is an apply and owns facts; the operator's word has an owner of its own.
+        let manager = match change {
+            Change::Attributes(_) => FIELD_MANAGER,
+            Change::State(_) => STATE_MANAGER,
+        };
+        let parameters =
+            PatchParams { field_manager: Some(manager.into()), ..PatchParams::default() };
+        let body = Patch::Merge(body::change(on, change));
+        self.patch(key, Kind::Object, &parameters, &body).await.map_err(moved_on)
     }
 
     /// Stores a beat, if this incarnation still bears the name.
@@ -188,36 +212,41 @@ impl Writer {
     /// # Errors
     /// As [`Writer::delete`]; [`Failure::NotLeading`].
     pub async fn evict(&self, tenure: &Tenure, on: &Version) -> Result<bool, Failure> {
-        self.remove(&on.key, &on.uid, Some((tenure, on.resource_version))).await
+        self.remove(&on.key, &on.uid, Some(tenure), Some(on.resource_version)).await
     }
 
-    /// Deletes an object: this incarnation. Answers whether it is gone; with finalizers it is only
+    /// Deletes an object: this incarnation and, if given, version. Answers whether it is gone; with finalizers it is only
     /// on its way.
     ///
     /// # Errors
     /// [`Failure::Conflict`] when it has changed, [`Failure::NotFound`] when it is gone.
-    pub async fn delete(&self, key: &InstanceKey, uid: &str) -> Result<bool, Failure> {
-        self.remove(key, uid, None).await
+    pub async fn delete(
+        &self,
+        key: &InstanceKey,
+        uid: &str,
+        version: Option<u64>,
+    ) -> Result<bool, Failure> {
+        self.remove(key, uid, None, version).await
     }
 
-    /// As the leader: in one version only.
     async fn remove(
         &self,
         key: &InstanceKey,
         uid: &str,
-        leading: Option<(&Tenure, u64)>,
+        tenure: Option<&Tenure>,
+        version: Option<u64>,
     ) -> Result<bool, Failure> {
         let parameters = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: Some(uid.to_owned()),
-                resource_version: leading.map(|(_, version)| version.to_string()),
+                resource_version: version.map(|version| version.to_string()),
             }),
             ..DeleteParams::default()
         };
         let request = request(key).delete(&key.name, &parameters);
         let request = request.map_err(kube::Error::BuildRequest)?;
         let _turn = turn(&self.turns).await?;
-        still_leads(leading.map(|(tenure, _)| tenure))?;
+        still_leads(tenure)?;
         let answer = self.client.request::<Value>(request);
         let answer = self.calls.call("delete", WRITE_TIMEOUT, answer).await?;
         match serde_json::from_value::<Status>(answer) {

@@ -55,17 +55,21 @@ impl Doorman {
             (Route::Instance, &Method::DELETE) => &[Right::Delete],
             (Route::Instance, _) => &[Right::Get],
             (Route::Heartbeat, _) => &[Right::Heartbeat],
-            (Route::Lease, _) => &[Right::Patch],
+            (Route::Lease | Route::Attributes, _) => &[Right::Patch],
+            (Route::State, _) => &[Right::State],
             (
                 Route::Services | Route::NamespaceServices | Route::Service | Route::ServiceWatch,
                 _,
             ) => &[Right::List],
             // The namespaces stand in the body or in the query, and each is asked for by itself.
-            (Route::Heartbeats | Route::Watch | Route::Cluster, _) => &[],
+            (Route::Heartbeats | Route::Instances | Route::Watch | Route::Cluster, _) => &[],
         };
         let namespace = Some(&*names.namespace).filter(|namespace| !namespace.is_empty());
         let namespace = namespace.or(self.scope.as_deref());
-        let name = matches!(route, Route::Instance | Route::Heartbeat | Route::Lease);
+        let name = matches!(
+            route,
+            Route::Instance | Route::Heartbeat | Route::Lease | Route::Attributes | Route::State
+        );
         // A name that is made of the body is not known yet.
         let name = name.then_some(&*names.name);
         Some((gate, Wanted { rights, namespace, name }))

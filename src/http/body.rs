@@ -23,6 +23,9 @@ use tokio::time::timeout;
 
 use crate::http::problem::{Flaw, Kind, Problem};
 
+/// What bodies are, without their parameters.
+const JSON: &str = "application/json";
+
 /// The most bytes of a body about one instance: its bounded fields fill two thirds of it when
 /// every string is as long as it may be.
 pub(super) const MAX_ONE: usize = 64 * 1024;
@@ -46,6 +49,27 @@ pub(super) async fn read(
     body: Incoming,
     limit: usize,
 ) -> Result<Bytes, Problem> {
+    read_as(headers, body, limit, &[JSON]).await
+}
+
+/// The same for a JSON merge patch, which may say to be one (RFC 7396 §4).
+///
+/// # Errors
+/// As [`read`].
+pub(super) async fn read_patch(
+    headers: &HeaderMap,
+    body: Incoming,
+    limit: usize,
+) -> Result<Bytes, Problem> {
+    read_as(headers, body, limit, &[JSON, "application/merge-patch+json"]).await
+}
+
+async fn read_as(
+    headers: &HeaderMap,
+    body: Incoming,
+    limit: usize,
+    types: &[&str],
+) -> Result<Bytes, Problem> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     let announced: usize = announced.and_then(|length| length.parse().ok()).unwrap_or(0);
     // Who asks first whether to send it gets the answer at once.
@@ -57,7 +81,7 @@ pub(super) async fn read(
     let slow = |_| Problem::new(Kind::SlowBody, format!("it must arrive whole within {seconds} s"));
     let bytes = timeout(BODY_WITHIN, gather(body, limit)).await.map_err(slow)??;
     if !bytes.is_empty() {
-        check_type(headers)?;
+        check_type(headers, types)?;
     }
     Ok(bytes)
 }
@@ -96,13 +120,13 @@ fn too_large(limit: usize) -> Problem {
     Problem::of(Kind::TooLarge, vec![Flaw::body("", detail)])
 }
 
-fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
+fn check_type(headers: &HeaderMap, types: &[&str]) -> Result<(), Problem> {
     let wrong = |name: &str, detail| {
         Err(Problem::of(Kind::WrongContentType, vec![Flaw::header(name, detail)]))
     };
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let essence = given.split(';').next().unwrap_or("").trim();
-    if !essence.eq_ignore_ascii_case("application/json") {
+    if !types.iter().any(|known| essence.eq_ignore_ascii_case(known)) {
         return wrong("Content-Type", "send Content-Type: application/json (with curl: --json)");
     }
     match headers.get(CONTENT_ENCODING).map(|coding| coding.as_bytes()) {
@@ -186,34 +210,43 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// An object of strings, each key once.
-#[derive(Debug, Default)]
-pub(super) struct Strings(pub(super) BTreeMap<String, String>);
+/// An object of values of one type, each key once.
+#[derive(Debug)]
+pub(super) struct Entries<V>(pub(super) BTreeMap<String, V>);
 
-impl<'de> Deserialize<'de> for Strings {
+/// An object of strings.
+pub(super) type Strings = Entries<String>;
+
+impl<V> Default for Entries<V> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Entries<V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
+        struct Reading<V>(PhantomData<V>);
 
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Strings;
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Reading<V> {
+            type Value = Entries<V>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object of strings")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Strings, A::Error> {
-                let mut strings = BTreeMap::new();
-                while let Some((key, value)) = map.next_entry::<String, String>()? {
-                    if strings.contains_key(&key) {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<V>, A::Error> {
+                let mut entries = BTreeMap::new();
+                while let Some((key, value)) = map.next_entry::<String, V>()? {
+                    if entries.contains_key(&key) {
                         return Err(A::Error::custom(format_args!("duplicate field `{key}`")));
                     }
-                    strings.insert(key, value);
+                    entries.insert(key, value);
                 }
-                Ok(Strings(strings))
+                Ok(Entries(entries))
             }
         }
 
-        deserializer.deserialize_map(Entries)
+        deserializer.deserialize_map(Reading(PhantomData))
     }
 }
 
@@ -318,12 +351,12 @@ mod tests {
             if let Some(coding) = coding {
                 headers.insert(CONTENT_ENCODING, coding.parse().unwrap());
             }
-            check_type(&headers).is_ok()
+            check_type(&headers, &[JSON]).is_ok()
         };
         assert!(with("application/json", None));
         assert!(with("Application/JSON; charset=utf-8", Some("identity")));
         assert!(!with("application/x-www-form-urlencoded", None));
         assert!(!with("application/json", Some("gzip")));
-        assert!(check_type(&HeaderMap::new()).is_err());
+        assert!(check_type(&HeaderMap::new(), &[JSON]).is_err());
     }
 }

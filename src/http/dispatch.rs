@@ -20,7 +20,7 @@ use crate::clock;
 use crate::http::{
     access::bearer,
     answer::{Answer, Body},
-    cluster, discover,
+    batch, changes, cluster, discover,
     door::{Door, Given},
     heartbeats, instances,
     problem::{Kind, Problem},
@@ -54,6 +54,9 @@ enum Work {
     Heartbeat,
     Heartbeats,
     RenewLease,
+    Attributes,
+    State,
+    RegisterMany,
 }
 
 enum Step {
@@ -214,6 +217,9 @@ impl Door {
             Route::Heartbeat => Next::Wait(Work::Heartbeat),
             Route::Heartbeats => Next::Wait(Work::Heartbeats),
             Route::Lease => Next::Wait(Work::RenewLease),
+            Route::Attributes => Next::Wait(Work::Attributes),
+            Route::State => Next::Wait(Work::State),
+            Route::Instances => Next::Wait(Work::RegisterMany),
             Route::ServiceInstances => Next::Wait(Work::RegisterNamed),
             Route::Instance => Next::Wait(match *request.method() {
                 Method::PUT => Work::Register,
@@ -242,6 +248,9 @@ impl Door {
             Work::Heartbeat => heartbeats::heartbeat(self, &names, &parts, body).await,
             Work::Heartbeats => heartbeats::batch(self, caller.as_deref(), &parts, body).await,
             Work::RenewLease => heartbeats::renew_lease(self, &names, &parts, body).await,
+            Work::Attributes => changes::attributes(self, &names, &parts, body).await,
+            Work::State => changes::state(self, &names, &parts, body).await,
+            Work::RegisterMany => batch::register(self, caller.as_deref(), &parts, body).await,
         }
     }
 

@@ -15,6 +15,7 @@ use crate::http::{
     body::{self, MAX_BATCH, MAX_ONE, Object, Whole},
     door::{Door, Given},
     encode::Renewal,
+    preconditions,
     problem::{Flaw, Kind, Problem},
     query,
     route::Names,
@@ -91,7 +92,7 @@ pub(super) fn at_once(door: &Door, names: &Names<'_>, query: Option<&str>) -> Op
         Ok(uid) => uid,
         Err(problem) => return Some(Err(problem)),
     };
-    let target = Target { namespace: &names.namespace, name: &names.name, uid: uid.as_deref() };
+    let target = target(names, uid.as_deref());
     let beaten = door.inbox.ordinary_beat(&target, None)?;
     door.metrics.beats(taken(&beaten), 1);
     Some(Ok(renewed(door, &beaten)))
@@ -120,7 +121,7 @@ pub(super) async fn heartbeat(
         }
         debug!(namespace, name, health = health.map(Health::as_str), note, "an instance says");
     }
-    let target = Target { namespace, name, uid: uid.as_deref() };
+    let target = target(names, uid.as_deref());
     let beaten = door.inbox.heartbeat(&target, health).await;
     door.metrics.beats(result(&beaten), 1);
     let beaten = beaten.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
@@ -135,11 +136,12 @@ pub(super) async fn renew_lease(
     body: Incoming,
 ) -> Given {
     let uid = query::uid(parts.uri.query())?;
+    let version = preconditions::version(&parts.headers)?;
     let bytes = body::read(&parts.headers, body, MAX_ONE).await?;
     let Object(asked) = body::json::<Object<LeaseBody>>(&bytes)?;
     let duration = validate::duration(asked.duration_seconds)?;
     let (namespace, name) = (&*names.namespace, &*names.name);
-    let target = Target { namespace, name, uid: uid.as_deref() };
+    let target = Target { version, ..target(names, uid.as_deref()) };
     let beaten = door.inbox.renew_lease(&target, duration).await;
     door.metrics.beats(result(&beaten), 1);
     let beaten = beaten.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
@@ -244,8 +246,8 @@ impl BatchBeat<'_> {
                 Some(Health::parse(word).ok_or("health must be Passing, Warning or Critical")?)
             }
         };
-        let target =
-            Target { namespace: &self.namespace, name: &self.name, uid: self.uid.as_deref() };
+        let (namespace, name) = (&*self.namespace, &*self.name);
+        let target = Target { namespace, name, uid: self.uid.as_deref(), version: None };
         Ok((target, health))
     }
 
@@ -280,6 +282,11 @@ impl<'a> BatchAnswer<'a> {
     }
 }
 
+/// A beat is for whichever version there is.
+fn target<'a>(names: &'a Names<'_>, uid: Option<&'a str>) -> Target<'a> {
+    Target { namespace: &names.namespace, name: &names.name, uid, version: None }
+}
+
 fn result(outcome: &Result<Beaten, Refusal>) -> BeatResult {
     match outcome {
         Ok(beaten) => taken(beaten),
@@ -297,6 +304,7 @@ fn result_of(refusal: &Refusal) -> BeatResult {
         Refusal::Gone(_) => BeatResult::Gone,
         Refusal::Away { .. } | Refusal::Incapable(_) => BeatResult::Unavailable,
         Refusal::OtherUid(_)
+        | Refusal::OtherVersion(_)
         | Refusal::NotCovered(_)
         | Refusal::Invalid(_)
         | Refusal::Refused { .. } => BeatResult::Refused,

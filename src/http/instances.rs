@@ -1,19 +1,24 @@
 //! Calls on one instance: register, deregister, read.
 
-use hyper::{StatusCode, body::Incoming, header::LOCATION, http::request::Parts};
+use hyper::{
+    StatusCode,
+    body::Incoming,
+    header::{ETAG, LOCATION},
+    http::request::Parts,
+};
 
 use crate::clock;
 use crate::http::{
     answer::Answer,
     body::{self, MAX_ONE, Object},
     door::{Door, Given},
-    encode,
+    encode, preconditions,
     problem::{Flaw, Problem},
     query,
     route::Names,
     validate::{self, RegistrationBody},
 };
-use crate::registry::{instance::Address, naming, registration::Registration};
+use crate::registry::{instance::Address, naming, pulse::Slot, registration::Registration};
 use crate::witness::Target;
 
 /// `PUT /v1/namespaces/{namespace}/instances/{name}`
@@ -24,8 +29,10 @@ pub(super) async fn register(
     body: Incoming,
 ) -> Given {
     let uid = query::uid(parts.uri.query())?;
+    let version = preconditions::version(&parts.headers)?;
     let registration = read_registration(parts, body, None).await?;
-    let target = Target { namespace: &names.namespace, name: &names.name, uid: uid.as_deref() };
+    let (namespace, name) = (&*names.namespace, &*names.name);
+    let target = Target { namespace, name, uid: uid.as_deref(), version };
     store(door, &target, &registration).await
 }
 
@@ -37,17 +44,20 @@ pub(super) async fn register_named(
     body: Incoming,
 ) -> Given {
     let uid = query::uid(parts.uri.query())?;
+    let version = preconditions::version(&parts.headers)?;
     let registration = read_registration(parts, body, Some(&names.name)).await?;
     let name = derived_name(&registration);
-    let target = Target { namespace: &names.namespace, name: &name, uid: uid.as_deref() };
+    let namespace = &*names.namespace;
+    let target = Target { namespace, name: &name, uid: uid.as_deref(), version };
     store(door, &target, &registration).await
 }
 
 /// `DELETE /v1/namespaces/{namespace}/instances/{name}`
 pub(super) async fn deregister(door: &Door, names: &Names<'_>, parts: &Parts) -> Given {
     let uid = query::uid(parts.uri.query())?;
+    let version = preconditions::version(&parts.headers)?;
     let (namespace, name) = (&*names.namespace, &*names.name);
-    let target = Target { namespace, name, uid: uid.as_deref() };
+    let target = Target { namespace, name, uid: uid.as_deref(), version };
     let done = door.inbox.deregister(&target).await;
     done.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
     Ok(Answer::empty(StatusCode::NO_CONTENT))
@@ -57,10 +67,16 @@ pub(super) async fn deregister(door: &Door, names: &Names<'_>, parts: &Parts) ->
 pub(super) async fn read(door: &Door, names: &Names<'_>, parts: &Parts) -> Given {
     let uid = query::uid(parts.uri.query())?;
     let (namespace, name) = (&*names.namespace, &*names.name);
-    let target = Target { namespace, name, uid: uid.as_deref() };
+    let target = Target { namespace, name, uid: uid.as_deref(), version: None };
     let found = door.inbox.find(&target).await;
     let slot = found.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
-    Ok(Answer::bytes(StatusCode::OK, encode::single(door, &slot, clock::now())))
+    Ok(one(door, StatusCode::OK, &slot))
+}
+
+/// One instance, by the version that it is: what `If-Match` may name.
+pub(super) fn one(door: &Door, status: StatusCode, slot: &Slot) -> Answer {
+    let etag = format!("\"{}\"", slot.record().resource_version);
+    Answer::bytes(status, encode::single(door, slot, clock::now())).with(ETAG, etag)
 }
 
 async fn read_registration(
@@ -71,15 +87,16 @@ async fn read_registration(
     let bytes = body::read(&parts.headers, body, MAX_ONE).await?;
     let read = body::json::<Object<RegistrationBody>>(&bytes);
     let Object(read) = read.map_err(explain_state)?;
+    read.is_of_one()?;
     validate::registration(read, service)
 }
 
 /// `state` is a field of the stored object, but not of a registration: say whose it is.
-fn explain_state(problem: Problem) -> Problem {
+pub(super) fn explain_state(problem: Problem) -> Problem {
     match problem.flaws.as_slice() {
         [flaw] if flaw.field == "state" && flaw.detail.starts_with("unknown") => {
             let detail = "belongs to operators, and a registration never overwrites it: leave it \
-                          out here, and set spec.state of the ServiceInstance with kubectl";
+                          out here, and set it with PUT …/state, or spec.state with kubectl";
             Problem::of(problem.kind, vec![Flaw::body("state", detail)])
         }
         _ => problem,
@@ -90,17 +107,16 @@ async fn store(door: &Door, target: &Target<'_>, registration: &Registration) ->
     let (namespace, name) = (target.namespace, target.name);
     let stored = door.inbox.register(target, registration).await;
     let stored = stored.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
-    let json = encode::single(door, &stored.slot, clock::now());
     if stored.created {
         let location = format!("/v1/namespaces/{namespace}/instances/{name}");
-        return Ok(Answer::bytes(StatusCode::CREATED, json).with(LOCATION, location));
+        return Ok(one(door, StatusCode::CREATED, &stored.slot).with(LOCATION, location));
     }
-    Ok(Answer::bytes(StatusCode::OK, json))
+    Ok(one(door, StatusCode::OK, &stored.slot))
 }
 
 /// The name of an instance that brings none: a function of what it is and where, so that doing it
 /// again means the same instance. The order of its addresses does not matter.
-fn derived_name(registration: &Registration) -> String {
+pub(super) fn derived_name(registration: &Registration) -> String {
     let mut place = match &registration.address {
         Address::Hostname(name) => vec![name.to_string()],
         Address::Ips(ips) => ips.iter().map(ToString::to_string).collect(),

@@ -11,7 +11,9 @@
 
 mod access;
 mod answer;
+mod batch;
 mod body;
+mod changes;
 mod cluster;
 mod detail;
 mod difference;
@@ -26,6 +28,7 @@ mod instances;
 mod metrics;
 mod percent;
 mod phases;
+mod preconditions;
 mod problem;
 mod progress;
 mod query;

@@ -34,6 +34,7 @@ pub(super) enum Kind {
     UnknownNamespace,
     Evicted,
     OtherIncarnation,
+    OtherVersion,
     TooLarge,
     WrongContentType,
     BadFields,
@@ -103,7 +104,7 @@ impl Kind {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::Evicted => StatusCode::GONE,
-            Self::OtherIncarnation => StatusCode::PRECONDITION_FAILED,
+            Self::OtherIncarnation | Self::OtherVersion => StatusCode::PRECONDITION_FAILED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::WrongContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BadFields => StatusCode::UNPROCESSABLE_ENTITY,
@@ -133,6 +134,7 @@ impl Kind {
             Self::UnknownNamespace => ("unknown-namespace", "There is no such namespace"),
             Self::Evicted => ("evicted", "The instance was evicted"),
             Self::OtherIncarnation => ("other-incarnation", "Another incarnation bears this name"),
+            Self::OtherVersion => ("other-version", "The instance has changed since"),
             Self::TooLarge => ("too-large", "The body is too large"),
             Self::WrongContentType => ("wrong-content-type", "The body must be plain JSON"),
             Self::BadFields => ("bad-fields", "Some fields are not as they must be"),
@@ -243,6 +245,7 @@ impl Problem {
                 other.more.insert("uid".to_owned(), uid.as_ref().into());
                 other
             }
+            Refusal::OtherVersion(version) => Self::other_version(version, namespace, name),
             Refusal::Invalid(faults) => {
                 Self::of(Kind::BadFields, faults.into_iter().map(Flaw::from).collect())
             }
@@ -278,6 +281,24 @@ impl Problem {
         let detail = "no more waits and watches fit here; try again, by a new connection that may lead \
                       to another replica, or ask without wait";
         Self { retry_after: Some(5), ..Self::new(Kind::TooManySubscribers, detail) }
+    }
+
+    /// Another version than was meant.
+    fn other_version(version: u64, namespace: &str, name: &str) -> Self {
+        let detail = format!(
+            "{namespace}/{name} has changed since: its ETag is \"{version}\" now; read it, and decide anew"
+        );
+        let flaw = Flaw::header("If-Match", format!("the instance is version \"{version}\""));
+        let mut other = Self::new(Kind::OtherVersion, detail);
+        other.flaws.push(flaw);
+        other.more.insert("resourceVersion".to_owned(), version.to_string().into());
+        other
+    }
+
+    /// The same inside another answer, with its status.
+    pub(super) fn to_value(&self) -> (u16, Value) {
+        let value = serde_json::from_slice(&self.to_json()).unwrap_or_default();
+        (self.kind.status().as_u16(), value)
     }
 
     /// The body of the answer.

@@ -27,6 +27,9 @@ pub(super) enum Route {
     Instance,
     Heartbeat,
     Lease,
+    Attributes,
+    State,
+    Instances,
 }
 
 /// The names in a path, decoded and legal; empty where the route has none.
@@ -44,6 +47,7 @@ pub(super) fn find(path: &str) -> Option<(Route, [&str; 2])> {
     match (next(), next(), next(), next(), next(), next()) {
         (Some("services"), None, ..) => Some((Route::Services, ["", ""])),
         (Some("heartbeats"), None, ..) => Some((Route::Heartbeats, ["", ""])),
+        (Some("instances"), None, ..) => Some((Route::Instances, ["", ""])),
         (Some("watch"), None, ..) => Some((Route::Watch, ["", ""])),
         (Some("cluster"), None, ..) => Some((Route::Cluster, ["", ""])),
         (Some("namespaces"), Some(ns), Some("services"), name, child, None) => {
@@ -59,6 +63,8 @@ pub(super) fn find(path: &str) -> Option<(Route, [&str; 2])> {
             None => Some((Route::Instance, [ns, name])),
             Some("heartbeat") => Some((Route::Heartbeat, [ns, name])),
             Some("lease") => Some((Route::Lease, [ns, name])),
+            Some("attributes") => Some((Route::Attributes, [ns, name])),
+            Some("state") => Some((Route::State, [ns, name])),
             _ => None,
         },
         _ => None,
@@ -80,6 +86,9 @@ impl Route {
             Self::Instance => "/v1/namespaces/{namespace}/instances/{name}",
             Self::Heartbeat => "/v1/namespaces/{namespace}/instances/{name}/heartbeat",
             Self::Lease => "/v1/namespaces/{namespace}/instances/{name}/lease",
+            Self::Attributes => "/v1/namespaces/{namespace}/instances/{name}/attributes",
+            Self::State => "/v1/namespaces/{namespace}/instances/{name}/state",
+            Self::Instances => "/v1/instances",
         }
     }
 
@@ -92,9 +101,10 @@ impl Route {
             | Self::NamespaceServices
             | Self::Service
             | Self::ServiceWatch => "GET, HEAD",
-            Self::Heartbeats | Self::ServiceInstances => "POST",
+            Self::Heartbeats | Self::Instances | Self::ServiceInstances => "POST",
             Self::Instance => "GET, HEAD, PUT, DELETE",
-            Self::Heartbeat | Self::Lease => "PUT",
+            Self::Heartbeat | Self::Lease | Self::State => "PUT",
+            Self::Attributes => "PATCH",
         }
     }
 
@@ -109,14 +119,16 @@ impl Route {
     /// A problem that names each path parameter that is not legal, before anything is looked up.
     pub(super) fn names(self, [namespace, name]: [&str; 2]) -> Result<Names<'_>, Problem> {
         let parameter = match self {
-            Self::Services | Self::Heartbeats | Self::Watch | Self::Cluster => {
+            Self::Services | Self::Heartbeats | Self::Instances | Self::Watch | Self::Cluster => {
                 return Ok(Names::default());
             }
             Self::NamespaceServices => None,
             Self::Service | Self::ServiceWatch | Self::ServiceInstances => {
                 Some(("service", Legal::Label))
             }
-            Self::Instance | Self::Heartbeat | Self::Lease => Some(("name", Legal::Subdomain)),
+            Self::Instance | Self::Heartbeat | Self::Lease | Self::Attributes | Self::State => {
+                Some(("name", Legal::Subdomain))
+            }
         };
         let mut flaws = Vec::new();
         let names = Names {
@@ -184,6 +196,9 @@ mod tests {
             ("/v1/namespaces/a/instances/b", Route::Instance, ["a", "b"]),
             ("/v1/namespaces/a/instances/b/heartbeat", Route::Heartbeat, ["a", "b"]),
             ("/v1/namespaces/a/instances/b/lease", Route::Lease, ["a", "b"]),
+            ("/v1/namespaces/a/instances/b/attributes", Route::Attributes, ["a", "b"]),
+            ("/v1/namespaces/a/instances/b/state", Route::State, ["a", "b"]),
+            ("/v1/instances", Route::Instances, ["", ""]),
         ] {
             assert_eq!(find(path), Some((route, names)), "{path}");
         }

@@ -34,6 +34,9 @@ const LEASE: [i64; 2] = [2, 86_400];
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RegistrationBody {
+    /// In a batch; else both stand in the path.
+    pub(super) namespace: Option<String>,
+    pub(super) name: Option<String>,
     service: Option<String>,
     addresses: Option<Vec<String>>,
     hostname: Option<String>,
@@ -65,6 +68,21 @@ struct LeaseBody {
     duration_seconds: Option<Whole>,
     on_expiry: Option<String>,
     evict_after_seconds: Option<Whole>,
+}
+
+impl RegistrationBody {
+    /// What says where it belongs by its path does not say it in its body.
+    ///
+    /// # Errors
+    /// 422 naming the field.
+    pub(super) fn is_of_one(&self) -> Result<(), Problem> {
+        let fields = [("namespace", &self.namespace), ("name", &self.name)];
+        let said = fields.into_iter().filter(|(_, value)| value.is_some());
+        let flaws: Vec<_> = said
+            .map(|(field, _)| Flaw::body(field, "unknown field; it stands in the path"))
+            .collect();
+        if flaws.is_empty() { Ok(()) } else { Err(Problem::of(Kind::BadFields, flaws)) }
+    }
 }
 
 /// What is wrong so far.

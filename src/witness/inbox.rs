@@ -27,7 +27,7 @@ use crate::witness::refusal::Refusal;
 const SHOWN_WITHIN: Duration = Duration::from_secs(3);
 
 /// How often a write is decided anew when the object changes under it.
-const ATTEMPTS: usize = 4;
+pub(super) const ATTEMPTS: usize = 4;
 
 /// The instance that a call is about.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +38,8 @@ pub struct Target<'a> {
     pub name: &'a str,
     /// This incarnation and no other.
     pub uid: Option<&'a str>,
+    /// This version of it and no other (resourceVersion).
+    pub version: Option<u64>,
 }
 
 /// A beat that was taken.
@@ -65,7 +67,7 @@ pub struct Registered {
 #[derive(Clone)]
 pub struct Inbox {
     directory: Arc<Directory>,
-    writer: Writer,
+    pub(super) writer: Writer,
     facts: mpsc::Sender<Delivery>,
 }
 
@@ -81,11 +83,29 @@ impl Target<'_> {
         InstanceKey::new(self.namespace, self.name)
     }
 
-    fn is_met_by(&self, instance: &Instance) -> Result<(), Refusal> {
+    pub(super) fn is_met_by(&self, instance: &Instance) -> Result<(), Refusal> {
         match self.uid {
-            Some(uid) if *uid != *instance.uid => Err(Refusal::OtherUid(instance.uid.clone())),
+            Some(uid) if *uid != *instance.uid => {
+                return Err(Refusal::OtherUid(instance.uid.clone()));
+            }
+            _ => {}
+        }
+        match self.version {
+            Some(version) if version != instance.resource_version => {
+                Err(Refusal::OtherVersion(instance.resource_version))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Whether a version is meant that this replica has not seen yet: another one told the caller of it.
+    fn is_ahead_of(&self, slot: &Slot) -> bool {
+        self.version.is_some_and(|version| version > slot.record().resource_version)
+    }
+
+    /// Whether it matters what is there.
+    fn is_bound(&self) -> bool {
+        self.uid.is_some() || self.version.is_some()
     }
 }
 
@@ -201,7 +221,7 @@ impl Inbox {
         }
         let stored = record.as_ref().map(|record| record.lease);
         let lease = registration.lease.or(stored).unwrap_or_else(default_lease);
-        let written = self.write(&target.key(), registration, lease, record.as_deref()).await?;
+        let written = self.write(target, registration, lease, record.as_deref()).await?;
         let created = record.is_none_or(|record| record.uid != written.uid);
         let key = written.key.clone();
         let slot = self.show(written, Source::Registration).await?;
@@ -213,13 +233,18 @@ impl Inbox {
     /// that another manager set, and refuses an address beside such a hostname.
     async fn write(
         &self,
-        key: &InstanceKey,
+        target: &Target<'_>,
         registration: &Registration,
         lease: Lease,
         record: Option<&Instance>,
     ) -> Result<Arc<Instance>, Refusal> {
         let beat = fresh(clock::now());
-        let applied = self.writer.register(key, registration, lease, &beat).await;
+        let on = (&target.key(), target.version);
+        let applied = self.writer.register(on, registration, lease, &beat).await;
+        if target.version.is_some() && matches!(applied, Err(Failure::Conflict(_))) {
+            let stored = self.writer.get(&target.key()).await?;
+            return Err(Refusal::OtherVersion(stored.resource_version));
+        }
         let before = match (&applied, record) {
             (Ok(written), _) if registration.leaves_over(written) => written,
             (Err(Failure::Invalid { .. }), Some(record)) if registration.leaves_over(record) => {
@@ -237,15 +262,16 @@ impl Inbox {
         target: &Target<'_>,
         registration: &Registration,
     ) -> Result<Option<Arc<Instance>>, Refusal> {
-        if let Some(slot) = self.directory.slot(target.namespace, target.name) {
-            return Ok(Some(slot.record()));
+        match self.directory.slot(target.namespace, target.name) {
+            Some(slot) if !target.is_ahead_of(&slot) => return Ok(Some(slot.record())),
+            _ => {}
         }
-        if registration.lease.is_some() && target.uid.is_none() {
+        if registration.lease.is_some() && !target.is_bound() {
             return Ok(None);
         }
         match self.fetch(target).await {
             Ok(slot) => Ok(Some(slot.record())),
-            Err(Refusal::Unknown) if target.uid.is_none() => Ok(None),
+            Err(Refusal::Unknown) if !target.is_bound() => Ok(None),
             Err(refusal) => Err(refusal),
         }
     }
@@ -260,7 +286,13 @@ impl Inbox {
             found => found?,
         };
         let record = slot.record();
-        let gone = self.writer.delete(&record.key, &record.uid).await?;
+        let gone = match self.writer.delete(&record.key, &record.uid, target.version).await {
+            Err(Failure::Conflict(_)) if target.version.is_some() => {
+                let stored = self.writer.get(&record.key).await?;
+                return Err(Refusal::OtherVersion(stored.resource_version));
+            }
+            gone => gone?,
+        };
         info!(key = %record.key, gone, "deregistered");
         // With finalizers it stays until they are done; the watch will tell.
         if gone { self.forget(&record).await } else { Ok(()) }
@@ -272,7 +304,8 @@ impl Inbox {
     /// [`Refusal::Unknown`], [`Refusal::Gone`], [`Refusal::OtherUid`] or [`Refusal::Away`].
     pub async fn find(&self, target: &Target<'_>) -> Result<Arc<Slot>, Refusal> {
         let slot = match self.directory.slot(target.namespace, target.name) {
-            Some(slot) => slot,
+            Some(slot) if !target.is_ahead_of(&slot) => slot,
+            Some(_) => self.fetch(target).await?,
             None => match self.directory.grave(target.namespace, target.name) {
                 Some(grave) => return Err(Refusal::Gone(grave)),
                 None => self.fetch(target).await?,
@@ -309,7 +342,7 @@ impl Inbox {
     }
 
     /// A beat met another version of the object: it may be another incarnation, or only contention.
-    async fn look_again(&self, record: &Instance) -> Result<(), Refusal> {
+    pub(super) async fn look_again(&self, record: &Instance) -> Result<(), Refusal> {
         match self.writer.get(&record.key).await {
             Ok(stored) if stored.uid == record.uid => {
                 self.show(stored, Source::Annotation).await.map(|_| ())
@@ -344,7 +377,11 @@ impl Inbox {
 
     /// Lets readers see what is stored, and answers where its beats are noted. `by` is the way by which
     /// it came to its heartbeat.
-    async fn show(&self, instance: Arc<Instance>, by: Source) -> Result<Arc<Slot>, Refusal> {
+    pub(super) async fn show(
+        &self,
+        instance: Arc<Instance>,
+        by: Source,
+    ) -> Result<Arc<Slot>, Refusal> {
         let key = instance.key.clone();
         self.tell(Fact::Written { instance, by }).await?;
         // Deleted by somebody else in between: as if it had never been there.
@@ -376,7 +413,7 @@ fn fresh(now: Now) -> String {
     format!("{} {:06x}", clock::show(now.wall), fastrand::u32(..0x0100_0000))
 }
 
-fn changing() -> Refusal {
+pub(super) fn changing() -> Refusal {
     let message = "the instance changes faster than a beat can be stored; try again".to_owned();
     Refusal::Refused { status: 409, message }
 }

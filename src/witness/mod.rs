@@ -1,13 +1,14 @@
 //! Taking beats and registrations, and telling the other side of it: the own self-beat.
 //!
 //! Owns: what a beat means at the door (ordinary, revival, change), and that whatever changes
-//! something is stored before it is answered. Several replicas will tell each other here which
-//! beats they witnessed. Does not own: verdicts (`registry`) and the wire (`http`).
+//! something is stored before it is answered. Does not own: verdicts (`registry`) and the wire (`http`).
 
+mod change;
 pub mod flush;
 pub mod inbox;
 pub mod refusal;
 pub mod self_beat;
 
+pub use crate::cluster::body::Change;
 pub use inbox::{Beaten, Inbox, Registered, Target};
 pub use refusal::{Fault, Refusal};

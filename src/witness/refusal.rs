@@ -23,6 +23,8 @@ pub enum Refusal {
     Gone(Grave),
     /// Another incarnation bears the name; its uid.
     OtherUid(Arc<str>),
+    /// It has changed since; its resourceVersion.
+    OtherVersion(u64),
     /// The API server refuses these fields.
     Invalid(Vec<Fault>),
     /// The API server refuses for another reason.

@@ -98,8 +98,10 @@ impl SelfBeat {
     async fn write(&self, value: &str) -> Result<(), Failure> {
         match self.writer.self_beat(&self.own, value).await {
             Err(Failure::NotFound(_)) => {
-                let registered =
-                    self.writer.register(&self.own, &self.registration, lease(), value).await;
+                let registered = self
+                    .writer
+                    .register((&self.own, None), &self.registration, lease(), value)
+                    .await;
                 registered.map(|_| ())
             }
             other => other,
@@ -111,7 +113,7 @@ impl SelfBeat {
 pub async fn leave(writer: &Writer, own: &InstanceKey) {
     let left = async {
         let record = writer.get(own).await?;
-        writer.delete(own, &record.uid).await
+        writer.delete(own, &record.uid, None).await
     };
     match timeout(LEAVE_WITHIN, left).await {
         Ok(Ok(_)) => info!("left"),

@@ -15,6 +15,7 @@ mod support;
 
 mod admission;
 mod api_doc;
+mod changes;
 mod crds;
 mod dev;
 mod dns_wire;

@@ -1,0 +1,177 @@
+//! `POST /v1/instances`: many registrations at once, each with its own result.
+//!
+//! Owns: how many at a time and for how long. Does not own: a registration (`instances`), rights
+//! (`access`; they are decided for whole namespaces).
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::stream::{FuturesOrdered, StreamExt as _};
+use hyper::{StatusCode, body::Incoming, http::request::Parts};
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
+
+use crate::auth::{Caller, Right};
+use crate::http::{
+    answer::Answer,
+    body::{self, MAX_BATCH, Object},
+    door::{Door, Given},
+    instances,
+    problem::{Flaw, Kind, Problem},
+    query,
+    validate::{self, RegistrationBody},
+};
+use crate::registry::{naming, registration::Registration};
+use crate::witness::Target;
+
+/// The most registrations in one body.
+const MAX_INSTANCES: usize = 1_000;
+
+/// Registrations of one batch under way at a time: as many as the writer does at once.
+const AT_ONCE: usize = 32;
+
+/// How long a batch may take: a thousand take a second or two. Those left over are told so.
+const WITHIN: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BatchBody {
+    instances: Vec<Object<RegistrationBody>>,
+}
+
+/// What came of a batch, in its order.
+#[derive(Debug, Serialize)]
+struct BatchAnswer {
+    created: usize,
+    registered: usize,
+    failed: usize,
+    results: Vec<One>,
+}
+
+/// What came of one.
+#[derive(Debug, Serialize)]
+struct One {
+    namespace: String,
+    name: String,
+    /// As if it had been registered alone.
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<serde_json::Value>,
+}
+
+/// One that can be asked for.
+struct Wanted {
+    namespace: String,
+    name: String,
+    registration: Result<Registration, Problem>,
+}
+
+/// `POST /v1/instances`
+pub(super) async fn register(
+    door: &Door,
+    caller: Option<&Caller>,
+    parts: &Parts,
+    body: Incoming,
+) -> Given {
+    query::none(parts.uri.query())?;
+    let bytes = body::read(&parts.headers, body, MAX_BATCH).await?;
+    let read = body::json::<Object<BatchBody>>(&bytes).map_err(instances::explain_state)?;
+    let Object(BatchBody { instances }) = read;
+    if instances.len() > MAX_INSTANCES {
+        let flaw = Flaw::body("instances", format!("at most {MAX_INSTANCES} at a time"));
+        return Err(Problem::of(Kind::BadFields, vec![flaw]));
+    }
+    let wanted: Vec<Wanted> = instances.into_iter().map(|Object(body)| Wanted::of(body)).collect();
+    let rights = &[Right::Create, Right::Patch];
+    let namespaces = wanted.iter().map(|one| &*one.namespace);
+    let closed = door.doorman.closed(caller, rights, namespaces).await?;
+    let mut waiting = wanted.iter();
+    let begin = |one| asked(door, &closed, one);
+    let mut under_way: FuturesOrdered<_> = waiting.by_ref().take(AT_ONCE).map(begin).collect();
+    let mut results = Vec::with_capacity(wanted.len());
+    let too_late = sleep(WITHIN);
+    tokio::pin!(too_late);
+    loop {
+        let result = tokio::select! {
+            next = under_way.next() => match next {
+                Some(result) => result,
+                None => break,
+            },
+            () = &mut too_late => break,
+        };
+        under_way.extend(waiting.next().map(begin));
+        results.push(result);
+    }
+    drop(under_way);
+    let late = wanted.iter().skip(results.len()).map(Wanted::late);
+    results.extend(late.collect::<Vec<_>>());
+    let count = |status| results.iter().filter(|one: &&One| one.status == status).count();
+    let (created, registered) = (count(201), count(200));
+    let failed = results.len() - created - registered;
+    Ok(Answer::json(StatusCode::OK, &BatchAnswer { created, registered, failed, results }))
+}
+
+async fn asked(door: &Door, closed: &BTreeMap<&str, Problem>, one: &Wanted) -> One {
+    match closed.get(&*one.namespace) {
+        Some(problem) => one.failed(problem),
+        None => one.registered(door).await,
+    }
+}
+
+impl Wanted {
+    /// One bad registration does not spoil the others.
+    fn of(mut body: RegistrationBody) -> Self {
+        let namespace = body.namespace.take().unwrap_or_default();
+        let name = body.name.take();
+        let mut flaws = Vec::new();
+        if !naming::is_label(&namespace) {
+            flaws.push(Flaw::body("namespace", "must be a DNS label"));
+        }
+        if name.as_deref().is_some_and(|name| !naming::is_subdomain(name)) {
+            flaws.push(Flaw::body("name", "must be a DNS subdomain"));
+        }
+        let registration = match validate::registration(body, None) {
+            Ok(_) if !flaws.is_empty() => Err(Problem::of(Kind::BadFields, flaws)),
+            Err(mut problem) => {
+                problem.flaws.splice(0..0, flaws);
+                Err(problem)
+            }
+            registration => registration,
+        };
+        let derived = || registration.as_ref().ok().map(instances::derived_name);
+        let name = name.or_else(derived).unwrap_or_default();
+        Self { namespace, name, registration }
+    }
+
+    async fn registered(&self, door: &Door) -> One {
+        let registration = match &self.registration {
+            Ok(registration) => registration,
+            Err(problem) => return self.failed(problem),
+        };
+        let (namespace, name) = (&*self.namespace, &*self.name);
+        let target = Target { namespace, name, uid: None, version: None };
+        match door.inbox.register(&target, registration).await {
+            Ok(stored) => {
+                let status = if stored.created { 201 } else { 200 };
+                self.result(status, Some(stored.slot.record().uid.to_string()), None)
+            }
+            Err(refusal) => self.failed(&Problem::refused(refusal, namespace, name)),
+        }
+    }
+
+    fn late(&self) -> One {
+        let detail = "the batch took too long, so this one was not waited for; send it again";
+        self.failed(&Problem::new(Kind::Unavailable, detail))
+    }
+
+    fn failed(&self, problem: &Problem) -> One {
+        let (status, problem) = problem.to_value();
+        self.result(status, None, Some(problem))
+    }
+
+    fn result(&self, status: u16, uid: Option<String>, problem: Option<serde_json::Value>) -> One {
+        let (namespace, name) = (self.namespace.clone(), self.name.clone());
+        One { namespace, name, status, uid, problem }
+    }
+}

@@ -1,0 +1,36 @@
+//! Changes to a part of an instance: its attributes, and the operator's word.
+//!
+//! Owns: on which version a change is stored. Does not own: what a change may say (the API server), and the
+//! write itself (`cluster`).
+
+use std::sync::Arc;
+
+use crate::cluster::failure::Failure;
+use crate::registry::pulse::{Slot, Source};
+use crate::witness::{
+    Change, Inbox, Target,
+    inbox::{ATTEMPTS, changing},
+    refusal::Refusal,
+};
+
+impl Inbox {
+    /// Stores a change, and answers when readers see it. It is no beat.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`] with the fields that the API server refuses, among others.
+    pub async fn change(&self, target: &Target<'_>, change: &Change) -> Result<Arc<Slot>, Refusal> {
+        for _ in 0..ATTEMPTS {
+            let record = self.find(target).await?.record();
+            let on = (&*record.uid, target.version);
+            match self.writer.change(&record.key, on, change).await {
+                Ok(written) => return self.show(written, Source::Annotation).await,
+                // Another incarnation, or another version than was meant: looking for it tells which.
+                Err(Failure::NotFound(_) | Failure::Conflict(_)) => {
+                    self.look_again(&record).await?;
+                }
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        Err(changing())
+    }
+}

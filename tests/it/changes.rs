@@ -1,0 +1,155 @@
+//! Changes to a part of an instance, batches of registrations, and versions that a call is meant for.
+
+use serde_json::{Value, json};
+
+use crate::support::http::{Answer, call, exchange};
+use crate::support::{Rollcall, namespace};
+
+async fn conditional(
+    rollcall: &Rollcall,
+    call: (&str, &str),
+    version: &str,
+    body: &Value,
+) -> Answer {
+    let (method, path) = call;
+    let body = body.to_string();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\nif-match: \
+         {version}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    exchange(rollcall.http, (head + &body).as_bytes()).await.unwrap()
+}
+
+fn permanent(weight: u16) -> Value {
+    json!({"service": "orders", "addresses": ["10.0.0.1"], "weight": weight, "lease": {"mode": "Permanent"}})
+}
+
+#[tokio::test]
+async fn the_operators_word_outlives_every_registration() {
+    let ns = namespace("state").await;
+    let rollcall = Rollcall::start(&ns).await;
+    let path = format!("/v1/namespaces/{}/instances/o1", ns.name);
+    assert_eq!(call(rollcall.http, "PUT", &path, Some(permanent(1))).await.status, 201);
+    let state = format!("{path}/state");
+    let set = call(rollcall.http, "PUT", &state, Some(json!({"state": "OutOfService"}))).await;
+    assert_eq!((set.status, set.json()["phase"].as_str()), (200, Some("OutOfService")));
+    for weight in [1, 2, 2] {
+        let again = call(rollcall.http, "PUT", &path, Some(permanent(weight))).await;
+        assert_eq!((again.status, &again.json()["state"]), (200, &json!("OutOfService")));
+    }
+    let back = call(rollcall.http, "PUT", &state, Some(json!({"state": "Up"}))).await;
+    assert_eq!((back.status, &back.json()["phase"]), (200, &json!("Ready")));
+    let nobody = format!("/v1/namespaces/{}/instances/nobody/state", ns.name);
+    let none = call(rollcall.http, "PUT", &nobody, Some(json!({"state": "Up"}))).await;
+    assert_eq!(none.status, 404, "{:?}", none.json());
+}
+
+#[tokio::test]
+async fn attributes_are_patched_one_by_one_and_bad_ones_are_named() {
+    let ns = namespace("attributes").await;
+    let rollcall = Rollcall::start(&ns).await;
+    let path = format!("/v1/namespaces/{}/instances/o1", ns.name);
+    let mut body = permanent(1);
+    body["attributes"] = json!({"a": "1", "b": "2"});
+    assert_eq!(call(rollcall.http, "PUT", &path, Some(body)).await.status, 201);
+    let attributes = format!("{path}/attributes");
+    let patch = async |patch: Value| call(rollcall.http, "PATCH", &attributes, Some(patch)).await;
+    let patched = patch(json!({"a": null, "c": "3"})).await;
+    assert_eq!(
+        (patched.status, &patched.json()["attributes"]),
+        (200, &json!({"b": "2", "c": "3"}))
+    );
+    assert_eq!(patch(json!({})).await.json()["attributes"], json!({"b": "2", "c": "3"}));
+    for (wrong, field) in [
+        (json!({"c": 3}), "c"),
+        (json!({"c": {"d": "e"}}), "c"),
+        (json!({"c": "x".repeat(2000)}), "attributes"),
+        (json!(["c"]), ""),
+    ] {
+        let refused = patch(wrong.clone()).await;
+        assert_eq!(refused.status, 422, "{wrong}: {:?}", refused.json());
+        let named = refused.json()["errors"][0]["field"].as_str().unwrap().to_owned();
+        assert!(named.starts_with(field), "{wrong}: {named}");
+    }
+}
+
+#[tokio::test]
+async fn a_late_call_changes_nothing_that_it_did_not_know_of() {
+    let ns = namespace("if-match").await;
+    let rollcall = Rollcall::start(&ns).await;
+    let path = format!("/v1/namespaces/{}/instances/o1", ns.name);
+    let first = call(rollcall.http, "PUT", &path, Some(permanent(1))).await;
+    let old = first.header("etag").to_owned();
+    assert_eq!(call(rollcall.http, "PUT", &path, Some(permanent(2))).await.status, 200);
+    let empty = json!({});
+    let state = format!("{path}/state");
+    let attributes = format!("{path}/attributes");
+    for (call, body) in [
+        (("PUT", &*path), permanent(3)),
+        (("PATCH", &*attributes), empty.clone()),
+        (("PUT", &*state), json!({"state": "Draining"})),
+        (("DELETE", &*path), empty.clone()),
+    ] {
+        let refused = conditional(&rollcall, call, &old, &body).await;
+        assert_eq!(refused.status, 412, "{call:?}: {:?}", refused.json());
+        assert_eq!(refused.json()["type"], "tag:rollcall.dev,2026:other-version");
+    }
+    let malformed = conditional(&rollcall, ("DELETE", &path), "1", &empty).await;
+    assert_eq!(
+        (malformed.status, &malformed.json()["errors"][0]["field"]),
+        (400, &json!("If-Match"))
+    );
+    // The status is written beside us: read until nothing has come in between.
+    let done = crate::support::eventually("the version holds", BOUND, async || {
+        let now = call(rollcall.http, "GET", &path, None).await;
+        let done = conditional(&rollcall, ("DELETE", &path), now.header("etag"), &empty).await;
+        (done.status == 204).then_some(now.json()["weight"].clone())
+    });
+    assert_eq!(done.await, 2);
+}
+
+const BOUND: std::time::Duration = std::time::Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_replica_that_is_behind_asks_before_it_refuses_a_newer_version() {
+    let ns = namespace("ahead").await;
+    let rollcall = Rollcall::start(&ns).await;
+    let path = format!("/v1/namespaces/{}/instances/o1", ns.name);
+    assert_eq!(call(rollcall.http, "PUT", &path, Some(permanent(1))).await.status, 201);
+    // A version that nobody has: it cannot be known here that it is not a newer one.
+    let far = conditional(&rollcall, ("DELETE", &path), "\"9999999999\"", &json!({})).await;
+    assert_eq!(far.status, 412, "{:?}", far.json());
+    assert_eq!(call(rollcall.http, "GET", &path, None).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_thousand_registrations_have_a_result_each_and_one_more_is_too_many() {
+    let ns = namespace("many").await;
+    let rollcall = Rollcall::start(&ns).await;
+    let one = |i: usize| {
+        let name = if i == 500 { "Not a name".to_owned() } else { format!("o{i}") };
+        json!({"namespace": ns.name, "name": name, "service": "orders",
+            "addresses": [format!("10.1.{}.{}", i / 250, i % 250)], "lease": {"mode": "Permanent"}})
+    };
+    let all: Vec<Value> = (0..1000).map(one).collect();
+    let batch = json!({"instances": all});
+    let answer = call(rollcall.http, "POST", "/v1/instances", Some(batch.clone())).await.json();
+    let counts = ["created", "registered", "failed"].map(|count| answer[count].as_u64().unwrap());
+    assert_eq!(counts, [999, 0, 1]);
+    let results = answer["results"].as_array().unwrap();
+    assert_eq!((results.len(), &results[7]["name"]), (1000, &json!("o7")));
+    assert_eq!(
+        (&results[500]["status"], &results[500]["problem"]["errors"][0]["field"]),
+        (&json!(422), &json!("name"))
+    );
+    // Each can be found by whoever asks now.
+    let service = format!("/v1/namespaces/{}/services/orders", ns.name);
+    let found = call(rollcall.http, "GET", &service, None).await.json();
+    assert_eq!(found["instances"].as_array().unwrap().len(), 999);
+    let again = call(rollcall.http, "POST", "/v1/instances", Some(batch)).await.json();
+    assert_eq!((again["registered"].as_u64(), again["created"].as_u64()), (Some(999), Some(0)));
+    let too_many = json!({"instances": (0..1001).map(one).collect::<Vec<_>>()});
+    let refused = call(rollcall.http, "POST", "/v1/instances", Some(too_many)).await;
+    assert_eq!((refused.status, &refused.json()["errors"][0]["field"]), (422, &json!("instances")));
+}
