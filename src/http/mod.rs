@@ -20,6 +20,7 @@ mod dispatch;
 mod door;
 mod encode;
 mod events;
+mod follow;
 mod heartbeats;
 mod holds;
 mod instances;
