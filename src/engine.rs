@@ -112,10 +112,11 @@ impl Engine {
         let duties = self.catalog.settle(now, self.duties.capacity());
         let visible = clock::reading();
         waiting.into_iter().for_each(|applied| applied());
-        (self.announce)(&self.catalog.take_revised());
         for duty in duties {
             self.hand_on(duty);
         }
+        // After those for whom it is urgent: to wake thousands takes a moment.
+        (self.announce)(&self.catalog.take_revised());
         let counts = self.catalog.counts();
         let before = self.counts.swap(Arc::new(counts));
         self.beats.annotation(counts.annotation_beats.saturating_sub(before.annotation_beats));

@@ -1,7 +1,7 @@
 //! Server-Sent Events as bytes.
 //!
 //! Source: WHATWG HTML §9.2. Owns: the shape of each event and of the id by which a client goes on where it was.
-//! Does not own: which events there are (`difference`) and when they are sent (`stream`).
+//! Does not own: which events there are (`difference`) and when they are sent (`follow`).
 //!
 //! An event is its lines and a blank one. Of several that lead together from one set to the next only the last bears
 //! an id: whoever was cut off among them comes back with the id of before, and gets everything.

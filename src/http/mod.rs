@@ -22,6 +22,7 @@ mod dispatch;
 mod door;
 mod encode;
 mod events;
+mod follow;
 mod heartbeats;
 mod holds;
 mod instances;

@@ -2,7 +2,7 @@
 //!
 //! Owns: [`Waiters`], a table from services to those who wait for them, and how many there may be.
 //! Does not own: which services have changed (`registry`), and what a waiter makes of it
-//! (`discover`, `events`).
+//! (`discover`, `follow`).
 //!
 //! No wake-up is lost. A waiter enters the table and then looks at the view; the engine publishes
 //! the view and then looks into the table. Both look under the same lock: if the engine comes first, the

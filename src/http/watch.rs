@@ -12,6 +12,7 @@ use crate::auth::Caller;
 use crate::http::{
     answer::Answer,
     door::{Door, Given},
+    follow::Follower,
     metrics::Kind,
     problem::Problem,
     query::{self, Watching},
@@ -52,8 +53,13 @@ fn begin(door: &Arc<Door>, asked: Watching, headers: &HeaderMap) -> Given {
     let keys: Box<[_]> = services.into();
     let subscription = door.waiters.subscribe(Kind::Stream, keys.clone());
     let subscription = subscription.ok_or_else(Problem::too_many_subscribers)?;
-    let last = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok());
-    let stream = Stream::new(door.clone(), subscription, filter, keys, last);
+    // In this order, or a change in between is lost.
+    let mut follower = Follower::new(filter, keys);
+    follower.look(door.inbox.directory());
+    if let Some(last) = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()) {
+        follower.leave_out(last);
+    }
+    let stream = Stream::new(door.clone(), subscription, follower);
     Ok(Answer::stream(stream)
         .with(CACHE_CONTROL, "no-store".to_owned())
         .with(BUFFERING, "no".to_owned())

@@ -1,0 +1,354 @@
+//! What a client knows of some services, and what it is told next.
+//!
+//! Owns: [`Follower`]. Does not own: when to look, and when there is room to write (`stream`); the shape
+//! of events (`events`).
+//!
+//! Nothing is queued for a slow client. A follower holds the views that it has told of, which it shares with
+//! everybody; when all of them is written it computes what leads to the newest ones. What happened in between is
+//! never told, and never kept.
+
+use std::{collections::VecDeque, sync::Arc, vec};
+
+use bytes::BytesMut;
+
+use crate::http::{
+    difference::{self, Change},
+    encode, events,
+};
+use crate::registry::{
+    directory::Directory,
+    instance::ServiceKey,
+    select::Filter,
+    view::{Member, Revision, View, revision},
+};
+
+/// What follows some services.
+pub(super) struct Follower {
+    filter: Filter,
+    known: Box<[Known]>,
+    /// What is still to be told of the last look: at most one of each service.
+    round: VecDeque<Telling>,
+    /// Events told so far.
+    told: u64,
+}
+
+/// What the client knows of a service when all of the round is told.
+struct Known {
+    key: ServiceKey,
+    /// None: nothing is there.
+    view: Option<Arc<View>>,
+    /// Of those in it who are wanted. None: nothing was told yet.
+    revision: Option<Revision>,
+}
+
+/// What is to be told of one service.
+struct Telling {
+    /// Which of those known.
+    at: usize,
+    what: What,
+}
+
+enum What {
+    Snapshot { members: vec::IntoIter<Arc<Member>>, begun: bool },
+    Changes(vec::IntoIter<Change>),
+}
+
+impl Follower {
+    /// Of these services, of which nothing is known.
+    pub(super) fn new(filter: Filter, keys: Box<[ServiceKey]>) -> Self {
+        let known = keys.into_iter().map(|key| Known { key, view: None, revision: None });
+        Self { filter, known: known.collect(), round: VecDeque::new(), told: 0 }
+    }
+
+    /// Events told so far.
+    pub(super) fn told(&self) -> u64 {
+        self.told
+    }
+
+    /// Takes what is new into the round. To be called when that is told.
+    pub(super) fn look(&mut self, directory: &Directory) {
+        for (at, known) in self.known.iter_mut().enumerate() {
+            let view = directory.service(&known.key.namespace, &known.key.service);
+            if known.revision.is_some() && is_same(known.view.as_ref(), view.as_ref()) {
+                continue;
+            }
+            let members = chosen(&self.filter, view.as_ref());
+            let newest = revision(members.iter().map(|member| member.as_ref()));
+            let what = match known.revision {
+                Some(told) if told == newest => None,
+                Some(_) => {
+                    let before = chosen(&self.filter, known.view.as_ref());
+                    let changes = difference::between(&before, &members);
+                    (!changes.is_empty()).then(|| What::Changes(changes.into_iter()))
+                }
+                None => {
+                    let members: Vec<_> = members.into_iter().cloned().collect();
+                    Some(What::Snapshot { members: members.into_iter(), begun: false })
+                }
+            };
+            self.round.extend(what.map(|what| Telling { at, what }));
+            known.view = view;
+            known.revision = Some(newest);
+        }
+    }
+
+    /// After the first look: leaves out what a client knows that comes back with this id.
+    pub(super) fn leave_out(&mut self, last: &str) {
+        let last: Vec<_> = last.split(',').map(str::trim).collect();
+        if last.len() != self.known.len() {
+            return;
+        }
+        let known = &self.known;
+        self.round.retain(|telling| {
+            let revision = known.get(telling.at).and_then(|known| known.revision);
+            let revision = revision.map(|revision| revision.to_string());
+            last.get(telling.at).copied() != revision.as_deref()
+        });
+    }
+
+    /// Writes what is next of the round, until there are about `most` bytes or all is told.
+    pub(super) fn write(&mut self, out: &mut BytesMut, most: usize, zone: &str) {
+        while out.len() < most {
+            let Some(telling) = self.round.front_mut() else { return };
+            let Some(known) = self.known.get(telling.at) else { return };
+            let Some(told) = telling.step(out, known, zone) else { continue };
+            self.told += 1;
+            if told == Told::All {
+                self.round.pop_front();
+            }
+            let is_last = self.round.is_empty();
+            let revisions = self.known.iter().filter_map(|known| known.revision);
+            events::close(out, is_last.then(|| events::id(revisions)).as_deref());
+        }
+    }
+}
+
+/// An event was told, but for its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    One,
+    /// The last of its service.
+    All,
+}
+
+impl Telling {
+    /// Writes a part. Answers whether that was the last part of an event.
+    fn step(&mut self, out: &mut BytesMut, known: &Known, zone: &str) -> Option<Told> {
+        let revision = known.revision.unwrap_or(Revision(0));
+        match &mut self.what {
+            What::Snapshot { members, begun } => {
+                let is_first = !std::mem::replace(begun, true);
+                if is_first {
+                    events::snapshot_begin(out, &known.key, revision);
+                }
+                let Some(member) = members.next() else {
+                    events::snapshot_end(out);
+                    return Some(Told::All);
+                };
+                events::snapshot_member(out, encode::member(&member, zone), is_first);
+                None
+            }
+            What::Changes(changes) => {
+                match changes.next()? {
+                    Change::Upsert(member) => {
+                        events::upsert(out, encode::member(&member, zone), revision);
+                    }
+                    Change::Remove(member) => {
+                        events::remove(out, &known.key, &member.instance.key.name, revision);
+                    }
+                }
+                Some(if changes.as_slice().is_empty() { Told::All } else { Told::One })
+            }
+        }
+    }
+}
+
+fn chosen<'a>(filter: &Filter, view: Option<&'a Arc<View>>) -> Vec<&'a Arc<Member>> {
+    view.map(|view| filter.apply(view)).unwrap_or_default()
+}
+
+fn is_same(one: Option<&Arc<View>>, other: Option<&Arc<View>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::{
+        catalog::{Catalog, Settings},
+        fact::Fact,
+        instance::{Instance, InstanceKey},
+        lease::{Moment, Now, Wall},
+        rules::Rules,
+    };
+
+    /// A registry, and a follower of two of its services.
+    struct World {
+        catalog: Catalog,
+        directory: Arc<Directory>,
+        follower: Follower,
+        version: u64,
+    }
+
+    impl World {
+        fn new(filter: Filter) -> Self {
+            let directory = Arc::<Directory>::default();
+            let own = InstanceKey::new("rollcall-system", "rollcall-0");
+            let (show, rules) = (|_: Wall| String::new(), Rules::default());
+            let settings =
+                Settings { own, boot: "b".into(), zone: "z.".into(), show, ledger: None, rules };
+            let catalog = Catalog::new(settings, directory.clone());
+            let keys = ["orders", "ledger"].map(|service| ServiceKey::new("shop", service));
+            let follower = Follower::new(filter, keys.into());
+            Self { catalog, directory, follower, version: 100 }
+        }
+
+        fn put(&mut self, name: &str, change: impl FnOnce(&mut Instance)) {
+            self.version += 1;
+            let mut instance = Instance {
+                uid: name.into(),
+                resource_version: self.version,
+                ..Instance::sample("shop", name)
+            };
+            change(&mut instance);
+            self.apply(Fact::Upserted(Arc::new(instance)));
+        }
+
+        fn delete(&mut self, name: &str) {
+            self.version += 1;
+            let (key, uid) = (InstanceKey::new("shop", name), name.into());
+            self.apply(Fact::Removed { key, uid, index: self.version });
+        }
+
+        fn apply(&mut self, fact: Fact) {
+            let now = Now { moment: Moment(1_000), wall: Wall(0) };
+            self.catalog.apply(fact, now);
+            let _ = self.catalog.settle(now, 0);
+        }
+
+        /// What is told at a look: each event by its kind and whom it names, and the ids.
+        fn told(&mut self) -> (Vec<String>, Vec<String>) {
+            self.follower.look(&self.directory);
+            self.rest()
+        }
+
+        fn rest(&mut self) -> (Vec<String>, Vec<String>) {
+            let mut out = BytesMut::new();
+            self.follower.write(&mut out, usize::MAX, "z.");
+            read(&out)
+        }
+    }
+
+    fn read(out: &[u8]) -> (Vec<String>, Vec<String>) {
+        let text = std::str::from_utf8(out).unwrap();
+        assert!(text.is_empty() || text.ends_with("\n\n"), "{text}");
+        let (mut told, mut ids) = (Vec::new(), Vec::new());
+        for event in text.split_terminator("\n\n") {
+            let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name));
+            let data = field("data: ").unwrap();
+            let data: serde_json::Value = serde_json::from_str(data).unwrap();
+            let whom = data["name"].as_str().map_or_else(
+                || format!("{}({})", data["service"], data["instances"].as_array().unwrap().len()),
+                str::to_owned,
+            );
+            told.push(format!("{} {}", field("event: ").unwrap(), whom.replace('"', "")));
+            ids.extend(field("id: ").map(str::to_owned));
+        }
+        (told, ids)
+    }
+
+    #[test]
+    fn the_first_look_is_snapshots_and_the_last_event_of_a_look_has_the_id_of_all() {
+        let mut world = World::new(Filter::default());
+        world.put("a", |_| {});
+        let (told, ids) = world.told();
+        assert_eq!(told, ["snapshot orders(1)", "snapshot ledger(0)"]);
+        assert_eq!(ids.len(), 1);
+        assert_eq!(ids[0].split(',').count(), 2);
+        assert_eq!(world.told().0, [""; 0]);
+        world.put("b", |_| {});
+        world.put("c", |instance| instance.service = "ledger".into());
+        world.delete("a");
+        let (told, ids) = world.told();
+        assert_eq!(told, ["upsert b", "remove a", "upsert c"]);
+        assert_eq!(ids.len(), 1, "only when all is told the client may come back with it");
+        assert_eq!(world.follower.told(), 5);
+    }
+
+    #[test]
+    fn what_happens_between_two_looks_is_told_by_its_outcome() {
+        let mut world = World::new(Filter::default());
+        world.put("a", |_| {});
+        world.told();
+        for weight in 1..50 {
+            world.put("a", |instance| instance.weight = weight);
+            world.put("b", |_| {});
+            world.delete("b");
+        }
+        assert_eq!(world.told().0, ["upsert a"]);
+        world.put("a", |instance| instance.weight = 7);
+        world.put("a", |instance| instance.weight = 49);
+        assert_eq!(world.told().0, [""; 0], "there and back");
+    }
+
+    #[test]
+    fn a_round_is_written_in_parts_and_ends_as_it_was_when_it_was_looked_at() {
+        let mut world = World::new(Filter::default());
+        (0..100).for_each(|at| world.put(&format!("a{at:02}"), |_| {}));
+        world.follower.look(&world.directory);
+        let (mut all, mut parts) = (BytesMut::new(), 0);
+        loop {
+            let mut part = BytesMut::new();
+            world.follower.write(&mut part, 1_000, "z.");
+            if part.is_empty() {
+                break;
+            }
+            assert!(part.len() < 3_000, "{}", part.len());
+            all.extend_from_slice(&part);
+            parts += 1;
+            world.delete(&format!("a{parts:02}"));
+        }
+        assert!(parts > 20, "{parts}");
+        assert_eq!(read(&all).0, ["snapshot orders(100)", "snapshot ledger(0)"]);
+        assert_eq!(world.told().0.len(), parts);
+    }
+
+    #[test]
+    fn who_comes_back_is_told_only_of_what_differs() {
+        let mut world = World::new(Filter::default());
+        world.put("a", |_| {});
+        let (_, ids) = world.told();
+        let back = |last: &str, world: &mut World| {
+            let keys = ["orders", "ledger"].map(|service| ServiceKey::new("shop", service));
+            world.follower = Follower::new(Filter::default(), keys.into());
+            world.follower.look(&world.directory);
+            world.follower.leave_out(last);
+            world.rest().0
+        };
+        assert_eq!(back(&ids[0], &mut world), [""; 0]);
+        assert_eq!(back("x,y,z", &mut world).len(), 2);
+        assert_eq!(back("", &mut world).len(), 2);
+        world.put("a", |instance| instance.weight = 1);
+        assert_eq!(back(&ids[0], &mut world), ["snapshot orders(1)"]);
+        world.put("b", |_| {});
+        assert_eq!(world.told().0, ["upsert b"], "and then of changes");
+    }
+
+    #[test]
+    fn who_asks_for_some_is_told_when_they_join_and_leave_those() {
+        let tag = |instance: &mut Instance| instance.tags = Arc::from(["x".into()]);
+        let mut world = World::new(Filter { tags: vec!["x".to_owned()], ..Filter::default() });
+        world.put("a", |_| {});
+        assert_eq!(world.told().0, ["snapshot orders(0)", "snapshot ledger(0)"]);
+        world.put("a", tag);
+        assert_eq!(world.told().0, ["upsert a"]);
+        world.put("b", |_| {});
+        assert_eq!(world.told().0, [""; 0]);
+        world.put("a", |_| {});
+        assert_eq!(world.told().0, ["remove a"]);
+    }
+}
