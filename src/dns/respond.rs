@@ -184,9 +184,11 @@ impl Turn<'_> {
                 return Answer::bare(ResponseCode::NotImp, Some(Ede::NOT_SUPPORTED)).into();
             }
         }
-        // Without a question it is about the cookie, which is in the OPT.
+        // Without a question it is about the cookie (RFC 7873 §5.4).
         let Some(question) = &self.query.question else {
-            return Answer::bare(ResponseCode::NoError, None).into();
+            let is_bad = self.standing() == Standing::Bad;
+            let code = if is_bad { ResponseCode::BADCOOKIE } else { ResponseCode::NoError };
+            return Answer::bare(code, None).into();
         };
         if question.query_class() != DNSClass::IN {
             return Answer::bare(ResponseCode::Refused, Some(Ede::NOT_AUTHORITATIVE)).into();

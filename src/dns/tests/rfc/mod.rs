@@ -6,6 +6,7 @@
 //! beside this folder, which are not repeated.
 
 mod communicate;
+mod cookies;
 mod edns;
 mod message;
 
