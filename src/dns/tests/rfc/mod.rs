@@ -9,6 +9,7 @@ mod communicate;
 mod cookies;
 mod edns;
 mod message;
+mod transfers;
 
 use std::fmt::Write as _;
 
