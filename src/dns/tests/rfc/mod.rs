@@ -8,7 +8,11 @@
 mod communicate;
 mod cookies;
 mod edns;
+mod existence;
+mod large;
 mod message;
+mod policy;
+mod sets;
 mod transfers;
 
 use std::fmt::Write as _;
