@@ -17,6 +17,7 @@ mod admission;
 mod api_doc;
 mod crds;
 mod dev;
+mod dns_tcp;
 mod dns_wire;
 mod doors;
 mod election;
