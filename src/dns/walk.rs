@@ -91,3 +91,49 @@ impl Entry<'_> {
         (self.kind == SOA).then(|| u32::from_be_bytes([a, b, c, d]))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_proto::{
+        op::{Message, MessageType, OpCode, Query},
+        rr::{Name, RData, Record, RecordType, rdata::SOA},
+    };
+    use proptest::prelude::*;
+
+    fn name() -> impl Strategy<Value = Name> {
+        let label = prop::sample::select(vec!["a", "Bb", "shop", "_tcp", "a-rather-long-label"]);
+        prop::collection::vec(label, 0..6)
+            .prop_map(|labels| Name::from_labels(labels.iter().map(|l| l.as_bytes())).unwrap())
+    }
+
+    proptest! {
+        /// What another library has written, with names that point to each other, ends where it ends.
+        #[test]
+        fn the_end_of_the_last_record_is_the_end_of_the_message(
+            question in name(),
+            records in prop::collection::vec((name(), name(), any::<u32>(), any::<u32>()), 0..12),
+        ) {
+            let mut message = Message::new(1, MessageType::Query, OpCode::Query);
+            message.add_query(Query::query(question, RecordType::IXFR));
+            for (owner, mname, serial, ttl) in &records {
+                let soa = SOA::new(mname.clone(), owner.clone(), *serial, 1, 2, 3, 4);
+                let ttl = ttl >> 1;
+                message.add_authority(Record::from_rdata(owner.clone(), ttl, RData::SOA(soa)));
+            }
+            let octets = message.to_vec().unwrap();
+            let mut walk = Walk(&octets[12..]);
+            walk.question().unwrap();
+            for (owner, _, serial, ttl) in &records {
+                let record = walk.record().unwrap();
+                prop_assert_eq!((record.serial(), record.ttl), (Some(*serial), ttl >> 1));
+                prop_assert_eq!(record.is_root, owner.is_root());
+            }
+            prop_assert!(walk.0.is_empty());
+            // No octet can be missed.
+            let (mut cut, end) = (Walk(&octets[12..octets.len() - 1]), records.len());
+            let whole = cut.question().is_some() && (0..end).all(|_| cut.record().is_some());
+            prop_assert!(!whole);
+        }
+    }
+}
