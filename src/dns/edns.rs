@@ -3,17 +3,15 @@
 //! Owns: which options are understood (NSID, cookies, TCP keepalive, extended errors); no other is
 //! ever echoed (RFC 8906 §8.2.3). Does not own: what makes a cookie good (`cookie`).
 
-use hickory_proto::{
-    op::Edns,
-    rr::rdata::opt::{EdnsCode, EdnsOption},
-};
-
-use crate::dns::{cookie::Cookie, ede::Ede, fit::UDP_PAYLOAD};
+use crate::dns::{cookie::Cookie, ede::Ede, fit::UDP_PAYLOAD, walk::Walk};
 
 const NSID: u16 = 3;
 const COOKIE: u16 = 10;
 const KEEPALIVE: u16 = 11;
 const EDE: u16 = 15;
+
+/// DO, the highest of the flags.
+const DNSSEC_OK: u8 = 0x80;
 
 /// Octets of an OPT without options: root, type, class, TTL, length.
 const FIXED: usize = 11;
@@ -36,22 +34,36 @@ pub struct Asks {
 }
 
 impl Asks {
-    /// Reads an OPT; none when one of its options is malformed.
+    /// Reads an OPT, and whether it is well formed: what is not is answered by FORMERR, with an OPT
+    /// (RFC 6891 §7). Of options that stand there twice the first one counts (RFC 7873 §5.2).
     #[must_use]
-    pub fn read(edns: &Edns) -> Option<Self> {
-        let cookie = match edns.option(EdnsCode::Cookie) {
-            Some(EdnsOption::Unknown(_, octets)) => Some(Cookie::read(octets)?),
-            _ => None,
-        };
-        Some(Self {
-            size: edns.max_payload(),
-            version: edns.version(),
-            dnssec_ok: edns.flags().dnssec_ok,
-            nsid: edns.option(EdnsCode::NSID).is_some(),
-            cookie,
-            keepalive: edns.option(EdnsCode::Keepalive).is_some(),
-        })
+    pub fn read(class: u16, ttl: u32, data: &[u8]) -> (Self, bool) {
+        let [_, version, high, _] = ttl.to_be_bytes();
+        let dnssec_ok = high & DNSSEC_OK != 0;
+        let (nsid, cookie, keepalive) = (false, None, false);
+        let mut asks = Self { size: class, version, dnssec_ok, nsid, cookie, keepalive };
+        let mut rest = Walk(data);
+        let mut has_cookie = false;
+        while !rest.0.is_empty() {
+            let Some((code, value)) = option(&mut rest) else { return (asks, false) };
+            match code {
+                NSID => asks.nsid = true,
+                KEEPALIVE => asks.keepalive = true,
+                COOKIE if !has_cookie => {
+                    has_cookie = true;
+                    asks.cookie = Cookie::read(value);
+                }
+                _ => {}
+            }
+        }
+        let is_well_formed = asks.cookie.is_some() || !has_cookie;
+        (asks, is_well_formed)
     }
+}
+
+fn option<'m>(rest: &mut Walk<'m>) -> Option<(u16, &'m [u8])> {
+    let (code, length) = (rest.word()?, rest.word()?);
+    Some((code, rest.take(length.into())?))
 }
 
 /// The OPT of a response, as it grows.
@@ -69,7 +81,7 @@ impl Opt {
         let mut octets = Vec::with_capacity(96);
         octets.extend([0, 0, 41]);
         octets.extend(UDP_PAYLOAD.to_be_bytes());
-        octets.extend([0, 0, u8::from(dnssec_ok) << 7, 0, 0, 0]);
+        octets.extend([0, 0, if dnssec_ok { DNSSEC_OK } else { 0 }, 0, 0, 0]);
         Self { octets, options: 0, room }
     }
 

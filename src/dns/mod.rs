@@ -40,6 +40,7 @@ mod tcp;
 #[cfg(test)]
 mod tests;
 mod udp;
+mod walk;
 
 pub use metrics::Metrics;
 pub use server::{DnsConfig, DnsError, DnsServer, bind};

@@ -4,12 +4,15 @@
 //! and what is wrong with a query. Does not own: what a wrong one is answered (`respond`).
 
 use hickory_proto::{
-    op::{Edns, LowerQuery, Query as Question},
-    rr::{DNSClass, Name, RData, Record, RecordType},
+    op::{LowerQuery, Query as Question},
+    rr::{DNSClass, Name, RecordType},
     serialize::binary::{BinDecodable, BinDecoder},
 };
 
-use crate::dns::edns::Asks;
+use crate::dns::{
+    edns::Asks,
+    walk::{Entry, Walk},
+};
 
 /// Octets of a header.
 pub const HEADER: usize = 12;
@@ -63,10 +66,11 @@ impl<'m> Query<'m> {
     /// responses, since two servers that answer those never stop.
     #[must_use]
     pub fn read(message: &'m [u8]) -> Option<Self> {
-        let [id, flags, questions, answers, authorities, additional] = header(message)?;
+        let [id, flags, counts @ ..] = header(message)?;
         if flags & RESPONSE != 0 {
             return None;
         }
+        let [questions, answers, authorities, additional] = counts;
         let mut query =
             Self { id, flags, question: None, octets: &[], edns: None, serial: None, fault: None };
         if questions == 1
@@ -75,19 +79,19 @@ impl<'m> Query<'m> {
             query.question = Some(question);
             query.octets = octets;
         }
+        // To the end, whatever is wrong before: an OPT is answered by an OPT (RFC 6891 §6.1.1).
+        let is_sound = message.get(HEADER..).and_then(|body| query.walk(Walk(body), counts));
         let kind = query.question.as_ref().map(LowerQuery::query_type);
-        let is_plain = query.question.is_some() || questions == 0;
         // An IXFR says in the authority section which version is had.
-        let fits = is_plain
-            && answers == 0
+        let fits = answers == 0
             && authorities <= u16::from(kind == Some(RecordType::IXFR))
-            && additional <= MAX_ADDITIONAL;
-        let rest = fits.then(|| query.read_records(message, authorities, additional));
+            && additional <= MAX_ADDITIONAL
+            && query.is_whole(questions);
         query.fault = if query.opcode() != 0 {
             Some(Fault::Opcode)
         } else if query.edns.as_ref().is_some_and(|edns| edns.version != 0) {
             Some(Fault::Version)
-        } else if rest.flatten().is_none() || !query.is_whole() {
+        } else if !fits || is_sound != Some(true) {
             Some(Fault::Format)
         } else {
             None
@@ -102,29 +106,41 @@ impl<'m> Query<'m> {
     }
 
     /// No question is one only when it is about cookies (RFC 7873 §5.4).
-    fn is_whole(&self) -> bool {
-        self.question.is_some() || self.edns.as_ref().is_some_and(|edns| edns.cookie.is_some())
+    fn is_whole(&self, questions: u16) -> bool {
+        let asks_for_cookie = self.edns.as_ref().is_some_and(|edns| edns.cookie.is_some());
+        self.question.is_some() || (questions == 0 && asks_for_cookie)
     }
 
-    fn read_records(&mut self, message: &[u8], authorities: u16, additional: u16) -> Option<()> {
-        let mut decoder = BinDecoder::new(message);
-        decoder.read_slice(HEADER + self.octets.len()).ok()?;
+    /// Goes through all records, for the OPT and the serial of an IXFR; whether they are what they
+    /// should be. None when there are fewer than the header says, or one of them has no end.
+    fn walk(&mut self, mut body: Walk<'m>, counts: [u16; 4]) -> Option<bool> {
+        let [questions, answers, authorities, additional] = counts;
+        let mut is_sound = true;
+        for _ in 0..questions {
+            body.question()?;
+        }
+        for _ in 0..answers {
+            body.record()?;
+        }
         for _ in 0..authorities {
-            if let RData::SOA(soa) = Record::read(&mut decoder).ok()?.data {
-                self.serial = Some(soa.serial);
-            }
+            self.serial = body.record()?.serial();
+            is_sound &= self.serial.is_some();
         }
         for _ in 0..additional {
-            let record = Record::read(&mut decoder).ok()?;
-            if record.record_type() != RecordType::OPT {
-                continue;
+            let record = body.record()?;
+            if record.kind == u16::from(RecordType::OPT) {
+                is_sound &= self.take(&record);
             }
-            if self.edns.is_some() || !record.name.is_root() {
-                return None;
-            }
-            self.edns = Some(Asks::read(&Edns::from(&record))?);
         }
-        Some(())
+        Some(is_sound)
+    }
+
+    /// Reads an OPT; whether it is the only one, and well formed.
+    fn take(&mut self, record: &Entry<'_>) -> bool {
+        let (asks, is_well_formed) = Asks::read(record.class, record.ttl, record.data);
+        let is_only = self.edns.is_none();
+        self.edns.get_or_insert(asks);
+        is_only && is_well_formed && record.is_root
     }
 }
 

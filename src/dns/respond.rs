@@ -161,6 +161,12 @@ impl From<Answer> for Spoken {
     }
 }
 
+/// Whether a serial is the other or before it, in the arithmetic of serials (RFC 1982 §3.2). A secondary may
+/// be ahead, when it asked another replica before; it is not to go back (RFC 1995 §2).
+const fn is_no_newer(serial: u32, other: u32) -> bool {
+    other.wrapping_sub(serial) < 1 << 31
+}
+
 /// One query and its client.
 struct Turn<'a> {
     responder: &'a Responder,
@@ -184,9 +190,11 @@ impl Turn<'_> {
                 return Answer::bare(ResponseCode::NotImp, Some(Ede::NOT_SUPPORTED)).into();
             }
         }
-        // Without a question it is about the cookie, which is in the OPT.
+        // Without a question it is about the cookie (RFC 7873 §5.4).
         let Some(question) = &self.query.question else {
-            return Answer::bare(ResponseCode::NoError, None).into();
+            let is_bad = self.standing() == Standing::Bad;
+            let code = if is_bad { ResponseCode::BADCOOKIE } else { ResponseCode::NoError };
+            return Answer::bare(code, None).into();
         };
         if question.query_class() != DNSClass::IN {
             return Answer::bare(ResponseCode::Refused, Some(Ede::NOT_AUTHORITATIVE)).into();
@@ -216,9 +224,13 @@ impl Turn<'_> {
     fn whole_zone(&self, question: &LowerQuery, kind: RecordType) -> Spoken {
         let Responder { realm, policy } = self.responder;
         let refused = |ede| Answer::bare(ResponseCode::Refused, Some(ede)).into();
-        if **question.name() != *realm.zone.apex() {
-            let outside = !realm.zone.apex().zone_of(question.original().name());
-            return refused(if outside { Ede::NOT_AUTHORITATIVE } else { Ede::NOT_SUPPORTED });
+        let apex = &**question.name();
+        if realm.reverse.iter().any(|zone| zone.apex() == apex) {
+            return refused(Ede::NOT_SUPPORTED);
+        }
+        if apex != realm.zone.apex() {
+            // RFC 5936 §2.2.1: such a zone is not here.
+            return Answer::bare(ResponseCode::NotAuth, Some(Ede::NOT_AUTHORITATIVE)).into();
         }
         if !policy.transfer.contains(self.client.address) {
             return refused(Ede::NO_TRANSFER);
@@ -232,7 +244,7 @@ impl Turn<'_> {
         }
         let owner = question.original().name();
         let newest = realm.directory.serial();
-        let is_current = self.query.serial == Some(newest);
+        let is_current = self.query.serial.is_some_and(|had| is_no_newer(newest, had));
         if kind == RecordType::IXFR && (over_udp || is_current) {
             // One SOA: "you have it", or "come by TCP" (RFC 1995 §2).
             let soa = realm.zone.soa(owner, newest, TTL);

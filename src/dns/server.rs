@@ -67,6 +67,8 @@ pub struct DnsConfig {
     pub cookieless: u16,
     /// Connections at once.
     pub connections: usize,
+    /// How long a connection may be idle.
+    pub idle: Duration,
     /// One in so many queries is logged while that is switched on.
     pub log_every: u32,
     /// Who we are.
@@ -88,6 +90,7 @@ impl Default for DnsConfig {
             cookie_secret: None,
             cookieless: crate::dns::fit::UDP_PAYLOAD,
             connections: 1024,
+            idle: tcp::IDLE,
             log_every: 100,
             replica: String::new(),
         }
@@ -146,6 +149,8 @@ pub enum DnsError {
 pub(super) struct Shared {
     pub(super) responder: Responder,
     pub(super) connections: Arc<Connections>,
+    /// How long one of them may be idle.
+    pub(super) idle: Duration,
     pub(super) metrics: Metrics,
     pub(super) log: QueryLog,
 }
@@ -205,13 +210,14 @@ fn shared(
         cookieless: config.cookieless,
         limits: Limits::new(config.error_rate, fastrand::u64(..)),
         replica: config.replica.clone().into(),
-        idle: u16::try_from(tcp::IDLE.as_millis() / 100).unwrap_or(u16::MAX),
+        idle: u16::try_from(config.idle.as_millis() / 100).unwrap_or(u16::MAX),
     };
     let realm = Arc::new(Realm { zone, reverse, directory, empty, ceiling });
     let connections = Connections::new(config.connections);
     metrics.watch(connections.clone());
     let log = QueryLog::new(config.log_every);
-    Ok(Shared { responder: Responder { realm, policy }, connections, metrics, log })
+    let idle = config.idle;
+    Ok(Shared { responder: Responder { realm, policy }, connections, idle, metrics, log })
 }
 
 impl DnsServer {

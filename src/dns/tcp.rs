@@ -31,8 +31,13 @@ use crate::dns::{
 /// (RFC 7828).
 pub(super) const IDLE: Duration = Duration::from_secs(10);
 
-/// How long the rest of a query may take once it has begun, and how long an answer may take to be taken.
+/// How long the rest of a query may take once it has begun, and how long an answer may take to be taken; but
+/// no longer than a connection may be idle.
 const SLOW: Duration = Duration::from_secs(5);
+
+/// How long a client has to see that we are done with a connection on which it goes on asking; less than all
+/// connections have when we stop.
+const LAST: Duration = Duration::from_secs(1);
 
 /// Queries of one connection; then it is closed, so that clients spread over replicas that came later.
 const QUERIES: usize = 10_000;
@@ -126,6 +131,13 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: Canc
     while running.join_next().await.is_some() {}
 }
 
+impl Shared {
+    /// See [`SLOW`].
+    fn slow(&self) -> Duration {
+        self.idle.min(SLOW)
+    }
+}
+
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
@@ -139,8 +151,8 @@ async fn connection(
     let mut message = Vec::new();
     for _ in 0..QUERIES {
         let length = tokio::select! {
-            () = stop.cancelled() => return,
-            length = timeout(IDLE, stream.read_u16()) => length,
+            () = stop.cancelled() => break,
+            length = timeout(shared.idle, stream.read_u16()) => length,
         };
         let Ok(Ok(length)) = length else { return };
         let length = usize::from(length);
@@ -148,11 +160,25 @@ async fn connection(
             return shared.metrics.ignored(Transport::Tcp);
         }
         message.resize(length, 0);
-        let Ok(Ok(_)) = timeout(SLOW, stream.read_exact(&mut message)).await else { return };
+        let Ok(Ok(_)) = timeout(shared.slow(), stream.read_exact(&mut message)).await else {
+            return;
+        };
         if !answer(stream.get_mut(), &message, client, &shared).await {
             return;
         }
     }
+    part(stream.get_mut()).await;
+}
+
+/// Ends a connection from our side. Were it closed while queries lie unread, the system would reset it, and
+/// answers that are on their way would be lost.
+async fn part(stream: &mut TcpStream) {
+    let mut unread = [0; 1024];
+    let ended = async {
+        let _ = stream.shutdown().await;
+        while matches!(stream.read(&mut unread).await, Ok(1..)) {}
+    };
+    let _ = timeout(LAST, ended).await;
 }
 
 /// Answers one query; whether the connection can go on.
@@ -165,7 +191,7 @@ async fn answer(stream: &mut TcpStream, message: &[u8], client: Client, shared: 
         }
         Outcome::Dropped(_) => false,
         Outcome::Reply(octets, said) => {
-            let written = write(stream, &octets).await;
+            let written = write(stream, &octets, shared.slow()).await;
             shared.metrics.answered(Transport::Tcp, said, watch.elapsed());
             shared.log.note(message, client, &said);
             written
@@ -178,7 +204,7 @@ async fn send(stream: &mut TcpStream, transfer: Transfer, client: Client, shared
     let watch = Stopwatch::start();
     let (mut messages, mut octets, mut whole) = (0_usize, 0, true);
     for message in transfer {
-        whole = write(stream, &message).await;
+        whole = write(stream, &message, shared.slow()).await;
         if !whole {
             break;
         }
@@ -195,10 +221,10 @@ async fn send(stream: &mut TcpStream, transfer: Transfer, client: Client, shared
     whole
 }
 
-async fn write(stream: &mut TcpStream, octets: &[u8]) -> bool {
+async fn write(stream: &mut TcpStream, octets: &[u8], slow: Duration) -> bool {
     let Ok(length) = u16::try_from(octets.len()) else { return false };
     let framed = [&length.to_be_bytes(), octets].concat();
-    matches!(timeout(SLOW, stream.write_all(&framed)).await, Ok(Ok(())))
+    matches!(timeout(slow, stream.write_all(&framed)).await, Ok(Ok(())))
 }
 
 #[cfg(test)]

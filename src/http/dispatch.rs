@@ -250,7 +250,8 @@ impl Door {
             Work::RenewLease => heartbeats::renew_lease(self, &names, &parts, body).await,
             Work::Attributes => changes::attributes(self, &names, &parts, body).await,
             Work::State => changes::state(self, &names, &parts, body).await,
-            Work::RegisterMany => batch::register(self, caller.as_deref(), &parts, body).await,
+            Work::RegisterMany => // A thousand registrations are much to carry along for every other call.
+                Box::pin(batch::register(self, caller.as_deref(), &parts, body)).await,
         }
     }
 

@@ -148,6 +148,7 @@ fn bind_dns(
         connections: flags.connections,
         log_every: flags.log_every,
         replica: config.own.name.to_string(),
+        ..DnsConfig::default()
     };
     let metrics = dns::Metrics::register(registry);
     Ok((dns::bind(&dns, directory, metrics.clone())?, metrics))

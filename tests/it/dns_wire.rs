@@ -34,10 +34,10 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
 /// Far more than any answer on this machine takes.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-const ORDERS: &str = "_http._tcp.orders.shop.svc.rollcall.internal.";
-const CROWD: &str = "_http._tcp.crowd.shop.svc.rollcall.internal.";
+pub(crate) const ORDERS: &str = "_http._tcp.orders.shop.svc.rollcall.internal.";
+pub(crate) const CROWD: &str = "_http._tcp.crowd.shop.svc.rollcall.internal.";
 
 fn instance(service: &str, name: &str, ip: IpAddr) -> Instance {
     let http =
@@ -73,7 +73,7 @@ fn instance(service: &str, name: &str, ip: IpAddr) -> Instance {
 }
 
 /// A directory of `orders` (2) and `crowd` (300), whose horizon is now.
-fn directory() -> Arc<Directory> {
+pub(crate) fn directory() -> Arc<Directory> {
     let directory = Arc::<Directory>::default();
     let own = InstanceKey::new("shop", "rollcall-0");
     let zone = "rollcall.internal".to_owned();
@@ -139,7 +139,7 @@ async fn serve() -> Served {
     Served { address, stop, end, metrics }
 }
 
-fn query(name: &str, kind: RecordType, size: Option<u16>) -> Message {
+pub(crate) fn query(name: &str, kind: RecordType, size: Option<u16>) -> Message {
     let mut message = Message::new(4711, MessageType::Query, OpCode::Query);
     message.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
     message.edns = size.map(|size| {
@@ -150,7 +150,7 @@ fn query(name: &str, kind: RecordType, size: Option<u16>) -> Message {
     message
 }
 
-async fn within<T>(what: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("an answer")
 }
 

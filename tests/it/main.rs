@@ -18,6 +18,7 @@ mod api_doc;
 mod changes;
 mod crds;
 mod dev;
+mod dns_tcp;
 mod dns_wire;
 mod doors;
 mod election;

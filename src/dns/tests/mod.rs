@@ -3,6 +3,7 @@
 mod answers;
 mod existence;
 mod messages;
+mod rfc;
 mod selectors;
 mod sizes;
 mod texts;

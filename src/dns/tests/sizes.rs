@@ -7,6 +7,7 @@ use hickory_proto::{
 use proptest::prelude::*;
 
 use super::messages::{exchange, query, with_edns};
+use super::rfc::ask;
 use super::world::{World, instance, sorted};
 use crate::dns::respond::Transport;
 use crate::dns::zone::Zone;
@@ -147,6 +148,27 @@ fn three_hundred_instances_are_whole_over_tcp_with_all_their_glue() {
     assert!(!answer.metadata.truncation);
     assert_eq!((answer.answers.len(), answer.additionals.len()), (300, 600));
     assert_eq!(sorted(&answer.additionals).len(), 600);
+}
+
+/// A reverse zone's SOA names a server that shares no label with the question.
+#[test]
+fn the_longest_names_of_a_reverse_zone_have_that_room_too() {
+    let zone = format!("{}.{}.", "z".repeat(50), "y".repeat(49));
+    let mut world = World::of([]).realm(|realm| realm.zone = Zone::parse(&zone, &[]).unwrap());
+    world.now.0 += 3_600_000;
+    let label = "q".repeat(57);
+    let name = format!("{label}.{label}.{label}.{}.10.in-addr.arpa.", "q".repeat(63));
+    assert_eq!(name.len() + 1, 255);
+    for options in [&[][..], &[(10, &b"8 octets"[..]), (3, b"")]] {
+        let query = ask(&name, RecordType::PTR).opt(512, 0, options);
+        let octets = query.answer(&world);
+        let answer = Message::from_vec(&octets).unwrap();
+        assert!(octets.len() <= 512 && !answer.metadata.truncation, "{}", octets.len());
+        assert_eq!(answer.authorities.len(), 1);
+        // The cookie comes first, then who answers; why there is no answer has no room any more.
+        let edns = answer.edns.unwrap();
+        assert_eq!(edns.options().as_ref().len(), options.len().max(1));
+    }
 }
 
 #[test]
