@@ -58,7 +58,11 @@ impl Doorman {
             (Route::Lease | Route::Attributes, _) => &[Right::Patch],
             (Route::State, _) => &[Right::State],
             (
-                Route::Services | Route::NamespaceServices | Route::Service | Route::ServiceWatch,
+                Route::Services
+                | Route::Snapshot
+                | Route::NamespaceServices
+                | Route::Service
+                | Route::ServiceWatch,
                 _,
             ) => &[Right::List],
             // The namespaces stand in the body or in the query, and each is asked for by itself.

@@ -14,7 +14,7 @@ use hyper::{
 };
 use serde::Serialize;
 
-use crate::http::stream::Stream;
+use crate::http::{snapshot::Snapshot, stream::Stream};
 
 /// An answer as asked for.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(super) enum Body {
     Whole(Option<Bytes>),
     /// Events, for as long as the client wants them.
     Stream(Box<Stream>),
+    /// Lines, made as they are taken.
+    Lines(Box<Snapshot>),
 }
 
 impl Answer {
@@ -45,6 +47,12 @@ impl Answer {
     /// Events.
     pub(super) fn stream(stream: Stream) -> Self {
         let body = Body::Stream(Box::new(stream));
+        Self { status: StatusCode::OK, body, headers: Vec::new(), waited: false }
+    }
+
+    /// Lines of JSON.
+    pub(super) fn lines(lines: Snapshot) -> Self {
+        let body = Body::Lines(Box::new(lines));
         Self { status: StatusCode::OK, body, headers: Vec::new(), waited: false }
     }
 
@@ -84,6 +92,7 @@ impl Body {
             Self::Whole(None) => None,
             Self::Whole(Some(_)) => Some("application/json"),
             Self::Stream(_) => Some("text/event-stream"),
+            Self::Lines(_) => Some("application/x-ndjson"),
         }
     }
 }
@@ -99,6 +108,7 @@ impl hyper::body::Body for Body {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream(stream) => Pin::new(stream).poll_frame(cx),
+            Self::Lines(lines) => Pin::new(lines).poll_frame(cx),
         }
     }
 
@@ -111,7 +121,7 @@ impl hyper::body::Body for Body {
             Self::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Self::Stream(_) => SizeHint::default(),
+            Self::Stream(_) | Self::Lines(_) => SizeHint::default(),
         }
     }
 }

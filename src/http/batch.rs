@@ -3,7 +3,7 @@
 //! Owns: how many at a time and for how long. Does not own: a registration (`instances`), rights
 //! (`access`; they are decided for whole namespaces).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use futures::stream::{FuturesOrdered, StreamExt as _};
 use hyper::{StatusCode, body::Incoming, http::request::Parts};
@@ -153,6 +153,8 @@ impl Wanted {
         let target = Target { namespace, name, uid: None, version: None };
         match door.inbox.register(&target, registration).await {
             Ok(stored) => {
+                let version = stored.slot.record().resource_version;
+                door.answered.fetch_max(version, Ordering::AcqRel);
                 let status = if stored.created { 201 } else { 200 };
                 self.result(status, Some(stored.slot.record().uid.to_string()), None)
             }

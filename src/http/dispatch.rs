@@ -22,10 +22,10 @@ use crate::http::{
     answer::{Answer, Body},
     batch, changes, cluster, discover,
     door::{Door, Given},
-    heartbeats, instances,
+    heartbeats, instances, min_index,
     problem::{Kind, Problem},
     route::{self, Names, Route},
-    services, watch,
+    services, snapshot, watch,
 };
 use crate::registry::lease::millis;
 use hyper::{
@@ -100,6 +100,17 @@ impl Door {
             let problem = Problem::new(Kind::UnknownRoute, detail);
             return Reply::Now(Some(self.finish(None, Err(problem), stopwatch)));
         };
+        match min_index::asked(request.headers()) {
+            Ok(Some(index)) if index > self.inbox.directory().index() => {
+                return self.later(route, stopwatch, request, move |door, request| async move {
+                    Box::pin(door.caught_up(index, request)).await
+                });
+            }
+            Ok(_) => {}
+            Err(problem) => {
+                return Reply::Now(Some(self.finish(Some(route), Err(problem), stopwatch)));
+            }
+        }
         match self.first(route, raw, &request) {
             Step::Done(given) => Reply::Now(Some(self.finish(Some(route), given, stopwatch))),
             Step::Wait(work, caller) => {
@@ -108,7 +119,7 @@ impl Door {
                 })
             }
             Step::Ask => self.later(route, stopwatch, request, move |door, request| async move {
-                door.ask(request).await
+                Box::pin(door.ask(request)).await
             }),
         }
     }
@@ -154,6 +165,16 @@ impl Door {
             Next::Done(given) => Step::Done(given),
             Next::Wait(work) => Step::Wait(work, caller),
         }
+    }
+
+    /// Waits until this replica knows what the caller knows, then goes on as usual.
+    async fn caught_up(self: Arc<Self>, index: u64, request: Request<Incoming>) -> Given {
+        min_index::reached(&self, index).await?;
+        let path = request.uri().path();
+        let unknown = || Problem::new(Kind::UnknownRoute, "no such path");
+        let (route, raw) = route::find(path).ok_or_else(unknown)?;
+        self.admit(route, raw, request.method())?;
+        self.ask(request).await
     }
 
     /// Asks who is calling before anything of the body is read, then goes on as usual.
@@ -210,6 +231,7 @@ impl Door {
             Route::ServiceWatch => Next::Done(watch::one(self, names, query, request.headers())),
             Route::Watch => Next::Wait(Work::Watch),
             Route::Cluster => Next::Done(cluster::cluster(self, query)),
+            Route::Snapshot => Next::Done(snapshot::snapshot(self, query)),
             Route::Heartbeat if request.body().is_end_stream() => {
                 let at_once = heartbeats::at_once(self, names, query);
                 at_once.map_or(Next::Wait(Work::Heartbeat), Next::Done)
@@ -250,8 +272,11 @@ impl Door {
             Work::RenewLease => heartbeats::renew_lease(self, &names, &parts, body).await,
             Work::Attributes => changes::attributes(self, &names, &parts, body).await,
             Work::State => changes::state(self, &names, &parts, body).await,
-            Work::RegisterMany => // A thousand registrations are much to carry along for every other call.
-                Box::pin(batch::register(self, caller.as_deref(), &parts, body)).await,
+            Work::RegisterMany =>
+            // A thousand registrations are much to carry along for every other call.
+            {
+                Box::pin(batch::register(self, caller.as_deref(), &parts, body)).await
+            }
         }
     }
 
@@ -268,7 +293,7 @@ impl Door {
         let now = clock::moment();
         let headers = response.headers_mut();
         headers.insert(REPLICA, self.replica.clone());
-        headers.insert(INDEX, HeaderValue::from(directory.index()));
+        headers.insert(INDEX, HeaderValue::from(self.index()));
         // Before its first self-beat is back a replica does not know.
         if directory.horizon().0 > 0 {
             headers.insert(AGE, HeaderValue::from(millis(directory.age(now))));

@@ -2,7 +2,10 @@
 //!
 //! Owns: [`Door`], and what a handler gives. Does not own: which handler is called (`dispatch`).
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use hyper::header::HeaderValue;
 
@@ -51,6 +54,8 @@ pub(super) struct Door {
     pub(super) zone: String,
     /// How often each service was asked for in turn.
     pub(super) turns: Box<[AtomicU64]>,
+    /// The newest version of an instance that a call was answered with: the watch may be behind it.
+    pub(super) answered: AtomicU64,
 }
 
 /// What a handler gives.
@@ -79,7 +84,13 @@ impl Door {
             replica,
             zone,
             turns,
+            answered: AtomicU64::new(0),
         })
+    }
+
+    /// What answers say that this replica has applied: up to there it did, and what it wrote itself.
+    pub(super) fn index(&self) -> u64 {
+        self.inbox.directory().index().max(self.answered.load(Ordering::Acquire))
     }
 
     /// Whether this replica can speak for a namespace: an empty answer would be a false one.

@@ -5,7 +5,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use serde::{Serialize, Serializer};
 
 use crate::clock;
@@ -123,6 +123,19 @@ pub(super) fn member<'a>(member: &'a Member, zone: &str) -> &'a Bytes {
         // Strings and numbers with string keys cannot fail to be written.
         serde_json::to_vec(&json).unwrap_or_default().into()
     })
+}
+
+/// The same and the end of a line. What was not encoded yet is not kept: a snapshot would else leave every
+/// instance in memory twice.
+pub(super) fn line(member: &Member, zone: &str, out: &mut BytesMut) {
+    if let Some(encoded) = member.encoded.get() {
+        out.extend_from_slice(encoded);
+    } else {
+        let json = InstanceJson::new(&member.instance, (member.phase, member.held), zone);
+        // As above.
+        out.extend_from_slice(&serde_json::to_vec(&json).unwrap_or_default());
+    }
+    out.extend_from_slice(b"\n");
 }
 
 /// A single instance, with its deadline and the reason for its phase.

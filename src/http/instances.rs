@@ -1,5 +1,7 @@
 //! Calls on one instance: register, deregister, read.
 
+use std::sync::atomic::Ordering;
+
 use hyper::{
     StatusCode,
     body::Incoming,
@@ -75,7 +77,9 @@ pub(super) async fn read(door: &Door, names: &Names<'_>, parts: &Parts) -> Given
 
 /// One instance, by the version that it is: what `If-Match` may name.
 pub(super) fn one(door: &Door, status: StatusCode, slot: &Slot) -> Answer {
-    let etag = format!("\"{}\"", slot.record().resource_version);
+    let version = slot.record().resource_version;
+    door.answered.fetch_max(version, Ordering::AcqRel);
+    let etag = format!("\"{version}\"");
     Answer::bytes(status, encode::single(door, slot, clock::now())).with(ETAG, etag)
 }
 

@@ -39,6 +39,7 @@ pub(super) enum Kind {
     WrongContentType,
     BadFields,
     NotSynced,
+    Behind,
     TooManySubscribers,
     Unavailable,
     /// As the API server said, with its status.
@@ -108,7 +109,7 @@ impl Kind {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::WrongContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BadFields => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::NotSynced | Self::TooManySubscribers | Self::Unavailable => {
+            Self::NotSynced | Self::Behind | Self::TooManySubscribers | Self::Unavailable => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             // What the API server answers is passed on only as far as it is an error.
@@ -139,6 +140,7 @@ impl Kind {
             Self::WrongContentType => ("wrong-content-type", "The body must be plain JSON"),
             Self::BadFields => ("bad-fields", "Some fields are not as they must be"),
             Self::NotSynced => ("not-synced", "This replica has only just started"),
+            Self::Behind => ("behind", "This replica has not seen that yet"),
             Self::TooManySubscribers => {
                 ("too-many-subscribers", "This replica has as many subscribers as it can take")
             }

@@ -30,6 +30,7 @@ pub(super) enum Route {
     Attributes,
     State,
     Instances,
+    Snapshot,
 }
 
 /// The names in a path, decoded and legal; empty where the route has none.
@@ -48,6 +49,7 @@ pub(super) fn find(path: &str) -> Option<(Route, [&str; 2])> {
         (Some("services"), None, ..) => Some((Route::Services, ["", ""])),
         (Some("heartbeats"), None, ..) => Some((Route::Heartbeats, ["", ""])),
         (Some("instances"), None, ..) => Some((Route::Instances, ["", ""])),
+        (Some("snapshot"), None, ..) => Some((Route::Snapshot, ["", ""])),
         (Some("watch"), None, ..) => Some((Route::Watch, ["", ""])),
         (Some("cluster"), None, ..) => Some((Route::Cluster, ["", ""])),
         (Some("namespaces"), Some(ns), Some("services"), name, child, None) => {
@@ -89,6 +91,7 @@ impl Route {
             Self::Attributes => "/v1/namespaces/{namespace}/instances/{name}/attributes",
             Self::State => "/v1/namespaces/{namespace}/instances/{name}/state",
             Self::Instances => "/v1/instances",
+            Self::Snapshot => "/v1/snapshot",
         }
     }
 
@@ -98,6 +101,7 @@ impl Route {
             Self::Services
             | Self::Watch
             | Self::Cluster
+            | Self::Snapshot
             | Self::NamespaceServices
             | Self::Service
             | Self::ServiceWatch => "GET, HEAD",
@@ -119,7 +123,12 @@ impl Route {
     /// A problem that names each path parameter that is not legal, before anything is looked up.
     pub(super) fn names(self, [namespace, name]: [&str; 2]) -> Result<Names<'_>, Problem> {
         let parameter = match self {
-            Self::Services | Self::Heartbeats | Self::Instances | Self::Watch | Self::Cluster => {
+            Self::Services
+            | Self::Heartbeats
+            | Self::Instances
+            | Self::Watch
+            | Self::Snapshot
+            | Self::Cluster => {
                 return Ok(Names::default());
             }
             Self::NamespaceServices => None,
@@ -199,6 +208,7 @@ mod tests {
             ("/v1/namespaces/a/instances/b/attributes", Route::Attributes, ["a", "b"]),
             ("/v1/namespaces/a/instances/b/state", Route::State, ["a", "b"]),
             ("/v1/instances", Route::Instances, ["", ""]),
+            ("/v1/snapshot", Route::Snapshot, ["", ""]),
         ] {
             assert_eq!(find(path), Some((route, names)), "{path}");
         }

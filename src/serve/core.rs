@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::auth::{AuthMetrics, Gate};
 use crate::clock;
 use crate::cluster::{
-    breaker::{Breaker, Breakers},
+    breaker::Breakers,
     client::Clients,
     convert::Converter,
     election::Election,
@@ -76,18 +76,12 @@ impl Core {
         let converter = Arc::new(Converter::default());
         let api_metrics = ApiMetrics::new(registry);
         let (facts_in, facts) = mpsc::channel(FACTS);
-        let election = Election::new(
-            clients.election,
-            &config.own_namespace,
-            (&config.own.name, &config.boot),
-            facts_in.clone(),
-            (ElectionMetrics::new(registry), &api_metrics),
-        );
+        let counted = (ElectionMetrics::new(registry), &api_metrics);
+        let election = election(config, clients.election, &facts_in, counted);
         let breakers = Breakers::new(registry);
         let guarded = (&api_metrics, &breakers.writes);
         let writer = Writer::new(clients.writes.clone(), converter.clone(), guarded, clock::show);
-        let guarded = (&api_metrics, &breakers.reviews);
-        let gate = gate(config, clients.reviews.clone(), guarded, registry);
+        let gate = gate(config, clients.reviews.clone(), (&api_metrics, &breakers), registry);
         let problems = problems::Shared::default();
         let rights = RightMetrics::new(registry);
         let preflight = Preflight::new(clients.reviews, needs(config), problems.clone(), rights);
@@ -123,6 +117,8 @@ impl Core {
         );
         let inbox = Inbox::new(directory.clone(), writer.clone(), facts_in.clone());
         let self_beat = own_beat(config, writer, facts_in, values);
+        let breakers = breakers.metrics;
+        let behind = Behind { inbox, gate, problems: problems.clone(), breakers, waiters };
         Self {
             preflight,
             engine,
@@ -132,16 +128,20 @@ impl Core {
             controller,
             election,
             self_beat,
-            behind: Behind {
-                inbox,
-                gate,
-                problems: problems.clone(),
-                breakers: breakers.metrics,
-                waiters,
-            },
+            behind,
             problems,
         }
     }
+}
+
+fn election(
+    config: &Config,
+    client: Client,
+    facts: &mpsc::Sender<Delivery>,
+    metrics: (ElectionMetrics, &ApiMetrics),
+) -> Election {
+    let who = (&*config.own.name, &*config.boot);
+    Election::new(client, &config.own_namespace, who, facts.clone(), metrics)
 }
 
 fn watches(
@@ -203,11 +203,11 @@ fn figures(directory: &Arc<Directory>, registry: &mut Registry) -> Arc<ArcSwap<C
 fn gate(
     config: &Config,
     client: Client,
-    (metrics, breaker): (&ApiMetrics, &Breaker),
+    (metrics, breakers): (&ApiMetrics, &Breakers),
     registry: &mut Registry,
 ) -> Option<Gate> {
     (config.auth == Auth::Token).then(|| {
-        let reviews = Reviews::new(client, metrics, breaker);
+        let reviews = Reviews::new(client, metrics, &breakers.reviews);
         Gate::new(reviews, AuthMetrics::new(registry))
     })
 }

@@ -153,3 +153,62 @@ async fn a_thousand_registrations_have_a_result_each_and_one_more_is_too_many() 
     let refused = call(rollcall.http, "POST", "/v1/instances", Some(too_many)).await;
     assert_eq!((refused.status, &refused.json()["errors"][0]["field"]), (422, &json!("instances")));
 }
+
+#[tokio::test]
+async fn a_snapshot_has_every_instance_on_a_line_of_its_own() {
+    let ns = namespace("snapshot").await;
+    let rollcall = Rollcall::start(&ns).await;
+    let one = |i: usize| {
+        json!({"namespace": ns.name, "name": format!("o{i}"), "service": format!("s{}", i % 7),
+            "addresses": [format!("10.2.0.{i}")], "lease": {"mode": "Permanent"}})
+    };
+    let all = json!({"instances": (0..200).map(one).collect::<Vec<_>>()});
+    assert_eq!(
+        call(rollcall.http, "POST", "/v1/instances", Some(all)).await.json()["created"],
+        200
+    );
+    // HTTP/1.0 knows no chunks.
+    let answer = exchange(rollcall.http, b"GET /v1/snapshot HTTP/1.0\r\n\r\n").await.unwrap();
+    assert_eq!((answer.status, answer.header("content-type")), (200, "application/x-ndjson"));
+    let text = String::from_utf8(answer.body.clone()).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    // The replica itself is one, too.
+    assert_eq!(lines.len(), 201);
+    let mut names: Vec<_> = lines.iter().map(|line| line["name"].to_string()).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), 201);
+    let wrong = call(rollcall.http, "GET", "/v1/snapshot?phase=Ready", None).await;
+    assert_eq!((wrong.status, &wrong.json()["errors"][0]["field"]), (400, &json!("phase")));
+}
+
+#[tokio::test]
+async fn reads_wait_for_what_was_written_elsewhere_and_say_when_that_is_not_to_be_had() {
+    let ns = namespace("min-index").await;
+    let (a, b) = (Rollcall::start(&ns).await, Rollcall::start_with(&ns, "rollcall-1", &[]).await);
+    let get = async |replica: &Rollcall, path: &str, index: &str| {
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nrollcall-min-index: {index}\r\n\r\n"
+        );
+        exchange(replica.http, head.as_bytes()).await.unwrap()
+    };
+    let service = format!("/v1/namespaces/{}/services/orders", ns.name);
+    for i in 0..20 {
+        let path = format!("/v1/namespaces/{}/instances/o{i}", ns.name);
+        let written = call(a.http, "PUT", &path, Some(permanent(i))).await;
+        let read = get(&b, &service, written.header("rollcall-index")).await;
+        let found = read.json()["instances"].as_array().unwrap().len();
+        assert_eq!((read.status, found), (200, usize::from(i) + 1));
+    }
+    let never = get(&b, &service, "999999999999").await;
+    assert_eq!(
+        (never.status, never.json()["type"].as_str()),
+        (503, Some("tag:rollcall.dev,2026:behind"))
+    );
+    assert_ne!(never.header("retry-after"), "");
+    let wrong = get(&b, &service, "soon").await;
+    assert_eq!(
+        (wrong.status, &wrong.json()["errors"][0]["field"]),
+        (400, &json!("Rollcall-Min-Index"))
+    );
+}

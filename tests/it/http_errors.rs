@@ -128,6 +128,11 @@ fn heads() -> Vec<Case> {
         case(["GET", "/v1/namespaces/NS/instances/a%2Fb", ""], "", (400, "name", "DNS subdomain")),
         case(["GET", "/v1/namespaces/NS/instances/%FF", ""], "", (400, "name", "DNS subdomain")),
         case(["GET", "/v1/namespaces/NS/services/a.b", ""], "", (400, "service", "DNS label")),
+    ]
+}
+
+fn queries() -> Vec<Case> {
+    vec![
         case(["GET", "/v1/namespaces/NS/services/a?limit=0", ""], "", (400, "limit", "from 1")),
         case(
             ["GET", "/v1/namespaces/NS/services/a?order=best", ""],
@@ -220,7 +225,8 @@ async fn each_mistake_has_its_own_problem_that_names_the_field() {
     let home = namespace("http-errors").await;
     let rollcall = Rollcall::start(&home).await;
     let mut wrong = Vec::new();
-    for case in bodies().into_iter().chain(other_bodies()).chain(heads()).chain(waits()) {
+    let cases = [bodies(), other_bodies(), heads(), queries(), waits()];
+    for case in cases.into_iter().flatten() {
         let Case { method, headers, .. } = case;
         let path = case.path.replace("NS", &home.name);
         let length = case.body.len();

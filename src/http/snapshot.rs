@@ -1,0 +1,82 @@
+//! `GET /v1/snapshot`: every instance, whatever its phase, a line each.
+//!
+//! Owns: the body, which is made while it is read: what it holds meanwhile are views that there are
+//! anyway. Does not own: an instance's JSON (`encode`).
+
+use std::{
+    convert::Infallible,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use hyper::body::Frame;
+
+use crate::http::{
+    answer::Answer,
+    door::{Door, Given},
+    encode, query,
+};
+use crate::registry::view::View;
+
+/// About how much is written at a time.
+const CHUNK: usize = 64 * 1024;
+
+/// `GET /v1/snapshot`
+pub(super) fn snapshot(door: &Arc<Door>, query: Option<&str>) -> Given {
+    query::none(query)?;
+    let mut views = door.inbox.directory().all_services(None);
+    views.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    let views = views.into_iter();
+    Ok(Answer::lines(Snapshot { door: door.clone(), views, view: None, next: 0 }))
+}
+
+/// What is left to be written.
+pub(super) struct Snapshot {
+    door: Arc<Door>,
+    views: std::vec::IntoIter<Arc<View>>,
+    view: Option<Arc<View>>,
+    /// Of the members of `view`.
+    next: usize,
+}
+
+impl Snapshot {
+    /// The next lines; none when all are written.
+    fn write(&mut self) -> Option<Bytes> {
+        let mut out = BytesMut::new();
+        while out.len() < CHUNK {
+            let member = self.view.as_ref().and_then(|view| view.members.get(self.next));
+            match member {
+                Some(member) => {
+                    encode::line(member, &self.door.zone, &mut out);
+                    self.next += 1;
+                }
+                None => match self.views.next() {
+                    Some(view) => (self.view, self.next) = (Some(view), 0),
+                    None => break,
+                },
+            }
+        }
+        (!out.is_empty()).then(|| out.freeze())
+    }
+}
+
+impl hyper::body::Body for Snapshot {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.write().map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a snapshot")
+    }
+}
