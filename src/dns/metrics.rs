@@ -26,7 +26,7 @@ use crate::dns::{
     tcp::Connections,
 };
 
-/// Which queries are counted together. Each value is from a fixed vocabulary: 14 × 8 × 2 series at
+/// Which queries are counted together. Each value is from a fixed vocabulary: 14 × 10 × 2 series at
 /// most.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
@@ -238,6 +238,8 @@ fn code_word(code: ResponseCode) -> &'static str {
         ResponseCode::NotImp => "NOTIMP",
         ResponseCode::Refused => "REFUSED",
         ResponseCode::BADVERS => "BADVERS",
+        ResponseCode::BADCOOKIE => "BADCOOKIE",
+        ResponseCode::NotAuth => "NOTAUTH",
         _ => "other",
     }
 }

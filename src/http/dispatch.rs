@@ -174,7 +174,7 @@ impl Door {
         let unknown = || Problem::new(Kind::UnknownRoute, "no such path");
         let (route, raw) = route::find(path).ok_or_else(unknown)?;
         self.admit(route, raw, request.method())?;
-        self.ask(request).await
+        Box::pin(self.ask(request)).await
     }
 
     /// Asks who is calling before anything of the body is read, then goes on as usual.

@@ -4,6 +4,7 @@
 use std::{
     io,
     net::SocketAddr,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -179,21 +180,53 @@ async fn a_transfer_stands_among_other_answers() {
     assert_eq!(answer(&mut stream).await, (3, 1));
 }
 
+/// What `dig` prints of the zone.
+fn dig(served: &Served, arguments: &[&str]) -> String {
+    let port = served.address.port().to_string();
+    let output = Command::new("dig")
+        .args(["@127.0.0.1", "-p", &port, "+tries=1", "+time=10", "rollcall.internal"])
+        .args(arguments)
+        .output()
+        .expect("these tests need `dig` (Debian: apt-get install dnsutils)");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// RFC 5936 and RFC 1995, as another implementation reads them.
+#[tokio::test(flavor = "multi_thread")]
+async fn dig_transfers_the_zone_and_what_is_new_in_it() {
+    let served = serve(|config| config.transfer = vec!["127.0.0.0/8".parse().unwrap()]);
+    let dig = |arguments: &[&str]| dig(&served, arguments);
+    // Of 300 in `crowd` the service's A and SRV, the port's SRV, and A and SRV of each: 1,500 records.
+    let whole = dig(&["AXFR"]);
+    let size = whole.lines().find_map(|line| line.strip_prefix(";; XFR size: ")).expect(&whole);
+    let records: usize = size.split(' ').next().unwrap().parse().unwrap();
+    assert!(records > 1500, "{size}");
+    let soa = dig(&["+short", "SOA"]);
+    let serial: u32 = soa.split(' ').nth(2).unwrap().parse().unwrap();
+    for (had, all) in [(serial - 1, true), (serial, false), (serial + 1, false)] {
+        let text = dig(&[&format!("IXFR={had}")]);
+        let size = text.lines().find_map(|line| line.strip_prefix(";; XFR size: ")).expect(&text);
+        assert_eq!(size.starts_with("1 records"), !all, "IXFR={had}: {size}");
+    }
+    let strangers = serve(|config| config.transfer = vec!["192.0.2.0/24".parse().unwrap()]);
+    assert!(self::dig(&strangers, &["AXFR"]).contains("Transfer failed"));
+}
+
 /// RFC 7766 §6.2.3: idle is who asks nothing, however long the connection is open already.
 #[tokio::test]
 async fn a_connection_is_ended_when_nothing_is_asked_on_it_and_not_before() {
-    let idle = Duration::from_millis(700);
+    let idle = Duration::from_millis(1500);
     let served = serve(|config| config.idle = idle);
     let mut silent = connect(&served).await;
     let begun = Instant::now();
     assert!(matches!(next(&mut silent).await, Ok(None)), "an orderly end");
     assert!(begun.elapsed() >= idle, "{:?}", begun.elapsed());
-    // Twice as long as it may be idle, asking ten times as often as it has to.
+    // Longer than it may be idle, asking twenty times as often as it has to.
     let mut active = connect(&served).await;
     let begun = Instant::now();
-    while begun.elapsed() < idle * 2 {
+    while begun.elapsed() < idle * 3 / 2 {
         assert!(works(&mut active).await, "after {:?}", begun.elapsed());
-        tokio::time::sleep(idle / 10).await;
+        tokio::time::sleep(idle / 20).await;
     }
     assert!(is_over(&mut active).await);
 }
@@ -281,6 +314,43 @@ async fn after_ten_thousand_queries_a_connection_ends_and_every_answer_arrives()
     );
     drop(within(writing).await.unwrap());
     assert!(works(&mut connect(&served).await).await, "a new one begins anew");
+}
+
+/// RFC 7766 §6.2.3: nor when the server stops while a client goes on asking.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asks_while_we_stop_sees_an_orderly_end_between_two_answers() {
+    let served = serve(|_| {});
+    let (mut read, mut write) = connect(&served).await.into_split();
+    let enough = CancellationToken::new();
+    let asking = tokio::spawn({
+        let enough = enough.clone();
+        let one = framed(3, ORDERS, RecordType::SRV);
+        async move {
+            // A few at a time, so that some are always on their way.
+            while !enough.is_cancelled() && write.write_all(&one.repeat(50)).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            write
+        }
+    });
+    let mut octets = vec![0; 14];
+    within(read.read_exact(&mut octets)).await.unwrap();
+    served.stop.cancel();
+    // It goes on beyond the quarter of a second for which we linger.
+    let enough = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        enough.cancel();
+    };
+    let (end, ()) = tokio::join!(within(read.read_to_end(&mut octets)), enough);
+    end.expect("no reset");
+    let mut rest = &octets[..];
+    while let Some((length, messages)) = rest.split_first_chunk() {
+        let length = usize::from(u16::from_be_bytes(*length));
+        let message = Message::from_vec(&messages[..length]).unwrap();
+        assert_eq!((message.metadata.id, message.answers.len()), (3, 2));
+        rest = &messages[length..];
+    }
+    drop(within(asking).await.unwrap());
 }
 
 /// What is no query over UDP is none over TCP; nobody waits for an answer to it.

@@ -98,6 +98,9 @@ proptest! {
                 let read = Read::read(&octets).unwrap();
                 prop_assert_eq!(answer.metadata.id, read.id);
                 prop_assert_eq!(answer.edns.is_some(), read.edns.is_some());
+                // RFC 6891 §6.1.1: where another library sees an OPT, there is one in the answer.
+                let seen = Message::from_vec(&octets).is_ok_and(|query| query.edns.is_some());
+                prop_assert!(!seen || answer.edns.is_some());
                 prop_assert!(!answer.metadata.recursion_available && !answer.metadata.authentic_data);
             }
             other => prop_assert!(false, "{other:?}"),

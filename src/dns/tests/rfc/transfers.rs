@@ -7,8 +7,9 @@ use hickory_proto::{
     rr::{RData, Record, RecordType},
 };
 
-use super::super::world::{With, World, instance};
+use super::super::world::{With, World, full, instance};
 use super::{APEX, Wire, ask, hold, name_octets, orders};
+use crate::dns::answer::Empty;
 use crate::dns::respond::{Networks, Outcome};
 use crate::registry::instance::{Instance, State};
 
@@ -181,39 +182,62 @@ fn has(records: impl IntoIterator<Item = Record>) -> BTreeSet<String> {
     records.into_iter().map(|record| format!("{} {}", record.record_type(), record.data)).collect()
 }
 
+/// Names that have records wherever nobody is left out for being lost.
+const NAMES: [&str; 9] = [
+    APEX,
+    "ns.dns.rollcall.internal.",
+    "dns-version.rollcall.internal.",
+    "orders.shop",
+    "_http._tcp.orders.shop",
+    "o3.orders.shop",
+    "db1.db.shop",
+    "both.shop",
+    "_http._tcp.both.shop",
+];
+
 #[test]
 fn a_transfer_has_what_we_answer_at_each_name_and_no_record_twice() {
-    let world = world(mixed());
-    let all: Vec<Record> =
-        messages(&ask(APEX, AXFR).tcp(), &world).into_iter().flat_map(|m| m.answers).collect();
-    let mut names = BTreeMap::<String, Vec<Record>>::new();
-    for record in &all[1..] {
-        assert!(record.name.to_ascii().ends_with(APEX), "5936 §3.4: of this zone: {record}");
-        assert_eq!(record.ttl, 5);
-        names.entry(record.name.to_ascii()).or_default().push(record.clone());
-    }
-    for (name, records) in names {
-        let transferred = has(records.iter().cloned());
-        assert_eq!(transferred.len(), records.len(), "5936 §2.2: once: {name}");
-        let kinds = [
-            RecordType::A,
-            RecordType::AAAA,
-            RecordType::SRV,
-            RecordType::TXT,
-            RecordType::SOA,
-            RecordType::NS,
-        ];
-        let answers = kinds.map(|kind| world.ask(&name, kind));
-        assert!(answers.iter().all(|answer| answer.code == ResponseCode::NoError), "{name}");
-        let answered = has(answers.into_iter().flat_map(|answer| answer.answers));
-        if answered.is_empty() {
-            // 4592 §2.2.2: a name that is there without records has a text, else the secondary would deny it.
-            assert!(
-                transferred.iter().all(|data| data.starts_with("TXT ")),
-                "{name}: {transferred:?}"
-            );
-        } else {
-            assert_eq!(transferred, answered, "{name}");
+    for empty in [Empty::NoData, Empty::NxDomain, Empty::Last] {
+        let world = world(mixed()).realm(|realm| realm.empty = empty);
+        let all = messages(&ask(APEX, AXFR).tcp(), &world).into_iter().flat_map(|m| m.answers);
+        let mut names = BTreeMap::<String, Vec<Record>>::new();
+        // The last SOA is the first one again.
+        for record in all.skip(1) {
+            assert!(record.name.to_ascii().ends_with(APEX), "5936 §3.4: of this zone: {record}");
+            assert_eq!(record.ttl, 5);
+            names.entry(record.name.to_ascii()).or_default().push(record);
         }
+        for name in NAMES.map(full) {
+            assert!(names.contains_key(&name), "5936 §3: all of it: {name} {empty:?}");
+        }
+        for (name, records) in names {
+            same(&world, &name, records);
+        }
+    }
+}
+
+/// Types that any name has.
+const KINDS: [RecordType; 6] = [
+    RecordType::A,
+    RecordType::AAAA,
+    RecordType::SRV,
+    RecordType::TXT,
+    RecordType::SOA,
+    RecordType::NS,
+];
+
+/// These records are all that is answered at a name.
+fn same(world: &World, name: &str, records: Vec<Record>) {
+    let count = records.len();
+    let transferred = has(records);
+    assert_eq!(transferred.len(), count, "5936 §2.2: once: {name}");
+    let answers = KINDS.map(|kind| world.ask(name, kind));
+    assert!(answers.iter().all(|answer| answer.code == ResponseCode::NoError), "{name}");
+    let answered = has(answers.into_iter().flat_map(|answer| answer.answers));
+    if answered.is_empty() {
+        // 4592 §2.2.2: a name that is there without records has a text, else the secondary would deny it.
+        assert!(transferred.iter().all(|data| data.starts_with("TXT ")), "{name}: {transferred:?}");
+    } else {
+        assert_eq!(transferred, answered, "{name}");
     }
 }
