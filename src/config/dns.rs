@@ -49,7 +49,8 @@ pub struct DnsArgs {
     /// Secondaries that are told of changes (NOTIFY), for example 10.0.0.53:53
     #[arg(long, env = "ROLLCALL_DNS_NOTIFY", value_delimiter = ',', value_name = "ADDRESS:PORT")]
     pub dns_notify: Vec<SocketAddr>,
-    /// Errors and negative answers a second that go to one /24 or /56 by UDP without a cookie; 0: no bound
+    /// Errors and NXDOMAIN a second that go to one /24 or /56 by UDP without a cookie; the others are cut, and
+    /// asked for again by TCP; 0: no bound
     #[arg(long, env = "ROLLCALL_DNS_ERROR_RATE", default_value_t = 500, value_name = "RATE")]
     pub dns_error_rate: u32,
     /// 32 hexadecimal digits, the same on every replica, that DNS cookies are made by [default: each its

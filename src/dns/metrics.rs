@@ -41,11 +41,6 @@ struct By {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Action {
-    action: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Cookie {
     cookie: &'static str,
 }
@@ -64,7 +59,7 @@ pub struct Metrics {
     tcp_seconds: Histogram,
     truncated: Counter,
     ignored: Family<By, Counter>,
-    limited: Family<Action, Counter>,
+    limited: Counter,
     cookies: Family<Cookie, Counter>,
     connections: Open,
     turned_away: Counter,
@@ -102,7 +97,7 @@ impl Metrics {
             tcp_seconds: on(Transport::Tcp),
             truncated: Counter::default(),
             ignored: Family::default(),
-            limited: Family::default(),
+            limited: Counter::default(),
             cookies: Family::default(),
             connections: Open::default(),
             turned_away: Counter::default(),
@@ -124,8 +119,8 @@ impl Metrics {
         registry.register("dns_truncated", help, m.truncated);
         let help = "Messages that are no DNS queries, and were not answered, by transport";
         registry.register("dns_ignored", help, m.ignored);
-        let help = "Errors and negative DNS answers beyond the bound of a prefix, by action: dropped, or \
-                    slipped (cut to nothing, so that an honest client asks over TCP)";
+        let help = "Errors and denials beyond the bound of a prefix, which were cut to nothing, with TC set: an \
+                    honest client asks over TCP";
         registry.register("dns_limited", help, m.limited);
         let help = "DNS queries with a cookie, by what it was worth: new, good, bad";
         registry.register("dns_cookies", help, m.cookies);
@@ -149,9 +144,6 @@ impl Metrics {
             }
             self.ignored.get_or_create(&By { transport }).inc_by(0);
         }
-        for action in ["dropped", "slipped"] {
-            self.limited.get_or_create(&Action { action }).inc_by(0);
-        }
     }
 
     /// Shows these connections from now on.
@@ -159,19 +151,14 @@ impl Metrics {
         *self.connections.0.lock() = Some(connections);
     }
 
-    /// A query was answered, or kept back by the bound; `took` is from its receipt.
+    /// A query was answered; `took` is from its receipt.
     pub(super) fn answered(&self, transport: Transport, said: Said, took: Duration) {
         let Said { kind, code, truncated, cookie, verdict } = said;
         if cookie != Standing::Absent {
             self.cookies.get_or_create(&Cookie { cookie: cookie.as_str() }).inc();
         }
-        match verdict {
-            Verdict::Send => {}
-            Verdict::Slip => drop(self.limited.get_or_create(&Action { action: "slipped" }).inc()),
-            Verdict::Drop => {
-                self.limited.get_or_create(&Action { action: "dropped" }).inc();
-                return;
-            }
+        if verdict == Verdict::Slip {
+            self.limited.inc();
         }
         let seconds = match transport {
             Transport::Udp => &self.udp_seconds,

@@ -59,7 +59,7 @@ pub struct DnsConfig {
     pub allow: Vec<IpNet>,
     /// Who may transfer the zone; nobody when none is named.
     pub transfer: Vec<IpNet>,
-    /// Errors and negative answers a second to one /24 or /56 over UDP; 0 is no bound.
+    /// Errors and denials a second that go whole to one /24 or /56 over UDP; 0 is no bound.
     pub error_rate: u32,
     /// The secret of cookies, the same on every replica; none makes one up.
     pub cookie_secret: Option<[u8; 16]>,

@@ -189,7 +189,6 @@ async fn answer(stream: &mut TcpStream, message: &[u8], client: Client, shared: 
             shared.metrics.ignored(Transport::Tcp);
             false
         }
-        Outcome::Dropped(_) => false,
         Outcome::Reply(octets, said) => {
             let written = write(stream, &octets, shared.slow()).await;
             shared.metrics.answered(Transport::Tcp, said, watch.elapsed());

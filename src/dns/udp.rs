@@ -42,21 +42,15 @@ async fn answer(socket: &UdpSocket, shared: &Shared, received: &Received, buffer
     let peer = received.path.peer.ip().to_canonical();
     let client = Client { address: peer, transport: Transport::Udp };
     let outcome = shared.responder.respond(message, client, clock::now(), fastrand::u64(..));
-    let said = match outcome {
-        // A transfer is never answered over UDP.
-        Outcome::Silence | Outcome::Transfer(_) => {
-            return shared.metrics.ignored(Transport::Udp);
-        }
-        Outcome::Dropped(said) => said,
-        Outcome::Reply(octets, said) => {
-            // No deadline: the socket's queue empties as fast as the network takes it.
-            let send = || datagram::send(socket, &received.path, &octets);
-            if let Err(error) = socket.async_io(Interest::WRITABLE, send).await {
-                tracing::debug!(%error, client = %received.path.peer, "a DNS answer could not be sent");
-            }
-            said
-        }
+    // A transfer is never answered over UDP.
+    let Outcome::Reply(octets, said) = outcome else {
+        return shared.metrics.ignored(Transport::Udp);
     };
+    // No deadline: the socket's queue empties as fast as the network takes it.
+    let send = || datagram::send(socket, &received.path, &octets);
+    if let Err(error) = socket.async_io(Interest::WRITABLE, send).await {
+        tracing::debug!(%error, client = %received.path.peer, "a DNS answer could not be sent");
+    }
     shared.metrics.answered(Transport::Udp, said, watch.elapsed());
     shared.log.note(message, client, &said);
 }

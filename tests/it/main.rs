@@ -32,5 +32,6 @@ mod lives;
 mod people;
 mod registrations;
 mod replicas;
+mod resolvers;
 mod rights;
 mod seen;

@@ -2,12 +2,13 @@
 //! `rfc`.
 
 use hickory_proto::{
-    op::{Edns, Message, MessageType, OpCode, Query},
+    op::{Edns, Message, MessageType, OpCode, Query, ResponseCode},
     rr::{Name, RecordType},
 };
 use proptest::prelude::*;
 
 use super::world::{With, World, full, instance};
+use crate::dns::limit::Limits;
 use crate::dns::query::Query as Read;
 use crate::dns::respond::{Outcome, Transport};
 
@@ -70,6 +71,31 @@ fn a_crowd_of_questions_is_not_repeated_whatever_the_code() {
 
 fn label_query(i: u8) -> Query {
     Query::query(Name::from_ascii(format!("a-rather-long-name-{i}.")).unwrap(), RecordType::A)
+}
+
+#[test]
+fn beyond_the_bound_denials_are_cut_but_never_kept_back_and_that_a_name_has_no_such_type_is_said() {
+    // One a second, two at once.
+    let world = world().policy(|policy| policy.limits = Limits::new(1, 7));
+    let missing = query("none.shop", RecordType::A);
+    let told: Vec<_> = (0..6).map(|_| ask(&world, &missing)).collect();
+    for (answer, at) in told.iter().zip(0..) {
+        let metadata = &answer.metadata;
+        let (code, cut) = (metadata.response_code, metadata.truncation);
+        let wanted = if at < 2 { ResponseCode::NXDomain } else { ResponseCode::NoError };
+        assert_eq!((code, cut), (wanted, at >= 2), "{answer}");
+        assert_eq!(answer.authorities.len(), usize::from(at < 2), "{answer}");
+    }
+    let octets = missing.to_vec().unwrap();
+    let (cut, whole) =
+        (exchange(&world, &octets, Transport::Udp), exchange(&world, &octets, Transport::Tcp));
+    assert_eq!(cut.len(), octets.len(), "who is not who he says gains nothing");
+    let whole = Message::from_vec(&whole).unwrap();
+    assert_eq!(whole.metadata.response_code, ResponseCode::NXDomain, "over TCP");
+    for _ in 0..10 {
+        let none = ask(&world, &query("orders.shop", RecordType::AAAA));
+        assert!(!none.metadata.truncation && none.authorities.len() == 1, "{none}");
+    }
 }
 
 proptest! {

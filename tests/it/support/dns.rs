@@ -1,23 +1,60 @@
-//! A small DNS client over UDP.
+//! A small DNS client.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{Name, RData, RecordType};
-use tokio::net::UdpSocket;
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-/// Asks once; none when nothing came within two seconds.
-pub async fn ask(to: SocketAddr, name: &str, kind: RecordType) -> Option<Message> {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A question as octets, with RD set as resolvers want it.
+pub fn query(name: &str, kind: RecordType) -> Vec<u8> {
     let mut query = Message::new(fastrand::u16(..), MessageType::Query, OpCode::Query);
+    query.metadata.recursion_desired = true;
     let name = Name::from_ascii(format!("{}.", name.trim_end_matches('.'))).unwrap();
     query.add_query(Query::query(name, kind));
-    socket.send_to(&query.to_vec().unwrap(), to).await.unwrap();
+    query.to_vec().unwrap()
+}
+
+/// Asks once over UDP; none when nothing came within two seconds.
+pub async fn ask(to: SocketAddr, name: &str, kind: RecordType) -> Option<Message> {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.send_to(&query(name, kind), to).await.unwrap();
     let mut buffer = [0; 4096];
-    let came = timeout(Duration::from_secs(2), socket.recv(&mut buffer)).await.ok()?.ok()?;
+    let came = timeout(PATIENCE, socket.recv(&mut buffer)).await.ok()?.ok()?;
     Message::from_vec(&buffer[..came]).ok()
+}
+
+/// Asks over UDP, and again over TCP when that was cut, as every resolver of an operating system does.
+pub async fn ask_all(to: SocketAddr, name: &str, kind: RecordType) -> Option<Message> {
+    let answer = ask(to, name, kind).await?;
+    if !answer.metadata.truncation {
+        return Some(answer);
+    }
+    let exchange = async {
+        let mut stream = TcpStream::connect(to).await.ok()?;
+        let octets = query(name, kind);
+        stream.write_u16(octets.len().try_into().ok()?).await.ok()?;
+        stream.write_all(&octets).await.ok()?;
+        let mut octets = vec![0; stream.read_u16().await.ok()?.into()];
+        stream.read_exact(&mut octets).await.ok()?;
+        Message::from_vec(&octets).ok()
+    };
+    timeout(PATIENCE, exchange).await.ok()?
+}
+
+/// The records of an answer as text without TTLs, in lower case and sorted.
+pub fn rows(answer: &Message) -> Vec<String> {
+    let row = |record: &Record| format!("{} {} {}", record.name, record.record_type(), record.data);
+    let mut rows: Vec<_> =
+        answer.answers.iter().map(|record| row(record).to_ascii_lowercase()).collect();
+    rows.sort_unstable();
+    rows
 }
 
 /// The addresses at a name, sorted; none when there was no answer or an error that does not say

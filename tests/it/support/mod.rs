@@ -13,6 +13,7 @@
 
 pub mod account;
 pub mod control_plane;
+pub mod daemon;
 pub mod dns;
 pub mod events;
 pub mod fleet;

@@ -87,9 +87,14 @@ impl Rollcall {
 
     /// Starts it anew on the same addresses, after it was ended in whatever way, and waits until it is ready.
     pub async fn restart(&mut self) {
+        self.relaunch().await;
+        self.until_ready().await;
+    }
+
+    /// The same, without waiting for it to be ready.
+    pub async fn relaunch(&mut self) {
         self.kill().await;
         self.child = launcher().start(&self.program).await.unwrap();
-        self.until_ready().await;
     }
 
     /// Its process id.

@@ -194,7 +194,6 @@ pub(super) fn told(query: &Wire, outcome: &Outcome) -> String {
     let octets = match outcome {
         Outcome::Reply(octets, _) => octets,
         Outcome::Silence => return "silence".to_owned(),
-        Outcome::Dropped(_) => return "dropped".to_owned(),
         Outcome::Transfer(_) => return "transfer".to_owned(),
     };
     let message = Message::from_vec(octets).unwrap();
