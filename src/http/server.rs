@@ -16,6 +16,7 @@ use std::{
 
 use hyper::{Method, Request, Response, body::Incoming, server::conn::http1, service::Service};
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -46,6 +47,10 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(4);
 
 /// For the last of them to be gone.
 const DRAIN_MARGIN: Duration = Duration::from_millis(500);
+
+/// For a client to acknowledge what it was sent. One that vanished with its machine would else keep its place for a
+/// quarter of an hour; one that stands still is dropped before ([`progress`](crate::http::progress)).
+const VANISHED: Duration = Duration::from_secs(45);
 
 /// After a failed accept: most often the process is out of file descriptors, and asking again at
 /// once would only spin.
@@ -162,7 +167,7 @@ struct Connection {
 impl Connection {
     async fn serve(self, stream: TcpStream) {
         let Self { door, stop, permit } = self;
-        if stream.set_nodelay(true).is_err() {
+        if prepare(&stream).is_err() {
             return dropped("ended as it began");
         }
         let progress = Arc::new(Progress::default());
@@ -192,6 +197,12 @@ impl Connection {
         }
         drop(permit);
     }
+}
+
+/// Sends at once, and not for ever in vain.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_user_timeout(Some(VANISHED))
 }
 
 /// Clients may break off when they like: nobody is to act on it.
@@ -258,5 +269,21 @@ impl Future for Noted {
             Poll::Pending => {}
         }
         polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_sends_at_once_and_ends_when_nobody_acknowledges() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (_client, accepted) = tokio::join!(client, listener.accept());
+        let (stream, _) = accepted.unwrap();
+        prepare(&stream).unwrap();
+        assert!(stream.nodelay().unwrap());
+        assert_eq!(SockRef::from(&stream).tcp_user_timeout().unwrap(), Some(VANISHED));
     }
 }

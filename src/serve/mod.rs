@@ -15,6 +15,7 @@ mod figures;
 mod stage;
 
 use anyhow::{Context as _, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -30,6 +31,7 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let level = logs::init(&args.log, args.log_format)?;
     let config = args.validate()?;
     let mut signals = Signals::new()?;
+    open_many();
     for variable in config::unknown_variables() {
         warn!(
             variable,
@@ -59,6 +61,15 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
     match failure {
         None => Ok(()),
         Some(failure) => bail!("{failure}"),
+    }
+}
+
+/// Lets the process have as many files open as it may: each connection is one, and what it begins with is often
+/// 1,024, for programs that use select(2).
+fn open_many() {
+    let most = getrlimit(Resource::Nofile).maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }) {
+        warn!(%error, "the limit of open files cannot be raised, see process_max_fds");
     }
 }
 
