@@ -216,7 +216,7 @@ fn kind_word(kind: Option<RecordType>) -> &'static str {
     }
 }
 
-fn code_word(code: ResponseCode) -> &'static str {
+pub(super) fn code_word(code: ResponseCode) -> &'static str {
     match code {
         ResponseCode::NoError => "NOERROR",
         ResponseCode::FormErr => "FORMERR",

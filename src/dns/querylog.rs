@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tracing::{Level, debug, enabled, trace};
 
 use crate::dns::{
+    limit::Verdict,
+    metrics::code_word,
     query::Query,
     respond::{Client, Said},
 };
@@ -44,12 +46,13 @@ impl QueryLog {
         let query = Query::read(message).and_then(|query| query.question);
         let name = query.as_ref().map(|query| query.original().name().to_string());
         let (client, over) = (client.address, client.transport.as_str());
-        let (kind, code) = (said.kind, said.code);
-        let (truncated, fate) = (said.truncated, said.verdict);
+        let kind = said.kind.map(|kind| kind.to_string());
+        let (rcode, truncated) = (code_word(said.code), said.truncated);
+        let limited = said.verdict == Verdict::Slip;
         if each {
-            trace!(target: TARGET, %client, over, name, ?kind, %code, truncated, ?fate, "query");
+            trace!(target: TARGET, %client, over, name, kind, rcode, truncated, limited, "query");
         } else {
-            debug!(target: TARGET, %client, over, name, ?kind, %code, truncated, ?fate, "query");
+            debug!(target: TARGET, %client, over, name, kind, rcode, truncated, limited, "query");
         }
     }
 }
