@@ -66,6 +66,18 @@ pub struct ServeArgs {
     /// Ask for a token and rights to read over HTTP, too
     #[arg(long, env = "ROLLCALL_READ_AUTH", value_parser = BoolishValueParser::new())]
     pub read_auth: bool,
+    /// Requests a second of one caller over HTTP, and twice as many at once; without a token a caller is an
+    /// address; 0: no bound
+    #[arg(long, env = "ROLLCALL_HTTP_CALLER_RATE", default_value_t = 10_000, value_name = "RATE")]
+    pub http_caller_rate: u32,
+    /// Writes a second over HTTP in one namespace, and twice as many at once; 0: no bound
+    #[arg(
+        long,
+        env = "ROLLCALL_HTTP_NAMESPACE_RATE",
+        default_value_t = 1_000,
+        value_name = "RATE"
+    )]
+    pub http_namespace_rate: u32,
     /// How long DNS is still answered when everything else has ended
     #[arg(long, env = "ROLLCALL_LINGER_SECONDS", default_value_t = 3)]
     #[arg(value_parser = clap::value_parser!(u64).range(..=60))]
@@ -117,6 +129,8 @@ pub struct Config {
     pub auth: Auth,
     /// Whether reads need a token, too.
     pub read_auth: bool,
+    /// Requests a second of one caller, and writes a second in one namespace; 0 is no bound.
+    pub http_rates: [u32; 2],
     /// How to reach the Kubernetes API, if not by what is found.
     pub kubeconfig: Option<PathBuf>,
     /// How long DNS is still answered when everything else has ended.
@@ -162,6 +176,7 @@ impl ServeArgs {
             scope: self.watch_namespace.clone(),
             auth: self.auth,
             read_auth: self.read_auth,
+            http_rates: [self.http_caller_rate, self.http_namespace_rate],
             kubeconfig: self.kubeconfig.clone(),
             linger: Duration::from_secs(self.linger_seconds),
             dns: self.dns.validate()?,

@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod auth;
+pub mod buckets;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

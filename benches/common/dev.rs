@@ -24,6 +24,8 @@ impl Dev {
         let dir =
             Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-{}", std::process::id()));
         let mut child = Command::new(env!("CARGO_BIN_EXE_rollcall"))
+            // Load from one address, as fast as it goes.
+            .envs([("ROLLCALL_HTTP_CALLER_RATE", "0"), ("ROLLCALL_HTTP_NAMESPACE_RATE", "0")])
             .args(["dev", "--no-samples", "--replicas", &replicas.to_string(), "--state-dir"])
             .arg(&dir)
             .args(["--http-listen", "127.0.0.1:0", "--dns-listen", "127.0.0.1:0"])

@@ -74,6 +74,18 @@ impl From<&Digest> for Fingerprint {
 }
 
 impl Caller {
+    /// Tells callers apart: who has the same rights by the same name is the same.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        &self.fingerprint.0
+    }
+
+    /// The name that Kubernetes knows them by.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.identity.user
+    }
+
     pub(super) fn new(identity: Identity) -> Self {
         let fingerprint = Fingerprint::of_identity(&identity);
         Self { identity, fingerprint }

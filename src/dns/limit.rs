@@ -5,20 +5,10 @@
 //! kept back: the prefix may be that of a cluster's resolvers, each of which would wait for seconds and call it a
 //! failure of ours. Does not own: who is spared (`respond`).
 
-use std::{
-    net::IpAddr,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::{net::IpAddr, num::NonZeroU32};
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
-
+use crate::buckets::Buckets;
 use crate::registry::lease::Moment;
-
-/// Buckets, of eight octets each. Prefixes that fall into the same share it.
-const BUCKETS: usize = 16_384;
-
-/// Seconds' worth of answers that a quiet prefix may have at once.
-const BURST: u64 = 2;
 
 /// What becomes of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,41 +19,22 @@ pub enum Verdict {
     Slip,
 }
 
-/// The bound.
+/// The bound; none when everybody may have as much as he likes.
 #[derive(Debug)]
-pub struct Limits {
-    /// µs that one answer costs; none when there is no bound.
-    cost: Option<u64>,
-    /// The µs at which each bucket is full again.
-    buckets: Box<[AtomicU64]>,
-    /// Unknown to strangers, so that none finds out who shares his bucket.
-    key: u64,
-}
+pub struct Limits(Option<Buckets>);
 
 impl Limits {
-    /// So many answers a second and prefix; 0 is no bound.
+    /// So many answers a second and prefix, and twice as many at once; 0 is no bound. `key` is unknown to
+    /// strangers.
     #[must_use]
     pub fn new(rate: u32, key: u64) -> Self {
-        let cost = 1_000_000_u64.checked_div(u64::from(rate));
-        let count = if cost.is_some() { BUCKETS } else { 0 };
-        let buckets = (0..count).map(|_| AtomicU64::new(0)).collect();
-        Self { cost, buckets, key }
+        Self(NonZeroU32::new(rate).map(|rate| Buckets::new(rate, key)))
     }
 
     /// Whether an answer to this address may go out whole now.
     pub fn take(&self, to: IpAddr, now: Moment) -> Verdict {
-        let Some(cost) = self.cost else { return Verdict::Send };
-        let at = xxh3_64_with_seed(&prefix(to), self.key) % BUCKETS as u64;
-        let Some(bucket) = usize::try_from(at).ok().and_then(|at| self.buckets.get(at)) else {
-            return Verdict::Send;
-        };
-        let now = now.0.saturating_mul(1000);
-        let within = now.saturating_add(BURST * 1_000_000);
-        let take = |full: u64| Some(full.max(now) + cost).filter(|full| *full <= within);
-        match bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
-            Ok(_) => Verdict::Send,
-            Err(_) => Verdict::Slip,
-        }
+        let fits = self.0.as_ref().is_none_or(|buckets| buckets.take(&prefix(to), 1, now));
+        if fits { Verdict::Send } else { Verdict::Slip }
     }
 }
 

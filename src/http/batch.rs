@@ -85,7 +85,16 @@ pub(super) async fn register(
     let wanted: Vec<Wanted> = instances.into_iter().map(|Object(body)| Wanted::of(body)).collect();
     let rights = &[Right::Create, Right::Patch];
     let namespaces = wanted.iter().map(|one| &*one.namespace);
-    let closed = door.doorman.closed(caller, rights, namespaces).await?;
+    let mut closed = door.doorman.closed(caller, rights, namespaces).await?;
+    let mut counts = BTreeMap::<&str, u32>::new();
+    for one in wanted.iter().filter(|one| one.registration.is_ok()) {
+        *counts.entry(&one.namespace).or_default() += 1;
+    }
+    for (namespace, count) in counts {
+        if let Err(problem) = door.limits.namespace(namespace, count) {
+            closed.entry(namespace).or_insert(problem);
+        }
+    }
     let mut waiting = wanted.iter();
     let begin = |one| asked(door, &closed, one);
     let mut under_way: FuturesOrdered<_> = waiting.by_ref().take(AT_ONCE).map(begin).collect();

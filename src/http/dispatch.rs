@@ -10,6 +10,7 @@
 use std::{
     convert::Infallible,
     future::Future,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -59,6 +60,27 @@ enum Work {
     RegisterMany,
 }
 
+impl Work {
+    /// Whether it ends in one write to Kubernetes.
+    fn is_write_in_one_namespace(self) -> bool {
+        match self {
+            Self::Register
+            | Self::RegisterNamed
+            | Self::Deregister
+            | Self::RenewLease
+            | Self::Attributes
+            | Self::State => true,
+            // A beat is seldom one, and a batch of registrations counts for itself.
+            Self::Read
+            | Self::Discover
+            | Self::Watch
+            | Self::Heartbeat
+            | Self::Heartbeats
+            | Self::RegisterMany => false,
+        }
+    }
+}
+
 enum Step {
     Done(Given),
     Wait(Work, Option<Arc<Caller>>),
@@ -93,7 +115,7 @@ impl Future for Reply {
 
 impl Door {
     /// Answers a request.
-    pub(super) fn call(self: &Arc<Self>, request: Request<Incoming>) -> Reply {
+    pub(super) fn call(self: &Arc<Self>, request: Request<Incoming>, peer: IpAddr) -> Reply {
         let stopwatch = clock::Stopwatch::start();
         let Some((route, raw)) = route::find(request.uri().path()) else {
             let detail = format!("no call has the path {}; see docs/api.md", request.uri().path());
@@ -102,6 +124,9 @@ impl Door {
         };
         match min_index::asked(request.headers()) {
             Ok(Some(index)) if index > self.inbox.directory().index() => {
+                if let Err(problem) = self.limits.caller(None, peer) {
+                    return Reply::Now(Some(self.finish(Some(route), Err(problem), stopwatch)));
+                }
                 return self.later(route, stopwatch, request, move |door, request| async move {
                     Box::pin(door.caught_up(index, request)).await
                 });
@@ -111,7 +136,7 @@ impl Door {
                 return Reply::Now(Some(self.finish(Some(route), Err(problem), stopwatch)));
             }
         }
-        match self.first(route, raw, &request) {
+        match self.first((route, raw), &request, peer) {
             Step::Done(given) => Reply::Now(Some(self.finish(Some(route), given, stopwatch))),
             Step::Wait(work, caller) => {
                 self.later(route, stopwatch, request, move |door, request| async move {
@@ -146,7 +171,12 @@ impl Door {
     }
 
     /// Answers what can be answered at once.
-    fn first(self: &Arc<Self>, route: Route, raw: [&str; 2], request: &Request<Incoming>) -> Step {
+    fn first(
+        self: &Arc<Self>,
+        (route, raw): (Route, [&str; 2]),
+        request: &Request<Incoming>,
+        peer: IpAddr,
+    ) -> Step {
         let names = match self.admit(route, raw, request.method()) {
             Ok(names) => names,
             Err(problem) => return Step::Done(Err(problem)),
@@ -157,10 +187,16 @@ impl Door {
                 match gate.known(bearer(request.headers()), &wanted, clock::moment()) {
                     Some(Ok(caller)) => Some(caller),
                     Some(Err(denial)) => return Step::Done(Err(Problem::denied(denial))),
-                    None => return Step::Ask,
+                    None => match self.limits.caller(None, peer) {
+                        Ok(()) => return Step::Ask,
+                        Err(problem) => return Step::Done(Err(problem)),
+                    },
                 }
             }
         };
+        if let Err(problem) = self.limits.caller(caller.as_deref(), peer) {
+            return Step::Done(Err(problem));
+        }
         match self.dispatch(route, &names, request) {
             Next::Done(given) => Step::Done(given),
             Next::Wait(work) => Step::Wait(work, caller),
@@ -260,6 +296,14 @@ impl Door {
     ) -> Given {
         let (parts, body) = request.into_parts();
         let (_, names) = route_of(parts.uri.path())?;
+        let _place = match work {
+            // Who waits for a change has a place of another kind.
+            Work::Discover | Work::Watch => None,
+            _ => Some(self.limits.enter()?),
+        };
+        if work.is_write_in_one_namespace() {
+            self.limits.namespace(&names.namespace, 1)?;
+        }
         match work {
             Work::Register => instances::register(self, &names, &parts, body).await,
             Work::RegisterNamed => instances::register_named(self, &names, &parts, body).await,

@@ -11,7 +11,12 @@ use hyper::header::HeaderValue;
 
 use crate::auth::Gate;
 use crate::http::{
-    access::Doorman, answer::Answer, metrics::HttpMetrics, problem::Problem, waiters::Waiters,
+    access::Doorman,
+    answer::Answer,
+    limits::{Limits, Rates},
+    metrics::HttpMetrics,
+    problem::Problem,
+    waiters::Waiters,
 };
 use crate::telemetry::{metrics::BreakerMetrics, problems};
 use crate::witness::Inbox;
@@ -46,6 +51,8 @@ pub(super) struct Door {
     /// Who waits for changes.
     pub(super) waiters: Arc<Waiters>,
     pub(super) metrics: HttpMetrics,
+    /// How much may be asked for.
+    pub(super) limits: Limits,
     /// This replica.
     pub(super) identity: String,
     /// The same, ready to be sent.
@@ -65,7 +72,7 @@ impl Door {
     /// A door of the replica `identity`; none when that cannot be sent in a header.
     pub(super) fn new(
         Behind { inbox, gate, problems, breakers, waiters }: Behind,
-        reads: bool,
+        (reads, rates): (bool, Rates),
         metrics: HttpMetrics,
         (identity, zone): (String, String),
     ) -> Option<Self> {
@@ -79,6 +86,7 @@ impl Door {
             problems,
             breakers,
             waiters,
+            limits: Limits::new(rates, metrics.clone()),
             metrics,
             identity,
             replica,

@@ -21,6 +21,34 @@ pub struct HttpMetrics {
     requests: Family<Answered, Counter>,
     seconds: Family<On, Histogram, fn() -> Histogram>,
     beats: BeatMetrics,
+    limited: Family<Limited, Counter>,
+}
+
+/// Which bound a request went beyond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum LimitedBy {
+    /// Of one caller.
+    Caller,
+    /// Of one namespace.
+    Namespace,
+    /// Of all requests that wait.
+    Load,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Limited {
+    by: LimitedBy,
+}
+
+impl EncodeLabelValue for LimitedBy {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let word = match self {
+            Self::Caller => "caller",
+            Self::Namespace => "namespace",
+            Self::Load => "load",
+        };
+        word.encode(encoder)
+    }
 }
 
 /// The families of who waits for changes.
@@ -96,7 +124,18 @@ impl HttpMetrics {
             Unit::Seconds,
             seconds.clone(),
         );
-        Self { requests, seconds, beats }
+        let limited = Family::default();
+        for by in [LimitedBy::Caller, LimitedBy::Namespace, LimitedBy::Load] {
+            drop(limited.get_or_create(&Limited { by }));
+        }
+        let help = "Requests that were refused since there were too many, by what bounds them";
+        registry.register("http_limited", help, limited.clone());
+        Self { requests, seconds, beats, limited }
+    }
+
+    /// A request was refused, since there were too many.
+    pub(super) fn limited(&self, by: LimitedBy) {
+        self.limited.get_or_create(&Limited { by }).inc();
     }
 
     /// One answer; how long it took says nothing where it waited for a change.

@@ -26,6 +26,7 @@ mod follow;
 mod heartbeats;
 mod holds;
 mod instances;
+mod limits;
 mod metrics;
 mod min_index;
 mod percent;
@@ -46,6 +47,7 @@ mod watch;
 mod why;
 
 pub use door::Behind;
+pub use limits::Rates;
 pub use metrics::HttpMetrics;
 pub use server::{HttpConfig, HttpError, HttpServer, bind};
 pub use waiters::Waiters;

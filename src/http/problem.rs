@@ -40,6 +40,8 @@ pub(super) enum Kind {
     BadFields,
     NotSynced,
     Behind,
+    TooManyRequests,
+    Overloaded,
     TooManySubscribers,
     Unavailable,
     /// As the API server said, with its status.
@@ -101,6 +103,7 @@ impl Kind {
                 StatusCode::NOT_FOUND
             }
             Self::Unauthenticated | Self::BadToken => StatusCode::UNAUTHORIZED,
+            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
@@ -109,9 +112,11 @@ impl Kind {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::WrongContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BadFields => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::NotSynced | Self::Behind | Self::TooManySubscribers | Self::Unavailable => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::NotSynced
+            | Self::Behind
+            | Self::TooManySubscribers
+            | Self::Overloaded
+            | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             // What the API server answers is passed on only as far as it is an error.
             Self::Refused(status) if (400..600).contains(&status) => {
                 StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY)
@@ -140,6 +145,8 @@ impl Kind {
             Self::WrongContentType => ("wrong-content-type", "The body must be plain JSON"),
             Self::BadFields => ("bad-fields", "Some fields are not as they must be"),
             Self::NotSynced => ("not-synced", "This replica has only just started"),
+            Self::TooManyRequests => ("too-many-requests", "This is more than may be asked for"),
+            Self::Overloaded => ("overloaded", "This replica has as much to do as it can take"),
             Self::Behind => ("behind", "This replica has not seen that yet"),
             Self::TooManySubscribers => {
                 ("too-many-subscribers", "This replica has as many subscribers as it can take")

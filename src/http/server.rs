@@ -7,7 +7,7 @@ use std::{
     convert::Infallible,
     future::Future,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -30,6 +30,7 @@ use crate::http::{
     answer::Body,
     dispatch::Reply,
     door::{Behind, Door},
+    limits::Rates,
     metrics::HttpMetrics,
     progress::{Progress, TICK, Watched},
 };
@@ -67,6 +68,8 @@ pub struct HttpConfig {
     pub zone: String,
     /// Whether reads need a token too.
     pub read_auth: bool,
+    /// How much may be asked for.
+    pub rates: Rates,
 }
 
 /// The HTTP door could not be opened.
@@ -101,9 +104,9 @@ pub async fn bind(
     behind: Behind,
     metrics: HttpMetrics,
 ) -> Result<HttpServer, HttpError> {
-    let HttpConfig { listen, replica, zone, read_auth } = config;
+    let HttpConfig { listen, replica, zone, read_auth, rates } = config;
     let failed = |source| HttpError::Bind { address: listen, source };
-    let Some(door) = Door::new(behind, read_auth, metrics, (replica.clone(), zone)) else {
+    let Some(door) = Door::new(behind, (read_auth, rates), metrics, (replica.clone(), zone)) else {
         return Err(HttpError::Identity(replica));
     };
     // No deadline: binding does not wait for anybody.
@@ -132,8 +135,9 @@ impl HttpServer {
                 // when they like.
                 let Ok(permit) = room.clone().acquire_owned().await else { return };
                 match listener.accept().await {
-                    Ok((stream, _)) => {
-                        let one = Connection { door: door.clone(), stop: stop.clone(), permit };
+                    Ok((stream, peer)) => {
+                        let (door, stop) = (door.clone(), stop.clone());
+                        let one = Connection { door, peer: peer.ip().to_canonical(), stop, permit };
                         connections.spawn(one.serve(stream));
                     }
                     Err(error) => {
@@ -160,18 +164,19 @@ impl HttpServer {
 /// What one connection holds.
 struct Connection {
     door: Arc<Door>,
+    peer: IpAddr,
     stop: CancellationToken,
     permit: OwnedSemaphorePermit,
 }
 
 impl Connection {
     async fn serve(self, stream: TcpStream) {
-        let Self { door, stop, permit } = self;
+        let Self { door, peer, stop, permit } = self;
         if prepare(&stream).is_err() {
             return dropped("ended as it began");
         }
         let progress = Arc::new(Progress::default());
-        let service = Answering { door: door.clone(), progress: progress.clone() };
+        let service = Answering { door: door.clone(), peer, progress: progress.clone() };
         let stream = TokioIo::new(Watched { stream, progress: progress.clone() });
         let mut http = http1::Builder::new();
         // `progress` has limits in its place.
@@ -233,6 +238,7 @@ async fn stands_still(progress: &Progress) {
 /// The door, as one connection sees it.
 struct Answering {
     door: Arc<Door>,
+    peer: IpAddr,
     progress: Arc<Progress>,
 }
 
@@ -252,7 +258,8 @@ impl Service<Request<Incoming>> for Answering {
     fn call(&self, request: Request<Incoming>) -> Noted {
         self.progress.requested();
         let has_body = request.method() != Method::HEAD;
-        Noted { reply: self.door.call(request), progress: self.progress.clone(), has_body }
+        let reply = self.door.call(request, self.peer);
+        Noted { reply, progress: self.progress.clone(), has_body }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::dns::{
     name_servers::{self, NameServer},
     notify::Notifier,
 };
-use crate::http::{self, Behind, HttpConfig, HttpMetrics, HttpServer};
+use crate::http::{self, Behind, HttpConfig, HttpMetrics, HttpServer, Rates};
 use crate::registry::directory::Directory;
 use crate::serve::{
     core::Core,
@@ -110,11 +110,13 @@ async fn bind_http(
     behind: Behind,
     metrics: HttpMetrics,
 ) -> anyhow::Result<HttpServer> {
+    let [caller, namespace] = config.http_rates;
     let http = HttpConfig {
         listen: config.http_listen,
         replica: config.own.name.to_string(),
         zone: config.zone.clone(),
         read_auth: config.read_auth,
+        rates: Rates { caller, namespace },
     };
     Ok(http::bind(http, behind, metrics).await?)
 }
