@@ -182,7 +182,7 @@ fn judge(poll: &Poll, seen: &[Seen], (sent, answered): (Instant, Instant), direc
     }
     let last = last_offer(seen).unwrap();
     let beyond = last.asked.saturating_duration_since(end);
-    println!("{who}: offered {:.1} s beyond its lease", beyond.as_secs_f64());
+    eprintln!("{who}: offered {:.1} s beyond its lease", beyond.as_secs_f64());
     let bound = (end + GRACE).max(direct) + ROUNDING;
     assert!(last.asked <= bound, "{who}: {beyond:?} beyond its lease");
 }

@@ -48,7 +48,7 @@ async fn what_was_asked_for_before_it_came_is_found_within_seconds() {
             })
             .await;
         }
-        println!("{who} finds all of it {:.1} s after it came", came.elapsed().as_secs_f64());
+        eprintln!("{who} finds all of it {:.1} s after it came", came.elapsed().as_secs_f64());
     }
     // A name without that type, and then with it.
     for (who, to) in resolvers {

@@ -104,7 +104,7 @@ impl Pair {
                 // A name that has nobody to offer has a text there, without which it would not exist.
                 if !is_reason(&own, &answer) {
                     assert_eq!(dns::rows(&answer), dns::rows(&own), "{name} {kind}");
-                    let soas = [&own, &answer].map(|answer| is_negative(answer));
+                    let soas = [&own, &answer].map(is_negative);
                     assert_eq!(soas[0], soas[1], "{name} {kind}: {answer}");
                 }
                 answers += own.answers.len();
@@ -200,18 +200,18 @@ async fn follows(prefix: &str, transfer: &str) {
     register(http, ns, "two-1", permanent("two", "10.3.3.2")).await;
     let came = Instant::now();
     eventually("it was told of one that came", TOLD, || has(pair.nsd, &two, 2)).await;
-    println!("{prefix}: one that came is there after {:.1} s", came.elapsed().as_secs_f64());
+    eprintln!("{prefix}: one that came is there after {:.1} s", came.elapsed().as_secs_f64());
     deregister(http, ns, "two-0").await;
     let went = Instant::now();
     eventually("it was told of one that went", TOLD, || has(pair.nsd, &two, 1)).await;
-    println!("{prefix}: one that went is gone after {:.1} s", went.elapsed().as_secs_f64());
+    eprintln!("{prefix}: one that went is gone after {:.1} s", went.elapsed().as_secs_f64());
     // Many within a second.
     register_many(http, ns, ("many", 9), 60).await;
     deregister(http, ns, "many-7").await;
     let many = below(ns, "many");
     let begun = Instant::now();
     eventually("it was told of many", TOLD, || has(pair.nsd, &many, 59)).await;
-    println!("{prefix}: many are there after {:.1} s", begun.elapsed().as_secs_f64());
+    eprintln!("{prefix}: many are there after {:.1} s", begun.elapsed().as_secs_f64());
     pair.follow(TOLD).await;
     pair.compare().await;
 
@@ -245,7 +245,7 @@ async fn two_thousand_instances_are_transferred_in_several_messages() {
         let name = format!("_http._tcp.{}", below(&pair.ns, &format!("s{service}")));
         eventually("all are there", BOUND, || has(pair.nsd, &name, EACH)).await;
     }
-    println!("large zone: all are there after {:.1} s", begun.elapsed().as_secs_f64());
+    eprintln!("large zone: all are there after {:.1} s", begun.elapsed().as_secs_f64());
     pair.follow(BOUND).await;
     for service in 0..SERVICES {
         for at in 0..EACH {
@@ -260,7 +260,7 @@ async fn two_thousand_instances_are_transferred_in_several_messages() {
     let output = output.expect("these tests need `dig` (Debian: apt-get install dnsutils)");
     let text = String::from_utf8(output.stdout).unwrap();
     let size = text.lines().find(|line| line.starts_with(";; XFR size")).unwrap();
-    println!("{size}");
+    eprintln!("{size}");
     let messages = size.split("messages ").nth(1).and_then(|rest| rest.split(',').next());
     let messages: usize = messages.unwrap().parse().unwrap();
     assert!(messages > 10, "{size}");

@@ -173,7 +173,7 @@ async fn whoever_is_ready_never_fails_and_never_denies_what_is_there() {
     }
     for (one, at) in watched.iter().zip(0..) {
         let account = one.account.lock();
-        println!("replica {at}: {} answers, {} early SERVFAIL", account.answers, account.early);
+        eprintln!("replica {at}: {} answers, {} early SERVFAIL", account.answers, account.early);
         let few: Vec<_> = account.wrong.iter().take(5).collect();
         assert!(few.is_empty(), "replica {at}: {} wrong, as {few:#?}", account.wrong.len());
         assert!(account.answers > 1_000, "{account:?}");
