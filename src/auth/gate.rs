@@ -179,6 +179,15 @@ impl Gate {
         Some(Ok(caller))
     }
 
+    /// Whose token it is, if that is known already.
+    #[must_use]
+    pub fn user(&self, token: &str, now: Moment) -> Option<String> {
+        match self.tokens.fresh(&Fingerprint::of_token(token), now)? {
+            Bearer::Is(caller) => Some(caller.user().to_owned()),
+            Bearer::Nobody(_) => None,
+        }
+    }
+
     /// The answer, whatever it takes, within five seconds.
     ///
     /// # Errors

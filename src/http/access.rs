@@ -13,6 +13,7 @@ use hyper::{HeaderMap, Method, header::AUTHORIZATION};
 use tokio::time::timeout;
 
 use crate::auth::{Caller, Denial, Gate, Right, Wanted};
+use crate::clock;
 use crate::http::{
     problem::{Flaw, Kind, Problem},
     route::{Names, Route},
@@ -77,6 +78,11 @@ impl Doorman {
         // A name that is made of the body is not known yet.
         let name = name.then_some(&*names.name);
         Some((gate, Wanted { rights, namespace, name }))
+    }
+
+    /// Whose token it is, if that is known already.
+    pub(super) fn who(&self, token: Option<&str>) -> Option<String> {
+        self.gate.as_ref()?.user(token?, clock::moment())
     }
 
     /// Whether a caller may read what is in these namespaces.

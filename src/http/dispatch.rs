@@ -20,6 +20,7 @@ use crate::auth::Caller;
 use crate::clock;
 use crate::http::{
     access::bearer,
+    access_log::Seen,
     answer::{Answer, Body},
     batch, changes, cluster, discover,
     door::{Door, Given},
@@ -116,34 +117,34 @@ impl Future for Reply {
 impl Door {
     /// Answers a request.
     pub(super) fn call(self: &Arc<Self>, request: Request<Incoming>, peer: IpAddr) -> Reply {
-        let stopwatch = clock::Stopwatch::start();
+        let seen = Seen::new(&request, peer);
         let Some((route, raw)) = route::find(request.uri().path()) else {
             let detail = format!("no call has the path {}; see docs/api.md", request.uri().path());
             let problem = Problem::new(Kind::UnknownRoute, detail);
-            return Reply::Now(Some(self.finish(None, Err(problem), stopwatch)));
+            return Reply::Now(Some(self.finish(None, Err(problem), seen)));
         };
         match min_index::asked(request.headers()) {
             Ok(Some(index)) if index > self.inbox.directory().index() => {
                 if let Err(problem) = self.limits.caller(None, peer) {
-                    return Reply::Now(Some(self.finish(Some(route), Err(problem), stopwatch)));
+                    return Reply::Now(Some(self.finish(Some(route), Err(problem), seen)));
                 }
-                return self.later(route, stopwatch, request, move |door, request| async move {
+                return self.later(route, seen, request, move |door, request| async move {
                     Box::pin(door.caught_up(index, request)).await
                 });
             }
             Ok(_) => {}
             Err(problem) => {
-                return Reply::Now(Some(self.finish(Some(route), Err(problem), stopwatch)));
+                return Reply::Now(Some(self.finish(Some(route), Err(problem), seen)));
             }
         }
         match self.first((route, raw), &request, peer) {
-            Step::Done(given) => Reply::Now(Some(self.finish(Some(route), given, stopwatch))),
+            Step::Done(given) => Reply::Now(Some(self.finish(Some(route), given, seen))),
             Step::Wait(work, caller) => {
-                self.later(route, stopwatch, request, move |door, request| async move {
+                self.later(route, seen, request, move |door, request| async move {
                     door.wait(work, caller, request).await
                 })
             }
-            Step::Ask => self.later(route, stopwatch, request, move |door, request| async move {
+            Step::Ask => self.later(route, seen, request, move |door, request| async move {
                 Box::pin(door.ask(request)).await
             }),
         }
@@ -153,7 +154,7 @@ impl Door {
     fn later<F>(
         self: &Arc<Self>,
         route: Route,
-        stopwatch: clock::Stopwatch,
+        seen: Seen,
         request: Request<Incoming>,
         give: impl FnOnce(Arc<Self>, Request<Incoming>) -> F + Send + 'static,
     ) -> Reply
@@ -165,7 +166,7 @@ impl Door {
         let span = debug_span!("request", method = %request.method(), route = route.template());
         let answer = async move {
             let given = give(door.clone(), request).await;
-            door.finish(Some(route), given, stopwatch)
+            door.finish(Some(route), given, seen)
         };
         Reply::Later(Box::pin(answer.instrument(span)))
     }
@@ -325,12 +326,7 @@ impl Door {
     }
 
     /// The answer with the headers that every answer carries.
-    fn finish(
-        &self,
-        route: Option<Route>,
-        given: Given,
-        stopwatch: clock::Stopwatch,
-    ) -> Response<Body> {
+    fn finish(&self, route: Option<Route>, given: Given, seen: Seen) -> Response<Body> {
         let timed = !given.as_ref().is_ok_and(|answer| answer.waited);
         let mut response = given.map_or_else(|problem| problem_response(&problem), response);
         let directory = self.inbox.directory();
@@ -344,8 +340,9 @@ impl Door {
         }
         let stale = if directory.is_stale(now) { "true" } else { "false" };
         headers.insert(STALE, HeaderValue::from_static(stale));
-        let took = timed.then(|| stopwatch.elapsed());
-        self.metrics.answered(route, response.status().as_u16(), took);
+        let took = seen.stopwatch.elapsed();
+        self.metrics.answered(route, response.status().as_u16(), timed.then_some(took));
+        seen.answered(self, route, &mut response, took);
         response
     }
 }

@@ -10,6 +10,7 @@
 //! between hyper and the handlers: eleven routes need no more than one `match`.
 
 mod access;
+mod access_log;
 mod answer;
 mod batch;
 mod body;

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::lives::{annotate, create, manifest, until};
-use crate::support::http::{Answer, call, call_with};
+use crate::support::http::{Answer, call, call_with, exchange};
 use crate::support::{Namespace, Rollcall, dns, eventually, namespace};
 
 /// Long enough for a busy machine.
@@ -407,4 +407,34 @@ fn the_last_words_are_in_the_format_of_the_log() {
     assert!(level == "ERROR" && message.contains("--zone \"no_zone\""), "{json}");
     let text = run("text");
     assert!(text.lines().last().unwrap().starts_with("rollcall: --zone"), "{text}");
+}
+
+#[tokio::test]
+async fn requests_and_queries_are_logged_when_a_filter_names_them() {
+    let ns = namespace("access-log").await;
+    let replica = Rollcall::start_with(&ns, "rollcall-0", &["--log-format", "json"]).await;
+    let get =
+        "GET /v1/services HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-request-id: first\r\n\r\n";
+    let answer = exchange(replica.http, get.as_bytes()).await.unwrap();
+    assert_eq!(answer.header("x-request-id"), "first", "given back, logged or not");
+    set(&replica, "", "info,rollcall::http::access=debug,rollcall::dns::query=trace").await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let get = format!(
+        "GET /v1/services HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-request-id: second\r\ntraceparent: \
+         00-{trace}-00f067aa0ba902b7-01\r\n\r\n"
+    );
+    exchange(replica.http, get.as_bytes()).await.unwrap();
+    let name = "nobody.shop.svc.rollcall.internal.";
+    let _ = dns::ask(replica.dns, name, RecordType::AAAA).await;
+    let (access, query) = eventually("both are logged", BOUND, async || {
+        let lines = log(&replica);
+        let of = |target: &str| lines.iter().find(|line| line["target"] == target).cloned();
+        Some((of("rollcall::http::access")?, of("rollcall::dns::query")?))
+    })
+    .await;
+    assert_eq!(access["request"], "second", "{access}");
+    assert_eq!((&access["route"], &access["status"]), (&json!("/v1/services"), &json!(200)));
+    assert_eq!((&access["trace"], &access["peer"]), (&json!(trace), &json!("127.0.0.1")));
+    assert_eq!((&query["name"], &query["kind"]), (&json!(name), &json!("AAAA")), "{query}");
+    assert!(log(&replica).iter().all(|line| line["request"] != "first"));
 }
