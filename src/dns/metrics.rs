@@ -144,6 +144,15 @@ impl Metrics {
             }
             self.ignored.get_or_create(&By { transport }).inc_by(0);
         }
+        for standing in [Standing::New, Standing::Good, Standing::Bad] {
+            self.cookies.get_or_create(&Cookie { cookie: standing.as_str() }).inc_by(0);
+        }
+        for result in ["whole", "cut"] {
+            self.transfers.get_or_create(&Went { result }).inc_by(0);
+        }
+        for result in ["answered", "unanswered"] {
+            self.notifies.get_or_create(&Went { result }).inc_by(0);
+        }
     }
 
     /// Shows these connections from now on.
