@@ -1,0 +1,300 @@
+//! The world that is asked: one of every kind of instance, and a crowd.
+//!
+//! Owns: what is registered, and what a mode says of how it is asked. Does not own: what must hold
+//! of the answers (`query`, `name`).
+
+use std::{
+    net::IpAddr,
+    num::NonZeroUsize,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use rollcall::dns::{
+    answer::{Empty, Realm},
+    cookie::Secret,
+    limit::Limits,
+    respond::{Client, Networks, Policy, Responder, Transport},
+    reverse::Reverse,
+    zone::Zone,
+};
+use rollcall::registry::{
+    catalog::{Catalog, Settings},
+    directory::Directory,
+    fact::Fact,
+    instance::{
+        Address, Health, Instance, InstanceKey, Phase, Port, Protocol, State, StoredStatus,
+    },
+    lease::{Lease, Mode as Life, Moment, Now, OnExpiry, Wall},
+    rules::Rules,
+};
+
+pub(crate) const ZONE: &str = "rollcall.internal.";
+
+/// As long as a zone may be: names below it can be too long to be any.
+const LONG_ZONE: &str = "long-zone-01234567890123456789012345678901234567890123.\
+                         rollcall-012345678901234567890123456.internal.";
+
+/// A namespace and a service of the longest names, and an instance so named.
+pub(crate) const LONG: &str = "n23456789012345678901234567890123456789012345678901234567890123";
+
+/// What cookies are made by.
+pub(crate) const SECRET: [u8; 16] = *b"known in advance";
+
+/// When everything was listed, and when it is asked: while leases run, or long after.
+const START: Now = Now { moment: Moment(10_000), wall: Wall(1_700_000_000_500) };
+const LATER: Now = Now { moment: Moment(3_610_000), wall: Wall(1_700_003_600_500) };
+
+/// Errors and negative answers a second, where they are bounded: two can be had at once.
+pub(crate) const RATE: u32 = 1;
+
+/// How many instances an answer has at most, where there is a ceiling.
+pub(crate) const CEILING: usize = 3;
+
+/// What is said to whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manners {
+    /// Everything, to everybody.
+    Open,
+    /// Not much, to whom shows no cookie.
+    Short,
+    /// Not many errors.
+    Bounded,
+    /// Nothing, to this client.
+    Closed,
+}
+
+/// How the world is asked: one octet says all of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mode(pub(crate) u8);
+
+impl Mode {
+    pub(crate) fn transport(self) -> Transport {
+        if self.0 & 1 == 0 { Transport::Udp } else { Transport::Tcp }
+    }
+
+    fn is_of_the_long_zone(self) -> bool {
+        self.0 & 6 == 6
+    }
+
+    pub(crate) fn empty(self) -> Empty {
+        match self.0 & 6 {
+            2 => Empty::NxDomain,
+            4 => Empty::Last,
+            _ => Empty::NoData,
+        }
+    }
+
+    pub(crate) fn has_ceiling(self) -> bool {
+        self.0 & 8 != 0
+    }
+
+    pub(crate) fn manners(self) -> Manners {
+        match self.0 & 0x30 {
+            0 => Manners::Open,
+            0x10 => Manners::Short,
+            0x20 => Manners::Bounded,
+            _ => Manners::Closed,
+        }
+    }
+
+    pub(crate) fn client(self) -> IpAddr {
+        let text = if self.0 & 0x40 == 0 { "192.0.2.1" } else { "2001:db8::1" };
+        text.parse().unwrap()
+    }
+
+    pub(crate) fn asks(self, transport: Transport) -> Client {
+        Client { address: self.client(), transport }
+    }
+
+    pub(crate) fn now(self) -> Now {
+        if self.0 & 0x80 == 0 { START } else { LATER }
+    }
+
+    pub(crate) fn realm(self) -> Arc<Realm> {
+        // One for each zone, empty-mode and ceiling: the bits 1 to 3.
+        static REALMS: LazyLock<Vec<Arc<Realm>>> = LazyLock::new(|| {
+            let known = directory();
+            (0..8).map(|at| Arc::new(Mode(at << 1).make_realm(&known))).collect()
+        });
+        REALMS[usize::from(self.0 >> 1 & 7)].clone()
+    }
+
+    fn make_realm(self, directory: &Arc<Directory>) -> Realm {
+        let zone = if self.is_of_the_long_zone() { LONG_ZONE } else { ZONE };
+        let ips: Vec<IpAddr> = ["192.0.2.53", "2001:db8::53"].map(|ip| ip.parse().unwrap()).into();
+        Realm {
+            zone: Zone::parse(zone, &ips).unwrap(),
+            reverse: networks().into_iter().map(|net| Reverse::new(net).unwrap()).collect(),
+            directory: directory.clone(),
+            empty: self.empty(),
+            ceiling: NonZeroUsize::new(CEILING).filter(|_| self.has_ceiling()),
+        }
+    }
+
+    /// A responder that nobody has asked yet: its bound on errors is untouched.
+    pub(crate) fn responder(self) -> Responder {
+        let manners = self.manners();
+        let everybody: IpNet =
+            if self.client().is_ipv4() { "0.0.0.0/0" } else { "::/0" }.parse().unwrap();
+        let others: IpNet = "198.51.100.0/24".parse().unwrap();
+        let (ask, transfer) = match manners {
+            Manners::Closed => (vec![others], vec![]),
+            Manners::Short => (vec![everybody, others], vec![others]),
+            _ => (vec![], vec![everybody]),
+        };
+        let policy = Policy {
+            ask: Networks(ask.into()),
+            transfer: Networks(transfer.into()),
+            secret: Secret::new(SECRET),
+            cookieless: if manners == Manners::Short { 512 } else { 1232 },
+            limits: Limits::new(if manners == Manners::Bounded { RATE } else { 0 }, 0),
+            replica: "rollcall-0".into(),
+            idle: 100,
+        };
+        Responder { realm: self.realm(), policy }
+    }
+}
+
+fn networks() -> Vec<IpNet> {
+    ["10.0.0.0/8", "2001:db8::/32"].map(|network| network.parse().unwrap()).into()
+}
+
+fn directory() -> Arc<Directory> {
+    let directory = Arc::new(Directory::default().with_networks(&networks()));
+    let settings = Settings {
+        own: InstanceKey::new("rollcall-system", "rollcall-0"),
+        boot: "b".into(),
+        zone: ZONE.into(),
+        show: |_| String::new(),
+        ledger: None,
+        rules: Rules::default(),
+    };
+    let mut catalog = Catalog::new(settings, directory.clone());
+    let instances = instances().into_iter().map(Arc::new).collect();
+    catalog.apply(Fact::Listed { instances, index: 1_000_000 }, START);
+    catalog.settle(START, 0);
+    directory
+}
+
+fn instances() -> Vec<Instance> {
+    let mut all = vec![
+        instance("orders", "o1", &["10.0.0.1"]),
+        Instance {
+            ports: [port("http", 8080, Protocol::Tcp), port("dns", 53, Protocol::Udp)].into(),
+            attributes: pairs(&[("team", "blue"), ("long", &"x".repeat(600)), ("utf8", "grün")]),
+            priority: 1,
+            ..instance("orders", "o2", &["10.0.0.2", "2001:db8::2"])
+        },
+        // No label: its name in DNS is made.
+        Instance { weight: 0, ..instance("orders", "o.3", &["10.0.0.3"]) },
+        Instance { lease: leased(), ..instance("orders", "o4", &["10.0.0.2", "10.0.0.4"]) },
+        Instance { state: State::Draining, ..instance("drained", "d1", &["10.0.1.1"]) },
+        Instance { health: Health::Critical, ..instance("ill", "c1", &["10.0.1.2"]) },
+        hostname("db", "db1", "db.example.com"),
+        hostname("dbs", "db2", "a.example.com"),
+        hostname("dbs", "db3", "b.example.com"),
+        hostname("half", "h1", "h.example.com"),
+        instance("half", "h2", &["2001:db8::f"]),
+        Instance { ports: [].into(), ..instance("portless", "p1", &["10.0.1.3"]) },
+        in_namespace(LONG, instance(LONG, LONG, &["10.9.0.1"])),
+        in_namespace("shop-2", instance("svc", "svc", &["10.0.0.1", "10.255.255.255"])),
+    ];
+    all.extend(selected());
+    all.extend((0..300).map(|i| {
+        let ip = format!("10.1.{}.{}", i / 250, i % 250);
+        instance("crowd", &format!("crowd-{i}"), &[&*ip])
+    }));
+    all
+}
+
+/// Those with something to be selected by, and the dead.
+fn selected() -> [Instance; 5] {
+    let tags = |tags: &[&str]| tags.iter().map(|tag| (*tag).into()).collect();
+    [
+        Instance {
+            version: Some("2.3.1".into()),
+            tags: tags(&["canary", "eu"]),
+            ..instance("mixed", "m1", &["10.0.3.1"])
+        },
+        Instance {
+            version: Some("2.4.0".into()),
+            zone: Some("EU_1a".into()),
+            ports: [port("grpc", 90, Protocol::Sctp), port("web", 91, Protocol::Tcp)].into(),
+            ..instance("mixed", "m2", &["10.0.3.2", "2001:db8:1::2"])
+        },
+        Instance {
+            tags: tags(&["old"]),
+            state: State::OutOfService,
+            ..instance("mixed", "m3", &["10.0.3.3"])
+        },
+        Instance {
+            version: Some("0.9".into()),
+            zone: Some("EU_1a".into()),
+            ..expired(instance("dead", "x1", &["10.0.2.1"]))
+        },
+        expired(instance("mixed", "m4", &["10.0.2.2"])),
+    ]
+}
+
+/// A permanent instance of namespace `shop` with a port `http` 8080/TCP.
+fn instance(service: &str, name: &str, ips: &[&str]) -> Instance {
+    let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+    Instance {
+        key: InstanceKey::new("shop", name),
+        uid: format!("uid-{service}-{name}").into(),
+        resource_version: 1,
+        generation: 1,
+        created: Wall(0),
+        service: service.into(),
+        address: Address::Ips(ips.into()),
+        ports: [port("http", 8080, Protocol::Tcp)].into(),
+        version: None,
+        tags: [].into(),
+        zone: None,
+        weight: 100,
+        priority: 0,
+        attributes: [].into(),
+        labels: [].into(),
+        state: State::Up,
+        health: Health::Passing,
+        lease: Lease { mode: Life::Permanent, ..leased() },
+        unknown_health: None,
+        heartbeat: None,
+        stored: StoredStatus::default(),
+    }
+}
+
+fn in_namespace(namespace: &str, instance: Instance) -> Instance {
+    Instance { key: InstanceKey::new(namespace, &instance.key.name), ..instance }
+}
+
+fn hostname(service: &str, name: &str, hostname: &str) -> Instance {
+    Instance { address: Address::Hostname(hostname.into()), ..instance(service, name, &[]) }
+}
+
+fn expired(instance: Instance) -> Instance {
+    let stored = StoredStatus { phase: Some(Phase::Expired), ..StoredStatus::default() };
+    Instance { lease: leased(), stored, ..instance }
+}
+
+fn leased() -> Lease {
+    Lease {
+        mode: Life::Heartbeat,
+        duration: Duration::from_secs(30),
+        on_expiry: OnExpiry::Retain,
+        evict_after: Duration::from_secs(60),
+    }
+}
+
+fn port(name: &str, port: u16, protocol: Protocol) -> Port {
+    Port { name: name.into(), port, protocol, app_protocol: None }
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> rollcall::registry::instance::Pairs {
+    let mut pairs: Vec<_> =
+        pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+    pairs.sort();
+    pairs.into()
+}
