@@ -64,8 +64,9 @@ fn the_corpus_of_ledgers_keeps_the_promises() {
 /// When an octet that says how the world is asked comes to say something else, the corpus is worth
 /// nothing, and passes.
 #[test]
-fn the_corpus_leads_to_every_fate_of_a_query() {
-    let fates: BTreeSet<_> = committed("query").iter().filter_map(|input| fate(input)).collect();
+fn what_clients_send_and_the_corpus_lead_to_every_fate_of_a_query() {
+    let inputs = committed("query").into_iter().chain(seeds::queries());
+    let fates: BTreeSet<_> = inputs.filter_map(|input| fate(&input)).collect();
     for wanted in [
         "silence",
         "transfer",
