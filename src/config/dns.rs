@@ -27,7 +27,7 @@ pub enum Empty {
 #[derive(Args, Clone, Debug)]
 pub struct DnsArgs {
     /// Where resolvers reach this service: addresses, or names that are looked up every minute, for
-    /// ns.dns.<zone> [default: --advertise-address]
+    /// `ns.dns.<zone>` [default: --advertise-address]
     #[arg(long, env = "ROLLCALL_DNS_NAME_SERVERS", value_delimiter = ',', value_name = "HOST")]
     pub dns_name_servers: Vec<String>,
     /// Networks whose addresses are answered with names (PTR), for example 10.244.0.0/16,fd00::/8
