@@ -11,7 +11,7 @@
 //! proportional to its service; a beat costs nothing here.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -119,7 +119,7 @@ pub struct Catalog {
     /// Services whose view no longer shows the truth.
     pub(super) changed: HashSet<ServiceKey>,
     /// Services that look different to readers since the last round.
-    pub(super) revised: Vec<ServiceKey>,
+    pub(super) revised: BTreeSet<ServiceKey>,
     /// Incarnations that we deleted and the watch has not yet taken away.
     buried: HashSet<Arc<str>>,
     pub(super) timers: Timers,
@@ -170,7 +170,7 @@ impl Catalog {
             entries: HashMap::new(),
             services: HashMap::new(),
             changed: HashSet::new(),
-            revised: Vec::new(),
+            revised: BTreeSet::new(),
             buried: HashSet::new(),
             timers: Timers::default(),
             floors: Floors::default(),

@@ -28,7 +28,7 @@ impl Catalog {
         self.forget_revised();
         for key in std::mem::take(&mut self.changed) {
             if self.publish_service(key.clone()) {
-                self.revised.push(key);
+                self.revised.insert(key);
             }
         }
         // That there is nobody is told for the first time.

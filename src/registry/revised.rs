@@ -10,7 +10,7 @@ impl Catalog {
     /// or went. Readers see their new views already. A beat changes none.
     #[must_use]
     pub fn take_revised(&mut self) -> Vec<ServiceKey> {
-        std::mem::take(&mut self.revised)
+        std::mem::take(&mut self.revised).into_iter().collect()
     }
 
     /// A new round begins; what nobody took of the last is of no use any more.

@@ -254,6 +254,8 @@ impl World {
         }
         let now = self.now(replica);
         let duties = self.replicas[replica].catalog.settle(now, 64);
+        // As the engine does, which tells those who wait.
+        drop(self.replicas[replica].catalog.take_revised());
         for duty in duties {
             self.hand_on(replica, duty);
         }
