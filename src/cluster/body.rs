@@ -24,6 +24,8 @@ pub struct StoredBeat {
     pub health: Option<Health>,
     /// Another length of the lease.
     pub duration: Option<Duration>,
+    /// Only on this version of the object.
+    pub version: Option<u64>,
 }
 
 /// A change to a part of an instance.
@@ -57,7 +59,9 @@ fn decide_on(metadata: &mut Value, version: Option<u64>) {
 pub(super) fn beat(uid: &str, beat: &StoredBeat) -> Value {
     let annotations = annotations(&beat.value, beat.health);
     let mut body = Map::new();
-    body.insert("metadata".to_owned(), json!({"uid": uid, "annotations": annotations}));
+    let mut metadata = json!({"uid": uid, "annotations": annotations});
+    decide_on(&mut metadata, beat.version);
+    body.insert("metadata".to_owned(), metadata);
     if let Some(duration) = beat.duration {
         let lease = json!({"lease": {"durationSeconds": duration.as_secs()}});
         body.insert("spec".to_owned(), lease);

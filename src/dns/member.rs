@@ -6,19 +6,24 @@
 use hickory_proto::rr::RecordType;
 
 use crate::dns::{
+    answer::Empty,
     ede::Ede,
     records::{self, Set, Targets},
     service::Context,
 };
 use crate::registry::{
-    instance::{Address, Phase},
+    instance::{Address, Phase, State},
     view::View,
 };
 
 /// `<instance>.<svc>.<ns>.svc.<zone>`; none when nobody bears that label.
 pub(super) fn member(view: &View, label: &str, context: Context<'_>) -> Option<Set> {
     let member = view.by_label(label)?;
-    if member.phase == Phase::Expired {
+    // Where those who were lost are answered, their names are what the answer leads to.
+    let is_last = context.empty == Empty::Last
+        && member.instance.state == State::Up
+        && view.offered().next().is_none();
+    if member.phase == Phase::Expired && !is_last {
         let why = Some(Ede::empty("this instance has expired".to_owned()));
         return Some(Set { why, ..Set::default() });
     }

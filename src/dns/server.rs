@@ -12,7 +12,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use tokio::{net::UdpSocket, task::JoinSet};
+use tokio::{net::UdpSocket, sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::dns::{
@@ -39,6 +39,9 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// Tasks that answer over UDP from one socket, on a machine with as many processors; more would only wait
 /// for each other.
 const UDP_TASKS: usize = 4;
+
+/// Transfers of the zone at once.
+const TRANSFERS: usize = 4;
 
 /// What to serve, and where.
 #[derive(Clone, Debug)]
@@ -151,6 +154,8 @@ pub(super) struct Shared {
     pub(super) connections: Arc<Connections>,
     /// How long one of them may be idle.
     pub(super) idle: Duration,
+    /// Places for transfers of the zone: each makes as much work as thousands of queries.
+    pub(super) transfers: Semaphore,
     pub(super) metrics: Metrics,
     pub(super) log: QueryLog,
 }
@@ -215,9 +220,11 @@ fn shared(
     let realm = Arc::new(Realm { zone, reverse, directory, empty, ceiling });
     let connections = Connections::new(config.connections);
     metrics.watch(connections.clone());
+    let transfers = Semaphore::new(TRANSFERS);
     let log = QueryLog::new(config.log_every);
     let idle = config.idle;
-    Ok(Shared { responder: Responder { realm, policy }, connections, idle, metrics, log })
+    let responder = Responder { realm, policy };
+    Ok(Shared { responder, connections, idle, transfers, metrics, log })
 }
 
 impl DnsServer {

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -199,10 +199,32 @@ async fn answer(stream: &mut TcpStream, message: &[u8], client: Client, shared: 
     }
 }
 
-async fn send(stream: &mut TcpStream, transfer: Transfer, client: Client, shared: &Shared) -> bool {
+async fn send(
+    stream: &mut TcpStream,
+    mut transfer: Transfer,
+    client: Client,
+    shared: &Shared,
+) -> bool {
     let watch = Stopwatch::start();
     let (mut messages, mut octets, mut whole) = (0_usize, 0, true);
-    for message in transfer {
+    // More than that come again later: a secondary asks until it is answered.
+    let Ok(_place) = shared.transfers.try_acquire() else {
+        shared.metrics.transferred(false);
+        return false;
+    };
+    loop {
+        // A service with thousands of instances is some milliseconds' work, which nobody else should wait for.
+        let made = spawn_blocking(move || {
+            let message = transfer.next();
+            (transfer, message)
+        });
+        // No deadline: it computes, and waits for nobody.
+        let Ok((rest, message)) = made.await else {
+            whole = false;
+            break;
+        };
+        transfer = rest;
+        let Some(message) = message else { break };
         whole = write(stream, &message, shared.slow()).await;
         if !whole {
             break;

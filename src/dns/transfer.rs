@@ -4,7 +4,11 @@
 //! for selectors, weights in the order of addresses, and TTLs, which are the same for all records: they would
 //! otherwise change with each beat. Does not own: who may have it (`respond`).
 
-use std::{borrow::Cow, collections::VecDeque, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use hickory_proto::{
     op::LowerQuery,
@@ -21,7 +25,11 @@ use crate::dns::{
     wire::{Head, Section, Writer},
     zone::TTL,
 };
-use crate::registry::{instance::Protocol, lease::Moment, view::View};
+use crate::registry::{
+    instance::{Address, Protocol},
+    lease::Moment,
+    view::{Member, View},
+};
 
 /// Octets of a message: the reader can work while the next one is made, and none is large to hold.
 const MESSAGE: usize = 16_384;
@@ -118,11 +126,13 @@ fn of_service(realm: &Realm, view: &View, now: Moment) -> Vec<Record> {
     let everybody = Subset::default();
     let names = Names { realm, base: &base, now };
     add(&mut all, &base, |at| service::service(view, &everybody, at), names);
-    for port in ports(view) {
+    for (port, members) in ports(view) {
         let labels = [format!("_{}", port.1), format!("_{}", port.0.label())];
         let labels = Name::from_labels(labels.iter().map(|label| label.as_bytes()));
         let Ok(owner) = labels.and_then(|name| name.append_domain(&base)) else { continue };
-        add(&mut all, &owner, |at| service::port(view, &everybody, port, at), names);
+        // Only those who have it: looking at all of them for each port would be quadratic.
+        let part = View::new(view.key.clone(), members.into());
+        add(&mut all, &owner, |at| service::port(&part, &everybody, port, at), names);
     }
     for member in &view.members {
         let bears = view.by_label(&member.label).is_some_and(|bearer| Arc::ptr_eq(bearer, member));
@@ -134,12 +144,24 @@ fn of_service(realm: &Realm, view: &View, now: Moment) -> Vec<Record> {
     all
 }
 
-/// The ports that anybody has, whatever the phase.
-fn ports(view: &View) -> Vec<(Protocol, &str)> {
-    let ports = view.members.iter().flat_map(|member| member.instance.ports.iter());
-    let mut ports: Vec<_> = ports.map(|port| (port.protocol, &*port.name)).collect();
-    ports.sort_unstable_by_key(|(protocol, name)| (protocol.as_str(), *name));
-    ports.dedup();
+type Ports<'v> = BTreeMap<(Protocol, &'v str), Vec<Arc<Member>>>;
+
+/// The ports that anybody has, whatever the phase, and who has them. Who cannot be found by his label is no target.
+fn ports(view: &View) -> Ports<'_> {
+    let mut ports = Ports::new();
+    for member in &view.members {
+        let bears = view.by_label(&member.label).is_some_and(|bearer| Arc::ptr_eq(bearer, member));
+        if !bears && matches!(member.instance.address, Address::Ips(_)) {
+            continue;
+        }
+        let mut own: Vec<_> =
+            member.instance.ports.iter().map(|port| (port.protocol, &*port.name)).collect();
+        own.sort_unstable();
+        own.dedup();
+        for port in own {
+            ports.entry(port).or_default().push(member.clone());
+        }
+    }
     ports
 }
 

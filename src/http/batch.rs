@@ -3,7 +3,11 @@
 //! Owns: how many at a time and for how long. Does not own: a registration (`instances`), rights
 //! (`access`; they are decided for whole namespaces).
 
-use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use futures::stream::{FuturesOrdered, StreamExt as _};
 use hyper::{StatusCode, body::Incoming, http::request::Parts};
@@ -82,7 +86,16 @@ pub(super) async fn register(
         let flaw = Flaw::body("instances", format!("at most {MAX_INSTANCES} at a time"));
         return Err(Problem::of(Kind::BadFields, vec![flaw]));
     }
-    let wanted: Vec<Wanted> = instances.into_iter().map(|Object(body)| Wanted::of(body)).collect();
+    let mut wanted: Vec<Wanted> =
+        instances.into_iter().map(|Object(body)| Wanted::of(body)).collect();
+    let mut names = HashSet::new();
+    for one in &mut wanted {
+        // They go out side by side: which of two came last would be chance.
+        if one.registration.is_ok() && !names.insert((one.namespace.clone(), one.name.clone())) {
+            let flaw = Flaw::body("name", "stands in this batch before; say it once");
+            one.registration = Err(Problem::of(Kind::BadFields, vec![flaw]));
+        }
+    }
     let rights = &[Right::Create, Right::Patch];
     let namespaces = wanted.iter().map(|one| &*one.namespace);
     let mut closed = door.doorman.closed(caller, rights, namespaces).await?;

@@ -164,7 +164,7 @@ impl Inbox {
                     continue;
                 }
             };
-            let beat = StoredBeat { value: fresh(now), health, duration: None };
+            let beat = StoredBeat { value: fresh(now), health, duration: None, version: None };
             if let Some(beaten) = self.store_beat(&slot, beat, now).await? {
                 return Ok(beaten);
             }
@@ -188,7 +188,12 @@ impl Inbox {
                 return Err(Refusal::Refused { status: 409, message });
             }
             let now = clock::now();
-            let beat = StoredBeat { value: fresh(now), health: None, duration: Some(duration) };
+            let beat = StoredBeat {
+                value: fresh(now),
+                health: None,
+                duration: Some(duration),
+                version: target.version,
+            };
             match self.store_beat(&slot, beat, now).await? {
                 // Only the beat could be noted, not the new length.
                 Some(Beaten { recorded: true, .. }) => return Err(Refusal::overwhelmed()),

@@ -212,3 +212,40 @@ async fn reads_wait_for_what_was_written_elsewhere_and_say_when_that_is_not_to_b
         (400, &json!("Rollcall-Min-Index"))
     );
 }
+
+#[tokio::test]
+async fn of_many_who_renew_the_same_version_one_wins() {
+    let ns = namespace("lease-match").await;
+    let rollcall = Rollcall::start(&ns).await;
+    let path = format!("/v1/namespaces/{}/instances/o1", ns.name);
+    let body = json!({"service": "orders", "addresses": ["10.0.0.1"]});
+    let version = call(rollcall.http, "PUT", &path, Some(body)).await.header("etag").to_owned();
+    let lease = format!("{path}/lease");
+    let renew = async |seconds: u32| {
+        let body = json!({"durationSeconds": seconds});
+        conditional(&rollcall, ("PUT", &lease), &version, &body).await.status
+    };
+    let (a, b, c, d) = tokio::join!(renew(60), renew(70), renew(80), renew(90));
+    let mut statuses = [a, b, c, d];
+    statuses.sort_unstable();
+    // None at all when the status was written in between.
+    assert!(statuses[1..] == [412; 3] && [200, 412].contains(&statuses[0]), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn a_name_that_stands_twice_in_a_batch_counts_once() {
+    let ns = namespace("twice").await;
+    let rollcall = Rollcall::start(&ns).await;
+    let one = |weight: u16| {
+        let mut one = permanent(weight);
+        one["namespace"] = json!(ns.name);
+        one["name"] = json!("o1");
+        one
+    };
+    let batch = json!({"instances": [one(1), one(2), one(3)]});
+    let answer = call(rollcall.http, "POST", "/v1/instances", Some(batch)).await.json();
+    assert_eq!((&answer["created"], &answer["failed"]), (&json!(1), &json!(2)), "{answer}");
+    assert_eq!(answer["results"][1]["problem"]["errors"][0]["field"], "name");
+    let path = format!("/v1/namespaces/{}/instances/o1", ns.name);
+    assert_eq!(call(rollcall.http, "GET", &path, None).await.json()["weight"], 1);
+}

@@ -293,6 +293,10 @@ fn those_who_were_lost_are_answered_where_that_is_wanted() {
         (vec!["10.0.2.1".into()], 0)
     );
     assert_eq!(dead.edes, [Ede::last_known("0 of 1 instances passing (1 Expired)")]);
+    // What an SRV record leads to has an address.
+    assert_eq!(world.ask("dead.shop", RecordType::SRV).answers.len(), 1);
+    let target = world.ask("x1.dead.shop", RecordType::A);
+    assert_eq!(super::world::data(&target.answers), ["10.0.2.1"]);
     let drained = world.ask("drained.shop", RecordType::A);
     assert!(drained.answers.is_empty(), "an operator took it out");
     assert_eq!(world.ask("orders.shop", RecordType::A).answers.len(), 2);
