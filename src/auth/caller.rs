@@ -6,7 +6,7 @@ use quick_cache::Equivalent;
 use ring::digest::{Context, Digest, SHA256, digest};
 
 use crate::auth::gate::Right;
-use crate::cluster::review::Identity;
+use crate::cluster::review::{Identity, Pod, Whose};
 
 /// A fingerprint by which tokens and callers are kept: no two have the same, whatever a stranger tries,
 /// and no token is kept in memory.
@@ -19,6 +19,9 @@ pub struct Caller {
     pub(super) identity: Identity,
     /// Of everything that their rights depend on.
     pub(super) fingerprint: Fingerprint,
+    /// The pod that their token is bound to. Beside the fingerprint: the pods of a workload share what
+    /// RBAC lets them do.
+    pub(super) pod: Option<Pod>,
 }
 
 /// What a caller wants to do, as a key.
@@ -86,9 +89,9 @@ impl Caller {
         &self.identity.user
     }
 
-    pub(super) fn new(identity: Identity) -> Self {
+    pub(super) fn new(Whose { identity, pod }: Whose) -> Self {
         let fingerprint = Fingerprint::of_identity(&identity);
-        Self { identity, fingerprint }
+        Self { identity, fingerprint, pod }
     }
 }
 
@@ -123,7 +126,8 @@ mod tests {
     fn caller(user: &str, groups: &[&str], extra: &[(&str, &str)]) -> Fingerprint {
         let extra = extra.iter().map(|&(key, value)| (key.into(), vec![value.into()])).collect();
         let groups = groups.iter().map(|&group| group.into()).collect();
-        Caller::new(Identity { user: user.into(), uid: None, groups, extra }).fingerprint
+        let identity = Identity { user: user.into(), uid: None, groups, extra };
+        Caller::new(Whose { identity, pod: None }).fingerprint
     }
 
     #[test]

@@ -5,15 +5,17 @@
 //! refusal (`http`).
 //!
 //! A caller is who a token of the audience `rollcall` belongs to (TokenReview); what they may do is
-//! what RBAC lets them do with `serviceinstances` (SubjectAccessReview): rollcall has no users and no
-//! rules of its own.
+//! what RBAC lets them do with `serviceinstances` (SubjectAccessReview): rollcall has no users, and one
+//! rule of its own, that a pod keeps its own instance.
 
 mod caller;
 mod gate;
 mod memory;
 mod metrics;
+mod own;
 mod token;
 
 pub use caller::Caller;
 pub use gate::{Denial, Gate, Right, Wanted};
 pub use metrics::AuthMetrics;
+pub use own::Owners;

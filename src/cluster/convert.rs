@@ -55,6 +55,18 @@ struct Metadata {
     labels: BTreeMap<String, String>,
     #[serde(default)]
     annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    owner_references: Vec<Owner>,
+}
+
+/// One owner: an object with which this one goes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Owner {
+    api_version: String,
+    kind: String,
+    uid: String,
+    controller: bool,
 }
 
 /// A part of an object that may not be readable.
@@ -166,6 +178,7 @@ impl Converter {
                 name: metadata.name.as_str().into(),
             },
             uid: metadata.uid.as_str().into(),
+            owner_pod: owner_pod(&metadata.owner_references),
             resource_version: object.resource_version(),
             generation: metadata.generation,
             created: Wall(metadata.creation_timestamp.as_ref().map_or(0, millis)),
@@ -208,6 +221,13 @@ fn address(spec: &ServiceInstanceSpec) -> Result<Address, String> {
             Ok(Address::Ips(spec.addresses.iter().map(ip).collect::<Result<_, _>>()?))
         }
     }
+}
+
+/// The pod that owns an object: of several the one that controls it, else the first.
+fn owner_pod(owners: &[Owner]) -> Option<Arc<str>> {
+    let pods = || owners.iter().filter(|owner| owner.api_version == "v1" && owner.kind == "Pod");
+    let pod = pods().find(|owner| owner.controller).or_else(|| pods().next())?;
+    (!pod.uid.is_empty()).then(|| pod.uid.as_str().into())
 }
 
 fn health(metadata: &Metadata) -> (Health, Option<Arc<str>>) {
@@ -312,6 +332,23 @@ mod tests {
         assert_eq!(instance.unknown_health.as_deref(), Some("Fine"));
         assert_eq!((instance.resource_version, instance.weight), (7, 100));
         assert_eq!(instance.heartbeat.as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn of_its_owners_the_pod_is_known_before_all_the_one_that_controls_it() {
+        let owned = |owners: serde_json::Value| {
+            owner_pod(&serde_json::from_value::<Vec<_>>(owners).unwrap())
+        };
+        let pod = |uid: &str| json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid});
+        let mut controller = pod("c");
+        controller["controller"] = json!(true);
+        let other = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "p", "uid": "r"});
+        let strange = json!({"apiVersion": "x.dev/v1", "kind": "Pod", "name": "p", "uid": "x"});
+        assert_eq!(owned(json!([])), None);
+        assert_eq!(owned(json!([other, strange])), None);
+        assert_eq!(owned(json!([other, pod("a"), pod("b")])).as_deref(), Some("a"));
+        assert_eq!(owned(json!([pod("a"), controller])).as_deref(), Some("c"));
+        assert_eq!(owned(json!([pod("")])), None);
     }
 
     #[test]

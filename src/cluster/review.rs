@@ -2,13 +2,17 @@
 //!
 //! Sources: <https://kubernetes.io/docs/reference/access-authn-authz/authentication/> (TokenReview),
 //! <https://kubernetes.io/docs/reference/access-authn-authz/authorization/> (SubjectAccessReview).
-//! Owns: the two questions, their deadlines, how many are under way. Does not own: when to ask, and
-//! how long an answer is good for (`auth`).
+//! Owns: the two questions, their deadlines, how many are under way. Does not own: reading who
+//! somebody is (`whose`), when to ask, and how long an answer is good for (`auth`).
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+mod whose;
+
+pub use whose::{Identity, Pod, Whose};
+
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::{
-    authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus, UserInfo},
+    authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus},
     authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
 };
 use kube::{Api, Client, api::PostParams};
@@ -26,23 +30,6 @@ pub const AUDIENCE: &str = "rollcall";
 /// own, so that a crowd with made-up tokens holds up newcomers only, and what was withdrawn is not
 /// repeated for want of an answer.
 const MAX_REVIEWS: usize = 8;
-
-/// What the API server says of its own bookkeeping in `extra`: which pod and node a token is bound to,
-/// and the token's own id. No right depends on it, and it differs for each pod of a workload.
-const BINDING: &str = "authentication.kubernetes.io/";
-
-/// Who somebody is, as far as rights depend on it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
-    /// `system:serviceaccount:shop:orders`, for example.
-    pub user: String,
-    /// Of the user, where there is one.
-    pub uid: Option<String>,
-    /// The groups it is in.
-    pub groups: Vec<String>,
-    /// What authenticators add, without what a token is bound to.
-    pub extra: BTreeMap<String, Vec<String>>,
-}
 
 /// Something that somebody wants to do with instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +81,7 @@ impl Reviews {
     ///
     /// # Errors
     /// When it could not be asked in time.
-    pub async fn token(&self, token: &str, ask: Ask) -> Result<Result<Identity, String>, Failure> {
+    pub async fn token(&self, token: &str, ask: Ask) -> Result<Result<Whose, String>, Failure> {
         let review = TokenReview {
             spec: TokenReviewSpec {
                 token: Some(token.to_owned()),
@@ -106,7 +93,7 @@ impl Reviews {
         let parameters = PostParams::default();
         let asked = api.create(&parameters, &review);
         let answer = self.ask(&self.tokens, ask, asked).await?;
-        Ok(identity(answer.status.unwrap_or_default()))
+        Ok(whose(answer.status.unwrap_or_default()))
     }
 
     /// Whether somebody may.
@@ -162,11 +149,11 @@ impl Reviews {
 }
 
 /// A server that knows no audiences would say yes to tokens of any: its answer must name ours.
-fn identity(status: TokenReviewStatus) -> Result<Identity, String> {
+fn whose(status: TokenReviewStatus) -> Result<Whose, String> {
     let for_us = status.audiences.iter().flatten().any(|audience| audience == AUDIENCE);
     match status {
         TokenReviewStatus { authenticated: Some(true), user: Some(user), .. } if for_us => {
-            Ok(identity_of(user))
+            Ok(user.into())
         }
         TokenReviewStatus { error: Some(why), .. } if !why.is_empty() => Err(why),
         TokenReviewStatus { authenticated: Some(true), .. } => {
@@ -176,37 +163,24 @@ fn identity(status: TokenReviewStatus) -> Result<Identity, String> {
     }
 }
 
-fn identity_of(user: UserInfo) -> Identity {
-    let mut groups = user.groups.unwrap_or_default();
-    groups.sort_unstable();
-    let mut extra = user.extra.unwrap_or_default();
-    extra.retain(|key, _| !key.starts_with(BINDING));
-    let uid = user.uid.filter(|uid| !uid.is_empty());
-    Identity { user: user.username.unwrap_or_default(), uid, groups, extra }
-}
-
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::authentication::v1::UserInfo;
+
     use super::*;
 
     fn status(authenticated: bool, audiences: &[&str], error: &str) -> TokenReviewStatus {
-        let key = |key: &str| (key.to_owned(), vec!["x".to_owned()]);
         TokenReviewStatus {
             authenticated: Some(authenticated),
             audiences: Some(audiences.iter().map(|&audience| audience.into()).collect()),
             error: Some(error.to_owned()),
-            user: Some(UserInfo {
-                username: Some("u".to_owned()),
-                groups: Some(vec!["b".to_owned(), "a".to_owned()]),
-                extra: Some([key("authentication.kubernetes.io/pod-name"), key("scope")].into()),
-                uid: Some(String::new()),
-            }),
+            user: Some(UserInfo::default()),
         }
     }
 
     #[test]
     fn only_an_answer_that_names_our_audience_counts() {
-        assert!(identity(status(true, &["rollcall"], "")).is_ok());
+        assert!(whose(status(true, &["rollcall"], "")).is_ok());
         for (answer, why) in [
             (status(true, &[], ""), "audience"),
             (status(true, &["https://kubernetes.default.svc"], ""), "audience"),
@@ -214,16 +188,8 @@ mod tests {
             (status(false, &["rollcall"], ""), "nobody"),
             (TokenReviewStatus::default(), "nobody"),
         ] {
-            let said = identity(answer).unwrap_err();
+            let said = whose(answer).unwrap_err();
             assert!(said.contains(why), "{said}");
         }
-    }
-
-    #[test]
-    fn pods_of_one_workload_are_the_same_caller() {
-        let who = identity(status(true, &["rollcall"], "")).unwrap();
-        assert_eq!(who.groups, ["a", "b"]);
-        assert_eq!(who.extra.keys().collect::<Vec<_>>(), ["scope"]);
-        assert_eq!(who.uid, None);
     }
 }

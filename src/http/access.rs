@@ -101,6 +101,23 @@ impl Doorman {
         closed.into_values().next().map_or(Ok(()), Err)
     }
 
+    /// Of a batch, which instances are the caller's own, so that no right is asked for: one after the other.
+    pub(super) fn own<'a>(
+        &self,
+        caller: Option<&Caller>,
+        rights: &'static [Right],
+        instances: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Vec<bool> {
+        let own = |(namespace, name)| match (&self.gate, caller) {
+            (Some(gate), Some(caller)) => {
+                let wanted = Wanted { rights, namespace: Some(namespace), name: Some(name) };
+                gate.is_own(caller, &wanted)
+            }
+            _ => false,
+        };
+        instances.map(own).collect()
+    }
+
     /// Of these namespaces, those in which the caller lacks one of these rights, or for which that could
     /// not be decided in time, and why. A batch is decided for whole namespaces: a question for each
     /// instance would be thousands.
@@ -172,7 +189,18 @@ impl Problem {
                 let flaw = Flaw::header("Authorization", "the token is not accepted");
                 Self { flaws: vec![flaw], ..Self::new(Kind::BadToken, detail) }
             }
-            Denial::Forbidden { user, right, namespace } => forbidden(&user, right, namespace),
+            Denial::Forbidden { user, right, namespace, pod } => {
+                let mut problem = forbidden(&user, right, namespace);
+                if let Some(pod) = pod {
+                    let own = format!(
+                        ". Without one, a token of the pod {0} opens the instance {0} in namespace {1}, and \
+                         what has this pod among its ownerReferences",
+                        pod.name, pod.namespace
+                    );
+                    problem.detail.to_mut().push_str(&own);
+                }
+                problem
+            }
             Denial::NotAllowedToAsk => {
                 let detail = "rollcall itself lacks the right to ask the Kubernetes API who is calling, or \
                               what they may; its log names the right. Nothing was refused, so try again \
@@ -241,6 +269,7 @@ mod tests {
                 user: "u".to_owned(),
                 right: Right::Heartbeat,
                 namespace,
+                pod: None,
             })
         };
         let problem = denied(Some("shop"));

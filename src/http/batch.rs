@@ -1,7 +1,7 @@
 //! `POST /v1/instances`: many registrations at once, each with its own result.
 //!
 //! Owns: how many at a time and for how long. Does not own: a registration (`instances`), rights
-//! (`access`; they are decided for whole namespaces).
+//! (`access`; they are decided for whole namespaces, but for what is the caller's own).
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -35,6 +35,9 @@ const AT_ONCE: usize = 32;
 
 /// How long a batch may take: a thousand take a second or two. Those left over are told so.
 const WITHIN: Duration = Duration::from_secs(20);
+
+/// What a registration needs.
+const RIGHTS: &[Right] = &[Right::Create, Right::Patch];
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -86,30 +89,29 @@ pub(super) async fn register(
         let flaw = Flaw::body("instances", format!("at most {MAX_INSTANCES} at a time"));
         return Err(Problem::of(Kind::BadFields, vec![flaw]));
     }
-    let mut wanted: Vec<Wanted> =
-        instances.into_iter().map(|Object(body)| Wanted::of(body)).collect();
-    let mut names = HashSet::new();
-    for one in &mut wanted {
-        // They go out side by side: which of two came last would be chance.
-        if one.registration.is_ok() && !names.insert((one.namespace.clone(), one.name.clone())) {
-            let flaw = Flaw::body("name", "stands in this batch before; say it once");
-            one.registration = Err(Problem::of(Kind::BadFields, vec![flaw]));
-        }
-    }
-    let rights = &[Right::Create, Right::Patch];
-    let namespaces = wanted.iter().map(|one| &*one.namespace);
-    let mut closed = door.doorman.closed(caller, rights, namespaces).await?;
+    let wanted = once_each(instances);
+    let names = wanted.iter().map(|one| (&*one.namespace, &*one.name));
+    let own = door.doorman.own(caller, RIGHTS, names.clone());
+    let others = names.zip(&own).filter(|(_, own)| !**own).map(|((namespace, _), _)| namespace);
+    let closed = door.doorman.closed(caller, RIGHTS, others).await?;
+    let mut full = BTreeMap::new();
     let mut counts = BTreeMap::<&str, u32>::new();
     for one in wanted.iter().filter(|one| one.registration.is_ok()) {
         *counts.entry(&one.namespace).or_default() += 1;
     }
     for (namespace, count) in counts {
         if let Err(problem) = door.limits.namespace(namespace, count) {
-            closed.entry(namespace).or_insert(problem);
+            full.insert(namespace, problem);
         }
     }
-    let mut waiting = wanted.iter();
-    let begin = |one| asked(door, &closed, one);
+    let mut waiting = wanted.iter().zip(own);
+    let begin = |(one, own): (_, bool)| {
+        let refused = |one: &Wanted| {
+            let namespace = &*one.namespace;
+            closed.get(namespace).filter(|_| !own).or_else(|| full.get(namespace))
+        };
+        asked(door, refused(one), one)
+    };
     let mut under_way: FuturesOrdered<_> = waiting.by_ref().take(AT_ONCE).map(begin).collect();
     let mut results = Vec::with_capacity(wanted.len());
     let too_late = sleep(WITHIN);
@@ -134,8 +136,22 @@ pub(super) async fn register(
     Ok(Answer::json(StatusCode::OK, &BatchAnswer { created, registered, failed, results }))
 }
 
-async fn asked(door: &Door, closed: &BTreeMap<&str, Problem>, one: &Wanted) -> One {
-    match closed.get(&*one.namespace) {
+/// What is wanted, each name once: they go out side by side, and which of two came last would be chance.
+fn once_each(instances: Vec<Object<RegistrationBody>>) -> Vec<Wanted> {
+    let mut wanted: Vec<Wanted> =
+        instances.into_iter().map(|Object(body)| Wanted::of(body)).collect();
+    let mut names = HashSet::new();
+    for one in &mut wanted {
+        if one.registration.is_ok() && !names.insert((one.namespace.clone(), one.name.clone())) {
+            let flaw = Flaw::body("name", "stands in this batch before; say it once");
+            one.registration = Err(Problem::of(Kind::BadFields, vec![flaw]));
+        }
+    }
+    wanted
+}
+
+async fn asked(door: &Door, refused: Option<&Problem>, one: &Wanted) -> One {
+    match refused {
         Some(problem) => one.failed(problem),
         None => one.registered(door).await,
     }

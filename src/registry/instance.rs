@@ -225,6 +225,9 @@ pub struct Instance {
     pub key: InstanceKey,
     /// Which incarnation of that name.
     pub uid: Arc<str>,
+    /// Uid of the pod that owns it, if one does; what is that pod's own depends on it, and nothing that
+    /// readers see.
+    pub owner_pod: Option<Arc<str>>,
     /// Comparable within the type since Kubernetes 1.35 (KEP-5504).
     pub resource_version: u64,
     /// Moves with the spec.
@@ -300,6 +303,7 @@ impl Instance {
         Self {
             key: InstanceKey::new(namespace, name),
             uid: "u".into(),
+            owner_pod: None,
             resource_version: 7,
             generation: 1,
             created: Wall(0),

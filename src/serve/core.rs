@@ -8,7 +8,7 @@ use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 
-use crate::auth::{AuthMetrics, Gate};
+use crate::auth::{AuthMetrics, Gate, Owners};
 use crate::clock;
 use crate::cluster::{
     breaker::Breakers,
@@ -81,7 +81,8 @@ impl Core {
         let breakers = Breakers::new(registry);
         let guarded = (&api_metrics, &breakers.writes);
         let writer = Writer::new(clients.writes.clone(), converter.clone(), guarded, clock::show);
-        let gate = gate(config, clients.reviews.clone(), (&api_metrics, &breakers), registry);
+        let asked = (clients.reviews.clone(), owners(directory));
+        let gate = gate(config, asked, (&api_metrics, &breakers), registry);
         let problems = problems::Shared::default();
         let rights = RightMetrics::new(registry);
         let preflight = Preflight::new(clients.reviews, needs(config), problems.clone(), rights);
@@ -200,15 +201,21 @@ fn figures(directory: &Arc<Directory>, registry: &mut Registry) -> Arc<ArcSwap<C
     counts
 }
 
+/// Who owns an instance, as the registry knows it.
+fn owners(directory: &Arc<Directory>) -> Owners {
+    let directory = directory.clone();
+    Box::new(move |namespace, name| directory.slot(namespace, name)?.record().owner_pod.clone())
+}
+
 fn gate(
     config: &Config,
-    client: Client,
+    (client, owners): (Client, Owners),
     (metrics, breakers): (&ApiMetrics, &Breakers),
     registry: &mut Registry,
 ) -> Option<Gate> {
     (config.auth == Auth::Token).then(|| {
         let reviews = Reviews::new(client, metrics, &breakers.reviews);
-        Gate::new(reviews, AuthMetrics::new(registry))
+        Gate::new(reviews, owners, AuthMetrics::new(registry))
     })
 }
 

@@ -64,6 +64,7 @@ pub fn instance(name: &str) -> Instance {
         health: Health::Passing,
         lease: lease(10),
         unknown_health: None,
+        owner_pod: None,
         heartbeat: Some("first".into()),
         stored: StoredStatus::default(),
     }

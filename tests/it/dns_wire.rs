@@ -67,6 +67,7 @@ fn instance(service: &str, name: &str, ip: IpAddr) -> Instance {
             evict_after: Duration::from_secs(60),
         },
         unknown_health: None,
+        owner_pod: None,
         heartbeat: None,
         stored: StoredStatus::default(),
     }

@@ -30,6 +30,7 @@ mod install;
 mod leaving;
 mod lives;
 mod people;
+mod pods;
 mod policies;
 mod rates;
 mod registrations;

@@ -9,8 +9,9 @@ use std::time::Duration;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
+use crate::support::http::call;
 use crate::support::rbac::grant;
-use crate::support::{Namespace, eventually, namespace};
+use crate::support::{Namespace, Rollcall, eventually, namespace};
 
 const COMPONENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/components/admission");
 
@@ -51,8 +52,15 @@ fn kubectl(
 
 /// Applies a policy and its binding for one namespace only.
 fn install(ns: &Namespace, file: &str) {
-    let text = std::fs::read_to_string(Path::new(COMPONENT).join(file)).unwrap();
-    for document in serde_yaml_ng::Deserializer::from_str(&text) {
+    apply(ns, &text(file));
+}
+
+fn text(file: &str) -> String {
+    std::fs::read_to_string(Path::new(COMPONENT).join(file)).unwrap()
+}
+
+fn apply(ns: &Namespace, text: &str) {
+    for document in serde_yaml_ng::Deserializer::from_str(text) {
         let mut object = Value::deserialize(document).unwrap();
         let name = format!("{}-{}", object["metadata"]["name"].as_str().unwrap(), ns.name);
         object["metadata"]["name"] = json!(name);
@@ -146,4 +154,45 @@ async fn beats_and_the_operators_word_need_their_rights_in_objects_too() {
     grant(&ns, ("Role", "more"), "writer", ("update", Some("heartbeat"), None)).await;
     beat("2").unwrap();
     state("Draining").unwrap();
+}
+
+/// The policy of addresses with the rule that is left to be edited in force, as its comment says to do it.
+fn with_networks() -> String {
+    let text = text("addresses.yaml");
+    let (before, rule) = text.split_once("take away the # from here on:\n").unwrap();
+    format!("{before}\n{}", rule.replace("    # ", "    "))
+}
+
+#[tokio::test]
+async fn over_http_a_policy_is_passed_on_in_its_own_words_and_rollcall_itself_still_beats() {
+    let ns = namespace("networks").await;
+    let rollcall = Rollcall::start(&ns).await;
+    let path = |name: &str| format!("/v1/namespaces/{}/instances/{name}", ns.name);
+    let put = async |name: &str, address: &str| {
+        let body = json!({"service": "orders", "addresses": [address]});
+        call(rollcall.http, "PUT", &path(name), Some(body)).await
+    };
+    assert_eq!(put("o1", "10.0.0.7").await.status, 201);
+    apply(&ns, &with_networks());
+    install(&ns, "heartbeats.yaml");
+    let refused = eventually("the policy holds", BOUND, async || {
+        let answer = put(&format!("p{}", fastrand::u32(..)), "203.0.113.9").await;
+        (answer.status != 201).then_some(answer)
+    })
+    .await;
+    let problem = refused.json();
+    let said = problem["detail"].as_str().unwrap();
+    assert!(matches!(refused.status, 403 | 422), "{problem}");
+    assert!(said.contains("only addresses of this cluster's networks may be registered"), "{said}");
+    assert_eq!(put("o2", "10.0.0.8").await.status, 201);
+    assert_eq!(put("o3", "fd00::8").await.status, 201);
+    // What rollcall writes for callers whom it has asked is not asked again.
+    for health in ["Warning", "Passing"] {
+        let beat = Some(json!({"health": health}));
+        let beaten = call(rollcall.http, "PUT", &format!("{}/heartbeat", path("o1")), beat).await;
+        assert_eq!(beaten.status, 200, "{}", beaten.json());
+    }
+    let state = Some(json!({"state": "Draining"}));
+    let drained = call(rollcall.http, "PUT", &format!("{}/state", path("o1")), state).await;
+    assert_eq!(drained.status, 200, "{}", drained.json());
 }

@@ -266,6 +266,7 @@ fn new_instance(key: &InstanceKey, service: &Arc<str>, lease: Lease, now: Time) 
         health: Health::Passing,
         lease,
         unknown_health: None,
+        owner_pod: None,
         heartbeat: None,
         stored: StoredStatus::default(),
     }

@@ -261,6 +261,7 @@ fn instance(service: &str, name: &str, ips: &[&str]) -> Instance {
         health: Health::Passing,
         lease: Lease { mode: Life::Permanent, ..leased() },
         unknown_health: None,
+        owner_pod: None,
         heartbeat: None,
         stored: StoredStatus::default(),
     }

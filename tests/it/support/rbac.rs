@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{Api, PostParams};
 use serde_json::json;
@@ -19,11 +19,52 @@ pub type Deed<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
 
 /// A token of the ServiceAccount `name`, which is made when it is not there.
 pub async fn token(ns: &Namespace, name: &str, audience: &str) -> String {
+    made_for(ns, name, audience, None).await
+}
+
+/// A pod of the ServiceAccount `account`, which is made when it is not there; nobody runs it.
+pub async fn pod(ns: &Namespace, account: &str, name: &str) -> Pod {
+    let pod = serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {
+            "serviceAccountName": account, "automountServiceAccountToken": false,
+            "containers": [{"name": "main", "image": "none"}],
+        },
+    }));
+    ensure(ns, account).await;
+    let api: Api<Pod> = ns.api();
+    api.create(&PostParams::default(), &pod.unwrap()).await.unwrap()
+}
+
+/// A token as a pod has it from its projected volume: of its ServiceAccount, and bound to it.
+pub async fn token_of(ns: &Namespace, pod: &Pod) -> String {
+    let bound = BoundObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        name: pod.metadata.name.clone(),
+        uid: pod.metadata.uid.clone(),
+    };
+    let account = pod.spec.as_ref().unwrap().service_account_name.as_deref().unwrap();
+    made_for(ns, account, "rollcall", Some(bound)).await
+}
+
+async fn ensure(ns: &Namespace, name: &str) {
     let api: Api<ServiceAccount> = ns.api();
     let account = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
     let _ = api.create(&PostParams::default(), &account).await;
-    let spec = TokenRequestSpec { audiences: vec![audience.to_owned()], ..Default::default() };
+}
+
+async fn made_for(
+    ns: &Namespace,
+    name: &str,
+    audience: &str,
+    bound_object_ref: Option<BoundObjectReference>,
+) -> String {
+    ensure(ns, name).await;
+    let audiences = vec![audience.to_owned()];
+    let spec = TokenRequestSpec { audiences, bound_object_ref, ..Default::default() };
     let request = TokenRequest { spec, ..TokenRequest::default() };
+    let api: Api<ServiceAccount> = ns.api();
     let made = api.create_token_request(name, &PostParams::default(), &request).await.unwrap();
     made.status.unwrap().token
 }
