@@ -93,6 +93,15 @@ pub struct ServeArgs {
     pub dns: DnsArgs,
 }
 
+/// How much may be asked for over HTTP. 0 is no bound.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    /// Requests a second of one caller.
+    pub caller: u32,
+    /// Writes a second in one namespace.
+    pub namespace: u32,
+}
+
 /// A flag that cannot be used.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("--{flag} {value:?} cannot be used: {fix}")]
@@ -129,8 +138,8 @@ pub struct Config {
     pub auth: Auth,
     /// Whether reads need a token, too.
     pub read_auth: bool,
-    /// Requests a second of one caller, and writes a second in one namespace; 0 is no bound.
-    pub http_rates: [u32; 2],
+    /// How much may be asked for over HTTP.
+    pub http_rates: Rates,
     /// How to reach the Kubernetes API, if not by what is found.
     pub kubeconfig: Option<PathBuf>,
     /// How long DNS is still answered when everything else has ended.
@@ -176,7 +185,10 @@ impl ServeArgs {
             scope: self.watch_namespace.clone(),
             auth: self.auth,
             read_auth: self.read_auth,
-            http_rates: [self.http_caller_rate, self.http_namespace_rate],
+            http_rates: Rates {
+                caller: self.http_caller_rate,
+                namespace: self.http_namespace_rate,
+            },
             kubeconfig: self.kubeconfig.clone(),
             linger: Duration::from_secs(self.linger_seconds),
             dns: self.dns.validate()?,

@@ -44,12 +44,12 @@ pub(super) fn change((uid, version): (&str, Option<u64>), change: &Change) -> Va
         Change::State(state) => json!({"state": state.as_str()}),
     };
     let mut metadata = json!({"uid": uid});
-    decide_on(&mut metadata, version);
+    only_on(&mut metadata, version);
     json!({"metadata": metadata, "spec": spec})
 }
 
 /// Only on this version, if one is given.
-fn decide_on(metadata: &mut Value, version: Option<u64>) {
+fn only_on(metadata: &mut Value, version: Option<u64>) {
     if let (Some(version), Some(metadata)) = (version, metadata.as_object_mut()) {
         metadata.insert("resourceVersion".to_owned(), version.to_string().into());
     }
@@ -60,7 +60,7 @@ pub(super) fn beat(uid: &str, beat: &StoredBeat) -> Value {
     let annotations = annotations(&beat.value, beat.health);
     let mut body = Map::new();
     let mut metadata = json!({"uid": uid, "annotations": annotations});
-    decide_on(&mut metadata, beat.version);
+    only_on(&mut metadata, beat.version);
     body.insert("metadata".to_owned(), metadata);
     if let Some(duration) = beat.duration {
         let lease = json!({"lease": {"durationSeconds": duration.as_secs()}});
@@ -109,8 +109,9 @@ pub(super) fn checkpoint(on: &Version, beat: Wall, show: fn(Wall) -> String) -> 
 
 /// A status patch with the version it was decided on: the API server refuses it for any other.
 fn decided_on(on: &Version, status: &Value) -> Value {
-    let version = on.resource_version.to_string();
-    json!({"metadata": {"uid": &*on.uid, "resourceVersion": version}, "status": status})
+    let mut metadata = json!({"uid": &*on.uid});
+    only_on(&mut metadata, Some(on.resource_version));
+    json!({"metadata": metadata, "status": status})
 }
 
 /// The object that a registration applies: facts, lease and a beat, never `state`.
@@ -132,7 +133,7 @@ pub(super) fn registration(
         say("labels", json!(registration.labels));
     }
     let mut metadata = Value::from(metadata);
-    decide_on(&mut metadata, version);
+    only_on(&mut metadata, version);
     json!({
         "apiVersion": API_VERSION,
         "kind": "ServiceInstance",

@@ -16,9 +16,11 @@ use crate::registry::naming;
 pub enum Empty {
     /// No error and no records
     #[default]
-    Nodata,
+    #[value(name = "nodata")]
+    NoData,
     /// NXDOMAIN, for all names of the service
-    Nxdomain,
+    #[value(name = "nxdomain")]
+    NxDomain,
     /// The Expired and Critical ones, unless their state takes them out
     Last,
 }
@@ -133,7 +135,8 @@ impl DnsArgs {
         }
         let reverse = networks("dns-reverse-zones", &self.dns_reverse_zones)?;
         for network in &reverse {
-            check("dns-reverse-zones", &network.to_string(), is_zone(*network), REVERSE)?;
+            let is_zone = naming::reverse_labels(*network).is_some();
+            check("dns-reverse-zones", &network.to_string(), is_zone, REVERSE)?;
         }
         for address in &self.dns_notify {
             let reachable = !address.ip().is_unspecified() && address.port() != 0;
@@ -174,13 +177,6 @@ fn networks(flag: &'static str, values: &[String]) -> Result<Vec<IpNet>, ConfigE
     };
     let wrong = |value: &str| ConfigError { flag, value: value.to_owned(), fix: CIDR };
     present(values).map(|value| read(value).ok_or_else(|| wrong(value))).collect()
-}
-
-/// Whether the names of a network are a zone: RFC 1035 §3.5, RFC 3596 §2.5.
-fn is_zone(network: IpNet) -> bool {
-    let per_label = if network.addr().is_ipv4() { 8 } else { 4 };
-    let length = network.prefix_len();
-    length > 0 && length < network.max_prefix_len() && length.is_multiple_of(per_label)
 }
 
 fn octets(secret: &str) -> Option<[u8; 16]> {

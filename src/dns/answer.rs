@@ -13,6 +13,7 @@ use hickory_proto::{
     },
 };
 
+use crate::config;
 use crate::dns::{
     ede::Ede,
     member,
@@ -30,17 +31,7 @@ use crate::registry::{
     view::{Member, View},
 };
 
-/// What a service answers that has nobody to offer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Empty {
-    /// Its names exist, and have no records.
-    #[default]
-    NoData,
-    /// Its names, and all below it, do not exist.
-    NxDomain,
-    /// Those who were lost: Expired or Critical, and not taken out by anybody.
-    Last,
-}
+pub use config::Empty;
 
 /// What is answered for, and how.
 #[derive(Clone, Debug)]

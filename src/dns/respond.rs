@@ -8,7 +8,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use hickory_proto::{
     op::{LowerQuery, ResponseCode},
-    rr::{DNSClass, RecordType},
+    rr::{DNSClass, Name, RecordType},
 };
 use ipnet::IpNet;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -264,28 +264,28 @@ impl Turn<'_> {
 
     fn send(&self, answer: &Answer) -> Outcome {
         let cookie = self.standing();
-        let code = u16::from(answer.code);
-        let authoritative = if answer.authoritative { AUTHORITATIVE } else { 0 };
-        let question = self.question();
-        let limit = self.limit(cookie);
-        let head = self.head(authoritative | (code & 0xf));
-        let opt = self.opt(&answer.edes).map(|opt| opt.finish(code));
-        let kind = self.query.question.as_ref().map(LowerQuery::query_type);
         let verdict = self.verdict(answer, cookie);
-        let said = Said { kind, code: answer.code, truncated: false, cookie, verdict };
-        let (octets, truncated) = match verdict {
-            Verdict::Send => fit::message(head, question, answer, opt.as_deref(), limit),
+        let kind = self.query.question.as_ref().map(LowerQuery::query_type);
+        let code = answer.code;
+        let nothing;
+        let (answer, cut) = match verdict {
+            Verdict::Send => (answer, 0),
             Verdict::Slip => {
-                let nothing = Answer::bare(ResponseCode::NoError, None);
-                let head = self.head(fit::TRUNCATED);
-                let opt = self.opt(&[]).map(|opt| opt.finish(0));
-                (fit::message(head, question, &nothing, opt.as_deref(), limit).0, true)
+                nothing = Answer::bare(ResponseCode::NoError, None);
+                (&nothing, fit::TRUNCATED)
             }
         };
-        Outcome::Reply(octets, Said { truncated, ..said })
+        let authoritative = if answer.authoritative { AUTHORITATIVE } else { 0 };
+        let rcode = u16::from(answer.code);
+        let head = self.head(authoritative | cut | (rcode & 0xf));
+        let opt = self.opt(&answer.edes).map(|opt| opt.finish(rcode));
+        let limit = self.limit(cookie);
+        let (octets, is_short) = fit::message(head, self.question(), answer, opt.as_deref(), limit);
+        let truncated = is_short || cut != 0;
+        Outcome::Reply(octets, Said { kind, code, truncated, cookie, verdict })
     }
 
-    fn question(&self) -> Option<(&hickory_proto::rr::Name, &[u8])> {
+    fn question(&self) -> Option<(&Name, &[u8])> {
         let question = self.query.question.as_ref()?;
         Some((question.original().name(), self.query.octets))
     }

@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hickory_proto::rr::{LowerName, Name};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::registry::naming;
+
 /// A reverse zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reverse {
@@ -30,21 +32,13 @@ pub enum Place {
 }
 
 impl Reverse {
-    /// The zone of a network; none when it does not end where a label does: every 8 bits of IPv4, every 4
-    /// bits of IPv6; nor that of a whole family or a single address.
+    /// The zone of a network; none when its names are none ([`naming::reverse_labels`]).
     #[must_use]
     pub fn new(network: IpNet) -> Option<Self> {
         let network = network.trunc();
-        let (per_label, suffix) = match network {
-            IpNet::V4(_) => (8, "in-addr"),
-            IpNet::V6(_) => (4, "ip6"),
-        };
-        let length = network.prefix_len();
-        if length == 0 || length == network.max_prefix_len() || !length.is_multiple_of(per_label) {
-            return None;
-        }
+        let suffix = if network.addr().is_ipv4() { "in-addr" } else { "ip6" };
         let mut labels = labels_of(network.addr());
-        labels.truncate(usize::from(length / per_label));
+        labels.truncate(naming::reverse_labels(network)?);
         labels.reverse();
         labels.extend([suffix.to_owned(), "arpa".to_owned()]);
         let apex = Name::from_labels(labels.iter().map(|label| label.as_bytes())).ok()?;
@@ -55,12 +49,6 @@ impl Reverse {
     #[must_use]
     pub fn apex(&self) -> &Name {
         &self.apex
-    }
-
-    /// Its addresses.
-    #[must_use]
-    pub fn network(&self) -> IpNet {
-        self.network
     }
 
     /// What a name asks for; none when it is in another zone.

@@ -178,7 +178,7 @@ fn choose(members: &mut Vec<&Arc<Member>>, context: Context<'_>) {
 
 /// Whether a target leads to this member: of two that map to the same label only the first can be
 /// found by it.
-fn has_name(view: &View, member: &Arc<Member>) -> bool {
+pub(super) fn has_name(view: &View, member: &Arc<Member>) -> bool {
     match member.instance.address {
         Address::Ips(_) => view.by_label(&member.label).is_some_and(|m| Arc::ptr_eq(m, member)),
         Address::Hostname(_) => true,

@@ -26,7 +26,7 @@ use crate::dns::{
     zone::TTL,
 };
 use crate::registry::{
-    instance::{Address, Protocol},
+    instance::Protocol,
     lease::Moment,
     view::{Member, View},
 };
@@ -84,9 +84,6 @@ impl Transfer {
                 Some(view) => self.pending.extend(of_service(&self.realm, &view, self.now)),
                 None => return self.pending.extend(self.soa.take()),
             }
-            if self.soa.is_none() {
-                return;
-            }
         }
     }
 }
@@ -134,12 +131,9 @@ fn of_service(realm: &Realm, view: &View, now: Moment) -> Vec<Record> {
         let part = View::new(view.key.clone(), members.into());
         add(&mut all, &owner, |at| service::port(&part, &everybody, port, at), names);
     }
-    for member in &view.members {
-        let bears = view.by_label(&member.label).is_some_and(|bearer| Arc::ptr_eq(bearer, member));
+    for member in view.bearers() {
         let Ok(owner) = base.prepend_label(member.label.as_bytes()) else { continue };
-        if bears {
-            add(&mut all, &owner, |at| member::member(view, &member.label, at), names);
-        }
+        add(&mut all, &owner, |at| member::member(view, &member.label, at), names);
     }
     all
 }
@@ -149,11 +143,7 @@ type Ports<'v> = BTreeMap<(Protocol, &'v str), Vec<Arc<Member>>>;
 /// The ports that anybody has, whatever the phase, and who has them. Who cannot be found by his label is no target.
 fn ports(view: &View) -> Ports<'_> {
     let mut ports = Ports::new();
-    for member in &view.members {
-        let bears = view.by_label(&member.label).is_some_and(|bearer| Arc::ptr_eq(bearer, member));
-        if !bears && matches!(member.instance.address, Address::Ips(_)) {
-            continue;
-        }
+    for member in view.members.iter().filter(|member| service::has_name(view, member)) {
         let mut own: Vec<_> =
             member.instance.ports.iter().map(|port| (port.protocol, &*port.name)).collect();
         own.sort_unstable();

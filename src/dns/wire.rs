@@ -14,7 +14,7 @@ use crate::dns::query::HEADER;
 const REACH: usize = 0x3fff;
 const POINTER: u16 = 0xc000;
 
-/// Octets of a type, a class, a TTL and a length.
+/// The class of all that we have (RFC 1035 §3.2.4).
 const CLASS_IN: u16 = 1;
 
 /// The sections of a message behind the question.

@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::atomic::Ordering,
     time::Duration,
 };
 
@@ -191,10 +190,10 @@ impl Wanted {
         let target = Target { namespace, name, uid: None, version: None };
         match door.inbox.register(&target, registration).await {
             Ok(stored) => {
-                let version = stored.slot.record().resource_version;
-                door.answered.fetch_max(version, Ordering::AcqRel);
+                let record = stored.slot.record();
+                door.answers(record.resource_version);
                 let status = if stored.created { 201 } else { 200 };
-                self.result(status, Some(stored.slot.record().uid.to_string()), None)
+                self.result(status, Some(record.uid.to_string()), None)
             }
             Err(refusal) => self.failed(&Problem::refused(refusal, namespace, name)),
         }

@@ -12,7 +12,7 @@ use crate::http::{
     route::Names,
 };
 use crate::registry::instance::State;
-use crate::witness::{Change, Target};
+use crate::witness::Change;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,7 +48,7 @@ async fn change(door: &Door, names: &Names<'_>, parts: &Parts, change: &Change) 
     let uid = query::uid(parts.uri.query())?;
     let version = preconditions::version(&parts.headers)?;
     let (namespace, name) = (&*names.namespace, &*names.name);
-    let target = Target { namespace, name, uid: uid.as_deref(), version };
+    let target = names.target(uid.as_deref(), version);
     let changed = door.inbox.change(&target, change).await;
     let slot = changed.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
     Ok(instances::one(door, StatusCode::OK, &slot))

@@ -10,12 +10,9 @@ use std::sync::{
 use hyper::header::HeaderValue;
 
 use crate::auth::Gate;
+use crate::config::Rates;
 use crate::http::{
-    access::Doorman,
-    answer::Answer,
-    limits::{Limits, Rates},
-    metrics::HttpMetrics,
-    problem::Problem,
+    access::Doorman, answer::Answer, limits::Limits, metrics::HttpMetrics, problem::Problem,
     waiters::Waiters,
 };
 use crate::telemetry::{metrics::BreakerMetrics, problems};
@@ -62,7 +59,7 @@ pub(super) struct Door {
     /// How often each service was asked for in turn.
     pub(super) turns: Box<[AtomicU64]>,
     /// The newest version of an instance that a call was answered with: the watch may be behind it.
-    pub(super) answered: AtomicU64,
+    answered: AtomicU64,
 }
 
 /// What a handler gives.
@@ -94,6 +91,11 @@ impl Door {
             turns,
             answered: AtomicU64::new(0),
         })
+    }
+
+    /// A call is answered with this version of an instance.
+    pub(super) fn answers(&self, version: u64) {
+        self.answered.fetch_max(version, Ordering::AcqRel);
     }
 
     /// What answers say that this replica has applied: up to there it did, and what it wrote itself.

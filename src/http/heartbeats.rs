@@ -95,7 +95,7 @@ pub(super) fn at_once(door: &Door, names: &Names<'_>, query: Option<&str>) -> Op
         Ok(uid) => uid,
         Err(problem) => return Some(Err(problem)),
     };
-    let target = target(names, uid.as_deref());
+    let target = names.target(uid.as_deref(), None);
     let beaten = door.inbox.ordinary_beat(&target, None)?;
     door.metrics.beats(taken(&beaten), 1);
     Some(Ok(renewed(door, &beaten)))
@@ -124,7 +124,7 @@ pub(super) async fn heartbeat(
         }
         debug!(namespace, name, health = health.map(Health::as_str), note, "an instance says");
     }
-    let target = target(names, uid.as_deref());
+    let target = names.target(uid.as_deref(), None);
     let beaten = door.inbox.heartbeat(&target, health).await;
     door.metrics.beats(result(&beaten), 1);
     let beaten = beaten.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
@@ -144,7 +144,7 @@ pub(super) async fn renew_lease(
     let Object(asked) = body::json::<Object<LeaseBody>>(&bytes)?;
     let duration = validate::duration(asked.duration_seconds)?;
     let (namespace, name) = (&*names.namespace, &*names.name);
-    let target = Target { version, ..target(names, uid.as_deref()) };
+    let target = names.target(uid.as_deref(), version);
     let beaten = door.inbox.renew_lease(&target, duration).await;
     door.metrics.beats(result(&beaten), 1);
     let beaten = beaten.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
@@ -285,11 +285,6 @@ impl<'a> BatchAnswer<'a> {
             }
         }
     }
-}
-
-/// A beat is for whichever version there is.
-fn target<'a>(names: &'a Names<'_>, uid: Option<&'a str>) -> Target<'a> {
-    Target { namespace: &names.namespace, name: &names.name, uid, version: None }
 }
 
 fn result(outcome: &Result<Beaten, Refusal>) -> BeatResult {

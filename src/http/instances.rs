@@ -1,7 +1,5 @@
 //! Calls on one instance: register, deregister, read.
 
-use std::sync::atomic::Ordering;
-
 use hyper::{
     StatusCode,
     body::Incoming,
@@ -33,8 +31,7 @@ pub(super) async fn register(
     let uid = query::uid(parts.uri.query())?;
     let version = preconditions::version(&parts.headers)?;
     let registration = read_registration(parts, body, None).await?;
-    let (namespace, name) = (&*names.namespace, &*names.name);
-    let target = Target { namespace, name, uid: uid.as_deref(), version };
+    let target = names.target(uid.as_deref(), version);
     store(door, &target, &registration).await
 }
 
@@ -59,7 +56,7 @@ pub(super) async fn deregister(door: &Door, names: &Names<'_>, parts: &Parts) ->
     let uid = query::uid(parts.uri.query())?;
     let version = preconditions::version(&parts.headers)?;
     let (namespace, name) = (&*names.namespace, &*names.name);
-    let target = Target { namespace, name, uid: uid.as_deref(), version };
+    let target = names.target(uid.as_deref(), version);
     let done = door.inbox.deregister(&target).await;
     done.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
     Ok(Answer::empty(StatusCode::NO_CONTENT))
@@ -69,7 +66,7 @@ pub(super) async fn deregister(door: &Door, names: &Names<'_>, parts: &Parts) ->
 pub(super) async fn read(door: &Door, names: &Names<'_>, parts: &Parts) -> Given {
     let uid = query::uid(parts.uri.query())?;
     let (namespace, name) = (&*names.namespace, &*names.name);
-    let target = Target { namespace, name, uid: uid.as_deref(), version: None };
+    let target = names.target(uid.as_deref(), None);
     let found = door.inbox.find(&target).await;
     let slot = found.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
     Ok(one(door, StatusCode::OK, &slot))
@@ -78,7 +75,7 @@ pub(super) async fn read(door: &Door, names: &Names<'_>, parts: &Parts) -> Given
 /// One instance, by the version that it is: what `If-Match` may name.
 pub(super) fn one(door: &Door, status: StatusCode, slot: &Slot) -> Answer {
     let version = slot.record().resource_version;
-    door.answered.fetch_max(version, Ordering::AcqRel);
+    door.answers(version);
     let etag = format!("\"{version}\"");
     Answer::bytes(status, encode::single(door, slot, clock::now())).with(ETAG, etag)
 }

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::auth::Caller;
 use crate::buckets::Buckets;
 use crate::clock;
+use crate::config::Rates;
 use crate::http::{
     metrics::{HttpMetrics, LimitedBy},
     problem::{Kind, Problem},
@@ -19,15 +20,6 @@ use crate::http::{
 /// Requests under way at once that wait for their body or for Kubernetes: some 20 KiB each, so 80 MiB. A body has
 /// 10 s and a write 5 s, so that many are thousands a second.
 const MAX_UNDER_WAY: usize = 4_096;
-
-/// How much may be asked for. 0 is no bound.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Rates {
-    /// Requests a second of one caller.
-    pub caller: u32,
-    /// Writes a second in one namespace.
-    pub namespace: u32,
-}
 
 /// The bounds.
 pub(super) struct Limits {

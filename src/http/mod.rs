@@ -48,7 +48,6 @@ mod watch;
 mod why;
 
 pub use door::Behind;
-pub use limits::Rates;
 pub use metrics::HttpMetrics;
 pub use server::{HttpConfig, HttpError, HttpServer, bind};
 pub use waiters::Waiters;

@@ -12,6 +12,7 @@ use crate::http::{
     problem::{Flaw, Kind, Problem},
 };
 use crate::registry::naming;
+use crate::witness::Target;
 
 /// Every path that is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +40,13 @@ pub(super) struct Names<'a> {
     pub(super) namespace: Cow<'a, str>,
     /// Of the service or of the instance.
     pub(super) name: Cow<'a, str>,
+}
+
+impl Names<'_> {
+    /// The instance that a path names: this incarnation and version, if they are given.
+    pub(super) fn target<'n>(&'n self, uid: Option<&'n str>, version: Option<u64>) -> Target<'n> {
+        Target { namespace: &self.namespace, name: &self.name, uid, version }
+    }
 }
 
 /// The route of a path, with its names as they stand there.

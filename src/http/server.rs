@@ -26,11 +26,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
+use crate::config::Rates;
 use crate::http::{
     answer::Body,
     dispatch::Reply,
     door::{Behind, Door},
-    limits::Rates,
     metrics::HttpMetrics,
     progress::{Progress, TICK, Watched},
 };

@@ -3,6 +3,7 @@
 //! Pure functions, the same on every replica and for ever: names that people have written into
 //! configuration must not move.
 
+use ipnet::IpNet;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The most octets in a DNS label (RFC 1035 §2.3.4).
@@ -76,6 +77,17 @@ pub fn selector_label(value: &str) -> String {
 #[must_use]
 pub fn instance_name(name: &str, service: &str, namespace: &str, zone: &str) -> String {
     format!("{}.{service}.{namespace}.svc.{}", label(name), zone.trim_end_matches('.'))
+}
+
+/// How many labels of `in-addr.arpa` or `ip6.arpa` a network is (RFC 1035 §3.5, RFC 3596 §2.5); none when it does
+/// not end where a label does: every 8 bits of IPv4, every 4 of IPv6; nor for a whole family or a single address.
+#[must_use]
+pub fn reverse_labels(network: IpNet) -> Option<usize> {
+    let per_label = if network.addr().is_ipv4() { 8 } else { 4 };
+    let length = network.prefix_len();
+    let is_zone =
+        length > 0 && length < network.max_prefix_len() && length.is_multiple_of(per_label);
+    is_zone.then(|| usize::from(length / per_label))
 }
 
 /// Lower case, anything that no label may hold to one hyphen a run, at most `max` octets.

@@ -11,14 +11,13 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::cluster::client;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::dns::{
     self, DnsConfig, DnsServer,
-    answer::Empty,
     name_servers::{self, NameServer},
     notify::Notifier,
 };
-use crate::http::{self, Behind, HttpConfig, HttpMetrics, HttpServer, Rates};
+use crate::http::{self, Behind, HttpConfig, HttpMetrics, HttpServer};
 use crate::registry::directory::Directory;
 use crate::serve::{
     core::Core,
@@ -110,13 +109,12 @@ async fn bind_http(
     behind: Behind,
     metrics: HttpMetrics,
 ) -> anyhow::Result<HttpServer> {
-    let [caller, namespace] = config.http_rates;
     let http = HttpConfig {
         listen: config.http_listen,
         replica: config.own.name.to_string(),
         zone: config.zone.clone(),
         read_auth: config.read_auth,
-        rates: Rates { caller, namespace },
+        rates: config.http_rates,
     };
     Ok(http::bind(http, behind, metrics).await?)
 }
@@ -136,11 +134,7 @@ fn bind_dns(
         listen: vec![config.dns_listen],
         name_server_addresses: fixed.collect(),
         reverse: flags.reverse.clone(),
-        empty: match flags.empty {
-            config::Empty::Nodata => Empty::NoData,
-            config::Empty::Nxdomain => Empty::NxDomain,
-            config::Empty::Last => Empty::Last,
-        },
+        empty: flags.empty,
         ceiling: flags.ceiling,
         allow: flags.allow.clone(),
         transfer: flags.transfer.clone(),

@@ -247,8 +247,7 @@ impl Inbox {
         let on = (&target.key(), target.version);
         let applied = self.writer.register(on, registration, lease, &beat).await;
         if target.version.is_some() && matches!(applied, Err(Failure::Conflict(_))) {
-            let stored = self.writer.get(&target.key()).await?;
-            return Err(Refusal::OtherVersion(stored.resource_version));
+            return Err(self.other_version(&target.key()).await?);
         }
         let before = match (&applied, record) {
             (Ok(written), _) if registration.leaves_over(written) => written,
@@ -293,8 +292,7 @@ impl Inbox {
         let record = slot.record();
         let gone = match self.writer.delete(&record.key, &record.uid, target.version).await {
             Err(Failure::Conflict(_)) if target.version.is_some() => {
-                let stored = self.writer.get(&record.key).await?;
-                return Err(Refusal::OtherVersion(stored.resource_version));
+                return Err(self.other_version(&record.key).await?);
             }
             gone => gone?,
         };
@@ -344,6 +342,11 @@ impl Inbox {
             }
             Err(failure) => Err(failure.into()),
         }
+    }
+
+    /// The object is not the version that was meant, but the one that is stored now.
+    async fn other_version(&self, key: &InstanceKey) -> Result<Refusal, Failure> {
+        self.writer.get(key).await.map(|stored| Refusal::OtherVersion(stored.resource_version))
     }
 
     /// A beat met another version of the object: it may be another incarnation, or only contention.
