@@ -78,6 +78,16 @@ pub struct ServeArgs {
         value_name = "RATE"
     )]
     pub http_namespace_rate: u32,
+    /// Certificate chain (PEM) for HTTP: with it there is only HTTPS at --http-listen. The files are looked at every
+    /// 10 s, and new ones are used without a restart
+    #[arg(long, env = "ROLLCALL_HTTP_TLS_CERT", value_name = "FILE")]
+    pub http_tls_cert: Option<PathBuf>,
+    /// Private key (PEM) of that certificate
+    #[arg(long, env = "ROLLCALL_HTTP_TLS_KEY", value_name = "FILE")]
+    pub http_tls_key: Option<PathBuf>,
+    /// Authorities (PEM) one of which has to have signed a certificate of every client
+    #[arg(long, env = "ROLLCALL_HTTP_TLS_CLIENT_CA", value_name = "FILE")]
+    pub http_tls_client_ca: Option<PathBuf>,
     /// How long DNS is still answered when everything else has ended
     #[arg(long, env = "ROLLCALL_LINGER_SECONDS", default_value_t = 3)]
     #[arg(value_parser = clap::value_parser!(u64).range(..=60))]
@@ -100,6 +110,17 @@ pub struct Rates {
     pub caller: u32,
     /// Writes a second in one namespace.
     pub namespace: u32,
+}
+
+/// The files of TLS over HTTP.
+#[derive(Clone, Debug)]
+pub struct HttpTls {
+    /// The certificate chain, the server's own first.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// Who signs the certificates of clients, if they need one.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// A flag that cannot be used.
@@ -140,6 +161,8 @@ pub struct Config {
     pub read_auth: bool,
     /// How much may be asked for over HTTP.
     pub http_rates: Rates,
+    /// Certificate and key; without them there is no TLS.
+    pub http_tls: Option<HttpTls>,
     /// How to reach the Kubernetes API, if not by what is found.
     pub kubeconfig: Option<PathBuf>,
     /// How long DNS is still answered when everything else has ended.
@@ -189,11 +212,31 @@ impl ServeArgs {
                 caller: self.http_caller_rate,
                 namespace: self.http_namespace_rate,
             },
+            http_tls: self.tls()?,
             kubeconfig: self.kubeconfig.clone(),
             linger: Duration::from_secs(self.linger_seconds),
             dns: self.dns.validate()?,
         })
     }
+}
+
+impl ServeArgs {
+    fn tls(&self) -> Result<Option<HttpTls>, ConfigError> {
+        let named =
+            |file: &Option<PathBuf>| file.clone().filter(|file| !file.as_os_str().is_empty());
+        let client_ca = named(&self.http_tls_client_ca);
+        match (named(&self.http_tls_cert), named(&self.http_tls_key)) {
+            (Some(certificate), Some(key)) => Ok(Some(HttpTls { certificate, key, client_ca })),
+            (Some(_), None) => Err(missing("http-tls-key", TLS_KEY)),
+            (None, Some(_)) => Err(missing("http-tls-cert", TLS_CERT)),
+            (None, None) if client_ca.is_some() => Err(missing("http-tls-cert", TLS_CERT)),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+fn missing(flag: &'static str, fix: &'static str) -> ConfigError {
+    ConfigError { flag, value: String::new(), fix }
 }
 
 /// An address to listen on, for clap.
@@ -224,6 +267,8 @@ const READ_AUTH: &str = "with --read-auth callers are asked for tokens: leave on
 const ADVERTISE: &str = "give an address that others can reach; in a pod that of the pod";
 const IDENTITY: &str =
     "give a DNS name in lower case, for example rollcall-0 (or set ROLLCALL_IDENTITY)";
+const TLS_KEY: &str = "give the private key that goes with --http-tls-cert";
+const TLS_CERT: &str = "give a certificate chain, for example /tls/tls.crt";
 const LABEL: &str = "give the name of a namespace, for example rollcall-system";
 
 fn check(
@@ -273,6 +318,14 @@ mod tests {
             (["--dns-reverse-zones", "::/0"], "--dns-reverse-zones \"::/0\""),
             (["--dns-cookie-secret", "1234"], "--dns-cookie-secret \"…\""),
             (["--dns-notify", "0.0.0.0:53"], "--dns-notify \"0.0.0.0:53\""),
+        ] {
+            let error = parse(&flags).unwrap_err().to_string();
+            assert!(error.starts_with(flag) && error.contains("give "), "{error}");
+        }
+        for (flags, flag) in [
+            (["--http-tls-cert", "a"], "--http-tls-key"),
+            (["--http-tls-key", "a"], "--http-tls-cert"),
+            (["--http-tls-client-ca", "a"], "--http-tls-cert"),
         ] {
             let error = parse(&flags).unwrap_err().to_string();
             assert!(error.starts_with(flag) && error.contains("give "), "{error}");

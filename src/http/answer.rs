@@ -14,7 +14,10 @@ use hyper::{
 };
 use serde::Serialize;
 
-use crate::http::{snapshot::Snapshot, stream::Stream};
+use crate::http::{set::Set, snapshot::Snapshot, stream::Stream};
+
+/// About how much of a body is made at a time. It is all that waits in this process for a client that does not read.
+pub(super) const PIECE: usize = 16 * 1024;
 
 /// An answer as asked for.
 #[derive(Debug)]
@@ -34,26 +37,31 @@ pub(super) enum Body {
     Whole(Option<Bytes>),
     /// Events, for as long as the client wants them.
     Stream(Box<Stream>),
+    /// A large set of instances, made as it is taken.
+    Set(Box<Set>),
     /// Lines, made as they are taken.
     Lines(Box<Snapshot>),
 }
 
 impl Answer {
+    /// With this body.
+    pub(super) fn of(status: StatusCode, body: Body) -> Self {
+        Self { status, body, headers: Vec::new(), waited: false }
+    }
+
     /// JSON that is ready.
     pub(super) fn bytes(status: StatusCode, body: impl Into<Bytes>) -> Self {
-        Self { status, body: Body::new(body.into()), headers: Vec::new(), waited: false }
+        Self::of(status, Body::new(body.into()))
     }
 
     /// Events.
     pub(super) fn stream(stream: Stream) -> Self {
-        let body = Body::Stream(Box::new(stream));
-        Self { status: StatusCode::OK, body, headers: Vec::new(), waited: false }
+        Self::of(StatusCode::OK, Body::Stream(Box::new(stream)))
     }
 
     /// Lines of JSON.
     pub(super) fn lines(lines: Snapshot) -> Self {
-        let body = Body::Lines(Box::new(lines));
-        Self { status: StatusCode::OK, body, headers: Vec::new(), waited: false }
+        Self::of(StatusCode::OK, Body::Lines(Box::new(lines)))
     }
 
     /// JSON of a value.
@@ -90,7 +98,7 @@ impl Body {
     pub(super) const fn content_type(&self) -> Option<&'static str> {
         match self {
             Self::Whole(None) => None,
-            Self::Whole(Some(_)) => Some("application/json"),
+            Self::Whole(Some(_)) | Self::Set(_) => Some("application/json"),
             Self::Stream(_) => Some("text/event-stream"),
             Self::Lines(_) => Some("application/x-ndjson"),
         }
@@ -108,12 +116,17 @@ impl hyper::body::Body for Body {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream(stream) => Pin::new(stream).poll_frame(cx),
+            Self::Set(set) => Pin::new(set).poll_frame(cx),
             Self::Lines(lines) => Pin::new(lines).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Whole(None))
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Set(set) => set.is_end_stream(),
+            Self::Stream(_) | Self::Lines(_) => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -121,6 +134,7 @@ impl hyper::body::Body for Body {
             Self::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
+            Self::Set(set) => set.size_hint(),
             Self::Stream(_) | Self::Lines(_) => SizeHint::default(),
         }
     }

@@ -2,7 +2,6 @@
 
 use std::{hash::Hasher as _, sync::atomic::Ordering};
 
-use bytes::BytesMut;
 use hyper::{
     HeaderMap, StatusCode,
     header::{CONNECTION, ETAG, IF_NONE_MATCH},
@@ -14,17 +13,13 @@ use xxhash_rust::xxh3::Xxh3Default;
 use crate::http::{
     answer::Answer,
     door::{Door, Given},
-    encode,
     metrics::Kind,
     problem::Problem,
     query::{self, Discovery},
     route::Names,
+    set,
 };
-use crate::registry::{
-    instance::ServiceKey,
-    select::Order,
-    view::{Revision, revision},
-};
+use crate::registry::{instance::ServiceKey, select::Order, view::revision};
 
 /// `GET /v1/namespaces/{namespace}/services/{service}`; none when the client wants to wait, and knows all there is.
 pub(super) fn at_once(
@@ -84,34 +79,7 @@ fn answer(door: &Door, names: &Names<'_>, asked: &Discovery, headers: &HeaderMap
     }
     asked.order.arrange(&mut chosen, seed(door, names, asked.order));
     chosen.truncate(asked.limit.unwrap_or(usize::MAX));
-    let encoded = chosen.iter().map(|member| encode::member(member, &door.zone));
-    Answer::bytes(StatusCode::OK, join(names, revision, encoded)).with(ETAG, etag)
-}
-
-/// The body; names are DNS labels and need no escaping.
-fn join<'a>(
-    names: &Names<'_>,
-    revision: Revision,
-    encoded: impl Iterator<Item = &'a bytes::Bytes> + Clone,
-) -> BytesMut {
-    let size: usize = encoded.clone().map(|one| one.len() + 1).sum();
-    // 64 for the fixed part, 16 for the revision.
-    let mut out = BytesMut::with_capacity(size + names.namespace.len() + names.name.len() + 80);
-    out.extend_from_slice(b"{\"namespace\":\"");
-    out.extend_from_slice(names.namespace.as_bytes());
-    out.extend_from_slice(b"\",\"service\":\"");
-    out.extend_from_slice(names.name.as_bytes());
-    out.extend_from_slice(b"\",\"revision\":\"");
-    out.extend_from_slice(revision.to_string().as_bytes());
-    out.extend_from_slice(b"\",\"instances\":[");
-    for (i, one) in encoded.enumerate() {
-        if i > 0 {
-            out.extend_from_slice(b",");
-        }
-        out.extend_from_slice(one);
-    }
-    out.extend_from_slice(b"]}");
-    out
+    Answer::of(StatusCode::OK, set::body(&door.zone, names, revision, &chosen)).with(ETAG, etag)
 }
 
 /// Whether the client has this set already (RFC 9110 §13.1.2: weak comparison).
@@ -143,8 +111,6 @@ fn seed(door: &Door, names: &Names<'_>, order: Order) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
     #[test]
@@ -162,19 +128,5 @@ mod tests {
             assert_eq!(is_known(&headers, "\"a1\""), known, "{given}");
         }
         assert!(!is_known(&HeaderMap::new(), "\"a1\""));
-    }
-
-    #[test]
-    fn a_body_is_json_with_none_one_or_many() {
-        let names = Names { namespace: "shop".into(), name: "orders".into() };
-        for count in 0..3 {
-            let encoded = vec![Bytes::from_static(b"{\"a\":1}"); count];
-            let body = join(&names, Revision(7), encoded.iter());
-            let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
-            assert_eq!(value["revision"], "0000000000000007");
-            assert_eq!(value["instances"].as_array().unwrap().len(), count);
-            let size: usize = encoded.iter().map(|one| one.len() + 1).sum();
-            assert!(body.len() <= size + 10 + 80, "the buffer grew: {}", body.len());
-        }
     }
 }

@@ -150,6 +150,13 @@ impl Door {
         }
     }
 
+    /// Answers a request for which there is no place.
+    pub(super) fn turn_away(&self, request: &Request<Incoming>, peer: IpAddr) -> Reply {
+        let route = route::find(request.uri().path()).map(|(route, _)| route);
+        let seen = Seen::new(request, peer);
+        Reply::Now(Some(self.finish(route, Err(self.limits.overloaded()), seen)))
+    }
+
     /// An answer that has to wait for somebody.
     fn later<F>(
         self: &Arc<Self>,

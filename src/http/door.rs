@@ -55,7 +55,7 @@ pub(super) struct Door {
     /// The same, ready to be sent.
     pub(super) replica: HeaderValue,
     /// The DNS zone.
-    pub(super) zone: String,
+    pub(super) zone: Arc<str>,
     /// How often each service was asked for in turn.
     pub(super) turns: Box<[AtomicU64]>,
     /// The newest version of an instance that a call was answered with: the watch may be behind it.
@@ -87,7 +87,7 @@ impl Door {
             metrics,
             identity,
             replica,
-            zone,
+            zone: zone.into(),
             turns,
             answered: AtomicU64::new(0),
         })

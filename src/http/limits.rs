@@ -81,10 +81,13 @@ impl Limits {
     /// # Errors
     /// 503 at once, when all are taken: waiting in a line would help nobody.
     pub(super) fn enter(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        self.under_way.clone().try_acquire_owned().map_err(|_| {
-            let detail = "as many requests as this replica takes at once are under way here";
-            self.limited(LimitedBy::Load, Kind::Overloaded, detail)
-        })
+        self.under_way.clone().try_acquire_owned().map_err(|_| self.overloaded())
+    }
+
+    /// There is no place: 503.
+    pub(super) fn overloaded(&self) -> Problem {
+        let detail = "as many requests as this replica takes at once are under way here";
+        self.limited(LimitedBy::Load, Kind::Overloaded, detail)
     }
 
     fn limited(&self, by: LimitedBy, kind: Kind, detail: &'static str) -> Problem {

@@ -1,57 +1,51 @@
-//! Connections: accepting, bounding, serving and draining them.
+//! The listener: accepting connections, bounding their number, and draining them.
 //!
-//! Owns: the listener, the number of connections and how each ends. Does not own: what is answered
-//! (`door`).
+//! Does not own: what happens on one of them (`connection`), certificates (`tls`), what is answered (`door`).
 
 use std::{
-    convert::Infallible,
-    future::Future,
+    future::pending,
     io,
     net::{IpAddr, SocketAddr},
-    pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
     time::Duration,
 };
 
-use hyper::{Method, Request, Response, body::Incoming, server::conn::http1, service::Service};
-use hyper_util::rt::TokioIo;
+use prometheus_client::registry::Registry;
 use socket2::SockRef;
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
-use crate::config::Rates;
+use crate::config::{HttpTls, Rates};
 use crate::http::{
-    answer::Body,
-    dispatch::Reply,
+    connection::{self, DRAIN_WITHIN, Shared},
     door::{Behind, Door},
     metrics::HttpMetrics,
-    progress::{Progress, TICK, Watched},
+    tls::{Tls, TlsError},
 };
 
-/// Connections at once. Each costs a read buffer of 8 KiB, a write buffer of about as much while
-/// an answer is on its way, and some 3 KiB of state: 10,000 are 200 MB in the worst moment and 110 MB
-/// when all are idle. Beyond, clients wait in the kernel's queue of 1,024.
+/// Connections at once. Each costs a read buffer of 8 KiB, a piece of an answer of 16 KiB while one is on its
+/// way, and some 3 KiB of state: 10,000 are 270 MB in the worst moment and 110 MB when all are idle; with TLS 200 MB
+/// more. Beyond, clients wait in the kernel's queue of 1,024.
 const MAX_CONNECTIONS: usize = 10_000;
 
-/// The most bytes of a request's head, and of what is read ahead of a body.
-const MAX_HEAD: usize = 64 * 1024;
-
-/// How long connections may go on after the end was announced: less than `serve` gives the doors.
-const DRAIN_WITHIN: Duration = Duration::from_secs(4);
+/// Requests over HTTP/2 that are open at once, on all connections together: as if each had a connection of its own.
+const MAX_STREAMS: usize = MAX_CONNECTIONS;
 
 /// For the last of them to be gone.
 const DRAIN_MARGIN: Duration = Duration::from_millis(500);
 
 /// For a client to acknowledge what it was sent. One that vanished with its machine would else keep its place for a
-/// quarter of an hour; one that stands still is dropped before ([`progress`](crate::http::progress)).
+/// quarter of an hour; one that stands still is dropped before ([`connection`]).
 const VANISHED: Duration = Duration::from_secs(45);
+
+/// What the kernel takes ahead of a client's window, in octets: that of who reads nothing is else up to 4 MB.
+const UNSENT: u32 = 64 * 1024;
 
 /// After a failed accept: most often the process is out of file descriptors, and asking again at
 /// once would only spin.
@@ -70,6 +64,8 @@ pub struct HttpConfig {
     pub read_auth: bool,
     /// How much may be asked for.
     pub rates: Rates,
+    /// Certificate and key; without them there is no TLS.
+    pub tls: Option<HttpTls>,
 }
 
 /// The HTTP door could not be opened.
@@ -86,6 +82,9 @@ pub enum HttpError {
     /// The identity holds characters that no header may hold.
     #[error("the identity {0:?} cannot be sent in a header: choose visible ASCII with --identity")]
     Identity(String),
+    /// Certificate and key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// A door that is open; nobody is served before [`HttpServer::serve`].
@@ -93,6 +92,7 @@ pub struct HttpServer {
     listener: TcpListener,
     address: SocketAddr,
     door: Arc<Door>,
+    tls: Option<Arc<Tls>>,
 }
 
 /// Opens the door.
@@ -102,17 +102,21 @@ pub struct HttpServer {
 pub async fn bind(
     config: HttpConfig,
     behind: Behind,
-    metrics: HttpMetrics,
+    (metrics, registry): (HttpMetrics, &mut Registry),
 ) -> Result<HttpServer, HttpError> {
-    let HttpConfig { listen, replica, zone, read_auth, rates } = config;
+    let HttpConfig { listen, replica, zone, read_auth, rates, tls } = config;
     let failed = |source| HttpError::Bind { address: listen, source };
     let Some(door) = Door::new(behind, (read_auth, rates), metrics, (replica.clone(), zone)) else {
         return Err(HttpError::Identity(replica));
     };
+    let tls = match tls {
+        Some(files) => Some(Arc::new(Tls::open(files, registry).await?)),
+        None => None,
+    };
     // No deadline: binding does not wait for anybody.
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    Ok(HttpServer { listener, address, door: Arc::new(door) })
+    Ok(HttpServer { listener, address, door: Arc::new(door), tls })
 }
 
 impl HttpServer {
@@ -125,10 +129,16 @@ impl HttpServer {
     /// Serves until `stop`, then lets connections finish what they are doing, for a few
     /// seconds at most.
     pub async fn serve(self, stop: CancellationToken) {
-        let Self { listener, door, .. } = self;
+        let Self { listener, door, tls, .. } = self;
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         // A connection's task ends with it; a panic in one closes that connection and no other.
         let connections = TaskTracker::new();
+        let shared = Shared {
+            door: door.clone(),
+            stop: stop.clone(),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            http: Arc::new(connection::protocols(connections.clone())),
+        };
         let accepting = async {
             loop {
                 // Neither wait has a deadline: connections end by themselves, and clients come
@@ -136,9 +146,8 @@ impl HttpServer {
                 let Ok(permit) = room.clone().acquire_owned().await else { return };
                 match listener.accept().await {
                     Ok((stream, peer)) => {
-                        let (door, stop) = (door.clone(), stop.clone());
-                        let one = Connection { door, peer: peer.ip().to_canonical(), stop, permit };
-                        connections.spawn(one.serve(stream));
+                        let one = Accepted { stream, peer: peer.ip().to_canonical(), permit };
+                        connections.spawn(one.serve(shared.clone(), tls.clone()));
                     }
                     Err(error) => {
                         warn!(%error, "a connection could not be accepted");
@@ -150,6 +159,7 @@ impl HttpServer {
         tokio::select! {
             () = stop.cancelled() => {}
             () = accepting => {}
+            () = keep(tls.as_deref()) => {}
         }
         drop(listener);
         // Clients that wait go to another replica, or come back.
@@ -161,122 +171,43 @@ impl HttpServer {
     }
 }
 
-/// What one connection holds.
-struct Connection {
-    door: Arc<Door>,
+/// Keeps certificates current, for ever.
+async fn keep(tls: Option<&Tls>) {
+    match tls {
+        Some(tls) => tls.keep().await,
+        None => pending().await,
+    }
+}
+
+/// A connection that has just come.
+struct Accepted {
+    stream: TcpStream,
     peer: IpAddr,
-    stop: CancellationToken,
     permit: OwnedSemaphorePermit,
 }
 
-impl Connection {
-    async fn serve(self, stream: TcpStream) {
-        let Self { door, peer, stop, permit } = self;
-        if prepare(&stream).is_err() {
-            return dropped("ended as it began");
+impl Accepted {
+    async fn serve(self, shared: Shared, tls: Option<Arc<Tls>>) {
+        let Self { stream, peer, permit } = self;
+        if let Err(error) = prepare(&stream) {
+            return debug!(%error, "a connection ended as it began");
         }
-        let progress = Arc::new(Progress::default());
-        let service = Answering { door: door.clone(), peer, progress: progress.clone() };
-        let stream = TokioIo::new(Watched { stream, progress: progress.clone() });
-        let mut http = http1::Builder::new();
-        // `progress` has limits in its place.
-        http.header_read_timeout(None).max_buf_size(MAX_HEAD);
-        let mut connection = pin!(http.serve_connection(stream, service));
-        let draining = tokio::select! {
-            biased;
-            ended = connection.as_mut() => return say(ended),
-            () = stands_still(&progress) => {
-                if progress.is_streaming() {
-                    door.waiters.metrics.dropped.inc();
-                }
-                return dropped("stood still");
-            }
-            () = stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                timeout(DRAIN_WITHIN, connection)
-            }
+        let Some(tls) = tls else {
+            return connection::serve(shared, peer, stream, permit).await;
         };
-        match draining.await {
-            Ok(ended) => say(ended),
-            Err(_) => dropped("did not end in time"),
+        match tls.accept(stream).await {
+            Ok(stream) => Box::pin(connection::serve(shared, peer, stream, permit)).await,
+            Err(error) => debug!(%peer, %error, "a connection ended before TLS was agreed on"),
         }
-        drop(permit);
     }
 }
 
-/// Sends at once, and not for ever in vain.
+/// Sends at once, not much ahead, and not for ever in vain.
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    SockRef::from(stream).set_tcp_user_timeout(Some(VANISHED))
-}
-
-/// Clients may break off when they like: nobody is to act on it.
-fn say(ended: hyper::Result<()>) {
-    if let Err(error) = ended {
-        debug!(%error, "a connection broke off");
-    }
-}
-
-fn dropped(why: &str) {
-    debug!("a connection was dropped that {why}");
-}
-
-/// Waits until a connection has stood still for too long.
-async fn stands_still(progress: &Progress) {
-    let mut ticker = interval(TICK);
-    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first tick is at once.
-    ticker.tick().await;
-    loop {
-        ticker.tick().await;
-        if !progress.tick() {
-            return;
-        }
-    }
-}
-
-/// The door, as one connection sees it.
-struct Answering {
-    door: Arc<Door>,
-    peer: IpAddr,
-    progress: Arc<Progress>,
-}
-
-/// An answer that notes when it is made.
-struct Noted {
-    reply: Reply,
-    progress: Arc<Progress>,
-    /// `HEAD` has none.
-    has_body: bool,
-}
-
-impl Service<Request<Incoming>> for Answering {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Noted;
-
-    fn call(&self, request: Request<Incoming>) -> Noted {
-        self.progress.requested();
-        let has_body = request.method() != Method::HEAD;
-        let reply = self.door.call(request, self.peer);
-        Noted { reply, progress: self.progress.clone(), has_body }
-    }
-}
-
-impl Future for Noted {
-    type Output = Result<Response<Body>, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let polled = Pin::new(&mut self.reply).poll(cx);
-        match &polled {
-            Poll::Ready(Ok(response)) if self.has_body && response.body().is_stream() => {
-                self.progress.streams();
-            }
-            Poll::Ready(_) => self.progress.answered(),
-            Poll::Pending => {}
-        }
-        polled
-    }
+    let socket = SockRef::from(stream);
+    socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket.set_tcp_user_timeout(Some(VANISHED))
 }
 
 #[cfg(test)]

@@ -15,14 +15,11 @@ use bytes::{Bytes, BytesMut};
 use hyper::body::Frame;
 
 use crate::http::{
-    answer::Answer,
+    answer::{Answer, PIECE},
     door::{Door, Given},
     encode, query,
 };
 use crate::registry::view::View;
-
-/// About how much is written at a time.
-const CHUNK: usize = 64 * 1024;
 
 /// `GET /v1/snapshot`
 pub(super) fn snapshot(door: &Arc<Door>, query: Option<&str>) -> Given {
@@ -46,7 +43,7 @@ impl Snapshot {
     /// The next lines; none when all are written.
     fn write(&mut self) -> Option<Bytes> {
         let mut out = BytesMut::new();
-        while out.len() < CHUNK {
+        while out.len() < PIECE {
             let member = self.view.as_ref().and_then(|view| view.members.get(self.next));
             match member {
                 Some(member) => {

@@ -19,11 +19,8 @@ use hyper::body::Frame;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::clock;
-use crate::http::{door::Door, events, follow::Follower, waiters::Subscription};
+use crate::http::{answer::PIECE, door::Door, events, follow::Follower, waiters::Subscription};
 use crate::registry::lease::Moment;
-
-/// About how much is written at a time. With what hyper holds back (64 KiB) it is all that waits for a client.
-const CHUNK: usize = 16 * 1024;
 
 /// A quiet stream says so often that it lives: proxies wait a minute, or half of one.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
@@ -66,7 +63,7 @@ impl Stream {
     fn write(&mut self) -> Option<Bytes> {
         let mut out = std::mem::take(&mut self.preface);
         let before = self.follower.told();
-        self.follower.write(&mut out, CHUNK, &self.door.zone);
+        self.follower.write(&mut out, PIECE, &self.door.zone);
         self.subscription.metrics().events.inc_by(self.follower.told() - before);
         (!out.is_empty()).then(|| out.freeze())
     }

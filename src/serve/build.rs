@@ -45,7 +45,7 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
         stopping: AtomicBool::new(false),
     });
     let http_metrics = HttpMetrics::new(&mut registry, beats);
-    let http = bind_http(config, core.behind, http_metrics).await?;
+    let http = bind_http(config, core.behind, (http_metrics, &mut registry)).await?;
     let dns = bind_dns(config, directory, &mut registry)?;
     let admin = Admin::bind(config.admin_listen, registry, condition.clone(), level).await?;
 
@@ -107,7 +107,7 @@ fn spawn_dns(config: &Config, (dns, metrics): (DnsServer, dns::Metrics), stage: 
 async fn bind_http(
     config: &Config,
     behind: Behind,
-    metrics: HttpMetrics,
+    metrics: (HttpMetrics, &mut Registry),
 ) -> anyhow::Result<HttpServer> {
     let http = HttpConfig {
         listen: config.http_listen,
@@ -115,6 +115,7 @@ async fn bind_http(
         zone: config.zone.clone(),
         read_auth: config.read_auth,
         rates: config.http_rates,
+        tls: config.http_tls.clone(),
     };
     Ok(http::bind(http, behind, metrics).await?)
 }

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::https;
 use crate::lives::{annotate, create, manifest, until};
 use crate::support::http::{Answer, call, call_with, exchange};
 use crate::support::{Namespace, Rollcall, dns, eventually, namespace};
@@ -219,9 +220,11 @@ fn table(text: &str) -> String {
 #[tokio::test]
 async fn the_table_of_metrics_is_what_a_replica_serves() {
     let ns = namespace("table").await;
-    let replica = Rollcall::start_with(&ns, "rollcall-0", &["--auth", "token"]).await;
+    let (secure, client) = https::secured("table");
+    let flags = ["--auth", "token"].into_iter().chain(secure.iter().map(String::as_str));
+    let replica = Rollcall::start_with(&ns, "rollcall-0", &flags.collect::<Vec<_>>()).await;
     // Which routes and codes there are is not known before somebody asks.
-    assert_eq!(call(replica.http, "GET", "/v1/services", None).await.status, 200);
+    https::ask(replica.http, client).await;
     // Nor what is told of others, before there is one.
     let _other = Rollcall::start_with(&ns, "rollcall-1", &["--auth", "token"]).await;
     let text = eventually("the other's ledger was seen", BOUND, async || {

@@ -1,8 +1,9 @@
 //! Whether a connection still moves: the stream tells, a slow ticker asks.
 //!
-//! Owns: [`Watched`], a stream that notes what is read and whether writes are stuck, and the limits
-//! after which a connection is dropped. hyper's own header timeout would also end connections
-//! that are idle between two heartbeats, and costs a timer with every request; this costs a few
+//! Owns: [`Watched`], a stream that notes what is read and whether writes are stuck; [`Progress`], the limits
+//! after which a connection is dropped, and whether there is room for another piece of an answer. Does not own: what
+//! each of many answers on one connection still owes (`streams`). hyper's own header timeout would also end
+//! connections that are idle between two heartbeats, and costs a timer with every request; this costs a few
 //! relaxed stores, and one timer a connection.
 
 use std::{
@@ -10,13 +11,19 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use futures::task::AtomicWaker;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::{Notify, OwnedSemaphorePermit},
+};
+
+use crate::http::connection::streams::{Streams, Taken};
 
 /// How often a connection is looked at; every limit is a multiple.
 pub(super) const TICK: Duration = Duration::from_secs(5);
@@ -29,29 +36,36 @@ const HEAD_TICKS: u32 = 2;
 const IDLE_TICKS: u32 = 60;
 
 /// A client that takes nothing of its answer for 30 to 35 s.
-const STUCK_TICKS: u32 = 6;
+pub(super) const STUCK_TICKS: u32 = 6;
 
 /// One that takes nothing of a stream for 10 to 15 s: there is more to come, and it can come back.
-const STUCK_STREAM_TICKS: u32 = 2;
+pub(super) const STUCK_STREAM_TICKS: u32 = 2;
 
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 const BUSY: u8 = 2;
 /// The answer is a stream, which ends with the connection.
 const STREAM: u8 = 3;
+/// HTTP/2: many requests at once, each with a record of its own.
+const MANY: u8 = 4;
 
 /// What a connection is doing, and since which tick.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    ticks: AtomicU32,
+    ticks: Arc<AtomicU32>,
     stage: AtomicU8,
     since: AtomicU32,
     /// The tick at which a write first had to wait, plus one; zero while none does.
     stuck: AtomicU32,
+    /// Over HTTP/1: a piece of an answer is not written yet.
+    unwritten: AtomicBool,
+    written: AtomicWaker,
+    streams: Streams,
+    moves: Notify,
 }
 
 impl Progress {
-    /// A request was read to the end of its head.
+    /// A request of HTTP/1 was read to the end of its head.
     pub(super) fn requested(&self) {
         self.stage.store(BUSY, Ordering::Relaxed);
     }
@@ -66,26 +80,69 @@ impl Progress {
         self.stage.store(STREAM, Ordering::Relaxed);
     }
 
-    /// Whether it does.
+    /// A request of HTTP/2: to be kept until all of its answer is taken.
+    pub(super) fn opened(&self, place: Option<OwnedSemaphorePermit>) -> Taken {
+        self.stage.store(MANY, Ordering::Relaxed);
+        self.streams.open(&self.ticks, place)
+    }
+
+    /// Whether somebody is told of changes on it.
     pub(super) fn is_streaming(&self) -> bool {
-        self.stage.load(Ordering::Relaxed) == STREAM
+        match self.stage.load(Ordering::Relaxed) {
+            STREAM => true,
+            MANY => self.streams.any_watch(),
+            _ => false,
+        }
+    }
+
+    /// The client is to go elsewhere when what is under way is done.
+    pub(super) fn move_on(&self) {
+        self.moves.notify_one();
+    }
+
+    /// Waits for that; without a deadline: most often it never comes.
+    pub(super) async fn moved_on(&self) {
+        self.moves.notified().await;
+    }
+
+    /// A piece of an answer is handed to hyper, which may hold it back.
+    pub(super) fn hands_over(&self) {
+        self.unwritten.store(true, Ordering::Release);
+    }
+
+    /// Whether the last piece has left for the kernel, so that the next one may be made.
+    pub(super) fn poll_written(&self, cx: &Context<'_>) -> Poll<()> {
+        if !self.unwritten.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        self.written.register(cx.waker());
+        // It may have been written meanwhile.
+        if self.unwritten.load(Ordering::Acquire) { Poll::Pending } else { Poll::Ready(()) }
     }
 
     /// Another [`TICK`] has passed. Answers whether the connection may live on.
     pub(super) fn tick(&self) -> bool {
         let now = self.ticks.load(Ordering::Relaxed).saturating_add(1);
         self.ticks.store(now, Ordering::Relaxed);
+        let stage = self.stage.load(Ordering::Relaxed);
+        let is_stalled = stage == MANY && {
+            let found = self.streams.look(now);
+            if found.open {
+                self.since.store(now, Ordering::Relaxed);
+            }
+            found.stalled
+        };
         let spent = now.saturating_sub(self.since.load(Ordering::Relaxed));
         let stuck = self.stuck.load(Ordering::Relaxed);
         let most = if self.is_streaming() { STUCK_STREAM_TICKS } else { STUCK_TICKS };
         let is_stuck = stuck > 0 && (now + 1).saturating_sub(stuck) > most;
-        let is_spent = match self.stage.load(Ordering::Relaxed) {
+        let is_spent = match stage {
             HEAD => spent > HEAD_TICKS,
-            IDLE => spent > IDLE_TICKS,
+            IDLE | MANY => spent > IDLE_TICKS,
             // The handlers and the body have deadlines of their own.
             _ => false,
         };
-        !is_stuck && !is_spent
+        !is_stalled && !is_stuck && !is_spent
     }
 
     fn begin(&self, stage: u8) {
@@ -105,6 +162,13 @@ impl Progress {
             self.stuck.store(self.ticks.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         } else if !waits && stuck != 0 {
             self.stuck.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Everything that hyper had is with the kernel.
+    fn flushed(&self) {
+        if self.unwritten.swap(false, Ordering::AcqRel) {
+            self.written.wake();
         }
     }
 }
@@ -157,7 +221,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // With TLS it may wait for the kernel, too.
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.progress.wrote(polled.is_pending());
+        if polled.is_ready() {
+            self.progress.flushed();
+        }
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -219,5 +289,44 @@ mod tests {
         quiet.wrote(false);
         quiet.wrote(true);
         assert_eq!(ticks_until_dropped(&quiet), Some(STUCK_STREAM_TICKS + 1));
+    }
+
+    #[test]
+    fn there_is_room_for_a_piece_when_the_one_before_is_written() {
+        let progress = Progress::default();
+        let cx = Context::from_waker(std::task::Waker::noop());
+        assert!(progress.poll_written(&cx).is_ready());
+        progress.hands_over();
+        assert!(progress.poll_written(&cx).is_pending());
+        progress.flushed();
+        assert!(progress.poll_written(&cx).is_ready());
+    }
+
+    #[test]
+    fn over_http_2_a_connection_is_idle_when_no_answer_is_open() {
+        let many = Progress::default();
+        many.read();
+        let taken = many.opened(None);
+        many.read();
+        assert_eq!(ticks_until_dropped(&many), None, "a handler has a deadline of its own");
+        drop(taken);
+        assert_eq!(ticks_until_dropped(&many), Some(IDLE_TICKS + 1));
+    }
+
+    #[test]
+    fn over_http_2_each_answer_has_to_be_taken() {
+        let many = Progress::default();
+        let (quiet, slow) = (many.opened(None), many.opened(None));
+        quiet.owes(true);
+        quiet.parked();
+        assert_eq!(ticks_until_dropped(&many), None);
+        assert!(many.is_streaming());
+        slow.owes(false);
+        assert_eq!(ticks_until_dropped(&many), Some(STUCK_TICKS + 1));
+        quiet.owes(true);
+        slow.owes(false);
+        assert_eq!(ticks_until_dropped(&many), Some(STUCK_STREAM_TICKS + 1));
+        drop(quiet);
+        assert!(!many.is_streaming());
     }
 }

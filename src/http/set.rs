@@ -1,0 +1,184 @@
+//! The body of a discovery: a set of instances, joined of pieces that are there already.
+//!
+//! Owns: its bytes. Up to [`PIECE`] it is one copy; what is longer is made while it is taken, so that
+//! thousands who ask for a large set hold no copy of it. Does not own: who is in the set (`discover`), and an
+//! instance's JSON (`encode`).
+
+use std::{
+    convert::Infallible,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    vec,
+};
+
+use bytes::{Bytes, BytesMut};
+use hyper::body::{Frame, SizeHint};
+
+use crate::http::{
+    answer::{Body, PIECE},
+    encode,
+    route::Names,
+};
+use crate::registry::view::{Member, Revision};
+
+/// What is left to be written.
+pub(super) struct Set {
+    /// The DNS zone.
+    zone: Arc<str>,
+    members: vec::IntoIter<Arc<Member>>,
+    /// What comes next.
+    out: BytesMut,
+    /// Octets, `out` among them.
+    left: usize,
+}
+
+const END: &[u8] = b"]}";
+
+/// The body of these members, in their order.
+pub(super) fn body(
+    zone: &Arc<str>,
+    names: &Names<'_>,
+    revision: Revision,
+    members: &[&Arc<Member>],
+) -> Body {
+    let encoded = |member: &&Arc<Member>| encode::member(member, zone).len();
+    let commas = members.len().saturating_sub(1);
+    let revision = revision.to_string();
+    let fixed = begin_len(names, &revision) + END.len();
+    let size = fixed + commas + members.iter().map(encoded).sum::<usize>();
+    let mut out = BytesMut::with_capacity(size.min(2 * PIECE));
+    begin(&mut out, names, &revision);
+    if size <= PIECE {
+        for (at, member) in members.iter().enumerate() {
+            put(&mut out, at > 0, encode::member(member, zone));
+        }
+        out.extend_from_slice(END);
+        return Body::new(out.freeze());
+    }
+    let members: Vec<_> = members.iter().map(|member| Arc::clone(member)).collect();
+    let members = members.into_iter();
+    Body::Set(Box::new(Set { zone: zone.clone(), members, out, left: size }))
+}
+
+const BEGIN: [&str; 4] =
+    ["{\"namespace\":\"", "\",\"service\":\"", "\",\"revision\":\"", "\",\"instances\":["];
+
+fn begin_len(names: &Names<'_>, revision: &str) -> usize {
+    let fixed: usize = BEGIN.iter().map(|part| part.len()).sum();
+    fixed + names.namespace.len() + names.name.len() + revision.len()
+}
+
+/// Names are DNS labels and need no escaping.
+fn begin(out: &mut BytesMut, names: &Names<'_>, revision: &str) {
+    let parts = [&*names.namespace, &*names.name, revision, ""];
+    for (fixed, part) in BEGIN.iter().zip(parts) {
+        out.extend_from_slice(fixed.as_bytes());
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
+fn put(out: &mut BytesMut, is_next: bool, encoded: &Bytes) {
+    if is_next {
+        out.extend_from_slice(b",");
+    }
+    out.extend_from_slice(encoded);
+}
+
+impl Set {
+    /// The next octets; none when all are written.
+    fn write(&mut self) -> Option<Bytes> {
+        let mut out = std::mem::take(&mut self.out);
+        if out.capacity() == 0 {
+            out.reserve(self.left.min(2 * PIECE));
+        }
+        while out.len() < PIECE {
+            let Some(member) = self.members.next() else { break };
+            let is_last = self.members.as_slice().is_empty();
+            put(&mut out, false, encode::member(&member, &self.zone));
+            out.extend_from_slice(if is_last { END } else { b"," });
+        }
+        self.left = self.left.saturating_sub(out.len());
+        (!out.is_empty()).then(|| out.freeze())
+    }
+}
+
+impl hyper::body::Body for Set {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.write().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left as u64)
+    }
+}
+
+impl fmt::Debug for Set {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a set")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::{
+        instance::{Instance, Phase},
+        lease::Moment,
+        pulse::{Slot, Source},
+    };
+
+    fn member(at: usize) -> Arc<Member> {
+        let record = Arc::new(Instance::sample("shop", &format!("orders-{at}")));
+        let slot = Arc::new(Slot::new(record.clone(), (Moment(0), Source::Start), false));
+        Arc::new(Member::new(record, slot, Phase::Ready, false))
+    }
+
+    /// All of a body, and in how many pieces it came.
+    fn read(mut body: Body) -> (Vec<u8>, usize) {
+        use hyper::body::Body as _;
+        let (mut all, mut pieces) = (Vec::new(), 0);
+        let said = body.size_hint().exact();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        while !body.is_end_stream() {
+            let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut body).poll_frame(&mut cx) else {
+                panic!("it ended after {} of {said:?} octets", all.len());
+            };
+            let piece = frame.into_data().unwrap();
+            assert!(piece.len() < 2 * PIECE, "{}", piece.len());
+            all.extend_from_slice(&piece);
+            pieces += 1;
+        }
+        assert_eq!(said, Some(all.len() as u64));
+        (all, pieces)
+    }
+
+    #[test]
+    fn a_body_is_json_of_the_length_that_it_says_whole_or_in_pieces() {
+        let names = Names { namespace: "shop".into(), name: "orders".into() };
+        for (count, in_pieces) in [(0, false), (1, false), (2, false), (50, true), (2_000, true)] {
+            let members: Vec<_> = (0..count).map(member).collect();
+            let shown: Vec<_> = members.iter().collect();
+            let (bytes, pieces) = read(body(&"z.".into(), &names, Revision(7), &shown));
+            let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(value["revision"], "0000000000000007");
+            let names: Vec<_> = value["instances"].as_array().unwrap().iter().collect();
+            assert_eq!(names.len(), count);
+            assert!(
+                names.iter().enumerate().all(|(at, one)| one["name"] == format!("orders-{at}"))
+            );
+            assert_eq!(pieces > 1, in_pieces, "{count}: {pieces}");
+        }
+    }
+}
