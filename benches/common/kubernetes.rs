@@ -1,5 +1,10 @@
 //! Speaking to the API server of a `rollcall dev`.
 
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -37,4 +42,35 @@ pub async fn create(api: &Api<ServiceInstance>, objects: impl Iterator<Item = Va
         api.create(&PostParams::default(), &object).await.unwrap();
     });
     stream::iter(created).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+}
+
+/// Manifests of `count` instances of one service, with a lease.
+pub fn instances(namespace: &str, service: &str, count: usize) -> String {
+    let mut yaml = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}}}\n");
+    for i in 0..count {
+        yaml.push_str(&format!(
+            "---\napiVersion: rollcall.dev/v1alpha1\nkind: ServiceInstance\n\
+             metadata: {{name: {service}-{i}, namespace: {namespace}}}\n\
+             spec:\n  service: {service}\n  addresses: [\"10.1.{}.{}\"]\n\
+             \x20 ports: [{{name: http, port: 8080}}]\n  version: \"2.3.1\"\n\
+             \x20 lease: {{mode: Heartbeat, durationSeconds: 3600}}\n",
+            i / 250,
+            i % 250 + 1
+        ));
+    }
+    yaml
+}
+
+/// `kubectl apply`.
+pub fn apply(dev: &Dev, yaml: &str) {
+    let mut kubectl = Command::new("kubectl")
+        .arg("--kubeconfig")
+        .arg(dev.kubeconfig())
+        .args(["apply", "--server-side", "-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("kubectl is needed");
+    kubectl.stdin.take().unwrap().write_all(yaml.as_bytes()).unwrap();
+    assert!(kubectl.wait().unwrap().success());
 }

@@ -9,12 +9,10 @@ use kube::{
 use rollcall::api::ServiceInstance;
 use serde_json::json;
 
-use crate::{
-    common::{
-        ask::{query, until_named},
-        dev::Dev,
-        kubernetes::{client, namespace},
-    },
+use crate::common::{
+    ask::{query, until_named},
+    dev::Dev,
+    kubernetes::{client, namespace},
     process::dns,
 };
 

@@ -1,61 +1,14 @@
 //! Load generators on loopback. Blocking threads: the load is on one core, the server on the other.
 
-use std::{
-    io::Write as _,
-    net::{SocketAddr, TcpStream},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
-use crate::common::ask::{eventually, exchange, socket};
+use crate::common::ask::{eventually, socket};
 
-/// Connections, or sockets, that ask at once.
+/// Sockets that ask at once.
 const CLIENTS: usize = 8;
 
-/// Requests of each client in one round.
-const HTTP_REQUESTS: usize = 8_000;
+/// Queries of each client in one round.
 const DNS_QUERIES: usize = 12_000;
-
-/// A request with no body.
-pub struct Request {
-    bytes: Vec<u8>,
-}
-
-impl Request {
-    pub fn new(method: &str, path: &str) -> Self {
-        let length = if method == "GET" { "" } else { "content-length: 0\r\n" };
-        Self {
-            bytes: format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n{length}\r\n").into(),
-        }
-    }
-
-    /// Asks until the answer has this status. Answers how many octets its body has.
-    pub fn wait_for(&self, address: SocketAddr, status: u16, bound: Duration) -> usize {
-        eventually(bound, || {
-            let mut stream = TcpStream::connect(address).ok()?;
-            stream.write_all(&self.bytes).unwrap();
-            let answer = exchange(&mut stream, &mut Vec::new()).unwrap();
-            (answer.status == status).then_some(answer.body.len())
-        })
-    }
-}
-
-/// Sends requests over kept connections. Answers how many were answered.
-pub fn http(address: SocketAddr, request: &Request) -> usize {
-    std::thread::scope(|scope| {
-        for _ in 0..CLIENTS {
-            scope.spawn(|| {
-                let mut stream = TcpStream::connect(address).unwrap();
-                stream.set_nodelay(true).unwrap();
-                let mut buffer = Vec::new();
-                for _ in 0..HTTP_REQUESTS {
-                    stream.write_all(&request.bytes).unwrap();
-                    exchange(&mut stream, &mut buffer).unwrap();
-                }
-            });
-        }
-    });
-    CLIENTS * HTTP_REQUESTS
-}
 
 /// Asks until the answer is final (not SERVFAIL, and not empty unless the name is unknown).
 /// Answers its size.

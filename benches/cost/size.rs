@@ -15,9 +15,9 @@ use crate::{
         ask::{eventually, query},
         dev::Dev,
         kubernetes::{self, client, namespace},
+        process::{dns, memory, replica_pid},
     },
     load,
-    process::{dns, memory, replica_pid},
 };
 
 /// Instances, in services of ten.
@@ -62,7 +62,7 @@ async fn create(dev: &Dev) {
 /// Until the process does (nearly) nothing any more: its statuses are written.
 fn wait_until_idle(pid: u32) {
     eventually(Duration::from_secs(600), || {
-        let busy = crate::process::cpu_per(pid, || {
+        let busy = crate::common::process::cpu_per(pid, || {
             std::thread::sleep(Duration::from_secs(3));
             1
         });

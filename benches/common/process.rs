@@ -1,12 +1,16 @@
 //! The processes that are measured: the replica, and the bare servers beside it.
 
 use std::{
-    io::Write as _,
     net::SocketAddr,
     process::{Child, Command, Stdio},
 };
 
-use crate::common::dev::{Dev, cpu};
+use rustix::{
+    process::Pid,
+    thread::{CpuSet, sched_setaffinity},
+};
+
+use super::dev::{Dev, cpu};
 
 /// The process id of its only replica.
 pub fn replica_pid(dev: &Dev) -> u32 {
@@ -21,20 +25,6 @@ pub fn http(dev: &Dev) -> SocketAddr {
 /// Where that answers DNS.
 pub fn dns(dev: &Dev) -> SocketAddr {
     dev.replica(0, "dns").as_str().unwrap().parse().unwrap()
-}
-
-/// `kubectl apply`.
-pub fn apply(dev: &Dev, yaml: &str) {
-    let mut kubectl = Command::new("kubectl")
-        .arg("--kubeconfig")
-        .arg(dev.kubeconfig())
-        .args(["apply", "--server-side", "-f", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("kubectl is needed");
-    kubectl.stdin.take().unwrap().write_all(yaml.as_bytes()).unwrap();
-    assert!(kubectl.wait().unwrap().success());
 }
 
 /// This benchmark again, as one of the bare servers.
@@ -74,6 +64,17 @@ pub fn cpu_per(pid: u32, work: impl FnOnce() -> usize) -> f64 {
     let before = cpu(pid);
     let units = work();
     (cpu(pid) - before) * 1e6 / units as f64
+}
+
+/// Keeps a process, with all threads that it has, on one core. Those that it starts later inherit that.
+pub fn pin(pid: u32, core: usize) {
+    let mut set = CpuSet::new();
+    set.set(core);
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let thread: i32 = thread.unwrap().file_name().to_str().unwrap().parse().unwrap();
+        // One may have ended since it was listed.
+        let _ = sched_setaffinity(Pid::from_raw(thread), &set);
+    }
 }
 
 /// A line of /proc/PID/status, in MiB.

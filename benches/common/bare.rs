@@ -4,8 +4,11 @@ use std::{convert::Infallible, net::UdpSocket};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper::{Request, Response, body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
 use tokio::net::TcpListener;
 
 /// Answers `size` octets of body to every request.
@@ -26,7 +29,8 @@ pub fn http(size: usize) {
                         .body(Full::new(body.clone()));
                     async move { Ok::<_, Infallible>(answer.unwrap()) }
                 });
-                let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+                let http = auto::Builder::new(TokioExecutor::new());
+                let _ = http.serve_connection(TokioIo::new(stream), answer).await;
             });
         }
     });

@@ -1,0 +1,30 @@
+//! Two sides of a comparison, in turns.
+
+/// Rounds of each side.
+const ROUNDS: usize = 7;
+
+/// Runs both sides in turns and prints the medians, and the ratio of each pair of neighbours: their
+/// median, least and most. A wide span says that the machine was busy with something else.
+pub fn compare(name: &str, other: &str, mut cpu: impl FnMut(bool) -> f64) {
+    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    cpu(true);
+    for _ in 0..ROUNDS {
+        let (least, own) = (cpu(false), cpu(true));
+        theirs.push(least);
+        ours.push(own);
+        ratios.push(own / least);
+    }
+    println!(
+        "{name:<44} {:>6.2} µs CPU   {other:<13} {:>6.2} µs CPU   ratio {:.2} ({:.2} to {:.2})",
+        median(&mut ours),
+        median(&mut theirs),
+        median(&mut ratios),
+        ratios.first().copied().unwrap_or_default(),
+        ratios.last().copied().unwrap_or_default(),
+    );
+}
+
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

@@ -1,0 +1,35 @@
+//! A watch of etcd itself, by its JSON gateway on the socket of `rollcall dev`.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::net::UnixStream,
+    path::Path,
+    sync::mpsc,
+    time::Instant,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::json;
+
+/// Watches a key; the moment of each change goes to the receiver.
+pub fn watch(state_dir: &Path, key: &str) -> mpsc::Receiver<Instant> {
+    let mut stream = UnixStream::connect(state_dir.join("etcd:0")).unwrap();
+    let body = json!({"create_request": {"key": STANDARD.encode(key)}}).to_string();
+    let request = format!(
+        "POST /v3/watch HTTP/1.1\r\nhost: etcd\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    // It says first that it watches.
+    lines.by_ref().map(Result::unwrap).find(|line| line.contains("\"created\":true")).unwrap();
+    let (sender, changes) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            if line.contains("\"events\":") && sender.send(Instant::now()).is_err() {
+                return;
+            }
+        }
+    });
+    changes
+}

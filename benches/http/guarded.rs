@@ -1,0 +1,93 @@
+//! A replica that asks for tokens, beside the one of `rollcall dev`.
+
+use std::{
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use k8s_openapi::api::{
+    authentication::v1::{TokenRequest, TokenRequestSpec},
+    core::v1::ServiceAccount,
+    rbac::v1::RoleBinding,
+};
+use kube::{
+    Api, Resource,
+    api::{Patch, PatchParams, PostParams},
+};
+use rollcall::dev::ports;
+use serde_json::{Value, json};
+
+use crate::{
+    Request, Server,
+    common::{dev::Dev, kubernetes::client},
+    http1,
+};
+
+/// It, and a token that opens it.
+pub struct Guarded {
+    child: Child,
+    pub server: Server,
+    pub token: String,
+}
+
+impl Guarded {
+    /// Starts one for a namespace, reads included, and waits until the token opens it.
+    pub fn start(dev: &Dev, namespace: &str) -> Self {
+        let token = token(dev, namespace);
+        let [http, dns, admin] = [(); 3].map(|()| ports::free().unwrap());
+        let child = Command::new(env!("CARGO_BIN_EXE_rollcall"))
+            .args(["serve", "--auth", "token", "--read-auth", "--identity", "guarded"])
+            .args(["--watch-namespace", namespace, "--http-caller-rate", "0"])
+            .arg("--kubeconfig")
+            .arg(dev.dir.join("rollcall.kubeconfig"))
+            .args(["--http-listen", &http.to_string(), "--dns-listen", &dns.to_string()])
+            .args(["--admin-listen", &admin.to_string()])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Server { pid: child.id(), address: http };
+        std::thread::sleep(Duration::from_secs(2));
+        let path = format!("/v1/namespaces/{namespace}/services/beats");
+        let asked = Request { token: Some(token.clone()), ..Request::new("GET", path) };
+        http1::until(http, &asked, 200);
+        Self { child, server, token }
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A token of a ServiceAccount that may do everything there.
+fn token(dev: &Dev, namespace: &str) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = client(dev).await;
+        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+        put(&accounts, json!({"metadata": {"name": "load"}})).await;
+        let bindings: Api<RoleBinding> = Api::namespaced(client, namespace);
+        let binding = json!({
+            "metadata": {"name": "load"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+            "subjects": [{"kind": "ServiceAccount", "name": "load", "namespace": namespace}],
+        });
+        put(&bindings, binding).await;
+        let spec = TokenRequestSpec { audiences: vec!["rollcall".to_owned()], ..Default::default() };
+        let request = TokenRequest { spec, ..TokenRequest::default() };
+        let made = accounts.create_token_request("load", &PostParams::default(), &request).await;
+        made.unwrap().status.unwrap().token
+    })
+}
+
+async fn put<K>(api: &Api<K>, mut object: Value)
+where
+    K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    object["apiVersion"] = K::api_version(&()).into();
+    object["kind"] = K::kind(&()).into();
+    let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+    api.patch(&name, &PatchParams::apply("bench"), &Patch::Apply(&object)).await.unwrap();
+}

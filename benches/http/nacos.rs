@@ -1,0 +1,104 @@
+//! The same work by r-nacos, the fastest registry of another make that we know: `cargo install rnacos`.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use crate::{
+    Request, SERVERS, Server,
+    common::{
+        ask::eventually,
+        compare::compare,
+        process::{cpu_per, memory, pin},
+    },
+    http1,
+};
+
+/// Instances whose memory is looked at.
+const MANY: usize = 10_000;
+
+/// It, with a folder of its own.
+struct Nacos {
+    child: Child,
+    server: Server,
+    dir: PathBuf,
+}
+
+impl Nacos {
+    fn start() -> Option<Self> {
+        let dir =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("nacos-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let program = std::env::var_os("RNACOS").unwrap_or_else(|| "rnacos".into());
+        let address: SocketAddr = "127.0.0.1:18848".parse().unwrap();
+        let child = Command::new(program)
+            .env("RNACOS_HTTP_PORT", address.port().to_string())
+            .env("RNACOS_CONFIG_DB_DIR", &dir)
+            .env("RNACOS_INIT_ADMIN_PASSWORD", "bench-bench")
+            .current_dir(&dir)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let server = Server { pid: child.id(), address };
+        let ready = || std::net::TcpStream::connect(address).ok();
+        eventually(Duration::from_secs(60), ready);
+        // Its leader is chosen a moment later.
+        std::thread::sleep(Duration::from_secs(3));
+        Some(Self { child, server, dir })
+    }
+}
+
+impl Drop for Nacos {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A beat and a discover of ten, by both.
+pub fn run(open: Server) {
+    let Some(nacos) = Nacos::start() else {
+        return println!("there is no rnacos: cargo install rnacos, or name one with RNACOS=…");
+    };
+    pin(nacos.server.pid, SERVERS);
+    for at in 0..10 {
+        register(nacos.server.address, "beats", at);
+    }
+    let theirs = [
+        Request::new(
+            "PUT",
+            "/nacos/v1/ns/instance/beat?serviceName=beats&groupName=DEFAULT_GROUP&ip=10.0.0.0&port=8080",
+        ),
+        Request::new("GET", "/nacos/v1/ns/instance/list?serviceName=beats&healthyOnly=true"),
+    ];
+    let ours = [
+        Request::new("PUT", "/v1/namespaces/bench/instances/beats-0/heartbeat"),
+        Request::new("GET", "/v1/namespaces/bench/services/beats"),
+    ];
+    for ((what, ours), theirs) in ["heartbeat", "discover of 10"].iter().zip(&ours).zip(&theirs) {
+        http1::until(nacos.server.address, theirs, 200);
+        let round = |is_ours: bool, pace: Option<Duration>| {
+            let (server, request) = if is_ours { (open, ours) } else { (nacos.server, theirs) };
+            cpu_per(server.pid, || http1::run(server.address, request, pace))
+        };
+        compare(what, "r-nacos", |is_ours| round(is_ours, None));
+        let pace = http1::half(nacos.server.address, theirs);
+        compare(&format!("{what}, half"), "r-nacos", |is_ours| round(is_ours, Some(pace)));
+    }
+    for at in 0..MANY {
+        register(nacos.server.address, &format!("s{}", at / 10), at % 10);
+    }
+    println!("r-nacos with {MANY} instances: {:.1} MiB", memory(nacos.server.pid, "VmRSS"));
+}
+
+fn register(address: SocketAddr, service: &str, at: usize) {
+    let path = format!(
+        "/nacos/v1/ns/instance?serviceName={service}&ip=10.0.0.{at}&port=8080&ephemeral=true"
+    );
+    http1::until(address, &Request::new("POST", path), 200);
+}

@@ -1,0 +1,81 @@
+//! How long a registration takes, beside a bare create of the same object on the same API server.
+
+use std::time::{Duration, Instant};
+
+use kube::{Api, api::PostParams};
+use rollcall::api::ServiceInstance;
+use serde_json::{Value, json};
+
+use crate::{
+    Request, Server,
+    common::{
+        compare::median,
+        dev::Dev,
+        kubernetes::{client, namespace},
+    },
+    http1,
+};
+
+/// Of each.
+const COUNT: usize = 400;
+
+/// One after the other, in turns.
+pub fn run(dev: &Dev, open: Server) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (mut ours, mut bare, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    runtime.block_on(async {
+        let client = client(dev).await;
+        namespace(&client, "register").await;
+        let api: Api<ServiceInstance> = Api::namespaced(client, "register");
+        for at in 0..COUNT + 20 {
+            let theirs = create(&api, at).await;
+            let own = register(open, at);
+            // The first of all open connections.
+            if at >= 20 {
+                ours.push(millis(own));
+                bare.push(millis(theirs));
+                ratios.push(millis(own) / millis(theirs));
+            }
+        }
+    });
+    println!(
+        "register {:.2} ms   bare create {:.2} ms   (p50 of {COUNT})   ratio {:.2}; p99 {:.2} and {:.2} ms",
+        median(&mut ours),
+        median(&mut bare),
+        median(&mut ratios),
+        ours[COUNT * 99 / 100],
+        bare[COUNT * 99 / 100],
+    );
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn facts(at: usize) -> Value {
+    json!({
+        "service": format!("r-{}", at / 10), "addresses": ["10.0.0.1"],
+        "ports": [{"name": "http", "port": 8080}],
+        "lease": {"mode": "Heartbeat", "durationSeconds": 300, "onExpiry": "Evict", "evictAfterSeconds": 60},
+    })
+}
+
+async fn create(api: &Api<ServiceInstance>, at: usize) -> Duration {
+    let object = json!({
+        "apiVersion": "rollcall.dev/v1alpha1", "kind": "ServiceInstance",
+        "metadata": {"name": format!("bare-{at}"), "annotations": {"rollcall.dev/heartbeat": "2026-01-02T03:04:05.678Z"}},
+        "spec": facts(at),
+    });
+    let object = serde_json::from_value(object).unwrap();
+    let sent = Instant::now();
+    api.create(&PostParams::default(), &object).await.unwrap();
+    sent.elapsed()
+}
+
+fn register(open: Server, at: usize) -> Duration {
+    let path = format!("/v1/namespaces/register/instances/ours-{at}");
+    let request = Request { body: facts(at).to_string(), ..Request::new("PUT", path) };
+    let sent = Instant::now();
+    http1::until(open.address, &request, 201);
+    sent.elapsed()
+}
