@@ -10,7 +10,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU32, Ordering},
+        atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -34,6 +34,10 @@ const STUCK_TICKS: u32 = 6;
 /// One that takes nothing of a stream for 10 to 15 s: there is more to come, and it can come back.
 const STUCK_STREAM_TICKS: u32 = 2;
 
+/// So much has to be taken of an answer that had to wait, unless it is all of it, to have moved: a client that takes an octet
+/// now and then would hold a large answer for ever.
+const MOVED: usize = 4 * 1024;
+
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 const BUSY: u8 = 2;
@@ -48,6 +52,8 @@ pub(super) struct Progress {
     since: AtomicU32,
     /// The tick at which a write first had to wait, plus one; zero while none does.
     stuck: AtomicU32,
+    /// Octets that were taken since.
+    taken: AtomicUsize,
 }
 
 impl Progress {
@@ -99,12 +105,21 @@ impl Progress {
         }
     }
 
-    fn wrote(&self, waits: bool) {
+    /// A write of `wanted` octets was tried.
+    fn wrote(&self, polled: &Poll<io::Result<usize>>, wanted: usize) {
         let stuck = self.stuck.load(Ordering::Relaxed);
-        if waits && stuck == 0 {
-            self.stuck.store(self.ticks.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        } else if !waits && stuck != 0 {
-            self.stuck.store(0, Ordering::Relaxed);
+        match polled {
+            Poll::Pending if stuck == 0 => {
+                self.taken.store(0, Ordering::Relaxed);
+                self.stuck.store(self.ticks.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            }
+            Poll::Ready(Ok(octets)) if stuck != 0 => {
+                let taken = self.taken.fetch_add(*octets, Ordering::Relaxed) + octets;
+                if *octets == wanted || taken >= MOVED {
+                    self.stuck.store(0, Ordering::Relaxed);
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -138,7 +153,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.progress.wrote(polled.is_pending());
+        self.progress.wrote(&polled, bytes.len());
         polled
     }
 
@@ -148,7 +163,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.progress.wrote(polled.is_pending());
+        self.progress.wrote(&polled, slices.iter().map(|slice| slice.len()).sum());
         polled
     }
 
@@ -198,12 +213,33 @@ mod tests {
         busy.read();
         busy.requested();
         assert_eq!(ticks_until_dropped(&busy), None);
-        busy.wrote(true);
-        busy.wrote(true);
+        busy.wrote(&Poll::Pending, 10);
+        busy.wrote(&Poll::Pending, 10);
         assert_eq!(ticks_until_dropped(&busy), Some(STUCK_TICKS + 1));
-        busy.wrote(false);
+        busy.wrote(&Poll::Ready(Ok(10)), 10);
         busy.answered();
         assert!(busy.tick());
+    }
+
+    #[test]
+    fn a_crumb_now_and_then_is_no_progress() {
+        let slow = Progress::default();
+        slow.requested();
+        slow.wrote(&Poll::Pending, 100_000);
+        let mut ticks = 0;
+        while slow.tick() {
+            ticks += 1;
+            slow.wrote(&Poll::Ready(Ok(100)), 100_000);
+            slow.wrote(&Poll::Pending, 100_000);
+        }
+        assert_eq!(ticks, STUCK_TICKS);
+        let moving = Progress::default();
+        moving.requested();
+        for _ in 0..50 {
+            moving.wrote(&Poll::Pending, 100_000);
+            assert!(moving.tick());
+            moving.wrote(&Poll::Ready(Ok(MOVED)), 100_000);
+        }
     }
 
     #[test]
@@ -214,10 +250,10 @@ mod tests {
         quiet.streams();
         quiet.read();
         assert_eq!(ticks_until_dropped(&quiet), None);
-        quiet.wrote(true);
+        quiet.wrote(&Poll::Pending, 10);
         assert!(quiet.tick());
-        quiet.wrote(false);
-        quiet.wrote(true);
+        quiet.wrote(&Poll::Ready(Ok(10)), 10);
+        quiet.wrote(&Poll::Pending, 10);
         assert_eq!(ticks_until_dropped(&quiet), Some(STUCK_STREAM_TICKS + 1));
     }
 }
