@@ -162,9 +162,14 @@ impl Doorman {
     }
 }
 
-/// The bearer token of a request, if there is one.
+/// The bearer token of a request, if there is one. Of several none is taken: who looked at the request before may have
+/// looked at another than this replica would.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let value = given.next()?.to_str().ok()?;
+    if given.next().is_some() {
+        return None;
+    }
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim_start_matches(' ');
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
@@ -178,7 +183,7 @@ impl Problem {
                 let detail = "send Authorization: Bearer with a token of the audience rollcall: in a \
                               pod a projected serviceAccountToken, by hand kubectl create token \
                               NAME --audience rollcall";
-                let flaw = Flaw::header("Authorization", "a bearer token is needed");
+                let flaw = Flaw::header("Authorization", "one bearer token is needed, and no more");
                 Self { flaws: vec![flaw], ..Self::new(Kind::Unauthenticated, detail) }
             }
             Denial::BadToken(why) => {
@@ -259,6 +264,10 @@ mod tests {
             assert_eq!(bearer(&headers), token, "{given}");
         }
         assert_eq!(bearer(&HeaderMap::new()), None);
+        let mut two = HeaderMap::new();
+        two.append(AUTHORIZATION, HeaderValue::from_static("Bearer a"));
+        two.append(AUTHORIZATION, HeaderValue::from_static("Bearer b"));
+        assert_eq!(bearer(&two), None);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::http::{
     body::{self, MAX_BATCH, Object},
     door::{Door, Given},
     instances,
+    list::List,
     problem::{Flaw, Kind, Problem},
     query,
     validate::{self, RegistrationBody},
@@ -35,13 +36,16 @@ const AT_ONCE: usize = 32;
 /// How long a batch may take: a thousand take a second or two. Those left over are told so.
 const WITHIN: Duration = Duration::from_secs(20);
 
+/// Flaws that are shown of each, some 500 octets at most: 4 MB of all.
+const MOST_FLAWS: usize = 8;
+
 /// What a registration needs.
 const RIGHTS: &[Right] = &[Right::Create, Right::Patch];
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BatchBody {
-    instances: Vec<Object<RegistrationBody>>,
+    instances: List<Object<RegistrationBody>, MAX_INSTANCES>,
 }
 
 /// What came of a batch, in its order.
@@ -81,14 +85,14 @@ pub(super) async fn register(
     body: Incoming,
 ) -> Given {
     query::none(parts.uri.query())?;
-    let bytes = body::read(&parts.headers, body, MAX_BATCH).await?;
+    let bytes = body::read(&door.limits, &parts.headers, body, MAX_BATCH).await?;
     let read = body::json::<Object<BatchBody>>(&bytes).map_err(instances::explain_state)?;
     let Object(BatchBody { instances }) = read;
-    if instances.len() > MAX_INSTANCES {
+    if instances.is_longer {
         let flaw = Flaw::body("instances", format!("at most {MAX_INSTANCES} at a time"));
         return Err(Problem::of(Kind::BadFields, vec![flaw]));
     }
-    let wanted = once_each(instances);
+    let wanted = once_each(instances.items);
     let names = wanted.iter().map(|one| (&*one.namespace, &*one.name));
     let own = door.doorman.own(caller, RIGHTS, names.clone());
     let others = names.zip(&own).filter(|(_, own)| !**own).map(|((namespace, _), _)| namespace);
@@ -172,7 +176,7 @@ impl Wanted {
             Ok(_) if !flaws.is_empty() => Err(Problem::of(Kind::BadFields, flaws)),
             Err(mut problem) => {
                 problem.flaws.splice(0..0, flaws);
-                Err(problem)
+                Err(problem.with_at_most(MOST_FLAWS))
             }
             registration => registration,
         };

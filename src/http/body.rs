@@ -5,7 +5,8 @@
 //! hear of. Does not own: what values mean (`validate`).
 
 use std::{
-    collections::BTreeMap, fmt, future::poll_fn, marker::PhantomData, pin::Pin, time::Duration,
+    collections::BTreeMap, fmt, future::poll_fn, marker::PhantomData, ops::Deref, pin::Pin,
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -16,12 +17,17 @@ use hyper::{
 };
 use serde::{
     Deserialize, Deserializer,
-    de::{Error as _, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
+    de::{Error as _, IgnoredAny, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::error::Category;
 use tokio::time::timeout;
 
-use crate::http::problem::{Flaw, Kind, Problem};
+use crate::http::{
+    budget::Share,
+    clip,
+    limits::Limits,
+    problem::{Flaw, Kind, Problem},
+};
 
 /// What bodies are, without their parameters.
 const JSON: &str = "application/json";
@@ -40,16 +46,40 @@ const MAX_DISCARDED: usize = 1024 * 1024;
 /// From the head of a request to the end of its body.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 
+/// The same for a body for which there is no room: it is told soon, and not when the body has come.
+const POLITE: Duration = Duration::from_secs(1);
+
+/// The most entries of an object of strings that are kept: more than any may have, and enough to say so.
+pub(super) const MAX_ENTRIES: usize = 128;
+
+/// A whole body, with its share of the memory for bodies.
+#[derive(Debug)]
+pub(super) struct Held {
+    bytes: Bytes,
+    /// Given back with it.
+    _share: Share,
+}
+
+impl Deref for Held {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// Reads the whole body, which may be empty.
 ///
 /// # Errors
-/// 413 beyond `limit` bytes, 408 when it takes too long, 415 when it says to be anything but JSON.
+/// 413 beyond `limit` bytes, 408 when it takes too long, 415 when it says to be anything but JSON, 503 when as much
+/// of other bodies is held as may be.
 pub(super) async fn read(
+    limits: &Limits,
     headers: &HeaderMap,
     body: Incoming,
     limit: usize,
-) -> Result<Bytes, Problem> {
-    read_as(headers, body, limit, &[JSON]).await
+) -> Result<Held, Problem> {
+    read_as(limits, headers, (body, limit), &[JSON]).await
 }
 
 /// The same for a JSON merge patch, which may say to be one (RFC 7396 §4).
@@ -57,19 +87,20 @@ pub(super) async fn read(
 /// # Errors
 /// As [`read`].
 pub(super) async fn read_patch(
+    limits: &Limits,
     headers: &HeaderMap,
     body: Incoming,
     limit: usize,
-) -> Result<Bytes, Problem> {
-    read_as(headers, body, limit, &[JSON, "application/merge-patch+json"]).await
+) -> Result<Held, Problem> {
+    read_as(limits, headers, (body, limit), &[JSON, "application/merge-patch+json"]).await
 }
 
 async fn read_as(
+    limits: &Limits,
     headers: &HeaderMap,
-    body: Incoming,
-    limit: usize,
+    (body, limit): (Incoming, usize),
     types: &[&str],
-) -> Result<Bytes, Problem> {
+) -> Result<Held, Problem> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     let announced: usize = announced.and_then(|length| length.parse().ok()).unwrap_or(0);
     // Who asks first whether to send it gets the answer at once.
@@ -79,40 +110,72 @@ async fn read_as(
     }
     let seconds = BODY_WITHIN.as_secs();
     let slow = |_| Problem::new(Kind::SlowBody, format!("it must arrive whole within {seconds} s"));
-    let bytes = timeout(BODY_WITHIN, gather(body, limit)).await.map_err(slow)??;
-    if !bytes.is_empty() {
+    let gathered = gather(limits, body, (announced.min(limit), limit));
+    let held = timeout(BODY_WITHIN, gathered).await.map_err(slow)??;
+    if !held.is_empty() {
         check_type(headers, types)?;
     }
-    Ok(bytes)
+    Ok(held)
 }
 
-async fn gather(mut body: Incoming, limit: usize) -> Result<Bytes, Problem> {
+/// The caller's deadline bounds every wait in it.
+async fn gather(
+    limits: &Limits,
+    mut body: Incoming,
+    (announced, limit): (usize, usize),
+) -> Result<Held, Problem> {
+    let mut share = limits.bodies.share(limit > MAX_ONE);
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
-    let mut discarded = 0;
-    // The caller's deadline bounds this wait.
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let broken = |error| Problem::new(Kind::BadBody, format!("it broke off: {error}"));
-        // Anything but data is a trailer, and trailers say nothing here.
-        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
-        if discarded > 0 || first.len() + all.len() + data.len() > limit {
-            discarded += data.len();
-            if discarded > MAX_DISCARDED {
-                break;
-            }
-            continue;
+    while let Some(data) = next(&mut body).await? {
+        let size = first.len() + all.len() + data.len();
+        if size > limit {
+            drop((first, all));
+            share.free();
+            discard(&mut body, data.len()).await;
+            return Err(too_large(limit));
+        }
+        if !share.grow(size) {
+            drop((first, all));
+            share.free();
+            let _ = timeout(POLITE, discard(&mut body, data.len())).await;
+            return Err(limits.no_room());
         }
         if first.is_empty() && all.is_empty() {
             first = data;
         } else {
+            if all.is_empty() {
+                // Not touched before it is filled, and so no memory yet.
+                all.reserve(announced.max(size));
+            }
             all.extend_from_slice(&std::mem::take(&mut first));
             all.extend_from_slice(&data);
         }
     }
-    if discarded > 0 {
-        return Err(too_large(limit));
+    let bytes = if all.is_empty() { first } else { all.freeze() };
+    Ok(Held { bytes, _share: share })
+}
+
+/// The next piece of a body; none at its end.
+async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Problem> {
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+        let broken = |error| Problem::new(Kind::BadBody, format!("it broke off: {error}"));
+        // Anything but data is a trailer, and trailers say nothing here.
+        if let Ok(data) = frame.map_err(broken)?.into_data() {
+            return Ok(Some(data));
+        }
     }
-    Ok(if all.is_empty() { first } else { all.freeze() })
+    Ok(None)
+}
+
+/// Reads on for a while, so that a client that sends on reads its answer.
+async fn discard(body: &mut Incoming, mut discarded: usize) {
+    while discarded <= MAX_DISCARDED {
+        match next(body).await {
+            Ok(Some(data)) => discarded += data.len(),
+            Ok(None) | Err(_) => return,
+        }
+    }
 }
 
 fn too_large(limit: usize) -> Problem {
@@ -162,6 +225,12 @@ fn located<'a, T: Deserialize<'a>>(text: &'a str) -> Option<Problem> {
 
 fn flaw(path: &str, error: &serde_json::Error) -> Problem {
     let message = error.to_string();
+    if message.starts_with("number out of range") {
+        return Problem::of(
+            Kind::BadFields,
+            vec![Flaw::body(path, "is a number beyond all bounds")],
+        );
+    }
     if error.classify() != Category::Data {
         // A key that was not read to its end has no name but "?".
         let path = path.trim_end_matches('?').trim_end_matches('.');
@@ -170,15 +239,19 @@ fn flaw(path: &str, error: &serde_json::Error) -> Problem {
     }
     // The field says where; line and column would say it again.
     let message = message.rsplit_once(" at line ").map_or(&*message, |(message, _)| message);
-    let named = |rest: &str| rest.split('`').next().unwrap_or("").to_owned();
+    let named = |rest: &str| rest.strip_suffix('`').unwrap_or(rest).to_owned();
     let child = |field: String| if path.is_empty() { field } else { format!("{path}.{field}") };
     let flaw = if let Some(rest) = message.strip_prefix("duplicate field `") {
         Flaw::body(child(named(rest)), "is there twice; say it once")
     } else if let Some(rest) = message.strip_prefix("missing field `") {
         Flaw::body(child(named(rest)), "is missing")
     } else if let Some(rest) = message.strip_prefix("unknown field `") {
-        let known = rest.split_once(", ").map_or("", |(_, known)| known);
+        // The last of these words is serde's, whatever the key holds.
+        let known = rest.rfind("`, expected ").and_then(|at| rest.get(at + 3..)).unwrap_or("");
         Flaw::body(path, format!("unknown field; {}", known.replace('`', "")))
+    } else if let Some((found, expected)) = message.rsplit_once(", expected ") {
+        // What was found may be as long as the body.
+        Flaw::body(path, format!("{}, expected {expected}", clip::name(found.to_owned())))
     } else {
         Flaw::body(path, message.to_owned())
     };
@@ -210,16 +283,19 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// An object of values of one type, each key once.
+/// An object of values of one type, each key once: the first [`MAX_ENTRIES`], and whether there were more.
 #[derive(Debug)]
-pub(super) struct Entries<V>(pub(super) BTreeMap<String, V>);
+pub(super) struct Entries<V> {
+    pub(super) entries: BTreeMap<String, V>,
+    pub(super) are_more: bool,
+}
 
 /// An object of strings.
 pub(super) type Strings = Entries<String>;
 
 impl<V> Default for Entries<V> {
     fn default() -> Self {
-        Self(BTreeMap::new())
+        Self { entries: BTreeMap::new(), are_more: false }
     }
 }
 
@@ -236,13 +312,20 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Entries<V> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<V>, A::Error> {
                 let mut entries = BTreeMap::new();
-                while let Some((key, value)) = map.next_entry::<String, V>()? {
+                while entries.len() < MAX_ENTRIES {
+                    let Some((key, value)) = map.next_entry::<String, V>()? else {
+                        return Ok(Entries { entries, are_more: false });
+                    };
                     if entries.contains_key(&key) {
                         return Err(A::Error::custom(format_args!("duplicate field `{key}`")));
                     }
                     entries.insert(key, value);
                 }
-                Ok(Entries(entries))
+                let mut are_more = false;
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                    are_more = true;
+                }
+                Ok(Entries { entries, are_more })
             }
         }
 
@@ -340,7 +423,7 @@ mod tests {
         let text = br#" {"parts": [{"size": 18446744073709551615}], "words": {"a": "b"}} "#;
         let Object(thing) = json::<Object<Thing>>(text).unwrap();
         assert_eq!(thing.parts[0].0.size, Whole(i64::MAX));
-        assert_eq!(thing.words.0["a"], "b");
+        assert_eq!(thing.words.entries["a"], "b");
     }
 
     #[test]

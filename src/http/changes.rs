@@ -4,7 +4,7 @@ use hyper::{StatusCode, body::Incoming, http::request::Parts};
 use serde::Deserialize;
 
 use crate::http::{
-    body::{self, Entries, MAX_ONE, Object},
+    body::{self, Entries, MAX_ENTRIES, MAX_ONE, Object},
     door::{Door, Given},
     instances, preconditions,
     problem::{Flaw, Kind, Problem},
@@ -27,14 +27,18 @@ pub(super) async fn attributes(
     parts: &Parts,
     body: Incoming,
 ) -> Given {
-    let bytes = body::read_patch(&parts.headers, body, MAX_ONE).await?;
-    let Entries(attributes) = body::json::<Entries<Option<String>>>(&bytes)?;
-    change(door, names, parts, &Change::Attributes(attributes)).await
+    let bytes = body::read_patch(&door.limits, &parts.headers, body, MAX_ONE).await?;
+    let attributes = body::json::<Entries<Option<String>>>(&bytes)?;
+    if attributes.are_more {
+        let flaw = Flaw::body("", format!("at most {MAX_ENTRIES} attributes at a time"));
+        return Err(Problem::of(Kind::BadFields, vec![flaw]));
+    }
+    change(door, names, parts, &Change::Attributes(attributes.entries)).await
 }
 
 /// `PUT /v1/namespaces/{namespace}/instances/{name}/state`
 pub(super) async fn state(door: &Door, names: &Names<'_>, parts: &Parts, body: Incoming) -> Given {
-    let bytes = body::read(&parts.headers, body, MAX_ONE).await?;
+    let bytes = body::read(&door.limits, &parts.headers, body, MAX_ONE).await?;
     let Object(StateBody { state }) = body::json::<Object<StateBody>>(&bytes)?;
     let state = State::parse(&state).ok_or_else(|| {
         let words: Vec<&str> = State::ALL.iter().map(|state| state.as_str()).collect();

@@ -15,6 +15,7 @@ use crate::http::{
     body::{self, MAX_BATCH, MAX_ONE, Object, Whole},
     door::{Door, Given},
     encode::Renewal,
+    list::List,
     preconditions,
     problem::{Flaw, Kind, Problem},
     query,
@@ -58,7 +59,7 @@ struct LeaseBody {
 #[serde(deny_unknown_fields)]
 struct BatchBody<'a> {
     #[serde(borrow)]
-    instances: Vec<Object<BatchBeat<'a>>>,
+    instances: List<Object<BatchBeat<'a>>, MAX_BEATS>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -109,7 +110,7 @@ pub(super) async fn heartbeat(
     body: Incoming,
 ) -> Given {
     let uid = query::uid(parts.uri.query())?;
-    let bytes = body::read(&parts.headers, body, MAX_ONE).await?;
+    let bytes = body::read(&door.limits, &parts.headers, body, MAX_ONE).await?;
     let said = if bytes.is_empty() {
         HeartbeatBody::default()
     } else {
@@ -140,7 +141,7 @@ pub(super) async fn renew_lease(
 ) -> Given {
     let uid = query::uid(parts.uri.query())?;
     let version = preconditions::version(&parts.headers)?;
-    let bytes = body::read(&parts.headers, body, MAX_ONE).await?;
+    let bytes = body::read(&door.limits, &parts.headers, body, MAX_ONE).await?;
     let Object(asked) = body::json::<Object<LeaseBody>>(&bytes)?;
     let duration = validate::duration(asked.duration_seconds)?;
     let (namespace, name) = (&*names.namespace, &*names.name);
@@ -159,12 +160,13 @@ pub(super) async fn batch(
     body: Incoming,
 ) -> Given {
     query::none(parts.uri.query())?;
-    let bytes = body::read(&parts.headers, body, MAX_BATCH).await?;
+    let bytes = body::read(&door.limits, &parts.headers, body, MAX_BATCH).await?;
     let Object(BatchBody { instances }) = body::json::<Object<BatchBody<'_>>>(&bytes)?;
-    if instances.len() > MAX_BEATS {
+    if instances.is_longer {
         let flaw = Flaw::body("instances", format!("at most {MAX_BEATS} at a time"));
         return Err(Problem::of(Kind::BadFields, vec![flaw]));
     }
+    let instances = instances.items;
     let mut answer = BatchAnswer::default();
     let mut unavailable = 0;
     let mut slow = Vec::new();
@@ -329,8 +331,8 @@ mod tests {
         let text = br#"{"instances": [{"namespace": "shop", "name": "a"}, {"namespace": "shop",
             "name": "b", "uid": "u", "health": "Warning"}]}"#;
         let Object(batch) = body::json::<Object<BatchBody<'_>>>(text).unwrap();
-        assert!(matches!(batch.instances[0].0.name, Cow::Borrowed("a")));
-        let (target, health) = batch.instances[1].0.read().unwrap();
+        assert!(matches!(batch.instances.items[0].0.name, Cow::Borrowed("a")));
+        let (target, health) = batch.instances.items[1].0.read().unwrap();
         assert_eq!((target.uid, health), (Some("u"), Some(Health::Warning)));
 
         let text = br#"{"instances": [{"namespace": "shop", "name": "a"}, {"name": "b"}]}"#;

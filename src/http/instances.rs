@@ -30,7 +30,7 @@ pub(super) async fn register(
 ) -> Given {
     let uid = query::uid(parts.uri.query())?;
     let version = preconditions::version(&parts.headers)?;
-    let registration = read_registration(parts, body, None).await?;
+    let registration = read_registration(door, parts, body, None).await?;
     let target = names.target(uid.as_deref(), version);
     store(door, &target, &registration).await
 }
@@ -44,7 +44,7 @@ pub(super) async fn register_named(
 ) -> Given {
     let uid = query::uid(parts.uri.query())?;
     let version = preconditions::version(&parts.headers)?;
-    let registration = read_registration(parts, body, Some(&names.name)).await?;
+    let registration = read_registration(door, parts, body, Some(&names.name)).await?;
     let name = derived_name(&registration);
     let namespace = &*names.namespace;
     let target = Target { namespace, name: &name, uid: uid.as_deref(), version };
@@ -81,11 +81,12 @@ pub(super) fn one(door: &Door, status: StatusCode, slot: &Slot) -> Answer {
 }
 
 async fn read_registration(
+    door: &Door,
     parts: &Parts,
     body: Incoming,
     service: Option<&str>,
 ) -> Result<Registration, Problem> {
-    let bytes = body::read(&parts.headers, body, MAX_ONE).await?;
+    let bytes = body::read(&door.limits, &parts.headers, body, MAX_ONE).await?;
     let read = body::json::<Object<RegistrationBody>>(&bytes);
     let Object(read) = read.map_err(explain_state)?;
     read.is_of_one()?;

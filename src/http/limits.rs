@@ -13,12 +13,13 @@ use crate::buckets::Buckets;
 use crate::clock;
 use crate::config::Rates;
 use crate::http::{
+    budget::Budget,
     metrics::{HttpMetrics, LimitedBy},
     problem::{Kind, Problem},
 };
 
-/// Requests under way at once that wait for their body or for Kubernetes: some 20 KiB each, so 80 MiB. A body has
-/// 10 s and a write 5 s, so that many are thousands a second.
+/// Requests under way at once that wait for their body or for Kubernetes: some 20 KiB each, so 80 MiB; their bodies are
+/// counted by themselves (`budget`). A body has 10 s and a write 5 s, so that many are thousands a second.
 const MAX_UNDER_WAY: usize = 4_096;
 
 /// The bounds.
@@ -26,6 +27,8 @@ pub(super) struct Limits {
     callers: Option<Buckets>,
     namespaces: Option<Buckets>,
     under_way: Arc<Semaphore>,
+    /// Octets of bodies.
+    pub(super) bodies: Budget,
     metrics: HttpMetrics,
 }
 
@@ -39,6 +42,7 @@ impl Limits {
             callers: buckets(rates.caller),
             namespaces: buckets(rates.namespace),
             under_way: Arc::new(Semaphore::new(MAX_UNDER_WAY)),
+            bodies: Budget::new(),
             metrics,
         }
     }
@@ -88,6 +92,12 @@ impl Limits {
     pub(super) fn overloaded(&self) -> Problem {
         let detail = "as many requests as this replica takes at once are under way here";
         self.limited(LimitedBy::Load, Kind::Overloaded, detail)
+    }
+
+    /// A body for which there is no room.
+    pub(super) fn no_room(&self) -> Problem {
+        let detail = "the bodies that are under way here take as much memory as they may";
+        self.limited(LimitedBy::Body, Kind::Overloaded, detail)
     }
 
     fn limited(&self, by: LimitedBy, kind: Kind, detail: &'static str) -> Problem {

@@ -33,6 +33,8 @@ pub(super) enum LimitedBy {
     Namespace,
     /// Of all requests that wait.
     Load,
+    /// Of all bodies together.
+    Body,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -46,6 +48,7 @@ impl EncodeLabelValue for LimitedBy {
             Self::Caller => "caller",
             Self::Namespace => "namespace",
             Self::Load => "load",
+            Self::Body => "body",
         };
         word.encode(encoder)
     }
@@ -125,7 +128,7 @@ impl HttpMetrics {
             seconds.clone(),
         );
         let limited = Family::default();
-        for by in [LimitedBy::Caller, LimitedBy::Namespace, LimitedBy::Load] {
+        for by in [LimitedBy::Caller, LimitedBy::Namespace, LimitedBy::Load, LimitedBy::Body] {
             drop(limited.get_or_create(&Limited { by }));
         }
         let help = "Requests that were refused since there were too many, by what bounds them";

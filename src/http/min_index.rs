@@ -28,7 +28,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// 400 naming the header.
 pub(super) fn asked(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get(MIN_INDEX) else { return Ok(None) };
-    let index = value.to_str().ok().and_then(|text| text.parse().ok());
+    let digits = value.to_str().ok().filter(|text| text.bytes().all(|it| it.is_ascii_digit()));
+    let is_one = headers.get_all(MIN_INDEX).iter().nth(1).is_none();
+    let index = digits.filter(|_| is_one).and_then(|text| text.parse().ok());
     index.map(Some).ok_or_else(|| {
         let detail = "give the Rollcall-Index of an earlier answer, for example 12345";
         Problem::of(Kind::BadQuery, vec![Flaw::header("Rollcall-Min-Index", detail)])

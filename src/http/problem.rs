@@ -11,10 +11,14 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::clock;
+use crate::http::clip;
 use crate::witness::{Fault, Refusal};
 
 /// Names the kinds. A tag URI (RFC 4151) promises no page behind it, as a URL would.
 const TYPE: &str = "tag:rollcall.dev,2026:";
+
+/// Flaws that are shown of one request: more than most have fields.
+const MOST_FLAWS: usize = 64;
 
 /// What went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,19 +163,23 @@ impl Kind {
 
 impl Flaw {
     pub(super) fn body(field: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { place: Place::Body, field: field.into(), detail: detail.into() }
+        Self::at(Place::Body, field, detail)
     }
 
     pub(super) fn query(field: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { place: Place::Query, field: field.into(), detail: detail.into() }
+        Self::at(Place::Query, field, detail)
     }
 
     pub(super) fn header(field: &str, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { place: Place::Header, field: field.to_owned(), detail: detail.into() }
+        Self::at(Place::Header, field, detail)
     }
 
     pub(super) fn path(field: &str, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { place: Place::Path, field: field.to_owned(), detail: detail.into() }
+        Self::at(Place::Path, field, detail)
+    }
+
+    fn at(place: Place, field: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { place, field: clip::name(field.into()), detail: clip::sentence(detail.into()) }
     }
 }
 
@@ -188,7 +196,7 @@ impl Problem {
     pub(super) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             kind,
-            detail: detail.into(),
+            detail: clip::sentence(detail.into()),
             flaws: Vec::new(),
             more: Map::new(),
             retry_after: None,
@@ -203,7 +211,13 @@ impl Problem {
             [only] => format!("{}: {}", only.field, only.detail).into(),
             many => format!("{} fields are wrong; see errors", many.len()).into(),
         };
-        Self { flaws, ..Self::new(kind, detail) }
+        Self { flaws, ..Self::new(kind, detail) }.with_at_most(MOST_FLAWS)
+    }
+
+    /// The same with so many flaws at most; `detail` says how many there were.
+    pub(super) fn with_at_most(mut self, flaws: usize) -> Self {
+        self.flaws.truncate(flaws);
+        self
     }
 
     /// The first list of instances is still on its way.

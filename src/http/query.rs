@@ -31,6 +31,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// Services in one watch: a look at all of them takes some 10 µs.
 const MOST_SERVICES: usize = 100;
 
+/// Parameters in one query: 100 services and as many tags fit.
+const MOST_PARAMETERS: usize = 256;
+
+/// The longest selector, in octets: it is held against every instance of a service, and in a watch again and again.
+const MAX_SELECTOR: usize = 2_048;
+
 /// What a discovery asks for.
 #[derive(Debug, Default)]
 pub(super) struct Discovery {
@@ -160,6 +166,9 @@ fn take(filter: &mut Filter, name: &str, value: &str) -> Option<Result<(), Wrong
         "near" => text().map(|text| filter.near = Some(text)),
         "port" if naming::is_label(value) => text().map(|text| filter.port = Some(text)),
         "port" => Err("must be the name of a port, such as http".into()),
+        "selector" if value.len() > MAX_SELECTOR => {
+            Err(format!("must have at most {MAX_SELECTOR} octets").into())
+        }
         "selector" => Selector::parse(value)
             .map(|selector| filter.selector = Some(selector))
             .map_err(|error| error.to_string().into()),
@@ -223,7 +232,9 @@ impl Discovery {
                 }
             }
             "limit" => {
-                let number: Option<u32> = value.parse().ok().filter(|limit| *limit > 0);
+                let digits = Some(value).filter(|it| it.bytes().all(|it| it.is_ascii_digit()));
+                let number = digits.and_then(|digits| digits.parse::<u32>().ok());
+                let number = number.filter(|limit| *limit > 0);
                 let limit = number.and_then(|limit| usize::try_from(limit).ok());
                 self.limit = Some(limit.ok_or("must be a number from 1")?);
             }
@@ -265,7 +276,11 @@ fn pairs(query: Option<&str>) -> Result<Vec<Pair<'_>>, Problem> {
         let decoded = percent::decode(name, true).zip(percent::decode(value, true));
         decoded.ok_or_else(|| bad(name, "must be percent-encoded UTF-8"))
     };
-    parts.map(pair).collect()
+    let pairs: Vec<_> = parts.take(MOST_PARAMETERS + 1).map(pair).collect::<Result<_, _>>()?;
+    if pairs.len() > MOST_PARAMETERS {
+        return Err(bad("", format!("at most {MOST_PARAMETERS} parameters")));
+    }
+    Ok(pairs)
 }
 
 #[cfg(test)]
@@ -295,6 +310,7 @@ mod tests {
         for (query, named) in [
             ("limit=0", "limit"),
             ("limit=-1", "limit"),
+            ("limit=%2B1", "limit"),
             ("limit=4294967296", "limit"),
             ("health=ready", "health"),
             ("order=best", "order"),
@@ -318,6 +334,8 @@ mod tests {
         }
         let two = discovery(Some("limit=x&order=y")).unwrap_err();
         assert_eq!(two.flaws.len(), 2);
+        let long = format!("selector=a+in+({}a)", "a,".repeat(2_000));
+        assert_eq!(discovery(Some(&long)).unwrap_err().flaws[0].field, "selector");
     }
 
     #[test]
@@ -367,6 +385,9 @@ mod tests {
             assert!(uid(Some(query)).is_err(), "{query}");
         }
         assert_eq!(none(Some("a=b")).unwrap_err().flaws[0].field, "a");
+        let many = "uid=a&".repeat(10_000);
+        let problem = uid(Some(&many)).unwrap_err();
+        assert_eq!((&*problem.flaws[0].field, &*problem.detail), ("", "at most 256 parameters"));
         assert!(none(Some("")).is_ok());
     }
 }

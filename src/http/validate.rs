@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use serde::Deserialize;
 
 use crate::http::{
-    body::{Object, Strings, Whole},
+    body::{MAX_ENTRIES, Object, Strings, Whole},
+    list::List,
     problem::{Flaw, Kind, Problem},
     rules,
 };
@@ -38,11 +39,11 @@ pub(super) struct RegistrationBody {
     pub(super) namespace: Option<String>,
     pub(super) name: Option<String>,
     service: Option<String>,
-    addresses: Option<Vec<String>>,
+    addresses: Option<List<String, MAX_ADDRESSES>>,
     hostname: Option<String>,
-    ports: Option<Vec<Object<PortBody>>>,
+    ports: Option<List<Object<PortBody>, MAX_PORTS>>,
     version: Option<String>,
-    tags: Option<Vec<String>>,
+    tags: Option<List<String, MAX_TAGS>>,
     zone: Option<String>,
     weight: Option<Whole>,
     priority: Option<Whole>,
@@ -108,8 +109,8 @@ pub(super) fn registration(
         zone: flaws.word("zone", body.zone),
         weight: flaws.within_u16("weight", body.weight, 100),
         priority: flaws.within_u16("priority", body.priority, 0),
-        attributes: flaws.attributes(body.attributes.unwrap_or_default().0),
-        labels: flaws.labels(body.labels.unwrap_or_default().0),
+        attributes: flaws.attributes(body.attributes.unwrap_or_default()),
+        labels: flaws.labels(body.labels.unwrap_or_default()),
         health: body.health.and_then(|word| flaws.health("health", &word)),
         lease: body.lease.map(|Object(lease)| flaws.lease(&lease)),
         address: address.unwrap_or_else(|| Address::Ips(Arc::from([]))),
@@ -163,7 +164,7 @@ impl Flaws {
 
     fn address(
         &mut self,
-        addresses: Option<Vec<String>>,
+        addresses: Option<List<String, MAX_ADDRESSES>>,
         hostname: Option<String>,
     ) -> Option<Address> {
         match (addresses, hostname) {
@@ -185,8 +186,9 @@ impl Flaws {
         }
     }
 
-    fn ips(&mut self, addresses: &[String]) -> Option<Address> {
-        if !(1..=MAX_ADDRESSES).contains(&addresses.len()) {
+    fn ips(&mut self, addresses: &List<String, MAX_ADDRESSES>) -> Option<Address> {
+        let List { items: addresses, is_longer } = addresses;
+        if addresses.is_empty() || *is_longer {
             self.add("addresses", format!("must be 1 to {MAX_ADDRESSES} IP addresses"));
             return None;
         }
@@ -206,8 +208,9 @@ impl Flaws {
         Some(Address::Ips(ips.into()))
     }
 
-    fn ports(&mut self, bodies: Vec<Object<PortBody>>) -> Vec<Port> {
-        if bodies.len() > MAX_PORTS {
+    fn ports(&mut self, bodies: List<Object<PortBody>, MAX_PORTS>) -> Vec<Port> {
+        let List { items: bodies, is_longer } = bodies;
+        if is_longer {
             self.add("ports", format!("at most {MAX_PORTS} ports"));
             return Vec::new();
         }
@@ -259,8 +262,9 @@ impl Flaws {
         word
     }
 
-    fn tags(&mut self, mut tags: Vec<String>) -> Vec<String> {
-        if tags.len() > MAX_TAGS {
+    fn tags(&mut self, tags: List<String, MAX_TAGS>) -> Vec<String> {
+        let List { items: mut tags, is_longer } = tags;
+        if is_longer {
             self.add("tags", format!("at most {MAX_TAGS} tags"));
             return Vec::new();
         }
@@ -283,7 +287,8 @@ impl Flaws {
         })
     }
 
-    fn attributes(&mut self, attributes: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    fn attributes(&mut self, attributes: Strings) -> BTreeMap<String, String> {
+        let attributes = attributes.entries;
         if attributes.len() > MAX_ATTRIBUTES {
             self.add("attributes", format!("at most {MAX_ATTRIBUTES} attributes"));
         }
@@ -299,7 +304,11 @@ impl Flaws {
         attributes
     }
 
-    fn labels(&mut self, labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    fn labels(&mut self, labels: Strings) -> BTreeMap<String, String> {
+        let Strings { entries: labels, are_more } = labels;
+        if are_more {
+            self.add("labels", format!("at most {MAX_ENTRIES} labels"));
+        }
         for (key, value) in &labels {
             if !rules::is_label_key(key) {
                 self.add(format!("labels.{key}"), rules::LABEL_KEY);

@@ -23,6 +23,7 @@ mod dns_wire;
 mod doors;
 mod election;
 mod faults;
+mod hostile;
 mod http2;
 mod http_connections;
 mod http_errors;

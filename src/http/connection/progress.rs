@@ -11,7 +11,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -41,6 +41,10 @@ pub(super) const STUCK_TICKS: u32 = 6;
 /// One that takes nothing of a stream for 10 to 15 s: there is more to come, and it can come back.
 pub(super) const STUCK_STREAM_TICKS: u32 = 2;
 
+/// So much has to be taken of an answer that had to wait, unless it is all of it, to have moved: a client that takes an octet
+/// now and then would hold a large answer for ever.
+const MOVED: usize = 4 * 1024;
+
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 const BUSY: u8 = 2;
@@ -57,6 +61,8 @@ pub(super) struct Progress {
     since: AtomicU32,
     /// The tick at which a write first had to wait, plus one; zero while none does.
     stuck: AtomicU32,
+    /// Octets that were taken since.
+    taken: AtomicUsize,
     /// Over HTTP/1: a piece of an answer is not written yet.
     unwritten: AtomicBool,
     written: AtomicWaker,
@@ -156,17 +162,34 @@ impl Progress {
         }
     }
 
-    fn wrote(&self, waits: bool) {
+    /// A write of `wanted` octets was tried.
+    fn wrote(&self, polled: &Poll<io::Result<usize>>, wanted: usize) {
         let stuck = self.stuck.load(Ordering::Relaxed);
-        if waits && stuck == 0 {
+        match polled {
+            Poll::Pending => self.waits(),
+            Poll::Ready(Ok(octets)) if stuck != 0 => {
+                let taken = self.taken.fetch_add(*octets, Ordering::Relaxed) + octets;
+                if *octets == wanted || taken >= MOVED {
+                    self.stuck.store(0, Ordering::Relaxed);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A write has to wait.
+    fn waits(&self) {
+        if self.stuck.load(Ordering::Relaxed) == 0 {
+            self.taken.store(0, Ordering::Relaxed);
             self.stuck.store(self.ticks.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        } else if !waits && stuck != 0 {
-            self.stuck.store(0, Ordering::Relaxed);
         }
     }
 
     /// Everything that hyper had is with the kernel.
     fn flushed(&self) {
+        if self.stuck.load(Ordering::Relaxed) != 0 {
+            self.stuck.store(0, Ordering::Relaxed);
+        }
         if self.unwritten.swap(false, Ordering::AcqRel) {
             self.written.wake();
         }
@@ -202,7 +225,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.progress.wrote(polled.is_pending());
+        self.progress.wrote(&polled, bytes.len());
         polled
     }
 
@@ -212,7 +235,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.progress.wrote(polled.is_pending());
+        self.progress.wrote(&polled, slices.iter().map(|slice| slice.len()).sum());
         polled
     }
 
@@ -223,9 +246,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // With TLS it may wait for the kernel, too.
         let polled = Pin::new(&mut self.stream).poll_flush(cx);
-        self.progress.wrote(polled.is_pending());
-        if polled.is_ready() {
-            self.progress.flushed();
+        match &polled {
+            Poll::Pending => self.progress.waits(),
+            Poll::Ready(_) => self.progress.flushed(),
         }
         polled
     }
@@ -268,12 +291,33 @@ mod tests {
         busy.read();
         busy.requested();
         assert_eq!(ticks_until_dropped(&busy), None);
-        busy.wrote(true);
-        busy.wrote(true);
+        busy.wrote(&Poll::Pending, 10);
+        busy.wrote(&Poll::Pending, 10);
         assert_eq!(ticks_until_dropped(&busy), Some(STUCK_TICKS + 1));
-        busy.wrote(false);
+        busy.wrote(&Poll::Ready(Ok(10)), 10);
         busy.answered();
         assert!(busy.tick());
+    }
+
+    #[test]
+    fn a_crumb_now_and_then_is_no_progress() {
+        let slow = Progress::default();
+        slow.requested();
+        slow.wrote(&Poll::Pending, 100_000);
+        let mut ticks = 0;
+        while slow.tick() {
+            ticks += 1;
+            slow.wrote(&Poll::Ready(Ok(100)), 100_000);
+            slow.wrote(&Poll::Pending, 100_000);
+        }
+        assert_eq!(ticks, STUCK_TICKS);
+        let moving = Progress::default();
+        moving.requested();
+        for _ in 0..50 {
+            moving.wrote(&Poll::Pending, 100_000);
+            assert!(moving.tick());
+            moving.wrote(&Poll::Ready(Ok(MOVED)), 100_000);
+        }
     }
 
     #[test]
@@ -284,10 +328,10 @@ mod tests {
         quiet.streams();
         quiet.read();
         assert_eq!(ticks_until_dropped(&quiet), None);
-        quiet.wrote(true);
+        quiet.wrote(&Poll::Pending, 10);
         assert!(quiet.tick());
-        quiet.wrote(false);
-        quiet.wrote(true);
+        quiet.wrote(&Poll::Ready(Ok(10)), 10);
+        quiet.wrote(&Poll::Pending, 10);
         assert_eq!(ticks_until_dropped(&quiet), Some(STUCK_STREAM_TICKS + 1));
     }
 

@@ -105,7 +105,8 @@ pub async fn exchange(to: SocketAddr, request: &[u8]) -> std::io::Result<Answer>
     parse(&bytes).ok_or_else(|| std::io::Error::other("no whole answer came"))
 }
 
-fn parse(bytes: &[u8]) -> Option<Answer> {
+/// The first answer of what came; its body is all that came after the head.
+pub fn parse(bytes: &[u8]) -> Option<Answer> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(bytes.get(..end)?).ok()?;
     let mut lines = head.split("\r\n");

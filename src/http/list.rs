@@ -1,0 +1,73 @@
+//! Lists and maps in bodies that are longer than they may be: what is beyond the bound is read past, and not kept.
+//!
+//! `{},` costs a client three octets and, once it is read, some hundred here: a body of a few MiB would be read into
+//! hundreds. Owns: the bound. Does not own: what is said about it (`validate`).
+
+use std::{fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, SeqAccess, Visitor},
+};
+
+/// The first so many of a list, and whether there were more.
+#[derive(Debug)]
+pub(super) struct List<T, const MOST: usize> {
+    pub(super) items: Vec<T>,
+    pub(super) is_longer: bool,
+}
+
+impl<T, const MOST: usize> Default for List<T, MOST> {
+    fn default() -> Self {
+        Self { items: Vec::new(), is_longer: false }
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reading<T, const MOST: usize>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Reading<T, MOST> {
+            type Value = List<T, MOST>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a sequence")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut items = Vec::new();
+                while items.len() < MOST {
+                    match list.next_element()? {
+                        Some(item) => items.push(item),
+                        None => return Ok(List { items, is_longer: false }),
+                    }
+                }
+                let mut is_longer = false;
+                while list.next_element::<IgnoredAny>()?.is_some() {
+                    is_longer = true;
+                }
+                Ok(List { items, is_longer })
+            }
+        }
+
+        deserializer.deserialize_seq(Reading(PhantomData))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_beyond_the_bound_is_read_past() {
+        let read = |text: &str| serde_json::from_str::<List<u8, 2>>(text);
+        for (text, kept, is_longer) in
+            [("[]", 0, false), ("[1, 2]", 2, false), ("[1, 2, {}, [3]]", 2, true)]
+        {
+            let list = read(text).unwrap();
+            assert_eq!((list.items.len(), list.is_longer), (kept, is_longer), "{text}");
+        }
+        assert!(read("[1, 2, 3").is_err(), "it has to be JSON to its end");
+        assert!(read("{}").unwrap_err().to_string().contains("expected a sequence"));
+    }
+}
