@@ -72,6 +72,9 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
     });
     replica.core.spawn_until("watch", after(passed.clone(), core.watch.run()));
     replica.core.spawn_until("ledgers", after(passed.clone(), core.ledgers.run()));
+    if let Some(keys) = core.keys {
+        replica.core.spawn_until("keys", after(passed.clone(), keys.run()));
+    }
     replica.flush.spawn_until("flush", after(passed.clone(), core.flush.run()));
     replica.self_beat.spawn_until("self-beat", after(passed.clone(), core.self_beat.run()));
     replica.election.spawn("election", |stop| async move {
