@@ -28,9 +28,9 @@ pub enum Auth {
 /// How it is found out whose a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum AuthTokens {
-    /// The API server is asked about each (TokenReview): one whose pod is deleted ends with it
+    /// The API server is asked about each (TokenReview), and knows when its pod is gone
     Review,
-    /// By the keys that the API server publishes: no call a token, which is good until it ends
+    /// By the keys that the API server publishes: no call a token, and each is good until it ends
     Jwks,
 }
 

@@ -34,7 +34,7 @@ impl KeyMetrics {
     #[must_use]
     pub fn new(registry: &mut Registry) -> Self {
         let new = Self::default();
-        let help = "Keys of the cluster that tokens are checked with; 0 until they could be read";
+        let help = "Keys of the cluster that tokens are checked with (--auth-tokens jwks); 0 until they could be read";
         registry.register("auth_keys", help, new.known.clone());
         registry.register_with_unit(
             "auth_keys_read_timestamp",

@@ -27,6 +27,7 @@ mod http_connections;
 mod http_errors;
 mod http_live;
 mod install;
+mod keys;
 mod leaving;
 mod lives;
 mod people;

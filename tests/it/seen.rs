@@ -219,11 +219,12 @@ fn table(text: &str) -> String {
 #[tokio::test]
 async fn the_table_of_metrics_is_what_a_replica_serves() {
     let ns = namespace("table").await;
-    let replica = Rollcall::start_with(&ns, "rollcall-0", &["--auth", "token"]).await;
+    let flags = ["--auth", "token", "--auth-tokens", "jwks"];
+    let replica = Rollcall::start_with(&ns, "rollcall-0", &flags).await;
     // Which routes and codes there are is not known before somebody asks.
     assert_eq!(call(replica.http, "GET", "/v1/services", None).await.status, 200);
     // Nor what is told of others, before there is one.
-    let _other = Rollcall::start_with(&ns, "rollcall-1", &["--auth", "token"]).await;
+    let _other = Rollcall::start_with(&ns, "rollcall-1", &flags).await;
     let text = eventually("the other's ledger was seen", BOUND, async || {
         let (_, text) = scrape(&replica, "*/*").await;
         text.contains("rollcall_ledger_age_seconds{").then_some(text)

@@ -229,7 +229,7 @@ mod tests {
     use super::*;
     use crate::cluster::review::mint::{Signer, encode};
 
-    fn read(keys: Vec<Value>) -> (Keys, Vec<String>) {
+    fn read(keys: &[Value]) -> (Keys, Vec<String>) {
         Keys::read(json!({"keys": keys}).to_string().as_bytes()).unwrap()
     }
 
@@ -267,7 +267,7 @@ mod tests {
             ),
             (json!("nonsense"), "cannot be read"),
         ] {
-            let (keys, unused) = read(vec![key, good.jwk()]);
+            let (keys, unused) = read(&[key, good.jwk()]);
             assert_eq!(format!("{keys:?}"), "[\"good\"]");
             assert!(unused.len() == 1 && unused[0].contains(says), "no {says:?} in {unused:?}");
         }
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn of_two_keys_with_one_id_the_first_counts() {
         let (first, second) = (Signer::es256("k"), Signer::es256("k"));
-        let (keys, _) = read(vec![first.jwk(), second.jwk()]);
+        let (keys, _) = read(&[first.jwk(), second.jwk()]);
         let verify =
             |signer: &Signer| keys.verify(("k", Algorithm::Es256), b"x", &signer.sign(b"x"));
         assert_eq!((verify(&first), verify(&second)), (Ok(()), Err(Unsigned::BadSignature)));
@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn a_point_that_is_on_no_curve_verifies_nothing() {
         let signer = Signer::es256("k");
-        let (keys, unused) = read(vec![with(&signer, &json!({"x": encode([7; 32])}))]);
+        let (keys, unused) = read(&[with(&signer, &json!({"x": encode([7; 32])}))]);
         assert_eq!((keys.len(), unused), (1, Vec::new()));
         let signature = signer.sign(b"x");
         let verified = keys.verify(("k", Algorithm::Es256), b"x", &signature);
@@ -298,8 +298,9 @@ mod tests {
     #[test]
     fn more_keys_than_a_cluster_has_are_not_kept() {
         let signer = Signer::es256("k");
-        let many = (0..100).map(|at| with(&signer, &json!({"kid": format!("k{at}")}))).collect();
-        let (keys, unused) = read(many);
+        let many: Vec<_> =
+            (0..100).map(|at| with(&signer, &json!({"kid": format!("k{at}")}))).collect();
+        let (keys, unused) = read(&many);
         assert_eq!((keys.len(), unused.len()), (MAX_KEYS, 100 - MAX_KEYS));
     }
 }
