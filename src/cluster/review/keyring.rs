@@ -143,9 +143,9 @@ impl KeyReader {
             let answer = self.issuer.read().await;
             let pause = if answer.is_ok() { EVERY } else { RETRY };
             self.metrics.read(cause, answer.is_ok());
-            self.take(cause, answer);
-            // Who wished meanwhile waits for what was just read.
+            // Who wished meanwhile waits for what was just read; whoever sees that wishes for more.
             while self.wishes.try_recv().is_ok() {}
+            self.take(cause, answer);
             cause = self.next(pause).await;
         }
     }
