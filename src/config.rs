@@ -25,6 +25,15 @@ pub enum Auth {
     None,
 }
 
+/// How it is found out whose a token is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AuthTokens {
+    /// The API server is asked about each (TokenReview), and knows when its pod is gone
+    Review,
+    /// By the keys that the API server publishes: no call a token, and each is good until it ends
+    Jwks,
+}
+
 /// The flags of `rollcall serve`.
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
@@ -63,6 +72,9 @@ pub struct ServeArgs {
     /// Who may write over HTTP
     #[arg(long, env = "ROLLCALL_AUTH", default_value = "token")]
     pub auth: Auth,
+    /// How it is found out whose a token is
+    #[arg(long, env = "ROLLCALL_AUTH_TOKENS", default_value = "review")]
+    pub auth_tokens: AuthTokens,
     /// Ask for a token and rights to read over HTTP, too
     #[arg(long, env = "ROLLCALL_READ_AUTH", value_parser = BoolishValueParser::new())]
     pub read_auth: bool,
@@ -157,6 +169,8 @@ pub struct Config {
     pub scope: Option<String>,
     /// Who may write over HTTP.
     pub auth: Auth,
+    /// How it is found out whose a token is.
+    pub auth_tokens: AuthTokens,
     /// Whether reads need a token, too.
     pub read_auth: bool,
     /// How much may be asked for over HTTP.
@@ -188,6 +202,8 @@ impl ServeArgs {
         }
         let pointless = self.read_auth && self.auth == Auth::None;
         check("auth", "none", !pointless, READ_AUTH)?;
+        let pointless = self.auth_tokens == AuthTokens::Jwks && self.auth == Auth::None;
+        check("auth", "none", !pointless, AUTH_TOKENS)?;
         if let Some(address) = self.advertise_address {
             let reachable = !address.is_unspecified() && !address.is_multicast();
             check("advertise-address", &address.to_string(), reachable, ADVERTISE)?;
@@ -207,6 +223,7 @@ impl ServeArgs {
                 .unwrap_or_else(|| reachable(self.http_listen)),
             scope: self.watch_namespace.clone(),
             auth: self.auth,
+            auth_tokens: self.auth_tokens,
             read_auth: self.read_auth,
             http_rates: Rates {
                 caller: self.http_caller_rate,
@@ -264,6 +281,8 @@ pub fn unknown_variables() -> Vec<String> {
 
 const ZONE: &str = "give a DNS name of at most 56 characters, for example rollcall.internal";
 const READ_AUTH: &str = "with --read-auth callers are asked for tokens: leave one of them out";
+const AUTH_TOKENS: &str =
+    "with --auth-tokens jwks callers are asked for tokens: leave one of them out";
 const ADVERTISE: &str = "give an address that others can reach; in a pod that of the pod";
 const IDENTITY: &str =
     "give a DNS name in lower case, for example rollcall-0 (or set ROLLCALL_IDENTITY)";
@@ -330,8 +349,10 @@ mod tests {
             let error = parse(&flags).unwrap_err().to_string();
             assert!(error.starts_with(flag) && error.contains("give "), "{error}");
         }
-        let error = parse(&["--read-auth"]).unwrap_err().to_string();
-        assert!(error.contains("--read-auth") && error.contains("--auth \"none\""), "{error}");
+        for flags in [&["--read-auth"][..], &["--auth-tokens", "jwks"]] {
+            let error = parse(flags).unwrap_err().to_string();
+            assert!(error.contains(flags[0]) && error.contains("--auth \"none\""), "{error}");
+        }
     }
 
     #[test]

@@ -36,9 +36,8 @@ use common::{
 fn main() {
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     let part = args.next();
-    match part.as_deref() {
-        Some("bare-udp") => return bare::udp(args.next().unwrap().parse().unwrap()),
-        _ => {}
+    if part.as_deref() == Some("bare-udp") {
+        return bare::udp(args.next().unwrap().parse().unwrap());
     }
     let wants = |name: &str| part.as_deref().is_none_or(|part| part == name);
     let dev = Dev::start(1);

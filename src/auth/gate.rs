@@ -1,8 +1,8 @@
 //! The gate: a token and what it is wanted for, in; a caller or a denial, out.
 //!
-//! Owns: how long answers of the API server are good, and the order of questions: whose token, then
-//! whether the instance is their own, then whether they may in the whole namespace, then on this one
-//! instance. Does not own: asking, and what is somebody's own (`own`).
+//! Owns: how long answers are good, and the order of questions: whose token (by the API server's word, or by
+//! the keys that it publishes), then whether the instance is their own, then whether they may in the whole
+//! namespace, then on this one instance. Does not own: asking, and what is somebody's own (`own`).
 
 use std::{
     sync::{
@@ -25,7 +25,7 @@ use crate::auth::{
 use crate::clock;
 use crate::cluster::{
     failure::Failure,
-    review::{Ask, Pod, Question, Reviews},
+    review::{Ask, Keyring, Pod, Question, Reviews, Whose},
 };
 use crate::registry::lease::Moment;
 
@@ -41,7 +41,7 @@ const DECISIONS: usize = 8_192;
 const MAX_TOKEN: usize = 8 * 1024;
 
 /// A caller stays one for so long without being asked for; a token that is withdrawn (its pod deleted)
-/// opens the door no longer than this.
+/// opens the door no longer than this. Checked with keys it is withdrawn with its key.
 const CALLER_FRESH: Duration = Duration::from_secs(120);
 
 /// A right stays one for so long. What a Role takes away is taken away after this.
@@ -121,6 +121,8 @@ pub enum Denial {
 /// Checks callers.
 pub struct Gate {
     reviews: Reviews,
+    /// With these it is told whose a token is, if not by reviews.
+    keyring: Option<Keyring>,
     tokens: Memory<Fingerprint, Bearer>,
     decisions: Memory<Asked, bool>,
     owners: Owners,
@@ -154,10 +156,14 @@ impl Right {
 impl Gate {
     /// A gate that knows nobody yet.
     #[must_use]
-    pub fn new(reviews: Reviews, owners: Owners, metrics: AuthMetrics) -> Self {
+    pub fn new(
+        (reviews, keyring): (Reviews, Option<Keyring>),
+        owners: Owners,
+        metrics: AuthMetrics,
+    ) -> Self {
         let (tokens, decisions) = (Memory::new(TOKENS), Memory::new(DECISIONS));
         let failing = [const { AtomicBool::new(false) }; 2];
-        Self { reviews, tokens, decisions, owners, metrics, failing }
+        Self { reviews, keyring, tokens, decisions, owners, metrics, failing }
     }
 
     /// Whether a caller may do this by their token alone: it is bound to the pod whose instance it is.
@@ -264,8 +270,7 @@ impl Gate {
 
     async fn caller(&self, token: &str) -> Result<Arc<Caller>, Denial> {
         let asking = |anew| async move {
-            let reviewed = self.reviews.token(token, ask(anew)).await;
-            Ok(match reviewed? {
+            Ok(match self.whose(token, ask(anew)).await? {
                 Ok(whose) => {
                     let left = token::left(token, clock::wall());
                     let value = Bearer::Is(Arc::new(Caller::new(whose)));
@@ -287,6 +292,13 @@ impl Gate {
                 self.metrics.checked(Step::Token, "no", source);
                 Err(Denial::BadToken(why))
             }
+        }
+    }
+
+    async fn whose(&self, token: &str, ask: Ask) -> Result<Result<Whose, String>, Failure> {
+        match &self.keyring {
+            Some(keyring) => keyring.whose(token, ask.within).await,
+            None => self.reviews.token(token, ask).await,
         }
     }
 
@@ -323,7 +335,10 @@ impl Gate {
             Ok((_, source)) => Some(*source == Source::Outage),
             Err(_) => Some(true),
         };
-        if let Some(failed) = failed {
+        // Where keys tell, whoever reads them says how that goes: that one token's key could not be read says
+        // nothing about the others, and anybody can make one up.
+        let by_keys = step == Step::Token && self.keyring.is_some();
+        if let Some(failed) = failed.filter(|_| !by_keys) {
             self.tell(step, failed, answer.as_ref().err());
         }
         answer.map_err(|failure| {

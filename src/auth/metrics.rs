@@ -25,21 +25,24 @@ struct Check {
 }
 
 /// The families of this room.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct AuthMetrics {
     checks: Family<Check, Counter>,
     remembered: Counter,
+    /// What tells whose a token is.
+    tokens_by: &'static str,
 }
 
 impl AuthMetrics {
-    /// Registers the families.
-    pub fn new(registry: &mut Registry) -> Self {
-        let new = Self::default();
+    /// Registers the families; whose a token is is told by keys, or else asked.
+    pub fn new(registry: &mut Registry, by_keys: bool) -> Self {
+        let tokens_by = if by_keys { "keys" } else { "asked" };
+        let new = Self { checks: Family::default(), remembered: Counter::default(), tokens_by };
         registry.register(
             "auth_checks",
             "Questions about callers (token: whose is it, access: may they) that were not answered at \
-             once: yes, no or unknown; asked of the API server, from memory after a wait for somebody \
-             else's question, or (outage) its last yes repeated",
+             once: yes, no or unknown; asked of the API server, told by its keys, from memory after a wait for \
+             somebody else's question, or (outage) the last yes repeated",
             new.checks.clone(),
         );
         registry.register(
@@ -47,10 +50,8 @@ impl AuthMetrics {
             "Calls of callers who were let in at once, from memory",
             new.remembered.clone(),
         );
-        for step in ["token", "access"] {
-            for (result, source) in
-                [("yes", "asked"), ("no", "asked"), ("unknown", "asked"), ("yes", "outage")]
-            {
+        for (step, by) in [("token", tokens_by), ("access", "asked")] {
+            for (result, source) in [("yes", by), ("no", by), ("unknown", by), ("yes", "outage")] {
                 new.checks.get_or_create(&Check { step, result, source }).inc_by(0);
             }
         }
@@ -64,13 +65,13 @@ impl AuthMetrics {
 
     /// A question was answered.
     pub(super) fn checked(&self, step: Step, result: &'static str, source: Source) {
-        let step = match step {
-            Step::Token => "token",
-            Step::Access => "access",
+        let (step, asked) = match step {
+            Step::Token => ("token", self.tokens_by),
+            Step::Access => ("access", "asked"),
         };
         let source = match source {
             Source::Memory => "memory",
-            Source::Asked => "asked",
+            Source::Asked => asked,
             Source::Outage => "outage",
         };
         self.checks.get_or_create(&Check { step, result, source }).inc();

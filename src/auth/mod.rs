@@ -4,8 +4,8 @@
 //! good. Does not own: asking it (`cluster::review`), which call needs what and the words of a
 //! refusal (`http`).
 //!
-//! A caller is who a token of the audience `rollcall` belongs to (TokenReview); what they may do is
-//! what RBAC lets them do with `serviceinstances` (SubjectAccessReview): rollcall has no users, and one
+//! A caller is who a token of the audience `rollcall` belongs to (TokenReview, or the cluster's keys); what
+//! they may do is what RBAC lets them do with `serviceinstances` (SubjectAccessReview): rollcall has no users, and one
 //! rule of its own, that a pod keeps its own instance.
 
 mod caller;

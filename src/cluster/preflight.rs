@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+    NonResourceAttributes, ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, Client, api::PostParams};
@@ -39,7 +39,7 @@ const CALL: Duration = Duration::from_secs(3);
 /// First and longest pause while something is missing; it doubles in between.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
-/// When all is well: a right that is taken away shows within this. Each look is 17 short calls.
+/// When all is well: a right that is taken away shows within this. Each look is some 20 short calls.
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// What is still missing is said again after this.
@@ -57,6 +57,8 @@ pub struct Needs {
     pub home: String,
     /// Whether callers are asked for tokens.
     pub auth: bool,
+    /// Whether the cluster's keys tell whose they are.
+    pub keys: bool,
 }
 
 /// The task that looks.
@@ -67,6 +69,17 @@ pub struct Preflight {
     passed: watch::Sender<bool>,
     metrics: RightMetrics,
     told: Option<(Problems, Moment)>,
+}
+
+impl Needs {
+    fn includes(&self, need: Need) -> bool {
+        match need {
+            Need::Start | Need::Always => true,
+            Need::Auth => self.auth,
+            Need::Review => self.auth && !self.keys,
+            Need::Jwks => self.auth && self.keys,
+        }
+    }
 }
 
 /// Why a look could not be finished.
@@ -161,7 +174,7 @@ impl Preflight {
                  install those of this version with kubectl apply -k crds, or rollcall crds | kubectl apply -f -"
             ));
         }
-        for right in RIGHTS.iter().filter(|right| self.needs.auth || right.need != Need::Auth) {
+        for right in RIGHTS.iter().filter(|right| self.needs.includes(right.need)) {
             let Some(granted) = self.may(right).await? else {
                 found.limiting.push(
                     "rollcall may not ask what it may (selfsubjectaccessreviews), so nobody knows whether its \
@@ -187,13 +200,14 @@ impl Preflight {
     fn missing(&self, right: &Right) -> String {
         let Right { verb, resource, group, role, without, .. } = right;
         let name = right.name.map_or_else(String::new, |name| format!(" {name}"));
+        let group = if right.is_path() { String::new() } else { format!(" (API group {group})") };
         let place = match (self.namespace(right.place), right.place) {
             (Some(namespace), Place::Home) => format!("in namespace {namespace} (--own-namespace)"),
             (Some(namespace), _) => format!("in namespace {namespace} (--watch-namespace)"),
             (None, _) => "in the whole cluster".to_owned(),
         };
         format!(
-            "rollcall may not {verb} {resource}{name} (API group {group}) {place}; without it {without}. \
+            "rollcall may not {verb} {resource}{name}{group} {place}; without it {without}. \
              {role} of deploy/rbac grants it: apply the overlay again that rollcall was installed with"
         )
     }
@@ -228,26 +242,38 @@ impl Preflight {
         Ok(Some(written.and_then(|revision| revision.parse().ok()).unwrap_or(0)))
     }
 
+    fn question(&self, right: &Right) -> SelfSubjectAccessReviewSpec {
+        let (verb, resource) = (Some(right.verb.to_owned()), right.resource);
+        if right.is_path() {
+            let path = Some(resource.to_owned());
+            return SelfSubjectAccessReviewSpec {
+                non_resource_attributes: Some(NonResourceAttributes { path, verb }),
+                resource_attributes: None,
+            };
+        }
+        let (resource, subresource) = match resource.split_once('/') {
+            Some((resource, sub)) => (resource, Some(sub)),
+            None => (resource, None),
+        };
+        SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(ResourceAttributes {
+                group: Some(right.group.to_owned()),
+                resource: Some(resource.to_owned()),
+                subresource: subresource.map(str::to_owned),
+                verb,
+                name: right.name.map(str::to_owned),
+                namespace: self.namespace(right.place).map(str::to_owned),
+                ..ResourceAttributes::default()
+            }),
+            non_resource_attributes: None,
+        }
+    }
+
     /// Everybody who is known may ask what they may (ClusterRole system:basic-user), unless somebody took
     /// that away: none then.
     async fn may(&self, right: &Right) -> Result<Option<bool>, Stop> {
-        let (resource, subresource) = match right.resource.split_once('/') {
-            Some((resource, sub)) => (resource, Some(sub)),
-            None => (right.resource, None),
-        };
         let asked = SelfSubjectAccessReview {
-            spec: SelfSubjectAccessReviewSpec {
-                resource_attributes: Some(ResourceAttributes {
-                    group: Some(right.group.to_owned()),
-                    resource: Some(resource.to_owned()),
-                    subresource: subresource.map(str::to_owned),
-                    verb: Some(right.verb.to_owned()),
-                    name: right.name.map(str::to_owned),
-                    namespace: self.namespace(right.place).map(str::to_owned),
-                    ..ResourceAttributes::default()
-                }),
-                ..SelfSubjectAccessReviewSpec::default()
-            },
+            spec: self.question(right),
             ..SelfSubjectAccessReview::default()
         };
         let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());

@@ -1,12 +1,20 @@
-//! Asking the API server who bears a token, and whether they may do something.
+//! Who bears a token, and whether they may do something, by the API server's word.
 //!
 //! Sources: <https://kubernetes.io/docs/reference/access-authn-authz/authentication/> (TokenReview),
 //! <https://kubernetes.io/docs/reference/access-authn-authz/authorization/> (SubjectAccessReview).
-//! Owns: the two questions, their deadlines, how many are under way. Does not own: reading who
-//! somebody is (`whose`), when to ask, and how long an answer is good for (`auth`).
+//! Owns: the two questions, their deadlines, how many are under way. Does not own: telling whose a token is
+//! by the cluster's keys, without a question (`keyring`), reading who somebody is (`whose`), when to ask, and
+//! how long an answer is good for (`auth`).
 
+mod issuer;
+mod jwt;
+mod keyring;
+mod keys;
+#[cfg(test)]
+mod mint;
 mod whose;
 
+pub use keyring::{KeyReader, Keyring};
 pub use whose::{Identity, Pod, Whose};
 
 use std::{sync::Arc, time::Duration};
@@ -160,6 +168,14 @@ fn whose(status: TokenReviewStatus) -> Result<Whose, String> {
             Err(format!("it is not made for the audience {AUDIENCE}"))
         }
         _ => Err("nobody bears it, or it has ended".to_owned()),
+    }
+}
+
+/// What a stranger wrote, to be said again: in quotes, and its first 64 characters at most.
+fn brief(text: &str) -> String {
+    match text.char_indices().nth(64) {
+        Some((end, _)) => format!("{:?}…", text.get(..end).unwrap_or_default()),
+        None => format!("{text:?}"),
     }
 }
 

@@ -25,6 +25,10 @@ pub enum Need {
     Always,
     /// The same, with `--auth token` only.
     Auth,
+    /// The same, where besides tokens are reviewed.
+    Review,
+    /// The same, where besides the cluster's keys tell whose a token is.
+    Jwks,
 }
 
 /// One right.
@@ -32,7 +36,7 @@ pub enum Need {
 pub struct Right {
     /// API group.
     pub group: &'static str,
-    /// Resource, with its subresource after a slash.
+    /// Resource, with its subresource after a slash; or a path of no resource, which begins with one.
     pub resource: &'static str,
     /// On the object of this name alone.
     pub name: Option<&'static str>,
@@ -46,6 +50,14 @@ pub struct Right {
     pub role: &'static str,
     /// What does not work without it, as the end of a sentence that begins with "without it".
     pub without: &'static str,
+}
+
+impl Right {
+    /// Whether it is over a path of the API server that is no resource.
+    #[must_use]
+    pub fn is_path(&self) -> bool {
+        self.resource.starts_with('/')
+    }
 }
 
 const INSTANCE: Right = Right {
@@ -73,10 +85,20 @@ const REVIEW: Right = Right {
     resource: "tokenreviews",
     verb: "create",
     place: Place::Cluster,
-    need: Need::Auth,
+    need: Need::Review,
     role: "ClusterRole rollcall-server",
     without: "nobody can be let in who writes over HTTP",
     ..INSTANCE
+};
+
+const KEYS: Right = Right {
+    group: "",
+    resource: "/openid/v1/jwks",
+    verb: "get",
+    need: Need::Jwks,
+    without: "the cluster's keys are not known (--auth-tokens jwks), and nobody can be let in who writes over \
+              HTTP",
+    ..REVIEW
 };
 
 const LEASE: Right = Right {
@@ -144,7 +166,14 @@ pub const RIGHTS: &[Right] = &[
     EVENT,
     Right { verb: "patch", without: "an Event that repeats is not counted", ..EVENT },
     REVIEW,
-    Right { group: "authorization.k8s.io", resource: "subjectaccessreviews", ..REVIEW },
+    Right {
+        group: "authorization.k8s.io",
+        resource: "subjectaccessreviews",
+        need: Need::Auth,
+        ..REVIEW
+    },
+    KEYS,
+    Right { resource: "/.well-known/openid-configuration", ..KEYS },
     Right {
         group: "apiextensions.k8s.io",
         resource: "customresourcedefinitions",

@@ -9,8 +9,9 @@ use std::sync::{
 
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use crate::cluster::client;
+use crate::cluster::{client, election::Election};
 use crate::config::Config;
 use crate::dns::{
     self, DnsConfig, DnsServer,
@@ -72,14 +73,12 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
     });
     replica.core.spawn_until("watch", after(passed.clone(), core.watch.run()));
     replica.core.spawn_until("ledgers", after(passed.clone(), core.ledgers.run()));
+    if let Some(keys) = core.keys {
+        replica.core.spawn_until("keys", after(passed.clone(), keys.run()));
+    }
     replica.flush.spawn_until("flush", after(passed.clone(), core.flush.run()));
     replica.self_beat.spawn_until("self-beat", after(passed.clone(), core.self_beat.run()));
-    replica.election.spawn("election", |stop| async move {
-        if stop.run_until_cancelled(after(passed, async {})).await.is_some() {
-            core.election.run(stop).await;
-        }
-        Ok(())
-    });
+    replica.election.spawn("election", |stop| lead(core.election, passed, stop));
     replica.duties.spawn("controller", |stop| async move {
         core.controller.run(stop).await;
         Ok(())
@@ -90,6 +89,18 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
         Ok(())
     });
     Ok(replica)
+}
+
+/// The election, which gives back what it has won when it is told to stop.
+async fn lead(
+    election: Election,
+    passed: watch::Receiver<bool>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    if stop.run_until_cancelled(after(passed, async {})).await.is_some() {
+        election.run(stop).await;
+    }
+    Ok(())
 }
 
 /// DNS, and what it has beside its sockets.

@@ -20,11 +20,11 @@ use crate::cluster::{
     ledger_writer::LedgerWriter,
     ledgers::Ledgers,
     preflight::{Needs, Preflight},
-    review::Reviews,
+    review::{KeyReader, Keyring, Reviews},
     watch::Watch,
     writer::Writer,
 };
-use crate::config::{Auth, Config};
+use crate::config::{Auth, AuthTokens, Config};
 use crate::controller::Controller;
 use crate::engine::{Announce, DUTIES, Engine, FACTS};
 use crate::http::{Behind, Waiters};
@@ -39,6 +39,7 @@ use crate::registry::{
 use crate::serve::figures::Figures;
 use crate::telemetry::{
     beats::BeatMetrics,
+    keys::KeyMetrics,
     metrics::{
         ApiMetrics, ElectionMetrics, EngineMetrics, LedgerMetrics, RightMetrics, WatchMetrics,
     },
@@ -61,6 +62,8 @@ pub(super) struct Core {
     pub(super) controller: Controller,
     pub(super) election: Election,
     pub(super) self_beat: SelfBeat,
+    /// With `--auth-tokens jwks`.
+    pub(super) keys: Option<KeyReader>,
     /// What the HTTP door looks into.
     pub(super) behind: Behind,
 }
@@ -82,7 +85,7 @@ impl Core {
         let guarded = (&api_metrics, &breakers.writes);
         let writer = Writer::new(clients.writes.clone(), converter.clone(), guarded, clock::show);
         let asked = (clients.reviews.clone(), owners(directory));
-        let gate = gate(config, asked, (&api_metrics, &breakers), registry);
+        let (gate, keys) = gate(config, asked, (&api_metrics, &breakers), registry).unzip();
         let problems = problems::Shared::default();
         let rights = RightMetrics::new(registry);
         let preflight = Preflight::new(clients.reviews, needs(config), problems.clone(), rights);
@@ -129,6 +132,7 @@ impl Core {
             controller,
             election,
             self_beat,
+            keys: keys.flatten(),
             behind,
             problems,
         }
@@ -212,10 +216,16 @@ fn gate(
     (client, owners): (Client, Owners),
     (metrics, breakers): (&ApiMetrics, &Breakers),
     registry: &mut Registry,
-) -> Option<Gate> {
+) -> Option<(Gate, Option<KeyReader>)> {
     (config.auth == Auth::Token).then(|| {
+        let by_keys = config.auth_tokens == AuthTokens::Jwks;
+        let counted = (metrics, &breakers.reviews);
+        let keys =
+            by_keys.then(|| Keyring::new(client.clone(), counted, KeyMetrics::new(registry)));
+        let (keyring, reader) = keys.unzip();
         let reviews = Reviews::new(client, metrics, &breakers.reviews);
-        Gate::new(reviews, owners, AuthMetrics::new(registry))
+        let gate = Gate::new((reviews, keyring), owners, AuthMetrics::new(registry, by_keys));
+        (gate, reader)
     })
 }
 
@@ -234,6 +244,7 @@ fn needs(config: &Config) -> Needs {
         scope: config.scope.clone(),
         home: config.own_namespace.clone(),
         auth: config.auth == Auth::Token,
+        keys: config.auth_tokens == AuthTokens::Jwks,
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod beats;
 mod classic;
+pub mod keys;
 pub mod level;
 pub mod logs;
 pub mod metrics;

@@ -30,6 +30,7 @@ mod http_errors;
 mod http_live;
 mod https;
 mod install;
+mod keys;
 mod leaving;
 mod lives;
 mod people;

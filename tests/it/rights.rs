@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::future::join_all;
-use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, PolicyRule, Role};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, PostParams};
+use kube::api::{Api, DeleteParams, PostParams};
 use rollcall::api::HeartbeatLedger;
 use rollcall::api::manifests::{REVISION, REVISION_ANNOTATION};
 use rollcall::cluster::rights::{Need, Place, RIGHTS, Right};
@@ -16,10 +16,10 @@ use rollcall::dev::{ControlPlane, install, manifests};
 use serde_json::{Value, json};
 
 use crate::lives::{create, manifest};
-use crate::support::control_plane::{launcher, state_dir};
+use crate::support::control_plane::{launcher, own, state_dir};
 use crate::support::http::{call, call_as, try_call};
 use crate::support::rbac::{self, API_SERVER};
-use crate::support::{Namespace, Rollcall, eventually, namespace};
+use crate::support::{Namespace, Rollcall, eventually, namespace, namespace_in};
 
 const BOUND: Duration = Duration::from_secs(60);
 
@@ -37,6 +37,10 @@ fn lines(rules: &[PolicyRule]) -> Vec<Line> {
         let names = rule.resource_names.clone().unwrap_or_default();
         let names: Vec<_> =
             if names.is_empty() { vec![None] } else { names.into_iter().map(Some).collect() };
+        for path in rule.non_resource_urls.iter().flatten() {
+            let line = |verb: &String| (String::new(), path.clone(), None, verb.clone());
+            all.extend(rule.verbs.iter().map(line));
+        }
         for group in rule.api_groups.iter().flatten() {
             for resource in rule.resources.iter().flatten() {
                 for name in &names {
@@ -79,11 +83,12 @@ fn the_roles_grant_what_is_needed_and_nothing_else() {
 
 fn rules(rights: impl Iterator<Item = &'static Right>) -> Vec<Value> {
     rights
-        .map(|right| {
-            json!({
+        .map(|right| match right.is_path() {
+            true => json!({"nonResourceURLs": [right.resource], "verbs": [right.verb]}),
+            false => json!({
                 "apiGroups": [right.group], "resources": [right.resource], "verbs": [right.verb],
                 "resourceNames": right.name.into_iter().collect::<Vec<_>>(),
-            })
+            }),
         })
         .collect()
 }
@@ -142,7 +147,9 @@ async fn missing(rollcall: &Rollcall) -> Vec<String> {
 
 async fn says_what_is_missing(ns: &Namespace, index: usize, lack: &'static Right) {
     let path = lacking(ns, index, lack).await;
-    let flags = ["--auth", "token", "--kubeconfig", path.to_str().unwrap()];
+    let tokens = if lack.need == Need::Jwks { "jwks" } else { "review" };
+    let flags =
+        ["--auth", "token", "--auth-tokens", tokens, "--kubeconfig", path.to_str().unwrap()];
     let rollcall = Rollcall::launch(ns, &format!("lacks-{index}"), &flags).await;
     let label = format!("verb=\"{}\",resource=\"{}\"", lack.verb, lack.resource);
     // A role that was granted only now may take a moment to count.
@@ -167,9 +174,10 @@ async fn says_what_is_missing(ns: &Namespace, index: usize, lack: &'static Right
     } else {
         rollcall.until_ready().await;
     }
-    if lack.resource == "tokenreviews" {
+    if lack.need == Need::Jwks || lack.resource == "tokenreviews" {
+        let token = rbac::token(ns, "orders", "rollcall").await;
         let path = format!("/v1/namespaces/{}/instances/a/heartbeat", ns.name);
-        let answer = call_as("any", rollcall.http, ("PUT", &path), None).await;
+        let answer = call_as(&token, rollcall.http, ("PUT", &path), None).await;
         let detail = answer.json()["detail"].to_string();
         assert!(answer.status == 503 && detail.contains("itself lacks the right"), "{detail}");
     }
@@ -178,13 +186,28 @@ async fn says_what_is_missing(ns: &Namespace, index: usize, lack: &'static Right
 #[tokio::test]
 async fn each_right_that_is_taken_away_is_said_with_what_does_not_work_and_what_to_do() {
     let ns = namespace("lacking").await;
-    for (chunk, rights) in RIGHTS.chunks(4).enumerate() {
+    let all: Vec<_> = RIGHTS.iter().filter(|right| right.need != Need::Jwks).collect();
+    for (chunk, rights) in all.chunks(4).enumerate() {
         let replicas = rights
             .iter()
             .enumerate()
             .map(|(at, right)| says_what_is_missing(&ns, chunk * 4 + at, right));
         join_all(replicas).await;
     }
+}
+
+/// Kubernetes grants them to every ServiceAccount, so nobody lacks them but where somebody took that away.
+#[tokio::test]
+async fn rights_over_the_keys_are_missed_where_they_are_asked_for_and_kubernetes_does_not_grant_them()
+ {
+    let ns = namespace_in(own("no-discovery", &[]).await, "no-discovery").await;
+    let bindings: Api<ClusterRoleBinding> = Api::all(ns.client.clone());
+    let default = "system:service-account-issuer-discovery";
+    bindings.delete(default, &DeleteParams::default()).await.unwrap();
+    let rights = RIGHTS.iter().filter(|right| right.need == Need::Jwks).enumerate();
+    let replicas: Vec<_> = rights.map(|(at, right)| says_what_is_missing(&ns, at, right)).collect();
+    assert_eq!(replicas.len(), 2);
+    join_all(replicas).await;
 }
 
 #[tokio::test]
@@ -264,6 +287,10 @@ fn used(audit: &str) -> BTreeSet<Line> {
         if event["user"]["username"] != ROLLCALL_USER || code == 403 {
             continue;
         }
+        if let (None, Some(path)) = (event.get("objectRef"), event["requestURI"].as_str()) {
+            used.insert((String::new(), path.to_owned(), None, text(&event["verb"])));
+            continue;
+        }
         let object = &event["objectRef"];
         let mut resource = text(&object["resource"]);
         if let Some(sub) = object["subresource"].as_str() {
@@ -283,6 +310,8 @@ fn used(audit: &str) -> BTreeSet<Line> {
 async fn no_right_is_unused() {
     let ns = namespace("used").await;
     let _rollcall = whole_life(&ns).await;
+    let flags = ["--auth", "token", "--auth-tokens", "jwks"];
+    let _by_keys = Rollcall::start_with(&ns, "rollcall-1", &flags).await;
     eventually("every right is used", BOUND, async || {
         let used = used(&std::fs::read_to_string(&ns.shared.audit_log).unwrap());
         let unused = RIGHTS.iter().map(|right| (line(right).0, line(right).1, None, line(right).3));

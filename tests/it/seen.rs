@@ -221,12 +221,13 @@ fn table(text: &str) -> String {
 async fn the_table_of_metrics_is_what_a_replica_serves() {
     let ns = namespace("table").await;
     let (secure, client) = https::secured("table");
-    let flags = ["--auth", "token"].into_iter().chain(secure.iter().map(String::as_str));
-    let replica = Rollcall::start_with(&ns, "rollcall-0", &flags.collect::<Vec<_>>()).await;
+    let keys = ["--auth", "token", "--auth-tokens", "jwks"];
+    let flags: Vec<_> = keys.into_iter().chain(secure.iter().map(String::as_str)).collect();
+    let replica = Rollcall::start_with(&ns, "rollcall-0", &flags).await;
     // Which routes and codes there are is not known before somebody asks.
     https::ask(replica.http, client).await;
     // Nor what is told of others, before there is one.
-    let _other = Rollcall::start_with(&ns, "rollcall-1", &["--auth", "token"]).await;
+    let _other = Rollcall::start_with(&ns, "rollcall-1", &flags).await;
     let text = eventually("the other's ledger was seen", BOUND, async || {
         let (_, text) = scrape(&replica, "*/*").await;
         text.contains("rollcall_ledger_age_seconds{").then_some(text)

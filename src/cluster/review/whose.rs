@@ -10,10 +10,10 @@ use k8s_openapi::api::authentication::v1::UserInfo;
 
 /// What the API server says of its own bookkeeping in `extra`: which pod and node a token is bound to,
 /// and the token's own id. No right of RBAC depends on it, and it differs for each pod of a workload.
-const BINDING: &str = "authentication.kubernetes.io/";
+pub(super) const BINDING: &str = "authentication.kubernetes.io/";
 
 /// The user of a ServiceAccount, before its namespace and name. Nobody else is called so.
-const ACCOUNT: &str = "system:serviceaccount:";
+pub(super) const ACCOUNT: &str = "system:serviceaccount:";
 
 /// Who somebody is, as far as rights of RBAC depend on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -42,6 +42,8 @@ pub enum Fault {
     Third,
     /// Reads and watches are answered; what would write is answered 500 or 503, and not done.
     ReadOnly,
+    /// The keys of the cluster, and who signs, are answered 500.
+    Keys,
     /// What a watch tells arrives so much later. All else is quick.
     LateWatches(Duration),
 }
@@ -84,11 +86,12 @@ impl HttpProxy {
 
 impl Fault {
     /// The status with which it refuses a call, if it does.
-    fn refuses(self, method: &Method) -> Option<u16> {
+    fn refuses(self, method: &Method, path: &str) -> Option<u16> {
         let chance = |one_in: u8| fastrand::u8(..one_in) == 0;
         match self {
             Self::TooMany => Some(429),
             Self::Third => chance(3).then_some(500),
+            Self::Keys => path.contains("openid").then_some(500),
             Self::ReadOnly if method != Method::GET => Some(if chance(2) { 500 } else { 503 }),
             _ => None,
         }
@@ -117,7 +120,7 @@ async fn answer(
 ) -> Result<Answer, Failure> {
     let (mut head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
-    let refused = faults.borrow().refuses(&head.method);
+    let refused = faults.borrow().refuses(&head.method, head.uri.path());
     if let Some(code) = refused {
         return refusal(code);
     }

@@ -17,6 +17,7 @@ pub mod daemon;
 pub mod dns;
 pub mod events;
 pub mod fleet;
+pub mod forge;
 pub mod http;
 pub mod http_proxy;
 pub mod load;

@@ -7,7 +7,7 @@ use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{Api, PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Namespace, eventually};
 
@@ -24,16 +24,31 @@ pub async fn token(ns: &Namespace, name: &str, audience: &str) -> String {
 
 /// A pod of the ServiceAccount `account`, which is made when it is not there; nobody runs it.
 pub async fn pod(ns: &Namespace, account: &str, name: &str) -> Pod {
-    let pod = serde_json::from_value(json!({
-        "metadata": {"name": name},
-        "spec": {
-            "serviceAccountName": account, "automountServiceAccountToken": false,
-            "containers": [{"name": "main", "image": "none"}],
-        },
-    }));
+    pod_of(ns, account, name, json!({})).await
+}
+
+/// The same with more in its spec.
+pub async fn pod_of(ns: &Namespace, account: &str, name: &str, more: Value) -> Pod {
+    let mut spec = json!({
+        "serviceAccountName": account, "automountServiceAccountToken": false,
+        "containers": [{"name": "main", "image": "none"}],
+    });
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let pod = serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec}));
     ensure(ns, account).await;
     let api: Api<Pod> = ns.api();
     api.create(&PostParams::default(), &pod.unwrap()).await.unwrap()
+}
+
+/// A token that is bound to an object of the core API, by its kind and name.
+pub async fn bound_to(ns: &Namespace, account: &str, (kind, name): (&str, &str)) -> String {
+    let bound = BoundObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some(kind.to_owned()),
+        name: Some(name.to_owned()),
+        uid: None,
+    };
+    made_for(ns, account, "rollcall", Some(bound)).await
 }
 
 /// A token as a pod has it from its projected volume: of its ServiceAccount, and bound to it.
