@@ -39,3 +39,4 @@ mod replicas;
 mod resolvers;
 mod rights;
 mod seen;
+mod unavailable;
