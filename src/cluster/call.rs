@@ -7,7 +7,10 @@ use std::{future::Future, time::Duration};
 use tokio::time::{error::Elapsed, timeout};
 
 use crate::clock;
-use crate::cluster::{breaker::Breaker, failure::Failure};
+use crate::cluster::{
+    breaker::{Breaker, Ticket},
+    failure::Failure,
+};
 use crate::telemetry::metrics::CallMetrics;
 
 /// Waits for an answer, for `limit` at most, and counts it.
@@ -42,10 +45,10 @@ impl Guarded {
         limit: Duration,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Failure> {
-        if !self.breaker.admits(clock::moment()) {
+        let Some(ticket) = self.breaker.admits(clock::moment()) else {
             return Err(Failure::Away("it has not answered for some time".to_owned()));
-        }
-        self.always(verb, limit, call).await
+        };
+        Self::told(ticket, counted(&self.metrics, verb, limit, call)).await
     }
 
     /// Waits for an answer, whatever the breaker says: it learns by it.
@@ -58,10 +61,18 @@ impl Guarded {
         limit: Duration,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Failure> {
-        let (answer, code) = counted(&self.metrics, verb, limit, call).await;
-        // An error of the API server's own (500) is an answer: most often one webhook's, for some objects.
-        let answered = !matches!(code, None | Some(429 | 502..=504));
-        self.breaker.ended(answered, clock::moment());
+        Self::told(self.breaker.passes(), counted(&self.metrics, verb, limit, call)).await
+    }
+
+    async fn told<T>(
+        ticket: Ticket,
+        call: impl Future<Output = (Result<T, Failure>, Option<u16>)>,
+    ) -> Result<T, Failure> {
+        // It has its deadline.
+        let (answer, code) = call.await;
+        // An error of the API server's own (500) is an answer: most often one webhook's, for some objects. So is a 429.
+        let answered = !matches!(code, None | Some(502..=504));
+        ticket.ended(answered, clock::moment());
         answer
     }
 }

@@ -1,5 +1,7 @@
 //! Why a call to the Kubernetes API failed, as far as it makes a difference to the caller.
 
+use std::time::Duration;
+
 use kube::core::Status;
 use thiserror::Error;
 
@@ -15,9 +17,17 @@ pub struct Fault {
 /// A failed call.
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum Failure {
-    /// No answer in time, no connection, or an answer that says so (429, 5xx).
+    /// No answer in time, no connection, or an answer that says so (5xx).
     #[error("the Kubernetes API is away or too slow: {0}")]
     Away(String),
+    /// 429: it lives, and takes no more now.
+    #[error("the Kubernetes API takes no more now: {message}")]
+    Busy {
+        /// The API server's sentence.
+        message: String,
+        /// When it wants to be asked again, if it says so.
+        retry_after: Option<Duration>,
+    },
     /// 404.
     #[error("not found: {0}")]
     NotFound(String),
@@ -101,7 +111,12 @@ impl From<Status> for Failure {
                 };
                 Self::Invalid { message, faults: causes.into_iter().map(fault).collect() }
             }
-            429 | 500.. => Self::Away(message),
+            429 => {
+                let seconds = status.details.map_or(0, |details| details.retry_after_seconds);
+                let retry_after = Some(Duration::from_secs(seconds.into()));
+                Self::Busy { message, retry_after: retry_after.filter(|span| !span.is_zero()) }
+            }
+            500.. => Self::Away(message),
             code => Self::Refused { code, message },
         }
     }

@@ -213,7 +213,7 @@ impl Problem {
                 Self { retry_after: Some(5), ..Self::new(Kind::Unavailable, detail) }
             }
             Denial::Away => {
-                let detail = "the Kubernetes API does not answer, so nobody can be let in who was \
+                let detail = "the Kubernetes API cannot be asked just now, so nobody can be let in who was \
                               not here lately; nothing was refused, so try again";
                 Self { retry_after: Some(2), ..Self::new(Kind::Unavailable, detail) }
             }

@@ -281,9 +281,13 @@ impl Problem {
                 Self { retry_after: Some(10), ..Self::new(Kind::Unavailable, detail) }
             }
             Refusal::NotCovered(scope) => Self::not_covered(&scope, namespace),
-            Refusal::Away { retry_after } => {
-                let detail = "the Kubernetes API does not answer, or not in time; nothing was \
-                              refused, so try again";
+            Refusal::Away { is_busy, retry_after } => {
+                let detail = if is_busy {
+                    "the Kubernetes API says that it takes no more now (429); try again"
+                } else {
+                    "the Kubernetes API does not answer, or not in time; nothing was refused, so \
+                     try again"
+                };
                 let away = Self::new(Kind::Unavailable, detail);
                 Self { retry_after: Some(seconds_up(retry_after)), ..away }
             }
@@ -396,7 +400,7 @@ mod tests {
 
     #[test]
     fn retry_after_is_never_shorter_than_asked() {
-        let refusal = Refusal::Away { retry_after: Duration::from_millis(1200) };
+        let refusal = Refusal::Away { is_busy: false, retry_after: Duration::from_millis(1200) };
         assert_eq!(Problem::refused(refusal, "a", "b").retry_after, Some(2));
     }
 }

@@ -331,8 +331,8 @@ impl Inbox {
                 let slot = self.show(written, Source::Http).await?;
                 Ok(Some(Beaten::promised(slot)))
             }
-            Err(Failure::Away(reason)) => {
-                debug!(key = %record.key, reason, "a beat could not be stored; it is noted here");
+            Err(failure @ (Failure::Away(_) | Failure::Busy { .. })) => {
+                debug!(key = %record.key, %failure, "a beat could not be stored; it is noted here");
                 let (key, uid) = (record.key.clone(), record.uid.clone());
                 self.tell(Fact::Beat { key, uid, at: now.moment }).await?;
                 Ok(Some(Beaten { slot: slot.clone(), recorded: true, fenced: false }))

@@ -10,6 +10,9 @@ pub use crate::cluster::failure::Fault;
 /// When to ask again while the Kubernetes API is away.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
+/// The longest that the API server's own word for it is passed on.
+const LONGEST: Duration = Duration::from_secs(60);
+
 /// Why not.
 #[derive(Debug)]
 pub enum Refusal {
@@ -36,8 +39,10 @@ pub enum Refusal {
     },
     /// Rollcall itself lacks a right in Kubernetes; the API server's sentence.
     Incapable(String),
-    /// The API server is away or too slow.
+    /// The API server is away or too slow, or says that it takes no more now.
     Away {
+        /// The latter.
+        is_busy: bool,
         /// When to ask again.
         retry_after: Duration,
     },
@@ -53,7 +58,11 @@ impl From<Failure> for Refusal {
         }
         match failure {
             // No door writes as the leader.
-            Failure::Away(_) | Failure::NotLeading => Self::Away { retry_after: RETRY_AFTER },
+            Failure::Away(_) | Failure::NotLeading => Self::overwhelmed(),
+            Failure::Busy { retry_after, .. } => {
+                let retry_after = retry_after.unwrap_or(RETRY_AFTER).min(LONGEST);
+                Self::Away { is_busy: true, retry_after }
+            }
             Failure::NotFound(_) => Self::Unknown,
             Failure::Conflict(message) => Self::Refused { status: 409, message },
             Failure::Invalid { message, faults } if faults.is_empty() => {
@@ -67,8 +76,8 @@ impl From<Failure> for Refusal {
 }
 
 impl Refusal {
-    /// The engine does not take facts in: the process is ending or overwhelmed.
+    /// The API server does not answer; or the engine takes no facts in: the process is ending or overwhelmed.
     pub(super) fn overwhelmed() -> Self {
-        Self::Away { retry_after: RETRY_AFTER }
+        Self::Away { is_busy: false, retry_after: RETRY_AFTER }
     }
 }

@@ -42,3 +42,4 @@ mod replicas;
 mod resolvers;
 mod rights;
 mod seen;
+mod unavailable;

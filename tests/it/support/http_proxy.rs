@@ -36,8 +36,10 @@ use super::control_plane::state_dir;
 pub enum Fault {
     /// All is well.
     None,
-    /// Everything is answered 429: come back in a second.
+    /// Everything is answered 429: come back in 7 seconds.
     TooMany,
+    /// Everything is answered with this status of a gateway or a failing server.
+    All(u16),
     /// A third of all calls is answered 500.
     Third,
     /// Reads and watches are answered; what would write is answered 500 or 503, and not done.
@@ -55,6 +57,9 @@ pub struct HttpProxy {
 
 type Failure = Box<dyn Error + Send + Sync>;
 type Answer = Response<UnsyncBoxBody<Bytes, Failure>>;
+
+/// For how long a 429 asks to stay away.
+const RETRY_AFTER_SECONDS: u32 = 7;
 
 /// What a watch has told and is still to arrive, in frames of some events: more than ten seconds tell.
 const ON_THE_WAY: usize = 4096;
@@ -90,6 +95,7 @@ impl Fault {
         let chance = |one_in: u8| fastrand::u8(..one_in) == 0;
         match self {
             Self::TooMany => Some(429),
+            Self::All(code) => Some(code),
             Self::Third => chance(3).then_some(500),
             Self::Keys => path.contains("openid").then_some(500),
             Self::ReadOnly if method != Method::GET => Some(if chance(2) { 500 } else { 503 }),
@@ -145,11 +151,12 @@ fn refusal(code: u16) -> Result<Answer, Failure> {
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": "refused by the proxy of a test", "reason": reason, "code": code,
+        "details": if code == 429 { json!({"retryAfterSeconds": RETRY_AFTER_SECONDS}) } else { json!(null) },
     });
     let body = Full::from(status.to_string()).map_err(|error: Infallible| match error {});
     let mut answer = Response::builder().status(code).header(CONTENT_TYPE, "application/json");
     if code == 429 {
-        answer = answer.header(RETRY_AFTER, "1");
+        answer = answer.header(RETRY_AFTER, RETRY_AFTER_SECONDS);
     }
     Ok(answer.body(body.boxed_unsync())?)
 }
