@@ -6,8 +6,8 @@
 //! anybody; beats and registrations go through the inbox.
 //!
 //! A request goes `server` → `dispatch` → `route` → one of `instances`, `heartbeats`, `discover`,
-//! `watch`, `services`, `cluster`; what is wrong with it comes back as a `problem`. There is no framework
-//! between hyper and the handlers: eleven routes need no more than one `match`.
+//! `watch`, `services`, `cluster`, `page`, `contract`; what is wrong with it comes back as a `problem`. There is no framework
+//! between hyper and the handlers: seventeen routes need no more than one `match`.
 
 mod access;
 mod access_log;
@@ -16,6 +16,7 @@ mod batch;
 mod body;
 mod changes;
 mod cluster;
+mod contract;
 mod detail;
 mod difference;
 mod discover;
@@ -30,6 +31,7 @@ mod instances;
 mod limits;
 mod metrics;
 mod min_index;
+mod page;
 mod percent;
 mod phases;
 mod preconditions;
@@ -47,6 +49,7 @@ mod waiters;
 mod watch;
 mod why;
 
+pub use contract::text as contract;
 pub use door::Behind;
 pub use metrics::HttpMetrics;
 pub use server::{HttpConfig, HttpError, HttpServer, bind};
