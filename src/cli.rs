@@ -1,6 +1,10 @@
-//! The command line: `serve`, `dev`, `crds`.
+//! The command line: `serve`, `dev`, `crds`, `openapi`.
 
-use std::{io::stdout, path::PathBuf, process::ExitCode};
+use std::{
+    io::{Write as _, stdout},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -9,6 +13,7 @@ use crate::api::manifests;
 use crate::config::ServeArgs;
 #[cfg(feature = "dev")]
 use crate::dev;
+use crate::http;
 use crate::serve;
 use crate::telemetry::logs::{self, Format};
 
@@ -33,6 +38,8 @@ enum Command {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// Print the contract of the HTTP API, as OpenAPI 3.1
+    Openapi,
     /// Run a program that ends when its parent does
     #[cfg(feature = "dev")]
     #[command(hide = true)]
@@ -63,6 +70,9 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Dev(args) => runtime()?.block_on(dev::run(args)),
         Command::Crds { out: None } => Ok(manifests::print(&mut stdout().lock())?),
         Command::Crds { out: Some(folder) } => Ok(manifests::write(&folder).map(|_| ())?),
+        Command::Openapi => {
+            stdout().lock().write_all(http::contract()).context("cannot print the contract")
+        }
         #[cfg(feature = "dev")]
         Command::ExecWithParent(args) => Err(dev::launch::exec_with_parent(&args).into()),
     }

@@ -45,6 +45,10 @@ impl Doorman {
         names: &'a Names<'_>,
     ) -> Option<(&'a Gate, Wanted<'a>)> {
         let gate = self.gate.as_ref()?;
+        // Nothing in them is a secret; of the page see `may_list_all`.
+        if matches!(route, Route::Page | Route::Contract) {
+            return None;
+        }
         let reads = matches!(*method, Method::GET | Method::HEAD);
         if reads && !self.reads {
             return None;
@@ -67,7 +71,15 @@ impl Doorman {
                 _,
             ) => &[Right::List],
             // The namespaces stand in the body or in the query, and each is asked for by itself.
-            (Route::Heartbeats | Route::Instances | Route::Watch | Route::Cluster, _) => &[],
+            (
+                Route::Page
+                | Route::Contract
+                | Route::Heartbeats
+                | Route::Instances
+                | Route::Watch
+                | Route::Cluster,
+                _,
+            ) => &[],
         };
         let namespace = Some(&*names.namespace).filter(|namespace| !namespace.is_empty());
         let namespace = namespace.or(self.scope.as_deref());
@@ -78,6 +90,18 @@ impl Doorman {
         // A name that is made of the body is not known yet.
         let name = name.then_some(&*names.name);
         Some((gate, Wanted { rights, namespace, name }))
+    }
+
+    /// Whether somebody may read everything that is looked after here.
+    pub(super) async fn may_list_all(&self, token: Option<&str>) -> bool {
+        match &self.gate {
+            Some(gate) if self.reads => {
+                let namespace = self.scope.as_deref();
+                let wanted = Wanted { rights: &[Right::List], namespace, name: None };
+                token.is_some() && gate.admit(token, &wanted).await.is_ok()
+            }
+            _ => true,
+        }
     }
 
     /// Whose token it is, if that is known already.

@@ -75,6 +75,12 @@ impl Answer {
         Self::bytes(status, Bytes::new())
     }
 
+    /// With a header that is always the same.
+    pub(super) fn with_static(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.headers.push((name, HeaderValue::from_static(value)));
+        self
+    }
+
     /// With a header; one that cannot be written is left out.
     pub(super) fn with(mut self, name: HeaderName, value: String) -> Self {
         if let Ok(value) = HeaderValue::try_from(value) {

@@ -10,6 +10,7 @@ use std::{
 
 use futures::stream::{FuturesOrdered, StreamExt as _};
 use hyper::{StatusCode, body::Incoming, http::request::Parts};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
@@ -17,6 +18,7 @@ use crate::auth::{Caller, Right};
 use crate::http::{
     answer::Answer,
     body::{self, MAX_BATCH, Object},
+    contract::words,
     door::{Door, Given},
     instances,
     list::List,
@@ -28,7 +30,7 @@ use crate::registry::{naming, registration::Registration};
 use crate::witness::Target;
 
 /// The most registrations in one body.
-const MAX_INSTANCES: usize = 1_000;
+pub(super) const MAX_INSTANCES: usize = 1_000;
 
 /// Registrations of one batch under way at a time: as many as the writer does at once.
 const AT_ONCE: usize = 32;
@@ -42,31 +44,47 @@ const MOST_FLAWS: usize = 8;
 /// What a registration needs.
 const RIGHTS: &[Right] = &[Right::Create, Right::Patch];
 
-#[derive(Debug, Deserialize)]
+/// Registrations of many instances.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct BatchBody {
+#[schemars(rename = "RegistrationBatch")]
+pub(super) struct BatchBody {
+    /// Each has a result of its own; of one name the first counts.
+    #[schemars(length(max = words::REGISTRATIONS))]
     instances: List<Object<RegistrationBody>, MAX_INSTANCES>,
 }
 
 /// What came of a batch, in its order.
-#[derive(Debug, Serialize)]
-struct BatchAnswer {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RegistrationBatchResult")]
+pub(super) struct BatchAnswer {
+    /// How many are new.
     created: usize,
+    /// How many were there and are registered anew.
     registered: usize,
+    /// How many are neither.
     failed: usize,
+    /// Of each, in their order.
     results: Vec<One>,
 }
 
 /// What came of one.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RegistrationResult")]
 struct One {
+    /// As it was said.
     namespace: String,
+    /// As it was said or made.
     name: String,
     /// As if it had been registered alone.
+    #[schemars(with = "words::Status")]
     status: u16,
+    /// Of the instance, when it is registered.
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<String>,
+    /// Why not, when it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<crate::http::problem::Wire<'static>>")]
     problem: Option<serde_json::Value>,
 }
 

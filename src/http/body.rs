@@ -5,8 +5,8 @@
 //! hear of. Does not own: what values mean (`validate`).
 
 use std::{
-    collections::BTreeMap, fmt, future::poll_fn, marker::PhantomData, ops::Deref, pin::Pin,
-    time::Duration,
+    borrow::Cow, collections::BTreeMap, fmt, future::poll_fn, marker::PhantomData, ops::Deref,
+    pin::Pin, time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -15,6 +15,7 @@ use hyper::{
     body::{Body as _, Incoming},
     header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
 };
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{
     Deserialize, Deserializer,
     de::{Error as _, IgnoredAny, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
@@ -30,7 +31,10 @@ use crate::http::{
 };
 
 /// What bodies are, without their parameters.
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
+
+/// What a patch may be, as `Accept-Patch` lists it (RFC 5789 §3.1).
+pub(super) const PATCH: &str = "application/merge-patch+json, application/json";
 
 /// The most bytes of a body about one instance: its bounded fields fill two thirds of it when
 /// every string is as long as it may be.
@@ -79,7 +83,7 @@ pub(super) async fn read(
     body: Incoming,
     limit: usize,
 ) -> Result<Held, Problem> {
-    read_as(limits, headers, (body, limit), &[JSON]).await
+    read_as(limits, headers, (body, limit), JSON).await
 }
 
 /// The same for a JSON merge patch, which may say to be one (RFC 7396 §4).
@@ -92,14 +96,14 @@ pub(super) async fn read_patch(
     body: Incoming,
     limit: usize,
 ) -> Result<Held, Problem> {
-    read_as(limits, headers, (body, limit), &[JSON, "application/merge-patch+json"]).await
+    read_as(limits, headers, (body, limit), PATCH).await
 }
 
 async fn read_as(
     limits: &Limits,
     headers: &HeaderMap,
     (body, limit): (Incoming, usize),
-    types: &[&str],
+    types: &'static str,
 ) -> Result<Held, Problem> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     let announced: usize = announced.and_then(|length| length.parse().ok()).unwrap_or(0);
@@ -183,18 +187,22 @@ fn too_large(limit: usize) -> Problem {
     Problem::of(Kind::TooLarge, vec![Flaw::body("", detail)])
 }
 
-fn check_type(headers: &HeaderMap, types: &[&str]) -> Result<(), Problem> {
-    let wrong = |name: &str, detail| {
-        Err(Problem::of(Kind::WrongContentType, vec![Flaw::header(name, detail)]))
+fn check_type(headers: &HeaderMap, types: &'static str) -> Result<(), Problem> {
+    let wrong = |name: &str, detail: Cow<'static, str>| {
+        let problem = Problem::of(Kind::WrongContentType, vec![Flaw::header(name, detail)]);
+        Err(Problem { accept: Some(types), ..problem })
     };
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let essence = given.split(';').next().unwrap_or("").trim();
-    if !types.iter().any(|known| essence.eq_ignore_ascii_case(known)) {
-        return wrong("Content-Type", "send Content-Type: application/json (with curl: --json)");
+    if !types.split(", ").any(|known| essence.eq_ignore_ascii_case(known)) {
+        let types = types.replace(", ", " or ");
+        let detail =
+            format!("send Content-Type: {types} (with curl, --json says application/json)");
+        return wrong("Content-Type", detail.into());
     }
     match headers.get(CONTENT_ENCODING).map(|coding| coding.as_bytes()) {
         None | Some(b"identity") => Ok(()),
-        Some(_) => wrong("Content-Encoding", "send the body as it is, not compressed"),
+        Some(_) => wrong("Content-Encoding", "send the body as it is, not compressed".into()),
     }
 }
 
@@ -283,6 +291,20 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
+impl<T: JsonSchema> JsonSchema for Object<T> {
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
 /// An object of values of one type, each key once: the first [`MAX_ENTRIES`], and whether there were more.
 #[derive(Debug)]
 pub(super) struct Entries<V> {
@@ -356,7 +378,15 @@ impl<'de> Deserialize<'de> for Whole {
                 Ok(Whole(i64::try_from(number).unwrap_or(i64::MAX)))
             }
 
+            /// `1.0` is a whole number too, as JSON Schema has it. Beyond the bounds of i64 `as` keeps to them.
             fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Whole, E> {
+                if number.fract() == 0.0 {
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        reason = "it has no fraction, and `as` saturates"
+                    )]
+                    return Ok(Whole(number as i64));
+                }
                 Err(E::invalid_type(Unexpected::Float(number), &self))
             }
         }
@@ -420,9 +450,10 @@ mod tests {
 
     #[test]
     fn what_is_right_is_read() {
-        let text = br#" {"parts": [{"size": 18446744073709551615}], "words": {"a": "b"}} "#;
+        let text = br#" {"parts": [{"size": 18446744073709551615}, {"size": 1.0}, {"size": -1e40}], "words": {"a": "b"}} "#;
         let Object(thing) = json::<Object<Thing>>(text).unwrap();
-        assert_eq!(thing.parts[0].0.size, Whole(i64::MAX));
+        let sizes: Vec<_> = thing.parts.iter().map(|part| part.0.size).collect();
+        assert_eq!(sizes, [Whole(i64::MAX), Whole(1), Whole(i64::MIN)]);
         assert_eq!(thing.words.entries["a"], "b");
     }
 
@@ -434,12 +465,17 @@ mod tests {
             if let Some(coding) = coding {
                 headers.insert(CONTENT_ENCODING, coding.parse().unwrap());
             }
-            check_type(&headers, &[JSON]).is_ok()
+            check_type(&headers, JSON).is_ok()
         };
         assert!(with("application/json", None));
         assert!(with("Application/JSON; charset=utf-8", Some("identity")));
         assert!(!with("application/x-www-form-urlencoded", None));
         assert!(!with("application/json", Some("gzip")));
-        assert!(check_type(&HeaderMap::new(), &[JSON]).is_err());
+        assert!(check_type(&HeaderMap::new(), JSON).is_err());
+        let problem = check_type(&HeaderMap::new(), PATCH).unwrap_err();
+        assert_eq!(problem.accept, Some(PATCH));
+        for name in PATCH.split(", ") {
+            assert!(problem.detail.contains(name), "{}", problem.detail);
+        }
     }
 }

@@ -1,22 +1,30 @@
 //! Changes to a part of an instance: its attributes, and the operator's word.
 
 use hyper::{StatusCode, body::Incoming, http::request::Parts};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::http::{
     body::{self, Entries, MAX_ENTRIES, MAX_ONE, Object},
+    contract::words,
     door::{Door, Given},
-    instances, preconditions,
+    instances,
+    preconditions::Attempts,
     problem::{Flaw, Kind, Problem},
     query,
     route::Names,
+    validate,
 };
 use crate::registry::instance::State;
 use crate::witness::Change;
 
-#[derive(Debug, Deserialize)]
+/// The operator's word on an instance.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct StateBody {
+#[schemars(rename = "StateChange")]
+pub(super) struct StateBody {
+    /// From now on.
+    #[schemars(with = "words::State")]
     state: String,
 }
 
@@ -30,9 +38,10 @@ pub(super) async fn attributes(
     let bytes = body::read_patch(&door.limits, &parts.headers, body, MAX_ONE).await?;
     let attributes = body::json::<Entries<Option<String>>>(&bytes)?;
     if attributes.are_more {
-        let flaw = Flaw::body("", format!("at most {MAX_ENTRIES} attributes at a time"));
+        let flaw = Flaw::body("attributes", format!("at most {MAX_ENTRIES} attributes at a time"));
         return Err(Problem::of(Kind::BadFields, vec![flaw]));
     }
+    validate::patch(&attributes.entries)?;
     change(door, names, parts, &Change::Attributes(attributes.entries)).await
 }
 
@@ -50,10 +59,12 @@ pub(super) async fn state(door: &Door, names: &Names<'_>, parts: &Parts, body: I
 
 async fn change(door: &Door, names: &Names<'_>, parts: &Parts, change: &Change) -> Given {
     let uid = query::uid(parts.uri.query())?;
-    let version = preconditions::version(&parts.headers)?;
-    let (namespace, name) = (&*names.namespace, &*names.name);
-    let target = names.target(uid.as_deref(), version);
-    let changed = door.inbox.change(&target, change).await;
-    let slot = changed.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
-    Ok(instances::one(door, StatusCode::OK, &slot))
+    let target = names.target(uid.as_deref());
+    let mut attempts = Attempts::new(door, target, &parts.headers).await?;
+    loop {
+        match door.inbox.change(attempts.target(), change).await {
+            Ok(slot) => return Ok(instances::one(door, StatusCode::OK, &slot)),
+            Err(refusal) => attempts.again(refusal)?,
+        }
+    }
 }

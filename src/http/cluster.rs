@@ -1,11 +1,13 @@
 //! `GET /v1/cluster`: the replicas as this one sees them.
 
-use hyper::StatusCode;
+use hyper::{StatusCode, header::CACHE_CONTROL};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::clock;
 use crate::http::{
     answer::Answer,
+    contract::words,
     door::{Door, Given},
     holds::HeldJson,
     phases::Phases,
@@ -18,21 +20,25 @@ use crate::registry::{
 };
 
 /// What concerns all replicas stands beside the list.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct ClusterJson<'a> {
+#[schemars(rename = "Cluster", description = "The replicas as one of them sees them.")]
+pub(super) struct ClusterJson<'a> {
     /// Whose view this is.
     answered_by: &'a str,
+    /// The DNS zone.
     zone: &'a str,
-    /// Who writes status and evicts; none while an election is under way.
+    /// Who writes status and evicts; null while an election is under way.
     leader: Option<&'a str>,
     /// Since when, as the leader has written it.
+    #[schemars(with = "Option<words::Time>")]
     leader_since: Option<String>,
     /// The one that answers first, then the others by name.
     replicas: Vec<ReplicaJson<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Replica", description = "The replica that answers, or another.")]
 #[serde(untagged)]
 enum ReplicaJson<'a> {
     Own(Box<OwnJson<'a>>),
@@ -40,76 +46,107 @@ enum ReplicaJson<'a> {
 }
 
 /// The replica that answers.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "OwnReplica")]
 struct OwnJson<'a> {
     identity: &'a str,
+    #[schemars(with = "words::Oneself")]
     presence: &'static str,
+    /// Of rollcall.
     version: &'static str,
     /// Tells this process from an earlier one of the same name.
     boot: &'a str,
+    #[schemars(with = "Option<words::Time>")]
     started_at: Option<String>,
     /// Whether the first list of all instances has been taken in.
     synced: bool,
     /// Whether beats are answered 200; else 202.
     promises: bool,
-    /// How far its horizon is behind now; none before its first self-beat is back.
+    /// How far its horizon is behind now; null before its first self-beat is back.
+    #[schemars(with = "Option<words::Millis>")]
     horizon_age_ms: Option<u64>,
+    /// Whether that is more than 15 s.
     stale: bool,
+    /// What holds the horizon back, when something does.
     standstill: Option<StandstillJson>,
     /// Whether calls to the Kubernetes API go out.
     breakers: BreakersJson,
     /// What somebody has to mend in the cluster, each with what to do.
     problems: &'a [&'a str],
+    /// The highest resourceVersion that it has applied.
     index: u64,
-    /// Up to when it may write as the leader, unless it renews that; none when it does not lead.
+    /// Up to when it may write as the leader, unless it renews that; null when it does not lead.
+    #[schemars(with = "Option<words::Time>")]
     leads_until: Option<String>,
+    /// How many it knows.
     instances: usize,
+    /// How many it knows in each phase.
     phases: Phases,
     /// Leases that have ended and wait for the horizon.
     due: usize,
-    /// Who is kept past the lease, since many fell silent together; none when nobody is.
+    /// Who is kept past the lease, since many fell silent together; null when nobody is.
     held: Option<HeldJson<'a>>,
     /// Objects that it cannot read.
     unreadable: usize,
     /// How often everybody was given back time.
     gaps: u64,
+    /// The last such time.
     last_gap: Option<LastGapJson>,
 }
 
 /// `closed`: calls go out; `open`: they fail at once, as it has not answered, but for one now and then.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Breakers")]
 struct BreakersJson {
+    /// Of instances.
+    #[schemars(with = "words::Breaker")]
     writes: &'static str,
+    /// Of callers.
+    #[schemars(with = "words::Breaker")]
     reviews: &'static str,
 }
 
 /// Another replica, as its newest ledger tells.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "OtherReplica")]
 struct PeerJson<'a> {
     identity: &'a str,
     /// `live`; `gone` when its ledger has not moved for 10 s; `left` when it has said so.
+    #[schemars(with = "words::Presence")]
     presence: &'static str,
+    /// Tells its process from an earlier one of the same name.
     boot: &'a str,
     /// When its newest ledger was seen.
+    #[schemars(with = "words::Time")]
     seen_at: String,
-    /// How far its horizon was behind then, and how long ago that is, together; none when it did not say.
+    /// How far its horizon was behind then, and how long ago that is, together; null when it did not say.
+    #[schemars(with = "Option<words::Millis>")]
     horizon_age_ms: Option<u64>,
+    /// The highest resourceVersion that it had applied then.
     index: u64,
 }
 
-#[derive(Serialize)]
+/// What holds a horizon back.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Standstill")]
 struct StandstillJson {
+    #[schemars(with = "words::Time")]
     since: String,
+    /// As a sentence.
     why: String,
 }
 
-#[derive(Serialize)]
+/// A time that was given back to everybody.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "LastGap")]
 struct LastGapJson {
+    #[schemars(with = "words::Time")]
     ended_at: String,
-    /// None when nobody knows.
+    /// Null when nobody knows.
+    #[schemars(with = "Option<words::Millis>")]
     lost_ms: Option<u64>,
 }
 
@@ -136,7 +173,7 @@ pub(super) fn cluster(door: &Door, query: Option<&str>) -> Given {
         leader_since: leadership.since.map(clock::show),
         replicas: std::iter::once(ReplicaJson::Own(Box::new(own))).chain(peers).collect(),
     };
-    Ok(Answer::json(StatusCode::OK, &cluster))
+    Ok(Answer::json(StatusCode::OK, &cluster).with_static(CACHE_CONTROL, "no-store"))
 }
 
 fn own<'a>(

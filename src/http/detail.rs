@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::clock;
 use crate::http::{
+    contract::words,
     door::Door,
     encode::Renewal,
     why::{self, Grounds, Life},
@@ -18,40 +20,58 @@ use crate::registry::{
     pulse::Slot,
 };
 
-#[derive(Serialize)]
+/// What an instance that is shown alone has beside the rest.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Detail {
+    #[schemars(with = "words::ResourceVersion")]
     resource_version: String,
+    /// The last one that this replica knows of; null for a permanent instance.
     last_heartbeat: Option<LastHeartbeat>,
+    /// What its phase rests on.
     verdict: Verdict,
+    /// Why it is in its phase, as a sentence.
     why: String,
 }
 
-#[derive(Serialize)]
+/// A heartbeat.
+#[derive(Serialize, JsonSchema)]
 struct LastHeartbeat {
+    /// When it was heard.
+    #[schemars(with = "words::Time")]
     at: String,
+    /// By which way.
+    #[schemars(with = "words::HeartbeatSource")]
     source: &'static str,
-    /// The replica that took it first-hand; none when it came through Kubernetes.
+    /// The replica that took it first-hand; null when it came through Kubernetes.
     replica: Option<String>,
 }
 
 /// What this replica judges by, beside the deadline.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Verdict {
-    /// Up to when it knows of every heartbeat; none before its first self-beat is back.
+    /// Up to when it knows of every heartbeat; null until it is known.
+    #[schemars(with = "Option<words::Time>")]
     horizon: Option<String>,
     /// Before when no such lease ends, where that is later than the last heartbeat makes it.
+    #[schemars(with = "Option<words::Time>")]
     floor: Option<String>,
     /// When an expired object is to be deleted.
+    #[schemars(with = "Option<words::Time>")]
     evicts_at: Option<String>,
     /// What the leader has written.
     stored: Option<Stored>,
 }
 
-#[derive(Serialize)]
+/// What stands in the status of an object.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "StoredStatus")]
 struct Stored {
+    /// Which the leader has written.
+    #[schemars(with = "words::Phase")]
     phase: &'static str,
+    /// Of the condition Ready, for programs.
     reason: Option<String>,
 }
 

@@ -4,7 +4,7 @@ use std::{hash::Hasher as _, sync::atomic::Ordering};
 
 use hyper::{
     HeaderMap, StatusCode,
-    header::{CONNECTION, ETAG, IF_NONE_MATCH},
+    header::{CACHE_CONTROL, CONNECTION, ETAG, IF_NONE_MATCH},
     http::request::Parts,
 };
 use tokio::time::timeout;
@@ -75,15 +75,21 @@ fn answer(door: &Door, names: &Names<'_>, asked: &Discovery, headers: &HeaderMap
     let is_whole = asked.order == Order::Name && asked.limit.is_none();
     let etag = if is_whole { tag.clone() } else { format!("W/{tag}") };
     if is_known(headers, &tag) {
-        return Answer::empty(StatusCode::NOT_MODIFIED).with(ETAG, etag);
+        return cached(Answer::empty(StatusCode::NOT_MODIFIED), etag);
     }
     asked.order.arrange(&mut chosen, seed(door, names, asked.order));
     chosen.truncate(asked.limit.unwrap_or(usize::MAX));
-    Answer::of(StatusCode::OK, set::body(&door.zone, names, revision, &chosen)).with(ETAG, etag)
+    let body = set::body(&door.zone, names, revision, &chosen);
+    cached(Answer::of(StatusCode::OK, body), etag)
+}
+
+/// Whoever keeps it asks again before it is used, and hears that nothing is new.
+fn cached(answer: Answer, etag: String) -> Answer {
+    answer.with(ETAG, etag).with_static(CACHE_CONTROL, "no-cache")
 }
 
 /// Whether the client has this set already (RFC 9110 §13.1.2: weak comparison).
-fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+pub(super) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
     tags(headers).any(|given| given == "*" || given.strip_prefix("W/").unwrap_or(given) == tag)
 }
 

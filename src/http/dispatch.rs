@@ -22,9 +22,9 @@ use crate::http::{
     access::bearer,
     access_log::Seen,
     answer::{Answer, Body},
-    batch, changes, cluster, discover,
+    batch, body, changes, cluster, contract, discover,
     door::{Door, Given},
-    heartbeats, instances, min_index,
+    heartbeats, instances, min_index, page,
     problem::{Kind, Problem},
     route::{self, Names, Route},
     services, snapshot, watch,
@@ -34,7 +34,8 @@ use hyper::{
     Method, Request, Response,
     body::{Body as _, Incoming},
     header::{
-        ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+        ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue,
+        RETRY_AFTER, WWW_AUTHENTICATE,
     },
 };
 use tracing::{Instrument as _, debug_span};
@@ -42,11 +43,15 @@ use tracing::{Instrument as _, debug_span};
 const REPLICA: HeaderName = HeaderName::from_static("rollcall-replica");
 const INDEX: HeaderName = HeaderName::from_static("rollcall-index");
 const AGE: HeaderName = HeaderName::from_static("rollcall-age");
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+/// A browser is not to take an answer for anything but what its type says.
+const NO_SNIFF: HeaderName = hyper::header::X_CONTENT_TYPE_OPTIONS;
 const STALE: HeaderName = HeaderName::from_static("rollcall-stale");
 
 /// Calls that may have to wait, for a body or for Kubernetes.
 #[derive(Clone, Copy, Debug)]
 enum Work {
+    Page,
     Register,
     RegisterNamed,
     Deregister,
@@ -72,7 +77,8 @@ impl Work {
             | Self::Attributes
             | Self::State => true,
             // A beat is seldom one, and a batch of registrations counts for itself.
-            Self::Read
+            Self::Page
+            | Self::Read
             | Self::Discover
             | Self::Watch
             | Self::Heartbeat
@@ -251,8 +257,9 @@ impl Door {
             return Err(Problem { allow: Some(allow), ..problem });
         }
         let names = route.names(raw)?;
-        // The page that says why nothing is known yet is there at once.
-        let may_answer = matches!(route, Route::Cluster) || self.inbox.directory().is_synced();
+        // What says why nothing is known yet is there at once, and what needs to know nothing.
+        let is_known = matches!(route, Route::Page | Route::Contract | Route::Cluster);
+        let may_answer = is_known || self.inbox.directory().is_synced();
         if may_answer { Ok(names) } else { Err(Problem::not_synced()) }
     }
 
@@ -264,6 +271,8 @@ impl Door {
     ) -> Next {
         let query = request.uri().query();
         match route {
+            Route::Page => Next::Wait(Work::Page),
+            Route::Contract => Next::Done(contract::contract(query, request.headers())),
             Route::Services => Next::Done(services::list(self, None, query)),
             Route::NamespaceServices => {
                 Next::Done(services::list(self, Some(&names.namespace), query))
@@ -313,6 +322,10 @@ impl Door {
             self.limits.namespace(&names.namespace, 1)?;
         }
         match work {
+            Work::Page => {
+                let may_list = self.doorman.may_list_all(bearer(&parts.headers)).await;
+                page::page(self, parts.uri.query(), &parts.headers, may_list)
+            }
             Work::Register => instances::register(self, &names, &parts, body).await,
             Work::RegisterNamed => instances::register_named(self, &names, &parts, body).await,
             Work::Deregister => instances::deregister(self, &names, &parts).await,
@@ -347,6 +360,10 @@ impl Door {
         }
         let stale = if directory.is_stale(now) { "true" } else { "false" };
         headers.insert(STALE, HeaderValue::from_static(stale));
+        headers.insert(NO_SNIFF, HeaderValue::from_static("nosniff"));
+        if route == Some(Route::Attributes) {
+            headers.insert(ACCEPT_PATCH, HeaderValue::from_static(body::PATCH));
+        }
         let took = seen.stopwatch.elapsed();
         self.metrics.answered(route, response.status().as_u16(), timed.then_some(took));
         seen.answered(self, route, &mut response, took);
@@ -366,12 +383,14 @@ fn response(answer: Answer) -> Response<Body> {
     let mut response = Response::new(answer.body);
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
-    // Four of every answer, the type, and those that hyper adds (length, date).
-    headers.reserve(8);
+    // Five of every answer, the type, its own, and those that hyper adds (length, date).
+    headers.reserve(10);
     if let Some(content_type) = content_type {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
-    headers.extend(answer.headers);
+    for (name, value) in answer.headers {
+        headers.insert(name, value);
+    }
     response
 }
 
@@ -380,6 +399,8 @@ fn problem_response(problem: &Problem) -> Response<Body> {
     *response.status_mut() = problem.kind.status();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    // Some statuses may be kept unless it is said (RFC 9110 §15.1), and none of these lasts.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // RFC 6750 §3.
     let challenge = match problem.kind {
         Kind::Unauthenticated => Some("Bearer realm=\"rollcall\""),
@@ -394,6 +415,9 @@ fn problem_response(problem: &Problem) -> Response<Body> {
         // With some chance in it: those who were refused together do not come back together.
         let later = seconds + fastrand::u32(0..=seconds.div_ceil(2));
         headers.insert(RETRY_AFTER, HeaderValue::from(later));
+    }
+    if let Some(types) = problem.accept {
+        headers.insert(ACCEPT, HeaderValue::from_static(types));
     }
     if let Some(allow) = problem.allow {
         headers.insert(ALLOW, HeaderValue::from_static(allow));

@@ -6,10 +6,12 @@
 use std::{net::IpAddr, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use crate::clock;
 use crate::http::{
+    contract::words,
     detail::{self, Detail},
     door::Door,
 };
@@ -22,63 +24,112 @@ use crate::registry::{
 };
 
 /// An instance as discovery shows it, and with `detail` as it is shown alone.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct InstanceJson<'a> {
+#[schemars(rename = "Instance")]
+pub(super) struct InstanceJson<'a> {
+    /// Where it is registered.
     namespace: &'a str,
+    /// Its name there.
     name: &'a str,
+    /// Which incarnation of that name.
     uid: &'a str,
+    /// The service it belongs to.
     service: &'a str,
+    /// Where it is reached: this, or a hostname.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<words::Address>")]
     addresses: Option<&'a [IpAddr]>,
+    /// Where it is reached: this, or addresses.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     hostname: Option<&'a str>,
+    /// Its ports.
     #[serde(serialize_with = "ports")]
+    #[schemars(with = "Vec<PortJson<'static>>")]
     ports: &'a [Port],
+    /// Its version.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     version: Option<&'a str>,
+    /// In order.
     tags: &'a [Arc<str>],
+    /// Where it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     zone: Option<&'a str>,
+    /// Its part among those of its priority; 0 is the last resort (RFC 2782).
+    #[schemars(with = "words::Short")]
     weight: u16,
+    /// Lower ones first.
+    #[schemars(with = "words::Short")]
     priority: u16,
+    /// Free strings for clients.
     #[serde(serialize_with = "pairs")]
+    #[schemars(with = "words::Strings")]
     attributes: &'a [(Arc<str>, Arc<str>)],
+    /// Kubernetes labels.
     #[serde(serialize_with = "pairs")]
+    #[schemars(with = "words::Strings")]
     labels: &'a [(Arc<str>, Arc<str>)],
+    /// The operator's word.
+    #[schemars(with = "words::State")]
     state: &'static str,
+    /// What it says of itself.
+    #[schemars(with = "words::Health")]
     health: &'static str,
+    /// What becomes of both, and of its lease.
+    #[schemars(with = "words::Phase")]
     phase: &'static str,
-    /// Kept past its lease.
+    /// Kept past its lease, since too many fell silent together; not there when it is not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     held: bool,
+    /// Its own name in DNS, without the root's dot.
     dns_name: String,
+    /// Which life it has.
     lease: LeaseJson,
+    /// When its object was made.
+    #[schemars(with = "words::Time")]
     created_at: String,
     #[serde(flatten)]
+    #[schemars(skip)] // of one that is shown alone
     detail: Option<Detail>,
 }
 
-#[derive(Serialize)]
+/// The terms of a lease.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct LeaseJson {
+#[schemars(rename = "Lease")]
+pub(super) struct LeaseJson {
+    /// Whether it needs heartbeats.
+    #[schemars(with = "words::LeaseMode")]
     mode: &'static str,
+    /// How long a heartbeat is good for.
+    #[schemars(with = "words::LeaseSeconds")]
     duration_seconds: u64,
+    /// What becomes of the object when it has ended.
+    #[schemars(with = "words::OnExpiry")]
     on_expiry: &'static str,
+    /// How long an expired object stays.
+    #[schemars(with = "words::EvictAfterSeconds")]
     evict_after_seconds: u64,
     #[serde(flatten)]
+    #[schemars(skip)] // of one that is shown alone
     renewal: Option<Renewal>,
 }
 
 /// How long a lease has still to run; all null for a permanent instance.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Renewal {
-    /// RFC 3339.
+    /// When it ends unless it is renewed, by the clock of the replica.
+    #[schemars(with = "Option<words::Time>")]
     expires_at: Option<String>,
-    /// Zero when that has passed.
+    /// The same without a common clock; zero when that has passed.
+    #[schemars(with = "Option<words::Millis>")]
     expires_in_ms: Option<u64>,
-    /// A third of the lease.
+    /// When to beat again: after a third of the lease, so that two lost heartbeats do no harm.
+    #[schemars(with = "Option<words::RenewSeconds>")]
     renew_after_seconds: Option<Seconds>,
 }
 
@@ -202,13 +253,22 @@ impl From<Lease> for LeaseJson {
     }
 }
 
-#[derive(Serialize)]
+/// A port.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Port")]
 struct PortJson<'a> {
+    /// Unique within the instance.
     name: &'a str,
+    /// Its number.
+    #[schemars(with = "words::PortNumber")]
     port: u16,
+    /// Its transport.
+    #[schemars(with = "words::Protocol")]
     protocol: &'static str,
+    /// What is spoken there.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     app_protocol: Option<&'a str>,
 }
 

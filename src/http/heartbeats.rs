@@ -4,6 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use hyper::{StatusCode, body::Incoming, header::CONNECTION, http::request::Parts};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 use tracing::debug;
@@ -13,10 +14,11 @@ use crate::clock;
 use crate::http::{
     answer::Answer,
     body::{self, MAX_BATCH, MAX_ONE, Object, Whole},
+    contract::words,
     door::{Door, Given},
     encode::Renewal,
     list::List,
-    preconditions,
+    preconditions::Attempts,
     problem::{Flaw, Kind, Problem},
     query,
     route::Names,
@@ -27,7 +29,7 @@ use crate::telemetry::beats::BeatResult;
 use crate::witness::{Beaten, Refusal, Target};
 
 /// The most beats in one body.
-const MAX_BEATS: usize = 10_000;
+pub(super) const MAX_BEATS: usize = 10_000;
 
 /// Beats of one batch that wait for Kubernetes at a time: as many as the writer does at once.
 const AT_ONCE: usize = 32;
@@ -40,53 +42,87 @@ const BATCH_WITHIN: Duration = Duration::from_secs(10);
 const RIGHTS: &[Right] = &[Right::Heartbeat];
 
 /// The longest note, in characters.
-const MAX_NOTE: usize = 256;
+pub(super) const MAX_NOTE: usize = 256;
 
-#[derive(Debug, Default, Deserialize)]
+/// What an instance says with its heartbeat.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct HeartbeatBody {
+#[schemars(rename = "Heartbeat")]
+pub(super) struct HeartbeatBody {
+    /// What it says of itself from now on.
+    #[schemars(with = "Option<words::Health>")]
     health: Option<String>,
+    /// For the replica's log.
+    #[schemars(with = "Option<words::Note>")]
     note: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+/// Another length of a lease.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct LeaseBody {
+#[schemars(rename = "LeaseLength")]
+pub(super) struct LengthBody {
+    /// How long a heartbeat is good for, from now on.
+    #[schemars(with = "words::LeaseSeconds")]
     duration_seconds: Option<Whole>,
 }
 
-#[derive(Debug, Deserialize)]
+/// Heartbeats of many instances.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct BatchBody<'a> {
+#[schemars(rename = "HeartbeatBatch")]
+pub(super) struct BatchBody<'a> {
+    /// Each is counted, or listed in the answer with the reason.
     #[serde(borrow)]
+    #[schemars(length(max = words::BEATS))]
     instances: List<Object<BatchBeat<'a>>, MAX_BEATS>,
 }
 
-#[derive(Debug, Deserialize)]
+/// One heartbeat of a batch.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct BatchBeat<'a> {
+#[schemars(rename = "HeartbeatOfBatch")]
+pub(super) struct BatchBeat<'a> {
+    /// Where it is registered.
     #[serde(borrow)]
+    #[schemars(with = "words::Label")]
     namespace: Cow<'a, str>,
+    /// Its name there.
     #[serde(borrow)]
+    #[schemars(with = "words::Subdomain")]
     name: Cow<'a, str>,
+    /// This incarnation and no other.
     uid: Option<Cow<'a, str>>,
+    /// What it says of itself from now on.
+    #[schemars(with = "Option<words::Health>")]
     health: Option<Cow<'a, str>>,
 }
 
 /// What came of a batch: counts, then who was not counted and why.
-#[derive(Debug, Default, Serialize)]
-struct BatchAnswer<'a> {
+#[derive(Debug, Default, Serialize, JsonSchema)]
+#[schemars(rename = "HeartbeatBatchResult")]
+pub(super) struct BatchAnswer<'a> {
+    /// How many leases were renewed.
     renewed: u64,
+    /// How many were noted on this replica only, as 202 says of one.
     recorded: u64,
+    /// Register them again.
     unknown: Vec<Uncounted<'a>>,
+    /// They were evicted lately: register them again.
     gone: Vec<Uncounted<'a>>,
+    /// Each says why.
     refused: Vec<Uncounted<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+/// A heartbeat that was not counted, and why.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "UncountedHeartbeat")]
 struct Uncounted<'a> {
+    /// As it was said.
     namespace: &'a str,
+    /// As it was said.
     name: &'a str,
+    /// Why, for people.
     reason: Cow<'static, str>,
 }
 
@@ -96,7 +132,7 @@ pub(super) fn at_once(door: &Door, names: &Names<'_>, query: Option<&str>) -> Op
         Ok(uid) => uid,
         Err(problem) => return Some(Err(problem)),
     };
-    let target = names.target(uid.as_deref(), None);
+    let target = names.target(uid.as_deref());
     let beaten = door.inbox.ordinary_beat(&target, None)?;
     door.metrics.beats(taken(&beaten), 1);
     Some(Ok(renewed(door, &beaten)))
@@ -125,7 +161,7 @@ pub(super) async fn heartbeat(
         }
         debug!(namespace, name, health = health.map(Health::as_str), note, "an instance says");
     }
-    let target = names.target(uid.as_deref(), None);
+    let target = names.target(uid.as_deref());
     let beaten = door.inbox.heartbeat(&target, health).await;
     door.metrics.beats(result(&beaten), 1);
     let beaten = beaten.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
@@ -140,16 +176,19 @@ pub(super) async fn renew_lease(
     body: Incoming,
 ) -> Given {
     let uid = query::uid(parts.uri.query())?;
-    let version = preconditions::version(&parts.headers)?;
     let bytes = body::read(&door.limits, &parts.headers, body, MAX_ONE).await?;
-    let Object(asked) = body::json::<Object<LeaseBody>>(&bytes)?;
+    let Object(asked) = body::json::<Object<LengthBody>>(&bytes)?;
     let duration = validate::duration(asked.duration_seconds)?;
-    let (namespace, name) = (&*names.namespace, &*names.name);
-    let target = names.target(uid.as_deref(), version);
-    let beaten = door.inbox.renew_lease(&target, duration).await;
-    door.metrics.beats(result(&beaten), 1);
-    let beaten = beaten.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
-    Ok(renewed(door, &beaten))
+    let target = names.target(uid.as_deref());
+    let mut attempts = Attempts::new(door, target, &parts.headers).await?;
+    loop {
+        let beaten = door.inbox.renew_lease(attempts.target(), duration).await;
+        door.metrics.beats(result(&beaten), 1);
+        match beaten {
+            Ok(beaten) => return Ok(renewed(door, &beaten)),
+            Err(refusal) => attempts.again(refusal)?,
+        }
+    }
 }
 
 /// `POST /v1/heartbeats`

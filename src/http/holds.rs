@@ -1,23 +1,30 @@
 //! Who is kept past the lease, as `/v1/cluster` shows it.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::clock;
+use crate::http::contract::words;
 use crate::registry::{guard::Hold, instance::ServiceKey, lease::Now, report::Held};
 
-#[derive(Serialize)]
+/// Who is kept past the lease, since too many fell silent together.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Held")]
 #[serde(rename_all = "camelCase")]
 pub(super) struct HeldJson<'a> {
     /// How many in all.
     instances: usize,
-    /// Of the greater part of the cluster; none when only services are held.
+    /// Of the greater part of the cluster; null when only services are held.
     cluster: Option<HoldJson>,
+    /// A hundred at most.
     services: Vec<ServiceJson<'a>>,
     /// Services that are held too and not shown.
     more_services: usize,
 }
 
-#[derive(Serialize)]
+/// A service that is held.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "HeldService")]
 struct ServiceJson<'a> {
     namespace: &'a str,
     service: &'a str,
@@ -25,16 +32,21 @@ struct ServiceJson<'a> {
     hold: HoldJson,
 }
 
-#[derive(Serialize)]
+/// What is held.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Hold")]
 struct HoldJson {
     /// When the first lease ended.
+    #[schemars(with = "words::Time")]
     since: String,
     /// When the last one is given up, unless it beats.
+    #[schemars(with = "words::Time")]
     until: String,
     /// How many are held now.
     held: usize,
     /// How many had fallen silent when it began, of how many.
     silent: usize,
+    /// How many there were.
     of: usize,
 }
 

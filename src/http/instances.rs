@@ -1,9 +1,9 @@
 //! Calls on one instance: register, deregister, read.
 
 use hyper::{
-    StatusCode,
+    HeaderMap, StatusCode,
     body::Incoming,
-    header::{ETAG, LOCATION},
+    header::{CACHE_CONTROL, ETAG, LOCATION},
     http::request::Parts,
 };
 
@@ -12,8 +12,9 @@ use crate::http::{
     answer::Answer,
     body::{self, MAX_ONE, Object},
     door::{Door, Given},
-    encode, preconditions,
-    problem::{Flaw, Problem},
+    encode,
+    preconditions::Attempts,
+    problem::{Flaw, Kind, Problem},
     query,
     route::Names,
     validate::{self, RegistrationBody},
@@ -29,10 +30,9 @@ pub(super) async fn register(
     body: Incoming,
 ) -> Given {
     let uid = query::uid(parts.uri.query())?;
-    let version = preconditions::version(&parts.headers)?;
     let registration = read_registration(door, parts, body, None).await?;
-    let target = names.target(uid.as_deref(), version);
-    store(door, &target, &registration).await
+    let target = names.target(uid.as_deref());
+    store(door, (target, &parts.headers), &registration).await
 }
 
 /// `POST /v1/namespaces/{namespace}/services/{service}/instances`
@@ -43,33 +43,40 @@ pub(super) async fn register_named(
     body: Incoming,
 ) -> Given {
     let uid = query::uid(parts.uri.query())?;
-    let version = preconditions::version(&parts.headers)?;
     let registration = read_registration(door, parts, body, Some(&names.name)).await?;
     let name = derived_name(&registration);
     let namespace = &*names.namespace;
-    let target = Target { namespace, name: &name, uid: uid.as_deref(), version };
-    store(door, &target, &registration).await
+    let target = Target { namespace, name: &name, uid: uid.as_deref(), version: None };
+    store(door, (target, &parts.headers), &registration).await
 }
 
 /// `DELETE /v1/namespaces/{namespace}/instances/{name}`
 pub(super) async fn deregister(door: &Door, names: &Names<'_>, parts: &Parts) -> Given {
     let uid = query::uid(parts.uri.query())?;
-    let version = preconditions::version(&parts.headers)?;
-    let (namespace, name) = (&*names.namespace, &*names.name);
-    let target = names.target(uid.as_deref(), version);
-    let done = door.inbox.deregister(&target).await;
-    done.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
-    Ok(Answer::empty(StatusCode::NO_CONTENT))
+    let target = names.target(uid.as_deref());
+    let mut attempts = match Attempts::new(door, target, &parts.headers).await {
+        Err(problem) if problem.kind == Kind::Evicted => {
+            return Err(Problem::unknown(target.namespace, target.name));
+        }
+        attempts => attempts?,
+    };
+    loop {
+        match door.inbox.deregister(attempts.target()).await {
+            Ok(()) => return Ok(Answer::empty(StatusCode::NO_CONTENT)),
+            Err(refusal) => attempts.again(refusal)?,
+        }
+    }
 }
 
 /// `GET /v1/namespaces/{namespace}/instances/{name}`
 pub(super) async fn read(door: &Door, names: &Names<'_>, parts: &Parts) -> Given {
     let uid = query::uid(parts.uri.query())?;
     let (namespace, name) = (&*names.namespace, &*names.name);
-    let target = names.target(uid.as_deref(), None);
+    let target = names.target(uid.as_deref());
     let found = door.inbox.find(&target).await;
     let slot = found.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
-    Ok(one(door, StatusCode::OK, &slot))
+    // It moves with every beat, and its ETag does not.
+    Ok(one(door, StatusCode::OK, &slot).with_static(CACHE_CONTROL, "no-store"))
 }
 
 /// One instance, by the version that it is: what `If-Match` may name.
@@ -105,10 +112,24 @@ pub(super) fn explain_state(problem: Problem) -> Problem {
     }
 }
 
-async fn store(door: &Door, target: &Target<'_>, registration: &Registration) -> Given {
+async fn store(
+    door: &Door,
+    (target, headers): (Target<'_>, &HeaderMap),
+    registration: &Registration,
+) -> Given {
     let (namespace, name) = (target.namespace, target.name);
-    let stored = door.inbox.register(target, registration).await;
-    let stored = stored.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
+    let mut attempts = match Attempts::new(door, target, headers).await {
+        Err(problem) if matches!(problem.kind, Kind::UnknownInstance | Kind::Evicted) => {
+            return Err(Problem::not_there(namespace, name));
+        }
+        attempts => attempts?,
+    };
+    let stored = loop {
+        match door.inbox.register(attempts.target(), registration).await {
+            Ok(stored) => break stored,
+            Err(refusal) => attempts.again_registering(refusal)?,
+        }
+    };
     if stored.created {
         let location = format!("/v1/namespaces/{namespace}/instances/{name}");
         return Ok(one(door, StatusCode::CREATED, &stored.slot).with(LOCATION, location));
@@ -133,7 +154,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::http::problem::Kind;
 
     fn read(body: &Value) -> Result<Registration, Problem> {
         let bytes = serde_json::to_vec(body).unwrap();

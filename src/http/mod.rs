@@ -6,8 +6,8 @@
 //! anybody; beats and registrations go through the inbox.
 //!
 //! A request goes `server` → `dispatch` → `route` → one of `instances`, `heartbeats`, `discover`,
-//! `watch`, `services`, `cluster`; what is wrong with it comes back as a `problem`. There is no framework
-//! between hyper and the handlers: eleven routes need no more than one `match`.
+//! `watch`, `services`, `cluster`, `page`, `contract`; what is wrong with it comes back as a `problem`. There is no framework
+//! between hyper and the handlers: seventeen routes need no more than one `match`.
 
 mod access;
 mod access_log;
@@ -19,6 +19,7 @@ mod changes;
 mod clip;
 mod cluster;
 mod connection;
+mod contract;
 mod detail;
 mod difference;
 mod discover;
@@ -34,6 +35,7 @@ mod limits;
 mod list;
 mod metrics;
 mod min_index;
+mod page;
 mod percent;
 mod phases;
 mod preconditions;
@@ -52,6 +54,7 @@ mod waiters;
 mod watch;
 mod why;
 
+pub use contract::text as contract;
 pub use door::Behind;
 pub use metrics::HttpMetrics;
 pub use server::{HttpConfig, HttpError, HttpServer, bind};

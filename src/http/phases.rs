@@ -1,7 +1,8 @@
 //! How many instances are in each phase, as JSON.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
 use crate::registry::{instance::Phase, view::View};
@@ -13,6 +14,28 @@ pub(super) struct Phases([usize; Phase::ALL.len()]);
 impl Serialize for Phases {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(Phase::ALL.iter().map(|phase| phase.as_str()).zip(self.0))
+    }
+}
+
+impl JsonSchema for Phases {
+    fn schema_name() -> Cow<'static, str> {
+        "Phases".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let words = Phase::ALL.iter().map(|phase| phase.as_str());
+        let count = |word: &str| {
+            let says = format!("How many are {word}.");
+            serde_json::json!({"type": "integer", "minimum": 0, "description": says})
+        };
+        let properties: serde_json::Map<_, _> =
+            words.clone().map(|word| (word.to_owned(), count(word))).collect();
+        json_schema!({
+            "type": "object",
+            "description": "How many are in each phase.",
+            "properties": properties,
+            "required": words.collect::<Vec<_>>(),
+        })
     }
 }
 

@@ -7,15 +7,17 @@
 use std::{borrow::Cow, time::Duration};
 
 use hyper::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::clock;
 use crate::http::clip;
+use crate::http::contract::problems::{More, Type};
 use crate::witness::{Fault, Refusal};
 
 /// Names the kinds. A tag URI (RFC 4151) promises no page behind it, as a URL would.
-const TYPE: &str = "tag:rollcall.dev,2026:";
+pub(super) const TYPE: &str = "tag:rollcall.dev,2026:";
 
 /// Flaws that are shown of one request: more than most have fields.
 const MOST_FLAWS: usize = 64;
@@ -36,6 +38,7 @@ pub(super) enum Kind {
     MethodNotAllowed,
     UnknownInstance,
     UnknownNamespace,
+    NotAcceptable,
     Evicted,
     OtherIncarnation,
     OtherVersion,
@@ -53,8 +56,9 @@ pub(super) enum Kind {
 }
 
 /// Where a flaw is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(inline, description = "Where it is.")]
 pub(super) enum Place {
     Path,
     Query,
@@ -63,7 +67,7 @@ pub(super) enum Place {
 }
 
 /// One thing that is wrong with a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub(super) struct Flaw {
     #[serde(rename = "in")]
     pub(super) place: Place,
@@ -85,21 +89,65 @@ pub(super) struct Problem {
     pub(super) retry_after: Option<u32>,
     /// The methods that would have been allowed.
     pub(super) allow: Option<&'static str>,
+    /// The media types that would have been taken.
+    pub(super) accept: Option<&'static str>,
 }
 
-#[derive(Serialize)]
-struct Wire<'a> {
+/// What went wrong, as RFC 9457 writes it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(super) struct Wire<'a> {
+    /// For programs.
+    #[schemars(with = "Type")]
     r#type: String,
+    /// The same for people.
     title: &'static str,
+    /// The status of the answer; inside a batch, the one that it would have had alone.
+    #[schemars(range(min = 400, max = 599))]
     status: u16,
+    /// What is wrong with this request, and what to do.
     detail: &'a str,
+    /// Every flaw that was found; not there when there is none to be named.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [Flaw],
     #[serde(flatten)]
+    #[schemars(with = "More")]
     more: &'a Map<String, Value>,
 }
 
 impl Kind {
+    /// Each kind once.
+    pub(super) const ALL: [Self; 25] = [
+        Self::IllegalName,
+        Self::BadQuery,
+        Self::BadBody,
+        Self::SlowBody,
+        Self::Unauthenticated,
+        Self::BadToken,
+        Self::Forbidden,
+        Self::UnknownRoute,
+        Self::MethodNotAllowed,
+        Self::UnknownInstance,
+        Self::UnknownNamespace,
+        Self::NotAcceptable,
+        Self::Evicted,
+        Self::OtherIncarnation,
+        Self::OtherVersion,
+        Self::TooLarge,
+        Self::WrongContentType,
+        Self::BadFields,
+        Self::NotSynced,
+        Self::Behind,
+        Self::TooManyRequests,
+        Self::Overloaded,
+        Self::TooManySubscribers,
+        Self::Unavailable,
+        Self::Refused(403),
+    ];
+
+    /// The statuses with which something is refused for a reason of Kubernetes' own, or (421) of this replica's.
+    const REFUSED: [u16; 5] = [400, 403, 409, 421, 422];
+
     pub(super) fn status(self) -> StatusCode {
         match self {
             Self::IllegalName | Self::BadQuery | Self::BadBody => StatusCode::BAD_REQUEST,
@@ -111,6 +159,7 @@ impl Kind {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::Evicted => StatusCode::GONE,
             Self::OtherIncarnation | Self::OtherVersion => StatusCode::PRECONDITION_FAILED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -121,15 +170,17 @@ impl Kind {
             | Self::TooManySubscribers
             | Self::Overloaded
             | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            // What the API server answers is passed on only as far as it is an error.
-            Self::Refused(status) if (400..600).contains(&status) => {
+            // What the API server answers is passed on only as far as the contract knows it: a webhook of the
+            // cluster may refuse with any status.
+            Self::Refused(status) if Self::REFUSED.contains(&status) => {
                 StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY)
             }
+            Self::Refused(400..500) => StatusCode::FORBIDDEN,
             Self::Refused(_) => StatusCode::BAD_GATEWAY,
         }
     }
 
-    fn words(self) -> (&'static str, &'static str) {
+    pub(super) fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::IllegalName => ("illegal-name", "A name in the path is not legal"),
             Self::BadQuery => ("bad-query", "The query cannot be understood"),
@@ -142,6 +193,7 @@ impl Kind {
             Self::MethodNotAllowed => ("method-not-allowed", "Not with this method"),
             Self::UnknownInstance => ("unknown-instance", "There is no such instance"),
             Self::UnknownNamespace => ("unknown-namespace", "There is no such namespace"),
+            Self::NotAcceptable => ("not-acceptable", "It is to be had as HTML only"),
             Self::Evicted => ("evicted", "The instance was evicted"),
             Self::OtherIncarnation => ("other-incarnation", "Another incarnation bears this name"),
             Self::OtherVersion => ("other-version", "The instance has changed since"),
@@ -186,7 +238,9 @@ impl Flaw {
 impl From<Fault> for Flaw {
     /// The API server names fields of the stored object; the body here is flat.
     fn from(fault: Fault) -> Self {
-        let field = fault.field.as_str();
+        // `<nil>` is the whole object.
+        let field =
+            Some(fault.field.as_str()).filter(|field| *field != "<nil>").unwrap_or_default();
         let flat = field.strip_prefix("spec.").or_else(|| field.strip_prefix("metadata."));
         Self::body(flat.unwrap_or(field), fault.message)
     }
@@ -201,6 +255,7 @@ impl Problem {
             more: Map::new(),
             retry_after: None,
             allow: None,
+            accept: None,
         }
     }
 
@@ -270,7 +325,11 @@ impl Problem {
             }
             Refusal::OtherVersion(version) => Self::other_version(version, namespace, name),
             Refusal::Invalid(faults) => {
-                Self::of(Kind::BadFields, faults.into_iter().map(Flaw::from).collect())
+                let flaws: Vec<_> = faults.into_iter().map(Flaw::from).collect();
+                // Beside a fault there stands that the rules were not looked at, which is no fault.
+                let named = flaws.iter().filter(|flaw| !flaw.field.is_empty()).cloned();
+                let named: Vec<_> = named.collect();
+                Self::of(Kind::BadFields, if named.is_empty() { flaws } else { named })
             }
             Refusal::Refused { status, message } => Self::new(Kind::Refused(status), message),
             Refusal::Incapable(message) => {
@@ -308,6 +367,13 @@ impl Problem {
         let detail = "no more waits and watches fit here; try again, by a new connection that may lead \
                       to another replica, or ask without wait";
         Self { retry_after: Some(5), ..Self::new(Kind::TooManySubscribers, detail) }
+    }
+
+    /// A version was meant, and there is none.
+    pub(super) fn not_there(namespace: &str, name: &str) -> Self {
+        let detail = format!("there is no {namespace}/{name}: leave If-Match out to register it");
+        let flaw = Flaw::header("If-Match", "the instance is not there");
+        Self { flaws: vec![flaw], ..Self::new(Kind::OtherVersion, detail) }
     }
 
     /// Another version than was meant.
@@ -390,11 +456,19 @@ mod tests {
         let fault = Fault { field: "spec.ports[0].name".to_owned(), message: "bad".to_owned() };
         let problem = json(&Problem::refused(Refusal::Invalid(vec![fault]), "shop", "orders-1"));
         assert_eq!(problem["errors"][0]["field"], "ports[0].name");
+        let fault = |field: &str| Fault { field: field.to_owned(), message: "bad".to_owned() };
+        let faults = vec![fault("<nil>"), fault("spec.attributes")];
+        let problem = json(&Problem::refused(Refusal::Invalid(faults), "shop", "orders-1"));
+        assert_eq!(problem["errors"].as_array().unwrap().len(), 1);
+        assert_eq!(problem["errors"][0]["field"], "attributes");
+        let problem = json(&Problem::refused(Refusal::Invalid(vec![fault("<nil>")]), "shop", "a"));
+        assert_eq!(problem["errors"][0]["field"], "");
     }
 
     #[test]
     fn the_api_server_cannot_make_a_refusal_look_like_success() {
-        assert_eq!(Kind::Refused(403).status(), StatusCode::FORBIDDEN);
+        assert_eq!(Kind::Refused(409).status(), StatusCode::CONFLICT);
+        assert_eq!(Kind::Refused(418).status(), StatusCode::FORBIDDEN, "as the contract knows it");
         assert_eq!(Kind::Refused(200).status(), StatusCode::BAD_GATEWAY);
     }
 

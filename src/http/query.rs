@@ -28,8 +28,48 @@ const FILTERS_AND_SERVICE: &str = "service, version, tag, zone, near, port, sele
 /// The longest wait: proxies and load balancers end what is silent for longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
+/// The form of `wait`, as the contract says it: up to the longest.
+pub(super) const WAIT_PATTERN: &str =
+    "^0*(([1-9][0-9]{0,4}|[12][0-9]{5}|300000)ms|([1-9][0-9]?|[12][0-9]{2}|300)s|[1-5]m)$";
+
+/// The form of a `service` of a watch.
+pub(super) const SERVICE_PATTERN: &str =
+    "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$";
+
+/// A key of the labels, as [`SELECTOR_PATTERN`] has it.
+macro_rules! key {
+    () => {
+        "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?(/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
+    };
+}
+
+/// One requirement: `!a`, `a`, `a=b`, `a!=b`, `a in (b, c)`.
+macro_rules! requirement {
+    () => {
+        concat!(
+            "(!?",
+            key!(),
+            "|",
+            key!(),
+            "(==?|!=)[-A-Za-z0-9_.]{0,63}|",
+            key!(),
+            " (not)?in [(][-A-Za-z0-9_.]{0,63}(, ?[-A-Za-z0-9_.]{0,63})*[)])"
+        )
+    };
+}
+
+/// The form of a `selector`, as the contract says it. Blanks are taken in more places.
+pub(super) const SELECTOR_PATTERN: &str =
+    concat!("^(", requirement!(), "(, ?", requirement!(), ")*)?$");
+
+/// The words of `order`; the first is the default.
+pub(super) const ORDERS: [&str; 4] = ["name", "weighted", "roundrobin", "random"];
+
+/// The words of `health`.
+pub(super) const HEALTHS: [&str; 2] = ["passing", "any"];
+
 /// Services in one watch: a look at all of them takes some 10 µs.
-const MOST_SERVICES: usize = 100;
+pub(super) const MOST_SERVICES: usize = 100;
 
 /// Parameters in one query: 100 services and as many tags fit.
 const MOST_PARAMETERS: usize = 256;
@@ -343,6 +383,49 @@ mod tests {
         for (given, millis) in [("1ms", 1), ("500ms", 500), ("1s", 1_000), ("5m", 300_000)] {
             let asked = discovery(Some(&format!("wait={given}"))).unwrap();
             assert_eq!(asked.wait, Some(Duration::from_millis(millis)), "{given}");
+        }
+    }
+
+    #[test]
+    fn what_the_contract_says_of_a_parameter_is_what_is_read() {
+        let admits = |pattern: &str, text: &str| {
+            let schema = serde_json::json!({"pattern": pattern});
+            jsonschema::validator_for(&schema).unwrap().is_valid(&text.into())
+        };
+        let waits = [
+            "1ms", "99999ms", "300000ms", "300001ms", "1s", "300s", "301s", "5m", "6m", "0s", "s",
+            "1h",
+        ];
+        for text in waits {
+            let read = discovery(Some(&format!("wait={text}"))).is_ok();
+            assert_eq!(admits(WAIT_PATTERN, text), read, "{text}");
+        }
+        let selectors = [
+            "",
+            "a",
+            "!a",
+            "a=b",
+            "a==b",
+            "a!=",
+            "a in (b, c)",
+            "a.b/c notin (),d",
+            "a=b,!c",
+            "a>1",
+            "a in b",
+            "=a",
+        ];
+        for text in selectors {
+            assert_eq!(admits(SELECTOR_PATTERN, text), Selector::parse(text).is_ok(), "{text}");
+        }
+        for text in ["a/b", "a-b/c", "a", "a/b/c", "A/b", "a/-b", "/"] {
+            let read = watch_many(Some(&format!("service={text}"))).is_ok();
+            assert_eq!(admits(SERVICE_PATTERN, text), read, "{text}");
+        }
+        for word in ORDERS {
+            assert!(discovery(Some(&format!("order={word}"))).is_ok(), "{word}");
+        }
+        for word in HEALTHS {
+            assert!(discovery(Some(&format!("health={word}"))).is_ok(), "{word}");
         }
     }
 

@@ -17,6 +17,8 @@ use crate::witness::Target;
 /// Every path that is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Route {
+    Page,
+    Contract,
     Services,
     Heartbeats,
     Watch,
@@ -43,15 +45,22 @@ pub(super) struct Names<'a> {
 }
 
 impl Names<'_> {
-    /// The instance that a path names: this incarnation and version, if they are given.
-    pub(super) fn target<'n>(&'n self, uid: Option<&'n str>, version: Option<u64>) -> Target<'n> {
-        Target { namespace: &self.namespace, name: &self.name, uid, version }
+    /// The instance that a path names: this incarnation, if one is given.
+    pub(super) fn target<'n>(&'n self, uid: Option<&'n str>) -> Target<'n> {
+        Target { namespace: &self.namespace, name: &self.name, uid, version: None }
     }
 }
 
 /// The route of a path, with its names as they stand there.
 pub(super) fn find(path: &str) -> Option<(Route, [&str; 2])> {
-    let mut segments = path.strip_prefix("/v1/")?.split('/');
+    let Some(below) = path.strip_prefix("/v1/") else {
+        return match path {
+            "/" => Some((Route::Page, ["", ""])),
+            "/openapi.json" => Some((Route::Contract, ["", ""])),
+            _ => None,
+        };
+    };
+    let mut segments = below.split('/');
     let mut next = || segments.next();
     match (next(), next(), next(), next(), next(), next()) {
         (Some("services"), None, ..) => Some((Route::Services, ["", ""])),
@@ -82,9 +91,32 @@ pub(super) fn find(path: &str) -> Option<(Route, [&str; 2])> {
 }
 
 impl Route {
+    /// Each of them.
+    pub(super) const ALL: [Self; 17] = [
+        Self::Page,
+        Self::Contract,
+        Self::Services,
+        Self::Heartbeats,
+        Self::Watch,
+        Self::Cluster,
+        Self::NamespaceServices,
+        Self::Service,
+        Self::ServiceWatch,
+        Self::ServiceInstances,
+        Self::Instance,
+        Self::Heartbeat,
+        Self::Lease,
+        Self::Attributes,
+        Self::State,
+        Self::Instances,
+        Self::Snapshot,
+    ];
+
     /// As documents and metrics write it.
     pub(super) const fn template(self) -> &'static str {
         match self {
+            Self::Page => "/",
+            Self::Contract => "/openapi.json",
             Self::Services => "/v1/services",
             Self::Heartbeats => "/v1/heartbeats",
             Self::Watch => "/v1/watch",
@@ -106,7 +138,9 @@ impl Route {
     /// The methods it takes, as `Allow` lists them (RFC 9110 §10.2.1).
     pub(super) const fn allow(self) -> &'static str {
         match self {
-            Self::Services
+            Self::Page
+            | Self::Contract
+            | Self::Services
             | Self::Watch
             | Self::Cluster
             | Self::Snapshot
@@ -131,7 +165,9 @@ impl Route {
     /// A problem that names each path parameter that is not legal, before anything is looked up.
     pub(super) fn names(self, [namespace, name]: [&str; 2]) -> Result<Names<'_>, Problem> {
         let parameter = match self {
-            Self::Services
+            Self::Page
+            | Self::Contract
+            | Self::Services
             | Self::Heartbeats
             | Self::Instances
             | Self::Watch
@@ -202,6 +238,8 @@ mod tests {
     #[test]
     fn each_path_means_one_call() {
         for (path, route, names) in [
+            ("/", Route::Page, ["", ""]),
+            ("/openapi.json", Route::Contract, ["", ""]),
             ("/v1/services", Route::Services, ["", ""]),
             ("/v1/heartbeats", Route::Heartbeats, ["", ""]),
             ("/v1/watch", Route::Watch, ["", ""]),
@@ -226,7 +264,8 @@ mod tests {
     fn everything_else_means_nothing() {
         for path in [
             "",
-            "/",
+            "//",
+            "/openapi.json/",
             "/v1",
             "/v1/",
             "/v2/services",

@@ -2,11 +2,29 @@
 //! all its mistakes at once and before anything is sent to Kubernetes.
 //!
 //! The same rules stand in the CRD (`api::rules`), which has the last word. Labels are bounded as
-//! Kubernetes bounds them ("Labels and Selectors: syntax and character set").
+//! Kubernetes bounds them ("Labels and Selectors: syntax and character set"). Beside each rule stands
+//! what the contract says of it (`contract`): a regular expression that ECMA-262, RE2 and Python read alike.
 
 use std::net::IpAddr;
 
 use crate::registry::naming;
+
+/// The most characters of a word, of an attribute's key, and of a label's value.
+pub(super) const MAX_WORD: usize = 63;
+
+pub(super) const LABEL_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+pub(super) const SUBDOMAIN_PATTERN: &str =
+    "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$";
+/// A hostname has the form of a subdomain, and not this one.
+pub(super) const NUMBER_LAST_PATTERN: &str = "(^|[.])[0-9]+$";
+pub(super) const WORD_PATTERN: &str = "^[A-Za-z0-9][!-~]*$";
+pub(super) const ATTRIBUTE_KEY_PATTERN: &str = "^[!-<>-~]+$";
+pub(super) const LABEL_KEY_PATTERN: &str = "^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*/)?\
+     [A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
+pub(super) const LABEL_VALUE_PATTERN: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
+/// IPv6 that is IPv4 in disguise.
+pub(super) const MAPPED_PATTERN: &str =
+    "^[0:]+:[fF]{4}:([0-9a-fA-F]{1,4}:[0-9a-fA-F]{1,4}|[0-9]+[.][0-9.]+)$";
 
 pub(super) const LABEL: &str = "must be a DNS label: at most 63 lower-case letters, digits and \
                                 '-', beginning and ending with a letter or digit";
@@ -50,7 +68,8 @@ pub(super) fn ip(text: &str) -> Option<IpAddr> {
 
 /// Keys of RFC 6763 §6.4, because attributes become TXT records.
 pub(super) fn is_attribute_key(key: &str) -> bool {
-    (1..=63).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'=')
+    (1..=MAX_WORD).contains(&key.len())
+        && key.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'=')
 }
 
 /// The key of a Kubernetes label.
@@ -66,7 +85,7 @@ pub(super) fn is_label_key(key: &str) -> bool {
 pub(super) fn is_label_value(value: &str) -> bool {
     let bytes = value.as_bytes();
     let is_end = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
-    value.len() <= 63
+    value.len() <= MAX_WORD
         && is_end(bytes.first())
         && is_end(bytes.last())
         && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
@@ -74,40 +93,74 @@ pub(super) fn is_label_value(value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use schemars::{JsonSchema, SchemaGenerator};
+    use serde_json::Value;
+
     use super::*;
+    use crate::http::contract::words;
+
+    fn schema_of<T: JsonSchema>() -> Value {
+        T::json_schema(&mut SchemaGenerator::default()).into()
+    }
+
+    fn part_of<T: JsonSchema>(part: &str) -> Value {
+        schema_of::<T>()[part].clone()
+    }
+
+    fn keys_of<T: JsonSchema>() -> Value {
+        part_of::<T>("propertyNames")
+    }
 
     #[test]
     fn values_are_admitted_as_the_stored_object_admits_them() {
         let long = "a".repeat(64);
-        for (admitted, refused, rule) in [
+        for (admitted, refused, rule, contract) in [
             (
                 vec!["2.3.1", "v1+build", "1"],
                 vec!["", "-1", "a b", "é", &*long],
-                (|w: &str| is_word(w, 63)) as fn(&str) -> bool,
+                (|w: &str| is_word(w, MAX_WORD)) as fn(&str) -> bool,
+                schema_of::<words::Word>(),
             ),
             (
                 vec!["db.example.com", "db", "10.example"],
                 vec!["", "Db", "10.0.0.1", "a.1", "a.", "a_b"],
                 is_hostname,
+                schema_of::<words::Hostname>(),
             ),
             (
                 vec!["10.0.0.7", "fd00::7"],
                 vec!["", "10.0.0", "010.0.0.1", "fe80::1%eth0", "::ffff:10.0.0.1", "10.0.0.1:80"],
                 |text| ip(text).is_some(),
+                part_of::<words::Addresses>("items"),
             ),
-            (vec!["team", "a.b/c"], vec!["", "a=b", "a b", &*long], is_attribute_key),
+            (
+                vec!["team", "a.b/c"],
+                vec!["", "a=b", "a b", &*long],
+                is_attribute_key,
+                keys_of::<words::Attributes>(),
+            ),
             (
                 vec!["track", "example.com/track", "A_b.c"],
                 vec!["", "/a", "a/", "Ex.com/a", "-a", "a/b/c", &*long],
                 is_label_key,
+                keys_of::<words::Labels>(),
             ),
-            (vec!["", "canary", "A.b_c-1"], vec!["-", "a b", "a/", &*long], is_label_value),
+            (
+                vec!["", "canary", "A.b_c-1"],
+                vec!["-", "a b", "a/", &*long],
+                is_label_value,
+                part_of::<words::Labels>("additionalProperties"),
+            ),
         ] {
+            let contract =
+                jsonschema::options().should_validate_formats(true).build(&contract).unwrap();
             for value in admitted {
                 assert!(rule(value), "{value:?} must be admitted");
+                assert!(contract.is_valid(&value.into()), "{value:?}: the contract says no");
             }
             for value in refused {
                 assert!(!rule(value), "{value:?} must be refused");
+                assert!(!contract.is_valid(&value.into()), "{value:?}: the contract says yes");
             }
         }
     }

@@ -2,31 +2,43 @@
 
 use std::{cmp::Ordering, sync::Arc};
 
-use hyper::StatusCode;
+use hyper::{StatusCode, header::CACHE_CONTROL};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::http::{
     answer::Answer,
+    contract::words,
     door::{Door, Given},
     phases::Phases,
     query,
 };
 use crate::registry::view::View;
 
-#[derive(Serialize)]
-struct ServicesJson<'a> {
+/// A list of services, by name.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Services")]
+pub(super) struct ServicesJson<'a> {
+    /// Where one was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     namespace: Option<&'a str>,
+    /// Each that has an instance, in whatever phase.
     services: Vec<ServiceJson<'a>>,
 }
 
-#[derive(Serialize)]
+/// One of the services.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ServiceSummary")]
 struct ServiceJson<'a> {
     namespace: &'a str,
     service: &'a str,
     /// As of a discovery with `health=any`.
+    #[schemars(with = "words::Revision")]
     revision: String,
+    /// How many it has, in whatever phase.
     instances: usize,
+    /// How many are in each phase.
     phases: Phases,
 }
 
@@ -43,7 +55,8 @@ pub(super) fn list(door: &Door, namespace: Option<&str>, query: Option<&str>) ->
         instances: view.members.len(),
         phases: Phases::of(view),
     });
-    Ok(Answer::json(StatusCode::OK, &ServicesJson { namespace, services: services.collect() }))
+    let all = ServicesJson { namespace, services: services.collect() };
+    Ok(Answer::json(StatusCode::OK, &all).with_static(CACHE_CONTROL, "no-store"))
 }
 
 fn by_name(a: &Arc<View>, b: &Arc<View>) -> Ordering {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use hyper::body::Frame;
+use hyper::{body::Frame, header::CACHE_CONTROL};
 
 use crate::http::{
     answer::{Answer, PIECE},
@@ -27,7 +27,8 @@ pub(super) fn snapshot(door: &Arc<Door>, query: Option<&str>) -> Given {
     let mut views = door.inbox.directory().all_services(None);
     views.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     let views = views.into_iter();
-    Ok(Answer::lines(Snapshot { door: door.clone(), views, view: None, next: 0 }))
+    let lines = Snapshot { door: door.clone(), views, view: None, next: 0 };
+    Ok(Answer::lines(lines).with_static(CACHE_CONTROL, "no-store"))
 }
 
 /// What is left to be written.

@@ -4,10 +4,12 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::http::{
     body::{MAX_ENTRIES, Object, Strings, Whole},
+    contract::words,
     list::List,
     problem::{Flaw, Kind, Problem},
     rules,
@@ -19,55 +21,109 @@ use crate::registry::{
     registration::{Registration, default_lease},
 };
 
-const MAX_ADDRESSES: usize = 16;
-const MAX_PORTS: usize = 32;
-const MAX_TAGS: usize = 32;
-const MAX_ATTRIBUTES: usize = 64;
-const MAX_ATTRIBUTE: usize = 1024;
+pub(super) const MAX_ADDRESSES: usize = 16;
+pub(super) const MAX_PORTS: usize = 32;
+pub(super) const MAX_TAGS: usize = 32;
+pub(super) const MAX_ATTRIBUTES: usize = 64;
+pub(super) const MAX_ATTRIBUTE: usize = 1024;
 
 /// `_name` must fit into a DNS label.
-const MAX_PORT_NAME: usize = naming::MAX_LABEL - 1;
+pub(super) const MAX_PORT_NAME: usize = naming::MAX_LABEL - 1;
 
 /// The shortest and the longest lease, in seconds.
-const LEASE: [i64; 2] = [2, 86_400];
+pub(super) const LEASE: [i64; 2] = [2, 86_400];
 
-/// The body of a registration.
-#[derive(Debug, Deserialize)]
+/// The words of `mode`; the first is the default.
+pub(super) const MODES: [&str; 2] = ["Heartbeat", "Permanent"];
+
+/// The words of `onExpiry`.
+pub(super) const ON_EXPIRY: [&str; 2] = ["Evict", "Retain"];
+
+/// What is to be known of an instance: where it is reached, what it is, and which life it has.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(rename = "Registration")]
 pub(super) struct RegistrationBody {
-    /// In a batch; else both stand in the path.
+    /// Where it is registered.
+    // In a batch; else both stand in the path.
+    #[schemars(with = "words::Label")]
     pub(super) namespace: Option<String>,
+    /// Its name there; without one it is made from the service, the addresses and the first port.
+    #[schemars(with = "Option<words::Subdomain>")]
     pub(super) name: Option<String>,
+    /// The service it belongs to, which never changes.
+    #[schemars(with = "words::Label")]
     service: Option<String>,
+    /// Where it is reached: this, or a hostname.
+    #[schemars(with = "Option<words::Addresses>")]
     addresses: Option<List<String, MAX_ADDRESSES>>,
+    /// Where it is reached: a DNS name that others resolve. This, or addresses.
+    #[schemars(with = "Option<words::Hostname>")]
     hostname: Option<String>,
+    /// Its ports, each with a name of its own.
+    #[schemars(length(max = MAX_PORTS))]
     ports: Option<List<Object<PortBody>, MAX_PORTS>>,
+    /// Its version, by which it can be asked for.
+    #[schemars(with = "Option<words::Word>")]
     version: Option<String>,
+    /// By which it can be asked for.
+    #[schemars(with = "Option<words::Tags>")]
     tags: Option<List<String, MAX_TAGS>>,
+    /// Where it runs, by which it can be asked for or preferred.
+    #[schemars(with = "Option<words::Word>")]
     zone: Option<String>,
+    /// Its part among those of its priority; 0 is the last resort (RFC 2782). 100 unless said.
+    #[schemars(with = "Option<words::Short>")]
     weight: Option<Whole>,
+    /// Lower ones first. 0 unless said.
+    #[schemars(with = "Option<words::Short>")]
     priority: Option<Whole>,
+    /// Free strings for clients.
+    #[schemars(with = "Option<words::Attributes>")]
     attributes: Option<Strings>,
+    /// Kubernetes labels, for selectors.
+    #[schemars(with = "Option<words::Labels>")]
     labels: Option<Strings>,
+    /// What it says of itself. Left out, a word that a heartbeat has set stays.
+    #[schemars(with = "Option<words::Health>")]
     health: Option<String>,
+    /// Which life it has. Left out, one that is there keeps its own, and a new one gets Heartbeat, 30 s, Evict after 60 s.
     lease: Option<Object<LeaseBody>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct PortBody {
+#[schemars(rename = "RegistrationPort")]
+pub(super) struct PortBody {
+    /// Unique within the instance; `_name` is its label in DNS.
+    #[schemars(with = "words::PortName")]
     name: Option<String>,
+    /// Its number.
+    #[schemars(with = "words::PortNumber")]
     port: Option<Whole>,
+    /// TCP unless said.
+    #[schemars(with = "Option<words::Protocol>")]
     protocol: Option<String>,
+    /// What is spoken there, as in a Kubernetes Service.
+    #[schemars(with = "Option<words::AppProtocol>")]
     app_protocol: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct LeaseBody {
+#[schemars(rename = "RegistrationLease")]
+pub(super) struct LeaseBody {
+    /// Heartbeat unless said.
+    #[schemars(with = "Option<words::LeaseMode>")]
     mode: Option<String>,
+    /// How long a heartbeat is good for: 30 unless said.
+    #[schemars(with = "Option<words::LeaseSeconds>")]
     duration_seconds: Option<Whole>,
+    /// Evict unless said.
+    #[schemars(with = "Option<words::OnExpiry>")]
     on_expiry: Option<String>,
+    /// How long an expired object stays to be seen, or to come back by a beat: 60 unless said.
+    #[schemars(with = "Option<words::EvictAfterSeconds>")]
     evict_after_seconds: Option<Whole>,
 }
 
@@ -126,6 +182,21 @@ pub(super) fn health(word: &str) -> Result<Health, Problem> {
     let mut flaws = Flaws::default();
     let health = flaws.health("health", word).unwrap_or(Health::Passing);
     flaws.end(health)
+}
+
+/// What a merge patch says of the attributes: a value, or that there is none.
+///
+/// # Errors
+/// 422 naming each attribute, or `attributes` where there are too many.
+pub(super) fn patch(attributes: &BTreeMap<String, Option<String>>) -> Result<(), Problem> {
+    let mut flaws = Flaws::default();
+    if attributes.len() > MAX_ATTRIBUTES {
+        flaws.add("attributes", format!("at most {MAX_ATTRIBUTES} in one patch"));
+    }
+    for (key, value) in attributes {
+        flaws.attribute(key, value.as_deref().unwrap_or_default());
+    }
+    flaws.end(())
 }
 
 /// How long a lease is to be.
@@ -256,7 +327,7 @@ impl Flaws {
     }
 
     fn word(&mut self, field: &str, word: Option<String>) -> Option<String> {
-        if word.as_ref().is_some_and(|word| !rules::is_word(word, 63)) {
+        if word.as_ref().is_some_and(|word| !rules::is_word(word, rules::MAX_WORD)) {
             self.add(field, rules::WORD);
         }
         word
@@ -269,7 +340,7 @@ impl Flaws {
             return Vec::new();
         }
         for (i, tag) in tags.iter().enumerate() {
-            if !rules::is_word(tag, 63) {
+            if !rules::is_word(tag, rules::MAX_WORD) {
                 self.add(format!("tags[{i}]"), rules::WORD);
             } else if tags.iter().take(i).any(|other| other == tag) {
                 self.add(format!("tags[{i}]"), format!("{tag} is there twice; say it once"));
@@ -293,15 +364,19 @@ impl Flaws {
             self.add("attributes", format!("at most {MAX_ATTRIBUTES} attributes"));
         }
         for (key, value) in &attributes {
-            if !rules::is_attribute_key(key) {
-                self.add(format!("attributes.{key}"), rules::ATTRIBUTE_KEY);
-            }
-            if value.chars().count() > MAX_ATTRIBUTE {
-                let detail = format!("at most {MAX_ATTRIBUTE} characters");
-                self.add(format!("attributes.{key}"), detail);
-            }
+            self.attribute(key, value);
         }
         attributes
+    }
+
+    fn attribute(&mut self, key: &str, value: &str) {
+        if !rules::is_attribute_key(key) {
+            self.add(format!("attributes.{key}"), rules::ATTRIBUTE_KEY);
+        }
+        if value.chars().count() > MAX_ATTRIBUTE {
+            let detail = format!("at most {MAX_ATTRIBUTE} characters");
+            self.add(format!("attributes.{key}"), detail);
+        }
     }
 
     fn labels(&mut self, labels: Strings) -> BTreeMap<String, String> {
@@ -374,7 +449,7 @@ impl Flaws {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::*;
+    use super::{patch as patch_of, *};
     use crate::http::body;
 
     fn read(value: &Value, in_path: Option<&str>) -> Result<Registration, Problem> {
@@ -455,6 +530,20 @@ mod tests {
         let body = json!({"service": "a", "addresses": ips, "ports": ports, "tags": many(33),
                           "attributes": attributes});
         assert_eq!(fields(&body), ["addresses", "ports", "tags", "attributes"]);
+    }
+
+    #[test]
+    fn a_patch_is_bounded_as_the_attributes_are() {
+        let flaws = |patch: BTreeMap<String, Option<String>>| {
+            let flaws = patch_of(&patch).err().map(|problem| problem.flaws).unwrap_or_default();
+            flaws.into_iter().map(|flaw| flaw.field).collect::<Vec<_>>()
+        };
+        let many = |n: usize| (0..n).map(|n| (n.to_string(), None)).collect::<BTreeMap<_, _>>();
+        assert_eq!(flaws(many(64)), [""; 0]);
+        assert_eq!(flaws(many(65)), ["attributes"]);
+        let long = Some("x".repeat(1025));
+        let wrong = [("a=b".to_owned(), None), ("long".to_owned(), long)];
+        assert_eq!(flaws(wrong.into()), ["attributes.a=b", "attributes.long"]);
     }
 
     #[test]

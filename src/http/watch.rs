@@ -61,7 +61,7 @@ fn begin(door: &Arc<Door>, asked: Watching, headers: &HeaderMap) -> Given {
     }
     let stream = Stream::new(door.clone(), subscription, follower);
     Ok(Answer::stream(stream)
-        .with(CACHE_CONTROL, "no-store".to_owned())
+        .with_static(CACHE_CONTROL, "no-store")
         .with(BUFFERING, "no".to_owned())
         // Who comes again may find a replica that has fewer.
         .with(CONNECTION, "close".to_owned()))

@@ -53,6 +53,17 @@ pub enum Source {
 }
 
 impl Source {
+    /// Every way.
+    pub const ALL: [Self; 7] = [
+        Self::Start,
+        Self::Creation,
+        Self::Terms,
+        Self::Annotation,
+        Self::Registration,
+        Self::Http,
+        Self::Ledger,
+    ];
+
     /// As metrics and answers write it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -11,7 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     // Declares the rooms, and imports nothing.
     ("lib", &[]),
-    ("cli", &["serve", "config", "api", "dev", "telemetry"]),
+    ("cli", &["serve", "config", "api", "http::contract", "dev", "telemetry"]),
     (
         "serve",
         &[

@@ -1,4 +1,5 @@
-//! docs/api.md, executed: every example is sent, in order, and must be answered as it says.
+//! docs/api.md, executed: every example is sent, in order, and must be answered as it says, and as the contract
+//! that is served says.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,6 +12,7 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use serde_json::Value;
 
+use crate::support::contract::{self, Contract, Request};
 use crate::support::events::Events;
 use crate::support::{Rollcall, eventually, http, namespace};
 
@@ -60,28 +62,29 @@ pub(crate) async fn run(base: SocketAddr, namespace: &str) {
     })
     .await;
     let text = std::fs::read_to_string(DOCUMENT).unwrap().replace("shop", namespace);
+    let contract = Contract::of(base).await;
     let examples = examples(&text);
     assert!(examples.len() > 20, "only {} examples found", examples.len());
     let mut words = Words::new();
     let mut stream = None;
     for example in examples {
         let tried = match example.kind {
-            Kind::Call => try_one(base, &example, &words).await,
+            Kind::Call => try_one((base, &contract), &example, &words).await,
             Kind::Eventually => {
                 let what = format!("the example at line {}", example.line);
                 let known = words.clone();
                 let outcome = eventually(&what, Duration::from_secs(60), async || {
-                    try_one(base, &example, &known).await.ok()
+                    try_one((base, &contract), &example, &known).await.ok()
                 });
                 Ok(outcome.await)
             }
             Kind::Stream => {
                 let (opened, body) = open(base, &example, &words).await;
-                follow(stream.insert(opened), &body, &words).await
+                follow((stream.insert(opened), &contract), &body, &words).await
             }
             Kind::Events => {
                 let stream = stream.as_mut().expect("no stream is open");
-                follow(stream, &example.answer, &words).await
+                follow((stream, &contract), &example.answer, &words).await
             }
         };
         words.extend(tried.unwrap_or_else(|wrong| panic!("docs/api.md:{}: {wrong}", example.line)));
@@ -102,7 +105,11 @@ async fn open(base: SocketAddr, example: &Example, known: &Words) -> (Events, St
 }
 
 /// The next events are those of the text.
-async fn follow(stream: &mut Events, text: &str, known: &Words) -> Result<Words, String> {
+async fn follow(
+    (stream, contract): (&mut Events, &Contract),
+    text: &str,
+    known: &Words,
+) -> Result<Words, String> {
     let mut words = known.clone();
     for expected in text.trim().split("\n\n") {
         let field = |name: &str| {
@@ -110,6 +117,7 @@ async fn follow(stream: &mut Events, text: &str, known: &Words) -> Result<Words,
             found.unwrap_or_default().to_owned()
         };
         let got = stream.next().await.ok_or("the stream has ended")?;
+        contract.check_event(&got.kind, &got.data).map_err(|wrong| format!("{wrong}: {got:?}"))?;
         let data = serde_json::from_str(&to_json(&field("data: ")));
         let data: Value = data.map_err(|error| format!("the example is no JSON: {error}"))?;
         matches(&data, &got.data, "$", &mut words)
@@ -150,7 +158,11 @@ fn examples(text: &str) -> Vec<Example> {
     examples
 }
 
-async fn try_one(base: SocketAddr, example: &Example, known: &Words) -> Result<Words, String> {
+async fn try_one(
+    (base, contract): (SocketAddr, &Contract),
+    example: &Example,
+    known: &Words,
+) -> Result<Words, String> {
     let request = fill_in(&example.request, known);
     let (head, body) = request.split_once("\n\n").unwrap_or((&request, ""));
     let (line, headers) = head.split_once('\n').unwrap_or((head, ""));
@@ -160,6 +172,15 @@ async fn try_one(base: SocketAddr, example: &Example, known: &Words) -> Result<W
     }
     bytes.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
     let got = http::exchange(base, bytes.as_bytes()).await.map_err(|error| error.to_string())?;
+    let (method, path) = line.split_once(' ').ok_or_else(|| format!("request? {line}"))?;
+    let headers = contract::headers(headers);
+    let asked = Request { method, path, headers, body: body.as_bytes() };
+    contract.check(&asked, &got).map_err(|wrong| {
+        format!(
+            "{line}\n  not as openapi.json has it: {wrong}: {}",
+            String::from_utf8_lossy(&got.body)
+        )
+    })?;
 
     let (head, body) = example.answer.split_once("\n\n").unwrap_or((&example.answer, ""));
     let mut lines = head.lines();

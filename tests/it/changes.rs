@@ -64,14 +64,32 @@ async fn attributes_are_patched_one_by_one_and_bad_ones_are_named() {
     for (wrong, field) in [
         (json!({"c": 3}), "c"),
         (json!({"c": {"d": "e"}}), "c"),
-        (json!({"c": "x".repeat(2000)}), "attributes"),
+        (json!({"c": "x".repeat(2000)}), "attributes.c"),
+        (json!({"a=b": null}), "attributes.a=b"),
+        (many(65, 0), "attributes"),
+        // With those that are there already they are too many for the object.
+        (many(64, 100), "attributes"),
         (json!(["c"]), ""),
     ] {
         let refused = patch(wrong.clone()).await;
         assert_eq!(refused.status, 422, "{wrong}: {:?}", refused.json());
         let named = refused.json()["errors"][0]["field"].as_str().unwrap().to_owned();
         assert!(named.starts_with(field), "{wrong}: {named}");
+        assert_eq!(
+            refused.json()["errors"].as_array().unwrap().len(),
+            1,
+            "{wrong}: {:?}",
+            refused.json()
+        );
     }
+}
+
+/// So many attributes.
+fn many(count: usize, from: usize) -> serde_json::Value {
+    (from..from + count)
+        .map(|at| (format!("k{at}"), json!("v")))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 #[tokio::test]
@@ -100,6 +118,25 @@ async fn a_late_call_changes_nothing_that_it_did_not_know_of() {
         (malformed.status, &malformed.json()["errors"][0]["field"]),
         (400, &json!("If-Match"))
     );
+    for never in ["W/\"1\"", "\"1\", \"2\"", "\"x\""] {
+        let refused = conditional(&rollcall, ("DELETE", &path), never, &empty).await;
+        assert_eq!(refused.status, 412, "{never}: {:?}", refused.json());
+    }
+    let nobody = format!("{path}-not-there");
+    for never in ["*", "\"5\"", "W/\"5\""] {
+        let refused = conditional(&rollcall, ("PUT", &nobody), never, &permanent(1)).await;
+        assert_eq!(refused.status, 412, "{never}: {:?}", refused.json());
+        let refused = conditional(&rollcall, ("DELETE", &nobody), never, &empty).await;
+        assert_eq!(refused.status, 404, "without the condition it would be that: {never}");
+    }
+    let changed = conditional(&rollcall, ("PATCH", &attributes), "*", &json!({"a": "1"})).await;
+    assert_eq!((changed.status, changed.header("accept-patch").is_empty()), (200, false));
+    let again = conditional(&rollcall, ("PUT", &path), "*", &permanent(2)).await;
+    assert_eq!(again.status, 200, "{:?}", again.json());
+    let listed = format!("\"1\", W/\"2\", {}", again.header("etag"));
+    let taken = conditional(&rollcall, ("PATCH", &attributes), &listed, &json!({"a": "2"})).await;
+    // The status may have been written in between.
+    assert!([200, 412].contains(&taken.status), "{:?}", taken.json());
     // The status is written beside us: read until nothing has come in between.
     let done = crate::support::eventually("the version holds", BOUND, async || {
         let now = call(rollcall.http, "GET", &path, None).await;

@@ -8,6 +8,7 @@ use crate::support::{Rollcall, http, namespace};
 
 const INSTANCE: &str = "/v1/namespaces/NS/instances/orders-1";
 const BEAT: &str = "/v1/namespaces/NS/instances/orders-1/heartbeat";
+const ATTRIBUTES: &str = "/v1/namespaces/NS/instances/orders-1/attributes";
 const JSON: &str = "content-type: application/json\r\n";
 const FORM: &str = "content-type: application/x-www-form-urlencoded\r\n";
 const ZIPPED: &str = "content-type: application/json\r\ncontent-encoding: gzip\r\n";
@@ -67,6 +68,11 @@ fn bodies() -> Vec<Case> {
         case(put, large, (413, "", "64 KiB")),
         case(["PUT", INSTANCE, FORM], with(""), (415, "Content-Type", "application/json")),
         case(["PUT", INSTANCE, ""], with(""), (415, "Content-Type", "application/json")),
+        case(
+            ["PATCH", ATTRIBUTES, FORM],
+            "{}",
+            (415, "Content-Type", "application/merge-patch+json or"),
+        ),
         case(["PUT", INSTANCE, ZIPPED], with(""), (415, "Content-Encoding", "not compressed")),
     ]
 }
@@ -111,7 +117,9 @@ fn other_bodies() -> Vec<Case> {
 
 fn heads() -> Vec<Case> {
     vec![
-        case(["GET", "/", ""], "", (404, "", "docs/api.md")),
+        case(["GET", "/", "accept: application/json\r\n"], "", (406, "Accept", "openapi.json")),
+        case(["POST", "/", JSON], "{}", (405, "", "GET, HEAD")),
+        case(["GET", "//", ""], "", (404, "", "docs/api.md")),
         case(["GET", "/v1/services/", ""], "", (404, "", "docs/api.md")),
         case(["POST", INSTANCE, JSON], "{}", (405, "", "GET, HEAD, PUT, DELETE")),
         case(["GET", BEAT, ""], "", (405, "", "PUT")),

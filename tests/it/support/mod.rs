@@ -12,6 +12,7 @@
 )]
 
 pub mod account;
+pub mod contract;
 pub mod control_plane;
 pub mod daemon;
 pub mod dns;

@@ -1,0 +1,143 @@
+//! Examples of bodies. That they are of their schemas is held by a test.
+
+use serde_json::{Value, json};
+
+use super::problems;
+use crate::http::problem::Kind;
+
+/// One of each schema that a body can be.
+pub(super) fn of(schema: &str) -> Option<Value> {
+    Some(match schema {
+        "Registration" => registration(json!({"service": "orders"})),
+        "RegistrationOfService" => registration(json!({})),
+        "RegistrationBatch" => json!({"instances": [
+            registration(json!({"namespace": "shop", "name": "orders-1", "service": "orders"})),
+            {"namespace": "shop", "service": "ledger", "hostname": "ledger.example.com", "lease": {"mode": "Permanent"}},
+        ]}),
+        "RegistrationBatchResult" => {
+            json!({"created": 1, "registered": 0, "failed": 1, "results": [
+                {"namespace": "shop", "name": "orders-1", "status": 201, "uid": UID},
+                {"namespace": "shop", "name": "orders-2", "status": 422, "problem": problem(Kind::BadFields)},
+            ]})
+        }
+        "Heartbeat" => json!({"health": "Warning", "note": "the disk is nearly full"}),
+        "HeartbeatBatch" => json!({"instances": [
+            {"namespace": "shop", "name": "orders-1", "health": "Passing"},
+            {"namespace": "shop", "name": "ledger"},
+        ]}),
+        "HeartbeatBatchResult" => json!({
+            "renewed": 1, "recorded": 0,
+            "unknown": [{"namespace": "shop", "name": "ledger", "reason": "no instance ledger in namespace shop"}],
+            "gone": [], "refused": [],
+        }),
+        "LeaseLength" => json!({"durationSeconds": 300}),
+        "AttributesPatch" => json!({"team": "blue", "old": null}),
+        "StateChange" => json!({"state": "Draining"}),
+        "Renewal" => renewal(),
+        "InstanceDetail" => detail(),
+        "Discovery" => set(),
+        "Event" => json!({"event": "snapshot", "data": set().to_string(), "id": REVISION}),
+        "Services" => json!({"services": [{
+            "namespace": "shop", "service": "orders", "revision": REVISION, "instances": 1,
+            "phases": {"Expired": 0, "OutOfService": 0, "Draining": 0, "Critical": 0, "Warning": 0, "Ready": 1},
+        }]}),
+        _ => return None,
+    })
+}
+
+/// A problem of this kind.
+pub(super) fn problem(kind: Kind) -> Value {
+    let (_, title) = kind.words();
+    let mut problem = json!({
+        "type": problems::type_of(kind),
+        "title": title,
+        "status": kind.status().as_u16(),
+        "detail": "what is wrong with this request, and what to do",
+    });
+    let more = match kind {
+        Kind::BadFields => json!({
+            "detail": "weight: must be a number from 0 to 65535",
+            "errors": [{"in": "body", "field": "weight", "detail": "must be a number from 0 to 65535"}],
+        }),
+        Kind::Forbidden => json!({
+            "user": "system:serviceaccount:shop:orders", "verb": "update",
+            "resource": "serviceinstances/heartbeat", "namespace": "shop",
+        }),
+        Kind::Evicted => json!({"evictedAt": TIME, "reason": "no heartbeat within its lease"}),
+        Kind::OtherIncarnation => json!({"uid": UID}),
+        Kind::OtherVersion => json!({"resourceVersion": "4711"}),
+        _ => return problem,
+    };
+    if let (Some(problem), Value::Object(more)) = (problem.as_object_mut(), more) {
+        problem.extend(more);
+    }
+    problem
+}
+
+/// A line of the snapshot.
+pub(super) fn line() -> String {
+    format!("{}\n", instance())
+}
+
+const UID: &str = "5c8f1f6e-6a0b-4f0e-9d53-3f6f7f3c2a11";
+const REVISION: &str = "8f14e45fceea167a";
+const TIME: &str = "2026-01-02T03:04:05.678Z";
+
+/// With what every registration of the examples has.
+fn registration(mut has: Value) -> Value {
+    let all = json!({
+        "addresses": ["10.0.0.7"],
+        "ports": [{"name": "http", "port": 8080}],
+        "version": "2.3.1",
+        "attributes": {"team": "blue"},
+        "lease": {"durationSeconds": 30},
+    });
+    if let (Some(has), Value::Object(all)) = (has.as_object_mut(), all) {
+        has.extend(all);
+    }
+    has
+}
+
+fn set() -> Value {
+    json!({"namespace": "shop", "service": "orders", "revision": REVISION, "instances": [instance()]})
+}
+
+fn instance() -> Value {
+    json!({
+        "namespace": "shop", "name": "orders-1", "uid": UID, "service": "orders",
+        "addresses": ["10.0.0.7"],
+        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+        "version": "2.3.1", "tags": [], "weight": 100, "priority": 0,
+        "attributes": {"team": "blue"}, "labels": {},
+        "state": "Up", "health": "Passing", "phase": "Ready",
+        "dnsName": "orders-1.orders.shop.svc.rollcall.internal",
+        "lease": {"mode": "Heartbeat", "durationSeconds": 30, "onExpiry": "Evict", "evictAfterSeconds": 60},
+        "createdAt": TIME,
+    })
+}
+
+fn renewal() -> Value {
+    json!({"expiresAt": "2026-01-02T03:04:35.678Z", "expiresInMs": 30_000, "renewAfterSeconds": 10})
+}
+
+fn detail() -> Value {
+    let mut detail = instance();
+    if let (Some(lease), Value::Object(renewal)) =
+        (detail.pointer_mut("/lease").and_then(Value::as_object_mut), renewal())
+    {
+        lease.extend(renewal);
+    }
+    let more = json!({
+        "resourceVersion": "4711",
+        "lastHeartbeat": {"at": TIME, "source": "http", "replica": "rollcall-0"},
+        "verdict": {
+            "horizon": TIME, "floor": null, "evictsAt": null,
+            "stored": {"phase": "Ready", "reason": "LeaseHeld"},
+        },
+        "why": "Ready: it is Up and reports itself as Passing; its lease runs until 2026-01-02T03:04:35.678Z",
+    });
+    if let (Some(detail), Value::Object(more)) = (detail.as_object_mut(), more) {
+        detail.extend(more);
+    }
+    detail
+}

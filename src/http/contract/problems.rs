@@ -1,0 +1,139 @@
+//! Problems in the contract: their types, and the members that some of them have beside those of the RFC.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value, json};
+
+use super::{examples, headers, operations::Operation, schemas};
+use crate::http::problem::{Kind, TYPE};
+
+/// The `type` of a problem.
+pub(in crate::http) enum Type {}
+
+impl JsonSchema for Type {
+    fn schema_name() -> Cow<'static, str> {
+        "ProblemType".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let types: Vec<_> = Kind::ALL.into_iter().map(type_of).collect();
+        json_schema!({"type": "string", "enum": types, "description": "What went wrong, for programs."})
+    }
+}
+
+/// Members beyond those of the RFC.
+pub(in crate::http) enum More {}
+
+impl JsonSchema for More {
+    fn schema_name() -> Cow<'static, str> {
+        "ProblemMembers".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let text = |says: &str| json!({"type": "string", "description": says});
+        json_schema!({
+            "type": "object",
+            "properties": {
+                "user": text("forbidden: who is calling, as Kubernetes says."),
+                "verb": text("forbidden: what is missing for this user."),
+                "resource": text("forbidden: on what."),
+                "namespace": {"type": ["string", "null"], "description": "forbidden: where; null means everywhere."},
+                "evictedAt": {"type": "string", "format": "date-time", "description": "evicted: when."},
+                "reason": text("evicted: why."),
+                "uid": text("other-incarnation: the one that bears the name."),
+                "resourceVersion": text("other-version: the one that it has; not there where it is not there."),
+            },
+        })
+    }
+}
+
+/// A kind's `type`.
+pub(super) fn type_of(kind: Kind) -> String {
+    format!("{TYPE}{}", kind.words().0)
+}
+
+/// Every answer that is a problem, by the name of the component.
+pub(super) fn components() -> Map<String, Value> {
+    let of_none =
+        [Kind::UnknownRoute, Kind::MethodNotAllowed].map(|kind| (status(kind), vec![kind]));
+    let all = Operation::all().flat_map(by_status).chain(of_none);
+    all.map(|(status, kinds)| (name(&kinds), response(status, &kinds))).collect()
+}
+
+/// The answers to a call that are problems, by status.
+pub(super) fn responses(operation: &Operation) -> Map<String, Value> {
+    let reference =
+        |kinds: &[Kind]| json!({"$ref": format!("#/components/responses/{}", name(kinds))});
+    by_status(operation)
+        .iter()
+        .map(|(status, kinds)| (status.to_string(), reference(kinds)))
+        .collect()
+}
+
+fn by_status(operation: &Operation) -> BTreeMap<u16, Vec<Kind>> {
+    let mut by_status: BTreeMap<u16, Vec<Kind>> = BTreeMap::new();
+    for kind in operation.problems() {
+        let kinds = by_status.entry(status(kind)).or_default();
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    by_status
+}
+
+fn status(kind: Kind) -> u16 {
+    kind.status().as_u16()
+}
+
+/// The kinds in CamelCase, as the name of a component.
+fn name(kinds: &[Kind]) -> String {
+    let capital = |word: &str| {
+        let mut letters = word.chars();
+        let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+        first.into_iter().chain(letters).collect::<String>()
+    };
+    let camel = |kind: &Kind| {
+        let words: String = kind.words().0.split('-').map(capital).collect();
+        // A refusal of Kubernetes means another thing with each status.
+        if let Kind::Refused(status) = kind { format!("{words}{status}") } else { words }
+    };
+    kinds.iter().map(camel).collect::<Vec<_>>().join("Or")
+}
+
+/// All that may be behind a status.
+fn response(status: u16, kinds: &[Kind]) -> Value {
+    let titles: Vec<_> =
+        kinds.iter().map(|kind| format!("{}: {}.", kind.words().0, says(*kind))).collect();
+    let types: Vec<_> = kinds.iter().copied().map(type_of).collect();
+    let examples: Map<_, _> = kinds
+        .iter()
+        .map(|kind| (kind.words().0.to_owned(), json!({"value": examples::problem(*kind)})))
+        .collect();
+    json!({
+        "description": titles.join(" "),
+        "headers": headers::response(headers::of_problem(status)),
+        "content": {"application/problem+json": {
+            "schema": {
+                "$ref": schemas::reference("Problem"),
+                "properties": {"type": {"enum": types}, "status": {"const": status}},
+            },
+            "examples": examples,
+        }},
+    })
+}
+
+/// What a person should know of a kind.
+fn says(kind: Kind) -> Cow<'static, str> {
+    match kind {
+        Kind::Refused(400) => "the Kubernetes API cannot read what it was sent, and says why".into(),
+        Kind::Refused(403) => "a policy, a quota or a webhook of the cluster refuses it, and says why".into(),
+        Kind::Refused(409) => {
+            "the instance is Permanent and has no lease to renew, or changes faster than it can be stored".into()
+        }
+        Kind::Refused(421) => "this replica looks after another namespace only (--watch-namespace)".into(),
+        Kind::Refused(422) => "the Kubernetes API refuses what is to be stored, and says why".into(),
+        Kind::Refused(502) => "what is stored under this name cannot be read by this version".into(),
+        _ => kind.words().1.into(),
+    }
+}

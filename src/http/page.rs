@@ -1,0 +1,222 @@
+//! `GET /`: a page for a person with a browser.
+//!
+//! Owns: its HTML, which needs nothing else: no script, no resource. Does not own: which calls there are
+//! (`contract::operations`), and who may list the services (`access`).
+
+use std::{fmt::Write as _, sync::Arc};
+
+use hyper::{
+    HeaderMap, StatusCode,
+    header::{
+        ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
+        X_FRAME_OPTIONS,
+    },
+};
+
+use crate::http::{
+    answer::Answer,
+    contract::operations::{Group, Operation},
+    door::{Door, Given},
+    problem::{Flaw, Kind, Problem},
+    query,
+};
+use crate::registry::{instance::Phase, view::View};
+
+/// Services on the page: some 300 bytes each.
+const MOST_SERVICES: usize = 200;
+
+/// What a browser may do with it: lay it out.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
+                      frame-ancestors 'none'";
+
+const STYLE: &str = "\
+:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;margin:2em auto;max-width:64em;padding:0 1em}\
+table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;padding:.2em .8em .2em 0;\
+border-bottom:1px solid #8884}code{font:14px ui-monospace,monospace;overflow-wrap:anywhere}.n{text-align:right}";
+
+/// `GET /`; the services are for those who may list them.
+pub(super) fn page(door: &Door, query: Option<&str>, headers: &HeaderMap, may_list: bool) -> Given {
+    query::none(query)?;
+    if !takes_html(headers) {
+        let flaw =
+            Flaw::header("Accept", "this page is text/html; for programs there is /openapi.json");
+        return Err(Problem::of(Kind::NotAcceptable, vec![flaw]));
+    }
+    Ok(Answer::bytes(StatusCode::OK, html(door, may_list))
+        .with_static(CONTENT_TYPE, "text/html; charset=utf-8")
+        .with_static(CACHE_CONTROL, "no-store")
+        .with_static(CONTENT_SECURITY_POLICY, POLICY)
+        .with_static(REFERRER_POLICY, "no-referrer")
+        .with_static(X_FRAME_OPTIONS, "DENY")
+        .with_static(VARY, "Accept, Authorization"))
+}
+
+/// Whether `Accept` has room for HTML (RFC 9110 §12.5.1): the range that says most decides.
+fn takes_html(headers: &HeaderMap) -> bool {
+    let fields = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let ranges = fields.flat_map(|field| field.split(','));
+    let mut best = None;
+    for range in ranges {
+        let mut parts = range.split(';').map(str::trim);
+        let says = match parts.next().unwrap_or_default().to_ascii_lowercase().as_str() {
+            "" => continue,
+            "text/html" => 3,
+            "text/*" => 2,
+            "*/*" => 1,
+            _ => 0,
+        };
+        let weight =
+            parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        let wanted =
+            weight.is_none_or(|weight| weight.parse::<f32>().is_ok_and(|weight| weight > 0.0));
+        best = best.max(Some((says, says > 0 && wanted)));
+    }
+    best.is_none_or(|(_, takes)| takes)
+}
+
+fn html(door: &Door, may_list: bool) -> String {
+    let mut out = String::with_capacity(16 * 1024);
+    let (replica, zone, version) =
+        (Escaped(&door.identity), Escaped(&door.zone), env!("CARGO_PKG_VERSION"));
+    // Writing to a string cannot fail, here and below.
+    let _ = write!(
+        out,
+        "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>rollcall: {replica}</title>\
+         <style>{STYLE}</style></head>\n<body>\n<h1>rollcall</h1>\n<p>{}. This is replica \
+         <strong>{replica}</strong>, version {version}, DNS zone <code>{zone}</code>. For programs: \
+         <a href=\"openapi.json\">openapi.json</a>; <a href=\"v1/cluster\">the replicas</a>.</p>\n",
+        Escaped(env!("CARGO_PKG_DESCRIPTION")),
+    );
+    services(&mut out, door, may_list);
+    calls(&mut out);
+    out.push_str("</body>\n</html>\n");
+    out
+}
+
+fn services(out: &mut String, door: &Door, may_list: bool) {
+    out.push_str("<h2>Services</h2>\n");
+    if !may_list {
+        out.push_str(
+            "<p>They are shown to those who may list them (<code>--read-auth</code>): send \
+             <code>Authorization: Bearer</code> with a token of the audience rollcall whose user may \
+             <code>list serviceinstances</code>, for example with <code>curl</code> and <code>kubectl create \
+             token NAME --audience rollcall</code>.</p>\n",
+        );
+        return;
+    }
+    if !door.inbox.directory().is_synced() {
+        out.push_str("<p>This replica has only just started, and does not know them yet.</p>\n");
+        return;
+    }
+    let mut views = door.inbox.directory().all_services(None);
+    views.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    if views.is_empty() {
+        out.push_str("<p>Nobody has registered yet.</p>\n");
+        return;
+    }
+    out.push_str("<table>\n<tr><th>namespace</th><th>service</th>");
+    for phase in Phase::ALL {
+        let _ = write!(out, "<th class=\"n\">{phase}</th>");
+    }
+    out.push_str("</tr>\n");
+    views.iter().take(MOST_SERVICES).for_each(|view| service(out, view));
+    out.push_str("</table>\n");
+    if let Some(more) = views.len().checked_sub(MOST_SERVICES).filter(|more| *more > 0) {
+        let _ = writeln!(out, "<p>And {more} more: <a href=\"v1/services\">all of them</a>.</p>");
+    }
+}
+
+fn service(out: &mut String, view: &Arc<View>) {
+    let (namespace, service) = (Escaped(&view.key.namespace), Escaped(&view.key.service));
+    let _ = write!(
+        out,
+        "<tr><td><a href=\"v1/namespaces/{namespace}/services\">{namespace}</a></td><td>\
+         <a href=\"v1/namespaces/{namespace}/services/{service}?health=any\">{service}</a></td>"
+    );
+    for phase in Phase::ALL {
+        let _ = write!(out, "<td class=\"n\">{}</td>", view.count(*phase));
+    }
+    out.push_str("</tr>\n");
+}
+
+fn calls(out: &mut String) {
+    out.push_str("<h2>Calls</h2>\n");
+    for group in Group::ALL {
+        let _ = writeln!(out, "<h3>{}</h3>\n<table>", group.name());
+        for call in Operation::all().filter(|call| call.group == group) {
+            let (path, summary) = (Escaped(call.route.template()), Escaped(call.summary));
+            let _ = writeln!(
+                out,
+                "<tr><td><code>{}</code></td><td><code>{path}</code></td><td>{summary}</td></tr>",
+                call.method
+            );
+        }
+        out.push_str("</table>\n");
+    }
+}
+
+/// Text as HTML.
+struct Escaped<'a>(&'a str);
+
+impl std::fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.chars().try_for_each(|c| match c {
+            '&' => f.write_str("&amp;"),
+            '<' => f.write_str("&lt;"),
+            '>' => f.write_str("&gt;"),
+            '"' => f.write_str("&quot;"),
+            '\'' => f.write_str("&#39;"),
+            c => f.write_char(c),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_for_those_who_take_html() {
+        for (accept, takes) in [
+            (&[][..], true),
+            (&["text/html,application/xhtml+xml,*/*;q=0.8"], true),
+            (&["*/*"], true),
+            (&["text/*;q=0.1"], true),
+            (&["application/json"], false),
+            (&["application/json", "text/html"], true),
+            (&["text/html;q=0, */*"], false),
+            (&["TEXT/HTML; Q=1"], true),
+            (&["*/*;q=0"], false),
+            (&[""], true),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in accept {
+                headers.append(ACCEPT, value.parse().unwrap());
+            }
+            assert_eq!(takes_html(&headers), takes, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn text_is_never_markup() {
+        assert_eq!(
+            Escaped("<a href=\"x\">'&").to_string(),
+            "&lt;a href=&quot;x&quot;&gt;&#39;&amp;"
+        );
+    }
+
+    #[test]
+    fn every_call_is_on_the_page() {
+        let mut out = String::new();
+        calls(&mut out);
+        for call in Operation::all() {
+            assert!(
+                out.contains(call.route.template()) && out.contains(call.method),
+                "{}",
+                call.id
+            );
+        }
+        assert_eq!(out.matches("<tr>").count(), Operation::all().count());
+    }
+}

@@ -1,0 +1,144 @@
+//! The client for Python, on two replicas that are killed under it.
+
+use std::collections::HashMap;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
+
+use crate::support::http::{call, try_call};
+use crate::support::{Namespace, Rollcall, eventually, namespace};
+
+/// For whatever happens on a busy machine.
+const BOUND: Duration = Duration::from_secs(90);
+
+/// Of the client's lease, as clients/python/drive.py has it.
+const LEASE: Duration = Duration::from_secs(6);
+
+/// The driver, and what it has told so far.
+struct Client {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    /// The newest line of each kind.
+    told: HashMap<String, Value>,
+    /// How many were told of each kind.
+    counts: HashMap<String, usize>,
+    /// Sets in which it was not itself, though it had been.
+    lost: Vec<Value>,
+}
+
+impl Client {
+    fn start(ns: &Namespace, first: &Rollcall, second: &Rollcall) -> Self {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python");
+        let (first, second) = (first.http.to_string(), second.http.to_string());
+        let mut child = Command::new("python3")
+            .args(["-B", "drive.py", &ns.name, &first, &second])
+            .current_dir(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("python3 cannot be started ({error}): install python3"));
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines, told: HashMap::new(), counts: HashMap::new(), lost: Vec::new() }
+    }
+
+    /// Reads on until the newest lines are as they should be.
+    async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let reading = async {
+            while !holds(self) {
+                let line = self.lines.next_line().await.unwrap().expect("the client has ended");
+                let line: Value = serde_json::from_str(&line).unwrap();
+                let via = line["via"].as_str().unwrap().to_owned();
+                let has = |set: &Value| {
+                    set["names"].as_array().is_some_and(|names| names.contains(&json!("python")))
+                };
+                if line["names"].is_array() && !has(&line) && self.told.get(&via).is_some_and(has) {
+                    self.lost.push(line.clone());
+                }
+                *self.counts.entry(via.clone()).or_default() += 1;
+                self.told.insert(via, line);
+            }
+        };
+        let done = timeout(BOUND, reading).await;
+        assert!(done.is_ok(), "not within {BOUND:?}: {what}; it told {:?}", self.told);
+    }
+
+    fn shows(&self, names: &[&str]) -> bool {
+        ["stream", "poll"]
+            .iter()
+            .all(|via| self.told.get(*via).is_some_and(|line| line["names"] == json!(names)))
+    }
+
+    /// Waits for so many further heartbeats that were answered.
+    async fn beats(&mut self, count: usize) {
+        let begun = self.counts.get("beat").copied().unwrap_or_default();
+        self.until("it beats", |it| {
+            let beat = it.told.get("beat");
+            it.counts.get("beat").is_some_and(|now| *now >= begun + count)
+                && beat.is_some_and(|line| line.get("failed").is_none())
+        })
+        .await;
+    }
+}
+
+async fn put(at: &Rollcall, ns: &Namespace, name: &str) {
+    let path = format!("/v1/namespaces/{}/instances/{name}", ns.name);
+    let body =
+        json!({"service": "orders", "addresses": ["10.0.0.8"], "lease": {"mode": "Permanent"}});
+    let registered = eventually("it is registered", BOUND, async || {
+        let answer = try_call(at.http, "PUT", &path, Some(body.clone())).await.ok()?;
+        [200, 201].contains(&answer.status).then_some(())
+    });
+    registered.await;
+}
+
+async fn uid(at: &Rollcall, ns: &Namespace) -> String {
+    let path = format!("/v1/namespaces/{}/instances/python", ns.name);
+    let answer = call(at.http, "GET", &path, None).await;
+    assert_eq!(answer.status, 200, "{:?}", answer.json());
+    answer.json()["uid"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_client_loses_neither_its_lease_nor_an_outcome_when_its_replicas_are_killed() {
+    let ns = namespace("python").await;
+    let mut first = Rollcall::launch(&ns, "rollcall-0", &[]).await;
+    let second = Rollcall::launch(&ns, "rollcall-1", &[]).await;
+    first.until_ready().await;
+    second.until_ready().await;
+    let mut client = Client::start(&ns, &first, &second);
+    client.until("it sees itself", |it| it.shows(&["python"])).await;
+    let born = uid(&second, &ns).await;
+    client.beats(1).await;
+    put(&first, &ns, "a").await;
+    client.until("it sees a", |it| it.shows(&["a", "python"])).await;
+
+    // The one that it beats at.
+    first.kill().await;
+    let killed = Instant::now();
+    put(&second, &ns, "b").await;
+    client.until("it sees b", |it| it.shows(&["a", "b", "python"])).await;
+    client.beats(3).await;
+    while killed.elapsed() < 2 * LEASE {
+        client.beats(1).await;
+    }
+    assert_eq!(uid(&second, &ns).await, born, "it was evicted");
+
+    // The one that it speaks to now, and follows at.
+    first.restart().await;
+    second.kill().await;
+    put(&first, &ns, "c").await;
+    client.until("it sees c", |it| it.shows(&["a", "b", "c", "python"])).await;
+    client.beats(3).await;
+    assert_eq!(uid(&first, &ns).await, born, "it was evicted");
+    assert!(client.lost.is_empty(), "it was not to be seen: {:?}", client.lost);
+
+    drop(client.child.stdin.take());
+    client.until("it has taken leave", |it| it.told.contains_key("stopped")).await;
+    let path = format!("/v1/namespaces/{}/instances/python", ns.name);
+    assert_eq!(call(first.http, "GET", &path, None).await.status, 404);
+}
