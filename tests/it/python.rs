@@ -53,7 +53,9 @@ impl Client {
                 let line = self.lines.next_line().await.unwrap().expect("the client has ended");
                 let line: Value = serde_json::from_str(&line).unwrap();
                 let via = line["via"].as_str().unwrap().to_owned();
-                let has = |set: &Value| set["names"].as_array().is_some_and(|names| names.contains(&json!("python")));
+                let has = |set: &Value| {
+                    set["names"].as_array().is_some_and(|names| names.contains(&json!("python")))
+                };
                 if line["names"].is_array() && !has(&line) && self.told.get(&via).is_some_and(has) {
                     self.lost.push(line.clone());
                 }
@@ -66,9 +68,9 @@ impl Client {
     }
 
     fn shows(&self, names: &[&str]) -> bool {
-        ["stream", "poll"].iter().all(|via| {
-            self.told.get(*via).is_some_and(|line| line["names"] == json!(names))
-        })
+        ["stream", "poll"]
+            .iter()
+            .all(|via| self.told.get(*via).is_some_and(|line| line["names"] == json!(names)))
     }
 
     /// Waits for so many further heartbeats that were answered.
@@ -85,7 +87,8 @@ impl Client {
 
 async fn put(at: &Rollcall, ns: &Namespace, name: &str) {
     let path = format!("/v1/namespaces/{}/instances/{name}", ns.name);
-    let body = json!({"service": "orders", "addresses": ["10.0.0.8"], "lease": {"mode": "Permanent"}});
+    let body =
+        json!({"service": "orders", "addresses": ["10.0.0.8"], "lease": {"mode": "Permanent"}});
     let registered = eventually("it is registered", BOUND, async || {
         let answer = try_call(at.http, "PUT", &path, Some(body.clone())).await.ok()?;
         [200, 201].contains(&answer.status).then_some(())
