@@ -13,7 +13,7 @@ use crate::api::manifests;
 use crate::config::ServeArgs;
 #[cfg(feature = "dev")]
 use crate::dev;
-use crate::http;
+use crate::http::contract;
 use crate::serve;
 use crate::telemetry::logs::{self, Format};
 
@@ -71,7 +71,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Crds { out: None } => Ok(manifests::print(&mut stdout().lock())?),
         Command::Crds { out: Some(folder) } => Ok(manifests::write(&folder).map(|_| ())?),
         Command::Openapi => {
-            stdout().lock().write_all(http::contract()).context("cannot print the contract")
+            stdout().lock().write_all(contract()).context("cannot print the contract")
         }
         #[cfg(feature = "dev")]
         Command::ExecWithParent(args) => Err(dev::launch::exec_with_parent(&args).into()),

@@ -142,6 +142,31 @@ pub(super) fn registration(
     })
 }
 
+/// The bytes of an apply, which the API server reads as YAML: what JSON may have as it is, and YAML reads as a line
+/// break or not at all (YAML 1.2 §5.1, §5.4), is escaped. It stands in strings only.
+pub(super) fn readable_as_yaml(json: Vec<u8>) -> Vec<u8> {
+    let Ok(text) = std::str::from_utf8(&json) else { return json };
+    if !text.contains(is_no_yaml) {
+        return json;
+    }
+    let mut out = String::with_capacity(text.len() + 64);
+    for c in text.chars() {
+        if is_no_yaml(c) {
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out.into_bytes()
+}
+
+fn is_no_yaml(c: char) -> bool {
+    matches!(
+        c,
+        '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}'
+    )
+}
+
 /// A merge patch to the same end, which also takes away what `record` has beyond it.
 pub(super) fn replacement(
     record: &Instance,
@@ -228,4 +253,23 @@ fn annotations(beat: &str, health: Option<Health>) -> Map<String, Value> {
         annotations.insert(HEALTH_ANNOTATION.to_owned(), json!(health.as_str()));
     }
     annotations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_yaml_would_not_read_is_escaped_and_the_rest_stays() {
+        for (given, written) in [
+            ("plain \u{e9} \u{1f600}", "\"plain \u{e9} \u{1f600}\""),
+            ("\u{87}\u{7f}", "\"\\u0087\\u007f\""),
+            ("a\u{85}b\u{2028}c", "\"a\\u0085b\\u2028c\""),
+            ("\u{ffff}\n", "\"\\uffff\\n\""),
+        ] {
+            let bytes = readable_as_yaml(serde_json::to_vec(given).unwrap());
+            assert_eq!(std::str::from_utf8(&bytes).unwrap(), written);
+            assert_eq!(serde_json::from_slice::<String>(&bytes).unwrap(), given);
+        }
+    }
 }

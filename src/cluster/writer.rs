@@ -20,7 +20,7 @@ use tokio::{
 use crate::api::{FIELD_MANAGER, STATE_MANAGER, ServiceInstance};
 use crate::clock;
 use crate::cluster::{
-    body::{self, Change, StoredBeat},
+    body::{self, Change, StoredBeat, readable_as_yaml},
     breaker::Breaker,
     call::Guarded,
     convert::{Converter, Lean},
@@ -281,7 +281,10 @@ impl Writer {
             }
         };
         let request = request.map_err(kube::Error::BuildRequest)?;
-        let verb = if matches!(body, Patch::Apply(_)) { "apply" } else { "patch" };
+        let (verb, request) = match body {
+            Patch::Apply(_) => ("apply", request.map(readable_as_yaml)),
+            _ => ("patch", request),
+        };
         let (limit, _turn) = match kind {
             // Never behind a storm of other writes.
             Kind::SelfBeat => (SELF_BEAT_TIMEOUT, None),

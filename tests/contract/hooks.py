@@ -5,6 +5,7 @@ import re
 import schemathesis
 
 NAME = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+UNSAID = ("is there twice", "service is immutable")
 WAIT = re.compile("[0-9]+(ms|s|m)")
 
 
@@ -25,7 +26,12 @@ def before_call(context, case, kwargs):
 
 @schemathesis.hook
 def filter_failure(context, failure, case, response):
-    """A header that nobody knows has to be ignored (RFC 9110, section 5.1). A parameter of the query that nobody knows is
-    refused, and that is not filtered."""
-    unknown = any(name.lower().startswith("x-schemathesis-") for name in case.headers or {})
-    return not (unknown and type(failure).__name__ == "AcceptedNegativeData")
+    kind = type(failure).__name__
+    if kind == "AcceptedNegativeData":
+        # A header that nobody knows has to be ignored (RFC 9110, section 5.1). A parameter of the query that nobody knows is
+        # refused, and that is not filtered.
+        return not any(name.lower().startswith("x-schemathesis-") for name in case.headers or {})
+    if kind == "RejectedPositiveData":
+        # What no schema can say: that names differ, and that a service is for good.
+        return not any(said in response.text for said in UNSAID)
+    return True

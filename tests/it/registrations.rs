@@ -108,3 +108,14 @@ async fn of_another_namespace_nothing_is_said() {
     assert_eq!(answer.metadata.response_code, ResponseCode::Refused);
     assert_eq!(offered(&rollcall, &ns, "web").await, Some(false));
 }
+
+#[tokio::test]
+async fn attributes_come_back_as_they_were_whatever_is_in_them() {
+    let ns = namespace("any-text").await;
+    let rollcall = Rollcall::start(&ns).await;
+    // The API server reads an apply as YAML, which has line breaks and forbidden characters of its own.
+    let text = "tab\t, \u{7f}\u{87}, line\u{85}line\u{2028}line\u{2029}line, \u{feff}\u{fffe}\u{ffff}, \u{1f600}\"\\\u{1}";
+    let body = json!({"service": "web", "addresses": ["10.0.9.2"], "attributes": {"a": text}});
+    let (status, stored) = put(&rollcall, &ns, "a", &body).await;
+    assert_eq!((status, &stored["attributes"]["a"]), (201, &json!(text)), "{stored}");
+}

@@ -53,7 +53,7 @@ fn parameter(name: &str) -> Value {
         "If-Match" => (
             "Only if the instance is one of these versions: ETags of its answers, as `\"12345\"`, several by commas; \
              `*`: only if it is there. A weak ETag is never the one. Else 412.",
-            json!({"type": "string", "pattern": "^([*]|(W/)?\"[!#-~]*\"(, ?(W/)?\"[!#-~]*\")*)$"}),
+            json!({"type": "string", "pattern": "^([*]|((W/)?\"[!#-~]*\"(, ?(W/)?\"[!#-~]*\")*)?)$"}),
         ),
         "If-None-Match" => (
             "The ETag that is known already: 304 while there is nothing new. With wait, the answer is held back for \
