@@ -117,7 +117,7 @@ impl Future for Reply {
 impl Door {
     /// Answers a request.
     pub(super) fn call(self: &Arc<Self>, request: Request<Incoming>, peer: IpAddr) -> Reply {
-        let seen = Seen::new(&request, peer);
+        let seen = Seen::new(self.traces.as_ref(), &request, peer);
         let Some((route, raw)) = route::find(request.uri().path()) else {
             let detail = format!("no call has the path {}; see docs/api.md", request.uri().path());
             let problem = Problem::new(Kind::UnknownRoute, detail);

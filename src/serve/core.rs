@@ -43,6 +43,7 @@ use crate::telemetry::{
         ApiMetrics, ElectionMetrics, EngineMetrics, LedgerMetrics, RightMetrics, WatchMetrics,
     },
     problems,
+    traces::Traces,
 };
 use crate::witness::{
     Inbox,
@@ -71,7 +72,7 @@ impl Core {
         config: &Config,
         clients: Clients,
         directory: &Arc<Directory>,
-        (registry, beats): (&mut Registry, BeatMetrics),
+        (registry, beats, traces): (&mut Registry, BeatMetrics, Option<Traces>),
     ) -> Self {
         let converter = Arc::new(Converter::default());
         let api_metrics = ApiMetrics::new(registry);
@@ -119,7 +120,8 @@ impl Core {
         let inbox = Inbox::new(directory.clone(), writer.clone(), facts_in.clone());
         let self_beat = own_beat(config, writer, facts_in, values);
         let breakers = breakers.metrics;
-        let behind = Behind { inbox, gate, problems: problems.clone(), breakers, waiters };
+        let problems_told = problems.clone();
+        let behind = Behind { inbox, gate, problems: problems_told, breakers, waiters, traces };
         Self {
             preflight,
             engine,

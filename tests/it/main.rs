@@ -39,4 +39,6 @@ mod replicas;
 mod resolvers;
 mod rights;
 mod seen;
+#[cfg(feature = "otel")]
+mod traces;
 mod unavailable;
