@@ -5,10 +5,12 @@
 # Without a container engine: deploy/image/build.sh. It takes USER, EXPOSE and ENTRYPOINT from here, and both take the files
 # from deploy/image/rootfs.sh.
 FROM rust:1.95-bookworm AS build
+# What is built in beside what everybody needs: otel (docs/metrics.md), or nothing.
+ARG FEATURES=
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    cargo build --release --locked --no-default-features && \
+    cargo build --release --locked --no-default-features --features "$FEATURES" && \
     deploy/image/rootfs.sh target/release/rollcall /rootfs
 
 FROM scratch

@@ -48,7 +48,7 @@ impl Guarded {
         let Some(ticket) = self.breaker.admits(clock::moment()) else {
             return Err(Failure::Away("it has not answered for some time".to_owned()));
         };
-        Self::told(ticket, counted(&self.metrics, verb, limit, call)).await
+        told(ticket, counted(&self.metrics, verb, limit, call).await)
     }
 
     /// Waits for an answer, whatever the breaker says: it learns by it.
@@ -61,28 +61,28 @@ impl Guarded {
         limit: Duration,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Failure> {
-        Self::told(self.breaker.passes(), counted(&self.metrics, verb, limit, call)).await
-    }
-
-    async fn told<T>(
-        ticket: Ticket,
-        call: impl Future<Output = (Result<T, Failure>, Option<u16>)>,
-    ) -> Result<T, Failure> {
-        // It has its deadline.
-        let (answer, code) = call.await;
-        // An error of the API server's own (500) is an answer: most often one webhook's, for some objects. So is a 429.
-        let answered = !matches!(code, None | Some(502..=504));
-        ticket.ended(answered, clock::moment());
-        answer
+        let ticket = self.breaker.passes();
+        told(ticket, counted(&self.metrics, verb, limit, call).await)
     }
 }
+
+/// Lets the breaker know.
+fn told<T>(ticket: Ticket, (answer, code): Counted<T>) -> Result<T, Failure> {
+    // An error of the API server's own (500) is an answer: most often one webhook's, for some objects. So is a 429.
+    let answered = !matches!(code, None | Some(502..=504));
+    ticket.ended(answered, clock::moment());
+    answer
+}
+
+/// What came of a call, and with which HTTP status.
+type Counted<T> = (Result<T, Failure>, Option<u16>);
 
 async fn counted<T>(
     metrics: &CallMetrics,
     verb: &'static str,
     limit: Duration,
     call: impl Future<Output = Result<T, kube::Error>>,
-) -> (Result<T, Failure>, Option<u16>) {
+) -> Counted<T> {
     let watch = clock::Stopwatch::start();
     let answer = timeout(limit, call).await;
     let code = code(&answer);

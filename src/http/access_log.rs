@@ -2,7 +2,7 @@
 //! (`rollcall::http::access=debug`).
 //!
 //! Owns: what a line says; and the request's own id, which is given back whether it is logged or not. Does not own:
-//! the filter (`telemetry`). Costs a look while it is off.
+//! the filter, and spans (`telemetry`). Costs a look while it is off.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -15,6 +15,7 @@ use tracing::{Level, debug, enabled};
 
 use crate::clock;
 use crate::http::{access::bearer, answer::Body, door::Door, route::Route};
+use crate::telemetry::traces::{Span, Traces};
 
 const TARGET: &str = "rollcall::http::access";
 
@@ -30,6 +31,7 @@ pub(super) struct Seen {
     pub(super) stopwatch: clock::Stopwatch,
     id: Option<HeaderValue>,
     line: Option<Box<Line>>,
+    span: Option<Span>,
 }
 
 /// What is logged of it.
@@ -43,7 +45,7 @@ struct Line {
 
 impl Seen {
     /// A request that has just come.
-    pub(super) fn new(request: &Request<Incoming>, peer: IpAddr) -> Self {
+    pub(super) fn new(traces: Option<&Traces>, request: &Request<Incoming>, peer: IpAddr) -> Self {
         let headers = request.headers();
         let id = headers.get(REQUEST_ID).filter(|id| id.len() <= MAX_ID).cloned();
         let line = enabled!(target: TARGET, Level::DEBUG).then(|| {
@@ -55,7 +57,8 @@ impl Seen {
                 token: bearer(headers).map(Into::into),
             })
         });
-        Self { stopwatch: clock::Stopwatch::start(), id, line }
+        let span = traces.and_then(|traces| traces.begin(request, peer));
+        Self { stopwatch: clock::Stopwatch::start(), id, line, span }
     }
 
     /// It is answered.
@@ -75,6 +78,9 @@ impl Seen {
             debug!(
                 target: TARGET, %peer, caller, %method, route, path, status, micros, request, trace, "request"
             );
+        }
+        if let Some(span) = self.span {
+            span.answered(route.map(Route::template), response.status().as_u16());
         }
         if let Some(id) = self.id {
             response.headers_mut().insert(REQUEST_ID, id);

@@ -123,7 +123,7 @@ impl Future for Reply {
 impl Door {
     /// Answers a request.
     pub(super) fn call(self: &Arc<Self>, request: Request<Incoming>, peer: IpAddr) -> Reply {
-        let seen = Seen::new(&request, peer);
+        let seen = Seen::new(self.traces.as_ref(), &request, peer);
         let Some((route, raw)) = route::find(request.uri().path()) else {
             let detail = format!("no call has the path {}; see docs/api.md", request.uri().path());
             let problem = Problem::new(Kind::UnknownRoute, detail);
@@ -159,7 +159,7 @@ impl Door {
     /// Answers a request for which there is no place.
     pub(super) fn turn_away(&self, request: &Request<Incoming>, peer: IpAddr) -> Reply {
         let route = route::find(request.uri().path()).map(|(route, _)| route);
-        let seen = Seen::new(request, peer);
+        let seen = Seen::new(self.traces.as_ref(), request, peer);
         Reply::Now(Some(self.finish(route, Err(self.limits.overloaded()), seen)))
     }
 

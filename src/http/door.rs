@@ -15,7 +15,7 @@ use crate::http::{
     access::Doorman, answer::Answer, limits::Limits, metrics::HttpMetrics, problem::Problem,
     waiters::Waiters,
 };
-use crate::telemetry::{metrics::BreakerMetrics, problems};
+use crate::telemetry::{metrics::BreakerMetrics, problems, traces::Traces};
 use crate::witness::Inbox;
 
 /// Services that take turns of their own in `order=roundrobin`; where two share one, a turn is
@@ -34,6 +34,8 @@ pub struct Behind {
     pub breakers: BreakerMetrics,
     /// Who waits for changes; the engine announces them there.
     pub waiters: Arc<Waiters>,
+    /// Who takes spans of requests, if anybody.
+    pub traces: Option<Traces>,
 }
 
 /// What all handlers share.
@@ -47,6 +49,8 @@ pub(super) struct Door {
     pub(super) breakers: BreakerMetrics,
     /// Who waits for changes.
     pub(super) waiters: Arc<Waiters>,
+    /// Who takes spans of requests.
+    pub(super) traces: Option<Traces>,
     pub(super) metrics: HttpMetrics,
     /// How much may be asked for.
     pub(super) limits: Limits,
@@ -68,7 +72,7 @@ pub(super) type Given = Result<Answer, Problem>;
 impl Door {
     /// A door of the replica `identity`; none when that cannot be sent in a header.
     pub(super) fn new(
-        Behind { inbox, gate, problems, breakers, waiters }: Behind,
+        Behind { inbox, gate, problems, breakers, waiters, traces }: Behind,
         (reads, rates): (bool, Rates),
         metrics: HttpMetrics,
         (identity, zone): (String, String),
@@ -83,6 +87,7 @@ impl Door {
             problems,
             breakers,
             waiters,
+            traces,
             limits: Limits::new(rates, metrics.clone()),
             metrics,
             identity,

@@ -25,7 +25,7 @@ use crate::serve::{
     drain::{Condition, Replica},
     stage::Stage,
 };
-use crate::telemetry::{admin::Admin, beats::BeatMetrics, level::Level, metrics};
+use crate::telemetry::{admin::Admin, beats::BeatMetrics, level::Level, metrics, traces::Traces};
 
 /// Builds everything, and only then spawns it.
 ///
@@ -37,7 +37,9 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
     let directory = Directory::new(config.scope.as_deref()).with_networks(&config.dns.reverse);
     let directory = Arc::new(directory);
     let beats = BeatMetrics::new(&mut registry);
-    let core = Core::build(config, clients, &directory, (&mut registry, beats.clone()));
+    let traces = Traces::from_env(&config.own.name, &mut registry)?;
+    let counted = (&mut registry, beats.clone(), traces.clone());
+    let core = Core::build(config, clients, &directory, counted);
     let condition = Arc::new(Condition {
         directory: directory.clone(),
         problems: core.problems.clone(),
@@ -63,6 +65,7 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
         facts: core.self_beat.facts.clone(),
         own: config.own.clone(),
         linger: config.linger,
+        traces,
     };
     let passed = core.preflight.passed();
     replica.core.spawn_until("admin", admin.serve());
@@ -84,11 +87,15 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
         Ok(())
     });
     spawn_dns(config, dns, &mut replica.dns);
-    replica.http.spawn("http", |stop| async move {
+    spawn_http(http, &mut replica.http);
+    Ok(replica)
+}
+
+fn spawn_http(http: HttpServer, stage: &mut Stage) {
+    stage.spawn("http", |stop| async move {
         http.serve(stop).await;
         Ok(())
     });
-    Ok(replica)
 }
 
 /// The election, which gives back what it has won when it is told to stop.

@@ -44,6 +44,7 @@ use crate::telemetry::{
         ApiMetrics, ElectionMetrics, EngineMetrics, LedgerMetrics, RightMetrics, WatchMetrics,
     },
     problems,
+    traces::Traces,
 };
 use crate::witness::{
     Inbox,
@@ -74,7 +75,7 @@ impl Core {
         config: &Config,
         clients: Clients,
         directory: &Arc<Directory>,
-        (registry, beats): (&mut Registry, BeatMetrics),
+        (registry, beats, traces): (&mut Registry, BeatMetrics, Option<Traces>),
     ) -> Self {
         let converter = Arc::new(Converter::default());
         let api_metrics = ApiMetrics::new(registry);
@@ -86,8 +87,7 @@ impl Core {
         let writer = Writer::new(clients.writes.clone(), converter.clone(), guarded, clock::show);
         let asked = (clients.reviews.clone(), owners(directory));
         let (gate, keys) = gate(config, asked, (&api_metrics, &breakers), registry).unzip();
-        let problems = problems::Shared::default();
-        let rights = RightMetrics::new(registry);
+        let (problems, rights) = (problems::Shared::default(), RightMetrics::new(registry));
         let preflight = Preflight::new(clients.reviews, needs(config), problems.clone(), rights);
         let events = Events::new(clients.writes, &config.own.name, &api_metrics);
         let counts = figures(directory, registry);
@@ -122,7 +122,8 @@ impl Core {
         let inbox = Inbox::new(directory.clone(), writer.clone(), facts_in.clone());
         let self_beat = own_beat(config, writer, facts_in, values);
         let breakers = breakers.metrics;
-        let behind = Behind { inbox, gate, problems: problems.clone(), breakers, waiters };
+        let problems_told = problems.clone();
+        let behind = Behind { inbox, gate, problems: problems_told, breakers, waiters, traces };
         Self {
             preflight,
             engine,

@@ -3,8 +3,8 @@
 //! ```text
 //! SIGTERM ─ unready ─ self-beats end: nobody is judged from here on    1 s at most
 //!                   ─ HTTP closes: every beat taken is answered        5 s
-//!                   ─ the last ledger tells of them, and that it is the last; beside it the
-//!                     leader's writes under way are finished           6 s
+//!                   ─ the last ledger tells of them, and that it is the last; beside it the leader's
+//!                     writes under way are finished, and spans sent    6 s
 //!                   ─ the leadership is released                       7 s
 //!                   ─ the own instance is taken away                   2 s
 //!                   ─ DNS goes on, for resolvers that still ask here   --linger-seconds
@@ -34,7 +34,7 @@ use crate::registry::{
     lease::Moment,
 };
 use crate::serve::stage::Stage;
-use crate::telemetry::{admin::Probes, problems};
+use crate::telemetry::{admin::Probes, problems, traces::Traces};
 use crate::witness::self_beat;
 
 /// How long a start waits until it can promise anything, when all else is there: the first self-beat and ledger
@@ -53,6 +53,9 @@ const DUTIES: Duration = Duration::from_secs(6);
 
 /// A call that is under way, and the release, have 3 s each.
 const ELECTION: Duration = Duration::from_secs(7);
+
+/// Beside the writes: a collector that is there takes the last spans in milliseconds.
+const SPANS: Duration = Duration::from_secs(3);
 
 /// A self-beat is dropped where it is.
 const SELF_BEAT: Duration = Duration::from_secs(1);
@@ -88,6 +91,8 @@ pub(super) struct Replica {
     pub(super) own: InstanceKey,
     /// How long DNS goes on when all else has ended.
     pub(super) linger: Duration,
+    /// Who takes spans of requests, if anybody.
+    pub(super) traces: Option<Traces>,
 }
 
 /// Whether this replica should be asked.
@@ -164,7 +169,13 @@ impl Replica {
             }
             self.flush.stop(CORE).await;
         };
-        tokio::join!(told, self.duties.stop(DUTIES));
+        // There are no more requests, and so no more spans.
+        let traced = async {
+            if let Some(traces) = &self.traces {
+                traces.end(SPANS).await;
+            }
+        };
+        tokio::join!(told, self.duties.stop(DUTIES), traced);
         self.election.stop(ELECTION).await;
         self_beat::leave(&self.writer, &self.own).await;
         if !self.linger.is_zero() {

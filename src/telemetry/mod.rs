@@ -7,7 +7,14 @@ pub mod keys;
 pub mod level;
 pub mod logs;
 pub mod metrics;
+#[cfg(feature = "otel")]
+mod otlp;
 mod port;
 pub mod problems;
 mod process;
 mod scrape;
+#[cfg(feature = "otel")]
+pub mod traces;
+#[cfg(not(feature = "otel"))]
+#[path = "no_traces.rs"]
+pub mod traces;

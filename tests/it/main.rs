@@ -44,4 +44,6 @@ mod replicas;
 mod resolvers;
 mod rights;
 mod seen;
+#[cfg(feature = "otel")]
+mod traces;
 mod unavailable;

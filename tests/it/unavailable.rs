@@ -133,7 +133,7 @@ impl Scene {
         let started = Instant::now();
         let answer = self.ask((method, path, body)).await;
         let (status, shown, took) = (answer.status, answer.json(), started.elapsed());
-        println!("| {} | {method} {path} | {status} | {took:.2?} |", self.ns.name);
+        eprintln!("| {} | {method} {path} | {status} | {took:.2?} |", self.ns.name);
         let mut wrong = Vec::new();
         if !statuses.contains(&status) {
             wrong.push(format!("not {statuses:?}"));

@@ -116,8 +116,6 @@ fn keys() -> Vec<Case> {
     let of_attributes = format!("attributes.{}…", "k".repeat(256 - "attributes.".len()));
     let of_labels = format!("labels.{}…", "k".repeat(256 - "labels.".len()));
     let one = |more: String| put(with(&more));
-    let beats =
-        |beat: &str| json("POST", "/v1/heartbeats", format!(r#"{{"instances": [{beat}]}}"#));
     vec![
         case("a long key", one(format!(r#", "{key}": 1"#)), (422, &cut, "unknown field")),
         case(
@@ -140,20 +138,29 @@ fn keys() -> Vec<Case> {
             one(r#", "a`, expected x": 1"#.to_owned()),
             (422, "a`, expected x", "unknown field; expected one of namespace"),
         ),
+    ]
+}
+
+/// The same key twice, at each level.
+fn twice() -> Vec<Case> {
+    let one = |more: &str| put(with(more));
+    let beats =
+        |beat: &str| json("POST", "/v1/heartbeats", format!(r#"{{"instances": [{beat}]}}"#));
+    vec![
         case("service", put(r#"{"service": "a", "service": "b"}"#), (422, "service", "twice")),
         case(
             "ports[0].port",
-            one(r#", "ports": [{"name": "a", "port": 1, "port": 2}]"#.to_owned()),
+            one(r#", "ports": [{"name": "a", "port": 1, "port": 2}]"#),
             (422, "ports[0].port", "twice"),
         ),
         case(
             "lease.mode",
-            one(r#", "lease": {"mode": "Heartbeat", "mode": "Permanent"}"#.to_owned()),
+            one(r#", "lease": {"mode": "Heartbeat", "mode": "Permanent"}"#),
             (422, "lease.mode", "twice"),
         ),
         case(
             "attributes.a",
-            one(r#", "attributes": {"a": "1", "\u0061": "2"}"#.to_owned()),
+            one(r#", "attributes": {"a": "1", "\u0061": "2"}"#),
             (422, "attributes.a", "twice"),
         ),
         case(
@@ -263,7 +270,7 @@ fn codings() -> Vec<Case> {
 async fn a_body_that_nobody_would_write_is_refused_by_its_field_and_registers_nobody() {
     let ns = namespace("hostile-bodies").await;
     let rollcall = Rollcall::start(&ns).await;
-    let cases = [numbers(), strings(), keys(), depths(), codings()];
+    let cases = [numbers(), strings(), keys(), twice(), depths(), codings()];
     let named = cases.into_iter().flatten().map(|case| {
         let head = case.request.windows(3).position(|window| window == b"/NS");
         let Some(at) = head.filter(|at| *at < 40) else { return case };

@@ -14,6 +14,10 @@ use crate::support::{Rollcall, namespace};
 /// For a busy machine, beyond the time that something takes.
 const SLACK: Duration = Duration::from_secs(10);
 
+/// Who reads nothing is dropped after 35 s in which nothing was taken; the kernel may take some once or twice, as its buffers
+/// grow.
+const MOST_UNREAD: Duration = Duration::from_secs(110);
+
 const DRIP: Duration = Duration::from_millis(300);
 
 fn seconds(seconds: u64) -> Duration {
@@ -29,92 +33,82 @@ struct Client {
     most: Duration,
 }
 
-fn clients(ns: &str) -> Vec<Client> {
-    let put = |headers: &str| {
-        format!(
-            "PUT /v1/namespaces/{ns}/instances/slow HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n{headers}\r\n"
-        )
-        .into_bytes()
-    };
-    let chunked = || put("transfer-encoding: chunked\r\n");
-    let stall = |what, tail: &str| Client {
-        what,
-        sent: vec![Sent::Bytes([chunked(), tail.as_bytes().to_vec()].concat())],
-        status: Some(408),
-        least: seconds(9),
-        most: seconds(10),
-    };
+/// A registration but for its body.
+fn put(ns: &str, headers: &str) -> Vec<u8> {
+    format!(
+        "PUT /v1/namespaces/{ns}/instances/slow HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n{headers}\r\n"
+    )
+    .into_bytes()
+}
+
+/// A head has 10 to 15 s.
+fn heads() -> Vec<Client> {
     let head = b"GET /v1/services HTTP/1.1\r\nhost: a\r\nx-a: ";
-    let body = |what, headers: &str, drip: &[u8]| Client {
-        what,
-        sent: vec![Sent::Bytes(put(headers)), Sent::Dripping(drip.to_vec(), DRIP)],
-        status: Some(408),
-        least: seconds(9),
-        most: seconds(10),
+    let drips = Sent::Dripping([head.as_slice(), &[b'b'; 200]].concat(), DRIP);
+    let stalls = Sent::Bytes(head.to_vec());
+    [("a head that drips", drips), ("a head that stalls", stalls)]
+        .map(|(what, sent)| Client {
+            what,
+            sent: vec![sent],
+            status: None,
+            least: seconds(9),
+            most: seconds(15),
+        })
+        .into()
+}
+
+/// A body has 10 s.
+fn bodies(ns: &str) -> Vec<Client> {
+    let late =
+        |what, sent| Client { what, sent, status: Some(408), least: seconds(9), most: seconds(10) };
+    let drips = |what, headers: &str, drip: &[u8]| {
+        late(what, vec![Sent::Bytes(put(ns, headers)), Sent::Dripping(drip.to_vec(), DRIP)])
     };
-    let unread = |what, request: &str, status| Client {
+    let stalls = |what, tail: &str| {
+        let chunked = put(ns, "transfer-encoding: chunked\r\n");
+        late(what, vec![Sent::Bytes([chunked, tail.as_bytes().to_vec()].concat())])
+    };
+    let chunks = "1\r\n \r\n".repeat(30);
+    let asked = "content-length: 1000\r\nexpect: 100-continue\r\n";
+    vec![
+        drips("a body that drips", "content-length: 1000\r\n", &[b' '; 200]),
+        drips("chunks that drip", "transfer-encoding: chunked\r\n", chunks.as_bytes()),
+        drips("a body that was asked for and drips", asked, &[b' '; 200]),
+        stalls("a stall in the size of a chunk", "1"),
+        stalls("a stall in an extension", "1;aaa"),
+        stalls("a stall in a chunk", "10\r\n{"),
+        stalls("a stall behind a chunk", "2\r\n{}"),
+        stalls("a stall in a trailer", "2\r\n{}\r\n0\r\na: "),
+        stalls("a stall before the last line", "2\r\n{}\r\n0\r\n"),
+    ]
+}
+
+/// Bodies that are not wanted: the answer does not wait for them, and the connection is over.
+fn unread() -> Vec<Client> {
+    let size = 5 * 1024 * 1024;
+    let request =
+        |line: &str, headers: &str| format!("{line} HTTP/1.1\r\nhost: a\r\n{headers}\r\n");
+    let length = "content-length: 1000\r\n";
+    let chunked = "transfer-encoding: chunked\r\n";
+    let large = format!("expect: 100-continue\r\ncontent-length: {size}\r\n");
+    [
+        ("a body that nobody reads", request("GET /v1/services", length), 200),
+        ("a body for nobody", request("POST /v1/nothing", length) + "{", 404),
+        ("chunks for nobody", request("DELETE /v1/services", chunked) + "5", 405),
+        ("a body that is announced too large", request("POST /v1/heartbeats", &large), 413),
+    ]
+    .map(|(what, request, status)| Client {
         what,
-        sent: vec![Sent::Bytes(request.as_bytes().to_vec())],
+        sent: vec![Sent::Bytes(request.into_bytes())],
         status: Some(status),
         least: Duration::ZERO,
         most: seconds(15),
-    };
-    vec![
-        Client {
-            what: "a head that drips",
-            sent: vec![Sent::Dripping([head.as_slice(), &[b'b'; 200]].concat(), DRIP)],
-            status: None,
-            least: seconds(9),
-            most: seconds(15),
-        },
-        Client {
-            what: "a head that stalls",
-            sent: vec![Sent::Bytes(head.to_vec())],
-            status: None,
-            least: seconds(9),
-            most: seconds(15),
-        },
-        body("a body that drips", "content-length: 1000\r\n", &[b' '; 200]),
-        body(
-            "chunks that drip",
-            "transfer-encoding: chunked\r\n",
-            "1\r\n \r\n".repeat(30).as_bytes(),
-        ),
-        body(
-            "a body that was asked for and drips",
-            "content-length: 1000\r\nexpect: 100-continue\r\n",
-            &[b' '; 200],
-        ),
-        stall("a stall in the size of a chunk", "1"),
-        stall("a stall in an extension", "1;aaa"),
-        stall("a stall in a chunk", "10\r\n{"),
-        stall("a stall behind a chunk", "2\r\n{}"),
-        stall("a stall in a trailer", "2\r\n{}\r\n0\r\na: "),
-        stall("a stall before the last line", "2\r\n{}\r\n0\r\n"),
-        unread(
-            "a body that nobody reads",
-            "GET /v1/services HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n",
-            200,
-        ),
-        unread(
-            "a body for nobody",
-            "POST /v1/nothing HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n{",
-            404,
-        ),
-        unread(
-            "chunks for nobody",
-            "DELETE /v1/services HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5",
-            405,
-        ),
-        unread(
-            "a body that is announced too large",
-            &format!(
-                "POST /v1/heartbeats HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
-                5 * 1024 * 1024
-            ),
-            413,
-        ),
-    ]
+    })
+    .into()
+}
+
+fn clients(ns: &str) -> Vec<Client> {
+    [heads(), bodies(ns), unread()].into_iter().flatten().collect()
 }
 
 /// Says what is wrong with the end of a client, if anything is.
@@ -143,7 +137,7 @@ async fn never_reads(rollcall: &Rollcall) -> Duration {
     let started = Instant::now();
     let requests = "GET /v1/cluster HTTP/1.1\r\nhost: a\r\n\r\n".repeat(1_000);
     let writing = async { while stream.write_all(requests.as_bytes()).await.is_ok() {} };
-    timeout(seconds(90), writing).await.expect("it is dropped in the end");
+    timeout(MOST_UNREAD + SLACK, writing).await.expect("it is dropped in the end");
     started.elapsed()
 }
 
@@ -162,7 +156,8 @@ async fn others(rollcall: &Rollcall, ns: &str, until: Duration) -> Duration {
 }
 
 async fn register(rollcall: &Rollcall, ns: &str) {
-    let body = serde_json::json!({"service": "alive", "addresses": ["10.0.0.1"]});
+    let lease = serde_json::json!({"mode": "Permanent"});
+    let body = serde_json::json!({"service": "alive", "addresses": ["10.0.0.1"], "lease": lease});
     let path = format!("/v1/namespaces/{ns}/instances/alive");
     assert_eq!(call(rollcall.http, "PUT", &path, Some(body)).await.status, 201);
 }
@@ -184,9 +179,10 @@ async fn who_takes_his_time_ends_by_himself_and_nobody_else_waits() {
         crowd.iter().zip(&slow).filter_map(|(client, talk)| wrong(client, talk)).collect();
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
     for took in unread {
-        assert!(took >= seconds(29) && took < seconds(45) + SLACK, "dropped after {took:?}");
+        assert!(took >= seconds(29) && took < MOST_UNREAD, "dropped after {took:?}");
     }
-    assert!(longest < seconds(2), "somebody else waited {longest:?}");
+    // Less than any of the stalls, on whatever machine.
+    assert!(longest < seconds(8), "somebody else waited {longest:?}");
     let after = peak(rollcall.pid());
     assert!(after < before + 64, "{before} MiB before, {after} MiB after");
     assert_eq!(registered(&rollcall, &ns).await, ["alive"]);

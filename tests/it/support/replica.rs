@@ -42,6 +42,16 @@ impl Rollcall {
 
     /// The same, without waiting for anything.
     pub async fn launch(namespace: &Namespace, identity: &str, flags: &[&str]) -> Self {
+        Self::launch_in(namespace, identity, flags, &[]).await
+    }
+
+    /// The same, with variables in its environment.
+    pub async fn launch_in(
+        namespace: &Namespace,
+        identity: &str,
+        flags: &[&str],
+        variables: &[(&'static str, &str)],
+    ) -> Self {
         let [http, dns, admin] = [(); 3].map(|()| ports::free().unwrap());
         let mut args: Vec<OsString> = vec!["serve".into()];
         let kubeconfig = namespace.rollcall_kubeconfig.to_str().unwrap();
@@ -62,13 +72,18 @@ impl Rollcall {
         let own = own.iter().filter(|[flag, _]| !flags.contains(flag)).flatten();
         args.extend(own.chain(flags).map(Into::into));
         let dir = state_dir("rollcall");
+        // The values live as long as the test run, which is as long as they are needed.
+        let leaked =
+            |(name, value): &(&'static str, &str)| (*name, Some(&*value.to_string().leak()));
+        let mut env = replicas::environment();
+        env.extend(variables.iter().map(leaked));
         let program = Program {
             name: format!("rollcall serve ({identity} in {name})"),
             path: PathBuf::from(env!("CARGO_BIN_EXE_rollcall")),
             args,
             log: dir.join(format!("{name}-{identity}.log")),
             dir,
-            env: replicas::environment(),
+            env,
         };
         let child = launcher().start(&program).await.unwrap();
         Self { identity: identity.to_owned(), http, dns, admin, program, child }
