@@ -325,8 +325,16 @@ async fn nothing_is_done(scene: Scene, breaks: bool) {
         })
         .await;
         scene.breaker("writes", "open").await;
+        eventually("nor is anybody asked who is calling", BOUND, async || {
+            assert_eq!(scene.strange().await.status, 503);
+            let held = scene.figure("rollcall_breaker_refused_total{calls=\"reviews\"}").await;
+            (held > 0.0).then_some(())
+        })
+        .await;
+        scene.breaker("reviews", "open").await;
     } else {
         scene.breaker("writes", "closed").await;
+        scene.breaker("reviews", "closed").await;
     }
     scene.hold_chance(if breaks { 2 } else { 7 }).await;
     scene.recover().await;
