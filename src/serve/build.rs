@@ -37,7 +37,8 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
     let directory = Directory::new(config.scope.as_deref()).with_networks(&config.dns.reverse);
     let directory = Arc::new(directory);
     let beats = BeatMetrics::new(&mut registry);
-    let traces = Traces::from_env(&config.own.name, &mut registry)?;
+    let scheme = if config.http_tls.is_some() { "https" } else { "http" };
+    let traces = Traces::from_env((&config.own.name, scheme), &mut registry)?;
     let counted = (&mut registry, beats.clone(), traces.clone());
     let core = Core::build(config, clients, &directory, counted);
     let condition = Arc::new(Condition {

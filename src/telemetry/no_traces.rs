@@ -19,7 +19,10 @@ impl Traces {
     ///
     /// # Errors
     /// None; with the feature there are.
-    pub fn from_env(_identity: &str, _registry: &mut Registry) -> Result<Option<Self>, Infallible> {
+    pub fn from_env(
+        _own: (&str, &str),
+        _registry: &mut Registry,
+    ) -> Result<Option<Self>, Infallible> {
         for name in ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] {
             if std::env::var_os(name).is_some() {
                 info!(

@@ -61,6 +61,8 @@ struct Shared {
     tracer: SdkTracer,
     propagator: TraceContextPropagator,
     metrics: SpanMetrics,
+    /// Of every request: `http` or `https`.
+    scheme: &'static str,
 }
 
 /// A request that is under way. Dropped, it has ended without an answer: its client has gone.
@@ -75,7 +77,10 @@ impl Traces {
     ///
     /// # Errors
     /// Names the variable that cannot be used.
-    pub fn from_env(identity: &str, registry: &mut Registry) -> Result<Option<Self>, TracesError> {
+    pub fn from_env(
+        (identity, scheme): (&str, &'static str),
+        registry: &mut Registry,
+    ) -> Result<Option<Self>, TracesError> {
         let Some(endpoint) = endpoint()? else { return Ok(None) };
         let metrics = SpanMetrics::new(registry);
         let exporter = otlp::exporter(metrics.clone())?;
@@ -95,12 +100,12 @@ impl Traces {
         let tracer = provider.tracer("rollcall");
         info!(endpoint, "spans of requests are exported");
         let propagator = TraceContextPropagator::new();
-        Ok(Some(Self(Arc::new(Shared { provider, tracer, propagator, metrics }))))
+        Ok(Some(Self(Arc::new(Shared { provider, tracer, propagator, metrics, scheme }))))
     }
 
     /// A request that has just come; none when nobody wants its span.
     pub fn begin<B>(&self, request: &Request<B>, peer: IpAddr) -> Option<Span> {
-        let Shared { tracer, propagator, metrics, .. } = &*self.0;
+        let Shared { tracer, propagator, metrics, scheme, .. } = &*self.0;
         let headers = HeaderExtractor(request.headers());
         let parent = propagator.extract_with_context(&Context::new(), &headers);
         let method = word(request.method());
@@ -113,7 +118,7 @@ impl Traces {
         let peer = peer.to_string();
         recording.set_attributes([
             KeyValue::new("http.request.method", method),
-            KeyValue::new("url.scheme", "http"),
+            KeyValue::new("url.scheme", *scheme),
             KeyValue::new("url.path", cut(request.uri().path())),
             KeyValue::new("client.address", peer.clone()),
             KeyValue::new("network.peer.address", peer),

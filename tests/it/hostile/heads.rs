@@ -43,7 +43,7 @@ fn paths(ns: &str) -> Vec<Case> {
         (404, "", "no call"),
     ));
     // The page of this replica, whatever it was called by.
-    cases.push(bare("a foreign host alone", get("http://evil.example"), 200));
+    cases.push(case("a foreign host alone", get("http://evil.example"), (200, "", "")));
     cases.push(bare("without a slash", get("v1/services"), 400));
     // It fills the whole head.
     cases.push(bare("a path that is too long", get(&format!("/{}", "p".repeat(65_600))), 431));
