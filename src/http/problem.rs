@@ -152,7 +152,6 @@ impl Kind {
             }
             Self::Unauthenticated | Self::BadToken => StatusCode::UNAUTHORIZED,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
-            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
@@ -171,7 +170,7 @@ impl Kind {
             Self::Refused(status) if Self::REFUSED.contains(&status) => {
                 StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY)
             }
-            Self::Refused(400..500) => StatusCode::FORBIDDEN,
+            Self::Forbidden | Self::Refused(400..500) => StatusCode::FORBIDDEN,
             Self::Refused(_) => StatusCode::BAD_GATEWAY,
         }
     }
