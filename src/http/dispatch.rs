@@ -321,25 +321,28 @@ impl Door {
         if work.is_write_in_one_namespace() {
             self.limits.namespace(&names.namespace, 1)?;
         }
+        // What waits for Kubernetes is much to carry along for every beat.
         match work {
             Work::Page => {
-                let may_list = self.doorman.may_list_all(bearer(&parts.headers)).await;
+                let may_list = Box::pin(self.doorman.may_list_all(bearer(&parts.headers))).await;
                 page::page(self, parts.uri.query(), &parts.headers, may_list)
             }
-            Work::Register => instances::register(self, &names, &parts, body).await,
-            Work::RegisterNamed => instances::register_named(self, &names, &parts, body).await,
-            Work::Deregister => instances::deregister(self, &names, &parts).await,
+            Work::Register => Box::pin(instances::register(self, &names, &parts, body)).await,
+            Work::RegisterNamed => {
+                Box::pin(instances::register_named(self, &names, &parts, body)).await
+            }
+            Work::Deregister => Box::pin(instances::deregister(self, &names, &parts)).await,
             Work::Read => instances::read(self, &names, &parts).await,
             Work::Discover => discover::later(self, &names, &parts).await,
             Work::Watch => watch::many(self, caller.as_deref(), &parts).await,
             Work::Heartbeat => heartbeats::heartbeat(self, &names, &parts, body).await,
-            Work::Heartbeats => heartbeats::batch(self, caller.as_deref(), &parts, body).await,
-            Work::RenewLease => heartbeats::renew_lease(self, &names, &parts, body).await,
-            Work::Attributes => changes::attributes(self, &names, &parts, body).await,
-            Work::State => changes::state(self, &names, &parts, body).await,
-            Work::RegisterMany =>
-            // A thousand registrations are much to carry along for every other call.
-            {
+            Work::Heartbeats => {
+                Box::pin(heartbeats::batch(self, caller.as_deref(), &parts, body)).await
+            }
+            Work::RenewLease => Box::pin(heartbeats::renew_lease(self, &names, &parts, body)).await,
+            Work::Attributes => Box::pin(changes::attributes(self, &names, &parts, body)).await,
+            Work::State => Box::pin(changes::state(self, &names, &parts, body)).await,
+            Work::RegisterMany => {
                 Box::pin(batch::register(self, caller.as_deref(), &parts, body)).await
             }
         }

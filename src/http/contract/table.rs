@@ -435,6 +435,6 @@ pub(super) const READING: &[Operation] = &[
                 "X-Frame-Options",
             ],
         }],
-        refuses: &[Kind::NotAcceptable],
+        refuses: &[Kind::NotAcceptable, Kind::Overloaded],
     },
 ];
