@@ -137,11 +137,25 @@ pub struct HttpTls {
 
 /// A flag that cannot be used.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("--{flag} {value:?} cannot be used: {fix}")]
-pub struct ConfigError {
-    flag: &'static str,
-    value: String,
-    fix: &'static str,
+pub enum ConfigError {
+    /// Its value cannot be used.
+    #[error("--{flag} {value:?} cannot be used: {fix}")]
+    Value {
+        /// Which.
+        flag: &'static str,
+        /// What was given.
+        value: String,
+        /// What to give instead.
+        fix: &'static str,
+    },
+    /// It is missing beside another.
+    #[error("--{flag} is missing: {fix}")]
+    Missing {
+        /// Which.
+        flag: &'static str,
+        /// What to give.
+        fix: &'static str,
+    },
 }
 
 /// A validated configuration.
@@ -253,7 +267,7 @@ impl ServeArgs {
 }
 
 fn missing(flag: &'static str, fix: &'static str) -> ConfigError {
-    ConfigError { flag, value: String::new(), fix }
+    ConfigError::Missing { flag, fix }
 }
 
 /// An address to listen on, for clap.
@@ -296,7 +310,7 @@ fn check(
     fits: bool,
     fix: &'static str,
 ) -> Result<(), ConfigError> {
-    if fits { Ok(()) } else { Err(ConfigError { flag, value: value.to_owned(), fix }) }
+    if fits { Ok(()) } else { Err(ConfigError::Value { flag, value: value.to_owned(), fix }) }
 }
 
 fn reachable(listen: SocketAddr) -> IpAddr {

@@ -11,9 +11,12 @@ use hyper_util::{
 };
 use tokio::net::TcpListener;
 
-/// Answers `size` octets of body to every request.
+/// Answers `size` octets to every request, head and body.
 pub fn http(size: usize) {
-    let body = Bytes::from(vec![b'x'; size]);
+    // As hyper writes the head of this answer.
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 123\r\n\
+        date: Mon, 02 Jan 2006 15:04:05 GMT\r\n\r\n";
+    let body = Bytes::from(vec![b'x'; size.saturating_sub(head.len())]);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async move {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

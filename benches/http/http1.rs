@@ -35,13 +35,13 @@ impl Request {
     }
 }
 
-/// Asks until the answer has this status. Answers how many octets its body has.
+/// Asks until the answer has this status. Answers how many octets it has, head and body.
 pub fn until(address: SocketAddr, request: &Request, status: u16) -> usize {
     eventually(Duration::from_secs(60), || {
         let mut stream = TcpStream::connect(address).ok()?;
         stream.write_all(&request.bytes()).unwrap();
         let answer = exchange(&mut stream, &mut Vec::new()).unwrap();
-        (answer.status == status).then_some(answer.body.len())
+        (answer.status == status).then_some(answer.body.end)
     })
 }
 

@@ -23,11 +23,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod etcd;
-mod guarded;
 mod http1;
 mod http2;
 mod nacos;
 mod register;
+mod replica;
 mod subscribers;
 
 use std::{net::SocketAddr, time::Duration};
@@ -39,7 +39,7 @@ use common::{
     kubernetes::{apply, instances},
     process::{self, Bare, cpu_per, pin, replica_pid},
 };
-use guarded::Guarded;
+use replica::Replica;
 use serde_json::json;
 
 /// Where servers are, and where their load is.
@@ -87,28 +87,31 @@ fn main() {
     if wants("subscribers") {
         subscribers::run(&dev, open);
     }
+    // What begins from here on sees one core, and has a thread for that.
     pin(std::process::id(), LOAD);
-    pin(open.pid, SERVERS);
     if wants("beats") {
-        beats(&dev, open);
+        beats(&dev);
     }
     if wants("batch") {
-        batches(&dev, open);
+        batches(&dev);
     }
     if wants("nacos") {
-        nacos::run(open);
+        let replica = on_its_core(Replica::open(&dev, "bench"));
+        nacos::run(replica.server);
     }
 }
 
+/// Away from the load.
+fn on_its_core(replica: Replica) -> Replica {
+    pin(replica.server.pid, SERVERS);
+    replica
+}
+
 /// A beat and a discover, by every way.
-fn beats(dev: &Dev, open: Server) {
-    let guarded = Guarded::start(dev, "bench");
-    pin(guarded.server.pid, SERVERS);
-    for token in [None, Some(guarded.token.clone())] {
-        let (ours, door) = match &token {
-            None => (open, ""),
-            Some(_) => (guarded.server, ", token"),
-        };
+fn beats(dev: &Dev) {
+    for replica in [Replica::open(dev, "bench"), Replica::guarded(dev, "bench")] {
+        let Replica { server: ours, token, .. } = &on_its_core(replica);
+        let (ours, door) = (*ours, if token.is_some() { ", token" } else { "" });
         for (what, method, path) in [
             ("heartbeat", "PUT", "/v1/namespaces/bench/instances/beats-0/heartbeat"),
             ("discover of 10", "GET", "/v1/namespaces/bench/services/beats"),
@@ -137,7 +140,9 @@ fn beats(dev: &Dev, open: Server) {
 }
 
 /// Beats in batches, of as many instances.
-fn batches(dev: &Dev, open: Server) {
+fn batches(dev: &Dev) {
+    let replica = on_its_core(Replica::open(dev, "bench"));
+    let open = replica.server;
     apply(dev, &instances("bench", "many", BATCH));
     let names: Vec<_> =
         (0..BATCH).map(|at| json!({"namespace": "bench", "name": format!("many-{at}")})).collect();

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use kube::{Api, api::PostParams};
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
 use rollcall::api::ServiceInstance;
 use serde_json::{Value, json};
 
@@ -23,6 +26,7 @@ const COUNT: usize = 400;
 pub fn run(dev: &Dev, open: Server) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (mut ours, mut bare, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut applied, mut beside_apply) = (Vec::new(), Vec::new());
     runtime.block_on(async {
         let client = client(dev).await;
         namespace(&client, "register").await;
@@ -30,11 +34,14 @@ pub fn run(dev: &Dev, open: Server) {
         for at in 0..COUNT + 20 {
             let theirs = create(&api, at).await;
             let own = register(open, at);
+            let apply = apply(&api, at).await;
             // The first of all open connections.
             if at >= 20 {
                 ours.push(millis(own));
                 bare.push(millis(theirs));
                 ratios.push(millis(own) / millis(theirs));
+                applied.push(millis(apply));
+                beside_apply.push(millis(own) / millis(apply));
             }
         }
     });
@@ -45,6 +52,11 @@ pub fn run(dev: &Dev, open: Server) {
         median(&mut ratios),
         ours[COUNT * 99 / 100],
         bare[COUNT * 99 / 100],
+    );
+    println!(
+        "bare server-side apply {:.2} ms   ratio {:.2}",
+        median(&mut applied),
+        median(&mut beside_apply),
     );
 }
 
@@ -69,6 +81,19 @@ async fn create(api: &Api<ServiceInstance>, at: usize) -> Duration {
     let object = serde_json::from_value(object).unwrap();
     let sent = Instant::now();
     api.create(&PostParams::default(), &object).await.unwrap();
+    sent.elapsed()
+}
+
+/// What a registration is to the API server.
+async fn apply(api: &Api<ServiceInstance>, at: usize) -> Duration {
+    let name = format!("applied-{at}");
+    let object = json!({
+        "apiVersion": "rollcall.dev/v1alpha1", "kind": "ServiceInstance",
+        "metadata": {"name": name, "annotations": {"rollcall.dev/heartbeat": "2026-01-02T03:04:05.678Z"}},
+        "spec": facts(at),
+    });
+    let sent = Instant::now();
+    api.patch(&name, &PatchParams::apply("bench").force(), &Patch::Apply(&object)).await.unwrap();
     sent.elapsed()
 }
 

@@ -3,7 +3,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::mpsc::{self, Sender},
+    sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
@@ -11,6 +11,7 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
+use parking_lot::Mutex;
 use rollcall::api::ServiceInstance;
 use serde_json::json;
 use tokio::{
@@ -21,6 +22,7 @@ use tokio::{
 use crate::{
     Server,
     common::{
+        ask::eventually,
         compare::median,
         dev::Dev,
         kubernetes::{apply, client, instances},
@@ -42,8 +44,8 @@ pub fn run(dev: &Dev, open: Server) {
     let state = dev.dir.clone();
     for count in [1, 1_000] {
         let changes = etcd::watch(&state, KEY);
-        let (sender, told) = mpsc::channel();
-        let subscribers = subscribe(open.address, count, sender);
+        let told = Arc::<Told>::default();
+        let subscribers = subscribe(open.address, count, &told);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         runtime.block_on(async {
@@ -56,10 +58,9 @@ pub fn run(dev: &Dev, open: Server) {
                 api.patch("one-0", &PatchParams::default(), &patch).await.unwrap();
                 let patience = Duration::from_secs(10);
                 theirs.push(millis(changes.recv_timeout(patience).unwrap() - sent));
-                for _ in 0..count {
-                    ours.push(millis(told.recv_timeout(patience).unwrap() - sent));
-                }
                 std::thread::sleep(PAUSE);
+                let all = eventually(patience, || told.lock().take_all(count));
+                ours.extend(all.into_iter().map(|at| millis(at - sent)));
             }
         });
         drop(subscribers);
@@ -75,21 +76,30 @@ pub fn run(dev: &Dev, open: Server) {
     }
 }
 
+/// When the subscribers were told of the newest change.
+type Told = Mutex<Times>;
+
+#[derive(Default)]
+struct Times(Vec<Instant>);
+
+impl Times {
+    /// When all of them were.
+    fn take_all(&mut self, count: usize) -> Option<Vec<Instant>> {
+        (self.0.len() == count).then(|| std::mem::take(&mut self.0))
+    }
+}
+
 fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// So many streams, each of which has had its snapshot when this returns; the moment of each change goes to `sender`.
-fn subscribe(
-    address: SocketAddr,
-    count: usize,
-    sender: Sender<Instant>,
-) -> tokio::runtime::Runtime {
+/// So many streams, each of which has had its snapshot when this returns; the moment of each change goes to `told`.
+fn subscribe(address: SocketAddr, count: usize, told: &Arc<Told>) -> tokio::runtime::Runtime {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (ready, begun) = mpsc::channel();
     for _ in 0..count {
-        let (sender, ready) = (sender.clone(), ready.clone());
+        let (told, ready) = (told.clone(), ready.clone());
         runtime.spawn(async move {
             let mut stream = TcpStream::connect(address).await.unwrap();
             let path = "/v1/namespaces/watched/services/one/watch";
@@ -105,8 +115,8 @@ fn subscribe(
             // An event fits into a segment, and comes alone.
             while let Ok(read @ 1..) = stream.read(&mut buffer).await {
                 let is_change = buffer[..read].windows(13).any(|part| part == b"event: upsert");
-                if is_change && sender.send(Instant::now()).is_err() {
-                    return;
+                if is_change {
+                    told.lock().0.push(Instant::now());
                 }
             }
         });

@@ -29,21 +29,22 @@ class Away(Exception):
 
 
 class Answer:
-    def __init__(self, status, headers, body):
-        self.status, self.headers, self.body = status, headers, body
+    def __init__(self, address, status, headers, body):
+        self.address, self.status, self.headers, self.body = address, status, headers, body
 
 
 class Rollcall:
     """Safe to be used by several threads."""
 
-    def __init__(self, addresses, token=None, timeout=10.0, patience=30.0):
+    def __init__(self, addresses, token=None, timeout=10.0, patience=30.0, tls=None):
         """`addresses`: `host:port` of each replica, or of a Service before them. `token`: a bearer token, or a function
-        that gives the current one. `timeout`: of one call on one replica. `patience`: how long to try in all."""
+        that gives the current one. `timeout`: of one call on one replica. `patience`: how long to try in all.
+        `tls`: an `ssl.SSLContext` (`ssl.create_default_context(cafile=…)`) where the replicas speak HTTPS."""
         if not addresses:
             raise ValueError("give at least one address")
         self._addresses = list(addresses)
         self._token = token if callable(token) else lambda: token
-        self._timeout, self._patience = timeout, patience
+        self._timeout, self._patience, self._tls = timeout, patience, tls
         self._lock = threading.Lock()
         self._first, self._index = 0, 0
 
@@ -54,11 +55,15 @@ class Rollcall:
         path = f"/v1/namespaces/{_quoted(namespace)}/instances/{_quoted(name)}"
         return self._json("PUT", path, {"service": service, **facts})
 
-    def heartbeat(self, namespace, name, uid=None, health=None, note=None):
-        """Renews the lease: `{expiresAt, expiresInMs, renewAfterSeconds}`."""
+    def heartbeat(self, namespace, name, uid=None, health=None, note=None, timeout=None):
+        """Renews the lease: `{expiresAt, expiresInMs, renewAfterSeconds}`. Where a replica takes it and cannot promise
+        anything (202), the next beat goes to another one."""
         path = f"/v1/namespaces/{_quoted(namespace)}/instances/{_quoted(name)}/heartbeat"
         said = {key: value for key, value in [("health", health), ("note", note)] if value is not None}
-        return self._json("PUT", path + _query({"uid": uid}), said or None)
+        answer = self._call("PUT", path + _query({"uid": uid}), body=said or None, timeout=timeout)
+        if answer.status == 202:
+            self._leave(answer.address)
+        return json.loads(answer.body)
 
     def deregister(self, namespace, name, uid=None):
         """Takes it away; it is no error that it is not there."""
@@ -147,7 +152,7 @@ class Rollcall:
     def _call(self, method, path, body=None, headers=None, timeout=None):
         connection, response = self._open(method, path, body, headers, timeout or self._timeout)
         try:
-            return Answer(response.status, response.headers, response.read())
+            return Answer(connection.address, response.status, response.headers, response.read())
         except (OSError, http.client.HTTPException) as error:
             self._next(connection)
             # A write may have been done: all of these calls may be done twice.
@@ -162,7 +167,7 @@ class Rollcall:
         while tries == 0 or time.monotonic() < until:
             tries += 1
             address = self._address()
-            connection = http.client.HTTPConnection(address, timeout=timeout)
+            connection = self._connection(address, timeout)
             connection.address = address
             try:
                 connection.request(method, path, *self._said(method, body, headers or {}))
@@ -185,6 +190,11 @@ class Rollcall:
                 self._next(connection)
             time.sleep(min(float(response.headers.get("Retry-After", 1)), 2.0) if tries >= len(self._addresses) else 0)
         raise Away(why)
+
+    def _connection(self, address, timeout):
+        if self._tls:
+            return http.client.HTTPSConnection(address, timeout=timeout, context=self._tls)
+        return http.client.HTTPConnection(address, timeout=timeout)
 
     def _said(self, method, body, headers):
         headers = dict(headers)
@@ -211,8 +221,11 @@ class Rollcall:
     def _next(self, connection):
         """The next replica, unless another thread has gone on already."""
         connection.close()
+        self._leave(connection.address)
+
+    def _leave(self, address):
         with self._lock:
-            if self._addresses[self._first] == connection.address:
+            if self._addresses[self._first] == address:
                 self._first = (self._first + 1) % len(self._addresses)
 
 
@@ -238,7 +251,8 @@ class Lease:
         # None for a permanent instance, which needs no heartbeats.
         while renewal["renewAfterSeconds"] and not self._ended.wait(renewal["renewAfterSeconds"]):
             try:
-                renewal = self._rollcall.heartbeat(*self._where[:2])
+                # A replica that does not answer may not cost more than one beat of three.
+                renewal = self._rollcall.heartbeat(*self._where[:2], timeout=max(1.0, renewal["renewAfterSeconds"]))
             except Problem as problem:
                 if problem.status not in (404, 410):
                     self._on_beat(problem)

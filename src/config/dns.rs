@@ -175,7 +175,7 @@ fn networks(flag: &'static str, values: &[String]) -> Result<Vec<IpNet>, ConfigE
         let network = value.parse::<IpNet>().ok();
         network.or_else(|| value.parse::<IpAddr>().ok().map(IpNet::from)).map(|net| net.trunc())
     };
-    let wrong = |value: &str| ConfigError { flag, value: value.to_owned(), fix: CIDR };
+    let wrong = |value: &str| ConfigError::Value { flag, value: value.to_owned(), fix: CIDR };
     present(values).map(|value| read(value).ok_or_else(|| wrong(value))).collect()
 }
 

@@ -212,8 +212,7 @@ impl Problem {
             }
             Denial::BadToken(why) => {
                 let detail = format!(
-                    "the token is not accepted: {why}. It has to be of the audience rollcall: kubectl create \
-                     token NAME --audience rollcall"
+                    "the token is not accepted: {why}. One that is: kubectl create token NAME --audience rollcall"
                 );
                 let flaw = Flaw::header("Authorization", "the token is not accepted");
                 Self { flaws: vec![flaw], ..Self::new(Kind::BadToken, detail) }

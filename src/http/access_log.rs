@@ -47,7 +47,9 @@ impl Seen {
     /// A request that has just come.
     pub(super) fn new(traces: Option<&Traces>, request: &Request<Incoming>, peer: IpAddr) -> Self {
         let headers = request.headers();
-        let id = headers.get(REQUEST_ID).filter(|id| id.len() <= MAX_ID).cloned();
+        let id = headers.get(REQUEST_ID).filter(|id| id.len() <= MAX_ID);
+        // A copy: a clone would keep the whole head for as long as the request waits.
+        let id = id.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
         let line = enabled!(target: TARGET, Level::DEBUG).then(|| {
             Box::new(Line {
                 peer,

@@ -100,6 +100,11 @@ impl Body {
         matches!(self, Self::Stream(_))
     }
 
+    /// Whether it goes on, and has nothing to say now that is known already.
+    pub(super) fn has_told_all(&self) -> bool {
+        matches!(self, Self::Stream(stream) if stream.has_told_all())
+    }
+
     /// What it is; nothing has no type.
     pub(super) const fn content_type(&self) -> Option<&'static str> {
         match self {

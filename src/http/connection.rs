@@ -36,7 +36,7 @@ use tracing::debug;
 use crate::http::{
     answer::{Body, PIECE},
     connection::{
-        progress::{Progress, TICK, Watched},
+        progress::{Progress, Standing, TICK, Watched},
         sent::Sent,
         streams::Taken,
     },
@@ -104,11 +104,15 @@ where
         tokio::select! {
             biased;
             ended = connection.as_mut() => return say(ended),
-            () = stands_still.as_mut() => {
-                if progress.is_streaming() {
-                    door.waiters.metrics.dropped.inc();
+            standing = stands_still.as_mut() => {
+                if standing == Standing::Stuck {
+                    if progress.is_streaming() {
+                        door.waiters.metrics.dropped.inc();
+                    }
+                    return dropped("stood still");
                 }
-                return dropped("stood still");
+                connection.as_mut().graceful_shutdown();
+                break timeout(DRAIN_WITHIN, connection);
             }
             () = progress.moved_on(), if !moves => moves = true,
             () = stop.cancelled() => {
@@ -138,15 +142,16 @@ fn dropped(why: &str) {
 }
 
 /// Waits until a connection has stood still for too long.
-async fn stands_still(progress: &Progress) {
+async fn stands_still(progress: &Progress) -> Standing {
     let mut ticker = interval(TICK);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The first tick is at once.
     ticker.tick().await;
     loop {
         ticker.tick().await;
-        if !progress.tick() {
-            return;
+        let standing = progress.tick();
+        if standing != Standing::Moves {
+            return standing;
         }
     }
 }

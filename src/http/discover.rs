@@ -4,7 +4,7 @@ use std::{hash::Hasher as _, sync::atomic::Ordering};
 
 use hyper::{
     HeaderMap, StatusCode,
-    header::{CACHE_CONTROL, CONNECTION, ETAG, IF_NONE_MATCH},
+    header::{CACHE_CONTROL, CONNECTION, ETAG, HeaderValue, IF_NONE_MATCH},
     http::request::Parts,
 };
 use tokio::time::timeout;
@@ -20,6 +20,9 @@ use crate::http::{
     set,
 };
 use crate::registry::{instance::ServiceKey, select::Order, view::revision};
+
+/// Of the tags that a client has, in octets: 200 of ours. With more it may be answered with one that it has.
+const MOST_KNOWN: usize = 4 * 1024;
 
 /// `GET /v1/namespaces/{namespace}/services/{service}`; none when the client wants to wait, and knows all there is.
 pub(super) fn at_once(
@@ -41,27 +44,52 @@ pub(super) fn at_once(
     (!waits || tags(headers).any(|tag| tag == "*")).then_some(Ok(answer))
 }
 
-/// The same, when there is something new or the time is over.
-pub(super) async fn later(door: &Door, names: &Names<'_>, parts: &Parts) -> Given {
-    let asked = query::discovery(parts.uri.query())?;
-    let key = ServiceKey::new(&names.namespace, &names.name);
-    let subscription = door.waiters.subscribe(Kind::Poll, [key].into());
-    let subscription = subscription.ok_or_else(Problem::too_many_subscribers)?;
-    let something_new = async {
-        loop {
-            let answer = answer(door, names, &asked, &parts.headers);
-            if answer.status != StatusCode::NOT_MODIFIED {
-                return answer;
+/// All that is kept of a request that waits: its head may be large, and there may be thousands.
+pub(super) struct Waiting {
+    names: Names<'static>,
+    asked: Discovery,
+    /// What the client has.
+    headers: HeaderMap,
+}
+
+impl Waiting {
+    pub(super) fn new(names: &Names<'_>, parts: &Parts) -> Result<Self, Problem> {
+        let asked = query::discovery(parts.uri.query())?;
+        let mut headers = HeaderMap::new();
+        let mut room = MOST_KNOWN;
+        for value in parts.headers.get_all(IF_NONE_MATCH) {
+            let Some(left) = room.checked_sub(value.len()) else { break };
+            room = left;
+            // A copy: a clone would keep the whole head.
+            if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
+                headers.append(IF_NONE_MATCH, copy);
             }
-            if subscription.has_ended() {
-                return answer.with(CONNECTION, "close".to_owned());
-            }
-            subscription.rung().await;
         }
-    };
-    let came = timeout(asked.wait.unwrap_or_default(), something_new).await;
-    let answer = came.unwrap_or_else(|_| answer(door, names, &asked, &parts.headers));
-    Ok(Answer { waited: true, ..answer })
+        Ok(Self { names: names.to_owned(), asked, headers })
+    }
+
+    /// Answers when there is something new or the time is over.
+    pub(super) async fn run(self, door: &Door) -> Given {
+        let Self { names, asked, headers } = &self;
+        let key = ServiceKey::new(&names.namespace, &names.name);
+        let subscription = door.waiters.subscribe(Kind::Poll, [key].into());
+        let subscription = subscription.ok_or_else(Problem::too_many_subscribers)?;
+        let something_new = async {
+            loop {
+                let answer = answer(door, names, asked, headers);
+                if answer.status != StatusCode::NOT_MODIFIED {
+                    return answer;
+                }
+                if subscription.has_ended() {
+                    return answer.with(CONNECTION, "close".to_owned());
+                }
+                subscription.rung().await;
+            }
+        };
+        let came = timeout(asked.wait.unwrap_or_default(), something_new).await;
+        let answer = came.unwrap_or_else(|_| answer(door, names, asked, headers));
+        Ok(Answer { waited: true, ..answer })
+    }
 }
 
 fn answer(door: &Door, names: &Names<'_>, asked: &Discovery, headers: &HeaderMap) -> Answer {

@@ -333,7 +333,13 @@ impl Door {
             }
             Work::Deregister => Box::pin(instances::deregister(self, &names, &parts)).await,
             Work::Read => instances::read(self, &names, &parts).await,
-            Work::Discover => discover::later(self, &names, &parts).await,
+            Work::Discover => {
+                // It may wait for minutes: nothing of the request is kept but what it waits for.
+                let wait = discover::Waiting::new(&names, &parts)?;
+                drop(names);
+                drop((parts, body));
+                wait.run(self).await
+            }
             Work::Watch => watch::many(self, caller.as_deref(), &parts).await,
             Work::Heartbeat => heartbeats::heartbeat(self, &names, &parts, body).await,
             Work::Heartbeats => {

@@ -65,6 +65,11 @@ impl Follower {
         self.told
     }
 
+    /// Whether all of the last look is told.
+    pub(super) fn has_told_all(&self) -> bool {
+        self.round.is_empty()
+    }
+
     /// Takes what is new into the round. To be called when that is told.
     pub(super) fn look(&mut self, directory: &Directory) {
         for (at, known) in self.known.iter_mut().enumerate() {

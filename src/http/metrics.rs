@@ -1,6 +1,9 @@
 //! What the HTTP door tells Prometheus. Labels are bounded: routes are templates.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
@@ -20,8 +23,16 @@ const BUCKETS: [f64; 10] = [0.00002, 0.0001, 0.0005, 0.002, 0.01, 0.03, 0.1, 0.5
 pub struct HttpMetrics {
     requests: Family<Answered, Counter>,
     seconds: Family<On, Histogram, fn() -> Histogram>,
+    /// Of each route those of a plain success, so that nothing has to be looked up for it.
+    successes: Arc<[OnceLock<Success>]>,
     beats: BeatMetrics,
     limited: Family<Limited, Counter>,
+}
+
+#[derive(Debug)]
+struct Success {
+    requests: Counter,
+    seconds: Histogram,
 }
 
 /// Which bound a request went beyond.
@@ -133,7 +144,8 @@ impl HttpMetrics {
         }
         let help = "Requests that were refused since there were too many, by what bounds them";
         registry.register("http_limited", help, limited.clone());
-        Self { requests, seconds, beats, limited }
+        let successes = Route::ALL.iter().map(|_| OnceLock::new()).collect();
+        Self { requests, seconds, successes, beats, limited }
     }
 
     /// A request was refused, since there were too many.
@@ -143,11 +155,26 @@ impl HttpMetrics {
 
     /// One answer; how long it took says nothing where it waited for a change.
     pub(super) fn answered(&self, route: Option<Route>, code: u16, took: Option<Duration>) {
+        let success = route.filter(|_| code == 200).and_then(|route| self.success(route));
+        if let Some((Success { requests, seconds }, took)) = success.zip(took) {
+            requests.inc();
+            return seconds.observe(took.as_secs_f64());
+        }
         let route = RouteLabel(route);
         self.requests.get_or_create(&Answered { route, code }).inc();
         if let Some(took) = took {
             self.seconds.get_or_create(&On { route }).observe(took.as_secs_f64());
         }
+    }
+
+    /// There from the first one on.
+    fn success(&self, of: Route) -> Option<&Success> {
+        let route = RouteLabel(Some(of));
+        let found = self.successes.get(of as usize)?;
+        Some(found.get_or_init(|| Success {
+            requests: self.requests.get_or_create(&Answered { route, code: 200 }).clone(),
+            seconds: self.seconds.get_or_create(&On { route }).clone(),
+        }))
     }
 
     /// So many beats.

@@ -45,6 +45,12 @@ pub(super) struct Names<'a> {
 }
 
 impl Names<'_> {
+    /// The same, without the path.
+    pub(super) fn to_owned(&self) -> Names<'static> {
+        let owned = |name: &Cow<'_, str>| Cow::Owned(name.clone().into_owned());
+        Names { namespace: owned(&self.namespace), name: owned(&self.name) }
+    }
+
     /// The instance that a path names: this incarnation, if one is given.
     pub(super) fn target<'n>(&'n self, uid: Option<&'n str>) -> Target<'n> {
         Target { namespace: &self.namespace, name: &self.name, uid, version: None }

@@ -68,6 +68,11 @@ impl Stream {
         (!out.is_empty()).then(|| out.freeze())
     }
 
+    /// Whether only news are still to be told.
+    pub(super) fn has_told_all(&self) -> bool {
+        self.preface.is_empty() && self.follower.has_told_all()
+    }
+
     fn is_over(&self) -> bool {
         self.subscription.has_ended() || clock::moment() >= self.ends
     }

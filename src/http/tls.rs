@@ -5,7 +5,7 @@
 
 mod metrics;
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{error::Error as _, io, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
@@ -42,7 +42,7 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// One of them cannot be read.
-    #[error("cannot read {file} of --{flag}: {source}")]
+    #[error("cannot read {file} of --{flag}")]
     Read {
         /// The flag that names it.
         flag: &'static str,
@@ -66,6 +66,8 @@ pub enum TlsError {
 /// Certificate and key, now and later.
 pub(super) struct Tls {
     files: HttpTls,
+    /// What they held at the start.
+    first: Contents,
     now: ArcSwap<ServerConfig>,
     metrics: TlsMetrics,
 }
@@ -95,10 +97,11 @@ impl Tls {
     /// # Errors
     /// Which file cannot be used, and why.
     pub(super) async fn open(files: HttpTls, registry: &mut Registry) -> Result<Self, TlsError> {
-        let made = files.made(&files.read().await?)?;
+        let first = files.read().await?;
+        let made = files.made(&first)?;
         let metrics = TlsMetrics::new(registry);
         metrics.ends(made.ends);
-        Ok(Self { files, now: ArcSwap::new(made.config), metrics })
+        Ok(Self { files, first, now: ArcSwap::new(made.config), metrics })
     }
 
     /// Greets a client.
@@ -116,12 +119,11 @@ impl Tls {
     pub(super) async fn keep(&self) {
         let mut ticker = interval(LOOK_EVERY);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // What was read at the start is read anew, so that what changed meanwhile is not missed.
-        let (mut used, mut failed) = (None, None);
+        let (mut used, mut failed): (Option<Contents>, Option<String>) = (None, None);
         loop {
             ticker.tick().await;
             let (contents, made) = match self.files.read().await {
-                Ok(contents) if used.as_ref() == Some(&contents) => {
+                Ok(contents) if used.as_ref().unwrap_or(&self.first) == &contents => {
                     failed = None;
                     continue;
                 }
@@ -135,14 +137,14 @@ impl Tls {
                 Ok(made) => {
                     self.now.store(made.config);
                     self.metrics.ends(made.ends);
-                    if used.is_some() {
-                        self.metrics.read(true);
-                        info!("the certificate of --http-tls-cert is renewed");
-                    }
+                    self.metrics.read(true);
+                    info!("the certificate of --http-tls-cert is renewed");
                     (used, failed) = (contents, None);
                 }
                 Err(error) => {
-                    let error = error.to_string();
+                    let cause =
+                        error.source().map_or_else(String::new, |cause| format!(": {cause}"));
+                    let error = format!("{error}{cause}");
                     // Between two files of one change there may be a look; by the next one both are there.
                     if failed.as_ref() != Some(&error) {
                         self.metrics.read(false);

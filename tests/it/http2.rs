@@ -182,6 +182,36 @@ async fn who_takes_nothing_of_one_stream_is_dropped() {
 }
 
 #[tokio::test]
+async fn who_takes_nothing_of_small_answers_is_dropped_and_who_asks_now_and_then_is_not() {
+    let ns = namespace("h2-small").await;
+    let replica = Rollcall::start(&ns).await;
+    // Room for an octet: enough for an answer to be made, and not for it to leave.
+    let stalled = Connection::open(replica.http, Builder::new().initial_window_size(1)).await;
+    let moving = Connection::open(replica.http, &Builder::new()).await;
+    let mut answers = Vec::new();
+    for _ in 0..50 {
+        let answer = stalled.send(request(Method::GET, "/v1/cluster"), None).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        answers.push(answer.into_body());
+    }
+    let ended = async { timeout(BOUND, stalled.end).await.unwrap() };
+    let asks = async {
+        loop {
+            let (status, _) = moving.call(Method::GET, "/v1/services", None).await;
+            assert_eq!(status, StatusCode::OK);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        _ = ended => {}
+        () = asks => {}
+    }
+    // All of them are taken back, and the other connection goes on.
+    let (status, _) = moving.call(Method::GET, "/v1/services", None).await;
+    assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_beat_of_which_the_others_may_not_hear_sends_the_client_to_another_connection() {
     let mut ns = namespace("h2-fenced").await;
     let proxy = proxy::Proxy::before(&mut ns).await;

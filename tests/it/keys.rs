@@ -275,7 +275,7 @@ async fn while_the_api_server_is_away_tokens_that_were_never_here_are_good_by_th
     // Whether there is another key cannot be told now; that nonsense is none can.
     let strange = forge.token_as(&json!({"kid": "made-up"}), true);
     let answer = call_as(&strange, rollcall.http, ("PUT", &beat), None).await;
-    is_problem(&answer, 503, "does not answer");
+    is_problem(&answer, 503, "cannot be asked");
     assert_ne!(answer.header("retry-after"), "");
     let answer = call_as("nonsense", rollcall.http, ("PUT", &beat), None).await;
     is_problem(&answer, 401, "three parts");

@@ -4,11 +4,10 @@
 //! Owns: the two questions, their deadlines, how much is read of an answer, what a refusal means. Does not
 //! own: when to ask (`keyring`), and reading keys (`keys`).
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use bytes::Bytes;
-use futures::future::try_join;
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::{Request, StatusCode};
 use kube::{Client, client::Body, core::Status};
 use serde::{Deserialize, de::Error as _};
@@ -60,8 +59,9 @@ impl Issuer {
     /// # Errors
     /// When it could not be had in time, or is nothing that tokens could be held against.
     pub(super) async fn read(&self) -> Result<(Published, Vec<String>), Failure> {
-        let configuration = self.get(&self.configuration, CONFIGURATION);
-        let (configuration, keys) = try_join(configuration, self.get(&self.keys, KEYS)).await?;
+        // One after the other: of two at once an open breaker lets through one, and its answer would count for nothing.
+        let configuration = self.get(&self.configuration, CONFIGURATION).await?;
+        let keys = self.get(&self.keys, KEYS).await?;
         let unreadable = |path: &str, why: &str| Failure::Unreadable(format!("{path}: {why}"));
         let Configuration { issuer } = serde_json::from_slice(&configuration)
             .map_err(|error| unreadable(CONFIGURATION, &error.to_string()))?;
@@ -85,14 +85,20 @@ impl Issuer {
     async fn fetch(&self, path: &'static str) -> Result<Bytes, kube::Error> {
         let request = Request::get(path).body(Body::empty()).map_err(kube::Error::HttpError)?;
         let (head, body) = self.client.send(request).await?.into_parts();
-        let too_long = |_| kube::Error::SerdeError(serde_json::Error::custom(TOO_LONG));
-        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(too_long)?.to_bytes();
+        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(broken_off)?.to_bytes();
         if head.status.is_success() { Ok(body) } else { Err(refusal(path, head.status, &body)) }
     }
 }
 
-/// Whatever ended the body, it is not whole.
-const TOO_LONG: &str = "the answer broke off, or is longer than 64 KiB";
+/// A body that is not whole: too long, or there is nobody any more who sends it.
+fn broken_off(error: Box<dyn Error + Send + Sync>) -> kube::Error {
+    if error.is::<LengthLimitError>() {
+        return kube::Error::SerdeError(serde_json::Error::custom(TOO_LONG));
+    }
+    kube::Error::Service(error)
+}
+
+const TOO_LONG: &str = "the answer is longer than 64 KiB";
 
 /// In the API server's words, but for what it says of a path that it does not serve.
 fn refusal(path: &str, code: StatusCode, body: &[u8]) -> kube::Error {
@@ -116,6 +122,7 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpListener,
+        task::JoinHandle,
     };
 
     use super::*;
@@ -135,8 +142,8 @@ mod tests {
         json!({"issuer": ISSUER, "jwks_uri": "https://10.0.0.1:6443/openid/v1/jwks"})
     }
 
-    /// What is read of an API server that answers so.
-    async fn read(answers: Answers) -> Result<(Published, Vec<String>), Failure> {
+    /// An API server that answers so, and where.
+    async fn serve(answers: Answers) -> (String, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = tokio::spawn(async move {
@@ -154,6 +161,12 @@ mod tests {
                 let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
             }
         });
+        (url, server)
+    }
+
+    /// What is read of it.
+    async fn read(answers: Answers) -> Result<(Published, Vec<String>), Failure> {
+        let (url, server) = serve(answers).await;
         let mut config = kube::Config::new(url.parse().unwrap());
         config.default_retry = false; // as ours
         let client = Client::try_from(config).unwrap();
@@ -174,6 +187,35 @@ mod tests {
         .await
         .unwrap();
         assert_eq!((&*published.issuer, published.keys.len(), unused), (ISSUER, 1, Vec::new()));
+    }
+
+    #[tokio::test]
+    async fn when_the_api_server_answers_again_an_open_breaker_closes_by_these_questions_alone() {
+        let breaker = Breakers::new(&mut Registry::default()).reviews;
+        let issuer = |url: String| {
+            let mut config = kube::Config::new(url.parse().unwrap());
+            config.default_retry = false; // as ours
+            let client = Client::try_from(config).unwrap();
+            Issuer::new(client, &ApiMetrics::new(&mut Registry::default()), &breaker)
+        };
+        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let away = issuer(format!("http://{nobody}"));
+        for _ in 0..10 {
+            away.read().await.unwrap_err();
+        }
+        let (url, _server) = serve(|path| match path {
+            KEYS => (200, jwks().to_string()),
+            _ => (200, configuration().to_string()),
+        })
+        .await;
+        let well = issuer(url);
+        for _ in 0..100 {
+            if well.read().await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        panic!("the breaker stays open");
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -53,6 +53,20 @@ const STREAM: u8 = 3;
 /// HTTP/2: many requests at once, each with a record of its own.
 const MANY: u8 = 4;
 
+/// With this a client begins who speaks HTTP/2 (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+
+/// What becomes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It lives on.
+    Moves,
+    /// Nobody has asked anything for long: it may end in good order.
+    Idle,
+    /// Somebody is waited for in vain.
+    Stuck,
+}
+
 /// What a connection is doing, and since which tick.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
@@ -63,8 +77,8 @@ pub(super) struct Progress {
     stuck: AtomicU32,
     /// Octets that were taken since.
     taken: AtomicUsize,
-    /// Over HTTP/1: a piece of an answer is not written yet.
-    unwritten: AtomicBool,
+    /// Over HTTP/1: pieces of an answer that are not written yet.
+    unwritten: AtomicU32,
     written: AtomicWaker,
     streams: Streams,
     moves: Notify,
@@ -88,7 +102,7 @@ impl Progress {
 
     /// A request of HTTP/2: to be kept until all of its answer is taken.
     pub(super) fn opened(&self, place: Option<OwnedSemaphorePermit>) -> Taken {
-        self.stage.store(MANY, Ordering::Relaxed);
+        self.begin(MANY);
         self.streams.open(&self.ticks, place)
     }
 
@@ -113,21 +127,22 @@ impl Progress {
 
     /// A piece of an answer is handed to hyper, which may hold it back.
     pub(super) fn hands_over(&self) {
-        self.unwritten.store(true, Ordering::Release);
+        self.unwritten.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether the last piece has left for the kernel, so that the next one may be made.
-    pub(super) fn poll_written(&self, cx: &Context<'_>) -> Poll<()> {
-        if !self.unwritten.load(Ordering::Acquire) {
+    /// Whether no more than so many pieces wait for the kernel, so that the next one may be made.
+    pub(super) fn poll_written(&self, most: u32, cx: &Context<'_>) -> Poll<()> {
+        if self.unwritten.load(Ordering::Acquire) <= most {
             return Poll::Ready(());
         }
         self.written.register(cx.waker());
-        // It may have been written meanwhile.
-        if self.unwritten.load(Ordering::Acquire) { Poll::Pending } else { Poll::Ready(()) }
+        // They may have been written meanwhile.
+        let fits = self.unwritten.load(Ordering::Acquire) <= most;
+        if fits { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Another [`TICK`] has passed. Answers whether the connection may live on.
-    pub(super) fn tick(&self) -> bool {
+    pub(super) fn tick(&self) -> Standing {
         let now = self.ticks.load(Ordering::Relaxed).saturating_add(1);
         self.ticks.store(now, Ordering::Relaxed);
         let stage = self.stage.load(Ordering::Relaxed);
@@ -148,7 +163,12 @@ impl Progress {
             // The handlers and the body have deadlines of their own.
             _ => false,
         };
-        !is_stalled && !is_stuck && !is_spent
+        match (is_stalled || is_stuck, is_spent) {
+            (true, _) => Standing::Stuck,
+            (false, true) if stage == HEAD => Standing::Stuck,
+            (false, true) => Standing::Idle,
+            (false, false) => Standing::Moves,
+        }
     }
 
     fn begin(&self, stage: u8) {
@@ -156,9 +176,10 @@ impl Progress {
         self.stage.store(stage, Ordering::Relaxed);
     }
 
-    fn read(&self) {
+    fn read(&self, bytes: &[u8]) {
         if self.stage.load(Ordering::Relaxed) == IDLE {
-            self.begin(HEAD);
+            // What follows are settings, and not yet a request.
+            self.begin(if bytes.starts_with(PREFACE) { MANY } else { HEAD });
         }
     }
 
@@ -190,7 +211,7 @@ impl Progress {
         if self.stuck.load(Ordering::Relaxed) != 0 {
             self.stuck.store(0, Ordering::Relaxed);
         }
-        if self.unwritten.swap(false, Ordering::AcqRel) {
+        if self.unwritten.swap(0, Ordering::AcqRel) > 0 {
             self.written.wake();
         }
     }
@@ -212,7 +233,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            self.progress.read();
+            self.progress.read(buffer.filled().get(before..).unwrap_or_default());
         }
         polled
     }
@@ -263,13 +284,13 @@ mod tests {
     use super::*;
 
     fn ticks_until_dropped(progress: &Progress) -> Option<u32> {
-        (1..=200).find(|_| !progress.tick())
+        (1..=200).find(|_| progress.tick() != Standing::Moves)
     }
 
     #[test]
     fn a_head_that_does_not_end_is_dropped_soon_and_an_idle_connection_late() {
         let half = Progress::default();
-        half.read();
+        half.read(b"GET");
         assert_eq!(ticks_until_dropped(&half), Some(HEAD_TICKS + 1));
         assert_eq!(ticks_until_dropped(&Progress::default()), Some(IDLE_TICKS + 1));
     }
@@ -277,18 +298,18 @@ mod tests {
     #[test]
     fn dripping_bytes_do_not_prolong_a_head() {
         let slow = Progress::default();
-        slow.read();
-        assert!(slow.tick());
-        slow.read();
-        assert!(slow.tick());
-        slow.read();
-        assert!(!slow.tick());
+        slow.read(b"GET");
+        assert_eq!(slow.tick(), Standing::Moves);
+        slow.read(b"GET");
+        assert_eq!(slow.tick(), Standing::Moves);
+        slow.read(b"GET");
+        assert_eq!(slow.tick(), Standing::Stuck);
     }
 
     #[test]
     fn a_busy_connection_lives_on_unless_nobody_takes_the_answer() {
         let busy = Progress::default();
-        busy.read();
+        busy.read(b"GET");
         busy.requested();
         assert_eq!(ticks_until_dropped(&busy), None);
         busy.wrote(&Poll::Pending, 10);
@@ -296,7 +317,7 @@ mod tests {
         assert_eq!(ticks_until_dropped(&busy), Some(STUCK_TICKS + 1));
         busy.wrote(&Poll::Ready(Ok(10)), 10);
         busy.answered();
-        assert!(busy.tick());
+        assert_eq!(busy.tick(), Standing::Moves);
     }
 
     #[test]
@@ -305,7 +326,7 @@ mod tests {
         slow.requested();
         slow.wrote(&Poll::Pending, 100_000);
         let mut ticks = 0;
-        while slow.tick() {
+        while slow.tick() == Standing::Moves {
             ticks += 1;
             slow.wrote(&Poll::Ready(Ok(100)), 100_000);
             slow.wrote(&Poll::Pending, 100_000);
@@ -315,7 +336,7 @@ mod tests {
         moving.requested();
         for _ in 0..50 {
             moving.wrote(&Poll::Pending, 100_000);
-            assert!(moving.tick());
+            assert_eq!(moving.tick(), Standing::Moves);
             moving.wrote(&Poll::Ready(Ok(MOVED)), 100_000);
         }
     }
@@ -323,13 +344,13 @@ mod tests {
     #[test]
     fn a_stream_lives_on_in_silence_and_is_dropped_soon_when_nobody_takes_it() {
         let quiet = Progress::default();
-        quiet.read();
+        quiet.read(b"GET");
         quiet.requested();
         quiet.streams();
-        quiet.read();
+        quiet.read(b"GET");
         assert_eq!(ticks_until_dropped(&quiet), None);
         quiet.wrote(&Poll::Pending, 10);
-        assert!(quiet.tick());
+        assert_eq!(quiet.tick(), Standing::Moves);
         quiet.wrote(&Poll::Ready(Ok(10)), 10);
         quiet.wrote(&Poll::Pending, 10);
         assert_eq!(ticks_until_dropped(&quiet), Some(STUCK_STREAM_TICKS + 1));
@@ -339,22 +360,32 @@ mod tests {
     fn there_is_room_for_a_piece_when_the_one_before_is_written() {
         let progress = Progress::default();
         let cx = Context::from_waker(std::task::Waker::noop());
-        assert!(progress.poll_written(&cx).is_ready());
+        assert!(progress.poll_written(0, &cx).is_ready());
         progress.hands_over();
-        assert!(progress.poll_written(&cx).is_pending());
+        assert!(progress.poll_written(1, &cx).is_ready());
+        assert!(progress.poll_written(0, &cx).is_pending());
+        progress.hands_over();
+        assert!(progress.poll_written(1, &cx).is_pending());
         progress.flushed();
-        assert!(progress.poll_written(&cx).is_ready());
+        assert!(progress.poll_written(0, &cx).is_ready());
     }
 
     #[test]
     fn over_http_2_a_connection_is_idle_when_no_answer_is_open() {
         let many = Progress::default();
-        many.read();
+        many.read(PREFACE);
+        many.read(b"settings");
+        assert_eq!(ticks_until_dropped(&many), Some(IDLE_TICKS + 1), "nothing is asked yet");
         let taken = many.opened(None);
-        many.read();
+        many.read(b"headers");
         assert_eq!(ticks_until_dropped(&many), None, "a handler has a deadline of its own");
         drop(taken);
-        assert_eq!(ticks_until_dropped(&many), Some(IDLE_TICKS + 1));
+        // Calls that are over within a tick.
+        for _ in 0..2 * IDLE_TICKS {
+            drop(many.opened(None));
+            assert_eq!(many.tick(), Standing::Moves);
+        }
+        assert_eq!(ticks_until_dropped(&many), Some(IDLE_TICKS));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use hyper::body::{Frame, SizeHint};
+use hyper::body::{Body as _, Frame, SizeHint};
 
 use crate::http::{
     answer::{Body, PIECE},
@@ -32,8 +32,9 @@ enum Way {
     Whole,
     /// HTTP/1: each piece when the one before is written.
     Pieces(Arc<Progress>),
-    /// HTTP/2: hyper asks for a piece when the stream has room for one.
-    Stream(Taken),
+    /// HTTP/2: hyper gives a piece to its stream as soon as there is room for an octet of it. So the last octet of each
+    /// goes by itself: when that has room, the client has made room for all of it.
+    Stream { taken: Taken, last: Option<Bytes> },
 }
 
 impl Sent {
@@ -47,7 +48,10 @@ impl Sent {
     /// Over HTTP/2.
     pub(super) fn among_others(body: Body, taken: Taken) -> Self {
         taken.owes(body.is_stream());
-        Self { body, way: Way::Stream(taken) }
+        // Without a body the answer is over with its head.
+        let is_over = body.is_end_stream();
+        let way = if is_over { Way::Whole } else { Way::Stream { taken, last: None } };
+        Self { body, way }
     }
 }
 
@@ -63,36 +67,57 @@ impl hyper::body::Body for Sent {
         match way {
             Way::Whole => Pin::new(body).poll_frame(cx),
             Way::Pieces(progress) => {
-                ready!(progress.poll_written(cx));
+                // Who has told everything is asked for news at once: most often there are none, and nobody has to be
+                // woken when the last piece is written.
+                let most = u32::from(body.has_told_all());
+                ready!(progress.poll_written(most, cx));
                 let polled = Pin::new(body).poll_frame(cx);
                 if matches!(polled, Poll::Ready(Some(_))) {
                     progress.hands_over();
                 }
                 polled
             }
-            Way::Stream(taken) => {
-                // In pieces here, too: or a client could leave it all with us, and nobody would notice.
-                if let Body::Whole(Some(bytes)) = body
-                    && bytes.len() > PIECE
-                {
-                    taken.owes(false);
-                    return Poll::Ready(Some(Ok(Frame::data(bytes.split_to(PIECE)))));
+            Way::Stream { taken, last } => {
+                if let Some(last) = last.take() {
+                    taken.owes(body.is_stream());
+                    return Poll::Ready(Some(Ok(Frame::data(last))));
                 }
-                let polled = Pin::new(&mut *body).poll_frame(cx);
+                let polled = next(body, cx);
                 match &polled {
                     Poll::Ready(_) => taken.owes(body.is_stream()),
                     Poll::Pending => taken.parked(),
                 }
-                polled
+                polled.map(|piece| {
+                    piece.map(|mut piece| {
+                        *last = (piece.len() > 1).then(|| piece.split_off(piece.len() - 1));
+                        Ok(Frame::data(piece))
+                    })
+                })
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        let has_more = matches!(&self.way, Way::Stream { last: Some(_), .. });
+        !has_more && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// The next piece of a body, in pieces even where it is whole: or a client could leave it all with us, and nobody
+/// would notice.
+fn next(body: &mut Body, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    if let Body::Whole(Some(bytes)) = body
+        && bytes.len() > PIECE
+    {
+        return Poll::Ready(Some(bytes.split_to(PIECE)));
+    }
+    let polled = ready!(Pin::new(body).poll_frame(cx));
+    Poll::Ready(polled.and_then(|frame| {
+        let Ok(frame) = frame;
+        frame.into_data().ok()
+    }))
 }

@@ -44,7 +44,7 @@ struct Stream {
     is_over: AtomicBool,
 }
 
-/// One of them, until all of its answer is handed over.
+/// One of them, until the client has taken all of its answer, or given it the room to be sent.
 #[derive(Debug)]
 pub(super) struct Taken {
     stream: Arc<Stream>,

@@ -1,4 +1,4 @@
-//! A replica that asks for tokens, beside the one of `rollcall dev`.
+//! Replicas of our own beside the one of `rollcall dev`: each begins on one core, and one of them asks for tokens.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -23,20 +23,36 @@ use crate::{
     http1,
 };
 
-/// It, and a token that opens it.
-pub struct Guarded {
+/// It, and a token that opens it, if one is needed.
+pub struct Replica {
     child: Child,
     pub server: Server,
-    pub token: String,
+    pub token: Option<String>,
 }
 
-impl Guarded {
-    /// Starts one for a namespace, reads included, and waits until the token opens it.
-    pub fn start(dev: &Dev, namespace: &str) -> Self {
+impl Replica {
+    /// Starts one for a namespace that lets in everybody.
+    pub fn open(dev: &Dev, namespace: &str) -> Self {
+        Self::start(dev, namespace, ("open", &["--auth", "none"]), None)
+    }
+
+    /// Starts one that wants a token, for reads too.
+    pub fn guarded(dev: &Dev, namespace: &str) -> Self {
         let token = token(dev, namespace);
+        let flags = ["--auth", "token", "--read-auth"];
+        Self::start(dev, namespace, ("guarded", &flags), Some(token))
+    }
+
+    fn start(
+        dev: &Dev,
+        namespace: &str,
+        (name, flags): (&str, &[&str]),
+        token: Option<String>,
+    ) -> Self {
         let [http, dns, admin] = [(); 3].map(|()| ports::free().unwrap());
         let child = Command::new(env!("CARGO_BIN_EXE_rollcall"))
-            .args(["serve", "--auth", "token", "--read-auth", "--identity", "guarded"])
+            .args(["serve", "--identity", name])
+            .args(flags)
             .args(["--watch-namespace", namespace, "--http-caller-rate", "0"])
             .arg("--kubeconfig")
             .arg(dev.dir.join("rollcall.kubeconfig"))
@@ -48,13 +64,13 @@ impl Guarded {
         let server = Server { pid: child.id(), address: http };
         std::thread::sleep(Duration::from_secs(2));
         let path = format!("/v1/namespaces/{namespace}/services/beats");
-        let asked = Request { token: Some(token.clone()), ..Request::new("GET", path) };
+        let asked = Request { token: token.clone(), ..Request::new("GET", path) };
         http1::until(http, &asked, 200);
         Self { child, server, token }
     }
 }
 
-impl Drop for Guarded {
+impl Drop for Replica {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
