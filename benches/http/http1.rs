@@ -19,7 +19,7 @@ const REQUESTS: usize = 6_000;
 
 impl Request {
     /// As it goes over the wire.
-    fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let Self { method, path, token, body } = self;
         let token = token
             .as_ref()

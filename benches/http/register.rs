@@ -1,6 +1,10 @@
 //! How long a registration takes, beside a bare create of the same object on the same API server.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Write as _,
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 
 use kube::{
     Api,
@@ -12,11 +16,11 @@ use serde_json::{Value, json};
 use crate::{
     Request, Server,
     common::{
+        ask::exchange,
         compare::median,
         dev::Dev,
         kubernetes::{client, namespace},
     },
-    http1,
 };
 
 /// Of each.
@@ -27,13 +31,15 @@ pub fn run(dev: &Dev, open: Server) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (mut ours, mut bare, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     let (mut applied, mut beside_apply) = (Vec::new(), Vec::new());
+    let mut door = TcpStream::connect(open.address).unwrap();
+    door.set_nodelay(true).unwrap();
     runtime.block_on(async {
         let client = client(dev).await;
         namespace(&client, "register").await;
         let api: Api<ServiceInstance> = Api::namespaced(client, "register");
         for at in 0..COUNT + 20 {
             let theirs = create(&api, at).await;
-            let own = register(open, at);
+            let own = register(&mut door, at);
             let apply = apply(&api, at).await;
             // The first of all open connections.
             if at >= 20 {
@@ -97,10 +103,11 @@ async fn apply(api: &Api<ServiceInstance>, at: usize) -> Duration {
     sent.elapsed()
 }
 
-fn register(open: Server, at: usize) -> Duration {
+fn register(door: &mut TcpStream, at: usize) -> Duration {
     let path = format!("/v1/namespaces/register/instances/ours-{at}");
     let request = Request { body: facts(at).to_string(), ..Request::new("PUT", path) };
     let sent = Instant::now();
-    http1::until(open.address, &request, 201);
+    door.write_all(&request.bytes()).unwrap();
+    assert_eq!(exchange(door, &mut Vec::new()).unwrap().status, 201);
     sent.elapsed()
 }

@@ -6,6 +6,7 @@
 mod progress;
 mod sent;
 mod streams;
+mod untaken;
 
 use std::{
     convert::Infallible,
@@ -235,6 +236,6 @@ impl Noted {
             }
             *response.body_mut() = Body::Whole(None);
         }
-        response.map(|body| Sent::among_others(body, taken))
+        response.map(|body| Sent::among_others(body, &self.progress, taken))
     }
 }

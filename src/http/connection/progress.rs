@@ -23,7 +23,10 @@ use tokio::{
     sync::{Notify, OwnedSemaphorePermit},
 };
 
-use crate::http::connection::streams::{Streams, Taken};
+use crate::http::connection::{
+    streams::{Streams, Taken},
+    untaken::Untaken,
+};
 
 /// How often a connection is looked at; every limit is a multiple.
 pub(super) const TICK: Duration = Duration::from_secs(5);
@@ -43,7 +46,7 @@ pub(super) const STUCK_STREAM_TICKS: u32 = 2;
 
 /// So much has to be taken of an answer that had to wait, unless it is all of it, to have moved: a client that takes an octet
 /// now and then would hold a large answer for ever.
-const MOVED: usize = 4 * 1024;
+pub(super) const MOVED: usize = 4 * 1024;
 
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
@@ -81,6 +84,7 @@ pub(super) struct Progress {
     unwritten: AtomicU32,
     written: AtomicWaker,
     streams: Streams,
+    untaken: Untaken,
     moves: Notify,
 }
 
@@ -130,6 +134,16 @@ impl Progress {
         self.unwritten.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Over HTTP/2 a piece of so many octets is handed to hyper, which keeps it until its stream has room.
+    pub(super) fn hands(&self, octets: usize) {
+        self.untaken.add(octets, self.ticks.load(Ordering::Relaxed));
+    }
+
+    /// How many octets of them have not been sent, at least.
+    pub(super) fn untaken(&self) -> usize {
+        self.untaken.octets()
+    }
+
     /// Whether no more than so many pieces wait for the kernel, so that the next one may be made.
     pub(super) fn poll_written(&self, most: u32, cx: &Context<'_>) -> Poll<()> {
         if self.unwritten.load(Ordering::Acquire) <= most {
@@ -151,7 +165,7 @@ impl Progress {
             if found.open {
                 self.since.store(now, Ordering::Relaxed);
             }
-            found.stalled
+            found.stalled || self.untaken.is_stuck(now)
         };
         let spent = now.saturating_sub(self.since.load(Ordering::Relaxed));
         let stuck = self.stuck.load(Ordering::Relaxed);
@@ -185,6 +199,9 @@ impl Progress {
 
     /// A write of `wanted` octets was tried.
     fn wrote(&self, polled: &Poll<io::Result<usize>>, wanted: usize) {
+        if let Poll::Ready(Ok(octets)) = polled {
+            self.untaken.take(*octets, self.ticks.load(Ordering::Relaxed));
+        }
         let stuck = self.stuck.load(Ordering::Relaxed);
         match polled {
             Poll::Pending => self.waits(),

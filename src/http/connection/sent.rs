@@ -18,6 +18,9 @@ use crate::http::{
     connection::{progress::Progress, streams::Taken},
 };
 
+/// Octets that wait on a connection of HTTP/2 whose client is slow: from there on it is looked at each answer by itself.
+const SLOW: usize = PIECE;
+
 /// A body on its way.
 #[derive(Debug)]
 pub(super) struct Sent {
@@ -32,9 +35,9 @@ enum Way {
     Whole,
     /// HTTP/1: each piece when the one before is written.
     Pieces(Arc<Progress>),
-    /// HTTP/2: hyper gives a piece to its stream as soon as there is room for an octet of it. So the last octet of each
-    /// goes by itself: when that has room, the client has made room for all of it.
-    Stream { taken: Taken, last: Option<Bytes> },
+    /// HTTP/2: hyper gives a piece to its stream as soon as there is room for an octet of it. Where a client is slow, the
+    /// last octet of each goes by itself: when that has room, the client has made room for all of it.
+    Stream { progress: Arc<Progress>, taken: Taken, last: Option<Bytes> },
 }
 
 impl Sent {
@@ -46,11 +49,12 @@ impl Sent {
     }
 
     /// Over HTTP/2.
-    pub(super) fn among_others(body: Body, taken: Taken) -> Self {
+    pub(super) fn among_others(body: Body, progress: &Arc<Progress>, taken: Taken) -> Self {
         taken.owes(body.is_stream());
         // Without a body the answer is over with its head.
         let is_over = body.is_end_stream();
-        let way = if is_over { Way::Whole } else { Way::Stream { taken, last: None } };
+        let progress = progress.clone();
+        let way = if is_over { Way::Whole } else { Way::Stream { progress, taken, last: None } };
         Self { body, way }
     }
 }
@@ -77,8 +81,9 @@ impl hyper::body::Body for Sent {
                 }
                 polled
             }
-            Way::Stream { taken, last } => {
+            Way::Stream { progress, taken, last } => {
                 if let Some(last) = last.take() {
+                    progress.hands(last.len());
                     taken.owes(body.is_stream());
                     return Poll::Ready(Some(Ok(Frame::data(last))));
                 }
@@ -89,7 +94,10 @@ impl hyper::body::Body for Sent {
                 }
                 polled.map(|piece| {
                     piece.map(|mut piece| {
-                        *last = (piece.len() > 1).then(|| piece.split_off(piece.len() - 1));
+                        if progress.untaken() > SLOW && piece.len() > 1 {
+                            *last = Some(piece.split_off(piece.len() - 1));
+                        }
+                        progress.hands(piece.len());
                         Ok(Frame::data(piece))
                     })
                 })
