@@ -141,43 +141,38 @@ fn lines(schema: &str, example: &str) -> Value {
 
 /// What can be asked next with what was answered.
 fn links(operation: &Operation, success: &Success) -> Map<String, Value> {
-    let mut links = Map::new();
-    let is_instance = matches!(success.content, Content::Json("InstanceDetail"));
-    if matches!(success.content, Content::Json("Services")) {
-        for next in ["discover", "watchService"] {
-            let link = json!({
-                "operationId": next,
-                "parameters": {
-                    "path.namespace": "$response.body#/services/0/namespace",
-                    "path.service": "$response.body#/services/0/service",
-                },
-            });
-            links.insert(next.to_owned(), link);
-        }
-    }
-    if !is_instance || operation.method == Method::GET.as_str() {
-        return links;
-    }
-    for next in [
+    const OF_INSTANCE: [&str; 6] = [
         "heartbeat",
         "getInstance",
         "renewLease",
         "changeAttributes",
         "setState",
         "deregisterInstance",
-    ] {
-        if next != operation.id {
-            let link = json!({
-                "operationId": next,
-                "parameters": {
-                    "path.namespace": "$response.body#/namespace",
-                    "path.name": "$response.body#/name",
-                },
-            });
-            links.insert(next.to_owned(), link);
+    ];
+    let is_write = operation.method != Method::GET.as_str();
+    let (next, parameters): (&[&str], _) = match success.content {
+        Content::Json("Services") => {
+            let first = "$response.body#/services/0";
+            let namespace = format!("{first}/namespace");
+            let named =
+                json!({"path.namespace": namespace, "path.service": format!("{first}/service")});
+            (&["discover", "watchService"], named)
         }
-    }
-    links
+        Content::Json("InstanceDetail") if is_write => {
+            let named = json!({
+                "path.namespace": "$response.body#/namespace",
+                "path.name": "$response.body#/name",
+            });
+            (&OF_INSTANCE, named)
+        }
+        _ => return Map::new(),
+    };
+    let others = next.iter().filter(|next| **next != operation.id);
+    let link = |next: &&str| {
+        let link = json!({"operationId": next, "parameters": parameters});
+        ((*next).to_owned(), link)
+    };
+    others.map(link).collect()
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub(in crate::http) struct Operation {
     pub(super) body: Option<Body>,
     pub(super) gives: &'static [Success],
     /// What it refuses beside what follows from the rest.
-    pub(super) refuses: &'static [Kind],
+    pub(super) refuses: &'static [&'static [Kind]],
 }
 
 /// What calls are about.
@@ -153,7 +153,7 @@ impl Operation {
             &[Kind::Unauthenticated, Kind::BadToken, Kind::Unavailable],
         );
         add(matches!(self.needs, Needs::Read | Needs::Write), &[Kind::Forbidden]);
-        add(true, self.refuses);
+        self.refuses.iter().for_each(|kinds| add(true, kinds));
         add(true, &[Kind::TooManyRequests]);
         add(self.waits_for_sync(), &[Kind::NotSynced]);
         add(true, &[Kind::Behind]);

@@ -12,7 +12,7 @@ const OF_SET: &[&str] = &["ETag", "Cache-Control"];
 const OF_READ: &[&str] = &["Cache-Control"];
 
 /// What any write of an instance may be refused for, once its body is read.
-const WRITE: &[Kind] = &[
+const WRITTEN: &[Kind] = &[
     Kind::UnknownInstance,
     Kind::OtherIncarnation,
     Kind::OtherVersion,
@@ -25,32 +25,10 @@ const WRITE: &[Kind] = &[
 ];
 
 /// A registration makes what is not there.
-const REGISTER: &[Kind] = &[
-    Kind::UnknownInstance,
-    Kind::UnknownNamespace,
-    Kind::OtherIncarnation,
-    Kind::OtherVersion,
-    Kind::Refused(400),
-    Kind::Refused(403),
-    Kind::Refused(409),
-    Kind::Refused(422),
-    Kind::Refused(502),
-    Kind::Overloaded,
-];
+const REGISTER: &[&[Kind]] = &[WRITTEN, &[Kind::UnknownNamespace]];
 
 /// A change of one that may have been evicted.
-const CHANGE: &[Kind] = &[
-    Kind::UnknownInstance,
-    Kind::Evicted,
-    Kind::OtherIncarnation,
-    Kind::OtherVersion,
-    Kind::Refused(400),
-    Kind::Refused(403),
-    Kind::Refused(409),
-    Kind::Refused(422),
-    Kind::Refused(502),
-    Kind::Overloaded,
-];
+const CHANGE: &[&[Kind]] = &[WRITTEN, &[Kind::Evicted]];
 
 const fn json_of(schema: &'static str) -> Option<Body> {
     Some(Body { schema, required: true, types: JSON })
@@ -98,14 +76,14 @@ pub(super) const INSTANCES: &[Operation] = &[
         headers: &[],
         body: None,
         gives: &[gives(200, "The instance.", "InstanceDetail", &["ETag", "Cache-Control"])],
-        refuses: &[
+        refuses: &[&[
             Kind::UnknownInstance,
             Kind::Evicted,
             Kind::OtherIncarnation,
             Kind::Refused(502),
             Kind::Unavailable,
             Kind::Overloaded,
-        ],
+        ]],
     },
     Operation {
         route: Route::Instance,
@@ -125,7 +103,7 @@ pub(super) const INSTANCES: &[Operation] = &[
             content: Content::Nothing,
             headers: &[],
         }],
-        refuses: WRITE,
+        refuses: &[WRITTEN],
     },
     Operation {
         route: Route::ServiceInstances,
@@ -159,7 +137,7 @@ pub(super) const INSTANCES: &[Operation] = &[
         headers: &[],
         body: json_of("RegistrationBatch"),
         gives: &[gives(200, "What came of each.", "RegistrationBatchResult", &[])],
-        refuses: &[Kind::Overloaded],
+        refuses: &[&[Kind::Overloaded]],
     },
     Operation {
         route: Route::Attributes,
@@ -211,7 +189,7 @@ pub(super) const INSTANCES: &[Operation] = &[
                 &[],
             ),
         ],
-        refuses: &[
+        refuses: &[&[
             Kind::UnknownInstance,
             Kind::Evicted,
             Kind::OtherIncarnation,
@@ -220,7 +198,7 @@ pub(super) const INSTANCES: &[Operation] = &[
             Kind::Refused(422),
             Kind::Refused(502),
             Kind::Overloaded,
-        ],
+        ]],
     },
     Operation {
         route: Route::Heartbeats,
@@ -240,7 +218,7 @@ pub(super) const INSTANCES: &[Operation] = &[
             "HeartbeatBatchResult",
             &[],
         )],
-        refuses: &[Kind::Overloaded],
+        refuses: &[&[Kind::Overloaded]],
     },
     Operation {
         route: Route::Lease,
@@ -284,7 +262,7 @@ pub(super) const READING: &[Operation] = &[
                 headers: OF_SET,
             },
         ],
-        refuses: &[Kind::TooManySubscribers],
+        refuses: &[&[Kind::TooManySubscribers]],
     },
     Operation {
         route: Route::ServiceWatch,
@@ -304,7 +282,7 @@ pub(super) const READING: &[Operation] = &[
             content: Content::Events,
             headers: OF_READ,
         }],
-        refuses: &[Kind::TooManySubscribers],
+        refuses: &[&[Kind::TooManySubscribers]],
     },
     Operation {
         route: Route::Watch,
@@ -323,7 +301,7 @@ pub(super) const READING: &[Operation] = &[
             content: Content::Events,
             headers: OF_READ,
         }],
-        refuses: &[Kind::Refused(421), Kind::TooManySubscribers],
+        refuses: &[&[Kind::Refused(421), Kind::TooManySubscribers]],
     },
     Operation {
         route: Route::NamespaceServices,
@@ -435,6 +413,6 @@ pub(super) const READING: &[Operation] = &[
                 "X-Frame-Options",
             ],
         }],
-        refuses: &[Kind::NotAcceptable, Kind::Overloaded],
+        refuses: &[&[Kind::NotAcceptable, Kind::Overloaded]],
     },
 ];
