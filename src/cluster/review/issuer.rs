@@ -164,15 +164,18 @@ mod tests {
         (url, server)
     }
 
-    /// What is read of it.
-    async fn read(answers: Answers) -> Result<(Published, Vec<String>), Failure> {
-        let (url, server) = serve(answers).await;
+    fn issuer(url: &str, breaker: &Breaker) -> Issuer {
         let mut config = kube::Config::new(url.parse().unwrap());
         config.default_retry = false; // as ours
         let client = Client::try_from(config).unwrap();
-        let mut registry = Registry::default();
-        let breaker = Breakers::new(&mut registry).reviews;
-        let read = Issuer::new(client, &ApiMetrics::new(&mut registry), &breaker).read().await;
+        Issuer::new(client, &ApiMetrics::new(&mut Registry::default()), breaker)
+    }
+
+    /// What is read of it.
+    async fn read(answers: Answers) -> Result<(Published, Vec<String>), Failure> {
+        let (url, server) = serve(answers).await;
+        let breaker = Breakers::new(&mut Registry::default()).reviews;
+        let read = issuer(&url, &breaker).read().await;
         server.abort();
         read
     }
@@ -192,14 +195,8 @@ mod tests {
     #[tokio::test]
     async fn when_the_api_server_answers_again_an_open_breaker_closes_by_these_questions_alone() {
         let breaker = Breakers::new(&mut Registry::default()).reviews;
-        let issuer = |url: String| {
-            let mut config = kube::Config::new(url.parse().unwrap());
-            config.default_retry = false; // as ours
-            let client = Client::try_from(config).unwrap();
-            Issuer::new(client, &ApiMetrics::new(&mut Registry::default()), &breaker)
-        };
         let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let away = issuer(format!("http://{nobody}"));
+        let away = issuer(&format!("http://{nobody}"), &breaker);
         for _ in 0..10 {
             away.read().await.unwrap_err();
         }
@@ -208,7 +205,7 @@ mod tests {
             _ => (200, configuration().to_string()),
         })
         .await;
-        let well = issuer(url);
+        let well = issuer(&url, &breaker);
         for _ in 0..100 {
             if well.read().await.is_ok() {
                 return;
