@@ -1,15 +1,10 @@
 //! Answers: what a handler gives back, before the headers that every answer carries.
 
-use std::{
-    convert::Infallible,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::{
     StatusCode,
-    body::{Frame, SizeHint},
     header::{HeaderName, HeaderValue},
 };
 use serde::Serialize;
@@ -114,39 +109,28 @@ impl Body {
             Self::Lines(_) => Some("application/x-ndjson"),
         }
     }
-}
 
-impl hyper::body::Body for Body {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match &mut *self {
-            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Stream(stream) => Pin::new(stream).poll_frame(cx),
-            Self::Set(set) => Pin::new(set).poll_frame(cx),
-            Self::Lines(lines) => Pin::new(lines).poll_frame(cx),
-        }
+    /// The next bytes when there are some; none at the end.
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        Poll::Ready(match self {
+            Self::Whole(bytes) => bytes.take(),
+            Self::Stream(stream) => return stream.poll_piece(cx),
+            Self::Set(set) => set.write(),
+            Self::Lines(lines) => lines.write(),
+        })
     }
 
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Whole(bytes) => bytes.is_none(),
-            Self::Set(set) => set.is_end_stream(),
-            Self::Stream(_) | Self::Lines(_) => false,
-        }
+    /// Whether nothing is to come, as far as that is known.
+    pub(super) fn is_over(&self) -> bool {
+        self.length() == Some(0)
     }
 
-    fn size_hint(&self) -> SizeHint {
+    /// Octets to come, where that is known.
+    pub(super) fn length(&self) -> Option<usize> {
         match self {
-            Self::Whole(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-            }
-            Self::Set(set) => set.size_hint(),
-            Self::Stream(_) | Self::Lines(_) => SizeHint::default(),
+            Self::Whole(bytes) => Some(bytes.as_ref().map_or(0, Bytes::len)),
+            Self::Set(set) => Some(set.left()),
+            Self::Stream(_) | Self::Lines(_) => None,
         }
     }
 }

@@ -20,7 +20,7 @@ use std::{
 
 use hyper::{
     Method, Request, Response, Version,
-    body::{Body as _, Incoming},
+    body::Incoming,
     header::{CONNECTION, CONTENT_LENGTH, HeaderValue},
     rt::Executor,
     service::Service,
@@ -102,7 +102,7 @@ where
     let mut stands_still = pin!(stands_still(&progress));
     let mut moves = false;
     let draining = loop {
-        tokio::select! {
+        let ends = tokio::select! {
             biased;
             ended = connection.as_mut() => return say(ended),
             standing = stands_still.as_mut() => {
@@ -112,17 +112,17 @@ where
                     }
                     return dropped("stood still");
                 }
-                connection.as_mut().graceful_shutdown();
-                break timeout(DRAIN_WITHIN, connection);
+                true
             }
-            () = progress.moved_on(), if !moves => moves = true,
-            () = stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                break timeout(DRAIN_WITHIN, connection);
-            }
-        }
+            () = progress.moved_on(), if !moves => false,
+            () = stop.cancelled() => true,
+        };
         // What is under way goes on; the client opens nothing more here.
         connection.as_mut().graceful_shutdown();
+        if ends {
+            break timeout(DRAIN_WITHIN, connection);
+        }
+        moves = true;
     };
     match draining.await {
         Ok(ended) => say(ended),
@@ -230,7 +230,7 @@ impl Noted {
             self.progress.move_on();
         }
         if !self.has_body {
-            let length = response.body().size_hint().exact().map(HeaderValue::from);
+            let length = response.body().length().map(HeaderValue::from);
             if let Some(length) = length.filter(|_| response.body().content_type().is_some()) {
                 response.headers_mut().insert(CONTENT_LENGTH, length);
             }

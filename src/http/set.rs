@@ -4,17 +4,9 @@
 //! thousands who ask for a large set hold no copy of it. Does not own: who is in the set (`discover`), and an
 //! instance's JSON (`encode`).
 
-use std::{
-    convert::Infallible,
-    fmt,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    vec,
-};
+use std::{fmt, sync::Arc, vec};
 
 use bytes::{Bytes, BytesMut};
-use hyper::body::{Frame, SizeHint};
 
 use crate::http::{
     answer::{Body, PIECE},
@@ -87,8 +79,13 @@ fn put(out: &mut BytesMut, is_next: bool, encoded: &Bytes) {
 }
 
 impl Set {
+    /// Octets that are still to come.
+    pub(super) const fn left(&self) -> usize {
+        self.left
+    }
+
     /// The next octets; none when all are written.
-    fn write(&mut self) -> Option<Bytes> {
+    pub(super) fn write(&mut self) -> Option<Bytes> {
         let mut out = std::mem::take(&mut self.out);
         if out.capacity() == 0 {
             out.reserve(self.left.min(2 * PIECE));
@@ -104,26 +101,6 @@ impl Set {
     }
 }
 
-impl hyper::body::Body for Set {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.write().map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left == 0
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left as u64)
-    }
-}
-
 impl fmt::Debug for Set {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a set")
@@ -132,6 +109,8 @@ impl fmt::Debug for Set {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Poll};
+
     use super::*;
     use crate::registry::{
         instance::{Instance, Phase},
@@ -147,20 +126,18 @@ mod tests {
 
     /// All of a body, and in how many pieces it came.
     fn read(mut body: Body) -> (Vec<u8>, usize) {
-        use hyper::body::Body as _;
         let (mut all, mut pieces) = (Vec::new(), 0);
-        let said = body.size_hint().exact();
+        let said = body.length();
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        while !body.is_end_stream() {
-            let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut body).poll_frame(&mut cx) else {
+        while !body.is_over() {
+            let Poll::Ready(Some(piece)) = body.poll_piece(&mut cx) else {
                 panic!("it ended after {} of {said:?} octets", all.len());
             };
-            let piece = frame.into_data().unwrap();
             assert!(piece.len() < 2 * PIECE, "{}", piece.len());
             all.extend_from_slice(&piece);
             pieces += 1;
         }
-        assert_eq!(said, Some(all.len() as u64));
+        assert_eq!(said, Some(all.len()));
         (all, pieces)
     }
 

@@ -3,16 +3,10 @@
 //! Owns: the body, which is made while it is read: what it holds meanwhile are views that there are
 //! anyway. Does not own: an instance's JSON (`encode`).
 
-use std::{
-    convert::Infallible,
-    fmt,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{fmt, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use hyper::{body::Frame, header::CACHE_CONTROL};
+use hyper::header::CACHE_CONTROL;
 
 use crate::http::{
     answer::{Answer, PIECE},
@@ -42,7 +36,7 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     /// The next lines; none when all are written.
-    fn write(&mut self) -> Option<Bytes> {
+    pub(super) fn write(&mut self) -> Option<Bytes> {
         let mut out = BytesMut::new();
         while out.len() < PIECE {
             let member = self.view.as_ref().and_then(|view| view.members.get(self.next));
@@ -58,18 +52,6 @@ impl Snapshot {
             }
         }
         (!out.is_empty()).then(|| out.freeze())
-    }
-}
-
-impl hyper::body::Body for Snapshot {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.write().map(|bytes| Ok(Frame::data(bytes))))
     }
 }
 

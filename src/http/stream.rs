@@ -5,17 +5,14 @@
 //! them.
 
 use std::{
-    convert::Infallible,
     fmt,
     ops::Range,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use hyper::body::Frame;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::clock;
@@ -76,29 +73,21 @@ impl Stream {
     fn is_over(&self) -> bool {
         self.subscription.has_ended() || clock::moment() >= self.ends
     }
-}
 
-impl hyper::body::Body for Stream {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    /// The next bytes when there are some; none at the end.
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
             if let Some(bytes) = self.write() {
                 self.alive.reset();
-                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                return Poll::Ready(Some(bytes));
             }
             if self.is_over() {
                 return Poll::Ready(None);
             }
             if self.subscription.poll_rung(cx).is_ready() {
-                let Self { door, follower, .. } = &mut *self;
-                follower.look(door.inbox.directory());
+                self.follower.look(self.door.inbox.directory());
             } else if self.alive.poll_tick(cx).is_ready() {
-                return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(events::ALIVE)))));
+                return Poll::Ready(Some(Bytes::from_static(events::ALIVE)));
             } else {
                 return Poll::Pending;
             }

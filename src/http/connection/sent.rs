@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use hyper::body::{Body as _, Frame, SizeHint};
+use hyper::body::{Frame, SizeHint};
 
 use crate::http::{
     answer::{Body, PIECE},
@@ -52,7 +52,7 @@ impl Sent {
     pub(super) fn among_others(body: Body, progress: &Arc<Progress>, taken: Taken) -> Self {
         taken.owes(body.is_stream());
         // Without a body the answer is over with its head.
-        let is_over = body.is_end_stream();
+        let is_over = body.is_over();
         let progress = progress.clone();
         let way = if is_over { Way::Whole } else { Way::Stream { progress, taken, last: None } };
         Self { body, way }
@@ -69,49 +69,45 @@ impl hyper::body::Body for Sent {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let Self { body, way } = &mut *self;
         match way {
-            Way::Whole => Pin::new(body).poll_frame(cx),
+            Way::Whole => body.poll_piece(cx).map(framed),
             Way::Pieces(progress) => {
                 // Who has told everything is asked for news at once: most often there are none, and nobody has to be
                 // woken when the last piece is written.
                 let most = u32::from(body.has_told_all());
                 ready!(progress.poll_written(most, cx));
-                let polled = Pin::new(body).poll_frame(cx);
-                if matches!(polled, Poll::Ready(Some(_))) {
+                let piece = ready!(body.poll_piece(cx));
+                if piece.is_some() {
                     progress.hands_over();
                 }
-                polled
+                Poll::Ready(framed(piece))
             }
             Way::Stream { progress, taken, last } => {
-                if let Some(last) = last.take() {
-                    progress.hands(last.len());
-                    taken.owes(body.is_stream());
-                    return Poll::Ready(Some(Ok(Frame::data(last))));
+                let polled =
+                    last.take().map_or_else(|| next(body, cx), |last| Poll::Ready(Some(last)));
+                let Poll::Ready(mut piece) = polled else {
+                    taken.parked();
+                    return Poll::Pending;
+                };
+                taken.owes(body.is_stream());
+                if let Some(piece) = &mut piece {
+                    if progress.untaken() > SLOW && piece.len() > 1 {
+                        *last = Some(piece.split_off(piece.len() - 1));
+                    }
+                    progress.hands(piece.len());
                 }
-                let polled = next(body, cx);
-                match &polled {
-                    Poll::Ready(_) => taken.owes(body.is_stream()),
-                    Poll::Pending => taken.parked(),
-                }
-                polled.map(|piece| {
-                    piece.map(|mut piece| {
-                        if progress.untaken() > SLOW && piece.len() > 1 {
-                            *last = Some(piece.split_off(piece.len() - 1));
-                        }
-                        progress.hands(piece.len());
-                        Ok(Frame::data(piece))
-                    })
-                })
+                Poll::Ready(framed(piece))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         let has_more = matches!(&self.way, Way::Stream { last: Some(_), .. });
-        !has_more && self.body.is_end_stream()
+        !has_more && self.body.is_over()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let length = self.body.length().map(|length| length as u64);
+        length.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
@@ -123,9 +119,9 @@ fn next(body: &mut Body, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
     {
         return Poll::Ready(Some(bytes.split_to(PIECE)));
     }
-    let polled = ready!(Pin::new(body).poll_frame(cx));
-    Poll::Ready(polled.and_then(|frame| {
-        let Ok(frame) = frame;
-        frame.into_data().ok()
-    }))
+    body.poll_piece(cx)
+}
+
+fn framed(piece: Option<Bytes>) -> Option<Result<Frame<Bytes>, Infallible>> {
+    piece.map(|piece| Ok(Frame::data(piece)))
 }
