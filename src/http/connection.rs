@@ -4,13 +4,14 @@
 //! Owns: what bounds a connection, and how it ends. Does not own: accepting (`server`), and what is answered (`door`).
 
 mod progress;
+mod rounds;
 mod sent;
 mod streams;
 mod untaken;
 
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{Future, poll_fn},
     net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
@@ -29,15 +30,18 @@ use hyper_util::{rt::TokioIo, server::conn::auto};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{MissedTickBehavior, interval, timeout},
+    time::timeout,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 use tracing::debug;
+
+pub(super) use rounds::Rounds;
 
 use crate::http::{
     answer::{Body, PIECE},
     connection::{
-        progress::{Progress, Standing, TICK, Watched},
+        progress::{Progress, Watched},
+        rounds::Word,
         sent::Sent,
         streams::Taken,
     },
@@ -59,7 +63,8 @@ pub(super) const DRAIN_WITHIN: Duration = Duration::from_secs(4);
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) door: Arc<Door>,
-    pub(super) stop: CancellationToken,
+    /// Looks at all of them, and ends them.
+    pub(super) rounds: Arc<Rounds>,
     /// How many requests may be open over HTTP/2, on all connections together.
     pub(super) streams: Arc<Semaphore>,
     pub(super) http: Arc<auto::Builder<Tracked>>,
@@ -94,35 +99,30 @@ pub(super) async fn serve<S>(shared: Shared, peer: IpAddr, stream: S, permit: Ow
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Shared { door, stop, streams, http } = shared;
-    let progress = Arc::new(Progress::default());
+    let Shared { door, rounds, streams, http } = shared;
+    let joined = rounds.join();
+    let progress = &joined.progress;
     let service = Answering { door: door.clone(), peer, progress: progress.clone(), streams };
     let stream = TokioIo::new(Watched { stream, progress: progress.clone() });
     let mut connection = pin!(http.serve_connection(stream, service));
-    let mut stands_still = pin!(stands_still(&progress));
-    let mut moves = false;
     let draining = loop {
-        let ends = tokio::select! {
+        // No deadline: it is told when it stands still.
+        let told = tokio::select! {
             biased;
             ended = connection.as_mut() => return say(ended),
-            standing = stands_still.as_mut() => {
-                if standing == Standing::Stuck {
-                    if progress.is_streaming() {
-                        door.waiters.metrics.dropped.inc();
-                    }
-                    return dropped("stood still");
-                }
-                true
-            }
-            () = progress.moved_on(), if !moves => false,
-            () = stop.cancelled() => true,
+            told = poll_fn(|cx| progress.told.poll(cx)) => told,
         };
+        if told == Word::Stuck {
+            if progress.is_streaming() {
+                door.waiters.metrics.dropped.inc();
+            }
+            return dropped("stood still");
+        }
         // What is under way goes on; the client opens nothing more here.
         connection.as_mut().graceful_shutdown();
-        if ends {
+        if told == Word::End {
             break timeout(DRAIN_WITHIN, connection);
         }
-        moves = true;
     };
     match draining.await {
         Ok(ended) => say(ended),
@@ -140,21 +140,6 @@ fn say<E: std::fmt::Display>(ended: Result<(), E>) {
 
 fn dropped(why: &str) {
     debug!("a connection was dropped that {why}");
-}
-
-/// Waits until a connection has stood still for too long.
-async fn stands_still(progress: &Progress) -> Standing {
-    let mut ticker = interval(TICK);
-    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first tick is at once.
-    ticker.tick().await;
-    loop {
-        ticker.tick().await;
-        let standing = progress.tick();
-        if standing != Standing::Moves {
-            return standing;
-        }
-    }
 }
 
 /// The door, as one connection sees it.
@@ -227,7 +212,7 @@ impl Noted {
         // but not where the answer is a stream: it lives as long as the connection anyway.
         let moves = response.headers_mut().remove(CONNECTION).is_some();
         if moves && !response.body().is_stream() {
-            self.progress.move_on();
+            self.progress.told.tell(Word::MoveOn);
         }
         if !self.has_body {
             let length = response.body().length().map(HeaderValue::from);

@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 
 use crate::config::{HttpTls, Rates};
 use crate::http::{
-    connection::{self, DRAIN_WITHIN, Shared},
+    connection::{self, DRAIN_WITHIN, Rounds, Shared},
     door::{Behind, Door},
     metrics::HttpMetrics,
     tls::{Tls, TlsError},
@@ -133,9 +133,10 @@ impl HttpServer {
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         // A connection's task ends with it; a panic in one closes that connection and no other.
         let connections = TaskTracker::new();
+        let rounds = Arc::new(Rounds::default());
         let shared = Shared {
             door: door.clone(),
-            stop: stop.clone(),
+            rounds: rounds.clone(),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             http: Arc::new(connection::protocols(connections.clone())),
         };
@@ -159,9 +160,11 @@ impl HttpServer {
         tokio::select! {
             () = stop.cancelled() => {}
             () = accepting => {}
+            () = rounds.go() => {}
             () = keep(tls.as_deref()) => {}
         }
         drop(listener);
+        rounds.end();
         // Clients that wait go to another replica, or come back.
         door.waiters.end();
         connections.close();

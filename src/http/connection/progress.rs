@@ -1,10 +1,10 @@
-//! Whether a connection still moves: the stream tells, a slow ticker asks.
+//! Whether a connection still moves: the stream tells, a slow ticker (`rounds`) asks.
 //!
 //! Owns: [`Watched`], a stream that notes what is read and whether writes are stuck; [`Progress`], the limits
 //! after which a connection is dropped, and whether there is room for another piece of an answer. Does not own: what
 //! each of many answers on one connection still owes (`streams`). hyper's own header timeout would also end
 //! connections that are idle between two heartbeats, and costs a timer with every request; this costs a few
-//! relaxed stores, and one timer a connection.
+//! relaxed stores.
 
 use std::{
     io,
@@ -14,22 +14,19 @@ use std::{
         atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
 };
 
 use futures::task::AtomicWaker;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::{Notify, OwnedSemaphorePermit},
+    sync::OwnedSemaphorePermit,
 };
 
 use crate::http::connection::{
+    rounds::Told,
     streams::{Streams, Taken},
     untaken::Untaken,
 };
-
-/// How often a connection is looked at; every limit is a multiple.
-pub(super) const TICK: Duration = Duration::from_secs(5);
 
 /// A head that has begun must be whole when the third tick comes: after 10 to 15 s.
 const HEAD_TICKS: u32 = 2;
@@ -85,7 +82,7 @@ pub(super) struct Progress {
     written: AtomicWaker,
     streams: Streams,
     untaken: Untaken,
-    moves: Notify,
+    pub(super) told: Told,
 }
 
 impl Progress {
@@ -119,16 +116,6 @@ impl Progress {
         }
     }
 
-    /// The client is to go elsewhere when what is under way is done.
-    pub(super) fn move_on(&self) {
-        self.moves.notify_one();
-    }
-
-    /// Waits for that; without a deadline: most often it never comes.
-    pub(super) async fn moved_on(&self) {
-        self.moves.notified().await;
-    }
-
     /// A piece of an answer is handed to hyper, which may hold it back.
     pub(super) fn hands_over(&self) {
         self.unwritten.fetch_add(1, Ordering::AcqRel);
@@ -155,7 +142,7 @@ impl Progress {
         if fits { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Another [`TICK`] has passed. Answers whether the connection may live on.
+    /// Another tick has passed. Answers whether the connection may live on.
     pub(super) fn tick(&self) -> Standing {
         let now = self.ticks.load(Ordering::Relaxed).saturating_add(1);
         self.ticks.store(now, Ordering::Relaxed);

@@ -1,0 +1,166 @@
+//! One round over all connections, every [`TICK`]: who stands still or is idle is told so.
+//!
+//! Owns: the list of connections, and the one timer that all of them have together: a timer in each would be
+//! armed and polled with every request. Does not own: what standing still means (`progress`), and what a connection
+//! does when it is told (`connection`).
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::task::AtomicWaker;
+use parking_lot::Mutex;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::http::connection::progress::{Progress, Standing};
+
+/// How often each connection is looked at; every limit is a multiple.
+const TICK: Duration = Duration::from_secs(5);
+
+/// All connections.
+#[derive(Debug, Default)]
+pub(in crate::http) struct Rounds {
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    connections: HashMap<u64, Arc<Progress>>,
+    next: u64,
+    /// Whoever comes now is to end at once.
+    has_ended: bool,
+}
+
+/// A connection that is looked at, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Joined {
+    rounds: Arc<Rounds>,
+    key: u64,
+    pub(super) progress: Arc<Progress>,
+}
+
+/// What a connection is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Word {
+    /// The client is to go elsewhere when what is under way is done.
+    MoveOn,
+    /// It is to end, in good order.
+    End,
+    /// It stands still, and ends now.
+    Stuck,
+}
+
+/// What a connection was told and has not heard yet: of several words the last in their order.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    word: Mutex<Option<Word>>,
+    listener: AtomicWaker,
+}
+
+impl Rounds {
+    /// A connection that begins.
+    pub(super) fn join(self: &Arc<Self>) -> Joined {
+        let progress = Arc::new(Progress::default());
+        let mut open = self.open.lock();
+        let key = open.next;
+        open.next += 1;
+        open.connections.insert(key, progress.clone());
+        if open.has_ended {
+            progress.told.tell(Word::End);
+        }
+        Joined { rounds: self.clone(), key, progress }
+    }
+
+    /// Goes round, for ever.
+    pub(in crate::http) async fn go(&self) {
+        let mut ticker = interval(TICK);
+        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticker.tick().await;
+            self.once();
+        }
+    }
+
+    /// Goes round once. Ten thousand connections take less than a millisecond.
+    fn once(&self) {
+        for progress in self.open.lock().connections.values() {
+            match progress.tick() {
+                Standing::Moves => {}
+                Standing::Idle => progress.told.tell(Word::End),
+                Standing::Stuck => progress.told.tell(Word::Stuck),
+            }
+        }
+    }
+
+    /// Tells all of them to end, and whoever is still to come.
+    pub(in crate::http) fn end(&self) {
+        let mut open = self.open.lock();
+        open.has_ended = true;
+        for progress in open.connections.values() {
+            progress.told.tell(Word::End);
+        }
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        self.rounds.open.lock().connections.remove(&self.key);
+    }
+}
+
+impl Told {
+    pub(super) fn tell(&self, word: Word) {
+        let mut told = self.word.lock();
+        *told = (*told).max(Some(word));
+        drop(told);
+        self.listener.wake();
+    }
+
+    /// What was told since it was asked for last.
+    pub(super) fn poll(&self, cx: &Context<'_>) -> Poll<Word> {
+        self.listener.register(cx.waker());
+        self.word.lock().take().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_hears_the_gravest_word_once() {
+        let told = Told::default();
+        let cx = Context::from_waker(Waker::noop());
+        assert_eq!(told.poll(&cx), Poll::Pending);
+        told.tell(Word::End);
+        told.tell(Word::MoveOn);
+        assert_eq!(told.poll(&cx), Poll::Ready(Word::End));
+        assert_eq!(told.poll(&cx), Poll::Pending);
+    }
+
+    #[test]
+    fn who_stands_still_is_told_and_who_left_is_not_kept() {
+        let rounds = Arc::new(Rounds::default());
+        let (joined, gone) = (rounds.join(), rounds.join());
+        let cx = Context::from_waker(Waker::noop());
+        drop(gone);
+        assert_eq!(rounds.open.lock().connections.len(), 1);
+        let progress = joined.progress.clone();
+        let mut times = 0;
+        while progress.told.poll(&cx).is_pending() {
+            rounds.once();
+            times += 1;
+        }
+        assert!((2..1_000).contains(&times), "{times}");
+        rounds.end();
+        assert_eq!(progress.told.poll(&cx), Poll::Ready(Word::End));
+        assert_eq!(rounds.join().progress.told.poll(&cx), Poll::Ready(Word::End), "too late");
+        drop(joined);
+        assert!(rounds.open.lock().connections.is_empty());
+    }
+}
