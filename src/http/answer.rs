@@ -71,17 +71,22 @@ impl Answer {
     }
 
     /// With a header that is always the same.
-    pub(super) fn with_static(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.headers.push((name, HeaderValue::from_static(value)));
+    pub(super) fn with_static(self, name: HeaderName, value: &'static str) -> Self {
+        self.with_value(name, HeaderValue::from_static(value))
+    }
+
+    /// With a header.
+    pub(super) fn with_value(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
         self
     }
 
     /// With a header; one that cannot be written is left out.
-    pub(super) fn with(mut self, name: HeaderName, value: String) -> Self {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            self.headers.push((name, value));
+    pub(super) fn with(self, name: HeaderName, value: String) -> Self {
+        match HeaderValue::try_from(value) {
+            Ok(value) => self.with_value(name, value),
+            Err(_) => self,
         }
-        self
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::http::{
-    answer::Answer,
+    answer::{Answer, Body},
     door::{Door, Given},
     metrics::Kind,
     problem::Problem,
@@ -19,7 +19,11 @@ use crate::http::{
     route::Names,
     set,
 };
-use crate::registry::{instance::ServiceKey, select::Order, view::revision};
+use crate::registry::{
+    instance::ServiceKey,
+    select::Order,
+    view::{Plain, View, revision},
+};
 
 /// Of the tags that a client has, in octets: 200 of ours. With more it may be answered with one that it has.
 const MOST_KNOWN: usize = 4 * 1024;
@@ -94,7 +98,16 @@ impl Waiting {
 
 fn answer(door: &Door, names: &Names<'_>, asked: &Discovery, headers: &HeaderMap) -> Answer {
     let view = door.inbox.directory().service(&names.namespace, &names.name);
-    let mut chosen = view.as_deref().map(|view| asked.filter.apply(view)).unwrap_or_default();
+    let view = view.as_deref();
+    if let Some(plain) = view.filter(|_| asked.is_plain()).and_then(|view| plain(door, names, view))
+    {
+        let Plain { tag, body } = plain;
+        let known = is_known(headers, tag);
+        let answer =
+            if known { not_modified() } else { Answer::bytes(StatusCode::OK, body.clone()) };
+        return cached(answer, HeaderValue::from_maybe_shared(tag.clone()));
+    }
+    let mut chosen = view.map(|view| asked.filter.apply(view)).unwrap_or_default();
     // Of all that were chosen, in the order of the view: neither the order asked for nor a limit
     // makes it another set.
     let revision = revision(chosen.iter().map(|member| member.as_ref()));
@@ -102,8 +115,9 @@ fn answer(door: &Door, names: &Names<'_>, asked: &Discovery, headers: &HeaderMap
     // Another order, or a part, is the same set in other octets (RFC 9110 §8.8.1).
     let is_whole = asked.order == Order::Name && asked.limit.is_none();
     let etag = if is_whole { tag.clone() } else { format!("W/{tag}") };
-    if is_known(headers, &tag) {
-        return cached(Answer::empty(StatusCode::NOT_MODIFIED), etag);
+    let etag = HeaderValue::try_from(etag);
+    if is_known(headers, tag.as_bytes()) {
+        return cached(not_modified(), etag);
     }
     asked.order.arrange(&mut chosen, seed(door, names, asked.order));
     chosen.truncate(asked.limit.unwrap_or(usize::MAX));
@@ -111,14 +125,35 @@ fn answer(door: &Door, names: &Names<'_>, asked: &Discovery, headers: &HeaderMap
     cached(Answer::of(StatusCode::OK, body), etag)
 }
 
+/// The answer to whoever asks for no more than a service; none when it is made anew for everybody.
+fn plain<'a>(door: &Door, names: &Names<'_>, view: &'a View) -> Option<&'a Plain> {
+    let make = || {
+        let mut offered: Vec<_> = view.offered().collect();
+        let revision = revision(offered.iter().map(|member| member.as_ref()));
+        Order::Name.arrange(&mut offered, 0);
+        let Body::Whole(body) = set::body(&door.zone, names, revision, &offered) else {
+            return None;
+        };
+        Some(Plain { tag: format!("\"{revision}\"").into(), body: body.unwrap_or_default() })
+    };
+    view.plain.get_or_init(make).as_ref()
+}
+
+fn not_modified() -> Answer {
+    Answer::empty(StatusCode::NOT_MODIFIED)
+}
+
 /// Whoever keeps it asks again before it is used, and hears that nothing is new.
-fn cached(answer: Answer, etag: String) -> Answer {
-    answer.with(ETAG, etag).with_static(CACHE_CONTROL, "no-cache")
+fn cached<E>(answer: Answer, etag: Result<HeaderValue, E>) -> Answer {
+    let answer = answer.with_static(CACHE_CONTROL, "no-cache");
+    // Digits in quotes are always one.
+    if let Ok(etag) = etag { answer.with_value(ETAG, etag) } else { answer }
 }
 
 /// Whether the client has this set already (RFC 9110 §13.1.2: weak comparison).
-pub(super) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
-    tags(headers).any(|given| given == "*" || given.strip_prefix("W/").unwrap_or(given) == tag)
+pub(super) fn is_known(headers: &HeaderMap, tag: &[u8]) -> bool {
+    let opaque = |given: &str| given.strip_prefix("W/").unwrap_or(given).as_bytes() == tag;
+    tags(headers).any(|given| given == "*" || opaque(given))
 }
 
 /// What the client says that it has.
@@ -159,8 +194,8 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.append(IF_NONE_MATCH, given.parse().unwrap());
-            assert_eq!(is_known(&headers, "\"a1\""), known, "{given}");
+            assert_eq!(is_known(&headers, b"\"a1\""), known, "{given}");
         }
-        assert!(!is_known(&HeaderMap::new(), "\"a1\""));
+        assert!(!is_known(&HeaderMap::new(), b"\"a1\""));
     }
 }

@@ -87,6 +87,13 @@ pub(super) struct Discovery {
     pub(super) wait: Option<Duration>,
 }
 
+impl Discovery {
+    /// Whether it asks for no more than a service: everybody who is offered, by name.
+    pub(super) fn is_plain(&self) -> bool {
+        self.order == Order::Name && self.limit.is_none() && self.filter.is_plain()
+    }
+}
+
 /// What a watch of several services asks for.
 #[derive(Debug)]
 pub(super) struct Watching {
@@ -310,7 +317,8 @@ type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 /// Names and values (WHATWG URL, application/x-www-form-urlencoded).
 fn pairs(query: Option<&str>) -> Result<Vec<Pair<'_>>, Problem> {
-    let parts = query.unwrap_or("").split('&').filter(|part| !part.is_empty());
+    let Some(query) = query else { return Ok(Vec::new()) };
+    let parts = query.split('&').filter(|part| !part.is_empty());
     let pair = |part| {
         let (name, value) = str::split_once(part, '=').unwrap_or((part, ""));
         let decoded = percent::decode(name, true).zip(percent::decode(value, true));

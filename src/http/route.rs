@@ -162,7 +162,8 @@ impl Route {
 
     /// Whether it takes a method.
     pub(super) fn allows(self, method: &Method) -> bool {
-        self.allow().split(", ").any(|allowed| allowed == method.as_str())
+        // Of a pattern of two characters the search alone would cost more than all of the comparisons.
+        self.allow().split(',').any(|allowed| allowed.trim_ascii_start() == method.as_str())
     }
 
     /// The names in its path.

@@ -64,6 +64,15 @@ pub enum Order {
 }
 
 impl Filter {
+    /// Whether it asks for nothing: the offered ones of a service, all of them.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let Self { version, tags, zone, near, port, protocol, selector, health } = self;
+        let of_facts = [version, zone, near, port].iter().any(|wanted| wanted.is_some());
+        let of_lists = !tags.is_empty() || protocol.is_some() || selector.is_some();
+        !of_facts && !of_lists && *health == Health::Offered
+    }
+
     /// The members of `view` that are wanted, in the order of the view.
     #[must_use]
     pub fn apply<'a>(&self, view: &'a View) -> Vec<&'a Arc<Member>> {

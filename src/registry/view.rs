@@ -68,6 +68,18 @@ pub struct View {
     pub members: Box<[Arc<Member>]>,
     /// Of all members.
     pub revision: Revision,
+    /// A place for the HTTP door to keep its answer to whoever asks for no more than this service, so
+    /// that it is made once for each view; none where that is too long to be kept.
+    pub plain: OnceLock<Option<Plain>>,
+}
+
+/// An answer that is ready.
+#[derive(Debug)]
+pub struct Plain {
+    /// The revision of those who are offered, as an entity tag.
+    pub tag: Bytes,
+    /// Them.
+    pub body: Bytes,
 }
 
 impl View {
@@ -75,7 +87,7 @@ impl View {
     #[must_use]
     pub fn new(key: ServiceKey, members: Box<[Arc<Member>]>) -> Self {
         let revision = revision(members.iter().map(AsRef::as_ref));
-        Self { key, members, revision }
+        Self { key, members, revision, plain: OnceLock::new() }
     }
 
     /// Those whom anybody who asks is offered.

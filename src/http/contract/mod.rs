@@ -53,7 +53,7 @@ pub fn text() -> &'static [u8] {
 pub(super) fn contract(query: Option<&str>, headers: &HeaderMap) -> Given {
     query::none(query)?;
     let Made { text, tag } = made();
-    let answer = if discover::is_known(headers, tag) {
+    let answer = if discover::is_known(headers, tag.as_bytes()) {
         Answer::empty(StatusCode::NOT_MODIFIED)
     } else {
         Answer::bytes(StatusCode::OK, text.clone())
