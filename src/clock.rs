@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::registry::lease::{Moment, Now, Reading, Wall};
@@ -41,8 +42,9 @@ pub fn wall() -> Wall {
 /// A wall time in RFC 3339 with milliseconds.
 #[must_use]
 pub fn show(wall: Wall) -> String {
-    let time = jiff::Timestamp::from_millisecond(wall.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    format!("{time:.3}")
+    const MILLIS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+    MILLIS
+        .timestamp_to_string(&Timestamp::from_millisecond(wall.0).unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
 fn millis(time: Timespec) -> i64 {

@@ -5,8 +5,12 @@
 
 use std::{convert::Infallible, hash::Hash, sync::Arc, time::Duration};
 
+use ahash::RandomState;
 use parking_lot::Mutex;
-use quick_cache::{Equivalent, sync::Cache};
+use quick_cache::{
+    Equivalent, UnitWeighter,
+    sync::{Cache, DefaultLifecycle},
+};
 
 use crate::clock;
 use crate::registry::lease::Moment;
@@ -17,7 +21,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// Answers by key; when there are too many, those least asked for go first, and a crowd of keys that
 /// are asked for only once does not drive out the others (S3-FIFO).
 pub(super) struct Memory<K, V> {
-    entries: Cache<K, Arc<Entry<V>>>,
+    entries: Cache<K, Arc<Entry<V>>, UnitWeighter, RandomState>,
 }
 
 struct Entry<V> {
@@ -67,7 +71,8 @@ impl<V: Clone> Known<V> {
 impl<K: Clone + Eq + Hash, V: Clone> Memory<K, V> {
     /// Keeps that many.
     pub(super) fn new(size: usize) -> Self {
-        Self { entries: Cache::new(size) }
+        let (weigh, hash) = (UnitWeighter, RandomState::new());
+        Self { entries: Cache::with(size, size as u64, weigh, hash, DefaultLifecycle::default()) }
     }
 
     /// What is known and fresh.

@@ -15,7 +15,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
-use papaya::{Equivalent, HashMap};
+use papaya::Equivalent;
 
 use crate::registry::{
     bearers::Bearers,
@@ -30,6 +30,8 @@ use crate::registry::{
     touched::Touched,
     view::{Member, View},
 };
+
+type HashMap<K, V> = papaya::HashMap<K, V, ahash::RandomState>;
 
 /// A borrowed [`InstanceKey`], to look up without allocating.
 #[derive(Clone, Copy, Hash)]
