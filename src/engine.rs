@@ -221,8 +221,8 @@ mod tests {
 
     /// What the watch told so many seconds ago.
     fn stored(name: &str, version: u64, weight: u16, ago: u64) -> Delivery {
-        let record =
-            Instance { resource_version: version, weight, ..Instance::sample("shop", name) };
+        let sample = Instance { resource_version: version, ..Instance::sample("shop", name) };
+        let record = sample.with(|facts| facts.weight = weight);
         let received = clock::reading().0.saturating_sub(Duration::from_secs(ago));
         Delivery::new(Fact::Upserted(Arc::new(record)), Reading(received))
     }

@@ -23,7 +23,8 @@ use crate::api::{
 };
 use crate::registry::{
     instance::{
-        Address, Health, Instance, InstanceKey, Pairs, Phase, Port, Protocol, State, StoredStatus,
+        Address, Facts, Health, Instance, InstanceKey, Pairs, Phase, Port, Protocol, State,
+        StoredStatus,
     },
     lease::{Lease, Mode, OnExpiry, Wall},
 };
@@ -172,15 +173,12 @@ impl Converter {
         let (health, unknown_health) = health(metadata);
         let mut tags: Vec<_> = spec.tags.iter().map(|tag| strings.get(tag)).collect();
         tags.sort_unstable();
-        Ok(Arc::new(Instance {
+        let facts = Facts {
             key: InstanceKey {
                 namespace: strings.get(&metadata.namespace),
                 name: metadata.name.as_str().into(),
             },
             uid: metadata.uid.as_str().into(),
-            owner_pod: owner_pod(&metadata.owner_references),
-            resource_version: object.resource_version(),
-            generation: metadata.generation,
             created: Wall(metadata.creation_timestamp.as_ref().map_or(0, millis)),
             service: strings.get(&spec.service),
             address,
@@ -198,8 +196,14 @@ impl Converter {
                 values::State::OutOfService => State::OutOfService,
             },
             health,
-            unknown_health,
             lease: lease(spec),
+        };
+        Ok(Arc::new(Instance {
+            facts: Arc::new(facts),
+            resource_version: object.resource_version(),
+            generation: metadata.generation,
+            owner_pod: owner_pod(&metadata.owner_references),
+            unknown_health,
             heartbeat: metadata
                 .annotations
                 .get(HEARTBEAT_ANNOTATION)

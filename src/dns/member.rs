@@ -21,14 +21,14 @@ pub(super) fn member(view: &View, label: &str, context: Context<'_>) -> Option<S
     let member = view.by_label(label)?;
     // Where those who were lost are answered, their names are what the answer leads to.
     let is_last = context.empty == Empty::Last
-        && member.instance.state == State::Up
+        && member.facts.state == State::Up
         && view.offered().next().is_none();
     if member.phase == Phase::Expired && !is_last {
         let why = Some(Ede::empty("this instance has expired".to_owned()));
         return Some(Set { why, ..Set::default() });
     }
     let ttl = records::ttl([&**member], context.moods.now);
-    let ips = match &member.instance.address {
+    let ips = match &member.facts.address {
         Address::Hostname(hostname) => return Some(Set::alias(context.owner, hostname, ttl)),
         Address::Ips(ips) => ips,
     };
@@ -40,7 +40,7 @@ pub(super) fn member(view: &View, label: &str, context: Context<'_>) -> Option<S
             Targets { owner: context.owner, base, ttl }.of([&**member], |_| true)
         }
         (RecordType::TXT, _) => {
-            Set::of(records::attributes(context.owner, &member.instance.attributes, ttl))
+            Set::of(records::attributes(context.owner, &member.facts.attributes, ttl))
         }
         _ => Set::default(),
     })

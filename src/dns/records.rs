@@ -47,12 +47,12 @@ impl Set {
 /// Whole seconds for which records of all these members may be believed: [`TTL`], but never
 /// beyond the soonest end of a lease; 0 when one has ended.
 pub(super) fn ttl<'m>(members: impl IntoIterator<Item = &'m Member>, now: Moment) -> u32 {
-    let leased = members.into_iter().filter(|member| member.instance.lease.is_leased());
+    let leased = members.into_iter().filter(|member| member.facts.lease.is_leased());
     let left = leased.map(|member| {
         if member.phase == Phase::Expired {
             return 0;
         }
-        let end = member.slot.lease_end(member.instance.lease.duration);
+        let end = member.slot.lease_end(member.facts.lease.duration);
         millis(end.since(now)) / 1000
     });
     left.fold(TTL, |least, left| least.min(u32::try_from(left).unwrap_or(TTL)))
@@ -120,21 +120,21 @@ impl Targets<'_> {
         // Two instances may share a hostname; two ports of one may share a number.
         let mut hostnames = HashSet::new();
         for member in members {
-            let instance = &member.instance;
+            let facts = &member.facts;
             let Some(target) = self.target(member) else { continue };
             let first = set.answers.len();
-            for port in instance.ports.iter().filter(|port| wanted(port)) {
-                let srv = SRV::new(instance.priority, instance.weight, port.port, target.clone());
+            for port in facts.ports.iter().filter(|port| wanted(port)) {
+                let srv = SRV::new(facts.priority, facts.weight, port.port, target.clone());
                 let record = Record::from_rdata(self.owner.clone(), self.ttl, RData::SRV(srv));
-                let shared = matches!(instance.address, Address::Hostname(_));
-                let key = || (target.clone(), port.port, instance.priority, instance.weight);
+                let shared = matches!(facts.address, Address::Hostname(_));
+                let key = || (target.clone(), port.port, facts.priority, facts.weight);
                 let own = set.answers.get(first..).unwrap_or_default();
                 if !own.contains(&record) && (!shared || hostnames.insert(key())) {
                     set.answers.push(record);
                 }
             }
             if set.answers.len() > first {
-                let ips = instance.ips().iter();
+                let ips = facts.ips().iter();
                 set.glue.extend(ips.map(|ip| address(&target, *ip, self.ttl)));
             }
         }
@@ -143,7 +143,7 @@ impl Targets<'_> {
 
     /// An instance's own name, or its hostname; none when that is no name.
     fn target(&self, member: &Member) -> Option<Name> {
-        match &member.instance.address {
+        match &member.facts.address {
             Address::Ips(_) => self.base.prepend_label(member.label.as_bytes()).ok(),
             Address::Hostname(hostname) => target(hostname),
         }

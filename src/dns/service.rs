@@ -40,7 +40,7 @@ pub(super) fn service(view: &View, only: &Subset<'_>, context: Context<'_>) -> O
     let filter = only.filter();
     let (offered, why) = offered(view, &filter, context)?;
     if let [member] = &offered[..]
-        && let Address::Hostname(hostname) = &member.instance.address
+        && let Address::Hostname(hostname) = &member.facts.address
     {
         let ttl = records::ttl([&***member], context.moods.now);
         return Some(Set { why, ..Set::alias(context.owner, hostname, ttl) });
@@ -140,16 +140,16 @@ fn has_any(
 /// The addresses of the best priority that has any, whatever their family: so A and AAAA speak of
 /// the same instances.
 fn addresses(mut members: Vec<&Arc<Member>>, context: Context<'_>) -> Set {
-    members.retain(|member| !member.instance.ips().is_empty());
-    let best = members.iter().map(|member| member.instance.priority).min();
-    members.retain(|member| Some(member.instance.priority) == best);
+    members.retain(|member| !member.facts.ips().is_empty());
+    let best = members.iter().map(|member| member.facts.priority).min();
+    members.retain(|member| Some(member.facts.priority) == best);
     choose(&mut members, context);
     // Those without an address of the family asked for are not in the answer.
     let v6 = context.kind == RecordType::AAAA;
-    members.retain(|member| member.instance.ips().iter().any(|ip| ip.is_ipv6() == v6));
+    members.retain(|member| member.facts.ips().iter().any(|ip| ip.is_ipv6() == v6));
     Order::Weighted.arrange(&mut members, context.moods.seed);
     let ttl = records::ttl(members.iter().map(|member| &***member), context.moods.now);
-    let ips = members.iter().flat_map(|member| member.instance.ips().iter().copied());
+    let ips = members.iter().flat_map(|member| member.facts.ips().iter().copied());
     Set::of(records::addresses(context.owner, context.kind, ips, ttl))
 }
 
@@ -161,7 +161,7 @@ fn targets(
     wanted: impl Fn(&Port) -> bool,
 ) -> Set {
     let Some(base) = context.base else { return Set::default() };
-    members.retain(|member| member.instance.ports.iter().any(&wanted) && has_name(view, member));
+    members.retain(|member| member.facts.ports.iter().any(&wanted) && has_name(view, member));
     choose(&mut members, context);
     Order::Weighted.arrange(&mut members, context.moods.seed);
     let members = || members.iter().map(|member| &***member);
@@ -179,7 +179,7 @@ fn choose(members: &mut Vec<&Arc<Member>>, context: Context<'_>) {
 /// Whether a target leads to this member: of two that map to the same label only the first can be
 /// found by it.
 pub(super) fn has_name(view: &View, member: &Arc<Member>) -> bool {
-    match member.instance.address {
+    match member.facts.address {
         Address::Ips(_) => view.by_label(&member.label).is_some_and(|m| Arc::ptr_eq(m, member)),
         Address::Hostname(_) => true,
     }

@@ -44,11 +44,11 @@ impl Kind {
     /// who asks: every zone can be near.
     #[must_use]
     pub fn is_had_by(self, member: &Member) -> bool {
-        let instance = &member.instance;
+        let facts = &member.facts;
         match self {
-            Self::Version => instance.version.is_some(),
-            Self::Tag => !instance.tags.is_empty(),
-            Self::Zone => instance.zone.is_some(),
+            Self::Version => facts.version.is_some(),
+            Self::Tag => !facts.tags.is_empty(),
+            Self::Zone => facts.zone.is_some(),
             Self::Near => true,
         }
     }

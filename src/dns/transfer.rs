@@ -145,7 +145,7 @@ fn ports(view: &View) -> Ports<'_> {
     let mut ports = Ports::new();
     for member in view.members.iter().filter(|member| service::has_name(view, member)) {
         let mut own: Vec<_> =
-            member.instance.ports.iter().map(|port| (port.protocol, &*port.name)).collect();
+            member.facts.ports.iter().map(|port| (port.protocol, &*port.name)).collect();
         own.sort_unstable();
         own.dedup();
         for port in own {

@@ -100,7 +100,7 @@ impl Zone {
     /// The name of an instance; none when that is longer than a name may be.
     #[must_use]
     pub fn instance(&self, member: &Member) -> Option<Name> {
-        let base = self.service(&member.instance.key.namespace, &member.instance.service)?;
+        let base = self.service(&member.facts.key.namespace, &member.facts.service)?;
         base.prepend_label(member.label.as_bytes()).ok()
     }
 

@@ -39,15 +39,15 @@ pub(super) fn between(before: &[&Arc<Member>], after: &[&Arc<Member>]) -> Vec<Ch
         }
     }
     // Made anew it stands elsewhere, under the same name.
-    let names: HashSet<_> = upserted.iter().map(|is| &is.instance.key.name).collect();
-    removed.retain(|was| !names.contains(&was.instance.key.name));
+    let names: HashSet<_> = upserted.iter().map(|is| &is.facts.key.name).collect();
+    removed.retain(|was| !names.contains(&was.facts.key.name));
     let upserts = upserted.into_iter().cloned().map(Change::Upsert);
     upserts.chain(removed.into_iter().cloned().map(Change::Remove)).collect()
 }
 
 /// Where a member stands in its view.
 fn place(member: &Member) -> (&str, Wall, &str) {
-    (&member.label, member.instance.created, &member.instance.key.name)
+    (&member.label, member.facts.created, &member.facts.key.name)
 }
 
 #[cfg(test)]
@@ -61,19 +61,20 @@ mod tests {
 
     /// A member of this name and weight, made at this time.
     fn member(name: &str, weight: u16, created: i64) -> Arc<Member> {
-        let uid = format!("{name}@{created}").into();
-        let created = Wall(created);
-        let sample = Instance { uid, weight, created, ..Instance::sample("shop", name) };
-        let record = Arc::new(sample);
+        let record = Arc::new(Instance::sample("shop", name).with(|facts| {
+            facts.uid = format!("{name}@{created}").into();
+            facts.weight = weight;
+            facts.created = Wall(created);
+        }));
         let slot = Arc::new(Slot::new(record.clone(), (Moment(0), Source::Start), false));
-        Arc::new(Member::new(record, slot, Phase::Ready, false))
+        Arc::new(Member::new(record.facts.clone(), slot, Phase::Ready, false))
     }
 
     fn told(before: &[Arc<Member>], after: &[Arc<Member>]) -> Vec<String> {
         let (before, after): (Vec<_>, Vec<_>) = (before.iter().collect(), after.iter().collect());
         let words = between(&before, &after).into_iter().map(|change| match change {
-            Change::Upsert(member) => format!("+{}", member.instance.key.name),
-            Change::Remove(member) => format!("-{}", member.instance.key.name),
+            Change::Upsert(member) => format!("+{}", member.facts.key.name),
+            Change::Remove(member) => format!("-{}", member.facts.key.name),
         });
         words.collect()
     }
@@ -113,9 +114,8 @@ mod tests {
             };
             let (before, after) = (set(), set());
             let known = |set: &[Arc<Member>]| -> std::collections::BTreeMap<String, u64> {
-                let each = |member: &Arc<Member>| {
-                    (member.instance.key.name.to_string(), member.fingerprint)
-                };
+                let each =
+                    |member: &Arc<Member>| (member.facts.key.name.to_string(), member.fingerprint);
                 set.iter().map(each).collect()
             };
             let mut client = known(&before);
@@ -123,10 +123,10 @@ mod tests {
             for change in between(&one, &two) {
                 match change {
                     Change::Upsert(member) => {
-                        client.insert(member.instance.key.name.to_string(), member.fingerprint);
+                        client.insert(member.facts.key.name.to_string(), member.fingerprint);
                     }
                     Change::Remove(member) => {
-                        let gone = client.remove(&*member.instance.key.name);
+                        let gone = client.remove(&*member.facts.key.name);
                         assert!(gone.is_some(), "told to be gone, and was not there");
                     }
                 }

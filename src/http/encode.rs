@@ -16,7 +16,7 @@ use crate::http::{
     door::Door,
 };
 use crate::registry::{
-    instance::{Address, Instance, Phase, Port},
+    instance::{Address, Facts, Phase, Port},
     lease::{Lease, Mode, Moment, Now, OnExpiry, Wall, millis},
     naming,
     pulse::Slot,
@@ -170,7 +170,7 @@ impl Renewal {
 /// A member of a view, encoded once in its life.
 pub(super) fn member<'a>(member: &'a Member, zone: &str) -> &'a Bytes {
     member.encoded.get_or_init(|| {
-        let json = InstanceJson::new(&member.instance, (member.phase, member.held), zone);
+        let json = InstanceJson::new(&member.facts, (member.phase, member.held), zone);
         // Strings and numbers with string keys cannot fail to be written.
         serde_json::to_vec(&json).unwrap_or_default().into()
     })
@@ -182,7 +182,7 @@ pub(super) fn line(member: &Member, zone: &str, out: &mut BytesMut) {
     if let Some(encoded) = member.encoded.get() {
         out.extend_from_slice(encoded);
     } else {
-        let json = InstanceJson::new(&member.instance, (member.phase, member.held), zone);
+        let json = InstanceJson::new(&member.facts, (member.phase, member.held), zone);
         // As above.
         out.extend_from_slice(&serde_json::to_vec(&json).unwrap_or_default());
     }
@@ -202,34 +202,34 @@ pub(super) fn single(door: &Door, slot: &Slot, now: Now) -> Vec<u8> {
 }
 
 impl<'a> InstanceJson<'a> {
-    fn new(instance: &'a Instance, (phase, held): (Phase, bool), zone: &str) -> Self {
-        let (addresses, hostname) = match &instance.address {
+    fn new(facts: &'a Facts, (phase, held): (Phase, bool), zone: &str) -> Self {
+        let (addresses, hostname) = match &facts.address {
             Address::Ips(ips) => (Some(&**ips), None),
             Address::Hostname(name) => (None, Some(&**name)),
         };
-        let key = &instance.key;
+        let key = &facts.key;
         Self {
             namespace: &key.namespace,
             name: &key.name,
-            uid: &instance.uid,
-            service: &instance.service,
+            uid: &facts.uid,
+            service: &facts.service,
             addresses,
             hostname,
-            ports: &instance.ports,
-            version: instance.version.as_deref(),
-            tags: &instance.tags,
-            zone: instance.zone.as_deref(),
-            weight: instance.weight,
-            priority: instance.priority,
-            attributes: &instance.attributes,
-            labels: &instance.labels,
-            state: instance.state.as_str(),
-            health: instance.health.as_str(),
+            ports: &facts.ports,
+            version: facts.version.as_deref(),
+            tags: &facts.tags,
+            zone: facts.zone.as_deref(),
+            weight: facts.weight,
+            priority: facts.priority,
+            attributes: &facts.attributes,
+            labels: &facts.labels,
+            state: facts.state.as_str(),
+            health: facts.health.as_str(),
             phase: phase.as_str(),
             held,
-            dns_name: naming::instance_name(&key.name, &instance.service, &key.namespace, zone),
-            lease: LeaseJson::from(instance.lease),
-            created_at: clock::show(instance.created),
+            dns_name: naming::instance_name(&key.name, &facts.service, &key.namespace, zone),
+            lease: LeaseJson::from(facts.lease),
+            created_at: clock::show(facts.created),
             detail: None,
         }
     }
@@ -292,28 +292,31 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::registry::{instance::Protocol, pulse::Source, registration::default_lease};
+    use crate::registry::{
+        instance::{Instance, Protocol},
+        pulse::Source,
+        registration::default_lease,
+    };
 
     fn instance() -> Instance {
-        Instance {
-            ports: Arc::from([Port {
+        Instance::sample("shop", "orders.1").with(|facts| {
+            facts.ports = Arc::from([Port {
                 name: "http".into(),
                 port: 8080,
                 protocol: Protocol::Tcp,
                 app_protocol: None,
-            }]),
-            tags: Arc::from(["canary".into()]),
-            zone: Some("eu-1a".into()),
-            attributes: Arc::from([("team".into(), "\"blue\"".into())]),
-            ..Instance::sample("shop", "orders.1")
-        }
+            }]);
+            facts.tags = Arc::from(["canary".into()]);
+            facts.zone = Some("eu-1a".into());
+            facts.attributes = Arc::from([("team".into(), "\"blue\"".into())]);
+        })
     }
 
     #[test]
     fn a_member_shows_every_fact_and_is_encoded_once() {
         let record = Arc::new(instance());
         let slot = Arc::new(Slot::new(record.clone(), (Moment(0), Source::Start), false));
-        let shown = Member::new(record, slot, Phase::Ready, false);
+        let shown = Member::new(record.facts.clone(), slot, Phase::Ready, false);
         let bytes = member(&shown, "rollcall.internal.").clone();
         let value: Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(

@@ -159,7 +159,7 @@ impl Telling {
                         events::upsert(out, encode::member(&member, zone), revision);
                     }
                     Change::Remove(member) => {
-                        events::remove(out, &known.key, &member.instance.key.name, revision);
+                        events::remove(out, &known.key, &member.facts.key.name, revision);
                     }
                 }
                 Some(if changes.as_slice().is_empty() { Told::All } else { Told::One })
@@ -186,7 +186,7 @@ mod tests {
     use crate::registry::{
         catalog::{Catalog, Settings},
         fact::Fact,
-        instance::{Instance, InstanceKey},
+        instance::{Facts, Instance, InstanceKey},
         lease::{Moment, Now, Wall},
         rules::Rules,
     };
@@ -212,14 +212,11 @@ mod tests {
             Self { catalog, directory, follower, version: 100 }
         }
 
-        fn put(&mut self, name: &str, change: impl FnOnce(&mut Instance)) {
+        fn put(&mut self, name: &str, change: impl FnOnce(&mut Facts)) {
             self.version += 1;
-            let mut instance = Instance {
-                uid: name.into(),
-                resource_version: self.version,
-                ..Instance::sample("shop", name)
-            };
-            change(&mut instance);
+            let instance =
+                Instance { resource_version: self.version, ..Instance::sample("shop", name) };
+            let instance = instance.with(|facts| facts.uid = name.into()).with(change);
             self.apply(Fact::Upserted(Arc::new(instance)));
         }
 
@@ -345,7 +342,7 @@ mod tests {
 
     #[test]
     fn who_asks_for_some_is_told_when_they_join_and_leave_those() {
-        let tag = |instance: &mut Instance| instance.tags = Arc::from(["x".into()]);
+        let tag = |instance: &mut Facts| instance.tags = Arc::from(["x".into()]);
         let mut world = World::new(Filter { tags: vec!["x".to_owned()], ..Filter::default() });
         world.put("a", |_| {});
         assert_eq!(world.told().0, ["snapshot orders(0)", "snapshot ledger(0)"]);

@@ -121,7 +121,7 @@ mod tests {
     fn member(at: usize) -> Arc<Member> {
         let record = Arc::new(Instance::sample("shop", &format!("orders-{at}")));
         let slot = Arc::new(Slot::new(record.clone(), (Moment(0), Source::Start), false));
-        Arc::new(Member::new(record, slot, Phase::Ready, false))
+        Arc::new(Member::new(record.facts.clone(), slot, Phase::Ready, false))
     }
 
     /// All of a body, and in how many pieces it came.

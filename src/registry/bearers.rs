@@ -32,8 +32,8 @@ impl Borne {
     /// What decides over the order, and whether two are the same.
     fn place(&self) -> (IpAddr, Option<(&str, &str, &str)>) {
         let member = self.member.as_deref();
-        let instance = member.map(|member| (&*member.instance, &*member.label));
-        let name = instance.map(|(it, label)| (&*it.key.namespace, &*it.service, label));
+        let facts = member.map(|member| (&*member.facts, &*member.label));
+        let name = facts.map(|(it, label)| (&*it.key.namespace, &*it.service, label));
         (self.ip, name)
     }
 }
@@ -114,7 +114,7 @@ impl Bearers {
     }
 
     fn borne_by<'a>(&'a self, member: &'a Arc<Member>) -> impl Iterator<Item = Borne> + 'a {
-        let ips = member.instance.ips().iter().copied();
+        let ips = member.facts.ips().iter().copied();
         let within = |ip: &IpAddr| self.networks.iter().any(|network| network.contains(ip));
         ips.filter(within).map(|ip| Borne { ip, member: Some(member.clone()) })
     }

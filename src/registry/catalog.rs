@@ -66,6 +66,9 @@ type Place = (Arc<str>, Wall, Arc<str>);
 
 #[derive(Debug)]
 pub(super) struct Entry {
+    /// As it is stored.
+    pub(super) instance: Arc<Instance>,
+    /// As it is shown.
     pub(super) member: Arc<Member>,
     /// The lease timer that counts; others are left-overs.
     pub(super) armed: Option<Moment>,
@@ -77,7 +80,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn instance(&self) -> &Arc<Instance> {
-        &self.member.instance
+        &self.instance
     }
 
     pub(super) fn slot(&self) -> &Arc<Slot> {
@@ -346,9 +349,15 @@ impl Catalog {
         };
         let slot = Arc::new(Slot::new(instance.clone(), (now.moment, source), dead));
         let phase = Phase::of(dead, instance.state, instance.health);
-        let member = Arc::new(Member::new(instance.clone(), slot.clone(), phase, false));
+        let member = Arc::new(Member::new(instance.facts.clone(), slot.clone(), phase, false));
         let key = instance.key.clone();
-        let entry = Entry { member, armed: None, held: None, task: Default::default() };
+        let entry = Entry {
+            instance: instance.clone(),
+            member,
+            armed: None,
+            held: None,
+            task: Default::default(),
+        };
         self.directory.graves.pin().remove(&key);
         self.directory.slots.pin().insert(key.clone(), slot.clone());
         if let Some(ledgers) = &mut self.ledgers {
@@ -363,6 +372,7 @@ impl Catalog {
     fn update(&mut self, old: &Instance, instance: &Arc<Instance>, source: Source, now: Now) {
         let Some(entry) = self.entries.get(&instance.key) else { return };
         let slot = entry.slot().clone();
+        let instance = &Arc::new(Instance::clone(instance).sharing(old));
         slot.replace_record(instance.clone());
         if let Some(ledgers) = &mut self.ledgers {
             ledgers.replace(old, instance);
@@ -384,20 +394,19 @@ impl Catalog {
     pub(super) fn show(&mut self, instance: Arc<Instance>, slot: Arc<Slot>) {
         let Some(entry) = self.entries.get_mut(&instance.key) else { return };
         let phase = Phase::of(slot.is_dead(), instance.state, instance.health);
-        let member = Arc::new(Member::new(instance, slot, phase, entry.held.is_some()));
-        let visible = member.fingerprint != entry.member.fingerprint;
-        let place = entry.place();
-        if let Some(encoded) = entry.member.encoded.get().filter(|_| !visible) {
-            let _ = member.encoded.set(encoded.clone());
+        let (facts, held) = (instance.facts.clone(), entry.held.is_some());
+        entry.instance = instance;
+        let shown = &entry.member;
+        if Arc::ptr_eq(&shown.facts, &facts) && (shown.phase, shown.held) == (phase, held) {
+            return;
         }
+        let (key, place) = (facts.service_key(), entry.place());
+        let member = Arc::new(Member::new(facts, slot, phase, held));
         entry.member = member.clone();
-        let key = member.instance.service_key();
         if let Some(service) = self.services.get_mut(&key) {
             service.insert(place, member);
         }
-        if visible {
-            self.changed.insert(key);
-        }
+        self.changed.insert(key);
     }
 
     fn place(&mut self, entry: &Entry) {

@@ -139,7 +139,7 @@ impl Guard {
 /// Whether a leased member had been silent for more than half its lease at `at`. Whoever beats when it is
 /// told to, each third, has not.
 fn is_silent(member: &Member, floors: &Floors, at: Moment) -> bool {
-    let duration = member.instance.lease.duration;
+    let duration = member.facts.lease.duration;
     floors.deadline(member.slot.last_beat(), duration) < at.after(duration / 2)
 }
 
@@ -225,7 +225,7 @@ impl Catalog {
         let members = self.services.get(service)?.values();
         let mut of = 0;
         for member in members.filter(|member| member.phase.is_discoverable()) {
-            if !member.instance.lease.is_leased() || !is_silent(member, &self.floors, at) {
+            if !member.facts.lease.is_leased() || !is_silent(member, &self.floors, at) {
                 return None;
             }
             of += 1;
@@ -244,7 +244,7 @@ impl Catalog {
         self.guard.looked = Some(at);
         let members = self.entries.values().map(|entry| &entry.member);
         let (mut silent, mut of) = (0, 0);
-        for member in members.filter(|it| it.instance.lease.is_leased() && !it.slot.is_dead()) {
+        for member in members.filter(|it| it.facts.lease.is_leased() && !it.slot.is_dead()) {
             of += 1;
             silent += usize::from(is_silent(member, &self.floors, at));
         }

@@ -3,7 +3,12 @@
 //! Owns: the keys, the record and its small vocabularies (state, health, phase, protocol).
 //! Does not own: whether the instance is alive; that is judged in `catalog` and told by `view`.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{
+    fmt,
+    net::IpAddr,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
 
 use crate::registry::lease::{Lease, Wall};
 
@@ -218,20 +223,13 @@ pub struct StoredStatus {
     pub ports: Option<Arc<str>>,
 }
 
-/// One stored instance. Immutable: a change is a new record.
+/// What readers see of an instance, and what is decided by. Two versions that say the same share them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Instance {
+pub struct Facts {
     /// Namespace and name.
     pub key: InstanceKey,
     /// Which incarnation of that name.
     pub uid: Arc<str>,
-    /// Uid of the pod that owns it, if one does; what is that pod's own depends on it, and nothing that
-    /// readers see.
-    pub owner_pod: Option<Arc<str>>,
-    /// Comparable within the type since Kubernetes 1.35 (KEP-5504).
-    pub resource_version: u64,
-    /// Moves with the spec.
-    pub generation: i64,
     /// When the object was created.
     pub created: Wall,
     /// The service it belongs to; never changes.
@@ -260,6 +258,21 @@ pub struct Instance {
     pub health: Health,
     /// The terms of its life.
     pub lease: Lease,
+}
+
+/// One stored instance: a pointer to its facts, and what changes without them, with every stored beat and
+/// every status. Immutable: a change is a new record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// What readers see.
+    pub facts: Arc<Facts>,
+    /// Comparable within the type since Kubernetes 1.35 (KEP-5504).
+    pub resource_version: u64,
+    /// Moves with the spec.
+    pub generation: i64,
+    /// Uid of the pod that owns it, if one does; what is that pod's own depends on it, and nothing that
+    /// readers see.
+    pub owner_pod: Option<Arc<str>>,
     /// A health annotation outside the vocabulary, ignored but told.
     pub unknown_health: Option<Arc<str>>,
     /// The heartbeat annotation, any change of which is a beat.
@@ -268,22 +281,26 @@ pub struct Instance {
     pub stored: StoredStatus,
 }
 
-impl Instance {
+impl Deref for Instance {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        &self.facts
+    }
+}
+
+/// A change is made on a copy where the facts are shared.
+impl DerefMut for Instance {
+    fn deref_mut(&mut self) -> &mut Facts {
+        Arc::make_mut(&mut self.facts)
+    }
+}
+
+impl Facts {
     /// The service it belongs to.
     #[must_use]
     pub fn service_key(&self) -> ServiceKey {
         ServiceKey { namespace: self.key.namespace.clone(), service: self.service.clone() }
-    }
-
-    /// Whether the object says `Expired` and no beat has come since it was said.
-    ///
-    /// This outlives restarts: the verdict stands until the annotation differs from the one that
-    /// it was decided on.
-    #[must_use]
-    pub fn is_stored_expired(&self) -> bool {
-        self.lease.is_leased()
-            && self.stored.phase == Some(Phase::Expired)
-            && self.stored.observed_heartbeat == self.heartbeat
     }
 
     /// The IP addresses; none for an instance that has a hostname.
@@ -296,16 +313,43 @@ impl Instance {
     }
 }
 
+impl Instance {
+    /// Whether the object says `Expired` and no beat has come since it was said.
+    ///
+    /// This outlives restarts: the verdict stands until the annotation differs from the one that
+    /// it was decided on.
+    #[must_use]
+    pub fn is_stored_expired(&self) -> bool {
+        self.lease.is_leased()
+            && self.stored.phase == Some(Phase::Expired)
+            && self.stored.observed_heartbeat == self.heartbeat
+    }
+
+    /// The same with other facts.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Facts)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// The same, with the facts of an `old` version where those are equal: what stays for long is in memory once,
+    /// however often the rest of it changes.
+    #[must_use]
+    pub fn sharing(mut self, old: &Self) -> Self {
+        if self.facts == old.facts {
+            self.facts = old.facts.clone();
+        }
+        self
+    }
+}
+
 #[cfg(test)]
 impl Instance {
     /// One that tests change where it matters to them: passing, Up, leased by default, nothing stored.
     pub(crate) fn sample(namespace: &str, name: &str) -> Self {
-        Self {
+        let facts = Facts {
             key: InstanceKey::new(namespace, name),
             uid: "u".into(),
-            owner_pod: None,
-            resource_version: 7,
-            generation: 1,
             created: Wall(0),
             service: "orders".into(),
             address: Address::Ips(Arc::from(["10.0.0.7".parse().unwrap()])),
@@ -320,6 +364,12 @@ impl Instance {
             state: State::Up,
             health: Health::Passing,
             lease: crate::registry::registration::default_lease(),
+        };
+        Self {
+            facts: Arc::new(facts),
+            resource_version: 7,
+            generation: 1,
+            owner_pod: None,
             unknown_health: None,
             heartbeat: None,
             stored: StoredStatus::default(),

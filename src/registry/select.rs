@@ -78,7 +78,7 @@ impl Filter {
     pub fn apply<'a>(&self, view: &'a View) -> Vec<&'a Arc<Member>> {
         let mut chosen: Vec<_> = view.members.iter().filter(|member| self.admits(member)).collect();
         if let Some(near) = &self.near {
-            let is_near = |member: &&Arc<Member>| is_value(member.instance.zone.as_deref(), near);
+            let is_near = |member: &&Arc<Member>| is_value(member.facts.zone.as_deref(), near);
             if chosen.iter().any(is_near) {
                 chosen.retain(is_near);
             }
@@ -92,7 +92,7 @@ impl Filter {
             Health::Passing => member.phase == Phase::Ready,
             Health::Lost => {
                 matches!(member.phase, Phase::Expired | Phase::Critical)
-                    && member.instance.state == State::Up
+                    && member.facts.state == State::Up
             }
             Health::Any => true,
         };
@@ -103,22 +103,22 @@ impl Filter {
     /// come and go while it stays what it is.
     #[must_use]
     pub fn describes(&self, member: &Member) -> bool {
-        let instance = &member.instance;
+        let facts = &member.facts;
         let wants = |want: &Option<String>, has: &Option<Arc<str>>| {
             want.as_deref().is_none_or(|want| is_value(has.as_deref(), want))
         };
-        wants(&self.version, &instance.version)
-            && wants(&self.zone, &instance.zone)
-            && self.tags.iter().all(|tag| instance.tags.iter().any(|has| is_value(Some(has), tag)))
+        wants(&self.version, &facts.version)
+            && wants(&self.zone, &facts.zone)
+            && self.tags.iter().all(|tag| facts.tags.iter().any(|has| is_value(Some(has), tag)))
             && self.admits_port(member)
-            && self.selector.as_ref().is_none_or(|selector| selector.matches(&instance.labels))
+            && self.selector.as_ref().is_none_or(|selector| selector.matches(&facts.labels))
     }
 
     fn admits_port(&self, member: &Member) -> bool {
         if self.port.is_none() && self.protocol.is_none() {
             return true;
         }
-        member.instance.ports.iter().any(|port| {
+        member.facts.ports.iter().any(|port| {
             self.port.as_deref().is_none_or(|name| *port.name == *name)
                 && self.protocol.is_none_or(|protocol| port.protocol == protocol)
         })
@@ -160,22 +160,22 @@ pub fn choose<M: AsRef<Member>>(members: &mut Vec<M>, count: usize, key: u64) {
         return;
     }
     members.sort_by_cached_key(|member| {
-        let own = xxh3_64_with_seed(member.as_ref().instance.uid.as_bytes(), key);
+        let own = xxh3_64_with_seed(member.as_ref().facts.uid.as_bytes(), key);
         (priority(member), Draw::new(weight(member), &mut fastrand::Rng::with_seed(own)))
     });
     members.truncate(count);
 }
 
 fn name<M: AsRef<Member>>(member: &M) -> &str {
-    &member.as_ref().instance.key.name
+    &member.as_ref().facts.key.name
 }
 
 fn priority<M: AsRef<Member>>(member: &M) -> u16 {
-    member.as_ref().instance.priority
+    member.as_ref().facts.priority
 }
 
 fn weight<M: AsRef<Member>>(member: &M) -> u16 {
-    member.as_ref().instance.weight
+    member.as_ref().facts.weight
 }
 
 /// A random key that sorts a member ahead of another with the probability that their weights

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::registry::{
-    instance::{Address, Instance, Pairs, Phase, ServiceKey},
+    instance::{Address, Facts, Pairs, Phase, ServiceKey},
     naming,
     pulse::Slot,
 };
@@ -32,8 +32,8 @@ impl fmt::Display for Revision {
 /// One instance as readers see it. Immutable but for the pulse in its slot.
 #[derive(Debug)]
 pub struct Member {
-    /// The facts.
-    pub instance: Arc<Instance>,
+    /// What it shows.
+    pub facts: Arc<Facts>,
     /// Where its beats are noted.
     pub slot: Arc<Slot>,
     /// The verdict.
@@ -51,10 +51,10 @@ pub struct Member {
 impl Member {
     /// A member of this verdict.
     #[must_use]
-    pub fn new(instance: Arc<Instance>, slot: Arc<Slot>, phase: Phase, held: bool) -> Self {
-        let label = naming::label(&instance.key.name).into();
-        let fingerprint = fingerprint(&instance, phase, held);
-        Self { instance, slot, phase, held, label, fingerprint, encoded: OnceLock::new() }
+    pub fn new(facts: Arc<Facts>, slot: Arc<Slot>, phase: Phase, held: bool) -> Self {
+        let label = naming::label(&facts.key.name).into();
+        let fingerprint = fingerprint(&facts, phase, held);
+        Self { facts, slot, phase, held, label, fingerprint, encoded: OnceLock::new() }
     }
 }
 
@@ -126,37 +126,37 @@ pub fn revision<'a>(members: impl Iterator<Item = &'a Member>) -> Revision {
 
 /// Feeds every fact that a view shows, each with its length, so that no two sets of facts run
 /// together. What readers are not shown (resourceVersion, status, beats) is left out.
-fn fingerprint(instance: &Instance, phase: Phase, held: bool) -> u64 {
+fn fingerprint(facts: &Facts, phase: Phase, held: bool) -> u64 {
     let mut hash = Xxh3Default::new();
     let mut text = |text: &str| {
         hash.update(&(text.len() as u64).to_le_bytes());
         hash.update(text.as_bytes());
     };
-    text(&instance.key.namespace);
-    text(&instance.key.name);
-    text(&instance.uid);
-    text(&instance.service);
+    text(&facts.key.namespace);
+    text(&facts.key.name);
+    text(&facts.uid);
+    text(&facts.service);
     text(phase.as_str());
     text(if held { "+" } else { "-" });
-    text(instance.state.as_str());
-    text(instance.health.as_str());
-    optional(&mut text, instance.version.as_deref());
-    optional(&mut text, instance.zone.as_deref());
-    match &instance.address {
+    text(facts.state.as_str());
+    text(facts.health.as_str());
+    optional(&mut text, facts.version.as_deref());
+    optional(&mut text, facts.zone.as_deref());
+    match &facts.address {
         Address::Ips(ips) => ips.iter().for_each(|ip| text(&ip.to_string())),
         Address::Hostname(name) => optional(&mut text, Some(name)),
     }
-    text(&format!("{}", instance.ports.len()));
-    for port in instance.ports.iter() {
+    text(&format!("{}", facts.ports.len()));
+    for port in facts.ports.iter() {
         text(&port.name);
         text(&format!("{}/{}", port.port, port.protocol));
         optional(&mut text, port.app_protocol.as_deref());
     }
-    text(&format!("{} {} {}", instance.weight, instance.priority, instance.tags.len()));
-    instance.tags.iter().for_each(|tag| text(tag));
-    pairs(&mut text, &instance.attributes);
-    pairs(&mut text, &instance.labels);
-    text(&format!("{:?}", instance.lease));
+    text(&format!("{} {} {}", facts.weight, facts.priority, facts.tags.len()));
+    facts.tags.iter().for_each(|tag| text(tag));
+    pairs(&mut text, &facts.attributes);
+    pairs(&mut text, &facts.labels);
+    text(&format!("{:?}", facts.lease));
     hash.digest()
 }
 

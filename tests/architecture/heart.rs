@@ -6,6 +6,7 @@ use crate::tree::{self, File};
 
 /// The small pure crates that `registry` may use.
 const PURE: &[&str] = &[
+    "ahash",
     "arc_swap",
     "bytes",
     "fastrand",

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use rollcall::registry::{
     directory::Directory,
     fact::Fact,
-    instance::{Address, Instance, InstanceKey},
+    instance::{Address, Instance},
     naming,
     view::Member,
 };
@@ -38,11 +38,11 @@ fn rig() -> Rig {
 
 fn at(name: &str, ips: &[&str]) -> Instance {
     let ips: Arc<[IpAddr]> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
-    Instance { address: Address::Ips(ips), ..instance(name) }
+    instance(name).with(|facts| facts.address = Address::Ips(ips))
 }
 
 fn names(members: &[Arc<Member>]) -> Vec<String> {
-    members.iter().map(|member| member.instance.key.to_string()).collect()
+    members.iter().map(|member| member.facts.key.to_string()).collect()
 }
 
 fn bearers(rig: &Rig, ip: &str) -> Vec<String> {
@@ -52,11 +52,12 @@ fn bearers(rig: &Rig, ip: &str) -> Vec<String> {
 #[test]
 fn bearers_come_by_namespace_service_and_label_whatever_their_phase() {
     let mut rig = rig();
-    let elsewhere = |service: &str, instance: Instance| Instance {
-        service: service.into(),
-        key: InstanceKey::new("away", &instance.key.name),
-        uid: format!("away {}", instance.uid).into(),
-        ..instance
+    let elsewhere = |service: &str, instance: Instance| {
+        instance.with(|facts| {
+            facts.service = service.into();
+            facts.key.namespace = "away".into();
+            facts.uid = format!("away {}", facts.uid).into();
+        })
     };
     rig.put(at("b", &["10.0.0.1", "10.0.0.2"]));
     rig.put(at("a", &["10.0.0.1", "10.9.9.9"]));
@@ -77,12 +78,12 @@ fn who_does_not_bear_its_label_bears_no_address_until_it_does() {
     rig.put(at("a.b", &["10.0.0.1", "10.0.0.2"]));
     let (bearer, other) = (rig.view().members[0].clone(), rig.view().members[1].clone());
     assert_eq!(bearer.label, other.label);
-    assert_eq!(bearers(&rig, "10.0.0.1"), [bearer.instance.key.to_string()]);
+    assert_eq!(bearers(&rig, "10.0.0.1"), [bearer.facts.key.to_string()]);
     rig.version += 1;
-    let gone = if bearer.instance.uid == first.uid { &first } else { &*bearer.instance };
+    let gone = if bearer.facts.uid == first.uid { &first.facts } else { &bearer.facts };
     rig.apply(Fact::Removed { key: gone.key.clone(), uid: gone.uid.clone(), index: rig.version });
     rig.settle();
-    assert_eq!(bearers(&rig, "10.0.0.1"), [other.instance.key.to_string()]);
+    assert_eq!(bearers(&rig, "10.0.0.1"), [other.facts.key.to_string()]);
 }
 
 #[test]
@@ -153,7 +154,7 @@ fn expected(rig: &Rig) -> BTreeMap<IpAddr, Vec<Arc<Member>>> {
     for view in views {
         let bears = |it: &&Arc<Member>| Arc::ptr_eq(view.by_label(&it.label).unwrap(), *it);
         for member in view.members.iter().filter(bears) {
-            for ip in member.instance.ips() {
+            for ip in member.facts.ips() {
                 let bearers = index.entry(*ip).or_default();
                 let known = bearers.last().is_some_and(|last| Arc::ptr_eq(last, member));
                 if !known && networks.iter().any(|network| network.contains(ip)) {

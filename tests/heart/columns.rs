@@ -78,7 +78,7 @@ fn a_changed_spec_rewrites_them() {
     rig.store(listening(1));
     rig.live(1.0);
     let mut next = rig.record("a");
-    next.ports = listening(2).ports;
+    next.ports = listening(2).ports.clone();
     next.generation += 1;
     rig.put(next);
     assert_eq!(desired(&rig.pass(0.5))[0].ports.as_deref(), Some("1/TCP,2/UDP"));

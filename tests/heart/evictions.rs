@@ -71,7 +71,7 @@ fn a_second_death_after_a_noted_beat_ends_in_an_eviction_too_and_not_early() {
     let mut rig = expired();
     rig.pass(5.0);
     let a = rig.record("a");
-    rig.apply(Fact::Beat { key: a.key, uid: a.uid, at: Moment(rig.time) });
+    rig.apply(Fact::Beat { key: a.key.clone(), uid: a.uid.clone(), at: Moment(rig.time) });
     let duties = rig.pass(11.0);
     assert!(evictions(&duties).is_empty());
     assert_eq!(rig.phase("a"), Some(Phase::Expired));

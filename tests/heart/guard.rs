@@ -11,7 +11,7 @@ use rollcall::registry::{
 use crate::rig::{Rig, evictions, instance, lease};
 
 fn of(service: &str, name: &str) -> Instance {
-    Instance { service: service.into(), ..instance(name) }
+    instance(name).with(|facts| facts.service = service.into())
 }
 
 /// Three of service `orders` with a lease of 10 s, who beat a second apart at 1, 2 and 3 s.
@@ -103,8 +103,8 @@ fn the_only_one_of_a_service_is_not_held_nor_one_beside_a_permanent_one() {
 fn those_who_are_not_offered_neither_vouch_nor_are_held() {
     let mut rig = Rig::new();
     ["a", "b"].into_iter().for_each(|name| drop(rig.put(instance(name))));
-    rig.put(Instance { state: State::Draining, ..instance("drained") });
-    rig.put(Instance { health: Health::Critical, ..instance("critical") });
+    rig.put(instance("drained").with(|facts| facts.state = State::Draining));
+    rig.put(instance("critical").with(|facts| facts.health = Health::Critical));
     rig.pass(5.0);
     rig.beat("critical");
     rig.pass(5.5);
@@ -137,7 +137,11 @@ fn one_that_is_deleted_or_made_permanent_is_not_held_any_more() {
     let b = rig.record("b");
     rig.version += 1;
     let index = rig.version;
-    rig.apply(rollcall::registry::fact::Fact::Removed { key: b.key, uid: b.uid, index });
+    rig.apply(rollcall::registry::fact::Fact::Removed {
+        key: b.key.clone(),
+        uid: b.uid.clone(),
+        index,
+    });
     rig.settle();
     assert_eq!((held(&rig), offered(&rig)), (1, 2));
     rig.pass(12.0);
@@ -148,7 +152,7 @@ fn one_that_is_deleted_or_made_permanent_is_not_held_any_more() {
 fn nothing_of_a_held_service_is_evicted_and_of_others_it_is() {
     let mut rig = Rig::new();
     let late = Lease { evict_after: Duration::from_secs(15), ..lease(10) };
-    rig.put(Instance { lease: late, ..instance("old") });
+    rig.put(instance("old").with(|facts| facts.lease = late));
     rig.put(of("other", "lone"));
     rig.live(2.0);
     ["a", "b"].into_iter().for_each(|name| drop(rig.put(instance(name))));
@@ -187,7 +191,7 @@ fn alive(rig: &Rig, many: usize) -> usize {
 #[test]
 fn the_greater_part_of_ten_or_more_is_kept_too_and_stops_every_eviction() {
     let mut rig = cluster(12);
-    rig.put(Instance { lease: lease(3), ..of("short", "gone") });
+    rig.put(of("short", "gone").with(|facts| facts.lease = lease(3)));
     rig.live(5.0);
     (0..5).for_each(|at| drop(rig.beat(&format!("i{at}"))));
     let duties = rig.live(6.0);

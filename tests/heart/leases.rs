@@ -183,7 +183,7 @@ fn after_a_beat_that_could_not_be_stored_every_beat_is_written_until_one_is() {
     rig.put(instance("a"));
     rig.live(12.0);
     let a = rig.record("a");
-    rig.apply(Fact::Beat { key: a.key, uid: a.uid, at: Moment(rig.time) });
+    rig.apply(Fact::Beat { key: a.key.clone(), uid: a.uid.clone(), at: Moment(rig.time) });
     rig.settle();
     assert_eq!(rig.phase("a"), Some(Phase::Ready), "it is offered, since it beats");
     rig.time += 1000;
@@ -198,7 +198,7 @@ fn a_noted_beat_ends_like_any_other() {
     rig.put(instance("a"));
     rig.live(12.0);
     let a = rig.record("a");
-    rig.apply(Fact::Beat { key: a.key, uid: a.uid, at: Moment(rig.time) });
+    rig.apply(Fact::Beat { key: a.key.clone(), uid: a.uid.clone(), at: Moment(rig.time) });
     rig.pass(9.9);
     assert_eq!(rig.phase("a"), Some(Phase::Ready));
     rig.pass(1.0);

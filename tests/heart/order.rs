@@ -23,7 +23,7 @@ fn weighted(name: &str, weight: u16) -> Instance {
 }
 
 fn names(members: &[&Arc<Member>]) -> Vec<String> {
-    members.iter().map(|member| member.instance.key.name.to_string()).collect()
+    members.iter().map(|member| member.facts.key.name.to_string()).collect()
 }
 
 #[test]

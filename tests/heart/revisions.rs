@@ -49,7 +49,7 @@ fn the_last_instance_takes_its_service_and_namespace_along() {
     let a = rig.put(instance("a"));
     assert!(rig.directory.has_namespace("shop"));
     rig.version += 1;
-    rig.apply(Fact::Removed { key: a.key, uid: a.uid, index: rig.version });
+    rig.apply(Fact::Removed { key: a.key.clone(), uid: a.uid.clone(), index: rig.version });
     rig.settle();
     assert!(rig.directory.service("shop", "orders").is_none());
     assert!(!rig.directory.has_namespace("shop"));
@@ -91,7 +91,11 @@ fn history(steps: &[Step]) -> (Vec<Fact>, Vec<Instance>, u64) {
                 let name = format!("i{name}");
                 let Some(at) = there.iter().position(|i| *i.key.name == *name) else { continue };
                 let gone = there.remove(at);
-                facts.push(Fact::Removed { key: gone.key, uid: gone.uid, index: version });
+                facts.push(Fact::Removed {
+                    key: gone.key.clone(),
+                    uid: gone.uid.clone(),
+                    index: version,
+                });
             }
         }
     }
@@ -154,11 +158,28 @@ fn revised(rig: &mut Rig) -> Vec<String> {
     rig.catalog.take_revised().iter().map(ToString::to_string).collect()
 }
 
+/// An instance is stored anew with every beat and every status: what it shows is in memory once.
+#[test]
+fn what_stays_the_same_is_shared_by_the_view_and_the_newest_record() {
+    let mut rig = Rig::new();
+    let first = rig.put(instance("a"));
+    let view = rig.view();
+    let facts = |rig: &Rig| rig.directory.slot("shop", "a").unwrap().record().facts.clone();
+    // As it comes over the wire: with facts of its own.
+    let again = Instance { facts: Arc::new((*first.facts).clone()), ..rig.annotate("a") };
+    rig.put(again);
+    assert!(Arc::ptr_eq(&facts(&rig), &view.members[0].facts));
+    assert!(Arc::ptr_eq(&view, &rig.view()), "readers go on with what they have");
+    rig.put(rig.record("a").with(|facts| facts.weight = 7));
+    assert!(Arc::ptr_eq(&facts(&rig), &rig.view().members[0].facts));
+    assert_eq!((view.members[0].facts.weight, rig.view().members[0].facts.weight), (100, 7));
+}
+
 #[test]
 fn who_waits_is_told_of_services_that_look_different_once_and_of_no_other() {
     let mut rig = Rig::new();
     let base = rig.store(instance("a"));
-    let ledger = Instance { service: "ledger".into(), ..instance("b") };
+    let ledger = instance("b").with(|facts| facts.service = "ledger".into());
     rig.store(ledger);
     let mut both = revised(&mut rig);
     both.sort_unstable();
@@ -169,12 +190,12 @@ fn who_waits_is_told_of_services_that_look_different_once_and_of_no_other() {
     let beaten = Instance { heartbeat: Some("second".into()), ..base.clone() };
     rig.store(beaten);
     assert_eq!(revised(&mut rig), [""; 0], "a beat is no change");
-    rig.store(Instance { weight: 7, ..base.clone() });
+    rig.store(base.clone().with(|facts| facts.weight = 7));
     assert_eq!(revised(&mut rig), ["shop/orders"]);
-    rig.store(Instance { weight: 8, ..base.clone() });
-    rig.store(Instance { weight: 7, ..base.clone() });
+    rig.store(base.clone().with(|facts| facts.weight = 8));
+    rig.store(base.clone().with(|facts| facts.weight = 7));
     assert_eq!(revised(&mut rig), [""; 0], "there and back within a round");
     rig.version += 1;
-    rig.apply(Fact::Removed { key: base.key, uid: base.uid, index: rig.version });
+    rig.apply(Fact::Removed { key: base.key.clone(), uid: base.uid.clone(), index: rig.version });
     assert_eq!(revised(&mut rig), ["shop/orders"], "it went");
 }

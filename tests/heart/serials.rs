@@ -1,9 +1,6 @@
 //! The serial of what is published: moved by what readers see, and by nothing else.
 
-use rollcall::registry::{
-    fact::Fact,
-    instance::{Instance, Phase},
-};
+use rollcall::registry::{fact::Fact, instance::Phase};
 
 use crate::rig::{Rig, instance};
 
@@ -54,14 +51,18 @@ fn whatever_readers_see_moves_the_serial() {
     let born = second(&rig);
     assert_eq!(rig.directory.serial(), born, "a service has come");
     rig.time += 2000;
-    let changed = rig.put(Instance { weight: 7, ..a });
+    let changed = rig.put(a.with(|facts| facts.weight = 7));
     assert_eq!(rig.directory.serial(), second(&rig), "another weight");
     rig.live(20.0);
     assert_eq!(rig.phase("a"), Some(Phase::Expired));
     let expired = rig.directory.serial() - born;
     assert!((10..=12).contains(&expired), "a lease of 10 s has ended after {expired} s");
     rig.version += 1;
-    rig.apply(Fact::Removed { key: changed.key, uid: changed.uid, index: rig.version });
+    rig.apply(Fact::Removed {
+        key: changed.key.clone(),
+        uid: changed.uid.clone(),
+        index: rig.version,
+    });
     rig.settle();
     assert_eq!(rig.directory.serial(), second(&rig), "a service is gone");
 }

@@ -42,7 +42,7 @@ fn a_name_that_is_created_anew_is_another_instance() {
     // Its creation may be seen though the removal was missed.
     let second = rig.put(second);
     assert_eq!(rig.record("a").uid, second.uid);
-    rig.apply(Fact::Removed { key: first.key, uid: first.uid, index: rig.version });
+    rig.apply(Fact::Removed { key: first.key.clone(), uid: first.uid.clone(), index: rig.version });
     rig.settle();
     assert_eq!(rig.directory.len(), 2, "the late removal of the first takes the second not along");
     let old = rig.directory.heartbeat(("shop", "a"), Some("uid-a"), None, rig.now().moment);

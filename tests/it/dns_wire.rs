@@ -25,7 +25,7 @@ use rollcall::registry::catalog::{Catalog, Settings};
 use rollcall::registry::directory::Directory;
 use rollcall::registry::fact::{Duty, Fact};
 use rollcall::registry::instance::{
-    Address, Health, Instance, InstanceKey, Port, Protocol, State, StoredStatus,
+    Address, Facts, Health, Instance, InstanceKey, Port, Protocol, State, StoredStatus,
 };
 use rollcall::registry::lease::{Lease, Mode, OnExpiry, Wall};
 use rollcall::registry::rules::Rules;
@@ -43,29 +43,31 @@ fn instance(service: &str, name: &str, ip: IpAddr) -> Instance {
     let http =
         Port { name: "http".into(), port: 8080, protocol: Protocol::Tcp, app_protocol: None };
     Instance {
-        key: InstanceKey::new("shop", name),
-        uid: format!("uid-{name}").into(),
+        facts: Arc::new(Facts {
+            key: InstanceKey::new("shop", name),
+            uid: format!("uid-{name}").into(),
+            created: Wall(0),
+            service: service.into(),
+            address: Address::Ips([ip].into()),
+            ports: [http].into(),
+            version: None,
+            tags: Arc::from([]),
+            zone: None,
+            weight: 100,
+            priority: 0,
+            attributes: Arc::from([]),
+            labels: Arc::from([]),
+            state: State::Up,
+            health: Health::Passing,
+            lease: Lease {
+                mode: Mode::Permanent,
+                duration: Duration::from_secs(30),
+                on_expiry: OnExpiry::Retain,
+                evict_after: Duration::from_secs(60),
+            },
+        }),
         resource_version: 1,
         generation: 1,
-        created: Wall(0),
-        service: service.into(),
-        address: Address::Ips([ip].into()),
-        ports: [http].into(),
-        version: None,
-        tags: Arc::from([]),
-        zone: None,
-        weight: 100,
-        priority: 0,
-        attributes: Arc::from([]),
-        labels: Arc::from([]),
-        state: State::Up,
-        health: Health::Passing,
-        lease: Lease {
-            mode: Mode::Permanent,
-            duration: Duration::from_secs(30),
-            on_expiry: OnExpiry::Retain,
-            evict_after: Duration::from_secs(60),
-        },
         unknown_health: None,
         owner_pod: None,
         heartbeat: None,
@@ -84,16 +86,13 @@ pub(crate) fn directory() -> Arc<Directory> {
     let replica = instance("rollcall", "rollcall-0", [127, 0, 0, 1].into());
     let mut instances = vec![Arc::new(replica.clone())];
     let ordinary = instance("orders", "o0", [10, 0, 0, 0].into());
-    let canary = Instance {
-        version: Some("2.3.1".into()),
-        tags: Arc::from(["Canary".into()]),
-        zone: Some("EU_1a".into()),
-        attributes: Arc::from([
-            ("path".into(), "/v2?a=b".into()),
-            ("x".into(), "y".repeat(300).into()),
-        ]),
-        ..instance("orders", "o1", [10, 0, 0, 1].into())
-    };
+    let canary = instance("orders", "o1", [10, 0, 0, 1].into()).with(|facts| {
+        facts.version = Some("2.3.1".into());
+        facts.tags = Arc::from(["Canary".into()]);
+        facts.zone = Some("EU_1a".into());
+        facts.attributes =
+            Arc::from([("path".into(), "/v2?a=b".into()), ("x".into(), "y".repeat(300).into())]);
+    });
     instances.extend([Arc::new(ordinary), Arc::new(canary)]);
     for i in 0..300_u16 {
         let [high, low] = i.to_be_bytes();

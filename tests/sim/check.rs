@@ -489,9 +489,9 @@ impl World {
             }
             let mut shown: Vec<_> =
                 views.iter().flat_map(|view| view.members.iter().cloned()).collect();
-            shown.sort_by(|a, b| a.instance.key.cmp(&b.instance.key));
+            shown.sort_by(|a, b| a.facts.key.cmp(&b.facts.key));
             let stored: Vec<_> = self.api.objects.values().cloned().collect();
-            let keys = shown.iter().map(|member| &member.instance.key);
+            let keys = shown.iter().map(|member| &member.facts.key);
             if !keys.eq(stored.iter().map(|stored| &stored.key)) {
                 let what = format!("P4: r{replica} shows {} of {}", shown.len(), stored.len());
                 self.violated(None, what);

@@ -25,11 +25,11 @@ struct Known {
 
 impl World {
     fn known(&self, member: &Member) -> Option<Known> {
-        let client = self.client_of(&member.instance.key)?;
-        let leased = member.instance.lease.mode == Mode::Heartbeat;
+        let client = self.client_of(&member.facts.key)?;
+        let leased = member.facts.lease.mode == Mode::Heartbeat;
         leased.then(|| Known {
             touched: self.touched(client),
-            lease: member.instance.lease.duration.as_millis() as Time,
+            lease: member.facts.lease.duration.as_millis() as Time,
         })
     }
 
@@ -70,7 +70,7 @@ impl World {
         let hold = held.services.iter().find(|(key, _)| *key == view.key);
         let Some(member) = view.by_label(&self.clients[client].key.name) else { return };
         // Whoever joins a hold need not be asked: it began with another's deadline.
-        let deadline = member.slot.last_beat().after(member.instance.lease.duration);
+        let deadline = member.slot.last_beat().after(member.facts.lease.duration);
         if !self.faults.is_empty() || hold.is_none_or(|(_, hold)| hold.since != deadline) {
             return;
         }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::world::{START, With, World, data, instance, negative_ttls, port, sorted};
 use crate::dns::answer::Answer;
-use crate::registry::instance::{Health, Instance, Protocol, State};
+use crate::registry::instance::{Facts, Health, Protocol, State};
 use crate::registry::lease::{Moment, Wall};
 use crate::registry::naming;
 
@@ -210,7 +210,7 @@ fn the_zone_names_its_server() {
 
 #[test]
 fn the_order_is_random_by_weight() {
-    let heavy = |i: &mut Instance| i.weight = 900;
+    let heavy = |i: &mut Facts| i.weight = 900;
     let mut world = World::of([
         instance("orders", "heavy", &["10.0.0.9"]).with(heavy),
         instance("orders", "light", &["10.0.0.1"]),

@@ -18,7 +18,9 @@ use crate::dns::zone::Zone;
 use crate::registry::catalog::{Catalog, Settings};
 use crate::registry::directory::Directory;
 use crate::registry::fact::Fact;
-use crate::registry::instance::{Address, Instance, InstanceKey, Phase, Port, Protocol, State};
+use crate::registry::instance::{
+    Address, Facts, Instance, InstanceKey, Phase, Port, Protocol, State,
+};
 use crate::registry::lease::{Lease, Mode, Moment, Now, OnExpiry, Wall};
 use crate::registry::rules::Rules;
 
@@ -130,20 +132,19 @@ pub(super) fn full(name: &str) -> String {
 /// A permanent instance of namespace `shop` with a port `http` 8080/TCP.
 pub(super) fn instance(service: &str, name: &str, ips: &[&str]) -> Instance {
     let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
-    Instance {
-        uid: format!("uid-{service}-{name}").into(),
-        resource_version: 1,
-        service: service.into(),
-        address: Address::Ips(ips.into()),
-        ports: [port("http", 8080, Protocol::Tcp)].into(),
-        lease: Lease {
+    let sample = Instance { resource_version: 1, ..Instance::sample("shop", name) };
+    sample.with(|facts| {
+        facts.uid = format!("uid-{service}-{name}").into();
+        facts.service = service.into();
+        facts.address = Address::Ips(ips.into());
+        facts.ports = [port("http", 8080, Protocol::Tcp)].into();
+        facts.lease = Lease {
             mode: Mode::Permanent,
             duration: Duration::from_secs(30),
             on_expiry: OnExpiry::Retain,
             evict_after: Duration::from_secs(60),
-        },
-        ..Instance::sample("shop", name)
-    }
+        };
+    })
 }
 
 pub(super) fn port(name: &str, port: u16, protocol: Protocol) -> Port {
@@ -152,7 +153,7 @@ pub(super) fn port(name: &str, port: u16, protocol: Protocol) -> Port {
 
 /// Small changes to an instance, one after another.
 pub(super) trait With: Sized {
-    fn with(self, change: impl FnOnce(&mut Instance)) -> Instance;
+    fn with(self, change: impl FnOnce(&mut Facts)) -> Instance;
 
     fn hostname(self, hostname: &str) -> Instance {
         self.with(|i| i.address = Address::Hostname(hostname.into()))
@@ -190,16 +191,15 @@ pub(super) trait With: Sized {
     }
 
     fn expired(self) -> Instance {
-        self.leased(30).with(|i| {
-            i.stored.phase = Some(Phase::Expired);
-        })
+        let mut leased = self.leased(30);
+        leased.stored.phase = Some(Phase::Expired);
+        leased
     }
 }
 
 impl With for Instance {
-    fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
-        change(&mut self);
-        self
+    fn with(self, change: impl FnOnce(&mut Facts)) -> Self {
+        Self::with(self, change)
     }
 }
 

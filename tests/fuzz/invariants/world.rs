@@ -24,7 +24,7 @@ use rollcall::registry::{
     directory::Directory,
     fact::Fact,
     instance::{
-        Address, Health, Instance, InstanceKey, Phase, Port, Protocol, State, StoredStatus,
+        Address, Facts, Health, Instance, InstanceKey, Phase, Port, Protocol, State, StoredStatus,
     },
     lease::{Lease, Mode as Life, Moment, Now, OnExpiry, Wall},
     rules::Rules,
@@ -181,23 +181,24 @@ fn directory() -> Arc<Directory> {
 fn instances() -> Vec<Instance> {
     let mut all = vec![
         instance("orders", "o1", &["10.0.0.1"]),
-        Instance {
-            ports: [port("http", 8080, Protocol::Tcp), port("dns", 53, Protocol::Udp)].into(),
-            attributes: pairs(&[("team", "blue"), ("long", &"x".repeat(600)), ("utf8", "grün")]),
-            priority: 1,
-            ..instance("orders", "o2", &["10.0.0.2", "2001:db8::2"])
-        },
+        instance("orders", "o2", &["10.0.0.2", "2001:db8::2"]).with(|facts| {
+            facts.ports =
+                [port("http", 8080, Protocol::Tcp), port("dns", 53, Protocol::Udp)].into();
+            facts.attributes =
+                pairs(&[("team", "blue"), ("long", &"x".repeat(600)), ("utf8", "grün")]);
+            facts.priority = 1;
+        }),
         // No label: its name in DNS is made.
-        Instance { weight: 0, ..instance("orders", "o.3", &["10.0.0.3"]) },
-        Instance { lease: leased(), ..instance("orders", "o4", &["10.0.0.2", "10.0.0.4"]) },
-        Instance { state: State::Draining, ..instance("drained", "d1", &["10.0.1.1"]) },
-        Instance { health: Health::Critical, ..instance("ill", "c1", &["10.0.1.2"]) },
+        instance("orders", "o.3", &["10.0.0.3"]).with(|facts| facts.weight = 0),
+        instance("orders", "o4", &["10.0.0.2", "10.0.0.4"]).with(|facts| facts.lease = leased()),
+        instance("drained", "d1", &["10.0.1.1"]).with(|facts| facts.state = State::Draining),
+        instance("ill", "c1", &["10.0.1.2"]).with(|facts| facts.health = Health::Critical),
         hostname("db", "db1", "db.example.com"),
         hostname("dbs", "db2", "a.example.com"),
         hostname("dbs", "db3", "b.example.com"),
         hostname("half", "h1", "h.example.com"),
         instance("half", "h2", &["2001:db8::f"]),
-        Instance { ports: [].into(), ..instance("portless", "p1", &["10.0.1.3"]) },
+        instance("portless", "p1", &["10.0.1.3"]).with(|facts| facts.ports = [].into()),
         in_namespace(LONG, instance(LONG, LONG, &["10.9.0.1"])),
         in_namespace("shop-2", instance("svc", "svc", &["10.0.0.1", "10.255.255.255"])),
     ];
@@ -213,27 +214,23 @@ fn instances() -> Vec<Instance> {
 fn selected() -> [Instance; 5] {
     let tags = |tags: &[&str]| tags.iter().map(|tag| (*tag).into()).collect();
     [
-        Instance {
-            version: Some("2.3.1".into()),
-            tags: tags(&["canary", "eu"]),
-            ..instance("mixed", "m1", &["10.0.3.1"])
-        },
-        Instance {
-            version: Some("2.4.0".into()),
-            zone: Some("EU_1a".into()),
-            ports: [port("grpc", 90, Protocol::Sctp), port("web", 91, Protocol::Tcp)].into(),
-            ..instance("mixed", "m2", &["10.0.3.2", "2001:db8:1::2"])
-        },
-        Instance {
-            tags: tags(&["old"]),
-            state: State::OutOfService,
-            ..instance("mixed", "m3", &["10.0.3.3"])
-        },
-        Instance {
-            version: Some("0.9".into()),
-            zone: Some("EU_1a".into()),
-            ..expired(instance("dead", "x1", &["10.0.2.1"]))
-        },
+        instance("mixed", "m1", &["10.0.3.1"]).with(|facts| {
+            facts.version = Some("2.3.1".into());
+            facts.tags = tags(&["canary", "eu"]);
+        }),
+        instance("mixed", "m2", &["10.0.3.2", "2001:db8:1::2"]).with(|facts| {
+            facts.version = Some("2.4.0".into());
+            facts.zone = Some("EU_1a".into());
+            facts.ports = [port("grpc", 90, Protocol::Sctp), port("web", 91, Protocol::Tcp)].into();
+        }),
+        instance("mixed", "m3", &["10.0.3.3"]).with(|facts| {
+            facts.tags = tags(&["old"]);
+            facts.state = State::OutOfService;
+        }),
+        expired(instance("dead", "x1", &["10.0.2.1"])).with(|facts| {
+            facts.version = Some("0.9".into());
+            facts.zone = Some("EU_1a".into());
+        }),
         expired(instance("mixed", "m4", &["10.0.2.2"])),
     ]
 }
@@ -242,24 +239,26 @@ fn selected() -> [Instance; 5] {
 fn instance(service: &str, name: &str, ips: &[&str]) -> Instance {
     let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
     Instance {
-        key: InstanceKey::new("shop", name),
-        uid: format!("uid-{service}-{name}").into(),
+        facts: Arc::new(Facts {
+            key: InstanceKey::new("shop", name),
+            uid: format!("uid-{service}-{name}").into(),
+            created: Wall(0),
+            service: service.into(),
+            address: Address::Ips(ips.into()),
+            ports: [port("http", 8080, Protocol::Tcp)].into(),
+            version: None,
+            tags: [].into(),
+            zone: None,
+            weight: 100,
+            priority: 0,
+            attributes: [].into(),
+            labels: [].into(),
+            state: State::Up,
+            health: Health::Passing,
+            lease: Lease { mode: Life::Permanent, ..leased() },
+        }),
         resource_version: 1,
         generation: 1,
-        created: Wall(0),
-        service: service.into(),
-        address: Address::Ips(ips.into()),
-        ports: [port("http", 8080, Protocol::Tcp)].into(),
-        version: None,
-        tags: [].into(),
-        zone: None,
-        weight: 100,
-        priority: 0,
-        attributes: [].into(),
-        labels: [].into(),
-        state: State::Up,
-        health: Health::Passing,
-        lease: Lease { mode: Life::Permanent, ..leased() },
         unknown_health: None,
         owner_pod: None,
         heartbeat: None,
@@ -268,16 +267,18 @@ fn instance(service: &str, name: &str, ips: &[&str]) -> Instance {
 }
 
 fn in_namespace(namespace: &str, instance: Instance) -> Instance {
-    Instance { key: InstanceKey::new(namespace, &instance.key.name), ..instance }
+    instance.with(|facts| facts.key.namespace = namespace.into())
 }
 
 fn hostname(service: &str, name: &str, hostname: &str) -> Instance {
-    Instance { address: Address::Hostname(hostname.into()), ..instance(service, name, &[]) }
+    instance(service, name, &[]).with(|facts| facts.address = Address::Hostname(hostname.into()))
 }
 
 fn expired(instance: Instance) -> Instance {
     let stored = StoredStatus { phase: Some(Phase::Expired), ..StoredStatus::default() };
-    Instance { lease: leased(), stored, ..instance }
+    Instance { stored, ..instance }.with(|facts| {
+        facts.lease = leased();
+    })
 }
 
 fn leased() -> Lease {
