@@ -3,13 +3,7 @@
 //! An object is decoded leanly (managedFields, more than half of its octets, are never built) and
 //! tolerantly: a spec that cannot be read spoils that object, not the list it comes in.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    net::IpAddr,
-    str::FromStr as _,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::IpAddr, str::FromStr as _, sync::Arc, time::Duration};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use parking_lot::Mutex;
@@ -21,6 +15,7 @@ use crate::api::{
     HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, READY_CONDITION, ServiceInstanceSpec,
     ServiceInstanceStatus, observed_heartbeat, values,
 };
+use crate::cluster::interner::Interner;
 use crate::registry::{
     instance::{
         Address, Facts, Health, Instance, InstanceKey, Pairs, Phase, Port, Protocol, State,
@@ -119,34 +114,29 @@ impl Lean {
     }
 }
 
-/// Turns objects into records, and keeps one copy of each string that many of them share.
+/// Turns objects into records, and keeps one copy of what many of them share.
 #[derive(Debug, Default)]
 pub struct Converter {
-    strings: Mutex<Interner>,
+    shared: Mutex<Shared>,
 }
 
 #[derive(Debug, Default)]
-struct Interner {
-    known: HashSet<Arc<str>>,
-    sweep_at: usize,
+struct Shared {
+    strings: Interner<str>,
+    pairs: Interner<[(Arc<str>, Arc<str>)]>,
+    ports: Interner<[Port]>,
+    tags: Interner<[Arc<str>]>,
 }
 
-impl Interner {
-    fn get(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.known.get(text) {
-            return known.clone();
-        }
-        if self.known.len() >= self.sweep_at {
-            self.known.retain(|known| Arc::strong_count(known) > 1);
-            self.sweep_at = 1024.max(self.known.len() * 2);
-        }
-        let new: Arc<str> = text.into();
-        self.known.insert(new.clone());
-        new
+impl Shared {
+    fn text(&mut self, text: &str) -> Arc<str> {
+        self.strings.get(text)
     }
 
     fn pairs(&mut self, map: &BTreeMap<String, String>) -> Pairs {
-        map.iter().map(|(key, value)| (self.get(key), self.get(value))).collect()
+        let mut text = |text: &String| self.strings.get(text);
+        let pairs: Vec<_> = map.iter().map(|(key, value)| (text(key), text(value))).collect();
+        self.pairs.get(&pairs)
     }
 }
 
@@ -167,29 +157,30 @@ impl Converter {
             // Ours to write: the next write mends it.
             Decoded::Bad(_) | Decoded::Absent => None,
         };
-        let mut strings = self.strings.lock();
+        let mut shared = self.shared.lock();
         let metadata = &object.metadata;
         let address = address(spec).map_err(poison)?;
         let (health, unknown_health) = health(metadata);
-        let mut tags: Vec<_> = spec.tags.iter().map(|tag| strings.get(tag)).collect();
+        let mut tags: Vec<_> = spec.tags.iter().map(|tag| shared.text(tag)).collect();
         tags.sort_unstable();
+        let ports: Vec<_> = spec.ports.iter().map(|port| convert_port(port, &mut shared)).collect();
         let facts = Facts {
             key: InstanceKey {
-                namespace: strings.get(&metadata.namespace),
+                namespace: shared.text(&metadata.namespace),
                 name: metadata.name.as_str().into(),
             },
             uid: metadata.uid.as_str().into(),
             created: Wall(metadata.creation_timestamp.as_ref().map_or(0, millis)),
-            service: strings.get(&spec.service),
+            service: shared.text(&spec.service),
             address,
-            ports: spec.ports.iter().map(|port| convert_port(port, &mut strings)).collect(),
-            version: spec.version.as_deref().map(|version| strings.get(version)),
-            tags: tags.into(),
-            zone: spec.zone.as_deref().map(|zone| strings.get(zone)),
+            ports: shared.ports.get(&ports),
+            version: spec.version.as_deref().map(|version| shared.text(version)),
+            tags: shared.tags.get(&tags),
+            zone: spec.zone.as_deref().map(|zone| shared.text(zone)),
             weight: spec.weight,
             priority: spec.priority,
-            attributes: strings.pairs(&spec.attributes),
-            labels: strings.pairs(&metadata.labels),
+            attributes: shared.pairs(&spec.attributes),
+            labels: shared.pairs(&metadata.labels),
             state: match spec.state {
                 values::State::Up => State::Up,
                 values::State::Draining => State::Draining,
@@ -208,7 +199,7 @@ impl Converter {
                 .annotations
                 .get(HEARTBEAT_ANNOTATION)
                 .map(|v| observed_heartbeat(v).into()),
-            stored: status.map(|status| stored(status, &mut strings)).unwrap_or_default(),
+            stored: status.map(|status| stored(status, &mut shared)).unwrap_or_default(),
         }))
     }
 }
@@ -246,16 +237,16 @@ fn health(metadata: &Metadata) -> (Health, Option<Arc<str>>) {
     }
 }
 
-fn convert_port(port: &crate::api::Port, strings: &mut Interner) -> Port {
+fn convert_port(port: &crate::api::Port, shared: &mut Shared) -> Port {
     Port {
-        name: strings.get(&port.name),
+        name: shared.text(&port.name),
         port: port.port,
         protocol: match port.protocol {
             values::Protocol::TCP => Protocol::Tcp,
             values::Protocol::UDP => Protocol::Udp,
             values::Protocol::SCTP => Protocol::Sctp,
         },
-        app_protocol: port.app_protocol.as_deref().map(|protocol| strings.get(protocol)),
+        app_protocol: port.app_protocol.as_deref().map(|protocol| shared.text(protocol)),
     }
 }
 
@@ -274,7 +265,7 @@ fn lease(spec: &ServiceInstanceSpec) -> Lease {
     }
 }
 
-fn stored(status: &ServiceInstanceStatus, strings: &mut Interner) -> StoredStatus {
+fn stored(status: &ServiceInstanceStatus, shared: &mut Shared) -> StoredStatus {
     let ready: Option<&Condition> = status.conditions.iter().find(|c| c.type_ == READY_CONDITION);
     StoredStatus {
         phase: status.phase.map(|phase| match phase {
@@ -285,14 +276,14 @@ fn stored(status: &ServiceInstanceStatus, strings: &mut Interner) -> StoredStatu
             values::Phase::Warning => Phase::Warning,
             values::Phase::Ready => Phase::Ready,
         }),
-        reason: ready.map(|ready| strings.get(&ready.reason)),
+        reason: ready.map(|ready| shared.text(&ready.reason)),
         transition: ready.map(|ready| ready.last_transition_time.0.to_string().into()),
         observed_generation: status.observed_generation.unwrap_or(0),
         observed_heartbeat: status.observed_heartbeat.as_deref().map(Into::into),
         last_heartbeat: status.last_heartbeat_time.as_ref().map(|time| Wall(millis(time))),
         dns_name: status.dns_name.as_deref().map(Into::into),
         addresses: status.addresses.as_deref().map(Into::into),
-        ports: status.ports.as_deref().map(|ports| strings.get(ports)),
+        ports: status.ports.as_deref().map(|ports| shared.text(ports)),
     }
 }
 
@@ -353,17 +344,5 @@ mod tests {
         assert_eq!(owned(json!([other, pod("a"), pod("b")])).as_deref(), Some("a"));
         assert_eq!(owned(json!([pod("a"), controller])).as_deref(), Some("c"));
         assert_eq!(owned(json!([pod("")])), None);
-    }
-
-    #[test]
-    fn shared_strings_are_kept_once_and_forgotten_with_their_last_user() {
-        let mut strings = Interner::default();
-        let kept = strings.get("kept");
-        assert!(Arc::ptr_eq(&kept, &strings.get("kept")));
-        for i in 0..5000 {
-            strings.get(&i.to_string());
-        }
-        assert!(strings.known.len() <= 2048, "{}", strings.known.len());
-        assert!(Arc::ptr_eq(&kept, &strings.get("kept")));
     }
 }

@@ -14,6 +14,7 @@ pub mod election;
 pub mod events;
 pub mod failure;
 pub mod instances;
+mod interner;
 pub mod ledger_writer;
 pub mod ledgers;
 pub mod preflight;

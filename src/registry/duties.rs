@@ -112,6 +112,9 @@ impl Task {
     }
 }
 
+/// Places that an empty queue keeps.
+const PLACES: usize = 256;
+
 /// Instances to look at, and announcements to make.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
@@ -179,6 +182,11 @@ impl Outbox {
     fn next(&mut self) -> Option<InstanceKey> {
         let key = self.queue.pop_front()?;
         self.queued.remove(&key);
+        if self.queue.is_empty() {
+            // After a start all are looked at: their places are not kept for that.
+            self.queue.shrink_to(PLACES);
+            self.queued.shrink_to(PLACES);
+        }
         Some(key)
     }
 

@@ -52,7 +52,8 @@ impl Member {
     /// A member of this verdict.
     #[must_use]
     pub fn new(facts: Arc<Facts>, slot: Arc<Slot>, phase: Phase, held: bool) -> Self {
-        let label = naming::label(&facts.key.name).into();
+        let name = &facts.key.name;
+        let label = if naming::is_label(name) { name.clone() } else { naming::label(name).into() };
         let fingerprint = fingerprint(&facts, phase, held);
         Self { facts, slot, phase, held, label, fingerprint, encoded: OnceLock::new() }
     }
