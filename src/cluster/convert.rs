@@ -120,12 +120,29 @@ pub struct Converter {
     shared: Mutex<Shared>,
 }
 
-#[derive(Debug, Default)]
+/// Strings that nobody uses and that are kept nevertheless: most are short, the longest 1 KiB.
+const STRINGS: usize = 1024;
+
+/// Such lists. They hold up to 64 KiB each, so 4 MiB of each kind, if somebody is out for that.
+const LISTS: usize = 64;
+
+#[derive(Debug)]
 struct Shared {
     strings: Interner<str>,
     pairs: Interner<[(Arc<str>, Arc<str>)]>,
     ports: Interner<[Port]>,
     tags: Interner<[Arc<str>]>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            strings: Interner::new(STRINGS),
+            pairs: Interner::new(LISTS),
+            ports: Interner::new(LISTS),
+            tags: Interner::new(LISTS),
+        }
+    }
 }
 
 impl Shared {

@@ -4,19 +4,19 @@
 
 use std::{collections::HashSet, hash::Hash, sync::Arc};
 
-/// With fewer values it does not look who is still used.
-const FEW: usize = 1024;
-
-/// Values that are used, and not many more.
+/// Values that are used, and about as many more at most.
 #[derive(Debug)]
 pub(super) struct Interner<T: ?Sized> {
     known: HashSet<Arc<T>>,
+    /// With fewer values nobody looks who is still used.
+    few: usize,
     sweep_at: usize,
 }
 
-impl<T: ?Sized> Default for Interner<T> {
-    fn default() -> Self {
-        Self { known: HashSet::new(), sweep_at: 0 }
+impl<T: ?Sized> Interner<T> {
+    /// Keeps fewer than `few` values that nobody uses, or as many as there are of others.
+    pub(super) fn new(few: usize) -> Self {
+        Self { known: HashSet::new(), few, sweep_at: few }
     }
 }
 
@@ -31,7 +31,7 @@ where
         }
         if self.known.len() >= self.sweep_at {
             self.known.retain(|known| Arc::strong_count(known) > 1);
-            self.sweep_at = FEW.max(self.known.len() * 2);
+            self.sweep_at = self.few.max(self.known.len() * 2);
         }
         let new = Arc::from(value);
         self.known.insert(Arc::clone(&new));
@@ -45,19 +45,19 @@ mod tests {
 
     #[test]
     fn what_is_shared_is_kept_once_and_forgotten_with_its_last_user() {
-        let mut strings = Interner::<str>::default();
+        let mut strings = Interner::<str>::new(1_000);
         let kept = strings.get("kept");
         assert!(Arc::ptr_eq(&kept, &strings.get("kept")));
         for i in 0..10_000 {
             strings.get(&i.to_string());
         }
-        assert!(strings.known.len() <= 2 * FEW, "{}", strings.known.len());
+        assert!(strings.known.len() <= 2_000, "{}", strings.known.len());
         assert!(Arc::ptr_eq(&kept, &strings.get("kept")));
     }
 
     #[test]
     fn lists_are_shared_by_what_they_hold() {
-        let mut lists = Interner::<[Arc<str>]>::default();
+        let mut lists = Interner::<[Arc<str>]>::new(1);
         let (one, other) = (lists.get(&["a".into()]), lists.get(&["a".into()]));
         assert!(Arc::ptr_eq(&one, &other));
         assert!(!Arc::ptr_eq(&one, &lists.get(&[])));

@@ -40,7 +40,7 @@ pub(super) use rounds::Rounds;
 use crate::http::{
     answer::{Body, PIECE},
     connection::{
-        progress::{Progress, Watched},
+        progress::{Progress, Standing, Watched},
         rounds::Word,
         sent::Sent,
         streams::Taken,
@@ -112,15 +112,20 @@ where
             ended = connection.as_mut() => return say(ended),
             told = poll_fn(|cx| progress.told.poll(cx)) => told,
         };
-        if told == Word::Stuck {
-            if progress.is_streaming() {
-                door.waiters.metrics.dropped.inc();
+        let ends = match (told, progress.standing()) {
+            (Word::Stands, Standing::Moves) => continue,
+            (Word::Stands, Standing::Stuck) => {
+                if progress.is_streaming() {
+                    door.waiters.metrics.dropped.inc();
+                }
+                return dropped("stood still");
             }
-            return dropped("stood still");
-        }
+            (Word::Stands, Standing::Idle) | (Word::End, _) => true,
+            (Word::MoveOn, _) => false,
+        };
         // What is under way goes on; the client opens nothing more here.
         connection.as_mut().graceful_shutdown();
-        if told == Word::End {
+        if ends {
             break timeout(DRAIN_WITHIN, connection);
         }
     };

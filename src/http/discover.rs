@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::http::{
-    answer::{Answer, Body},
+    answer::Answer,
     door::{Door, Given},
     metrics::Kind,
     problem::Problem,
@@ -131,10 +131,8 @@ fn plain<'a>(door: &Door, names: &Names<'_>, view: &'a View) -> Option<&'a Plain
         let mut offered: Vec<_> = view.offered().collect();
         let revision = revision(offered.iter().map(|member| member.as_ref()));
         Order::Name.arrange(&mut offered, 0);
-        let Body::Whole(body) = set::body(&door.zone, names, revision, &offered) else {
-            return None;
-        };
-        Some(Plain { tag: format!("\"{revision}\"").into(), body: body.unwrap_or_default() })
+        let body = set::whole(&door.zone, names, revision, &offered)?;
+        Some(Plain { tag: format!("\"{revision}\"").into(), body })
     };
     view.plain.get_or_init(make).as_ref()
 }

@@ -176,9 +176,9 @@ pub(super) fn member<'a>(member: &'a Member, zone: &str) -> &'a Bytes {
     })
 }
 
-/// The same and the end of a line. What was not encoded yet is not kept: a snapshot would else leave every
+/// The same. What was not encoded yet is not kept: what is written of everybody would else leave every
 /// instance in memory twice.
-pub(super) fn line(member: &Member, zone: &str, out: &mut BytesMut) {
+pub(super) fn write(member: &Member, zone: &str, out: &mut BytesMut) {
     if let Some(encoded) = member.encoded.get() {
         out.extend_from_slice(encoded);
     } else {
@@ -186,6 +186,11 @@ pub(super) fn line(member: &Member, zone: &str, out: &mut BytesMut) {
         // As above.
         out.extend_from_slice(&serde_json::to_vec(&json).unwrap_or_default());
     }
+}
+
+/// The same and the end of a line.
+pub(super) fn line(member: &Member, zone: &str, out: &mut BytesMut) {
+    write(member, zone, out);
     out.extend_from_slice(b"\n");
 }
 

@@ -54,6 +54,27 @@ pub(super) fn body(
     Body::Set(Box::new(Set { zone: zone.clone(), members, out, left: size }))
 }
 
+/// The same in one piece, of which no member keeps its part; none where it would be longer than [`PIECE`].
+pub(super) fn whole(
+    zone: &str,
+    names: &Names<'_>,
+    revision: Revision,
+    members: &[&Arc<Member>],
+) -> Option<Bytes> {
+    let mut out = BytesMut::new();
+    begin(&mut out, names, &revision.to_string());
+    for (at, member) in members.iter().enumerate() {
+        put(&mut out, at > 0, b"");
+        encode::write(member, zone, &mut out);
+        if out.len() + END.len() > PIECE {
+            return None;
+        }
+    }
+    out.extend_from_slice(END);
+    // To be kept: without the room that was left.
+    Some(Bytes::copy_from_slice(&out))
+}
+
 const BEGIN: [&str; 4] =
     ["{\"namespace\":\"", "\",\"service\":\"", "\",\"revision\":\"", "\",\"instances\":["];
 
@@ -71,7 +92,7 @@ fn begin(out: &mut BytesMut, names: &Names<'_>, revision: &str) {
     }
 }
 
-fn put(out: &mut BytesMut, is_next: bool, encoded: &Bytes) {
+fn put(out: &mut BytesMut, is_next: bool, encoded: &[u8]) {
     if is_next {
         out.extend_from_slice(b",");
     }
@@ -143,11 +164,11 @@ mod tests {
 
     #[test]
     fn a_body_is_json_of_the_length_that_it_says_whole_or_in_pieces() {
-        let names = Names { namespace: "shop".into(), name: "orders".into() };
+        let shop = Names { namespace: "shop".into(), name: "orders".into() };
         for (count, in_pieces) in [(0, false), (1, false), (2, false), (50, true), (2_000, true)] {
             let members: Vec<_> = (0..count).map(member).collect();
             let shown: Vec<_> = members.iter().collect();
-            let (bytes, pieces) = read(body(&"z.".into(), &names, Revision(7), &shown));
+            let (bytes, pieces) = read(body(&"z.".into(), &shop, Revision(7), &shown));
             let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
             assert_eq!(value["revision"], "0000000000000007");
             let names: Vec<_> = value["instances"].as_array().unwrap().iter().collect();
@@ -156,6 +177,11 @@ mod tests {
                 names.iter().enumerate().all(|(at, one)| one["name"] == format!("orders-{at}"))
             );
             assert_eq!(pieces > 1, in_pieces, "{count}: {pieces}");
+            let afresh: Vec<_> = (0..count).map(member).collect();
+            let afresh: Vec<_> = afresh.iter().collect();
+            let whole = whole("z.", &shop, Revision(7), &afresh);
+            assert_eq!(whole.as_deref(), (!in_pieces).then_some(&*bytes));
+            assert!(afresh.iter().all(|member| member.encoded.get().is_none()));
         }
     }
 }

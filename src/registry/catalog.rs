@@ -117,7 +117,8 @@ pub struct Counts {
 pub struct Catalog {
     pub(super) settings: Settings,
     pub(super) directory: Arc<Directory>,
-    pub(super) entries: HashMap<InstanceKey, Entry>,
+    /// In boxes: the table has room for more than there are.
+    pub(super) entries: HashMap<InstanceKey, Box<Entry>>,
     pub(super) services: HashMap<ServiceKey, BTreeMap<Place, Arc<Member>>>,
     /// Services whose view no longer shows the truth.
     pub(super) changed: HashSet<ServiceKey>,
@@ -284,7 +285,7 @@ impl Catalog {
             self.watched(instance, now);
         }
         // What is newer than the list was written by us meanwhile: the watch will bring it.
-        let missing = self.entries.values().map(Entry::instance).filter(|instance| {
+        let missing = self.entries.values().map(|entry| entry.instance()).filter(|instance| {
             !listed.contains(&instance.uid) && instance.resource_version <= index
         });
         let missing: Vec<_> = missing.map(|i| (i.key.clone(), i.uid.clone())).collect();
@@ -311,8 +312,8 @@ impl Catalog {
     /// The answer to a write: where the watch has gone past it already, the watch is right.
     fn written(&mut self, instance: &Arc<Instance>, by: Source, now: Now) {
         let known = self.entries.get(&instance.key);
-        let same = |entry: &&Entry| is_same_beat(entry.instance(), instance);
-        if let Some(entry) = known.filter(same) {
+        let same = known.filter(|entry| is_same_beat(entry.instance(), instance));
+        if let Some(entry) = same {
             entry.slot().claim(by);
         }
         let overtaken = known.is_none() && instance.resource_version <= self.index;
@@ -361,11 +362,11 @@ impl Catalog {
         self.directory.graves.pin().remove(&key);
         self.directory.slots.pin().insert(key.clone(), slot.clone());
         if let Some(ledgers) = &mut self.ledgers {
-            ledgers.enter(instance, slot);
+            ledgers.enter(instance, slot.clone());
         }
         self.place(&entry);
-        self.entries.insert(key, entry);
-        self.outbox.rotate(instance);
+        self.entries.insert(key, Box::new(entry));
+        self.outbox.rotate(slot);
         self.after_change(instance, None, now);
     }
 

@@ -16,6 +16,7 @@ use crate::registry::{
     fact::{Duty, Outcome, Version},
     instance::{Instance, InstanceKey, Phase, State},
     lease::{Lease, Moment, Now, OnExpiry, millis},
+    pulse::Slot,
     status,
     timers::Alarm,
 };
@@ -126,7 +127,7 @@ pub(super) struct Outbox {
     announcements: VecDeque<Duty>,
     /// Every incarnation once, in the order in which checkpoints are considered; those that are
     /// gone are dropped when their turn comes.
-    rotation: VecDeque<(InstanceKey, Arc<str>)>,
+    rotation: VecDeque<Arc<Slot>>,
     eviction_credit: Duration,
     credited: Moment,
     checkpointed: Moment,
@@ -173,9 +174,9 @@ impl Outbox {
     }
 
     /// Gives a new incarnation its turn among the checkpoints.
-    pub(super) fn rotate(&mut self, instance: &Instance) {
+    pub(super) fn rotate(&mut self, slot: Arc<Slot>) {
         if self.open {
-            self.rotation.push_back((instance.key.clone(), instance.uid.clone()));
+            self.rotation.push_back(slot);
         }
     }
 
@@ -305,12 +306,12 @@ impl Catalog {
         }
         self.outbox.checkpointed = now.moment;
         for _ in 0..CHECKPOINT_LOOKS.min(self.outbox.rotation.len()) {
-            let (key, uid) = self.outbox.rotation.pop_front()?;
-            let Some(entry) = self.entries.get_mut(&key) else { continue };
-            if entry.instance().uid != uid {
+            let slot = self.outbox.rotation.pop_front()?;
+            let entry = self.entries.get_mut(&slot.record().key);
+            let Some(entry) = entry.filter(|entry| Arc::ptr_eq(entry.slot(), &slot)) else {
                 continue;
-            }
-            self.outbox.rotation.push_back((key, uid));
+            };
+            self.outbox.rotation.push_back(slot);
             let instance = entry.instance();
             let lease = instance.lease;
             let beat = entry.slot().last_heard(instance, now);

@@ -10,7 +10,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use crate::registry::{
-    catalog::{Catalog, Entry},
+    catalog::Catalog,
     fact::{Announcement, Duty, Version},
     instance::{InstanceKey, ServiceKey},
     lease::{Floors, Moment},
@@ -181,11 +181,11 @@ impl Catalog {
 
     /// The same, if it has been heard of since, or needs no beats any more.
     pub(super) fn release_if_heard(&mut self, key: &InstanceKey) {
-        let heard = |entry: &Entry| {
+        let heard = self.entries.get(key).is_some_and(|entry| {
             let leased = entry.instance().lease.is_leased();
             entry.held.is_some_and(|held| !leased || held.beat != entry.slot().last_beat())
-        };
-        if self.entries.get(key).is_some_and(heard) {
+        });
+        if heard {
             self.release(key);
         }
     }

@@ -53,7 +53,7 @@ impl Catalog {
             let Some(entry) = self.entries.get(key) else { continue };
             let instance = entry.instance();
             self.outbox.consider(key.clone());
-            self.outbox.rotate(instance);
+            self.outbox.rotate(entry.slot().clone());
             if entry.slot().evict_at().is_some_and(|at| at <= now) {
                 self.outbox.evict(key.clone());
             }

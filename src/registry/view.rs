@@ -1,7 +1,7 @@
 //! Views: the immutable pictures of services that readers get.
 //!
-//! Owns: a [`Member`] (one instance with its verdict), a [`View`] (one service) and the
-//! [`Revision`] of any set of members. Does not own: choosing among members (`select`) and
+//! Owns: a [`Member`] (one instance with its verdict), a [`View`] (one service), the [`Revision`] of any set
+//! of members, and places for what the HTTP door makes of them. Does not own: choosing among members (`select`) and
 //! finding views (`directory`).
 
 use std::{

@@ -1,5 +1,6 @@
 //! Waiting for what changes: long polls and streams, against real replicas over real connections.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -78,6 +79,35 @@ async fn next(events: &mut Events, kind: &str) -> Event {
 fn names(snapshot: &Event) -> Vec<&str> {
     let instances = snapshot.data["instances"].as_array().unwrap();
     instances.iter().map(|instance| instance["name"].as_str().unwrap()).collect()
+}
+
+/// What is made once for a view is, to the octet, what is made for each request, and follows the view.
+#[tokio::test]
+async fn a_plain_discovery_is_one_with_a_filter_that_lets_everybody_pass() {
+    let ns = namespace("plain").await;
+    let replica = Rollcall::start(&ns).await;
+    let path = service(&ns, "orders");
+    let (mut there, mut tags) = (0, BTreeSet::new());
+    // So many are beyond what is kept in one piece.
+    for count in [0, 1, 2, 60] {
+        for at in there..count {
+            register(replica.http, &ns, &format!("a{}", 99 - at), "orders", json!({})).await;
+        }
+        there = count;
+        let plain = call(replica.http, "GET", &path, None).await;
+        let chosen = format!("{path}?selector=%21nobody");
+        let chosen = call(replica.http, "GET", &chosen, None).await;
+        assert_eq!(plain.json()["instances"].as_array().unwrap().len(), count);
+        assert_eq!(plain.body, chosen.body);
+        let etag = plain.header("etag");
+        assert_eq!((etag, plain.header("cache-control")), (chosen.header("etag"), "no-cache"));
+        assert!(tags.insert(etag.to_owned()), "{etag} was that of another set");
+        assert_eq!(call(replica.http, "GET", &path, None).await.body, plain.body);
+        let known = wait_for(replica.http, &path, etag).await;
+        assert_eq!((known.status, known.header("etag")), (304, etag));
+        let head = call(replica.http, "HEAD", &path, None).await;
+        assert_eq!((head.header("etag"), head.body.len()), (etag, 0));
+    }
 }
 
 #[tokio::test]

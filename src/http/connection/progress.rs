@@ -146,7 +146,14 @@ impl Progress {
     pub(super) fn tick(&self) -> Standing {
         let now = self.ticks.load(Ordering::Relaxed).saturating_add(1);
         self.ticks.store(now, Ordering::Relaxed);
-        let stage = self.stage.load(Ordering::Relaxed);
+        self.standing()
+    }
+
+    /// Whether the connection may live on, as of the last tick.
+    pub(super) fn standing(&self) -> Standing {
+        let now = self.ticks.load(Ordering::Relaxed);
+        // Before the tick at which that began: the other way round a new stage could be taken to be old.
+        let stage = self.stage.load(Ordering::Acquire);
         let is_stalled = stage == MANY && {
             let found = self.streams.look(now);
             if found.open {
@@ -174,7 +181,7 @@ impl Progress {
 
     fn begin(&self, stage: u8) {
         self.since.store(self.ticks.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.stage.store(stage, Ordering::Relaxed);
+        self.stage.store(stage, Ordering::Release);
     }
 
     fn read(&self, bytes: &[u8]) {
