@@ -45,17 +45,16 @@ pub(super) struct Joined {
 /// What a connection is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Word {
+    /// Nobody has asked anything for long, or somebody is waited for in vain: to be looked at once more, as it may
+    /// have moved since. First in the order, as it is told again at the next round.
+    Stands,
     /// The client is to go elsewhere when what is under way is done.
     MoveOn,
-    /// Nobody has asked anything for long, or somebody is waited for in vain: to be looked at once more, as it may
-    /// have moved since.
-    Stands,
     /// It is to end, in good order.
     End,
 }
 
-/// What a connection was told and has not heard yet: of several words the last in their order. What it
-/// misses of those that stand still it is told again at the next round.
+/// What a connection was told and has not heard yet: of several words the last in their order.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     word: Mutex<Option<Word>>,
@@ -134,14 +133,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_hears_the_gravest_word_once() {
-        let told = Told::default();
+    fn a_connection_hears_the_word_that_is_not_told_again_and_that_once() {
         let cx = Context::from_waker(Waker::noop());
-        assert_eq!(told.poll(&cx), Poll::Pending);
-        told.tell(Word::End);
-        told.tell(Word::MoveOn);
-        assert_eq!(told.poll(&cx), Poll::Ready(Word::End));
-        assert_eq!(told.poll(&cx), Poll::Pending);
+        for (words, heard) in [
+            ([Word::End, Word::MoveOn], Word::End),
+            ([Word::MoveOn, Word::Stands], Word::MoveOn),
+            ([Word::Stands, Word::Stands], Word::Stands),
+        ] {
+            let told = Told::default();
+            assert_eq!(told.poll(&cx), Poll::Pending);
+            words.into_iter().for_each(|word| told.tell(word));
+            assert_eq!(told.poll(&cx), Poll::Ready(heard), "{words:?}");
+            assert_eq!(told.poll(&cx), Poll::Pending);
+        }
     }
 
     #[test]
