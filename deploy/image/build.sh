@@ -9,7 +9,7 @@
 #     kind load image-archive OUT.tar
 #     ctr -n k8s.io images import OUT.tar        # on the node
 #
-# Without --binary it builds one (4 to 6 minutes on two cores). A binary that somebody else built has to be one of this
+# Without --binary it builds one (6 to 8 minutes on two cores). A binary that somebody else built has to be one of this
 # machine's architecture. The same binary makes the same file, octet for octet.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -120,11 +120,15 @@ pub struct Converter {
     shared: Mutex<Shared>,
 }
 
-/// Strings that nobody uses and that are kept nevertheless: most are short, the longest 1 KiB.
+/// Strings that nobody uses and that are kept nevertheless: most are short, the longest some KiB.
 const STRINGS: usize = 1024;
 
-/// Such lists. They hold up to 64 KiB each, so 4 MiB of each kind, if somebody is out for that.
+/// Such lists. Each keeps its strings: 32 pairs of the longest are 128 KiB, so 64 such lists 8 MiB, if somebody is out for
+/// that.
 const LISTS: usize = 64;
+
+/// Longer lists are not shared: hardly any two of them are equal.
+const SHARED: usize = 32;
 
 #[derive(Debug)]
 struct Shared {
@@ -153,7 +157,7 @@ impl Shared {
     fn pairs(&mut self, map: &BTreeMap<String, String>) -> Pairs {
         let mut text = |text: &String| self.strings.get(text);
         let pairs: Vec<_> = map.iter().map(|(key, value)| (text(key), text(value))).collect();
-        self.pairs.get(&pairs)
+        if pairs.len() > SHARED { pairs.into() } else { self.pairs.get(&pairs) }
     }
 }
 

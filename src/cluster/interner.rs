@@ -4,7 +4,7 @@
 
 use std::{collections::HashSet, hash::Hash, sync::Arc};
 
-/// Values that are used, and about as many more at most.
+/// Values that are used, and up to as many more as were used when it was last looked.
 #[derive(Debug)]
 pub(super) struct Interner<T: ?Sized> {
     known: HashSet<Arc<T>>,
@@ -14,7 +14,7 @@ pub(super) struct Interner<T: ?Sized> {
 }
 
 impl<T: ?Sized> Interner<T> {
-    /// Keeps fewer than `few` values that nobody uses, or as many as there are of others.
+    /// Looks who is still used only when there are more than `few` values.
     pub(super) fn new(few: usize) -> Self {
         Self { known: HashSet::new(), few, sweep_at: few }
     }

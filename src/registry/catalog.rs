@@ -366,7 +366,7 @@ impl Catalog {
         }
         self.place(&entry);
         self.entries.insert(key, Box::new(entry));
-        self.outbox.rotate(slot);
+        self.outbox.rotate(&slot);
         self.after_change(instance, None, now);
     }
 

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -127,7 +127,7 @@ pub(super) struct Outbox {
     announcements: VecDeque<Duty>,
     /// Every incarnation once, in the order in which checkpoints are considered; those that are
     /// gone are dropped when their turn comes.
-    rotation: VecDeque<Arc<Slot>>,
+    rotation: VecDeque<Weak<Slot>>,
     eviction_credit: Duration,
     credited: Moment,
     checkpointed: Moment,
@@ -174,9 +174,9 @@ impl Outbox {
     }
 
     /// Gives a new incarnation its turn among the checkpoints.
-    pub(super) fn rotate(&mut self, slot: Arc<Slot>) {
+    pub(super) fn rotate(&mut self, slot: &Arc<Slot>) {
         if self.open {
-            self.rotation.push_back(slot);
+            self.rotation.push_back(Arc::downgrade(slot));
         }
     }
 
@@ -306,12 +306,12 @@ impl Catalog {
         }
         self.outbox.checkpointed = now.moment;
         for _ in 0..CHECKPOINT_LOOKS.min(self.outbox.rotation.len()) {
-            let slot = self.outbox.rotation.pop_front()?;
+            let Some(slot) = self.outbox.rotation.pop_front()?.upgrade() else { continue };
             let entry = self.entries.get_mut(&slot.record().key);
             let Some(entry) = entry.filter(|entry| Arc::ptr_eq(entry.slot(), &slot)) else {
                 continue;
             };
-            self.outbox.rotation.push_back(slot);
+            self.outbox.rotation.push_back(Arc::downgrade(&slot));
             let instance = entry.instance();
             let lease = instance.lease;
             let beat = entry.slot().last_heard(instance, now);

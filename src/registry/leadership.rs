@@ -53,7 +53,7 @@ impl Catalog {
             let Some(entry) = self.entries.get(key) else { continue };
             let instance = entry.instance();
             self.outbox.consider(key.clone());
-            self.outbox.rotate(entry.slot().clone());
+            self.outbox.rotate(entry.slot());
             if entry.slot().evict_at().is_some_and(|at| at <= now) {
                 self.outbox.evict(key.clone());
             }
