@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::account::{Account, At, Beat, Diary, Door, Seen, draw_up};
 use super::dns;
+use super::eventually;
 use super::fleet::{Fleet, REPLICAS};
 use super::http::{Answer, try_call};
 
@@ -144,13 +145,29 @@ impl Load {
     }
 
     /// Those clients die who are all that the service has: the guard keeps each of them for one lease more, and no longer.
+    /// Each has beaten lately when they do, or it would have died before the others.
     pub async fn bury_all(&mut self, indices: std::ops::Range<usize>) {
+        eventually("all have beaten lately", SETTLED, async || {
+            indices.clone().all(|index| self.has_beaten_lately(index)).then_some(())
+        })
+        .await;
+        for client in &self.clients[indices.clone()] {
+            client.task.abort();
+        }
         for index in indices {
             self.bury(index).await;
             if let Some(last) = self.clients[index].diary.lock().beats.last_mut() {
                 last.lease *= 2;
             }
         }
+    }
+
+    /// Whether its last beat is so young that it is a tenth of a lease short of the half that the guard asks for. It beats
+    /// each third.
+    fn has_beaten_lately(&self, index: usize) -> bool {
+        let age = |beat: &Beat| self.net.start.elapsed() - beat.sent;
+        let diary = self.clients[index].diary.lock();
+        diary.beats.last().is_some_and(|beat| age(beat) < beat.lease * 2 / 5)
     }
 
     /// Beats again, and knows that it is registered.
