@@ -1,7 +1,7 @@
 //! What a client knows of some services, and what it is told next.
 //!
 //! Owns: [`Follower`]. Does not own: when to look, and when there is room to write (`stream`); the shape
-//! of events (`events`).
+//! of events (`events`); what many are told alike (`news`).
 //!
 //! Nothing is queued for a slow client. A follower holds the views that it has told of, which it shares with
 //! everybody; when all of them is written it computes what leads to the newest ones. What happened in between is
@@ -9,25 +9,29 @@
 
 use std::{collections::VecDeque, sync::Arc, vec};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use crate::http::{
     difference::{self, Change},
-    encode, events,
+    encode, events, news,
 };
 use crate::registry::{
     directory::Directory,
     instance::ServiceKey,
     select::Filter,
-    view::{Member, Revision, View, revision},
+    view::{Member, News, Revision, View, revision},
 };
 
 /// What follows some services.
 pub(super) struct Follower {
     filter: Filter,
+    /// The DNS zone.
+    zone: Arc<str>,
     known: Box<[Known]>,
     /// What is still to be told of the last look: at most one of each service.
     round: VecDeque<Telling>,
+    /// Or so many events, which are ready.
+    ready: Option<(usize, Bytes)>,
     /// Events told so far.
     told: u64,
 }
@@ -55,9 +59,10 @@ enum What {
 
 impl Follower {
     /// Of these services, of which nothing is known.
-    pub(super) fn new(filter: Filter, keys: Box<[ServiceKey]>) -> Self {
+    pub(super) fn new(filter: Filter, keys: Box<[ServiceKey]>, zone: Arc<str>) -> Self {
         let known = keys.into_iter().map(|key| Known { key, view: None, revision: None });
-        Self { filter, known: known.collect(), round: VecDeque::new(), told: 0 }
+        let known = known.collect();
+        Self { filter, zone, known, round: VecDeque::new(), ready: None, told: 0 }
     }
 
     /// Events told so far.
@@ -67,33 +72,27 @@ impl Follower {
 
     /// Whether all of the last look is told.
     pub(super) fn has_told_all(&self) -> bool {
-        self.round.is_empty()
+        self.round.is_empty() && self.ready.is_none()
     }
 
     /// Takes what is new into the round. To be called when that is told.
     pub(super) fn look(&mut self, directory: &Directory) {
+        let is_like_others = self.known.len() == 1 && self.filter.is_plain();
         for (at, known) in self.known.iter_mut().enumerate() {
             let view = directory.service(&known.key.namespace, &known.key.service);
             if known.revision.is_some() && is_same(known.view.as_ref(), view.as_ref()) {
                 continue;
             }
-            let members = chosen(&self.filter, view.as_ref());
-            let newest = revision(members.iter().map(|member| member.as_ref()));
-            let what = match known.revision {
-                Some(told) if told == newest => None,
-                Some(_) => {
-                    let before = chosen(&self.filter, known.view.as_ref());
-                    let changes = difference::between(&before, &members);
-                    (!changes.is_empty()).then(|| What::Changes(changes.into_iter()))
-                }
-                None => {
-                    let members: Vec<_> = members.into_iter().cloned().collect();
-                    Some(What::Snapshot { members: members.into_iter(), begun: false })
-                }
+            let news = view.as_deref().filter(|_| is_like_others);
+            let revision = if let Some(news) = news.and_then(|view| known.news(view, &self.zone)) {
+                self.ready = (news.told > 0).then(|| (news.told, news.events.clone()));
+                news.after
+            } else {
+                let (revision, what) = known.next(&self.filter, view.as_ref());
+                self.round.extend(what.map(|what| Telling { at, what }));
+                revision
             };
-            self.round.extend(what.map(|what| Telling { at, what }));
-            known.view = view;
-            known.revision = Some(newest);
+            (known.view, known.revision) = (view, Some(revision));
         }
     }
 
@@ -111,20 +110,54 @@ impl Follower {
         });
     }
 
-    /// Writes what is next of the round, until there are about `most` bytes or all is told.
-    pub(super) fn write(&mut self, out: &mut BytesMut, most: usize, zone: &str) {
+    /// What is next of the round after `out`: about `most` bytes, or all that is to be told.
+    pub(super) fn write(&mut self, mut out: BytesMut, most: usize) -> Bytes {
+        if let Some((told, events)) = self.ready.take() {
+            self.told += told as u64;
+            if out.is_empty() {
+                return events;
+            }
+            out.extend_from_slice(&events);
+        }
         while out.len() < most {
-            let Some(telling) = self.round.front_mut() else { return };
-            let Some(known) = self.known.get(telling.at) else { return };
-            let Some(told) = telling.step(out, known, zone) else { continue };
+            let Some(telling) = self.round.front_mut() else { break };
+            let Some(known) = self.known.get(telling.at) else { break };
+            let Some(told) = telling.step(&mut out, known, &self.zone) else { continue };
             self.told += 1;
             if told == Told::All {
                 self.round.pop_front();
             }
             let is_last = self.round.is_empty();
             let revisions = self.known.iter().filter_map(|known| known.revision);
-            events::close(out, is_last.then(|| events::id(revisions)).as_deref());
+            events::close(&mut out, is_last.then(|| events::id(revisions)).as_deref());
         }
+        out.freeze()
+    }
+}
+
+impl Known {
+    /// What all are told alike who know the same.
+    fn news<'a>(&self, view: &'a View, zone: &str) -> Option<&'a News> {
+        news::between(self.view.as_deref(), self.revision?, view, zone)
+    }
+
+    /// The revision of those who are wanted of a view, and what leads there.
+    fn next(&self, filter: &Filter, view: Option<&Arc<View>>) -> (Revision, Option<What>) {
+        let members = chosen(filter, view);
+        let newest = revision(members.iter().map(|member| member.as_ref()));
+        let what = match self.revision {
+            Some(told) if told == newest => None,
+            Some(_) => {
+                let before = chosen(filter, self.view.as_ref());
+                let changes = difference::between(&before, &members);
+                (!changes.is_empty()).then(|| What::Changes(changes.into_iter()))
+            }
+            None => {
+                let members: Vec<_> = members.into_iter().cloned().collect();
+                Some(What::Snapshot { members: members.into_iter(), begun: false })
+            }
+        };
+        (newest, what)
     }
 }
 
@@ -154,14 +187,7 @@ impl Telling {
                 None
             }
             What::Changes(changes) => {
-                match changes.next()? {
-                    Change::Upsert(member) => {
-                        events::upsert(out, encode::member(&member, zone), revision);
-                    }
-                    Change::Remove(member) => {
-                        events::remove(out, &known.key, &member.facts.key.name, revision);
-                    }
-                }
+                news::tell(out, &changes.next()?, &known.key, revision, zone);
                 Some(if changes.as_slice().is_empty() { Told::All } else { Told::One })
             }
         }
@@ -186,7 +212,7 @@ mod tests {
     use crate::registry::{
         catalog::{Catalog, Settings},
         fact::Fact,
-        instance::{Facts, Instance, InstanceKey},
+        instance::{Facts, Instance, InstanceKey, State},
         lease::{Moment, Now, Wall},
         rules::Rules,
     };
@@ -208,7 +234,7 @@ mod tests {
                 Settings { own, boot: "b".into(), zone: "z.".into(), show, ledger: None, rules };
             let catalog = Catalog::new(settings, directory.clone());
             let keys = ["orders", "ledger"].map(|service| ServiceKey::new("shop", service));
-            let follower = Follower::new(filter, keys.into());
+            let follower = Follower::new(filter, keys.into(), "z.".into());
             Self { catalog, directory, follower, version: 100 }
         }
 
@@ -239,9 +265,7 @@ mod tests {
         }
 
         fn rest(&mut self) -> (Vec<String>, Vec<String>) {
-            let mut out = BytesMut::new();
-            self.follower.write(&mut out, usize::MAX, "z.");
-            read(&out)
+            read(&self.follower.write(BytesMut::new(), usize::MAX))
         }
     }
 
@@ -304,8 +328,7 @@ mod tests {
         world.follower.look(&world.directory);
         let (mut all, mut parts) = (BytesMut::new(), 0);
         loop {
-            let mut part = BytesMut::new();
-            world.follower.write(&mut part, 1_000, "z.");
+            let part = world.follower.write(BytesMut::new(), 1_000);
             if part.is_empty() {
                 break;
             }
@@ -326,7 +349,7 @@ mod tests {
         let (_, ids) = world.told();
         let back = |last: &str, world: &mut World| {
             let keys = ["orders", "ledger"].map(|service| ServiceKey::new("shop", service));
-            world.follower = Follower::new(Filter::default(), keys.into());
+            world.follower = Follower::new(Filter::default(), keys.into(), "z.".into());
             world.follower.look(&world.directory);
             world.follower.leave_out(last);
             world.rest().0
@@ -352,5 +375,91 @@ mod tests {
         assert_eq!(world.told().0, [""; 0]);
         world.put("a", |_| {});
         assert_eq!(world.told().0, ["remove a"]);
+    }
+
+    /// What a client that follows one service knows of it: the weights, by name.
+    #[derive(Default)]
+    struct Client(std::collections::BTreeMap<String, u64>);
+
+    impl Client {
+        fn hear(&mut self, piece: &[u8]) {
+            for event in std::str::from_utf8(piece).unwrap().split_terminator("\n\n") {
+                let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name));
+                let data: serde_json::Value =
+                    serde_json::from_str(field("data: ").unwrap()).unwrap();
+                let named = |it: &serde_json::Value| {
+                    (it["name"].as_str().unwrap().to_owned(), it["weight"].as_u64().unwrap_or(0))
+                };
+                match field("event: ").unwrap() {
+                    "upsert" => self.0.extend([named(&data)]),
+                    "remove" => drop(self.0.remove(&named(&data).0).unwrap()),
+                    _ => self.0 = data["instances"].as_array().unwrap().iter().map(named).collect(),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_looks_now_and_then_knows_as_much_as_those_who_look_each_time() {
+        let one = || Box::from([ServiceKey::new("shop", "orders")]);
+        let mut random = fastrand::Rng::with_seed(11);
+        for _ in 0..50 {
+            let mut world = World::new(Filter::default());
+            let new = || Follower::new(Filter::default(), one(), "z.".into());
+            let mut all: Vec<_> = (0..6).map(|_| (new(), Client::default())).collect();
+            for turn in 0..60 {
+                let name = ["a", "b", "c"][random.usize(..3)];
+                let weight = random.u16(1..4);
+                match random.u8(..3) {
+                    0 => world.delete(name),
+                    1 => world.put(name, |facts| facts.weight = weight),
+                    // Somebody who is not offered: another view, the same set.
+                    _ => world.put("out", |facts| {
+                        (facts.state, facts.weight) = (State::OutOfService, weight);
+                    }),
+                }
+                random.shuffle(&mut all);
+                for (at, (follower, client)) in all.iter_mut().enumerate() {
+                    if turn == 59 || random.usize(..=at) == 0 {
+                        follower.look(&world.directory);
+                        client.hear(&follower.write(BytesMut::new(), usize::MAX));
+                    }
+                }
+            }
+            let view = world.directory.service("shop", "orders");
+            let there = view.iter().flat_map(|view| view.offered());
+            let there = there.map(|it| (it.facts.key.name.to_string(), it.facts.weight.into()));
+            let there: std::collections::BTreeMap<String, u64> = there.collect();
+            for (_, client) in &all {
+                assert_eq!(client.0, there);
+            }
+        }
+    }
+
+    #[test]
+    fn those_who_follow_one_service_are_told_the_same_octets_in_the_same_memory() {
+        let mut world = World::new(Filter::default());
+        let new = |filter| {
+            let one = [ServiceKey::new("shop", "orders")];
+            Follower::new(filter, one.into(), "z.".into())
+        };
+        let any = Filter { health: crate::registry::select::Health::Any, ..Filter::default() };
+        let mut all = [Filter::default(), Filter::default(), any].map(new);
+        let told = |all: &mut [Follower; 3], world: &World| {
+            all.each_mut().map(|follower| {
+                follower.look(&world.directory);
+                follower.write(BytesMut::new(), usize::MAX)
+            })
+        };
+        world.put("a", |_| {});
+        told(&mut all, &world);
+        world.put("a", |facts| facts.weight = 1);
+        world.put("b", |_| {});
+        let [one, other, alone] = told(&mut all, &world);
+        assert_eq!(read(&one).0, ["upsert a", "upsert b"]);
+        assert_eq!(one, alone, "and as whoever is told alone");
+        assert_eq!(one.as_ptr(), other.as_ptr());
+        assert_ne!(one.as_ptr(), alone.as_ptr());
+        assert_eq!(all.map(|follower| follower.told()), [3; 3]);
     }
 }

@@ -35,6 +35,7 @@ mod limits;
 mod list;
 mod metrics;
 mod min_index;
+mod news;
 mod page;
 mod percent;
 mod phases;

@@ -39,6 +39,9 @@ pub(super) struct Stream {
     follower: Follower,
     preface: BytesMut,
     alive: Interval,
+    /// When something was sent last. The timer is not set anew for that: with thousands of streams they would all wait for
+    /// its lock with every change.
+    sent: Moment,
     ends: Moment,
 }
 
@@ -52,17 +55,17 @@ impl Stream {
         let mut preface = BytesMut::new();
         events::retry(&mut preface, fastrand::u32(RETRY));
         let life = fastrand::u64(if door.doorman.reads { LIFE_BY_RIGHT } else { LIFE });
-        let ends = clock::moment().after(Duration::from_secs(life));
-        Self { door, subscription, follower, preface, alive, ends }
+        let sent = clock::moment();
+        let ends = sent.after(Duration::from_secs(life));
+        Self { door, subscription, follower, preface, alive, sent, ends }
     }
 
     /// The next bytes; none when all is told.
     fn write(&mut self) -> Option<Bytes> {
-        let mut out = std::mem::take(&mut self.preface);
         let before = self.follower.told();
-        self.follower.write(&mut out, PIECE, &self.door.zone);
+        let piece = self.follower.write(std::mem::take(&mut self.preface), PIECE);
         self.subscription.metrics().events.inc_by(self.follower.told() - before);
-        (!out.is_empty()).then(|| out.freeze())
+        (!piece.is_empty()).then_some(piece)
     }
 
     /// Whether only news are still to be told.
@@ -70,26 +73,37 @@ impl Stream {
         self.preface.is_empty() && self.follower.has_told_all()
     }
 
-    fn is_over(&self) -> bool {
-        self.subscription.has_ended() || clock::moment() >= self.ends
+    fn is_over(&self, now: Moment) -> bool {
+        self.subscription.has_ended() || now >= self.ends
+    }
+
+    /// Whether it has to show that it lives. If not, the timer goes on from what was sent last.
+    fn is_quiet(&mut self, now: Moment) -> bool {
+        let left = ALIVE_EVERY.saturating_sub(now.since(self.sent));
+        if !left.is_zero() {
+            self.alive.reset_after(left);
+        }
+        left.is_zero()
     }
 
     /// The next bytes when there are some; none at the end.
     pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let now = clock::moment();
         loop {
             if let Some(bytes) = self.write() {
-                self.alive.reset();
+                self.sent = now;
                 return Poll::Ready(Some(bytes));
             }
-            if self.is_over() {
+            if self.is_over(now) {
                 return Poll::Ready(None);
             }
             if self.subscription.poll_rung(cx).is_ready() {
                 self.follower.look(self.door.inbox.directory());
-            } else if self.alive.poll_tick(cx).is_ready() {
-                return Poll::Ready(Some(Bytes::from_static(events::ALIVE)));
-            } else {
+            } else if self.alive.poll_tick(cx).is_pending() {
                 return Poll::Pending;
+            } else if self.is_quiet(now) {
+                self.sent = now;
+                return Poll::Ready(Some(Bytes::from_static(events::ALIVE)));
             }
         }
     }

@@ -72,6 +72,9 @@ pub struct View {
     /// A place for the HTTP door to keep its answer to whoever asks for no more than this service, so
     /// that it is made once for each view; none where that is too long to be kept.
     pub plain: OnceLock<Option<Plain>>,
+    /// A place for the HTTP door to keep what it tells all who follow no more than this service when this
+    /// is the newest view; none where that is too long to be kept.
+    pub news: OnceLock<Option<News>>,
 }
 
 /// An answer that is ready.
@@ -83,12 +86,25 @@ pub struct Plain {
     pub body: Bytes,
 }
 
+/// Events that lead from one set of those who are offered to the next.
+#[derive(Debug)]
+pub struct News {
+    /// For whoever knows the set of this revision.
+    pub before: Revision,
+    /// The revision of the set to which they lead.
+    pub after: Revision,
+    /// How many events.
+    pub told: usize,
+    /// Them; nothing when both sets are the same.
+    pub events: Bytes,
+}
+
 impl View {
     /// A view of `members`, which are sorted.
     #[must_use]
     pub fn new(key: ServiceKey, members: Box<[Arc<Member>]>) -> Self {
         let revision = revision(members.iter().map(AsRef::as_ref));
-        Self { key, members, revision, plain: OnceLock::new() }
+        Self { key, members, revision, plain: OnceLock::new(), news: OnceLock::new() }
     }
 
     /// Those whom anybody who asks is offered.
