@@ -1,6 +1,7 @@
 //! The processes that are measured: the replica, and the bare servers beside it.
 
 use std::{
+    ffi::OsStr,
     net::SocketAddr,
     process::{Child, Command, Stdio},
 };
@@ -35,11 +36,11 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// Starts it; it answers `size` octets to whatever comes. It ends with its standard input.
-    pub fn start(kind: &str, size: usize) -> Self {
+    /// Starts it; it says or answers `size` octets each time. It ends with this.
+    pub fn start(kind: &str, size: usize, more: &[&OsStr]) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([kind, &size.to_string()])
-            .stdin(Stdio::piped())
+            .args(more)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

@@ -66,7 +66,7 @@ fn dns(dev: &Dev) {
         ("NXDOMAIN", query("nobody.bench.svc.rollcall.internal", 1)),
     ] {
         let size = load::wait_for_answer(process::dns(dev), &query, Duration::from_secs(30));
-        let bare = process::Bare::start("bare-udp", size);
+        let bare = process::Bare::start("bare-udp", size, &[]);
         compare(name, "bare UDP loop", |ours| {
             let (pid, address) =
                 if ours { (replica_pid(dev), process::dns(dev)) } else { (bare.pid, bare.address) };

@@ -9,10 +9,10 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// Watches a key; the moment of each change goes to the receiver.
-pub fn watch(state_dir: &Path, key: &str) -> mpsc::Receiver<Instant> {
+/// Watches a key of JSON objects; each new value goes to the receiver, with the moment at which it came.
+pub fn watch(state_dir: &Path, key: &str) -> mpsc::Receiver<(Instant, Value)> {
     let mut stream = UnixStream::connect(state_dir.join("etcd:0")).unwrap();
     let body = json!({"create_request": {"key": STANDARD.encode(key)}}).to_string();
     let request = format!(
@@ -25,9 +25,14 @@ pub fn watch(state_dir: &Path, key: &str) -> mpsc::Receiver<Instant> {
     lines.by_ref().map(Result::unwrap).find(|line| line.contains("\"created\":true")).unwrap();
     let (sender, changes) = mpsc::channel();
     std::thread::spawn(move || {
-        for line in lines.map_while(Result::ok) {
-            if line.contains("\"events\":") && sender.send(Instant::now()).is_err() {
-                return;
+        for line in lines.map_while(Result::ok).filter(|line| line.contains("\"events\":")) {
+            let came = Instant::now();
+            let said: Value = serde_json::from_str(&line).unwrap();
+            for event in said["result"]["events"].as_array().unwrap() {
+                let value = STANDARD.decode(event["kv"]["value"].as_str().unwrap()).unwrap();
+                if sender.send((came, serde_json::from_slice(&value).unwrap())).is_err() {
+                    return;
+                }
             }
         }
     });

@@ -27,7 +27,9 @@ mod http1;
 mod http2;
 mod nacos;
 mod register;
+mod relay;
 mod replica;
+mod streams;
 mod subscribers;
 
 use std::{net::SocketAddr, time::Duration};
@@ -76,6 +78,9 @@ fn main() {
     if part.as_deref() == Some("bare-http") {
         return bare::http(args.next().unwrap().parse().unwrap());
     }
+    if part.as_deref() == Some("relay") {
+        return relay::run(args.next().unwrap().parse().unwrap(), args.next().unwrap().into());
+    }
     let wants = |name: &str| part.as_deref().is_none_or(|part| part == name);
     let dev = Dev::start(1);
     println!("# rollcall {}", env!("CARGO_PKG_VERSION"));
@@ -118,7 +123,7 @@ fn beats(dev: &Dev) {
         ] {
             let request = Request { token: token.clone(), ..Request::new(method, path) };
             let size = http1::until(ours.address, &request, 200);
-            let bare = Bare::start("bare-http", size);
+            let bare = Bare::start("bare-http", size, &[]);
             pin(bare.pid, SERVERS);
             let theirs = Server { pid: bare.pid, address: bare.address };
             let side = |is_ours: bool| if is_ours { ours } else { theirs };
