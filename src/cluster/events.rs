@@ -141,11 +141,11 @@ fn bounded(mut note: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::{instance::Phase, registration::default_lease};
+    use crate::registry::{instance::Phase, lease::Lease};
 
     #[test]
     fn a_note_says_its_numbers_and_what_to_do() {
-        let lease = default_lease();
+        let lease = Lease::default();
         assert_eq!(
             text(&Announcement::Expired { lease }),
             "no heartbeat for a whole lease of 30 s: not offered any more. A heartbeat brings it \

@@ -300,7 +300,6 @@ mod tests {
     use crate::registry::{
         instance::{Instance, Protocol},
         pulse::Source,
-        registration::default_lease,
     };
 
     fn instance() -> Instance {
@@ -347,14 +346,14 @@ mod tests {
     #[test]
     fn a_renewal_says_when_and_how_soon_to_beat_again() {
         let now = Now { moment: Moment(1000), wall: Wall(0) };
-        let lease = Lease { duration: Duration::from_secs(30), ..default_lease() };
+        let lease = Lease { duration: Duration::from_secs(30), ..Lease::default() };
         let renewal = Renewal::new(lease, Some(Moment(31_000)), now);
         assert_eq!(
             serde_json::to_value(&renewal).unwrap(),
             json!({"expiresAt": "1970-01-01T00:00:30.000Z", "expiresInMs": 30_000,
                    "renewAfterSeconds": 10})
         );
-        let short = Lease { duration: Duration::from_secs(2), ..default_lease() };
+        let short = Lease { duration: Duration::from_secs(2), ..Lease::default() };
         let passed = serde_json::to_value(Renewal::new(short, Some(Moment(500)), now)).unwrap();
         assert_eq!(
             (&passed["expiresInMs"], &passed["renewAfterSeconds"]),

@@ -18,7 +18,7 @@ use crate::registry::{
     instance::{Address, Health, Port, Protocol},
     lease::{Lease, Mode, OnExpiry},
     naming,
-    registration::{Registration, default_lease},
+    registration::Registration,
 };
 
 pub(super) const MAX_ADDRESSES: usize = 16;
@@ -404,7 +404,7 @@ impl Flaws {
     }
 
     fn lease(&mut self, body: &LeaseBody) -> Lease {
-        let default = default_lease();
+        let default = Lease::default();
         let mode = match body.mode.as_deref() {
             None | Some("Heartbeat") => Mode::Heartbeat,
             Some("Permanent") => Mode::Permanent,
@@ -476,7 +476,7 @@ mod tests {
         let body =
             json!({"service": "a", "hostname": "b.example", "lease": {"durationSeconds": 5}});
         let lease = read(&body, None).unwrap().lease.unwrap();
-        assert_eq!(lease, Lease { duration: Duration::from_secs(5), ..default_lease() });
+        assert_eq!(lease, Lease { duration: Duration::from_secs(5), ..Lease::default() });
     }
 
     #[test]

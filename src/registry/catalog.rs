@@ -67,7 +67,7 @@ type Place = (Arc<str>, Wall, Arc<str>);
 #[derive(Debug)]
 pub(super) struct Entry {
     /// As it is stored.
-    pub(super) instance: Arc<Instance>,
+    instance: Arc<Instance>,
     /// As it is shown.
     pub(super) member: Arc<Member>,
     /// The lease timer that counts; others are left-overs.

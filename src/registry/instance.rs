@@ -297,6 +297,30 @@ impl DerefMut for Instance {
 }
 
 impl Facts {
+    /// Of an instance that registers over HTTP and says no more than where it is; what the API server gives (uid,
+    /// creation) is left out.
+    #[must_use]
+    pub fn new(key: InstanceKey, service: Arc<str>, address: Address) -> Self {
+        Self {
+            key,
+            uid: "".into(),
+            created: Wall(0),
+            service,
+            address,
+            ports: Arc::new([]),
+            version: None,
+            tags: Arc::new([]),
+            zone: None,
+            weight: 100,
+            priority: 0,
+            attributes: Arc::new([]),
+            labels: Arc::new([]),
+            state: State::Up,
+            health: Health::Passing,
+            lease: Lease::default(),
+        }
+    }
+
     /// The service it belongs to.
     #[must_use]
     pub fn service_key(&self) -> ServiceKey {
@@ -314,6 +338,20 @@ impl Facts {
 }
 
 impl Instance {
+    /// The first version of an object with these facts: nothing is stored of its life yet.
+    #[must_use]
+    pub fn new(facts: Facts) -> Self {
+        Self {
+            facts: Arc::new(facts),
+            resource_version: 1,
+            generation: 1,
+            owner_pod: None,
+            unknown_health: None,
+            heartbeat: None,
+            stored: StoredStatus::default(),
+        }
+    }
+
     /// Whether the object says `Expired` and no beat has come since it was said.
     ///
     /// This outlives restarts: the verdict stands until the annotation differs from the one that
@@ -345,34 +383,10 @@ impl Instance {
 
 #[cfg(test)]
 impl Instance {
-    /// One that tests change where it matters to them: passing, Up, leased by default, nothing stored.
+    /// One of `orders` that tests change where it matters to them.
     pub(crate) fn sample(namespace: &str, name: &str) -> Self {
-        let facts = Facts {
-            key: InstanceKey::new(namespace, name),
-            uid: "u".into(),
-            created: Wall(0),
-            service: "orders".into(),
-            address: Address::Ips(Arc::from(["10.0.0.7".parse().unwrap()])),
-            ports: Arc::from([]),
-            version: None,
-            tags: Arc::from([]),
-            zone: None,
-            weight: 100,
-            priority: 0,
-            attributes: Arc::from([]),
-            labels: Arc::from([]),
-            state: State::Up,
-            health: Health::Passing,
-            lease: crate::registry::registration::default_lease(),
-        };
-        Self {
-            facts: Arc::new(facts),
-            resource_version: 7,
-            generation: 1,
-            owner_pod: None,
-            unknown_health: None,
-            heartbeat: None,
-            stored: StoredStatus::default(),
-        }
+        let address = Address::Ips(Arc::new(["10.0.0.7".parse().unwrap()]));
+        let key = InstanceKey::new(namespace, name);
+        Self::new(Facts { uid: "u".into(), ..Facts::new(key, "orders".into(), address) })
     }
 }

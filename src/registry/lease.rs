@@ -101,6 +101,18 @@ pub struct Lease {
     pub evict_after: Duration,
 }
 
+/// Of an instance that registers over HTTP for the first time and asks for none.
+impl Default for Lease {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Heartbeat,
+            duration: Duration::from_secs(30),
+            on_expiry: OnExpiry::Evict,
+            evict_after: Duration::from_secs(60),
+        }
+    }
+}
+
 impl Lease {
     /// Whether beats decide over this instance's life.
     #[must_use]

@@ -1,10 +1,10 @@
 //! What somebody who registers an instance says of it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::registry::{
     instance::{Address, Health, Instance, Pairs, Port},
-    lease::{Lease, Mode, OnExpiry},
+    lease::Lease,
 };
 
 /// The facts of a registration. The operator's `state` is not among them.
@@ -32,19 +32,8 @@ pub struct Registration {
     pub labels: BTreeMap<String, String>,
     /// Its own word; none says nothing.
     pub health: Option<Health>,
-    /// The terms; none keeps those that are stored, or takes [`default_lease`].
+    /// The terms; none keeps those that are stored, or takes the default.
     pub lease: Option<Lease>,
-}
-
-/// The lease of an instance that registers over HTTP for the first time and asks for none.
-#[must_use]
-pub fn default_lease() -> Lease {
-    Lease {
-        mode: Mode::Heartbeat,
-        duration: Duration::from_secs(30),
-        on_expiry: OnExpiry::Evict,
-        evict_after: Duration::from_secs(60),
-    }
 }
 
 impl Registration {

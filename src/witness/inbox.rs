@@ -19,7 +19,7 @@ use crate::registry::{
     instance::{Health, Instance, InstanceKey},
     lease::{Lease, Moment, Now},
     pulse::{Slot, Source},
-    registration::{Registration, default_lease},
+    registration::Registration,
 };
 use crate::witness::refusal::Refusal;
 
@@ -225,7 +225,7 @@ impl Inbox {
             }
         }
         let stored = record.as_ref().map(|record| record.lease);
-        let lease = registration.lease.or(stored).unwrap_or_else(default_lease);
+        let lease = registration.lease.or(stored).unwrap_or_default();
         let written = self.write(target, registration, lease, record.as_deref()).await?;
         let created = record.is_none_or(|record| record.uid != written.uid);
         let key = written.key.clone();

@@ -15,7 +15,7 @@ use crate::registry::{
     fact::{Delivery, Fact},
     instance::{Address, InstanceKey, Port, Protocol},
     lease::Lease,
-    registration::{Registration, default_lease},
+    registration::Registration,
 };
 
 /// At most one is asked for at a time.
@@ -65,7 +65,7 @@ pub fn registration(address: IpAddr, ports: &[(&str, u16, Protocol)]) -> Registr
 
 /// A replica that does not come back is cleaned away like any client.
 fn lease() -> Lease {
-    default_lease()
+    Lease::default()
 }
 
 impl SelfBeat {

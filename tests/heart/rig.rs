@@ -7,7 +7,7 @@ use rollcall::registry::{
     catalog::{Catalog, Settings},
     directory::{Directory, Heartbeat},
     fact::{Duty, Fact, Outcome, Version},
-    instance::{Address, Facts, Health, Instance, InstanceKey, Phase, State, StoredStatus},
+    instance::{Address, Facts, Instance, InstanceKey, Phase, StoredStatus},
     leadership::Leadership,
     lease::{Lease, Mode, Moment, Now, OnExpiry, Wall},
     rules::Rules,
@@ -44,32 +44,10 @@ pub fn lease(seconds: u64) -> Lease {
 
 /// An instance of service `orders` with a lease of 10 s.
 pub fn instance(name: &str) -> Instance {
-    Instance {
-        facts: Arc::new(Facts {
-            key: InstanceKey::new("shop", name),
-            uid: format!("uid-{name}").into(),
-            created: Wall(0),
-            service: "orders".into(),
-            address: Address::Ips(Arc::new(["10.0.0.7".parse().unwrap()])),
-            ports: Arc::new([]),
-            version: None,
-            tags: Arc::new([]),
-            zone: None,
-            weight: 100,
-            priority: 0,
-            attributes: Arc::new([]),
-            labels: Arc::new([]),
-            state: State::Up,
-            health: Health::Passing,
-            lease: lease(10),
-        }),
-        resource_version: 1,
-        generation: 1,
-        unknown_health: None,
-        owner_pod: None,
-        heartbeat: Some("first".into()),
-        stored: StoredStatus::default(),
-    }
+    let address = Address::Ips(Arc::new(["10.0.0.7".parse().unwrap()]));
+    let facts = Facts::new(InstanceKey::new("shop", name), "orders".into(), address);
+    let facts = Facts { uid: format!("uid-{name}").into(), lease: lease(10), ..facts };
+    Instance { heartbeat: Some("first".into()), ..Instance::new(facts) }
 }
 
 impl Rig {

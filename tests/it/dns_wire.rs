@@ -24,10 +24,8 @@ use rollcall::dns::{DnsConfig, DnsError, Metrics, bind};
 use rollcall::registry::catalog::{Catalog, Settings};
 use rollcall::registry::directory::Directory;
 use rollcall::registry::fact::{Duty, Fact};
-use rollcall::registry::instance::{
-    Address, Facts, Health, Instance, InstanceKey, Port, Protocol, State, StoredStatus,
-};
-use rollcall::registry::lease::{Lease, Mode, OnExpiry, Wall};
+use rollcall::registry::instance::{Address, Facts, Instance, InstanceKey, Port, Protocol};
+use rollcall::registry::lease::Mode;
 use rollcall::registry::rules::Rules;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -42,37 +40,13 @@ pub(crate) const CROWD: &str = "_http._tcp.crowd.shop.svc.rollcall.internal.";
 fn instance(service: &str, name: &str, ip: IpAddr) -> Instance {
     let http =
         Port { name: "http".into(), port: 8080, protocol: Protocol::Tcp, app_protocol: None };
-    Instance {
-        facts: Arc::new(Facts {
-            key: InstanceKey::new("shop", name),
-            uid: format!("uid-{name}").into(),
-            created: Wall(0),
-            service: service.into(),
-            address: Address::Ips([ip].into()),
-            ports: [http].into(),
-            version: None,
-            tags: Arc::from([]),
-            zone: None,
-            weight: 100,
-            priority: 0,
-            attributes: Arc::from([]),
-            labels: Arc::from([]),
-            state: State::Up,
-            health: Health::Passing,
-            lease: Lease {
-                mode: Mode::Permanent,
-                duration: Duration::from_secs(30),
-                on_expiry: OnExpiry::Retain,
-                evict_after: Duration::from_secs(60),
-            },
-        }),
-        resource_version: 1,
-        generation: 1,
-        unknown_health: None,
-        owner_pod: None,
-        heartbeat: None,
-        stored: StoredStatus::default(),
-    }
+    let address = Address::Ips([ip].into());
+    let facts = Facts::new(InstanceKey::new("shop", name), service.into(), address);
+    Instance::new(facts).with(|facts| {
+        facts.uid = format!("uid-{name}").into();
+        facts.ports = [http].into();
+        facts.lease.mode = Mode::Permanent;
+    })
 }
 
 /// A directory of `orders` (2) and `crowd` (300), whose horizon is now.

@@ -15,7 +15,6 @@ use rollcall::registry::{
     fact::Fact,
     instance::InstanceKey,
     lease::{Lease, Moment, Now, Wall},
-    registration::default_lease,
     rules::Rules,
 };
 
@@ -161,7 +160,7 @@ impl World {
             world.register(key(instance), service, lease);
         }
         for replica in 0..REPLICAS {
-            world.register(world.replicas[replica].own.clone(), "rollcall", default_lease());
+            world.register(world.replicas[replica].own.clone(), "rollcall", Lease::default());
         }
         world
     }

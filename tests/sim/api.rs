@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rollcall::registry::{
     fact::Version,
-    instance::{Address, Facts, Health, Instance, InstanceKey, State, StoredStatus},
+    instance::{Address, Facts, Health, Instance, InstanceKey, StoredStatus},
     lease::{Lease, Wall},
     ledger::Ledger,
     status::Desired,
@@ -246,32 +246,10 @@ pub fn ledgers_of(log: &[LedgerEvent]) -> Vec<Arc<Ledger>> {
 }
 
 fn new_instance(key: &InstanceKey, service: &Arc<str>, lease: Lease, now: Time) -> Instance {
-    Instance {
-        facts: Arc::new(Facts {
-            key: key.clone(),
-            uid: "".into(),
-            created: Wall(i64::try_from(now / 1000 * 1000).unwrap()),
-            service: service.clone(),
-            address: Address::Ips(Arc::new(["10.0.0.1".parse().unwrap()])),
-            ports: Arc::new([]),
-            version: None,
-            tags: Arc::new([]),
-            zone: None,
-            weight: 100,
-            priority: 0,
-            attributes: Arc::new([]),
-            labels: Arc::new([]),
-            state: State::Up,
-            health: Health::Passing,
-            lease,
-        }),
-        resource_version: 0,
-        generation: 1,
-        unknown_health: None,
-        owner_pod: None,
-        heartbeat: None,
-        stored: StoredStatus::default(),
-    }
+    let address = Address::Ips(Arc::new(["10.0.0.1".parse().unwrap()]));
+    let created = Wall(i64::try_from(now / 1000 * 1000).unwrap());
+    let facts = Facts { created, lease, ..Facts::new(key.clone(), service.clone(), address) };
+    Instance { resource_version: 0, ..Instance::new(facts) }
 }
 
 fn stored(desired: &Desired, now: Time) -> StoredStatus {

@@ -14,10 +14,9 @@ use rollcall::registry::{
     fact::{Duty, Fact, Outcome, Version},
     instance::InstanceKey,
     leadership::Leadership,
-    lease::{Moment, Now, Wall},
+    lease::{Lease, Moment, Now, Wall},
     ledger::Ledger,
     pulse::Source,
-    registration::default_lease,
     rules::Rules,
 };
 
@@ -455,7 +454,7 @@ impl World {
         if *answer == Err(Fail::NotFound) && matches!(op, Op::Beat { .. }) {
             let (key, boot) = (self.replicas[replica].own.clone(), self.replicas[replica].boot);
             let (service, beat) = ("rollcall".into(), value.clone());
-            let op = Op::Register { key, service, lease: default_lease(), beat };
+            let op = Op::Register { key, service, lease: Lease::default(), beat };
             let from = Caller::SelfBeat { replica, boot, value: value.clone() };
             return self.call(op, from, WRITE_TIMEOUT);
         }

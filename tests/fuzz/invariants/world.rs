@@ -238,32 +238,13 @@ fn selected() -> [Instance; 5] {
 /// A permanent instance of namespace `shop` with a port `http` 8080/TCP.
 fn instance(service: &str, name: &str, ips: &[&str]) -> Instance {
     let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
-    Instance {
-        facts: Arc::new(Facts {
-            key: InstanceKey::new("shop", name),
-            uid: format!("uid-{service}-{name}").into(),
-            created: Wall(0),
-            service: service.into(),
-            address: Address::Ips(ips.into()),
-            ports: [port("http", 8080, Protocol::Tcp)].into(),
-            version: None,
-            tags: [].into(),
-            zone: None,
-            weight: 100,
-            priority: 0,
-            attributes: [].into(),
-            labels: [].into(),
-            state: State::Up,
-            health: Health::Passing,
-            lease: Lease { mode: Life::Permanent, ..leased() },
-        }),
-        resource_version: 1,
-        generation: 1,
-        unknown_health: None,
-        owner_pod: None,
-        heartbeat: None,
-        stored: StoredStatus::default(),
-    }
+    let key = InstanceKey::new("shop", name);
+    Instance::new(Facts {
+        uid: format!("uid-{service}-{name}").into(),
+        ports: [port("http", 8080, Protocol::Tcp)].into(),
+        lease: Lease { mode: Life::Permanent, ..leased() },
+        ..Facts::new(key, service.into(), Address::Ips(ips.into()))
+    })
 }
 
 fn in_namespace(namespace: &str, instance: Instance) -> Instance {
