@@ -1,10 +1,10 @@
 //! What HTTP costs, beside the least that the machine could do: `cargo bench --bench http`.
 //!
-//! Runs `rollcall dev` (a real control plane), each server on one core and the load on the other, and prints: CPU per
+//! Runs `rollcall dev` (a real control plane), and prints, each server on one core and the load on the other: CPU per
 //! heartbeat and per discover beside a bare hyper server that answers as many octets, over HTTP/1.1 and HTTP/2, with and
 //! without tokens, as fast as it goes and at half of that; CPU per beat in batches; the same beside r-nacos, when there
-//! is one; the time from a change to its subscribers beside a watch of etcd; the time of a registration beside a bare
-//! create. Ratios are of one run, in which both sides take turns. `cargo bench --bench http -- beats` runs one
+//! is one. And on both cores: the time from a change to its subscribers beside a watch of etcd and a bare relay of that; the
+//! time of a registration beside a bare create. Ratios are of one run, in which both sides take turns. `cargo bench --bench http -- beats` runs one
 //! part; parts: beats, batch, nacos, subscribers, register.
 
 #![allow(

@@ -1,4 +1,6 @@
-//! The least that the machine could do for subscribers: a watch of etcd, and a loop that writes to each of them.
+//! What the machine needs for subscribers whatever tells them: a watch of etcd, and one thread that writes to each of them.
+//!
+//! It speaks no more of HTTP than its readers look at: an event in the shape of a chunk.
 
 use std::{
     ffi::OsString,
@@ -47,6 +49,7 @@ fn begin(mut stream: TcpStream) -> TcpStream {
     let (mut head, mut buffer) = (Vec::new(), [0; 1024]);
     while !head.ends_with(b"\r\n\r\n") {
         let read = stream.read(&mut buffer).unwrap();
+        assert!(read > 0, "gone before it asked");
         head.extend_from_slice(&buffer[..read]);
     }
     stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nevent: snapshot\n\n\r\n").unwrap();

@@ -15,7 +15,7 @@ use std::{
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
 use parking_lot::Mutex;
 
-/// After the end of the last of them the thread sees within this that it is to end.
+/// Within this the thread notices that it is to end.
 const LOOK_UP: Duration = Duration::from_millis(100);
 
 /// Of the newest change.

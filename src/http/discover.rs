@@ -129,7 +129,7 @@ fn answer(door: &Door, names: &Names<'_>, asked: &Discovery, headers: &HeaderMap
 fn plain<'a>(door: &Door, names: &Names<'_>, view: &'a View) -> Option<&'a Plain> {
     let make = || {
         let mut offered: Vec<_> = view.offered().collect();
-        let revision = revision(offered.iter().map(|member| member.as_ref()));
+        let revision = view.offered_revision;
         Order::Name.arrange(&mut offered, 0);
         let body = set::whole(&door.zone, names, revision, &offered)?;
         Some(Plain { tag: format!("\"{revision}\"").into(), body })

@@ -30,8 +30,8 @@ pub(super) struct Follower {
     known: Box<[Known]>,
     /// What is still to be told of the last look: at most one of each service.
     round: VecDeque<Telling>,
-    /// Or so many events, which are ready.
-    ready: Option<(usize, Bytes)>,
+    /// Or the news of its only service, and how many events they are.
+    news: Option<(usize, Bytes)>,
     /// Events told so far.
     told: u64,
 }
@@ -62,7 +62,7 @@ impl Follower {
     pub(super) fn new(filter: Filter, keys: Box<[ServiceKey]>, zone: Arc<str>) -> Self {
         let known = keys.into_iter().map(|key| Known { key, view: None, revision: None });
         let known = known.collect();
-        Self { filter, zone, known, round: VecDeque::new(), ready: None, told: 0 }
+        Self { filter, zone, known, round: VecDeque::new(), news: None, told: 0 }
     }
 
     /// Events told so far.
@@ -72,10 +72,10 @@ impl Follower {
 
     /// Whether all of the last look is told.
     pub(super) fn has_told_all(&self) -> bool {
-        self.round.is_empty() && self.ready.is_none()
+        self.round.is_empty() && self.news.is_none()
     }
 
-    /// Takes what is new into the round. To be called when that is told.
+    /// Takes what is new. To be called when all of the last look is told.
     pub(super) fn look(&mut self, directory: &Directory) {
         let is_like_others = self.known.len() == 1 && self.filter.is_plain();
         for (at, known) in self.known.iter_mut().enumerate() {
@@ -83,10 +83,11 @@ impl Follower {
             if known.revision.is_some() && is_same(known.view.as_ref(), view.as_ref()) {
                 continue;
             }
-            let news = view.as_deref().filter(|_| is_like_others);
-            let revision = if let Some(news) = news.and_then(|view| known.news(view, &self.zone)) {
-                self.ready = (news.told > 0).then(|| (news.told, news.events.clone()));
-                news.after
+            let newest = view.as_deref().filter(|_| is_like_others);
+            let news = newest.and_then(|newest| Some((newest, known.news(newest, &self.zone)?)));
+            let revision = if let Some((newest, News { count, events })) = news {
+                self.news = (*count > 0).then(|| (*count, events.clone()));
+                newest.offered_revision
             } else {
                 let (revision, what) = known.next(&self.filter, view.as_ref());
                 self.round.extend(what.map(|what| Telling { at, what }));
@@ -110,10 +111,11 @@ impl Follower {
         });
     }
 
-    /// What is next of the round after `out`: about `most` bytes, or all that is to be told.
+    /// What is next, after `out`: about `most` bytes, or all that is to be told.
     pub(super) fn write(&mut self, mut out: BytesMut, most: usize) -> Bytes {
-        if let Some((told, events)) = self.ready.take() {
-            self.told += told as u64;
+        if let Some((count, events)) = self.news.take() {
+            self.told += count as u64;
+            // Always, since what comes before it goes with a snapshot; then it is one piece, in the memory of all.
             if out.is_empty() {
                 return events;
             }
@@ -217,6 +219,8 @@ mod tests {
         rules::Rules,
     };
 
+    const NOW: Now = Now { moment: Moment(1_000), wall: Wall(0) };
+
     /// A registry, and a follower of two of its services.
     struct World {
         catalog: Catalog,
@@ -239,23 +243,29 @@ mod tests {
         }
 
         fn put(&mut self, name: &str, change: impl FnOnce(&mut Facts)) {
+            self.take(name, change);
+            self.settle();
+        }
+
+        /// The same, which nobody sees before the next [`Self::settle`].
+        fn take(&mut self, name: &str, change: impl FnOnce(&mut Facts)) {
             self.version += 1;
             let instance =
                 Instance { resource_version: self.version, ..Instance::sample("shop", name) };
             let instance = instance.with(|facts| facts.uid = name.into()).with(change);
-            self.apply(Fact::Upserted(Arc::new(instance)));
+            self.catalog.apply(Fact::Upserted(Arc::new(instance)), NOW);
         }
 
         fn delete(&mut self, name: &str) {
             self.version += 1;
             let (key, uid) = (InstanceKey::new("shop", name), name.into());
-            self.apply(Fact::Removed { key, uid, index: self.version });
+            self.catalog.apply(Fact::Removed { key, uid, index: self.version }, NOW);
+            self.settle();
         }
 
-        fn apply(&mut self, fact: Fact) {
-            let now = Now { moment: Moment(1_000), wall: Wall(0) };
-            self.catalog.apply(fact, now);
-            let _ = self.catalog.settle(now, 0);
+        /// What was applied so far is published.
+        fn settle(&mut self) {
+            let _ = self.catalog.settle(NOW, 0);
         }
 
         /// What is told at a look: each event by its kind and whom it names, and the ids.
@@ -377,14 +387,15 @@ mod tests {
         assert_eq!(world.told().0, ["remove a"]);
     }
 
-    /// What a client that follows one service knows of it: the weights, by name.
+    /// What a client that follows one service knows of it: the weights, by name, and the last id.
     #[derive(Default)]
-    struct Client(std::collections::BTreeMap<String, u64>);
+    struct Client(std::collections::BTreeMap<String, u64>, String);
 
     impl Client {
         fn hear(&mut self, piece: &[u8]) {
             for event in std::str::from_utf8(piece).unwrap().split_terminator("\n\n") {
                 let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name));
+                self.1 = field("id: ").map_or(String::new(), str::to_owned);
                 let data: serde_json::Value =
                     serde_json::from_str(field("data: ").unwrap()).unwrap();
                 let named = |it: &serde_json::Value| {
@@ -400,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_looks_now_and_then_knows_as_much_as_those_who_look_each_time() {
+    fn whoever_looks_now_and_then_knows_in_the_end_what_is_there() {
         let one = || Box::from([ServiceKey::new("shop", "orders")]);
         let mut random = fastrand::Rng::with_seed(11);
         for _ in 0..50 {
@@ -430,8 +441,10 @@ mod tests {
             let there = view.iter().flat_map(|view| view.offered());
             let there = there.map(|it| (it.facts.key.name.to_string(), it.facts.weight.into()));
             let there: std::collections::BTreeMap<String, u64> = there.collect();
+            let nobody = revision(std::iter::empty());
+            let newest = view.as_ref().map_or(nobody, |view| view.offered_revision);
             for (_, client) in &all {
-                assert_eq!(client.0, there);
+                assert_eq!((&client.0, &client.1), (&there, &newest.to_string()));
             }
         }
     }
@@ -453,13 +466,35 @@ mod tests {
         };
         world.put("a", |_| {});
         told(&mut all, &world);
-        world.put("a", |facts| facts.weight = 1);
-        world.put("b", |_| {});
+        world.take("a", |facts| facts.weight = 1);
+        world.take("b", |_| {});
+        world.settle();
         let [one, other, alone] = told(&mut all, &world);
         assert_eq!(read(&one).0, ["upsert a", "upsert b"]);
         assert_eq!(one, alone, "and as whoever is told alone");
         assert_eq!(one.as_ptr(), other.as_ptr());
         assert_ne!(one.as_ptr(), alone.as_ptr());
         assert_eq!(all.map(|follower| follower.told()), [3; 3]);
+    }
+
+    #[test]
+    fn changes_of_many_at_once_are_told_to_each_alone_and_are_the_same() {
+        let mut world = World::new(Filter::default());
+        let one = || Box::from([ServiceKey::new("shop", "orders")]);
+        let mut all = [(); 2].map(|()| Follower::new(Filter::default(), one(), "z.".into()));
+        let told = |all: &mut [Follower; 2], world: &World| {
+            all.each_mut().map(|follower| {
+                follower.look(&world.directory);
+                follower.write(BytesMut::new(), usize::MAX)
+            })
+        };
+        told(&mut all, &world);
+        // In one view.
+        (0..100).for_each(|at| world.take(&format!("a{at:02}"), |_| {}));
+        world.settle();
+        let [one, other] = told(&mut all, &world);
+        assert_eq!(read(&one).0.len(), 100);
+        assert_eq!(one, other);
+        assert_ne!(one.as_ptr(), other.as_ptr(), "nothing so long is kept");
     }
 }

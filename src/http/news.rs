@@ -1,32 +1,36 @@
 //! What is told to all who follow one service and nothing else.
 //!
 //! Owns: the events that lead from one view to the next, made once for each view and kept in it, so that of a
-//! thousand subscribers each costs no more than its write. Does not own: what is told to whoever follows several
-//! services, or some of one, or lags behind the others (`follow`).
+//! thousand subscribers each costs little more than its write. Does not own: what is told to whoever follows several
+//! services, or some of one (`follow`). So are those told who missed a view, or whose service is gone: alone.
 
 use bytes::{Bytes, BytesMut};
 
 use crate::http::{
-    answer::PIECE,
     difference::{self, Change},
     encode, events,
 };
 use crate::registry::{
     instance::ServiceKey,
-    view::{News, Revision, View, revision},
+    view::{News, Revision, View},
 };
 
-/// What leads to `view` from the one that a client knows, and the revision of those whom that offered; none
-/// when it has to be made for this client alone.
+/// The most that is kept, in octets: changes of some eight instances. It stays until the next view, so at worst 32 MB, when each of
+/// as many followers as there is room for follows another service.
+const MOST_KEPT: usize = 4 * 1024;
+
+/// What leads to `view` from the one that a client knows, of which the offered ones have this revision; none when it
+/// has to be made for this client alone.
 pub(super) fn between<'a>(
     known: Option<&View>,
-    before: Revision,
+    revision: Revision,
     view: &'a View,
     zone: &str,
 ) -> Option<&'a News> {
-    let news = view.news.get_or_init(|| make(known, before, view, zone));
-    // Whoever is the first to ask may have missed some views, unlike the others; or they have.
-    news.as_ref().filter(|news| news.before == before)
+    if revision != view.before {
+        return None;
+    }
+    view.news.get_or_init(|| make(known, view, zone)).as_ref()
 }
 
 /// One change as an event, but for its end ([`events::close`]).
@@ -43,25 +47,24 @@ pub(super) fn tell(
     }
 }
 
-/// It; none when it is too long to be kept.
-fn make(known: Option<&View>, before: Revision, view: &View, zone: &str) -> Option<News> {
-    let offered: Vec<_> = view.offered().collect();
-    let after = revision(offered.iter().map(|member| member.as_ref()));
-    let (mut out, mut told) = (BytesMut::new(), 0);
-    if before != after {
+/// The news of a view; none when they are too long to be kept.
+fn make(known: Option<&View>, view: &View, zone: &str) -> Option<News> {
+    let (mut out, mut count) = (BytesMut::new(), 0);
+    let revision = view.offered_revision;
+    if view.before != revision {
         let known: Vec<_> = known.map(|known| known.offered().collect()).unwrap_or_default();
+        let offered: Vec<_> = view.offered().collect();
         let changes = difference::between(&known, &offered);
-        let id = events::id([after].into_iter());
-        told = changes.len();
+        let id = events::id([revision].into_iter());
+        count = changes.len();
         for (at, change) in changes.iter().enumerate() {
-            tell(&mut out, change, &view.key, after, zone);
-            events::close(&mut out, (at + 1 == changes.len()).then_some(&*id));
-            if out.len() > PIECE {
+            tell(&mut out, change, &view.key, revision, zone);
+            events::close(&mut out, (at + 1 == count).then_some(&*id));
+            if out.len() > MOST_KEPT {
                 return None;
             }
         }
     }
     // Without the room that was left.
-    let events = Bytes::copy_from_slice(&out);
-    Some(News { before, after, told, events })
+    Some(News { count, events: Bytes::copy_from_slice(&out) })
 }

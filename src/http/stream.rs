@@ -77,15 +77,6 @@ impl Stream {
         self.subscription.has_ended() || now >= self.ends
     }
 
-    /// Whether it has to show that it lives. If not, the timer goes on from what was sent last.
-    fn is_quiet(&mut self, now: Moment) -> bool {
-        let left = ALIVE_EVERY.saturating_sub(now.since(self.sent));
-        if !left.is_zero() {
-            self.alive.reset_after(left);
-        }
-        left.is_zero()
-    }
-
     /// The next bytes when there are some; none at the end.
     pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let now = clock::moment();
@@ -99,9 +90,14 @@ impl Stream {
             }
             if self.subscription.poll_rung(cx).is_ready() {
                 self.follower.look(self.door.inbox.directory());
-            } else if self.alive.poll_tick(cx).is_pending() {
+                continue;
+            }
+            if self.alive.poll_tick(cx).is_pending() {
                 return Poll::Pending;
-            } else if self.is_quiet(now) {
+            }
+            let left = may_be_silent(self.sent, now);
+            self.alive.reset_after(left.unwrap_or(ALIVE_EVERY));
+            if left.is_none() {
                 self.sent = now;
                 return Poll::Ready(Some(Bytes::from_static(events::ALIVE)));
             }
@@ -109,8 +105,28 @@ impl Stream {
     }
 }
 
+/// For how long a stream that sent something then may still be silent; none when it has to show that it lives.
+fn may_be_silent(sent: Moment, now: Moment) -> Option<Duration> {
+    ALIVE_EVERY.checked_sub(now.since(sent)).filter(|left| !left.is_zero())
+}
+
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a stream")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_shows_that_it_lives_when_it_has_sent_nothing_for_so_long() {
+        let sent = Moment(1_000);
+        let left = |after| may_be_silent(sent, sent.after(after));
+        assert_eq!(left(Duration::ZERO), Some(ALIVE_EVERY));
+        assert_eq!(left(ALIVE_EVERY / 3), Some(ALIVE_EVERY * 2 / 3));
+        assert_eq!(left(ALIVE_EVERY - Duration::from_millis(1)), Some(Duration::from_millis(1)));
+        assert_eq!([left(ALIVE_EVERY), left(ALIVE_EVERY * 3)], [None; 2]);
     }
 }

@@ -338,7 +338,7 @@ impl Facts {
 }
 
 impl Instance {
-    /// The first version of an object with these facts: nothing is stored of its life yet.
+    /// An object with these facts, of whose life nothing is stored yet; for tests and simulations, as [`Facts::new`] is.
     #[must_use]
     pub fn new(facts: Facts) -> Self {
         Self {

@@ -57,8 +57,10 @@ impl Catalog {
             (self.directory.services.pin(), self.directory.namespaces.pin());
         if !members.is_empty() {
             let namespace = key.namespace.clone();
-            let view = Arc::new(View::new(key.clone(), members));
-            let old = services.insert(key, view.clone());
+            let view = View::new(key.clone(), members);
+            let old = services.get(&key);
+            let view = Arc::new(if let Some(old) = old { view.after(old) } else { view });
+            services.insert(key, view.clone());
             self.directory.bearers.replace(old.map(AsRef::as_ref), Some(&view));
             if old.is_none() {
                 namespaces.update_or_insert(namespace, |services| services + 1, 1);

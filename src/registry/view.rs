@@ -69,11 +69,15 @@ pub struct View {
     pub members: Box<[Arc<Member>]>,
     /// Of all members.
     pub revision: Revision,
+    /// Of those who are offered.
+    pub offered_revision: Revision,
+    /// Of those who were offered in the view before this; of nobody where there was none.
+    pub before: Revision,
     /// A place for the HTTP door to keep its answer to whoever asks for no more than this service, so
     /// that it is made once for each view; none where that is too long to be kept.
     pub plain: OnceLock<Option<Plain>>,
-    /// A place for the HTTP door to keep what it tells all who follow no more than this service when this
-    /// is the newest view; none where that is too long to be kept.
+    /// A place for the HTTP door to keep what it tells all who follow no more than this service and know what was
+    /// offered before; none where that is too long to be kept.
     pub news: OnceLock<Option<News>>,
 }
 
@@ -86,25 +90,31 @@ pub struct Plain {
     pub body: Bytes,
 }
 
-/// Events that lead from one set of those who are offered to the next.
+/// Events that lead from those who were offered before a view to those who are offered in it.
 #[derive(Debug)]
 pub struct News {
-    /// For whoever knows the set of this revision.
-    pub before: Revision,
-    /// The revision of the set to which they lead.
-    pub after: Revision,
-    /// How many events.
-    pub told: usize,
+    /// How many.
+    pub count: usize,
     /// Them; nothing when both sets are the same.
     pub events: Bytes,
 }
 
 impl View {
-    /// A view of `members`, which are sorted.
+    /// The first view, of `members`, which are sorted.
     #[must_use]
     pub fn new(key: ServiceKey, members: Box<[Arc<Member>]>) -> Self {
-        let revision = revision(members.iter().map(AsRef::as_ref));
-        Self { key, members, revision, plain: OnceLock::new(), news: OnceLock::new() }
+        let all = members.iter().map(AsRef::as_ref);
+        let offered = all.clone().filter(|member| member.phase.is_discoverable());
+        let (revision, offered_revision, before) =
+            (revision(all), revision(offered), revision(std::iter::empty()));
+        let (plain, news) = (OnceLock::new(), OnceLock::new());
+        Self { key, members, revision, offered_revision, before, plain, news }
+    }
+
+    /// The same, after an `old` one.
+    #[must_use]
+    pub fn after(self, old: &Self) -> Self {
+        Self { before: old.offered_revision, ..self }
     }
 
     /// Those whom anybody who asks is offered.

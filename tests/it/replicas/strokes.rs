@@ -1,5 +1,6 @@
 //! Many clients that die at once: some of a service leave in time, all of it are kept for one lease more.
 
+use futures::future::join_all;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 
@@ -9,8 +10,9 @@ use crate::support::fleet::Fleet;
 use crate::support::http::{call, try_call};
 use crate::support::load::{Load, alike};
 
-/// In seconds, of all. Long enough that a tenth of it is more than a replica takes to hear of a beat.
-const LEASE: u64 = 6;
+/// In seconds, of all. Long enough that a tenth of it is more than a beat is under way, and that all replicas are seen to hold
+/// the others while they do, for as long.
+const LEASE: u64 = 8;
 
 /// So many others live that those who die are not the greater part of the cluster.
 const BYSTANDERS: usize = 30;
@@ -18,7 +20,8 @@ const BYSTANDERS: usize = 30;
 /// Waits until every replica shows all that it offers of the service, which are so many, as held, and says so.
 async fn until_held(fleet: &Fleet, count: usize) {
     let path = format!("/v1/namespaces/{}/services/fleet", fleet.ns.name);
-    for replica in &fleet.replicas {
+    // At the same time: none holds them for longer than a lease.
+    join_all(fleet.replicas.iter().map(async |replica| {
         eventually("all are held", BOUND, async || {
             let said = try_call(replica.http, "GET", &path, None).await.ok()?.json();
             let offered = said["instances"].as_array()?;
@@ -36,7 +39,8 @@ async fn until_held(fleet: &Fleet, count: usize) {
         let metrics = call(replica.admin, "GET", "/metrics", None).await;
         let metrics = String::from_utf8(metrics.body).unwrap();
         assert!(metrics.contains(&format!("\nrollcall_held {count}.0\n")), "{metrics}");
-    }
+    }))
+    .await;
 }
 
 /// Waits until a replica says that nobody is held.
@@ -87,7 +91,7 @@ async fn all_who_fall_silent_and_come_back_within_the_hold_were_never_missing() 
         (0..all).for_each(|index| load.wake(index));
         until_free(&fleet).await;
     }
-    load.run(6).await;
+    load.run(LEASE).await;
     let account = load.end(&fleet).await;
     assert!(account.is_clean(), "{account:#?}");
 }

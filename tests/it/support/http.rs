@@ -30,7 +30,7 @@ impl Answer {
     }
 }
 
-/// Sends a request with a JSON body, if one is given, and answers what came within 15 s.
+/// Sends a request with a JSON body, if one is given, and answers what came within 30 s.
 pub async fn call(to: SocketAddr, method: &str, path: &str, body: Option<Value>) -> Answer {
     try_call(to, method, path, body)
         .await
@@ -71,7 +71,7 @@ async fn send_json(
     send(to, &format!("{method} {path}"), &format!("{headers}{kind}"), &body).await
 }
 
-/// Sends a request with one more header and a body as it is, and answers what came within 15 s.
+/// Sends a request with one more header and a body as it is, and answers what came within 30 s.
 pub async fn call_with(
     to: SocketAddr,
     call: &str,
@@ -92,7 +92,7 @@ async fn send(to: SocketAddr, call: &str, headers: &str, body: &str) -> std::io:
     exchange(to, request.as_bytes()).await
 }
 
-/// Sends bytes as they are, which ask for the end of the connection, and answers what came within 15 s.
+/// Sends bytes as they are, which ask for the end of the connection, and answers what came within 30 s.
 pub async fn exchange(to: SocketAddr, request: &[u8]) -> std::io::Result<Answer> {
     let exchange = async {
         let mut stream = TcpStream::connect(to).await?;
@@ -101,7 +101,8 @@ pub async fn exchange(to: SocketAddr, request: &[u8]) -> std::io::Result<Answer>
         stream.read_to_end(&mut answer).await?;
         std::io::Result::Ok(answer)
     };
-    let bytes = timeout(Duration::from_secs(15), exchange).await??;
+    // Longer than anything is given over HTTP: a batch of registrations has 20 s.
+    let bytes = timeout(Duration::from_secs(30), exchange).await??;
     parse(&bytes).ok_or_else(|| std::io::Error::other("no whole answer came"))
 }
 
