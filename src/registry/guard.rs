@@ -150,10 +150,10 @@ impl Catalog {
         key: &InstanceKey,
         (beat, deadline): (Moment, Moment),
     ) -> Option<Moment> {
-        let entry = self.entries.get(key)?;
-        if let Some(held) = entry.held.filter(|held| held.beat == beat) {
-            return Some(held.until);
+        if let Some(until) = self.held_until(key, beat) {
+            return Some(until);
         }
+        let entry = self.entries.get(key)?;
         let until = deadline.after(entry.instance().lease.duration);
         let (service, on) = (entry.instance().service_key(), Version::of(entry.instance()));
         let offered = entry.member.phase.is_discoverable();
@@ -168,6 +168,12 @@ impl Catalog {
         let (instance, slot) = (entry.instance().clone(), entry.slot().clone());
         self.show(instance, slot);
         Some(until)
+    }
+
+    /// Until when an instance is held already, if it has not been heard of since `beat`.
+    pub(super) fn held_until(&self, key: &InstanceKey, beat: Moment) -> Option<Moment> {
+        let held = self.entries.get(key)?.held?;
+        (held.beat == beat).then_some(held.until)
     }
 
     /// An instance is not held any more, if it was.

@@ -70,6 +70,10 @@ impl Catalog {
         let beat = entry.slot().last_beat();
         let deadline = self.floors.deadline(beat, entry.instance().lease.duration);
         if deadline >= now {
+            // Floors give and never take: whoever is held for longer than they say stays so.
+            if let Some(until) = self.held_until(&key, beat).filter(|until| *until >= deadline) {
+                return self.arm_at(key, until, now);
+            }
             self.release(&key);
             return self.arm_at(key, deadline, now);
         }

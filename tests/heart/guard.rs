@@ -258,3 +258,30 @@ fn a_second_stroke_within_a_hold_is_counted_with_the_first() {
     assert_eq!((held(&rig), offered(&rig)), (0, 0));
     assert!(rig.directory.report().held.is_none());
 }
+
+#[test]
+fn a_process_that_stood_still_while_one_is_held_gives_time_and_takes_none() {
+    let mut rig = struck();
+    rig.pass(1.5);
+    rig.beat("c");
+    rig.pass(11.0);
+    assert_eq!(held(&rig), 3, "c until 24.5 s");
+    let back = |rig: &mut Rig| ["a", "b"].into_iter().for_each(|name| drop(rig.annotate(name)));
+    back(&mut rig);
+    // Somebody else comes due after all of the stroke have, so that the horizon goes on.
+    rig.pass(0.7);
+    rig.put(of("other", "d").with(|facts| facts.lease = lease(5)));
+    rig.pass(5.3);
+    back(&mut rig);
+    // From 21.5 s on.
+    rig.time += 1_000;
+    rig.settle();
+    assert_eq!(rig.catalog.counts().gaps, 1, "so nobody's lease ends before 23.5 s");
+    // Somebody changes its object, so that it is looked at.
+    let record = rig.record("c");
+    rig.put(record.with(|facts| facts.weight = 7));
+    rig.pass(1.9);
+    assert_eq!(rig.phase("c"), Some(Phase::Ready), "{:?}", rig.now());
+    rig.pass(0.5);
+    assert_eq!(rig.phase("c"), Some(Phase::Expired), "{:?}", rig.now());
+}
