@@ -210,7 +210,7 @@ impl Account {
         let wrong =
             if door == Door::Api { &mut self.deleted_living } else { &mut self.false_expiries };
         *wrong += 1;
-        self.find(format!("{door:?} did not offer a{index} at {asked:?}, and last at {last:?}"));
+        self.find(format!("{door:?} did not offer a{index} at {asked:?}..{answered:?}, and last at {last:?}; promised {:?}", promise.0));
         true
     }
 

@@ -27,7 +27,7 @@ const SERVICE: &str = "fleet";
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long whoever lives may take to be offered by everybody again when a fault is over.
-const SETTLED: Duration = Duration::from_secs(30);
+const SETTLED: Duration = Duration::from_secs(60);
 
 /// How a client beats.
 #[derive(Clone, Copy, Debug)]
