@@ -1,7 +1,7 @@
 //! The command line: `serve`, `dev`, `crds`, `openapi`.
 
 use std::{
-    io::{Write as _, stdout},
+    io::{ErrorKind, Write as _, stdout},
     path::PathBuf,
     process::ExitCode,
 };
@@ -68,13 +68,24 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Serve(args) => runtime()?.block_on(serve::run(&args)),
         #[cfg(feature = "dev")]
         Command::Dev(args) => runtime()?.block_on(dev::run(args)),
-        Command::Crds { out: None } => Ok(manifests::print(&mut stdout().lock())?),
-        Command::Crds { out: Some(folder) } => Ok(manifests::write(&folder).map(|_| ())?),
-        Command::Openapi => {
-            stdout().lock().write_all(contract()).context("cannot print the contract")
+        Command::Crds { out: None } => {
+            let mut all = Vec::new();
+            manifests::print(&mut all)?;
+            print(&all)
         }
+        Command::Crds { out: Some(folder) } => Ok(manifests::write(&folder).map(|_| ())?),
+        Command::Openapi => print(contract()),
         #[cfg(feature = "dev")]
         Command::ExecWithParent(args) => Err(dev::launch::exec_with_parent(&args).into()),
+    }
+}
+
+fn print(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        // Whoever reads has seen enough: `rollcall openapi | head`.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.context("cannot print"),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::http::{
     door::{Door, Given},
     instances,
     list::List,
+    preconditions,
     problem::{Flaw, Kind, Problem},
     query,
     validate::{self, RegistrationBody},
@@ -102,6 +103,8 @@ pub(super) async fn register(
     parts: &Parts,
     body: Incoming,
 ) -> Given {
+    let instead = "is not held for many at once: register those one by one for which it matters";
+    preconditions::none(&parts.headers, instead)?;
     query::none(parts.uri.query())?;
     let bytes = body::read(&door.limits, &parts.headers, body, MAX_BATCH).await?;
     let read = body::json::<Object<BatchBody>>(&bytes).map_err(instances::explain_state)?;

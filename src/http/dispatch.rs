@@ -286,7 +286,7 @@ impl Door {
             Route::Cluster => Next::Done(cluster::cluster(self, query)),
             Route::Snapshot => Next::Done(snapshot::snapshot(self, query)),
             Route::Heartbeat if request.body().is_end_stream() => {
-                let at_once = heartbeats::at_once(self, names, query);
+                let at_once = heartbeats::at_once(self, names, query, request.headers());
                 at_once.map_or(Next::Wait(Work::Heartbeat), Next::Done)
             }
             Route::Heartbeat => Next::Wait(Work::Heartbeat),

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use hyper::{StatusCode, body::Incoming, header::CONNECTION, http::request::Parts};
+use hyper::{HeaderMap, StatusCode, body::Incoming, header::CONNECTION, http::request::Parts};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
@@ -18,7 +18,7 @@ use crate::http::{
     door::{Door, Given},
     encode::Renewal,
     list::List,
-    preconditions::Attempts,
+    preconditions::{self, Attempts},
     problem::{Flaw, Kind, Problem},
     query,
     route::Names,
@@ -126,9 +126,17 @@ struct Uncounted<'a> {
     reason: Cow<'static, str>,
 }
 
+/// What to do instead of a condition.
+const BY_UID: &str = "is not held for heartbeats: ?uid=, or in a batch the uid of each, says which incarnation is meant";
+
 /// `PUT …/heartbeat` without a body, when it changes nothing; none when it may have to wait.
-pub(super) fn at_once(door: &Door, names: &Names<'_>, query: Option<&str>) -> Option<Given> {
-    let uid = match query::uid(query) {
+pub(super) fn at_once(
+    door: &Door,
+    names: &Names<'_>,
+    query: Option<&str>,
+    headers: &HeaderMap,
+) -> Option<Given> {
+    let uid = match preconditions::none(headers, BY_UID).and_then(|()| query::uid(query)) {
         Ok(uid) => uid,
         Err(problem) => return Some(Err(problem)),
     };
@@ -145,6 +153,7 @@ pub(super) async fn heartbeat(
     parts: &Parts,
     body: Incoming,
 ) -> Given {
+    preconditions::none(&parts.headers, BY_UID)?;
     let uid = query::uid(parts.uri.query())?;
     let bytes = body::read(&door.limits, &parts.headers, body, MAX_ONE).await?;
     let said = if bytes.is_empty() {
@@ -198,6 +207,7 @@ pub(super) async fn batch(
     parts: &Parts,
     body: Incoming,
 ) -> Given {
+    preconditions::none(&parts.headers, BY_UID)?;
     query::none(parts.uri.query())?;
     let bytes = body::read(&door.limits, &parts.headers, body, MAX_BATCH).await?;
     let Object(BatchBody { instances }) = body::json::<Object<BatchBody<'_>>>(&bytes)?;

@@ -106,6 +106,15 @@ impl<'a> Attempts<'a> {
     }
 }
 
+/// For a call that holds no conditions, where `instead` says what to do.
+///
+/// # Errors
+/// 400 where there is one: to act as if it held would be worse (RFC 9110 §13.2.1).
+pub(super) fn none(headers: &HeaderMap, instead: &'static str) -> Result<(), Problem> {
+    let given = [IF_MATCH, IF_NONE_MATCH].into_iter().find(|name| headers.contains_key(name));
+    given.map_or(Ok(()), |name| Err(bad(&name, instead)))
+}
+
 impl Match {
     fn admits(&self, version: u64) -> bool {
         match self {

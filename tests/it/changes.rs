@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::http::{Answer, call, exchange};
+use crate::support::http::{Answer, call, call_with, exchange};
 use crate::support::{Rollcall, namespace};
 
 async fn conditional(
@@ -144,6 +144,29 @@ async fn a_late_call_changes_nothing_that_it_did_not_know_of() {
         (done.status == 204).then_some(now.json()["weight"].clone())
     });
     assert_eq!(done.await, 2);
+}
+
+#[tokio::test]
+async fn a_condition_that_is_not_held_is_refused_and_not_ignored() {
+    let ns = namespace("no-condition").await;
+    let rollcall = Rollcall::start(&ns).await;
+    let path = format!("/v1/namespaces/{}/instances/o1", ns.name);
+    assert_eq!(call(rollcall.http, "PUT", &path, Some(permanent(1))).await.status, 201);
+    let nobody = json!({"instances": []}).to_string();
+    for (call, body) in [
+        (format!("PUT {path}/heartbeat"), ""),
+        (format!("PUT {path}/heartbeat"), "{}"),
+        ("POST /v1/heartbeats".to_owned(), &*nobody),
+        ("POST /v1/instances".to_owned(), &*nobody),
+    ] {
+        for header in ["If-Match", "If-None-Match"] {
+            let given = (header, "*\r\ncontent-type: application/json");
+            let refused = call_with(rollcall.http, &call, given, body).await;
+            let flaw = &refused.json()["errors"][0];
+            assert_eq!((refused.status, &flaw["field"]), (400, &json!(header)), "{call}: {flaw}");
+            assert!(flaw["detail"].as_str().unwrap().starts_with("is not held for"), "{flaw}");
+        }
+    }
 }
 
 const BOUND: std::time::Duration = std::time::Duration::from_secs(60);

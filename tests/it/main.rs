@@ -16,6 +16,7 @@ mod support;
 mod admission;
 mod api_doc;
 mod changes;
+mod cli;
 mod crds;
 mod dev;
 mod dns_tcp;
