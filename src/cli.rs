@@ -68,11 +68,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Serve(args) => runtime()?.block_on(serve::run(&args)),
         #[cfg(feature = "dev")]
         Command::Dev(args) => runtime()?.block_on(dev::run(args)),
-        Command::Crds { out: None } => {
-            let mut all = Vec::new();
-            manifests::print(&mut all)?;
-            print(&all)
-        }
+        Command::Crds { out: None } => print(manifests::stream()?.as_bytes()),
         Command::Crds { out: Some(folder) } => Ok(manifests::write(&folder).map(|_| ())?),
         Command::Openapi => print(contract()),
         #[cfg(feature = "dev")]
@@ -85,7 +81,7 @@ fn print(bytes: &[u8]) -> anyhow::Result<()> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
         // Whoever reads has seen enough: `rollcall openapi | head`.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        printed => printed.context("cannot print"),
+        printed => printed.context("cannot write to standard output"),
     }
 }
 

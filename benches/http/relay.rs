@@ -1,4 +1,4 @@
-//! What the machine needs for subscribers whatever tells them: a watch of etcd, and one thread that writes to each of them.
+//! What it takes to tell subscribers, and no more: a watch of etcd, and one thread that writes to each of them.
 //!
 //! It speaks no more of HTTP than its readers look at: an event in the shape of a chunk.
 
@@ -36,10 +36,8 @@ pub fn run(size: usize, state_dir: OsString) {
         if last.replace(newest) == Some(newest) {
             continue;
         }
-        for stream in streams.lock().iter_mut() {
-            // Whoever has gone needs to be told nothing.
-            let _ = stream.write_all(event.as_bytes());
-        }
+        // Whoever has gone needs to be told nothing, now and later.
+        streams.lock().retain_mut(|stream| stream.write_all(event.as_bytes()).is_ok());
     }
 }
 

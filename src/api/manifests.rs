@@ -4,7 +4,7 @@
 //! rollcall itself has no right to write CRDs.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -46,9 +46,6 @@ pub enum ManifestError {
         /// Why.
         source: io::Error,
     },
-    /// Standard output could not be written.
-    #[error("cannot print the manifests")]
-    Print(#[source] io::Error),
 }
 
 /// Every custom resource definition rollcall needs, ordered by name.
@@ -82,16 +79,18 @@ pub fn render() -> Result<Vec<(String, String)>, ManifestError> {
     Ok(files)
 }
 
-/// Prints every definition as one stream of YAML documents, ready for `kubectl apply -f -`.
+/// Every definition as one stream of YAML documents, ready for `kubectl apply -f -`.
 ///
 /// # Errors
-/// [`ManifestError::Render`], or [`ManifestError::Print`] when `out` cannot be written.
-pub fn print(out: &mut impl Write) -> Result<(), ManifestError> {
+/// [`ManifestError::Render`].
+pub fn stream() -> Result<String, ManifestError> {
+    let mut all = String::new();
     for crd in crds() {
         let (_, yaml) = document(&crd)?;
-        write!(out, "---\n{yaml}").map_err(ManifestError::Print)?;
+        all.push_str("---\n");
+        all.push_str(&yaml);
     }
-    out.flush().map_err(ManifestError::Print)
+    Ok(all)
 }
 
 /// Writes the files of [`render`] into `folder`, which is made when it is not there, and returns

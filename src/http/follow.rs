@@ -115,7 +115,7 @@ impl Follower {
     pub(super) fn write(&mut self, mut out: BytesMut, most: usize) -> Bytes {
         if let Some((count, events)) = self.news.take() {
             self.told += count as u64;
-            // Always, since what comes before it goes with a snapshot; then it is one piece, in the memory of all.
+            // Always: what comes before all events went with the first piece. So all send the same memory.
             if out.is_empty() {
                 return events;
             }

@@ -75,6 +75,13 @@ fn of(grounds: &Grounds<'_>, reason: &str) -> String {
 fn held(grounds: &Grounds<'_>, life: Life) -> String {
     let lease = i64::try_from(grounds.instance.lease.duration.as_millis()).unwrap_or(i64::MAX);
     let until = clock::show(Wall(life.deadline.0.saturating_add(lease)));
+    if life.deadline >= grounds.now.wall {
+        return format!(
+            "its lease ended, but too many fell silent together, so it is kept in the answers (held); time was given back \
+             since, so until {} at least and {until} at most; /v1/cluster has the numbers",
+            clock::show(life.deadline)
+        );
+    }
     format!(
         "its lease ended at {}, but too many fell silent together, so it is kept in the answers (held) \
          until {until} at most; /v1/cluster has the numbers",
@@ -182,6 +189,18 @@ mod tests {
             "Ready: it is Up and reports itself as Passing; its lease runs until \
              1970-01-01T00:02:00.000Z, not only until 1970-01-01T00:00:30.000Z, since time in \
              which heartbeats could not be heard is given back"
+        );
+    }
+
+    #[test]
+    fn a_floor_that_lies_ahead_is_no_end_of_the_lease_of_one_that_is_held() {
+        let instance = instance();
+        let held = Grounds { held: true, ..grounds(&instance, Phase::Ready, 120_000) };
+        assert_eq!(
+            sentence(&held),
+            "Ready: it is Up and reports itself as Passing; its lease ended, but too many fell silent together, so it is kept \
+             in the answers (held); time was given back since, so until 1970-01-01T00:02:00.000Z at least and \
+             1970-01-01T00:02:30.000Z at most; /v1/cluster has the numbers"
         );
     }
 

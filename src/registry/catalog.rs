@@ -260,6 +260,7 @@ impl Catalog {
         self.started.get_or_insert(now.moment);
         self.follow_tenure(now.moment);
         self.look(now.moment);
+        self.release_heard(now.moment);
         self.judge(now);
         self.guard.end(self.reach);
         self.forget(now.moment);

@@ -63,6 +63,8 @@ pub(super) struct Guard {
     everybody: Option<Hold>,
     /// The deadline for which everybody was looked at last.
     looked: Option<Moment>,
+    /// When those held were last asked for who has beaten.
+    heard: Option<Moment>,
 }
 
 impl Guard {
@@ -150,10 +152,10 @@ impl Catalog {
         key: &InstanceKey,
         (beat, deadline): (Moment, Moment),
     ) -> Option<Moment> {
-        if let Some(until) = self.held_until(key, beat) {
-            return Some(until);
-        }
         let entry = self.entries.get(key)?;
+        if let Some(held) = entry.held.filter(|held| held.beat == beat) {
+            return Some(held.until);
+        }
         let until = deadline.after(entry.instance().lease.duration);
         let (service, on) = (entry.instance().service_key(), Version::of(entry.instance()));
         let offered = entry.member.phase.is_discoverable();
@@ -170,10 +172,37 @@ impl Catalog {
         Some(until)
     }
 
-    /// Until when an instance is held already, if it has not been heard of since `beat`.
-    pub(super) fn held_until(&self, key: &InstanceKey, beat: Moment) -> Option<Moment> {
-        let held = self.entries.get(key)?.held?;
-        (held.beat == beat).then_some(held.until)
+    /// An instance that is held already, and whose last beat still is that of then, is so until `deadline` at least;
+    /// the end of it.
+    pub(super) fn hold_longer(
+        &mut self,
+        key: &InstanceKey,
+        beat: Moment,
+        deadline: Moment,
+    ) -> Option<Moment> {
+        let entry = self.entries.get_mut(key)?;
+        let mut held = entry.held.filter(|held| held.beat == beat)?;
+        held.until = held.until.max(deadline);
+        entry.held = Some(held);
+        let service = entry.instance().service_key();
+        if let Some(hold) = self.guard.hold(&service, held.scope) {
+            hold.until = hold.until.max(held.until);
+        }
+        Some(held.until)
+    }
+
+    /// Whoever is held and has beaten is held no more. Where floors have given its lease more time a beat counts without
+    /// coming by here, so everybody is looked at now and then.
+    pub(super) fn release_heard(&mut self, now: Moment) {
+        let all = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        let recent = |heard| now.since(heard) < LOOK_PAUSE * all;
+        if !self.guard.is_active() || self.guard.heard.is_some_and(recent) {
+            return;
+        }
+        self.guard.heard = Some(now);
+        let held = self.entries.iter().filter(|(_, entry)| entry.held.is_some());
+        let held: Vec<_> = held.map(|(key, _)| key.clone()).collect();
+        held.iter().for_each(|key| self.release_if_heard(key));
     }
 
     /// An instance is not held any more, if it was.

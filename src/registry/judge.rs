@@ -70,8 +70,8 @@ impl Catalog {
         let beat = entry.slot().last_beat();
         let deadline = self.floors.deadline(beat, entry.instance().lease.duration);
         if deadline >= now {
-            // Floors give and never take: whoever is held for longer than they say stays so.
-            if let Some(until) = self.held_until(&key, beat).filter(|until| *until >= deadline) {
+            // Floors give and never take, and a stroke is held once.
+            if let Some(until) = self.hold_longer(&key, beat, deadline) {
                 return self.arm_at(key, until, now);
             }
             self.release(&key);

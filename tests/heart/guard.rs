@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rollcall::registry::{
+    directory::Heartbeat,
     fact::{Announcement, Duty},
     instance::{Health, Instance, Phase, State},
     lease::{Lease, Mode},
@@ -284,4 +285,30 @@ fn a_process_that_stood_still_while_one_is_held_gives_time_and_takes_none() {
     assert_eq!(rig.phase("c"), Some(Phase::Ready), "{:?}", rig.now());
     rig.pass(0.5);
     assert_eq!(rig.phase("c"), Some(Phase::Expired), "{:?}", rig.now());
+}
+
+#[test]
+fn where_a_floor_lies_behind_the_end_of_a_hold_it_lasts_until_then_and_no_longer() {
+    let mut rig = struck();
+    let mut duties = rig.pass(17.0);
+    assert_eq!(held(&rig), 3, "until 21, 22 and 23 s");
+    rig.time += 2_000;
+    rig.settle();
+    duties.extend(rig.pass(1.9));
+    assert_eq!((held(&rig), offered(&rig)), (3, 3), "nobody before 24 s: {:?}", rig.now());
+    duties.extend(rig.pass(0.3));
+    assert_eq!((held(&rig), offered(&rig)), (0, 0), "{:?}", rig.now());
+    assert_eq!(told(&duties).len(), 1, "{duties:?}");
+}
+
+#[test]
+fn a_beat_that_counts_since_a_floor_lies_ahead_ends_it_at_once() {
+    let mut rig = struck();
+    rig.pass(11.0);
+    assert_eq!(held(&rig), 3);
+    rig.time += 2_000;
+    rig.settle();
+    assert!(matches!(rig.beat("c"), Heartbeat::Renewed(_)), "a whole lease is given");
+    rig.pass(0.3);
+    assert_eq!((held(&rig), offered(&rig)), (2, 3));
 }

@@ -39,9 +39,7 @@ fn the_committed_crds_are_what_the_types_generate() {
 
 #[test]
 fn printing_and_writing_give_the_same_definitions() {
-    let mut printed = Vec::new();
-    manifests::print(&mut printed).unwrap();
-    let printed = String::from_utf8(printed).unwrap();
+    let printed = manifests::stream().unwrap();
     let documents = printed.split("---\n").filter(|document| !document.is_empty()).count();
     assert_eq!(documents, manifests::crds().len());
     for (name, content) in manifests::render().unwrap() {

@@ -39,7 +39,7 @@ fn service(ns: &Namespace, service: &str) -> String {
     format!("/v1/namespaces/{}/services/{service}", ns.name)
 }
 
-/// Asks for a set that the client knows already, and answers within 15 s.
+/// Asks for a set that the client knows already, and answers within 30 s.
 async fn wait_for(to: SocketAddr, path: &str, etag: &str) -> Answer {
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\nif-none-match: {etag}\r\n\r\n"

@@ -130,7 +130,7 @@ pub(super) const INSTANCES: &[Operation] = &[
         summary: "Register up to 1,000 instances at once",
         description: "Each has a result of its own, in their order. A body that is not of this shape is refused whole, but a \
                       value that is out of bounds spoils only its own registration. Those left after 20 s have the \
-                      status 503: send them again.",
+                      status 503: send them again. It holds no `If-Match`: register those one by one for which it matters.",
         group: Group::Instances,
         needs: Needs::WriteEach,
         query: Query::None,
@@ -174,7 +174,8 @@ pub(super) const INSTANCES: &[Operation] = &[
         id: "heartbeat",
         summary: "Renew the lease of an instance",
         description: "Call it every `renewAfterSeconds`, a third of the lease, so that two lost calls do no harm. 404 and 410 \
-                      mean: register again. 503 means: nobody knows, beat on.",
+                      mean: register again. 503 means: nobody knows, beat on. It holds no `If-Match`: `uid` says which \
+                      incarnation is meant.",
         group: Group::Heartbeats,
         needs: Needs::Write,
         query: Query::Uid,
@@ -206,7 +207,8 @@ pub(super) const INSTANCES: &[Operation] = &[
         id: "heartbeats",
         summary: "Renew the leases of up to 10,000 instances at once",
         description: "Register the `unknown` and the `gone` again; each of the `refused` says why. A body that is not of this \
-                      shape is refused whole, but a value that is out of bounds spoils only its own heartbeat.",
+                      shape is refused whole, but a value that is out of bounds spoils only its own heartbeat. It holds no \
+                      `If-Match`: the `uid` of each says which incarnation is meant.",
         group: Group::Heartbeats,
         needs: Needs::WriteEach,
         query: Query::None,

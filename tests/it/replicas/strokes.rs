@@ -10,8 +10,8 @@ use crate::support::fleet::Fleet;
 use crate::support::http::{call, try_call};
 use crate::support::load::{Load, alike};
 
-/// In seconds, of all. Long enough that a tenth of it is more than a beat is under way, and that all replicas are seen to hold
-/// the others while they do, for as long.
+/// In seconds, of all. Long enough that a tenth of it is more than a beat is under way, and that there is time to see every
+/// replica hold them before the hold ends, as long after that began.
 const LEASE: u64 = 8;
 
 /// So many others live that those who die are not the greater part of the cluster.

@@ -101,7 +101,7 @@ pub async fn exchange(to: SocketAddr, request: &[u8]) -> std::io::Result<Answer>
         stream.read_to_end(&mut answer).await?;
         std::io::Result::Ok(answer)
     };
-    // Longer than anything is given over HTTP: a batch of registrations has 20 s.
+    // Longer than a batch of registrations takes, which has 20 s.
     let bytes = timeout(Duration::from_secs(30), exchange).await??;
     parse(&bytes).ok_or_else(|| std::io::Error::other("no whole answer came"))
 }

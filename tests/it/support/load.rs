@@ -26,7 +26,7 @@ const SERVICE: &str = "fleet";
 /// After this a client tries another replica.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long whoever lives may take to be offered by everybody again when a fault is over.
+/// How long whoever lives may take to be offered by everybody again when a fault is over, and whoever is dead to be offered by nobody.
 const SETTLED: Duration = Duration::from_secs(60);
 
 /// How a client beats.
