@@ -387,6 +387,17 @@ mod tests {
         assert_eq!(world.told().0, ["remove a"]);
     }
 
+    /// A follower of one service.
+    fn of_orders(filter: Filter) -> Follower {
+        Follower::new(filter, [ServiceKey::new("shop", "orders")].into(), "z.".into())
+    }
+
+    /// All that it is told at a look.
+    fn tell(follower: &mut Follower, world: &World) -> Bytes {
+        follower.look(&world.directory);
+        follower.write(BytesMut::new(), usize::MAX)
+    }
+
     /// What a client that follows one service knows of it: the weights, by name, and the last id.
     #[derive(Default)]
     struct Client(std::collections::BTreeMap<String, u64>, String);
@@ -412,12 +423,11 @@ mod tests {
 
     #[test]
     fn whoever_looks_now_and_then_knows_in_the_end_what_is_there() {
-        let one = || Box::from([ServiceKey::new("shop", "orders")]);
         let mut random = fastrand::Rng::with_seed(11);
         for _ in 0..50 {
             let mut world = World::new(Filter::default());
-            let new = || Follower::new(Filter::default(), one(), "z.".into());
-            let mut all: Vec<_> = (0..6).map(|_| (new(), Client::default())).collect();
+            let new = |_| (of_orders(Filter::default()), Client::default());
+            let mut all: Vec<_> = (0..6).map(new).collect();
             for turn in 0..60 {
                 let name = ["a", "b", "c"][random.usize(..3)];
                 let weight = random.u16(1..4);
@@ -432,8 +442,7 @@ mod tests {
                 random.shuffle(&mut all);
                 for (at, (follower, client)) in all.iter_mut().enumerate() {
                     if turn == 59 || random.usize(..=at) == 0 {
-                        follower.look(&world.directory);
-                        client.hear(&follower.write(BytesMut::new(), usize::MAX));
+                        client.hear(&tell(follower, &world));
                     }
                 }
             }
@@ -452,24 +461,16 @@ mod tests {
     #[test]
     fn those_who_follow_one_service_are_told_the_same_octets_in_the_same_memory() {
         let mut world = World::new(Filter::default());
-        let new = |filter| {
-            let one = [ServiceKey::new("shop", "orders")];
-            Follower::new(filter, one.into(), "z.".into())
-        };
         let any = Filter { health: crate::registry::select::Health::Any, ..Filter::default() };
-        let mut all = [Filter::default(), Filter::default(), any].map(new);
-        let told = |all: &mut [Follower; 3], world: &World| {
-            all.each_mut().map(|follower| {
-                follower.look(&world.directory);
-                follower.write(BytesMut::new(), usize::MAX)
-            })
-        };
+        let mut all = [Filter::default(), Filter::default(), any].map(of_orders);
         world.put("a", |_| {});
-        told(&mut all, &world);
+        for follower in &mut all {
+            tell(follower, &world);
+        }
         world.take("a", |facts| facts.weight = 1);
         world.take("b", |_| {});
         world.settle();
-        let [one, other, alone] = told(&mut all, &world);
+        let [one, other, alone] = all.each_mut().map(|follower| tell(follower, &world));
         assert_eq!(read(&one).0, ["upsert a", "upsert b"]);
         assert_eq!(one, alone, "and as whoever is told alone");
         assert_eq!(one.as_ptr(), other.as_ptr());
@@ -480,19 +481,14 @@ mod tests {
     #[test]
     fn changes_of_many_at_once_are_told_to_each_alone_and_are_the_same() {
         let mut world = World::new(Filter::default());
-        let one = || Box::from([ServiceKey::new("shop", "orders")]);
-        let mut all = [(); 2].map(|()| Follower::new(Filter::default(), one(), "z.".into()));
-        let told = |all: &mut [Follower; 2], world: &World| {
-            all.each_mut().map(|follower| {
-                follower.look(&world.directory);
-                follower.write(BytesMut::new(), usize::MAX)
-            })
-        };
-        told(&mut all, &world);
+        let mut all = [(); 2].map(|()| of_orders(Filter::default()));
+        for follower in &mut all {
+            tell(follower, &world);
+        }
         // In one view.
         (0..100).for_each(|at| world.take(&format!("a{at:02}"), |_| {}));
         world.settle();
-        let [one, other] = told(&mut all, &world);
+        let [one, other] = all.each_mut().map(|follower| tell(follower, &world));
         assert_eq!(read(&one).0.len(), 100);
         assert_eq!(one, other);
         assert_ne!(one.as_ptr(), other.as_ptr(), "nothing so long is kept");

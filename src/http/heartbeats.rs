@@ -129,6 +129,12 @@ struct Uncounted<'a> {
 /// What to do instead of a condition.
 const BY_UID: &str = "is not held for heartbeats: ?uid=, or in a batch the uid of each, says which incarnation is meant";
 
+/// Which incarnation a heartbeat is meant for, if it says.
+fn meant<'a>(headers: &HeaderMap, query: Option<&'a str>) -> Result<Option<Cow<'a, str>>, Problem> {
+    preconditions::none(headers, BY_UID)?;
+    query::uid(query)
+}
+
 /// `PUT …/heartbeat` without a body, when it changes nothing; none when it may have to wait.
 pub(super) fn at_once(
     door: &Door,
@@ -136,7 +142,7 @@ pub(super) fn at_once(
     query: Option<&str>,
     headers: &HeaderMap,
 ) -> Option<Given> {
-    let uid = match preconditions::none(headers, BY_UID).and_then(|()| query::uid(query)) {
+    let uid = match meant(headers, query) {
         Ok(uid) => uid,
         Err(problem) => return Some(Err(problem)),
     };
@@ -153,8 +159,7 @@ pub(super) async fn heartbeat(
     parts: &Parts,
     body: Incoming,
 ) -> Given {
-    preconditions::none(&parts.headers, BY_UID)?;
-    let uid = query::uid(parts.uri.query())?;
+    let uid = meant(&parts.headers, parts.uri.query())?;
     let bytes = body::read(&door.limits, &parts.headers, body, MAX_ONE).await?;
     let said = if bytes.is_empty() {
         HeartbeatBody::default()

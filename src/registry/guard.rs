@@ -146,6 +146,11 @@ fn is_silent(member: &Member, floors: &Floors, at: Moment) -> bool {
 }
 
 impl Catalog {
+    /// How long nobody looks at everybody again.
+    fn look_pause(&self) -> Duration {
+        LOOK_PAUSE * u32::try_from(self.entries.len()).unwrap_or(u32::MAX)
+    }
+
     /// Until when an instance is kept though its lease has ended at `deadline`; none when it is not.
     pub(super) fn kept_until(
         &mut self,
@@ -194,8 +199,8 @@ impl Catalog {
     /// Whoever is held and has beaten is held no more. Where floors have given its lease more time a beat counts without
     /// coming by here, so everybody is looked at now and then.
     pub(super) fn release_heard(&mut self, now: Moment) {
-        let all = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-        let recent = |heard| now.since(heard) < LOOK_PAUSE * all;
+        let pause = self.look_pause();
+        let recent = |heard| now.since(heard) < pause;
         if !self.guard.is_active() || self.guard.heard.is_some_and(recent) {
             return;
         }
@@ -271,8 +276,8 @@ impl Catalog {
     /// How many of how many leased instances fell silent together, if they are the greater part. Of deadlines
     /// close together the first is asked for: all of a stroke are silent already when that comes due.
     fn stroke_on_all(&mut self, at: Moment) -> Option<(usize, usize)> {
-        let all = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-        let recent = |looked| at.since(looked) < LOOK_PAUSE * all;
+        let pause = self.look_pause();
+        let recent = |looked| at.since(looked) < pause;
         if self.entries.len() < FEWEST || self.guard.looked.is_some_and(recent) {
             return None;
         }
