@@ -4,7 +4,7 @@
 //! ([`registry`]) turns them into views, which the doors answer from, and duties, which are
 //! carried out against the Kubernetes API.
 
-pub mod api;
+pub use rollcall_api as api;
 pub mod auth;
 pub mod buckets;
 pub mod cli;
