@@ -17,7 +17,7 @@ pub mod dev;
 pub mod dns;
 pub mod engine;
 pub mod http;
-pub mod registry;
+pub use rollcall_core as registry;
 pub mod serve;
 pub mod telemetry;
 pub mod witness;

@@ -1,0 +1,58 @@
+//! Columns: where an instance is, in the few words that `kubectl get` has room for.
+//!
+//! A printer column shows one field and cannot join a list, so the leader stores these words in the
+//! status. Pure functions of the object. Does not own: when they are written (`duties`).
+
+use std::fmt::Display;
+
+use crate::instance::{Address, Instance};
+
+/// More than this many are counted, not shown.
+const SHOWN: usize = 3;
+
+/// `10.0.0.7,fd00::7`, or the hostname: at most 253 octets.
+#[must_use]
+pub fn addresses(instance: &Instance) -> String {
+    match &instance.address {
+        Address::Ips(ips) => joined(ips.iter()).unwrap_or_default(),
+        Address::Hostname(name) => name.to_string(),
+    }
+}
+
+/// `8080/TCP,9090/UDP`, as `kubectl get service` writes them: at most 43 octets. None without ports.
+#[must_use]
+pub fn ports(instance: &Instance) -> Option<String> {
+    joined(instance.ports.iter().map(|port| format!("{}/{}", port.port, port.protocol)))
+}
+
+/// The first few, and how many more there are.
+fn joined(items: impl ExactSizeIterator<Item = impl Display>) -> Option<String> {
+    let more = items.len().saturating_sub(SHOWN);
+    let shown: Vec<_> = items.take(SHOWN).map(|item| item.to_string()).collect();
+    let shown = Some(shown.join(",")).filter(|shown| !shown.is_empty())?;
+    Some(if more == 0 { shown } else { format!("{shown} +{more} more") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(count: usize) -> Option<String> {
+        joined((0..count).map(|item| format!("10.0.0.{}", item + 1)))
+    }
+
+    #[test]
+    fn a_few_are_shown_and_the_rest_is_counted() {
+        assert_eq!(of(0), None);
+        assert_eq!(of(1).as_deref(), Some("10.0.0.1"));
+        assert_eq!(of(3).as_deref(), Some("10.0.0.1,10.0.0.2,10.0.0.3"));
+        assert_eq!(of(5).as_deref(), Some("10.0.0.1,10.0.0.2,10.0.0.3 +2 more"));
+    }
+
+    #[test]
+    fn the_longest_fits_into_the_field() {
+        let longest = ["ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"; 16];
+        assert!(joined(longest.iter()).unwrap().len() <= 253);
+        assert!(joined(["65535/SCTP"; 32].iter()).unwrap().len() <= 43);
+    }
+}

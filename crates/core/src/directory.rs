@@ -1,0 +1,346 @@
+//! The directory: what readers and doors look into while the catalog works.
+//!
+//! Owns: the published views, the slots by name, the memory of the evicted, and the few figures
+//! that every answer carries. Written by the catalog alone; read by anybody, without waiting.
+//! Does not own: any verdict.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use papaya::Equivalent;
+
+use crate::{
+    bearers::Bearers,
+    horizon::STALE_AFTER,
+    instance::{Health, InstanceKey, ServiceKey},
+    leadership::Leadership,
+    lease::{Floors, Moment, Wall},
+    pulse::{Slot, Taken},
+    report::Report,
+    rules::Rules,
+    serial::Serial,
+    touched::Touched,
+    view::{Member, View},
+};
+
+type HashMap<K, V> = papaya::HashMap<K, V, ahash::RandomState>;
+
+/// A borrowed [`InstanceKey`], to look up without allocating.
+#[derive(Clone, Copy, Hash)]
+struct InstanceRef<'a> {
+    namespace: &'a str,
+    name: &'a str,
+}
+
+impl Equivalent<InstanceKey> for InstanceRef<'_> {
+    fn equivalent(&self, key: &InstanceKey) -> bool {
+        *self.namespace == *key.namespace && *self.name == *key.name
+    }
+}
+
+/// A borrowed [`ServiceKey`].
+#[derive(Clone, Copy, Hash)]
+struct ServiceRef<'a> {
+    namespace: &'a str,
+    service: &'a str,
+}
+
+impl Equivalent<ServiceKey> for ServiceRef<'_> {
+    fn equivalent(&self, key: &ServiceKey) -> bool {
+        *self.namespace == *key.namespace && *self.service == *key.service
+    }
+}
+
+/// When and why an instance was evicted; kept for ten minutes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grave {
+    /// To forget it in time.
+    pub at: Moment,
+    /// To tell people.
+    pub evicted: Wall,
+    /// A sentence.
+    pub reason: Arc<str>,
+}
+
+/// What the doors make of a heartbeat.
+#[derive(Debug)]
+pub enum Heartbeat {
+    /// Counted: the lease runs anew from now.
+    Renewed(Arc<Slot>),
+    /// A permanent instance needs none.
+    Permanent(Arc<Slot>),
+    /// It changes something (a revival, or another health): to be written before it is answered.
+    Write(Arc<Slot>),
+    /// Another incarnation bears the name; its uid.
+    OtherUid(Arc<str>),
+    /// Evicted lately.
+    Gone(Grave),
+    /// No such instance is known here; the API server may know better.
+    Unknown,
+}
+
+/// The published state of one replica.
+#[derive(Debug)]
+pub struct Directory {
+    /// The only namespace that is looked after, if not all.
+    scope: Option<Arc<str>>,
+    pub(crate) slots: HashMap<InstanceKey, Arc<Slot>>,
+    pub(crate) services: HashMap<ServiceKey, Arc<View>>,
+    /// How many services each namespace has; absent when none.
+    pub(crate) namespaces: HashMap<Arc<str>, usize>,
+    /// Who bears the addresses of the networks whose names are asked for.
+    pub(crate) bearers: Bearers,
+    pub(crate) graves: HashMap<InstanceKey, Grave>,
+    pub(crate) floors: ArcSwap<Floors>,
+    pub(crate) leadership: ArcSwap<Leadership>,
+    pub(crate) report: ArcSwap<Report>,
+    pub(crate) horizon: AtomicU64,
+    pub(crate) index: AtomicU64,
+    pub(crate) synced: AtomicBool,
+    pub(crate) serial: Serial,
+    /// What this replica has to tell the others.
+    pub(crate) touched: Touched,
+    /// Set when this replica keeps a ledger.
+    ledger: OnceLock<Rules>,
+    /// From when on beats are not answered 200; 0 when they are not at all.
+    pub(crate) fence: AtomicU64,
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        Self::new(None)
+    }
+}
+
+impl Directory {
+    /// Nothing known yet, of one namespace or of all.
+    #[must_use]
+    pub fn new(scope: Option<&str>) -> Self {
+        Self {
+            scope: scope.map(Into::into),
+            slots: HashMap::default(),
+            services: HashMap::default(),
+            namespaces: HashMap::default(),
+            bearers: Bearers::default(),
+            graves: HashMap::default(),
+            floors: ArcSwap::default(),
+            leadership: ArcSwap::default(),
+            report: ArcSwap::default(),
+            horizon: AtomicU64::default(),
+            index: AtomicU64::default(),
+            synced: AtomicBool::default(),
+            serial: Serial::default(),
+            touched: Touched::default(),
+            ledger: OnceLock::new(),
+            fence: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// With an index of the addresses within `networks`; without one, nobody bears any. To be said
+    /// before anything is published.
+    #[must_use]
+    pub fn with_networks(self, networks: &[IpNet]) -> Self {
+        Self { bearers: Bearers::within(networks), ..self }
+    }
+
+    /// From now on beats are to be told, and none is answered before the others know this replica.
+    pub(crate) fn keep_ledger(&self, rules: Rules) {
+        let _ = self.ledger.set(rules);
+        self.fence.store(if rules.fence { 0 } else { u64::MAX }, Ordering::SeqCst);
+    }
+
+    /// The only namespace that is looked after, if not all.
+    #[must_use]
+    pub fn scope(&self) -> Option<&str> {
+        self.scope.as_deref()
+    }
+
+    /// Whether a namespace is looked after: of any other, nothing can be said.
+    #[must_use]
+    pub fn covers(&self, namespace: &str) -> bool {
+        self.scope.as_deref().is_none_or(|scope| scope == namespace)
+    }
+
+    /// Whether the first full list has been taken in. Before that, nothing is known to be absent.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    /// The highest resourceVersion that has been applied.
+    #[must_use]
+    pub fn index(&self) -> u64 {
+        self.index.load(Ordering::Acquire)
+    }
+
+    /// The horizon.
+    #[must_use]
+    pub fn horizon(&self) -> Moment {
+        Moment(self.horizon.load(Ordering::Acquire))
+    }
+
+    /// How far the horizon is behind `now`.
+    #[must_use]
+    pub fn age(&self, now: Moment) -> Duration {
+        now.since(self.horizon())
+    }
+
+    /// Whether the horizon has stood still for too long to be called fresh.
+    #[must_use]
+    pub fn is_stale(&self, now: Moment) -> bool {
+        self.age(now) > STALE_AFTER
+    }
+
+    /// Whether a beat taken at `now` may not be answered 200, but only 202: the others may not
+    /// wait for this replica's ledger any more, or do not know it yet. To be asked after
+    /// [`Directory::heartbeat`], with the same moment. Never, where no ledgers are kept.
+    #[must_use]
+    pub fn is_fenced(&self, now: Moment) -> bool {
+        now.0 >= self.fence.load(Ordering::SeqCst)
+    }
+
+    /// Who leads.
+    #[must_use]
+    pub fn leadership(&self) -> Arc<Leadership> {
+        self.leadership.load_full()
+    }
+
+    /// What this replica tells of itself.
+    #[must_use]
+    pub fn report(&self) -> Arc<Report> {
+        self.report.load_full()
+    }
+
+    /// The serial of what is published, for DNS: the second of wall time in which something changed
+    /// that a reader can see; never goes back (RFC 1982).
+    #[must_use]
+    pub fn serial(&self) -> u32 {
+        self.serial.get()
+    }
+
+    /// The serial for a zone transfer, to be taken before the first view is read: no later content
+    /// goes by it, so that nobody who fetches whenever it moves keeps what is old.
+    #[must_use]
+    pub fn serial_for_transfer(&self) -> u32 {
+        self.serial.give()
+    }
+
+    /// The view of a service; none when it has no instance at all.
+    #[must_use]
+    pub fn service(&self, namespace: &str, service: &str) -> Option<Arc<View>> {
+        self.services.pin().get(&ServiceRef { namespace, service }).cloned()
+    }
+
+    /// Every view, of one namespace or of all, in no order.
+    #[must_use]
+    pub fn all_services(&self, namespace: Option<&str>) -> Vec<Arc<View>> {
+        let services = self.services.pin();
+        let views = services.values();
+        views
+            .filter(|view| namespace.is_none_or(|ns| *view.key.namespace == *ns))
+            .cloned()
+            .collect()
+    }
+
+    /// The members that bear an address, whatever their phase, by namespace, service and label;
+    /// none outside the networks that were given. A member whose label another one of its service
+    /// bears is left out: its name leads to that one.
+    #[must_use]
+    pub fn bearers(&self, ip: IpAddr) -> Vec<Arc<Member>> {
+        self.bearers.of(ip)
+    }
+
+    /// Whether [`Directory::bearers`] has anybody for any address of `network`.
+    #[must_use]
+    pub fn has_address_below(&self, network: IpNet) -> bool {
+        self.bearers.is_any_within(network)
+    }
+
+    /// Whether a namespace has any instance.
+    #[must_use]
+    pub fn has_namespace(&self, namespace: &str) -> bool {
+        self.namespaces.pin().contains_key(namespace)
+    }
+
+    /// The slot of an instance.
+    #[must_use]
+    pub fn slot(&self, namespace: &str, name: &str) -> Option<Arc<Slot>> {
+        self.slots.pin().get(&InstanceRef { namespace, name }).cloned()
+    }
+
+    /// How many instances are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether none is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// The eviction of an instance within the last ten minutes.
+    #[must_use]
+    pub fn grave(&self, namespace: &str, name: &str) -> Option<Grave> {
+        self.graves.pin().get(&InstanceRef { namespace, name }).cloned()
+    }
+
+    /// When the lease of an instance ends, as known now; none for a permanent one.
+    #[must_use]
+    pub fn deadline(&self, slot: &Slot) -> Option<Moment> {
+        let lease = slot.record().lease;
+        let deadline = || self.floors.load().deadline(slot.last_beat(), lease.duration);
+        lease.is_leased().then(deadline)
+    }
+
+    /// Takes a heartbeat: one look-up and one store, unless it changes something.
+    pub fn heartbeat(
+        &self,
+        (namespace, name): (&str, &str),
+        uid: Option<&str>,
+        health: Option<Health>,
+        now: Moment,
+    ) -> Heartbeat {
+        let Some(slot) = self.slot(namespace, name) else {
+            return self.grave(namespace, name).map_or(Heartbeat::Unknown, Heartbeat::Gone);
+        };
+        let record = slot.record();
+        if uid.is_some_and(|uid| *uid != *record.uid) {
+            return Heartbeat::OtherUid(record.uid.clone());
+        }
+        let changes = health.is_some_and(|health| health != record.health);
+        if !record.lease.is_leased() {
+            return if changes { Heartbeat::Write(slot) } else { Heartbeat::Permanent(slot) };
+        }
+        let taken = self.take(&slot, record.lease.duration, now);
+        // Stored as expired though alive: a verdict may have landed late. Asked after the beat was
+        // noted, so that no ledger says it has seen that verdict and leaves out a beat before it.
+        let changes = changes || slot.record().is_stored_expired();
+        match taken {
+            Taken::Counted if !changes => Heartbeat::Renewed(slot),
+            Taken::Counted | Taken::Late | Taken::Dead => Heartbeat::Write(slot),
+        }
+    }
+
+    /// Where replicas tell each other of beats, floors do not make a late one good: another replica
+    /// may have judged already.
+    fn take(&self, slot: &Arc<Slot>, duration: Duration, now: Moment) -> Taken {
+        let with_floors = |beat| self.floors.load().deadline(beat, duration);
+        match self.ledger.get() {
+            None => slot.beat(now, with_floors),
+            Some(rules) if rules.late_beat_is_revival => {
+                self.touched.beat(slot, now, |beat| beat.after(duration))
+            }
+            Some(_) => self.touched.beat(slot, now, with_floors),
+        }
+    }
+}

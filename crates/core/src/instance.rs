@@ -1,0 +1,392 @@
+//! The slim record of one stored instance: what everybody behind `cluster::convert` knows of it.
+//!
+//! Owns: the keys, the record and its small vocabularies (state, health, phase, protocol).
+//! Does not own: whether the instance is alive; that is judged in `catalog` and told by `view`.
+
+use std::{
+    fmt,
+    net::IpAddr,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
+
+use crate::lease::{Lease, Wall};
+
+/// The name of an instance: namespace and object name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InstanceKey {
+    /// Kubernetes namespace.
+    pub namespace: Arc<str>,
+    /// Object name; a DNS subdomain, so not always a DNS label.
+    pub name: Arc<str>,
+}
+
+impl InstanceKey {
+    /// A key of these two names.
+    #[must_use]
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for InstanceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// The name of a service: namespace and `spec.service`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceKey {
+    /// Kubernetes namespace.
+    pub namespace: Arc<str>,
+    /// DNS label.
+    pub service: Arc<str>,
+}
+
+impl ServiceKey {
+    /// A key of these two names.
+    #[must_use]
+    pub fn new(namespace: &str, service: &str) -> Self {
+        Self { namespace: namespace.into(), service: service.into() }
+    }
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.service)
+    }
+}
+
+/// Declares a small vocabulary: an enum, its words, and the way back from a word.
+macro_rules! vocabulary {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $($(#[$vdoc])* $variant,)+ }
+
+        impl $name {
+            /// Every word of this vocabulary, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The word, as manifests, HTTP and metrics write it.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+
+            /// The meaning of a word; none when it is not of this vocabulary.
+            #[must_use]
+            pub fn parse(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$variant),)+ _ => None }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(self.as_str()) }
+        }
+    };
+}
+
+vocabulary! {
+    /// The operator's word on an instance.
+    State {
+        /// In service.
+        Up = "Up",
+        /// Finishing what it has; not offered.
+        Draining = "Draining",
+        /// Not offered.
+        OutOfService = "OutOfService",
+    }
+}
+
+vocabulary! {
+    /// What an instance says of itself.
+    Health {
+        /// All is well; also when nothing was said.
+        Passing = "Passing",
+        /// Serving, but not well; still offered.
+        Warning = "Warning",
+        /// Not to be used; not offered.
+        Critical = "Critical",
+    }
+}
+
+vocabulary! {
+    /// What becomes of all of it: the first that applies.
+    Phase {
+        /// Its lease has ended.
+        Expired = "Expired",
+        /// Its operator took it out.
+        OutOfService = "OutOfService",
+        /// Its operator drains it.
+        Draining = "Draining",
+        /// It says that it should not be used.
+        Critical = "Critical",
+        /// It says that it is not well.
+        Warning = "Warning",
+        /// All is well.
+        Ready = "Ready",
+    }
+}
+
+vocabulary! {
+    /// Transport protocol of a port.
+    Protocol {
+        /// TCP.
+        Tcp = "TCP",
+        /// UDP.
+        Udp = "UDP",
+        /// SCTP.
+        Sctp = "SCTP",
+    }
+}
+
+impl Phase {
+    /// The phase of an instance whose lease `expired` or not.
+    #[must_use]
+    pub fn of(expired: bool, state: State, health: Health) -> Self {
+        match (expired, state, health) {
+            (true, ..) => Self::Expired,
+            (_, State::OutOfService, _) => Self::OutOfService,
+            (_, State::Draining, _) => Self::Draining,
+            (.., Health::Critical) => Self::Critical,
+            (.., Health::Warning) => Self::Warning,
+            (.., Health::Passing) => Self::Ready,
+        }
+    }
+
+    /// Whether instances of this phase are offered to those who do not ask for another.
+    #[must_use]
+    pub fn is_discoverable(self) -> bool {
+        matches!(self, Self::Ready | Self::Warning)
+    }
+}
+
+impl Protocol {
+    /// As in a DNS name, without the underscore (RFC 2782).
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+}
+
+/// One named port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Port {
+    /// Unique within the instance; a DNS label.
+    pub name: Arc<str>,
+    /// 1..=65535.
+    pub port: u16,
+    /// Transport.
+    pub protocol: Protocol,
+    /// What is spoken over it, as in a Kubernetes Service.
+    pub app_protocol: Option<Arc<str>>,
+}
+
+/// Where an instance is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// By these addresses; at least one.
+    Ips(Arc<[IpAddr]>),
+    /// By a name that somebody else resolves.
+    Hostname(Arc<str>),
+}
+
+/// Pairs of strings, sorted by the first.
+pub type Pairs = Arc<[(Arc<str>, Arc<str>)]>;
+
+/// What the leader last wrote into an object's status, as far as it decides anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredStatus {
+    /// None until the first write.
+    pub phase: Option<Phase>,
+    /// Reason of the condition `Ready`.
+    pub reason: Option<Arc<str>>,
+    /// When that condition last changed its status (RFC 3339), to be kept while it does not.
+    pub transition: Option<Arc<str>>,
+    /// `metadata.generation` that was judged.
+    pub observed_generation: i64,
+    /// The heartbeat annotation when the phase was decided.
+    pub observed_heartbeat: Option<Arc<str>>,
+    /// The checkpoint for people.
+    pub last_heartbeat: Option<Wall>,
+    /// The name in DNS.
+    pub dns_name: Option<Arc<str>>,
+    /// The column of addresses.
+    pub addresses: Option<Arc<str>>,
+    /// The column of ports.
+    pub ports: Option<Arc<str>>,
+}
+
+/// What readers see of an instance, and what is decided by. Two versions that say the same share them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Namespace and name.
+    pub key: InstanceKey,
+    /// Which incarnation of that name.
+    pub uid: Arc<str>,
+    /// When the object was created.
+    pub created: Wall,
+    /// The service it belongs to; never changes.
+    pub service: Arc<str>,
+    /// Where it is.
+    pub address: Address,
+    /// What it offers.
+    pub ports: Arc<[Port]>,
+    /// Its version, if it says.
+    pub version: Option<Arc<str>>,
+    /// Its tags, sorted.
+    pub tags: Arc<[Arc<str>]>,
+    /// Its zone, if it says.
+    pub zone: Option<Arc<str>>,
+    /// Share of the traffic within its priority; 0 is the last resort (RFC 2782).
+    pub weight: u16,
+    /// Lower is asked first.
+    pub priority: u16,
+    /// Free strings for clients.
+    pub attributes: Pairs,
+    /// The object's labels.
+    pub labels: Pairs,
+    /// The operator's word.
+    pub state: State,
+    /// Its own word.
+    pub health: Health,
+    /// The terms of its life.
+    pub lease: Lease,
+}
+
+/// One stored instance: a pointer to its facts, and what changes without them, with every stored beat and
+/// every status. Immutable: a change is a new record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// What readers see.
+    pub facts: Arc<Facts>,
+    /// Comparable within the type since Kubernetes 1.35 (KEP-5504).
+    pub resource_version: u64,
+    /// Moves with the spec.
+    pub generation: i64,
+    /// Uid of the pod that owns it, if one does; what is that pod's own depends on it, and nothing that
+    /// readers see.
+    pub owner_pod: Option<Arc<str>>,
+    /// A health annotation outside the vocabulary, ignored but told.
+    pub unknown_health: Option<Arc<str>>,
+    /// The heartbeat annotation, any change of which is a beat.
+    pub heartbeat: Option<Arc<str>>,
+    /// The status as stored.
+    pub stored: StoredStatus,
+}
+
+impl Deref for Instance {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        &self.facts
+    }
+}
+
+/// A change is made on a copy where the facts are shared.
+impl DerefMut for Instance {
+    fn deref_mut(&mut self) -> &mut Facts {
+        Arc::make_mut(&mut self.facts)
+    }
+}
+
+impl Facts {
+    /// Of an instance that registers over HTTP and says no more than where it is; what the API server gives (uid,
+    /// creation) is left out.
+    #[must_use]
+    pub fn new(key: InstanceKey, service: Arc<str>, address: Address) -> Self {
+        Self {
+            key,
+            uid: "".into(),
+            created: Wall(0),
+            service,
+            address,
+            ports: Arc::new([]),
+            version: None,
+            tags: Arc::new([]),
+            zone: None,
+            weight: 100,
+            priority: 0,
+            attributes: Arc::new([]),
+            labels: Arc::new([]),
+            state: State::Up,
+            health: Health::Passing,
+            lease: Lease::default(),
+        }
+    }
+
+    /// The service it belongs to.
+    #[must_use]
+    pub fn service_key(&self) -> ServiceKey {
+        ServiceKey { namespace: self.key.namespace.clone(), service: self.service.clone() }
+    }
+
+    /// The IP addresses; none for an instance that has a hostname.
+    #[must_use]
+    pub fn ips(&self) -> &[IpAddr] {
+        match &self.address {
+            Address::Ips(ips) => ips,
+            Address::Hostname(_) => &[],
+        }
+    }
+}
+
+impl Instance {
+    /// An object with these facts, of whose life nothing is stored yet; for tests and simulations, as [`Facts::new`] is.
+    #[must_use]
+    pub fn new(facts: Facts) -> Self {
+        Self {
+            facts: Arc::new(facts),
+            resource_version: 1,
+            generation: 1,
+            owner_pod: None,
+            unknown_health: None,
+            heartbeat: None,
+            stored: StoredStatus::default(),
+        }
+    }
+
+    /// Whether the object says `Expired` and no beat has come since it was said.
+    ///
+    /// This outlives restarts: the verdict stands until the annotation differs from the one that
+    /// it was decided on.
+    #[must_use]
+    pub fn is_stored_expired(&self) -> bool {
+        self.lease.is_leased()
+            && self.stored.phase == Some(Phase::Expired)
+            && self.stored.observed_heartbeat == self.heartbeat
+    }
+
+    /// The same with other facts.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Facts)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// The same, with the facts of an `old` version where those are equal: what stays for long is in memory once,
+    /// however often the rest of it changes.
+    #[must_use]
+    pub fn sharing(mut self, old: &Self) -> Self {
+        if self.facts == old.facts {
+            self.facts = old.facts.clone();
+        }
+        self
+    }
+}
+
+impl Instance {
+    /// One of the service `orders` at 10.0.0.7, for tests: each changes what matters to it.
+    #[must_use]
+    pub fn sample(namespace: &str, name: &str) -> Self {
+        let address = Address::Ips(Arc::new([IpAddr::from([10, 0, 0, 7])]));
+        let key = InstanceKey::new(namespace, name);
+        Self::new(Facts { uid: "u".into(), ..Facts::new(key, "orders".into(), address) })
+    }
+}

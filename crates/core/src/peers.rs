@@ -1,0 +1,309 @@
+//! The other replicas, as their ledgers show them.
+//!
+//! Owns: which ledger of each was seen newest, the bounds of its clock, who is live, silent or gone,
+//! and the floors that follow. Does not own: what the beats in a ledger do (`hearing`), and the own
+//! ledger (`flush`).
+//!
+//! A replica is *live* from the first sight of its ledger until it has said that it leaves, or its
+//! ledger has not moved for 10 s, or is deleted, or another boot writes it. Until 10 s after its last
+//! stamp it may have answered beats 200 that nobody will ever tell: so while it is *gone*, everybody has
+//! a whole lease from then on. If the same boot comes back and nothing is missing, that is withdrawn.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use crate::{
+    bounds::Bounds,
+    lease::Moment,
+    ledger::{Ledger, PeerSeen, Segment},
+    report::{self, Presence},
+    rules::Rules,
+};
+
+/// A ledger that has not moved for so long is that of a replica that is gone; and one whose stamp is
+/// as old fences its own replica.
+pub(super) const SILENCE: Duration = Duration::from_secs(10);
+
+/// A replica that has been gone for so long is forgotten. Should it come back, that is a gap.
+const FORGOTTEN: Duration = Duration::from_secs(600);
+
+/// The ledger of one that has been gone for so long is deleted. Should it come back, it writes another, and
+/// what it took meanwhile is told as far as it is kept.
+const SWEPT: Duration = Duration::from_secs(300);
+
+/// In what way a ledger came to be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The first list: what was told before is covered by the lease that a start gives everybody.
+    First,
+    /// A later list: there may have been ledgers in between that were not seen.
+    Relist,
+    /// The watch, which leaves nothing out.
+    Watch,
+}
+
+/// What a sighting leads to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Sighting {
+    /// Beats may have been told that were not seen: everybody has a lease from now on.
+    pub(super) gap: bool,
+    /// The replica waits for our ledger.
+    pub(super) asks: bool,
+    /// What it witnessed, and when at the latest, on our clock.
+    pub(super) beats: Vec<(u64, Moment)>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    boot: Arc<str>,
+    /// The newest ledger seen.
+    version: u64,
+    sequence: u64,
+    stamp: Moment,
+    index: u64,
+    /// How far its horizon was behind its stamp; none when it was not known.
+    behind: Option<Duration>,
+    /// When it was seen, on our clock.
+    seen: Moment,
+    bounds: Bounds,
+    /// The stamp of the newest of our ledgers that it has seen.
+    knows: Moment,
+    /// It has said that it leaves.
+    left: bool,
+    /// From when on it is gone, at the latest.
+    gone: Option<Moment>,
+    /// Its ledger is being deleted.
+    swept: bool,
+}
+
+/// All others.
+#[derive(Debug)]
+pub(super) struct Peers {
+    own: Arc<str>,
+    boot: Arc<str>,
+    rules: Rules,
+    peers: BTreeMap<Arc<str>, Peer>,
+    /// The latest end of a process that was not seen to come back.
+    former: Option<Moment>,
+}
+
+impl Peer {
+    fn new(ledger: &Ledger, ageing: u64) -> Self {
+        Self {
+            boot: ledger.boot.clone(),
+            version: 0,
+            sequence: 0,
+            stamp: Moment::default(),
+            index: 0,
+            behind: None,
+            seen: Moment::default(),
+            bounds: Bounds::new(ageing),
+            knows: Moment::default(),
+            left: false,
+            gone: None,
+            swept: false,
+        }
+    }
+
+    fn is_live(&self) -> bool {
+        self.gone.is_none() && !self.left
+    }
+
+    /// Up to when it may answer beats that it never told: then it is fenced. `now` has passed since its
+    /// ledger was seen.
+    fn end(&self, now: Moment) -> Moment {
+        self.bounds.latest(self.stamp.after(SILENCE)).unwrap_or_else(|| now.after(SILENCE))
+    }
+}
+
+impl Peers {
+    pub(super) fn new(own: Arc<str>, boot: Arc<str>, rules: Rules) -> Self {
+        Self { own, boot, rules, peers: BTreeMap::new(), former: None }
+    }
+
+    /// Another replica's ledger is seen.
+    pub(super) fn see(&mut self, ledger: &Ledger, way: Way, now: Moment) -> Sighting {
+        let mut gap = false;
+        let old = self.peers.get(&ledger.replica);
+        if old.is_some_and(|old| ledger.version <= old.version) {
+            return Sighting::default();
+        }
+        if old.is_some_and(|old| old.boot != ledger.boot) && self.rules.changed_boot_is_gone {
+            gap = self.end(&ledger.replica, way, now);
+        }
+        let (own, boot, ageing) = (self.own.clone(), self.boot.clone(), self.rules.ageing);
+        let fresh = || Peer::new(ledger, ageing);
+        let peer = self.peers.entry(ledger.replica.clone()).or_insert_with(fresh);
+        if peer.boot != ledger.boot {
+            // Only where a changed boot goes unnoticed.
+            (peer.boot, peer.sequence) = (ledger.boot.clone(), ledger.sequence.saturating_sub(1));
+        }
+        peer.bounds.seen(ledger.stamp, now);
+        let us = ledger.peers.iter().find(|seen| seen.replica == own && seen.boot == boot);
+        if let Some(us) = us {
+            peer.bounds.was_seen(us.stamp, us.at);
+            peer.knows = peer.knows.max(us.stamp);
+        }
+        if peer.bounds.contradict(ledger.stamp) {
+            gap = true;
+            peer.bounds = Bounds::new(ageing);
+            peer.bounds.seen(ledger.stamp, now);
+        }
+        let missing = !covers(&ledger.segments, peer.sequence, ledger.sequence);
+        gap |= way != Way::First && missing && self.rules.missing_is_gap;
+        let beats = match way {
+            Way::First => Vec::new(),
+            _ => beats(ledger, peer, now),
+        };
+        (peer.version, peer.sequence) = (ledger.version, ledger.sequence);
+        (peer.stamp, peer.seen) = (ledger.stamp, now);
+        peer.behind = (ledger.horizon.0 > 0).then(|| ledger.stamp.since(ledger.horizon));
+        (peer.index, peer.left, peer.gone) = (ledger.index, ledger.leaving, None);
+        peer.swept = false;
+        Sighting { gap, asks: ledger.ask, beats }
+    }
+
+    /// A process has ended by now, since another one bears its name. Answers whether that is a gap.
+    fn end(&mut self, replica: &Arc<str>, way: Way, now: Moment) -> bool {
+        let peer = self.peers.remove(replica).filter(|peer| !peer.left);
+        let end = peer.map(|peer| peer.gone.unwrap_or_else(|| peer.end(now)).min(now));
+        self.former = self.former.max(end);
+        end.is_some() && way != Way::Watch
+    }
+
+    /// A relist did not bring these. Answers whether that is a gap.
+    pub(super) fn keep_only(&mut self, listed: &[Arc<Ledger>], now: Moment) -> bool {
+        let there = |name: &Arc<str>| listed.iter().any(|ledger| ledger.replica == *name);
+        let vanished: Vec<_> = self.peers.keys().filter(|name| !there(name)).cloned().collect();
+        let mut gap = false;
+        for replica in vanished {
+            let peer = self.peers.remove(&replica).filter(|peer| !peer.left);
+            gap |= peer.is_some();
+            // It may be alive: then it answers until it is fenced.
+            self.former = self.former.max(peer.map(|peer| peer.end(now)));
+        }
+        gap
+    }
+
+    /// A ledger was deleted: of a replica that has left, or by hand. Then its replica may be alive.
+    pub(super) fn deleted(&mut self, replica: &str, version: u64, now: Moment) {
+        let peer = self.peers.get_mut(replica).filter(|peer| peer.version < version);
+        if let Some(peer) = peer {
+            peer.version = version;
+            peer.gone = peer.gone.or_else(|| Some(peer.end(now)));
+        }
+    }
+
+    /// Notices who has fallen silent.
+    pub(super) fn tick(&mut self, now: Moment) {
+        for peer in self.peers.values_mut().filter(|peer| peer.is_live()) {
+            if now.since(peer.seen) > SILENCE {
+                peer.gone = Some(peer.end(now));
+            }
+        }
+        let former = &mut self.former;
+        self.peers.retain(|_, peer| {
+            let forgotten = now.since(peer.seen) > FORGOTTEN && !peer.is_live();
+            if forgotten && !peer.left {
+                *former = (*former).max(peer.gone);
+            }
+            !forgotten
+        });
+    }
+
+    /// One whose ledger is of no use any more, with its version; each is named once. Where pods are deleted
+    /// their ledgers go with them: these are the others.
+    pub(super) fn sweep(&mut self, now: Moment) -> Option<(Arc<str>, u64)> {
+        let is_of_no_use = |peer: &Peer| {
+            let silent = now.since(peer.seen);
+            !peer.swept && (peer.left && silent > SILENCE || peer.gone.is_some() && silent > SWEPT)
+        };
+        let (replica, peer) = self.peers.iter_mut().find(|(_, peer)| is_of_no_use(peer))?;
+        peer.swept = true;
+        Some((replica.clone(), peer.version))
+    }
+
+    /// From when on everybody has a whole lease, because of those who are gone.
+    pub(super) fn floor(&self) -> Option<Moment> {
+        let gone = self.peers.values().filter(|peer| !peer.left).filter_map(|peer| peer.gone);
+        let silent = if self.rules.floors_add_up { gone.max() } else { gone.min() };
+        self.former.max(silent.filter(|_| self.rules.silent_holds))
+    }
+
+    /// The moment up to which everything that any live one witnessed was seen; none when nobody is
+    /// live. The error says whose clock is not yet known.
+    pub(super) fn horizon(&self) -> Result<Option<Moment>, Arc<str>> {
+        let mut horizon = None;
+        for (name, peer) in self.peers.iter().filter(|(_, peer)| peer.is_live()) {
+            let seen = match self.rules.two_bounds {
+                true => peer.bounds.earliest(peer.stamp),
+                false => peer.bounds.latest(peer.stamp),
+            };
+            let seen = seen.ok_or_else(|| name.clone())?;
+            horizon = Some(horizon.map_or(seen, |horizon: Moment| horizon.min(seen)));
+        }
+        Ok(horizon)
+    }
+
+    /// Whether every live one has said that it has seen this version of an instance.
+    pub(super) fn have_seen(&self, version: u64) -> bool {
+        self.peers.values().filter(|peer| peer.is_live()).all(|peer| peer.index >= version)
+    }
+
+    /// The stamp up to which every live one has seen our ledgers; none when nobody is live.
+    pub(super) fn know(&self) -> Option<Moment> {
+        self.peers.values().filter(|peer| peer.is_live()).map(|peer| peer.knows).min()
+    }
+
+    /// For people.
+    pub(super) fn report(&self) -> Vec<report::Peer> {
+        let presence = |peer: &Peer| match (peer.left, peer.gone) {
+            (true, _) => Presence::Left,
+            (_, Some(_)) => Presence::Gone,
+            _ => Presence::Live,
+        };
+        let tell = |(replica, peer): (&Arc<str>, &Peer)| report::Peer {
+            replica: replica.clone(),
+            boot: peer.boot.clone(),
+            seen: peer.seen,
+            index: peer.index,
+            behind: peer.behind,
+            presence: presence(peer),
+        };
+        self.peers.iter().map(tell).collect()
+    }
+
+    /// What the own ledger says of the others.
+    pub(super) fn seen(&self) -> Vec<PeerSeen> {
+        let live = self.peers.iter().filter(|(_, peer)| peer.is_live());
+        let seen = live.map(|(replica, peer)| PeerSeen {
+            replica: replica.clone(),
+            boot: peer.boot.clone(),
+            stamp: peer.stamp,
+            at: peer.seen,
+        });
+        seen.collect()
+    }
+}
+
+/// Whether the segments tell of every ledger after `last`, up to `upto`.
+fn covers(segments: &[Segment], last: u64, upto: u64) -> bool {
+    let mut known = last;
+    for segment in segments {
+        if segment.first <= known.saturating_add(1) {
+            known = known.max(segment.sequence);
+        }
+    }
+    known >= upto
+}
+
+/// The beats of a ledger that were not told before, by our clock.
+fn beats(ledger: &Ledger, peer: &Peer, now: Moment) -> Vec<(u64, Moment)> {
+    let news = ledger.segments.iter().filter(|segment| segment.sequence > peer.sequence);
+    let told = news.flat_map(|segment| segment.beats.iter());
+    let beat = |(id, age): &(u64, u32)| {
+        let at = Moment(ledger.stamp.0.saturating_sub(u64::from(*age)));
+        // It was before now, whatever the bounds say.
+        (*id, peer.bounds.latest(at).unwrap_or(now).min(now))
+    };
+    told.map(beat).collect()
+}

@@ -1,0 +1,77 @@
+//! What somebody who registers an instance says of it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    instance::{Address, Health, Instance, Pairs, Port},
+    lease::Lease,
+};
+
+/// The facts of a registration. The operator's `state` is not among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The service it belongs to; a DNS label.
+    pub service: String,
+    /// Where it is.
+    pub address: Address,
+    /// What it offers.
+    pub ports: Vec<Port>,
+    /// Its version.
+    pub version: Option<String>,
+    /// Its tags, sorted, each once.
+    pub tags: Vec<String>,
+    /// Its zone.
+    pub zone: Option<String>,
+    /// Default 100.
+    pub weight: u16,
+    /// Default 0.
+    pub priority: u16,
+    /// Free strings.
+    pub attributes: BTreeMap<String, String>,
+    /// Labels of the object.
+    pub labels: BTreeMap<String, String>,
+    /// Its own word; none says nothing.
+    pub health: Option<Health>,
+    /// The terms; none keeps those that are stored, or takes the default.
+    pub lease: Option<Lease>,
+}
+
+impl Registration {
+    /// Whether `instance` already says all this, so that saying it again is just a beat. Labels
+    /// that others have put on the object do not count.
+    #[must_use]
+    pub fn is_met_by(&self, instance: &Instance) -> bool {
+        let same =
+            |want: &Option<String>, has: &Option<Arc<str>>| want.as_deref() == has.as_deref();
+        *self.service == *instance.service
+            && self.address == instance.address
+            && *self.ports == *instance.ports
+            && same(&self.version, &instance.version)
+            && self.tags.iter().map(|tag| &**tag).eq(instance.tags.iter().map(|tag| &**tag))
+            && same(&self.zone, &instance.zone)
+            && (self.weight, self.priority) == (instance.weight, instance.priority)
+            && are(&self.attributes, &instance.attributes)
+            && self.labels.iter().all(|(key, value)| {
+                instance.labels.iter().any(|(k, v)| **k == **key && **v == **value)
+            })
+            && self.health.is_none_or(|health| health == instance.health)
+            && self.lease.is_none_or(|lease| lease == instance.lease)
+    }
+
+    /// Whether `instance` has facts that this registration has not. Server-side apply would keep
+    /// those that somebody else has set.
+    #[must_use]
+    pub fn leaves_over(&self, instance: &Instance) -> bool {
+        let hostname = |address: &Address| matches!(address, Address::Hostname(_));
+        (self.version.is_none() && instance.version.is_some())
+            || (self.zone.is_none() && instance.zone.is_some())
+            || hostname(&self.address) != hostname(&instance.address)
+            || instance.tags.iter().any(|tag| !self.tags.iter().any(|own| **own == **tag))
+            || instance.attributes.iter().any(|(key, _)| !self.attributes.contains_key(&**key))
+    }
+}
+
+fn are(want: &BTreeMap<String, String>, has: &Pairs) -> bool {
+    let pairs = |(key, value): &(Arc<str>, Arc<str>)| (key.to_string(), value.to_string());
+    want.len() == has.len() && has.iter().map(pairs).eq(want.clone())
+}

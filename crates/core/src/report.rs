@@ -1,0 +1,184 @@
+//! The report: what a replica tells of itself, beside its answers.
+//!
+//! Owns: its shape, and what holds a horizon back. Published with the views, for people. Decides
+//! nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{catalog::Catalog, guard::Hold, instance::ServiceKey, lease::Moment};
+
+/// A ledger seen longer ago than this holds the horizon back: the longest pause and its way.
+const LEDGER_OLD: Duration = Duration::from_millis(6_500);
+
+/// Services of which a report says that they are held.
+pub const SHOWN: usize = 100;
+
+/// What a replica tells of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Tells this process from an earlier one of the same name.
+    pub boot: Arc<str>,
+    /// When it began to work; none before.
+    pub started: Option<Moment>,
+    /// Why the horizon stands still, if it does.
+    pub standstill: Option<Standstill>,
+    /// Leases that have ended and wait for the horizon to pass their end.
+    pub due: usize,
+    /// Times that everybody was given back time.
+    pub gaps: u64,
+    /// The last of them.
+    pub last_gap: Option<LastGap>,
+    /// The other replicas, as their ledgers show them.
+    pub replicas: Vec<Peer>,
+    /// Who is kept past the lease; none when nobody is.
+    pub held: Option<Arc<Held>>,
+    /// Objects that this replica cannot read, and so does not offer.
+    pub unreadable: usize,
+}
+
+/// Who is kept past the lease, since too many came due at a stroke.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// How many in all.
+    pub instances: usize,
+    /// Of the greater part of the cluster.
+    pub everybody: Option<Hold>,
+    /// Of services, by name; [`SHOWN`] at most.
+    pub services: Vec<(ServiceKey, Hold)>,
+    /// Services beyond those.
+    pub more: usize,
+}
+
+/// Another replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name.
+    pub replica: Arc<str>,
+    /// Tells its process from an earlier one of the same name.
+    pub boot: Arc<str>,
+    /// When its newest ledger was seen.
+    pub seen: Moment,
+    /// The highest resourceVersion of instances that it had seen by then.
+    pub index: u64,
+    /// How far its horizon was behind by then; none when that was not known.
+    pub behind: Option<Duration>,
+    /// Whether it counts.
+    pub presence: Presence,
+}
+
+/// Whether another replica counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Its ledger is waited for.
+    Live,
+    /// It is silent, or its ledger was deleted: it holds deadlines.
+    Gone,
+    /// It has said that it leaves.
+    Left,
+}
+
+/// A horizon that stands still.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standstill {
+    /// The sending of the first self-beat that did not come back; before the first list, the start.
+    pub since: Moment,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// What holds a horizon back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The first list of all instances has not come; what the watch says, if it failed.
+    NotListed(Option<Arc<str>>),
+    /// The self-beat could not be written: why.
+    Unwritten(Arc<str>),
+    /// It was written, or is being written, and has not come back; what the watch says, if it
+    /// failed.
+    NotBack(Option<Arc<str>>),
+    /// The newest ledger of this replica is old: another one, or this one itself.
+    Silent(Arc<str>),
+}
+
+/// Time in which beats could not be heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastGap {
+    /// When it was noticed to be over.
+    pub ended: Moment,
+    /// How long it had been; none when nobody knows, so that everybody has a whole lease.
+    pub lost: Option<Duration>,
+}
+
+impl Standstill {
+    /// The same for a person in a hurry; `show` writes a moment as wall time.
+    #[must_use]
+    pub fn sentence(&self, show: impl Fn(Moment) -> String) -> String {
+        let since = show(self.since);
+        match &self.cause {
+            Cause::NotListed(None) => {
+                format!("started at {since}, and the first list has not come yet")
+            }
+            Cause::NotListed(Some(reason)) => {
+                format!("started at {since}, and the first list has not come: {reason}")
+            }
+            Cause::Unwritten(reason) => {
+                format!("the self-beat of {since}, and all since, failed: {reason}")
+            }
+            Cause::Silent(replica) => {
+                format!("the newest ledger of {replica} was seen at {since}, and none since")
+            }
+            Cause::NotBack(None) => {
+                format!("the self-beat sent at {since} has not come back through the watch")
+            }
+            Cause::NotBack(Some(reason)) => format!(
+                "the self-beat sent at {since} has not come back, since the watch fails: {reason}"
+            ),
+        }
+    }
+}
+
+impl Catalog {
+    /// Whose ledger holds the horizon back.
+    fn silent(&self, now: Moment) -> Option<Standstill> {
+        let (replica, since) = self.ledgers.as_ref()?.oldest()?;
+        let old = now.since(since) > LEDGER_OLD;
+        old.then_some(Standstill { since, cause: Cause::Silent(replica) })
+    }
+
+    fn held(&self) -> Option<Arc<Held>> {
+        if !self.guard.is_active() {
+            return None;
+        }
+        let everybody = self.guard.everybody();
+        let of_services = self.guard.services().map(|(key, hold)| (key.clone(), *hold));
+        let mut services: Vec<_> = of_services.collect();
+        services.sort_by(|a, b| a.0.cmp(&b.0));
+        let held = |hold: Hold| hold.held;
+        let instances =
+            everybody.map_or(0, held) + services.iter().map(|it| it.1.held).sum::<usize>();
+        let more = services.len().saturating_sub(SHOWN);
+        services.truncate(SHOWN);
+        Some(Arc::new(Held { instances, everybody, services, more }))
+    }
+
+    pub(super) fn report(&self, now: Moment) -> Report {
+        let started = self.started;
+        let standstill = if self.synced {
+            self.horizon.standstill(now, &self.interrupted).or_else(|| self.silent(now))
+        } else {
+            let cause = Cause::NotListed(self.interrupted.clone());
+            started.map(|since| Standstill { since, cause })
+        };
+        Report {
+            boot: self.boot.clone(),
+            started,
+            standstill,
+            due: self.waiting.len(),
+            gaps: self.counts().gaps,
+            last_gap: self.last_gap,
+            replicas: self.ledgers.as_ref().map(|it| it.peers.report()).unwrap_or_default(),
+            held: self.held(),
+            unreadable: self.unreadable.len(),
+        }
+    }
+}

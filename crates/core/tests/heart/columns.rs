@@ -1,0 +1,114 @@
+//! The columns in status: written with the verdict, rewritten when they are wrong, and not for ever.
+
+use std::sync::Arc;
+
+use rollcall_core::{
+    fact::{Duty, Outcome},
+    instance::{Address, Instance, Port, Protocol},
+    status::Desired,
+};
+
+use crate::rig::{Rig, instance, on};
+
+fn desired(duties: &[Duty]) -> Vec<Desired> {
+    let status = |duty: &Duty| match duty {
+        Duty::WriteStatus { desired, .. } => Some(desired.clone()),
+        _ => None,
+    };
+    duties.iter().filter_map(status).collect()
+}
+
+/// Dual stack, with so many ports.
+fn listening(ports: u16) -> Instance {
+    let port = |number| Port {
+        name: format!("p{number}").into(),
+        port: number,
+        protocol: if number == 2 { Protocol::Udp } else { Protocol::Tcp },
+        app_protocol: None,
+    };
+    let mut a = instance("a");
+    a.address = Address::Ips(Arc::new(["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()]));
+    a.ports = (1..=ports).map(port).collect();
+    a
+}
+
+#[test]
+fn columns_come_with_the_verdict_in_the_same_write() {
+    let mut rig = Rig::new();
+    rig.store(listening(5));
+    let written = desired(&rig.pass(1.0));
+    assert_eq!(written.len(), 1);
+    assert_eq!(written[0].addresses, "10.0.0.7,fd00::7");
+    assert_eq!(written[0].ports.as_deref(), Some("1/TCP,2/UDP,3/TCP +2 more"));
+}
+
+#[test]
+fn a_hostname_stands_where_addresses_would_and_no_ports_are_none() {
+    let mut rig = Rig::new();
+    let mut a = instance("a");
+    a.address = Address::Hostname("db.example.com".into());
+    rig.store(a);
+    let written = desired(&rig.pass(1.0));
+    assert_eq!((written[0].addresses.as_str(), &written[0].ports), ("db.example.com", &None));
+}
+
+#[test]
+fn an_object_written_before_there_were_columns_gets_them_once() {
+    let mut rig = Rig::new();
+    rig.store(listening(1));
+    rig.live(1.0);
+    let mut old = rig.record("a");
+    (old.stored.addresses, old.stored.ports, old.resource_version) = (None, None, 1);
+    // A new leader, which has written nothing yet.
+    let mut rig = Rig::unlisted();
+    rig.list(vec![old]);
+    let mut written = 0;
+    for _ in 0..20 {
+        let duties = rig.pass(0.1);
+        written += desired(&duties).len();
+        rig.obey(duties);
+    }
+    assert_eq!(written, 1);
+    assert_eq!(rig.record("a").stored.ports.as_deref(), Some("1/TCP"));
+}
+
+#[test]
+fn a_changed_spec_rewrites_them() {
+    let mut rig = Rig::new();
+    rig.store(listening(1));
+    rig.live(1.0);
+    let mut next = rig.record("a");
+    next.ports = listening(2).ports.clone();
+    next.generation += 1;
+    rig.put(next);
+    assert_eq!(desired(&rig.pass(0.5))[0].ports.as_deref(), Some("1/TCP,2/UDP"));
+}
+
+/// rollcall was updated, and its CRDs were not: the API server takes the write and drops the fields.
+#[test]
+fn columns_that_an_older_schema_drops_are_not_written_for_ever() {
+    let mut rig = Rig::new();
+    rig.store(listening(1));
+    let mut written = 0;
+    for beat in 0..20 {
+        for duty in rig.pass(0.1) {
+            let Duty::WriteStatus { on: version, desired, .. } = &duty else { continue };
+            written += 1;
+            let mut next = rig.record(&version.key.name);
+            next.stored.phase = Some(desired.phase);
+            next.stored.reason = Some(desired.reason.into());
+            next.stored.last_heartbeat = desired.last_heartbeat;
+            next.stored.observed_generation = desired.observed_generation;
+            rig.put(next);
+            rig.attempted(on(&duty).unwrap(), Outcome::Done);
+        }
+        if beat % 5 == 0 {
+            rig.annotate("a");
+        }
+    }
+    assert_eq!(written, 1);
+    let mut next = rig.record("a");
+    next.generation += 1;
+    rig.put(next);
+    assert_eq!(desired(&rig.pass(0.5)).len(), 1, "another spec is written");
+}

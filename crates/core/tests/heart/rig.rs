@@ -1,0 +1,247 @@
+//! A catalog with hand-made facts and a hand-moved clock; its self-beats come back at once unless
+//! the API server is said to be away.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use rollcall_core::{
+    catalog::{Catalog, Settings},
+    directory::{Directory, Heartbeat},
+    fact::{Duty, Fact, Outcome, Version},
+    instance::{Address, Facts, Instance, InstanceKey, Phase, StoredStatus},
+    leadership::Leadership,
+    lease::{Lease, Mode, Moment, Now, OnExpiry, Wall},
+    rules::Rules,
+    view::View,
+};
+
+pub const ZONE: &str = "rollcall.internal";
+
+pub struct Rig {
+    pub catalog: Catalog,
+    pub directory: Arc<Directory>,
+    /// Milliseconds on the replica's clock.
+    pub time: u64,
+    /// The wall clock, apart from it.
+    pub wall_shift: i64,
+    /// The newest version of everything.
+    pub version: u64,
+    /// Whether self-beats come back.
+    pub api_is_up: bool,
+    pub room: usize,
+    own: InstanceKey,
+    /// Duties that nobody has taken yet.
+    kept: Vec<Duty>,
+}
+
+pub fn lease(seconds: u64) -> Lease {
+    Lease {
+        mode: Mode::Heartbeat,
+        duration: Duration::from_secs(seconds),
+        on_expiry: OnExpiry::Evict,
+        evict_after: Duration::from_secs(10),
+    }
+}
+
+/// An instance of service `orders` with a lease of 10 s.
+pub fn instance(name: &str) -> Instance {
+    let address = Address::Ips(Arc::new(["10.0.0.7".parse().unwrap()]));
+    let facts = Facts::new(InstanceKey::new("shop", name), "orders".into(), address);
+    let facts = Facts { uid: format!("uid-{name}").into(), lease: lease(10), ..facts };
+    Instance { heartbeat: Some("first".into()), ..Instance::new(facts) }
+}
+
+impl Rig {
+    /// A replica that has listed nobody.
+    pub fn new() -> Self {
+        let mut rig = Self::unlisted();
+        rig.list(Vec::new());
+        rig
+    }
+
+    pub fn unlisted() -> Self {
+        Self::of(Directory::default())
+    }
+
+    /// The same, with a directory that is told what to look after.
+    pub fn of(directory: Directory) -> Self {
+        let directory = Arc::new(directory);
+        let own = InstanceKey::new("rollcall-system", "r0");
+        let show = |wall: Wall| wall.0.to_string();
+        let (boot, zone, rules) = ("b".into(), ZONE.into(), Rules::default());
+        let settings = Settings { own: own.clone(), boot, zone, show, ledger: None, rules };
+        let mut catalog = Catalog::new(settings, directory.clone());
+        let leader = Some("r0".into());
+        let leadership = Leadership { leader, since: None, tenure: Moment(u64::MAX) };
+        catalog.apply(Fact::Leadership(leadership), Now::default());
+        Self {
+            catalog,
+            directory,
+            time: 1_000_000,
+            wall_shift: 0,
+            version: 100,
+            api_is_up: true,
+            room: 64,
+            own,
+            kept: Vec::new(),
+        }
+    }
+
+    pub fn now(&self) -> Now {
+        let wall = Wall(i64::try_from(self.time).unwrap() + self.wall_shift);
+        Now { moment: Moment(self.time), wall }
+    }
+
+    pub fn apply(&mut self, fact: Fact) {
+        self.catalog.apply(fact, self.now());
+    }
+
+    /// Settles once, and keeps the duties for [`Rig::pass`]; the self-beat comes back at once.
+    pub fn settle(&mut self) {
+        let mut duties = self.catalog.settle(self.now(), self.room);
+        let beat = duties.iter().position(|duty| matches!(duty, Duty::SelfBeat { .. }));
+        if let Some(Duty::SelfBeat { value }) = beat.map(|at| duties.remove(at)) {
+            if self.api_is_up {
+                let mut own = instance("r0");
+                own.key = self.own.clone();
+                own.service = "rollcall".into();
+                own.heartbeat = Some(value.into());
+                self.store(own);
+            }
+            let failure = (!self.api_is_up).then(|| "away".into());
+            self.apply(Fact::SelfBeatWritten { failure });
+            duties.extend(self.catalog.settle(self.now(), self.room));
+        }
+        self.kept.extend(duties);
+    }
+
+    /// The duties since the last time, but those on the replica itself; what is told on it is among them.
+    pub fn take(&mut self) -> Vec<Duty> {
+        let own = |duty: &Duty| on(duty).is_some_and(|on| *on.key.name == *"r0");
+        self.kept.retain(|duty| matches!(duty, Duty::Announce { .. }) || !own(duty));
+        std::mem::take(&mut self.kept)
+    }
+
+    /// Lets time pass, settling as the engine does; all duties on the way but those on itself.
+    pub fn pass(&mut self, seconds: f64) -> Vec<Duty> {
+        let end = self.time + (seconds * 1000.0) as u64;
+        while self.time < end {
+            let next = self.catalog.next_settle(Moment(self.time)).0;
+            self.time = next.min(end);
+            self.settle();
+        }
+        self.take()
+    }
+
+    pub fn list(&mut self, instances: Vec<Instance>) {
+        let instances = instances.into_iter().map(Arc::new).collect();
+        let index = self.version;
+        self.apply(Fact::Listed { instances, index });
+        self.settle();
+    }
+
+    /// The watch brings a new version of this; the stored record.
+    pub fn store(&mut self, mut instance: Instance) -> Instance {
+        self.version += 1;
+        instance.resource_version = self.version;
+        self.apply(Fact::Upserted(Arc::new(instance.clone())));
+        instance
+    }
+
+    /// The same, shown.
+    pub fn put(&mut self, instance: Instance) -> Instance {
+        let stored = self.store(instance);
+        self.settle();
+        stored
+    }
+
+    /// The watch brings another value of the heartbeat annotation.
+    pub fn annotate(&mut self, name: &str) -> Instance {
+        let mut next = self.record(name);
+        next.heartbeat = Some(format!("beat {}", self.version).into());
+        self.put(next)
+    }
+
+    /// Carries statuses out as the controller does, and answers the other duties.
+    pub fn obey(&mut self, duties: Vec<Duty>) -> Vec<Duty> {
+        let mut others = Vec::new();
+        for duty in duties {
+            let Duty::WriteStatus { on, desired, .. } = duty else {
+                others.push(duty);
+                continue;
+            };
+            let mut next = self.record(&on.key.name);
+            next.stored = StoredStatus {
+                phase: Some(desired.phase),
+                reason: Some(desired.reason.into()),
+                transition: Some("t".into()),
+                observed_generation: desired.observed_generation,
+                observed_heartbeat: desired.observed_heartbeat,
+                last_heartbeat: desired.last_heartbeat,
+                dns_name: Some(desired.dns_name.into()),
+                addresses: Some(desired.addresses.into()),
+                ports: desired.ports.map(Into::into),
+            };
+            self.put(next);
+            self.attempted(&on, Outcome::Done);
+        }
+        others
+    }
+
+    pub fn attempted(&mut self, on: &Version, outcome: Outcome) {
+        let (key, uid) = (on.key.clone(), on.uid.clone());
+        self.apply(Fact::Attempted { key, uid, outcome });
+    }
+
+    /// Lets time pass as [`Rig::pass`], with statuses written.
+    pub fn live(&mut self, seconds: f64) -> Vec<Duty> {
+        let mut others = Vec::new();
+        for _ in 0..(seconds * 10.0) as u64 {
+            let duties = self.pass(0.1);
+            others.extend(self.obey(duties));
+        }
+        others
+    }
+
+    pub fn record(&self, name: &str) -> Instance {
+        (*self.directory.slot("shop", name).unwrap().record()).clone()
+    }
+
+    pub fn beat(&self, name: &str) -> Heartbeat {
+        self.directory.heartbeat(("shop", name), None, None, Moment(self.time))
+    }
+
+    pub fn view(&self) -> Arc<View> {
+        self.directory.service("shop", "orders").unwrap()
+    }
+
+    /// The phase shown; none when the instance is not.
+    pub fn phase(&self, name: &str) -> Option<Phase> {
+        let view = self.directory.service("shop", "orders")?;
+        view.by_label(name).map(|member| member.phase)
+    }
+
+    /// Everything that readers can be shown, to compare replicas by.
+    pub fn shown(&self) -> BTreeMap<String, u64> {
+        let views = self.directory.all_services(Some("shop"));
+        views.iter().map(|view| (view.key.to_string(), view.revision.0)).collect()
+    }
+}
+
+/// What a duty is about.
+pub fn on(duty: &Duty) -> Option<&Version> {
+    match duty {
+        Duty::SelfBeat { .. } | Duty::Flush(_) | Duty::Sweep { .. } => None,
+        Duty::WriteStatus { on, .. }
+        | Duty::Checkpoint { on, .. }
+        | Duty::Evict { on, .. }
+        | Duty::Announce { on, .. } => Some(on),
+    }
+}
+
+pub fn evictions(duties: &[Duty]) -> Vec<Version> {
+    let evict = |duty: &Duty| match duty {
+        Duty::Evict { on, .. } => Some(on.clone()),
+        _ => None,
+    };
+    duties.iter().filter_map(evict).collect()
+}

@@ -1,0 +1,267 @@
+//! The model API server: objects with uid and resourceVersion, preconditions, and the log that
+//! watches are fed from. Owns what a write does; not how long it takes (`world`).
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use rollcall_core::{
+    fact::Version,
+    instance::{Address, Facts, Health, Instance, InstanceKey, StoredStatus},
+    lease::{Lease, Wall},
+    ledger::Ledger,
+    status::Desired,
+};
+
+use crate::Time;
+
+/// What can be asked of the server.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// A forced apply of the facts, with a fresh heartbeat annotation.
+    Register { key: InstanceKey, service: Arc<str>, lease: Lease, beat: Arc<str> },
+    /// A merge patch of the heartbeat annotation, and of what comes with it.
+    Beat { key: InstanceKey, uid: Option<Arc<str>>, change: Change },
+    /// A status, on one version.
+    Status { on: Version, desired: Desired },
+    /// `status.lastHeartbeatTime`, on one version; by sabotage as a beat.
+    Checkpoint { on: Version, beat: Wall, beats: bool },
+    /// A delete, of one incarnation and perhaps one version.
+    Delete { key: InstanceKey, uid: Option<Arc<str>>, version: Option<u64>, evicts: bool },
+    /// A read.
+    Get { key: InstanceKey },
+    /// A ledger, in place of the one before.
+    Flush { key: InstanceKey, ledger: Arc<Ledger> },
+    /// A ledger is deleted, in this version only if one is given.
+    DeleteLedger { key: InstanceKey, version: Option<u64> },
+}
+
+/// What a beat changes.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub value: Arc<str>,
+    pub health: Option<Health>,
+    pub duration: Option<Duration>,
+}
+
+/// Why a call failed, as callers tell failures apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fail {
+    Away,
+    NotFound,
+    Conflict,
+}
+
+/// The answer to a call; a delete has no object.
+pub type Answer = Result<Option<Arc<Instance>>, Fail>;
+
+/// One change, as watches tell it.
+#[derive(Clone, Debug)]
+pub enum Event {
+    Upserted(Arc<Instance>),
+    Removed { key: InstanceKey, uid: Arc<str>, index: u64 },
+}
+
+/// One change of a ledger, as watches tell it.
+#[derive(Clone, Debug)]
+pub enum LedgerEvent {
+    Written(Arc<Ledger>),
+    Deleted { replica: Arc<str>, version: u64 },
+}
+
+#[derive(Debug, Default)]
+pub struct Api {
+    pub ledgers: BTreeMap<Arc<str>, Arc<Ledger>>,
+    pub ledger_log: Vec<LedgerEvent>,
+    pub objects: BTreeMap<InstanceKey, Arc<Instance>>,
+    pub log: Vec<Event>,
+    pub version: u64,
+    uids: u64,
+}
+
+impl Op {
+    pub fn key(&self) -> &InstanceKey {
+        match self {
+            Self::Register { key, .. }
+            | Self::Beat { key, .. }
+            | Self::Delete { key, .. }
+            | Self::Flush { key, .. }
+            | Self::DeleteLedger { key, .. }
+            | Self::Get { key } => key,
+            Self::Status { on, .. } | Self::Checkpoint { on, .. } => &on.key,
+        }
+    }
+
+    pub fn is_write(&self) -> bool {
+        !matches!(self, Self::Get { .. })
+    }
+
+    /// A word for the journal.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Register { .. } => "register",
+            Self::Beat { .. } => "annotate",
+            Self::Status { .. } => "status",
+            Self::Checkpoint { .. } => "checkpoint",
+            Self::Delete { evicts: true, .. } => "evict",
+            Self::Delete { .. } => "delete",
+            Self::Get { .. } => "get",
+            Self::Flush { .. } => "ledger",
+            Self::DeleteLedger { .. } => "delete ledger",
+        }
+    }
+}
+
+impl Api {
+    /// Does what is asked, at once and as a whole.
+    pub fn execute(&mut self, op: &Op, now: Time) -> Answer {
+        match op {
+            Op::Register { key, service, lease, beat } => {
+                let fresh = || new_instance(key, service, *lease, now);
+                let mut next = self.objects.get(key).map_or_else(fresh, |old| (**old).clone());
+                if next.uid.is_empty() {
+                    self.uids += 1;
+                    next.uid = format!("u{}", self.uids).into();
+                }
+                next.generation += i64::from(next.lease != *lease);
+                next.lease = *lease;
+                next.heartbeat = Some(beat.clone());
+                Ok(Some(self.store(next)))
+            }
+            Op::Beat { key, uid, change } => {
+                let old = self.objects.get(key).ok_or(Fail::NotFound)?;
+                if uid.as_ref().is_some_and(|uid| *uid != old.uid) {
+                    return Err(Fail::Conflict);
+                }
+                let mut next = (**old).clone();
+                next.heartbeat = Some(change.value.clone());
+                next.health = change.health.unwrap_or(next.health);
+                let duration = change.duration.unwrap_or(next.lease.duration);
+                next.generation += i64::from(next.lease.duration != duration);
+                next.lease.duration = duration;
+                Ok(Some(self.store(next)))
+            }
+            Op::Status { on, desired } => {
+                let mut next = (*self.exactly(on)?).clone();
+                next.stored = stored(desired, now);
+                Ok(Some(self.store(next)))
+            }
+            Op::Checkpoint { on, beat, beats } => {
+                let mut next = (*self.exactly(on)?).clone();
+                next.stored.last_heartbeat = Some(*beat);
+                if *beats {
+                    next.heartbeat = Some(beat.0.to_string().into());
+                }
+                Ok(Some(self.store(next)))
+            }
+            Op::Delete { key, uid, version, .. } => {
+                let old = self.objects.get(key).ok_or(Fail::NotFound)?;
+                let other = uid.as_ref().is_some_and(|uid| *uid != old.uid)
+                    || version.is_some_and(|version| version != old.resource_version);
+                if other {
+                    return Err(Fail::Conflict);
+                }
+                let uid = old.uid.clone();
+                self.objects.remove(key);
+                self.version += 1;
+                self.log.push(Event::Removed { key: key.clone(), uid, index: self.version });
+                Ok(None)
+            }
+            Op::Flush { ledger, .. } => Ok(self.flush(ledger)),
+            Op::DeleteLedger { key, version } => self.delete_ledger(&key.name, *version),
+            Op::Get { key } => self.objects.get(key).cloned().map(Some).ok_or(Fail::NotFound),
+        }
+    }
+
+    fn flush(&mut self, ledger: &Ledger) -> Option<Arc<Instance>> {
+        self.version += 1;
+        let ledger = Arc::new(Ledger { version: self.version, ..ledger.clone() });
+        self.ledgers.insert(ledger.replica.clone(), ledger.clone());
+        self.ledger_log.push(LedgerEvent::Written(ledger));
+        None
+    }
+
+    fn delete_ledger(&mut self, replica: &Arc<str>, version: Option<u64>) -> Answer {
+        let stored = self.ledgers.get(replica).ok_or(Fail::NotFound)?;
+        if version.is_some_and(|version| version != stored.version) {
+            return Err(Fail::Conflict);
+        }
+        self.ledgers.remove(replica);
+        self.version += 1;
+        let (replica, version) = (replica.clone(), self.version);
+        self.ledger_log.push(LedgerEvent::Deleted { replica, version });
+        Ok(None)
+    }
+
+    fn exactly(&self, on: &Version) -> Result<Arc<Instance>, Fail> {
+        let old = self.objects.get(&on.key).ok_or(Fail::NotFound)?;
+        let same = old.uid == on.uid && old.resource_version == on.resource_version;
+        same.then(|| old.clone()).ok_or(Fail::Conflict)
+    }
+
+    /// Stores a new version; one that changes nothing is none.
+    fn store(&mut self, mut next: Instance) -> Arc<Instance> {
+        if let Some(old) = self.objects.get(&next.key).filter(|old| ***old == next) {
+            return old.clone();
+        }
+        self.version += 1;
+        next.resource_version = self.version;
+        let next = Arc::new(next);
+        self.objects.insert(next.key.clone(), next.clone());
+        self.log.push(Event::Upserted(next.clone()));
+        next
+    }
+}
+
+/// What was there after these changes, and the version then.
+pub fn objects_of(log: &[Event]) -> (Vec<Arc<Instance>>, u64) {
+    let (mut objects, mut version) = (BTreeMap::new(), 0);
+    for event in log {
+        match event {
+            Event::Upserted(instance) => {
+                version = instance.resource_version;
+                objects.insert(instance.key.clone(), instance.clone());
+            }
+            Event::Removed { key, index, .. } => {
+                version = *index;
+                objects.remove(key);
+            }
+        }
+    }
+    (objects.into_values().collect(), version)
+}
+
+/// The same of ledgers.
+pub fn ledgers_of(log: &[LedgerEvent]) -> Vec<Arc<Ledger>> {
+    let mut ledgers = BTreeMap::new();
+    for event in log {
+        match event {
+            LedgerEvent::Written(ledger) => {
+                ledgers.insert(ledger.replica.clone(), ledger.clone());
+            }
+            LedgerEvent::Deleted { replica, .. } => {
+                ledgers.remove(replica);
+            }
+        }
+    }
+    ledgers.into_values().collect()
+}
+
+fn new_instance(key: &InstanceKey, service: &Arc<str>, lease: Lease, now: Time) -> Instance {
+    let address = Address::Ips(Arc::new(["10.0.0.1".parse().unwrap()]));
+    let created = Wall(i64::try_from(now / 1000 * 1000).unwrap());
+    let facts = Facts { created, lease, ..Facts::new(key.clone(), service.clone(), address) };
+    Instance { resource_version: 0, ..Instance::new(facts) }
+}
+
+fn stored(desired: &Desired, now: Time) -> StoredStatus {
+    StoredStatus {
+        phase: Some(desired.phase),
+        reason: Some(desired.reason.into()),
+        transition: desired.transition.clone().or_else(|| Some(now.to_string().into())),
+        observed_generation: desired.observed_generation,
+        observed_heartbeat: desired.observed_heartbeat.clone(),
+        last_heartbeat: desired.last_heartbeat,
+        dns_name: Some(desired.dns_name.as_str().into()),
+        addresses: Some(desired.addresses.as_str().into()),
+        ports: desired.ports.as_deref().map(Into::into),
+    }
+}

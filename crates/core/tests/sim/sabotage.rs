@@ -1,0 +1,106 @@
+//! What is broken on purpose, to show that the checks can fail: each clause of the rules taken out, and
+//! some faults of those who carry duties out. Owns the list; `main` says by what each is caught.
+
+use rollcall_core::rules::Rules;
+
+use crate::faults::{self, Theme};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    None,
+    /// A self-beat counts as seen when its write is answered: the horizon runs ahead of the watch.
+    AnswerIsSeen,
+    /// What a replica says of itself overtakes other changes in the watch.
+    Unordered,
+    /// A checkpoint counts as a beat.
+    CheckpointBeats,
+    /// Evictions carry no resourceVersion.
+    EvictsAnyVersion,
+    /// Leases are judged by the wall clock.
+    WallDecides,
+    /// A revival is answered 200 before it is written.
+    AnswersFirst,
+    /// A frozen process goes on judging, so that it never notices that it was deaf.
+    SettlesWhileFrozen,
+    /// The header of a ledger is written before its other parts.
+    HeaderFirst,
+    OneBound,
+    BoundsNeverAge,
+    ChangedBootUnnoticed,
+    FloorsDoNotAdd,
+    NoFence,
+    FenceBySight,
+    FenceForgetsInstances,
+    LatestAttempt,
+    MissingUnnoticed,
+    SilenceUnnoticed,
+    OwnLedgerUnseen,
+    EvictsUnacknowledged,
+    NobodyAsks,
+    NoGuard,
+}
+
+impl Sabotage {
+    /// The faults that show it.
+    pub fn theme(self) -> Option<Theme> {
+        match self {
+            Self::ChangedBootUnnoticed => Some(faults::DEATHS),
+            Self::FloorsDoNotAdd => Some(Theme::Silences),
+            Self::FenceBySight => Some(Theme::LateLedger),
+            Self::MissingUnnoticed => Some(faults::MISSED),
+            Self::FenceForgetsInstances => Some(Theme::Return),
+            Self::EvictsUnacknowledged => Some(Theme::Newcomer),
+            Self::LatestAttempt => Some(faults::LATE),
+            Self::NoGuard => Some(faults::TOGETHER),
+            _ => None,
+        }
+    }
+
+    pub fn rules(self) -> Rules {
+        let mut rules = Rules::default();
+        match self {
+            Self::OneBound => rules.two_bounds = false,
+            Self::BoundsNeverAge => rules.ageing = 0,
+            Self::ChangedBootUnnoticed => rules.changed_boot_is_gone = false,
+            Self::FloorsDoNotAdd => rules.floors_add_up = false,
+            Self::NoFence => rules.fence = false,
+            Self::FenceBySight => rules.fence_by_stamp = false,
+            Self::FenceForgetsInstances => rules.fence_waits_for_instances = false,
+            Self::LatestAttempt => rules.first_sending = false,
+            Self::MissingUnnoticed => rules.missing_is_gap = false,
+            Self::SilenceUnnoticed => rules.silent_holds = false,
+            Self::OwnLedgerUnseen => rules.own_ledger_holds = false,
+            Self::EvictsUnacknowledged => rules.evictions_acknowledged = false,
+            Self::NobodyAsks => rules.ask = false,
+            Self::NoGuard => rules.guard = false,
+            _ => {}
+        }
+        rules
+    }
+}
+
+/// Each, which promise it breaks (any when empty), and within how many seeds that is seen.
+pub const ALL: &[(Sabotage, &str, u64)] = &[
+    (Sabotage::AnswerIsSeen, "P1", 600),
+    (Sabotage::Unordered, "P1", 600),
+    (Sabotage::CheckpointBeats, "", 600),
+    (Sabotage::EvictsAnyVersion, "P3", 3000),
+    (Sabotage::WallDecides, "", 600),
+    (Sabotage::AnswersFirst, "", 600),
+    (Sabotage::SettlesWhileFrozen, "", 600),
+    (Sabotage::HeaderFirst, "P1", 600),
+    (Sabotage::OneBound, "P1", 1500),
+    (Sabotage::BoundsNeverAge, "", 600),
+    (Sabotage::ChangedBootUnnoticed, "P1", 2000),
+    (Sabotage::FloorsDoNotAdd, "P1", 600),
+    (Sabotage::NoFence, "", 600),
+    (Sabotage::FenceBySight, "", 600),
+    (Sabotage::FenceForgetsInstances, "P3", 3000),
+    (Sabotage::LatestAttempt, "P1", 3000),
+    (Sabotage::MissingUnnoticed, "P1", 600),
+    (Sabotage::SilenceUnnoticed, "P1", 600),
+    (Sabotage::OwnLedgerUnseen, "P1", 600),
+    (Sabotage::EvictsUnacknowledged, "P3", 6000),
+    (Sabotage::NobodyAsks, "P2", 600),
+    (Sabotage::NoGuard, "P6", 600),
+];
