@@ -52,7 +52,7 @@ pub(super) fn ttl<'m>(members: impl IntoIterator<Item = &'m Member>, now: Moment
         if member.phase == Phase::Expired {
             return 0;
         }
-        let end = member.slot.lease_end(member.facts.lease.duration);
+        let end = member.lease_end();
         millis(end.since(now)) / 1000
     });
     left.fold(TTL, |least, left| least.min(u32::try_from(left).unwrap_or(TTL)))

@@ -18,6 +18,7 @@ use crate::registry::{
     lease::{Now, Wall},
     naming,
     pulse::Slot,
+    view::Member,
 };
 
 /// What an instance that is shown alone has beside the rest.
@@ -146,7 +147,7 @@ fn life(door: &Door, slot: &Slot, record: &Instance, now: Now) -> Option<Life> {
 /// incarnation, what it would get.
 pub(super) fn shown(door: &Door, slot: &Slot, record: &Instance) -> (Phase, bool) {
     let view = door.inbox.directory().service(&record.key.namespace, &record.service);
-    let is_it = |member: &&Arc<_>| is_of(member, slot);
+    let is_it = |member: &&Arc<Member>| member.facts.uid == record.uid;
     let shown = view.as_deref().and_then(|view| {
         let by_label = view.by_label(&naming::label(&record.key.name)).filter(is_it);
         by_label
@@ -154,8 +155,4 @@ pub(super) fn shown(door: &Door, slot: &Slot, record: &Instance) -> (Phase, bool
             .map(|member| (member.phase, member.held))
     });
     shown.unwrap_or_else(|| (Phase::of(slot.is_dead(), record.state, record.health), false))
-}
-
-fn is_of(member: &crate::registry::view::Member, slot: &Slot) -> bool {
-    std::ptr::eq(&*member.slot, slot)
 }

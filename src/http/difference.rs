@@ -3,21 +3,21 @@
 //! Both sets are of one service, in the order of their views. Those who joined and changed come first, then those
 //! who left: a client that follows is never left without anybody while it is told of others.
 
-use std::{cmp::Ordering, collections::HashSet, sync::Arc};
+use std::{cmp::Ordering, collections::HashSet};
 
-use crate::registry::{lease::Wall, view::Member};
+use crate::http::served::ServedMember;
 
 /// One thing to be told.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
     /// It is there now, or looks different.
-    Upsert(Arc<Member>),
+    Upsert(ServedMember),
     /// It is not there any more, or not in the set.
-    Remove(Arc<Member>),
+    Remove(ServedMember),
 }
 
 /// What leads from one set to another.
-pub(super) fn between(before: &[&Arc<Member>], after: &[&Arc<Member>]) -> Vec<Change> {
+pub(super) fn between(before: &[&ServedMember], after: &[&ServedMember]) -> Vec<Change> {
     let (mut upserted, mut removed) = (Vec::new(), Vec::new());
     let (mut old, mut new) = (before.iter().copied().peekable(), after.iter().copied().peekable());
     loop {
@@ -26,8 +26,8 @@ pub(super) fn between(before: &[&Arc<Member>], after: &[&Arc<Member>]) -> Vec<Ch
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
             // Most often nothing has happened to it.
-            (Some(was), Some(is)) if Arc::ptr_eq(was, is) => Ordering::Equal,
-            (Some(was), Some(is)) => place(was).cmp(&place(is)),
+            (Some(was), Some(is)) if was.is(is) => Ordering::Equal,
+            (Some(was), Some(is)) => was.place().cmp(&is.place()),
         };
         let was = if order.is_le() { old.next() } else { None };
         let is = if order.is_ge() { new.next() } else { None };
@@ -45,32 +45,31 @@ pub(super) fn between(before: &[&Arc<Member>], after: &[&Arc<Member>]) -> Vec<Ch
     upserts.chain(removed.into_iter().cloned().map(Change::Remove)).collect()
 }
 
-/// Where a member stands in its view.
-fn place(member: &Member) -> (&str, Wall, &str) {
-    (&member.label, member.facts.created, &member.facts.key.name)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::registry::{
         instance::{Instance, Phase},
-        lease::Moment,
+        lease::{Moment, Wall},
         pulse::{Slot, Source},
+        view::Member,
     };
 
     /// A member of this name and weight, made at this time.
-    fn member(name: &str, weight: u16, created: i64) -> Arc<Member> {
+    fn member(name: &str, weight: u16, created: i64) -> ServedMember {
         let record = Arc::new(Instance::sample("shop", name).with(|facts| {
             facts.uid = format!("{name}@{created}").into();
             facts.weight = weight;
             facts.created = Wall(created);
         }));
         let slot = Arc::new(Slot::new(record.clone(), (Moment(0), Source::Start), false));
-        Arc::new(Member::new(record.facts.clone(), slot, Phase::Ready, false))
+        let member = Member::new(record.facts.clone(), slot, Phase::Ready, false);
+        ServedMember::new(Arc::new(member))
     }
 
-    fn told(before: &[Arc<Member>], after: &[Arc<Member>]) -> Vec<String> {
+    fn told(before: &[ServedMember], after: &[ServedMember]) -> Vec<String> {
         let (before, after): (Vec<_>, Vec<_>) = (before.iter().collect(), after.iter().collect());
         let words = between(&before, &after).into_iter().map(|change| match change {
             Change::Upsert(member) => format!("+{}", member.facts.key.name),
@@ -109,13 +108,13 @@ mod tests {
                     .iter()
                     .map(|name| member(name, random.u16(..2), random.i64(..2)))
                     .collect();
-                set.sort_by(|a, b| place(a).cmp(&place(b)));
+                set.sort_by(|a, b| a.place().cmp(&b.place()));
                 set
             };
             let (before, after) = (set(), set());
-            let known = |set: &[Arc<Member>]| -> std::collections::BTreeMap<String, u64> {
+            let known = |set: &[ServedMember]| -> std::collections::BTreeMap<String, u64> {
                 let each =
-                    |member: &Arc<Member>| (member.facts.key.name.to_string(), member.fingerprint);
+                    |member: &ServedMember| (member.facts.key.name.to_string(), member.fingerprint);
                 set.iter().map(each).collect()
             };
             let mut client = known(&before);

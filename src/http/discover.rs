@@ -17,12 +17,13 @@ use crate::http::{
     problem::Problem,
     query::{self, Discovery},
     route::Names,
+    served::{Plain, ServedView},
     set,
 };
 use crate::registry::{
     instance::ServiceKey,
     select::Order,
-    view::{Plain, View, revision},
+    view::revision,
 };
 
 /// Of the tags that a client has, in octets: 200 of ours. With more it may be answered with one that it has.
@@ -97,7 +98,7 @@ impl Waiting {
 }
 
 fn answer(door: &Door, names: &Names<'_>, asked: &Discovery, headers: &HeaderMap) -> Answer {
-    let view = door.inbox.directory().service(&names.namespace, &names.name);
+    let view = door.views.service(&names.namespace, &names.name);
     let view = view.as_deref();
     if let Some(plain) = view.filter(|_| asked.is_plain()).and_then(|view| plain(door, names, view))
     {
@@ -107,10 +108,10 @@ fn answer(door: &Door, names: &Names<'_>, asked: &Discovery, headers: &HeaderMap
             if known { not_modified() } else { Answer::bytes(StatusCode::OK, body.clone()) };
         return cached(answer, HeaderValue::from_maybe_shared(tag.clone()));
     }
-    let mut chosen = view.map(|view| asked.filter.apply(view)).unwrap_or_default();
+    let mut chosen = view.map(|view| asked.filter.select(&view.members)).unwrap_or_default();
     // Of all that were chosen, in the order of the view: neither the order asked for nor a limit
     // makes it another set.
-    let revision = revision(chosen.iter().map(|member| member.as_ref()));
+    let revision = revision(chosen.iter().map(|member| &***member));
     let tag = format!("\"{revision}\"");
     // Another order, or a part, is the same set in other octets (RFC 9110 §8.8.1).
     let is_whole = asked.order == Order::Name && asked.limit.is_none();
@@ -126,7 +127,7 @@ fn answer(door: &Door, names: &Names<'_>, asked: &Discovery, headers: &HeaderMap
 }
 
 /// The answer to whoever asks for no more than a service; none when it is made anew for everybody.
-fn plain<'a>(door: &Door, names: &Names<'_>, view: &'a View) -> Option<&'a Plain> {
+fn plain<'a>(door: &Door, names: &Names<'_>, view: &'a ServedView) -> Option<&'a Plain> {
     let make = || {
         let mut offered: Vec<_> = view.offered().collect();
         let revision = view.offered_revision;

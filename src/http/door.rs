@@ -13,7 +13,7 @@ use crate::auth::Gate;
 use crate::config::Rates;
 use crate::http::{
     access::Doorman, answer::Answer, limits::Limits, metrics::HttpMetrics, problem::Problem,
-    waiters::Waiters,
+    served::Views, waiters::Waiters,
 };
 use crate::telemetry::{metrics::BreakerMetrics, problems, traces::Traces};
 use crate::witness::Inbox;
@@ -32,6 +32,8 @@ pub struct Behind {
     pub problems: problems::Shared,
     /// Whether the Kubernetes API answers.
     pub breakers: BreakerMetrics,
+    /// What is kept beside views.
+    pub views: Arc<Views>,
     /// Who waits for changes; the engine announces them there.
     pub waiters: Arc<Waiters>,
     /// Who takes spans of requests, if anybody.
@@ -47,6 +49,8 @@ pub(super) struct Door {
     pub(super) problems: problems::Shared,
     /// Whether the Kubernetes API answers.
     pub(super) breakers: BreakerMetrics,
+    /// What is kept beside views.
+    pub(super) views: Arc<Views>,
     /// Who waits for changes.
     pub(super) waiters: Arc<Waiters>,
     /// Who takes spans of requests.
@@ -72,7 +76,7 @@ pub(super) type Given = Result<Answer, Problem>;
 impl Door {
     /// A door of the replica `identity`; none when that cannot be sent in a header.
     pub(super) fn new(
-        Behind { inbox, gate, problems, breakers, waiters, traces }: Behind,
+        Behind { inbox, gate, problems, breakers, views, waiters, traces }: Behind,
         (reads, rates): (bool, Rates),
         metrics: HttpMetrics,
         (identity, zone): (String, String),
@@ -86,6 +90,7 @@ impl Door {
             doorman,
             problems,
             breakers,
+            views,
             waiters,
             traces,
             limits: Limits::new(rates, metrics.clone()),

@@ -1,11 +1,10 @@
 //! Instances as JSON.
 //!
-//! Owns: the shape of an instance in every answer, and the encoded form that each member keeps, so
-//! that discovery only joins bytes. Does not own: choosing and ordering.
+//! Owns: the shape of an instance in every answer. Does not own: choosing and ordering, and keeping what was encoded
+//! (`served`).
 
 use std::{net::IpAddr, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
@@ -167,31 +166,11 @@ impl Renewal {
     }
 }
 
-/// A member of a view, encoded once in its life.
-pub(super) fn member<'a>(member: &'a Member, zone: &str) -> &'a Bytes {
-    member.encoded.get_or_init(|| {
-        let json = InstanceJson::new(&member.facts, (member.phase, member.held), zone);
-        // Strings and numbers with string keys cannot fail to be written.
-        serde_json::to_vec(&json).unwrap_or_default().into()
-    })
-}
-
-/// The same. What was not encoded yet is not kept: what is written of everybody would else leave every
-/// instance in memory twice.
-pub(super) fn write(member: &Member, zone: &str, out: &mut BytesMut) {
-    if let Some(encoded) = member.encoded.get() {
-        out.extend_from_slice(encoded);
-    } else {
-        let json = InstanceJson::new(&member.facts, (member.phase, member.held), zone);
-        // As above.
-        out.extend_from_slice(&serde_json::to_vec(&json).unwrap_or_default());
-    }
-}
-
-/// The same and the end of a line.
-pub(super) fn line(member: &Member, zone: &str, out: &mut BytesMut) {
-    write(member, zone, out);
-    out.extend_from_slice(b"\n");
+/// A member of a view.
+pub(super) fn member(member: &Member, zone: &str) -> Vec<u8> {
+    let json = InstanceJson::new(&member.facts, (member.phase, member.held), zone);
+    // Strings and numbers with string keys cannot fail to be written.
+    serde_json::to_vec(&json).unwrap_or_default()
 }
 
 /// A single instance, with its deadline and the reason for its phase.
@@ -317,11 +296,11 @@ mod tests {
     }
 
     #[test]
-    fn a_member_shows_every_fact_and_is_encoded_once() {
+    fn a_member_shows_every_fact() {
         let record = Arc::new(instance());
         let slot = Arc::new(Slot::new(record.clone(), (Moment(0), Source::Start), false));
         let shown = Member::new(record.facts.clone(), slot, Phase::Ready, false);
-        let bytes = member(&shown, "rollcall.internal.").clone();
+        let bytes = member(&shown, "rollcall.internal.");
         let value: Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(
             value,
@@ -340,7 +319,6 @@ mod tests {
         );
         let dns_name = value["dnsName"].as_str().unwrap();
         assert!(dns_name.ends_with(".orders.shop.svc.rollcall.internal"), "{dns_name}");
-        assert_eq!(member(&shown, "another.").as_ptr(), bytes.as_ptr());
     }
 
     #[test]

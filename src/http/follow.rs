@@ -13,13 +13,13 @@ use bytes::{Bytes, BytesMut};
 
 use crate::http::{
     difference::{self, Change},
-    encode, events, news,
+    events, news,
+    served::{News, ServedMember, ServedView, Views},
 };
 use crate::registry::{
-    directory::Directory,
     instance::ServiceKey,
     select::Filter,
-    view::{Member, News, Revision, View, revision},
+    view::{Revision, revision},
 };
 
 /// What follows some services.
@@ -40,7 +40,7 @@ pub(super) struct Follower {
 struct Known {
     key: ServiceKey,
     /// None: nothing is there.
-    view: Option<Arc<View>>,
+    view: Option<Arc<ServedView>>,
     /// Of those in it who are wanted. None: nothing was told yet.
     revision: Option<Revision>,
 }
@@ -53,7 +53,7 @@ struct Telling {
 }
 
 enum What {
-    Snapshot { members: vec::IntoIter<Arc<Member>>, begun: bool },
+    Snapshot { members: vec::IntoIter<ServedMember>, begun: bool },
     Changes(vec::IntoIter<Change>),
 }
 
@@ -76,10 +76,10 @@ impl Follower {
     }
 
     /// Takes what is new. To be called when all of the last look is told.
-    pub(super) fn look(&mut self, directory: &Directory) {
+    pub(super) fn look(&mut self, views: &Views) {
         let is_like_others = self.known.len() == 1 && self.filter.is_plain();
         for (at, known) in self.known.iter_mut().enumerate() {
-            let view = directory.service(&known.key.namespace, &known.key.service);
+            let view = views.service(&known.key.namespace, &known.key.service);
             if known.revision.is_some() && is_same(known.view.as_ref(), view.as_ref()) {
                 continue;
             }
@@ -139,14 +139,14 @@ impl Follower {
 
 impl Known {
     /// What all are told alike who know the same.
-    fn news<'a>(&self, view: &'a View, zone: &str) -> Option<&'a News> {
+    fn news<'a>(&self, view: &'a ServedView, zone: &str) -> Option<&'a News> {
         news::between(self.view.as_deref(), self.revision?, view, zone)
     }
 
     /// The revision of those who are wanted of a view, and what leads there.
-    fn next(&self, filter: &Filter, view: Option<&Arc<View>>) -> (Revision, Option<What>) {
+    fn next(&self, filter: &Filter, view: Option<&Arc<ServedView>>) -> (Revision, Option<What>) {
         let members = chosen(filter, view);
-        let newest = revision(members.iter().map(|member| member.as_ref()));
+        let newest = revision(members.iter().map(|member| &***member));
         let what = match self.revision {
             Some(told) if told == newest => None,
             Some(_) => {
@@ -185,7 +185,7 @@ impl Telling {
                     events::snapshot_end(out);
                     return Some(Told::All);
                 };
-                events::snapshot_member(out, encode::member(&member, zone), is_first);
+                events::snapshot_member(out, member.json(zone), is_first);
                 None
             }
             What::Changes(changes) => {
@@ -196,11 +196,11 @@ impl Telling {
     }
 }
 
-fn chosen<'a>(filter: &Filter, view: Option<&'a Arc<View>>) -> Vec<&'a Arc<Member>> {
-    view.map(|view| filter.apply(view)).unwrap_or_default()
+fn chosen<'a>(filter: &Filter, view: Option<&'a Arc<ServedView>>) -> Vec<&'a ServedMember> {
+    view.map(|view| filter.select(&view.members)).unwrap_or_default()
 }
 
-fn is_same(one: Option<&Arc<View>>, other: Option<&Arc<View>>) -> bool {
+fn is_same(one: Option<&Arc<ServedView>>, other: Option<&Arc<ServedView>>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => Arc::ptr_eq(one, other),
         (None, None) => true,
@@ -213,6 +213,7 @@ mod tests {
     use super::*;
     use crate::registry::{
         catalog::{Catalog, Settings},
+        directory::Directory,
         fact::Fact,
         instance::{Facts, Instance, InstanceKey, State},
         lease::{Moment, Now, Wall},
@@ -224,7 +225,7 @@ mod tests {
     /// A registry, and a follower of two of its services.
     struct World {
         catalog: Catalog,
-        directory: Arc<Directory>,
+        views: Views,
         follower: Follower,
         version: u64,
     }
@@ -232,14 +233,15 @@ mod tests {
     impl World {
         fn new(filter: Filter) -> Self {
             let directory = Arc::<Directory>::default();
+            let views = Views::new(directory.clone());
             let own = InstanceKey::new("rollcall-system", "rollcall-0");
             let (show, rules) = (|_: Wall| String::new(), Rules::default());
             let settings =
                 Settings { own, boot: "b".into(), zone: "z.".into(), show, ledger: None, rules };
-            let catalog = Catalog::new(settings, directory.clone());
+            let catalog = Catalog::new(settings, directory);
             let keys = ["orders", "ledger"].map(|service| ServiceKey::new("shop", service));
             let follower = Follower::new(filter, keys.into(), "z.".into());
-            Self { catalog, directory, follower, version: 100 }
+            Self { catalog, views, follower, version: 100 }
         }
 
         fn put(&mut self, name: &str, change: impl FnOnce(&mut Facts)) {
@@ -270,7 +272,7 @@ mod tests {
 
         /// What is told at a look: each event by its kind and whom it names, and the ids.
         fn told(&mut self) -> (Vec<String>, Vec<String>) {
-            self.follower.look(&self.directory);
+            self.follower.look(&self.views);
             self.rest()
         }
 
@@ -335,7 +337,7 @@ mod tests {
     fn a_round_is_written_in_parts_and_ends_as_it_was_when_it_was_looked_at() {
         let mut world = World::new(Filter::default());
         (0..100).for_each(|at| world.put(&format!("a{at:02}"), |_| {}));
-        world.follower.look(&world.directory);
+        world.follower.look(&world.views);
         let (mut all, mut parts) = (BytesMut::new(), 0);
         loop {
             let part = world.follower.write(BytesMut::new(), 1_000);
@@ -360,7 +362,7 @@ mod tests {
         let back = |last: &str, world: &mut World| {
             let keys = ["orders", "ledger"].map(|service| ServiceKey::new("shop", service));
             world.follower = Follower::new(Filter::default(), keys.into(), "z.".into());
-            world.follower.look(&world.directory);
+            world.follower.look(&world.views);
             world.follower.leave_out(last);
             world.rest().0
         };
@@ -394,7 +396,7 @@ mod tests {
 
     /// All that it is told at a look.
     fn tell(follower: &mut Follower, world: &World) -> Bytes {
-        follower.look(&world.directory);
+        follower.look(&world.views);
         follower.write(BytesMut::new(), usize::MAX)
     }
 
@@ -446,7 +448,7 @@ mod tests {
                     }
                 }
             }
-            let view = world.directory.service("shop", "orders");
+            let view = world.views.service("shop", "orders");
             let there = view.iter().flat_map(|view| view.offered());
             let there = there.map(|it| (it.facts.key.name.to_string(), it.facts.weight.into()));
             let there: std::collections::BTreeMap<String, u64> = there.collect();

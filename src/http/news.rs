@@ -8,12 +8,10 @@ use bytes::{Bytes, BytesMut};
 
 use crate::http::{
     difference::{self, Change},
-    encode, events,
+    events,
+    served::{News, ServedView},
 };
-use crate::registry::{
-    instance::ServiceKey,
-    view::{News, Revision, View},
-};
+use crate::registry::{instance::ServiceKey, view::Revision};
 
 /// The most that is kept, in octets: changes of some eight instances. It stays until the service changes again, whether or not anybody
 /// follows it still: of 10,000 services 40 MB at worst, and 5 where one instance changed in each.
@@ -22,9 +20,9 @@ const MOST_KEPT: usize = 4 * 1024;
 /// What leads to `view` from the one that a client knows, of which the offered ones have this revision; none when it
 /// has to be made for this client alone.
 pub(super) fn between<'a>(
-    known: Option<&View>,
+    known: Option<&ServedView>,
     revision: Revision,
-    view: &'a View,
+    view: &'a ServedView,
     zone: &str,
 ) -> Option<&'a News> {
     if revision != view.before {
@@ -42,13 +40,13 @@ pub(super) fn tell(
     zone: &str,
 ) {
     match change {
-        Change::Upsert(member) => events::upsert(out, encode::member(member, zone), revision),
+        Change::Upsert(member) => events::upsert(out, member.json(zone), revision),
         Change::Remove(member) => events::remove(out, key, &member.facts.key.name, revision),
     }
 }
 
 /// The news of a view; none when they are too long to be kept.
-fn make(known: Option<&View>, view: &View, zone: &str) -> Option<News> {
+fn make(known: Option<&ServedView>, view: &ServedView, zone: &str) -> Option<News> {
     let (mut out, mut count) = (BytesMut::new(), 0);
     let revision = view.offered_revision;
     if view.before != revision {

@@ -12,14 +12,15 @@ use crate::http::{
     answer::{Body, PIECE},
     encode,
     route::Names,
+    served::ServedMember,
 };
-use crate::registry::view::{Member, Revision};
+use crate::registry::view::Revision;
 
 /// What is left to be written.
 pub(super) struct Set {
     /// The DNS zone.
     zone: Arc<str>,
-    members: vec::IntoIter<Arc<Member>>,
+    members: vec::IntoIter<ServedMember>,
     /// What comes next.
     out: BytesMut,
     /// Octets, `out` among them.
@@ -33,9 +34,9 @@ pub(super) fn body(
     zone: &Arc<str>,
     names: &Names<'_>,
     revision: Revision,
-    members: &[&Arc<Member>],
+    members: &[&ServedMember],
 ) -> Body {
-    let encoded = |member: &&Arc<Member>| encode::member(member, zone).len();
+    let encoded = |member: &&ServedMember| member.json(zone).len();
     let commas = members.len().saturating_sub(1);
     let revision = revision.to_string();
     let fixed = begin_len(names, &revision) + END.len();
@@ -44,12 +45,12 @@ pub(super) fn body(
     begin(&mut out, names, &revision);
     if size <= PIECE {
         for (at, member) in members.iter().enumerate() {
-            put(&mut out, at > 0, encode::member(member, zone));
+            put(&mut out, at > 0, member.json(zone));
         }
         out.extend_from_slice(END);
         return Body::new(out.freeze());
     }
-    let members: Vec<_> = members.iter().map(|member| Arc::clone(member)).collect();
+    let members: Vec<_> = members.iter().map(|member| ServedMember::clone(member)).collect();
     let members = members.into_iter();
     Body::Set(Box::new(Set { zone: zone.clone(), members, out, left: size }))
 }
@@ -59,13 +60,15 @@ pub(super) fn whole(
     zone: &str,
     names: &Names<'_>,
     revision: Revision,
-    members: &[&Arc<Member>],
+    members: &[&ServedMember],
 ) -> Option<Bytes> {
     let mut out = BytesMut::new();
     begin(&mut out, names, &revision.to_string());
     for (at, member) in members.iter().enumerate() {
-        put(&mut out, at > 0, b"");
-        encode::write(member, zone, &mut out);
+        match member.known_json() {
+            Some(json) => put(&mut out, at > 0, json),
+            None => put(&mut out, at > 0, &encode::member(member, zone)),
+        }
         if out.len() + END.len() > PIECE {
             return None;
         }
@@ -114,7 +117,7 @@ impl Set {
         while out.len() < PIECE {
             let Some(member) = self.members.next() else { break };
             let is_last = self.members.as_slice().is_empty();
-            put(&mut out, false, encode::member(&member, &self.zone));
+            put(&mut out, false, member.json(&self.zone));
             out.extend_from_slice(if is_last { END } else { b"," });
         }
         self.left = self.left.saturating_sub(out.len());
@@ -137,12 +140,14 @@ mod tests {
         instance::{Instance, Phase},
         lease::Moment,
         pulse::{Slot, Source},
+        view::Member,
     };
 
-    fn member(at: usize) -> Arc<Member> {
+    fn member(at: usize) -> ServedMember {
         let record = Arc::new(Instance::sample("shop", &format!("orders-{at}")));
         let slot = Arc::new(Slot::new(record.clone(), (Moment(0), Source::Start), false));
-        Arc::new(Member::new(record.facts.clone(), slot, Phase::Ready, false))
+        let member = Member::new(record.facts.clone(), slot, Phase::Ready, false);
+        ServedMember::new(Arc::new(member))
     }
 
     /// All of a body, and in how many pieces it came.
@@ -181,7 +186,7 @@ mod tests {
             let afresh: Vec<_> = afresh.iter().collect();
             let whole = whole("z.", &shop, Revision(7), &afresh);
             assert_eq!(whole.as_deref(), (!in_pieces).then_some(&*bytes));
-            assert!(afresh.iter().all(|member| member.encoded.get().is_none()));
+            assert!(afresh.iter().all(|member| member.known_json().is_none()));
         }
     }
 }

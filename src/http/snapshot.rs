@@ -12,6 +12,7 @@ use crate::http::{
     answer::{Answer, PIECE},
     door::{Door, Given},
     encode, query,
+    served::{ServedMember, ServedView},
 };
 use crate::registry::view::View;
 
@@ -21,7 +22,7 @@ pub(super) fn snapshot(door: &Arc<Door>, query: Option<&str>) -> Given {
     let mut views = door.inbox.directory().all_services(None);
     views.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     let views = views.into_iter();
-    let lines = Snapshot { door: door.clone(), views, view: None, next: 0 };
+    let lines = Snapshot { door: door.clone(), views, view: None, served: None, next: 0 };
     Ok(Answer::lines(lines).with_static(CACHE_CONTROL, "no-store"))
 }
 
@@ -30,6 +31,9 @@ pub(super) struct Snapshot {
     door: Arc<Door>,
     views: std::vec::IntoIter<Arc<View>>,
     view: Option<Arc<View>>,
+    /// What is kept beside `view`, if it was read before: what was not encoded yet is not kept, or all of a registry
+    /// would be in memory twice.
+    served: Option<Arc<ServedView>>,
     /// Of the members of `view`.
     next: usize,
 }
@@ -42,11 +46,19 @@ impl Snapshot {
             let member = self.view.as_ref().and_then(|view| view.members.get(self.next));
             match member {
                 Some(member) => {
-                    encode::line(member, &self.door.zone, &mut out);
+                    let served = self.served.as_ref().and_then(|it| it.members.get(self.next));
+                    match served.and_then(ServedMember::known_json) {
+                        Some(json) => out.extend_from_slice(json),
+                        None => out.extend_from_slice(&encode::member(member, &self.door.zone)),
+                    }
+                    out.extend_from_slice(b"\n");
                     self.next += 1;
                 }
                 None => match self.views.next() {
-                    Some(view) => (self.view, self.next) = (Some(view), 0),
+                    Some(view) => {
+                        self.served = self.door.views.known(&view);
+                        (self.view, self.next) = (Some(view), 0);
+                    }
                     None => break,
                 },
             }

@@ -89,7 +89,7 @@ impl Stream {
                 return Poll::Ready(None);
             }
             if self.subscription.poll_rung(cx).is_ready() {
-                self.follower.look(self.door.inbox.directory());
+                self.follower.look(&self.door.views);
                 continue;
             }
             if self.alive.poll_tick(cx).is_pending() {

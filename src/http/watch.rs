@@ -55,7 +55,7 @@ fn begin(door: &Arc<Door>, asked: Watching, headers: &HeaderMap) -> Given {
     let subscription = subscription.ok_or_else(Problem::too_many_subscribers)?;
     // In this order, or a change in between is lost.
     let mut follower = Follower::new(filter, keys, door.zone.clone());
-    follower.look(door.inbox.directory());
+    follower.look(&door.views);
     if let Some(last) = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()) {
         follower.leave_out(last);
     }

@@ -27,7 +27,7 @@ use crate::cluster::{
 use crate::config::{Auth, AuthTokens, Config};
 use crate::controller::Controller;
 use crate::engine::{Announce, DUTIES, Engine, FACTS};
-use crate::http::{Behind, Waiters};
+use crate::http::{Behind, Views, Waiters};
 use crate::registry::{
     catalog::{Catalog, Counts, Settings},
     directory::Directory,
@@ -94,7 +94,8 @@ impl Core {
         let (duties, duties_out) = mpsc::channel(DUTIES);
         let (self_beats, values) = mpsc::channel(self_beat::QUEUE);
         let (ledgers_in, ledgers_out) = mpsc::channel(flush::QUEUE);
-        let (waiters, announce) = waiters(registry);
+        let (views, waiters) = (Arc::new(Views::new(directory.clone())), Arc::new(Waiters::new(registry)));
+        let announce = announce(&views, &waiters);
         let engine = Engine {
             catalog: Catalog::new(settings(config), directory.clone()),
             facts,
@@ -123,7 +124,7 @@ impl Core {
         let self_beat = own_beat(config, writer, facts_in, values);
         let breakers = breakers.metrics;
         let problems_told = problems.clone();
-        let behind = Behind { inbox, gate, problems: problems_told, breakers, waiters, traces };
+        let behind = Behind { inbox, gate, problems: problems_told, breakers, views, waiters, traces };
         Self {
             preflight,
             engine,
@@ -174,11 +175,14 @@ fn watches(
     (instances, ledgers)
 }
 
-/// Who waits for changes, and the way to wake them.
-fn waiters(registry: &mut Registry) -> (Arc<Waiters>, Announce) {
-    let waiters = Arc::new(Waiters::new(registry));
-    let told = waiters.clone();
-    (waiters, Box::new(move |revised| told.announce(revised)))
+/// What happens when services look different: what HTTP kept beside those that have gone is dropped, and their
+/// subscribers are woken.
+fn announce(views: &Arc<Views>, waiters: &Arc<Waiters>) -> Announce {
+    let (views, waiters) = (views.clone(), waiters.clone());
+    Box::new(move |revised| {
+        views.forget_gone(revised);
+        waiters.announce(revised);
+    })
 }
 
 /// With the pod goes its ledger.

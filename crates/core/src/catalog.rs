@@ -68,6 +68,8 @@ type Place = (Arc<str>, Wall, Arc<str>);
 pub(super) struct Entry {
     /// As it is stored.
     instance: Arc<Instance>,
+    /// What the directory shares of it with those who take heartbeats.
+    slot: Arc<Slot>,
     /// As it is shown.
     pub(super) member: Arc<Member>,
     /// The lease timer that counts; others are left-overs.
@@ -84,7 +86,7 @@ impl Entry {
     }
 
     pub(super) fn slot(&self) -> &Arc<Slot> {
-        &self.member.slot
+        &self.slot
     }
 
     fn place(&self) -> Place {
@@ -355,6 +357,7 @@ impl Catalog {
         let key = instance.key.clone();
         let entry = Entry {
             instance: instance.clone(),
+            slot: slot.clone(),
             member,
             armed: None,
             held: None,

@@ -10,7 +10,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use crate::{
-    catalog::Catalog,
+    catalog::{Catalog, Entry},
     fact::{Announcement, Duty, Version},
     instance::{InstanceKey, ServiceKey},
     lease::{Floors, Moment},
@@ -142,7 +142,7 @@ impl Guard {
 /// told to, each third, has not.
 fn is_silent(member: &Member, floors: &Floors, at: Moment) -> bool {
     let duration = member.facts.lease.duration;
-    floors.deadline(member.slot.last_beat(), duration) < at.after(duration / 2)
+    floors.deadline(member.pulse.last_beat(), duration) < at.after(duration / 2)
 }
 
 impl Catalog {
@@ -282,11 +282,12 @@ impl Catalog {
             return None;
         }
         self.guard.looked = Some(at);
-        let members = self.entries.values().map(|entry| &entry.member);
+        let leased = |entry: &&Box<Entry>| entry.instance().lease.is_leased();
+        let entries = self.entries.values().filter(leased);
         let (mut silent, mut of) = (0, 0);
-        for member in members.filter(|it| it.facts.lease.is_leased() && !it.slot.is_dead()) {
+        for entry in entries.filter(|entry| !entry.slot().is_dead()) {
             of += 1;
-            silent += usize::from(is_silent(member, &self.floors, at));
+            silent += usize::from(is_silent(&entry.member, &self.floors, at));
         }
         (of >= FEWEST && silent * 2 > of).then_some((silent, of))
     }

@@ -19,6 +19,7 @@ use crate::{
     instance::Instance,
     lease::{Moment, Now, Wall},
     ledger,
+    view::Pulse,
 };
 
 /// Set in the word of a slot whose instance was judged dead.
@@ -307,6 +308,12 @@ impl Slot {
     #[must_use]
     pub fn lease_end(&self, duration: Duration) -> Moment {
         self.last_beat().after(duration)
+    }
+}
+
+impl Pulse for Slot {
+    fn last_beat(&self) -> Moment {
+        Self::last_beat(self)
     }
 }
 

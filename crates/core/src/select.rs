@@ -76,9 +76,16 @@ impl Filter {
     /// The members of `view` that are wanted, in the order of the view.
     #[must_use]
     pub fn apply<'a>(&self, view: &'a View) -> Vec<&'a Arc<Member>> {
-        let mut chosen: Vec<_> = view.members.iter().filter(|member| self.admits(member)).collect();
+        self.select(&view.members)
+    }
+
+    /// The same of members in any wrapping, in their order.
+    pub fn select<'a, M: AsRef<Member>>(&self, members: &'a [M]) -> Vec<&'a M> {
+        let mut chosen: Vec<_> =
+            members.iter().filter(|member| self.admits(member.as_ref())).collect();
         if let Some(near) = &self.near {
-            let is_near = |member: &&Arc<Member>| is_value(member.facts.zone.as_deref(), near);
+            let is_near =
+                |member: &&M| is_value(member.as_ref().facts.zone.as_deref(), near);
             if chosen.iter().any(is_near) {
                 chosen.retain(is_near);
             }

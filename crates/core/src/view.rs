@@ -1,21 +1,17 @@
 //! Views: the immutable pictures of services that readers get.
 //!
-//! Owns: a [`Member`] (one instance with its verdict), a [`View`] (one service), the [`Revision`] of any set
-//! of members, and places for what the HTTP door makes of them. Does not own: choosing among members (`select`) and
-//! finding views (`directory`).
+//! Owns: a [`Member`] (one instance with its verdict), a [`View`] (one service), and the [`Revision`] of any set
+//! of members. Does not own: choosing among members (`select`), finding views (`directory`), and what a server keeps beside
+//! them.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use std::{fmt, sync::Arc};
 
-use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::{
     instance::{Address, Facts, Pairs, Phase, ServiceKey},
+    lease::Moment,
     naming,
-    pulse::Slot,
 };
 
 /// A short hash of what a set of members shows: equal on every replica for the same answer,
@@ -29,13 +25,19 @@ impl fmt::Display for Revision {
     }
 }
 
-/// One instance as readers see it. Immutable but for the pulse in its slot.
+/// When an instance was last heard of: the one thing of a member that moves.
+pub trait Pulse: fmt::Debug + Send + Sync {
+    /// The moment of the last heartbeat known here.
+    fn last_beat(&self) -> Moment;
+}
+
+/// One instance as readers see it. Immutable but for its pulse.
 #[derive(Debug)]
 pub struct Member {
     /// What it shows.
     pub facts: Arc<Facts>,
-    /// Where its beats are noted.
-    pub slot: Arc<Slot>,
+    /// Where its heartbeats are recorded.
+    pub pulse: Arc<dyn Pulse>,
     /// The verdict.
     pub phase: Phase,
     /// Whether it is kept past its lease, since too many came due at a stroke.
@@ -44,18 +46,22 @@ pub struct Member {
     pub label: Arc<str>,
     /// Hash of all that the member shows.
     pub fingerprint: u64,
-    /// A place for the HTTP door to keep the encoded form, which lives as long as the member.
-    pub encoded: OnceLock<Bytes>,
 }
 
 impl Member {
     /// A member of this verdict.
     #[must_use]
-    pub fn new(facts: Arc<Facts>, slot: Arc<Slot>, phase: Phase, held: bool) -> Self {
+    pub fn new(facts: Arc<Facts>, pulse: Arc<dyn Pulse>, phase: Phase, held: bool) -> Self {
         let name = &facts.key.name;
         let label = if naming::is_label(name) { name.clone() } else { naming::label(name).into() };
         let fingerprint = fingerprint(&facts, phase, held);
-        Self { facts, slot, phase, held, label, fingerprint, encoded: OnceLock::new() }
+        Self { facts, pulse, phase, held, label, fingerprint }
+    }
+
+    /// When its lease ends, floors aside; of no meaning without a lease.
+    #[must_use]
+    pub fn lease_end(&self) -> Moment {
+        self.pulse.last_beat().after(self.facts.lease.duration)
     }
 }
 
@@ -73,30 +79,6 @@ pub struct View {
     pub offered_revision: Revision,
     /// Of those who were offered in the view before this; of nobody where there was none.
     pub before: Revision,
-    /// A place for the HTTP door to keep its answer to whoever asks for no more than this service, so
-    /// that it is made once for each view; none where that is too long to be kept.
-    pub plain: OnceLock<Option<Plain>>,
-    /// A place for the HTTP door to keep what it tells all who follow no more than this service and know what was
-    /// offered before; none where that is too long to be kept.
-    pub news: OnceLock<Option<News>>,
-}
-
-/// An answer that is ready.
-#[derive(Debug)]
-pub struct Plain {
-    /// The revision of those who are offered, as an entity tag.
-    pub tag: Bytes,
-    /// Them.
-    pub body: Bytes,
-}
-
-/// Events that lead from those who were offered before a view to those who are offered in it.
-#[derive(Debug)]
-pub struct News {
-    /// How many.
-    pub count: usize,
-    /// Them; nothing when both sets are the same.
-    pub events: Bytes,
 }
 
 impl View {
@@ -107,8 +89,7 @@ impl View {
         let offered = all.clone().filter(|member| member.phase.is_discoverable());
         let (revision, offered_revision, before) =
             (revision(all), revision(offered), revision(std::iter::empty()));
-        let (plain, news) = (OnceLock::new(), OnceLock::new());
-        Self { key, members, revision, offered_revision, before, plain, news }
+        Self { key, members, revision, offered_revision, before }
     }
 
     /// The same, after an `old` one.

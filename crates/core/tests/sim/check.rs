@@ -15,6 +15,7 @@ use rollcall_core::{
     instance::{Instance, Phase},
     lease::{Mode, Moment, OnExpiry},
     status,
+    view::Member,
 };
 
 use crate::{
@@ -334,7 +335,11 @@ impl World {
             let member = view.as_ref().and_then(|view| view.by_label(&one.key.name));
             let offered = member.is_some_and(|member| member.phase.is_discoverable());
             let held = member.is_some_and(|member| member.held);
-            let record = member.map(|member| member.slot.record());
+            let of = |member: &Arc<Member>| {
+                let slot = directory.slot(&one.key.namespace, &one.key.name)?;
+                Some(slot.record()).filter(|record| record.uid == member.facts.uid)
+            };
+            let record = member.and_then(of);
             self.learn(replica, client, record.as_deref(), offered);
             let shown = &mut self.check.clients[client].shown[replica];
             let was = std::mem::replace(&mut shown.offered, offered);

@@ -70,7 +70,7 @@ impl World {
         let hold = held.services.iter().find(|(key, _)| *key == view.key);
         let Some(member) = view.by_label(&self.clients[client].key.name) else { return };
         // Whoever joins a hold need not be asked: it began with another's deadline.
-        let deadline = member.slot.last_beat().after(member.facts.lease.duration);
+        let deadline = member.pulse.last_beat().after(member.facts.lease.duration);
         if !self.faults.is_empty() || hold.is_none_or(|(_, hold)| hold.since != deadline) {
             return;
         }
