@@ -20,11 +20,7 @@ use crate::http::{
     served::{Plain, ServedView},
     set,
 };
-use crate::registry::{
-    instance::ServiceKey,
-    select::Order,
-    view::revision,
-};
+use crate::registry::{instance::ServiceKey, select::Order, view::revision};
 
 /// Of the tags that a client has, in octets: 200 of ours. With more it may be answered with one that it has.
 const MOST_KNOWN: usize = 4 * 1024;

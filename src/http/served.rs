@@ -234,8 +234,7 @@ mod tests {
             self.version += 1;
             let instance =
                 Instance { resource_version: self.version, ..Instance::sample("shop", name) };
-            let instance =
-                instance.with(|facts| (facts.uid, facts.weight) = (name.into(), weight));
+            let instance = instance.with(|facts| (facts.uid, facts.weight) = (name.into(), weight));
             self.catalog.apply(Fact::Upserted(Arc::new(instance)), NOW);
             let _ = self.catalog.settle(NOW, 0);
         }

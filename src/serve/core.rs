@@ -94,7 +94,8 @@ impl Core {
         let (duties, duties_out) = mpsc::channel(DUTIES);
         let (self_beats, values) = mpsc::channel(self_beat::QUEUE);
         let (ledgers_in, ledgers_out) = mpsc::channel(flush::QUEUE);
-        let (views, waiters) = (Arc::new(Views::new(directory.clone())), Arc::new(Waiters::new(registry)));
+        let (views, waiters) =
+            (Arc::new(Views::new(directory.clone())), Arc::new(Waiters::new(registry)));
         let announce = announce(&views, &waiters);
         let engine = Engine {
             catalog: Catalog::new(settings(config), directory.clone()),
@@ -124,7 +125,8 @@ impl Core {
         let self_beat = own_beat(config, writer, facts_in, values);
         let breakers = breakers.metrics;
         let problems_told = problems.clone();
-        let behind = Behind { inbox, gate, problems: problems_told, breakers, views, waiters, traces };
+        let behind =
+            Behind { inbox, gate, problems: problems_told, breakers, views, waiters, traces };
         Self {
             preflight,
             engine,

@@ -19,10 +19,11 @@ use papaya::Equivalent;
 
 use crate::{
     bearers::Bearers,
+    floors::Floors,
     horizon::STALE_AFTER,
     instance::{Health, InstanceKey, ServiceKey},
     leadership::Leadership,
-    lease::{Floors, Moment, Wall},
+    lease::{Moment, Wall},
     pulse::{Slot, Taken},
     report::Report,
     rules::Rules,

@@ -12,8 +12,9 @@ use std::{collections::HashMap, time::Duration};
 use crate::{
     catalog::{Catalog, Entry},
     fact::{Announcement, Duty, Version},
+    floors::Floors,
     instance::{InstanceKey, ServiceKey},
-    lease::{Floors, Moment},
+    lease::Moment,
     view::Member,
 };
 

@@ -15,24 +15,20 @@ pub mod directory;
 pub mod fact;
 pub mod guard;
 pub mod horizon;
-pub mod instance;
 pub mod leadership;
-pub mod lease;
 pub mod ledger;
-pub mod naming;
 pub mod pulse;
-pub mod registration;
 pub mod report;
 pub mod rules;
-pub mod select;
-pub mod selector;
 pub mod status;
-pub mod view;
+
+pub use rollcall_model::{instance, lease, naming, registration, select, selector, view};
 
 mod announce;
 mod bearers;
 mod bounds;
 mod duties;
+mod floors;
 mod flush;
 mod hearing;
 mod judge;

@@ -138,11 +138,7 @@ fn one_that_is_deleted_or_made_permanent_is_not_held_any_more() {
     let b = rig.record("b");
     rig.version += 1;
     let index = rig.version;
-    rig.apply(rollcall_core::fact::Fact::Removed {
-        key: b.key.clone(),
-        uid: b.uid.clone(),
-        index,
-    });
+    rig.apply(rollcall_core::fact::Fact::Removed { key: b.key.clone(), uid: b.uid.clone(), index });
     rig.settle();
     assert_eq!((held(&rig), offered(&rig)), (1, 2));
     rig.pass(12.0);

@@ -84,8 +84,7 @@ impl Filter {
         let mut chosen: Vec<_> =
             members.iter().filter(|member| self.admits(member.as_ref())).collect();
         if let Some(near) = &self.near {
-            let is_near =
-                |member: &&M| is_value(member.as_ref().facts.zone.as_deref(), near);
+            let is_near = |member: &&M| is_value(member.as_ref().facts.zone.as_deref(), near);
             if chosen.iter().any(is_near) {
                 chosen.retain(is_near);
             }

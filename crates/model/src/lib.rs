@@ -1,0 +1,13 @@
+//! What a reader of the registry needs: instances, views of services, selection and names.
+//!
+//! Owns: the facts of an instance and their vocabulary, moments and leases, views and their revisions, the functions that
+//! select, order and name. Does not own: whether an instance is alive (`rollcall-core`), what Kubernetes stores
+//! (`rollcall-api`), any I/O, task or clock.
+
+pub mod instance;
+pub mod lease;
+pub mod naming;
+pub mod registration;
+pub mod select;
+pub mod selector;
+pub mod view;
