@@ -5,7 +5,11 @@ use serde::Serialize;
 
 use crate::clock;
 use crate::http::contract::words;
-use crate::registry::{guard::Hold, instance::ServiceKey, lease::Now, report::Held};
+use crate::registry::{
+    instance::ServiceKey,
+    lease::Now,
+    report::{Held, Hold},
+};
 
 /// Who is kept past the lease, since too many fell silent together.
 #[derive(Serialize, JsonSchema)]

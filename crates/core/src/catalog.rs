@@ -4,36 +4,50 @@
 //! apply(fact, now)*  →  settle(now, room) → duties         (and views, published on the way)
 //! ```
 //!
-//! Owns: every known instance, its verdict, and who may still change it. Does not own: time (an
-//! argument), delivery (`engine`), and carrying duties out (`controller`, `witness`).
+//! It is made of parts, each of which owns its state and calls none of the others that change:
+//!
+//! | part | owns |
+//! |---|---|
+//! | `table` | every known instance, as stored and as shown |
+//! | `publication` | views, and what else readers see |
+//! | `leases` | when leases end, and which have ended |
+//! | `guard` | which instances are kept past their lease |
+//! | `evictions` | which expired objects are deleted, and when |
+//! | `outbox` | which statuses are written, and what is announced |
+//! | `horizon`, `ledgers` | how far this replica has seen |
+//!
+//! The first six know instances, and `instances` says what follows in one of them from a change in another.
+//!
+//! Owns: the order of a round, how far the watch has come, and this replica's tenure. Does not own: time (an argument),
+//! delivery, and carrying duties out (the server).
 //!
 //! The rules, with their numbers, are those of docs/leases.md. Cost: a change costs time
-//! proportional to its service; a beat costs nothing here.
+//! proportional to its service; a heartbeat costs nothing here.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
-    sync::Arc,
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use crate::{
     directory::Directory,
-    duties::Outbox,
-    fact::{Announcement, Duty, Fact, Outcome, Version},
-    floors::Floors,
-    guard::{Guard, Held},
-    hearing::Ledgers,
+    fact::{Announcement, Duty, Fact, Version},
     horizon::Horizon,
-    instance::{Instance, InstanceKey, Phase, ServiceKey},
+    instance::{Instance, InstanceKey, ServiceKey},
+    instances::Instances,
     leadership::Leadership,
     lease::{Moment, Now, Wall},
+    ledger::Ledger,
+    ledgers::Ledgers,
+    outbox::Terms,
     peers::Way,
-    pulse::{Slot, Source},
-    report::LastGap,
+    publication::Figures,
+    pulse::Source,
+    report::{Cause, Report, Standstill},
     rules::Rules,
-    timers::{Alarm, Timers},
+    table::Entry,
     unreadable::Unreadable,
-    view::Member,
 };
 
 /// A catalog that was not asked for this long had been stopped, and could not hear anybody.
@@ -62,40 +76,6 @@ pub struct Settings {
     pub rules: Rules,
 }
 
-/// Where a member stands in its view.
-type Place = (Arc<str>, Wall, Arc<str>);
-
-#[derive(Debug)]
-pub(super) struct Entry {
-    /// As it is stored.
-    instance: Arc<Instance>,
-    /// What the directory shares of it with those who take heartbeats.
-    slot: Arc<Slot>,
-    /// As it is shown.
-    pub(super) member: Arc<Member>,
-    /// The lease timer that counts; others are left-overs.
-    pub(super) armed: Option<Moment>,
-    /// Whether it is kept past its lease.
-    pub(super) held: Option<Held>,
-    /// How far the duties on this object are.
-    pub(super) task: super::duties::Task,
-}
-
-impl Entry {
-    pub(super) fn instance(&self) -> &Arc<Instance> {
-        &self.instance
-    }
-
-    pub(super) fn slot(&self) -> &Arc<Slot> {
-        &self.slot
-    }
-
-    fn place(&self) -> Place {
-        let instance = self.instance();
-        (self.member.label.clone(), instance.created, instance.key.name.clone())
-    }
-}
-
 /// Figures for metrics; they only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -115,105 +95,96 @@ pub struct Counts {
     pub changes: u64,
 }
 
+/// How far the instance watch has come.
+#[derive(Debug, Default)]
+struct Progress {
+    /// The highest resourceVersion applied, and whether a first list was among it; both are
+    /// published only after the views that they speak of.
+    index: u64,
+    synced: bool,
+    /// Why the watch is interrupted, if it is.
+    interrupted: Option<Arc<str>>,
+}
+
 /// The state machine.
 #[derive(Debug)]
 pub struct Catalog {
-    pub(super) settings: Settings,
-    pub(super) directory: Arc<Directory>,
-    /// In boxes: the table has room for more than there are.
-    pub(super) entries: HashMap<InstanceKey, Box<Entry>>,
-    pub(super) services: HashMap<ServiceKey, BTreeMap<Place, Arc<Member>>>,
-    /// Services whose view no longer shows the truth.
-    pub(super) changed: HashSet<ServiceKey>,
-    /// Services that look different to readers since the last round.
-    pub(super) revised: BTreeSet<ServiceKey>,
-    /// Incarnations that we deleted and the watch has not yet taken away.
-    buried: HashSet<Arc<str>>,
-    pub(super) timers: Timers,
-    pub(super) floors: Floors,
-    pub(super) guard: Guard,
+    settings: Settings,
+    instances: Instances,
+    unreadable: Unreadable,
+    leadership: Leadership,
+    progress: Progress,
     /// Of the instance watch.
-    pub(super) horizon: Horizon,
+    horizon: Horizon,
     /// None: this replica is the only one.
-    pub(super) ledgers: Option<Ledgers>,
+    ledgers: Option<Ledgers>,
     /// How far this replica has seen in all: behind it leases end.
-    pub(super) reach: Moment,
-    pub(super) outbox: Outbox,
-    pub(super) leadership: Leadership,
-    pub(super) counts: Counts,
-    /// For people; see [`Report`](super::report::Report).
-    pub(super) boot: Arc<str>,
-    pub(super) started: Option<Moment>,
-    pub(super) interrupted: Option<Arc<str>>,
-    pub(super) last_gap: Option<LastGap>,
-    pub(super) unreadable: Unreadable,
-    /// The highest resourceVersion applied, and whether a first list was among it; both are
-    /// published only after the views that they speak of.
-    pub(super) index: u64,
-    pub(super) synced: bool,
+    reach: Moment,
+    boot: Arc<str>,
+    started: Option<Moment>,
     settled: Option<Moment>,
-    /// Whose leases have ended before the horizon could pass them, and when their timers went off.
-    pub(super) waiting: Vec<(Moment, InstanceKey)>,
-    /// The latest deadline among them.
-    pub(super) due: Option<Moment>,
-    /// Who was evicted, oldest first, to forget them in time.
-    pub(super) graves: VecDeque<(Moment, InstanceKey)>,
 }
 
 impl Catalog {
     /// An empty catalog that publishes into `directory`.
     #[must_use]
     pub fn new(settings: Settings, directory: Arc<Directory>) -> Self {
+        let (boot, rules): (Arc<str>, _) = (settings.boot.as_str().into(), settings.rules);
         if settings.ledger.is_some() {
-            directory.keep_ledger(settings.rules);
+            directory.keep_ledger(rules);
         }
+        let ledger = settings.ledger.clone();
         Self {
-            horizon: Horizon::new(&settings.boot, settings.rules.first_sending),
-            ledgers: Ledgers::new(&settings),
-            reach: Moment::default(),
-            boot: settings.boot.as_str().into(),
-            settings,
-            directory,
-            entries: HashMap::new(),
-            services: HashMap::new(),
-            changed: HashSet::new(),
-            revised: BTreeSet::new(),
-            buried: HashSet::new(),
-            timers: Timers::default(),
-            floors: Floors::default(),
-            guard: Guard::default(),
-            outbox: Outbox::default(),
-            leadership: Leadership::default(),
-            counts: Counts::default(),
-            started: None,
-            interrupted: None,
-            last_gap: None,
+            instances: Instances::new(
+                settings.own.clone(),
+                directory,
+                ledger.is_some(),
+                rules.guard,
+            ),
             unreadable: Unreadable::default(),
-            index: 0,
-            synced: false,
+            leadership: Leadership::default(),
+            progress: Progress::default(),
+            horizon: Horizon::new(&boot, rules.first_sending),
+            ledgers: ledger.map(|name| Ledgers::new(name, boot.clone(), rules)),
+            reach: Moment::default(),
+            boot,
+            started: None,
             settled: None,
-            waiting: Vec::new(),
-            due: None,
-            graves: VecDeque::new(),
+            settings,
         }
     }
 
     /// Figures for metrics.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.counts
+        Counts {
+            expired: self.instances.leases.expired(),
+            revived: self.instances.revived,
+            annotation_beats: self.instances.annotation_beats,
+            gaps: self.instances.leases.gaps(),
+            evicted: self.instances.evictions.evicted(),
+            holds: self.instances.guard.begun(),
+            changes: self.instances.publication.changes(),
+        }
     }
 
     /// How many services have changed, and are to be published by the next [`Catalog::settle`].
     #[must_use]
     pub fn unpublished(&self) -> usize {
-        self.changed.len()
+        self.instances.publication.unpublished()
+    }
+
+    /// The services whose revision the last [`Catalog::settle`] changed, among them those that came
+    /// or went. Readers see their new views already. A heartbeat changes none.
+    #[must_use]
+    pub fn take_revised(&mut self) -> Vec<ServiceKey> {
+        self.instances.publication.take_revised()
     }
 
     /// Where readers look.
     #[must_use]
     pub fn directory(&self) -> &Directory {
-        &self.directory
+        self.instances.publication.directory()
     }
 
     /// Takes a fact in. Nothing is judged and nothing published before [`Catalog::settle`].
@@ -222,32 +193,42 @@ impl Catalog {
             Fact::Listed { instances, index } => self.relist(&instances, index, now),
             Fact::Upserted(instance) => self.watched(&instance, now),
             Fact::Removed { key, uid, index } => {
-                self.buried.remove(&uid);
-                self.remove(&key, &uid, now);
+                self.instances.table.forget_deleted(&uid);
+                self.instances.remove(&key, &uid, now);
                 self.unreadable.remove(&key);
                 self.advance(index);
             }
             Fact::Progress { index } => self.advance(index),
             Fact::Written { instance, by } => self.written(&instance, by, now),
-            Fact::Deleted { key, uid } => self.bury(&key, uid, now),
-            Fact::Beat { key, uid, at } => self.beat(&key, &uid, at, now),
+            Fact::Deleted { key, uid } => self.instances.mark_deleted(&key, uid, now),
+            Fact::Beat { key, uid, at } => self.instances.beat(&key, &uid, at, now),
             Fact::Unreadable { on, reason } => {
                 self.advance(on.resource_version);
-                self.cannot_read(on, reason, now);
+                self.instances.remove(&on.key, &on.uid, now);
+                if let Some(what) = self.unreadable.insert(&on, reason) {
+                    self.instances.outbox.announce(on, what);
+                }
             }
-            Fact::Interrupted { reason } => self.interrupted = Some(reason),
+            Fact::Interrupted { reason } => self.progress.interrupted = Some(reason),
             Fact::LedgerSeen(ledger) => self.see_ledger(&ledger, Way::Watch, now),
             Fact::LedgersListed(ledgers) => self.see_ledgers(&ledgers, now),
             Fact::LedgerGone { replica, version } => {
-                self.ledger_gone(&replica, version, now.moment);
+                if let Some(ledgers) = &mut self.ledgers {
+                    ledgers.deleted(&replica, version, now.moment);
+                }
+                self.follow_silence(now.moment);
             }
             Fact::LedgerWritten { sequence, failure } => {
-                self.ledger_written(sequence, failure.is_none());
+                if let Some(ledgers) = &mut self.ledgers {
+                    ledgers.written(sequence, failure.is_none());
+                }
             }
-            Fact::Leaving => self.leave(),
+            Fact::Leaving => self.depart(),
             Fact::SelfBeatWritten { failure } => self.horizon.written(failure, now.moment),
             Fact::Leadership(leadership) => self.leadership = leadership,
-            Fact::Attempted { key, uid, outcome } => self.attempted(&key, uid, &outcome, now),
+            Fact::Attempted { key, uid, outcome } => {
+                self.instances.attempted(&key, uid, &outcome, now)
+            }
         }
     }
 
@@ -262,11 +243,19 @@ impl Catalog {
         }
         self.started.get_or_insert(now.moment);
         self.follow_tenure(now.moment);
-        self.look(now.moment);
-        self.release_heard(now.moment);
-        self.judge(now);
-        self.guard.end(self.reach);
-        self.forget(now.moment);
+        self.update_horizon(now.moment);
+        for key in self.instances.guard.to_look_at(now.moment, self.instances.table.len()) {
+            self.instances.release_if_heard(&key);
+        }
+        self.instances.judge(now.moment, self.reach);
+        self.instances.evictions.follow_timers(
+            &self.instances.table,
+            now.moment,
+            self.instances.outbox.is_open(),
+        );
+        self.instances.outbox.follow_retries(now.moment);
+        self.instances.guard.end(self.reach);
+        self.instances.evictions.forget(self.instances.publication.directory(), now.moment);
         self.publish(now);
         self.duties(now, room)
     }
@@ -275,257 +264,274 @@ impl Catalog {
     #[must_use]
     pub fn next_settle(&self, now: Moment) -> Moment {
         let ledgers = self.ledgers.as_ref();
-        let urgent = self.due.is_some() || ledgers.is_some_and(|it| it.flush.is_urgent());
+        let urgent =
+            self.instances.leases.due().is_some() || ledgers.is_some_and(Ledgers::is_urgent);
         let latest = now.after(if urgent { IMPATIENCE } else { TICK });
-        self.timers.peek().unwrap_or(latest).min(latest).max(Moment(now.0 + 1))
+        let timers = [
+            self.instances.leases.next(),
+            self.instances.evictions.next(),
+            self.instances.outbox.next(),
+        ];
+        let next = timers.into_iter().flatten().fold(latest, Moment::min);
+        next.max(Moment(now.0 + 1))
     }
+}
 
+// === Instances ===
+
+impl Catalog {
     fn relist(&mut self, instances: &[Arc<Instance>], index: u64, now: Now) {
-        // A list is the truth, also about what we believe to have deleted.
-        self.buried.clear();
+        self.instances.table.forget_all_deleted();
         self.unreadable.clear();
         let listed: HashSet<Arc<str>> = instances.iter().map(|i| i.uid.clone()).collect();
         for instance in instances {
             self.watched(instance, now);
         }
         // What is newer than the list was written by us meanwhile: the watch will bring it.
-        let missing = self.entries.values().map(|entry| entry.instance()).filter(|instance| {
+        let missing = self.instances.table.entries().map(Entry::instance).filter(|instance| {
             !listed.contains(&instance.uid) && instance.resource_version <= index
         });
         let missing: Vec<_> = missing.map(|i| (i.key.clone(), i.uid.clone())).collect();
         for (key, uid) in missing {
-            self.remove(&key, &uid, now);
+            self.instances.remove(&key, &uid, now);
         }
         self.advance(index);
-        self.synced = true;
+        self.progress.synced = true;
     }
 
     fn watched(&mut self, instance: &Arc<Instance>, now: Now) {
         let value = instance.heartbeat.clone().filter(|_| instance.key == self.settings.own);
-        let index = instance.resource_version;
         self.unreadable.remove(&instance.key);
-        if !self.buried.contains(&instance.uid) {
-            self.upsert(instance, Source::Annotation, now);
+        if !self.instances.table.is_deleted(&instance.uid) {
+            self.instances.upsert(instance, Source::Annotation, self.progress.synced, now);
         }
         if let Some(lost) = value.and_then(|value| self.horizon.seen(&value, now.moment)) {
             self.give_back(now.moment, Some(lost));
         }
-        self.advance(index);
+        self.advance(instance.resource_version);
     }
 
     /// The answer to a write: where the watch has gone past it already, the watch is right.
     fn written(&mut self, instance: &Arc<Instance>, by: Source, now: Now) {
-        let known = self.entries.get(&instance.key);
-        let same = known.filter(|entry| is_same_beat(entry.instance(), instance));
-        if let Some(entry) = same {
+        let known = self.instances.table.get(&instance.key);
+        if let Some(entry) = known.filter(|entry| is_same_beat(entry.instance(), instance)) {
             entry.slot().claim(by);
         }
-        let overtaken = known.is_none() && instance.resource_version <= self.index;
-        if !overtaken && !self.buried.contains(&instance.uid) {
-            self.upsert(instance, by, now);
+        let overtaken = known.is_none() && instance.resource_version <= self.progress.index;
+        if !overtaken && !self.instances.table.is_deleted(&instance.uid) {
+            self.instances.upsert(instance, by, self.progress.synced, now);
         }
-    }
-
-    /// `source` is the way by which a beat came, if this brings one.
-    fn upsert(&mut self, instance: &Arc<Instance>, source: Source, now: Now) {
-        match self.entries.get(&instance.key).map(|entry| entry.instance().clone()) {
-            // The API server keeps the service of an object from changing; without that rule it is
-            // as good as another object.
-            Some(old) if old.uid == instance.uid && old.service == instance.service => {
-                if instance.resource_version > old.resource_version {
-                    self.update(&old, instance, source, now);
-                }
-            }
-            Some(old) if old.resource_version > instance.resource_version => {}
-            Some(old) => {
-                self.remove(&old.key, &old.uid, now);
-                self.insert(instance, source, now);
-            }
-            None => self.insert(instance, source, now),
-        }
-    }
-
-    fn insert(&mut self, instance: &Arc<Instance>, source: Source, now: Now) {
-        let dead = instance.is_stored_expired();
-        let source = match source {
-            _ if !self.synced => Source::Start,
-            Source::Annotation => Source::Creation,
-            own => own,
-        };
-        let slot = Arc::new(Slot::new(instance.clone(), (now.moment, source), dead));
-        let phase = Phase::of(dead, instance.state, instance.health);
-        let member = Arc::new(Member::new(instance.facts.clone(), slot.clone(), phase, false));
-        let key = instance.key.clone();
-        let entry = Entry {
-            instance: instance.clone(),
-            slot: slot.clone(),
-            member,
-            armed: None,
-            held: None,
-            task: Default::default(),
-        };
-        self.directory.graves.pin().remove(&key);
-        self.directory.slots.pin().insert(key.clone(), slot.clone());
-        if let Some(ledgers) = &mut self.ledgers {
-            ledgers.enter(instance, slot.clone());
-        }
-        self.place(&entry);
-        self.entries.insert(key, Box::new(entry));
-        self.outbox.rotate(&slot);
-        self.after_change(instance, None, now);
-    }
-
-    fn update(&mut self, old: &Instance, instance: &Arc<Instance>, source: Source, now: Now) {
-        let Some(entry) = self.entries.get(&instance.key) else { return };
-        let slot = entry.slot().clone();
-        let instance = &Arc::new(Instance::clone(instance).sharing(old));
-        slot.replace_record(instance.clone());
-        if let Some(ledgers) = &mut self.ledgers {
-            ledgers.replace(old, instance);
-        }
-        let beat = instance.heartbeat.is_some() && instance.heartbeat != old.heartbeat;
-        if beat {
-            let foreign = source == Source::Annotation && instance.key != self.settings.own;
-            self.counts.annotation_beats += u64::from(foreign);
-            self.counts.revived += u64::from(slot.is_dead());
-            slot.revive(now.moment, source);
-        } else if starts_anew(old, instance, &slot) {
-            slot.revive(now.moment, Source::Terms);
-        }
-        self.show(instance.clone(), slot);
-        self.after_change(instance, Some(old), now);
-    }
-
-    /// Replaces the member of an instance by what it shows now; a beat alone changes no view.
-    pub(super) fn show(&mut self, instance: Arc<Instance>, slot: Arc<Slot>) {
-        let Some(entry) = self.entries.get_mut(&instance.key) else { return };
-        let phase = Phase::of(slot.is_dead(), instance.state, instance.health);
-        let (facts, held) = (instance.facts.clone(), entry.held.is_some());
-        entry.instance = instance;
-        let shown = &entry.member;
-        if Arc::ptr_eq(&shown.facts, &facts) && (shown.phase, shown.held) == (phase, held) {
-            return;
-        }
-        let (key, place) = (facts.service_key(), entry.place());
-        let member = Arc::new(Member::new(facts, slot, phase, held));
-        entry.member = member.clone();
-        if let Some(service) = self.services.get_mut(&key) {
-            service.insert(place, member);
-        }
-        self.changed.insert(key);
-    }
-
-    fn place(&mut self, entry: &Entry) {
-        let key = entry.instance().service_key();
-        self.services.entry(key.clone()).or_default().insert(entry.place(), entry.member.clone());
-        self.changed.insert(key);
-    }
-
-    fn after_change(&mut self, instance: &Arc<Instance>, old: Option<&Instance>, now: Now) {
-        self.arm(&instance.key);
-        let waits_anew = old.is_some_and(|old| old.lease.evict_after != instance.lease.evict_after);
-        if let Some(entry) = self.entries.get_mut(&instance.key).filter(|_| waits_anew) {
-            entry.slot().set_evict_at(None);
-        }
-        self.consider_eviction(&instance.key, now.moment);
-        self.outbox.consider(instance.key.clone());
-        let told = old.and_then(|old| old.unknown_health.clone());
-        if let Some(word) =
-            instance.unknown_health.clone().filter(|word| told.as_ref() != Some(word))
-        {
-            let what = Announcement::UnknownHealth { word };
-            self.outbox.announce(Duty::Announce { on: Version::of(instance), what });
-        }
-    }
-
-    pub(super) fn remove(&mut self, key: &InstanceKey, uid: &Arc<str>, now: Now) {
-        if self.entries.get(key).is_none_or(|entry| entry.instance().uid != *uid) {
-            return;
-        }
-        let Some(entry) = self.entries.remove(key) else { return };
-        self.directory.slots.pin().remove(key);
-        if let Some(ledgers) = &mut self.ledgers {
-            ledgers.strike(entry.instance());
-        }
-        let service = entry.instance().service_key();
-        if let Some(members) = self.services.get_mut(&service) {
-            members.remove(&entry.place());
-        }
-        if let Some(held) = entry.held {
-            self.guard.leave(&service, held);
-        }
-        self.changed.insert(service);
-        if let Some(reason) = entry.task.epitaph() {
-            self.dig(key, reason, now);
-        }
-    }
-
-    fn bury(&mut self, key: &InstanceKey, uid: Arc<str>, now: Now) {
-        if self.entries.get(key).is_some_and(|entry| entry.instance().uid == uid) {
-            self.remove(key, &uid, now);
-            self.buried.insert(uid);
-        }
-    }
-
-    fn beat(&mut self, key: &InstanceKey, uid: &Arc<str>, at: Moment, now: Now) {
-        let Some(entry) = self.entries.get(key).filter(|e| e.instance().uid == *uid) else {
-            return;
-        };
-        let (slot, instance) = (entry.slot().clone(), entry.instance().clone());
-        self.counts.revived += u64::from(slot.is_dead());
-        slot.revive_unwritten(at);
-        if self.ledgers.is_some() {
-            self.directory.touched.note(&slot, at);
-        }
-        self.show(instance, slot);
-        self.arm(key);
-        self.consider_eviction(key, now.moment);
-        self.outbox.consider(key.clone());
-    }
-
-    fn attempted(&mut self, key: &InstanceKey, uid: Arc<str>, outcome: &Outcome, now: Now) {
-        if let Outcome::Evicted { reason } = outcome {
-            self.counts.evicted += 1;
-            self.bury(key, uid, now);
-            return self.dig(key, reason.clone(), now);
-        }
-        let Some(entry) = self.entries.get_mut(key).filter(|e| e.instance().uid == uid) else {
-            return;
-        };
-        if let Some(again) = entry.task.attempted(outcome, now.moment) {
-            self.timers.set(again, Alarm::Retry, key.clone());
-        }
-        self.outbox.consider(key.clone());
     }
 
     /// The watch has come so far.
     fn advance(&mut self, index: u64) {
-        self.interrupted = None;
-        self.index = self.index.max(index);
+        self.progress.interrupted = None;
+        self.progress.index = self.progress.index.max(index);
+    }
+
+    /// Every instance gets back the time in which heartbeats could not be heard.
+    fn give_back(&mut self, now: Moment, lost: Option<Duration>) {
+        self.instances.leases.give_back(now, lost);
+        self.instances.publish_floors();
+    }
+}
+
+// === Other replicas ===
+
+impl Catalog {
+    fn see_ledgers(&mut self, listed: &[Arc<Ledger>], now: Now) {
+        let Some(ledgers) = &mut self.ledgers else { return };
+        let (first, vanished) = ledgers.list(listed, now.moment);
+        if first {
+            self.instances.leases.begin_anew(now.moment);
+            self.instances.publish_floors();
+        }
+        if vanished {
+            self.give_back(now.moment, None);
+        }
+        for ledger in listed {
+            self.see_ledger(ledger, if first { Way::First } else { Way::Relist }, now);
+        }
+    }
+
+    fn see_ledger(&mut self, ledger: &Ledger, way: Way, now: Now) {
+        let Some(ledgers) = &mut self.ledgers else { return };
+        let sighting = ledgers.see(ledger, way, now.moment);
+        for (id, at) in sighting.beats {
+            self.instances.apply_remote_heartbeat(id, at, now);
+        }
+        if sighting.gap {
+            self.give_back(now.moment, None);
+        }
+        self.follow_silence(now.moment);
+    }
+
+    /// From here on no heartbeat is answered 200.
+    fn depart(&mut self) {
+        if let Some(ledgers) = &mut self.ledgers {
+            ledgers.depart();
+            self.directory().fence.store(0, Ordering::SeqCst);
+        }
+    }
+
+    /// Notices which replicas are silent, gone or back.
+    fn follow_silence(&mut self, now: Moment) {
+        let Some(ledgers) = &mut self.ledgers else { return };
+        let floor = ledgers.follow_silence(now);
+        if self.instances.leases.hold(floor, &mut self.instances.table) {
+            self.instances.publish_floors();
+        }
+    }
+
+    /// Updates how far this replica has seen.
+    fn update_horizon(&mut self, now: Moment) {
+        self.follow_silence(now);
+        let self_beat = self.horizon.moment();
+        let Some(ledgers) = &self.ledgers else {
+            self.reach = self_beat;
+            return;
+        };
+        self.directory().fence.store(ledgers.fence(self_beat).0, Ordering::SeqCst);
+        self.reach = ledgers.horizon(self_beat).unwrap_or(self.reach);
+    }
+}
+
+// === Publication and duties ===
+
+impl Catalog {
+    /// A tenure that ended is over here too, whether or not the election said so: it may be
+    /// stuck, or this process may have been stopped.
+    fn follow_tenure(&mut self, now: Moment) {
+        let leads = self.leadership.is_own(now);
+        if leads && !self.instances.outbox.is_open() {
+            self.take_office(now);
+        } else if !leads && self.instances.outbox.is_open() {
+            self.instances.outbox.close();
+            self.instances.evictions.close();
+        }
+    }
+
+    /// Whatever the leader before left undone is done now. Costs one look at every instance.
+    fn take_office(&mut self, now: Moment) {
+        self.instances.outbox.open();
+        // In order, so that the same facts always lead to the same duties.
+        let mut entries: Vec<_> = self.instances.table.entries().collect();
+        entries.sort_unstable_by(|a, b| a.instance().key.cmp(&b.instance().key));
+        for entry in entries {
+            let instance = entry.instance();
+            self.instances.outbox.consider(instance.key.clone());
+            self.instances.outbox.rotate(entry.slot());
+            self.instances.evictions.queue_if_due(entry, now);
+            if let Some(word) = instance.unknown_health.clone() {
+                self.instances
+                    .outbox
+                    .announce(Version::of(instance), Announcement::UnknownHealth { word });
+            }
+        }
+        for (on, what) in self.unreadable.announcements() {
+            self.instances.outbox.announce(on, what);
+        }
+    }
+
+    /// Lets readers see what changed: views first, then the figures that speak of them.
+    fn publish(&mut self, now: Now) {
+        let synced = self.progress.synced;
+        self.instances.publication.publish(now.wall, synced);
+        self.instances.publication.publish_figures(Figures {
+            leadership: &self.leadership,
+            report: self.report(now.moment),
+            index: self.progress.index,
+            horizon: self.reach,
+            synced,
+        });
+    }
+
+    fn report(&self, now: Moment) -> Report {
+        let (interrupted, ledgers) = (&self.progress.interrupted, self.ledgers.as_ref());
+        let standstill = if self.progress.synced {
+            let of_self_beat = self.horizon.standstill(now, interrupted);
+            of_self_beat.or_else(|| ledgers?.standstill(now))
+        } else {
+            let cause = Cause::NotListed(interrupted.clone());
+            self.started.map(|since| Standstill { since, cause })
+        };
+        Report {
+            boot: self.boot.clone(),
+            started: self.started,
+            standstill,
+            due: self.instances.leases.waiting(),
+            gaps: self.instances.leases.gaps(),
+            last_gap: self.instances.leases.last_gap(),
+            replicas: ledgers.map(Ledgers::report).unwrap_or_default(),
+            held: self.instances.guard.report(),
+            unreadable: self.unreadable.len(),
+        }
     }
 
     fn duties(&mut self, now: Now, room: usize) -> Vec<Duty> {
-        if !self.synced {
+        if !self.progress.synced {
             return Vec::new();
         }
-        let show = self.settings.show;
-        let due = self.due.max(self.opening());
-        let value = self.horizon.wanted(now, due, |now| show(now.wall));
+        let (show, self_beat) = (self.settings.show, self.horizon.moment());
+        let opening = self.ledgers.as_ref().and_then(|ledgers| ledgers.opening(self_beat));
+        let due = self.instances.leases.due();
+        let value = self.horizon.wanted(now, due.max(opening), |now| show(now.wall));
         let mut duties: Vec<_> = value.map(|value| Duty::SelfBeat { value }).into_iter().collect();
-        duties.extend(self.flush(now.moment));
-        self.collect(now, room, &mut duties);
+        if let Some(ledgers) = &mut self.ledgers {
+            let (touched, index) =
+                (&self.instances.publication.directory().touched, self.progress.index);
+            let shortest = self.instances.table.shortest_lease();
+            let ledger = ledgers.next(touched, now.moment, shortest, due, index, self.reach);
+            duties.extend(ledger.map(Duty::Flush));
+        }
+        let end = duties.len() + room;
+        while duties.len() < end {
+            let Some(duty) = self.next_duty(now) else { break };
+            duties.push(duty);
+        }
         duties
+    }
+
+    /// The next duty on an object, of the most urgent kind that there is.
+    fn next_duty(&mut self, now: Now) -> Option<Duty> {
+        let terms = Terms { zone: &self.settings.zone, show: self.settings.show };
+        if let Some(duty) = self.instances.outbox.status(&mut self.instances.table, now, &terms) {
+            return Some(duty);
+        }
+        if let Some(duty) = self.next_eviction(now.moment) {
+            return Some(duty);
+        }
+        if let Some(duty) = self.instances.outbox.announcement() {
+            return Some(duty);
+        }
+        let ledgers = self.ledgers.as_mut().filter(|_| self.instances.outbox.is_open());
+        if let Some((replica, version)) = ledgers.and_then(|it| it.sweep(now.moment)) {
+            return Some(Duty::Sweep { replica, version });
+        }
+        self.instances.outbox.checkpoint(&mut self.instances.table, now)
+    }
+
+    /// The next eviction that the budget allows and nothing stops.
+    fn next_eviction(&mut self, now: Moment) -> Option<Duty> {
+        while let Some(key) = self.instances.evictions.pop(now) {
+            let Some(entry) = self.instances.table.get_mut(&key) else { continue };
+            let instance = entry.instance();
+            let behind =
+                self.reach <= self.instances.leases.floors().floor(instance.lease.duration);
+            let unseen = |it: &Ledgers| !it.have_seen(instance.resource_version);
+            let is_stopped = behind
+                || self.ledgers.as_ref().is_some_and(unseen)
+                || self.instances.guard.stops_evictions(&instance.service_key());
+            let duty = self.instances.evictions.duty(entry, now, is_stopped);
+            if duty.is_some() {
+                return duty;
+            }
+        }
+        None
     }
 }
 
 /// Whether two versions of one incarnation carry the same heartbeat.
 fn is_same_beat(a: &Instance, b: &Instance) -> bool {
     a.uid == b.uid && a.heartbeat.is_some() && a.heartbeat == b.heartbeat
-}
-
-/// Whether a change of its lease gives an instance a first beat: new terms begin with a whole
-/// lease, and a permanent instance is never dead.
-fn starts_anew(old: &Instance, new: &Instance, slot: &Slot) -> bool {
-    let terms = |instance: &Instance| (instance.lease.mode, instance.lease.duration);
-    !new.lease.is_leased() || (!slot.is_dead() && terms(old) != terms(new))
 }

@@ -1,30 +1,32 @@
-//! The guard: a service is not emptied at a stroke, nor the greater part of the cluster.
+//! The guard: a service is not emptied by one mass expiry, nor the greater part of the cluster.
 //!
-//! When many stop beating together, what they have in common has failed more likely than all of them: a
-//! network between them and the doors, a certificate, a node of sidecars. Whoever comes due then is kept in the answers for
-//! one further lease at most, and says so (`held`).
+//! When many stop their heartbeats together, what they have in common has failed more likely than all of them: a
+//! network between them and the replicas, a certificate, a node of sidecars. An instance that comes due then is kept in the
+//! answers for one further lease at most, and its answers say so (`held`).
 //!
-//! Owns: what counts as a stroke, who is held and until when. Does not own: when a lease ends (`judge`), and
-//! the evictions that a hold stops (`duties`).
+//! Owns: what counts as a mass expiry, which instances are held and until when. Does not own: when a lease ends
+//! (`leases`), and the evictions that a hold stops (`evictions`).
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use crate::{
-    catalog::{Catalog, Entry},
-    fact::{Announcement, Duty, Version},
+    fact::Announcement,
     floors::Floors,
     instance::{InstanceKey, ServiceKey},
     lease::Moment,
+    publication::Publication,
+    report::{self, Hold, SHOWN},
+    table::{Entry, Table},
     view::Member,
 };
 
 /// Of fewer leased instances no part is called the greater part of the cluster.
 const FEWEST: usize = 10;
 
-/// A look at everybody costs some 0.1 µs an instance: paused for fifty times as long, 2 % of a core at most.
+/// A look at all instances costs about 0.1 µs an instance: paused for fifty times as long, 2 % of a core at most.
 const LOOK_PAUSE: Duration = Duration::from_micros(5);
 
-/// Whose hold an instance is in.
+/// Which hold an instance is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
     Service,
@@ -32,46 +34,68 @@ enum Scope {
 }
 
 /// An instance that is kept past its lease.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Held {
-    /// Its last beat; another one ends this.
+#[derive(Clone, Debug)]
+struct Held {
+    service: ServiceKey,
+    /// Its last heartbeat; another one ends this.
     beat: Moment,
     until: Moment,
     scope: Scope,
 }
 
-/// Many that came due at a stroke.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hold {
-    /// The end of the first lease.
-    pub since: Moment,
-    /// When the last of those who are held now is given up.
-    pub until: Moment,
-    /// How many are held now.
-    pub held: usize,
-    /// Up to when others of the same stroke come due: before that it does not end.
-    pub over: Moment,
-    /// How many had fallen silent when it began.
-    pub silent: usize,
-    /// And of how many: that the service offered, or that had a lease in the cluster.
-    pub of: usize,
-}
-
 /// Every hold.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Guard {
+    /// Always, but where the simulation shows why.
+    enabled: bool,
     services: HashMap<ServiceKey, Hold>,
     everybody: Option<Hold>,
-    /// The deadline for which everybody was looked at last.
+    held: HashMap<InstanceKey, Held>,
+    /// The deadline for which all instances were looked at last.
     looked: Option<Moment>,
-    /// When those held were last asked for who has beaten.
+    /// When the held instances were last looked at for heartbeats.
     heard: Option<Moment>,
+    begun: u64,
+}
+
+/// What a mass expiry is told from.
+pub(super) struct Evidence<'a> {
+    pub(super) table: &'a Table,
+    pub(super) publication: &'a Publication,
+    pub(super) floors: &'a Floors,
+}
+
+/// An instance is kept though its lease has ended.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) until: Moment,
+    /// It was not before.
+    pub(super) is_new: bool,
+    /// What is to be announced, where a hold begins with it.
+    pub(super) announcement: Option<Announcement>,
 }
 
 impl Guard {
-    /// Whether anybody is held.
+    pub(super) fn new(enabled: bool) -> Self {
+        Self {
+            enabled,
+            services: HashMap::new(),
+            everybody: None,
+            held: HashMap::new(),
+            looked: None,
+            heard: None,
+            begun: 0,
+        }
+    }
+
+    /// Whether there is any hold.
     pub(super) fn is_active(&self) -> bool {
         self.everybody.is_some() || !self.services.is_empty()
+    }
+
+    /// Whether an instance is held.
+    pub(super) fn holds(&self, key: &InstanceKey) -> bool {
+        self.held.contains_key(key)
     }
 
     /// Whether nothing of this service is to be evicted.
@@ -79,15 +103,114 @@ impl Guard {
         self.everybody.is_some() || self.services.contains_key(service)
     }
 
-    pub(super) fn everybody(&self) -> Option<Hold> {
-        self.everybody
+    /// Holds that began.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun
     }
 
-    pub(super) fn services(&self) -> impl Iterator<Item = (&ServiceKey, &Hold)> {
-        self.services.iter()
+    /// Until when an instance is kept though its lease has ended at `deadline`; none when it is not.
+    pub(super) fn keep(
+        &mut self,
+        entry: &Entry,
+        beat: Moment,
+        deadline: Moment,
+        evidence: &Evidence<'_>,
+    ) -> Option<Kept> {
+        let key = &entry.instance().key;
+        if let Some(held) = self.held.get(key).filter(|held| held.beat == beat) {
+            return Some(Kept { until: held.until, is_new: false, announcement: None });
+        }
+        let until = deadline.after(entry.lease().duration);
+        let service = entry.instance().service_key();
+        let offered = entry.member.phase.is_discoverable();
+        let (scope, announcement) = match self.covers(&service, beat, offered) {
+            Some(scope) => (scope, None),
+            None => {
+                let (scope, what) =
+                    self.begin_hold(&service, offered, deadline, until, evidence)?;
+                (scope, Some(what))
+            }
+        };
+        self.release(key);
+        if let Some(hold) = self.hold(&service, scope) {
+            hold.held += 1;
+            hold.until = hold.until.max(until);
+        }
+        self.held.insert(key.clone(), Held { service, beat, until, scope });
+        Some(Kept { until, is_new: true, announcement })
     }
 
-    /// The hold that an instance is in whose last beat was then.
+    /// An instance that is held already, and whose last heartbeat still is that of then, is so until `deadline` at least;
+    /// the end of it.
+    pub(super) fn prolong(
+        &mut self,
+        key: &InstanceKey,
+        beat: Moment,
+        deadline: Moment,
+    ) -> Option<Moment> {
+        let held = self.held.get_mut(key).filter(|held| held.beat == beat)?;
+        held.until = held.until.max(deadline);
+        let held = held.clone();
+        if let Some(hold) = self.hold(&held.service, held.scope) {
+            hold.until = hold.until.max(held.until);
+        }
+        Some(held.until)
+    }
+
+    /// An instance is not held any more. Answers whether it was.
+    pub(super) fn release(&mut self, key: &InstanceKey) -> bool {
+        let Some(held) = self.held.remove(key) else { return false };
+        if let Some(hold) = self.hold(&held.service, held.scope) {
+            hold.held = hold.held.saturating_sub(1);
+        }
+        true
+    }
+
+    /// The same, if it has been heard of since, or needs no heartbeats any more.
+    pub(super) fn release_if_heard(&mut self, entry: &Entry) -> bool {
+        let key = &entry.instance().key;
+        let heard = self.held.get(key).is_some_and(|held| {
+            !entry.lease().is_leased() || held.beat != entry.slot().last_beat()
+        });
+        heard && self.release(key)
+    }
+
+    /// The held instances that may have been heard of since: now and then all of them. Where floors have given a lease
+    /// more time a heartbeat counts without another look at its instance.
+    pub(super) fn to_look_at(&mut self, now: Moment, instances: usize) -> Vec<InstanceKey> {
+        let recent = |heard| now.since(heard) < look_pause(instances);
+        if !self.is_active() || self.heard.is_some_and(recent) {
+            return Vec::new();
+        }
+        self.heard = Some(now);
+        self.held.keys().cloned().collect()
+    }
+
+    /// Holds end that hold no instance, once all of their mass expiry have come due: the horizon is at `horizon`.
+    pub(super) fn end(&mut self, horizon: Moment) {
+        let lasts = |hold: &Hold| hold.held > 0 || hold.over >= horizon;
+        self.everybody = self.everybody.filter(lasts);
+        self.services.retain(|_, hold| lasts(hold));
+    }
+
+    /// For people; none when nothing is held.
+    pub(super) fn report(&self) -> Option<Arc<report::Held>> {
+        if !self.is_active() {
+            return None;
+        }
+        let everybody = self.everybody;
+        let of_services = self.services.iter().map(|(key, hold)| (key.clone(), *hold));
+        let mut services: Vec<_> = of_services.collect();
+        services.sort_by(|a, b| a.0.cmp(&b.0));
+        let held = |hold: Hold| hold.held;
+        let instances =
+            everybody.map_or(0, held) + services.iter().map(|it| it.1.held).sum::<usize>();
+        let more = services.len().saturating_sub(SHOWN);
+        services.truncate(SHOWN);
+        Some(Arc::new(report::Held { instances, everybody, services, more }))
+    }
+
+    /// The hold that an instance is in whose last heartbeat was then.
     fn covers(&self, service: &ServiceKey, beat: Moment, offered: bool) -> Option<Scope> {
         let covers = |hold: &Hold| beat <= hold.since;
         if self.everybody.as_ref().is_some_and(covers) {
@@ -104,15 +227,32 @@ impl Guard {
         }
     }
 
-    fn enter(&mut self, service: &ServiceKey, held: Held) {
-        if let Some(hold) = self.hold(service, held.scope) {
-            hold.held += 1;
-            hold.until = hold.until.max(held.until);
+    /// Whether the lease that ended at `deadline` is one of many; `over` is when the last of these is given up.
+    fn begin_hold(
+        &mut self,
+        service: &ServiceKey,
+        offered: bool,
+        deadline: Moment,
+        over: Moment,
+        evidence: &Evidence<'_>,
+    ) -> Option<(Scope, Announcement)> {
+        if !self.enabled {
+            return None;
         }
+        let hold =
+            |silent, of| Hold { since: deadline, until: deadline, held: 0, silent, over, of };
+        if let Some((silent, of)) = self.silent_in_cluster(deadline, evidence) {
+            self.begin(service, Scope::Everybody, hold(silent, of));
+            return Some((Scope::Everybody, Announcement::HeldAll { silent, of }));
+        }
+        let of = offered.then(|| silent_in_service(service, deadline, evidence)).flatten()?;
+        self.begin(service, Scope::Service, hold(of, of));
+        Some((Scope::Service, Announcement::Held { service: service.service.clone(), of }))
     }
 
-    /// A hold begins, or another stroke falls into one.
+    /// A hold begins, or another mass expiry falls into one.
     fn begin(&mut self, service: &ServiceKey, scope: Scope, new: Hold) {
+        self.begun += 1;
         if let Some(hold) = self.hold(service, scope) {
             (hold.silent, hold.of) = (new.silent, new.of);
             (hold.since, hold.over) = (hold.since.max(new.since), hold.over.max(new.over));
@@ -124,172 +264,46 @@ impl Guard {
         }
     }
 
-    /// Holds end that hold nobody, once all of their stroke have come due: the horizon is at `reach`.
-    pub(super) fn end(&mut self, reach: Moment) {
-        let lasts = |hold: &Hold| hold.held > 0 || hold.over >= reach;
-        self.everybody = self.everybody.filter(lasts);
-        self.services.retain(|_, hold| lasts(hold));
-    }
-
-    /// One is not held any more.
-    pub(super) fn leave(&mut self, service: &ServiceKey, held: Held) {
-        if let Some(hold) = self.hold(service, held.scope) {
-            hold.held = hold.held.saturating_sub(1);
-        }
-    }
-}
-
-/// Whether a leased member had been silent for more than half its lease at `at`. Whoever beats when it is
-/// told to, each third, has not.
-fn is_silent(member: &Member, floors: &Floors, at: Moment) -> bool {
-    let duration = member.facts.lease.duration;
-    floors.deadline(member.pulse.last_beat(), duration) < at.after(duration / 2)
-}
-
-impl Catalog {
-    /// How long nobody looks at everybody again.
-    fn look_pause(&self) -> Duration {
-        LOOK_PAUSE * u32::try_from(self.entries.len()).unwrap_or(u32::MAX)
-    }
-
-    /// Until when an instance is kept though its lease has ended at `deadline`; none when it is not.
-    pub(super) fn kept_until(
-        &mut self,
-        key: &InstanceKey,
-        (beat, deadline): (Moment, Moment),
-    ) -> Option<Moment> {
-        let entry = self.entries.get(key)?;
-        if let Some(held) = entry.held.filter(|held| held.beat == beat) {
-            return Some(held.until);
-        }
-        let until = deadline.after(entry.instance().lease.duration);
-        let (service, on) = (entry.instance().service_key(), Version::of(entry.instance()));
-        let offered = entry.member.phase.is_discoverable();
-        let scope = match self.guard.covers(&service, beat, offered) {
-            Some(scope) => scope,
-            None => self.begin_hold((&service, on, offered), (deadline, until))?,
-        };
-        let held = Held { beat, until, scope };
-        self.guard.enter(&service, held);
-        let entry = self.entries.get_mut(key)?;
-        entry.held = Some(held);
-        let (instance, slot) = (entry.instance().clone(), entry.slot().clone());
-        self.show(instance, slot);
-        Some(until)
-    }
-
-    /// An instance that is held already, and whose last beat still is that of then, is so until `deadline` at least;
-    /// the end of it.
-    pub(super) fn hold_longer(
-        &mut self,
-        key: &InstanceKey,
-        beat: Moment,
-        deadline: Moment,
-    ) -> Option<Moment> {
-        let entry = self.entries.get_mut(key)?;
-        let mut held = entry.held.filter(|held| held.beat == beat)?;
-        held.until = held.until.max(deadline);
-        entry.held = Some(held);
-        let service = entry.instance().service_key();
-        if let Some(hold) = self.guard.hold(&service, held.scope) {
-            hold.until = hold.until.max(held.until);
-        }
-        Some(held.until)
-    }
-
-    /// Whoever is held and has beaten is held no more. Where floors have given its lease more time a beat counts without
-    /// coming by here, so everybody is looked at now and then.
-    pub(super) fn release_heard(&mut self, now: Moment) {
-        let pause = self.look_pause();
-        let recent = |heard| now.since(heard) < pause;
-        if !self.guard.is_active() || self.guard.heard.is_some_and(recent) {
-            return;
-        }
-        self.guard.heard = Some(now);
-        let held = self.entries.iter().filter(|(_, entry)| entry.held.is_some());
-        let held: Vec<_> = held.map(|(key, _)| key.clone()).collect();
-        held.iter().for_each(|key| self.release_if_heard(key));
-    }
-
-    /// An instance is not held any more, if it was.
-    pub(super) fn release(&mut self, key: &InstanceKey) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        let Some(held) = entry.held.take() else { return };
-        let (instance, slot) = (entry.instance().clone(), entry.slot().clone());
-        self.guard.leave(&instance.service_key(), held);
-        self.show(instance, slot);
-    }
-
-    /// The same, if it has been heard of since, or needs no beats any more.
-    pub(super) fn release_if_heard(&mut self, key: &InstanceKey) {
-        let heard = self.entries.get(key).is_some_and(|entry| {
-            let leased = entry.instance().lease.is_leased();
-            entry.held.is_some_and(|held| !leased || held.beat != entry.slot().last_beat())
-        });
-        if heard {
-            self.release(key);
-        }
-    }
-
-    /// Whether the lease that ended at `deadline` is one of many.
-    fn begin_hold(
-        &mut self,
-        (service, on, offered): (&ServiceKey, Version, bool),
-        (deadline, over): (Moment, Moment),
-    ) -> Option<Scope> {
-        if !self.settings.rules.guard {
-            return None;
-        }
-        let hold =
-            |silent, of| Hold { since: deadline, until: deadline, held: 0, silent, over, of };
-        if let Some((silent, of)) = self.stroke_on_all(deadline) {
-            self.guard.begin(service, Scope::Everybody, hold(silent, of));
-            let own = self.entries.get(&self.settings.own);
-            let on = own.map_or(on, |own| Version::of(own.instance()));
-            self.tell_of_hold(on, Announcement::HeldAll { silent, of });
-            return Some(Scope::Everybody);
-        }
-        let of = offered.then(|| self.stroke_on(service, deadline)).flatten()?;
-        self.guard.begin(service, Scope::Service, hold(of, of));
-        self.tell_of_hold(on, Announcement::Held { service: service.service.clone(), of });
-        Some(Scope::Service)
-    }
-
-    fn tell_of_hold(&mut self, on: Version, what: Announcement) {
-        self.counts.holds += 1;
-        self.outbox.announce(Duty::Announce { on, what });
-    }
-
-    /// How many the service offers, if all of them fell silent together, and there are two or more. Most
-    /// services answer by the first member.
-    fn stroke_on(&self, service: &ServiceKey, at: Moment) -> Option<usize> {
-        let members = self.services.get(service)?.values();
-        let mut of = 0;
-        for member in members.filter(|member| member.phase.is_discoverable()) {
-            if !member.facts.lease.is_leased() || !is_silent(member, &self.floors, at) {
-                return None;
-            }
-            of += 1;
-        }
-        (of >= 2).then_some(of)
-    }
-
     /// How many of how many leased instances fell silent together, if they are the greater part. Of deadlines
-    /// close together the first is asked for: all of a stroke are silent already when that comes due.
-    fn stroke_on_all(&mut self, at: Moment) -> Option<(usize, usize)> {
-        let pause = self.look_pause();
-        let recent = |looked| at.since(looked) < pause;
-        if self.entries.len() < FEWEST || self.guard.looked.is_some_and(recent) {
+    /// close together the first is looked at: all of a mass expiry are silent already when that comes due.
+    fn silent_in_cluster(&mut self, at: Moment, evidence: &Evidence<'_>) -> Option<(usize, usize)> {
+        let instances = evidence.table.len();
+        let recent = |looked| at.since(looked) < look_pause(instances);
+        if instances < FEWEST || self.looked.is_some_and(recent) {
             return None;
         }
-        self.guard.looked = Some(at);
-        let leased = |entry: &&Box<Entry>| entry.instance().lease.is_leased();
-        let entries = self.entries.values().filter(leased);
+        self.looked = Some(at);
         let (mut silent, mut of) = (0, 0);
-        for entry in entries.filter(|entry| !entry.slot().is_dead()) {
+        for entry in evidence.table.entries().filter(|entry| entry.is_leased_and_live()) {
             of += 1;
-            silent += usize::from(is_silent(&entry.member, &self.floors, at));
+            silent += usize::from(is_silent(&entry.member, evidence.floors, at));
         }
         (of >= FEWEST && silent * 2 > of).then_some((silent, of))
     }
+}
+
+/// How long not all instances are looked at again.
+fn look_pause(instances: usize) -> Duration {
+    LOOK_PAUSE * u32::try_from(instances).unwrap_or(u32::MAX)
+}
+
+/// How many the service offers, if all of them fell silent together, and there are two or more. Most
+/// services answer by the first member.
+fn silent_in_service(service: &ServiceKey, at: Moment, evidence: &Evidence<'_>) -> Option<usize> {
+    let members = evidence.publication.members(service);
+    let mut of = 0;
+    for member in members.filter(|member| member.phase.is_discoverable()) {
+        if !member.facts.lease.is_leased() || !is_silent(member, evidence.floors, at) {
+            return None;
+        }
+        of += 1;
+    }
+    (of >= 2).then_some(of)
+}
+
+/// Whether a leased member had been silent for more than half its lease at `at`. An instance that sends heartbeats when
+/// it is told to, each third, has not.
+fn is_silent(member: &Member, floors: &Floors, at: Moment) -> bool {
+    let duration = member.facts.lease.duration;
+    floors.deadline(member.pulse.last_beat(), duration) < at.after(duration / 2)
 }

@@ -1,14 +1,11 @@
 //! The report: what a replica tells of itself, beside its answers.
 //!
-//! Owns: its shape, and what holds a horizon back. Published with the views, for people. Decides
+//! Owns: its shape, and the words for what holds a horizon back. Published with the views, for people. Decides
 //! nothing.
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{catalog::Catalog, guard::Hold, instance::ServiceKey, lease::Moment};
-
-/// A ledger seen longer ago than this holds the horizon back: the longest pause and its way.
-const LEDGER_OLD: Duration = Duration::from_millis(6_500);
+use crate::{instance::ServiceKey, lease::Moment};
 
 /// Services of which a report says that they are held.
 pub const SHOWN: usize = 100;
@@ -47,6 +44,23 @@ pub struct Held {
     pub services: Vec<(ServiceKey, Hold)>,
     /// Services beyond those.
     pub more: usize,
+}
+
+/// Many that came due at a stroke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The end of the first lease.
+    pub since: Moment,
+    /// When the last of those who are held now is given up.
+    pub until: Moment,
+    /// How many are held now.
+    pub held: usize,
+    /// Up to when others of the same stroke come due: before that it does not end.
+    pub over: Moment,
+    /// How many had fallen silent when it began.
+    pub silent: usize,
+    /// And of how many: that the service offered, or that had a lease in the cluster.
+    pub of: usize,
 }
 
 /// Another replica.
@@ -133,52 +147,6 @@ impl Standstill {
             Cause::NotBack(Some(reason)) => format!(
                 "the self-beat sent at {since} has not come back, since the watch fails: {reason}"
             ),
-        }
-    }
-}
-
-impl Catalog {
-    /// Whose ledger holds the horizon back.
-    fn silent(&self, now: Moment) -> Option<Standstill> {
-        let (replica, since) = self.ledgers.as_ref()?.oldest()?;
-        let old = now.since(since) > LEDGER_OLD;
-        old.then_some(Standstill { since, cause: Cause::Silent(replica) })
-    }
-
-    fn held(&self) -> Option<Arc<Held>> {
-        if !self.guard.is_active() {
-            return None;
-        }
-        let everybody = self.guard.everybody();
-        let of_services = self.guard.services().map(|(key, hold)| (key.clone(), *hold));
-        let mut services: Vec<_> = of_services.collect();
-        services.sort_by(|a, b| a.0.cmp(&b.0));
-        let held = |hold: Hold| hold.held;
-        let instances =
-            everybody.map_or(0, held) + services.iter().map(|it| it.1.held).sum::<usize>();
-        let more = services.len().saturating_sub(SHOWN);
-        services.truncate(SHOWN);
-        Some(Arc::new(Held { instances, everybody, services, more }))
-    }
-
-    pub(super) fn report(&self, now: Moment) -> Report {
-        let started = self.started;
-        let standstill = if self.synced {
-            self.horizon.standstill(now, &self.interrupted).or_else(|| self.silent(now))
-        } else {
-            let cause = Cause::NotListed(self.interrupted.clone());
-            started.map(|since| Standstill { since, cause })
-        };
-        Report {
-            boot: self.boot.clone(),
-            started,
-            standstill,
-            due: self.waiting.len(),
-            gaps: self.counts().gaps,
-            last_gap: self.last_gap,
-            replicas: self.ledgers.as_ref().map(|it| it.peers.report()).unwrap_or_default(),
-            held: self.held(),
-            unreadable: self.unreadable.len(),
         }
     }
 }

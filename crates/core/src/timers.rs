@@ -1,39 +1,28 @@
-//! Timers by moment. They are not moved when a lease is renewed: whoever takes one checks whether
-//! it still means anything, and sets it anew. So a beat costs nothing here.
+//! Timers by moment. They are not moved when a lease is renewed: the part that takes one checks whether
+//! it still means anything, and sets it anew. So a heartbeat costs nothing here.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use crate::{instance::InstanceKey, lease::Moment};
 
-/// What a timer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Alarm {
-    /// A lease may have ended.
-    Lease,
-    /// An expired object may be evicted.
-    Evict,
-    /// A failed duty may be tried again.
-    Retry,
-}
-
 /// A queue of timers, soonest first.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    heap: BinaryHeap<Reverse<(Moment, Alarm, InstanceKey)>>,
+    heap: BinaryHeap<Reverse<(Moment, InstanceKey)>>,
 }
 
 impl Timers {
-    pub(super) fn set(&mut self, at: Moment, alarm: Alarm, key: InstanceKey) {
-        self.heap.push(Reverse((at, alarm, key)));
+    pub(super) fn set(&mut self, at: Moment, key: InstanceKey) {
+        self.heap.push(Reverse((at, key)));
     }
 
     /// The soonest, left where it is.
     pub(super) fn peek(&self) -> Option<Moment> {
-        self.heap.peek().map(|Reverse((at, ..))| *at)
+        self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
     /// Takes the soonest, if its time has come.
-    pub(super) fn pop_due(&mut self, now: Moment) -> Option<(Moment, Alarm, InstanceKey)> {
+    pub(super) fn pop_due(&mut self, now: Moment) -> Option<(Moment, InstanceKey)> {
         let due = self.peek().is_some_and(|at| at <= now);
         due.then(|| self.heap.pop().map(|Reverse(timer)| timer)).flatten()
     }

@@ -6,41 +6,51 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    catalog::Catalog,
-    fact::{Announcement, Duty, Version},
+    fact::{Announcement, Version},
     instance::InstanceKey,
-    lease::Now,
 };
 
-/// More than this are not remembered, nor told: so many are a fault of the type's definition, which
+/// More than this are not remembered, nor announced: so many are a fault of the type's definition, which
 /// the log shows.
 const MAX: usize = 1024;
 
-/// By name, the version last seen and why it cannot be read.
-pub(super) type Unreadable = HashMap<InstanceKey, (Version, Arc<str>)>;
+/// The objects that cannot be read.
+#[derive(Debug, Default)]
+pub(super) struct Unreadable {
+    /// By name, the version last seen and why it cannot be read.
+    objects: HashMap<InstanceKey, (Version, Arc<str>)>,
+}
 
-impl Catalog {
-    /// What cannot be read is not offered any more: nobody knows what it says. A list would not
-    /// bring it either.
-    pub(super) fn cannot_read(&mut self, on: Version, reason: Arc<str>, now: Now) {
-        self.remove(&on.key, &on.uid, now);
-        let told = |known: &(Version, Arc<str>)| known.0.uid == on.uid && known.1 == reason;
-        let news = !self.unreadable.get(&on.key).is_some_and(told);
-        if news && self.unreadable.len() < MAX {
-            self.announce_unreadable(on.clone(), reason.clone());
-            self.unreadable.insert(on.key.clone(), (on, reason));
-        }
+impl Unreadable {
+    pub(super) fn len(&self) -> usize {
+        self.objects.len()
     }
 
-    /// A new leader tells what the one before may not have told.
-    pub(super) fn announce_all_unreadable(&mut self) {
-        for (on, reason) in self.unreadable.values().cloned().collect::<Vec<_>>() {
-            self.announce_unreadable(on, reason);
+    /// An object cannot be read. Answers what is to be announced of it, if that is news.
+    pub(super) fn insert(&mut self, on: &Version, reason: Arc<str>) -> Option<Announcement> {
+        let same = |known: &(Version, Arc<str>)| known.0.uid == on.uid && known.1 == reason;
+        if self.objects.get(&on.key).is_some_and(same) || self.objects.len() >= MAX {
+            return None;
         }
+        self.objects.insert(on.key.clone(), (on.clone(), reason.clone()));
+        Some(Announcement::Unreadable { reason })
     }
 
-    fn announce_unreadable(&mut self, on: Version, reason: Arc<str>) {
-        let what = Announcement::Unreadable { reason };
-        self.outbox.announce(Duty::Announce { on, what });
+    /// An object can be read, or is gone.
+    pub(super) fn remove(&mut self, key: &InstanceKey) {
+        self.objects.remove(key);
+    }
+
+    /// A list begins: it says which there are.
+    pub(super) fn clear(&mut self) {
+        self.objects.clear();
+    }
+
+    /// All of them: a new leader announces what the one before may not have announced.
+    pub(super) fn announcements(&self) -> impl Iterator<Item = (Version, Announcement)> {
+        let announce = |(on, reason): &(Version, Arc<str>)| {
+            (on.clone(), Announcement::Unreadable { reason: reason.clone() })
+        };
+        self.objects.values().map(announce)
     }
 }

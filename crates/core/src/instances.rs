@@ -1,0 +1,301 @@
+//! Instances: what follows, in one part, from a change of an instance in another.
+//!
+//! Owns: the parts that know instances, and the order in which they are told. Does not own: how far this replica has
+//! seen, and whether it leads (`catalog`).
+
+use std::sync::Arc;
+
+use crate::{
+    directory::Directory,
+    evictions::Evictions,
+    fact::{Announcement, Outcome, Version},
+    guard::{Evidence, Guard},
+    instance::{Instance, InstanceKey},
+    lease::{Moment, Now},
+    leases::{Leases, Look},
+    outbox::Outbox,
+    publication::Publication,
+    pulse::{Slot, Source},
+    table::{Entry, Table},
+};
+
+/// The parts that know instances.
+#[derive(Debug)]
+pub(super) struct Instances {
+    /// The one that stands for this replica.
+    own: InstanceKey,
+    /// Whether it has a ledger, in which the heartbeats that it takes are to be.
+    tells: bool,
+    pub(super) table: Table,
+    pub(super) publication: Publication,
+    pub(super) leases: Leases,
+    pub(super) guard: Guard,
+    pub(super) evictions: Evictions,
+    pub(super) outbox: Outbox,
+    /// Instances that a heartbeat brought back.
+    pub(super) revived: u64,
+    /// Heartbeats by a changed annotation.
+    pub(super) annotation_beats: u64,
+}
+
+impl Instances {
+    /// None known yet. `tells`: this replica has a ledger. `guards`: mass expiries are held.
+    pub(super) fn new(
+        own: InstanceKey,
+        directory: Arc<Directory>,
+        tells: bool,
+        guards: bool,
+    ) -> Self {
+        Self {
+            own,
+            tells,
+            table: Table::new(tells),
+            publication: Publication::new(directory),
+            leases: Leases::default(),
+            guard: Guard::new(guards),
+            evictions: Evictions::default(),
+            outbox: Outbox::default(),
+            revived: 0,
+            annotation_beats: 0,
+        }
+    }
+
+    /// A version of an instance is stored. `source` is the way by which a heartbeat came, if this brings one; `synced`:
+    /// a first list was applied, so that what is new here is new.
+    pub(super) fn upsert(
+        &mut self,
+        instance: &Arc<Instance>,
+        source: Source,
+        synced: bool,
+        now: Now,
+    ) {
+        match self.table.get(&instance.key).map(|entry| entry.instance().clone()) {
+            // The API server keeps the service of an object from changing; without that rule it is
+            // as good as another object.
+            Some(old) if old.uid == instance.uid && old.service == instance.service => {
+                if instance.resource_version > old.resource_version {
+                    self.update(&old, instance, source, now);
+                }
+            }
+            Some(old) if old.resource_version > instance.resource_version => {}
+            Some(old) => {
+                self.remove(&old.key, &old.uid, now);
+                self.insert(instance, source, synced, now);
+            }
+            None => self.insert(instance, source, synced, now),
+        }
+    }
+
+    fn insert(&mut self, instance: &Arc<Instance>, source: Source, synced: bool, now: Now) {
+        let dead = instance.is_stored_expired();
+        let source = match source {
+            _ if !synced => Source::Start,
+            Source::Annotation => Source::Creation,
+            own => own,
+        };
+        let slot = Arc::new(Slot::new(instance.clone(), (now.moment, source), dead));
+        let entry = Entry::new(instance.clone(), slot);
+        self.publication.enter(&entry);
+        self.outbox.rotate(entry.slot());
+        self.table.insert(entry);
+        self.reconsider(&instance.key, now.moment);
+        self.announce_unknown_health(instance, None);
+    }
+
+    fn update(&mut self, old: &Instance, instance: &Arc<Instance>, source: Source, now: Now) {
+        let instance = Arc::new(Instance::clone(instance).sharing(old));
+        let Some(entry) = self.table.replace(instance.clone()) else { return };
+        let slot = entry.slot();
+        if instance.heartbeat.is_some() && instance.heartbeat != old.heartbeat {
+            let foreign = source == Source::Annotation && instance.key != self.own;
+            self.annotation_beats += u64::from(foreign);
+            self.revived += u64::from(slot.is_dead());
+            slot.revive(now.moment, source);
+        } else if starts_anew(old, &instance, slot) {
+            slot.revive(now.moment, Source::Terms);
+        }
+        if old.lease.evict_after != instance.lease.evict_after {
+            slot.set_evict_at(None);
+        }
+        self.reconsider(&instance.key, now.moment);
+        self.announce_unknown_health(&instance, Some(old));
+    }
+
+    fn announce_unknown_health(&mut self, instance: &Instance, old: Option<&Instance>) {
+        let known = old.and_then(|old| old.unknown_health.as_ref());
+        let news = instance.unknown_health.as_ref().filter(|word| Some(*word) != known);
+        if let Some(word) = news.cloned() {
+            self.outbox.announce(Version::of(instance), Announcement::UnknownHealth { word });
+        }
+    }
+
+    /// An incarnation is gone.
+    pub(super) fn remove(&mut self, key: &InstanceKey, uid: &str, now: Now) {
+        let Some(entry) = self.table.remove(key, uid) else { return };
+        self.publication.leave(&entry);
+        self.guard.release(key);
+        if let Some(reason) = entry.task.eviction_reason() {
+            self.evictions.record(self.publication.directory(), key, reason, now);
+        }
+    }
+
+    /// This replica has deleted an incarnation.
+    pub(super) fn mark_deleted(&mut self, key: &InstanceKey, uid: Arc<str>, now: Now) {
+        if self.table.incarnation(key, &uid).is_some() {
+            self.remove(key, &uid, now);
+            self.table.mark_deleted(uid);
+        }
+    }
+
+    /// A duty on an instance was done, or could not be.
+    pub(super) fn attempted(
+        &mut self,
+        key: &InstanceKey,
+        uid: Arc<str>,
+        outcome: &Outcome,
+        now: Now,
+    ) {
+        if let Outcome::Evicted { reason } = outcome {
+            self.evictions.count();
+            self.mark_deleted(key, uid, now);
+            let directory = self.publication.directory();
+            return self.evictions.record(directory, key, reason.clone(), now);
+        }
+        let Some(entry) = self.table.incarnation(key, &uid) else { return };
+        if let Some(again) = entry.task.attempted(outcome, now.moment) {
+            self.outbox.retry(key.clone(), again);
+        }
+        self.outbox.consider(key.clone());
+    }
+
+    /// All that follows for an instance of which something has changed, or a heartbeat was heard.
+    fn reconsider(&mut self, key: &InstanceKey, now: Moment) {
+        let Some(entry) = self.table.get_mut(key) else { return };
+        self.guard.release_if_heard(entry);
+        self.publication.show(entry, self.guard.holds(key));
+        self.leases.arm(entry);
+        self.evictions.consider(entry, now);
+        self.outbox.consider(key.clone());
+    }
+
+    /// A heartbeat that this replica took and could not store.
+    pub(super) fn beat(&mut self, key: &InstanceKey, uid: &str, at: Moment, now: Now) {
+        let Some(entry) = self.table.incarnation(key, uid) else { return };
+        let slot = entry.slot();
+        self.revived += u64::from(slot.is_dead());
+        slot.revive_unwritten(at);
+        if self.tells {
+            self.publication.directory().touched.note(slot, at);
+        }
+        self.reconsider(key, now.moment);
+    }
+
+    /// A heartbeat that another replica took.
+    pub(super) fn apply_remote_heartbeat(&mut self, id: u64, at: Moment, now: Now) {
+        let Some(slot) = self.table.slot(id) else { return };
+        if at <= slot.last_beat() {
+            return;
+        }
+        let instance = slot.record();
+        if !slot.is_dead() {
+            slot.tell(at);
+            if self.guard.is_active() {
+                self.release_if_heard(&instance.key);
+            }
+            return;
+        }
+        if self.leases.floors().deadline(at, instance.lease.duration) < now.moment {
+            // It was over before it was heard of.
+            return;
+        }
+        slot.revive(at, Source::Ledger);
+        self.revived += 1;
+        self.reconsider(&instance.key, now.moment);
+    }
+
+    /// The floors changed: those that take heartbeats judge by them, too.
+    pub(super) fn publish_floors(&self) {
+        self.publication.directory().floors.store(Arc::new(self.leases.floors().clone()));
+    }
+
+    /// Judges the instances whose timers have gone off; the horizon is at `horizon`.
+    pub(super) fn judge(&mut self, now: Moment, horizon: Moment) {
+        if self.leases.due().is_some() && horizon > self.publication.directory().horizon() {
+            self.leases.resume();
+        }
+        while let Some((at, key)) = self.leases.pop_due(now) {
+            self.judge_one(at, key, now, horizon);
+        }
+    }
+
+    /// Judges one instance whose timer went off at `at`.
+    fn judge_one(&mut self, at: Moment, key: InstanceKey, now: Moment, horizon: Moment) {
+        let Some(entry) = self.table.get_mut(&key) else { return };
+        match self.leases.look(entry, at, now, horizon) {
+            Look::Stale => {}
+            // Floors give and never take, and a mass expiry is held once.
+            Look::Runs { beat, deadline } => match self.guard.prolong(&key, beat, deadline) {
+                Some(until) => self.leases.arm_at(entry, until, now),
+                None => {
+                    if self.guard.release(&key) {
+                        self.publication.show(entry, false);
+                    }
+                    self.leases.arm_at(entry, deadline, now);
+                }
+            },
+            Look::Waits { deadline } => self.leases.wait(at, key, deadline),
+            Look::Ended { beat, deadline } => match self.kept_until(&key, beat, deadline) {
+                Some(until) if until < now && horizon <= until => {
+                    self.leases.wait(at, key, until);
+                }
+                until => self.end_lease(&key, beat, until.filter(|until| *until >= now), now),
+            },
+        }
+    }
+
+    /// The lease has ended, unless the instance is kept, or a heartbeat came between the look and the verdict.
+    fn end_lease(&mut self, key: &InstanceKey, beat: Moment, kept: Option<Moment>, now: Moment) {
+        let Some(entry) = self.table.get_mut(key) else { return };
+        if let Some(until) = kept {
+            return self.leases.arm_at(entry, until, now);
+        }
+        if self.leases.expire(entry, beat) {
+            self.guard.release(key);
+        }
+        // Where it is stored as expired already, no write will follow that brings it here.
+        self.reconsider(key, now);
+    }
+
+    /// Until when an instance is kept though its lease has ended at `deadline`; none when it is not.
+    fn kept_until(&mut self, key: &InstanceKey, beat: Moment, deadline: Moment) -> Option<Moment> {
+        let entry = self.table.get(key)?;
+        let floors = self.leases.floors();
+        let evidence = Evidence { table: &self.table, publication: &self.publication, floors };
+        let kept = self.guard.keep(entry, beat, deadline, &evidence)?;
+        if let Some(what) = kept.announcement {
+            let own = self.table.get(&self.own);
+            let of_all = matches!(what, Announcement::HeldAll { .. });
+            let on = own.filter(|_| of_all).unwrap_or(entry);
+            self.outbox.announce(Version::of(on.instance()), what);
+        }
+        if let Some(entry) = self.table.get_mut(key).filter(|_| kept.is_new) {
+            self.publication.show(entry, true);
+        }
+        Some(kept.until)
+    }
+
+    /// An instance is not held any more, if it has been heard of since.
+    pub(super) fn release_if_heard(&mut self, key: &InstanceKey) {
+        let Some(entry) = self.table.get_mut(key) else { return };
+        if self.guard.release_if_heard(entry) {
+            self.publication.show(entry, false);
+        }
+    }
+}
+
+/// Whether a change of its lease gives an instance a first beat: new terms begin with a whole
+/// lease, and a permanent instance is never dead.
+fn starts_anew(old: &Instance, new: &Instance, slot: &Slot) -> bool {
+    let terms = |instance: &Instance| (instance.lease.mode, instance.lease.duration);
+    !new.lease.is_leased() || (!slot.is_dead() && terms(old) != terms(new))
+}

@@ -1,0 +1,219 @@
+//! Ledgers: what a replica that has one knows beside its instances.
+//!
+//! Owns: the own ledger as it was seen back, how far this replica has seen in all, the
+//! fence, and when the own ledger goes. Does not own: what is known of each other replica (`peers`), what the own ledger
+//! holds (`flush`), and what follows from a heartbeat or a gap (`catalog`).
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    flush::{Call, Flush},
+    lease::Moment,
+    ledger::Ledger,
+    peers::{Peers, SILENCE, Sighting, Way},
+    report::{self, Cause, Standstill},
+    rules::Rules,
+    touched::Touched,
+};
+
+/// A ledger seen longer ago than this holds the horizon back: the longest pause and its way.
+const LEDGER_OLD: Duration = Duration::from_millis(6_500);
+
+/// The own ledger as it was seen back.
+#[derive(Clone, Copy, Debug)]
+struct Own {
+    stamp: Moment,
+    index: u64,
+    /// When it was seen.
+    seen: Moment,
+}
+
+/// All that a replica with a ledger knows beside its instances.
+#[derive(Debug)]
+pub(super) struct Ledgers {
+    name: Arc<str>,
+    boot: Arc<str>,
+    rules: Rules,
+    peers: Peers,
+    flush: Flush,
+    own: Option<Own>,
+    /// When beats could be answered again: the own ledger was seen back in time, and had not been.
+    opened: Moment,
+    /// Whether a first list was seen.
+    listed: bool,
+}
+
+impl Ledgers {
+    /// Of the replica `name` in its process `boot`.
+    pub(super) fn new(name: Arc<str>, boot: Arc<str>, rules: Rules) -> Self {
+        Self {
+            peers: Peers::new(name.clone(), boot.clone(), rules),
+            name,
+            boot,
+            rules,
+            flush: Flush::default(),
+            own: None,
+            opened: Moment::default(),
+            listed: false,
+        }
+    }
+
+    /// The own ledger came back. Another process's under our name is none of ours.
+    fn see_back(&mut self, ledger: &Ledger, now: Moment) {
+        let is_old = self.own.is_some_and(|own| ledger.stamp <= own.stamp);
+        // A stamp of the future was written by somebody else.
+        if ledger.boot != self.boot || is_old || ledger.stamp > now {
+            return;
+        }
+        self.flush.stored(ledger.sequence);
+        let was_open = self.own.is_some_and(|own| now < self.fence_of(own));
+        let own = Own { stamp: ledger.stamp, index: ledger.index, seen: now };
+        if !was_open && now < self.fence_of(own) {
+            self.opened = now;
+        }
+        self.own = Some(own);
+    }
+
+    fn fence_of(&self, own: Own) -> Moment {
+        let from = if self.rules.fence_by_stamp { own.stamp } else { own.seen };
+        from.after(SILENCE)
+    }
+
+    /// From when on heartbeats are not answered 200. After a fence, and at the start, not before the
+    /// instances were seen as of then: what the others decided without asking us is known by that.
+    pub(super) fn fence(&self, self_beat: Moment) -> Moment {
+        let own = self.own.filter(|_| !self.flush.is_leaving());
+        let open = self_beat >= self.opened || !self.rules.fence_waits_for_instances;
+        match own.filter(|_| open) {
+            _ if !self.rules.fence => Moment(u64::MAX),
+            Some(own) => self.fence_of(own),
+            None => Moment(0),
+        }
+    }
+
+    /// How far this replica has seen; none when that is not known now.
+    pub(super) fn horizon(&self, self_beat: Moment) -> Option<Moment> {
+        let own = self.own.filter(|_| self.listed)?;
+        let own = if self.rules.own_ledger_holds { own.stamp } else { self_beat };
+        let others = self.peers.horizon().ok()?.unwrap_or(own);
+        Some(self_beat.min(own).min(others))
+    }
+
+    /// Whose newest ledger was seen longest ago, and when: of the live ones, and the own.
+    fn oldest(&self) -> Option<(Arc<str>, Moment)> {
+        let own = self.own.map(|own| (self.name.clone(), own.seen));
+        let live = self.peers.seen().into_iter().map(|seen| (seen.replica, seen.at));
+        live.chain(own).min_by_key(|(_, seen)| *seen)
+    }
+
+    /// Whether everybody live, this replica among them, has told that it has seen this version.
+    pub(super) fn have_seen(&self, version: u64) -> bool {
+        !self.rules.evictions_acknowledged
+            || (self.own.is_some_and(|own| own.index >= version) && self.peers.have_seen(version))
+    }
+
+    /// A list of all ledgers. Answers whether it is the first, and whether ledgers have vanished: then heartbeats may have
+    /// been reported that were not seen.
+    pub(super) fn list(&mut self, ledgers: &[Arc<Ledger>], now: Moment) -> (bool, bool) {
+        let first = !std::mem::replace(&mut self.listed, true);
+        (first, !first && self.peers.keep_only(ledgers, now))
+    }
+
+    /// A ledger is seen. Answers what follows from it.
+    pub(super) fn see(&mut self, ledger: &Ledger, way: Way, now: Moment) -> Sighting {
+        if ledger.replica == self.name {
+            self.see_back(ledger, now);
+            return Sighting::default();
+        }
+        let sighting = self.peers.see(ledger, way, now);
+        if sighting.asks && self.rules.ask {
+            self.flush.ask();
+        }
+        sighting
+    }
+
+    /// The ledger of a replica was deleted.
+    pub(super) fn deleted(&mut self, replica: &str, version: u64, now: Moment) {
+        self.peers.deleted(replica, version, now);
+    }
+
+    /// The write of the own ledger was answered, or given up.
+    pub(super) fn written(&mut self, sequence: u64, stored: bool) {
+        self.flush.written(sequence, stored);
+    }
+
+    /// The next ledger is the last one.
+    pub(super) fn depart(&mut self) {
+        self.flush.leave();
+    }
+
+    /// Notices which replicas are silent, gone or back. Answers from when on every instance has a whole lease because of
+    /// them.
+    pub(super) fn follow_silence(&mut self, now: Moment) -> Option<Moment> {
+        self.peers.tick(now);
+        self.peers.floor()
+    }
+
+    /// When the fence could have opened that still waits for a self-beat sent after that.
+    pub(super) fn opening(&self, self_beat: Moment) -> Option<Moment> {
+        self.own?;
+        (self_beat < self.opened).then_some(self.opened)
+    }
+
+    /// Whether the own ledger goes as soon as the pace allows.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.flush.is_urgent()
+    }
+
+    /// One whose ledger is of no use any more, with its version.
+    pub(super) fn sweep(&mut self, now: Moment) -> Option<(Arc<str>, u64)> {
+        self.peers.sweep(now)
+    }
+
+    /// The own ledger, if it is to be written now: `shortest` is the shortest lease of all, `due` the latest deadline that
+    /// waits for the horizon, which is at `horizon`, and `index` the highest resourceVersion seen.
+    pub(super) fn next(
+        &mut self,
+        touched: &Touched,
+        now: Moment,
+        shortest: Option<Duration>,
+        due: Option<Moment>,
+        index: u64,
+        horizon: Moment,
+    ) -> Option<Ledger> {
+        if !self.listed {
+            return None;
+        }
+        // A replica whose ledger no other knows takes no heartbeats: the first one is pressed.
+        let unknown = self.own.is_none().then(Moment::default);
+        let beats = !touched.is_empty();
+        if !self.flush.is_wanted(&Call { now, due: due.max(unknown), beats, shortest }) {
+            return None;
+        }
+        let mut ledger = Ledger {
+            replica: self.name.clone(),
+            boot: self.boot.clone(),
+            stamp: now,
+            peers: self.peers.seen(),
+            index,
+            horizon,
+            // One that has only just come knows nothing before the others have told that they see it.
+            ask: due.is_some() || horizon == Moment::default(),
+            ..Ledger::default()
+        };
+        self.flush.fill(&mut ledger, touched.take(now), self.peers.know());
+        Some(ledger)
+    }
+
+    /// The other replicas, for people.
+    pub(super) fn report(&self) -> Vec<report::Peer> {
+        self.peers.report()
+    }
+
+    /// Whose ledger holds the horizon back, if one does.
+    pub(super) fn standstill(&self, now: Moment) -> Option<Standstill> {
+        let (replica, since) = self.oldest()?;
+        let old = now.since(since) > LEDGER_OLD;
+        old.then_some(Standstill { since, cause: Cause::Silent(replica) })
+    }
+}

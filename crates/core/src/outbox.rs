@@ -1,0 +1,197 @@
+//! Which objects need a write of the leader, and when: status and checkpoints; and what is announced.
+//!
+//! Owns: the queues of these duties, each bounded by the number of instances. A duty is decided at the moment it is handed
+//! out, on the newest version known; while one is under way on an object, no other is handed out for it. Does not own:
+//! evictions (`evictions`), and carrying out (the controller of the server).
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use crate::{
+    announce,
+    fact::{Announcement, Duty, Version},
+    instance::InstanceKey,
+    lease::{Moment, Now, Wall, millis},
+    pulse::Slot,
+    status,
+    table::{Entry, Table},
+    task::UnderWay,
+    timers::Timers,
+};
+
+/// Announcements that wait for room; older ones are dropped first.
+const MAX_ANNOUNCEMENTS: usize = 1024;
+
+/// Checkpoints are one a second in all.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+
+/// How many instances are looked at for one that needs a checkpoint.
+const CHECKPOINT_LOOKS: usize = 256;
+
+/// Places that an empty queue keeps.
+const PLACES: usize = 256;
+
+/// Instances to look at, and announcements to make.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    /// Whether this replica leads. While it does not, nothing is kept: the leader knows it too.
+    open: bool,
+    queue: VecDeque<InstanceKey>,
+    queued: HashSet<InstanceKey>,
+    announcements: VecDeque<Duty>,
+    /// Every incarnation once, in the order in which checkpoints are considered; those that are
+    /// gone are dropped when their turn comes.
+    rotation: VecDeque<Weak<Slot>>,
+    checkpointed: Moment,
+    /// Failed duties that may be tried again.
+    retries: Timers,
+}
+
+impl Outbox {
+    pub(super) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    pub(super) fn open(&mut self) {
+        self.open = true;
+    }
+
+    /// Forgets everything but when the last checkpoint was, and when failed duties may be tried again: that outlasts a
+    /// tenure.
+    pub(super) fn close(&mut self) {
+        let (checkpointed, retries) = (self.checkpointed, std::mem::take(&mut self.retries));
+        *self = Self { checkpointed, retries, ..Self::default() };
+    }
+
+    /// When the next failed duty may be tried again.
+    pub(super) fn next(&self) -> Option<Moment> {
+        self.retries.peek()
+    }
+
+    /// Has an instance looked at: its status may have to be written.
+    pub(super) fn consider(&mut self, key: InstanceKey) {
+        if self.open && self.queued.insert(key.clone()) {
+            self.queue.push_back(key);
+        }
+    }
+
+    /// Has an instance looked at again `at` that moment.
+    pub(super) fn retry(&mut self, key: InstanceKey, at: Moment) {
+        self.retries.set(at, key);
+    }
+
+    pub(super) fn announce(&mut self, on: Version, what: Announcement) {
+        if !self.open {
+            return;
+        }
+        if self.announcements.len() == MAX_ANNOUNCEMENTS {
+            self.announcements.pop_front();
+        }
+        self.announcements.push_back(Duty::Announce { on, what });
+    }
+
+    /// Gives a new incarnation its turn among the checkpoints.
+    pub(super) fn rotate(&mut self, slot: &Arc<Slot>) {
+        if self.open {
+            self.rotation.push_back(Arc::downgrade(slot));
+        }
+    }
+
+    /// Considers the instances whose failed duties may be tried again.
+    pub(super) fn follow_retries(&mut self, now: Moment) {
+        while let Some((_, key)) = self.retries.pop_due(now) {
+            self.consider(key);
+        }
+    }
+
+    /// The next status that needs a write.
+    pub(super) fn status(
+        &mut self,
+        table: &mut Table,
+        now: Now,
+        terms: &Terms<'_>,
+    ) -> Option<Duty> {
+        loop {
+            let key = self.pop()?;
+            let duty = table.get_mut(&key).and_then(|entry| status_duty(entry, now, terms));
+            if duty.is_some() {
+                return duty;
+            }
+        }
+    }
+
+    pub(super) fn announcement(&mut self) -> Option<Duty> {
+        self.announcements.pop_front()
+    }
+
+    /// The next instance in turn whose checkpoint is older than a third of its lease.
+    pub(super) fn checkpoint(&mut self, table: &mut Table, now: Now) -> Option<Duty> {
+        if now.moment.since(self.checkpointed) < CHECKPOINT_EVERY {
+            return None;
+        }
+        self.checkpointed = now.moment;
+        for _ in 0..CHECKPOINT_LOOKS.min(self.rotation.len()) {
+            let Some(slot) = self.rotation.pop_front()?.upgrade() else { continue };
+            let entry = table.get_mut(&slot.record().key);
+            let Some(entry) = entry.filter(|entry| Arc::ptr_eq(entry.slot(), &slot)) else {
+                continue;
+            };
+            self.rotation.push_back(Arc::downgrade(&slot));
+            if let Some(duty) = checkpoint_duty(entry, now) {
+                return Some(duty);
+            }
+        }
+        None
+    }
+
+    fn pop(&mut self) -> Option<InstanceKey> {
+        let key = self.queue.pop_front()?;
+        self.queued.remove(&key);
+        if self.queue.is_empty() {
+            // After a start all are looked at: their places are not kept for that.
+            self.queue.shrink_to(PLACES);
+            self.queued.shrink_to(PLACES);
+        }
+        Some(key)
+    }
+}
+
+/// What a status is written by, beside the instance.
+pub(super) struct Terms<'a> {
+    /// The DNS zone.
+    pub(super) zone: &'a str,
+    /// Writes a wall time (RFC 3339).
+    pub(super) show: fn(Wall) -> String,
+}
+
+fn status_duty(entry: &mut Entry, now: Now, terms: &Terms<'_>) -> Option<Duty> {
+    let (instance, phase) = (entry.instance().clone(), entry.member.phase);
+    if !entry.task.is_idle(now.moment) || entry.task.is_settled(&instance, phase, terms.zone) {
+        return None;
+    }
+    let beat = instance.lease.is_leased().then(|| entry.slot().last_heard(&instance, now));
+    let shown = beat.map(terms.show).unwrap_or_default();
+    let desired = status::desired(&instance, phase, beat, &shown, terms.zone);
+    let (announce, told) = announce::choose(&instance, phase, entry.task.told(), now.moment);
+    entry.task.begin(UnderWay::Status { generation: instance.generation, told });
+    Some(Duty::WriteStatus { on: Version::of(&instance), desired, announce })
+}
+
+fn checkpoint_duty(entry: &mut Entry, now: Now) -> Option<Duty> {
+    let instance = entry.instance();
+    let lease = instance.lease;
+    let beat = entry.slot().last_heard(instance, now);
+    let stored = instance.stored.last_heartbeat.map_or(0, |stored| stored.0);
+    // Either way: a wall clock that went back must not keep a future time for hours.
+    let behind = beat.0.abs_diff(stored) > millis(lease.renew_after());
+    let settled = lease.is_leased() && instance.stored.phase.is_some();
+    if !settled || !behind || entry.slot().is_dead() || !entry.task.is_idle(now.moment) {
+        return None;
+    }
+    let on = Version::of(instance);
+    entry.task.begin(UnderWay::Checkpoint);
+    Some(Duty::Checkpoint { on, last_heartbeat: beat })
+}

@@ -1,0 +1,105 @@
+//! How far the duties on one object are.
+//!
+//! Owns: what is under way, what was written and announced last, and when a failed duty may be tried again. Does not own:
+//! which duties there are (`outbox`, `evictions`).
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    announce::Told,
+    fact::Outcome,
+    instance::{Instance, Phase},
+    lease::Moment,
+    status,
+};
+
+/// First and longest pause after a failed write; it doubles in between.
+/// Short, since a write that fails is given up after 5 s anyway and 16 are under way at most.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(5);
+
+/// The pause after a refusal: what this replica may not do to one object it may not do to any, and until the right is
+/// granted ten thousand objects should cost the API server no more than a hundred requests a second.
+const REFUSED: Duration = Duration::from_secs(120);
+
+/// How far the duties on one object are.
+#[derive(Debug, Default)]
+pub(super) struct Task {
+    under_way: Option<UnderWay>,
+    /// The generation whose columns were written and taken: once is enough, also where the API
+    /// server drops them.
+    shown: Option<i64>,
+    /// What was announced of its health.
+    told: Option<Told>,
+    failures: u32,
+    not_before: Option<Moment>,
+}
+
+/// A duty that was handed out and not yet answered.
+#[derive(Debug)]
+pub(super) enum UnderWay {
+    /// The status of this generation is being written.
+    Status {
+        /// `metadata.generation`.
+        generation: i64,
+        /// What will have been announced of its health.
+        told: Option<Told>,
+    },
+    /// The checkpoint of the last heartbeat is being written.
+    Checkpoint,
+    /// The object is being deleted, for this reason.
+    Evict(Arc<str>),
+}
+
+impl Task {
+    /// A duty begins.
+    pub(super) fn begin(&mut self, duty: UnderWay) {
+        self.under_way = Some(duty);
+    }
+
+    /// Why the object is being evicted, if it is.
+    pub(super) fn eviction_reason(&self) -> Option<Arc<str>> {
+        match &self.under_way {
+            Some(UnderWay::Evict(reason)) => Some(reason.clone()),
+            _ => None,
+        }
+    }
+
+    /// What was announced of its health.
+    pub(super) fn told(&self) -> Option<Told> {
+        self.told
+    }
+
+    /// A duty ended. Answers when the next may begin, if not at once.
+    pub(super) fn attempted(&mut self, outcome: &Outcome, now: Moment) -> Option<Moment> {
+        let ended = self.under_way.take();
+        self.not_before = None;
+        if *outcome == Outcome::Done {
+            if let Some(UnderWay::Status { generation, told }) = ended {
+                self.shown = Some(generation);
+                self.told = told;
+            }
+            self.failures = 0;
+            return None;
+        }
+        if *outcome == Outcome::Refused {
+            self.not_before = Some(now.after(REFUSED));
+            return self.not_before;
+        }
+        let pause = LONGEST_RETRY.min(FIRST_RETRY * 2u32.saturating_pow(self.failures.min(16)));
+        self.failures += 1;
+        self.not_before = Some(now.after(pause));
+        self.not_before
+    }
+
+    /// Whether the stored status needs no write.
+    pub(super) fn is_settled(&self, instance: &Instance, phase: Phase, zone: &str) -> bool {
+        status::is_current(instance, phase)
+            && (self.shown == Some(instance.generation) || status::shows(instance, zone))
+    }
+
+    /// Whether a duty may begin now.
+    pub(super) fn is_idle(&self, now: Moment) -> bool {
+        self.under_way.is_none() && self.not_before.is_none_or(|at| at <= now)
+    }
+}
