@@ -190,7 +190,6 @@ mod tests {
         directory::Directory,
         fact::Fact,
         instance::{Instance, InstanceKey},
-        rules::Rules,
     };
     use crate::telemetry::metrics;
 
@@ -202,7 +201,6 @@ mod tests {
             zone: "rollcall.internal".to_owned(),
             show: clock::show,
             ledger: None,
-            rules: Rules::default(),
         };
         let engine = Engine {
             catalog: Catalog::new(settings, Arc::new(Directory::default())),

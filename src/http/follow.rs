@@ -217,7 +217,6 @@ mod tests {
         fact::Fact,
         instance::{Facts, Instance, InstanceKey, State},
         lease::{Moment, Now, Wall},
-        rules::Rules,
     };
 
     const NOW: Now = Now { moment: Moment(1_000), wall: Wall(0) };
@@ -235,9 +234,9 @@ mod tests {
             let directory = Arc::<Directory>::default();
             let views = Views::new(directory.clone());
             let own = InstanceKey::new("rollcall-system", "rollcall-0");
-            let (show, rules) = (|_: Wall| String::new(), Rules::default());
+            let show = |_: Wall| String::new();
             let settings =
-                Settings { own, boot: "b".into(), zone: "z.".into(), show, ledger: None, rules };
+                Settings { own, boot: "b".into(), zone: "z.".into(), show, ledger: None };
             let catalog = Catalog::new(settings, directory);
             let keys = ["orders", "ledger"].map(|service| ServiceKey::new("shop", service));
             let follower = Follower::new(filter, keys.into(), "z.".into());

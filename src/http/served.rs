@@ -207,7 +207,6 @@ mod tests {
         fact::Fact,
         instance::{Instance, InstanceKey},
         lease::{Moment, Now},
-        rules::Rules,
     };
 
     const NOW: Now = Now { moment: Moment(1_000), wall: Wall(0) };
@@ -223,9 +222,9 @@ mod tests {
         fn new() -> Self {
             let directory = Arc::<Directory>::default();
             let own = InstanceKey::new("rollcall-system", "rollcall-0");
-            let (show, rules) = (|_: Wall| String::new(), Rules::default());
+            let show = |_: Wall| String::new();
             let settings =
-                Settings { own, boot: "b".into(), zone: "z.".into(), show, ledger: None, rules };
+                Settings { own, boot: "b".into(), zone: "z.".into(), show, ledger: None };
             let catalog = Catalog::new(settings, directory.clone());
             Self { catalog, views: Views::new(directory), version: 100 }
         }

@@ -34,7 +34,6 @@ use crate::registry::{
     fact::Delivery,
     instance::Protocol,
     registration::Registration,
-    rules::Rules,
 };
 use crate::serve::figures::Figures;
 use crate::telemetry::{
@@ -262,7 +261,6 @@ fn settings(config: &Config) -> Settings {
         zone: config.zone.clone(),
         show: clock::show,
         ledger: Some(config.own.name.clone()),
-        rules: Rules::default(),
     }
 }
 

@@ -45,7 +45,7 @@ use crate::{
     publication::Figures,
     pulse::Source,
     report::{Cause, Report, Standstill},
-    rules::Rules,
+    rules::{AllRules, Rules},
     table::Entry,
     unreadable::Unreadable,
 };
@@ -72,8 +72,6 @@ pub struct Settings {
     pub show: fn(Wall) -> String,
     /// The name of this replica's ledger. None: it is the only one, keeps no ledger and reads none.
     pub ledger: Option<Arc<str>>,
-    /// The rules of the protocol.
-    pub rules: Rules,
 }
 
 /// Figures for metrics; they only grow.
@@ -108,16 +106,16 @@ struct Progress {
 
 /// The state machine.
 #[derive(Debug)]
-pub struct Catalog {
+pub struct Catalog<R: Rules = AllRules> {
     settings: Settings,
-    instances: Instances,
+    instances: Instances<R>,
     unreadable: Unreadable,
     leadership: Leadership,
     progress: Progress,
     /// Of the instance watch.
-    horizon: Horizon,
+    horizon: Horizon<R>,
     /// None: this replica is the only one.
-    ledgers: Option<Ledgers>,
+    ledgers: Option<Ledgers<R>>,
     /// How far this replica has seen in all: behind it leases end.
     reach: Moment,
     boot: Arc<str>,
@@ -125,27 +123,22 @@ pub struct Catalog {
     settled: Option<Moment>,
 }
 
-impl Catalog {
+impl<R: Rules> Catalog<R> {
     /// An empty catalog that publishes into `directory`.
     #[must_use]
     pub fn new(settings: Settings, directory: Arc<Directory>) -> Self {
-        let (boot, rules): (Arc<str>, _) = (settings.boot.as_str().into(), settings.rules);
+        let boot: Arc<str> = settings.boot.as_str().into();
         if settings.ledger.is_some() {
-            directory.keep_ledger(rules);
+            directory.keep_ledger::<R>();
         }
         let ledger = settings.ledger.clone();
         Self {
-            instances: Instances::new(
-                settings.own.clone(),
-                directory,
-                ledger.is_some(),
-                rules.guard,
-            ),
+            instances: Instances::new(settings.own.clone(), directory, ledger.is_some()),
             unreadable: Unreadable::default(),
             leadership: Leadership::default(),
             progress: Progress::default(),
-            horizon: Horizon::new(&boot, rules.first_sending),
-            ledgers: ledger.map(|name| Ledgers::new(name, boot.clone(), rules)),
+            horizon: Horizon::new(&boot),
+            ledgers: ledger.map(|name| Ledgers::new(name, boot.clone())),
             reach: Moment::default(),
             boot,
             started: None,
@@ -279,7 +272,7 @@ impl Catalog {
 
 // === Instances ===
 
-impl Catalog {
+impl<R: Rules> Catalog<R> {
     fn relist(&mut self, instances: &[Arc<Instance>], index: u64, now: Now) {
         self.instances.table.forget_all_deleted();
         self.unreadable.clear();
@@ -338,7 +331,7 @@ impl Catalog {
 
 // === Other replicas ===
 
-impl Catalog {
+impl<R: Rules> Catalog<R> {
     fn see_ledgers(&mut self, listed: &[Arc<Ledger>], now: Now) {
         let Some(ledgers) = &mut self.ledgers else { return };
         let (first, vanished) = ledgers.list(listed, now.moment);
@@ -398,7 +391,7 @@ impl Catalog {
 
 // === Publication and duties ===
 
-impl Catalog {
+impl<R: Rules> Catalog<R> {
     /// A tenure that ended is over here too, whether or not the election said so: it may be
     /// stuck, or this process may have been stopped.
     fn follow_tenure(&mut self, now: Moment) {
@@ -518,7 +511,7 @@ impl Catalog {
             let instance = entry.instance();
             let behind =
                 self.reach <= self.instances.leases.floors().floor(instance.lease.duration);
-            let unseen = |it: &Ledgers| !it.have_seen(instance.resource_version);
+            let unseen = |it: &Ledgers<R>| !it.have_seen(instance.resource_version);
             let is_stopped = behind
                 || self.ledgers.as_ref().is_some_and(unseen)
                 || self.instances.guard.stops_evictions(&instance.service_key());

@@ -71,6 +71,15 @@ pub struct Grave {
     pub reason: Arc<str>,
 }
 
+/// What a heartbeat is that came later than a lease after the one before, where replicas tell each other of theirs.
+#[derive(Clone, Copy, Debug)]
+enum LateBeat {
+    /// A revival, whatever floors there are.
+    Revives,
+    /// Ordinary, as long as floors say so. Only where the model shows why not.
+    CountsByFloors,
+}
+
 /// What the doors make of a heartbeat.
 #[derive(Debug)]
 pub enum Heartbeat {
@@ -110,7 +119,7 @@ pub struct Directory {
     /// What this replica has to tell the others.
     pub(crate) touched: Touched,
     /// Set when this replica keeps a ledger.
-    ledger: OnceLock<Rules>,
+    ledger: OnceLock<LateBeat>,
     /// From when on beats are not answered 200; 0 when they are not at all.
     pub(crate) fence: AtomicU64,
 }
@@ -153,9 +162,11 @@ impl Directory {
     }
 
     /// From now on beats are to be told, and none is answered before the others know this replica.
-    pub(crate) fn keep_ledger(&self, rules: Rules) {
-        let _ = self.ledger.set(rules);
-        self.fence.store(if rules.fence { 0 } else { u64::MAX }, Ordering::SeqCst);
+    pub(crate) fn keep_ledger<R: Rules>(&self) {
+        let late =
+            if R::LATE_BEAT_IS_REVIVAL { LateBeat::Revives } else { LateBeat::CountsByFloors };
+        let _ = self.ledger.set(late);
+        self.fence.store(if R::FENCE { 0 } else { u64::MAX }, Ordering::SeqCst);
     }
 
     /// The only namespace that is looked after, if not all.
@@ -338,10 +349,8 @@ impl Directory {
         let with_floors = |beat| self.floors.load().deadline(beat, duration);
         match self.ledger.get() {
             None => slot.beat(now, with_floors),
-            Some(rules) if rules.late_beat_is_revival => {
-                self.touched.beat(slot, now, |beat| beat.after(duration))
-            }
-            Some(_) => self.touched.beat(slot, now, with_floors),
+            Some(LateBeat::Revives) => self.touched.beat(slot, now, |beat| beat.after(duration)),
+            Some(LateBeat::CountsByFloors) => self.touched.beat(slot, now, with_floors),
         }
     }
 }

@@ -44,10 +44,8 @@ struct Held {
 }
 
 /// Every hold.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Guard {
-    /// Always, but where the simulation shows why.
-    enabled: bool,
     services: HashMap<ServiceKey, Hold>,
     everybody: Option<Hold>,
     held: HashMap<InstanceKey, Held>,
@@ -76,18 +74,6 @@ pub(super) struct Kept {
 }
 
 impl Guard {
-    pub(super) fn new(enabled: bool) -> Self {
-        Self {
-            enabled,
-            services: HashMap::new(),
-            everybody: None,
-            held: HashMap::new(),
-            looked: None,
-            heard: None,
-            begun: 0,
-        }
-    }
-
     /// Whether there is any hold.
     pub(super) fn is_active(&self) -> bool {
         self.everybody.is_some() || !self.services.is_empty()
@@ -236,9 +222,6 @@ impl Guard {
         over: Moment,
         evidence: &Evidence<'_>,
     ) -> Option<(Scope, Announcement)> {
-        if !self.enabled {
-            return None;
-        }
         let hold =
             |silent, of| Hold { since: deadline, until: deadline, held: 0, silent, over, of };
         if let Some((silent, of)) = self.silent_in_cluster(deadline, evidence) {

@@ -9,12 +9,13 @@
 //! Owns: which self-beats are under way, when the next one is wanted, and how far the horizon has
 //! come. Does not own: writing them (`witness`) and judging behind it (`catalog`).
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, marker::PhantomData, sync::Arc, time::Duration};
 
 use crate::{
     lease::{Moment, Now},
     pacer::{PATIENCE, PERIOD, Pacer},
     report::{Cause, Standstill},
+    rules::{AllRules, Rules},
 };
 
 /// Past this age the horizon is called stale.
@@ -36,11 +37,10 @@ struct Pending {
 
 /// How far this replica has seen.
 #[derive(Debug)]
-pub struct Horizon {
+pub struct Horizon<R: Rules = AllRules> {
     moment: Moment,
     boot: String,
-    /// Always, but where the simulation shows why.
-    first_sending: bool,
+    rules: PhantomData<R>,
     sequence: u64,
     pending: VecDeque<Pending>,
     in_flight: bool,
@@ -57,14 +57,14 @@ pub struct Horizon {
     refused: Option<Arc<str>>,
 }
 
-impl Horizon {
+impl<R: Rules> Horizon<R> {
     /// Nothing seen yet. `boot` tells this process's self-beats from those of an earlier one.
     #[must_use]
-    pub fn new(boot: &str, first_sending: bool) -> Self {
+    pub fn new(boot: &str) -> Self {
         Self {
             moment: Moment::default(),
             boot: boot.to_owned(),
-            first_sending,
+            rules: PhantomData,
             sequence: 0,
             pending: VecDeque::new(),
             in_flight: false,
@@ -127,7 +127,7 @@ impl Horizon {
     pub fn seen(&mut self, value: &str, now: Moment) -> Option<Duration> {
         let at = self.pending.iter().position(|pending| pending.value == value)?;
         let sent = self.pending.get(at)?.sent;
-        let sent = if self.first_sending { sent } else { self.pacer.last()? };
+        let sent = if R::FIRST_SENDING { sent } else { self.pacer.last()? };
         self.pending.drain(..=at);
         self.unseen = self.pending.front().map(|pending| pending.sent);
         self.refused = self.refused.take().filter(|_| self.unseen.is_some());
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_horizon_is_where_the_seen_value_was_first_sent() {
-        let mut horizon = Horizon::new("b", true);
+        let mut horizon = Horizon::<AllRules>::new("b");
         let value = send(&mut horizon, 1000, None).unwrap();
         horizon.written(None, Moment(1050));
         assert_eq!(horizon.moment(), Moment(0), "sent is not seen");
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn an_older_attempt_that_lands_late_is_not_credited_a_newer_time() {
-        let mut horizon = Horizon::new("b", true);
+        let mut horizon = Horizon::<AllRules>::new("b");
         let old = send(&mut horizon, 1000, None).unwrap();
         horizon.written(Some("away".into()), Moment(3000));
         send(&mut horizon, 6000, None).unwrap();
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn another_boots_value_moves_nothing() {
-        let mut horizon = Horizon::new("b", true);
+        let mut horizon = Horizon::<AllRules>::new("b");
         let _ = send(&mut horizon, 1000, None);
         horizon.seen("t a/1", Moment(1100));
         assert_eq!(horizon.moment(), Moment(0));
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn when_something_is_due_self_beats_follow_at_their_pace() {
-        let mut horizon = Horizon::new("b", true);
+        let mut horizon = Horizon::<AllRules>::new("b");
         let mut sent = 0;
         for ms in (10_000..20_000).step_by(50) {
             if send(&mut horizon, ms, Some(ms - 1)).is_some() {
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn an_outage_is_told_once_from_the_last_success_on_and_a_slow_watch_is_none() {
-        let mut horizon = Horizon::new("b", true);
+        let mut horizon = Horizon::<AllRules>::new("b");
         let slow = write(&mut horizon, 1000, 1010, true);
         assert_eq!(horizon.seen(&slow, Moment(5900)), None);
         write(&mut horizon, 6000, 8000, false);
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_write_that_was_held_up_is_an_outage_whichever_way_it_is_known_first() {
-        let mut horizon = Horizon::new("b", true);
+        let mut horizon = Horizon::<AllRules>::new("b");
         let value = write(&mut horizon, 1000, 2500, true);
         assert_eq!(horizon.seen(&value, Moment(2510)), Some(Duration::from_millis(1510)));
         let value = send(&mut horizon, 7000, None).unwrap();
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn an_answer_lost_after_the_self_beat_was_seen_is_no_outage() {
-        let mut horizon = Horizon::new("b", true);
+        let mut horizon = Horizon::<AllRules>::new("b");
         let value = send(&mut horizon, 1000, None).unwrap();
         assert_eq!(horizon.seen(&value, Moment(1010)), None);
         horizon.written(Some("away".into()), Moment(3000));
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn writes_that_fail_from_the_start_are_an_outage_since_the_start() {
-        let mut horizon = Horizon::new("b", true);
+        let mut horizon = Horizon::<AllRules>::new("b");
         write(&mut horizon, 1000, 3000, false);
         let value = write(&mut horizon, 9000, 9005, true);
         assert_eq!(horizon.seen(&value, Moment(9010)), Some(Duration::from_millis(8010)));
@@ -263,7 +263,7 @@ mod tests {
             let standstill = horizon.standstill(Moment(ms), &None);
             standstill.map(|it| (it.since.0, it.cause))
         };
-        let mut horizon = Horizon::new("b", true);
+        let mut horizon = Horizon::<AllRules>::new("b");
         let value = write(&mut horizon, 1000, 1010, true);
         assert_eq!(stands(&horizon, 1500), None, "it is on its way");
         horizon.seen(&value, Moment(1600));

@@ -3,7 +3,7 @@
 //! Owns: the parts that know instances, and the order in which they are told. Does not own: how far this replica has
 //! seen, and whether it leads (`catalog`).
 
-use std::sync::Arc;
+use std::{marker::PhantomData, sync::Arc};
 
 use crate::{
     directory::Directory,
@@ -16,12 +16,14 @@ use crate::{
     outbox::Outbox,
     publication::Publication,
     pulse::{Slot, Source},
+    rules::Rules,
     table::{Entry, Table},
 };
 
 /// The parts that know instances.
 #[derive(Debug)]
-pub(super) struct Instances {
+pub(super) struct Instances<R: Rules> {
+    rules: PhantomData<R>,
     /// The one that stands for this replica.
     own: InstanceKey,
     /// Whether it has a ledger, in which the heartbeats that it takes are to be.
@@ -38,21 +40,17 @@ pub(super) struct Instances {
     pub(super) annotation_beats: u64,
 }
 
-impl Instances {
-    /// None known yet. `tells`: this replica has a ledger. `guards`: mass expiries are held.
-    pub(super) fn new(
-        own: InstanceKey,
-        directory: Arc<Directory>,
-        tells: bool,
-        guards: bool,
-    ) -> Self {
+impl<R: Rules> Instances<R> {
+    /// None known yet. `tells`: this replica has a ledger.
+    pub(super) fn new(own: InstanceKey, directory: Arc<Directory>, tells: bool) -> Self {
         Self {
+            rules: PhantomData,
             own,
             tells,
             table: Table::new(tells),
             publication: Publication::new(directory),
             leases: Leases::default(),
-            guard: Guard::new(guards),
+            guard: Guard::default(),
             evictions: Evictions::default(),
             outbox: Outbox::default(),
             revived: 0,
@@ -268,6 +266,9 @@ impl Instances {
 
     /// Until when an instance is kept though its lease has ended at `deadline`; none when it is not.
     fn kept_until(&mut self, key: &InstanceKey, beat: Moment, deadline: Moment) -> Option<Moment> {
+        if !R::GUARD {
+            return None;
+        }
         let entry = self.table.get(key)?;
         let floors = self.leases.floors();
         let evidence = Evidence { table: &self.table, publication: &self.publication, floors };

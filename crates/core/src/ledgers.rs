@@ -30,11 +30,10 @@ struct Own {
 
 /// All that a replica with a ledger knows beside its instances.
 #[derive(Debug)]
-pub(super) struct Ledgers {
+pub(super) struct Ledgers<R: Rules> {
     name: Arc<str>,
     boot: Arc<str>,
-    rules: Rules,
-    peers: Peers,
+    peers: Peers<R>,
     flush: Flush,
     own: Option<Own>,
     /// When beats could be answered again: the own ledger was seen back in time, and had not been.
@@ -43,14 +42,13 @@ pub(super) struct Ledgers {
     listed: bool,
 }
 
-impl Ledgers {
+impl<R: Rules> Ledgers<R> {
     /// Of the replica `name` in its process `boot`.
-    pub(super) fn new(name: Arc<str>, boot: Arc<str>, rules: Rules) -> Self {
+    pub(super) fn new(name: Arc<str>, boot: Arc<str>) -> Self {
         Self {
-            peers: Peers::new(name.clone(), boot.clone(), rules),
+            peers: Peers::new(name.clone(), boot.clone()),
             name,
             boot,
-            rules,
             flush: Flush::default(),
             own: None,
             opened: Moment::default(),
@@ -75,7 +73,7 @@ impl Ledgers {
     }
 
     fn fence_of(&self, own: Own) -> Moment {
-        let from = if self.rules.fence_by_stamp { own.stamp } else { own.seen };
+        let from = if R::FENCE_BY_STAMP { own.stamp } else { own.seen };
         from.after(SILENCE)
     }
 
@@ -83,9 +81,9 @@ impl Ledgers {
     /// instances were seen as of then: what the others decided without asking us is known by that.
     pub(super) fn fence(&self, self_beat: Moment) -> Moment {
         let own = self.own.filter(|_| !self.flush.is_leaving());
-        let open = self_beat >= self.opened || !self.rules.fence_waits_for_instances;
+        let open = self_beat >= self.opened || !R::FENCE_WAITS_FOR_INSTANCES;
         match own.filter(|_| open) {
-            _ if !self.rules.fence => Moment(u64::MAX),
+            _ if !R::FENCE => Moment(u64::MAX),
             Some(own) => self.fence_of(own),
             None => Moment(0),
         }
@@ -94,7 +92,7 @@ impl Ledgers {
     /// How far this replica has seen; none when that is not known now.
     pub(super) fn horizon(&self, self_beat: Moment) -> Option<Moment> {
         let own = self.own.filter(|_| self.listed)?;
-        let own = if self.rules.own_ledger_holds { own.stamp } else { self_beat };
+        let own = if R::OWN_LEDGER_HOLDS { own.stamp } else { self_beat };
         let others = self.peers.horizon().ok()?.unwrap_or(own);
         Some(self_beat.min(own).min(others))
     }
@@ -108,7 +106,7 @@ impl Ledgers {
 
     /// Whether everybody live, this replica among them, has told that it has seen this version.
     pub(super) fn have_seen(&self, version: u64) -> bool {
-        !self.rules.evictions_acknowledged
+        !R::EVICTIONS_ACKNOWLEDGED
             || (self.own.is_some_and(|own| own.index >= version) && self.peers.have_seen(version))
     }
 
@@ -126,7 +124,7 @@ impl Ledgers {
             return Sighting::default();
         }
         let sighting = self.peers.see(ledger, way, now);
-        if sighting.asks && self.rules.ask {
+        if sighting.asks && R::ASK {
             self.flush.ask();
         }
         sighting

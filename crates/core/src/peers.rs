@@ -9,7 +9,7 @@
 //! stamp it may have answered beats 200 that nobody will ever tell: so while it is *gone*, everybody has
 //! a whole lease from then on. If the same boot comes back and nothing is missing, that is withdrawn.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, marker::PhantomData, sync::Arc, time::Duration};
 
 use crate::{
     bounds::Bounds,
@@ -77,10 +77,10 @@ struct Peer {
 
 /// All others.
 #[derive(Debug)]
-pub(super) struct Peers {
+pub(super) struct Peers<R: Rules> {
     own: Arc<str>,
     boot: Arc<str>,
-    rules: Rules,
+    rules: PhantomData<R>,
     peers: BTreeMap<Arc<str>, Peer>,
     /// The latest end of a process that was not seen to come back.
     former: Option<Moment>,
@@ -115,9 +115,9 @@ impl Peer {
     }
 }
 
-impl Peers {
-    pub(super) fn new(own: Arc<str>, boot: Arc<str>, rules: Rules) -> Self {
-        Self { own, boot, rules, peers: BTreeMap::new(), former: None }
+impl<R: Rules> Peers<R> {
+    pub(super) fn new(own: Arc<str>, boot: Arc<str>) -> Self {
+        Self { own, boot, rules: PhantomData, peers: BTreeMap::new(), former: None }
     }
 
     /// Another replica's ledger is seen.
@@ -127,11 +127,11 @@ impl Peers {
         if old.is_some_and(|old| ledger.version <= old.version) {
             return Sighting::default();
         }
-        if old.is_some_and(|old| old.boot != ledger.boot) && self.rules.changed_boot_is_gone {
+        if old.is_some_and(|old| old.boot != ledger.boot) && R::CHANGED_BOOT_IS_GONE {
             gap = self.end(&ledger.replica, way, now);
         }
-        let (own, boot, ageing) = (self.own.clone(), self.boot.clone(), self.rules.ageing);
-        let fresh = || Peer::new(ledger, ageing);
+        let (own, boot) = (self.own.clone(), self.boot.clone());
+        let fresh = || Peer::new(ledger, R::AGEING);
         let peer = self.peers.entry(ledger.replica.clone()).or_insert_with(fresh);
         if peer.boot != ledger.boot {
             // Only where a changed boot goes unnoticed.
@@ -145,11 +145,11 @@ impl Peers {
         }
         if peer.bounds.contradict(ledger.stamp) {
             gap = true;
-            peer.bounds = Bounds::new(ageing);
+            peer.bounds = Bounds::new(R::AGEING);
             peer.bounds.seen(ledger.stamp, now);
         }
         let missing = !covers(&ledger.segments, peer.sequence, ledger.sequence);
-        gap |= way != Way::First && missing && self.rules.missing_is_gap;
+        gap |= way != Way::First && missing && R::MISSING_IS_GAP;
         let beats = match way {
             Way::First => Vec::new(),
             _ => beats(ledger, peer, now),
@@ -225,8 +225,8 @@ impl Peers {
     /// From when on everybody has a whole lease, because of those who are gone.
     pub(super) fn floor(&self) -> Option<Moment> {
         let gone = self.peers.values().filter(|peer| !peer.left).filter_map(|peer| peer.gone);
-        let silent = if self.rules.floors_add_up { gone.max() } else { gone.min() };
-        self.former.max(silent.filter(|_| self.rules.silent_holds))
+        let silent = if R::FLOORS_ADD_UP { gone.max() } else { gone.min() };
+        self.former.max(silent.filter(|_| R::SILENT_HOLDS))
     }
 
     /// The moment up to which everything that any live one witnessed was seen; none when nobody is
@@ -234,7 +234,7 @@ impl Peers {
     pub(super) fn horizon(&self) -> Result<Option<Moment>, Arc<str>> {
         let mut horizon = None;
         for (name, peer) in self.peers.iter().filter(|(_, peer)| peer.is_live()) {
-            let seen = match self.rules.two_bounds {
+            let seen = match R::TWO_BOUNDS {
                 true => peer.bounds.earliest(peer.stamp),
                 false => peer.bounds.latest(peer.stamp),
             };

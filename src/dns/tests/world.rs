@@ -22,7 +22,6 @@ use crate::registry::instance::{
     Address, Facts, Instance, InstanceKey, Phase, Port, Protocol, State,
 };
 use crate::registry::lease::{Lease, Mode, Moment, Now, OnExpiry, Wall};
-use crate::registry::rules::Rules;
 
 /// When a world is made: recent enough after boot not to be stale without any self-beat.
 pub(super) const START: Moment = Moment(10_000);
@@ -62,8 +61,8 @@ impl World {
         };
         let own = InstanceKey::new("rollcall-system", "rollcall-0");
         let show = |_: Wall| String::new();
-        let (boot, zone, rules) = ("b".into(), ZONE.into(), Rules::default());
-        let settings = Settings { own, boot, zone, show, ledger: None, rules };
+        let (boot, zone) = ("b".into(), ZONE.into());
+        let settings = Settings { own, boot, zone, show, ledger: None };
         let catalog = Catalog::new(settings, directory);
         let from = "192.0.2.1".parse().unwrap();
         Self { responder: Responder { realm, policy }, now: START, seed: 7, from, catalog }

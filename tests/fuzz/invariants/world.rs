@@ -27,7 +27,6 @@ use rollcall::registry::{
         Address, Facts, Health, Instance, InstanceKey, Phase, Port, Protocol, State, StoredStatus,
     },
     lease::{Lease, Mode as Life, Moment, Now, OnExpiry, Wall},
-    rules::Rules,
 };
 
 pub(crate) const ZONE: &str = "rollcall.internal.";
@@ -169,9 +168,8 @@ fn directory() -> Arc<Directory> {
         zone: ZONE.into(),
         show: |_| String::new(),
         ledger: None,
-        rules: Rules::default(),
     };
-    let mut catalog = Catalog::new(settings, directory.clone());
+    let mut catalog: Catalog = Catalog::new(settings, directory.clone());
     let instances = instances().into_iter().map(Arc::new).collect();
     catalog.apply(Fact::Listed { instances, index: 1_000_000 }, START);
     catalog.settle(START, 0);

@@ -16,7 +16,6 @@ use rollcall_core::{
     leadership::Leadership,
     lease::{Moment, Now, Wall},
     ledger::{Ledger, PeerSeen, Segment, id},
-    rules::Rules,
 };
 
 use crate::rig::{ZONE, instance};
@@ -48,7 +47,6 @@ impl Pair {
             zone: ZONE.into(),
             show: |wall: Wall| wall.0.to_string(),
             ledger: Some("r0".into()),
-            rules: Rules::default(),
         };
         let catalog = Catalog::new(settings, directory.clone());
         let mut pair = Self {

@@ -10,7 +10,6 @@ use rollcall_core::{
     instance::{Address, Facts, Instance, InstanceKey, Phase, StoredStatus},
     leadership::Leadership,
     lease::{Lease, Mode, Moment, Now, OnExpiry, Wall},
-    rules::Rules,
     view::View,
 };
 
@@ -67,8 +66,8 @@ impl Rig {
         let directory = Arc::new(directory);
         let own = InstanceKey::new("rollcall-system", "r0");
         let show = |wall: Wall| wall.0.to_string();
-        let (boot, zone, rules) = ("b".into(), ZONE.into(), Rules::default());
-        let settings = Settings { own: own.clone(), boot, zone, show, ledger: None, rules };
+        let (boot, zone) = ("b".into(), ZONE.into());
+        let settings = Settings { own: own.clone(), boot, zone, show, ledger: None };
         let mut catalog = Catalog::new(settings, directory.clone());
         let leader = Some("r0".into());
         let leadership = Leadership { leader, since: None, tenure: Moment(u64::MAX) };

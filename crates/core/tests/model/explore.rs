@@ -14,11 +14,12 @@ use std::{
     time::Instant,
 };
 
-use rollcall_core::rules::Rules;
+use rollcall_core::rules::AllRules;
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
 use crate::{
     digest::Digest,
+    machine::Make,
     scene::{Budget, Scene},
     world::{Action, World},
 };
@@ -72,7 +73,7 @@ impl fmt::Debug for State {
 #[derive(Clone)]
 pub struct Play {
     pub scene: &'static Scene,
-    pub rules: Rules,
+    pub make: Make,
     /// How much longer than written in the scene.
     pub deeper: u8,
 }
@@ -93,7 +94,7 @@ pub struct Outcome {
 impl Play {
     /// The world at the end of a way.
     fn world(&self, way: &[Action], journal: bool) -> (World, Budget) {
-        let mut world = self.scene.begin(self.rules, journal);
+        let mut world = self.scene.begin(self.make, journal);
         let mut budget = self.scene.budget(self.deeper);
         for action in way {
             budget.pay(*action);
@@ -184,7 +185,7 @@ impl Model for Play {
 fn worlds_that_are_taken_for_one_go_on_alike() {
     const STATES: usize = 500;
     let scene = &crate::scenes::FREE;
-    let play = Play { scene, rules: Rules::default(), deeper: 0 };
+    let play = Play { scene, make: crate::machine::machine::<AllRules>, deeper: 0 };
     let after = |state: &State| -> Vec<(Action, State)> {
         let step = |action: &Action| (*action, play.next_state(state, *action).unwrap());
         state.next.iter().map(step).collect()

@@ -27,6 +27,9 @@ mod api;
 mod calls;
 mod digest;
 mod explore;
+#[path = "../common/machine.rs"]
+#[allow(dead_code, reason = "the simulation asks more of it")]
+mod machine;
 mod promise;
 mod replica;
 mod scene;
@@ -37,10 +40,11 @@ mod world;
 
 use std::env;
 
-use rollcall_core::rules::Rules;
+use rollcall_core::rules::{AllRules, Rules};
 
 use crate::{
     explore::{Outcome, Play},
+    machine::machine,
     scene::Scene,
 };
 
@@ -53,7 +57,7 @@ fn deeper() -> u8 {
 
 /// Walks a scene with all rules in force.
 fn holds(scene: &'static Scene) {
-    let play = Play { scene, rules: Rules::default(), deeper: deeper() };
+    let play = Play { scene, make: machine::<AllRules>, deeper: deeper() };
     let Outcome { states, steps, depth, broken, signs, seconds } = play.run();
     println!(
         "{}: {states} states by {steps} steps, {depth} deep, {seconds:.1} s, {signs:?}",
@@ -68,10 +72,8 @@ fn holds(scene: &'static Scene) {
 }
 
 /// Walks a scene with a clause taken out, until a promise is broken.
-fn breaks(scene: &'static Scene, promise: &str, without: impl FnOnce(&mut Rules)) {
-    let mut rules = Rules::default();
-    without(&mut rules);
-    let play = Play { scene, rules, deeper: 0 };
+fn breaks<R: Rules>(scene: &'static Scene, promise: &str) {
+    let play = Play { scene, make: machine::<R>, deeper: 0 };
     let Outcome { states, broken, seconds, .. } = play.run();
     let Some((what, way)) = broken else {
         panic!("{}: nothing was broken in {states} states", scene.name);
@@ -91,7 +93,7 @@ fn late_ledgers_are_waited_for() {
 
 #[test]
 fn without_two_bounds_the_horizon_runs_ahead() {
-    breaks(&scenes::LATE_LEDGERS, "P1", |rules| rules.two_bounds = false);
+    breaks::<machine::OneBound>(&scenes::LATE_LEDGERS, "P1");
 }
 
 #[test]
@@ -101,7 +103,7 @@ fn a_newcomer_is_waited_for() {
 
 #[test]
 fn without_the_own_ledger_a_newcomer_is_overlooked() {
-    breaks(&scenes::NEWCOMER, "P1", |rules| rules.own_ledger_holds = false);
+    breaks::<machine::OwnLedgerUnseen>(&scenes::NEWCOMER, "P1");
 }
 
 #[test]
@@ -111,7 +113,7 @@ fn a_restart_loses_nothing() {
 
 #[test]
 fn without_the_boot_a_restart_loses_beats() {
-    breaks(&scenes::RESTART, "P1", |rules| rules.changed_boot_is_gone = false);
+    breaks::<machine::ChangedBootUnnoticed>(&scenes::RESTART, "P1");
 }
 
 #[test]
@@ -121,12 +123,12 @@ fn whoever_falls_silent_has_promised_nothing_that_is_broken() {
 
 #[test]
 fn without_a_fence_a_silent_replica_goes_on_promising() {
-    breaks(&scenes::SILENCE, "P1", |rules| rules.fence = false);
+    breaks::<machine::NoFence>(&scenes::SILENCE, "P1");
 }
 
 #[test]
 fn without_floors_of_the_silent_their_last_beats_are_lost() {
-    breaks(&scenes::SILENCE, "P1", |rules| rules.silent_holds = false);
+    breaks::<machine::SilenceUnnoticed>(&scenes::SILENCE, "P1");
 }
 
 #[test]
@@ -136,7 +138,7 @@ fn an_own_ledger_seen_late_promises_nothing() {
 
 #[test]
 fn without_the_stamp_a_late_ledger_opens_the_fence() {
-    breaks(&scenes::OWN_LATE, "P1", |rules| rules.fence_by_stamp = false);
+    breaks::<machine::FenceBySight>(&scenes::OWN_LATE, "P1");
 }
 
 #[test]
@@ -146,7 +148,7 @@ fn whoever_comes_back_learns_first_what_was_decided() {
 
 #[test]
 fn without_waiting_for_instances_whoever_comes_back_promises_what_is_being_evicted() {
-    breaks(&scenes::RETURN, "P3", |rules| rules.fence_waits_for_instances = false);
+    breaks::<machine::FenceForgetsInstances>(&scenes::RETURN, "P3");
 }
 
 #[test]
@@ -156,7 +158,7 @@ fn nobody_is_evicted_before_all_have_seen_it_expired() {
 
 #[test]
 fn without_acknowledgement_somebody_is_evicted_who_was_answered_200() {
-    breaks(&scenes::BLIND, "P3", |rules| rules.evictions_acknowledged = false);
+    breaks::<machine::EvictsUnacknowledged>(&scenes::BLIND, "P3");
 }
 
 #[test]
@@ -166,7 +168,7 @@ fn self_beats_seen_late_are_no_newer() {
 
 #[test]
 fn without_the_first_sending_an_older_self_beat_is_credited_a_newer_time() {
-    breaks(&scenes::ATTEMPTS, "P1", |rules| rules.first_sending = false);
+    breaks::<machine::LatestAttempt>(&scenes::ATTEMPTS, "P1");
 }
 
 #[test]
@@ -176,7 +178,7 @@ fn a_late_beat_is_written_before_it_is_answered() {
 
 #[test]
 fn without_revivals_a_late_beat_is_answered_that_others_do_not_show() {
-    breaks(&scenes::FLOORS, "Late", |rules| rules.late_beat_is_revival = false);
+    breaks::<machine::LateBeatCounts>(&scenes::FLOORS, "Late");
 }
 
 #[test]
@@ -186,7 +188,7 @@ fn missed_ledgers_cost_nobody_a_lease() {
 
 #[test]
 fn without_gaps_what_a_missed_ledger_told_is_lost() {
-    breaks(&scenes::MISSED, "P1", |rules| rules.missing_is_gap = false);
+    breaks::<machine::MissingUnnoticed>(&scenes::MISSED, "P1");
 }
 
 #[test]
@@ -196,7 +198,7 @@ fn the_dead_leave_in_time() {
 
 #[test]
 fn without_ask_one_waits_for_the_other() {
-    breaks(&scenes::WELL, "P2", |rules| rules.ask = false);
+    breaks::<machine::NobodyAsks>(&scenes::WELL, "P2");
 }
 
 #[test]

@@ -4,18 +4,18 @@
 use std::{fmt, sync::Arc};
 
 use rollcall_core::{
-    catalog::{Catalog, Settings},
+    catalog::Settings,
     directory::Directory,
     fact::Fact,
     instance::InstanceKey,
     leadership::Leadership,
     lease::{Moment, Now, Wall},
     pulse::Slot,
-    rules::Rules,
 };
 
 use crate::{
     Time,
+    machine::{Machine, Make},
     world::{self, INSTANCES, World},
 };
 
@@ -49,7 +49,7 @@ pub struct Replica {
     /// How much of each log it was told; none before a list.
     pub positions: [Option<usize>; 2],
     pub leads: bool,
-    pub catalog: Catalog,
+    pub catalog: Box<dyn Machine>,
     pub directory: Arc<Directory>,
     /// Its clock is the world's, moved by this.
     pub offset: Time,
@@ -57,7 +57,7 @@ pub struct Replica {
     pub beaten: [bool; INSTANCES],
     /// Until when each is alive by what was heard here, ledgers aside. Only for signs.
     pub first_hand: [Time; INSTANCES],
-    rules: Rules,
+    make: Make,
 }
 
 fn show(wall: Wall) -> String {
@@ -65,9 +65,9 @@ fn show(wall: Wall) -> String {
 }
 
 impl Replica {
-    pub fn new(index: usize, rules: Rules) -> Self {
+    pub fn new(index: usize, make: Make) -> Self {
         let own = InstanceKey::new("rollcall", &format!("r{index}"));
-        let (catalog, directory) = fresh(&own, 0, rules);
+        let (catalog, directory) = fresh(&own, 0, make);
         Self {
             own,
             boot: 0,
@@ -83,7 +83,7 @@ impl Replica {
             offset: APART * (1 + 4 * index as Time),
             beaten: [false; INSTANCES],
             first_hand: [0; INSTANCES],
-            rules,
+            make,
         }
     }
 
@@ -97,7 +97,7 @@ impl Replica {
         (self.up, self.frozen) = (true, false);
         self.boot += 1;
         self.positions = [None; 2];
-        (self.catalog, self.directory) = fresh(&self.own, self.boot, self.rules);
+        (self.catalog, self.directory) = fresh(&self.own, self.boot, self.make);
         if self.leads {
             self.lead();
         }
@@ -111,11 +111,11 @@ impl Replica {
     }
 }
 
-fn fresh(own: &InstanceKey, boot: u64, rules: Rules) -> (Catalog, Arc<Directory>) {
+fn fresh(own: &InstanceKey, boot: u64, make: Make) -> (Box<dyn Machine>, Arc<Directory>) {
     let directory = Arc::new(Directory::default());
     let (boot, zone, ledger) = (format!("b{boot}"), "z".to_owned(), Some(own.name.clone()));
-    let settings = Settings { own: own.clone(), boot, zone, show, ledger, rules };
-    (Catalog::new(settings, directory.clone()), directory)
+    let settings = Settings { own: own.clone(), boot, zone, show, ledger };
+    (make(settings, directory.clone()), directory)
 }
 
 impl World {

@@ -7,12 +7,12 @@
 use rollcall_core::{
     lease::{Lease, Mode, OnExpiry},
     pulse::Source,
-    rules::Rules,
 };
 
 use crate::{
     Time,
     explore::Signs,
+    machine::Make,
     promise::Asserts,
     replica::Pace,
     watches::FEEDS,
@@ -70,12 +70,12 @@ impl Budget {
 
 impl Scene {
     /// The world in which the scene begins.
-    pub fn begin(&self, rules: Rules, journal: bool) -> World {
+    pub fn begin(&self, make: Make, journal: bool) -> World {
         let of = std::time::Duration::from_millis;
         let (mode, on_expiry) = (Mode::Heartbeat, OnExpiry::Evict);
         let lease =
             Lease { mode, on_expiry, duration: of(LEASE), evict_after: of(self.evict_after) };
-        let mut world = World::new(rules, lease, journal);
+        let mut world = World::new(make, lease, journal);
         (self.warm)(&mut world);
         world.asserts = self.asserts;
         world.note(|| format!("--- {}", self.name));

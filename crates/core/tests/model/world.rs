@@ -15,13 +15,13 @@ use rollcall_core::{
     fact::Fact,
     instance::InstanceKey,
     lease::{Lease, Moment, Now, Wall},
-    rules::Rules,
 };
 
 use crate::{
     Time,
     api::{Api, Change, Op},
     calls::{Call, Caller},
+    machine::Make,
     promise::{Asserts, Promised},
     replica::{Pace, Replica},
     watches::{FEEDS, Feed},
@@ -142,12 +142,12 @@ pub fn key(instance: usize) -> InstanceKey {
 
 impl World {
     /// The instances are registered, and nobody has started.
-    pub fn new(rules: Rules, lease: Lease, journal: bool) -> Self {
+    pub fn new(make: Make, lease: Lease, journal: bool) -> Self {
         let mut world = Self {
             time: 0,
             objects: Api::default(),
             ledgers: Api::default(),
-            replicas: [0, 1].map(|index| Replica::new(index, rules)),
+            replicas: [0, 1].map(|index| Replica::new(index, make)),
             calls: Vec::new(),
             promised: [Promised::new(lease), Promised::new(lease)],
             lease,

@@ -21,6 +21,9 @@ mod door;
 mod election;
 mod faults;
 mod guard;
+#[path = "../common/machine.rs"]
+#[allow(dead_code, reason = "the model asks more of it")]
+mod machine;
 mod replica;
 mod sabotage;
 mod shrink;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rollcall_core::{
-    catalog::{Catalog, Settings},
+    catalog::Settings,
     codec,
     directory::Directory,
     fact::{Duty, Fact, Outcome, Version},
@@ -17,7 +17,6 @@ use rollcall_core::{
     lease::{Lease, Moment, Now, Wall},
     ledger::Ledger,
     pulse::Source,
-    rules::Rules,
 };
 
 use crate::{
@@ -26,6 +25,7 @@ use crate::{
     check::Pace,
     door::Then,
     faults::{Fault, Kind},
+    machine::{Machine, Make},
     sabotage::Sabotage,
     watch::Watch,
     world::{Event, World},
@@ -58,7 +58,7 @@ pub struct Replica {
     pub boot: u64,
     pub up: bool,
     pub frozen: u32,
-    pub catalog: Catalog,
+    pub catalog: Box<dyn Machine>,
     pub directory: Arc<Directory>,
     pub watches: [Watch; 2],
     /// How many faults keep it from being heard.
@@ -96,13 +96,13 @@ fn fresh_catalog(
     own: &InstanceKey,
     boot: u64,
     alone: bool,
-    rules: Rules,
-) -> (Catalog, Arc<Directory>) {
+    make: Make,
+) -> (Box<dyn Machine>, Arc<Directory>) {
     let directory = Arc::new(Directory::default());
     let boot = format!("b{boot}");
     let (zone, ledger) = (ZONE.to_owned(), (!alone).then(|| own.name.clone()));
-    let settings = Settings { own: own.clone(), boot, zone, show, ledger, rules };
-    let mut catalog = Catalog::new(settings, directory.clone());
+    let settings = Settings { own: own.clone(), boot, zone, show, ledger };
+    let mut catalog = make(settings, directory.clone());
     if !alone {
         return (catalog, directory);
     }
@@ -116,7 +116,7 @@ fn fresh_catalog(
 impl Replica {
     pub fn new(index: usize, rng: &mut fastrand::Rng, ppm: i64) -> Self {
         let own = InstanceKey::new("rollcall-system", &format!("r{index}"));
-        let (catalog, directory) = fresh_catalog(&own, 0, true, Rules::default());
+        let (catalog, directory) = fresh_catalog(&own, 0, true, Sabotage::None.machine());
         Self {
             own,
             boot: 0,
@@ -172,8 +172,8 @@ impl World {
         let one = &mut self.replicas[replica];
         one.up = true;
         one.boot += 1;
-        let (alone, rules) = (self.alone, self.sabotage.rules());
-        (one.catalog, one.directory) = fresh_catalog(&one.own, one.boot, alone, rules);
+        let (alone, make) = (self.alone, self.sabotage.machine());
+        (one.catalog, one.directory) = fresh_catalog(&one.own, one.boot, alone, make);
         (one.busy, one.wake, one.tenure) = (0, None, Moment::default());
         one.started = self.now + 300;
         one.heard.clear();

@@ -1,9 +1,12 @@
 //! What is broken on purpose, to show that the checks can fail: each clause of the rules taken out, and
 //! some faults of those who carry duties out. Owns the list; `main` says by what each is caught.
 
-use rollcall_core::rules::Rules;
+use rollcall_core::rules::AllRules;
 
-use crate::faults::{self, Theme};
+use crate::{
+    faults::{self, Theme},
+    machine::{self, Make, machine},
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
@@ -56,26 +59,25 @@ impl Sabotage {
         }
     }
 
-    pub fn rules(self) -> Rules {
-        let mut rules = Rules::default();
+    /// The machine that is broken so.
+    pub fn machine(self) -> Make {
         match self {
-            Self::OneBound => rules.two_bounds = false,
-            Self::BoundsNeverAge => rules.ageing = 0,
-            Self::ChangedBootUnnoticed => rules.changed_boot_is_gone = false,
-            Self::FloorsDoNotAdd => rules.floors_add_up = false,
-            Self::NoFence => rules.fence = false,
-            Self::FenceBySight => rules.fence_by_stamp = false,
-            Self::FenceForgetsInstances => rules.fence_waits_for_instances = false,
-            Self::LatestAttempt => rules.first_sending = false,
-            Self::MissingUnnoticed => rules.missing_is_gap = false,
-            Self::SilenceUnnoticed => rules.silent_holds = false,
-            Self::OwnLedgerUnseen => rules.own_ledger_holds = false,
-            Self::EvictsUnacknowledged => rules.evictions_acknowledged = false,
-            Self::NobodyAsks => rules.ask = false,
-            Self::NoGuard => rules.guard = false,
-            _ => {}
+            Self::OneBound => machine::<machine::OneBound>,
+            Self::BoundsNeverAge => machine::<machine::BoundsNeverAge>,
+            Self::ChangedBootUnnoticed => machine::<machine::ChangedBootUnnoticed>,
+            Self::FloorsDoNotAdd => machine::<machine::FloorsDoNotAdd>,
+            Self::NoFence => machine::<machine::NoFence>,
+            Self::FenceBySight => machine::<machine::FenceBySight>,
+            Self::FenceForgetsInstances => machine::<machine::FenceForgetsInstances>,
+            Self::LatestAttempt => machine::<machine::LatestAttempt>,
+            Self::MissingUnnoticed => machine::<machine::MissingUnnoticed>,
+            Self::SilenceUnnoticed => machine::<machine::SilenceUnnoticed>,
+            Self::OwnLedgerUnseen => machine::<machine::OwnLedgerUnseen>,
+            Self::EvictsUnacknowledged => machine::<machine::EvictsUnacknowledged>,
+            Self::NobodyAsks => machine::<machine::NobodyAsks>,
+            Self::NoGuard => machine::<machine::NoGuard>,
+            _ => machine::<AllRules>,
         }
-        rules
     }
 }
 
