@@ -1,0 +1,115 @@
+//! The manifests of the packages: dependencies with reasons and in order.
+
+use crate::tree::{self, File};
+
+/// A line of a manifest that sets a key.
+pub(crate) struct Entry<'a> {
+    /// `dependencies`, `workspace.lints.rust`; empty above the first section.
+    pub(crate) section: &'a str,
+    /// Counted from 1.
+    pub(crate) line: usize,
+    pub(crate) text: &'a str,
+}
+
+impl<'a> Entry<'a> {
+    /// The key up to its first dot.
+    pub(crate) fn name(&self) -> &'a str {
+        self.text.split(['=', '.', ' ']).next().unwrap_or_default()
+    }
+
+    /// Whether a dependency is the workspace's.
+    fn is_inherited(&self) -> bool {
+        self.setting().contains("workspace=true")
+    }
+
+    /// Without blanks and comment.
+    fn setting(&self) -> String {
+        self.text[..self.comment()].replace(' ', "")
+    }
+
+    fn has_reason(&self) -> bool {
+        self.text[self.comment()..].trim_start_matches('#').trim().len() > 3
+    }
+
+    /// Where the comment begins.
+    fn comment(&self) -> usize {
+        let mut quoted = false;
+        let found = self.text.char_indices().find(|(_, c)| {
+            quoted ^= *c == '"';
+            *c == '#' && !quoted
+        });
+        found.map_or(self.text.len(), |(at, _)| at)
+    }
+}
+
+pub(crate) fn entries(manifest: &str) -> impl Iterator<Item = Entry<'_>> {
+    let mut section = "";
+    manifest.lines().enumerate().filter_map(move |(at, text)| {
+        if let Some(name) = text.strip_prefix('[') {
+            section = name.split(']').next().unwrap_or_default();
+        }
+        let sets_key = text.starts_with(char::is_alphanumeric);
+        sets_key.then_some(Entry { section, line: at + 1, text })
+    })
+}
+
+/// A line for each; of `[dependencies.name]` every line, so that no rule lets it pass.
+pub(crate) fn dependencies(manifest: &str) -> impl Iterator<Item = Entry<'_>> {
+    entries(manifest).filter(|entry| entry.section.contains("dependencies"))
+}
+
+/// Of the packages of the workspace: the one at the root, and `crates/*`.
+pub(crate) fn all() -> Vec<File> {
+    let crates = tree::files("crates", "Cargo.toml");
+    let root = std::fs::read_to_string(tree::root().join("Cargo.toml")).unwrap();
+    let members = crates.into_iter().filter(|file| file.path.matches('/').count() == 2);
+    std::iter::once(File::new("Cargo.toml", &root)).chain(members).collect()
+}
+
+/// Dependencies without a reason. In a workspace the reason is beside the version, at the root.
+fn unexplained(manifest: &File) -> Vec<String> {
+    let is_root = manifest.path == "Cargo.toml";
+    let explained = |entry: &Entry<'_>| entry.is_inherited() || (is_root && entry.has_reason());
+    let wrong = dependencies(&manifest.text).filter(|entry| !explained(entry));
+    wrong.map(|entry| format!("{}:{}: {}", manifest.path, entry.line, entry.text)).collect()
+}
+
+/// Names that stand before a smaller one, within each group of neighbouring lines.
+fn unsorted(manifest: &File) -> Vec<String> {
+    let entries: Vec<_> = dependencies(&manifest.text).collect();
+    let neighbours = entries.windows(2).filter(|pair| pair[0].line + 1 == pair[1].line);
+    neighbours
+        .filter(|pair| pair[0].name() > pair[1].name())
+        .map(|pair| format!("{}:{}: {}", manifest.path, pair[0].line, pair[0].name()))
+        .collect()
+}
+
+#[test]
+fn every_dependency_says_what_it_is_for_and_they_are_sorted() {
+    let manifests = all();
+    assert!(dependencies(&manifests[0].text).count() > 10, "the dependencies were not found");
+    let unexplained: Vec<_> = manifests.iter().flat_map(unexplained).collect();
+    tree::must_be_empty("say behind each what it is for, in the root's Cargo.toml", &unexplained);
+    let unsorted: Vec<_> = manifests.iter().flat_map(unsorted).collect();
+    tree::must_be_empty("these are out of order", &unsorted);
+}
+
+#[test]
+fn a_dependency_without_a_reason_or_out_of_order_is_found() {
+    let manifest = "[package]\nname = \"x\"\n[dependencies]\nb = \"1\" # letters\n\
+                    a = \"1#2 no comment\"\n\n# Optional:\naa = { version = \"1\" } #\n\
+                    ab = { workspace = true }\nac.workspace = true\n[lib]\nc = 1\n\
+                    [dependencies.d]\nversion = \"1\"\n";
+    let root = File::new("Cargo.toml", manifest);
+    assert_eq!(
+        unexplained(&root),
+        [
+            "Cargo.toml:5: a = \"1#2 no comment\"",
+            "Cargo.toml:8: aa = { version = \"1\" } #",
+            "Cargo.toml:14: version = \"1\""
+        ]
+    );
+    assert_eq!(unsorted(&root), ["Cargo.toml:4: b"]);
+    let member = File::new("crates/x/Cargo.toml", manifest);
+    assert_eq!(unexplained(&member).len(), 4, "a reason does not replace the workspace's version");
+}
