@@ -1,4 +1,5 @@
-//! The manifests of the packages: dependencies with reasons and in order.
+//! The manifests of the workspace: dependencies with reasons and in order, and the lints that hold
+//! for every crate.
 
 use crate::tree::{self, File};
 
@@ -17,7 +18,7 @@ impl<'a> Entry<'a> {
         self.text.split(['=', '.', ' ']).next().unwrap_or_default()
     }
 
-    /// Whether a dependency is the workspace's.
+    /// Whether a dependency, or the lints, are those of the workspace.
     fn is_inherited(&self) -> bool {
         self.setting().contains("workspace=true")
     }
@@ -84,6 +85,24 @@ fn unsorted(manifest: &File) -> Vec<String> {
         .collect()
 }
 
+/// Packages in which unsafe code is not forbidden. The first manifest is the root's.
+fn without_lints(manifests: &[File]) -> Vec<String> {
+    let sets = |file: &File, section, setting| {
+        entries(&file.text).any(|entry| entry.section == section && entry.setting() == setting)
+    };
+    let root = &manifests[0];
+    let is_shared = entries(&root.text).any(|entry| entry.section.starts_with("workspace.lints"));
+    let section = if is_shared { "workspace.lints.rust" } else { "lints.rust" };
+    let mut wrong = Vec::new();
+    if !sets(root, section, "unsafe_code=\"forbid\"") {
+        wrong.push(format!("{}: [{section}] needs unsafe_code = \"forbid\"", root.path));
+    }
+    let members = &manifests[usize::from(!is_shared)..];
+    let without = members.iter().filter(|file| !sets(file, "lints", "workspace=true"));
+    wrong.extend(without.map(|file| format!("{}: [lints] needs workspace = true", file.path)));
+    wrong
+}
+
 #[test]
 fn every_dependency_says_what_it_is_for_and_they_are_sorted() {
     let manifests = all();
@@ -112,4 +131,36 @@ fn a_dependency_without_a_reason_or_out_of_order_is_found() {
     assert_eq!(unsorted(&root), ["Cargo.toml:4: b"]);
     let member = File::new("crates/x/Cargo.toml", manifest);
     assert_eq!(unexplained(&member).len(), 4, "a reason does not replace the workspace's version");
+}
+
+#[test]
+fn unsafe_code_is_forbidden_in_every_crate() {
+    tree::must_be_empty("lints", &without_lints(&all()));
+}
+
+#[test]
+fn a_crate_that_does_not_forbid_unsafe_code_is_found() {
+    let root = |text| File::new("Cargo.toml", text);
+    let member = |text| File::new("crates/x/Cargo.toml", text);
+    let alone = root("[lints.rust]\nunsafe_code = \"forbid\"\n");
+    assert_eq!(without_lints(&[alone]), [""; 0]);
+    let shared = "[workspace.lints.rust]\nunsafe_code = \"forbid\" # why\n";
+    let inherits = "[lints]\nworkspace = true\n";
+    let both =
+        || root("[lints]\nworkspace = true\n[workspace.lints.rust]\nunsafe_code = \"forbid\"");
+    assert_eq!(without_lints(&[both(), member(inherits)]), [""; 0]);
+    assert_eq!(
+        without_lints(&[root(shared), member(inherits)]),
+        ["Cargo.toml: [lints] needs workspace = true"]
+    );
+    assert_eq!(
+        without_lints(&[both(), member("[lints.rust]\nunsafe_code = \"forbid\"")]),
+        ["crates/x/Cargo.toml: [lints] needs workspace = true"]
+    );
+    assert_eq!(
+        without_lints(&[root(
+            "[workspace.lints.rust]\nunsafe_code = \"warn\"\n[lints]\nworkspace = true"
+        )]),
+        ["Cargo.toml: [workspace.lints.rust] needs unsafe_code = \"forbid\""]
+    );
 }
