@@ -1,8 +1,7 @@
-//! The heart of rollcall: who is registered, who is alive, and what readers may be told.
+//! The state machine of rollcall: which instances are registered, which are alive, and what readers may be shown.
 //!
-//! Owns: the record of an instance, leases and the horizon behind which they are judged, the
-//! catalog (a state machine: facts in, views and duties out), the directory that readers look
-//! into, and the pure functions that select, order and name.
+//! Owns: leases and the horizon behind which they are judged, the catalog (facts in, views and duties out), and the
+//! directory that readers look into.
 //!
 //! Does not own: any I/O, task or clock. Time is an argument, randomness is a seed. So every
 //! promise made here is provable by a seeded simulation (`tests/sim`), and by a model
