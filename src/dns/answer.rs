@@ -13,25 +13,23 @@ use hickory_proto::{
     },
 };
 
-use crate::config;
+use crate::config::Empty;
 use crate::dns::{
+    context::{Context, Moods},
     ede::Ede,
     member,
     name::{Asked, Service},
     records::{self, Set},
     reverse::{Place, Reverse},
-    service::{self, Context},
+    service,
     zone::{NEGATIVE_TTL, TTL, Zone},
 };
 use crate::registry::{
     directory::Directory,
     instance::Phase,
-    lease::Moment,
     select::Filter,
     view::{Member, View},
 };
-
-pub use config::Empty;
 
 /// What is answered for, and how.
 #[derive(Clone, Debug)]
@@ -46,17 +44,6 @@ pub struct Realm {
     pub empty: Empty,
     /// How many instances an answer has at most, if there is a ceiling.
     pub ceiling: Option<NonZeroUsize>,
-}
-
-/// When, and to whom: what an answer depends on beside the question.
-#[derive(Clone, Copy, Debug)]
-pub struct Moods {
-    /// When.
-    pub now: Moment,
-    /// Decides the order.
-    pub seed: u64,
-    /// Decides who is chosen where there is a ceiling: the same for one client for a minute.
-    pub choice: u64,
 }
 
 /// The answer.

@@ -5,11 +5,11 @@
 
 use hickory_proto::rr::RecordType;
 
+use crate::config::Empty;
 use crate::dns::{
-    answer::Empty,
+    context::Context,
     ede::Ede,
     records::{self, Set, Targets},
-    service::Context,
 };
 use crate::registry::{
     instance::{Address, Phase, State},

@@ -12,6 +12,7 @@
 //! the reading of both; messages are written by `wire`.
 
 pub mod answer;
+pub mod context;
 pub mod cookie;
 pub mod ede;
 pub mod edns;

@@ -14,7 +14,8 @@ use ipnet::IpNet;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::dns::{
-    answer::{Answer, Moods, Realm},
+    answer::{Answer, Realm},
+    context::Moods,
     cookie::{Secret, Standing},
     ede::Ede,
     edns::Opt,

@@ -2,12 +2,13 @@
 //!
 //! Owns: who is in the answer and in which order. Does not own: the records (`records`).
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::sync::Arc;
 
-use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::rr::RecordType;
 
+use crate::config::Empty;
 use crate::dns::{
-    answer::{Empty, Moods},
+    context::Context,
     ede::Ede,
     records::{self, Set, Targets},
     subset::{Kind, Subset},
@@ -17,23 +18,6 @@ use crate::registry::{
     select::{self, Filter, Health, Order},
     view::{Member, View},
 };
-
-/// What all of these need to know beside the view.
-#[derive(Clone, Copy)]
-pub(super) struct Context<'a> {
-    /// The name asked for, in the asker's case: it owns the answers (0x20).
-    pub(super) owner: &'a Name,
-    /// `<svc>.<ns>.svc.<zone>`; none when that is too long for a name.
-    pub(super) base: Option<&'a Name>,
-    /// The type asked for.
-    pub(super) kind: RecordType,
-    /// When, and to whom.
-    pub(super) moods: Moods,
-    /// What is answered where nobody is offered.
-    pub(super) empty: Empty,
-    /// How many instances an answer has at most.
-    pub(super) ceiling: Option<NonZeroUsize>,
-}
 
 /// `[<selectors>.]<svc>.<ns>.svc.<zone>`; none when no instance, in whatever phase, is selected.
 pub(super) fn service(view: &View, only: &Subset<'_>, context: Context<'_>) -> Option<Set> {

@@ -15,12 +15,14 @@ use hickory_proto::{
     rr::{Name, Record, RecordType},
 };
 
+use crate::config::Empty;
 use crate::dns::{
-    answer::{Empty, Moods, Realm, version},
+    answer::{Realm, version},
+    context::{Context, Moods},
     ede::Ede,
     member,
     records::{self, Set},
-    service::{self, Context},
+    service,
     subset::Subset,
     wire::{Head, Section, Writer},
     zone::TTL,

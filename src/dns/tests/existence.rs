@@ -4,7 +4,7 @@ use hickory_proto::{op::ResponseCode, rr::RecordType};
 use proptest::prelude::*;
 
 use super::world::{CHANGED, With, World, instance, negative_ttls, port};
-use crate::dns::answer::Empty;
+use crate::config::Empty;
 use crate::dns::ede::Ede;
 use crate::registry::instance::{Protocol, State};
 use crate::registry::lease::Moment;

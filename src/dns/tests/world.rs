@@ -8,7 +8,9 @@ use hickory_proto::{
 };
 use ipnet::IpNet;
 
-use crate::dns::answer::{Answer, Empty, Moods, Realm};
+use crate::config::Empty;
+use crate::dns::answer::{Answer, Realm};
+use crate::dns::context::Moods;
 use crate::dns::cookie::Secret;
 use crate::dns::fit::UDP_PAYLOAD;
 use crate::dns::limit::Limits;

@@ -10,7 +10,8 @@ use hickory_proto::{
     rr::{LowerName, Name, RData, Record, RecordType},
 };
 use rollcall::dns::{
-    answer::{Answer, Moods, Realm},
+    answer::{Answer, Realm},
+    context::Moods,
     respond::{Outcome, Transport},
 };
 

@@ -11,8 +11,9 @@ use std::{
 };
 
 use ipnet::IpNet;
+use rollcall::config::Empty;
 use rollcall::dns::{
-    answer::{Empty, Realm},
+    answer::Realm,
     cookie::Secret,
     limit::Limits,
     respond::{Client, Networks, Policy, Responder, Transport},

@@ -5,7 +5,7 @@ use super::{
     APEX, COOKIE, DO, EXPIRE, KEEPALIVE, NSID, PADDING, Row, SUBNET, VERSION_1, ask, hold, nothing,
     opcode, option_octets, orders, soa, world,
 };
-use crate::dns::answer::Empty;
+use crate::config::Empty;
 use crate::dns::respond::Networks;
 use crate::registry::instance::State;
 

@@ -5,7 +5,7 @@ use hickory_proto::rr::{RData, RecordType};
 
 use super::super::world::{With, World, instance};
 use super::{APEX, ask, hold, orders};
-use crate::dns::answer::Empty;
+use crate::config::Empty;
 use crate::registry::instance::State;
 
 const A: u16 = 1;

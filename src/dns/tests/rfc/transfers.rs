@@ -9,7 +9,7 @@ use hickory_proto::{
 
 use super::super::world::{With, World, full, instance};
 use super::{APEX, Wire, ask, hold, name_octets, orders};
-use crate::dns::answer::Empty;
+use crate::config::Empty;
 use crate::dns::respond::{Networks, Outcome};
 use crate::registry::instance::{Instance, State};
 
