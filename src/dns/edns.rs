@@ -1,9 +1,13 @@
 //! EDNS: what a query asks for by its OPT, and the OPT of a response (RFC 6891).
 //!
-//! Owns: which options are understood (NSID, cookies, TCP keepalive, extended errors); no other is
-//! ever echoed (RFC 8906 §8.2.3). Does not own: what makes a cookie good (`cookie`).
+//! Owns: the size that is advertised, and which options are understood (NSID, cookies, TCP keepalive, extended
+//! errors); no other is ever echoed (RFC 8906 §8.2.3). Does not own: what makes a cookie good (`cookie`).
 
-use crate::dns::{cookie::Cookie, ede::Ede, fit::UDP_PAYLOAD, walk::Walk};
+use crate::dns::{cookie::Cookie, ede::Ede, walk::Walk};
+
+/// The largest UDP message that is sent, and the size that is advertised: such a packet is not
+/// fragmented on any usual path (RFC 9715, DNS flag day 2020).
+pub const UDP_PAYLOAD: u16 = 1232;
 
 const NSID: u16 = 3;
 const COOKIE: u16 = 10;

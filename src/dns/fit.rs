@@ -8,12 +8,9 @@ use hickory_proto::rr::Name;
 
 use crate::dns::{
     answer::Answer,
+    edns::UDP_PAYLOAD,
     wire::{Head, Section, Writer},
 };
-
-/// The largest UDP message that is sent, and the size that is advertised: such a packet is not
-/// fragmented on any usual path (RFC 9715, DNS flag day 2020).
-pub const UDP_PAYLOAD: u16 = 1232;
 
 /// The largest UDP message to somebody without EDNS (RFC 1035 §4.2.1), and the smallest size that
 /// EDNS can ask for (RFC 6891 §6.2.3).

@@ -12,10 +12,8 @@ use hickory_proto::{
 use crate::dns::{
     edns::Asks,
     walk::{Entry, Walk},
+    wire::HEADER,
 };
-
-/// Octets of a header.
-pub const HEADER: usize = 12;
 
 /// The longest query that is read: a question and an OPT with padding are some hundred octets.
 pub const MAX_QUERY: usize = 4096;

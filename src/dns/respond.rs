@@ -21,9 +21,9 @@ use crate::dns::{
     edns::Opt,
     fit::{self, TCP},
     limit::{Limits, Verdict},
-    query::{Fault, HEADER, Query},
+    query::{Fault, Query},
     transfer::Transfer,
-    wire::Head,
+    wire::{HEADER, Head},
     zone::TTL,
 };
 use crate::registry::lease::Now;

@@ -91,7 +91,7 @@ impl Default for DnsConfig {
             transfer: Vec::new(),
             error_rate: 0,
             cookie_secret: None,
-            cookieless: crate::dns::fit::UDP_PAYLOAD,
+            cookieless: crate::dns::edns::UDP_PAYLOAD,
             connections: 1024,
             idle: tcp::IDLE,
             log_every: 100,

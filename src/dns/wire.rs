@@ -8,7 +8,8 @@ use std::collections::HashMap;
 
 use hickory_proto::rr::{Name, RData, Record};
 
-use crate::dns::query::HEADER;
+/// Octets of a header (RFC 1035 §4.1.1).
+pub const HEADER: usize = 12;
 
 /// Where names may be pointed to (RFC 1035 §4.1.4: 14 bits).
 const REACH: usize = 0x3fff;

@@ -12,7 +12,7 @@ use crate::config::Empty;
 use crate::dns::answer::{Answer, Realm};
 use crate::dns::context::Moods;
 use crate::dns::cookie::Secret;
-use crate::dns::fit::UDP_PAYLOAD;
+use crate::dns::edns::UDP_PAYLOAD;
 use crate::dns::limit::Limits;
 use crate::dns::respond::{Client, Networks, Outcome, Policy, Responder, Transport};
 use crate::dns::reverse::Reverse;
