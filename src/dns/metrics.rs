@@ -20,10 +20,10 @@ use prometheus_client::{
 };
 
 use crate::dns::{
+    connections::Connections,
     cookie::Standing,
     limit::Verdict,
     respond::{Said, Transport},
-    tcp::Connections,
 };
 
 /// Which queries are counted together. Each value is from a fixed vocabulary: 14 × 10 × 2 series at

@@ -32,11 +32,13 @@ pub mod transfer;
 pub mod wire;
 pub mod zone;
 
+mod connections;
 mod datagram;
 mod member;
 mod records;
 mod service;
 mod socket;
+mod state;
 mod tcp;
 #[cfg(test)]
 mod tests;

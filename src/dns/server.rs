@@ -1,7 +1,7 @@
 //! Serving DNS over UDP and TCP.
 //!
-//! Owns: what is listened on, what all doors share, and the end of it. Does not own: the answers
-//! (`respond`), and what is done with one datagram or connection (`udp`, `tcp`).
+//! Owns: what is listened on, and the end of it. Does not own: the answers (`respond`), and what is done with
+//! one datagram or connection (`udp`, `tcp`).
 
 use std::{
     io,
@@ -15,8 +15,10 @@ use ipnet::IpNet;
 use tokio::{net::UdpSocket, sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Empty;
 use crate::dns::{
-    answer::{Empty, Realm},
+    answer::Realm,
+    connections::Connections,
     cookie::Secret,
     limit::Limits,
     metrics::Metrics,
@@ -24,8 +26,8 @@ use crate::dns::{
     respond::{Networks, Policy, Responder, Transport},
     reverse::Reverse,
     socket::Pair,
-    tcp::{self, Connections},
-    udp,
+    state::ServerState,
+    tcp, udp,
     zone::{MAX_ZONE, Zone},
 };
 use crate::registry::directory::Directory;
@@ -147,19 +149,6 @@ pub enum DnsError {
     },
 }
 
-/// What every door shares.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) responder: Responder,
-    pub(super) connections: Arc<Connections>,
-    /// How long one of them may be idle.
-    pub(super) idle: Duration,
-    /// Places for transfers of the zone: each makes as much work as thousands of queries.
-    pub(super) transfers: Semaphore,
-    pub(super) metrics: Metrics,
-    pub(super) log: QueryLog,
-}
-
 /// The sockets of one address.
 struct Door {
     address: SocketAddr,
@@ -171,7 +160,7 @@ struct Door {
 pub struct DnsServer {
     addresses: Vec<SocketAddr>,
     doors: Vec<Door>,
-    shared: Arc<Shared>,
+    state: Arc<ServerState>,
 }
 
 /// Binds every address over UDP and TCP.
@@ -183,8 +172,8 @@ pub fn bind(
     directory: Arc<Directory>,
     metrics: Metrics,
 ) -> Result<DnsServer, DnsError> {
-    let shared = Arc::new(shared(config, directory, metrics)?);
-    let mut server = DnsServer { addresses: Vec::new(), doors: Vec::new(), shared };
+    let state = Arc::new(state(config, directory, metrics)?);
+    let mut server = DnsServer { addresses: Vec::new(), doors: Vec::new(), state };
     for wanted in &config.listen {
         let v4_too = |other: &SocketAddr| other.is_ipv4() && other.port() == wanted.port();
         let failed = |(transport, source)| DnsError::Bind { address: *wanted, transport, source };
@@ -194,11 +183,11 @@ pub fn bind(
     Ok(server)
 }
 
-fn shared(
+fn state(
     config: &DnsConfig,
     directory: Arc<Directory>,
     metrics: Metrics,
-) -> Result<Shared, DnsError> {
+) -> Result<ServerState, DnsError> {
     let zone = Zone::parse(&config.zone, &config.name_server_addresses)
         .ok_or_else(|| DnsError::Zone { zone: config.zone.clone() })?;
     let reverse = config
@@ -224,7 +213,7 @@ fn shared(
     let log = QueryLog::new(config.log_every);
     let idle = config.idle;
     let responder = Responder { realm, policy };
-    Ok(Shared { responder, connections, idle, transfers, metrics, log })
+    Ok(ServerState { responder, connections, idle, transfers, metrics, log })
 }
 
 impl DnsServer {
@@ -237,7 +226,7 @@ impl DnsServer {
     /// What is answered for.
     #[must_use]
     pub fn realm(&self) -> &Arc<Realm> {
-        &self.shared.responder.realm
+        &self.state.responder.realm
     }
 
     /// Serves until told to stop; then answers what is on its way, and closes.
@@ -251,13 +240,13 @@ impl DnsServer {
         for Door { address, udp, tcp } in self.doors {
             let udp = Arc::new(udp);
             for _ in 0..processors.min(UDP_TASKS) {
-                let serve = udp::serve(udp.clone(), self.shared.clone());
+                let serve = udp::serve(udp.clone(), self.state.clone());
                 datagrams.spawn(async move {
                     serve.await;
                     (address, Transport::Udp)
                 });
             }
-            let serve = tcp::serve(tcp, self.shared.clone(), end.clone());
+            let serve = tcp::serve(tcp, self.state.clone(), end.clone());
             connections.spawn(async move {
                 serve.await;
                 (address, Transport::Tcp)

@@ -1,16 +1,10 @@
 //! Answering over TCP: connections, each with its queries one after another (RFC 7766, RFC 9210).
 //!
-//! Owns: how many connections there are at once, in all and of one address, how long one may be idle or
-//! slow, and how much it may ask. Does not own: the answers (`respond`).
+//! Owns: how long a connection may be idle or slow, and how much it may ask. Does not own: how many there are
+//! at once (`connections`), and the answers (`respond`).
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -23,7 +17,7 @@ use crate::clock::{self, Stopwatch};
 use crate::dns::{
     query::MAX_QUERY,
     respond::{Client, Outcome, Transport},
-    server::Shared,
+    state::ServerState,
     transfer::Transfer,
 };
 
@@ -48,54 +42,8 @@ const READ: usize = 8192;
 /// How long nobody is let in after the system has failed to.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The connections of all listeners.
-#[derive(Debug)]
-pub(super) struct Connections {
-    /// In all, and of one address a quarter of it: an attacker's do not shut out everybody else's.
-    most: usize,
-    open: Mutex<HashMap<IpAddr, usize>>,
-}
-
-/// A place among them, given back when dropped.
-struct Place {
-    connections: Arc<Connections>,
-    peer: IpAddr,
-}
-
-impl Connections {
-    pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, open: Mutex::default() })
-    }
-
-    /// How many there are.
-    pub(super) fn open(&self) -> usize {
-        self.open.lock().values().sum()
-    }
-
-    fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
-        let mut open = self.open.lock();
-        let (all, own) = (open.values().sum::<usize>(), open.get(&peer).copied().unwrap_or(0));
-        if all >= self.most || own >= self.most.div_ceil(4) {
-            return None;
-        }
-        open.insert(peer, own + 1);
-        drop(open);
-        Some(Place { connections: self.clone(), peer })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut open = self.connections.open.lock();
-        match open.get_mut(&self.peer) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(open.remove(&self.peer)),
-        }
-    }
-}
-
 /// Lets connections in until told to stop; then those that are open finish what they are at.
-pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationToken) {
+pub(super) async fn serve(listener: TcpListener, state: Arc<ServerState>, stop: CancellationToken) {
     let mut running = JoinSet::new();
     loop {
         // No deadline: it waits for whoever connects next.
@@ -110,15 +58,15 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: Canc
             }
         };
         match accepted {
-            Ok((stream, peer)) => match shared.connections.enter(peer.ip().to_canonical()) {
-                Some(place) => {
-                    let serve = connection(stream, peer, shared.clone(), stop.clone());
+            Ok((stream, peer)) => match state.connections.enter(peer.ip().to_canonical()) {
+                Some(permit) => {
+                    let serve = connection(stream, peer, state.clone(), stop.clone());
                     running.spawn(async move {
                         serve.await;
-                        drop(place);
+                        drop(permit);
                     });
                 }
-                None => shared.metrics.turned_away(),
+                None => state.metrics.turned_away(),
             },
             Err(error) => {
                 tracing::warn!(%error, "no DNS client can be let in over TCP; trying again");
@@ -131,17 +79,15 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: Canc
     while running.join_next().await.is_some() {}
 }
 
-impl Shared {
-    /// See [`SLOW`].
-    fn slow(&self) -> Duration {
-        self.idle.min(SLOW)
-    }
+/// See [`SLOW`].
+fn slow(state: &ServerState) -> Duration {
+    state.idle.min(SLOW)
 }
 
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
-    shared: Arc<Shared>,
+    state: Arc<ServerState>,
     stop: CancellationToken,
 ) {
     // An answer is one write: there is nothing to wait for.
@@ -152,18 +98,18 @@ async fn connection(
     for _ in 0..QUERIES {
         let length = tokio::select! {
             () = stop.cancelled() => break,
-            length = timeout(shared.idle, stream.read_u16()) => length,
+            length = timeout(state.idle, stream.read_u16()) => length,
         };
         let Ok(Ok(length)) = length else { return };
         let length = usize::from(length);
         if length > MAX_QUERY {
-            return shared.metrics.ignored(Transport::Tcp);
+            return state.metrics.ignored(Transport::Tcp);
         }
         message.resize(length, 0);
-        let Ok(Ok(_)) = timeout(shared.slow(), stream.read_exact(&mut message)).await else {
+        let Ok(Ok(_)) = timeout(slow(&state), stream.read_exact(&mut message)).await else {
             return;
         };
-        if !answer(stream.get_mut(), &message, client, &shared).await {
+        if !answer(stream.get_mut(), &message, client, &state).await {
             return;
         }
     }
@@ -182,20 +128,25 @@ async fn part(stream: &mut TcpStream) {
 }
 
 /// Answers one query; whether the connection can go on.
-async fn answer(stream: &mut TcpStream, message: &[u8], client: Client, shared: &Shared) -> bool {
+async fn answer(
+    stream: &mut TcpStream,
+    message: &[u8],
+    client: Client,
+    state: &ServerState,
+) -> bool {
     let watch = Stopwatch::start();
-    match shared.responder.respond(message, client, clock::now(), fastrand::u64(..)) {
+    match state.responder.respond(message, client, clock::now(), fastrand::u64(..)) {
         Outcome::Silence => {
-            shared.metrics.ignored(Transport::Tcp);
+            state.metrics.ignored(Transport::Tcp);
             false
         }
         Outcome::Reply(octets, said) => {
-            let written = write(stream, &octets, shared.slow()).await;
-            shared.metrics.answered(Transport::Tcp, said, watch.elapsed());
-            shared.log.note(message, client, &said);
+            let written = write(stream, &octets, slow(state)).await;
+            state.metrics.answered(Transport::Tcp, said, watch.elapsed());
+            state.log.note(message, client, &said);
             written
         }
-        Outcome::Transfer(transfer) => send(stream, *transfer, client, shared).await,
+        Outcome::Transfer(transfer) => send(stream, *transfer, client, state).await,
     }
 }
 
@@ -203,13 +154,13 @@ async fn send(
     stream: &mut TcpStream,
     mut transfer: Transfer,
     client: Client,
-    shared: &Shared,
+    state: &ServerState,
 ) -> bool {
     let watch = Stopwatch::start();
     let (mut messages, mut octets, mut whole) = (0_usize, 0, true);
     // More than that come again later: a secondary asks until it is answered.
-    let Ok(_place) = shared.transfers.try_acquire() else {
-        shared.metrics.transferred(false);
+    let Ok(_place) = state.transfers.try_acquire() else {
+        state.metrics.transferred(false);
         return false;
     };
     loop {
@@ -225,14 +176,14 @@ async fn send(
         };
         transfer = rest;
         let Some(message) = message else { break };
-        whole = write(stream, &message, shared.slow()).await;
+        whole = write(stream, &message, slow(state)).await;
         if !whole {
             break;
         }
         messages += 1;
         octets += message.len();
     }
-    shared.metrics.transferred(whole);
+    state.metrics.transferred(whole);
     let (client, millis) = (client.address, watch.elapsed().as_millis());
     if whole {
         tracing::info!(%client, messages, octets, millis, "the zone was transferred");
@@ -246,25 +197,4 @@ async fn write(stream: &mut TcpStream, octets: &[u8], slow: Duration) -> bool {
     let Ok(length) = u16::try_from(octets.len()) else { return false };
     let framed = [&length.to_be_bytes(), octets].concat();
     matches!(timeout(slow, stream.write_all(&framed)).await, Ok(Ok(())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_address_has_a_quarter_of_the_places_and_gives_them_back() {
-        let connections = Connections::new(8);
-        let ip = |last| IpAddr::from([192, 0, 2, last]);
-        let places: Vec<_> = (0..3).map(|_| connections.enter(ip(1))).collect();
-        assert_eq!(places.iter().flatten().count(), 2);
-        let others: Vec<_> = (2..10).map(|last| connections.enter(ip(last))).collect();
-        assert_eq!(others.iter().flatten().count(), 6);
-        assert_eq!(connections.open(), 8);
-        drop(places);
-        assert_eq!(connections.open(), 6);
-        assert!(connections.enter(ip(1)).is_some());
-        drop(others);
-        assert_eq!(connections.open(), 0);
-    }
 }

@@ -11,20 +11,20 @@ use crate::dns::{
     datagram::{self, Received},
     query::MAX_QUERY,
     respond::{Client, Outcome, Transport},
-    server::Shared,
+    state::ServerState,
 };
 
 /// How long nothing is received after the system has failed to: not forever, and not in a circle.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers what comes, for ever.
-pub(super) async fn serve(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
+pub(super) async fn serve(socket: Arc<UdpSocket>, state: Arc<ServerState>) {
     let mut buffer = vec![0; MAX_QUERY];
     loop {
         let receive = || datagram::receive(&*socket, &mut buffer);
         // No deadline: it waits for whoever asks next.
         match socket.async_io(Interest::READABLE, receive).await {
-            Ok(received) => answer(&socket, &shared, &received, &buffer).await,
+            Ok(received) => answer(&socket, &state, &received, &buffer).await,
             // The last answer found nobody: that is told on the next occasion.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
             Err(error) => {
@@ -35,22 +35,22 @@ pub(super) async fn serve(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
     }
 }
 
-async fn answer(socket: &UdpSocket, shared: &Shared, received: &Received, buffer: &[u8]) {
+async fn answer(socket: &UdpSocket, state: &ServerState, received: &Received, buffer: &[u8]) {
     let message = buffer.get(..received.length).filter(|_| !received.cut);
-    let Some(message) = message else { return shared.metrics.ignored(Transport::Udp) };
+    let Some(message) = message else { return state.metrics.ignored(Transport::Udp) };
     let watch = Stopwatch::start();
     let peer = received.path.peer.ip().to_canonical();
     let client = Client { address: peer, transport: Transport::Udp };
-    let outcome = shared.responder.respond(message, client, clock::now(), fastrand::u64(..));
+    let outcome = state.responder.respond(message, client, clock::now(), fastrand::u64(..));
     // A transfer is never answered over UDP.
     let Outcome::Reply(octets, said) = outcome else {
-        return shared.metrics.ignored(Transport::Udp);
+        return state.metrics.ignored(Transport::Udp);
     };
     // No deadline: the socket's queue empties as fast as the network takes it.
     let send = || datagram::send(socket, &received.path, &octets);
     if let Err(error) = socket.async_io(Interest::WRITABLE, send).await {
         tracing::debug!(%error, client = %received.path.peer, "a DNS answer could not be sent");
     }
-    shared.metrics.answered(Transport::Udp, said, watch.elapsed());
-    shared.log.note(message, client, &said);
+    state.metrics.answered(Transport::Udp, said, watch.elapsed());
+    state.log.note(message, client, &said);
 }
