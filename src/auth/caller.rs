@@ -5,7 +5,7 @@ use std::fmt;
 use quick_cache::Equivalent;
 use ring::digest::{Context, Digest, SHA256, digest};
 
-use crate::auth::gate::Right;
+use crate::auth::right::Right;
 use crate::cluster::review::{Identity, Pod, Whose};
 
 /// A fingerprint by which tokens and callers are kept: no two have the same, whatever a stranger tries,

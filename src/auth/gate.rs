@@ -2,7 +2,8 @@
 //!
 //! Owns: how long answers are good, and the order of questions: whose token (by the API server's word, or by
 //! the keys that it publishes), then whether the instance is their own, then whether they may in the whole
-//! namespace, then on this one instance. Does not own: asking, and what is somebody's own (`own`).
+//! namespace, then on this one instance. Does not own: the rights (`right`), the calls to the API server
+//! (`cluster::review`), and which instance is a pod's own (`own`).
 
 use std::{
     sync::{
@@ -20,6 +21,7 @@ use crate::auth::{
     memory::{Answer, Memory, Source},
     metrics::{AuthMetrics, Step},
     own::{self, Owners},
+    right::{Right, Wanted},
     token,
 };
 use crate::clock;
@@ -64,36 +66,6 @@ const REFRESH_WITHIN: Duration = Duration::from_secs(1);
 /// All of them, and the wait for somebody else's.
 const ADMIT_WITHIN: Duration = Duration::from_secs(5);
 
-/// A right over instances, as RBAC knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Right {
-    /// Register what is new.
-    Create,
-    /// Register again; change a lease.
-    Patch,
-    /// Deregister.
-    Delete,
-    /// Heartbeats.
-    Heartbeat,
-    /// The operator's word.
-    State,
-    /// One instance.
-    Get,
-    /// Discovery, and lists of services.
-    List,
-}
-
-/// What a call needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted<'a> {
-    /// All of these; with none of them anybody whose token is good may.
-    pub rights: &'static [Right],
-    /// In one namespace, or in all.
-    pub namespace: Option<&'a str>,
-    /// On one instance, or on any.
-    pub name: Option<&'a str>,
-}
-
 /// Why not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denial {
@@ -135,22 +107,6 @@ pub struct Gate {
 enum Bearer {
     Is(Arc<Caller>),
     Nobody(Arc<str>),
-}
-
-impl Right {
-    /// As a Role writes it: verb and subresource of `serviceinstances`.
-    #[must_use]
-    pub const fn words(self) -> (&'static str, Option<&'static str>) {
-        match self {
-            Self::Create => ("create", None),
-            Self::Patch => ("patch", None),
-            Self::Delete => ("delete", None),
-            Self::Heartbeat => ("update", Some("heartbeat")),
-            Self::State => ("update", Some("state")),
-            Self::Get => ("get", None),
-            Self::List => ("list", None),
-        }
-    }
 }
 
 impl Gate {

@@ -13,9 +13,11 @@ mod gate;
 mod memory;
 mod metrics;
 mod own;
+mod right;
 mod token;
 
 pub use caller::Caller;
-pub use gate::{Denial, Gate, Right, Wanted};
+pub use gate::{Denial, Gate};
 pub use metrics::AuthMetrics;
 pub use own::Owners;
+pub use right::{Right, Wanted};

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::auth::gate::{Right, Wanted};
+use crate::auth::right::{Right, Wanted};
 use crate::cluster::review::Pod;
 
 /// The uid of the pod that owns an instance, by namespace and name; none when no pod does, or the
