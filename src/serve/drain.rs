@@ -34,7 +34,7 @@ use crate::registry::{
     lease::Moment,
 };
 use crate::serve::stage::Stage;
-use crate::telemetry::{admin::Probes, problems, traces::Traces};
+use crate::telemetry::{probes::Probes, problems, traces::Traces};
 use crate::witness::self_beat;
 
 /// How long a start waits until it can promise anything, when all else is there: the first self-beat and ledger

@@ -24,6 +24,7 @@ use tokio::{net::TcpListener, task::spawn_blocking};
 use crate::telemetry::{
     level::Level,
     port::{self, Peer},
+    probes::Probes,
     scrape::{Exposition, Scrape},
 };
 
@@ -32,15 +33,6 @@ const MAX_FILTER: usize = 4096;
 
 /// The longest that a filter may be set for; without a term it is in force until another.
 const MAX_TERM: Duration = Duration::from_secs(24 * 3600);
-
-/// What the probes ask.
-pub trait Probes: Send + Sync + 'static {
-    /// Whether queries could be answered at some time.
-    fn is_started(&self) -> bool;
-
-    /// Why queries should not come here now; none when they may.
-    fn unready(&self) -> Option<String>;
-}
 
 /// The port cannot be had.
 #[derive(Debug, Error)]

@@ -10,6 +10,7 @@ pub mod metrics;
 #[cfg(feature = "otel")]
 mod otlp;
 mod port;
+pub mod probes;
 pub mod problems;
 mod process;
 mod scrape;

@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::telemetry::{admin::Probes, classic, process::Process};
+use crate::telemetry::{classic, probes::Probes, process::Process};
 
 /// How a scrape is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
