@@ -1,6 +1,7 @@
 //! The configuration of a replica: flags, their `ROLLCALL_…` variables, and one validated value.
 
 mod dns;
+mod error;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -9,12 +10,13 @@ use std::{
 };
 
 use clap::{Arg, Args, Command, ValueEnum, builder::BoolishValueParser};
-use thiserror::Error;
 
+use crate::config::error::{check, missing};
 use crate::registry::{instance::InstanceKey, naming};
 use crate::telemetry::logs::Format;
 
 pub use dns::{Dns, DnsArgs, Empty};
+pub use error::ConfigError;
 
 /// Who may write over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -135,29 +137,6 @@ pub struct HttpTls {
     pub client_ca: Option<PathBuf>,
 }
 
-/// A flag that cannot be used.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum ConfigError {
-    /// Its value cannot be used.
-    #[error("--{flag} {value:?} cannot be used: {fix}")]
-    Value {
-        /// Which.
-        flag: &'static str,
-        /// What was given.
-        value: String,
-        /// What to give instead.
-        fix: &'static str,
-    },
-    /// It is missing beside another.
-    #[error("--{flag} is missing: {fix}")]
-    Missing {
-        /// Which.
-        flag: &'static str,
-        /// What to give.
-        fix: &'static str,
-    },
-}
-
 /// A validated configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -266,10 +245,6 @@ impl ServeArgs {
     }
 }
 
-fn missing(flag: &'static str, fix: &'static str) -> ConfigError {
-    ConfigError::Missing { flag, fix }
-}
-
 /// An address to listen on, for clap.
 fn listen(text: &str) -> Result<SocketAddr, String> {
     let fix = "give an IP address and a port, for example 0.0.0.0:8080";
@@ -303,15 +278,6 @@ const IDENTITY: &str =
 const TLS_KEY: &str = "give the private key that goes with --http-tls-cert";
 const TLS_CERT: &str = "give a certificate chain, for example /tls/tls.crt";
 const LABEL: &str = "give the name of a namespace, for example rollcall-system";
-
-fn check(
-    flag: &'static str,
-    value: &str,
-    fits: bool,
-    fix: &'static str,
-) -> Result<(), ConfigError> {
-    if fits { Ok(()) } else { Err(ConfigError::Value { flag, value: value.to_owned(), fix }) }
-}
 
 fn reachable(listen: SocketAddr) -> IpAddr {
     if listen.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { listen.ip() }

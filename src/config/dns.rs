@@ -8,7 +8,7 @@ use std::{
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
-use crate::config::{ConfigError, check};
+use crate::config::error::{ConfigError, check};
 use crate::registry::naming;
 
 /// What a service answers that has nobody to offer.
