@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::binaries::{GO_MOD, GO_SUM, Places, Tool};
 use super::child::{Child, last_line};
 use super::launch::{LaunchError, Launcher, Program};
-use super::say;
+use super::terminal::say;
 
 /// The version that the built Kubernetes programs report; that of the module files.
 const VERSION: &str = "v1.36.3";

@@ -20,8 +20,7 @@ pub mod ports;
 pub mod replicas;
 mod run;
 mod state_dir;
-
-use std::io::Write as _;
+mod terminal;
 
 pub use args::DevArgs;
 pub use binaries::{Binaries, Places};
@@ -29,9 +28,3 @@ pub use child::Child;
 pub use control_plane::ControlPlane;
 pub use launch::{ExecWithParent, Launcher, exec_with_parent};
 pub use run::run;
-
-/// Tells the person at the terminal, on standard error. Also from within a test, whose own output is
-/// captured: a first build takes minutes and must be seen.
-pub(crate) fn say(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "rollcall dev: {line}");
-}

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::child::{Child, tail};
 use super::launch::{Launcher, Program};
-use super::say;
+use super::terminal::say;
 
 /// From start to ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);

@@ -22,7 +22,8 @@ use super::credentials::write_private;
 use super::launch::Launcher;
 use super::replicas::{Replica, Starter};
 use super::state_dir::StateDir;
-use super::{install, manifests, say};
+use super::terminal::say;
+use super::{install, manifests};
 
 /// Restarted replicas whose new pid is not written yet: each sends one at a time, and there are nine at
 /// most.
