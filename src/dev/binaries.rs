@@ -5,31 +5,21 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::build::{self, BuildError};
-use super::launch::Launcher;
-
 /// The pinned modules that the binaries are built from.
 pub(super) const GO_MOD: &str = include_str!("modules/go.mod");
 /// Their checksums.
 pub(super) const GO_SUM: &str = include_str!("modules/go.sum");
 
-/// The programs of the control plane were not all found or made.
+/// There is no folder for the cache.
 #[derive(Debug, Error)]
-pub enum BinariesError {
-    /// There is no folder for the cache.
-    #[error("no place to keep built programs: set HOME or XDG_CACHE_HOME")]
-    NoCache,
-    /// They could not be built.
-    #[error(transparent)]
-    Build(#[from] BuildError),
-}
+#[error("no place to keep built programs: set HOME or XDG_CACHE_HOME")]
+pub struct NoCache;
 
 /// One of the three programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,14 +66,14 @@ impl Places {
     /// The places that the environment of this process names.
     ///
     /// # Errors
-    /// [`BinariesError::NoCache`] when there is neither `XDG_CACHE_HOME` nor `HOME`.
-    pub fn from_env() -> Result<Self, BinariesError> {
+    /// When there is neither `XDG_CACHE_HOME` nor `HOME`.
+    pub fn from_env() -> Result<Self, NoCache> {
         let folder = |name| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         // A relative XDG_CACHE_HOME is invalid (XDG Base Directory Specification).
         let cache = folder("XDG_CACHE_HOME")
             .filter(|path| path.is_absolute())
             .or_else(|| folder("HOME").map(|home| home.join(".cache")))
-            .ok_or(BinariesError::NoCache)?;
+            .ok_or(NoCache)?;
         let modules = xxh3_64(format!("{GO_MOD}{GO_SUM}").as_bytes());
         Ok(Self {
             assets: folder("KUBEBUILDER_ASSETS"),
@@ -106,36 +96,14 @@ impl Places {
         folders.map(|folder| folder.join(name)).find(|file| is_executable(file))
     }
 
-    fn find_all(&self) -> Result<Binaries, Vec<Tool>> {
+    /// All three programs, or which of them are in none of the places.
+    pub(super) fn find_all(&self) -> Result<Binaries, Vec<Tool>> {
         let found = TOOLS.map(|tool| self.find(tool.name));
         if let [Some(etcd), Some(apiserver), Some(controller_manager)] = found {
             return Ok(Binaries { etcd, apiserver, controller_manager });
         }
         let missing = TOOLS.iter().zip(found).filter(|(_, path)| path.is_none());
         Err(missing.map(|(tool, _)| *tool).collect())
-    }
-}
-
-impl Binaries {
-    /// Finds the three programs, and builds into the cache what is missing, with progress on
-    /// standard error. That takes about 6 minutes on 2 cores the first time.
-    ///
-    /// # Errors
-    /// When something is missing and cannot be built; the message says what to install.
-    pub async fn find_or_build(
-        places: &Places,
-        launcher: &Launcher,
-    ) -> Result<Self, BinariesError> {
-        let missing = match places.find_all() {
-            Ok(binaries) => return Ok(binaries),
-            Err(missing) => missing,
-        };
-        build::build(places, launcher, &missing).await?;
-        places.find_all().map_err(|missing| {
-            let names: Vec<&str> = missing.iter().map(|tool| tool.name).collect();
-            let source = io::Error::other(format!("{} vanished", names.join(", ")));
-            BuildError::Folder { path: places.built(), source }.into()
-        })
     }
 }
 
