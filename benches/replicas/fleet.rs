@@ -22,7 +22,7 @@ use crate::{
         kubernetes,
     },
     connection::Connection,
-    meter,
+    scrape::scrape,
 };
 
 /// How many replicas there are.
@@ -128,7 +128,7 @@ impl Fleet {
 
     /// How many leases the replica that counts most has seen end.
     pub fn expiries(&self) -> f64 {
-        let count = |replica: &Replica| meter::scrape(replica)["rollcall_expiries_total"];
+        let count = |replica: &Replica| scrape(replica.admin)["rollcall_expiries_total"];
         self.replicas.iter().map(count).fold(0.0, f64::max)
     }
 

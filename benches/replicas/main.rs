@@ -30,6 +30,7 @@ mod meter;
 mod naive;
 mod register;
 mod report;
+mod scrape;
 mod stages;
 mod told;
 

@@ -4,7 +4,6 @@
 //! ends before the second.
 
 use std::{
-    collections::BTreeMap,
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
     time::{Duration, Instant},
@@ -12,12 +11,9 @@ use std::{
 
 use crate::{
     common::dev::cpu,
-    connection::Connection,
-    fleet::{Fleet, Replica},
+    fleet::Fleet,
+    scrape::{Counts, label, samples, scrape},
 };
-
-/// Counters by name.
-type Counts = BTreeMap<String, f64>;
 
 /// A second's worth of everything.
 pub struct Rates {
@@ -166,7 +162,7 @@ fn read(fleet: &Fleet, replicas: &[usize]) -> Reading {
 /// What this replica has written so far, as it counts itself.
 fn writes(fleet: &Fleet, replica: usize) -> Counts {
     let mut counts = Counts::new();
-    for (metric, value) in scrape(&fleet.replicas[replica]) {
+    for (metric, value) in scrape(fleet.replicas[replica].admin) {
         if !metric.starts_with("rollcall_api_calls_total{") {
             continue;
         }
@@ -179,13 +175,6 @@ fn writes(fleet: &Fleet, replica: usize) -> Counts {
     counts
 }
 
-/// The metrics of a replica, with their labels as they are written.
-pub fn scrape(replica: &Replica) -> Counts {
-    let mut door = Connection::to(replica.admin);
-    let text = String::from_utf8(door.ask("GET /metrics", "").unwrap().1.to_vec()).unwrap();
-    samples(&text).map(|(metric, value)| (metric.to_owned(), value)).collect()
-}
-
 /// etcd listens on a socket in its working folder, whose own path may be too long for one.
 fn etcd(fleet: &Fleet) -> String {
     let mut socket =
@@ -195,18 +184,6 @@ fn etcd(fleet: &Fleet) -> String {
     let mut text = String::new();
     socket.read_to_string(&mut text).unwrap();
     text
-}
-
-fn samples(text: &str) -> impl Iterator<Item = (&str, f64)> {
-    text.lines().filter_map(|line| {
-        let (metric, value) = line.rsplit_once(' ')?;
-        Some((metric, value.trim().parse().ok()?))
-    })
-}
-
-fn label<'a>(metric: &'a str, name: &str) -> Option<&'a str> {
-    let (_, rest) = metric.split_once(&format!("{name}=\""))?;
-    rest.split('"').next()
 }
 
 /// What rollcall, or whoever beats, may have asked for.
