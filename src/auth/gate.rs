@@ -113,7 +113,8 @@ impl Gate {
     /// A gate that knows nobody yet.
     #[must_use]
     pub fn new(
-        (reviews, keyring): (Reviews, Option<Keyring>),
+        reviews: Reviews,
+        keyring: Option<Keyring>,
         owners: Owners,
         metrics: AuthMetrics,
     ) -> Self {

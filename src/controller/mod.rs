@@ -47,7 +47,9 @@ impl Controller {
     /// A controller that takes `duties` and tells what came of them.
     #[must_use]
     pub fn new(
-        (writer, ledgers, tenure): (Writer, LedgerWriter, Tenure),
+        writer: Writer,
+        ledgers: LedgerWriter,
+        tenure: Tenure,
         events: Events,
         facts: mpsc::Sender<Delivery>,
         duties: mpsc::Receiver<Duty>,

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::{client, election::Election};
 use crate::config::Config;
 use crate::dns::{
-    self, DnsConfig, DnsServer,
+    self, DnsConfig, DnsError, DnsServer,
     name_servers::{self, NameServer},
     notify::Notifier,
 };
@@ -38,9 +38,9 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
     let directory = Arc::new(directory);
     let beats = BeatMetrics::new(&mut registry);
     let scheme = if config.http_tls.is_some() { "https" } else { "http" };
-    let traces = Traces::from_env((&config.own.name, scheme), &mut registry)?;
-    let counted = (&mut registry, beats.clone(), traces.clone());
-    let core = Core::build(config, clients, &directory, counted);
+    let traces = Traces::from_env(&config.own.name, scheme, &mut registry)?;
+    let core =
+        Core::build(config, clients, &directory, &mut registry, beats.clone(), traces.clone());
     let condition = Arc::new(Condition {
         directory: directory.clone(),
         problems: core.problems.clone(),
@@ -48,9 +48,9 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
         synced: AtomicU64::new(0),
         stopping: AtomicBool::new(false),
     });
-    let http_metrics = HttpMetrics::new(&mut registry, beats);
-    let http = bind_http(config, core.behind, (http_metrics, &mut registry)).await?;
-    let dns = bind_dns(config, directory, &mut registry)?;
+    let http = bind_http(config, core.behind, beats, &mut registry).await?;
+    let dns_metrics = dns::Metrics::register(&mut registry);
+    let dns = bind_dns(config, directory, dns_metrics.clone())?;
     let admin = Admin::bind(config.admin_listen, registry, condition.clone(), level).await?;
 
     let mut replica = Replica {
@@ -87,7 +87,7 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
         core.controller.run(stop).await;
         Ok(())
     });
-    spawn_dns(config, dns, &mut replica.dns);
+    spawn_dns(config, dns, &dns_metrics, &mut replica.dns);
     spawn_http(http, &mut replica.http);
     Ok(replica)
 }
@@ -112,7 +112,7 @@ async fn lead(
 }
 
 /// DNS, and what it has beside its sockets.
-fn spawn_dns(config: &Config, (dns, metrics): (DnsServer, dns::Metrics), stage: &mut Stage) {
+fn spawn_dns(config: &Config, dns: DnsServer, metrics: &dns::Metrics, stage: &mut Stage) {
     let realm = dns.realm().clone();
     stage.spawn_until("name-servers", name_servers::keep(realm.zone.clone(), servers(config)));
     for secondary in &config.dns.notify {
@@ -126,7 +126,8 @@ fn spawn_dns(config: &Config, (dns, metrics): (DnsServer, dns::Metrics), stage: 
 async fn bind_http(
     config: &Config,
     behind: Behind,
-    metrics: (HttpMetrics, &mut Registry),
+    beats: BeatMetrics,
+    registry: &mut Registry,
 ) -> anyhow::Result<HttpServer> {
     let http = HttpConfig {
         listen: config.http_listen,
@@ -136,14 +137,15 @@ async fn bind_http(
         rates: config.http_rates,
         tls: config.http_tls.clone(),
     };
-    Ok(http::bind(http, behind, metrics).await?)
+    let metrics = HttpMetrics::new(registry, beats);
+    Ok(http::bind(http, behind, (metrics, registry)).await?)
 }
 
 fn bind_dns(
     config: &Config,
     directory: Arc<Directory>,
-    registry: &mut Registry,
-) -> anyhow::Result<(DnsServer, dns::Metrics)> {
+    metrics: dns::Metrics,
+) -> Result<DnsServer, DnsError> {
     let flags = &config.dns;
     let fixed = servers(config).into_iter().filter_map(|server| match server {
         NameServer::Address(address) => Some(address),
@@ -166,8 +168,7 @@ fn bind_dns(
         replica: config.own.name.to_string(),
         ..DnsConfig::default()
     };
-    let metrics = dns::Metrics::register(registry);
-    Ok((dns::bind(&dns, directory, metrics.clone())?, metrics))
+    dns::bind(&dns, directory, metrics)
 }
 
 /// Where resolvers reach this service.

@@ -74,18 +74,19 @@ impl Core {
         config: &Config,
         clients: Clients,
         directory: &Arc<Directory>,
-        (registry, beats, traces): (&mut Registry, BeatMetrics, Option<Traces>),
+        registry: &mut Registry,
+        beats: BeatMetrics,
+        traces: Option<Traces>,
     ) -> Self {
         let converter = Arc::new(Converter::default());
         let api_metrics = ApiMetrics::new(registry);
         let (facts_in, facts) = mpsc::channel(FACTS);
-        let counted = (ElectionMetrics::new(registry), &api_metrics);
-        let election = election(config, clients.election, &facts_in, counted);
+        let election = election(config, clients.election, &facts_in, &api_metrics, registry);
         let breakers = Breakers::new(registry);
         let guarded = (&api_metrics, &breakers.writes);
         let writer = Writer::new(clients.writes.clone(), converter.clone(), guarded, clock::show);
-        let asked = (clients.reviews.clone(), owners(directory));
-        let (gate, keys) = gate(config, asked, (&api_metrics, &breakers), registry).unzip();
+        let (reviews, owners) = (clients.reviews.clone(), owners(directory));
+        let (gate, keys) = gate(config, reviews, owners, &api_metrics, &breakers, registry).unzip();
         let (problems, rights) = (problems::Shared::default(), RightMetrics::new(registry));
         let preflight = Preflight::new(clients.reviews, needs(config), problems.clone(), rights);
         let events = Events::new(clients.writes, &config.own.name, &api_metrics);
@@ -108,14 +109,15 @@ impl Core {
             announce,
             stands_since: None,
         };
-        let read = (clients.watches, converter, WatchMetrics::new(registry));
-        let (watch, ledgers) = watches(config, read, &facts_in, &api_metrics);
-        let told = (&api_metrics, LedgerMetrics::new(registry));
-        let ledger_writer = ledger_writer(config, clients.ledgers, told);
+        let (watch, ledgers) =
+            watches(config, clients.watches, converter, &facts_in, &api_metrics, registry);
+        let ledger_writer = ledger_writer(config, clients.ledgers, &api_metrics, registry);
         let flush =
             Flush { writer: ledger_writer.clone(), facts: facts_in.clone(), ledgers: ledgers_out };
         let controller = Controller::new(
-            (writer.clone(), ledger_writer, election.tenure()),
+            writer.clone(),
+            ledger_writer,
+            election.tenure(),
             events,
             facts_in.clone(),
             duties_out,
@@ -146,18 +148,23 @@ fn election(
     config: &Config,
     client: Client,
     facts: &mpsc::Sender<Delivery>,
-    metrics: (ElectionMetrics, &ApiMetrics),
+    calls: &ApiMetrics,
+    registry: &mut Registry,
 ) -> Election {
     let who = (&*config.own.name, &*config.boot);
+    let metrics = (ElectionMetrics::new(registry), calls);
     Election::new(client, &config.own_namespace, who, facts.clone(), metrics)
 }
 
 fn watches(
     config: &Config,
-    (client, converter, metrics): (Client, Arc<Converter>, WatchMetrics),
+    client: Client,
+    converter: Arc<Converter>,
     facts: &mpsc::Sender<Delivery>,
     calls: &ApiMetrics,
+    registry: &mut Registry,
 ) -> (Watch<Instances>, Watch<Ledgers>) {
+    let metrics = WatchMetrics::new(registry);
     let verbs = &["list", "watch"];
     let instances = Watch {
         kind: Instances { scope: config.scope.clone(), converter, metrics: metrics.clone() },
@@ -190,7 +197,8 @@ fn announce(views: &Arc<Views>, waiters: &Arc<Waiters>) -> Announce {
 fn ledger_writer(
     config: &Config,
     client: Client,
-    metrics: (&ApiMetrics, LedgerMetrics),
+    calls: &ApiMetrics,
+    registry: &mut Registry,
 ) -> LedgerWriter {
     let owner = config.pod_uid.clone().map(|uid| OwnerReference {
         api_version: "v1".to_owned(),
@@ -200,6 +208,7 @@ fn ledger_writer(
         controller: Some(false),
         block_owner_deletion: Some(false),
     });
+    let metrics = (calls, LedgerMetrics::new(registry));
     LedgerWriter::new(client, &config.own_namespace, owner, metrics)
 }
 
@@ -219,18 +228,20 @@ fn owners(directory: &Arc<Directory>) -> Owners {
 
 fn gate(
     config: &Config,
-    (client, owners): (Client, Owners),
-    (metrics, breakers): (&ApiMetrics, &Breakers),
+    client: Client,
+    owners: Owners,
+    calls: &ApiMetrics,
+    breakers: &Breakers,
     registry: &mut Registry,
 ) -> Option<(Gate, Option<KeyReader>)> {
     (config.auth == Auth::Token).then(|| {
         let by_keys = config.auth_tokens == AuthTokens::Jwks;
-        let counted = (metrics, &breakers.reviews);
+        let counted = (calls, &breakers.reviews);
         let keys =
             by_keys.then(|| Keyring::new(client.clone(), counted, KeyMetrics::new(registry)));
         let (keyring, reader) = keys.unzip();
-        let reviews = Reviews::new(client, metrics, &breakers.reviews);
-        let gate = Gate::new((reviews, keyring), owners, AuthMetrics::new(registry, by_keys));
+        let reviews = Reviews::new(client, calls, &breakers.reviews);
+        let gate = Gate::new(reviews, keyring, owners, AuthMetrics::new(registry, by_keys));
         (gate, reader)
     })
 }

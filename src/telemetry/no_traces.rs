@@ -20,7 +20,8 @@ impl Traces {
     /// # Errors
     /// None; with the feature there are.
     pub fn from_env(
-        _own: (&str, &str),
+        _identity: &str,
+        _scheme: &'static str,
         _registry: &mut Registry,
     ) -> Result<Option<Self>, Infallible> {
         for name in ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] {

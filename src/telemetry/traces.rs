@@ -78,7 +78,8 @@ impl Traces {
     /// # Errors
     /// Names the variable that cannot be used.
     pub fn from_env(
-        (identity, scheme): (&str, &'static str),
+        identity: &str,
+        scheme: &'static str,
         registry: &mut Registry,
     ) -> Result<Option<Self>, TracesError> {
         let Some(endpoint) = endpoint()? else { return Ok(None) };
