@@ -15,7 +15,7 @@ use crate::config::error::{check, missing};
 use crate::registry::{instance::InstanceKey, naming};
 use crate::telemetry::logs::Format;
 
-pub use dns::{Dns, DnsArgs, Empty};
+pub use dns::{DnsArgs, DnsSettings, Empty, NameServer};
 pub use error::ConfigError;
 
 /// Who may write over HTTP.
@@ -175,7 +175,7 @@ pub struct Config {
     /// How long DNS is still answered when everything else has ended.
     pub linger: Duration,
     /// The rest of DNS.
-    pub dns: Dns,
+    pub dns: DnsSettings,
 }
 
 impl ServeArgs {
@@ -201,6 +201,8 @@ impl ServeArgs {
             let reachable = !address.is_unspecified() && !address.is_multicast();
             check("advertise-address", &address.to_string(), reachable, ADVERTISE)?;
         }
+        let advertise_address =
+            self.advertise_address.unwrap_or_else(|| reachable(self.http_listen));
         let home = self.watch_namespace.as_deref().unwrap_or(&self.own_namespace);
         Ok(Config {
             zone,
@@ -211,9 +213,7 @@ impl ServeArgs {
             boot: format!("{:08x}", fastrand::u32(..)),
             pod_uid: self.pod_uid.clone().filter(|uid| !uid.is_empty()),
             own_namespace: self.own_namespace.clone(),
-            advertise_address: self
-                .advertise_address
-                .unwrap_or_else(|| reachable(self.http_listen)),
+            advertise_address,
             scope: self.watch_namespace.clone(),
             auth: self.auth,
             auth_tokens: self.auth_tokens,
@@ -225,7 +225,7 @@ impl ServeArgs {
             http_tls: self.tls()?,
             kubeconfig: self.kubeconfig.clone(),
             linger: Duration::from_secs(self.linger_seconds),
-            dns: self.dns.validate()?,
+            dns: self.dns.validate(advertise_address)?,
         })
     }
 }
@@ -347,8 +347,12 @@ mod tests {
             ["10.244.0.0/16", "fd00::/8"]
         );
         assert_eq!(dns.allow[0].to_string(), "192.0.2.1/32");
-        assert_eq!((&dns.hosts[..], dns.addresses.len()), (&["rollcall-dns".to_owned()][..], 2));
+        let address = |text: &str| NameServer::Address(text.parse().unwrap());
+        let host = NameServer::Host("rollcall-dns".to_owned());
+        assert_eq!(dns.name_servers, [host, address("10.96.0.53"), address("::1")]);
         assert_eq!(dns.cookie_secret.unwrap()[15], 15);
+        let advertised = parse(&["--advertise-address", "192.0.2.9"]).unwrap();
+        assert_eq!(advertised.dns.name_servers, [address("192.0.2.9")], "by default");
         assert!(parse(&["--dns-allow", ""]).unwrap().dns.allow.is_empty());
     }
 

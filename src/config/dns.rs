@@ -1,8 +1,10 @@
-//! The flags of DNS beyond where it listens and for which zone. Does not own: what they do (`dns`).
+//! DNS beyond where it listens and for which zone: its flags, and one validated value of them. Does not own: what
+//! they do (`dns`).
 
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
+    time::Duration,
 };
 
 use clap::{Args, ValueEnum};
@@ -78,36 +80,49 @@ pub struct DnsArgs {
     pub dns_log_every: u32,
 }
 
-/// The flags, read.
+/// Where a name server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NameServer {
+    /// There.
+    Address(IpAddr),
+    /// Where the resolver of this machine says: the Service of rollcall's DNS.
+    Host(String),
+}
+
+/// The settings of DNS beyond where it listens and for which zone: the flags, validated.
 #[derive(Clone, Debug)]
-pub struct Dns {
-    /// Addresses of the name server.
-    pub addresses: Vec<IpAddr>,
-    /// Names of it, to be looked up.
-    pub hosts: Vec<String>,
-    /// Networks with names.
+pub struct DnsSettings {
+    /// Where resolvers reach this service.
+    pub name_servers: Vec<NameServer>,
+    /// Networks whose addresses are answered with names; each ends where a label of its zone does.
     pub reverse: Vec<IpNet>,
     /// What a service answers that has nobody to offer.
     pub empty: Empty,
-    /// The most instances in an answer.
+    /// How many instances an answer has at most, if there is a ceiling.
     pub ceiling: Option<NonZeroUsize>,
-    /// Who may ask.
+    /// Networks that may ask; all when none is named.
     pub allow: Vec<IpNet>,
-    /// Who may transfer the zone.
+    /// Networks that may transfer the zone; none when none is named.
     pub transfer: Vec<IpNet>,
-    /// Who is told of changes.
+    /// Secondaries that are told of changes.
     pub notify: Vec<SocketAddr>,
-    /// Errors a second and prefix.
+    /// Errors and denials a second that go whole to one /24 or /56 over UDP; 0 is no bound.
     pub error_rate: u32,
-    /// What cookies are made by.
+    /// The secret of cookies, the same on every replica; none makes one up.
     pub cookie_secret: Option<[u8; 16]>,
-    /// Octets without a cookie.
+    /// The largest UDP message in answer to a query without a cookie of ours, in bytes.
     pub cookieless: u16,
     /// Connections at once.
     pub connections: usize,
-    /// One in so many is logged.
+    /// How long a connection may be idle.
+    pub idle: Duration,
+    /// One in so many queries is logged while that is switched on.
     pub log_every: u32,
 }
+
+/// A connection on which nothing is asked for this long is closed (RFC 7766 §6.2.3); clients are told
+/// (RFC 7828).
+const IDLE: Duration = Duration::from_secs(10);
 
 const CIDR: &str = "give networks by their length in bits, for example 10.0.0.0/8,fd00::/8";
 const REVERSE: &str = "a reverse zone ends where a label does: give a length that is a multiple of 8 bits for IPv4 \
@@ -117,21 +132,15 @@ const SECRET: &str = "give 32 hexadecimal digits, for example those of `openssl 
 const NOTIFY: &str = "give addresses that can be reached, each with its port";
 
 impl DnsArgs {
-    /// Checks every flag.
+    /// Checks every flag. Without a name server, resolvers reach this service at `advertised`.
     ///
     /// # Errors
     /// Names the flag, its value and what to give instead.
-    pub(super) fn validate(&self) -> Result<Dns, ConfigError> {
-        let (mut addresses, mut hosts) = (Vec::new(), Vec::new());
-        for server in present(&self.dns_name_servers) {
-            match server.parse() {
-                Ok(address) => addresses.push(address),
-                Err(_) => {
-                    let host = server.trim_end_matches('.').to_ascii_lowercase();
-                    check("dns-name-servers", server, naming::is_subdomain(&host), HOST)?;
-                    hosts.push(server.to_owned());
-                }
-            }
+    pub(super) fn validate(&self, advertised: IpAddr) -> Result<DnsSettings, ConfigError> {
+        let servers = present(&self.dns_name_servers).map(name_server);
+        let mut name_servers = servers.collect::<Result<Vec<_>, _>>()?;
+        if name_servers.is_empty() {
+            name_servers.push(NameServer::Address(advertised));
         }
         let reverse = networks("dns-reverse-zones", &self.dns_reverse_zones)?;
         for network in &reverse {
@@ -146,9 +155,8 @@ impl DnsArgs {
         let cookie_secret = secret.and_then(octets);
         // What was given is not repeated: it may be in a log then.
         check("dns-cookie-secret", "…", secret.is_none() || cookie_secret.is_some(), SECRET)?;
-        Ok(Dns {
-            addresses,
-            hosts,
+        Ok(DnsSettings {
+            name_servers,
             reverse,
             empty: self.dns_empty,
             ceiling: self.dns_max_answers,
@@ -159,6 +167,7 @@ impl DnsArgs {
             cookie_secret,
             cookieless: self.dns_cookieless_size,
             connections: usize::try_from(self.dns_connections).unwrap_or(usize::MAX),
+            idle: IDLE,
             log_every: self.dns_log_every,
         })
     }
@@ -167,6 +176,15 @@ impl DnsArgs {
 /// An empty variable is as good as none.
 fn present(values: &[String]) -> impl Iterator<Item = &str> {
     values.iter().map(|value| value.trim()).filter(|value| !value.is_empty())
+}
+
+fn name_server(text: &str) -> Result<NameServer, ConfigError> {
+    if let Ok(address) = text.parse() {
+        return Ok(NameServer::Address(address));
+    }
+    let host = text.trim_end_matches('.').to_ascii_lowercase();
+    check("dns-name-servers", text, naming::is_subdomain(&host), HOST)?;
+    Ok(NameServer::Host(text.to_owned()))
 }
 
 /// Networks; a single address is one of its own.

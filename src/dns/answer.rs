@@ -3,7 +3,7 @@
 //! Owns: which names exist, what exact negatives look like (RFC 2308, RFC 8020), and what is said
 //! when we cannot know. Does not own: the message around it (`respond`) and its size (`fit`).
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::sync::Arc;
 
 use hickory_proto::{
     op::{LowerQuery, ResponseCode},
@@ -19,32 +19,17 @@ use crate::dns::{
     ede::Ede,
     member,
     name::{Asked, Service},
+    realm::Realm,
     records::{self, Set},
-    reverse::{Place, Reverse},
+    reverse::Place,
     service,
-    zone::{NEGATIVE_TTL, TTL, Zone},
+    zone::{NEGATIVE_TTL, TTL},
 };
 use crate::registry::{
-    directory::Directory,
     instance::Phase,
     select::Filter,
     view::{Member, View},
 };
-
-/// What is answered for, and how.
-#[derive(Clone, Debug)]
-pub struct Realm {
-    /// The zone.
-    pub zone: Zone,
-    /// Where addresses are answered.
-    pub reverse: Box<[Reverse]>,
-    /// What is known.
-    pub directory: Arc<Directory>,
-    /// What a service answers that has nobody to offer.
-    pub empty: Empty,
-    /// How many instances an answer has at most, if there is a ceiling.
-    pub ceiling: Option<NonZeroUsize>,
-}
 
 /// The answer.
 #[derive(Clone, Debug)]
@@ -186,7 +171,7 @@ impl Finder<'_> {
         let Some(view) = realm.directory.service(of.namespace, of.service) else {
             return None.into();
         };
-        if realm.empty == Empty::NxDomain && view.offered().next().is_none() {
+        if realm.settings.empty == Empty::NxDomain && view.offered().next().is_none() {
             let why = Some(Ede::empty(service::nobody(&view, &Filter::default())));
             return Found { exists: false, set: Set { why, ..Set::default() } };
         }
@@ -197,7 +182,7 @@ impl Finder<'_> {
             _ => None,
         };
         let owner = self.question.original().name();
-        let (moods, empty, ceiling) = (self.moods, realm.empty, realm.ceiling);
+        let (moods, empty, ceiling) = (self.moods, realm.settings.empty, realm.settings.ceiling);
         f(&view, Context { owner, base: base.as_ref(), kind, moods, empty, ceiling }).into()
     }
 

@@ -24,6 +24,7 @@ pub mod name_servers;
 pub mod notify;
 pub mod query;
 pub mod querylog;
+pub mod realm;
 pub mod respond;
 pub mod reverse;
 pub mod server;
@@ -46,4 +47,5 @@ mod udp;
 mod walk;
 
 pub use metrics::Metrics;
-pub use server::{DnsConfig, DnsError, DnsServer, bind};
+pub use realm::{Realm, RealmError};
+pub use server::{DnsError, DnsServer, bind};

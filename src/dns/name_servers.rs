@@ -9,6 +9,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use crate::config::NameServer;
 use crate::dns::zone::Zone;
 
 /// How often a name is looked up again, and how soon after it could not be.
@@ -17,15 +18,6 @@ const SOON: Duration = Duration::from_secs(5);
 
 /// How long one look-up may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Where a name server is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NameServer {
-    /// There.
-    Address(IpAddr),
-    /// Where the resolver of this machine says: the Service of rollcall's DNS.
-    Host(String),
-}
 
 /// Keeps the zone's addresses up to date, for ever. While a host has none, the others are those of the zone; while none
 /// has any, it stays as it was.

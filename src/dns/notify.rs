@@ -18,7 +18,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::dns::{answer::Realm, metrics::Metrics};
+use crate::dns::{metrics::Metrics, realm::Realm};
 
 /// How often is looked whether there is something to tell; so secondaries are this much behind, and ask for the
 /// zone twice a second at most.

@@ -4,7 +4,7 @@
 //! alone, and the flags and the OPT of every response (RFC 1035, RFC 6891, RFC 8906). Does not own: the
 //! answer (`answer`), its size (`fit`), and the sockets (`udp`, `tcp`).
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use hickory_proto::{
     op::{LowerQuery, ResponseCode},
@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::dns::{
-    answer::{Answer, Realm},
+    answer::Answer,
     context::Moods,
     cookie::{Secret, Standing},
     ede::Ede,
@@ -22,6 +22,7 @@ use crate::dns::{
     fit::{self, TCP},
     limit::{Limits, Verdict},
     query::{Fault, Query},
+    realm::Realm,
     transfer::Transfer,
     wire::{HEADER, Head},
     zone::TTL,
@@ -69,37 +70,6 @@ pub struct Client {
     pub transport: Transport,
 }
 
-/// Networks by CIDR.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Networks(pub Box<[IpNet]>);
-
-impl Networks {
-    /// Whether an address is in any.
-    #[must_use]
-    pub fn contains(&self, address: IpAddr) -> bool {
-        self.0.iter().any(|network| network.contains(&address))
-    }
-}
-
-/// What is said to whom.
-#[derive(Debug)]
-pub struct Policy {
-    /// Who may ask; everybody when none is named.
-    pub ask: Networks,
-    /// Who may transfer the zone; nobody when none is named.
-    pub transfer: Networks,
-    /// What cookies are made by.
-    pub secret: Secret,
-    /// The largest UDP message to whom has shown no cookie of ours, in octets.
-    pub cookieless: u16,
-    /// The bound on errors and denials.
-    pub limits: Limits,
-    /// Who we are, for those who ask by NSID.
-    pub replica: Box<str>,
-    /// How long a connection may be idle, in tenths of a second.
-    pub idle: u16,
-}
-
 /// What is counted about an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Said {
@@ -129,10 +99,14 @@ pub enum Outcome {
 /// All that answers depend on.
 #[derive(Debug)]
 pub struct Responder {
-    /// What is answered for.
+    /// What is answered for, and how.
     pub realm: Arc<Realm>,
-    /// What is said to whom.
-    pub policy: Policy,
+    /// What cookies are made by.
+    pub secret: Secret,
+    /// The bound on errors and denials.
+    pub limits: Limits,
+    /// This replica, in answers to queries with NSID.
+    pub replica: Box<str>,
 }
 
 impl Responder {
@@ -166,6 +140,16 @@ const fn is_no_newer(serial: u32, other: u32) -> bool {
     other.wrapping_sub(serial) < 1 << 31
 }
 
+/// Whether an address is in any of these networks.
+fn contain(networks: &[IpNet], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&address))
+}
+
+/// Tenths of a second, as a keepalive option has them (RFC 7828).
+fn tenths(idle: Duration) -> u16 {
+    u16::try_from(idle.as_millis() / 100).unwrap_or(u16::MAX)
+}
+
 /// One query and its client.
 struct Turn<'a> {
     responder: &'a Responder,
@@ -177,8 +161,8 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     fn answer(&self) -> Spoken {
-        let policy = &self.responder.policy;
-        if !policy.ask.0.is_empty() && !policy.ask.contains(self.client.address) {
+        let allow = &self.responder.realm.settings.allow;
+        if !allow.is_empty() && !contain(allow, self.client.address) {
             return Answer::bare(ResponseCode::Refused, Some(Ede::PROHIBITED)).into();
         }
         match self.query.fault {
@@ -221,7 +205,7 @@ impl Turn<'_> {
 
     /// A request for all of a zone, or for what has changed in it, which is answered by all of it.
     fn whole_zone(&self, question: &LowerQuery, kind: RecordType) -> Spoken {
-        let Responder { realm, policy } = self.responder;
+        let realm = &self.responder.realm;
         let refused = |ede| Answer::bare(ResponseCode::Refused, Some(ede)).into();
         let apex = &**question.name();
         if realm.reverse.iter().any(|zone| zone.apex() == apex) {
@@ -231,7 +215,7 @@ impl Turn<'_> {
             // RFC 5936 §2.2.1: such a zone is not here.
             return Answer::bare(ResponseCode::NotAuth, Some(Ede::NOT_AUTHORITATIVE)).into();
         }
-        if !policy.transfer.contains(self.client.address) {
+        if !contain(&realm.settings.transfer, self.client.address) {
             return refused(Ede::NO_TRANSFER);
         }
         if !realm.directory.is_synced() {
@@ -299,14 +283,14 @@ impl Turn<'_> {
 
     fn standing(&self) -> Standing {
         let cookie = self.query.edns.as_ref().and_then(|edns| edns.cookie);
-        let judge = |cookie| {
-            self.responder.policy.secret.judge(&cookie, self.client.address, self.now.wall)
-        };
+        let judge =
+            |cookie| self.responder.secret.judge(&cookie, self.client.address, self.now.wall);
         cookie.map_or(Standing::Absent, judge)
     }
 
     fn limit(&self, cookie: Standing) -> u16 {
-        let most = if cookie == Standing::Good { TCP } else { self.responder.policy.cookieless };
+        let cookieless = self.responder.realm.settings.cookieless;
+        let most = if cookie == Standing::Good { TCP } else { cookieless };
         match self.client.transport {
             Transport::Tcp => TCP,
             Transport::Udp => fit::udp(self.query.edns.as_ref().map(|edns| edns.size), most),
@@ -320,25 +304,25 @@ impl Turn<'_> {
         if spared || answer.code == ResponseCode::NoError {
             return Verdict::Send;
         }
-        self.responder.policy.limits.take(self.client.address, self.now.moment)
+        self.responder.limits.take(self.client.address, self.now.moment)
     }
 
     /// The OPT of a response, if the query had one (RFC 6891 §6.1.1); no option is echoed.
     fn opt(&self, edes: &[Ede]) -> Option<Opt> {
         let asks = self.query.edns.as_ref()?;
-        let policy = &self.responder.policy;
+        let Responder { realm, secret, replica, .. } = self.responder;
         let limit = usize::from(self.limit(Standing::Absent));
         let room = limit.saturating_sub(HEADER + self.query.octets.len() + SOA_ROOM);
         let mut opt = Opt::new(asks.dnssec_ok, room);
         if let Some(cookie) = &asks.cookie {
-            let whole = policy.secret.answer(cookie, self.client.address, self.now.wall);
+            let whole = secret.answer(cookie, self.client.address, self.now.wall);
             opt.cookie(&whole);
         }
         if asks.keepalive && self.client.transport == Transport::Tcp {
-            opt.keepalive(policy.idle);
+            opt.keepalive(tenths(realm.settings.idle));
         }
         if asks.nsid {
-            opt.nsid(&policy.replica);
+            opt.nsid(replica);
         }
         edes.iter().for_each(|ede| opt.ede(ede));
         Some(opt)

@@ -15,10 +15,15 @@ use crate::dns::{
 pub(super) struct ServerState {
     pub(super) responder: Responder,
     pub(super) connections: Arc<Connections>,
-    /// How long one of them may be idle.
-    pub(super) idle: Duration,
     /// Places for transfers of the zone: each makes as much work as thousands of queries.
     pub(super) transfers: Semaphore,
     pub(super) metrics: Metrics,
     pub(super) log: QueryLog,
+}
+
+impl ServerState {
+    /// How long a connection may be idle.
+    pub(super) fn idle(&self) -> Duration {
+        self.responder.realm.settings.idle
+    }
 }

@@ -21,10 +21,6 @@ use crate::dns::{
     transfer::Transfer,
 };
 
-/// A connection on which nothing is asked for this long is closed (RFC 7766 §6.2.3); clients are told
-/// (RFC 7828).
-pub(super) const IDLE: Duration = Duration::from_secs(10);
-
 /// How long the rest of a query may take once it has begun, and how long an answer may take to be taken; but
 /// no longer than a connection may be idle.
 const SLOW: Duration = Duration::from_secs(5);
@@ -81,7 +77,7 @@ pub(super) async fn serve(listener: TcpListener, state: Arc<ServerState>, stop: 
 
 /// See [`SLOW`].
 fn slow(state: &ServerState) -> Duration {
-    state.idle.min(SLOW)
+    state.idle().min(SLOW)
 }
 
 async fn connection(
@@ -98,7 +94,7 @@ async fn connection(
     for _ in 0..QUERIES {
         let length = tokio::select! {
             () = stop.cancelled() => break,
-            length = timeout(state.idle, stream.read_u16()) => length,
+            length = timeout(state.idle(), stream.read_u16()) => length,
         };
         let Ok(Ok(length)) = length else { return };
         let length = usize::from(length);

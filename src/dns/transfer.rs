@@ -17,10 +17,11 @@ use hickory_proto::{
 
 use crate::config::Empty;
 use crate::dns::{
-    answer::{Realm, version},
+    answer::version,
     context::{Context, Moods},
     ede::Ede,
     member,
+    realm::Realm,
     records::{self, Set},
     service,
     subset::Subset,
@@ -119,7 +120,7 @@ fn of_service(realm: &Realm, view: &View, now: Moment) -> Vec<Record> {
     let mut all = Vec::new();
     let nobody = view.offered().next().is_none();
     let Some(base) = realm.zone.service(&view.key.namespace, &view.key.service) else { return all };
-    if realm.empty == Empty::NxDomain && nobody {
+    if realm.settings.empty == Empty::NxDomain && nobody {
         return all;
     }
     let everybody = Subset::default();
@@ -168,7 +169,7 @@ struct Names<'a> {
 impl Names<'_> {
     fn at<'a>(&'a self, owner: &'a Name, kind: RecordType) -> Context<'a> {
         let moods = Moods { now: self.now, seed: 0, choice: 0 };
-        let (base, empty) = (Some(self.base), self.realm.empty);
+        let (base, empty) = (Some(self.base), self.realm.settings.empty);
         Context { owner, base, kind, moods, empty, ceiling: None }
     }
 }

@@ -13,11 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{client, election::Election};
 use crate::config::Config;
-use crate::dns::{
-    self, DnsConfig, DnsError, DnsServer,
-    name_servers::{self, NameServer},
-    notify::Notifier,
-};
+use crate::dns::{self, DnsServer, Realm, name_servers, notify::Notifier};
 use crate::http::{self, Behind, HttpConfig, HttpMetrics, HttpServer};
 use crate::registry::directory::Directory;
 use crate::serve::{
@@ -50,7 +46,8 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
     });
     let http = bind_http(config, core.behind, beats, &mut registry).await?;
     let dns_metrics = dns::Metrics::register(&mut registry);
-    let dns = bind_dns(config, directory, dns_metrics.clone())?;
+    let realm = Realm::new(&config.zone, config.dns.clone(), directory)?;
+    let dns = dns::bind(realm, &[config.dns_listen], &config.own.name, dns_metrics.clone())?;
     let admin = Admin::bind(config.admin_listen, registry, condition.clone(), level).await?;
 
     let mut replica = Replica {
@@ -87,7 +84,7 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
         core.controller.run(stop).await;
         Ok(())
     });
-    spawn_dns(config, dns, &dns_metrics, &mut replica.dns);
+    spawn_dns(dns, &dns_metrics, &mut replica.dns);
     spawn_http(http, &mut replica.http);
     Ok(replica)
 }
@@ -112,10 +109,11 @@ async fn lead(
 }
 
 /// DNS, and what it has beside its sockets.
-fn spawn_dns(config: &Config, dns: DnsServer, metrics: &dns::Metrics, stage: &mut Stage) {
+fn spawn_dns(dns: DnsServer, metrics: &dns::Metrics, stage: &mut Stage) {
     let realm = dns.realm().clone();
-    stage.spawn_until("name-servers", name_servers::keep(realm.zone.clone(), servers(config)));
-    for secondary in &config.dns.notify {
+    let servers = realm.settings.name_servers.clone();
+    stage.spawn_until("name-servers", name_servers::keep(realm.zone.clone(), servers));
+    for secondary in &realm.settings.notify {
         let (realm, metrics) = (realm.clone(), metrics.clone());
         let notifier = Notifier { realm, secondary: *secondary, metrics };
         stage.spawn_until("notify", notifier.run());
@@ -139,45 +137,6 @@ async fn bind_http(
     };
     let metrics = HttpMetrics::new(registry, beats);
     Ok(http::bind(http, behind, (metrics, registry)).await?)
-}
-
-fn bind_dns(
-    config: &Config,
-    directory: Arc<Directory>,
-    metrics: dns::Metrics,
-) -> Result<DnsServer, DnsError> {
-    let flags = &config.dns;
-    let fixed = servers(config).into_iter().filter_map(|server| match server {
-        NameServer::Address(address) => Some(address),
-        NameServer::Host(_) => None,
-    });
-    let dns = DnsConfig {
-        zone: config.zone.clone(),
-        listen: vec![config.dns_listen],
-        name_server_addresses: fixed.collect(),
-        reverse: flags.reverse.clone(),
-        empty: flags.empty,
-        ceiling: flags.ceiling,
-        allow: flags.allow.clone(),
-        transfer: flags.transfer.clone(),
-        error_rate: flags.error_rate,
-        cookie_secret: flags.cookie_secret,
-        cookieless: flags.cookieless,
-        connections: flags.connections,
-        log_every: flags.log_every,
-        replica: config.own.name.to_string(),
-        ..DnsConfig::default()
-    };
-    dns::bind(&dns, directory, metrics)
-}
-
-/// Where resolvers reach this service.
-fn servers(config: &Config) -> Vec<NameServer> {
-    let flags = &config.dns;
-    let addresses = flags.addresses.iter().map(|address| NameServer::Address(*address));
-    let hosts = flags.hosts.iter().map(|host| NameServer::Host(host.clone()));
-    let servers: Vec<_> = addresses.chain(hosts).collect();
-    if servers.is_empty() { vec![NameServer::Address(config.advertise_address)] } else { servers }
 }
 
 /// Waits, without a deadline, until the preflight has passed.

@@ -16,14 +16,14 @@ use hickory_proto::{
     },
 };
 use prometheus_client::registry::Registry;
-use rollcall::dns::{DnsConfig, Metrics, bind};
+use rollcall::config::DnsSettings;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::dns_wire::{CROWD, ORDERS, PATIENCE, directory, query, within};
+use crate::dns_wire::{CROWD, ORDERS, PATIENCE, bind_to, query, settings, within};
 
 /// Queries of one connection, and more that are sent behind them: they do not fit into what is read at once.
 const QUERIES: usize = 10_000;
@@ -41,12 +41,11 @@ impl Drop for Served {
 }
 
 /// Serves the directory of `dns_wire` with changes.
-fn serve(change: impl FnOnce(&mut DnsConfig)) -> Served {
-    let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
-    let mut config = DnsConfig { listen, replica: "rollcall-0".into(), ..DnsConfig::default() };
-    change(&mut config);
-    let metrics = Metrics::register(&mut Registry::default());
-    let server = bind(&config, directory(), metrics).unwrap();
+fn serve(change: impl FnOnce(&mut DnsSettings)) -> Served {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut settings = settings();
+    change(&mut settings);
+    let server = bind_to(any, settings, &mut Registry::default()).unwrap();
     let (address, stop) = (server.addresses()[0], CancellationToken::new());
     tokio::spawn(server.serve(stop.clone()));
     Served { address, stop }
@@ -161,7 +160,7 @@ async fn a_client_that_ends_its_half_has_all_its_answers() {
 /// RFC 5936 §4.1.1: a connection is not only for a transfer; answers keep their order.
 #[tokio::test]
 async fn a_transfer_stands_among_other_answers() {
-    let served = serve(|config| config.transfer = vec!["127.0.0.0/8".parse().unwrap()]);
+    let served = serve(|settings| settings.transfer = vec!["127.0.0.0/8".parse().unwrap()]);
     let mut stream = connect(&served).await;
     let zone = "rollcall.internal.";
     let all = [
@@ -194,7 +193,7 @@ fn dig(served: &Served, arguments: &[&str]) -> String {
 /// RFC 5936 and RFC 1995, as another implementation reads them.
 #[tokio::test(flavor = "multi_thread")]
 async fn dig_transfers_the_zone_and_what_is_new_in_it() {
-    let served = serve(|config| config.transfer = vec!["127.0.0.0/8".parse().unwrap()]);
+    let served = serve(|settings| settings.transfer = vec!["127.0.0.0/8".parse().unwrap()]);
     let dig = |arguments: &[&str]| dig(&served, arguments);
     // Of 300 in `crowd` the service's A and SRV, the port's SRV, and A and SRV of each: 1,500 records.
     let whole = dig(&["AXFR"]);
@@ -208,7 +207,7 @@ async fn dig_transfers_the_zone_and_what_is_new_in_it() {
         let size = text.lines().find_map(|line| line.strip_prefix(";; XFR size: ")).expect(&text);
         assert_eq!(size.starts_with("1 records"), !all, "IXFR={had}: {size}");
     }
-    let strangers = serve(|config| config.transfer = vec!["192.0.2.0/24".parse().unwrap()]);
+    let strangers = serve(|settings| settings.transfer = vec!["192.0.2.0/24".parse().unwrap()]);
     assert!(self::dig(&strangers, &["AXFR"]).contains("Transfer failed"));
 }
 
@@ -216,7 +215,7 @@ async fn dig_transfers_the_zone_and_what_is_new_in_it() {
 #[tokio::test]
 async fn a_connection_is_ended_when_nothing_is_asked_on_it_and_not_before() {
     let idle = Duration::from_millis(1500);
-    let served = serve(|config| config.idle = idle);
+    let served = serve(|settings| settings.idle = idle);
     let mut silent = connect(&served).await;
     let begun = Instant::now();
     assert!(matches!(next(&mut silent).await, Ok(None)), "an orderly end");
@@ -234,7 +233,7 @@ async fn a_connection_is_ended_when_nothing_is_asked_on_it_and_not_before() {
 /// RFC 7828 §3.3.2: what is told is what holds.
 #[tokio::test]
 async fn a_client_that_asks_is_told_how_long_it_may_be_idle() {
-    let served = serve(|config| config.idle = Duration::from_millis(4_200));
+    let served = serve(|settings| settings.idle = Duration::from_millis(4_200));
     let mut stream = connect(&served).await;
     let mut message = query(ORDERS, RecordType::SRV, Some(1232));
     let keepalive = EdnsOption::Unknown(11, Vec::new());
@@ -248,7 +247,7 @@ async fn a_client_that_asks_is_told_how_long_it_may_be_idle() {
 /// RFC 9210 §4.2: who begins a query and does not go on holds a place that others need.
 #[tokio::test]
 async fn half_a_query_is_waited_for_no_longer_than_an_idle_client() {
-    let served = serve(|config| config.idle = Duration::from_millis(500));
+    let served = serve(|settings| settings.idle = Duration::from_millis(500));
     let octets = framed(1, ORDERS, RecordType::SRV);
     for cut in [1, 2, 20, octets.len() - 1] {
         let mut stream = connect(&served).await;
@@ -260,8 +259,8 @@ async fn half_a_query_is_waited_for_no_longer_than_an_idle_client() {
 /// RFC 9210 §4.2: nor does one who asks and does not read keep its place.
 #[tokio::test]
 async fn a_client_that_takes_no_answers_loses_its_place() {
-    let served = serve(|config| {
-        (config.connections, config.idle) = (1, Duration::from_millis(500));
+    let served = serve(|settings| {
+        (settings.connections, settings.idle) = (1, Duration::from_millis(500));
     });
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -372,7 +371,7 @@ async fn what_is_no_query_ends_its_connection_and_no_other() {
 /// RFC 9210 §4.2: places are bounded, in all and for one address.
 #[tokio::test]
 async fn connections_are_bounded_for_one_address_and_in_all() {
-    let served = serve(|config| config.connections = 8);
+    let served = serve(|settings| settings.connections = 8);
     let mut first = Vec::new();
     for _ in 0..2 {
         first.push(connect(&served).await);

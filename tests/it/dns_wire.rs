@@ -14,13 +14,15 @@ use std::{
     time::Duration,
 };
 
+use clap::{Args as _, FromArgMatches as _};
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query, ResponseCode},
     rr::{Name, RecordType},
 };
 use prometheus_client::registry::Registry;
 use rollcall::clock;
-use rollcall::dns::{DnsConfig, DnsError, Metrics, bind};
+use rollcall::config::{DnsSettings, ServeArgs};
+use rollcall::dns::{DnsError, DnsServer, Metrics, Realm, bind};
 use rollcall::registry::catalog::{Catalog, Settings};
 use rollcall::registry::directory::Directory;
 use rollcall::registry::fact::{Duty, Fact};
@@ -92,21 +94,29 @@ struct Served {
     metrics: Registry,
 }
 
-fn config(listen: &[SocketAddr]) -> DnsConfig {
-    let name_server_addresses = vec![[192, 0, 2, 53].into()];
-    DnsConfig {
-        listen: listen.into(),
-        name_server_addresses,
-        replica: "rollcall-0".into(),
-        ..DnsConfig::default()
-    }
+/// The settings of a replica by default, but for no bound on errors.
+pub(crate) fn settings() -> DnsSettings {
+    let own = ["serve", "--identity", "rollcall-0", "--auth", "none"];
+    let dns = ["--dns-name-servers", "192.0.2.53", "--dns-error-rate", "0"];
+    let command = ServeArgs::augment_args(clap::Command::new("serve"));
+    let matches = command.get_matches_from(own.iter().chain(&dns));
+    ServeArgs::from_arg_matches(&matches).unwrap().validate().unwrap().dns
+}
+
+/// Binds the directory's DNS to this address.
+pub(crate) fn bind_to(
+    address: SocketAddr,
+    settings: DnsSettings,
+    metrics: &mut Registry,
+) -> Result<DnsServer, DnsError> {
+    let realm = Realm::new("rollcall.internal", settings, directory()).unwrap();
+    bind(realm, &[address], "rollcall-0", Metrics::register(metrics))
 }
 
 async fn serve() -> Served {
     let mut metrics = Registry::with_prefix("rollcall");
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let handle = Metrics::register(&mut metrics);
-    let server = bind(&config(&[any]), directory(), handle).unwrap();
+    let server = bind_to(any, settings(), &mut metrics).unwrap();
     let (address, stop) = (server.addresses()[0], CancellationToken::new());
     let end = tokio::spawn(server.serve(stop.clone()));
     Served { address, stop, end, metrics }
@@ -351,19 +361,17 @@ async fn a_stopped_server_frees_its_addresses() {
     let connection = TcpStream::connect(served.address).await.unwrap();
     served.stop.cancel();
     within(served.end).await.unwrap().unwrap();
-    let metrics = Metrics::register(&mut Registry::default());
-    bind(&config(&[served.address]), directory(), metrics).unwrap();
+    bind_to(served.address, settings(), &mut Registry::default()).unwrap();
     drop(connection);
 }
 
 #[tokio::test]
 async fn what_cannot_be_served_is_said_with_the_flag_to_change() {
     let served = serve().await;
-    let metrics = Metrics::register(&mut Registry::default());
-    let bound = bind(&config(&[served.address]), directory(), metrics.clone());
+    let bound = bind_to(served.address, settings(), &mut Registry::default());
     let message = bound.err().unwrap().to_string();
     assert!(message.contains(&served.address.to_string()) && message.contains("--dns-listen"));
-    let wrong = DnsConfig { zone: "not a zone".into(), ..config(&[]) };
-    let message = bind(&wrong, directory(), metrics).err().unwrap().to_string();
+    let wrong = Realm::new("not a zone", settings(), directory());
+    let message = wrong.err().unwrap().to_string();
     assert!(message.contains("--zone \"not a zone\""), "{message}");
 }

@@ -263,7 +263,7 @@ fn why_nobody_is_answered_is_said_with_the_numbers() {
 
 #[test]
 fn a_service_without_anybody_does_not_exist_where_that_is_wanted() {
-    let world = world().realm(|realm| realm.empty = Empty::NxDomain);
+    let world = world().settings(|settings| settings.empty = Empty::NxDomain);
     for (name, exists) in [
         ("orders.shop", true),
         ("shop", true),
@@ -286,7 +286,7 @@ fn a_service_without_anybody_does_not_exist_where_that_is_wanted() {
 
 #[test]
 fn those_who_were_lost_are_answered_where_that_is_wanted() {
-    let world = world().realm(|realm| realm.empty = Empty::Last);
+    let world = world().settings(|settings| settings.empty = Empty::Last);
     let dead = world.ask("dead.shop", RecordType::A);
     assert_eq!(
         (super::world::data(&dead.answers), dead.answers[0].ttl),
@@ -349,7 +349,7 @@ proptest! {
     /// The same where services without anybody do not exist.
     #[test]
     fn nxdomain_for_the_empty_is_said_of_all_below_it(labels in labels(), below in labels()) {
-        let world = world().realm(|realm| realm.empty = Empty::NxDomain);
+        let world = world().settings(|settings| settings.empty = Empty::NxDomain);
         let name = |labels: &[&str]| {
             labels.iter().map(|label| format!("{label}.")).collect::<String>() + "rollcall.internal."
         };

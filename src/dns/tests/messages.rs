@@ -76,7 +76,7 @@ fn label_query(i: u8) -> Query {
 #[test]
 fn beyond_the_bound_denials_are_cut_but_never_kept_back_and_that_a_name_has_no_such_type_is_said() {
     // One a second, two at once.
-    let world = world().policy(|policy| policy.limits = Limits::new(1, 7));
+    let world = world().limits(Limits::new(1, 7));
     let missing = query("none.shop", RecordType::A);
     let told: Vec<_> = (0..6).map(|_| ask(&world, &missing)).collect();
     for (answer, at) in told.iter().zip(0..) {

@@ -8,15 +8,13 @@ use hickory_proto::{
 };
 use ipnet::IpNet;
 
-use crate::config::Empty;
-use crate::dns::answer::{Answer, Realm};
+use crate::config::{DnsSettings, ServeArgs};
+use crate::dns::answer::Answer;
 use crate::dns::context::Moods;
 use crate::dns::cookie::Secret;
-use crate::dns::edns::UDP_PAYLOAD;
 use crate::dns::limit::Limits;
-use crate::dns::respond::{Client, Networks, Outcome, Policy, Responder, Transport};
-use crate::dns::reverse::Reverse;
-use crate::dns::zone::Zone;
+use crate::dns::realm::Realm;
+use crate::dns::respond::{Client, Outcome, Responder, Transport};
 use crate::registry::catalog::{Catalog, Settings};
 use crate::registry::directory::Directory;
 use crate::registry::fact::Fact;
@@ -33,6 +31,11 @@ pub(super) const CHANGED: Wall = Wall(1_700_000_000_500);
 
 pub(super) const ZONE: &str = "rollcall.internal.";
 
+/// Those with reverse zones.
+const NETWORKS: &str = "10.0.0.0/8,2001:db8::/32";
+
+const NAME_SERVERS: &str = "192.0.2.53,2001:db8::53";
+
 pub(super) struct World {
     pub(super) responder: Responder,
     pub(super) now: Moment,
@@ -44,22 +47,16 @@ pub(super) struct World {
 impl World {
     /// A world that has not been listed.
     pub(super) fn unsynced() -> Self {
-        let networks: Vec<IpNet> =
-            ["10.0.0.0/8", "2001:db8::/32"].map(|n| n.parse().unwrap()).into();
+        let networks: Vec<IpNet> = NETWORKS.split(',').map(|net| net.parse().unwrap()).collect();
         let directory = Arc::new(Directory::default().with_networks(&networks));
-        let ips: [IpAddr; 2] = ["192.0.2.53".parse().unwrap(), "2001:db8::53".parse().unwrap()];
-        let zone = Zone::parse(ZONE, &ips).unwrap();
-        let reverse = networks.into_iter().map(|network| Reverse::new(network).unwrap()).collect();
-        let (empty, ceiling) = (Empty::NoData, None);
-        let realm = Arc::new(Realm { zone, reverse, directory: directory.clone(), empty, ceiling });
-        let policy = Policy {
-            ask: Networks::default(),
-            transfer: Networks::default(),
+        let flags = ["--dns-reverse-zones", NETWORKS, "--dns-name-servers", NAME_SERVERS];
+        let settings = ServeArgs::of(&flags).validate().unwrap().dns;
+        let realm = Arc::new(Realm::new(ZONE, settings, directory.clone()).unwrap());
+        let responder = Responder {
+            realm,
             secret: Secret::new(*b"known in advance"),
-            cookieless: UDP_PAYLOAD,
             limits: Limits::new(0, 0),
             replica: "rollcall-0".into(),
-            idle: 100,
         };
         let own = InstanceKey::new("rollcall-system", "rollcall-0");
         let show = |_: Wall| String::new();
@@ -67,7 +64,7 @@ impl World {
         let settings = Settings { own, boot, zone, show, ledger: None };
         let catalog = Catalog::new(settings, directory);
         let from = "192.0.2.1".parse().unwrap();
-        Self { responder: Responder { realm, policy }, now: START, seed: 7, from, catalog }
+        Self { responder, now: START, seed: 7, from, catalog }
     }
 
     /// A world of these instances.
@@ -104,9 +101,14 @@ impl World {
         self
     }
 
-    /// Changes what is said to whom.
-    pub(super) fn policy(mut self, change: impl FnOnce(&mut Policy)) -> Self {
-        change(&mut self.responder.policy);
+    /// Changes how it is answered, and to which networks.
+    pub(super) fn settings(self, change: impl FnOnce(&mut DnsSettings)) -> Self {
+        self.realm(|realm| change(&mut realm.settings))
+    }
+
+    /// Changes the bound on errors and denials.
+    pub(super) fn limits(mut self, limits: Limits) -> Self {
+        self.responder.limits = limits;
         self
     }
 

@@ -10,8 +10,9 @@ use hickory_proto::{
     rr::{LowerName, Name, RData, Record, RecordType},
 };
 use rollcall::dns::{
-    answer::{Answer, Realm},
+    answer::Answer,
     context::Moods,
+    realm::Realm,
     respond::{Outcome, Transport},
 };
 

@@ -11,14 +11,12 @@ use std::{
 };
 
 use ipnet::IpNet;
-use rollcall::config::Empty;
+use rollcall::config::{DnsSettings, Empty, NameServer};
 use rollcall::dns::{
-    answer::Realm,
     cookie::Secret,
     limit::Limits,
-    respond::{Client, Networks, Policy, Responder, Transport},
-    reverse::Reverse,
-    zone::Zone,
+    realm::Realm,
+    respond::{Client, Responder, Transport},
 };
 use rollcall::registry::{
     catalog::{Catalog, Settings},
@@ -113,47 +111,52 @@ impl Mode {
     }
 
     pub(crate) fn realm(self) -> Arc<Realm> {
-        // One for each zone, empty-mode and ceiling: the bits 1 to 3.
+        // One for each mode but for its transport and its moment: the bits 1 to 6.
         static REALMS: LazyLock<Vec<Arc<Realm>>> = LazyLock::new(|| {
             let known = directory();
-            (0..8).map(|at| Arc::new(Mode(at << 1).make_realm(&known))).collect()
+            (0..64).map(|at| Arc::new(Mode(at << 1).make_realm(&known))).collect()
         });
-        REALMS[usize::from(self.0 >> 1 & 7)].clone()
+        REALMS[usize::from(self.0 >> 1 & 63)].clone()
     }
 
     fn make_realm(self, directory: &Arc<Directory>) -> Realm {
         let zone = if self.is_of_the_long_zone() { LONG_ZONE } else { ZONE };
-        let ips: Vec<IpAddr> = ["192.0.2.53", "2001:db8::53"].map(|ip| ip.parse().unwrap()).into();
-        Realm {
-            zone: Zone::parse(zone, &ips).unwrap(),
-            reverse: networks().into_iter().map(|net| Reverse::new(net).unwrap()).collect(),
-            directory: directory.clone(),
+        Realm::new(zone, self.settings(), directory.clone()).unwrap()
+    }
+
+    fn settings(self) -> DnsSettings {
+        let manners = self.manners();
+        let everybody: IpNet =
+            if self.client().is_ipv4() { "0.0.0.0/0" } else { "::/0" }.parse().unwrap();
+        let others: IpNet = "198.51.100.0/24".parse().unwrap();
+        let (allow, transfer) = match manners {
+            Manners::Closed => (vec![others], vec![]),
+            Manners::Short => (vec![everybody, others], vec![others]),
+            _ => (vec![], vec![everybody]),
+        };
+        let name_server = |ip: &str| NameServer::Address(ip.parse().unwrap());
+        DnsSettings {
+            name_servers: ["192.0.2.53", "2001:db8::53"].map(name_server).into(),
+            reverse: networks(),
             empty: self.empty(),
             ceiling: NonZeroUsize::new(CEILING).filter(|_| self.has_ceiling()),
+            allow,
+            transfer,
+            notify: Vec::new(),
+            error_rate: if manners == Manners::Bounded { RATE } else { 0 },
+            cookie_secret: Some(SECRET),
+            cookieless: if manners == Manners::Short { 512 } else { 1232 },
+            connections: 1024,
+            idle: Duration::from_secs(10),
+            log_every: 100,
         }
     }
 
     /// A responder that nobody has asked yet: its bound on errors is untouched.
     pub(crate) fn responder(self) -> Responder {
-        let manners = self.manners();
-        let everybody: IpNet =
-            if self.client().is_ipv4() { "0.0.0.0/0" } else { "::/0" }.parse().unwrap();
-        let others: IpNet = "198.51.100.0/24".parse().unwrap();
-        let (ask, transfer) = match manners {
-            Manners::Closed => (vec![others], vec![]),
-            Manners::Short => (vec![everybody, others], vec![others]),
-            _ => (vec![], vec![everybody]),
-        };
-        let policy = Policy {
-            ask: Networks(ask.into()),
-            transfer: Networks(transfer.into()),
-            secret: Secret::new(SECRET),
-            cookieless: if manners == Manners::Short { 512 } else { 1232 },
-            limits: Limits::new(if manners == Manners::Bounded { RATE } else { 0 }, 0),
-            replica: "rollcall-0".into(),
-            idle: 100,
-        };
-        Responder { realm: self.realm(), policy }
+        let realm = self.realm();
+        let limits = Limits::new(realm.settings.error_rate, 0);
+        Responder { realm, secret: Secret::new(SECRET), limits, replica: "rollcall-0".into() }
     }
 }
 

@@ -6,7 +6,6 @@ use super::{
     opcode, option_octets, orders, soa, world,
 };
 use crate::config::Empty;
-use crate::dns::respond::Networks;
 use crate::registry::instance::State;
 
 const A: u16 = 1;
@@ -201,7 +200,7 @@ fn how_much_is_known_and_who_may_ask_is_said_as_well() {
     let early = "SERVFAIL 1/0/0/0 opt ede14=\"not yet in sync with the Kubernetes API\"";
     hold(&World::unsynced(), &[("8914 §4.15: nothing is known yet", edns("orders.shop"), early)]);
     let prohibited = World::of(orders())
-        .policy(|policy| policy.ask = Networks([("10.0.0.0/8").parse().unwrap()].into()));
+        .settings(|settings| settings.allow = vec![("10.0.0.0/8").parse().unwrap()]);
     let why = "REFUSED 1/0/0/0 opt ede18=\"not an address that may ask this server\"";
     hold(&prohibited, &[("8914 §4.19: who may not ask", edns("orders.shop"), why)]);
     let mut world = world();
@@ -217,7 +216,7 @@ fn how_much_is_known_and_who_may_ask_is_said_as_well() {
     ];
     hold(&world, rows);
     let last = World::of([instance("dead", "d1", &["10.0.0.9"]).expired()])
-        .realm(|realm| realm.empty = Empty::Last);
+        .settings(|settings| settings.empty = Empty::Last);
     let lost = "NOERROR aa 1/1/0/0 opt ede3=\"0 of 1 instances passing (1 Expired); these were lost last\"";
     hold(&last, &[("8914 §4.4: those who were lost", edns("dead.shop"), lost)]);
 }

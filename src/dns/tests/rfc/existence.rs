@@ -67,7 +67,7 @@ fn what_is_not_there_is_said_as_exactly_as_it_is_known() {
             ("4592 §4.2: nor anywhere else", ask("*.rollcall.internal.", A), no_name),
         ],
     );
-    let empty = world().realm(|realm| realm.empty = Empty::NxDomain);
+    let empty = world().settings(|settings| settings.empty = Empty::NxDomain);
     hold(
         &empty,
         &[

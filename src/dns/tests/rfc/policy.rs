@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use super::super::world::{World, instance};
 use super::{COOKIE, Wire, ask, hold, orders, soa, told, world};
 use crate::dns::limit::Limits;
-use crate::dns::respond::{Networks, Outcome};
+use crate::dns::respond::Outcome;
 
 const A: u16 = 1;
 const SRV: u16 = 33;
@@ -24,7 +24,7 @@ fn known(world: &World, query: &Wire) -> Wire {
 
 #[test]
 fn a_stranger_has_as_much_as_is_chosen_and_who_shows_a_cookie_all_that_he_takes() {
-    let world = World::of(crowd(60)).policy(|policy| policy.cookieless = 512);
+    let world = World::of(crowd(60)).settings(|settings| settings.cookieless = 512);
     let query = ask("crowd.shop", A);
     // 60 × 16 octets; 512 - 49 - 11 hold 28 of them, 28 octets of a cookie take two.
     hold(
@@ -51,7 +51,7 @@ fn a_stranger_has_as_much_as_is_chosen_and_who_shows_a_cookie_all_that_he_takes(
 #[test]
 fn too_many_denials_are_cut_to_nothing_but_for_those_who_are_no_liars() {
     // One a second, two at once.
-    let world = World::of(orders()).policy(|policy| policy.limits = Limits::new(1, 7));
+    let world = World::of(orders()).limits(Limits::new(1, 7));
     let wrong = ask("none.shop", A).edns(&[(COOKIE, b"8 octets")]);
     let nothing = "NXDOMAIN aa 1/0/1/0 opt cookie/24";
     let given: Vec<_> = (0..6).map(|_| told(&wrong, &wrong.put_to(&world))).collect();
@@ -93,7 +93,7 @@ fn cookie_of(world: &World) -> Vec<u8> {
 #[test]
 fn who_may_not_ask_is_refused_whatever_he_asks() {
     let world =
-        world().policy(|policy| policy.ask = Networks(["198.51.100.0/24".parse().unwrap()].into()));
+        world().settings(|settings| settings.allow = vec!["198.51.100.0/24".parse().unwrap()]);
     hold(
         &world,
         &[
@@ -114,8 +114,9 @@ fn targets(world: &World) -> HashSet<String> {
 
 #[test]
 fn where_there_is_a_ceiling_a_client_keeps_its_part_for_a_minute_while_others_come_and_go() {
-    let ceiling =
-        |count: usize| World::of(crowd(count)).realm(|realm| realm.ceiling = NonZeroUsize::new(5));
+    let ceiling = |count: usize| {
+        World::of(crowd(count)).settings(|settings| settings.ceiling = NonZeroUsize::new(5))
+    };
     let mut world = ceiling(50);
     let first = targets(&world);
     assert_eq!(first.len(), 5);

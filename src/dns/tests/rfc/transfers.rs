@@ -10,7 +10,7 @@ use hickory_proto::{
 use super::super::world::{With, World, full, instance};
 use super::{APEX, Wire, ask, hold, name_octets, orders};
 use crate::config::Empty;
-use crate::dns::respond::{Networks, Outcome};
+use crate::dns::respond::Outcome;
 use crate::registry::instance::{Instance, State};
 
 const SOA: u16 = 6;
@@ -19,7 +19,7 @@ const AXFR: u16 = 252;
 
 fn world(instances: Vec<Instance>) -> World {
     World::of(instances)
-        .policy(|policy| policy.transfer = Networks(["192.0.2.0/24".parse().unwrap()].into()))
+        .settings(|settings| settings.transfer = vec!["192.0.2.0/24".parse().unwrap()])
 }
 
 /// Asks for what has changed since a serial.
@@ -79,7 +79,7 @@ fn who_may_have_the_zone_has_it_over_tcp() {
         ],
     );
     let early = World::unsynced()
-        .policy(|policy| policy.transfer = Networks(["0.0.0.0/0".parse().unwrap()].into()));
+        .settings(|settings| settings.transfer = vec!["0.0.0.0/0".parse().unwrap()]);
     let not_yet = "SERVFAIL 1/0/0/0 opt ede14=\"not yet in sync with the Kubernetes API\"";
     hold(&early, &[("5936 §2.2.1: half a zone is none", axfr(APEX).edns(&[]), not_yet)]);
 }
@@ -198,7 +198,7 @@ const NAMES: [&str; 9] = [
 #[test]
 fn a_transfer_has_what_we_answer_at_each_name_and_no_record_twice() {
     for empty in [Empty::NoData, Empty::NxDomain, Empty::Last] {
-        let world = world(mixed()).realm(|realm| realm.empty = empty);
+        let world = world(mixed()).settings(|settings| settings.empty = empty);
         let all = messages(&ask(APEX, AXFR).tcp(), &world).into_iter().flat_map(|m| m.answers);
         let mut names = BTreeMap::<String, Vec<Record>>::new();
         // The last SOA is the first one again.
