@@ -154,8 +154,9 @@ impl Finder<'_> {
                 });
             }
             Asked::Port(of, protocol, name) => {
-                let port = (protocol, name);
-                return self.of(&of, |view, context| service::port(view, &of.only, port, context));
+                return self.of(&of, |view, context| {
+                    service::port(view, &of.only, protocol, name, context)
+                });
             }
             Asked::Instance(of, label) => {
                 return self.of(&of, |view, context| member::member(view, label, context));

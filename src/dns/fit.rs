@@ -4,12 +4,10 @@
 //! incomplete (RFC 2181 §9), and an OPT is never lost (RFC 6891 §7). Does not own: how records are
 //! written (`wire`), and what they are (`answer`).
 
-use hickory_proto::rr::Name;
-
 use crate::dns::{
     answer::Answer,
     edns::UDP_PAYLOAD,
-    wire::{Head, Section, Writer},
+    wire::{Head, Question, Section, Writer},
 };
 
 /// The largest UDP message to somebody without EDNS (RFC 1035 §4.2.1), and the smallest size that
@@ -32,7 +30,7 @@ pub fn udp(advertised: Option<u16>, most: u16) -> u16 {
 #[must_use]
 pub fn message(
     head: Head,
-    question: Option<(&Name, &[u8])>,
+    question: Option<Question<'_>>,
     answer: &Answer,
     opt: Option<&[u8]>,
     limit: u16,

@@ -8,7 +8,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use hickory_proto::{
     op::{LowerQuery, ResponseCode},
-    rr::{DNSClass, Name, RecordType},
+    rr::{DNSClass, RecordType},
 };
 use ipnet::IpNet;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -24,7 +24,7 @@ use crate::dns::{
     query::{Fault, Query},
     realm::Realm,
     transfer::Transfer,
-    wire::{HEADER, Head},
+    wire::{HEADER, Head, Question},
     zone::TTL,
 };
 use crate::registry::lease::Now;
@@ -238,13 +238,11 @@ impl Turn<'_> {
     }
 
     fn transfer(&self) -> Outcome {
-        let query = self.query;
-        let Some(question) = &query.question else { return Outcome::Silence };
+        let Some(question) = self.question() else { return Outcome::Silence };
         let head = self.head(AUTHORITATIVE);
         let opt = self.opt(&[]).map(|opt| opt.finish(0));
-        let asked = (question, query.octets);
         let realm = self.responder.realm.clone();
-        Outcome::Transfer(Box::new(Transfer::new(realm, head, asked, opt, self.now.moment)))
+        Outcome::Transfer(Box::new(Transfer::new(realm, head, question, opt, self.now.moment)))
     }
 
     fn send(&self, answer: &Answer) -> Outcome {
@@ -270,9 +268,9 @@ impl Turn<'_> {
         Outcome::Reply(octets, Said { kind, code, truncated, cookie, verdict })
     }
 
-    fn question(&self) -> Option<(&Name, &[u8])> {
+    fn question(&self) -> Option<Question<'_>> {
         let question = self.query.question.as_ref()?;
-        Some((question.original().name(), self.query.octets))
+        Some(Question { name: question.original().name(), octets: self.query.octets })
     }
 
     /// RD is copied; AD and CD are cleared, since nothing here is signed (RFC 4035 §3.1.6).

@@ -41,7 +41,8 @@ pub(super) fn service(view: &View, only: &Subset<'_>, context: Context<'_>) -> O
 pub(super) fn port(
     view: &View,
     only: &Subset<'_>,
-    (protocol, name): (Protocol, &str),
+    protocol: Protocol,
+    name: &str,
     context: Context<'_>,
 ) -> Option<Set> {
     let filter = only.with_port(protocol, Some(name));

@@ -10,10 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use hickory_proto::{
-    op::LowerQuery,
-    rr::{Name, Record, RecordType},
-};
+use hickory_proto::rr::{Name, Record, RecordType};
 
 use crate::config::Empty;
 use crate::dns::{
@@ -25,7 +22,7 @@ use crate::dns::{
     records::{self, Set},
     service,
     subset::Subset,
-    wire::{Head, Section, Writer},
+    wire::{Head, Question, Section, Writer},
     zone::TTL,
 };
 use crate::registry::{
@@ -62,7 +59,7 @@ impl Transfer {
     pub fn new(
         realm: Arc<Realm>,
         head: Head,
-        (question, octets): (&LowerQuery, &[u8]),
+        question: Question<'_>,
         opt: Option<Vec<u8>>,
         now: Moment,
     ) -> Self {
@@ -76,7 +73,7 @@ impl Transfer {
         let ips = zone.addresses();
         pending.extend(ips.iter().map(|ip| records::address(zone.name_server(), *ip, TTL)));
         pending.extend(zone.apex().prepend_label("dns-version").ok().map(|name| version(&name)));
-        let question = Some((question.original().name().clone(), octets.to_vec()));
+        let question = Some((question.name.clone(), question.octets.to_vec()));
         let views = views.into_iter();
         Self { realm, head, question, opt, views, pending, soa: Some(soa), now }
     }
@@ -97,7 +94,7 @@ impl Iterator for Transfer {
     /// The next message; none when all are written.
     fn next(&mut self) -> Option<Vec<u8>> {
         let question = self.question.take();
-        let asked = question.as_ref().map(|(name, octets)| (name, &octets[..]));
+        let asked = question.as_ref().map(|(name, octets)| Question { name, octets });
         let room = MESSAGE - self.opt.as_ref().map_or(0, Vec::len);
         let mut writer = Writer::new(asked, room);
         loop {
@@ -126,13 +123,13 @@ fn of_service(realm: &Realm, view: &View, now: Moment) -> Vec<Record> {
     let everybody = Subset::default();
     let names = Names { realm, base: &base, now };
     add(&mut all, &base, |at| service::service(view, &everybody, at), names);
-    for (port, members) in ports(view) {
-        let labels = [format!("_{}", port.1), format!("_{}", port.0.label())];
+    for ((protocol, port), members) in ports(view) {
+        let labels = [format!("_{port}"), format!("_{}", protocol.label())];
         let labels = Name::from_labels(labels.iter().map(|label| label.as_bytes()));
         let Ok(owner) = labels.and_then(|name| name.append_domain(&base)) else { continue };
         // Only those who have it: looking at all of them for each port would be quadratic.
         let part = View::new(view.key.clone(), members.into());
-        add(&mut all, &owner, |at| service::port(&part, &everybody, port, at), names);
+        add(&mut all, &owner, |at| service::port(&part, &everybody, protocol, port, at), names);
     }
     for member in view.bearers() {
         let Ok(owner) = base.prepend_label(member.label.as_bytes()) else { continue };

@@ -38,6 +38,15 @@ pub struct Head {
     pub flags: u16,
 }
 
+/// The question of a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Its name, in the asker's case (0x20).
+    pub name: &'a Name,
+    /// All of it, as it came.
+    pub octets: &'a [u8],
+}
+
 /// A message as it is written.
 #[derive(Debug)]
 pub struct Writer {
@@ -51,11 +60,11 @@ pub struct Writer {
 impl Writer {
     /// A message with this question, if any, of at most `limit` octets.
     #[must_use]
-    pub fn new(question: Option<(&Name, &[u8])>, limit: usize) -> Self {
+    pub fn new(question: Option<Question<'_>>, limit: usize) -> Self {
         let mut octets = Vec::with_capacity(limit.min(1024));
         octets.extend([0; HEADER]);
         let mut writer = Self { octets, limit, names: HashMap::new(), counts: [0; 4] };
-        if let Some((name, octets)) = question {
+        if let Some(Question { name, octets }) = question {
             // The name as it came, so that whatever points to it has its case (0x20).
             writer.name(name, true);
             writer.octets.truncate(HEADER);
@@ -278,7 +287,8 @@ mod tests {
     fn names_are_pointed_to_but_for_targets() {
         let question = named("oRders.svc.zone.");
         let octets = [&b"\x06oRders\x03svc\x04zone\0"[..], &[0, 1, 0, 1]].concat();
-        let mut writer = Writer::new(Some((&question, &octets)), 512);
+        let asked = Question { name: &question, octets: &octets };
+        let mut writer = Writer::new(Some(asked), 512);
         let target = named("o1.orders.svc.zone.");
         let srv = RData::SRV(SRV::new(0, 1, 2, target.clone()));
         let before = writer.len();

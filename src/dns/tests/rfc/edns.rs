@@ -12,7 +12,7 @@ const A: u16 = 1;
 const AXFR: u16 = 252;
 
 /// A type, a size and flags.
-const OPT: (u16, u16, u32) = (41, 1232, 0);
+const OPT: u16 = 41;
 
 #[test]
 fn an_opt_is_read_as_far_as_it_can_be_and_answered_by_one() {
@@ -29,25 +29,29 @@ fn an_opt_is_read_as_far_as_it_can_be_and_answered_by_one() {
             ),
             (
                 "6891 §6.1.2: it is owned by the root",
-                soa().record(3, b"\x01a\0", OPT, &[]),
+                soa().record(3, b"\x01a\0", OPT, 1232, 0, &[]),
                 "FORMERR 1/0/0/0 opt",
             ),
             (
                 "6891 §6.1.1: it stands anywhere among the additional records",
-                soa().record(3, &[0], (A, 1, 0), &[10, 0, 0, 1]).edns(&[]),
+                soa().record(3, &[0], A, 1, 0, &[10, 0, 0, 1]).edns(&[]),
                 "NOERROR aa 1/1/0/0 opt",
             ),
             (
                 "6891 §6.1.1: but in no other section",
-                soa().record(1, &[0], OPT, &[]),
+                soa().record(1, &[0], OPT, 1232, 0, &[]),
                 "FORMERR 1/0/0/0",
             ),
             (
                 "6891 §7: an option longer than the OPT",
-                soa().record(3, &[0], OPT, &cut),
+                soa().record(3, &[0], OPT, 1232, 0, &cut),
                 "FORMERR 1/0/0/0 opt nsid=rollcall-0",
             ),
-            ("6891 §7: half a code", soa().record(3, &[0], OPT, &[0]), "FORMERR 1/0/0/0 opt"),
+            (
+                "6891 §7: half a code",
+                soa().record(3, &[0], OPT, 1232, 0, &[0]),
+                "FORMERR 1/0/0/0 opt",
+            ),
             (
                 "6891 §6.1.2: what we do not support is ignored, well formed or not",
                 soa().edns(&[(SUBNET, b"?"), (EXPIRE, b"?"), (0, b""), (65_001, &[0; 300])]),

@@ -67,8 +67,7 @@ fn a_header_is_answered_by_what_it_says() {
 #[test]
 fn what_is_no_query_is_a_format_error() {
     let a = |name: &[u8]| question(name, A, 1);
-    let record = |section| ask("orders.shop", A).record(section, &[0], (A, 1, 5), &[10, 0, 0, 1]);
-    let unknown = [(65_280, 1, 5), (250, 255, 0)];
+    let record = |section| ask("orders.shop", A).record(section, &[0], A, 1, 5, &[10, 0, 0, 1]);
     hold(
         &world(),
         &[
@@ -101,22 +100,22 @@ fn what_is_no_query_is_a_format_error() {
             ),
             (
                 "1035 §4.1.3: a record cut in its data",
-                soa().record(3, &[0], (A, 1, 0), &[1, 2, 3, 4]).cut(1),
+                soa().record(3, &[0], A, 1, 0, &[1, 2, 3, 4]).cut(1),
                 "FORMERR 1/0/0/0",
             ),
             (
                 "3597 §3, 8945 §5.2: a record that we do not know is passed over",
-                soa().record(3, b"\x03key\0", unknown[0], b"???"),
+                soa().record(3, b"\x03key\0", 65_280, 1, 5, b"???"),
                 "NOERROR aa 1/1/0/0",
             ),
             (
                 "8945 §5.2: so is a signature, before or behind an OPT",
-                soa().edns(&[]).record(3, b"\x03key\0", unknown[1], &[1; 40]),
+                soa().edns(&[]).record(3, b"\x03key\0", 250, 255, 0, &[1; 40]),
                 "NOERROR aa 1/1/0/0 opt",
             ),
             (
                 "3597 §3: whatever its type, data is not looked into",
-                soa().record(3, &[0], (A, 1, 0), b"no address"),
+                soa().record(3, &[0], A, 1, 0, b"no address"),
                 "NOERROR aa 1/1/0/0",
             ),
             // No RFC says it; what is behind the last record is not ours to read.

@@ -102,7 +102,9 @@ impl Wire {
         mut self,
         section: usize,
         owner: &[u8],
-        (kind, class, ttl): (u16, u16, u32),
+        kind: u16,
+        class: u16,
+        ttl: u32,
         data: &[u8],
     ) -> Self {
         self.counts[section] += 1;
@@ -113,7 +115,7 @@ impl Wire {
 
     /// An OPT of this size, `version`, flags and options.
     pub(super) fn opt(self, size: u16, ttl: u32, options: &[(u16, &[u8])]) -> Self {
-        self.record(3, &[0], (41, size, ttl), &option_octets(options))
+        self.record(3, &[0], 41, size, ttl, &option_octets(options))
     }
 
     /// An OPT of the size that everybody sends.

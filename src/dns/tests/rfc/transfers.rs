@@ -25,7 +25,7 @@ fn world(instances: Vec<Instance>) -> World {
 /// Asks for what has changed since a serial.
 fn since(serial: u32) -> Wire {
     let data = [&[0, 0][..], &serial.to_be_bytes(), &[0; 16]].concat();
-    ask(APEX, IXFR).record(2, &name_octets(APEX), (SOA, 1, 5), &data).tcp()
+    ask(APEX, IXFR).record(2, &name_octets(APEX), SOA, 1, 5, &data).tcp()
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn who_may_have_the_zone_has_it_over_tcp() {
             ("5936 §4.2: not over UDP", ask(APEX, AXFR).edns(&[]), &unsupported),
             (
                 "5936 §2.1.2: a query has nothing but its question",
-                axfr(APEX).record(2, &[0], (SOA, 1, 0), &[0; 22]),
+                axfr(APEX).record(2, &[0], SOA, 1, 0, &[0; 22]),
                 "FORMERR 1/0/0/0",
             ),
             (
@@ -62,7 +62,7 @@ fn who_may_have_the_zone_has_it_over_tcp() {
             ),
             (
                 "1995 §3: an IXFR says what it has",
-                ask(APEX, IXFR).record(2, &[0], (1, 1, 0), &[0; 22]).tcp(),
+                ask(APEX, IXFR).record(2, &[0], 1, 1, 0, &[0; 22]).tcp(),
                 "FORMERR 1/0/0/0",
             ),
             ("1995 §4: without that all is sent", ask(APEX, IXFR).tcp(), "transfer"),
