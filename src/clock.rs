@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::registry::lease::{Moment, Now, Reading, Wall};
@@ -37,14 +36,6 @@ pub fn suspended() -> Duration {
 #[must_use]
 pub fn wall() -> Wall {
     Wall(millis(clock_gettime(ClockId::Realtime)))
-}
-
-/// A wall time in RFC 3339 with milliseconds.
-#[must_use]
-pub fn show(wall: Wall) -> String {
-    const MILLIS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
-    MILLIS
-        .timestamp_to_string(&Timestamp::from_millisecond(wall.0).unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
 fn millis(time: Timespec) -> i64 {

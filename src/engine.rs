@@ -145,7 +145,7 @@ impl Engine {
         match (report.standstill.as_ref().filter(stale), self.stands_since) {
             (Some(standstill), None) => {
                 self.stands_since = Some(standstill.since);
-                let why = standstill.sentence(|moment| clock::show(now.wall_of(moment)));
+                let why = standstill.sentence(now);
                 warn!(why, "the horizon stands still: nobody is judged, and the dead stay");
             }
             (None, Some(since)) => {
@@ -199,7 +199,6 @@ mod tests {
             own: InstanceKey::new("rollcall-system", "r0"),
             boot: "b".to_owned(),
             zone: "rollcall.internal".to_owned(),
-            show: clock::show,
             ledger: None,
         };
         let engine = Engine {

@@ -75,18 +75,13 @@ pub(super) fn self_beat(value: &str) -> Value {
 }
 
 /// A merge patch of the whole status.
-pub(super) fn status(
-    on: &Version,
-    desired: &Desired,
-    now: Wall,
-    show: fn(Wall) -> String,
-) -> Value {
-    let transition = desired.transition.as_deref().map_or_else(|| show(now), str::to_owned);
+pub(super) fn status(on: &Version, desired: &Desired, now: Wall) -> Value {
+    let transition = desired.transition.as_deref().map_or_else(|| now.to_string(), str::to_owned);
     let status = json!({
         "phase": desired.phase.as_str(),
         "observedGeneration": desired.observed_generation,
         "observedHeartbeat": desired.observed_heartbeat,
-        "lastHeartbeatTime": desired.last_heartbeat.map(show),
+        "lastHeartbeatTime": desired.last_heartbeat.map(|wall| wall.to_string()),
         "dnsName": desired.dns_name,
         "addresses": desired.addresses,
         "ports": desired.ports,
@@ -103,8 +98,8 @@ pub(super) fn status(
 }
 
 /// A merge patch of the checkpoint alone.
-pub(super) fn checkpoint(on: &Version, beat: Wall, show: fn(Wall) -> String) -> Value {
-    decided_on(on, &json!({"lastHeartbeatTime": show(beat)}))
+pub(super) fn checkpoint(on: &Version, beat: Wall) -> Value {
+    decided_on(on, &json!({"lastHeartbeatTime": beat.to_string()}))
 }
 
 /// A status patch with the version it was decided on: the API server refuses it for any other.

@@ -59,8 +59,6 @@ pub struct Writer {
     reads: Arc<Semaphore>,
     calls: Guarded,
     status_calls: Guarded,
-    /// Writes a wall time (RFC 3339).
-    show: fn(Wall) -> String,
 }
 
 /// What a patch is for.
@@ -79,14 +77,13 @@ impl Writer {
         client: Client,
         converter: Arc<Converter>,
         (metrics, breaker): (&ApiMetrics, &Breaker),
-        show: fn(Wall) -> String,
     ) -> Self {
         let turns = Arc::new(Semaphore::new(MAX_WRITES));
         let reads = Arc::new(Semaphore::new(MAX_READS));
         let guarded = |metrics| Guarded { metrics, breaker: breaker.clone() };
         let calls = guarded(metrics.on("serviceinstances", &["get", "apply", "patch", "delete"]));
         let status_calls = guarded(metrics.on("serviceinstances/status", &["patch"]));
-        Self { client, converter, turns, reads, calls, status_calls, show }
+        Self { client, converter, turns, reads, calls, status_calls }
     }
 
     /// The object as it is stored now.
@@ -189,7 +186,7 @@ impl Writer {
         desired: &Desired,
         now: Wall,
     ) -> Result<Arc<Instance>, Failure> {
-        let status = body::status(on, desired, now, self.show);
+        let status = body::status(on, desired, now);
         self.merge(&on.key, Kind::Status(tenure), status).await
     }
 
@@ -203,7 +200,7 @@ impl Writer {
         on: &Version,
         beat: Wall,
     ) -> Result<Arc<Instance>, Failure> {
-        let status = body::checkpoint(on, beat, self.show);
+        let status = body::checkpoint(on, beat);
         self.merge(&on.key, Kind::Status(tenure), status).await
     }
 

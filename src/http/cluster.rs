@@ -12,6 +12,7 @@ use crate::http::{
     holds::HeldJson,
     phases::Phases,
     query,
+    time::Time,
 };
 use crate::registry::{
     directory::Directory,
@@ -31,8 +32,7 @@ pub(super) struct ClusterJson<'a> {
     /// Who writes status and evicts; null while an election is under way.
     leader: Option<&'a str>,
     /// Since when, as the leader has written it.
-    #[schemars(with = "Option<words::Time>")]
-    leader_since: Option<String>,
+    leader_since: Option<Time>,
     /// The one that answers first, then the others by name.
     replicas: Vec<ReplicaJson<'a>>,
 }
@@ -57,8 +57,7 @@ struct OwnJson<'a> {
     version: &'static str,
     /// Tells this process from an earlier one of the same name.
     boot: &'a str,
-    #[schemars(with = "Option<words::Time>")]
-    started_at: Option<String>,
+    started_at: Option<Time>,
     /// Whether the first list of all instances has been taken in.
     synced: bool,
     /// Whether beats are answered 200; else 202.
@@ -77,8 +76,7 @@ struct OwnJson<'a> {
     /// The highest resourceVersion that it has applied.
     index: u64,
     /// Up to when it may write as the leader, unless it renews that; null when it does not lead.
-    #[schemars(with = "Option<words::Time>")]
-    leads_until: Option<String>,
+    leads_until: Option<Time>,
     /// How many it knows.
     instances: usize,
     /// How many it knows in each phase.
@@ -119,8 +117,7 @@ struct PeerJson<'a> {
     /// Tells its process from an earlier one of the same name.
     boot: &'a str,
     /// When its newest ledger was seen.
-    #[schemars(with = "words::Time")]
-    seen_at: String,
+    seen_at: Time,
     /// How far its horizon was behind then, and how long ago that is, together; null when it did not say.
     #[schemars(with = "Option<words::Millis>")]
     horizon_age_ms: Option<u64>,
@@ -132,8 +129,7 @@ struct PeerJson<'a> {
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Standstill")]
 struct StandstillJson {
-    #[schemars(with = "words::Time")]
-    since: String,
+    since: Time,
     /// As a sentence.
     why: String,
 }
@@ -143,8 +139,7 @@ struct StandstillJson {
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "LastGap")]
 struct LastGapJson {
-    #[schemars(with = "words::Time")]
-    ended_at: String,
+    ended_at: Time,
     /// Null when nobody knows.
     #[schemars(with = "Option<words::Millis>")]
     lost_ms: Option<u64>,
@@ -157,7 +152,7 @@ pub(super) fn cluster(door: &Door, query: Option<&str>) -> Given {
     let now = clock::now();
     let (leadership, report) = (directory.leadership(), directory.report());
     let tenure = Some(leadership.tenure).filter(|_| leadership.is_own(now.moment));
-    let leads_until = tenure.map(|until| clock::show(now.wall_of(until)));
+    let leads_until = tenure.map(|until| Time(now.wall_of(until)));
     let problems = door.problems.load();
     let problems: Vec<&str> = problems.all().map(String::as_str).collect();
     let breakers = BreakersJson {
@@ -170,7 +165,7 @@ pub(super) fn cluster(door: &Door, query: Option<&str>) -> Given {
         answered_by: &door.identity,
         zone: &door.zone,
         leader: leadership.leader.as_deref(),
-        leader_since: leadership.since.map(clock::show),
+        leader_since: leadership.since.map(Time),
         replicas: std::iter::once(ReplicaJson::Own(Box::new(own))).chain(peers).collect(),
     };
     Ok(Answer::json(StatusCode::OK, &cluster).with_static(CACHE_CONTROL, "no-store"))
@@ -179,7 +174,7 @@ pub(super) fn cluster(door: &Door, query: Option<&str>) -> Given {
 fn own<'a>(
     directory: &Directory,
     (identity, report, problems): (&'a str, &'a Report, &'a [&'a str]),
-    (leads_until, breakers): (Option<String>, BreakersJson),
+    (leads_until, breakers): (Option<Time>, BreakersJson),
     now: Now,
 ) -> OwnJson<'a> {
     let measured = directory.horizon().0 > 0;
@@ -188,7 +183,7 @@ fn own<'a>(
         presence: "self",
         version: env!("CARGO_PKG_VERSION"),
         boot: &report.boot,
-        started_at: report.started.map(|started| clock::show(now.wall_of(started))),
+        started_at: report.started.map(|started| Time(now.wall_of(started))),
         synced: directory.is_synced(),
         promises: !directory.is_fenced(now.moment),
         horizon_age_ms: measured.then(|| millis(directory.age(now.moment))),
@@ -219,7 +214,7 @@ impl<'a> PeerJson<'a> {
                 Presence::Left => "left",
             },
             boot: &peer.boot,
-            seen_at: clock::show(now.wall_of(peer.seen)),
+            seen_at: Time(now.wall_of(peer.seen)),
             horizon_age_ms: peer.behind.map(|behind| millis(behind + since)),
             index: peer.index,
         }
@@ -228,15 +223,12 @@ impl<'a> PeerJson<'a> {
 
 impl StandstillJson {
     fn of(standstill: &Standstill, now: Now) -> Self {
-        Self {
-            since: clock::show(now.wall_of(standstill.since)),
-            why: standstill.sentence(|moment| clock::show(now.wall_of(moment))),
-        }
+        Self { since: Time(now.wall_of(standstill.since)), why: standstill.sentence(now) }
     }
 }
 
 impl LastGapJson {
     fn of(gap: LastGap, now: Now) -> Self {
-        Self { ended_at: clock::show(now.wall_of(gap.ended)), lost_ms: gap.lost.map(millis) }
+        Self { ended_at: Time(now.wall_of(gap.ended)), lost_ms: gap.lost.map(millis) }
     }
 }

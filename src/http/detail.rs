@@ -6,11 +6,11 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::clock;
 use crate::http::{
     contract::words,
     door::Door,
     encode::Renewal,
+    time::Time,
     why::{self, Grounds, Life},
 };
 use crate::registry::{
@@ -39,8 +39,7 @@ pub(super) struct Detail {
 #[derive(Serialize, JsonSchema)]
 struct LastHeartbeat {
     /// When it was heard.
-    #[schemars(with = "words::Time")]
-    at: String,
+    at: Time,
     /// By which way.
     #[schemars(with = "words::HeartbeatSource")]
     source: &'static str,
@@ -53,14 +52,11 @@ struct LastHeartbeat {
 #[serde(rename_all = "camelCase")]
 struct Verdict {
     /// Up to when it knows of every heartbeat; null until it is known.
-    #[schemars(with = "Option<words::Time>")]
-    horizon: Option<String>,
+    horizon: Option<Time>,
     /// Before when no such lease ends, where that is later than the last heartbeat makes it.
-    #[schemars(with = "Option<words::Time>")]
-    floor: Option<String>,
+    floor: Option<Time>,
     /// When an expired object is to be deleted.
-    #[schemars(with = "Option<words::Time>")]
-    evicts_at: Option<String>,
+    evicts_at: Option<Time>,
     /// What the leader has written.
     stored: Option<Stored>,
 }
@@ -99,13 +95,13 @@ pub(super) fn of(
         evict_at,
         leader: directory.leadership().leader.clone(),
     };
-    let show = |moment| clock::show(now.wall_of(moment));
+    let time = |moment| Time(now.wall_of(moment));
     let floor = life.filter(|life| life.without_floor.is_some());
     let stored = &record.stored;
     let verdict = Verdict {
-        horizon: Some(horizon).filter(|horizon| horizon.0 > 0).map(show),
-        floor: floor.map(|life| clock::show(life.deadline)),
-        evicts_at: evict_at.map(show),
+        horizon: Some(horizon).filter(|horizon| horizon.0 > 0).map(time),
+        floor: floor.map(|life| Time(life.deadline)),
+        evicts_at: evict_at.map(time),
         stored: stored.phase.map(|phase| Stored {
             phase: phase.as_str(),
             reason: stored.reason.as_deref().map(str::to_owned),
@@ -114,7 +110,7 @@ pub(super) fn of(
     let detail = Detail {
         resource_version: record.resource_version.to_string(),
         last_heartbeat: life.map(|life| LastHeartbeat {
-            at: clock::show(life.last_beat),
+            at: Time(life.last_beat),
             source: slot.source().as_str(),
             replica: slot.source().is_own().then(|| door.identity.clone()),
         }),

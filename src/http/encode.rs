@@ -8,11 +8,11 @@ use std::{net::IpAddr, sync::Arc};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
-use crate::clock;
 use crate::http::{
     contract::words,
     detail::{self, Detail},
     door::Door,
+    time::Time,
 };
 use crate::registry::{
     instance::{Address, Facts, Phase, Port},
@@ -88,8 +88,7 @@ pub(super) struct InstanceJson<'a> {
     /// Which life it has.
     lease: LeaseJson,
     /// When its object was made.
-    #[schemars(with = "words::Time")]
-    created_at: String,
+    created_at: Time,
     #[serde(flatten)]
     #[schemars(skip)] // of one that is shown alone
     detail: Option<Detail>,
@@ -122,8 +121,7 @@ pub(super) struct LeaseJson {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Renewal {
     /// When it ends unless it is renewed, by the clock of the replica.
-    #[schemars(with = "Option<words::Time>")]
-    expires_at: Option<String>,
+    expires_at: Option<Time>,
     /// The same without a common clock; zero when that has passed.
     #[schemars(with = "Option<words::Millis>")]
     expires_in_ms: Option<u64>,
@@ -159,7 +157,7 @@ impl Renewal {
         let renew_after = u32::try_from(millis(lease.renew_after())).unwrap_or(u32::MAX);
         let left = |end: Wall| u64::try_from(end.0.saturating_sub(now.wall.0)).unwrap_or(0);
         Self {
-            expires_at: end.map(clock::show),
+            expires_at: end.map(Time),
             expires_in_ms: end.map(left),
             renew_after_seconds: end.map(|_| Seconds { millis: renew_after }),
         }
@@ -213,7 +211,7 @@ impl<'a> InstanceJson<'a> {
             held,
             dns_name: naming::instance_name(&key.name, &facts.service, &key.namespace, zone),
             lease: LeaseJson::from(facts.lease),
-            created_at: clock::show(facts.created),
+            created_at: Time(facts.created),
             detail: None,
         }
     }

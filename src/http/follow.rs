@@ -234,9 +234,7 @@ mod tests {
             let directory = Arc::<Directory>::default();
             let views = Views::new(directory.clone());
             let own = InstanceKey::new("rollcall-system", "rollcall-0");
-            let show = |_: Wall| String::new();
-            let settings =
-                Settings { own, boot: "b".into(), zone: "z.".into(), show, ledger: None };
+            let settings = Settings { own, boot: "b".into(), zone: "z.".into(), ledger: None };
             let catalog = Catalog::new(settings, directory);
             let keys = ["orders", "ledger"].map(|service| ServiceKey::new("shop", service));
             let follower = Follower::new(filter, keys.into(), "z.".into());

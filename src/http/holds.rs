@@ -3,8 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::clock;
-use crate::http::contract::words;
+use crate::http::time::Time;
 use crate::registry::{
     instance::ServiceKey,
     lease::Now,
@@ -41,11 +40,9 @@ struct ServiceJson<'a> {
 #[schemars(rename = "Hold")]
 struct HoldJson {
     /// When the first lease ended.
-    #[schemars(with = "words::Time")]
-    since: String,
+    since: Time,
     /// When the last one is given up, unless it beats.
-    #[schemars(with = "words::Time")]
-    until: String,
+    until: Time,
     /// How many are held now.
     held: usize,
     /// How many had fallen silent when it began, of how many.
@@ -72,8 +69,8 @@ impl<'a> HeldJson<'a> {
 
 impl HoldJson {
     fn of(hold: &Hold, now: Now) -> Self {
-        let show = |moment| clock::show(now.wall_of(moment));
+        let time = |moment| Time(now.wall_of(moment));
         let Hold { since, until, held, silent, of, .. } = *hold;
-        Self { since: show(since), until: show(until), held, silent, of }
+        Self { since: time(since), until: time(until), held, silent, of }
     }
 }

@@ -50,6 +50,7 @@ mod services;
 mod set;
 mod snapshot;
 mod stream;
+mod time;
 mod tls;
 mod validate;
 mod waiters;

@@ -11,7 +11,6 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::clock;
 use crate::http::clip;
 use crate::http::contract::problems::{More, Type};
 use crate::witness::{Fault, Refusal};
@@ -304,7 +303,7 @@ impl Problem {
                 Self { flaws: vec![flaw], ..Self::new(Kind::UnknownNamespace, detail) }
             }
             Refusal::Gone(grave) => {
-                let when = clock::show(grave.evicted);
+                let when = grave.evicted.to_string();
                 let reason = &grave.reason;
                 let detail = format!(
                     "instance {namespace}/{name} was evicted at {when}: {reason}. Register again"

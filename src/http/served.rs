@@ -222,9 +222,7 @@ mod tests {
         fn new() -> Self {
             let directory = Arc::<Directory>::default();
             let own = InstanceKey::new("rollcall-system", "rollcall-0");
-            let show = |_: Wall| String::new();
-            let settings =
-                Settings { own, boot: "b".into(), zone: "z.".into(), show, ledger: None };
+            let settings = Settings { own, boot: "b".into(), zone: "z.".into(), ledger: None };
             let catalog = Catalog::new(settings, directory.clone());
             Self { catalog, views: Views::new(directory), version: 100 }
         }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::clock;
 use crate::registry::{
     instance::{Instance, Phase, State},
     lease::{Moment, Now, OnExpiry, Wall},
@@ -56,17 +55,17 @@ fn of(grounds: &Grounds<'_>, reason: &str) -> String {
     let Some(life) = grounds.life else {
         return format!("{reason}; it is permanent and needs no heartbeats");
     };
-    let until = clock::show(life.deadline);
+    let until = life.deadline;
     if grounds.held {
         return format!("{reason}; {}", held(grounds, life));
     }
     if life.deadline < grounds.now.wall {
-        return format!("{reason}; {}", unjudged(grounds, &until));
+        return format!("{reason}; {}", unjudged(grounds, until));
     }
     let given_back = life.without_floor.map_or_else(String::new, |end| {
         format!(
             ", not only until {}, since time in which heartbeats could not be heard is given back",
-            clock::show(end)
+            end
         )
     });
     format!("{reason}; its lease runs until {until}{given_back}")
@@ -74,27 +73,26 @@ fn of(grounds: &Grounds<'_>, reason: &str) -> String {
 
 fn held(grounds: &Grounds<'_>, life: Life) -> String {
     let lease = i64::try_from(grounds.instance.lease.duration.as_millis()).unwrap_or(i64::MAX);
-    let until = clock::show(Wall(life.deadline.0.saturating_add(lease)));
+    let until = Wall(life.deadline.0.saturating_add(lease));
     if life.deadline >= grounds.now.wall {
         return format!(
             "its lease ended, but too many fell silent together, so it is kept in the answers (held); time was given back \
              since, so until {} at least and {until} at most; /v1/cluster has the numbers",
-            clock::show(life.deadline)
+            life.deadline
         );
     }
     format!(
         "its lease ended at {}, but too many fell silent together, so it is kept in the answers (held) \
          until {until} at most; /v1/cluster has the numbers",
-        clock::show(life.deadline)
+        life.deadline
     )
 }
 
-fn unjudged(grounds: &Grounds<'_>, until: &str) -> String {
-    let horizon = clock::show(grounds.now.wall_of(grounds.horizon));
-    let held = grounds.standstill.map_or_else(String::new, |standstill| {
-        let show = |moment| clock::show(grounds.now.wall_of(moment));
-        format!(" ({})", standstill.sentence(show))
-    });
+fn unjudged(grounds: &Grounds<'_>, until: Wall) -> String {
+    let horizon = grounds.now.wall_of(grounds.horizon);
+    let held = grounds
+        .standstill
+        .map_or_else(String::new, |standstill| format!(" ({})", standstill.sentence(grounds.now)));
     format!(
         "its lease ended at {until}, but this replica knows of all heartbeats only up to {horizon} \
          (the horizon), so it is not yet judged{held}"
@@ -103,14 +101,14 @@ fn unjudged(grounds: &Grounds<'_>, until: &str) -> String {
 
 fn expired(grounds: &Grounds<'_>) -> String {
     let seconds = grounds.instance.lease.duration.as_secs();
-    let last = grounds.life.map_or_else(String::new, |life| clock::show(life.last_beat));
+    let last = grounds.life.map_or_else(String::new, |life| life.last_beat.to_string());
     let cause = if grounds.carried_over {
         format!(
             "it was stored so before this replica started, after a lease of {seconds} s without a \
              heartbeat; the last one noted was at {last}"
         )
     } else {
-        let horizon = clock::show(grounds.now.wall_of(grounds.horizon));
+        let horizon = grounds.now.wall_of(grounds.horizon);
         format!(
             "no heartbeat is known after {last}, so its lease of {seconds} s ended, and the horizon \
              ({horizon}) has passed that"
@@ -127,7 +125,7 @@ fn fate(grounds: &Grounds<'_>) -> String {
             format!("the object stays while its operator says {state} (spec.state)")
         }
         (OnExpiry::Evict, Some(at)) if at > grounds.now.moment => {
-            format!("else the object is deleted at {}", clock::show(grounds.now.wall_of(at)))
+            format!("else the object is deleted at {}", grounds.now.wall_of(at))
         }
         (OnExpiry::Evict, Some(_)) => "else the object is deleted now".to_owned(),
         (OnExpiry::Evict, None) => {

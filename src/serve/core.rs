@@ -9,7 +9,6 @@ use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 
 use crate::auth::{AuthMetrics, Gate, Owners};
-use crate::clock;
 use crate::cluster::{
     breaker::Breakers,
     client::Clients,
@@ -84,7 +83,7 @@ impl Core {
         let election = election(config, clients.election, &facts_in, &api_metrics, registry);
         let breakers = Breakers::new(registry);
         let guarded = (&api_metrics, &breakers.writes);
-        let writer = Writer::new(clients.writes.clone(), converter.clone(), guarded, clock::show);
+        let writer = Writer::new(clients.writes.clone(), converter.clone(), guarded);
         let (reviews, owners) = (clients.reviews.clone(), owners(directory));
         let (gate, keys) = gate(config, reviews, owners, &api_metrics, &breakers, registry).unzip();
         let (problems, rights) = (problems::Shared::default(), RightMetrics::new(registry));
@@ -270,7 +269,6 @@ fn settings(config: &Config) -> Settings {
         own: config.own.clone(),
         boot: config.boot.clone(),
         zone: config.zone.clone(),
-        show: clock::show,
         ledger: Some(config.own.name.clone()),
     }
 }

@@ -418,7 +418,7 @@ impl Inbox {
 /// A heartbeat annotation that differs from every earlier one: the time for people, and a number,
 /// since two beats may share a millisecond.
 fn fresh(now: Now) -> String {
-    format!("{} {:06x}", clock::show(now.wall), fastrand::u32(..0x0100_0000))
+    format!("{} {:06x}", now.wall, fastrand::u32(..0x0100_0000))
 }
 
 pub(super) fn changing() -> Refusal {

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The pure packages, and the folder that they come from.
-const PURE: &[&str] = &["crates/model/", "crates/core/", "src/registry/"];
+const PURE: &[&str] = &["crates/model/", "crates/core/"];
 
 /// The small pure crates that they may use, as code names them.
 const CRATES: &[&str] = &[
@@ -17,6 +17,7 @@ const CRATES: &[&str] = &[
     "bytes",
     "fastrand",
     "ipnet",
+    "jiff",
     "papaya",
     "parking_lot",
     "rollcall_model",
@@ -97,7 +98,7 @@ fn whatever_is_impure_is_found_unless_it_is_for_tests() {
     let text = "use std::{time::{self, Duration, Instant}, fs, io as disk};\nuse papaya::HashMap;\n\
                 async fn f() {\n  kube::x(time::SystemTime::now()).await; disk::stdin() }\n\
                 #[cfg(test)]\nmod tests { use tokio::time; }\n";
-    let module = &modules::read(&[File::new("src/registry/a.rs", text)])[0];
+    let module = &modules::read(&[File::new("crates/core/src/a.rs", text)])[0];
     let crates = [(1, "kube".to_owned()), (2, "tokio".to_owned())];
     let expected = [
         "1: std::time::Instant",
@@ -111,7 +112,7 @@ fn whatever_is_impure_is_found_unless_it_is_for_tests() {
     ];
     assert_eq!(
         impure_mentions(module, &crates),
-        expected.map(|end| format!("src/registry/a.rs:{end}"))
+        expected.map(|end| format!("crates/core/src/a.rs:{end}"))
     );
 }
 

@@ -56,7 +56,7 @@ pub(crate) fn directory() -> Arc<Directory> {
     let own = InstanceKey::new("shop", "rollcall-0");
     let zone = "rollcall.internal".to_owned();
     let boot = "b".into();
-    let settings = Settings { own, boot, zone, show: clock::show, ledger: None };
+    let settings = Settings { own, boot, zone, ledger: None };
     let mut catalog: Catalog = Catalog::new(settings, directory.clone());
     let replica = instance("rollcall", "rollcall-0", [127, 0, 0, 1].into());
     let mut instances = vec![Arc::new(replica.clone())];

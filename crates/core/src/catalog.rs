@@ -37,10 +37,9 @@ use crate::{
     instance::{Instance, InstanceKey, ServiceKey},
     instances::Instances,
     leadership::Leadership,
-    lease::{Moment, Now, Wall},
+    lease::{Moment, Now},
     ledger::Ledger,
     ledgers::Ledgers,
-    outbox::Terms,
     peers::Way,
     publication::Figures,
     pulse::Source,
@@ -68,8 +67,6 @@ pub struct Settings {
     pub boot: String,
     /// The DNS zone, for the names in status.
     pub zone: String,
-    /// Writes a wall time for people (RFC 3339).
-    pub show: fn(Wall) -> String,
     /// The name of this replica's ledger. None: it is the only one, keeps no ledger and reads none.
     pub ledger: Option<Arc<str>>,
 }
@@ -465,10 +462,10 @@ impl<R: Rules> Catalog<R> {
         if !self.progress.synced {
             return Vec::new();
         }
-        let (show, self_beat) = (self.settings.show, self.horizon.moment());
+        let self_beat = self.horizon.moment();
         let opening = self.ledgers.as_ref().and_then(|ledgers| ledgers.opening(self_beat));
         let due = self.instances.leases.due();
-        let value = self.horizon.wanted(now, due.max(opening), |now| show(now.wall));
+        let value = self.horizon.wanted(now, due.max(opening));
         let mut duties: Vec<_> = value.map(|value| Duty::SelfBeat { value }).into_iter().collect();
         if let Some(ledgers) = &mut self.ledgers {
             let (touched, index) =
@@ -487,8 +484,9 @@ impl<R: Rules> Catalog<R> {
 
     /// The next duty on an object, of the most urgent kind that there is.
     fn next_duty(&mut self, now: Now) -> Option<Duty> {
-        let terms = Terms { zone: &self.settings.zone, show: self.settings.show };
-        if let Some(duty) = self.instances.outbox.status(&mut self.instances.table, now, &terms) {
+        if let Some(duty) =
+            self.instances.outbox.status(&mut self.instances.table, now, &self.settings.zone)
+        {
             return Some(duty);
         }
         if let Some(duty) = self.next_eviction(now.moment) {

@@ -83,20 +83,15 @@ impl<R: Rules> Horizon<R> {
     }
 
     /// The value of a self-beat to send now, if one is wanted: `due` is the earliest deadline
-    /// that waits for the horizon to pass it. `shown` writes wall time for people.
-    pub fn wanted(
-        &mut self,
-        now: Now,
-        due: Option<Moment>,
-        shown: impl Fn(Now) -> String,
-    ) -> Option<String> {
+    /// that waits for the horizon to pass it.
+    pub fn wanted(&mut self, now: Now, due: Option<Moment>) -> Option<String> {
         let quiet = self.pacer.quiet(now.moment).is_none_or(|quiet| quiet >= PERIOD);
         let wanted = !self.in_flight && (quiet || self.pacer.is_due(due, now.moment));
         if !wanted || !self.pacer.pay(now.moment) {
             return None;
         }
         self.sequence += 1;
-        let value = format!("{} {}/{}", shown(now), self.boot, self.sequence);
+        let value = format!("{} {}/{}", now.wall, self.boot, self.sequence);
         self.pending.push_back(Pending { value: value.clone(), sent: now.moment });
         if self.pending.len() > MAX_PENDING {
             self.pending.pop_front();
@@ -164,7 +159,7 @@ mod tests {
     }
 
     fn send(horizon: &mut Horizon, ms: u64, due: Option<u64>) -> Option<String> {
-        horizon.wanted(at(ms), due.map(Moment), |_| "t".into())
+        horizon.wanted(at(ms), due.map(Moment))
     }
 
     #[test]

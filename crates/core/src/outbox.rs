@@ -14,7 +14,7 @@ use crate::{
     announce,
     fact::{Announcement, Duty, Version},
     instance::InstanceKey,
-    lease::{Moment, Now, Wall, millis},
+    lease::{Moment, Now, millis},
     pulse::Slot,
     status,
     table::{Entry, Table},
@@ -107,16 +107,11 @@ impl Outbox {
         }
     }
 
-    /// The next status that needs a write.
-    pub(super) fn status(
-        &mut self,
-        table: &mut Table,
-        now: Now,
-        terms: &Terms<'_>,
-    ) -> Option<Duty> {
+    /// The next status that needs a write; `zone` is that of DNS.
+    pub(super) fn status(&mut self, table: &mut Table, now: Now, zone: &str) -> Option<Duty> {
         loop {
             let key = self.pop()?;
-            let duty = table.get_mut(&key).and_then(|entry| status_duty(entry, now, terms));
+            let duty = table.get_mut(&key).and_then(|entry| status_duty(entry, now, zone));
             if duty.is_some() {
                 return duty;
             }
@@ -159,22 +154,13 @@ impl Outbox {
     }
 }
 
-/// What a status is written by, beside the instance.
-pub(super) struct Terms<'a> {
-    /// The DNS zone.
-    pub(super) zone: &'a str,
-    /// Writes a wall time (RFC 3339).
-    pub(super) show: fn(Wall) -> String,
-}
-
-fn status_duty(entry: &mut Entry, now: Now, terms: &Terms<'_>) -> Option<Duty> {
+fn status_duty(entry: &mut Entry, now: Now, zone: &str) -> Option<Duty> {
     let (instance, phase) = (entry.instance().clone(), entry.member.phase);
-    if !entry.task.is_idle(now.moment) || entry.task.is_settled(&instance, phase, terms.zone) {
+    if !entry.task.is_idle(now.moment) || entry.task.is_settled(&instance, phase, zone) {
         return None;
     }
     let beat = instance.lease.is_leased().then(|| entry.slot().last_heard(&instance, now));
-    let shown = beat.map(terms.show).unwrap_or_default();
-    let desired = status::desired(&instance, phase, beat, &shown, terms.zone);
+    let desired = status::desired(&instance, phase, beat, zone);
     let (announce, told) = announce::choose(&instance, phase, entry.task.told(), now.moment);
     entry.task.begin(UnderWay::Status { generation: instance.generation, told });
     Some(Duty::WriteStatus { on: Version::of(&instance), desired, announce })

@@ -5,7 +5,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{instance::ServiceKey, lease::Moment};
+use crate::{
+    instance::ServiceKey,
+    lease::{Moment, Now},
+};
 
 /// Services of which a report says that they are held.
 pub const SHOWN: usize = 100;
@@ -124,10 +127,10 @@ pub struct LastGap {
 }
 
 impl Standstill {
-    /// The same for a person in a hurry; `show` writes a moment as wall time.
+    /// The same for a person in a hurry, in wall time.
     #[must_use]
-    pub fn sentence(&self, show: impl Fn(Moment) -> String) -> String {
-        let since = show(self.since);
+    pub fn sentence(&self, now: Now) -> String {
+        let since = now.wall_of(self.since);
         match &self.cause {
             Cause::NotListed(None) => {
                 format!("started at {since}, and the first list has not come yet")

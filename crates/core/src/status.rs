@@ -43,16 +43,15 @@ pub fn is_ready(phase: Phase) -> bool {
     phase.is_discoverable()
 }
 
-/// The status that `instance` should have; `shown` is its last beat, already in words.
+/// The status that `instance` should have.
 #[must_use]
 pub fn desired(
     instance: &Instance,
     phase: Phase,
     last_heartbeat: Option<Wall>,
-    shown: &str,
     zone: &str,
 ) -> Desired {
-    let (reason, message) = explain(instance, phase, shown);
+    let (reason, message) = explain(instance, phase, last_heartbeat);
     let unchanged = instance.stored.phase.is_some_and(|stored| is_ready(stored) == is_ready(phase));
     Desired {
         phase,
@@ -105,10 +104,15 @@ fn reason(instance: &Instance, phase: Phase) -> &'static str {
     }
 }
 
-fn explain(instance: &Instance, phase: Phase, shown: &str) -> (&'static str, String) {
+fn explain(
+    instance: &Instance,
+    phase: Phase,
+    last_heartbeat: Option<Wall>,
+) -> (&'static str, String) {
     let seconds = instance.lease.duration.as_secs();
     let message = match phase {
         Phase::Expired => {
+            let last = last_heartbeat.map(|wall| wall.to_string()).unwrap_or_default();
             let fate = match instance.lease.on_expiry {
                 OnExpiry::Retain => String::new(),
                 OnExpiry::Evict => format!(
@@ -117,7 +121,7 @@ fn explain(instance: &Instance, phase: Phase, shown: &str) -> (&'static str, Str
                 ),
             };
             format!(
-                "no heartbeat for a whole lease of {seconds} s: the last one was at {shown}. \
+                "no heartbeat for a whole lease of {seconds} s: the last one was at {last}. \
                  A heartbeat brings it back{fate}"
             )
         }

@@ -4,7 +4,12 @@
 //! Owns: [`Moment`], [`Wall`], [`Now`], [`Reading`] and the terms of a [`Lease`]. Does not own: when a lease ends, which
 //! also depends on what a replica has seen (`rollcall-core`).
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
+
+use jiff::{
+    Timestamp,
+    fmt::{StdFmtWrite, temporal::DateTimePrinter},
+};
 
 /// A point on this replica's own clock: milliseconds of a monotonic clock that counts suspend.
 ///
@@ -30,6 +35,16 @@ impl Moment {
 /// verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Wall(pub i64);
+
+/// RFC 3339 in UTC, to the millisecond. A time outside the years that jiff can hold, -9999 to 9999, is
+/// written as the epoch.
+impl fmt::Display for Wall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MILLIS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+        let time = Timestamp::from_millisecond(self.0).unwrap_or(Timestamp::UNIX_EPOCH);
+        MILLIS.print_timestamp(&time, StdFmtWrite(f)).map_err(|_| fmt::Error)
+    }
+}
 
 /// A reading of a monotonic clock that is finer than moments: to measure how long something took, for
 /// metrics, and never for a verdict.
@@ -124,5 +139,50 @@ impl Lease {
     #[must_use]
     pub fn renew_after(&self) -> Duration {
         self.duration / 3
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_wall_time_is_written_in_rfc_3339_with_milliseconds_or_as_the_epoch() {
+        for (millis, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+            (1_709_251_199_050, "2024-02-29T23:59:59.050Z"),
+            (LATEST, "9999-12-30T22:00:00.000Z"),
+            (LATEST + 1, "1970-01-01T00:00:00.000Z"),
+            (EARLIEST, "-009999-01-02T01:59:59.000Z"),
+            (EARLIEST - 1, "1970-01-01T00:00:00.000Z"),
+            (i64::MAX, "1970-01-01T00:00:00.000Z"),
+            (i64::MIN, "1970-01-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(Wall(millis).to_string(), text, "{millis}");
+        }
+    }
+
+    /// What jiff can hold, in milliseconds.
+    const EARLIEST: i64 = -377_705_023_201_000;
+    const LATEST: i64 = 253_402_207_200_000;
+
+    /// Any, and more often those that can be written and those beside them.
+    fn walls() -> impl Strategy<Value = i64> {
+        let near = |end: i64| end - 2_000..end + 2_000;
+        prop_oneof![any::<i64>(), EARLIEST..=LATEST, near(EARLIEST), near(LATEST)]
+    }
+
+    proptest! {
+        /// The text is what jiff prints of the time, or of the epoch, and read again it is the same time.
+        #[test]
+        fn every_wall_time_has_a_text(millis in walls()) {
+            let is_held = (EARLIEST..=LATEST).contains(&millis);
+            let time = Timestamp::from_millisecond(if is_held { millis } else { 0 }).unwrap();
+            let text = Wall(millis).to_string();
+            prop_assert_eq!(&text, &format!("{time:.3}"));
+            prop_assert_eq!(text.parse::<Timestamp>().unwrap(), time);
+        }
     }
 }

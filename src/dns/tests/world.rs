@@ -59,9 +59,8 @@ impl World {
             replica: "rollcall-0".into(),
         };
         let own = InstanceKey::new("rollcall-system", "rollcall-0");
-        let show = |_: Wall| String::new();
         let (boot, zone) = ("b".into(), ZONE.into());
-        let settings = Settings { own, boot, zone, show, ledger: None };
+        let settings = Settings { own, boot, zone, ledger: None };
         let catalog = Catalog::new(settings, directory);
         let from = "192.0.2.1".parse().unwrap();
         Self { responder, now: START, seed: 7, from, catalog }

@@ -92,10 +92,6 @@ words! {
     );
     /// What an instance says to the log.
     true Note = json_schema!({"type": "string", "maxLength": heartbeats::MAX_NOTE});
-    /// A moment.
-    true Time = json_schema!({
-        "type": "string", "format": "date-time", "description": "RFC 3339, in UTC, to the millisecond.",
-    });
     /// What is shown of it.
     true Address = json_schema!({
         "type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}],

@@ -170,7 +170,6 @@ fn directory() -> Arc<Directory> {
         own: InstanceKey::new("rollcall-system", "rollcall-0"),
         boot: "b".into(),
         zone: ZONE.into(),
-        show: |_| String::new(),
         ledger: None,
     };
     let mut catalog: Catalog = Catalog::new(settings, directory.clone());

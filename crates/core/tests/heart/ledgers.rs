@@ -41,13 +41,8 @@ impl Pair {
     fn new() -> Self {
         let directory = Arc::new(Directory::default());
         let own = InstanceKey::new("rollcall-system", "r0");
-        let settings = Settings {
-            own,
-            boot: "b".into(),
-            zone: ZONE.into(),
-            show: |wall: Wall| wall.0.to_string(),
-            ledger: Some("r0".into()),
-        };
+        let settings =
+            Settings { own, boot: "b".into(), zone: ZONE.into(), ledger: Some("r0".into()) };
         let catalog = Catalog::new(settings, directory.clone());
         let mut pair = Self {
             catalog,

@@ -65,9 +65,8 @@ impl Rig {
     pub fn of(directory: Directory) -> Self {
         let directory = Arc::new(directory);
         let own = InstanceKey::new("rollcall-system", "r0");
-        let show = |wall: Wall| wall.0.to_string();
         let (boot, zone) = ("b".into(), ZONE.into());
-        let settings = Settings { own: own.clone(), boot, zone, show, ledger: None };
+        let settings = Settings { own: own.clone(), boot, zone, ledger: None };
         let mut catalog = Catalog::new(settings, directory.clone());
         let leader = Some("r0".into());
         let leadership = Leadership { leader, since: None, tenure: Moment(u64::MAX) };

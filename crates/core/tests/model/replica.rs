@@ -9,7 +9,7 @@ use rollcall_core::{
     fact::Fact,
     instance::InstanceKey,
     leadership::Leadership,
-    lease::{Moment, Now, Wall},
+    lease::{Moment, Now},
     pulse::Slot,
 };
 
@@ -58,10 +58,6 @@ pub struct Replica {
     /// Until when each is alive by what was heard here, ledgers aside. Only for signs.
     pub first_hand: [Time; INSTANCES],
     make: Make,
-}
-
-fn show(wall: Wall) -> String {
-    wall.0.to_string()
 }
 
 impl Replica {
@@ -114,7 +110,7 @@ impl Replica {
 fn fresh(own: &InstanceKey, boot: u64, make: Make) -> (Box<dyn Machine>, Arc<Directory>) {
     let directory = Arc::new(Directory::default());
     let (boot, zone, ledger) = (format!("b{boot}"), "z".to_owned(), Some(own.name.clone()));
-    let settings = Settings { own: own.clone(), boot, zone, show, ledger };
+    let settings = Settings { own: own.clone(), boot, zone, ledger };
     (make(settings, directory.clone()), directory)
 }
 

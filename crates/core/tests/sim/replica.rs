@@ -88,10 +88,6 @@ fn over_the_wire(ledger: Ledger) -> Ledger {
     Ledger { segments, ..ledger }
 }
 
-fn show(wall: Wall) -> String {
-    wall.0.to_string()
-}
-
 fn fresh_catalog(
     own: &InstanceKey,
     boot: u64,
@@ -101,7 +97,7 @@ fn fresh_catalog(
     let directory = Arc::new(Directory::default());
     let boot = format!("b{boot}");
     let (zone, ledger) = (ZONE.to_owned(), (!alone).then(|| own.name.clone()));
-    let settings = Settings { own: own.clone(), boot, zone, show, ledger };
+    let settings = Settings { own: own.clone(), boot, zone, ledger };
     let mut catalog = make(settings, directory.clone());
     if !alone {
         return (catalog, directory);
