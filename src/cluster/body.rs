@@ -15,6 +15,15 @@ use crate::registry::{
     status::{Desired, is_ready},
 };
 
+/// Which stored object a write is meant for: the API server refuses it for any other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Precondition<'a> {
+    /// The incarnation.
+    pub uid: &'a str,
+    /// Its version (resourceVersion); any, if none is given.
+    pub version: Option<u64>,
+}
+
 /// A beat to be stored.
 #[derive(Clone, Debug, Default)]
 pub struct StoredBeat {
@@ -37,14 +46,14 @@ pub enum Change {
     State(State),
 }
 
-/// A merge patch of a change on this incarnation and, if given, version and no other.
-pub(super) fn change((uid, version): (&str, Option<u64>), change: &Change) -> Value {
+/// A merge patch of a change, if the precondition holds.
+pub(super) fn change(on: Precondition<'_>, change: &Change) -> Value {
     let spec = match change {
         Change::Attributes(attributes) => json!({"attributes": attributes}),
         Change::State(state) => json!({"state": state.as_str()}),
     };
-    let mut metadata = json!({"uid": uid});
-    only_on(&mut metadata, version);
+    let mut metadata = json!({"uid": on.uid});
+    only_on(&mut metadata, on.version);
     json!({"metadata": metadata, "spec": spec})
 }
 
@@ -114,7 +123,8 @@ fn decided_on(on: &Version, status: &Value) -> Value {
 /// What is empty is left out: server-side apply makes null of an empty map or set of which a former
 /// registration had entries, and null is no object.
 pub(super) fn registration(
-    (key, version): (&InstanceKey, Option<u64>),
+    key: &InstanceKey,
+    version: Option<u64>,
     registration: &Registration,
     terms: Lease,
     beat: &str,

@@ -23,8 +23,7 @@ pub(super) async fn measured<T>(
     limit: Duration,
     call: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, Failure> {
-    let (answer, _) = counted(metrics, verb, limit, call).await;
-    answer
+    counted(metrics, verb, limit, call).await.answer
 }
 
 /// Calls behind a breaker.
@@ -67,15 +66,18 @@ impl Guarded {
 }
 
 /// Lets the breaker know.
-fn told<T>(ticket: Ticket, (answer, code): Counted<T>) -> Result<T, Failure> {
+fn told<T>(ticket: Ticket, call: Counted<T>) -> Result<T, Failure> {
     // An error of the API server's own (500) is an answer: most often one webhook's, for some objects. So is a 429.
-    let answered = !matches!(code, None | Some(502..=504));
+    let answered = !matches!(call.code, None | Some(502..=504));
     ticket.ended(answered, clock::moment());
-    answer
+    call.answer
 }
 
 /// What came of a call, and with which HTTP status.
-type Counted<T> = (Result<T, Failure>, Option<u16>);
+struct Counted<T> {
+    answer: Result<T, Failure>,
+    code: Option<u16>,
+}
 
 async fn counted<T>(
     metrics: &CallMetrics,
@@ -89,7 +91,7 @@ async fn counted<T>(
     metrics.answered(verb, code, watch.elapsed());
     let late = || Failure::Away(format!("no answer within {} s", limit.as_secs()));
     let answer = answer.map_err(|_| late()).and_then(|answer| answer.map_err(Failure::from));
-    (answer, code)
+    Counted { answer, code }
 }
 
 /// The HTTP status, if an answer came. kube tells no successes apart.

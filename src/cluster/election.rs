@@ -90,9 +90,11 @@ impl Election {
     pub fn new(
         client: Client,
         namespace: &str,
-        (identity, boot): (&str, &str),
+        identity: &str,
+        boot: &str,
         facts: mpsc::Sender<Delivery>,
-        (metrics, calls): (ElectionMetrics, &ApiMetrics),
+        metrics: ElectionMetrics,
+        calls: &ApiMetrics,
     ) -> Self {
         Self {
             api: Api::namespaced(client, namespace),

@@ -43,7 +43,8 @@ impl LedgerWriter {
         client: Client,
         namespace: &str,
         owner: Option<OwnerReference>,
-        (calls, metrics): (&ApiMetrics, LedgerMetrics),
+        calls: &ApiMetrics,
+        metrics: LedgerMetrics,
     ) -> Self {
         let calls = calls.on("heartbeatledgers", &["patch", "create", "delete"]);
         Self { api: Api::namespaced(client, namespace), owner, calls, metrics }

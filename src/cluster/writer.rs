@@ -20,7 +20,7 @@ use tokio::{
 use crate::api::{FIELD_MANAGER, STATE_MANAGER, ServiceInstance};
 use crate::clock;
 use crate::cluster::{
-    body::{self, Change, StoredBeat, readable_as_yaml},
+    body::{self, Change, Precondition, StoredBeat, readable_as_yaml},
     breaker::Breaker,
     call::Guarded,
     convert::{Converter, Lean},
@@ -76,7 +76,8 @@ impl Writer {
     pub fn new(
         client: Client,
         converter: Arc<Converter>,
-        (metrics, breaker): (&ApiMetrics, &Breaker),
+        metrics: &ApiMetrics,
+        breaker: &Breaker,
     ) -> Self {
         let turns = Arc::new(Semaphore::new(MAX_WRITES));
         let reads = Arc::new(Semaphore::new(MAX_READS));
@@ -106,13 +107,13 @@ impl Writer {
     /// another version, among others.
     pub async fn register(
         &self,
-        on: (&InstanceKey, Option<u64>),
+        key: &InstanceKey,
+        version: Option<u64>,
         registration: &Registration,
         lease: Lease,
         beat: &str,
     ) -> Result<Arc<Instance>, Failure> {
-        let key = on.0;
-        let body = Patch::Apply(body::registration(on, registration, lease, beat));
+        let body = Patch::Apply(body::registration(key, version, registration, lease, beat));
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         self.patch(key, Kind::Object, &parameters, &body).await
     }
@@ -133,14 +134,14 @@ impl Writer {
         self.merge(&record.key, Kind::Object, body).await.map_err(moved_on)
     }
 
-    /// Changes a part of an object, if this incarnation and, if given, version still bears the name.
+    /// Changes a part of an object, if the precondition holds.
     ///
     /// # Errors
-    /// [`Failure::Conflict`] when another does; [`Failure::Invalid`] with the fields that are refused.
+    /// [`Failure::Conflict`] when it does not; [`Failure::Invalid`] with the fields that are refused.
     pub async fn change(
         &self,
         key: &InstanceKey,
-        on: (&str, Option<u64>),
+        on: Precondition<'_>,
         change: &Change,
     ) -> Result<Arc<Instance>, Failure> {
         // A registration is an apply and owns facts; the operator's word has an owner of its own.
@@ -209,34 +210,28 @@ impl Writer {
     /// # Errors
     /// As [`Writer::delete`]; [`Failure::NotLeading`].
     pub async fn evict(&self, tenure: &Tenure, on: &Version) -> Result<bool, Failure> {
-        self.remove(&on.key, &on.uid, Some(tenure), Some(on.resource_version)).await
+        let version = Some(on.resource_version);
+        self.remove(&on.key, Precondition { uid: &on.uid, version }, Some(tenure)).await
     }
 
-    /// Deletes an object: this incarnation and, if given, version. Answers whether it is gone; with finalizers it is only
-    /// on its way.
+    /// Deletes an object, if the precondition holds. Answers whether it is gone; with finalizers it is only on its way.
     ///
     /// # Errors
     /// [`Failure::Conflict`] when it has changed, [`Failure::NotFound`] when it is gone.
-    pub async fn delete(
-        &self,
-        key: &InstanceKey,
-        uid: &str,
-        version: Option<u64>,
-    ) -> Result<bool, Failure> {
-        self.remove(key, uid, None, version).await
+    pub async fn delete(&self, key: &InstanceKey, on: Precondition<'_>) -> Result<bool, Failure> {
+        self.remove(key, on, None).await
     }
 
     async fn remove(
         &self,
         key: &InstanceKey,
-        uid: &str,
+        on: Precondition<'_>,
         tenure: Option<&Tenure>,
-        version: Option<u64>,
     ) -> Result<bool, Failure> {
         let parameters = DeleteParams {
             preconditions: Some(Preconditions {
-                uid: Some(uid.to_owned()),
-                resource_version: version.map(|version| version.to_string()),
+                uid: Some(on.uid.to_owned()),
+                resource_version: on.version.map(|version| version.to_string()),
             }),
             ..DeleteParams::default()
         };

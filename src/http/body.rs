@@ -83,7 +83,7 @@ pub(super) async fn read(
     body: Incoming,
     limit: usize,
 ) -> Result<Held, Problem> {
-    read_as(limits, headers, (body, limit), JSON).await
+    read_as(limits, headers, body, limit, JSON).await
 }
 
 /// The same for a JSON merge patch, which may say to be one (RFC 7396 §4).
@@ -96,13 +96,14 @@ pub(super) async fn read_patch(
     body: Incoming,
     limit: usize,
 ) -> Result<Held, Problem> {
-    read_as(limits, headers, (body, limit), PATCH).await
+    read_as(limits, headers, body, limit, PATCH).await
 }
 
 async fn read_as(
     limits: &Limits,
     headers: &HeaderMap,
-    (body, limit): (Incoming, usize),
+    body: Incoming,
+    limit: usize,
     types: &'static str,
 ) -> Result<Held, Problem> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
@@ -114,7 +115,7 @@ async fn read_as(
     }
     let seconds = BODY_WITHIN.as_secs();
     let slow = |_| Problem::new(Kind::SlowBody, format!("it must arrive whole within {seconds} s"));
-    let gathered = gather(limits, body, (announced.min(limit), limit));
+    let gathered = gather(limits, body, announced.min(limit), limit);
     let held = timeout(BODY_WITHIN, gathered).await.map_err(slow)??;
     if !held.is_empty() {
         check_type(headers, types)?;
@@ -126,7 +127,8 @@ async fn read_as(
 async fn gather(
     limits: &Limits,
     mut body: Incoming,
-    (announced, limit): (usize, usize),
+    announced: usize,
+    limit: usize,
 ) -> Result<Held, Problem> {
     let mut share = limits.bodies.share(limit > MAX_ONE);
     let mut first = Bytes::new();

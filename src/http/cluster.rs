@@ -15,7 +15,6 @@ use crate::http::{
     time::Time,
 };
 use crate::registry::{
-    directory::Directory,
     lease::{Now, millis},
     report::{LastGap, Peer, Presence, Report, Standstill},
 };
@@ -155,11 +154,7 @@ pub(super) fn cluster(door: &Door, query: Option<&str>) -> Given {
     let leads_until = tenure.map(|until| Time(now.wall_of(until)));
     let problems = door.problems.load();
     let problems: Vec<&str> = problems.all().map(String::as_str).collect();
-    let breakers = BreakersJson {
-        writes: door.breakers.word("writes"),
-        reviews: door.breakers.word("reviews"),
-    };
-    let own = own(directory, (&door.identity, &report, &problems), (leads_until, breakers), now);
+    let own = own(door, &report, &problems, leads_until, now);
     let peers = report.replicas.iter().map(|peer| ReplicaJson::Peer(PeerJson::of(peer, now)));
     let cluster = ClusterJson {
         answered_by: &door.identity,
@@ -172,14 +167,16 @@ pub(super) fn cluster(door: &Door, query: Option<&str>) -> Given {
 }
 
 fn own<'a>(
-    directory: &Directory,
-    (identity, report, problems): (&'a str, &'a Report, &'a [&'a str]),
-    (leads_until, breakers): (Option<Time>, BreakersJson),
+    door: &'a Door,
+    report: &'a Report,
+    problems: &'a [&'a str],
+    leads_until: Option<Time>,
     now: Now,
 ) -> OwnJson<'a> {
+    let directory = door.inbox.directory();
     let measured = directory.horizon().0 > 0;
     OwnJson {
-        identity,
+        identity: &door.identity,
         presence: "self",
         version: env!("CARGO_PKG_VERSION"),
         boot: &report.boot,
@@ -189,7 +186,10 @@ fn own<'a>(
         horizon_age_ms: measured.then(|| millis(directory.age(now.moment))),
         stale: directory.is_stale(now.moment),
         standstill: report.standstill.as_ref().map(|it| StandstillJson::of(it, now)),
-        breakers,
+        breakers: BreakersJson {
+            writes: door.breakers.word("writes"),
+            reviews: door.breakers.word("reviews"),
+        },
         problems,
         index: directory.index(),
         leads_until,

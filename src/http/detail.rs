@@ -75,8 +75,10 @@ struct Stored {
 /// The detail of an instance in its phase, and how long its lease has to run.
 pub(super) fn of(
     door: &Door,
-    (slot, record): (&Slot, &Instance),
-    (phase, held): (Phase, bool),
+    slot: &Slot,
+    record: &Instance,
+    phase: Phase,
+    held: bool,
     now: Now,
 ) -> (Renewal, Detail) {
     let directory = door.inbox.directory();

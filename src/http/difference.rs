@@ -64,7 +64,7 @@ mod tests {
             facts.weight = weight;
             facts.created = Wall(created);
         }));
-        let slot = Arc::new(Slot::new(record.clone(), (Moment(0), Source::Start), false));
+        let slot = Arc::new(Slot::new(record.clone(), Moment(0), Source::Start, false));
         let member = Member::new(record.facts.clone(), slot, Phase::Ready, false);
         ServedMember::new(Arc::new(member))
     }

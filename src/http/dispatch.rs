@@ -143,7 +143,7 @@ impl Door {
                 return Reply::Now(Some(self.finish(Some(route), Err(problem), seen)));
             }
         }
-        match self.first((route, raw), &request, peer) {
+        match self.first(route, raw, &request, peer) {
             Step::Done(given) => Reply::Now(Some(self.finish(Some(route), given, seen))),
             Step::Wait(work, caller) => {
                 self.later(route, seen, request, move |door, request| async move {
@@ -187,7 +187,8 @@ impl Door {
     /// Answers what can be answered at once.
     fn first(
         self: &Arc<Self>,
-        (route, raw): (Route, [&str; 2]),
+        route: Route,
+        raw: [&str; 2],
         request: &Request<Incoming>,
         peer: IpAddr,
     ) -> Step {

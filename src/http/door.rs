@@ -77,9 +77,11 @@ impl Door {
     /// A door of the replica `identity`; none when that cannot be sent in a header.
     pub(super) fn new(
         Behind { inbox, gate, problems, breakers, views, waiters, traces }: Behind,
-        (reads, rates): (bool, Rates),
+        reads: bool,
+        rates: Rates,
         metrics: HttpMetrics,
-        (identity, zone): (String, String),
+        identity: String,
+        zone: String,
     ) -> Option<Self> {
         let replica = HeaderValue::try_from(&identity).ok()?;
         let scope = inbox.directory().scope().map(Into::into);

@@ -166,7 +166,7 @@ impl Renewal {
 
 /// A member of a view.
 pub(super) fn member(member: &Member, zone: &str) -> Vec<u8> {
-    let json = InstanceJson::new(&member.facts, (member.phase, member.held), zone);
+    let json = InstanceJson::new(&member.facts, member.phase, member.held, zone);
     // Strings and numbers with string keys cannot fail to be written.
     serde_json::to_vec(&json).unwrap_or_default()
 }
@@ -174,9 +174,9 @@ pub(super) fn member(member: &Member, zone: &str) -> Vec<u8> {
 /// A single instance, with its deadline and the reason for its phase.
 pub(super) fn single(door: &Door, slot: &Slot, now: Now) -> Vec<u8> {
     let record = slot.record();
-    let shown = detail::shown(door, slot, &record);
-    let mut json = InstanceJson::new(&record, shown, &door.zone);
-    let (renewal, detail) = detail::of(door, (slot, &record), shown, now);
+    let (phase, held) = detail::shown(door, slot, &record);
+    let mut json = InstanceJson::new(&record, phase, held, &door.zone);
+    let (renewal, detail) = detail::of(door, slot, &record, phase, held, now);
     json.lease.renewal = Some(renewal);
     json.detail = Some(detail);
     // As above.
@@ -184,7 +184,7 @@ pub(super) fn single(door: &Door, slot: &Slot, now: Now) -> Vec<u8> {
 }
 
 impl<'a> InstanceJson<'a> {
-    fn new(facts: &'a Facts, (phase, held): (Phase, bool), zone: &str) -> Self {
+    fn new(facts: &'a Facts, phase: Phase, held: bool, zone: &str) -> Self {
         let (addresses, hostname) = match &facts.address {
             Address::Ips(ips) => (Some(&**ips), None),
             Address::Hostname(name) => (None, Some(&**name)),
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn a_member_shows_every_fact() {
         let record = Arc::new(instance());
-        let slot = Arc::new(Slot::new(record.clone(), (Moment(0), Source::Start), false));
+        let slot = Arc::new(Slot::new(record.clone(), Moment(0), Source::Start, false));
         let shown = Member::new(record.facts.clone(), slot, Phase::Ready, false);
         let bytes = member(&shown, "rollcall.internal.");
         let value: Value = serde_json::from_slice(&bytes).unwrap();

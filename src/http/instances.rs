@@ -32,7 +32,7 @@ pub(super) async fn register(
     let uid = query::uid(parts.uri.query())?;
     let registration = read_registration(door, parts, body, None).await?;
     let target = names.target(uid.as_deref());
-    store(door, (target, &parts.headers), &registration).await
+    store(door, target, &parts.headers, &registration).await
 }
 
 /// `POST /v1/namespaces/{namespace}/services/{service}/instances`
@@ -47,7 +47,7 @@ pub(super) async fn register_named(
     let name = derived_name(&registration);
     let namespace = &*names.namespace;
     let target = Target { namespace, name: &name, uid: uid.as_deref(), version: None };
-    store(door, (target, &parts.headers), &registration).await
+    store(door, target, &parts.headers, &registration).await
 }
 
 /// `DELETE /v1/namespaces/{namespace}/instances/{name}`
@@ -114,7 +114,8 @@ pub(super) fn explain_state(problem: Problem) -> Problem {
 
 async fn store(
     door: &Door,
-    (target, headers): (Target<'_>, &HeaderMap),
+    target: Target<'_>,
+    headers: &HeaderMap,
     registration: &Registration,
 ) -> Given {
     let (namespace, name) = (target.namespace, target.name);

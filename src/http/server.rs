@@ -102,11 +102,12 @@ pub struct HttpServer {
 pub async fn bind(
     config: HttpConfig,
     behind: Behind,
-    (metrics, registry): (HttpMetrics, &mut Registry),
+    metrics: HttpMetrics,
+    registry: &mut Registry,
 ) -> Result<HttpServer, HttpError> {
     let HttpConfig { listen, replica, zone, read_auth, rates, tls } = config;
     let failed = |source| HttpError::Bind { address: listen, source };
-    let Some(door) = Door::new(behind, (read_auth, rates), metrics, (replica.clone(), zone)) else {
+    let Some(door) = Door::new(behind, read_auth, rates, metrics, replica.clone(), zone) else {
         return Err(HttpError::Identity(replica));
     };
     let tls = match tls {

@@ -145,7 +145,7 @@ mod tests {
 
     fn member(at: usize) -> ServedMember {
         let record = Arc::new(Instance::sample("shop", &format!("orders-{at}")));
-        let slot = Arc::new(Slot::new(record.clone(), (Moment(0), Source::Start), false));
+        let slot = Arc::new(Slot::new(record.clone(), Moment(0), Source::Start, false));
         let member = Member::new(record.facts.clone(), slot, Phase::Ready, false);
         ServedMember::new(Arc::new(member))
     }

@@ -136,7 +136,7 @@ async fn bind_http(
         tls: config.http_tls.clone(),
     };
     let metrics = HttpMetrics::new(registry, beats);
-    Ok(http::bind(http, behind, (metrics, registry)).await?)
+    Ok(http::bind(http, behind, metrics, registry).await?)
 }
 
 /// Waits, without a deadline, until the preflight has passed.

@@ -82,8 +82,8 @@ impl Core {
         let (facts_in, facts) = mpsc::channel(FACTS);
         let election = election(config, clients.election, &facts_in, &api_metrics, registry);
         let breakers = Breakers::new(registry);
-        let guarded = (&api_metrics, &breakers.writes);
-        let writer = Writer::new(clients.writes.clone(), converter.clone(), guarded);
+        let (writes, guard) = (clients.writes.clone(), &breakers.writes);
+        let writer = Writer::new(writes, converter.clone(), &api_metrics, guard);
         let (reviews, owners) = (clients.reviews.clone(), owners(directory));
         let (gate, keys) = gate(config, reviews, owners, &api_metrics, &breakers, registry).unzip();
         let (problems, rights) = (problems::Shared::default(), RightMetrics::new(registry));
@@ -150,9 +150,9 @@ fn election(
     calls: &ApiMetrics,
     registry: &mut Registry,
 ) -> Election {
-    let who = (&*config.own.name, &*config.boot);
-    let metrics = (ElectionMetrics::new(registry), calls);
-    Election::new(client, &config.own_namespace, who, facts.clone(), metrics)
+    let (identity, boot) = (&*config.own.name, &*config.boot);
+    let (namespace, metrics) = (&config.own_namespace, ElectionMetrics::new(registry));
+    Election::new(client, namespace, identity, boot, facts.clone(), metrics, calls)
 }
 
 fn watches(
@@ -207,8 +207,8 @@ fn ledger_writer(
         controller: Some(false),
         block_owner_deletion: Some(false),
     });
-    let metrics = (calls, LedgerMetrics::new(registry));
-    LedgerWriter::new(client, &config.own_namespace, owner, metrics)
+    let metrics = LedgerMetrics::new(registry);
+    LedgerWriter::new(client, &config.own_namespace, owner, calls, metrics)
 }
 
 /// What the registry counts, for whoever scrapes.
@@ -235,11 +235,11 @@ fn gate(
 ) -> Option<(Gate, Option<KeyReader>)> {
     (config.auth == Auth::Token).then(|| {
         let by_keys = config.auth_tokens == AuthTokens::Jwks;
-        let counted = (calls, &breakers.reviews);
-        let keys =
-            by_keys.then(|| Keyring::new(client.clone(), counted, KeyMetrics::new(registry)));
+        let breaker = &breakers.reviews;
+        let keys = by_keys
+            .then(|| Keyring::new(client.clone(), calls, breaker, KeyMetrics::new(registry)));
         let (keyring, reader) = keys.unzip();
-        let reviews = Reviews::new(client, calls, &breakers.reviews);
+        let reviews = Reviews::new(client, calls, breaker);
         let gate = Gate::new(reviews, keyring, owners, AuthMetrics::new(registry, by_keys));
         (gate, reader)
     })

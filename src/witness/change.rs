@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::cluster::failure::Failure;
+use crate::cluster::{body::Precondition, failure::Failure};
 use crate::registry::pulse::{Slot, Source};
 use crate::witness::{
     Change, Inbox, Target,
@@ -21,7 +21,7 @@ impl Inbox {
     pub async fn change(&self, target: &Target<'_>, change: &Change) -> Result<Arc<Slot>, Refusal> {
         for _ in 0..ATTEMPTS {
             let record = self.find(target).await?.record();
-            let on = (&*record.uid, target.version);
+            let on = Precondition { uid: &record.uid, version: target.version };
             match self.writer.change(&record.key, on, change).await {
                 Ok(written) => return self.show(written, Source::Annotation).await,
                 // Another incarnation, or another version than was meant: looking for it tells which.

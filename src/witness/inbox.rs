@@ -12,7 +12,11 @@ use tokio::{
 use tracing::{debug, info};
 
 use crate::clock;
-use crate::cluster::{body::StoredBeat, failure::Failure, writer::Writer};
+use crate::cluster::{
+    body::{Precondition, StoredBeat},
+    failure::Failure,
+    writer::Writer,
+};
 use crate::registry::{
     directory::{Directory, Heartbeat},
     fact::{Delivery, Fact},
@@ -125,9 +129,9 @@ impl Inbox {
     /// A beat that needs no write; none when it does.
     #[must_use]
     pub fn ordinary_beat(&self, target: &Target<'_>, health: Option<Health>) -> Option<Beaten> {
-        let name = (target.namespace, target.name);
+        let Target { namespace, name, uid, .. } = *target;
         let now = clock::moment();
-        match self.directory.heartbeat(name, target.uid, health, now) {
+        match self.directory.heartbeat(namespace, name, uid, health, now) {
             Heartbeat::Renewed(slot) => Some(self.counted(slot, now)),
             Heartbeat::Permanent(slot) => Some(Beaten::promised(slot)),
             _ => None,
@@ -152,8 +156,8 @@ impl Inbox {
     ) -> Result<Beaten, Refusal> {
         for _ in 0..ATTEMPTS {
             let now = clock::now();
-            let name = (target.namespace, target.name);
-            let slot = match self.directory.heartbeat(name, target.uid, health, now.moment) {
+            let Target { namespace, name, uid, .. } = *target;
+            let slot = match self.directory.heartbeat(namespace, name, uid, health, now.moment) {
                 Heartbeat::Renewed(slot) => return Ok(self.counted(slot, now.moment)),
                 Heartbeat::Permanent(slot) => return Ok(Beaten::promised(slot)),
                 Heartbeat::Write(slot) => slot,
@@ -244,10 +248,10 @@ impl Inbox {
         record: Option<&Instance>,
     ) -> Result<Arc<Instance>, Refusal> {
         let beat = fresh(clock::now());
-        let on = (&target.key(), target.version);
-        let applied = self.writer.register(on, registration, lease, &beat).await;
-        if target.version.is_some() && matches!(applied, Err(Failure::Conflict(_))) {
-            return Err(self.other_version(&target.key()).await?);
+        let (key, version) = (target.key(), target.version);
+        let applied = self.writer.register(&key, version, registration, lease, &beat).await;
+        if version.is_some() && matches!(applied, Err(Failure::Conflict(_))) {
+            return Err(self.other_version(&key).await?);
         }
         let before = match (&applied, record) {
             (Ok(written), _) if registration.leaves_over(written) => written,
@@ -290,7 +294,8 @@ impl Inbox {
             found => found?,
         };
         let record = slot.record();
-        let gone = match self.writer.delete(&record.key, &record.uid, target.version).await {
+        let on = Precondition { uid: &record.uid, version: target.version };
+        let gone = match self.writer.delete(&record.key, on).await {
             Err(Failure::Conflict(_)) if target.version.is_some() => {
                 return Err(self.other_version(&record.key).await?);
             }

@@ -10,7 +10,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tracing::{info, warn};
 
 use crate::clock;
-use crate::cluster::{failure::Failure, writer::Writer};
+use crate::cluster::{body::Precondition, failure::Failure, writer::Writer};
 use crate::registry::{
     fact::{Delivery, Fact},
     instance::{Address, InstanceKey, Port, Protocol},
@@ -98,10 +98,8 @@ impl SelfBeat {
     async fn write(&self, value: &str) -> Result<(), Failure> {
         match self.writer.self_beat(&self.own, value).await {
             Err(Failure::NotFound(_)) => {
-                let registered = self
-                    .writer
-                    .register((&self.own, None), &self.registration, lease(), value)
-                    .await;
+                let registered =
+                    self.writer.register(&self.own, None, &self.registration, lease(), value).await;
                 registered.map(|_| ())
             }
             other => other,
@@ -113,7 +111,7 @@ impl SelfBeat {
 pub async fn leave(writer: &Writer, own: &InstanceKey) {
     let left = async {
         let record = writer.get(own).await?;
-        writer.delete(own, &record.uid, None).await
+        writer.delete(own, Precondition { uid: &record.uid, version: None }).await
     };
     match timeout(LEAVE_WITHIN, left).await {
         Ok(Ok(_)) => info!("left"),

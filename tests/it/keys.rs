@@ -86,8 +86,8 @@ impl Ways {
         let mut registry = Registry::default();
         let (metrics, breakers) = (ApiMetrics::new(&mut registry), Breakers::new(&mut registry));
         let reviews = Reviews::new(client.clone(), &metrics, &breakers.reviews);
-        let guarded = (&metrics, &breakers.reviews);
-        let (keyring, reader) = Keyring::new(client, guarded, KeyMetrics::new(&mut registry));
+        let keys = KeyMetrics::new(&mut registry);
+        let (keyring, reader) = Keyring::new(client, &metrics, &breakers.reviews, keys);
         tokio::spawn(reader.run());
         Self { reviews, keyring }
     }

@@ -317,7 +317,8 @@ impl Directory {
     /// Takes a heartbeat: one look-up and one store, unless it changes something.
     pub fn heartbeat(
         &self,
-        (namespace, name): (&str, &str),
+        namespace: &str,
+        name: &str,
         uid: Option<&str>,
         health: Option<Health>,
         now: Moment,

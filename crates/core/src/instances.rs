@@ -91,7 +91,7 @@ impl<R: Rules> Instances<R> {
             Source::Annotation => Source::Creation,
             own => own,
         };
-        let slot = Arc::new(Slot::new(instance.clone(), (now.moment, source), dead));
+        let slot = Arc::new(Slot::new(instance.clone(), now.moment, source, dead));
         let entry = Entry::new(instance.clone(), slot);
         self.publication.enter(&entry);
         self.outbox.rotate(entry.slot());

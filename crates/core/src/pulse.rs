@@ -132,7 +132,7 @@ pub struct Slot {
 impl Slot {
     /// A slot whose first beat was at `beat`, or counts as such.
     #[must_use]
-    pub fn new(record: Arc<Instance>, (beat, source): (Moment, Source), dead: bool) -> Self {
+    pub fn new(record: Arc<Instance>, beat: Moment, source: Source, dead: bool) -> Self {
         Self {
             word: AtomicU64::new(beat.0 | if dead { DEAD } else { 0 }),
             source: AtomicU8::new(source as u8),
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn only_what_was_dead_at_the_start_and_has_not_beaten_since_is_carried_over() {
         let record = Arc::new(Instance::sample("shop", "a"));
-        let slot = |source, dead| Slot::new(record.clone(), (Moment(5), source), dead);
+        let slot = |source, dead| Slot::new(record.clone(), Moment(5), source, dead);
         let judged = slot(Source::Start, false);
         assert!(judged.judge_dead(Moment(5)) && !judged.is_carried_over(), "it was judged here");
         assert!(!slot(Source::Creation, true).is_carried_over());

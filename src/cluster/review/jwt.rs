@@ -133,8 +133,8 @@ impl<'a> Token<'a> {
             return Err(Refusal::Unknown(why));
         }
         let (key, message) = (brief(&self.key), self.signed.as_bytes());
-        let by = (&*self.key, self.algorithm);
-        published.keys.verify(by, message, &self.signature).map_err(|why| match why {
+        let verified = published.keys.verify(&self.key, self.algorithm, message, &self.signature);
+        verified.map_err(|why| match why {
             Unsigned::UnknownKey => Refusal::Unknown(format!(
                 "it is signed with the key {key}, which this cluster does not publish"
             )),

@@ -79,7 +79,8 @@ impl Keyring {
     #[must_use]
     pub fn new(
         client: Client,
-        (metrics, breaker): (&ApiMetrics, &Breaker),
+        metrics: &ApiMetrics,
+        breaker: &Breaker,
         keys: KeyMetrics,
     ) -> (Self, KeyReader) {
         let (sender, known) = watch::channel(Known::default());

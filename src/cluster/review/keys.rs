@@ -123,7 +123,8 @@ impl Keys {
     /// Why not.
     pub(super) fn verify(
         &self,
-        (id, algorithm): (&str, Algorithm),
+        id: &str,
+        algorithm: Algorithm,
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), Unsigned> {
@@ -280,8 +281,7 @@ mod tests {
     fn of_two_keys_with_one_id_the_first_counts() {
         let (first, second) = (Signer::es256("k"), Signer::es256("k"));
         let (keys, _) = read(&[first.jwk(), second.jwk()]);
-        let verify =
-            |signer: &Signer| keys.verify(("k", Algorithm::Es256), b"x", &signer.sign(b"x"));
+        let verify = |signer: &Signer| keys.verify("k", Algorithm::Es256, b"x", &signer.sign(b"x"));
         assert_eq!((verify(&first), verify(&second)), (Ok(()), Err(Unsigned::BadSignature)));
     }
 
@@ -291,7 +291,7 @@ mod tests {
         let (keys, unused) = read(&[with(&signer, &json!({"x": encode([7; 32])}))]);
         assert_eq!((keys.len(), unused), (1, Vec::new()));
         let signature = signer.sign(b"x");
-        let verified = keys.verify(("k", Algorithm::Es256), b"x", &signature);
+        let verified = keys.verify("k", Algorithm::Es256, b"x", &signature);
         assert_eq!(verified, Err(Unsigned::BadSignature));
     }
 

@@ -67,24 +67,27 @@ words! {
             {"format": "ipv4"},
             {"format": "ipv6", "not": {"pattern": rules::MAPPED_PATTERN}},
         ],
-    }), [1, validate::MAX_ADDRESSES]);
+    }), 1, validate::MAX_ADDRESSES);
     /// The tags of a registration.
-    true Tags = list(text(rules::WORD_PATTERN, rules::MAX_WORD), [0, validate::MAX_TAGS]);
+    true Tags = list(text(rules::WORD_PATTERN, rules::MAX_WORD), 0, validate::MAX_TAGS);
     /// The attributes of a registration.
     true Attributes = map(
-        (rules::ATTRIBUTE_KEY_PATTERN, rules::MAX_WORD),
+        rules::ATTRIBUTE_KEY_PATTERN,
+        rules::MAX_WORD,
         &json_schema!({"type": "string", "maxLength": validate::MAX_ATTRIBUTE}),
         Some(validate::MAX_ATTRIBUTES),
     );
     /// A merge patch of the attributes. How many there are is seen when it is applied.
     true AttributesPatch = map(
-        (rules::ATTRIBUTE_KEY_PATTERN, rules::MAX_WORD),
+        rules::ATTRIBUTE_KEY_PATTERN,
+        rules::MAX_WORD,
         &json_schema!({"type": ["string", "null"], "maxLength": validate::MAX_ATTRIBUTE}),
         Some(validate::MAX_ATTRIBUTES),
     );
     /// The labels of a registration. A key is a prefix, a slash and a word.
     true Labels = map(
-        (rules::LABEL_KEY_PATTERN, naming::MAX_NAME + 1 + rules::MAX_WORD),
+        rules::LABEL_KEY_PATTERN,
+        naming::MAX_NAME + 1 + rules::MAX_WORD,
         &json_schema!({
             "type": "string", "maxLength": rules::MAX_WORD, "pattern": rules::LABEL_VALUE_PATTERN,
         }),
@@ -173,7 +176,7 @@ fn whole(min: i64, max: i64) -> Schema {
     json_schema!({"type": "integer", "minimum": min, "maximum": max})
 }
 
-fn list(item: Schema, [min, max]: [usize; 2]) -> Schema {
+fn list(item: Schema, min: usize, max: usize) -> Schema {
     let mut list = json_schema!({"type": "array", "maxItems": max, "uniqueItems": true});
     list.insert("items".to_owned(), item.into());
     if min > 0 {
@@ -182,7 +185,7 @@ fn list(item: Schema, [min, max]: [usize; 2]) -> Schema {
     list
 }
 
-fn map((pattern, longest): (&str, usize), value: &Schema, most: Option<usize>) -> Schema {
+fn map(pattern: &str, longest: usize, value: &Schema, most: Option<usize>) -> Schema {
     let mut map = json_schema!({
         "type": "object",
         "propertyNames": {"minLength": 1, "maxLength": longest, "pattern": pattern},

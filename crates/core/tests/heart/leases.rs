@@ -224,7 +224,7 @@ fn a_health_that_changes_is_written_and_an_unchanged_one_is_not() {
     let a = rig.put(instance("a"));
     let now = rig.now().moment;
     for (health, written) in [(a.health, false), (rollcall_core::instance::Health::Warning, true)] {
-        let beat = rig.directory.heartbeat(("shop", "a"), None, Some(health), now);
+        let beat = rig.directory.heartbeat("shop", "a", None, Some(health), now);
         assert_eq!(matches!(beat, Heartbeat::Write(_)), written);
     }
 }

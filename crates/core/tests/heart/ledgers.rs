@@ -149,7 +149,7 @@ impl Pair {
     }
 
     fn beat(&self) -> Heartbeat {
-        self.directory.heartbeat(("shop", "a"), None, None, Moment(self.time))
+        self.directory.heartbeat("shop", "a", None, None, Moment(self.time))
     }
 
     fn phase(&self) -> Phase {
@@ -299,7 +299,7 @@ fn no_flush_leaves_out_a_beat_that_its_stamp_speaks_for() {
                 thread::yield_now();
             }
             // One that met a flush counts from a little later.
-            if let Heartbeat::Renewed(slot) = directory.heartbeat(("shop", "a"), None, None, at) {
+            if let Heartbeat::Renewed(slot) = directory.heartbeat("shop", "a", None, None, at) {
                 counted.push(slot.last_beat());
             }
         }

@@ -53,7 +53,7 @@ fn door(
         }
         // Sooner or later, so that the two meet at every point.
         (0..round % 97 * 16).for_each(|_| hint::spin_loop());
-        let beat = directory.heartbeat(("shop", "a"), None, None, Moment(at));
+        let beat = directory.heartbeat("shop", "a", None, None, Moment(at));
         answers.send(matches!(beat, Heartbeat::Renewed(_))).unwrap();
         if first(round) == First::Beat {
             gate.wait();

@@ -205,7 +205,7 @@ impl Rig {
     }
 
     pub fn beat(&self, name: &str) -> Heartbeat {
-        self.directory.heartbeat(("shop", name), None, None, Moment(self.time))
+        self.directory.heartbeat("shop", name, None, None, Moment(self.time))
     }
 
     pub fn view(&self) -> Arc<View> {

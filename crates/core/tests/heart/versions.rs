@@ -45,7 +45,7 @@ fn a_name_that_is_created_anew_is_another_instance() {
     rig.apply(Fact::Removed { key: first.key.clone(), uid: first.uid.clone(), index: rig.version });
     rig.settle();
     assert_eq!(rig.directory.len(), 2, "the late removal of the first takes the second not along");
-    let old = rig.directory.heartbeat(("shop", "a"), Some("uid-a"), None, rig.now().moment);
+    let old = rig.directory.heartbeat("shop", "a", Some("uid-a"), None, rig.now().moment);
     assert!(matches!(old, Heartbeat::OtherUid(uid) if *uid == *"another"));
 }
 

@@ -299,7 +299,7 @@ impl World {
     fn beat(&mut self, instance: usize, replica: usize) {
         let (now, key) = (self.now(replica).moment, key(instance));
         let directory = self.replicas[replica].directory.clone();
-        match directory.heartbeat((&key.namespace, &key.name), None, None, now) {
+        match directory.heartbeat(&key.namespace, &key.name, None, None, now) {
             Heartbeat::Renewed(slot) => {
                 self.touch(instance);
                 self.replicas[replica].beaten[instance] = true;

@@ -153,7 +153,7 @@ impl World {
         let key = &self.clients[one.client].key;
         let replica = &self.replicas[one.replica];
         let now = replica.now(self.now, self.sabotage).moment;
-        replica.directory.heartbeat((&key.namespace, &key.name), None, health, now)
+        replica.directory.heartbeat(&key.namespace, &key.name, None, health, now)
     }
 
     /// A beat that needs no write; whether it was one, and could be answered.
