@@ -15,14 +15,7 @@ use crate::{
 /// test.
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("src/http", "handlers, contract and answers import each other until they move to axum"),
-    // TEMPORARY: the entries below are being removed one by one.
-    ("src/auth", "temporary"),
     ("src/cluster/review", "temporary"),
-    ("src/config", "temporary"),
-    ("src/dev", "temporary"),
-    ("src/dns", "temporary"),
-    ("src/registry", "temporary"),
-    ("src/telemetry", "temporary"),
 ];
 
 /// By importing file and imported file, the names that are imported, each with its first line.
