@@ -10,7 +10,7 @@ use crate::api::{API_VERSION, HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, READY_CON
 use crate::registry::{
     fact::Version,
     instance::{Address, Health, Instance, InstanceKey, Port, State},
-    lease::{Lease, Mode, OnExpiry, Wall},
+    lease::{Lease, Wall},
     registration::Registration,
     status::{Desired, is_ready},
 };
@@ -227,15 +227,9 @@ fn spec(registration: &Registration, terms: Lease) -> Map<String, Value> {
 
 fn lease(terms: Lease) -> Value {
     json!({
-        "mode": match terms.mode {
-            Mode::Heartbeat => "Heartbeat",
-            Mode::Permanent => "Permanent",
-        },
+        "mode": terms.mode,
         "durationSeconds": terms.duration.as_secs(),
-        "onExpiry": match terms.on_expiry {
-            OnExpiry::Retain => "Retain",
-            OnExpiry::Evict => "Evict",
-        },
+        "onExpiry": terms.on_expiry,
         "evictAfterSeconds": terms.evict_after.as_secs(),
     })
 }

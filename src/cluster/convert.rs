@@ -13,15 +13,12 @@ use thiserror::Error;
 
 use crate::api::{
     HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, READY_CONDITION, ServiceInstanceSpec,
-    ServiceInstanceStatus, observed_heartbeat, values,
+    ServiceInstanceStatus, UnknownHealth, observed_heartbeat,
 };
 use crate::cluster::interner::Interner;
 use crate::registry::{
-    instance::{
-        Address, Facts, Health, Instance, InstanceKey, Pairs, Phase, Port, Protocol, State,
-        StoredStatus,
-    },
-    lease::{Lease, Mode, OnExpiry, Wall},
+    instance::{Address, Facts, Health, Instance, InstanceKey, Pairs, Port, StoredStatus},
+    lease::{Lease, Wall},
 };
 
 /// An object as it comes over the wire, without what nobody reads.
@@ -202,11 +199,7 @@ impl Converter {
             priority: spec.priority,
             attributes: shared.pairs(&spec.attributes),
             labels: shared.pairs(&metadata.labels),
-            state: match spec.state {
-                values::State::Up => State::Up,
-                values::State::Draining => State::Draining,
-                values::State::OutOfService => State::OutOfService,
-            },
+            state: spec.state,
             health,
             lease: lease(spec),
         };
@@ -251,10 +244,8 @@ fn health(metadata: &Metadata) -> (Health, Option<Arc<str>>) {
         return (Health::Passing, None);
     };
     match word.parse() {
-        Ok(values::Health::Passing) => (Health::Passing, None),
-        Ok(values::Health::Warning) => (Health::Warning, None),
-        Ok(values::Health::Critical) => (Health::Critical, None),
-        Err(values::UnknownHealth(word)) => (Health::Passing, Some(word.into())),
+        Ok(health) => (health, None),
+        Err(UnknownHealth(word)) => (Health::Passing, Some(word.into())),
     }
 }
 
@@ -262,26 +253,16 @@ fn convert_port(port: &crate::api::Port, shared: &mut Shared) -> Port {
     Port {
         name: shared.text(&port.name),
         port: port.port,
-        protocol: match port.protocol {
-            values::Protocol::TCP => Protocol::Tcp,
-            values::Protocol::UDP => Protocol::Udp,
-            values::Protocol::SCTP => Protocol::Sctp,
-        },
+        protocol: port.protocol,
         app_protocol: port.app_protocol.as_deref().map(|protocol| shared.text(protocol)),
     }
 }
 
 fn lease(spec: &ServiceInstanceSpec) -> Lease {
     Lease {
-        mode: match spec.lease.mode {
-            values::LeaseMode::Heartbeat => Mode::Heartbeat,
-            values::LeaseMode::Permanent => Mode::Permanent,
-        },
+        mode: spec.lease.mode,
         duration: Duration::from_secs(spec.lease.duration_seconds.into()),
-        on_expiry: match spec.lease.on_expiry {
-            values::OnExpiry::Retain => OnExpiry::Retain,
-            values::OnExpiry::Evict => OnExpiry::Evict,
-        },
+        on_expiry: spec.lease.on_expiry,
         evict_after: Duration::from_secs(spec.lease.evict_after_seconds.into()),
     }
 }
@@ -289,14 +270,7 @@ fn lease(spec: &ServiceInstanceSpec) -> Lease {
 fn stored(status: &ServiceInstanceStatus, shared: &mut Shared) -> StoredStatus {
     let ready: Option<&Condition> = status.conditions.iter().find(|c| c.type_ == READY_CONDITION);
     StoredStatus {
-        phase: status.phase.map(|phase| match phase {
-            values::Phase::Expired => Phase::Expired,
-            values::Phase::OutOfService => Phase::OutOfService,
-            values::Phase::Draining => Phase::Draining,
-            values::Phase::Critical => Phase::Critical,
-            values::Phase::Warning => Phase::Warning,
-            values::Phase::Ready => Phase::Ready,
-        }),
+        phase: status.phase,
         reason: ready.map(|ready| shared.text(&ready.reason)),
         transition: ready.map(|ready| ready.last_transition_time.0.to_string().into()),
         observed_generation: status.observed_generation.unwrap_or(0),

@@ -15,8 +15,8 @@ use crate::http::{
     time::Time,
 };
 use crate::registry::{
-    instance::{Address, Facts, Phase, Port},
-    lease::{Lease, Mode, Moment, Now, OnExpiry, Wall, millis},
+    instance::{Address, Facts, Health, Phase, Port, Protocol, State},
+    lease::{Lease, LeaseMode, Moment, Now, OnExpiry, Wall, millis},
     naming,
     pulse::Slot,
     view::Member,
@@ -73,13 +73,13 @@ pub(super) struct InstanceJson<'a> {
     labels: &'a [(Arc<str>, Arc<str>)],
     /// The operator's word.
     #[schemars(with = "words::State")]
-    state: &'static str,
+    state: State,
     /// What it says of itself.
     #[schemars(with = "words::Health")]
-    health: &'static str,
+    health: Health,
     /// What becomes of both, and of its lease.
     #[schemars(with = "words::Phase")]
-    phase: &'static str,
+    phase: Phase,
     /// Kept past its lease, since too many fell silent together; not there when it is not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     held: bool,
@@ -101,13 +101,13 @@ pub(super) struct InstanceJson<'a> {
 pub(super) struct LeaseJson {
     /// Whether it needs heartbeats.
     #[schemars(with = "words::LeaseMode")]
-    mode: &'static str,
+    mode: LeaseMode,
     /// How long a heartbeat is good for.
     #[schemars(with = "words::LeaseSeconds")]
     duration_seconds: u64,
     /// What becomes of the object when it has ended.
     #[schemars(with = "words::OnExpiry")]
-    on_expiry: &'static str,
+    on_expiry: OnExpiry,
     /// How long an expired object stays.
     #[schemars(with = "words::EvictAfterSeconds")]
     evict_after_seconds: u64,
@@ -205,9 +205,9 @@ impl<'a> InstanceJson<'a> {
             priority: facts.priority,
             attributes: &facts.attributes,
             labels: &facts.labels,
-            state: facts.state.as_str(),
-            health: facts.health.as_str(),
-            phase: phase.as_str(),
+            state: facts.state,
+            health: facts.health,
+            phase,
             held,
             dns_name: naming::instance_name(&key.name, &facts.service, &key.namespace, zone),
             lease: LeaseJson::from(facts.lease),
@@ -220,15 +220,9 @@ impl<'a> InstanceJson<'a> {
 impl From<Lease> for LeaseJson {
     fn from(lease: Lease) -> Self {
         Self {
-            mode: match lease.mode {
-                Mode::Heartbeat => "Heartbeat",
-                Mode::Permanent => "Permanent",
-            },
+            mode: lease.mode,
             duration_seconds: lease.duration.as_secs(),
-            on_expiry: match lease.on_expiry {
-                OnExpiry::Retain => "Retain",
-                OnExpiry::Evict => "Evict",
-            },
+            on_expiry: lease.on_expiry,
             evict_after_seconds: lease.evict_after.as_secs(),
             renewal: None,
         }
@@ -247,7 +241,7 @@ struct PortJson<'a> {
     port: u16,
     /// Its transport.
     #[schemars(with = "words::Protocol")]
-    protocol: &'static str,
+    protocol: Protocol,
     /// What is spoken there.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
@@ -258,7 +252,7 @@ fn ports<S: Serializer>(ports: &[Port], serializer: S) -> Result<S::Ok, S::Error
     serializer.collect_seq(ports.iter().map(|port| PortJson {
         name: &port.name,
         port: port.port,
-        protocol: port.protocol.as_str(),
+        protocol: port.protocol,
         app_protocol: port.app_protocol.as_deref(),
     }))
 }
@@ -274,10 +268,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::registry::{
-        instance::{Instance, Protocol},
-        pulse::Source,
-    };
+    use crate::registry::{instance::Instance, pulse::Source};
 
     fn instance() -> Instance {
         Instance::sample("shop", "orders.1").with(|facts| {

@@ -16,7 +16,7 @@ use crate::http::{
 };
 use crate::registry::{
     instance::{Address, Health, Port, Protocol},
-    lease::{Lease, Mode, OnExpiry},
+    lease::{Lease, LeaseMode, OnExpiry},
     naming,
     registration::Registration,
 };
@@ -32,12 +32,6 @@ pub(super) const MAX_PORT_NAME: usize = naming::MAX_LABEL - 1;
 
 /// The shortest and the longest lease, in seconds.
 pub(super) const LEASE: [i64; 2] = [2, 86_400];
-
-/// The words of `mode`; the first is the default.
-pub(super) const MODES: [&str; 2] = ["Heartbeat", "Permanent"];
-
-/// The words of `onExpiry`.
-pub(super) const ON_EXPIRY: [&str; 2] = ["Evict", "Retain"];
 
 /// What is to be known of an instance: where it is reached, what it is, and which life it has.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -313,7 +307,7 @@ impl Flaws {
         }
         let protocol = body.protocol.as_deref().map_or(Some(Protocol::Tcp), Protocol::parse);
         if protocol.is_none() {
-            self.add(field("protocol"), "must be TCP, UDP or SCTP");
+            self.add(field("protocol"), format!("must be {}", Protocol::listed()));
         }
         if body.app_protocol.as_ref().is_some_and(|word| !rules::is_word(word, naming::MAX_NAME)) {
             self.add(field("appProtocol"), rules::APP_PROTOCOL);
@@ -398,36 +392,33 @@ impl Flaws {
     fn health(&mut self, field: &str, word: &str) -> Option<Health> {
         let health = Health::parse(word);
         if health.is_none() {
-            self.add(field, "must be Passing, Warning or Critical");
+            self.add(field, format!("must be {}", Health::listed()));
         }
         health
     }
 
     fn lease(&mut self, body: &LeaseBody) -> Lease {
         let default = Lease::default();
-        let mode = match body.mode.as_deref() {
-            None | Some("Heartbeat") => Mode::Heartbeat,
-            Some("Permanent") => Mode::Permanent,
-            Some(_) => {
-                self.add("lease.mode", "must be Heartbeat or Permanent");
-                default.mode
-            }
-        };
-        let on_expiry = match body.on_expiry.as_deref() {
-            None | Some("Evict") => OnExpiry::Evict,
-            Some("Retain") => OnExpiry::Retain,
-            Some(_) => {
-                self.add("lease.onExpiry", "must be Retain or Evict");
-                default.on_expiry
-            }
-        };
+        let mode = body.mode.as_deref().map_or(Some(default.mode), LeaseMode::parse);
+        if mode.is_none() {
+            self.add("lease.mode", format!("must be {}", LeaseMode::listed()));
+        }
+        let on_expiry = body.on_expiry.as_deref().map_or(Some(default.on_expiry), OnExpiry::parse);
+        if on_expiry.is_none() {
+            self.add("lease.onExpiry", format!("must be {}", OnExpiry::listed()));
+        }
         let given = body.duration_seconds;
         let duration = self.seconds("lease.durationSeconds", given, LEASE, default.duration);
         let given = body.evict_after_seconds;
         let bounds = [0, LEASE[1]];
         let evict_after =
             self.seconds("lease.evictAfterSeconds", given, bounds, default.evict_after);
-        Lease { mode, duration, on_expiry, evict_after }
+        Lease {
+            mode: mode.unwrap_or(default.mode),
+            duration,
+            on_expiry: on_expiry.unwrap_or(default.on_expiry),
+            evict_after,
+        }
     }
 
     fn seconds(

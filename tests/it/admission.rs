@@ -311,7 +311,7 @@ async fn the_api_server_fills_in_what_a_short_manifest_leaves_out() {
     let spec = typed(&home).get("orders-1").await.unwrap().spec;
     assert_eq!(spec.lease, Lease::permanent());
     assert_eq!((spec.weight, spec.priority, spec.state), (100, 0, State::Up));
-    assert_eq!(spec.ports[0].protocol, Protocol::TCP);
+    assert_eq!(spec.ports[0].protocol, Protocol::Tcp);
     assert_eq!((spec.hostname, spec.version, spec.zone), (None, None, None));
 }
 

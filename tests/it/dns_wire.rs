@@ -27,7 +27,7 @@ use rollcall::registry::catalog::{Catalog, Settings};
 use rollcall::registry::directory::Directory;
 use rollcall::registry::fact::{Duty, Fact};
 use rollcall::registry::instance::{Address, Facts, Instance, InstanceKey, Port, Protocol};
-use rollcall::registry::lease::Mode;
+use rollcall::registry::lease::LeaseMode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio_util::sync::CancellationToken;
@@ -46,7 +46,7 @@ fn instance(service: &str, name: &str, ip: IpAddr) -> Instance {
     Instance::new(facts).with(|facts| {
         facts.uid = format!("uid-{name}").into();
         facts.ports = [http].into();
-        facts.lease.mode = Mode::Permanent;
+        facts.lease.mode = LeaseMode::Permanent;
     })
 }
 

@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
+use rollcall_model::vocabulary::{LeaseMode, OnExpiry, Phase, Protocol, State};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::rules;
-use super::values::{LeaseMode, OnExpiry, Phase, Protocol, State};
 
 /// The longest `status.observedHeartbeat`, in characters.
 pub const OBSERVED_HEARTBEAT_MAX: usize = 128;

@@ -11,14 +11,15 @@ pub mod instance;
 pub mod ledger;
 pub mod manifests;
 mod rules;
-pub mod values;
 
 pub use instance::{
     Lease, OBSERVED_HEARTBEAT_MAX, Port, ServiceInstance, ServiceInstanceSpec,
     ServiceInstanceStatus, observed_heartbeat,
 };
 pub use ledger::{HeartbeatLedger, HeartbeatLedgerSpec, PeerSeen};
-pub use values::{Health, LeaseMode, OnExpiry, Phase, Protocol, State, UnknownHealth};
+pub use rollcall_model::vocabulary::{
+    Health, LeaseMode, OnExpiry, Phase, Protocol, State, UnknownHealth,
+};
 
 /// The API group of every kind defined here.
 pub const GROUP: &str = "rollcall.dev";

@@ -1,7 +1,6 @@
 //! The slim record of one stored instance: what everybody behind `cluster::convert` knows of it.
 //!
-//! Owns: the keys, the record and its small vocabularies (state, health, phase, protocol).
-//! Does not own: whether the instance is alive; that is judged in `catalog` and told by `view`.
+//! Owns: the keys and the record. Does not own: the words in it (`vocabulary`), and whether the instance is alive; that is judged in `catalog` and told by `view`.
 
 use std::{
     fmt,
@@ -11,6 +10,7 @@ use std::{
 };
 
 use crate::lease::{Lease, Wall};
+pub use crate::vocabulary::{Health, Phase, Protocol, State};
 
 /// The name of an instance: namespace and object name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,123 +55,6 @@ impl ServiceKey {
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.service)
-    }
-}
-
-/// Declares a small vocabulary: an enum, its words, and the way back from a word.
-macro_rules! vocabulary {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum $name { $($(#[$vdoc])* $variant,)+ }
-
-        impl $name {
-            /// Every word of this vocabulary, in order.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
-
-            /// The word, as manifests, HTTP and metrics write it.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word,)+ }
-            }
-
-            /// The meaning of a word; none when it is not of this vocabulary.
-            #[must_use]
-            pub fn parse(word: &str) -> Option<Self> {
-                match word { $($word => Some(Self::$variant),)+ _ => None }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(self.as_str()) }
-        }
-    };
-}
-
-vocabulary! {
-    /// The operator's word on an instance.
-    State {
-        /// In service.
-        Up = "Up",
-        /// Finishing what it has; not offered.
-        Draining = "Draining",
-        /// Not offered.
-        OutOfService = "OutOfService",
-    }
-}
-
-vocabulary! {
-    /// What an instance says of itself.
-    Health {
-        /// All is well; also when nothing was said.
-        Passing = "Passing",
-        /// Serving, but not well; still offered.
-        Warning = "Warning",
-        /// Not to be used; not offered.
-        Critical = "Critical",
-    }
-}
-
-vocabulary! {
-    /// What becomes of all of it: the first that applies.
-    Phase {
-        /// Its lease has ended.
-        Expired = "Expired",
-        /// Its operator took it out.
-        OutOfService = "OutOfService",
-        /// Its operator drains it.
-        Draining = "Draining",
-        /// It says that it should not be used.
-        Critical = "Critical",
-        /// It says that it is not well.
-        Warning = "Warning",
-        /// All is well.
-        Ready = "Ready",
-    }
-}
-
-vocabulary! {
-    /// Transport protocol of a port.
-    Protocol {
-        /// TCP.
-        Tcp = "TCP",
-        /// UDP.
-        Udp = "UDP",
-        /// SCTP.
-        Sctp = "SCTP",
-    }
-}
-
-impl Phase {
-    /// The phase of an instance whose lease `expired` or not.
-    #[must_use]
-    pub fn of(expired: bool, state: State, health: Health) -> Self {
-        match (expired, state, health) {
-            (true, ..) => Self::Expired,
-            (_, State::OutOfService, _) => Self::OutOfService,
-            (_, State::Draining, _) => Self::Draining,
-            (.., Health::Critical) => Self::Critical,
-            (.., Health::Warning) => Self::Warning,
-            (.., Health::Passing) => Self::Ready,
-        }
-    }
-
-    /// Whether instances of this phase are offered to those who do not ask for another.
-    #[must_use]
-    pub fn is_discoverable(self) -> bool {
-        matches!(self, Self::Ready | Self::Warning)
-    }
-}
-
-impl Protocol {
-    /// As in a DNS name, without the underscore (RFC 2782).
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Sctp => "sctp",
-        }
     }
 }
 

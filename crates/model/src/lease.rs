@@ -11,6 +11,8 @@ use jiff::{
     fmt::{StdFmtWrite, temporal::DateTimePrinter},
 };
 
+pub use crate::vocabulary::{LeaseMode, OnExpiry};
+
 /// A point on this replica's own clock: milliseconds of a monotonic clock that counts suspend.
 ///
 /// Moments of two replicas, or of two boots of one, are not comparable.
@@ -84,29 +86,11 @@ pub fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Which life an instance has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// Alive while beats come.
-    Heartbeat,
-    /// Alive until its object is deleted.
-    Permanent,
-}
-
-/// What becomes of the object of an expired instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum OnExpiry {
-    /// It stays, to be seen and to come back by a beat.
-    Retain,
-    /// It is deleted `evict_after` later.
-    Evict,
-}
-
 /// The terms of one instance's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// Whether it needs beats at all.
-    pub mode: Mode,
+    pub mode: LeaseMode,
     /// How long one beat is good for; 2 s to 24 h.
     pub duration: Duration,
     /// What happens after the end.
@@ -119,7 +103,7 @@ pub struct Lease {
 impl Default for Lease {
     fn default() -> Self {
         Self {
-            mode: Mode::Heartbeat,
+            mode: LeaseMode::Heartbeat,
             duration: Duration::from_secs(30),
             on_expiry: OnExpiry::Evict,
             evict_after: Duration::from_secs(60),
@@ -131,7 +115,7 @@ impl Lease {
     /// Whether beats decide over this instance's life.
     #[must_use]
     pub fn is_leased(&self) -> bool {
-        self.mode == Mode::Heartbeat
+        self.mode == LeaseMode::Heartbeat
     }
 
     /// How often a client should beat: a third of the lease, so that two losses in a row do no

@@ -1,6 +1,6 @@
 //! What a reader of the registry needs: instances, views of services, selection and names.
 //!
-//! Owns: the facts of an instance and their vocabulary, moments and leases, views and their revisions, the functions that
+//! Owns: the vocabulary, the facts of an instance, moments and leases, views and their revisions, the functions that
 //! select, order and name. Does not own: whether an instance is alive (`rollcall-core`), what Kubernetes stores
 //! (`rollcall-api`), any I/O, task or clock.
 
@@ -11,3 +11,4 @@ pub mod registration;
 pub mod select;
 pub mod selector;
 pub mod view;
+pub mod vocabulary;

@@ -21,7 +21,7 @@ use crate::registry::fact::Fact;
 use crate::registry::instance::{
     Address, Facts, Instance, InstanceKey, Phase, Port, Protocol, State,
 };
-use crate::registry::lease::{Lease, Mode, Moment, Now, OnExpiry, Wall};
+use crate::registry::lease::{Lease, LeaseMode, Moment, Now, OnExpiry, Wall};
 
 /// When a world is made: recent enough after boot not to be stale without any self-beat.
 pub(super) const START: Moment = Moment(10_000);
@@ -141,7 +141,7 @@ pub(super) fn instance(service: &str, name: &str, ips: &[&str]) -> Instance {
         facts.address = Address::Ips(ips.into());
         facts.ports = [port("http", 8080, Protocol::Tcp)].into();
         facts.lease = Lease {
-            mode: Mode::Permanent,
+            mode: LeaseMode::Permanent,
             duration: Duration::from_secs(30),
             on_expiry: OnExpiry::Retain,
             evict_after: Duration::from_secs(60),
@@ -187,7 +187,7 @@ pub(super) trait With: Sized {
 
     fn leased(self, seconds: u64) -> Instance {
         self.with(|i| {
-            i.lease.mode = Mode::Heartbeat;
+            i.lease.mode = LeaseMode::Heartbeat;
             i.lease.duration = Duration::from_secs(seconds);
         })
     }

@@ -6,13 +6,11 @@
 
 use std::borrow::Cow;
 
+use rollcall_model::vocabulary;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::http::{batch, heartbeats, query, rules, validate};
-use crate::registry::{
-    instance::{self, Phase as InstancePhase},
-    naming, pulse,
-};
+use crate::registry::{naming, pulse};
 
 /// Types that are never values. A vocabulary has a name of its own in the contract, the others stand where they are used.
 macro_rules! words {
@@ -125,37 +123,38 @@ words! {
     true Presence = json_schema!({"type": "string", "enum": ["live", "gone", "left"]});
 
     /// The operator's word.
-    false State = vocabulary(
+    false State = one_of(
         "The operator's word: Draining and OutOfService are not offered.",
-        instance::State::ALL.iter().map(|word| word.as_str()),
+        vocabulary::State::ALL.iter().map(|word| word.as_str()),
     );
     /// What an instance says of itself.
-    false Health = vocabulary(
+    false Health = one_of(
         "What an instance says of itself: Warning is still offered, Critical is not.",
-        instance::Health::ALL.iter().map(|word| word.as_str()),
+        vocabulary::Health::ALL.iter().map(|word| word.as_str()),
     );
     /// What becomes of all of it.
-    false Phase = vocabulary(
+    false Phase = one_of(
         "What an instance is: the first that applies. Ready and Warning are offered.",
-        InstancePhase::ALL.iter().map(|word| word.as_str()),
+        vocabulary::Phase::ALL.iter().map(|word| word.as_str()),
     );
     /// A transport.
-    false Protocol = vocabulary(
+    false Protocol = one_of(
         "The transport of a port.",
-        instance::Protocol::ALL.iter().map(|word| word.as_str()),
+        vocabulary::Protocol::ALL.iter().map(|word| word.as_str()),
     );
     /// Which life.
-    false LeaseMode = vocabulary(
+    false LeaseMode = one_of(
         "Heartbeat: it is there as long as it beats; Permanent: as long as its object is.",
-        validate::MODES.into_iter(),
+        vocabulary::LeaseMode::ALL.iter().map(|word| word.as_str()),
     );
     /// What becomes of the object.
-    false OnExpiry = vocabulary(
+    false OnExpiry = one_of(
         "What becomes of the object when the lease has ended: Retain keeps it, as Expired; Evict deletes it.",
-        validate::ON_EXPIRY.into_iter(),
+        // The default first.
+        vocabulary::OnExpiry::ALL.iter().rev().map(|word| word.as_str()),
     );
     /// The way of a heartbeat.
-    false HeartbeatSource = vocabulary(
+    false HeartbeatSource = one_of(
         "By which way the last heartbeat came.",
         pulse::Source::ALL.iter().map(|source| source.as_str()),
     );
@@ -197,7 +196,7 @@ fn map(pattern: &str, longest: usize, value: &Schema, most: Option<usize>) -> Sc
     map
 }
 
-fn vocabulary(says: &str, words: impl Iterator<Item = &'static str>) -> Schema {
+fn one_of(says: &str, words: impl Iterator<Item = &'static str>) -> Schema {
     json_schema!({"type": "string", "enum": words.collect::<Vec<_>>(), "description": says})
 }
 

@@ -25,7 +25,7 @@ use rollcall::registry::{
     instance::{
         Address, Facts, Health, Instance, InstanceKey, Phase, Port, Protocol, State, StoredStatus,
     },
-    lease::{Lease, Mode as Life, Moment, Now, OnExpiry, Wall},
+    lease::{Lease, LeaseMode as Life, Moment, Now, OnExpiry, Wall},
 };
 
 pub(crate) const ZONE: &str = "rollcall.internal.";

@@ -6,7 +6,7 @@ use rollcall_core::{
     directory::Heartbeat,
     fact::{Announcement, Duty},
     instance::{Health, Instance, Phase, State},
-    lease::{Lease, Mode},
+    lease::{Lease, LeaseMode},
 };
 
 use crate::rig::{Rig, evictions, instance, lease};
@@ -92,7 +92,7 @@ fn the_only_one_of_a_service_is_not_held_nor_one_beside_a_permanent_one() {
     let mut rig = Rig::new();
     rig.put(instance("a"));
     let mut permanent = of("pair", "p");
-    permanent.lease.mode = Mode::Permanent;
+    permanent.lease.mode = LeaseMode::Permanent;
     rig.put(permanent);
     rig.put(of("pair", "b"));
     rig.pass(10.5);
@@ -133,7 +133,7 @@ fn one_that_is_deleted_or_made_permanent_is_not_held_any_more() {
     let mut rig = struck();
     rig.pass(11.0);
     let mut a = rig.record("a");
-    a.lease.mode = Mode::Permanent;
+    a.lease.mode = LeaseMode::Permanent;
     rig.put(a);
     let b = rig.record("b");
     rig.version += 1;

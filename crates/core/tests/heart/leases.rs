@@ -6,7 +6,7 @@ use rollcall_core::{
     directory::Heartbeat,
     fact::Fact,
     instance::Phase,
-    lease::{Mode, Moment},
+    lease::{LeaseMode, Moment},
 };
 
 use crate::rig::{Rig, instance, lease};
@@ -152,13 +152,13 @@ fn an_instance_made_permanent_lives_and_one_made_leased_gets_its_first_lease() {
     rig.put(instance("a"));
     rig.live(12.0);
     let mut a = rig.record("a");
-    a.lease.mode = Mode::Permanent;
+    a.lease.mode = LeaseMode::Permanent;
     rig.put(a);
     assert_eq!(rig.phase("a"), Some(Phase::Ready));
     assert!(matches!(rig.beat("a"), Heartbeat::Permanent(_)));
     rig.live(1000.0);
     let mut a = rig.record("a");
-    a.lease.mode = Mode::Heartbeat;
+    a.lease.mode = LeaseMode::Heartbeat;
     rig.put(a);
     rig.pass(9.9);
     assert_eq!(rig.phase("a"), Some(Phase::Ready));

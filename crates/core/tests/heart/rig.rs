@@ -9,7 +9,7 @@ use rollcall_core::{
     fact::{Duty, Fact, Outcome, Version},
     instance::{Address, Facts, Instance, InstanceKey, Phase, StoredStatus},
     leadership::Leadership,
-    lease::{Lease, Mode, Moment, Now, OnExpiry, Wall},
+    lease::{Lease, LeaseMode, Moment, Now, OnExpiry, Wall},
     view::View,
 };
 
@@ -34,7 +34,7 @@ pub struct Rig {
 
 pub fn lease(seconds: u64) -> Lease {
     Lease {
-        mode: Mode::Heartbeat,
+        mode: LeaseMode::Heartbeat,
         duration: Duration::from_secs(seconds),
         on_expiry: OnExpiry::Evict,
         evict_after: Duration::from_secs(10),

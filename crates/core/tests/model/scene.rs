@@ -5,7 +5,7 @@
 //! not what it does (`world`). The scenes themselves are in `scenes`.
 
 use rollcall_core::{
-    lease::{Lease, Mode, OnExpiry},
+    lease::{Lease, LeaseMode, OnExpiry},
     pulse::Source,
 };
 
@@ -72,7 +72,7 @@ impl Scene {
     /// The world in which the scene begins.
     pub fn begin(&self, make: Make, journal: bool) -> World {
         let of = std::time::Duration::from_millis;
-        let (mode, on_expiry) = (Mode::Heartbeat, OnExpiry::Evict);
+        let (mode, on_expiry) = (LeaseMode::Heartbeat, OnExpiry::Evict);
         let lease =
             Lease { mode, on_expiry, duration: of(LEASE), evict_after: of(self.evict_after) };
         let mut world = World::new(make, lease, journal);

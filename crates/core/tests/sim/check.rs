@@ -13,7 +13,7 @@ use std::{
 
 use rollcall_core::{
     instance::{Instance, Phase},
-    lease::{Mode, Moment, OnExpiry},
+    lease::{LeaseMode, Moment, OnExpiry},
     status,
     view::Member,
 };
@@ -185,8 +185,8 @@ impl World {
 
     fn end_of(&self, from: Time, (stored, record): (&Instance, &Instance)) -> Time {
         match stored.lease.mode {
-            Mode::Permanent => FOR_EVER,
-            Mode::Heartbeat => {
+            LeaseMode::Permanent => FOR_EVER,
+            LeaseMode::Heartbeat => {
                 from + self.lasting(stored.lease.duration.min(record.lease.duration))
             }
         }
@@ -314,7 +314,7 @@ impl World {
         // A lease may have become shorter: from now on no more is promised.
         let Some(stored) = self.api.objects.get(op.key()) else { return };
         let most = self.now + stored.lease.duration.as_millis() as Time;
-        let leased = stored.lease.mode == Mode::Heartbeat;
+        let leased = stored.lease.mode == LeaseMode::Heartbeat;
         let promised = &mut self.check.clients[client];
         // Whoever changes its lease while answers are late may believe in the wrong one.
         promised.steady &= !matches!(op, Op::Beat { change, .. } if change.duration.is_some());
@@ -419,7 +419,7 @@ impl World {
 
     fn check_dead(&mut self, replica: usize, client: usize, held: bool) {
         let Some(stored) = self.api.objects.get(&self.clients[client].key) else { return };
-        if stored.lease.mode == Mode::Permanent {
+        if stored.lease.mode == LeaseMode::Permanent {
             return;
         }
         // One further lease at most.

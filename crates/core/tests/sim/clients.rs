@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use rollcall_core::{
     instance::{Health, InstanceKey},
-    lease::{Lease, Mode, OnExpiry},
+    lease::{Lease, LeaseMode, OnExpiry},
 };
 
 use crate::{
@@ -75,7 +75,7 @@ impl Client {
     pub fn new(index: usize, rng: &mut fastrand::Rng, replicas: usize) -> Self {
         let evicts = rng.bool();
         let lease = Lease {
-            mode: if rng.u8(..8) == 0 { Mode::Permanent } else { Mode::Heartbeat },
+            mode: if rng.u8(..8) == 0 { LeaseMode::Permanent } else { LeaseMode::Heartbeat },
             duration: Duration::from_secs(rng.u64(2..=20)),
             on_expiry: if evicts { OnExpiry::Evict } else { OnExpiry::Retain },
             evict_after: Duration::from_secs(rng.u64(0..4).pow(2)),

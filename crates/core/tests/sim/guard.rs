@@ -5,7 +5,7 @@
 
 use rollcall_core::{
     instance::Phase,
-    lease::Mode,
+    lease::LeaseMode,
     view::{Member, View},
 };
 
@@ -26,7 +26,7 @@ struct Known {
 impl World {
     fn known(&self, member: &Member) -> Option<Known> {
         let client = self.client_of(&member.facts.key)?;
-        let leased = member.facts.lease.mode == Mode::Heartbeat;
+        let leased = member.facts.lease.mode == LeaseMode::Heartbeat;
         leased.then(|| Known {
             touched: self.touched(client),
             lease: member.facts.lease.duration.as_millis() as Time,

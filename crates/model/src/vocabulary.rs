@@ -1,0 +1,232 @@
+//! The closed sets of words: states, healths, phases, protocols, lease modes, and what follows the end of a lease.
+//!
+//! Owns: each word's one spelling, in manifests, annotations, HTTP and metrics, and what the phase follows from. Does not
+//! own: whether a lease has ended (`rollcall-core`), and the defaults that depend on who writes (`defaults`).
+
+use std::{error::Error, fmt, str::FromStr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Declares a vocabulary: an enum, its words, and the way back from a word.
+macro_rules! vocabulary {
+    ($(#[$of_enum:meta])* $name:ident { $($(#[$of_variant:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$of_enum])*
+        #[derive(
+            Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+        )]
+        pub enum $name { $($(#[$of_variant])* #[serde(rename = $word)] $variant,)+ }
+
+        impl $name {
+            /// Every word of this vocabulary, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The word, as manifests, HTTP and metrics write it.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+
+            /// The meaning of a word; none when it is not of this vocabulary.
+            #[must_use]
+            pub fn parse(word: &str) -> Option<Self> {
+                match word { $($word => Some(Self::$variant),)+ _ => None }
+            }
+
+            /// The words as a sentence lists them: `a, b or c`.
+            #[must_use]
+            pub fn listed() -> String {
+                listed(&[$($word,)+])
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(self.as_str()) }
+        }
+    };
+}
+
+vocabulary! {
+    /// The operator's word about an instance. A registration over HTTP never overwrites it.
+    #[derive(Default)]
+    State {
+        /// In service.
+        #[default]
+        Up = "Up",
+        /// Finishing what it has; not offered.
+        Draining = "Draining",
+        /// Taken out of service; not offered.
+        OutOfService = "OutOfService",
+    }
+}
+
+vocabulary! {
+    /// What an instance says of itself, in the annotation `rollcall.dev/health`.
+    #[derive(Default)]
+    Health {
+        /// All is well; also when nothing was said.
+        #[default]
+        Passing = "Passing",
+        /// Serving, but not well; still offered.
+        Warning = "Warning",
+        /// Not to be used; not offered.
+        Critical = "Critical",
+    }
+}
+
+vocabulary! {
+    /// What rollcall has found an instance to be: the first that applies.
+    Phase {
+        /// Its lease has ended.
+        Expired = "Expired",
+        /// Its operator took it out.
+        OutOfService = "OutOfService",
+        /// Its operator drains it.
+        Draining = "Draining",
+        /// It says that it should not be used.
+        Critical = "Critical",
+        /// It says that it is not well.
+        Warning = "Warning",
+        /// All is well.
+        Ready = "Ready",
+    }
+}
+
+vocabulary! {
+    /// Transport protocol of a port.
+    #[derive(Default)]
+    Protocol {
+        /// Transmission Control Protocol.
+        #[default]
+        Tcp = "TCP",
+        /// User Datagram Protocol.
+        Udp = "UDP",
+        /// Stream Control Transmission Protocol.
+        Sctp = "SCTP",
+    }
+}
+
+vocabulary! {
+    /// Which life an instance has.
+    LeaseMode {
+        /// Alive as long as heartbeats come.
+        Heartbeat = "Heartbeat",
+        /// Alive as long as its object exists.
+        Permanent = "Permanent",
+    }
+}
+
+vocabulary! {
+    /// What becomes of the object of an expired instance.
+    #[derive(Default)]
+    OnExpiry {
+        /// It stays, as Expired, and can come back by a heartbeat.
+        #[default]
+        Retain = "Retain",
+        /// It is deleted `evictAfterSeconds` later.
+        Evict = "Evict",
+    }
+}
+
+/// A value of the health annotation that is no word of [`Health`]: cut to 63 characters, so that a log line stays a line.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct UnknownHealth(pub String);
+
+impl fmt::Display for UnknownHealth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unknown health {:?}: say {}", self.0, Health::listed())
+    }
+}
+
+impl Error for UnknownHealth {}
+
+impl FromStr for Health {
+    type Err = UnknownHealth;
+
+    fn from_str(word: &str) -> Result<Self, UnknownHealth> {
+        Self::parse(word).ok_or_else(|| UnknownHealth(word.chars().take(63).collect()))
+    }
+}
+
+impl Phase {
+    /// The phase of an instance whose lease `expired` or not.
+    #[must_use]
+    pub fn of(expired: bool, state: State, health: Health) -> Self {
+        match (expired, state, health) {
+            (true, ..) => Self::Expired,
+            (_, State::OutOfService, _) => Self::OutOfService,
+            (_, State::Draining, _) => Self::Draining,
+            (.., Health::Critical) => Self::Critical,
+            (.., Health::Warning) => Self::Warning,
+            (.., Health::Passing) => Self::Ready,
+        }
+    }
+
+    /// Whether instances of this phase are offered to those who do not ask for another.
+    #[must_use]
+    pub fn is_discoverable(self) -> bool {
+        matches!(self, Self::Ready | Self::Warning)
+    }
+}
+
+impl Protocol {
+    /// As in a DNS name, without the underscore (RFC 2782).
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+}
+
+fn listed(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [others @ .., last] => format!("{} or {last}", others.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    fn reads_back<T>(all: &[T], as_str: fn(T) -> &'static str, parse: fn(&str) -> Option<T>)
+    where
+        T: Copy + Debug + DeserializeOwned + PartialEq + Serialize,
+    {
+        for word in all {
+            assert_eq!(parse(as_str(*word)), Some(*word));
+            let json = serde_json::to_value(word).unwrap();
+            assert_eq!(json, as_str(*word));
+            assert_eq!(serde_json::from_value::<T>(json).unwrap(), *word);
+        }
+    }
+
+    #[test]
+    fn a_word_is_spelt_the_same_in_json_and_in_text() {
+        reads_back(State::ALL, State::as_str, State::parse);
+        reads_back(Health::ALL, Health::as_str, Health::parse);
+        reads_back(Phase::ALL, Phase::as_str, Phase::parse);
+        reads_back(Protocol::ALL, Protocol::as_str, Protocol::parse);
+        reads_back(LeaseMode::ALL, LeaseMode::as_str, LeaseMode::parse);
+        reads_back(OnExpiry::ALL, OnExpiry::as_str, OnExpiry::parse);
+    }
+
+    #[test]
+    fn an_unknown_health_names_itself_and_the_known_words() {
+        let error = "passing".parse::<Health>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            r#"unknown health "passing": say Passing, Warning or Critical"#
+        );
+        let long = "x".repeat(64).parse::<Health>().unwrap_err();
+        assert_eq!(long, UnknownHealth("x".repeat(63)));
+    }
+}
