@@ -241,11 +241,11 @@ fn owner_pod(owners: &[Owner]) -> Option<Arc<str>> {
 
 fn health(metadata: &Metadata) -> (Health, Option<Arc<str>>) {
     let Some(word) = metadata.annotations.get(HEALTH_ANNOTATION) else {
-        return (Health::Passing, None);
+        return (Health::default(), None);
     };
     match word.parse() {
         Ok(health) => (health, None),
-        Err(UnknownHealth(word)) => (Health::Passing, Some(word.into())),
+        Err(UnknownHealth(word)) => (Health::default(), Some(word.into())),
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
+use rollcall_model::defaults;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -66,11 +67,15 @@ pub(super) struct RegistrationBody {
     /// Where it runs, by which it can be asked for or preferred.
     #[schemars(with = "Option<words::Word>")]
     zone: Option<String>,
-    /// Its part among those of its priority; 0 is the last resort (RFC 2782). 100 unless said.
-    #[schemars(with = "Option<words::Short>")]
+    #[schemars(with = "Option<words::Short>", description = format!(
+        "Its part among those of its priority; 0 is the last resort (RFC 2782). {} unless said.",
+        defaults::WEIGHT
+    ))]
     weight: Option<Whole>,
-    /// Lower ones first. 0 unless said.
-    #[schemars(with = "Option<words::Short>")]
+    #[schemars(
+        with = "Option<words::Short>",
+        description = format!("Lower ones first. {} unless said.", defaults::PRIORITY)
+    )]
     priority: Option<Whole>,
     /// Free strings for clients.
     #[schemars(with = "Option<words::Attributes>")]
@@ -81,7 +86,7 @@ pub(super) struct RegistrationBody {
     /// What it says of itself. Left out, a word that a heartbeat has set stays.
     #[schemars(with = "Option<words::Health>")]
     health: Option<String>,
-    /// Which life it has. Left out, one that is there keeps its own, and a new one gets Heartbeat, 30 s, Evict after 60 s.
+    #[schemars(description = lease_says(&Lease::default()))]
     lease: Option<Object<LeaseBody>>,
 }
 
@@ -95,8 +100,10 @@ pub(super) struct PortBody {
     /// Its number.
     #[schemars(with = "words::PortNumber")]
     port: Option<Whole>,
-    /// TCP unless said.
-    #[schemars(with = "Option<words::Protocol>")]
+    #[schemars(
+        with = "Option<words::Protocol>",
+        description = format!("{} unless said.", Protocol::default())
+    )]
     protocol: Option<String>,
     /// What is spoken there, as in a Kubernetes Service.
     #[schemars(with = "Option<words::AppProtocol>")]
@@ -107,18 +114,36 @@ pub(super) struct PortBody {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "RegistrationLease")]
 pub(super) struct LeaseBody {
-    /// Heartbeat unless said.
-    #[schemars(with = "Option<words::LeaseMode>")]
+    #[schemars(
+        with = "Option<words::LeaseMode>",
+        description = format!("{} unless said.", Lease::default().mode)
+    )]
     mode: Option<String>,
-    /// How long a heartbeat is good for: 30 unless said.
-    #[schemars(with = "Option<words::LeaseSeconds>")]
+    #[schemars(with = "Option<words::LeaseSeconds>", description = format!(
+        "How long a heartbeat is good for: {} unless said.",
+        defaults::DURATION_SECONDS
+    ))]
     duration_seconds: Option<Whole>,
-    /// Evict unless said.
-    #[schemars(with = "Option<words::OnExpiry>")]
+    #[schemars(
+        with = "Option<words::OnExpiry>",
+        description = format!("{} unless said.", defaults::ON_EXPIRY_OF_REGISTRATION)
+    )]
     on_expiry: Option<String>,
-    /// How long an expired object stays to be seen, or to come back by a beat: 60 unless said.
-    #[schemars(with = "Option<words::EvictAfterSeconds>")]
+    #[schemars(with = "Option<words::EvictAfterSeconds>", description = format!(
+        "How long an expired object stays to be seen, or to come back by a beat: {} unless said.",
+        defaults::EVICT_AFTER_SECONDS
+    ))]
     evict_after_seconds: Option<Whole>,
+}
+
+/// What the contract says of the field `lease`.
+fn lease_says(default: &Lease) -> String {
+    let Lease { mode, duration, on_expiry, evict_after } = default;
+    let (duration, evict_after) = (duration.as_secs(), evict_after.as_secs());
+    format!(
+        "Which life it has. Left out, one that is there keeps its own, and a new one gets {mode}, {duration} s, \
+         {on_expiry} after {evict_after} s."
+    )
 }
 
 impl RegistrationBody {
@@ -157,8 +182,8 @@ pub(super) fn registration(
         version: flaws.word("version", body.version),
         tags: flaws.tags(body.tags.unwrap_or_default()),
         zone: flaws.word("zone", body.zone),
-        weight: flaws.within_u16("weight", body.weight, 100),
-        priority: flaws.within_u16("priority", body.priority, 0),
+        weight: flaws.within_u16("weight", body.weight, defaults::WEIGHT),
+        priority: flaws.within_u16("priority", body.priority, defaults::PRIORITY),
         attributes: flaws.attributes(body.attributes.unwrap_or_default()),
         labels: flaws.labels(body.labels.unwrap_or_default()),
         health: body.health.and_then(|word| flaws.health("health", &word)),
@@ -174,7 +199,7 @@ pub(super) fn registration(
 /// 422 naming the field `health`.
 pub(super) fn health(word: &str) -> Result<Health, Problem> {
     let mut flaws = Flaws::default();
-    let health = flaws.health("health", word).unwrap_or(Health::Passing);
+    let health = flaws.health("health", word).unwrap_or_default();
     flaws.end(health)
 }
 
@@ -305,7 +330,7 @@ impl Flaws {
         if number.is_none_or(|port| port == 0) {
             self.add(field("port"), "must be a number from 1 to 65535");
         }
-        let protocol = body.protocol.as_deref().map_or(Some(Protocol::Tcp), Protocol::parse);
+        let protocol = body.protocol.as_deref().map_or(Some(Protocol::default()), Protocol::parse);
         if protocol.is_none() {
             self.add(field("protocol"), format!("must be {}", Protocol::listed()));
         }
@@ -315,7 +340,7 @@ impl Flaws {
         Port {
             name: body.name.unwrap_or_default().into(),
             port: number.unwrap_or_default(),
-            protocol: protocol.unwrap_or(Protocol::Tcp),
+            protocol: protocol.unwrap_or_default(),
             app_protocol: body.app_protocol.map(Into::into),
         }
     }

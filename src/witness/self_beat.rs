@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
+use rollcall_model::defaults;
 use tokio::{sync::mpsc, time::timeout};
 use tracing::{info, warn};
 
@@ -54,8 +55,8 @@ pub fn registration(address: IpAddr, ports: &[(&str, u16, Protocol)]) -> Registr
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         tags: Vec::new(),
         zone: None,
-        weight: 100,
-        priority: 0,
+        weight: defaults::WEIGHT,
+        priority: defaults::PRIORITY,
         attributes: BTreeMap::new(),
         labels: BTreeMap::new(),
         health: None,

@@ -11,7 +11,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
-use rollcall_model::vocabulary::{LeaseMode, OnExpiry, Phase, Protocol, State};
+use rollcall_model::{
+    defaults,
+    vocabulary::{LeaseMode, OnExpiry, Phase, Protocol, State},
+};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -120,7 +123,7 @@ pub struct ServiceInstanceSpec {
     pub weight: u16,
 
     /// Lower is called first (RFC 2782).
-    #[serde(default)]
+    #[serde(default = "default_priority")]
     #[schemars(with = "i32", range(min = 0, max = 65535))]
     pub priority: u16,
 
@@ -180,7 +183,7 @@ pub struct Lease {
 
     /// Retain keeps the object, as Expired, after its lease has ended; Evict deletes it
     /// evictAfterSeconds later. A beat before that revives either.
-    #[serde(default)]
+    #[serde(default = "default_on_expiry")]
     pub on_expiry: OnExpiry,
 
     /// How many seconds an expired object stays to be seen, or to come back by a beat (Evict
@@ -254,7 +257,7 @@ impl Lease {
         Self {
             mode,
             duration_seconds: default_duration(),
-            on_expiry: OnExpiry::default(),
+            on_expiry: default_on_expiry(),
             evict_after_seconds: default_evict_after(),
         }
     }
@@ -275,13 +278,21 @@ pub fn observed_heartbeat(annotation: &str) -> String {
 }
 
 fn default_weight() -> u16 {
-    100
+    defaults::WEIGHT
+}
+
+fn default_priority() -> u16 {
+    defaults::PRIORITY
 }
 
 fn default_duration() -> u32 {
-    30
+    defaults::DURATION_SECONDS
+}
+
+fn default_on_expiry() -> OnExpiry {
+    defaults::ON_EXPIRY_OF_MANIFEST
 }
 
 fn default_evict_after() -> u32 {
-    60
+    defaults::EVICT_AFTER_SECONDS
 }

@@ -9,8 +9,11 @@ use std::{
     sync::Arc,
 };
 
-use crate::lease::{Lease, Wall};
 pub use crate::vocabulary::{Health, Phase, Protocol, State};
+use crate::{
+    defaults,
+    lease::{Lease, Wall},
+};
 
 /// The name of an instance: namespace and object name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -194,12 +197,12 @@ impl Facts {
             version: None,
             tags: Arc::new([]),
             zone: None,
-            weight: 100,
-            priority: 0,
+            weight: defaults::WEIGHT,
+            priority: defaults::PRIORITY,
             attributes: Arc::new([]),
             labels: Arc::new([]),
-            state: State::Up,
-            health: Health::Passing,
+            state: State::default(),
+            health: Health::default(),
             lease: Lease::default(),
         }
     }

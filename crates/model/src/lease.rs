@@ -11,6 +11,7 @@ use jiff::{
     fmt::{StdFmtWrite, temporal::DateTimePrinter},
 };
 
+use crate::defaults;
 pub use crate::vocabulary::{LeaseMode, OnExpiry};
 
 /// A point on this replica's own clock: milliseconds of a monotonic clock that counts suspend.
@@ -104,9 +105,9 @@ impl Default for Lease {
     fn default() -> Self {
         Self {
             mode: LeaseMode::Heartbeat,
-            duration: Duration::from_secs(30),
-            on_expiry: OnExpiry::Evict,
-            evict_after: Duration::from_secs(60),
+            duration: Duration::from_secs(defaults::DURATION_SECONDS.into()),
+            on_expiry: defaults::ON_EXPIRY_OF_REGISTRATION,
+            evict_after: Duration::from_secs(defaults::EVICT_AFTER_SECONDS.into()),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! select, order and name. Does not own: whether an instance is alive (`rollcall-core`), what Kubernetes stores
 //! (`rollcall-api`), any I/O, task or clock.
 
+pub mod defaults;
 pub mod instance;
 pub mod lease;
 pub mod naming;

@@ -22,9 +22,9 @@ pub struct Registration {
     pub tags: Vec<String>,
     /// Its zone.
     pub zone: Option<String>,
-    /// Default 100.
+    /// Share of the traffic within its priority.
     pub weight: u16,
-    /// Default 0.
+    /// Lower is asked first.
     pub priority: u16,
     /// Free strings.
     pub attributes: BTreeMap<String, String>,

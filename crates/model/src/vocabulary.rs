@@ -118,10 +118,8 @@ vocabulary! {
 
 vocabulary! {
     /// What becomes of the object of an expired instance.
-    #[derive(Default)]
     OnExpiry {
         /// It stays, as Expired, and can come back by a heartbeat.
-        #[default]
         Retain = "Retain",
         /// It is deleted `evictAfterSeconds` later.
         Evict = "Evict",

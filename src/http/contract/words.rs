@@ -4,9 +4,9 @@
 //! once; what they have to be says here `#[schemars(with = "…")]`. Owns: no bound and no pattern; they are
 //! those of the readers (`rules`, `query`, `validate`) and of the vocabularies.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, iter};
 
-use rollcall_model::vocabulary;
+use rollcall_model::{defaults, vocabulary};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::http::{batch, heartbeats, query, rules, validate};
@@ -150,8 +150,8 @@ words! {
     /// What becomes of the object.
     false OnExpiry = one_of(
         "What becomes of the object when the lease has ended: Retain keeps it, as Expired; Evict deletes it.",
-        // The default first.
-        vocabulary::OnExpiry::ALL.iter().rev().map(|word| word.as_str()),
+        default_first(defaults::ON_EXPIRY_OF_REGISTRATION, vocabulary::OnExpiry::ALL)
+            .map(vocabulary::OnExpiry::as_str),
     );
     /// The way of a heartbeat.
     false HeartbeatSource = one_of(
@@ -198,6 +198,12 @@ fn map(pattern: &str, longest: usize, value: &Schema, most: Option<usize>) -> Sc
 
 fn one_of(says: &str, words: impl Iterator<Item = &'static str>) -> Schema {
     json_schema!({"type": "string", "enum": words.collect::<Vec<_>>(), "description": says})
+}
+
+/// A vocabulary that begins with its default.
+fn default_first<T: Copy + PartialEq>(default: T, all: &'static [T]) -> impl Iterator<Item = T> {
+    let others = all.iter().copied().filter(move |word| *word != default);
+    iter::once(default).chain(others)
 }
 
 /// The form of `wait`, `service` and `selector` in a query.
