@@ -4,15 +4,22 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde_json::{Map, Value, json};
-
-use crate::api::{API_VERSION, HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, READY_CONDITION};
-use crate::registry::{
+use kube::core::TypeMeta;
+use rollcall_api::{
+    HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, READY_CONDITION, ServiceInstance,
+    patch::{
+        Edit, LeasePatch, MetadataPatch, ServiceInstancePatch, SpecPatch, StatusPatch,
+        WrittenCondition,
+    },
+};
+use rollcall_core::{
     fact::Version,
+    status::{Desired, is_ready},
+};
+use rollcall_model::{
     instance::{Address, Health, Instance, InstanceKey, Port, State},
     lease::{Lease, Wall},
     registration::Registration,
-    status::{Desired, is_ready},
 };
 
 /// Which stored object a write is meant for: the API server refuses it for any other.
@@ -47,104 +54,115 @@ pub enum Change {
 }
 
 /// A merge patch of a change, if the precondition holds.
-pub(super) fn change(on: Precondition<'_>, change: &Change) -> Value {
+pub(super) fn change(on: Precondition<'_>, change: &Change) -> ServiceInstancePatch {
     let spec = match change {
-        Change::Attributes(attributes) => json!({"attributes": attributes}),
-        Change::State(state) => json!({"state": state.as_str()}),
+        Change::Attributes(attributes) => {
+            SpecPatch { attributes: attributes.clone(), ..SpecPatch::default() }
+        }
+        Change::State(state) => SpecPatch { state: Edit::Set(*state), ..SpecPatch::default() },
     };
-    let mut metadata = json!({"uid": on.uid});
-    only_on(&mut metadata, on.version);
-    json!({"metadata": metadata, "spec": spec})
+    let metadata = only_on(on.uid, on.version);
+    ServiceInstancePatch { metadata, spec: Some(spec), ..ServiceInstancePatch::default() }
 }
 
-/// Only on this version, if one is given.
-fn only_on(metadata: &mut Value, version: Option<u64>) {
-    if let (Some(version), Some(metadata)) = (version, metadata.as_object_mut()) {
-        metadata.insert("resourceVersion".to_owned(), version.to_string().into());
+/// Only on this incarnation and, if one is given, this version.
+fn only_on(uid: &str, version: Option<u64>) -> MetadataPatch {
+    MetadataPatch {
+        uid: Some(uid.to_owned()),
+        resource_version: version.map(|version| version.to_string()),
+        ..MetadataPatch::default()
     }
 }
 
 /// A merge patch that stores a beat on this incarnation and no other.
-pub(super) fn beat(uid: &str, beat: &StoredBeat) -> Value {
-    let annotations = annotations(&beat.value, beat.health);
-    let mut body = Map::new();
-    let mut metadata = json!({"uid": uid, "annotations": annotations});
-    only_on(&mut metadata, beat.version);
-    body.insert("metadata".to_owned(), metadata);
-    if let Some(duration) = beat.duration {
-        let lease = json!({"lease": {"durationSeconds": duration.as_secs()}});
-        body.insert("spec".to_owned(), lease);
-    }
-    body.into()
+pub(super) fn beat(uid: &str, beat: &StoredBeat) -> ServiceInstancePatch {
+    let StoredBeat { value, health, duration, version } = beat;
+    let spec = duration.map(|duration| {
+        let duration_seconds = Edit::Set(seconds(duration));
+        let lease = Edit::Set(LeasePatch { duration_seconds, ..LeasePatch::default() });
+        SpecPatch { lease, ..SpecPatch::default() }
+    });
+    let annotations = annotations(value, *health);
+    let metadata = MetadataPatch { annotations, ..only_on(uid, *version) };
+    ServiceInstancePatch { metadata, spec, ..ServiceInstancePatch::default() }
 }
 
 /// A merge patch of the replica's own heartbeat annotation.
-pub(super) fn self_beat(value: &str) -> Value {
-    json!({"metadata": {"annotations": annotations(value, None)}})
+pub(super) fn self_beat(value: &str) -> ServiceInstancePatch {
+    let metadata =
+        MetadataPatch { annotations: annotations(value, None), ..MetadataPatch::default() };
+    ServiceInstancePatch { metadata, ..ServiceInstancePatch::default() }
 }
 
 /// A merge patch of the whole status.
-pub(super) fn status(on: &Version, desired: &Desired, now: Wall) -> Value {
-    let transition = desired.transition.as_deref().map_or_else(|| now.to_string(), str::to_owned);
-    let status = json!({
-        "phase": desired.phase.as_str(),
-        "observedGeneration": desired.observed_generation,
-        "observedHeartbeat": desired.observed_heartbeat,
-        "lastHeartbeatTime": desired.last_heartbeat.map(|wall| wall.to_string()),
-        "dnsName": desired.dns_name,
-        "addresses": desired.addresses,
-        "ports": desired.ports,
-        "conditions": [{
-            "type": READY_CONDITION,
-            "status": if is_ready(desired.phase) { "True" } else { "False" },
-            "reason": desired.reason,
-            "message": desired.message,
-            "lastTransitionTime": transition,
-            "observedGeneration": desired.observed_generation,
-        }],
-    });
-    decided_on(on, &status)
+pub(super) fn status(on: &Version, desired: &Desired, now: Wall) -> ServiceInstancePatch {
+    let Desired {
+        phase,
+        reason,
+        message,
+        transition,
+        observed_generation,
+        observed_heartbeat,
+        last_heartbeat,
+        dns_name,
+        addresses,
+        ports,
+    } = desired;
+    let ready = WrittenCondition {
+        type_: READY_CONDITION,
+        status: if is_ready(*phase) { "True" } else { "False" },
+        reason: (*reason).to_owned(),
+        message: message.clone(),
+        last_transition_time: transition.as_deref().map_or_else(|| now.to_string(), str::to_owned),
+        observed_generation: *observed_generation,
+    };
+    let status = StatusPatch {
+        phase: Edit::Set(*phase),
+        conditions: Edit::Set(vec![ready]),
+        observed_generation: Edit::Set(*observed_generation),
+        observed_heartbeat: Edit::set_or_remove(observed_heartbeat.as_deref().map(str::to_owned)),
+        last_heartbeat_time: Edit::set_or_remove(last_heartbeat.map(|wall| wall.to_string())),
+        dns_name: Edit::Set(dns_name.clone()),
+        addresses: Edit::Set(addresses.clone()),
+        ports: Edit::set_or_remove(ports.clone()),
+    };
+    decided_on(on, status)
 }
 
 /// A merge patch of the checkpoint alone.
-pub(super) fn checkpoint(on: &Version, beat: Wall) -> Value {
-    decided_on(on, &json!({"lastHeartbeatTime": beat.to_string()}))
+pub(super) fn checkpoint(on: &Version, beat: Wall) -> ServiceInstancePatch {
+    let last_heartbeat_time = Edit::Set(beat.to_string());
+    decided_on(on, StatusPatch { last_heartbeat_time, ..StatusPatch::default() })
 }
 
 /// A status patch with the version it was decided on: the API server refuses it for any other.
-fn decided_on(on: &Version, status: &Value) -> Value {
-    let mut metadata = json!({"uid": &*on.uid});
-    only_on(&mut metadata, Some(on.resource_version));
-    json!({"metadata": metadata, "status": status})
+fn decided_on(on: &Version, status: StatusPatch) -> ServiceInstancePatch {
+    let metadata = only_on(&on.uid, Some(on.resource_version));
+    ServiceInstancePatch { metadata, status: Some(status), ..ServiceInstancePatch::default() }
 }
 
 /// The object that a registration applies: facts, lease and a beat, never `state`.
-///
-/// What is empty is left out: server-side apply makes null of an empty map or set of which a former
-/// registration had entries, and null is no object.
 pub(super) fn registration(
     key: &InstanceKey,
     version: Option<u64>,
     registration: &Registration,
     terms: Lease,
     beat: &str,
-) -> Value {
-    let mut metadata = Map::new();
-    let mut say = |field: &str, value: Value| metadata.insert(field.to_owned(), value);
-    say("name", json!(&*key.name));
-    say("namespace", json!(&*key.namespace));
-    say("annotations", annotations(beat, registration.health).into());
-    if !registration.labels.is_empty() {
-        say("labels", json!(registration.labels));
+) -> ServiceInstancePatch {
+    let metadata = MetadataPatch {
+        name: Some(key.name.to_string()),
+        namespace: Some(key.namespace.to_string()),
+        uid: None,
+        resource_version: version.map(|version| version.to_string()),
+        labels: set(&registration.labels),
+        annotations: annotations(beat, registration.health),
+    };
+    ServiceInstancePatch {
+        types: Some(TypeMeta::resource::<ServiceInstance>()),
+        metadata,
+        spec: Some(spec(registration, terms)),
+        status: None,
     }
-    let mut metadata = Value::from(metadata);
-    only_on(&mut metadata, version);
-    json!({
-        "apiVersion": API_VERSION,
-        "kind": "ServiceInstance",
-        "metadata": metadata,
-        "spec": spec(registration, terms),
-    })
 }
 
 /// The bytes of an apply, which the API server reads as YAML: what JSON may have as it is, and YAML reads as a line
@@ -178,80 +196,119 @@ pub(super) fn replacement(
     registration: &Registration,
     terms: Lease,
     beat: &str,
-) -> Value {
-    let mut spec = spec(registration, terms);
-    for field in ["addresses", "hostname", "version", "zone", "tags"] {
-        spec.entry(field).or_insert(Value::Null);
+) -> ServiceInstancePatch {
+    let SpecPatch {
+        service,
+        addresses,
+        hostname,
+        ports,
+        version,
+        tags,
+        zone,
+        weight,
+        priority,
+        mut attributes,
+        state,
+        lease,
+    } = spec(registration, terms);
+    for (key, _) in record.attributes.iter() {
+        attributes.entry(key.to_string()).or_insert(None);
     }
-    let gone =
-        record.attributes.iter().filter(|(key, _)| !registration.attributes.contains_key(&**key));
-    let gone = gone.map(|(key, _)| (key.to_string(), Value::Null));
-    let kept = registration.attributes.iter().map(|(key, value)| (key.clone(), json!(value)));
-    spec.insert("attributes".to_owned(), Value::Object(kept.chain(gone).collect()));
-    json!({
-        "metadata": {
-            "uid": &*record.uid,
-            "labels": registration.labels,
-            "annotations": annotations(beat, registration.health),
-        },
-        "spec": spec,
-    })
-}
-
-fn spec(registration: &Registration, terms: Lease) -> Map<String, Value> {
-    let mut spec = Map::new();
-    let mut say = |field: &str, value: Value| spec.insert(field.to_owned(), value);
-    say("service", json!(registration.service));
-    match &registration.address {
-        Address::Ips(ips) => say("addresses", json!(ips)),
-        Address::Hostname(hostname) => say("hostname", json!(&**hostname)),
+    let spec = SpecPatch {
+        service,
+        addresses: addresses.or_remove(),
+        hostname: hostname.or_remove(),
+        ports,
+        version: version.or_remove(),
+        tags: tags.or_remove(),
+        zone: zone.or_remove(),
+        weight,
+        priority,
+        attributes,
+        state,
+        lease,
     };
-    say("ports", registration.ports.iter().map(port).collect());
-    if let Some(version) = &registration.version {
-        say("version", json!(version));
-    }
-    if !registration.tags.is_empty() {
-        say("tags", json!(registration.tags));
-    }
-    if let Some(zone) = &registration.zone {
-        say("zone", json!(zone));
-    }
-    say("weight", json!(registration.weight));
-    say("priority", json!(registration.priority));
-    if !registration.attributes.is_empty() {
-        say("attributes", json!(registration.attributes));
-    }
-    say("lease", lease(terms));
-    spec
+    let metadata = MetadataPatch {
+        labels: set(&registration.labels),
+        annotations: annotations(beat, registration.health),
+        ..only_on(&record.uid, None)
+    };
+    ServiceInstancePatch { metadata, spec: Some(spec), ..ServiceInstancePatch::default() }
 }
 
-fn lease(terms: Lease) -> Value {
-    json!({
-        "mode": terms.mode,
-        "durationSeconds": terms.duration.as_secs(),
-        "onExpiry": terms.on_expiry,
-        "evictAfterSeconds": terms.evict_after.as_secs(),
-    })
+/// All that a registration says of the spec, which is not the operator's `state`.
+///
+/// What is empty is left out: server-side apply makes null of an empty map or set of which a former
+/// registration had entries, and null is no object.
+fn spec(registration: &Registration, terms: Lease) -> SpecPatch {
+    // Labels and health stand in the metadata, and the terms may be those that are stored.
+    let Registration {
+        service,
+        address,
+        ports,
+        version,
+        tags,
+        zone,
+        weight,
+        priority,
+        attributes,
+        labels: _,
+        health: _,
+        lease: _,
+    } = registration;
+    let (addresses, hostname) = match address {
+        Address::Ips(ips) => (Edit::Set(ips.iter().map(ToString::to_string).collect()), Edit::Keep),
+        Address::Hostname(hostname) => (Edit::Keep, Edit::Set(hostname.to_string())),
+    };
+    SpecPatch {
+        service: Edit::Set(service.clone()),
+        addresses,
+        hostname,
+        ports: Edit::Set(ports.iter().map(port).collect()),
+        version: version.clone().into(),
+        tags: Some(tags.clone()).filter(|tags| !tags.is_empty()).into(),
+        zone: zone.clone().into(),
+        weight: Edit::Set(*weight),
+        priority: Edit::Set(*priority),
+        attributes: set(attributes),
+        state: Edit::Keep,
+        lease: Edit::Set(lease(terms)),
+    }
 }
 
-fn port(port: &Port) -> Value {
-    let mut value = Map::new();
-    value.insert("name".to_owned(), json!(&*port.name));
-    value.insert("port".to_owned(), json!(port.port));
-    value.insert("protocol".to_owned(), json!(port.protocol.as_str()));
-    if let Some(protocol) = &port.app_protocol {
-        value.insert("appProtocol".to_owned(), json!(&**protocol));
+fn lease(terms: Lease) -> LeasePatch {
+    let Lease { mode, duration, on_expiry, evict_after } = terms;
+    LeasePatch {
+        mode: Edit::Set(mode),
+        duration_seconds: Edit::Set(seconds(duration)),
+        on_expiry: Edit::Set(on_expiry),
+        evict_after_seconds: Edit::Set(seconds(evict_after)),
     }
-    value.into()
 }
 
-fn annotations(beat: &str, health: Option<Health>) -> Map<String, Value> {
-    let mut annotations = Map::new();
-    annotations.insert(HEARTBEAT_ANNOTATION.to_owned(), json!(beat));
-    if let Some(health) = health {
-        annotations.insert(HEALTH_ANNOTATION.to_owned(), json!(health.as_str()));
+/// At most a day is allowed.
+fn seconds(span: Duration) -> u32 {
+    u32::try_from(span.as_secs()).unwrap_or(u32::MAX)
+}
+
+fn port(port: &Port) -> rollcall_api::Port {
+    let Port { name, port, protocol, app_protocol } = port;
+    rollcall_api::Port {
+        name: name.to_string(),
+        port: *port,
+        protocol: *protocol,
+        app_protocol: app_protocol.as_deref().map(str::to_owned),
     }
-    annotations
+}
+
+/// Sets each of these.
+fn set(pairs: &BTreeMap<String, String>) -> BTreeMap<String, Option<String>> {
+    pairs.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect()
+}
+
+fn annotations(beat: &str, health: Option<Health>) -> BTreeMap<&'static str, String> {
+    let health = health.map(|health| (HEALTH_ANNOTATION, health.as_str().to_owned()));
+    [(HEARTBEAT_ANNOTATION, beat.to_owned())].into_iter().chain(health).collect()
 }
 
 #[cfg(test)]

@@ -11,10 +11,11 @@ use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
-use serde_json::json;
+use rollcall_api::{
+    FIELD_MANAGER, HeartbeatLedger, HeartbeatLedgerPatch, HeartbeatLedgerSpec, PeerSeen,
+};
 use tokio::time::timeout;
 
-use crate::api::{FIELD_MANAGER, HeartbeatLedger, HeartbeatLedgerSpec, PeerSeen};
 use crate::clock;
 use crate::cluster::{call::measured, election::Tenure, failure::Failure};
 use crate::registry::{
@@ -105,7 +106,7 @@ impl LedgerWriter {
         self.metrics.stored(spec.segments.len());
         let parameters =
             PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let patch = Patch::Merge(json!({"spec": &spec}));
+        let patch = Patch::Merge(HeartbeatLedgerPatch { spec: &spec });
         let call = self.api.patch(name, &parameters, &patch);
         match measured(&self.calls, "patch", WITHIN, call).await {
             Err(Failure::NotFound(_)) => {}

@@ -22,7 +22,6 @@ use kube::{
     api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
 use parking_lot::Mutex;
-use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::api::API_VERSION;
@@ -122,7 +121,7 @@ impl Recorder {
         let again = self.memory.lock().again(&key, now.moment);
         if let Some((name, count)) = again {
             let series = EventSeries { count, last_observed_time: micros(now.wall) };
-            let patch = Patch::Merge(json!({"series": series}));
+            let patch = Patch::Merge(Event { series: Some(series), ..Event::default() });
             let parameters = PatchParams::default();
             let call = api.patch(&name, &parameters, &patch);
             match measured(&self.calls, "patch", TIMEOUT, call).await {

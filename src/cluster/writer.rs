@@ -11,6 +11,7 @@ use kube::{
     api::{DeleteParams, GetParams, Patch, PatchParams, Preconditions},
     core::{Request, Status},
 };
+use rollcall_api::patch::ServiceInstancePatch;
 use serde_json::Value;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -252,7 +253,7 @@ impl Writer {
         &self,
         key: &InstanceKey,
         kind: Kind<'_>,
-        body: Value,
+        body: ServiceInstancePatch,
     ) -> Result<Arc<Instance>, Failure> {
         let parameters =
             PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
@@ -264,7 +265,7 @@ impl Writer {
         key: &InstanceKey,
         kind: Kind<'_>,
         parameters: &PatchParams,
-        body: &Patch<Value>,
+        body: &Patch<ServiceInstancePatch>,
     ) -> Result<Arc<Instance>, Failure> {
         let request = match kind {
             Kind::Object | Kind::SelfBeat => request(key).patch(&key.name, parameters, body),

@@ -32,6 +32,19 @@ fn walk_all(mut visit: impl FnMut(&str, &Value)) {
     }
 }
 
+/// The names of the fields that a `ServiceInstance` has at this path, in order.
+pub(crate) fn properties(path: &str) -> Vec<String> {
+    let path = format!("serviceinstances.rollcall.dev{path}");
+    let mut names = Vec::new();
+    walk_all(|at, schema| {
+        if at == path {
+            let properties = schema["properties"].as_object().unwrap();
+            names.extend(properties.keys().cloned());
+        }
+    });
+    names
+}
+
 #[test]
 fn every_string_list_and_map_is_bounded() {
     let mut unbounded = Vec::new();

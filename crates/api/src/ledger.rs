@@ -93,3 +93,10 @@ pub struct PeerSeen {
     #[schemars(range(min = 0))]
     pub at: i64,
 }
+
+/// A merge patch of a ledger: all of its spec.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct HeartbeatLedgerPatch<'a> {
+    /// Every field, so that nothing of the ledger before is left.
+    pub spec: &'a HeartbeatLedgerSpec,
+}

@@ -10,13 +10,14 @@ mod bounds;
 pub mod instance;
 pub mod ledger;
 pub mod manifests;
+pub mod patch;
 mod rules;
 
 pub use instance::{
     Lease, OBSERVED_HEARTBEAT_MAX, Port, ServiceInstance, ServiceInstanceSpec,
     ServiceInstanceStatus, observed_heartbeat,
 };
-pub use ledger::{HeartbeatLedger, HeartbeatLedgerSpec, PeerSeen};
+pub use ledger::{HeartbeatLedger, HeartbeatLedgerPatch, HeartbeatLedgerSpec, PeerSeen};
 pub use rollcall_model::vocabulary::{
     Health, LeaseMode, OnExpiry, Phase, Protocol, State, UnknownHealth,
 };
