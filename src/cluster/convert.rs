@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, str::FromStr as _, sync::Arc, time::Duration};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -175,59 +175,78 @@ impl Converter {
             // Ours to write: the next write mends it.
             Decoded::Bad(_) | Decoded::Absent => None,
         };
+        let Metadata {
+            name,
+            namespace,
+            uid,
+            resource_version: _,
+            generation,
+            creation_timestamp,
+            labels,
+            annotations,
+            owner_references,
+        } = &object.metadata;
+        let ServiceInstanceSpec {
+            service,
+            addresses,
+            hostname,
+            ports,
+            version,
+            tags,
+            zone,
+            weight,
+            priority,
+            attributes,
+            state,
+            lease,
+        } = spec;
+        let address = address(addresses, hostname.as_deref()).map_err(poison)?;
+        let (health, unknown_health) = health(annotations);
         let mut shared = self.shared.lock();
-        let metadata = &object.metadata;
-        let address = address(spec).map_err(poison)?;
-        let (health, unknown_health) = health(metadata);
-        let mut tags: Vec<_> = spec.tags.iter().map(|tag| shared.text(tag)).collect();
+        let mut tags: Vec<_> = tags.iter().map(|tag| shared.text(tag)).collect();
         tags.sort_unstable();
-        let ports: Vec<_> = spec.ports.iter().map(|port| convert_port(port, &mut shared)).collect();
+        let ports: Vec<_> = ports.iter().map(|port| convert_port(port, &mut shared)).collect();
         let facts = Facts {
-            key: InstanceKey {
-                namespace: shared.text(&metadata.namespace),
-                name: metadata.name.as_str().into(),
-            },
-            uid: metadata.uid.as_str().into(),
-            created: Wall(metadata.creation_timestamp.as_ref().map_or(0, millis)),
-            service: shared.text(&spec.service),
+            key: InstanceKey { namespace: shared.text(namespace), name: name.as_str().into() },
+            uid: uid.as_str().into(),
+            created: Wall(creation_timestamp.as_ref().map_or(0, millis)),
+            service: shared.text(service),
             address,
             ports: shared.ports.get(&ports),
-            version: spec.version.as_deref().map(|version| shared.text(version)),
+            version: version.as_deref().map(|version| shared.text(version)),
             tags: shared.tags.get(&tags),
-            zone: spec.zone.as_deref().map(|zone| shared.text(zone)),
-            weight: spec.weight,
-            priority: spec.priority,
-            attributes: shared.pairs(&spec.attributes),
-            labels: shared.pairs(&metadata.labels),
-            state: spec.state,
+            zone: zone.as_deref().map(|zone| shared.text(zone)),
+            weight: *weight,
+            priority: *priority,
+            attributes: shared.pairs(attributes),
+            labels: shared.pairs(labels),
+            state: *state,
             health,
-            lease: lease(spec),
+            lease: convert_lease(lease),
         };
+        let heartbeat = annotations.get(HEARTBEAT_ANNOTATION);
         Ok(Arc::new(Instance {
             facts: Arc::new(facts),
             resource_version: object.resource_version(),
-            generation: metadata.generation,
-            owner_pod: owner_pod(&metadata.owner_references),
+            generation: *generation,
+            owner_pod: owner_pod(owner_references),
             unknown_health,
-            heartbeat: metadata
-                .annotations
-                .get(HEARTBEAT_ANNOTATION)
-                .map(|v| observed_heartbeat(v).into()),
+            heartbeat: heartbeat.map(|value| observed_heartbeat(value).into()),
             stored: status.map(|status| stored(status, &mut shared)).unwrap_or_default(),
         }))
     }
 }
 
-fn address(spec: &ServiceInstanceSpec) -> Result<Address, String> {
-    match &spec.hostname {
-        Some(hostname) => Ok(Address::Hostname(hostname.as_str().into())),
-        None if spec.addresses.is_empty() => Err("spec: neither addresses nor hostname".to_owned()),
+fn address(addresses: &[String], hostname: Option<&str>) -> Result<Address, String> {
+    match hostname {
+        Some(hostname) => Ok(Address::Hostname(hostname.into())),
+        None if addresses.is_empty() => Err("spec: neither addresses nor hostname".to_owned()),
         None => {
             let ip = |text: &String| {
                 IpAddr::from_str(text)
                     .map_err(|_| format!("spec.addresses: {text} is no IP address"))
             };
-            Ok(Address::Ips(spec.addresses.iter().map(ip).collect::<Result<_, _>>()?))
+            Ok(Address::Ips(addresses.iter().map(ip).collect::<Result<_, _>>()?))
         }
     }
 }
@@ -239,8 +258,8 @@ fn owner_pod(owners: &[Owner]) -> Option<Arc<str>> {
     (!pod.uid.is_empty()).then(|| pod.uid.as_str().into())
 }
 
-fn health(metadata: &Metadata) -> (Health, Option<Arc<str>>) {
-    let Some(word) = metadata.annotations.get(HEALTH_ANNOTATION) else {
+fn health(annotations: &BTreeMap<String, String>) -> (Health, Option<Arc<str>>) {
+    let Some(word) = annotations.get(HEALTH_ANNOTATION) else {
         return (Health::default(), None);
     };
     match word.parse() {
@@ -249,36 +268,48 @@ fn health(metadata: &Metadata) -> (Health, Option<Arc<str>>) {
     }
 }
 
-fn convert_port(port: &crate::api::Port, shared: &mut Shared) -> Port {
+fn convert_port(port: &rollcall_api::Port, shared: &mut Shared) -> Port {
+    let rollcall_api::Port { name, port, protocol, app_protocol } = port;
     Port {
-        name: shared.text(&port.name),
-        port: port.port,
-        protocol: port.protocol,
-        app_protocol: port.app_protocol.as_deref().map(|protocol| shared.text(protocol)),
+        name: shared.text(name),
+        port: *port,
+        protocol: *protocol,
+        app_protocol: app_protocol.as_deref().map(|protocol| shared.text(protocol)),
     }
 }
 
-fn lease(spec: &ServiceInstanceSpec) -> Lease {
+fn convert_lease(lease: &rollcall_api::Lease) -> Lease {
+    let rollcall_api::Lease { mode, duration_seconds, on_expiry, evict_after_seconds } = lease;
     Lease {
-        mode: spec.lease.mode,
-        duration: Duration::from_secs(spec.lease.duration_seconds.into()),
-        on_expiry: spec.lease.on_expiry,
-        evict_after: Duration::from_secs(spec.lease.evict_after_seconds.into()),
+        mode: *mode,
+        duration: Duration::from_secs((*duration_seconds).into()),
+        on_expiry: *on_expiry,
+        evict_after: Duration::from_secs((*evict_after_seconds).into()),
     }
 }
 
 fn stored(status: &ServiceInstanceStatus, shared: &mut Shared) -> StoredStatus {
-    let ready: Option<&Condition> = status.conditions.iter().find(|c| c.type_ == READY_CONDITION);
+    let ServiceInstanceStatus {
+        phase,
+        conditions,
+        observed_generation,
+        observed_heartbeat,
+        last_heartbeat_time,
+        dns_name,
+        addresses,
+        ports,
+    } = status;
+    let ready = conditions.iter().find(|condition| condition.type_ == READY_CONDITION);
     StoredStatus {
-        phase: status.phase,
+        phase: *phase,
         reason: ready.map(|ready| shared.text(&ready.reason)),
         transition: ready.map(|ready| ready.last_transition_time.0.to_string().into()),
-        observed_generation: status.observed_generation.unwrap_or(0),
-        observed_heartbeat: status.observed_heartbeat.as_deref().map(Into::into),
-        last_heartbeat: status.last_heartbeat_time.as_ref().map(|time| Wall(millis(time))),
-        dns_name: status.dns_name.as_deref().map(Into::into),
-        addresses: status.addresses.as_deref().map(Into::into),
-        ports: status.ports.as_deref().map(|ports| shared.text(ports)),
+        observed_generation: observed_generation.unwrap_or(0),
+        observed_heartbeat: observed_heartbeat.as_deref().map(Into::into),
+        last_heartbeat: last_heartbeat_time.as_ref().map(|time| Wall(millis(time))),
+        dns_name: dns_name.as_deref().map(Into::into),
+        addresses: addresses.as_deref().map(Into::into),
+        ports: ports.as_deref().map(|ports| shared.text(ports)),
     }
 }
 

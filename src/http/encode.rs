@@ -15,7 +15,7 @@ use crate::http::{
     time::Time,
 };
 use crate::registry::{
-    instance::{Address, Facts, Health, Phase, Port, Protocol, State},
+    instance::{Address, Facts, Health, InstanceKey, Phase, Port, Protocol, State},
     lease::{Lease, LeaseMode, Moment, Now, OnExpiry, Wall, millis},
     naming,
     pulse::Slot,
@@ -185,33 +185,50 @@ pub(super) fn single(door: &Door, slot: &Slot, now: Now) -> Vec<u8> {
 
 impl<'a> InstanceJson<'a> {
     fn new(facts: &'a Facts, phase: Phase, held: bool, zone: &str) -> Self {
-        let (addresses, hostname) = match &facts.address {
+        let Facts {
+            key: InstanceKey { namespace, name },
+            uid,
+            created,
+            service,
+            address,
+            ports,
+            version,
+            tags,
+            zone: own_zone,
+            weight,
+            priority,
+            attributes,
+            labels,
+            state,
+            health,
+            lease,
+        } = facts;
+        let (addresses, hostname) = match address {
             Address::Ips(ips) => (Some(&**ips), None),
-            Address::Hostname(name) => (None, Some(&**name)),
+            Address::Hostname(hostname) => (None, Some(&**hostname)),
         };
-        let key = &facts.key;
         Self {
-            namespace: &key.namespace,
-            name: &key.name,
-            uid: &facts.uid,
-            service: &facts.service,
+            namespace,
+            name,
+            uid,
+            service,
             addresses,
             hostname,
-            ports: &facts.ports,
-            version: facts.version.as_deref(),
-            tags: &facts.tags,
-            zone: facts.zone.as_deref(),
-            weight: facts.weight,
-            priority: facts.priority,
-            attributes: &facts.attributes,
-            labels: &facts.labels,
-            state: facts.state,
-            health: facts.health,
+            ports,
+            version: version.as_deref(),
+            tags,
+            zone: own_zone.as_deref(),
+            weight: *weight,
+            priority: *priority,
+            attributes,
+            labels,
+            state: *state,
+            health: *health,
             phase,
             held,
-            dns_name: naming::instance_name(&key.name, &facts.service, &key.namespace, zone),
-            lease: LeaseJson::from(facts.lease),
-            created_at: Time(facts.created),
+            dns_name: naming::instance_name(name, service, namespace, zone),
+            lease: LeaseJson::from(*lease),
+            created_at: Time(*created),
             detail: None,
         }
     }
@@ -219,11 +236,12 @@ impl<'a> InstanceJson<'a> {
 
 impl From<Lease> for LeaseJson {
     fn from(lease: Lease) -> Self {
+        let Lease { mode, duration, on_expiry, evict_after } = lease;
         Self {
-            mode: lease.mode,
-            duration_seconds: lease.duration.as_secs(),
-            on_expiry: lease.on_expiry,
-            evict_after_seconds: lease.evict_after.as_secs(),
+            mode,
+            duration_seconds: duration.as_secs(),
+            on_expiry,
+            evict_after_seconds: evict_after.as_secs(),
             renewal: None,
         }
     }
@@ -249,11 +267,9 @@ struct PortJson<'a> {
 }
 
 fn ports<S: Serializer>(ports: &[Port], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(ports.iter().map(|port| PortJson {
-        name: &port.name,
-        port: port.port,
-        protocol: port.protocol,
-        app_protocol: port.app_protocol.as_deref(),
+    serializer.collect_seq(ports.iter().map(|port| {
+        let Port { name, port, protocol, app_protocol } = port;
+        PortJson { name, port: *port, protocol: *protocol, app_protocol: app_protocol.as_deref() }
     }))
 }
 

@@ -173,21 +173,39 @@ pub(super) fn registration(
     body: RegistrationBody,
     in_path: Option<&str>,
 ) -> Result<Registration, Problem> {
+    let RegistrationBody {
+        // Where it is registered: its caller has read them.
+        namespace: _,
+        name: _,
+        service,
+        addresses,
+        hostname,
+        ports,
+        version,
+        tags,
+        zone,
+        weight,
+        priority,
+        attributes,
+        labels,
+        health,
+        lease,
+    } = body;
     let mut flaws = Flaws::default();
-    let service = flaws.service(body.service, in_path);
-    let address = flaws.address(body.addresses, body.hostname);
+    let service = flaws.service(service, in_path);
+    let address = flaws.address(addresses, hostname);
     let registration = Registration {
         service,
-        ports: flaws.ports(body.ports.unwrap_or_default()),
-        version: flaws.word("version", body.version),
-        tags: flaws.tags(body.tags.unwrap_or_default()),
-        zone: flaws.word("zone", body.zone),
-        weight: flaws.within_u16("weight", body.weight, defaults::WEIGHT),
-        priority: flaws.within_u16("priority", body.priority, defaults::PRIORITY),
-        attributes: flaws.attributes(body.attributes.unwrap_or_default()),
-        labels: flaws.labels(body.labels.unwrap_or_default()),
-        health: body.health.and_then(|word| flaws.health("health", &word)),
-        lease: body.lease.map(|Object(lease)| flaws.lease(&lease)),
+        ports: flaws.ports(ports.unwrap_or_default()),
+        version: flaws.word("version", version),
+        tags: flaws.tags(tags.unwrap_or_default()),
+        zone: flaws.word("zone", zone),
+        weight: flaws.within_u16("weight", weight, defaults::WEIGHT),
+        priority: flaws.within_u16("priority", priority, defaults::PRIORITY),
+        attributes: flaws.attributes(attributes.unwrap_or_default()),
+        labels: flaws.labels(labels.unwrap_or_default()),
+        health: health.and_then(|word| flaws.health("health", &word)),
+        lease: lease.map(|Object(lease)| flaws.lease(&lease)),
         address: address.unwrap_or_else(|| Address::Ips(Arc::from([]))),
     };
     flaws.end(registration)
@@ -317,8 +335,9 @@ impl Flaws {
     }
 
     fn port(&mut self, i: usize, body: PortBody) -> Port {
+        let PortBody { name, port, protocol, app_protocol } = body;
         let field = |name: &str| format!("ports[{i}].{name}");
-        match &body.name {
+        match &name {
             None => self.add(field("name"), "is missing: give each port a name, such as http"),
             Some(name) if name.len() > MAX_PORT_NAME || !naming::is_label(name) => {
                 let detail = format!("{}; at most {MAX_PORT_NAME} of them", rules::LABEL);
@@ -326,22 +345,22 @@ impl Flaws {
             }
             Some(_) => {}
         }
-        let number = body.port.and_then(|Whole(port)| u16::try_from(port).ok());
+        let number = port.and_then(|Whole(port)| u16::try_from(port).ok());
         if number.is_none_or(|port| port == 0) {
             self.add(field("port"), "must be a number from 1 to 65535");
         }
-        let protocol = body.protocol.as_deref().map_or(Some(Protocol::default()), Protocol::parse);
+        let protocol = protocol.as_deref().map_or(Some(Protocol::default()), Protocol::parse);
         if protocol.is_none() {
             self.add(field("protocol"), format!("must be {}", Protocol::listed()));
         }
-        if body.app_protocol.as_ref().is_some_and(|word| !rules::is_word(word, naming::MAX_NAME)) {
+        if app_protocol.as_ref().is_some_and(|word| !rules::is_word(word, naming::MAX_NAME)) {
             self.add(field("appProtocol"), rules::APP_PROTOCOL);
         }
         Port {
-            name: body.name.unwrap_or_default().into(),
+            name: name.unwrap_or_default().into(),
             port: number.unwrap_or_default(),
             protocol: protocol.unwrap_or_default(),
-            app_protocol: body.app_protocol.map(Into::into),
+            app_protocol: app_protocol.map(Into::into),
         }
     }
 
@@ -423,18 +442,19 @@ impl Flaws {
     }
 
     fn lease(&mut self, body: &LeaseBody) -> Lease {
+        let LeaseBody { mode, duration_seconds, on_expiry, evict_after_seconds } = body;
         let default = Lease::default();
-        let mode = body.mode.as_deref().map_or(Some(default.mode), LeaseMode::parse);
+        let mode = mode.as_deref().map_or(Some(default.mode), LeaseMode::parse);
         if mode.is_none() {
             self.add("lease.mode", format!("must be {}", LeaseMode::listed()));
         }
-        let on_expiry = body.on_expiry.as_deref().map_or(Some(default.on_expiry), OnExpiry::parse);
+        let on_expiry = on_expiry.as_deref().map_or(Some(default.on_expiry), OnExpiry::parse);
         if on_expiry.is_none() {
             self.add("lease.onExpiry", format!("must be {}", OnExpiry::listed()));
         }
-        let given = body.duration_seconds;
+        let given = *duration_seconds;
         let duration = self.seconds("lease.durationSeconds", given, LEASE, default.duration);
-        let given = body.evict_after_seconds;
+        let given = *evict_after_seconds;
         let bounds = [0, LEASE[1]];
         let evict_after =
             self.seconds("lease.evictAfterSeconds", given, bounds, default.evict_after);
@@ -462,128 +482,4 @@ impl Flaws {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::{patch as patch_of, *};
-    use crate::http::body;
-
-    fn read(value: &Value, in_path: Option<&str>) -> Result<Registration, Problem> {
-        let bytes = serde_json::to_vec(value).unwrap();
-        let Object(body) = body::json::<Object<RegistrationBody>>(&bytes)?;
-        registration(body, in_path)
-    }
-
-    fn fields(value: &Value) -> Vec<String> {
-        let flaws = read(value, None).unwrap_err().flaws;
-        flaws.into_iter().map(|flaw| flaw.field).collect()
-    }
-
-    #[test]
-    fn the_shortest_body_gets_every_default() {
-        let read = read(&json!({"service": "orders", "addresses": ["10.0.0.7"]}), None).unwrap();
-        assert_eq!((read.weight, read.priority), (100, 0));
-        assert_eq!((read.lease, read.health), (None, None));
-        assert_eq!(read.address, Address::Ips(["10.0.0.7".parse().unwrap()].into()));
-    }
-
-    #[test]
-    fn a_partial_lease_is_completed_as_documented() {
-        let body =
-            json!({"service": "a", "hostname": "b.example", "lease": {"durationSeconds": 5}});
-        let lease = read(&body, None).unwrap().lease.unwrap();
-        assert_eq!(lease, Lease { duration: Duration::from_secs(5), ..Lease::default() });
-    }
-
-    #[test]
-    fn all_bad_fields_are_named_at_once() {
-        let body = json!({
-            "service": "Orders", "addresses": ["10.0.0.7", "ten", "10.0.0.7"],
-            "ports": [{"name": "Http", "port": 0, "protocol": "tcp"}, {"port": 80, "appProtocol": ""},
-                      {"name": "a", "port": 1}, {"name": "a", "port": 2}],
-            "version": "", "tags": ["a", "a", "b c"], "zone": "-", "weight": 65536, "priority": -1,
-            "attributes": {"a=b": "", "long": "x".repeat(1025)}, "labels": {"a b": "c d"},
-            "health": "passing",
-            "lease": {"mode": "x", "durationSeconds": 1, "onExpiry": "y", "evictAfterSeconds": 86401},
-        });
-        assert_eq!(
-            fields(&body),
-            [
-                "service",
-                "addresses[1]",
-                "addresses[2]",
-                "ports[0].name",
-                "ports[0].port",
-                "ports[0].protocol",
-                "ports[1].name",
-                "ports[1].appProtocol",
-                "ports[3].name",
-                "version",
-                "tags[1]",
-                "tags[2]",
-                "zone",
-                "weight",
-                "priority",
-                "attributes.a=b",
-                "attributes.long",
-                "labels.a b",
-                "labels.a b",
-                "health",
-                "lease.mode",
-                "lease.onExpiry",
-                "lease.durationSeconds",
-                "lease.evictAfterSeconds",
-            ]
-        );
-    }
-
-    #[test]
-    fn too_much_of_anything_is_named() {
-        let many = |n: usize| (0..n).map(|i| i.to_string()).collect::<Vec<_>>();
-        let ports: Vec<_> = many(33).iter().map(|n| json!({"name": n, "port": 1})).collect();
-        let attributes: BTreeMap<_, _> = many(65).into_iter().map(|n| (n, "")).collect();
-        let ips: Vec<_> = many(17).iter().map(|n| format!("10.0.0.{n}")).collect();
-        let body = json!({"service": "a", "addresses": ips, "ports": ports, "tags": many(33),
-                          "attributes": attributes});
-        assert_eq!(fields(&body), ["addresses", "ports", "tags", "attributes"]);
-    }
-
-    #[test]
-    fn a_patch_is_bounded_as_the_attributes_are() {
-        let flaws = |patch: BTreeMap<String, Option<String>>| {
-            let flaws = patch_of(&patch).err().map(|problem| problem.flaws).unwrap_or_default();
-            flaws.into_iter().map(|flaw| flaw.field).collect::<Vec<_>>()
-        };
-        let many = |n: usize| (0..n).map(|n| (n.to_string(), None)).collect::<BTreeMap<_, _>>();
-        assert_eq!(flaws(many(64)), [""; 0]);
-        assert_eq!(flaws(many(65)), ["attributes"]);
-        let long = Some("x".repeat(1025));
-        let wrong = [("a=b".to_owned(), None), ("long".to_owned(), long)];
-        assert_eq!(flaws(wrong.into()), ["attributes.a=b", "attributes.long"]);
-    }
-
-    #[test]
-    fn there_is_exactly_one_way_to_reach_it() {
-        assert_eq!(fields(&json!({"service": "a"})), ["addresses"]);
-        let both = json!({"service": "a", "addresses": ["10.0.0.7"], "hostname": "b.example"});
-        assert_eq!(fields(&both), ["addresses"]);
-        assert_eq!(fields(&json!({"service": "a", "addresses": []})), ["addresses"]);
-    }
-
-    #[test]
-    fn the_service_of_the_path_is_not_contradicted() {
-        let body = |service: &str| json!({"service": service, "addresses": ["10.0.0.7"]});
-        assert!(read(&body("orders"), Some("orders")).is_ok());
-        assert_eq!(read(&body("other"), Some("orders")).unwrap_err().flaws[0].field, "service");
-        assert_eq!(read(&json!({"hostname": "a.b"}), Some("orders")).unwrap().service, "orders");
-    }
-
-    #[test]
-    fn a_lease_is_renewed_within_its_bounds() {
-        assert_eq!(duration(Some(Whole(300))).unwrap(), Duration::from_secs(300));
-        for seconds in [None, Some(Whole(1)), Some(Whole(86_401)), Some(Whole(-5))] {
-            let problem = duration(seconds).unwrap_err();
-            assert_eq!(problem.flaws[0].field, "durationSeconds");
-        }
-    }
-}
+mod tests;

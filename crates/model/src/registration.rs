@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    instance::{Address, Health, Instance, Pairs, Port},
+    instance::{Address, Facts, Health, Instance, Pairs, Port},
     lease::Lease,
 };
 
@@ -41,33 +41,68 @@ impl Registration {
     /// that others have put on the object do not count.
     #[must_use]
     pub fn is_met_by(&self, instance: &Instance) -> bool {
+        let Self {
+            service,
+            address,
+            ports,
+            version,
+            tags,
+            zone,
+            weight,
+            priority,
+            attributes,
+            labels,
+            health,
+            lease,
+        } = self;
         let same =
             |want: &Option<String>, has: &Option<Arc<str>>| want.as_deref() == has.as_deref();
-        *self.service == *instance.service
-            && self.address == instance.address
-            && *self.ports == *instance.ports
-            && same(&self.version, &instance.version)
-            && self.tags.iter().map(|tag| &**tag).eq(instance.tags.iter().map(|tag| &**tag))
-            && same(&self.zone, &instance.zone)
-            && (self.weight, self.priority) == (instance.weight, instance.priority)
-            && are(&self.attributes, &instance.attributes)
-            && self.labels.iter().all(|(key, value)| {
+        **service == *instance.service
+            && *address == instance.address
+            && **ports == *instance.ports
+            && same(version, &instance.version)
+            && tags.iter().map(|tag| &**tag).eq(instance.tags.iter().map(|tag| &**tag))
+            && same(zone, &instance.zone)
+            && (*weight, *priority) == (instance.weight, instance.priority)
+            && are(attributes, &instance.attributes)
+            && labels.iter().all(|(key, value)| {
                 instance.labels.iter().any(|(k, v)| **k == **key && **v == **value)
             })
-            && self.health.is_none_or(|health| health == instance.health)
-            && self.lease.is_none_or(|lease| lease == instance.lease)
+            && health.is_none_or(|health| health == instance.health)
+            && lease.is_none_or(|lease| lease == instance.lease)
     }
 
     /// Whether `instance` has facts that this registration has not. Server-side apply would keep
     /// those that somebody else has set.
     #[must_use]
     pub fn leaves_over(&self, instance: &Instance) -> bool {
+        let Facts {
+            address,
+            version,
+            tags,
+            zone,
+            attributes,
+            // What another manager set gives way to an apply, since a registration always has it.
+            service: _,
+            ports: _,
+            weight: _,
+            priority: _,
+            lease: _,
+            // Of the object, and not of its spec.
+            key: _,
+            uid: _,
+            created: _,
+            labels: _,
+            // Left out, the word that was said stays; and the operator's is no part of a registration.
+            health: _,
+            state: _,
+        } = &*instance.facts;
         let hostname = |address: &Address| matches!(address, Address::Hostname(_));
-        (self.version.is_none() && instance.version.is_some())
-            || (self.zone.is_none() && instance.zone.is_some())
-            || hostname(&self.address) != hostname(&instance.address)
-            || instance.tags.iter().any(|tag| !self.tags.iter().any(|own| **own == **tag))
-            || instance.attributes.iter().any(|(key, _)| !self.attributes.contains_key(&**key))
+        (self.version.is_none() && version.is_some())
+            || (self.zone.is_none() && zone.is_some())
+            || hostname(&self.address) != hostname(address)
+            || tags.iter().any(|tag| !self.tags.iter().any(|own| **own == **tag))
+            || attributes.iter().any(|(key, _)| !self.attributes.contains_key(&**key))
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
-    instance::{Phase, Protocol, State},
+    instance::{Phase, Port, Protocol, State},
     naming,
     selector::Selector,
     view::{Member, View},
@@ -109,25 +109,20 @@ impl Filter {
     /// come and go while it stays what it is.
     #[must_use]
     pub fn describes(&self, member: &Member) -> bool {
+        let Self { version, tags, zone, near: _, port, protocol, selector, health: _ } = self;
         let facts = &member.facts;
         let wants = |want: &Option<String>, has: &Option<Arc<str>>| {
             want.as_deref().is_none_or(|want| is_value(has.as_deref(), want))
         };
-        wants(&self.version, &facts.version)
-            && wants(&self.zone, &facts.zone)
-            && self.tags.iter().all(|tag| facts.tags.iter().any(|has| is_value(Some(has), tag)))
-            && self.admits_port(member)
-            && self.selector.as_ref().is_none_or(|selector| selector.matches(&facts.labels))
-    }
-
-    fn admits_port(&self, member: &Member) -> bool {
-        if self.port.is_none() && self.protocol.is_none() {
-            return true;
-        }
-        member.facts.ports.iter().any(|port| {
-            self.port.as_deref().is_none_or(|name| *port.name == *name)
-                && self.protocol.is_none_or(|protocol| port.protocol == protocol)
-        })
+        let is_port = |has: &Port| {
+            port.as_deref().is_none_or(|name| *has.name == *name)
+                && protocol.is_none_or(|protocol| has.protocol == protocol)
+        };
+        wants(version, &facts.version)
+            && wants(zone, &facts.zone)
+            && tags.iter().all(|tag| facts.tags.iter().any(|has| is_value(Some(has), tag)))
+            && ((port.is_none() && protocol.is_none()) || facts.ports.iter().any(is_port))
+            && selector.as_ref().is_none_or(|selector| selector.matches(&facts.labels))
     }
 }
 

@@ -9,8 +9,8 @@ use std::{fmt, sync::Arc};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::{
-    instance::{Address, Facts, Pairs, Phase, ServiceKey},
-    lease::Moment,
+    instance::{Address, Facts, InstanceKey, Pairs, Phase, Port, ServiceKey},
+    lease::{Lease, Moment, millis},
     naming,
 };
 
@@ -135,36 +135,56 @@ pub fn revision<'a>(members: impl Iterator<Item = &'a Member>) -> Revision {
 /// Feeds every fact that a view shows, each with its length, so that no two sets of facts run
 /// together. What readers are not shown (resourceVersion, status, beats) is left out.
 fn fingerprint(facts: &Facts, phase: Phase, held: bool) -> u64 {
+    let Facts {
+        key: InstanceKey { namespace, name },
+        uid,
+        // One uid has one moment of creation.
+        created: _,
+        service,
+        address,
+        ports,
+        version,
+        tags,
+        zone,
+        weight,
+        priority,
+        attributes,
+        labels,
+        state,
+        health,
+        lease,
+    } = facts;
     let mut hash = Xxh3Default::new();
     let mut text = |text: &str| {
         hash.update(&(text.len() as u64).to_le_bytes());
         hash.update(text.as_bytes());
     };
-    text(&facts.key.namespace);
-    text(&facts.key.name);
-    text(&facts.uid);
-    text(&facts.service);
+    text(namespace);
+    text(name);
+    text(uid);
+    text(service);
     text(phase.as_str());
     text(if held { "+" } else { "-" });
-    text(facts.state.as_str());
-    text(facts.health.as_str());
-    optional(&mut text, facts.version.as_deref());
-    optional(&mut text, facts.zone.as_deref());
-    match &facts.address {
+    text(state.as_str());
+    text(health.as_str());
+    optional(&mut text, version.as_deref());
+    optional(&mut text, zone.as_deref());
+    match address {
         Address::Ips(ips) => ips.iter().for_each(|ip| text(&ip.to_string())),
         Address::Hostname(name) => optional(&mut text, Some(name)),
     }
-    text(&format!("{}", facts.ports.len()));
-    for port in facts.ports.iter() {
-        text(&port.name);
-        text(&format!("{}/{}", port.port, port.protocol));
-        optional(&mut text, port.app_protocol.as_deref());
+    text(&format!("{}", ports.len()));
+    for Port { name, port, protocol, app_protocol } in ports.iter() {
+        text(name);
+        text(&format!("{port}/{protocol}"));
+        optional(&mut text, app_protocol.as_deref());
     }
-    text(&format!("{} {} {}", facts.weight, facts.priority, facts.tags.len()));
-    facts.tags.iter().for_each(|tag| text(tag));
-    pairs(&mut text, &facts.attributes);
-    pairs(&mut text, &facts.labels);
-    text(&format!("{:?}", facts.lease));
+    text(&format!("{weight} {priority} {}", tags.len()));
+    tags.iter().for_each(|tag| text(tag));
+    pairs(&mut text, attributes);
+    pairs(&mut text, labels);
+    let Lease { mode, duration, on_expiry, evict_after } = lease;
+    text(&format!("{mode} {} {on_expiry} {}", millis(*duration), millis(*evict_after)));
     hash.digest()
 }
 
@@ -178,5 +198,96 @@ fn pairs(text: &mut impl FnMut(&str), pairs: &Pairs) {
     for (key, value) in pairs.iter() {
         text(key);
         text(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        instance::{Health, Instance, Protocol, State},
+        lease::{LeaseMode, OnExpiry, Wall},
+    };
+
+    fn port() -> Port {
+        Port { name: "http".into(), port: 80, protocol: Protocol::Tcp, app_protocol: None }
+    }
+
+    /// The same facts with one of them changed, each in its turn. What is destructured without `..` does not
+    /// compile with a new field, which then gets a change here.
+    fn changed(base: &Facts) -> Vec<Facts> {
+        let Facts {
+            key: InstanceKey { namespace: _, name: _ },
+            uid: _,
+            created: _,
+            service: _,
+            address: _,
+            ports: _,
+            version: _,
+            tags: _,
+            zone: _,
+            weight: _,
+            priority: _,
+            attributes: _,
+            labels: _,
+            state: _,
+            health: _,
+            lease: Lease { mode: _, duration: _, on_expiry: _, evict_after: _ },
+        } = base;
+        let Port { name: _, port: _, protocol: _, app_protocol: _ } = port();
+        let pair = || Arc::from([("a".into(), "b".into())]);
+        let ips = |ips: &[&str]| Address::Ips(ips.iter().map(|ip| ip.parse().unwrap()).collect());
+        let changes: [&dyn Fn(&mut Facts); 25] = [
+            &|facts| facts.key.namespace = "other".into(),
+            &|facts| facts.key.name = "other".into(),
+            &|facts| facts.uid = "other".into(),
+            &|facts| facts.service = "other".into(),
+            &|facts| facts.address = ips(&["10.0.0.8"]),
+            &|facts| facts.address = ips(&["10.0.0.7", "10.0.0.8"]),
+            &|facts| facts.address = Address::Hostname("10.0.0.7".into()),
+            &|facts| facts.ports = Arc::new([]),
+            &|facts| facts.ports = Arc::new([Port { name: "other".into(), ..port() }]),
+            &|facts| facts.ports = Arc::new([Port { port: 81, ..port() }]),
+            &|facts| facts.ports = Arc::new([Port { protocol: Protocol::Udp, ..port() }]),
+            &|facts| facts.ports = Arc::new([Port { app_protocol: Some("h2c".into()), ..port() }]),
+            &|facts| facts.version = Some("1".into()),
+            &|facts| facts.tags = Arc::new(["1".into()]),
+            &|facts| facts.zone = Some("1".into()),
+            &|facts| facts.weight = 1,
+            &|facts| facts.priority = 1,
+            &|facts| facts.attributes = pair(),
+            &|facts| facts.labels = pair(),
+            &|facts| facts.state = State::Draining,
+            &|facts| facts.health = Health::Warning,
+            &|facts| facts.lease.mode = LeaseMode::Permanent,
+            &|facts| facts.lease.duration = Duration::from_millis(30_001),
+            &|facts| facts.lease.on_expiry = OnExpiry::Retain,
+            &|facts| facts.lease.evict_after = Duration::ZERO,
+        ];
+        let changed = |change: &&dyn Fn(&mut Facts)| {
+            let mut facts = base.clone();
+            change(&mut facts);
+            facts
+        };
+        changes.iter().map(changed).collect()
+    }
+
+    #[test]
+    fn every_fact_that_is_shown_changes_the_fingerprint_and_no_two_alike() {
+        let mut base = (*Instance::sample("shop", "a").facts).clone();
+        base.ports = Arc::new([port()]);
+        let of = |facts: &Facts| fingerprint(facts, Phase::Ready, false);
+        let mut seen = vec![of(&base), fingerprint(&base, Phase::Warning, false)];
+        seen.push(fingerprint(&base, Phase::Ready, true));
+        seen.extend(changed(&base).iter().map(of));
+        let count = seen.len();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), count);
+        let mut later = base.clone();
+        later.created = Wall(7);
+        assert_eq!(of(&later), of(&base), "the uid says when it was made");
     }
 }
