@@ -228,8 +228,9 @@ pub(super) fn replacement(
         state,
         lease,
     };
+    let left_over = registration.labels_left_over(record).map(|key| (key.to_string(), None));
     let metadata = MetadataPatch {
-        labels: set(&registration.labels),
+        labels: set(&registration.labels).into_iter().chain(left_over).collect(),
         annotations: annotations(beat, registration.health),
         ..only_on(&record.uid, None)
     };

@@ -1,6 +1,6 @@
 //! From stored object to slim record. CRD types stop here.
 //!
-//! An object is decoded leanly (managedFields, more than half of its octets, are never built) and
+//! An object is decoded leanly (of managedFields, more than half of its octets, nothing is built but the keys of labels) and
 //! tolerantly: a spec that cannot be read spoils that object, not the list it comes in.
 
 use std::{collections::BTreeMap, net::IpAddr, str::FromStr as _, sync::Arc, time::Duration};
@@ -15,7 +15,7 @@ use crate::api::{
     HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, READY_CONDITION, ServiceInstanceSpec,
     ServiceInstanceStatus, UnknownHealth, observed_heartbeat,
 };
-use crate::cluster::interner::Interner;
+use crate::cluster::{interner::Interner, managed_fields::ManagedFields};
 use crate::registry::{
     instance::{Address, Facts, Health, Instance, InstanceKey, Pairs, Port, StoredStatus},
     lease::{Lease, Wall},
@@ -50,6 +50,8 @@ struct Metadata {
     annotations: BTreeMap<String, String>,
     #[serde(default)]
     owner_references: Vec<Owner>,
+    #[serde(default)]
+    managed_fields: ManagedFields,
 }
 
 /// One owner: an object with which this one goes.
@@ -132,7 +134,7 @@ struct Shared {
     strings: Interner<str>,
     pairs: Interner<[(Arc<str>, Arc<str>)]>,
     ports: Interner<[Port]>,
-    tags: Interner<[Arc<str>]>,
+    words: Interner<[Arc<str>]>,
 }
 
 impl Default for Shared {
@@ -141,7 +143,7 @@ impl Default for Shared {
             strings: Interner::new(STRINGS),
             pairs: Interner::new(LISTS),
             ports: Interner::new(LISTS),
-            tags: Interner::new(LISTS),
+            words: Interner::new(LISTS),
         }
     }
 }
@@ -149,6 +151,10 @@ impl Default for Shared {
 impl Shared {
     fn text(&mut self, text: &str) -> Arc<str> {
         self.strings.get(text)
+    }
+
+    fn words(&mut self, words: &[Arc<str>]) -> Arc<[Arc<str>]> {
+        if words.len() > SHARED { words.into() } else { self.words.get(words) }
     }
 
     fn pairs(&mut self, map: &BTreeMap<String, String>) -> Pairs {
@@ -185,6 +191,7 @@ impl Converter {
             labels,
             annotations,
             owner_references,
+            managed_fields,
         } = &object.metadata;
         let ServiceInstanceSpec {
             service,
@@ -203,6 +210,8 @@ impl Converter {
         let address = address(addresses, hostname.as_deref()).map_err(poison)?;
         let (health, unknown_health) = health(annotations);
         let mut shared = self.shared.lock();
+        let registered_labels = managed_fields.labels_of_registrations();
+        let registered_labels: Vec<_> = registered_labels.map(|key| shared.text(key)).collect();
         let mut tags: Vec<_> = tags.iter().map(|tag| shared.text(tag)).collect();
         tags.sort_unstable();
         let ports: Vec<_> = ports.iter().map(|port| convert_port(port, &mut shared)).collect();
@@ -214,7 +223,7 @@ impl Converter {
             address,
             ports: shared.ports.get(&ports),
             version: version.as_deref().map(|version| shared.text(version)),
-            tags: shared.tags.get(&tags),
+            tags: shared.words(&tags),
             zone: zone.as_deref().map(|zone| shared.text(zone)),
             weight: *weight,
             priority: *priority,
@@ -229,6 +238,7 @@ impl Converter {
             facts: Arc::new(facts),
             resource_version: object.resource_version(),
             generation: *generation,
+            registered_labels: shared.words(&registered_labels),
             owner_pod: owner_pod(owner_references),
             unknown_health,
             heartbeat: heartbeat.map(|value| observed_heartbeat(value).into()),

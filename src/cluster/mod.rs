@@ -17,6 +17,7 @@ pub mod instances;
 mod interner;
 pub mod ledger_writer;
 pub mod ledgers;
+mod managed_fields;
 pub mod preflight;
 pub mod review;
 pub mod rights;

@@ -156,6 +156,9 @@ pub struct Instance {
     pub resource_version: u64,
     /// Moves with the spec.
     pub generation: i64,
+    /// Keys of the labels that registrations have set, and that no other field manager has: what the next registration
+    /// takes away when it leaves them out.
+    pub registered_labels: Arc<[Arc<str>]>,
     /// Uid of the pod that owns it, if one does; what is that pod's own depends on it, and nothing that
     /// readers see.
     pub owner_pod: Option<Arc<str>>,
@@ -231,6 +234,7 @@ impl Instance {
             facts: Arc::new(facts),
             resource_version: 1,
             generation: 1,
+            registered_labels: Arc::new([]),
             owner_pod: None,
             unknown_health: None,
             heartbeat: None,

@@ -37,7 +37,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Whether `instance` already says all this, so that saying it again is just a beat. Labels
+    /// Whether `instance` already says all this and no more, so that saying it again is just a beat. Labels
     /// that others have put on the object do not count.
     #[must_use]
     pub fn is_met_by(&self, instance: &Instance) -> bool {
@@ -68,12 +68,21 @@ impl Registration {
             && labels.iter().all(|(key, value)| {
                 instance.labels.iter().any(|(k, v)| **k == **key && **v == **value)
             })
+            && self.labels_left_over(instance).next().is_none()
             && health.is_none_or(|health| health == instance.health)
             && lease.is_none_or(|lease| lease == instance.lease)
     }
 
-    /// Whether `instance` has facts that this registration has not. Server-side apply would keep
-    /// those that somebody else has set.
+    /// The labels that a registration has set on `instance`, and that this one leaves out.
+    pub fn labels_left_over<'a>(
+        &'a self,
+        instance: &'a Instance,
+    ) -> impl Iterator<Item = &'a Arc<str>> {
+        instance.registered_labels.iter().filter(|key| !self.labels.contains_key(&***key))
+    }
+
+    /// Whether `instance` has facts, or labels of a registration, that this registration has not. Server-side apply
+    /// would keep those that another manager has set.
     #[must_use]
     pub fn leaves_over(&self, instance: &Instance) -> bool {
         let Facts {
@@ -92,6 +101,7 @@ impl Registration {
             key: _,
             uid: _,
             created: _,
+            // Those of others stay.
             labels: _,
             // Left out, the word that was said stays; and the operator's is no part of a registration.
             health: _,
@@ -103,6 +113,7 @@ impl Registration {
             || hostname(&self.address) != hostname(address)
             || tags.iter().any(|tag| !self.tags.iter().any(|own| **own == **tag))
             || attributes.iter().any(|(key, _)| !self.attributes.contains_key(&**key))
+            || self.labels_left_over(instance).next().is_some()
     }
 }
 
