@@ -314,7 +314,159 @@ fn annotations(beat: &str, health: Option<Health>) -> BTreeMap<&'static str, Str
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
     use super::*;
+
+    fn least() -> Registration {
+        Registration {
+            service: "web".to_owned(),
+            address: Address::Ips(Arc::new(["10.0.0.7".parse().unwrap()])),
+            ports: Vec::new(),
+            version: None,
+            tags: Vec::new(),
+            zone: None,
+            weight: 7,
+            priority: 0,
+            attributes: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            health: None,
+            lease: None,
+        }
+    }
+
+    fn terms() -> Value {
+        json!({"mode": "Heartbeat", "durationSeconds": 30, "onExpiry": "Evict", "evictAfterSeconds": 60})
+    }
+
+    fn written(body: ServiceInstancePatch) -> Value {
+        serde_json::to_value(body).unwrap()
+    }
+
+    #[test]
+    fn an_apply_has_no_state_and_leaves_out_what_is_empty() {
+        let on = (&InstanceKey::new("shop", "a"), Some(7));
+        assert_eq!(
+            written(registration(on, &least(), Lease::default(), "now")),
+            json!({
+                "apiVersion": "rollcall.dev/v1alpha1",
+                "kind": "ServiceInstance",
+                "metadata": {
+                    "name": "a", "namespace": "shop", "resourceVersion": "7",
+                    "annotations": {"rollcall.dev/heartbeat": "now"},
+                },
+                "spec": {
+                    "service": "web", "addresses": ["10.0.0.7"], "ports": [], "weight": 7, "priority": 0,
+                    "lease": terms(),
+                },
+            })
+        );
+    }
+
+    #[test]
+    fn a_replacement_names_what_it_takes_away() {
+        let pairs = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
+        };
+        let mut record = Instance::sample("shop", "a").with(|facts| {
+            facts.address = Address::Hostname("db.example".into());
+            facts.attributes = pairs(&[("left", "1"), ("new", "1")]);
+            facts.labels = pairs(&[("foreign", "1"), ("left", "1"), ("new", "1")]);
+        });
+        record.registered_labels = Arc::new(["left".into(), "new".into()]);
+        let two = BTreeMap::from([("new".to_owned(), "2".to_owned())]);
+        let registration = Registration {
+            attributes: two.clone(),
+            labels: two,
+            health: Some(Health::Warning),
+            ..least()
+        };
+        assert_eq!(
+            written(replacement(&record, &registration, Lease::default(), "now")),
+            json!({
+                "metadata": {
+                    "uid": "u",
+                    "labels": {"left": null, "new": "2"},
+                    "annotations": {"rollcall.dev/heartbeat": "now", "rollcall.dev/health": "Warning"},
+                },
+                "spec": {
+                    "service": "web", "addresses": ["10.0.0.7"], "hostname": null, "ports": [],
+                    "version": null, "tags": null, "zone": null, "weight": 7, "priority": 0,
+                    "attributes": {"left": null, "new": "2"}, "lease": terms(),
+                },
+            })
+        );
+    }
+
+    #[test]
+    fn a_beat_says_no_more_than_it_changes() {
+        let beat_of = |duration, version| {
+            let stored = StoredBeat { value: "now".into(), health: None, duration, version };
+            written(beat("u", &stored))
+        };
+        let annotations = json!({"rollcall.dev/heartbeat": "now"});
+        let metadata = json!({"uid": "u", "annotations": annotations});
+        assert_eq!(beat_of(None, None), json!({"metadata": metadata}));
+        let metadata = json!({"uid": "u", "resourceVersion": "7", "annotations": annotations});
+        assert_eq!(
+            beat_of(Some(Duration::from_secs(5)), Some(7)),
+            json!({"metadata": metadata, "spec": {"lease": {"durationSeconds": 5}}})
+        );
+        assert_eq!(written(self_beat("now")), json!({"metadata": {"annotations": annotations}}));
+    }
+
+    #[test]
+    fn a_change_says_one_field() {
+        let attributes = [("a".to_owned(), None), ("b".to_owned(), Some("c".to_owned()))];
+        assert_eq!(
+            written(change(("u", None), &Change::Attributes(attributes.into()))),
+            json!({"metadata": {"uid": "u"}, "spec": {"attributes": {"a": null, "b": "c"}}})
+        );
+        assert_eq!(
+            written(change(("u", Some(7)), &Change::State(State::OutOfService))),
+            json!({"metadata": {"uid": "u", "resourceVersion": "7"}, "spec": {"state": "OutOfService"}})
+        );
+    }
+
+    #[test]
+    fn a_status_takes_away_what_does_not_hold_and_a_checkpoint_says_no_more_than_the_beat() {
+        let on =
+            Version { key: InstanceKey::new("shop", "a"), uid: "u".into(), resource_version: 7 };
+        let desired = Desired {
+            phase: rollcall_model::instance::Phase::Critical,
+            reason: "ReportedCritical",
+            message: "why".to_owned(),
+            transition: None,
+            observed_generation: 3,
+            observed_heartbeat: None,
+            last_heartbeat: None,
+            dns_name: "a.web".to_owned(),
+            addresses: "10.0.0.7".to_owned(),
+            ports: None,
+        };
+        let metadata = json!({"uid": "u", "resourceVersion": "7"});
+        let show = |wall: Wall| format!("at {}", wall.0);
+        assert_eq!(
+            written(status(&on, &desired, Wall(5), show)),
+            json!({
+                "metadata": metadata,
+                "status": {
+                    "phase": "Critical", "observedGeneration": 3, "observedHeartbeat": null,
+                    "lastHeartbeatTime": null, "dnsName": "a.web", "addresses": "10.0.0.7", "ports": null,
+                    "conditions": [{
+                        "type": "Ready", "status": "False", "reason": "ReportedCritical", "message": "why",
+                        "lastTransitionTime": "at 5", "observedGeneration": 3,
+                    }],
+                },
+            })
+        );
+        assert_eq!(
+            written(checkpoint(&on, Wall(5), show)),
+            json!({"metadata": metadata, "status": {"lastHeartbeatTime": "at 5"}})
+        );
+    }
 
     #[test]
     fn what_yaml_would_not_read_is_escaped_and_the_rest_stays() {

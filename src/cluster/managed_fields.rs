@@ -43,7 +43,8 @@ impl ManagedFields {
     pub(super) fn labels_of_registrations(&self) -> impl Iterator<Item = &str> {
         let mut keys: BTreeSet<&str> = self.labels(true).collect();
         if !keys.is_empty() {
-            self.labels(false).for_each(|key| drop(keys.remove(key)));
+            let others: BTreeSet<&str> = self.labels(false).collect();
+            keys.retain(|key| !others.contains(key));
         }
         keys.into_iter()
     }

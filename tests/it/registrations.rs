@@ -11,7 +11,13 @@ use serde_json::{Value, json};
 use crate::lives::{create, manifest, offered, until};
 use crate::support::{Namespace, Rollcall, dns, eventually, http::call, namespace};
 
-async fn put(rollcall: &Rollcall, ns: &Namespace, name: &str, body: &Value) -> (u16, Value) {
+/// Registers an instance: the status and the body of the answer.
+pub(crate) async fn put(
+    rollcall: &Rollcall,
+    ns: &Namespace,
+    name: &str,
+    body: &Value,
+) -> (u16, Value) {
     let path = format!("/v1/namespaces/{}/instances/{name}", ns.name);
     let answer = call(rollcall.http, "PUT", &path, Some(body.clone())).await;
     (answer.status, answer.json())

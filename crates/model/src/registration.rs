@@ -121,3 +121,90 @@ fn are(want: &BTreeMap<String, String>, has: &Pairs) -> bool {
     let pairs = |(key, value): &(Arc<str>, Arc<str>)| (key.to_string(), value.to_string());
     want.len() == has.len() && has.iter().map(pairs).eq(want.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        defaults,
+        instance::{Protocol, State},
+    };
+
+    /// What says no more than where it is.
+    fn least() -> Registration {
+        let instance = Instance::sample("shop", "a");
+        Registration {
+            service: instance.service.to_string(),
+            address: instance.address.clone(),
+            ports: Vec::new(),
+            version: None,
+            tags: Vec::new(),
+            zone: None,
+            weight: defaults::WEIGHT,
+            priority: defaults::PRIORITY,
+            attributes: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            health: None,
+            lease: Some(Lease::default()),
+        }
+    }
+
+    fn pair() -> Pairs {
+        Arc::new([("a".into(), "b".into())])
+    }
+
+    #[test]
+    fn a_fact_that_is_left_out_makes_a_registration_a_write_and_what_an_apply_would_keep_is_left_over()
+     {
+        let port =
+            Port { name: "http".into(), port: 80, protocol: Protocol::Tcp, app_protocol: None };
+        let changes: [(&str, bool, &dyn Fn(&mut Facts)); 10] = [
+            ("address", true, &|facts| facts.address = Address::Hostname("db.example".into())),
+            ("version", true, &|facts| facts.version = Some("1".into())),
+            ("tags", true, &|facts| facts.tags = Arc::new(["1".into()])),
+            ("zone", true, &|facts| facts.zone = Some("1".into())),
+            ("attributes", true, &|facts| facts.attributes = pair()),
+            ("addresses", false, &|facts| facts.address = Address::Ips(Arc::new([]))),
+            ("ports", false, &|facts| facts.ports = Arc::new([port.clone()])),
+            ("weight", false, &|facts| facts.weight = 1),
+            ("priority", false, &|facts| facts.priority = 1),
+            ("lease", false, &|facts| facts.lease.evict_after = std::time::Duration::ZERO),
+        ];
+        let base = Instance::sample("shop", "a");
+        assert!(least().is_met_by(&base) && !least().leaves_over(&base));
+        for (field, left_over, change) in changes {
+            let changed = base.clone().with(change);
+            assert!(!least().is_met_by(&changed), "{field}");
+            assert_eq!(least().leaves_over(&changed), left_over, "{field}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_and_what_others_say_is_no_difference() {
+        let others: [&dyn Fn(&mut Facts); 3] = [
+            &|facts| facts.health = Health::Warning,
+            &|facts| facts.state = State::Draining,
+            &|facts| facts.labels = pair(),
+        ];
+        for change in others {
+            let changed = Instance::sample("shop", "a").with(change);
+            assert!(least().is_met_by(&changed) && !least().leaves_over(&changed));
+        }
+        let keeps = Registration { lease: None, ..least() };
+        let longer = |facts: &mut Facts| facts.lease.duration *= 2;
+        assert!(keeps.is_met_by(&Instance::sample("shop", "a").with(longer)));
+    }
+
+    #[test]
+    fn a_label_of_a_registration_that_is_left_out_is_left_over() {
+        let mut instance = Instance::sample("shop", "a").with(|facts| facts.labels = pair());
+        instance.registered_labels = Arc::new(["a".into()]);
+        assert!(!least().is_met_by(&instance) && least().leaves_over(&instance));
+        let says = |value: &str| Registration {
+            labels: [("a".to_owned(), value.to_owned())].into(),
+            ..least()
+        };
+        assert!(says("b").is_met_by(&instance) && !says("b").leaves_over(&instance));
+        assert!(!says("c").is_met_by(&instance) && !says("c").leaves_over(&instance));
+    }
+}

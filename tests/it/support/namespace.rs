@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Namespace as KubeNamespace;
 use kube::api::{Api, DeleteParams, PostParams};
 use kube::{Client, Resource};
 use rollcall::dev::{install, manifests};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::control_plane::{Shared, shared};
 
@@ -63,6 +63,22 @@ impl Namespace {
         K::DynamicType: Default,
     {
         Api::namespaced(self.client.clone(), &self.name)
+    }
+
+    /// How many writes of an instance, its status aside, the replicas have asked of the API server.
+    pub fn writes_of(&self, instance: &str) -> usize {
+        let log = std::fs::read_to_string(&self.shared.audit_log).unwrap();
+        let calls = log.lines().filter(|line| line.contains(&self.name));
+        let calls = calls.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let is_write = |call: &Value| {
+            let on = &call["objectRef"];
+            ["create", "update", "patch"].iter().any(|verb| call["verb"] == *verb)
+                && on["resource"] == "serviceinstances"
+                && on["namespace"] == *self.name
+                && on["name"] == instance
+                && on.get("subresource").is_none()
+        };
+        calls.filter(is_write).count()
     }
 }
 
