@@ -9,9 +9,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use rollcall_model::lease::Moment;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
-
-use crate::registry::lease::Moment;
 
 /// Buckets, of eight octets each: 128 KiB.
 const BUCKETS: usize = 16_384;

@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use rollcall_api::manifests;
 
-use crate::api::manifests;
 use crate::config::ServeArgs;
 #[cfg(feature = "dev")]
 use crate::dev;

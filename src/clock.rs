@@ -4,9 +4,8 @@
 
 use std::time::Duration;
 
+use rollcall_model::lease::{Moment, Now, Reading, Wall};
 use rustix::time::{ClockId, Timespec, clock_gettime};
-
-use crate::registry::lease::{Moment, Now, Reading, Wall};
 
 /// Now, on both clocks.
 ///

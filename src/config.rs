@@ -10,9 +10,9 @@ use std::{
 };
 
 use clap::{Arg, Args, Command, ValueEnum, builder::BoolishValueParser};
+use rollcall_model::{instance::InstanceKey, naming};
 
 use crate::config::error::{check, missing};
-use crate::registry::{instance::InstanceKey, naming};
 use crate::telemetry::logs::Format;
 
 pub use dns::{DnsArgs, DnsSettings, Empty, NameServer};

@@ -6,6 +6,17 @@
 
 use std::{sync::Arc, time::Duration};
 
+use rollcall_core::{
+    catalog::{Catalog, Counts},
+    fact::{Delivery, Duty},
+    horizon::STALE_AFTER,
+    ledger::Ledger,
+    report::Standstill,
+};
+use rollcall_model::{
+    instance::ServiceKey,
+    lease::{Moment, Now, Reading},
+};
 use thiserror::Error;
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
@@ -14,15 +25,6 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::clock;
-use crate::registry::{
-    catalog::{Catalog, Counts},
-    fact::{Delivery, Duty},
-    horizon::STALE_AFTER,
-    instance::ServiceKey,
-    lease::{Moment, Now, Reading},
-    ledger::Ledger,
-    report::Standstill,
-};
 use crate::telemetry::{beats::BeatMetrics, metrics::EngineMetrics};
 
 /// Facts under way to the engine. A round takes well under a millisecond for as many, so this is
@@ -185,13 +187,9 @@ mod tests {
     use prometheus_client::{encoding::text, registry::Registry};
 
     use super::*;
-    use crate::registry::{
-        catalog::Settings,
-        directory::Directory,
-        fact::Fact,
-        instance::{Instance, InstanceKey},
-    };
     use crate::telemetry::metrics;
+    use rollcall_core::{catalog::Settings, directory::Directory, fact::Fact};
+    use rollcall_model::instance::{Instance, InstanceKey};
 
     fn engine() -> (Engine, Registry) {
         let mut registry = metrics::registry();

@@ -1,10 +1,9 @@
 //! rollcall: a service registry for Kubernetes.
 //!
 //! Facts come in from the Kubernetes API and from the doors; one pure state machine
-//! ([`registry`]) turns them into views, which the doors answer from, and duties, which are
+//! ([`rollcall_core`]) turns them into views, which the doors answer from, and duties, which are
 //! carried out against the Kubernetes API.
 
-pub use rollcall_api as api;
 pub mod auth;
 pub mod buckets;
 pub mod cli;
@@ -17,7 +16,6 @@ pub mod dev;
 pub mod dns;
 pub mod engine;
 pub mod http;
-pub use rollcall_core as registry;
 pub mod serve;
 pub mod telemetry;
 pub mod witness;

@@ -12,7 +12,7 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use rollcall::api::ServiceInstance;
+use rollcall_api::ServiceInstance;
 use serde_json::{Value, json};
 
 use super::dev::Dev;

@@ -6,7 +6,7 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
-use rollcall::api::ServiceInstance;
+use rollcall_api::ServiceInstance;
 use serde_json::json;
 
 use crate::common::{

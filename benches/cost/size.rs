@@ -6,8 +6,8 @@ use std::{
 };
 
 use kube::Api;
-use rollcall::api::ServiceInstance;
 use rollcall::dev::ports;
+use rollcall_api::ServiceInstance;
 use serde_json::json;
 
 use crate::{

@@ -10,7 +10,7 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
-use rollcall::api::ServiceInstance;
+use rollcall_api::ServiceInstance;
 use serde_json::{Value, json};
 
 use crate::{

@@ -10,7 +10,7 @@ use std::{
 };
 
 use kube::{Api, Client};
-use rollcall::api::ServiceInstance;
+use rollcall_api::ServiceInstance;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 

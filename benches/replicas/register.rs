@@ -8,7 +8,7 @@ use kube::{
     Api, ResourceExt as _,
     api::{PostParams, WatchEvent, WatchParams},
 };
-use rollcall::api::ServiceInstance;
+use rollcall_api::ServiceInstance;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use rollcall_model::lease::Moment;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -29,7 +30,6 @@ use crate::cluster::{
     failure::Failure,
     review::{Ask, Keyring, Pod, Question, Reviews, Whose},
 };
-use crate::registry::lease::Moment;
 
 /// Tokens kept: 32 octets of fingerprint and some 550 of caller each, 10 MB when all are there. Every
 /// pod has its own, so these are sidecars of 16,384 pods.

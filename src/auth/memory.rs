@@ -11,9 +11,9 @@ use quick_cache::{
     Equivalent, UnitWeighter,
     sync::{Cache, DefaultLifecycle},
 };
+use rollcall_model::lease::Moment;
 
 use crate::clock;
-use crate::registry::lease::Moment;
 
 /// How long the last answer is repeated before somebody is asked anew, while nobody answers.
 const ASK_AGAIN: Duration = Duration::from_secs(5);

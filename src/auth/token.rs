@@ -6,9 +6,8 @@
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use rollcall_model::lease::Wall;
 use serde::Deserialize;
-
-use crate::registry::lease::Wall;
 
 /// How long a token is believed to run that does not say when it ends: as long as those of pods do by
 /// default.

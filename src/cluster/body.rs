@@ -347,9 +347,14 @@ mod tests {
 
     #[test]
     fn an_apply_has_no_state_and_leaves_out_what_is_empty() {
-        let on = (&InstanceKey::new("shop", "a"), Some(7));
         assert_eq!(
-            written(registration(on, &least(), Lease::default(), "now")),
+            written(registration(
+                &InstanceKey::new("shop", "a"),
+                Some(7),
+                &least(),
+                Lease::default(),
+                "now"
+            )),
             json!({
                 "apiVersion": "rollcall.dev/v1alpha1",
                 "kind": "ServiceInstance",
@@ -421,11 +426,17 @@ mod tests {
     fn a_change_says_one_field() {
         let attributes = [("a".to_owned(), None), ("b".to_owned(), Some("c".to_owned()))];
         assert_eq!(
-            written(change(("u", None), &Change::Attributes(attributes.into()))),
+            written(change(
+                Precondition { uid: "u", version: None },
+                &Change::Attributes(attributes.into())
+            )),
             json!({"metadata": {"uid": "u"}, "spec": {"attributes": {"a": null, "b": "c"}}})
         );
         assert_eq!(
-            written(change(("u", Some(7)), &Change::State(State::OutOfService))),
+            written(change(
+                Precondition { uid: "u", version: Some(7) },
+                &Change::State(State::OutOfService)
+            )),
             json!({"metadata": {"uid": "u", "resourceVersion": "7"}, "spec": {"state": "OutOfService"}})
         );
     }
@@ -447,9 +458,8 @@ mod tests {
             ports: None,
         };
         let metadata = json!({"uid": "u", "resourceVersion": "7"});
-        let show = |wall: Wall| format!("at {}", wall.0);
         assert_eq!(
-            written(status(&on, &desired, Wall(5), show)),
+            written(status(&on, &desired, Wall(5))),
             json!({
                 "metadata": metadata,
                 "status": {
@@ -457,14 +467,14 @@ mod tests {
                     "lastHeartbeatTime": null, "dnsName": "a.web", "addresses": "10.0.0.7", "ports": null,
                     "conditions": [{
                         "type": "Ready", "status": "False", "reason": "ReportedCritical", "message": "why",
-                        "lastTransitionTime": "at 5", "observedGeneration": 3,
+                        "lastTransitionTime": "1970-01-01T00:00:00.005Z", "observedGeneration": 3,
                     }],
                 },
             })
         );
         assert_eq!(
-            written(checkpoint(&on, Wall(5), show)),
-            json!({"metadata": metadata, "status": {"lastHeartbeatTime": "at 5"}})
+            written(checkpoint(&on, Wall(5))),
+            json!({"metadata": metadata, "status": {"lastHeartbeatTime": "1970-01-01T00:00:00.005Z"}})
         );
     }
 

@@ -19,8 +19,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
+use rollcall_model::lease::Moment;
 
-use crate::registry::lease::Moment;
 use crate::telemetry::metrics::BreakerMetrics;
 
 /// Calls in a row that were not answered, until none goes out.

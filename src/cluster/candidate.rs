@@ -20,7 +20,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::registry::lease::Moment;
+use rollcall_model::lease::Moment;
 
 /// How long a record is good for in the eyes of rivals.
 pub const LEASE: Duration = Duration::from_secs(15);

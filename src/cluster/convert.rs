@@ -7,19 +7,19 @@ use std::{collections::BTreeMap, net::IpAddr, str::FromStr as _, sync::Arc, time
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
+use rollcall_api::{
+    HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, READY_CONDITION, ServiceInstanceSpec,
+    ServiceInstanceStatus, UnknownHealth, observed_heartbeat,
+};
+use rollcall_model::{
+    instance::{Address, Facts, Health, Instance, InstanceKey, Pairs, Port, StoredStatus},
+    lease::{Lease, Wall},
+};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use crate::api::{
-    HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, READY_CONDITION, ServiceInstanceSpec,
-    ServiceInstanceStatus, UnknownHealth, observed_heartbeat,
-};
 use crate::cluster::{interner::Interner, managed_fields::ManagedFields};
-use crate::registry::{
-    instance::{Address, Facts, Health, Instance, InstanceKey, Pairs, Port, StoredStatus},
-    lease::{Lease, Wall},
-};
 
 /// An object as it comes over the wire, without what nobody reads.
 #[derive(Clone, Debug, Deserialize)]

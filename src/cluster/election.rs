@@ -24,6 +24,11 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
 };
+use rollcall_core::{
+    fact::{Delivery, Fact},
+    leadership::Leadership,
+};
+use rollcall_model::lease::{Moment, Wall};
 use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -33,11 +38,6 @@ use crate::cluster::{
     call::measured,
     candidate::{Answer, Candidate, LEASE, RETRY, Record, Step},
     failure::Failure,
-};
-use crate::registry::{
-    fact::{Delivery, Fact},
-    leadership::Leadership,
-    lease::{Moment, Wall},
 };
 use crate::telemetry::metrics::{ApiMetrics, CallMetrics, ElectionMetrics};
 

@@ -3,15 +3,13 @@
 //! Owns: their words. Never one a beat, only on a change of meaning. Does not own: when.
 
 use kube::Client;
+use rollcall_api::HEALTH_ANNOTATION;
+use rollcall_core::fact::{Announcement, Version};
+use rollcall_model::lease::OnExpiry;
 
-use crate::api::HEALTH_ANNOTATION;
 use crate::cluster::{
     failure::Failure,
     recorder::{Note, Recorder},
-};
-use crate::registry::{
-    fact::{Announcement, Version},
-    lease::OnExpiry,
 };
 use crate::telemetry::metrics::ApiMetrics;
 
@@ -141,7 +139,7 @@ fn bounded(mut note: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::{instance::Phase, lease::Lease};
+    use rollcall_model::{instance::Phase, lease::Lease};
 
     #[test]
     fn a_note_says_its_numbers_and_what_to_do() {

@@ -4,16 +4,14 @@
 use std::sync::Arc;
 
 use kube::{Resource as _, core::Request};
+use rollcall_api::ServiceInstance;
+use rollcall_core::fact::{Fact, Version};
+use rollcall_model::instance::Instance;
 use tracing::warn;
 
-use crate::api::ServiceInstance;
 use crate::cluster::{
     convert::{Converter, Lean},
     watch::Kind,
-};
-use crate::registry::{
-    fact::{Fact, Version},
-    instance::Instance,
 };
 use crate::telemetry::metrics::WatchMetrics;
 

@@ -14,14 +14,14 @@ use kube::{
 use rollcall_api::{
     FIELD_MANAGER, HeartbeatLedger, HeartbeatLedgerPatch, HeartbeatLedgerSpec, PeerSeen,
 };
+use rollcall_core::{
+    codec::{self, Part},
+    ledger::{self, Ledger},
+};
 use tokio::time::timeout;
 
 use crate::clock;
 use crate::cluster::{call::measured, election::Tenure, failure::Failure};
-use crate::registry::{
-    codec::{self, Part},
-    ledger::{self, Ledger},
-};
 use crate::telemetry::metrics::{ApiMetrics, CallMetrics, LedgerMetrics};
 
 /// For a ledger and its parts: a later one is worth more than this one late.

@@ -8,16 +8,16 @@ use std::{collections::HashMap, sync::Arc};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use kube::{Resource as _, ResourceExt as _, core::Request};
 use parking_lot::Mutex;
-use tracing::warn;
-
-use crate::api::{HeartbeatLedger, PeerSeen};
-use crate::cluster::{ledger_writer::part_name, watch::Kind};
-use crate::registry::{
+use rollcall_api::{HeartbeatLedger, PeerSeen};
+use rollcall_core::{
     codec::{self, Part},
     fact::Fact,
-    lease::Moment,
     ledger::{self, Ledger},
 };
+use rollcall_model::lease::Moment;
+use tracing::warn;
+
+use crate::cluster::{ledger_writer::part_name, watch::Kind};
 
 /// The parts of ledgers, as they were seen last, by replica and number.
 type Parts = HashMap<(Arc<str>, usize), Part>;

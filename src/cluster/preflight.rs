@@ -12,22 +12,22 @@ use k8s_openapi::api::authorization::v1::{
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, Client, api::PostParams};
+use rollcall_api::{
+    API_VERSION,
+    manifests::{REVISION, REVISION_ANNOTATION},
+};
+use rollcall_model::lease::Moment;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
 use tracing::{info, warn};
 
-use crate::api::{
-    API_VERSION,
-    manifests::{REVISION, REVISION_ANNOTATION},
-};
 use crate::clock;
 use crate::cluster::{
     failure::root,
     rights::{Need, Place, RIGHTS, Right},
 };
-use crate::registry::lease::Moment;
 use crate::telemetry::{
     metrics::RightMetrics,
     problems::{Problems, Shared},

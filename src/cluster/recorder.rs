@@ -22,15 +22,13 @@ use kube::{
     api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
 use parking_lot::Mutex;
+use rollcall_api::API_VERSION;
+use rollcall_core::fact::Version;
+use rollcall_model::lease::{Moment, Wall};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::api::API_VERSION;
 use crate::clock;
 use crate::cluster::{call::measured, failure::Failure};
-use crate::registry::{
-    fact::Version,
-    lease::{Moment, Wall},
-};
 use crate::telemetry::metrics::{ApiMetrics, CallMetrics};
 
 /// An Event that takes longer is given up: it is a courtesy.

@@ -24,9 +24,9 @@ use k8s_openapi::api::{
     authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
 };
 use kube::{Api, Client, api::PostParams};
+use rollcall_api::GROUP;
 use tokio::sync::Semaphore;
 
-use crate::api::GROUP;
 use crate::cluster::{breaker::Breaker, call::Guarded, failure::Failure};
 use crate::telemetry::metrics::ApiMetrics;
 

@@ -3,7 +3,7 @@
 //! Owns: the table. `deploy/rbac` grants exactly these, which a test holds together; another shows that
 //! none of them is unused. Does not own: asking whether they are there (`preflight`).
 
-use crate::api::GROUP;
+use rollcall_api::GROUP;
 
 /// Where a right is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

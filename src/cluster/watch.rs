@@ -18,6 +18,8 @@ use kube::{
     api::{ListParams, WatchEvent, WatchParams},
     core::{ObjectList, Request},
 };
+use rollcall_core::fact::{Delivery, Fact};
+use rollcall_model::lease::Reading;
 use serde::de::DeserializeOwned;
 use tokio::{
     sync::mpsc,
@@ -27,10 +29,6 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::cluster::{call::measured, failure::Failure};
-use crate::registry::{
-    fact::{Delivery, Fact},
-    lease::Reading,
-};
 use crate::telemetry::metrics::{CallMetrics, WatchMetrics};
 
 /// Objects a page of a list.

@@ -12,13 +12,19 @@ use kube::{
     core::{Request, Status},
 };
 use rollcall_api::patch::ServiceInstancePatch;
+use rollcall_api::{FIELD_MANAGER, STATE_MANAGER, ServiceInstance};
+use rollcall_core::{fact::Version, status::Desired};
+use rollcall_model::{
+    instance::{Instance, InstanceKey},
+    lease::{Lease, Wall},
+    registration::Registration,
+};
 use serde_json::Value;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::timeout,
 };
 
-use crate::api::{FIELD_MANAGER, STATE_MANAGER, ServiceInstance};
 use crate::clock;
 use crate::cluster::{
     body::{self, Change, Precondition, StoredBeat, readable_as_yaml},
@@ -27,13 +33,6 @@ use crate::cluster::{
     convert::{Converter, Lean},
     election::Tenure,
     failure::Failure,
-};
-use crate::registry::{
-    fact::Version,
-    instance::{Instance, InstanceKey},
-    lease::{Lease, Wall},
-    registration::Registration,
-    status::Desired,
 };
 use crate::telemetry::metrics::ApiMetrics;
 

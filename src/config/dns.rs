@@ -9,9 +9,9 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
+use rollcall_model::naming;
 
 use crate::config::error::{ConfigError, check};
-use crate::registry::naming;
 
 /// What a service answers that has nobody to offer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -9,6 +9,12 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use rollcall_core::{
+    fact::{Announcement, Delivery, Duty, Fact, Outcome, Version},
+    pulse::Source,
+    status::Desired,
+};
+use rollcall_model::instance::Instance;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, debug, error_span, info, warn};
@@ -16,12 +22,6 @@ use tracing::{Instrument as _, Span, debug, error_span, info, warn};
 use crate::clock;
 use crate::cluster::{
     election::Tenure, events::Events, failure::Failure, ledger_writer::LedgerWriter, writer::Writer,
-};
-use crate::registry::{
-    fact::{Announcement, Delivery, Duty, Fact, Outcome, Version},
-    instance::Instance,
-    pulse::Source,
-    status::Desired,
 };
 
 /// Duties under way at once; half of the writes that may be, so that doors find room.

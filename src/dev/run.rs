@@ -6,13 +6,12 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
+use rollcall_api::manifests::crds;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-
-use crate::api::manifests::crds;
 
 use super::args::{Addresses, DevArgs};
 use super::banner::banner;

@@ -12,6 +12,11 @@ use hickory_proto::{
         rdata::{HINFO, PTR},
     },
 };
+use rollcall_model::{
+    instance::Phase,
+    select::Filter,
+    view::{Member, View},
+};
 
 use crate::config::Empty;
 use crate::dns::{
@@ -24,11 +29,6 @@ use crate::dns::{
     reverse::Place,
     service,
     zone::{NEGATIVE_TTL, TTL},
-};
-use crate::registry::{
-    instance::Phase,
-    select::Filter,
-    view::{Member, View},
 };
 
 /// The answer.

@@ -6,9 +6,9 @@
 use std::num::NonZeroUsize;
 
 use hickory_proto::rr::{Name, RecordType};
+use rollcall_model::lease::Moment;
 
 use crate::config::Empty;
-use crate::registry::lease::Moment;
 
 /// When, and to whom: what an answer depends on beside the question.
 #[derive(Clone, Copy, Debug)]

@@ -4,9 +4,8 @@
 
 use std::{fmt, hash::Hasher as _, net::IpAddr};
 
+use rollcall_model::lease::Wall;
 use siphasher::sip::SipHasher24;
-
-use crate::registry::lease::Wall;
 
 const CLIENT: usize = 8;
 const SERVER: usize = 16;

@@ -7,8 +7,9 @@
 
 use std::{net::IpAddr, num::NonZeroU32};
 
+use rollcall_model::lease::Moment;
+
 use crate::buckets::Buckets;
-use crate::registry::lease::Moment;
 
 /// What becomes of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,16 +4,16 @@
 //! records (`records`).
 
 use hickory_proto::rr::RecordType;
+use rollcall_model::{
+    instance::{Address, Phase, State},
+    view::View,
+};
 
 use crate::config::Empty;
 use crate::dns::{
     context::Context,
     ede::Ede,
     records::{self, Set, Targets},
-};
-use crate::registry::{
-    instance::{Address, Phase, State},
-    view::View,
 };
 
 /// `<instance>.<svc>.<ns>.svc.<zone>`; none when nobody bears that label.

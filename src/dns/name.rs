@@ -4,13 +4,13 @@
 //! that name exists (`answer`).
 
 use hickory_proto::rr::LowerName;
+use rollcall_model::instance::Protocol;
 
 use crate::dns::{
     reverse::Place,
     subset::{Kind, Subset},
     zone::Zone,
 };
-use crate::registry::instance::Protocol;
 
 /// Which service, and who of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,13 +5,13 @@
 use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
+use rollcall_core::directory::Directory;
 
 use crate::config::{DnsSettings, NameServer};
 use crate::dns::{
     reverse::Reverse,
     zone::{MAX_ZONE, Zone},
 };
-use crate::registry::directory::Directory;
 
 /// What is answered for, and how.
 #[derive(Clone, Debug)]

@@ -9,13 +9,13 @@ use hickory_proto::rr::{
     Name, RData, Record, RecordType,
     rdata::{A, AAAA, CNAME, SRV, TXT},
 };
-
-use crate::dns::{ede::Ede, zone::TTL};
-use crate::registry::{
+use rollcall_model::{
     instance::{Address, Pairs, Phase, Port},
     lease::{Moment, millis},
     view::Member,
 };
+
+use crate::dns::{ede::Ede, zone::TTL};
 
 /// The most octets in a character-string (RFC 1035 §3.3).
 const MAX_STRING: usize = 255;

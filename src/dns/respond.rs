@@ -11,6 +11,7 @@ use hickory_proto::{
     rr::{DNSClass, RecordType},
 };
 use ipnet::IpNet;
+use rollcall_model::lease::Now;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::dns::{
@@ -27,7 +28,6 @@ use crate::dns::{
     wire::{HEADER, Head, Question},
     zone::TTL,
 };
-use crate::registry::lease::Now;
 
 /// QR, AA, TC and RD, and the opcode.
 const RESPONSE: u16 = 0x8000;

@@ -8,8 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::rr::{LowerName, Name};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-
-use crate::registry::naming;
+use rollcall_model::naming;
 
 /// A reverse zone.
 #[derive(Clone, Debug, PartialEq, Eq)]

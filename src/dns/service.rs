@@ -5,6 +5,11 @@
 use std::sync::Arc;
 
 use hickory_proto::rr::RecordType;
+use rollcall_model::{
+    instance::{Address, Phase, Port, Protocol},
+    select::{self, Filter, Health, Order},
+    view::{Member, View},
+};
 
 use crate::config::Empty;
 use crate::dns::{
@@ -12,11 +17,6 @@ use crate::dns::{
     ede::Ede,
     records::{self, Set, Targets},
     subset::{Kind, Subset},
-};
-use crate::registry::{
-    instance::{Address, Phase, Port, Protocol},
-    select::{self, Filter, Health, Order},
-    view::{Member, View},
 };
 
 /// `[<selectors>.]<svc>.<ns>.svc.<zone>`; none when no instance, in whatever phase, is selected.

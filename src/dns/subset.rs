@@ -4,7 +4,7 @@
 //! [`Filter`]. Does not own: where they stand in a name (`name`), and whom a filter admits
 //! (`registry::select`, the same as for HTTP).
 
-use crate::registry::{instance::Protocol, naming, select::Filter, view::Member};
+use rollcall_model::{instance::Protocol, naming, select::Filter, view::Member};
 
 /// A kind of selector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,11 @@ use std::{
 };
 
 use hickory_proto::rr::{Name, Record, RecordType};
+use rollcall_model::{
+    instance::Protocol,
+    lease::Moment,
+    view::{Member, View},
+};
 
 use crate::config::Empty;
 use crate::dns::{
@@ -24,11 +29,6 @@ use crate::dns::{
     subset::Subset,
     wire::{Head, Question, Section, Writer},
     zone::TTL,
-};
-use crate::registry::{
-    instance::Protocol,
-    lease::Moment,
-    view::{Member, View},
 };
 
 /// Octets of a message: the reader can work while the next one is made, and none is large to hold.

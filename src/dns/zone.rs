@@ -9,8 +9,7 @@ use hickory_proto::rr::{
     Name, RData, Record,
     rdata::{NS, SOA},
 };
-
-use crate::registry::{naming, view::Member};
+use rollcall_model::{naming, view::Member};
 
 /// How long any answer may be believed, in seconds, when no lease ends sooner.
 pub const TTL: u32 = 5;

@@ -10,6 +10,7 @@ use std::{
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use hyper::{HeaderMap, Method, header::AUTHORIZATION};
+use rollcall_model::naming;
 use tokio::time::timeout;
 
 use crate::auth::{Caller, Denial, Gate, Right, Wanted};
@@ -18,7 +19,6 @@ use crate::http::{
     problem::{Flaw, Kind, Problem},
     route::{Names, Route},
 };
-use crate::registry::naming;
 
 /// The most namespaces of one batch; each may be a question to the API server.
 const MAX_NAMESPACES: usize = 256;

@@ -10,6 +10,7 @@ use std::{
 
 use futures::stream::{FuturesOrdered, StreamExt as _};
 use hyper::{StatusCode, body::Incoming, http::request::Parts};
+use rollcall_model::{naming, registration::Registration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
@@ -27,7 +28,6 @@ use crate::http::{
     query,
     validate::{self, RegistrationBody},
 };
-use crate::registry::{naming, registration::Registration};
 use crate::witness::Target;
 
 /// The most registrations in one body.

@@ -1,6 +1,7 @@
 //! Changes to a part of an instance: its attributes, and the operator's word.
 
 use hyper::{StatusCode, body::Incoming, http::request::Parts};
+use rollcall_model::instance::State;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -15,7 +16,6 @@ use crate::http::{
     route::Names,
     validate,
 };
-use crate::registry::instance::State;
 use crate::witness::Change;
 
 /// The operator's word on an instance.

@@ -1,6 +1,8 @@
 //! `GET /v1/cluster`: the replicas as this one sees them.
 
 use hyper::{StatusCode, header::CACHE_CONTROL};
+use rollcall_core::report::{LastGap, Peer, Presence, Report, Standstill};
+use rollcall_model::lease::{Now, millis};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -13,10 +15,6 @@ use crate::http::{
     phases::Phases,
     query,
     time::Time,
-};
-use crate::registry::{
-    lease::{Now, millis},
-    report::{LastGap, Peer, Presence, Report, Standstill},
 };
 
 /// What concerns all replicas stands beside the list.

@@ -3,6 +3,13 @@
 
 use std::sync::Arc;
 
+use rollcall_core::pulse::Slot;
+use rollcall_model::{
+    instance::{Instance, Phase},
+    lease::{Now, Wall},
+    naming,
+    view::Member,
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -12,13 +19,6 @@ use crate::http::{
     encode::Renewal,
     time::Time,
     why::{self, Grounds, Life},
-};
-use crate::registry::{
-    instance::{Instance, Phase},
-    lease::{Now, Wall},
-    naming,
-    pulse::Slot,
-    view::Member,
 };
 
 /// What an instance that is shown alone has beside the rest.

@@ -50,10 +50,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::registry::{
+    use rollcall_core::pulse::{Slot, Source};
+    use rollcall_model::{
         instance::{Instance, Phase},
         lease::{Moment, Wall},
-        pulse::{Slot, Source},
         view::Member,
     };
 

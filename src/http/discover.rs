@@ -7,6 +7,7 @@ use hyper::{
     header::{CACHE_CONTROL, CONNECTION, ETAG, HeaderValue, IF_NONE_MATCH},
     http::request::Parts,
 };
+use rollcall_model::{instance::ServiceKey, select::Order, view::revision};
 use tokio::time::timeout;
 use xxhash_rust::xxh3::Xxh3Default;
 
@@ -20,7 +21,6 @@ use crate::http::{
     served::{Plain, ServedView},
     set,
 };
-use crate::registry::{instance::ServiceKey, select::Order, view::revision};
 
 /// Of the tags that a client has, in octets: 200 of ours. With more it may be answered with one that it has.
 const MOST_KNOWN: usize = 4 * 1024;

@@ -29,7 +29,6 @@ use crate::http::{
     route::{self, Names, Route},
     services, snapshot, watch,
 };
-use crate::registry::lease::millis;
 use hyper::{
     Method, Request, Response,
     body::{Body as _, Incoming},
@@ -38,6 +37,7 @@ use hyper::{
         RETRY_AFTER, WWW_AUTHENTICATE,
     },
 };
+use rollcall_model::lease::millis;
 use tracing::{Instrument as _, debug_span};
 
 const REPLICA: HeaderName = HeaderName::from_static("rollcall-replica");

@@ -5,6 +5,13 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use rollcall_core::pulse::Slot;
+use rollcall_model::{
+    instance::{Address, Facts, Health, InstanceKey, Phase, Port, Protocol, State},
+    lease::{Lease, LeaseMode, Moment, Now, OnExpiry, Wall, millis},
+    naming,
+    view::Member,
+};
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
@@ -13,13 +20,6 @@ use crate::http::{
     detail::{self, Detail},
     door::Door,
     time::Time,
-};
-use crate::registry::{
-    instance::{Address, Facts, Health, InstanceKey, Phase, Port, Protocol, State},
-    lease::{Lease, LeaseMode, Moment, Now, OnExpiry, Wall, millis},
-    naming,
-    pulse::Slot,
-    view::Member,
 };
 
 /// An instance as discovery shows it, and with `detail` as it is shown alone.
@@ -284,7 +284,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::registry::{instance::Instance, pulse::Source};
+    use rollcall_core::pulse::Source;
+    use rollcall_model::instance::Instance;
 
     fn instance() -> Instance {
         Instance::sample("shop", "orders.1").with(|facts| {

@@ -7,8 +7,7 @@
 //! an id: whoever was cut off among them comes back with the id of before, and gets everything.
 
 use bytes::{Bytes, BytesMut};
-
-use crate::registry::{instance::ServiceKey, view::Revision};
+use rollcall_model::{instance::ServiceKey, view::Revision};
 
 /// Keeps proxies from taking a quiet stream for a dead one.
 pub(super) const ALIVE: &[u8] = b": alive\n\n";

@@ -10,16 +10,16 @@
 use std::{collections::VecDeque, sync::Arc, vec};
 
 use bytes::{Bytes, BytesMut};
+use rollcall_model::{
+    instance::ServiceKey,
+    select::Filter,
+    view::{Revision, revision},
+};
 
 use crate::http::{
     difference::{self, Change},
     events, news,
     served::{News, ServedMember, ServedView, Views},
-};
-use crate::registry::{
-    instance::ServiceKey,
-    select::Filter,
-    view::{Revision, revision},
 };
 
 /// What follows some services.
@@ -211,10 +211,12 @@ fn is_same(one: Option<&Arc<ServedView>>, other: Option<&Arc<ServedView>>) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::{
+    use rollcall_core::{
         catalog::{Catalog, Settings},
         directory::Directory,
         fact::Fact,
+    };
+    use rollcall_model::{
         instance::{Facts, Instance, InstanceKey, State},
         lease::{Moment, Now, Wall},
     };
@@ -460,7 +462,7 @@ mod tests {
     #[test]
     fn those_who_follow_one_service_are_told_the_same_octets_in_the_same_memory() {
         let mut world = World::new(Filter::default());
-        let any = Filter { health: crate::registry::select::Health::Any, ..Filter::default() };
+        let any = Filter { health: rollcall_model::select::Health::Any, ..Filter::default() };
         let mut all = [Filter::default(), Filter::default(), any].map(of_orders);
         world.put("a", |_| {});
         for follower in &mut all {

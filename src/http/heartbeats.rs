@@ -4,6 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use hyper::{HeaderMap, StatusCode, body::Incoming, header::CONNECTION, http::request::Parts};
+use rollcall_model::{instance::Health, naming};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
@@ -24,7 +25,6 @@ use crate::http::{
     route::Names,
     validate,
 };
-use crate::registry::{instance::Health, naming};
 use crate::telemetry::beats::BeatResult;
 use crate::witness::{Beaten, Refusal, Target};
 

@@ -1,14 +1,11 @@
 //! Who is kept past the lease, as `/v1/cluster` shows it.
 
+use rollcall_core::report::{Held, Hold};
+use rollcall_model::{instance::ServiceKey, lease::Now};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::http::time::Time;
-use crate::registry::{
-    instance::ServiceKey,
-    lease::Now,
-    report::{Held, Hold},
-};
 
 /// Who is kept past the lease, since too many fell silent together.
 #[derive(Serialize, JsonSchema)]

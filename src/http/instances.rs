@@ -6,6 +6,8 @@ use hyper::{
     header::{CACHE_CONTROL, ETAG, LOCATION},
     http::request::Parts,
 };
+use rollcall_core::pulse::Slot;
+use rollcall_model::{instance::Address, naming, registration::Registration};
 
 use crate::clock;
 use crate::http::{
@@ -19,7 +21,6 @@ use crate::http::{
     route::Names,
     validate::{self, RegistrationBody},
 };
-use crate::registry::{instance::Address, naming, pulse::Slot, registration::Registration};
 use crate::witness::Target;
 
 /// `PUT /v1/namespaces/{namespace}/instances/{name}`

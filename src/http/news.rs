@@ -5,13 +5,13 @@
 //! services, or some of one. Who missed a view, or whose service is gone, is told of that alone, too (`follow`).
 
 use bytes::{Bytes, BytesMut};
+use rollcall_model::{instance::ServiceKey, view::Revision};
 
 use crate::http::{
     difference::{self, Change},
     events,
     served::{News, ServedView},
 };
-use crate::registry::{instance::ServiceKey, view::Revision};
 
 /// The most that is kept, in octets: changes of some eight instances. It stays until the service changes again, whether or not anybody
 /// follows it still: of 10,000 services 40 MB at worst, and 5 where one instance changed in each.

@@ -12,6 +12,7 @@ use hyper::{
         X_FRAME_OPTIONS,
     },
 };
+use rollcall_model::{instance::Phase, view::View};
 
 use crate::http::{
     answer::Answer,
@@ -20,7 +21,6 @@ use crate::http::{
     problem::{Flaw, Kind, Problem},
     query,
 };
-use crate::registry::{instance::Phase, view::View};
 
 /// Services on the page: some 300 bytes each.
 const MOST_SERVICES: usize = 200;

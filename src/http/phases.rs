@@ -2,10 +2,9 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use rollcall_model::{instance::Phase, view::View};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
-
-use crate::registry::{instance::Phase, view::View};
 
 /// How many are in each phase, in the order of [`Phase::ALL`].
 #[derive(Default)]

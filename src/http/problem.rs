@@ -416,10 +416,8 @@ fn seconds_up(span: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::{
-        directory::Grave,
-        lease::{Moment, Wall},
-    };
+    use rollcall_core::directory::Grave;
+    use rollcall_model::lease::{Moment, Wall};
 
     fn json(problem: &Problem) -> Value {
         serde_json::from_slice(&problem.to_json()).unwrap()

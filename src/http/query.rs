@@ -5,15 +5,16 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use crate::http::{
-    percent,
-    problem::{Flaw, Kind, Problem},
-};
-use crate::registry::{
+use rollcall_model::{
     instance::ServiceKey,
     naming,
     select::{Filter, Health, Order},
     selector::Selector,
+};
+
+use crate::http::{
+    percent,
+    problem::{Flaw, Kind, Problem},
 };
 
 /// What may be asked of a discovery.

@@ -6,12 +6,12 @@
 use std::borrow::Cow;
 
 use hyper::Method;
+use rollcall_model::naming;
 
 use crate::http::{
     percent,
     problem::{Flaw, Kind, Problem},
 };
-use crate::registry::naming;
 use crate::witness::Target;
 
 /// Every path that is answered.

@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 
-use crate::registry::naming;
+use rollcall_model::naming;
 
 /// The most characters of a word, of an attribute's key, and of a label's value.
 pub(super) const MAX_WORD: usize = 63;

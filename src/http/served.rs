@@ -12,14 +12,14 @@ use std::{
 };
 
 use bytes::Bytes;
-
-use crate::http::encode;
-use crate::registry::{
-    directory::Directory,
+use rollcall_core::directory::Directory;
+use rollcall_model::{
     instance::ServiceKey,
     lease::Wall,
     view::{Member, View},
 };
+
+use crate::http::encode;
 
 /// A member and its JSON. A clone is the same one.
 #[derive(Clone, Debug)]
@@ -202,9 +202,11 @@ fn place(member: &Member) -> (&str, Wall, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::{
+    use rollcall_core::{
         catalog::{Catalog, Settings},
         fact::Fact,
+    };
+    use rollcall_model::{
         instance::{Instance, InstanceKey},
         lease::{Moment, Now},
     };

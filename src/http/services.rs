@@ -3,6 +3,7 @@
 use std::{cmp::Ordering, sync::Arc};
 
 use hyper::{StatusCode, header::CACHE_CONTROL};
+use rollcall_model::view::View;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -13,7 +14,6 @@ use crate::http::{
     phases::Phases,
     query,
 };
-use crate::registry::view::View;
 
 /// A list of services, by name.
 #[derive(Serialize, JsonSchema)]

@@ -7,6 +7,7 @@
 use std::{fmt, sync::Arc, vec};
 
 use bytes::{Bytes, BytesMut};
+use rollcall_model::view::Revision;
 
 use crate::http::{
     answer::{Body, PIECE},
@@ -14,7 +15,6 @@ use crate::http::{
     route::Names,
     served::ServedMember,
 };
-use crate::registry::view::Revision;
 
 /// What is left to be written.
 pub(super) struct Set {
@@ -136,10 +136,10 @@ mod tests {
     use std::task::{Context, Poll};
 
     use super::*;
-    use crate::registry::{
+    use rollcall_core::pulse::{Slot, Source};
+    use rollcall_model::{
         instance::{Instance, Phase},
         lease::Moment,
-        pulse::{Slot, Source},
         view::Member,
     };
 

@@ -7,6 +7,7 @@ use std::{fmt, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use hyper::header::CACHE_CONTROL;
+use rollcall_model::view::View;
 
 use crate::http::{
     answer::{Answer, PIECE},
@@ -14,7 +15,6 @@ use crate::http::{
     encode, query,
     served::{ServedMember, ServedView},
 };
-use crate::registry::view::View;
 
 /// `GET /v1/snapshot`
 pub(super) fn snapshot(door: &Arc<Door>, query: Option<&str>) -> Given {

@@ -13,11 +13,11 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use rollcall_model::lease::Moment;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::clock;
 use crate::http::{answer::PIECE, door::Door, events, follow::Follower, waiters::Subscription};
-use crate::registry::lease::Moment;
 
 /// A quiet stream says so often that it lives: proxies wait a minute, or half of one.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);

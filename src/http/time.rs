@@ -5,10 +5,9 @@
 
 use std::borrow::Cow;
 
+use rollcall_model::lease::Wall;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
-
-use crate::registry::lease::Wall;
 
 /// A wall time in an answer. It is formatted straight into the JSON, without a string of its own: the
 /// answer to every heartbeat has one.

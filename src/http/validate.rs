@@ -5,6 +5,12 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use rollcall_model::defaults;
+use rollcall_model::{
+    instance::{Address, Health, Port, Protocol},
+    lease::{Lease, LeaseMode, OnExpiry},
+    naming,
+    registration::Registration,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -14,12 +20,6 @@ use crate::http::{
     list::List,
     problem::{Flaw, Kind, Problem},
     rules,
-};
-use crate::registry::{
-    instance::{Address, Health, Port, Protocol},
-    lease::{Lease, LeaseMode, OnExpiry},
-    naming,
-    registration::Registration,
 };
 
 pub(super) const MAX_ADDRESSES: usize = 16;

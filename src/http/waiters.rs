@@ -22,9 +22,9 @@ use std::{
 use futures::{future::poll_fn, task::AtomicWaker};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
+use rollcall_model::instance::ServiceKey;
 
 use crate::http::metrics::{Kind, SubscriberMetrics};
-use crate::registry::instance::ServiceKey;
 
 /// Waiters at once: four of five connections, so that there is always room for heartbeats.
 const MAX_WAITERS: usize = 8_000;

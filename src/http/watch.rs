@@ -7,6 +7,7 @@ use hyper::{
     header::{CACHE_CONTROL, CONNECTION, HeaderName},
     http::request::Parts,
 };
+use rollcall_model::instance::ServiceKey;
 
 use crate::auth::Caller;
 use crate::http::{
@@ -19,7 +20,6 @@ use crate::http::{
     route::Names,
     stream::Stream,
 };
-use crate::registry::instance::ServiceKey;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 

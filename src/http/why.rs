@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::registry::{
+use rollcall_core::report::Standstill;
+use rollcall_model::{
     instance::{Instance, Phase, State},
     lease::{Moment, Now, OnExpiry, Wall},
-    report::Standstill,
 };
 
 /// What a verdict rests on, and what it leads to.
@@ -153,7 +153,8 @@ fn stored(grounds: &Grounds<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::{instance::StoredStatus, report::Cause};
+    use rollcall_core::report::Cause;
+    use rollcall_model::instance::StoredStatus;
 
     fn instance() -> Instance {
         let stored = StoredStatus { phase: Some(Phase::Ready), ..StoredStatus::default() };

@@ -8,6 +8,7 @@ use std::sync::{
 };
 
 use prometheus_client::registry::Registry;
+use rollcall_core::directory::Directory;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +16,6 @@ use crate::cluster::{client, election::Election};
 use crate::config::Config;
 use crate::dns::{self, DnsServer, Realm, name_servers, notify::Notifier};
 use crate::http::{self, Behind, HttpConfig, HttpMetrics, HttpServer};
-use crate::registry::directory::Directory;
 use crate::serve::{
     core::Core,
     drain::{Condition, Replica},

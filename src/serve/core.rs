@@ -6,6 +6,12 @@ use arc_swap::ArcSwap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Client;
 use prometheus_client::registry::Registry;
+use rollcall_core::{
+    catalog::{Catalog, Counts, Settings},
+    directory::Directory,
+    fact::Delivery,
+};
+use rollcall_model::{instance::Protocol, registration::Registration};
 use tokio::sync::mpsc;
 
 use crate::auth::{AuthMetrics, Gate, Owners};
@@ -27,13 +33,6 @@ use crate::config::{Auth, AuthTokens, Config};
 use crate::controller::Controller;
 use crate::engine::{Announce, DUTIES, Engine, FACTS};
 use crate::http::{Behind, Views, Waiters};
-use crate::registry::{
-    catalog::{Catalog, Counts, Settings},
-    directory::Directory,
-    fact::Delivery,
-    instance::Protocol,
-    registration::Registration,
-};
 use crate::serve::figures::Figures;
 use crate::telemetry::{
     beats::BeatMetrics,

@@ -22,17 +22,16 @@ use std::{
     time::Duration,
 };
 
+use rollcall_core::{
+    directory::Directory,
+    fact::{Delivery, Fact},
+};
+use rollcall_model::{instance::InstanceKey, lease::Moment};
 use tokio::{sync::mpsc, time::sleep};
 use tracing::info;
 
 use crate::clock;
 use crate::cluster::writer::Writer;
-use crate::registry::{
-    directory::Directory,
-    fact::{Delivery, Fact},
-    instance::InstanceKey,
-    lease::Moment,
-};
 use crate::serve::stage::Stage;
 use crate::telemetry::{probes::Probes, problems, traces::Traces};
 use crate::witness::self_beat;

@@ -11,9 +11,10 @@ use prometheus_client::{
     metrics::{counter::ConstCounter, gauge::ConstGauge},
     registry::Unit,
 };
+use rollcall_core::{catalog::Counts, directory::Directory, report::Presence};
+use rollcall_model::instance::Phase;
 
 use crate::clock;
-use crate::registry::{catalog::Counts, directory::Directory, instance::Phase, report::Presence};
 
 /// What the directory shows, and what the engine has counted.
 #[derive(Debug)]

@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
+use rollcall_core::pulse::{Slot, Source};
+
 use crate::cluster::{body::Precondition, failure::Failure};
-use crate::registry::pulse::{Slot, Source};
 use crate::witness::{
     Change, Inbox, Target,
     inbox::{ATTEMPTS, changing},

@@ -2,15 +2,15 @@
 //!
 //! Does not own: what it says and when (`registry::flush`).
 
+use rollcall_core::{
+    fact::{Delivery, Fact},
+    ledger::Ledger,
+};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::clock;
 use crate::cluster::ledger_writer::LedgerWriter;
-use crate::registry::{
-    fact::{Delivery, Fact},
-    ledger::Ledger,
-};
 
 /// At most one is under way at a time.
 pub const QUEUE: usize = 1;

@@ -5,6 +5,16 @@
 
 use std::{sync::Arc, time::Duration};
 
+use rollcall_core::{
+    directory::{Directory, Heartbeat},
+    fact::{Delivery, Fact},
+    pulse::{Slot, Source},
+};
+use rollcall_model::{
+    instance::{Health, Instance, InstanceKey},
+    lease::{Lease, Moment, Now},
+    registration::Registration,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -16,14 +26,6 @@ use crate::cluster::{
     body::{Precondition, StoredBeat},
     failure::Failure,
     writer::Writer,
-};
-use crate::registry::{
-    directory::{Directory, Heartbeat},
-    fact::{Delivery, Fact},
-    instance::{Health, Instance, InstanceKey},
-    lease::{Lease, Moment, Now},
-    pulse::{Slot, Source},
-    registration::Registration,
 };
 use crate::witness::refusal::Refusal;
 

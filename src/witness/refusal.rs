@@ -2,8 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use rollcall_core::directory::Grave;
+
 use crate::cluster::failure::Failure;
-use crate::registry::directory::Grave;
 
 pub use crate::cluster::failure::Fault;
 

@@ -6,18 +6,18 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
+use rollcall_core::fact::{Delivery, Fact};
 use rollcall_model::defaults;
+use rollcall_model::{
+    instance::{Address, InstanceKey, Port, Protocol},
+    lease::Lease,
+    registration::Registration,
+};
 use tokio::{sync::mpsc, time::timeout};
 use tracing::{info, warn};
 
 use crate::clock;
 use crate::cluster::{body::Precondition, failure::Failure, writer::Writer};
-use crate::registry::{
-    fact::{Delivery, Fact},
-    instance::{Address, InstanceKey, Port, Protocol},
-    lease::Lease,
-    registration::Registration,
-};
 
 /// At most one is asked for at a time.
 pub const QUEUE: usize = 1;

@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rollcall::cluster::candidate::{Answer, Candidate, LEASE, RETRY, Record, Step};
-use rollcall::registry::lease::Moment;
+use rollcall_model::lease::Moment;
 
 /// Milliseconds of true time in a tick.
 const TICK: u64 = 20;

@@ -7,7 +7,7 @@ use hickory_proto::{
     rr::{Name, RData, Record, RecordType, rdata::SOA, rdata::opt::EdnsOption},
 };
 use rollcall::dns::cookie::{Cookie, Secret};
-use rollcall::registry::lease::Wall;
+use rollcall_model::lease::Wall;
 
 use crate::invariants::world::{LONG, SECRET, ZONE};
 
@@ -134,7 +134,7 @@ pub(crate) fn names() -> Vec<Vec<u8>> {
 
 /// Inputs of the target `ledger`.
 pub(crate) fn ledgers() -> Vec<Vec<u8>> {
-    use rollcall::registry::{codec::encode, ledger::Segment};
+    use rollcall_core::{codec::encode, ledger::Segment};
     let beats = |count: u64| {
         (0..count).map(|i| (i << (i % 56), i as u32)).collect::<std::collections::BTreeMap<_, _>>()
     };

@@ -9,7 +9,7 @@
 )]
 
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
-use rollcall::api::{Lease, Protocol, ServiceInstance, State};
+use rollcall_api::{Lease, Protocol, ServiceInstance, State};
 use serde_json::{Map, Value, json};
 
 use crate::support;
@@ -38,7 +38,7 @@ fn with(mut spec: Value, changes: &Value) -> Value {
 
 fn manifest(name: &str, spec: &Value) -> DynamicObject {
     let object = json!({
-        "apiVersion": rollcall::api::API_VERSION,
+        "apiVersion": rollcall_api::API_VERSION,
         "kind": "ServiceInstance",
         "metadata": {"name": name},
         "spec": spec,
@@ -386,7 +386,7 @@ async fn a_status_takes_only_what_is_known_and_leaves_the_spec_alone() {
     });
     let known = write(json!({
         "phase": "Ready", "conditions": [ready], "observedGeneration": 1,
-        "observedHeartbeat": rollcall::api::observed_heartbeat(&"é".repeat(1000)),
+        "observedHeartbeat": rollcall_api::observed_heartbeat(&"é".repeat(1000)),
         "lastHeartbeatTime": "2026-01-02T03:04:05Z",
         "dnsName": "orders-1.orders.shop.svc.rollcall.internal",
     }));
@@ -394,7 +394,7 @@ async fn a_status_takes_only_what_is_known_and_leaves_the_spec_alone() {
     let stored = typed(&home).get("orders-1").await.unwrap();
     assert_eq!(stored.spec.service, "orders");
     assert_eq!(stored.metadata.generation, created.metadata.generation);
-    assert_eq!(stored.status.unwrap().conditions[0].type_, rollcall::api::READY_CONDITION);
+    assert_eq!(stored.status.unwrap().conditions[0].type_, rollcall_api::READY_CONDITION);
 }
 
 #[tokio::test]

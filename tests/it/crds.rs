@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use rollcall::api::manifests;
+use rollcall_api::manifests;
 
 /// The files of a folder by name, with their content.
 fn files(folder: &Path) -> BTreeMap<String, String> {

@@ -17,11 +17,11 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Client;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
-use rollcall::api::ServiceInstance;
 use rollcall::dev::child::Signal;
 use rollcall::dev::control_plane::Options;
 use rollcall::dev::launch::Program;
 use rollcall::dev::{Child, ControlPlane};
+use rollcall_api::ServiceInstance;
 use serde_json::{Value, json};
 
 use crate::support::control_plane::{binaries, launcher, shared, state_dir};

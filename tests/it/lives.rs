@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, Patch, PatchParams, PostParams};
-use rollcall::api::{Phase, ServiceInstance};
+use rollcall_api::{Phase, ServiceInstance};
 use serde_json::{Value, json};
 
 use crate::support::{Namespace, Rollcall, dns, eventually, http::call, namespace};

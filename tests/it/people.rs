@@ -4,7 +4,7 @@ use std::process::Command;
 
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
-use rollcall::api::Phase;
+use rollcall_api::Phase;
 use serde_json::{Value, json};
 
 use crate::lives::{BOUND, annotate, create, manifest, until, until_phase};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use kube::api::{Api, Patch, PatchParams};
-use rollcall::api::{OnExpiry, ServiceInstance};
+use rollcall_api::{OnExpiry, ServiceInstance};
 use serde_json::{Value, json};
 
 use crate::lives::{create, manifest, offered, until};
@@ -32,7 +32,7 @@ async fn a_registration_replaces_what_a_manifest_said_and_is_then_just_a_beat() 
     object.spec.zone = Some("z1".to_owned());
     object.spec.tags = vec!["canary".to_owned(), "red".to_owned()];
     object.spec.attributes = [("team".to_owned(), "blue".to_owned())].into();
-    object.spec.state = rollcall::api::State::Draining;
+    object.spec.state = rollcall_api::State::Draining;
     let api = create(&ns, &object).await;
     eventually("it is known", Duration::from_secs(60), async || {
         let path = format!("/v1/namespaces/{}/services/web?health=any", ns.name);
@@ -52,7 +52,7 @@ async fn a_registration_replaces_what_a_manifest_said_and_is_then_just_a_beat() 
         assert!(after.spec.attributes.is_empty(), "{:?}", after.spec.attributes);
         assert_eq!(after.spec.hostname.is_some(), hostname);
         assert_eq!(after.spec.addresses.is_empty(), hostname);
-        assert_eq!(after.spec.state, rollcall::api::State::Draining, "the operator's word stays");
+        assert_eq!(after.spec.state, rollcall_api::State::Draining, "the operator's word stays");
         assert_eq!(after.spec.lease.duration_seconds, 600, "so does a lease not mentioned");
         assert_eq!(after.spec.lease.on_expiry, OnExpiry::Retain);
         let spoken = after.metadata.annotations.unwrap();

@@ -8,7 +8,7 @@ mod strokes;
 use std::time::Duration;
 
 use kube::api::{Api, DeleteParams};
-use rollcall::api::HeartbeatLedger;
+use rollcall_api::HeartbeatLedger;
 use tokio::time::{Instant, sleep};
 
 use crate::lives::BOUND;

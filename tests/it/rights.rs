@@ -8,11 +8,11 @@ use futures::future::join_all;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, PolicyRule, Role};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, PostParams};
-use rollcall::api::HeartbeatLedger;
-use rollcall::api::manifests::{REVISION, REVISION_ANNOTATION};
 use rollcall::cluster::rights::{Need, Place, RIGHTS, Right};
 use rollcall::dev::credentials::{ROLLCALL_USER, kubeconfig};
 use rollcall::dev::{ControlPlane, install, manifests};
+use rollcall_api::HeartbeatLedger;
+use rollcall_api::manifests::{REVISION, REVISION_ANNOTATION};
 use serde_json::{Value, json};
 
 use crate::lives::{create, manifest};
@@ -346,7 +346,7 @@ async fn definitions_that_are_missing_or_too_old_are_waited_for() {
     };
     let why = says("does not serve all types of rollcall.dev/v1alpha1").await;
     assert!(why.contains("kubectl apply -k crds"), "{why}");
-    let mut crds: Vec<CustomResourceDefinition> = rollcall::api::manifests::crds();
+    let mut crds: Vec<CustomResourceDefinition> = rollcall_api::manifests::crds();
     let annotations = |crd: &mut CustomResourceDefinition, revision: u32| {
         let all = crd.metadata.annotations.get_or_insert_default();
         all.insert(REVISION_ANNOTATION.to_owned(), revision.to_string());

@@ -6,11 +6,12 @@
 
 use std::time::Duration;
 
-use crate::{
-    fact::Announcement,
+use rollcall_model::{
     instance::{Instance, Phase},
     lease::Moment,
 };
+
+use crate::fact::Announcement;
 
 /// How often an instance's turn to Critical is told at most.
 const CRITICAL_EVERY: Duration = Duration::from_secs(60);

@@ -10,8 +10,7 @@ use std::{cmp::Ordering, collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use parking_lot::RwLock;
-
-use crate::view::{Member, View};
+use rollcall_model::view::{Member, View};
 
 /// Members that are changed before readers have their turn: a thousand with one address take 0.5 ms.
 const TURN: usize = 1000;

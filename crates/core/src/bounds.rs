@@ -8,7 +8,7 @@
 //! Each bound holds for the time of its sighting. Clocks that run apart by up to 1 ms/s weaken it by
 //! that much for every second before or after; and since moments are whole milliseconds, by one more.
 
-use crate::lease::Moment;
+use rollcall_model::lease::Moment;
 
 /// Milliseconds a second.
 const SECOND: u64 = 1000;

@@ -30,14 +30,17 @@ use std::{
     time::Duration,
 };
 
+use rollcall_model::{
+    instance::{Instance, InstanceKey, ServiceKey},
+    lease::{Moment, Now},
+};
+
 use crate::{
     directory::Directory,
     fact::{Announcement, Duty, Fact, Version},
     horizon::Horizon,
-    instance::{Instance, InstanceKey, ServiceKey},
     instances::Instances,
     leadership::Leadership,
-    lease::{Moment, Now},
     ledger::Ledger,
     ledgers::Ledgers,
     peers::Way,

@@ -5,7 +5,7 @@
 
 use std::fmt::Display;
 
-use crate::instance::{Address, Instance};
+use rollcall_model::instance::{Address, Instance};
 
 /// More than this many are counted, not shown.
 const SHOWN: usize = 3;

@@ -16,20 +16,22 @@ use std::{
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use papaya::Equivalent;
+use rollcall_model::{
+    instance::{Health, InstanceKey, ServiceKey},
+    lease::{Moment, Wall},
+    view::{Member, View},
+};
 
 use crate::{
     bearers::Bearers,
     floors::Floors,
     horizon::STALE_AFTER,
-    instance::{Health, InstanceKey, ServiceKey},
     leadership::Leadership,
-    lease::{Moment, Wall},
     pulse::{Slot, Taken},
     report::Report,
     rules::Rules,
     serial::Serial,
     touched::Touched,
-    view::{Member, View},
 };
 
 type HashMap<K, V> = papaya::HashMap<K, V, ahash::RandomState>;

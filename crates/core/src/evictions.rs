@@ -5,11 +5,14 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use rollcall_model::{
+    instance::{InstanceKey, State},
+    lease::{Lease, Moment, Now, OnExpiry, millis},
+};
+
 use crate::{
     directory::{Directory, Grave},
     fact::{Duty, Version},
-    instance::{InstanceKey, State},
-    lease::{Lease, Moment, Now, OnExpiry, millis},
     table::{Entry, Table},
     task::{LONGEST_RETRY, UnderWay},
     timers::Timers,

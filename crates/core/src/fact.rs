@@ -2,14 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{
+use rollcall_model::{
     instance::{Instance, InstanceKey, Phase},
-    leadership::Leadership,
     lease::{Lease, Moment, Reading, Wall},
-    ledger::Ledger,
-    pulse::Source,
-    status::Desired,
 };
+
+use crate::{leadership::Leadership, ledger::Ledger, pulse::Source, status::Desired};
 
 /// Something that happened.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::lease::Moment;
+use rollcall_model::lease::Moment;
 
 /// A time in which beats could not reach this replica, and how much of it is given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,9 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use rollcall_model::lease::{Moment, millis};
+
 use crate::{
-    lease::{Moment, millis},
     ledger::{Ledger, Segment},
     pacer::{PERIOD, Pacer, SPACING},
 };

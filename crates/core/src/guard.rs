@@ -9,15 +9,18 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use rollcall_model::{
+    instance::{InstanceKey, ServiceKey},
+    lease::Moment,
+    view::Member,
+};
+
 use crate::{
     fact::Announcement,
     floors::Floors,
-    instance::{InstanceKey, ServiceKey},
-    lease::Moment,
     publication::Publication,
     report::{self, Hold, SHOWN},
     table::{Entry, Table},
-    view::Member,
 };
 
 /// Of fewer leased instances no part is called the greater part of the cluster.

@@ -11,8 +11,9 @@
 
 use std::{collections::VecDeque, marker::PhantomData, sync::Arc, time::Duration};
 
+use rollcall_model::lease::{Moment, Now};
+
 use crate::{
-    lease::{Moment, Now},
     pacer::{PATIENCE, PERIOD, Pacer},
     report::{Cause, Standstill},
     rules::{AllRules, Rules},

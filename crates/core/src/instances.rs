@@ -5,13 +5,16 @@
 
 use std::{marker::PhantomData, sync::Arc};
 
+use rollcall_model::{
+    instance::{Instance, InstanceKey},
+    lease::{Moment, Now},
+};
+
 use crate::{
     directory::Directory,
     evictions::Evictions,
     fact::{Announcement, Outcome, Version},
     guard::{Evidence, Guard},
-    instance::{Instance, InstanceKey},
-    lease::{Moment, Now},
     leases::{Leases, Look},
     outbox::Outbox,
     publication::Publication,

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::lease::{Moment, Wall};
+use rollcall_model::lease::{Moment, Wall};
 
 /// Who leads, as this replica knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

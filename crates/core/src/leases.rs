@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
+use rollcall_model::{instance::InstanceKey, lease::Moment};
+
 use crate::{
     floors::Floors,
-    instance::InstanceKey,
-    lease::Moment,
     report::LastGap,
     table::{Entry, Table},
     timers::Timers,

@@ -6,9 +6,8 @@
 
 use std::sync::Arc;
 
+use rollcall_model::lease::Moment;
 use xxhash_rust::xxh3::xxh3_64;
-
-use crate::lease::Moment;
 
 /// One ledger of one replica: the newest replaces the one before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,9 +6,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use rollcall_model::lease::Moment;
+
 use crate::{
     flush::{Call, Flush},
-    lease::Moment,
     ledger::Ledger,
     peers::{Peers, SILENCE, Sighting, Way},
     report::{self, Cause, Standstill},

@@ -20,8 +20,6 @@ pub mod report;
 pub mod rules;
 pub mod status;
 
-pub use rollcall_model::{instance, lease, naming, registration, select, selector, view};
-
 mod announce;
 mod bearers;
 mod bounds;

@@ -10,11 +10,14 @@ use std::{
     time::Duration,
 };
 
+use rollcall_model::{
+    instance::InstanceKey,
+    lease::{Moment, Now, millis},
+};
+
 use crate::{
     announce,
     fact::{Announcement, Duty, Version},
-    instance::InstanceKey,
-    lease::{Moment, Now, millis},
     pulse::Slot,
     status,
     table::{Entry, Table},

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::lease::{Moment, millis};
+use rollcall_model::lease::{Moment, millis};
 
 /// A sign of life when nothing is due.
 pub(super) const PERIOD: Duration = Duration::from_secs(5);

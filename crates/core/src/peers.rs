@@ -11,9 +11,10 @@
 
 use std::{collections::BTreeMap, marker::PhantomData, sync::Arc, time::Duration};
 
+use rollcall_model::lease::Moment;
+
 use crate::{
     bounds::Bounds,
-    lease::Moment,
     ledger::{Ledger, PeerSeen, Segment},
     report::{self, Presence},
     rules::Rules,

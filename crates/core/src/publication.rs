@@ -8,14 +8,17 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use rollcall_model::{
+    instance::ServiceKey,
+    lease::{Moment, Wall},
+    view::{Member, View},
+};
+
 use crate::{
     directory::Directory,
-    instance::ServiceKey,
     leadership::Leadership,
-    lease::{Moment, Wall},
     report::Report,
     table::{Entry, Place},
-    view::{Member, View},
 };
 
 /// What readers see.

@@ -14,13 +14,13 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-
-use crate::{
+use rollcall_model::{
     instance::Instance,
     lease::{Moment, Now, Wall},
-    ledger,
     view::Pulse,
 };
+
+use crate::ledger;
 
 /// Set in the word of a slot whose instance was judged dead.
 const DEAD: u64 = 1 << 63;

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{
+use rollcall_model::{
     instance::ServiceKey,
     lease::{Moment, Now},
 };

@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use crate::lease::Wall;
+use rollcall_model::lease::Wall;
 
 /// Seconds of wall time since 1970, or more where contents changed faster than that after they had
 /// been given out. Secondaries compare what is shown of it, 32 bits, by RFC 1982.

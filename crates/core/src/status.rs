@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use crate::{
-    columns,
+use rollcall_model::{
     instance::{Instance, Phase},
     lease::{OnExpiry, Wall},
     naming,
 };
+
+use crate::columns;
 
 /// The status to write.
 #[derive(Clone, Debug, PartialEq, Eq)]

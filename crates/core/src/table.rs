@@ -9,13 +9,13 @@ use std::{
     time::Duration,
 };
 
-use crate::{
+use rollcall_model::{
     instance::{Instance, InstanceKey, Phase},
     lease::{Lease, Moment, Wall},
-    pulse::Slot,
-    task::Task,
     view::Member,
 };
+
+use crate::{pulse::Slot, task::Task};
 
 /// Where a member stands in its view: by label, then age, then name.
 pub(super) type Place = (Arc<str>, Wall, Arc<str>);

@@ -5,13 +5,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{
-    announce::Told,
-    fact::Outcome,
+use rollcall_model::{
     instance::{Instance, Phase},
     lease::Moment,
-    status,
 };
+
+use crate::{announce::Told, fact::Outcome, status};
 
 /// First and longest pause after a failed write; it doubles in between.
 /// Short, since a write that fails is given up after 5 s anyway and 16 are under way at most.

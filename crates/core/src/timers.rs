@@ -3,7 +3,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use crate::{instance::InstanceKey, lease::Moment};
+use rollcall_model::{instance::InstanceKey, lease::Moment};
 
 /// A queue of timers, soonest first.
 #[derive(Debug, Default)]

@@ -22,11 +22,9 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
+use rollcall_model::lease::Moment;
 
-use crate::{
-    lease::Moment,
-    pulse::{Slot, Taken},
-};
+use crate::pulse::{Slot, Taken};
 
 /// Queues, so that doors on several cores seldom wait for each other. A queue holds each slot at most
 /// once a flush, and once more for each door that beats the same instance at the same moment.

@@ -5,10 +5,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::{
-    fact::{Announcement, Version},
-    instance::InstanceKey,
-};
+use rollcall_model::instance::InstanceKey;
+
+use crate::fact::{Announcement, Version};
 
 /// More than this are not remembered, nor announced: so many are a fault of the type's definition, which
 /// the log shows.

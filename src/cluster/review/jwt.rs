@@ -13,6 +13,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use k8s_openapi::api::authentication::v1::UserInfo;
+use rollcall_model::lease::Wall;
 use serde::{Deserialize, de::IgnoredAny};
 
 use crate::cluster::review::{
@@ -21,7 +22,6 @@ use crate::cluster::review::{
     keys::{Algorithm, Unsigned},
     whose::{ACCOUNT, BINDING, Whose},
 };
-use crate::registry::lease::Wall;
 
 /// Clocks differ. As much as the API server allows for.
 const LEEWAY: Duration = Duration::from_secs(60);

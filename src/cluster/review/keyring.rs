@@ -13,6 +13,7 @@
 use std::{sync::Arc, time::Duration};
 
 use kube::Client;
+use rollcall_model::lease::Moment;
 use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout},
@@ -29,7 +30,6 @@ use crate::cluster::{
         jwt::{Refusal, Token},
     },
 };
-use crate::registry::lease::Moment;
 use crate::telemetry::{
     keys::{Cause, KeyMetrics},
     metrics::ApiMetrics,

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use hickory_proto::{op::ResponseCode, rr::RecordType};
 use proptest::prelude::*;
+use rollcall_model::instance::{Facts, Health, Protocol, State};
+use rollcall_model::lease::{Moment, Wall};
+use rollcall_model::naming;
 
 use super::world::{START, With, World, data, instance, negative_ttls, port, sorted};
 use crate::dns::answer::Answer;
-use crate::registry::instance::{Facts, Health, Protocol, State};
-use crate::registry::lease::{Moment, Wall};
-use crate::registry::naming;
 
 use RecordType::{A, AAAA, ANY, CNAME, NS, SRV, TXT};
 

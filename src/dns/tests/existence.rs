@@ -2,12 +2,12 @@
 
 use hickory_proto::{op::ResponseCode, rr::RecordType};
 use proptest::prelude::*;
+use rollcall_model::instance::{Protocol, State};
+use rollcall_model::lease::Moment;
 
 use super::world::{CHANGED, With, World, instance, negative_ttls, port};
 use crate::config::Empty;
 use crate::dns::ede::Ede;
-use crate::registry::instance::{Protocol, State};
-use crate::registry::lease::Moment;
 
 const TYPES: [RecordType; 12] = [
     RecordType::A,

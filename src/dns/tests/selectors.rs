@@ -2,6 +2,9 @@
 
 use hickory_proto::rr::{LowerName, Name, RecordType};
 use proptest::prelude::*;
+use rollcall_model::instance::{Protocol, State};
+use rollcall_model::lease::Moment;
+use rollcall_model::naming;
 
 use super::world::{START, With, World, ZONE, data, instance, port, sorted};
 use crate::dns::{
@@ -9,9 +12,6 @@ use crate::dns::{
     subset::{Kind, Subset},
     zone::Zone,
 };
-use crate::registry::instance::{Protocol, State};
-use crate::registry::lease::Moment;
-use crate::registry::naming;
 
 use RecordType::{A, AAAA, CNAME, SRV};
 

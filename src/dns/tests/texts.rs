@@ -5,12 +5,12 @@ use hickory_proto::{
     rr::{RData, Record, RecordType},
 };
 use proptest::prelude::*;
+use rollcall_model::instance::{Instance, State};
+use rollcall_model::lease::Moment;
 
 use super::messages::{exchange, query};
 use super::world::{START, With, World, instance, negative_ttls};
 use crate::dns::respond::Transport;
-use crate::registry::instance::{Instance, State};
-use crate::registry::lease::Moment;
 
 use RecordType::{A, ANY, SRV, TXT};
 

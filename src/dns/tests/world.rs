@@ -7,6 +7,13 @@ use hickory_proto::{
     rr::{Name, RData, Record, RecordType},
 };
 use ipnet::IpNet;
+use rollcall_core::catalog::{Catalog, Settings};
+use rollcall_core::directory::Directory;
+use rollcall_core::fact::Fact;
+use rollcall_model::instance::{
+    Address, Facts, Instance, InstanceKey, Phase, Port, Protocol, State,
+};
+use rollcall_model::lease::{Lease, LeaseMode, Moment, Now, OnExpiry, Wall};
 
 use crate::config::{DnsSettings, ServeArgs};
 use crate::dns::answer::Answer;
@@ -15,13 +22,6 @@ use crate::dns::cookie::Secret;
 use crate::dns::limit::Limits;
 use crate::dns::realm::Realm;
 use crate::dns::respond::{Client, Outcome, Responder, Transport};
-use crate::registry::catalog::{Catalog, Settings};
-use crate::registry::directory::Directory;
-use crate::registry::fact::Fact;
-use crate::registry::instance::{
-    Address, Facts, Instance, InstanceKey, Phase, Port, Protocol, State,
-};
-use crate::registry::lease::{Lease, LeaseMode, Moment, Now, OnExpiry, Wall};
 
 /// When a world is made: recent enough after boot not to be stale without any self-beat.
 pub(super) const START: Moment = Moment(10_000);

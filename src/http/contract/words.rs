@@ -6,11 +6,12 @@
 
 use std::{borrow::Cow, iter};
 
+use rollcall_core::pulse;
+use rollcall_model::naming;
 use rollcall_model::{defaults, vocabulary};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::http::{batch, heartbeats, query, rules, validate};
-use crate::registry::{naming, pulse};
 
 /// Types that are never values. A vocabulary has a name of its own in the contract, the others stand where they are used.
 macro_rules! words {

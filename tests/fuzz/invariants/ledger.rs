@@ -1,9 +1,9 @@
 //! The bytes of a ledger's segments: whatever a watch delivers.
 //!
 //! Owns: what must hold of reading, writing, parting and joining. Does not own: the format
-//! (`rollcall::registry::codec`).
+//! (`rollcall_core::codec`).
 
-use rollcall::registry::{
+use rollcall_core::{
     codec::{decode, encode, join, part},
     ledger::Ledger,
 };

@@ -18,10 +18,12 @@ use rollcall::dns::{
     realm::Realm,
     respond::{Client, Responder, Transport},
 };
-use rollcall::registry::{
+use rollcall_core::{
     catalog::{Catalog, Settings},
     directory::Directory,
     fact::Fact,
+};
+use rollcall_model::{
     instance::{
         Address, Facts, Health, Instance, InstanceKey, Phase, Port, Protocol, State, StoredStatus,
     },
@@ -276,7 +278,7 @@ fn port(name: &str, port: u16, protocol: Protocol) -> Port {
     Port { name: name.into(), port, protocol, app_protocol: None }
 }
 
-fn pairs(pairs: &[(&str, &str)]) -> rollcall::registry::instance::Pairs {
+fn pairs(pairs: &[(&str, &str)]) -> rollcall_model::instance::Pairs {
     let mut pairs: Vec<_> =
         pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
     pairs.sort();

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{RData, RecordType};
 use kube::api::{Patch, PatchParams};
-use rollcall::api::ServiceInstance;
 use rollcall::dev::ports;
+use rollcall_api::ServiceInstance;
 use serde_json::json;
 
 use super::{BOUND, ZONE, below, deregister, permanent, register, register_many};

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use rollcall::api::manifests;
 use rollcall::dev::control_plane::Options;
 use rollcall::dev::credentials::ROLLCALL_USER;
 use rollcall::dev::launch::Program;
 use rollcall::dev::{
     Binaries, Child, ControlPlane, Launcher, Places, install, manifests as deploy,
 };
+use rollcall_api::manifests;
 use tokio::runtime::{Builder, Handle};
 
 /// What the replicas asked of the API server, one JSON object a line, in the folder of the control plane.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use parking_lot::Mutex;
-use rollcall::api::ServiceInstance;
+use rollcall_api::ServiceInstance;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;

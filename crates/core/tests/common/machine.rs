@@ -9,9 +9,11 @@ use rollcall_core::{
     catalog::{Catalog, Counts, Settings},
     directory::Directory,
     fact::{Duty, Fact},
+    rules::Rules,
+};
+use rollcall_model::{
     instance::ServiceKey,
     lease::{Moment, Now},
-    rules::Rules,
 };
 
 /// A [`Catalog`], whatever its rules.

@@ -3,9 +3,8 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use proptest::prelude::*;
-use rollcall_core::{
-    directory::Directory,
-    fact::Fact,
+use rollcall_core::{directory::Directory, fact::Fact};
+use rollcall_model::{
     instance::{Address, Instance},
     naming,
     view::Member,

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use rollcall_core::{
     fact::{Duty, Outcome},
-    instance::{Address, Instance, Port, Protocol},
     status::Desired,
 };
+use rollcall_model::instance::{Address, Instance, Port, Protocol};
 
 use crate::rig::{Rig, instance, on};
 

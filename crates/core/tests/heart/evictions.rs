@@ -5,6 +5,8 @@ use std::{sync::Arc, time::Duration};
 use rollcall_core::{
     directory::Heartbeat,
     fact::{Duty, Fact, Outcome},
+};
+use rollcall_model::{
     instance::{Phase, State},
     lease::{Moment, OnExpiry},
 };
@@ -40,7 +42,7 @@ fn nothing_is_deleted_before_expired_is_stored() {
 #[test]
 fn what_is_retained_or_drained_by_its_operator_is_never_deleted() {
     for change in [
-        (|i| i.lease.on_expiry = OnExpiry::Retain) as fn(&mut rollcall_core::instance::Instance),
+        (|i| i.lease.on_expiry = OnExpiry::Retain) as fn(&mut rollcall_model::instance::Instance),
         |i| i.state = State::Draining,
         |i| i.state = State::OutOfService,
     ] {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use rollcall_core::{
     directory::Heartbeat,
     fact::{Announcement, Duty},
+};
+use rollcall_model::{
     instance::{Health, Instance, Phase, State},
     lease::{Lease, LeaseMode},
 };

@@ -2,10 +2,9 @@
 
 use rollcall_core::{
     fact::{Announcement, Duty, Fact},
-    instance::Phase,
     leadership::Leadership,
-    lease::Moment,
 };
+use rollcall_model::{instance::Phase, lease::Moment};
 
 use crate::rig::{Rig, evictions, instance};
 

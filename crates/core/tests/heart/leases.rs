@@ -2,9 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rollcall_core::{
-    directory::Heartbeat,
-    fact::Fact,
+use rollcall_core::{directory::Heartbeat, fact::Fact};
+use rollcall_model::{
     instance::Phase,
     lease::{LeaseMode, Moment},
 };
@@ -223,7 +222,8 @@ fn a_health_that_changes_is_written_and_an_unchanged_one_is_not() {
     let mut rig = Rig::new();
     let a = rig.put(instance("a"));
     let now = rig.now().moment;
-    for (health, written) in [(a.health, false), (rollcall_core::instance::Health::Warning, true)] {
+    for (health, written) in [(a.health, false), (rollcall_model::instance::Health::Warning, true)]
+    {
         let beat = rig.directory.heartbeat("shop", "a", None, Some(health), now);
         assert_eq!(matches!(beat, Heartbeat::Write(_)), written);
     }

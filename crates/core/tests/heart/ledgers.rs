@@ -12,10 +12,12 @@ use rollcall_core::{
     catalog::{Catalog, Settings},
     directory::{Directory, Heartbeat},
     fact::{Duty, Fact},
-    instance::{InstanceKey, Phase},
     leadership::Leadership,
-    lease::{Moment, Now, Wall},
     ledger::{Ledger, PeerSeen, Segment, id},
+};
+use rollcall_model::{
+    instance::{InstanceKey, Phase},
+    lease::{Moment, Now, Wall},
 };
 
 use crate::rig::{ZONE, instance};

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use rollcall_core::{
+use rollcall_model::{
     instance::Instance,
     select::{Filter, Order},
     view::{Member, View},

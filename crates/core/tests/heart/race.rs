@@ -13,6 +13,8 @@ use std::{
 use rollcall_core::{
     directory::{Directory, Heartbeat},
     fact::{Duty, Fact},
+};
+use rollcall_model::{
     instance::{Instance, InstanceKey},
     lease::Moment,
 };

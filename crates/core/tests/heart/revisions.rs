@@ -3,11 +3,8 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use rollcall_core::{
-    fact::Fact,
-    instance::{Health, Instance, State},
-    pulse::Source,
-};
+use rollcall_core::{fact::Fact, pulse::Source};
+use rollcall_model::instance::{Health, Instance, State};
 
 use crate::rig::{Rig, instance};
 

@@ -7,8 +7,10 @@ use rollcall_core::{
     catalog::{Catalog, Settings},
     directory::{Directory, Heartbeat},
     fact::{Duty, Fact, Outcome, Version},
-    instance::{Address, Facts, Instance, InstanceKey, Phase, StoredStatus},
     leadership::Leadership,
+};
+use rollcall_model::{
+    instance::{Address, Facts, Instance, InstanceKey, Phase, StoredStatus},
     lease::{Lease, LeaseMode, Moment, Now, OnExpiry, Wall},
     view::View,
 };

@@ -1,6 +1,7 @@
 //! The serial of what is published: moved by what readers see, and by nothing else.
 
-use rollcall_core::{fact::Fact, instance::Phase};
+use rollcall_core::fact::Fact;
+use rollcall_model::instance::Phase;
 
 use crate::rig::{Rig, instance};
 

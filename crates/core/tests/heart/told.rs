@@ -4,9 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use rollcall_core::{
     fact::{Announcement, Duty, Fact, Version},
+    report::{Cause, Standstill},
+};
+use rollcall_model::{
     instance::{Health, Phase},
     lease::Wall,
-    report::{Cause, Standstill},
 };
 
 use crate::rig::{Rig, instance};

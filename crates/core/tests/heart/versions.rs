@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use rollcall_core::{directory::Heartbeat, fact::Fact, instance::Instance, pulse::Source};
+use rollcall_core::{directory::Heartbeat, fact::Fact, pulse::Source};
+use rollcall_model::instance::Instance;
 
 use crate::rig::{Rig, instance, lease};
 

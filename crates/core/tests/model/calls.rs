@@ -6,10 +6,10 @@ use std::sync::Arc;
 use rollcall_core::{
     codec,
     fact::{Duty, Fact, Outcome, Version},
-    lease::Moment,
     ledger::Ledger,
     pulse::Source,
 };
+use rollcall_model::lease::Moment;
 
 use crate::{
     Time,

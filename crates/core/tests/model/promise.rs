@@ -8,10 +8,10 @@
 //! Two more hold in some scenes only, which say so. **Late**: whom one replica answers 200 without a
 //! write, no other has given up. **P2**: the dead leave in time.
 
-use rollcall_core::{
+use rollcall_core::pulse::Source;
+use rollcall_model::{
     instance::{Instance, InstanceKey},
     lease::{Lease, millis},
-    pulse::Source,
 };
 
 use crate::{

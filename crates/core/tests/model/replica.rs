@@ -4,13 +4,11 @@
 use std::{fmt, sync::Arc};
 
 use rollcall_core::{
-    catalog::Settings,
-    directory::Directory,
-    fact::Fact,
+    catalog::Settings, directory::Directory, fact::Fact, leadership::Leadership, pulse::Slot,
+};
+use rollcall_model::{
     instance::InstanceKey,
-    leadership::Leadership,
     lease::{Moment, Now},
-    pulse::Slot,
 };
 
 use crate::{

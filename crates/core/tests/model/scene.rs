@@ -4,10 +4,8 @@
 //! nothing is far from there, and the number of ways grows with every step. Owns what may happen;
 //! not what it does (`world`). The scenes themselves are in `scenes`.
 
-use rollcall_core::{
-    lease::{Lease, LeaseMode, OnExpiry},
-    pulse::Source,
-};
+use rollcall_core::pulse::Source;
+use rollcall_model::lease::{Lease, LeaseMode, OnExpiry};
 
 use crate::{
     Time,

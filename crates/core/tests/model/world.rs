@@ -10,9 +10,8 @@
 
 use std::fmt;
 
-use rollcall_core::{
-    directory::Heartbeat,
-    fact::Fact,
+use rollcall_core::{directory::Heartbeat, fact::Fact};
+use rollcall_model::{
     instance::InstanceKey,
     lease::{Lease, Moment, Now, Wall},
 };

@@ -3,12 +3,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use rollcall_core::{
-    fact::Version,
+use rollcall_core::{fact::Version, ledger::Ledger, status::Desired};
+use rollcall_model::{
     instance::{Address, Facts, Health, Instance, InstanceKey, StoredStatus},
     lease::{Lease, Wall},
-    ledger::Ledger,
-    status::Desired,
 };
 
 use crate::Time;

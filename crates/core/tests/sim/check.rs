@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 
-use rollcall_core::{
+use rollcall_core::status;
+use rollcall_model::{
     instance::{Instance, Phase},
     lease::{LeaseMode, Moment, OnExpiry},
-    status,
     view::Member,
 };
 

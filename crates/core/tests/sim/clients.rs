@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rollcall_core::{
+use rollcall_model::{
     instance::{Health, InstanceKey},
     lease::{Lease, LeaseMode, OnExpiry},
 };

@@ -6,9 +6,11 @@ use std::{sync::Arc, time::Duration};
 use rollcall_core::{
     directory::Heartbeat,
     fact::Fact,
+    pulse::{Slot, Source},
+};
+use rollcall_model::{
     instance::{Health, Instance},
     lease::Lease,
-    pulse::{Slot, Source},
 };
 
 use crate::{

@@ -3,7 +3,7 @@
 //! Both are asked only where the truth leaves no doubt: no gap moved a deadline, and half a second (two,
 //! where it is told late) lies between what was and what the guard may have thought.
 
-use rollcall_core::{
+use rollcall_model::{
     instance::Phase,
     lease::LeaseMode,
     view::{Member, View},

@@ -12,11 +12,13 @@ use rollcall_core::{
     codec,
     directory::Directory,
     fact::{Duty, Fact, Outcome, Version},
-    instance::InstanceKey,
     leadership::Leadership,
-    lease::{Lease, Moment, Now, Wall},
     ledger::Ledger,
     pulse::Source,
+};
+use rollcall_model::{
+    instance::InstanceKey,
+    lease::{Lease, Moment, Now, Wall},
 };
 
 use crate::{

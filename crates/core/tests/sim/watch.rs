@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use rollcall_core::{fact::Fact, instance::Instance, ledger::Ledger};
+use rollcall_core::{fact::Fact, ledger::Ledger};
+use rollcall_model::instance::Instance;
 
 use crate::{
     api,

@@ -3,7 +3,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use rollcall_core::instance::InstanceKey;
+use rollcall_model::instance::InstanceKey;
 
 use crate::{
     Time,

@@ -2,13 +2,13 @@
 
 use std::hash::Hasher as _;
 
+use rollcall_model::lease::Wall;
 use siphasher::sip::SipHasher24;
 
 use super::super::world::{CHANGED, World};
 use super::{COOKIE, NSID, Wire, ask, hold, nothing, opcode, soa, world};
 use crate::dns::cookie::{Cookie, Secret, Standing};
 use crate::dns::respond::Outcome;
-use crate::registry::lease::Wall;
 
 const CLIENT: &[u8] = b"8 octets";
 const SECRET: &[u8; 16] = b"known in advance";

@@ -1,12 +1,13 @@
 //! EDNS: RFC 6891, RFC 3225, RFC 5001, RFC 7828, RFC 7830, RFC 7871, RFC 8914.
 
+use rollcall_model::instance::State;
+
 use super::super::world::{With, World, instance};
 use super::{
     APEX, COOKIE, DO, EXPIRE, KEEPALIVE, NSID, PADDING, Row, SUBNET, VERSION_1, ask, hold, nothing,
     opcode, option_octets, orders, soa, world,
 };
 use crate::config::Empty;
-use crate::registry::instance::State;
 
 const A: u16 = 1;
 const AXFR: u16 = 252;

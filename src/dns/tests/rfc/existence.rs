@@ -2,11 +2,11 @@
 //! `tests/existence.rs`.
 
 use hickory_proto::rr::{RData, RecordType};
+use rollcall_model::instance::State;
 
 use super::super::world::{With, World, instance};
 use super::{APEX, ask, hold, orders};
 use crate::config::Empty;
-use crate::registry::instance::State;
 
 const A: u16 = 1;
 const AAAA: u16 = 28;

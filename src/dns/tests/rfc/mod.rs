@@ -21,10 +21,10 @@ use hickory_proto::{
     op::Message,
     rr::{Name, RecordType, rdata::opt::EdnsOption},
 };
+use rollcall_model::instance::Instance;
 
 use super::world::{World, full, instance};
 use crate::dns::respond::{Outcome, Transport};
-use crate::registry::instance::Instance;
 
 pub(super) const APEX: &str = "rollcall.internal.";
 

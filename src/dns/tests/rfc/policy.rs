@@ -11,7 +11,7 @@ use crate::dns::respond::Outcome;
 const A: u16 = 1;
 const SRV: u16 = 33;
 
-fn crowd(count: usize) -> Vec<crate::registry::instance::Instance> {
+fn crowd(count: usize) -> Vec<rollcall_model::instance::Instance> {
     (0..count).map(|i| instance("crowd", &format!("c{i}"), &[&format!("10.0.0.{i}")])).collect()
 }
 

@@ -2,10 +2,10 @@
 //! duplicates and one TTL is in `tests/answers.rs`.
 
 use hickory_proto::rr::{RData, RecordType};
+use rollcall_model::instance::Protocol;
 
 use super::super::world::{With, World, instance, port};
 use super::{APEX, ask, hold, name_octets, nothing, orders, world};
-use crate::registry::instance::Protocol;
 
 const A: u16 = 1;
 const CNAME: u16 = 5;

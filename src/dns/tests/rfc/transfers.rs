@@ -6,12 +6,12 @@ use hickory_proto::{
     op::{Message, ResponseCode},
     rr::{RData, Record, RecordType},
 };
+use rollcall_model::instance::{Instance, State};
 
 use super::super::world::{With, World, full, instance};
 use super::{APEX, Wire, ask, hold, name_octets, orders};
 use crate::config::Empty;
 use crate::dns::respond::Outcome;
-use crate::registry::instance::{Instance, State};
 
 const SOA: u16 = 6;
 const IXFR: u16 = 251;
