@@ -21,6 +21,8 @@ const CRATES: &[&str] = &[
     "papaya",
     "parking_lot",
     "rollcall_model",
+    "schemars",
+    "serde",
     "thiserror",
     "xxhash_rust",
 ];
