@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Runs the steps of a CI script one by one, stops at the first that fails, and prints how long each took. To be sourced; the working directory is the top of the repository from then on.
+# What .ci/run and .ci/full share: they run steps one by one, stop at the first that fails, and print how long each
+# took. To be sourced; the working directory is the top of the repository from then on.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
