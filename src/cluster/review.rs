@@ -6,6 +6,7 @@
 //! by the cluster's keys, without a question (`keyring`), reading who somebody is (`whose`), when to ask, and
 //! how long an answer is good for (`auth`).
 
+mod brief;
 mod issuer;
 mod jwt;
 mod keyring;
@@ -15,7 +16,7 @@ mod mint;
 mod whose;
 
 pub use keyring::{KeyReader, Keyring};
-pub use whose::{Identity, Pod, Whose};
+pub use whose::{AUDIENCE, Identity, Pod, Whose};
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,9 +30,6 @@ use tokio::sync::Semaphore;
 
 use crate::cluster::{breaker::Breaker, call::Guarded, failure::Failure};
 use crate::telemetry::metrics::ApiMetrics;
-
-/// What tokens for rollcall are made for.
-pub const AUDIENCE: &str = "rollcall";
 
 /// Questions under way at once of each of two kinds: those that were answered before, and those that
 /// never were. An API server answers one in 1 to 5 ms, so each kind has some 2,000 a second. On their
@@ -168,14 +166,6 @@ fn whose(status: TokenReviewStatus) -> Result<Whose, String> {
             Err(format!("it is not made for the audience {AUDIENCE}"))
         }
         _ => Err("nobody bears it, or it has ended".to_owned()),
-    }
-}
-
-/// What a stranger wrote, to be said again: in quotes, and its first 64 characters at most.
-fn brief(text: &str) -> String {
-    match text.char_indices().nth(64) {
-        Some((end, _)) => format!("{:?}…", text.get(..end).unwrap_or_default()),
-        None => format!("{text:?}"),
     }
 }
 

@@ -17,10 +17,10 @@ use rollcall_model::lease::Wall;
 use serde::{Deserialize, de::IgnoredAny};
 
 use crate::cluster::review::{
-    AUDIENCE, brief,
+    brief::brief,
     issuer::Published,
     keys::{Algorithm, Unsigned},
-    whose::{ACCOUNT, BINDING, Whose},
+    whose::{ACCOUNT, AUDIENCE, BINDING, Whose},
 };
 
 /// Clocks differ. As much as the API server allows for.

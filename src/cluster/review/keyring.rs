@@ -25,9 +25,9 @@ use crate::cluster::{
     breaker::Breaker,
     failure::Failure,
     review::{
-        Whose,
         issuer::{Issuer, Published},
         jwt::{Refusal, Token},
+        whose::Whose,
     },
 };
 use crate::telemetry::{

@@ -14,7 +14,7 @@ use ring::signature::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cluster::review::brief;
+use crate::cluster::review::brief::brief;
 
 /// Keys kept. A cluster has one, and a second and third while it is replaced.
 const MAX_KEYS: usize = 32;

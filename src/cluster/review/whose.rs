@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::authentication::v1::UserInfo;
 
+/// What tokens for rollcall are made for.
+pub const AUDIENCE: &str = "rollcall";
+
 /// What the API server says of its own bookkeeping in `extra`: which pod and node a token is bound to,
 /// and the token's own id. No right of RBAC depends on it, and it differs for each pod of a workload.
 pub(super) const BINDING: &str = "authentication.kubernetes.io/";
