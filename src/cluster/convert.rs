@@ -182,57 +182,24 @@ impl Converter {
             Decoded::Bad(_) | Decoded::Absent => None,
         };
         let Metadata {
-            name,
-            namespace,
-            uid,
+            // In `facts`.
+            name: _,
+            namespace: _,
+            uid: _,
+            creation_timestamp: _,
+            labels: _,
+            // In `resource_version`.
             resource_version: _,
             generation,
-            creation_timestamp,
-            labels,
             annotations,
             owner_references,
             managed_fields,
         } = &object.metadata;
-        let ServiceInstanceSpec {
-            service,
-            addresses,
-            hostname,
-            ports,
-            version,
-            tags,
-            zone,
-            weight,
-            priority,
-            attributes,
-            state,
-            lease,
-        } = spec;
-        let address = address(addresses, hostname.as_deref()).map_err(poison)?;
         let (health, unknown_health) = health(annotations);
         let mut shared = self.shared.lock();
+        let facts = facts(&object.metadata, spec, health, &mut shared).map_err(poison)?;
         let registered_labels = managed_fields.labels_of_registrations();
         let registered_labels: Vec<_> = registered_labels.map(|key| shared.text(key)).collect();
-        let mut tags: Vec<_> = tags.iter().map(|tag| shared.text(tag)).collect();
-        tags.sort_unstable();
-        let ports: Vec<_> = ports.iter().map(|port| convert_port(port, &mut shared)).collect();
-        let facts = Facts {
-            key: InstanceKey { namespace: shared.text(namespace), name: name.as_str().into() },
-            uid: uid.as_str().into(),
-            created: Wall(creation_timestamp.as_ref().map_or(0, millis)),
-            service: shared.text(service),
-            address,
-            ports: shared.ports.get(&ports),
-            version: version.as_deref().map(|version| shared.text(version)),
-            tags: shared.words(&tags),
-            zone: zone.as_deref().map(|zone| shared.text(zone)),
-            weight: *weight,
-            priority: *priority,
-            attributes: shared.pairs(attributes),
-            labels: shared.pairs(labels),
-            state: *state,
-            health,
-            lease: convert_lease(lease),
-        };
         let heartbeat = annotations.get(HEARTBEAT_ANNOTATION);
         Ok(Arc::new(Instance {
             facts: Arc::new(facts),
@@ -245,6 +212,53 @@ impl Converter {
             stored: status.map(|status| stored(status, &mut shared)).unwrap_or_default(),
         }))
     }
+}
+
+/// What an object shows.
+fn facts(
+    metadata: &Metadata,
+    spec: &ServiceInstanceSpec,
+    health: Health,
+    shared: &mut Shared,
+) -> Result<Facts, String> {
+    let ServiceInstanceSpec {
+        service,
+        addresses,
+        hostname,
+        ports,
+        version,
+        tags,
+        zone,
+        weight,
+        priority,
+        attributes,
+        state,
+        lease,
+    } = spec;
+    let mut tags: Vec<_> = tags.iter().map(|tag| shared.text(tag)).collect();
+    tags.sort_unstable();
+    let ports: Vec<_> = ports.iter().map(|port| convert_port(port, shared)).collect();
+    Ok(Facts {
+        key: InstanceKey {
+            namespace: shared.text(&metadata.namespace),
+            name: metadata.name.as_str().into(),
+        },
+        uid: metadata.uid.as_str().into(),
+        created: Wall(metadata.creation_timestamp.as_ref().map_or(0, millis)),
+        service: shared.text(service),
+        address: address(addresses, hostname.as_deref())?,
+        ports: shared.ports.get(&ports),
+        version: version.as_deref().map(|version| shared.text(version)),
+        tags: shared.words(&tags),
+        zone: zone.as_deref().map(|zone| shared.text(zone)),
+        weight: *weight,
+        priority: *priority,
+        attributes: shared.pairs(attributes),
+        labels: shared.pairs(&metadata.labels),
+        state: *state,
+        health,
+        lease: convert_lease(lease),
+    })
 }
 
 fn address(addresses: &[String], hostname: Option<&str>) -> Result<Address, String> {

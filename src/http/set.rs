@@ -50,7 +50,7 @@ pub(super) fn body(
         out.extend_from_slice(END);
         return Body::new(out.freeze());
     }
-    let members: Vec<_> = members.iter().map(|member| ServedMember::clone(member)).collect();
+    let members: Vec<ServedMember> = members.iter().copied().cloned().collect();
     let members = members.into_iter();
     Body::Set(Box::new(Set { zone: zone.clone(), members, out, left: size }))
 }

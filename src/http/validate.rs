@@ -349,7 +349,8 @@ impl Flaws {
         if number.is_none_or(|port| port == 0) {
             self.add(field("port"), "must be a number from 1 to 65535");
         }
-        let protocol = protocol.as_deref().map_or(Some(Protocol::default()), Protocol::parse);
+        let protocol =
+            protocol.as_deref().map_or_else(|| Some(Protocol::default()), Protocol::parse);
         if protocol.is_none() {
             self.add(field("protocol"), format!("must be {}", Protocol::listed()));
         }

@@ -92,9 +92,8 @@ impl Core {
         let (duties, duties_out) = mpsc::channel(DUTIES);
         let (self_beats, values) = mpsc::channel(self_beat::QUEUE);
         let (ledgers_in, ledgers_out) = mpsc::channel(flush::QUEUE);
-        let (views, waiters) =
-            (Arc::new(Views::new(directory.clone())), Arc::new(Waiters::new(registry)));
-        let announce = announce(&views, &waiters);
+        let views = Arc::new(Views::new(directory.clone()));
+        let waiters = Arc::new(Waiters::new(registry));
         let engine = Engine {
             catalog: Catalog::new(settings(config), directory.clone()),
             facts,
@@ -104,7 +103,7 @@ impl Core {
             counts,
             metrics: EngineMetrics::new(registry),
             beats,
-            announce,
+            announce: announce(&views, &waiters),
             stands_since: None,
         };
         let (watch, ledgers) =
@@ -122,10 +121,8 @@ impl Core {
         );
         let inbox = Inbox::new(directory.clone(), writer.clone(), facts_in.clone());
         let self_beat = own_beat(config, writer, facts_in, values);
-        let breakers = breakers.metrics;
-        let problems_told = problems.clone();
-        let behind =
-            Behind { inbox, gate, problems: problems_told, breakers, views, waiters, traces };
+        let (reported, breakers) = (problems.clone(), breakers.metrics);
+        let behind = Behind { inbox, gate, problems: reported, breakers, views, waiters, traces };
         Self {
             preflight,
             engine,

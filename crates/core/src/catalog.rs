@@ -220,7 +220,7 @@ impl<R: Rules> Catalog<R> {
             Fact::SelfBeatWritten { failure } => self.horizon.written(failure, now.moment),
             Fact::Leadership(leadership) => self.leadership = leadership,
             Fact::Attempted { key, uid, outcome } => {
-                self.instances.attempted(&key, uid, &outcome, now)
+                self.instances.attempted(&key, uid, &outcome, now);
             }
         }
     }
@@ -237,7 +237,7 @@ impl<R: Rules> Catalog<R> {
         self.started.get_or_insert(now.moment);
         self.follow_tenure(now.moment);
         self.update_horizon(now.moment);
-        for key in self.instances.guard.to_look_at(now.moment, self.instances.table.len()) {
+        for key in self.instances.guard.take_look(now.moment, self.instances.table.len()) {
             self.instances.release_if_heard(&key);
         }
         self.instances.judge(now.moment, self.reach);

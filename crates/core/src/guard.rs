@@ -166,7 +166,7 @@ impl Guard {
 
     /// The held instances that may have been heard of since: now and then all of them. Where floors have given a lease
     /// more time a heartbeat counts without another look at its instance.
-    pub(super) fn to_look_at(&mut self, now: Moment, instances: usize) -> Vec<InstanceKey> {
+    pub(super) fn take_look(&mut self, now: Moment, instances: usize) -> Vec<InstanceKey> {
         let recent = |heard| now.since(heard) < look_pause(instances);
         if !self.is_active() || self.heard.is_some_and(recent) {
             return Vec::new();

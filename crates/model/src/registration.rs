@@ -149,6 +149,8 @@ mod tests {
         }
     }
 
+    type Edit<'a> = &'a dyn Fn(&mut Facts);
+
     fn pair() -> Pairs {
         Arc::new([("a".into(), "b".into())])
     }
@@ -158,7 +160,7 @@ mod tests {
      {
         let port =
             Port { name: "http".into(), port: 80, protocol: Protocol::Tcp, app_protocol: None };
-        let changes: [(&str, bool, &dyn Fn(&mut Facts)); 10] = [
+        let changes: [(&str, bool, Edit<'_>); 10] = [
             ("address", true, &|facts| facts.address = Address::Hostname("db.example".into())),
             ("version", true, &|facts| facts.version = Some("1".into())),
             ("tags", true, &|facts| facts.tags = Arc::new(["1".into()])),
