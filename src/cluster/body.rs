@@ -228,11 +228,14 @@ pub(super) fn replacement(
         state,
         lease,
     };
-    let left_over = registration.labels_left_over(record).map(|key| (key.to_string(), None));
+    let left_over: Vec<_> =
+        registration.labels_left_over(record).map(|key| (key.to_string(), None)).collect();
+    // Another manager may have taken such a label over since that version.
+    let version = (!left_over.is_empty()).then_some(record.resource_version);
     let metadata = MetadataPatch {
         labels: set(&registration.labels).into_iter().chain(left_over).collect(),
         annotations: annotations(beat, registration.health),
-        ..only_on(&record.uid, None)
+        ..only_on(&record.uid, version)
     };
     ServiceInstancePatch { metadata, spec: Some(spec), ..ServiceInstancePatch::default() }
 }

@@ -198,7 +198,10 @@ impl Converter {
         let (health, unknown_health) = health(annotations);
         let mut shared = self.shared.lock();
         let facts = facts(&object.metadata, spec, health, &mut shared).map_err(poison)?;
-        let registered_labels = managed_fields.labels_of_registrations();
+        // One that a webhook has taken away is still in the managed fields.
+        let registered_labels = managed_fields
+            .labels_of_registrations()
+            .filter(|key| object.metadata.labels.contains_key(*key));
         let registered_labels: Vec<_> = registered_labels.map(|key| shared.text(key)).collect();
         let heartbeat = annotations.get(HEARTBEAT_ANNOTATION);
         Ok(Arc::new(Instance {

@@ -1,7 +1,7 @@
 //! Writing ledgers: the own one, parts before the header that speaks for them, and the end of those whose
 //! replicas are gone.
 //!
-//! Does not own: what is said when (`registry::flush`), and who is gone (`registry::peers`).
+//! Does not own: what is said when (`flush` of `rollcall-core`), and which replicas are gone (its `peers`).
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 //!
 //! Owns: the kinds of selectors, how often each may stand in a name, and what they mean as a
 //! [`Filter`]. Does not own: where they stand in a name (`name`), and whom a filter admits
-//! (`registry::select`, the same as for HTTP).
+//! (`rollcall_model::select`, the same as for HTTP).
 
 use rollcall_model::{instance::Protocol, naming, select::Filter, view::Member};
 

@@ -202,7 +202,7 @@ fn chosen<'a>(filter: &Filter, view: Option<&'a Arc<ServedView>>) -> Vec<&'a Ser
 
 fn is_same(one: Option<&Arc<ServedView>>, other: Option<&Arc<ServedView>>) -> bool {
     match (one, other) {
-        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (Some(one), Some(other)) => one.is_same_view(other),
         (None, None) => true,
         _ => false,
     }

@@ -1,6 +1,6 @@
 //! What is told to all who follow one service and nothing else.
 //!
-//! Owns: the events that lead from one view to the next, made once for each view and kept in it, so that of a
+//! Owns: the events that lead from one view to the next, made once for each view and kept beside it, so that of a
 //! thousand subscribers each costs little more than its write. Does not own: what is told to whoever follows several
 //! services, or some of one. Who missed a view, or whose service is gone, is told of that alone, too (`follow`).
 

@@ -1,8 +1,9 @@
 //! What HTTP keeps beside a view, so that it is encoded once and shared by all requests.
 //!
 //! Owns: the JSON of each member, the whole answer to a plain discovery, the events since the view before; and the map
-//! that leads from a service to these. It is made when a service is first read over HTTP, and a member that the next view
-//! shares keeps its JSON. Does not own: the bytes themselves (`encode`, `set`, `news`) and the views (`directory`).
+//! that leads from a service to these. It is made when a service is first read over HTTP, and follows the service from then
+//! on: a member that the next view shares keeps its JSON, and nothing is kept beside a view that is no longer shown. Does
+//! not own: the bytes themselves (`encode`, `set`, `news`) and the views (the directory of `rollcall-core`).
 
 use std::{
     cmp::Ordering,
@@ -12,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use papaya::{Compute, Operation};
 use rollcall_core::directory::Directory;
 use rollcall_model::{
     instance::ServiceKey,
@@ -62,7 +64,7 @@ pub(super) struct News {
     pub(super) events: Bytes,
 }
 
-/// What is kept beside the newest view of each service that was read over HTTP.
+/// What is kept beside the view of each service that was read over HTTP: one entry a service at most.
 pub struct Views {
     directory: Arc<Directory>,
     served: papaya::HashMap<ServiceKey, Arc<ServedView>, ahash::RandomState>,
@@ -116,6 +118,16 @@ impl ServedView {
         Self { view, members, plain: OnceLock::new(), news: OnceLock::new() }
     }
 
+    /// Whether this is beside that view, and not just an equal one.
+    pub(super) fn is_beside(&self, view: &Arc<View>) -> bool {
+        Arc::ptr_eq(&self.view, view)
+    }
+
+    /// Whether both are beside the same view.
+    pub(super) fn is_same_view(&self, other: &Self) -> bool {
+        self.is_beside(&other.view)
+    }
+
     /// The discoverable members.
     pub(super) fn offered(&self) -> impl Iterator<Item = &ServedMember> {
         self.members.iter().filter(|member| member.phase.is_discoverable())
@@ -142,13 +154,22 @@ impl Views {
         let view = self.directory.service(namespace, service)?;
         let served = self.served.pin();
         let before = served.get(&view.key);
-        if let Some(same) = before.filter(|before| Arc::ptr_eq(&before.view, &view)) {
+        if let Some(same) = before.filter(|before| before.is_beside(&view)) {
             return Some(same.clone());
         }
-        // Two requests may do this at once, and one may come late with an older view: each has a right answer of its own,
-        // and the map gets the newest one at the next call.
         let new = Arc::new(ServedView::new(view, before.map(AsRef::as_ref)));
-        served.insert(new.key.clone(), new.clone());
+        let is_before = |known: Option<&Arc<ServedView>>| match (known, before) {
+            (Some(known), Some(before)) => Arc::ptr_eq(known, before),
+            (known, before) => known.is_none() && before.is_none(),
+        };
+        // What another thread has put here since stays: it is of the same view, or of a newer one.
+        let put = served.compute(new.key.clone(), |known| match known.map(|(_, known)| known) {
+            known if is_before(known) => Operation::Insert(new.clone()),
+            known => Operation::Abort(known.cloned()),
+        });
+        if let Compute::Aborted(known) = put {
+            return Some(known.filter(|known| known.is_beside(&new.view)).unwrap_or(new));
+        }
         // The service may have gone, and been forgotten here, since its view was read.
         if self.directory.service(namespace, service).is_none() {
             served.remove(&new.key);
@@ -159,15 +180,22 @@ impl Views {
     /// What is kept beside this view, if anything is.
     pub(super) fn known(&self, view: &Arc<View>) -> Option<Arc<ServedView>> {
         let served = self.served.pin();
-        served.get(&view.key).filter(|known| Arc::ptr_eq(&known.view, view)).cloned()
+        served.get(&view.key).filter(|known| known.is_beside(view)).cloned()
     }
 
-    /// Drops what is kept beside those of the services that have no instance any more.
-    pub fn forget_gone(&self, revised: &[ServiceKey]) {
+    /// Follows services that look different now: what was kept beside the views before is carried over or dropped. Costs
+    /// time by the size of those that were read. For the one task that publishes views, before it wakes subscribers.
+    pub fn follow(&self, revised: &[ServiceKey]) {
         let served = self.served.pin();
         for key in revised {
-            if self.directory.service(&key.namespace, &key.service).is_none() {
-                served.remove(key);
+            let Some(before) = served.get(key) else { continue };
+            match self.directory.service(&key.namespace, &key.service) {
+                Some(view) if before.is_beside(&view) => {}
+                Some(view) => {
+                    let next = Arc::new(ServedView::new(view, Some(before)));
+                    served.insert(key.clone(), next);
+                }
+                None => drop(served.remove(key)),
             }
         }
     }
@@ -273,6 +301,22 @@ mod tests {
     }
 
     #[test]
+    fn readers_at_once_share_what_is_kept() {
+        let mut world = World::new();
+        world.put("a", 1);
+        let views = &world.views;
+        let read = || views.service("shop", "orders").unwrap();
+        for _ in 0..200 {
+            let all: Vec<_> = std::thread::scope(|scope| {
+                let readers: Vec<_> = (0..4).map(|_| scope.spawn(read)).collect();
+                readers.into_iter().map(|reader| reader.join().unwrap()).collect()
+            });
+            assert!(all.iter().all(|it| Arc::ptr_eq(it, &all[0])));
+            views.served.pin().clear();
+        }
+    }
+
+    #[test]
     fn nothing_is_kept_beside_a_service_that_has_gone_or_was_never_read() {
         let mut world = World::new();
         world.put("a", 1);
@@ -281,10 +325,12 @@ mod tests {
         let view = world.views.directory.service("shop", "orders").unwrap();
         assert!(world.views.known(&view).is_some());
         world.put("a", 2);
-        world.views.forget_gone(&[ServiceKey::new("shop", "orders")]);
-        assert_eq!(world.views.served.len(), 1, "it is still there");
+        world.views.follow(&[ServiceKey::new("shop", "orders")]);
+        let newer = world.views.directory.service("shop", "orders").unwrap();
+        assert!(world.views.known(&newer).is_some(), "it follows without being read");
+        assert!(world.views.known(&view).is_none());
         world.delete("a");
-        world.views.forget_gone(&[ServiceKey::new("shop", "orders")]);
+        world.views.follow(&[ServiceKey::new("shop", "orders")]);
         assert_eq!(world.views.served.len(), 0);
         assert!(world.views.service("shop", "orders").is_none());
     }

@@ -1,7 +1,7 @@
 //! Wall times in JSON.
 //!
 //! Owns: how they are written and what the contract says of them. Does not own: the text itself
-//! (`registry::lease`).
+//! (`rollcall_model::lease`).
 
 use std::borrow::Cow;
 

@@ -178,12 +178,12 @@ fn watches(
     (instances, ledgers)
 }
 
-/// What happens when services look different: what HTTP kept beside those that have gone is dropped, and their
-/// subscribers are woken.
+/// What happens when services look different: what HTTP keeps beside their views follows, and their subscribers are
+/// woken.
 fn announce(views: &Arc<Views>, waiters: &Arc<Waiters>) -> Announce {
     let (views, waiters) = (views.clone(), waiters.clone());
     Box::new(move |revised| {
-        views.forget_gone(revised);
+        views.follow(revised);
         waiters.announce(revised);
     })
 }

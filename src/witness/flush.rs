@@ -1,6 +1,6 @@
 //! Flushing: the own ledger, written when the catalog asks for it.
 //!
-//! Does not own: what it says and when (`registry::flush`).
+//! Does not own: what it says and when (`flush` of `rollcall-core`).
 
 use rollcall_core::{
     fact::{Delivery, Fact},

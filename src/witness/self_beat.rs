@@ -2,7 +2,7 @@
 //! how far it has seen.
 //!
 //! Owns: that the object is there, and writing the values that the catalog asks for. Does not
-//! own: their moments (`registry::horizon`).
+//! own: their moments (`horizon` of `rollcall-core`).
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 

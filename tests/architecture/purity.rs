@@ -14,7 +14,6 @@ const PURE: &[&str] = &["crates/model/", "crates/core/"];
 const CRATES: &[&str] = &[
     "ahash",
     "arc_swap",
-    "bytes",
     "fastrand",
     "ipnet",
     "jiff",

@@ -1,7 +1,7 @@
 //! The `HeartbeatLedger`: what one replica tells the others, as it is stored.
 //!
 //! Internal: only replicas write and read it, in rollcall's own namespace; its shape may change with any
-//! version. What it means is in docs/protocol.md, the octets of `segments` in `registry::codec`.
+//! version. What it means is in docs/protocol.md, the bytes of `segments` in `codec` of `rollcall-core`.
 
 #![expect(unreachable_pub, reason = "the schema derive repeats each public struct in a function")]
 #![expect(clippy::duplicated_attributes, reason = "the lint reads each column as a repetition")]

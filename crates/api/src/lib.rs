@@ -2,8 +2,8 @@
 //! generated from them.
 //!
 //! Owns the shape of the objects (fields, defaults, bounds, validation rules) and every name that
-//! other people write into their manifests. Does not talk to Kubernetes (that is `cluster`), and
-//! decides nothing about leases (that is `registry`).
+//! other people write into their manifests. Does not talk to Kubernetes (that is the server), and
+//! decides nothing about leases (that is `rollcall-core`).
 
 #[cfg(test)]
 mod bounds;

@@ -1,7 +1,7 @@
 //! Who bears an address: from an IP address back to members, for names in DNS.
 //!
 //! Owns: an index of the addresses within some networks, kept up by the difference between two
-//! views of a service. Does not own: the views (`publish`), and the names (`dns`).
+//! views of a service. Does not own: the views (`publication`), and the names (`dns`).
 //!
 //! An IPv4-mapped IPv6 address, which neither the HTTP API nor the rules of the definition let in,
 //! is an IPv6 address here: in no IPv4 network.

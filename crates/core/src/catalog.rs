@@ -4,7 +4,7 @@
 //! apply(fact, now)*  →  settle(now, room) → duties         (and views, published on the way)
 //! ```
 //!
-//! It is made of parts, each of which owns its state and calls none of the others that change:
+//! It is made of parts, each of which owns its state and calls none of the others:
 //!
 //! | part | owns |
 //! |---|---|
@@ -107,7 +107,10 @@ struct Progress {
 /// The state machine.
 #[derive(Debug)]
 pub struct Catalog<R: Rules = AllRules> {
-    settings: Settings,
+    /// The instance that stands for this replica.
+    own: InstanceKey,
+    /// The DNS zone, for the names in status.
+    zone: String,
     instances: Instances<R>,
     unreadable: Unreadable,
     leadership: Leadership,
@@ -127,23 +130,24 @@ impl<R: Rules> Catalog<R> {
     /// An empty catalog that publishes into `directory`.
     #[must_use]
     pub fn new(settings: Settings, directory: Arc<Directory>) -> Self {
-        let boot: Arc<str> = settings.boot.as_str().into();
-        if settings.ledger.is_some() {
+        let Settings { own, boot, zone, ledger } = settings;
+        let boot: Arc<str> = boot.into();
+        if ledger.is_some() {
             directory.keep_ledger::<R>();
         }
-        let ledger = settings.ledger.clone();
         Self {
-            instances: Instances::new(settings.own.clone(), directory, ledger.is_some()),
+            zone,
+            instances: Instances::new(own.clone(), directory, ledger.is_some()),
             unreadable: Unreadable::default(),
             leadership: Leadership::default(),
             progress: Progress::default(),
             horizon: Horizon::new(&boot),
             ledgers: ledger.map(|name| Ledgers::new(name, boot.clone())),
             reach: Moment::default(),
+            own,
             boot,
             started: None,
             settled: None,
-            settings,
         }
     }
 
@@ -293,7 +297,7 @@ impl<R: Rules> Catalog<R> {
     }
 
     fn watched(&mut self, instance: &Arc<Instance>, now: Now) {
-        let value = instance.heartbeat.clone().filter(|_| instance.key == self.settings.own);
+        let value = instance.heartbeat.clone().filter(|_| instance.key == self.own);
         self.unreadable.remove(&instance.key);
         if !self.instances.table.is_deleted(&instance.uid) {
             self.instances.upsert(instance, Source::Annotation, self.progress.synced, now);
@@ -349,7 +353,7 @@ impl<R: Rules> Catalog<R> {
 
     fn see_ledger(&mut self, ledger: &Ledger, way: Way, now: Now) {
         let Some(ledgers) = &mut self.ledgers else { return };
-        let sighting = ledgers.see(ledger, way, now.moment);
+        let Some(sighting) = ledgers.see(ledger, way, now.moment) else { return };
         for (id, at) in sighting.beats {
             self.instances.apply_remote_heartbeat(id, at, now);
         }
@@ -371,9 +375,7 @@ impl<R: Rules> Catalog<R> {
     fn follow_silence(&mut self, now: Moment) {
         let Some(ledgers) = &mut self.ledgers else { return };
         let floor = ledgers.follow_silence(now);
-        if self.instances.leases.hold(floor, &mut self.instances.table) {
-            self.instances.publish_floors();
-        }
+        self.instances.follow_floor(floor);
     }
 
     /// Updates how far this replica has seen.
@@ -487,8 +489,7 @@ impl<R: Rules> Catalog<R> {
 
     /// The next duty on an object, of the most urgent kind that there is.
     fn next_duty(&mut self, now: Now) -> Option<Duty> {
-        if let Some(duty) =
-            self.instances.outbox.status(&mut self.instances.table, now, &self.settings.zone)
+        if let Some(duty) = self.instances.outbox.status(&mut self.instances.table, now, &self.zone)
         {
             return Some(duty);
         }

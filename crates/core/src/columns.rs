@@ -1,7 +1,7 @@
 //! Columns: where an instance is, in the few words that `kubectl get` has room for.
 //!
 //! A printer column shows one field and cannot join a list, so the leader stores these words in the
-//! status. Pure functions of the object. Does not own: when they are written (`duties`).
+//! status. Pure functions of the object. Does not own: when they are written (`outbox`).
 
 use std::fmt::Display;
 

@@ -59,7 +59,7 @@ pub(super) struct Guard {
     begun: u64,
 }
 
-/// What a mass expiry is told from.
+/// What shows whether there is a mass expiry.
 pub(super) struct Evidence<'a> {
     pub(super) table: &'a Table,
     pub(super) publication: &'a Publication,
@@ -172,6 +172,11 @@ impl Guard {
             return Vec::new();
         }
         self.heard = Some(now);
+        self.held()
+    }
+
+    /// The instances that are held.
+    pub(super) fn held(&self) -> Vec<InstanceKey> {
         self.held.keys().cloned().collect()
     }
 
@@ -292,4 +297,42 @@ fn silent_in_service(service: &ServiceKey, at: Moment, evidence: &Evidence<'_>) 
 fn is_silent(member: &Member, floors: &Floors, at: Moment) -> bool {
     let duration = member.facts.lease.duration;
     floors.deadline(member.pulse.last_beat(), duration) < at.after(duration / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pulse::{Slot, Source};
+    use rollcall_model::instance::Instance;
+
+    /// Two instances of one service whose leases of 30 s began at 0.
+    fn two_instances() -> (Table, Publication) {
+        let (mut table, mut publication) = (Table::new(false), Publication::new(Arc::default()));
+        for name in ["a", "b"] {
+            let record = Arc::new(Instance::sample("shop", name));
+            let slot = Arc::new(Slot::new(record.clone(), Moment(0), Source::Http, false));
+            let entry = Entry::new(record, slot);
+            publication.enter(&entry);
+            table.insert(entry);
+        }
+        (table, publication)
+    }
+
+    #[test]
+    fn an_instance_that_comes_due_again_is_counted_once() {
+        let (table, publication) = two_instances();
+        let (mut guard, floors) = (Guard::default(), Floors::default());
+        let evidence = Evidence { table: &table, publication: &publication, floors: &floors };
+        let entry = table.get(&InstanceKey::new("shop", "a")).unwrap();
+        let kept = guard.keep(entry, Moment(0), Moment(30_000), &evidence).unwrap();
+        assert_eq!((kept.until, kept.is_new), (Moment(60_000), true));
+        // A heartbeat that counts without a look at its instance, and silence again.
+        entry.slot().revive(Moment(31_000), Source::Http);
+        let kept = guard.keep(entry, Moment(31_000), Moment(61_000), &evidence).unwrap();
+        assert_eq!((kept.until, kept.is_new), (Moment(91_000), true));
+        assert_eq!(guard.report().unwrap().instances, 1);
+        guard.release(&InstanceKey::new("shop", "a"));
+        guard.end(Moment(200_000));
+        assert!(!guard.is_active(), "a hold that holds no instance ends");
+    }
 }

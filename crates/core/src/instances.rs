@@ -1,6 +1,6 @@
 //! Instances: what follows, in one part, from a change of an instance in another.
 //!
-//! Owns: the parts that know instances, and the order in which they are told. Does not own: how far this replica has
+//! Owns: the parts that know instances, and the order in which they take a change. Does not own: how far this replica has
 //! seen, and whether it leads (`catalog`).
 
 use std::{marker::PhantomData, sync::Arc};
@@ -197,14 +197,15 @@ impl<R: Rules> Instances<R> {
         if at <= slot.last_beat() {
             return;
         }
-        let instance = slot.record();
         if !slot.is_dead() {
             slot.tell(at);
             if self.guard.is_active() {
-                self.release_if_heard(&instance.key);
+                let key = slot.record().key.clone();
+                self.release_if_heard(&key);
             }
             return;
         }
+        let instance = slot.record();
         if self.leases.floors().deadline(at, instance.lease.duration) < now.moment {
             // It was over before it was heard of.
             return;
@@ -212,6 +213,17 @@ impl<R: Rules> Instances<R> {
         slot.revive(at, Source::Ledger);
         self.revived += 1;
         self.reconsider(&instance.key, now.moment);
+    }
+
+    /// Every instance has a whole lease from `floor` on, because of replicas that fell silent.
+    pub(super) fn follow_floor(&mut self, floor: Option<Moment>) {
+        if !self.leases.set_silence_floor(floor, &mut self.table) {
+            return;
+        }
+        self.publish_floors();
+        for key in self.guard.held() {
+            self.release_if_heard(&key);
+        }
     }
 
     /// The floors changed: those that take heartbeats judge by them, too.
@@ -260,9 +272,10 @@ impl<R: Rules> Instances<R> {
         if let Some(until) = kept {
             return self.leases.arm_at(entry, until, now);
         }
-        if self.leases.expire(entry, beat) {
-            self.guard.release(key);
+        if !self.leases.expire(entry, beat) {
+            return self.leases.arm(entry);
         }
+        self.guard.release(key);
         // Where it is stored as expired already, no write will follow that brings it here.
         self.reconsider(key, now);
     }

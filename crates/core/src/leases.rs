@@ -2,7 +2,7 @@
 //!
 //! Owns: lease timers, floors, and the leases that have ended and wait for the horizon. An instance is judged expired when
 //! its deadline and the horizon lie behind. Does not own: how far has been seen (`horizon`), which instances are kept past
-//! their lease (`guard`), and what a verdict leads to (`catalog`).
+//! their lease (`guard`), and what a verdict leads to (`instances`).
 
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ impl Leases {
 
     /// Every instance has a whole lease from `floor` on, because of replicas that fell silent, in place of what was said
     /// so before. Answers whether that is a change. Timers are set anew where deadlines come sooner by it.
-    pub(super) fn hold(&mut self, floor: Option<Moment>, table: &mut Table) -> bool {
+    pub(super) fn set_silence_floor(&mut self, floor: Option<Moment>, table: &mut Table) -> bool {
         let before = self.floors.held();
         if floor == before {
             return false;

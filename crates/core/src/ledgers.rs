@@ -2,7 +2,7 @@
 //!
 //! Owns: the own ledger as it was seen back, how far this replica has seen in all, the
 //! fence, and when the own ledger goes. Does not own: what is known of each other replica (`peers`), what the own ledger
-//! holds (`flush`), and what follows from a heartbeat or a gap (`catalog`).
+//! holds (`flush`), and what follows from a heartbeat or a gap (`instances`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -118,17 +118,17 @@ impl<R: Rules> Ledgers<R> {
         (first, !first && self.peers.keep_only(ledgers, now))
     }
 
-    /// A ledger is seen. Answers what follows from it.
-    pub(super) fn see(&mut self, ledger: &Ledger, way: Way, now: Moment) -> Sighting {
+    /// A ledger is seen. Answers what follows from it; nothing from the own one.
+    pub(super) fn see(&mut self, ledger: &Ledger, way: Way, now: Moment) -> Option<Sighting> {
         if ledger.replica == self.name {
             self.see_back(ledger, now);
-            return Sighting::default();
+            return None;
         }
         let sighting = self.peers.see(ledger, way, now);
         if sighting.asks && R::ASK {
             self.flush.ask();
         }
-        sighting
+        Some(sighting)
     }
 
     /// The ledger of a replica was deleted.

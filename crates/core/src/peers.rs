@@ -1,7 +1,7 @@
 //! The other replicas, as their ledgers show them.
 //!
 //! Owns: which ledger of each was seen newest, the bounds of its clock, who is live, silent or gone,
-//! and the floors that follow. Does not own: what the beats in a ledger do (`hearing`), and the own
+//! and the floors that follow. Does not own: what the beats in a ledger do (`instances`), and the own
 //! ledger (`flush`).
 //!
 //! A replica is *live* from the first sight of its ledger until it has said that it leaves, or its

@@ -1,7 +1,7 @@
 //! The serial: the number by which DNS secondaries know whether they hold what is published.
 //!
 //! Owns: that it never goes back, and that no two contents are given out under one number. Does not
-//! own: what counts as a change (`publish`), and the records that carry it (`dns`).
+//! own: what counts as a change (`publication`), and the records that carry it (`dns`).
 //!
 //! A replica's serials are its own: another one sees the same changes at other moments.
 

@@ -1,7 +1,7 @@
 //! The status that an object should have, and whether the stored one means the same.
 //!
 //! Owns: reasons, messages, and the comparison that keeps us from writing what is there already.
-//! Does not own: when to write (`duties`) and how (`controller`).
+//! Does not own: when to write (`outbox`) and how (`controller`).
 
 use std::sync::Arc;
 
