@@ -170,8 +170,9 @@ impl Views {
         if let Compute::Aborted(known) = put {
             return Some(known.filter(|known| known.is_beside(&new.view)).unwrap_or(new));
         }
-        // The service may have gone, and been forgotten here, since its view was read.
-        if self.directory.service(namespace, service).is_none() {
+        // The service may have changed or gone, and been followed here, since its view was read: then nothing is kept.
+        let newest = self.directory.service(namespace, service);
+        if !newest.is_some_and(|newest| new.is_beside(&newest)) {
             served.remove(&new.key);
         }
         Some(new)
