@@ -395,7 +395,7 @@ mod tests {
             written(replacement(&record, &registration, Lease::default(), "now")),
             json!({
                 "metadata": {
-                    "uid": "u",
+                    "uid": "u", "resourceVersion": "1",
                     "labels": {"left": null, "new": "2"},
                     "annotations": {"rollcall.dev/heartbeat": "now", "rollcall.dev/health": "Warning"},
                 },
