@@ -19,13 +19,17 @@ use rollcall_model::{
 };
 use thiserror::Error;
 use tokio::{
-    sync::mpsc::{self, error::TrySendError},
+    sync::{
+        Notify,
+        mpsc::{self, error::TrySendError},
+    },
     time::sleep,
 };
 use tracing::{info, warn};
 
 use crate::clock;
 use crate::telemetry::{beats::BeatMetrics, metrics::EngineMetrics};
+use crate::witness::self_beat::Wanted;
 
 /// Facts under way to the engine. A round takes well under a millisecond for as many, so this is
 /// a second's worth at any rate that an API server reaches; a full channel holds the watch back.
@@ -58,9 +62,11 @@ pub struct Engine {
     /// Duties on objects out.
     pub duties: mpsc::Sender<Duty>,
     /// Self-beats out; the catalog has one under way at a time.
-    pub self_beats: mpsc::Sender<String>,
+    pub self_beats: mpsc::Sender<Wanted>,
     /// Ledgers out, likewise.
     pub ledgers: mpsc::Sender<Ledger>,
+    /// Has both watches list anew.
+    pub relist: [Arc<Notify>; 2],
     /// Figures, published for the metrics.
     pub counts: Arc<arc_swap::ArcSwap<Counts>>,
     /// The engine's own.
@@ -130,6 +136,15 @@ impl Engine {
                 "beats may have gone unheard; everybody is given that time, one lease at most, see lastGap in /v1/cluster"
             );
         }
+        if counts.step_backs > before.step_backs {
+            let report = self.catalog.directory().report();
+            let why = report.step_back.as_ref().map(|it| it.reason.to_string());
+            warn!(
+                why,
+                "the store went back, as after a restore of etcd from a backup: everything is listed anew, and every \
+                 instance has one lease"
+            );
+        }
         if counts.holds > before.holds {
             warn!(
                 "many instances fell silent together; they are kept in the answers for one more lease at \
@@ -161,8 +176,13 @@ impl Engine {
 
     fn hand_on(&self, duty: Duty) {
         let full = match duty {
-            Duty::SelfBeat { value } => {
-                matches!(self.self_beats.try_send(value), Err(TrySendError::Full(_)))
+            Duty::SelfBeat { value, reads } => {
+                let wanted = Wanted { value, reads };
+                matches!(self.self_beats.try_send(wanted), Err(TrySendError::Full(_)))
+            }
+            Duty::Relist => {
+                self.relist.iter().for_each(|watch| watch.notify_one());
+                false
             }
             Duty::Flush(ledger) => {
                 matches!(self.ledgers.try_send(ledger), Err(TrySendError::Full(_)))
@@ -205,6 +225,7 @@ mod tests {
             duties: mpsc::channel(1).0,
             self_beats: mpsc::channel(1).0,
             ledgers: mpsc::channel(1).0,
+            relist: Default::default(),
             counts: Arc::default(),
             metrics: EngineMetrics::new(&mut registry),
             beats: BeatMetrics::new(&mut registry),

@@ -64,6 +64,7 @@ fn kind(what: &Announcement) -> (&'static str, &'static str, &'static str) {
         Announcement::Recovered => (NORMAL, "Recovered", "Offer"),
         Announcement::UnknownHealth { .. } => (WARNING, "UnknownHealth", "Ignore"),
         Announcement::Unreadable { .. } => (WARNING, "Unreadable", "Ignore"),
+        Announcement::StoreWentBack { .. } => (WARNING, "StoreWentBack", "ListAnew"),
         Announcement::Held { .. } | Announcement::HeldAll { .. } => (WARNING, "Held", "Hold"),
     }
 }
@@ -116,6 +117,10 @@ fn text(what: &Announcement) -> String {
         Announcement::HeldAll { silent, of } => format!(
             "{silent} of {of} leased instances of the cluster fell silent together: whoever's lease ends is {HELD}, \
              and nothing at all is deleted meanwhile. {COMMON}"
+        ),
+        Announcement::StoreWentBack { reason } => format!(
+            "the store went back, as after a restore of etcd from a backup ({reason}): everything is listed anew, and every \
+             instance has one lease. What was registered since the backup has to register again"
         ),
         Announcement::Unreadable { reason } => format!(
             "not offered, since this version of rollcall cannot read it: {reason}. Correct the object; \

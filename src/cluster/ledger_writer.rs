@@ -21,7 +21,9 @@ use rollcall_core::{
 use tokio::time::timeout;
 
 use crate::clock;
-use crate::cluster::{call::measured, election::Tenure, failure::Failure};
+use crate::cluster::{
+    call::measured, election::Tenure, failure::Failure, ledgers::Ledgers, watch::Kind as _,
+};
 use crate::telemetry::metrics::{ApiMetrics, CallMetrics, LedgerMetrics};
 
 /// For a ledger and its parts: a later one is worth more than this one late.
@@ -83,16 +85,16 @@ impl LedgerWriter {
         measured(&self.calls, "delete", WITHIN, call).await.map(|_| ())
     }
 
-    /// Writes a ledger, its parts first; two seconds at most in all.
+    /// Writes a ledger, its parts first; two seconds at most in all. Answers its resourceVersion.
     ///
     /// # Errors
     /// Why it was not stored; it may be all the same when no answer came.
-    pub async fn write(&self, ledger: Ledger) -> Result<(), Failure> {
+    pub async fn write(&self, ledger: Ledger) -> Result<u64, Failure> {
         let late = || Failure::Away(format!("no answer within {} s", WITHIN.as_secs()));
         timeout(WITHIN, self.write_all(ledger)).await.map_err(|_| late())?
     }
 
-    async fn write_all(&self, ledger: Ledger) -> Result<(), Failure> {
+    async fn write_all(&self, ledger: Ledger) -> Result<u64, Failure> {
         self.metrics.sent(ledger.segments.iter().map(|segment| segment.beats.len()).sum());
         let (parts, header) = codec::part(ledger, codec::MOST);
         let count = parts.len();
@@ -102,7 +104,7 @@ impl LedgerWriter {
         self.put(&header.replica, spec(&header, count)).await
     }
 
-    async fn put(&self, name: &str, spec: HeartbeatLedgerSpec) -> Result<(), Failure> {
+    async fn put(&self, name: &str, spec: HeartbeatLedgerSpec) -> Result<u64, Failure> {
         self.metrics.stored(spec.segments.len());
         let parameters =
             PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
@@ -110,13 +112,13 @@ impl LedgerWriter {
         let call = self.api.patch(name, &parameters, &patch);
         match measured(&self.calls, "patch", WITHIN, call).await {
             Err(Failure::NotFound(_)) => {}
-            other => return other.map(|_| ()),
+            other => return other.map(|stored| Ledgers::version(&stored)),
         }
         let mut object = HeartbeatLedger::new(name, spec);
         object.metadata.owner_references = self.owner.clone().map(|owner| vec![owner]);
         let parameters = PostParams::default();
         let call = self.api.create(&parameters, &object);
-        measured(&self.calls, "create", WITHIN, call).await.map(|_| ())
+        measured(&self.calls, "create", WITHIN, call).await.map(|stored| Ledgers::version(&stored))
     }
 }
 
@@ -137,6 +139,7 @@ fn spec(ledger: &Ledger, parts: usize) -> HeartbeatLedgerSpec {
         boot: ledger.boot.to_string(),
         sequence: signed(ledger.sequence),
         stamp: signed(ledger.stamp.0),
+        epoch: signed(ledger.epoch),
         peers: ledger.peers.iter().map(peer).collect(),
         index: signed(ledger.index),
         horizon: signed(ledger.horizon.0),

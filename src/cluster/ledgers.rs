@@ -177,6 +177,7 @@ fn piece(object: &HeartbeatLedger) -> Piece {
         version: Ledgers::version(object),
         sequence,
         stamp: Moment(unsigned(spec.stamp)),
+        epoch: unsigned(spec.epoch),
         peers: spec.peers.iter().map(peer).collect(),
         index: unsigned(spec.index),
         horizon: Moment(unsigned(spec.horizon)),

@@ -8,9 +8,10 @@
 //!
 //! Owns: the position, and how it is kept. A watch is cut and renewed every 20 s, so that a
 //! connection that died without a word shows within 25 s. Does not own: the types (`instances`,
-//! `ledgers`), and what the events mean.
+//! `ledgers`), what the events mean, and when a position is worth nothing any more because the store may have gone
+//! back (`history` of `rollcall-core`).
 
-use std::{fmt::Debug, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use kube::{
@@ -22,7 +23,7 @@ use rollcall_core::fact::{Delivery, Fact};
 use rollcall_model::lease::Reading;
 use serde::de::DeserializeOwned;
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::{sleep, timeout},
 };
 use tracing::{info, warn};
@@ -97,6 +98,8 @@ pub struct Watch<K> {
     pub metrics: WatchMetrics,
     /// Of its calls: `list`, and `watch` until it is open.
     pub calls: CallMetrics,
+    /// Rung to have everything listed anew, whatever is under way.
+    pub relist: Arc<Notify>,
 }
 
 /// Why a list or a watch ended early.
@@ -105,6 +108,8 @@ enum End {
     Lost(String),
     /// Go on from the position.
     Failed(Failure),
+    /// It could not be opened: the API server is away, and may come back with an older store. List anew.
+    Unopened(Failure),
     /// Nobody listens any more.
     Closed,
 }
@@ -115,6 +120,14 @@ impl From<Failure> for End {
             Failure::Refused { code: 410, message } => Self::Lost(message),
             other => Self::Failed(other),
         }
+    }
+}
+
+/// Only where no answer came: an API server that refuses is there.
+fn unopened(failure: Failure) -> End {
+    match failure {
+        Failure::Away(_) => End::Unopened(failure),
+        other => other.into(),
     }
 }
 
@@ -131,15 +144,22 @@ impl<K: Kind> Watch<K> {
         let mut pause = PAUSE.0;
         let mut interrupted = false;
         loop {
-            let ended = match position {
-                None => self.list().await.map(|at| position = Some(at)),
-                Some(at) => {
-                    let mut at = at;
-                    let ended = self.follow(&mut at, &mut interrupted).await;
-                    position = Some(at);
-                    ended
+            let going_on = async {
+                match &mut position {
+                    None => self.list().await.map(|at| position = Some(at)),
+                    Some(at) => self.follow(at, &mut interrupted).await,
                 }
             };
+            let ended = tokio::select! {
+                ended = going_on => ended,
+                () = self.relist.notified() => {
+                    position = None;
+                    continue;
+                }
+            };
+            if matches!(ended, Err(End::Unopened(_))) {
+                position = None;
+            }
             let reason = match ended {
                 Ok(()) => {
                     pause = PAUSE.0;
@@ -151,7 +171,7 @@ impl<K: Kind> Watch<K> {
                     info!(reason, "the {} watch has fallen behind; listing anew", K::NAME);
                     "lost"
                 }
-                Err(End::Failed(failure)) => {
+                Err(End::Failed(failure) | End::Unopened(failure)) => {
                     if !interrupted {
                         warn!(%failure, "the {} watch is interrupted; leases are not judged meanwhile", K::NAME);
                     }
@@ -206,7 +226,8 @@ impl<K: Kind> Watch<K> {
         let request = self.kind.request().watch(&parameters, &position.to_string());
         let request = request.map_err(kube::Error::BuildRequest)?;
         let opening = self.client.request_events::<K::Object>(request);
-        let mut events = measured(&self.calls, "watch", OPEN_TIMEOUT, opening).await?.boxed();
+        let opened = measured(&self.calls, "watch", OPEN_TIMEOUT, opening).await;
+        let mut events = opened.map_err(unopened)?.boxed();
         if std::mem::take(interrupted) {
             info!(index = *position, "the {} watch goes on", K::NAME);
             self.deliver(self.kind.progress(*position), clock::reading()).await?;

@@ -168,12 +168,13 @@ impl Writer {
         self.merge(key, Kind::Object, body::beat(uid, beat)).await.map_err(moved_on)
     }
 
-    /// Writes a self-beat: the replica's own heartbeat annotation.
+    /// Writes a self-beat: the replica's own heartbeat annotation. Answers the object's resourceVersion.
     ///
     /// # Errors
     /// [`Failure::NotFound`] when the replica's own object is missing.
-    pub async fn self_beat(&self, key: &InstanceKey, value: &str) -> Result<(), Failure> {
-        self.merge(key, Kind::SelfBeat, body::self_beat(value)).await.map(|_| ())
+    pub async fn self_beat(&self, key: &InstanceKey, value: &str) -> Result<u64, Failure> {
+        let stored = self.merge(key, Kind::SelfBeat, body::self_beat(value)).await?;
+        Ok(stored.resource_version)
     }
 
     /// Writes a status, if the object is still the version that it was decided on.

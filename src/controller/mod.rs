@@ -10,7 +10,7 @@ use std::sync::{
 };
 
 use rollcall_core::{
-    fact::{Announcement, Delivery, Duty, Fact, Outcome, Version},
+    fact::{Announcement, Delivery, Duty, Fact, Outcome, Sent, Version},
     pulse::Source,
     status::Desired,
 };
@@ -101,7 +101,7 @@ fn span(duty: &Duty) -> Span {
         Duty::Evict { on, .. } => ("evict", &on.key),
         Duty::Announce { on, .. } => ("announce", &on.key),
         Duty::Sweep { replica, .. } => return error_span!("duty", duty = "sweep", %replica),
-        Duty::SelfBeat { .. } | Duty::Flush(_) => return Span::none(),
+        Duty::SelfBeat { .. } | Duty::Relist | Duty::Flush(_) => return Span::none(),
     };
     error_span!("duty", duty, %key)
 }
@@ -128,8 +128,8 @@ impl Worker {
             Duty::Announce { on, what } if self.tenure.holds(clock::moment()) => {
                 self.announce(&on, &what).await;
             }
-            // Self-beats and ledgers are the witness's.
-            Duty::Announce { .. } | Duty::SelfBeat { .. } | Duty::Flush(_) => {}
+            // Self-beats and ledgers are the witness's, and lists the watches'.
+            Duty::Announce { .. } | Duty::SelfBeat { .. } | Duty::Relist | Duty::Flush(_) => {}
         }
     }
 
@@ -174,7 +174,8 @@ impl Worker {
             Ok(instance) => {
                 self.refused.store(false, Ordering::Relaxed);
                 // In this order: the duty must not be decided anew on the old version.
-                self.send(Fact::Written { instance, by: Source::Annotation }).await;
+                let (by, sent) = (Source::Annotation, Sent::default());
+                self.send(Fact::Written { instance, by, sent }).await;
                 self.tell(on, Outcome::Done).await;
             }
             Err(failure) => self.failed(on, &failure).await,

@@ -88,6 +88,21 @@ struct OwnJson<'a> {
     gaps: u64,
     /// The last such time.
     last_gap: Option<LastGapJson>,
+    /// How often the store has gone back, as after a restore of etcd, as far as the replicas that ran together know.
+    epoch: u64,
+    /// The last time that it did while this replica ran; null when it did not.
+    step_back: Option<StepBackJson>,
+}
+
+/// The store went back.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "StepBack")]
+struct StepBackJson {
+    /// When this replica learned of it.
+    noticed_at: Time,
+    /// What proves it, as a sentence.
+    why: String,
 }
 
 /// `closed`: calls go out; `open`: they fail at once, as it has not answered, but for one now and then.
@@ -198,6 +213,11 @@ fn own<'a>(
         unreadable: report.unreadable,
         gaps: report.gaps,
         last_gap: report.last_gap.map(|gap| LastGapJson::of(gap, now)),
+        epoch: report.epoch,
+        step_back: report.step_back.as_ref().map(|it| StepBackJson {
+            noticed_at: Time(now.wall_of(it.at)),
+            why: it.reason.to_string(),
+        }),
     }
 }
 

@@ -46,7 +46,7 @@ use crate::telemetry::{
 use crate::witness::{
     Inbox,
     flush::{self, Flush},
-    self_beat::{self, SelfBeat},
+    self_beat::{self, SelfBeat, Wanted},
 };
 
 /// The parts, not yet running.
@@ -90,24 +90,25 @@ impl Core {
         let events = Events::new(clients.writes, &config.own.name, &api_metrics);
         let counts = figures(directory, registry);
         let (duties, duties_out) = mpsc::channel(DUTIES);
-        let (self_beats, values) = mpsc::channel(self_beat::QUEUE);
+        let (self_beats, wanted) = mpsc::channel(self_beat::QUEUE);
         let (ledgers_in, ledgers_out) = mpsc::channel(flush::QUEUE);
         let views = Arc::new(Views::new(directory.clone()));
         let waiters = Arc::new(Waiters::new(registry));
+        let (watch, ledgers) =
+            watches(config, clients.watches, converter, &facts_in, &api_metrics, registry);
         let engine = Engine {
             catalog: Catalog::new(settings(config), directory.clone()),
             facts,
             duties,
             self_beats,
             ledgers: ledgers_in,
+            relist: [watch.relist.clone(), ledgers.relist.clone()],
             counts,
             metrics: EngineMetrics::new(registry),
             beats,
             announce: announce(&views, &waiters),
             stands_since: None,
         };
-        let (watch, ledgers) =
-            watches(config, clients.watches, converter, &facts_in, &api_metrics, registry);
         let ledger_writer = ledger_writer(config, clients.ledgers, &api_metrics, registry);
         let flush =
             Flush { writer: ledger_writer.clone(), facts: facts_in.clone(), ledgers: ledgers_out };
@@ -120,7 +121,7 @@ impl Core {
             duties_out,
         );
         let inbox = Inbox::new(directory.clone(), writer.clone(), facts_in.clone());
-        let self_beat = own_beat(config, writer, facts_in, values);
+        let self_beat = own_beat(config, writer, facts_in, wanted);
         let (reported, breakers) = (problems.clone(), breakers.metrics);
         let behind = Behind { inbox, gate, problems: reported, breakers, views, waiters, traces };
         Self {
@@ -167,6 +168,7 @@ fn watches(
         facts: facts.clone(),
         metrics: metrics.clone(),
         calls: calls.on("serviceinstances", verbs),
+        relist: Arc::default(),
     };
     let ledgers = Watch {
         kind: Ledgers::new(&config.own_namespace),
@@ -174,6 +176,7 @@ fn watches(
         facts: facts.clone(),
         metrics,
         calls: calls.on("heartbeatledgers", verbs),
+        relist: Arc::default(),
     };
     (instances, ledgers)
 }
@@ -245,10 +248,10 @@ fn own_beat(
     config: &Config,
     writer: Writer,
     facts: mpsc::Sender<Delivery>,
-    values: mpsc::Receiver<String>,
+    wanted: mpsc::Receiver<Wanted>,
 ) -> SelfBeat {
     let registration = own_registration(config);
-    SelfBeat { own: config.own.clone(), registration, writer, facts, values }
+    SelfBeat { own: config.own.clone(), registration, writer, facts, wanted }
 }
 
 fn needs(config: &Config) -> Needs {

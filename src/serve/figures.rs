@@ -118,6 +118,11 @@ impl Figures {
                 "Times that everybody was given back time in which beats could not be heard.",
                 counts.gaps,
             ),
+            (
+                "store_step_backs",
+                "Times that the store went back, as after a restore of etcd from a backup.",
+                counts.step_backs,
+            ),
         ];
         for (name, help, value) in counters {
             let counter = ConstCounter::new(value);

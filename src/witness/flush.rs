@@ -36,12 +36,12 @@ impl Flush {
                 Err(failure) if !failing => {
                     warn!(%failure, "cannot write the ledger; beats are answered 202 before long");
                 }
-                Ok(()) if failing => info!("the ledger is written again"),
+                Ok(_) if failing => info!("the ledger is written again"),
                 _ => {}
             }
             failing = written.is_err();
-            let failure = written.err().map(|failure| failure.to_string().into());
-            let fact = Fact::LedgerWritten { sequence, failure };
+            let answer = written.map_err(|failure| failure.to_string().into());
+            let fact = Fact::LedgerWritten { sequence, answer };
             if self.facts.send(Delivery::new(fact, clock::reading())).await.is_err()
                 || (leaving && !failing)
             {

@@ -13,7 +13,10 @@ use rollcall_model::{
     lease::Lease,
     registration::Registration,
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc::{self, error::SendError},
+    time::timeout,
+};
 use tracing::{info, warn};
 
 use crate::clock;
@@ -35,8 +38,17 @@ pub struct SelfBeat {
     pub writer: Writer,
     /// To say what came of them.
     pub facts: mpsc::Sender<Delivery>,
-    /// The values to write.
-    pub values: mpsc::Receiver<String>,
+    /// What to write.
+    pub wanted: mpsc::Receiver<Wanted>,
+}
+
+/// A self-beat that is asked for.
+#[derive(Debug)]
+pub struct Wanted {
+    /// The annotation's value.
+    pub value: String,
+    /// Read the own instance first.
+    pub reads: bool,
 }
 
 /// What a replica says of itself: service `rollcall`, at `address`, with these ports.
@@ -73,8 +85,8 @@ impl SelfBeat {
     /// Writes what is asked for, until nobody asks any more. Each write has its own deadline.
     pub async fn run(mut self) {
         let mut failing = false;
-        while let Some(value) = self.values.recv().await {
-            let written = self.write(&value).await;
+        while let Some(wanted) = self.wanted.recv().await {
+            let written = self.write(&wanted).await;
             match &written {
                 Err(failure) if !failing && failure.is_missing_namespace() => warn!(
                     %failure, namespace = %self.own.namespace,
@@ -84,27 +96,42 @@ impl SelfBeat {
                 Err(failure) if !failing => {
                     warn!(%failure, "cannot write the self-beat; leases are not judged meanwhile");
                 }
-                Ok(()) if failing => info!("self-beats are written again"),
+                Ok(_) if failing => info!("self-beats are written again"),
                 _ => {}
             }
             failing = written.is_err();
-            let failure = written.err().map(|failure| failure.to_string().into());
-            let fact = Fact::SelfBeatWritten { failure };
-            if self.facts.send(Delivery::new(fact, clock::reading())).await.is_err() {
+            let answer = written.map_err(|failure| failure.to_string().into());
+            if self.tell(Fact::SelfBeatWritten { answer }).await.is_err() {
                 return;
             }
         }
     }
 
-    async fn write(&self, value: &str) -> Result<(), Failure> {
+    /// Answers the resourceVersion of the own instance with the value.
+    async fn write(&self, wanted: &Wanted) -> Result<u64, Failure> {
+        let Wanted { value, reads } = wanted;
+        if *reads {
+            let version = match self.writer.get(&self.own).await {
+                Ok(own) => Some(own.resource_version),
+                Err(Failure::NotFound(_)) => None,
+                Err(failure) => return Err(failure),
+            };
+            // Nobody takes it: the process ends.
+            let _ = self.tell(Fact::OwnRead { version }).await;
+        }
         match self.writer.self_beat(&self.own, value).await {
             Err(Failure::NotFound(_)) => {
                 let registered =
                     self.writer.register(&self.own, None, &self.registration, lease(), value).await;
-                registered.map(|_| ())
+                registered.map(|own| own.resource_version)
             }
             other => other,
         }
+    }
+
+    /// Waits without a deadline: the engine takes facts in for as long as the process lives.
+    async fn tell(&self, fact: Fact) -> Result<(), SendError<Delivery>> {
+        self.facts.send(Delivery::new(fact, clock::reading())).await
     }
 }
 

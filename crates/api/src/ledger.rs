@@ -45,6 +45,10 @@ pub struct HeartbeatLedgerSpec {
     /// When it was taken: milliseconds of the replica's own monotonic clock.
     #[schemars(range(min = 0))]
     pub stamp: i64,
+    /// How often the store has gone back, as after a restore of etcd, as far as the replica knows: its versions are of this epoch.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub epoch: i64,
     /// Which ledger of each other replica it has seen newest.
     #[serde(default)]
     #[schemars(length(max = 64))]

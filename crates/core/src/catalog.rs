@@ -15,6 +15,7 @@
 //! | `evictions` | which expired objects are deleted, and when |
 //! | `outbox` | which statuses are written, and what is announced |
 //! | `horizon`, `ledgers` | how far this replica has seen |
+//! | `history` | whether the store has gone back |
 //!
 //! The first six know instances, and `instances` says what follows in one of them from a change in another.
 //!
@@ -25,7 +26,6 @@
 //! proportional to its service; a heartbeat costs nothing here.
 
 use std::{
-    collections::HashSet,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -37,7 +37,8 @@ use rollcall_model::{
 
 use crate::{
     directory::Directory,
-    fact::{Announcement, Duty, Fact, Version},
+    fact::{Announcement, Duty, Fact, Sent, Version},
+    history::{History, Proof},
     horizon::Horizon,
     instances::Instances,
     leadership::Leadership,
@@ -48,7 +49,6 @@ use crate::{
     pulse::Source,
     report::{Cause, Report, Standstill},
     rules::{AllRules, Rules},
-    table::Entry,
     unreadable::Unreadable,
 };
 
@@ -91,6 +91,8 @@ pub struct Counts {
     pub holds: u64,
     /// Publications by which readers see something else.
     pub changes: u64,
+    /// Times that the store went back.
+    pub step_backs: u64,
 }
 
 /// How far the instance watch has come.
@@ -115,6 +117,7 @@ pub struct Catalog<R: Rules = AllRules> {
     unreadable: Unreadable,
     leadership: Leadership,
     progress: Progress,
+    history: History<R>,
     /// Of the instance watch.
     horizon: Horizon<R>,
     /// None: this replica is the only one.
@@ -141,6 +144,7 @@ impl<R: Rules> Catalog<R> {
             unreadable: Unreadable::default(),
             leadership: Leadership::default(),
             progress: Progress::default(),
+            history: History::default(),
             horizon: Horizon::new(&boot),
             ledgers: ledger.map(|name| Ledgers::new(name, boot.clone())),
             reach: Moment::default(),
@@ -162,6 +166,7 @@ impl<R: Rules> Catalog<R> {
             evicted: self.instances.evictions.evicted(),
             holds: self.instances.guard.begun(),
             changes: self.instances.publication.changes(),
+            step_backs: self.history.steps(),
         }
     }
 
@@ -196,7 +201,7 @@ impl<R: Rules> Catalog<R> {
                 self.advance(index);
             }
             Fact::Progress { index } => self.advance(index),
-            Fact::Written { instance, by } => self.written(&instance, by, now),
+            Fact::Written { instance, by, sent } => self.written(&instance, by, sent, now),
             Fact::Deleted { key, uid } => self.instances.mark_deleted(&key, uid, now),
             Fact::Beat { key, uid, at } => self.instances.beat(&key, &uid, at, now),
             Fact::Unreadable { on, reason } => {
@@ -215,13 +220,14 @@ impl<R: Rules> Catalog<R> {
                 }
                 self.follow_silence(now.moment);
             }
-            Fact::LedgerWritten { sequence, failure } => {
-                if let Some(ledgers) = &mut self.ledgers {
-                    ledgers.written(sequence, failure.is_none());
-                }
-            }
+            Fact::LedgerWritten { sequence, answer } => self.ledger_written(sequence, &answer, now),
             Fact::Leaving => self.depart(),
-            Fact::SelfBeatWritten { failure } => self.horizon.written(failure, now.moment),
+            Fact::SelfBeatWritten { answer } => {
+                let proof = self.history.answered(&answer);
+                self.horizon.written(answer.err(), now.moment);
+                self.heed(proof, now);
+            }
+            Fact::OwnRead { version } => self.heed(self.history.own_read(version), now),
             Fact::Leadership(leadership) => self.leadership = leadership,
             Fact::Attempted { key, uid, outcome } => {
                 self.instances.attempted(&key, uid, &outcome, now);
@@ -236,6 +242,7 @@ impl<R: Rules> Catalog<R> {
             let stalled = now.moment.since(settled);
             if stalled >= STALL {
                 self.give_back(now.moment, Some(stalled));
+                self.history.stalled(stalled);
             }
         }
         self.started.get_or_insert(now.moment);
@@ -278,22 +285,44 @@ impl<R: Rules> Catalog<R> {
 
 impl<R: Rules> Catalog<R> {
     fn relist(&mut self, instances: &[Arc<Instance>], index: u64, now: Now) {
-        self.instances.table.forget_all_deleted();
+        if let Some(proof) = self.contradiction(instances, index).filter(|_| R::STEPS_BACK_ARE_SEEN)
+        {
+            // Of what this replica wrote meanwhile it is not known whether it is older: the next list tells.
+            return self.heed(Some(proof), now);
+        }
         self.unreadable.clear();
-        let listed: HashSet<Arc<str>> = instances.iter().map(|i| i.uid.clone()).collect();
+        if self.history.listed() {
+            self.instances.take_in_anew(instances, index, now);
+            self.progress.index = index;
+            self.give_back(now.moment, None);
+        }
+        self.instances.table.forget_all_deleted();
         for instance in instances {
             self.watched(instance, now);
         }
-        // What is newer than the list was written by us meanwhile: the watch will bring it.
-        let missing = self.instances.table.entries().map(Entry::instance).filter(|instance| {
-            !listed.contains(&instance.uid) && instance.resource_version <= index
-        });
-        let missing: Vec<_> = missing.map(|i| (i.key.clone(), i.uid.clone())).collect();
-        for (key, uid) in missing {
-            self.instances.remove(&key, &uid, now);
-        }
+        self.instances.keep_only(instances, index, now);
         self.advance(index);
         self.progress.synced = true;
+    }
+
+    /// What a list says that cannot be, if it is of the store that this replica has seen: it holds all that was stored up to
+    /// its index. Nothing while a list of another epoch is awaited, which this one is.
+    fn contradiction(&self, instances: &[Arc<Instance>], index: u64) -> Option<Proof> {
+        if self.history.is_renewing() {
+            return None;
+        }
+        let position = self.progress.index;
+        if index < position {
+            return Some(Proof::List { index, position });
+        }
+        instances.iter().find_map(|listed| {
+            let known = self.instances.table.get(&listed.key)?.instance();
+            let (version, before) = (listed.resource_version, known.resource_version);
+            let is_older = listed.uid == known.uid && version < before && before <= index;
+            let is_other = version == before && listed != known;
+            let proof = || Proof::Object { key: listed.key.clone(), version, known: before };
+            (is_older || is_other).then(proof)
+        })
     }
 
     fn watched(&mut self, instance: &Arc<Instance>, now: Now) {
@@ -308,8 +337,15 @@ impl<R: Rules> Catalog<R> {
         self.advance(instance.resource_version);
     }
 
-    /// The answer to a write: where the watch has gone past it already, the watch is right.
-    fn written(&mut self, instance: &Arc<Instance>, by: Source, now: Now) {
+    /// The answer to a call: where the watch has gone past it already, the watch is right.
+    fn written(&mut self, instance: &Arc<Instance>, by: Source, sent: Sent, now: Now) {
+        let version = instance.resource_version;
+        let is_older = version < sent.least && sent.epoch == self.history.epoch();
+        let position = sent.least.saturating_sub(1);
+        self.heed(is_older.then_some(Proof::Write { version, position }), now);
+        if self.history.is_renewing() {
+            return self.instances.store_anew(instance, by, self.progress.synced, now);
+        }
         let known = self.instances.table.get(&instance.key);
         if let Some(entry) = known.filter(|entry| is_same_beat(entry.instance(), instance)) {
             entry.slot().claim(by);
@@ -333,11 +369,46 @@ impl<R: Rules> Catalog<R> {
     }
 }
 
+// === The store went back ===
+
+impl<R: Rules> Catalog<R> {
+    /// Heeds a proof of this replica's own, if there is one and it is news.
+    fn heed(&mut self, proof: Option<Proof>, now: Now) {
+        let epoch = self.history.epoch();
+        if let Some(proof) = proof.filter(|_| self.history.is_news(epoch)) {
+            self.step_back(epoch + 1, &proof, now);
+        }
+    }
+
+    /// All that is known by version is worth nothing any more. Everything is listed anew, every instance has a lease, and
+    /// nothing is promised, judged or written before.
+    fn step_back(&mut self, epoch: u64, proof: &Proof, now: Now) {
+        self.history.step_back(epoch, proof, now.moment);
+        self.instances.step_back();
+        if let Some(ledgers) = &mut self.ledgers {
+            let again = R::HEARTBEATS_ARE_REPORTED_AGAIN;
+            let heartbeats = self.instances.table.witnessed().filter(|_| again).collect();
+            ledgers.begin_epoch(epoch, heartbeats);
+            self.directory().fence.store(0, Ordering::SeqCst);
+        }
+        self.give_back(now.moment, None);
+        if let Some(own) = self.instances.table.get(&self.own) {
+            let on = Version::of(own.instance());
+            let reason = proof.to_string().into();
+            self.instances.outbox.announce(on, Announcement::StoreWentBack { reason });
+        }
+    }
+}
+
 // === Other replicas ===
 
 impl<R: Rules> Catalog<R> {
     fn see_ledgers(&mut self, listed: &[Arc<Ledger>], now: Now) {
         let Some(ledgers) = &mut self.ledgers else { return };
+        if !self.progress.synced {
+            self.history.begin(listed.iter().map(|ledger| ledger.epoch).max().unwrap_or(0));
+            ledgers.follow_epoch(self.history.epoch());
+        }
         let (first, vanished) = ledgers.list(listed, now.moment);
         if first {
             self.instances.leases.begin_anew(now.moment);
@@ -352,6 +423,7 @@ impl<R: Rules> Catalog<R> {
     }
 
     fn see_ledger(&mut self, ledger: &Ledger, way: Way, now: Now) {
+        self.follow_epoch(ledger, now);
         let Some(ledgers) = &mut self.ledgers else { return };
         let Some(sighting) = ledgers.see(ledger, way, now.moment) else { return };
         for (id, at) in sighting.beats {
@@ -361,6 +433,26 @@ impl<R: Rules> Catalog<R> {
             self.give_back(now.moment, None);
         }
         self.follow_silence(now.moment);
+    }
+
+    /// A ledger may prove that the store went back, or say that its replica knows it.
+    fn follow_epoch(&mut self, ledger: &Ledger, now: Now) {
+        let (version, index, replica) = (ledger.version, ledger.index, ledger.replica.clone());
+        if index >= version && version > 0 && self.history.is_news(ledger.epoch) {
+            let proof = Proof::Ledger { replica, version, index };
+            self.step_back(ledger.epoch + 1, &proof, now);
+        } else if ledger.epoch > self.history.epoch() && R::EPOCH_IS_ADOPTED {
+            self.step_back(ledger.epoch, &Proof::Reported { replica }, now);
+        }
+    }
+
+    fn ledger_written(&mut self, sequence: u64, answer: &Result<u64, Arc<str>>, now: Now) {
+        let Some(ledgers) = &mut self.ledgers else { return };
+        let index = ledgers.written(sequence, answer.is_ok());
+        let replica = ledgers.name();
+        let proof = index.zip(answer.as_ref().ok().copied());
+        let proof = proof.filter(|(index, version)| index >= version);
+        self.heed(proof.map(|(index, version)| Proof::Ledger { replica, version, index }), now);
     }
 
     /// From here on no heartbeat is answered 200.
@@ -435,7 +527,7 @@ impl<R: Rules> Catalog<R> {
         self.instances.publication.publish_figures(Figures {
             leadership: &self.leadership,
             report: self.report(now.moment),
-            index: self.progress.index,
+            index: self.history.position(self.progress.index),
             horizon: self.reach,
             synced,
         });
@@ -460,6 +552,8 @@ impl<R: Rules> Catalog<R> {
             replicas: ledgers.map(Ledgers::report).unwrap_or_default(),
             held: self.instances.guard.report(),
             unreadable: self.unreadable.len(),
+            epoch: self.history.epoch(),
+            step_back: self.history.last(),
         }
     }
 
@@ -470,14 +564,23 @@ impl<R: Rules> Catalog<R> {
         let self_beat = self.horizon.moment();
         let opening = self.ledgers.as_ref().and_then(|ledgers| ledgers.opening(self_beat));
         let due = self.instances.leases.due();
-        let value = self.horizon.wanted(now, due.max(opening));
-        let mut duties: Vec<_> = value.map(|value| Duty::SelfBeat { value }).into_iter().collect();
+        let mut duties = Vec::new();
+        if self.history.wants_list(now.moment) {
+            duties.push(Duty::Relist);
+        }
+        if let Some(value) = self.horizon.wanted(now, due.max(opening)) {
+            let reads = self.history.ask(self.progress.index);
+            duties.push(Duty::SelfBeat { value, reads });
+        }
         if let Some(ledgers) = &mut self.ledgers {
-            let (touched, index) =
-                (&self.instances.publication.directory().touched, self.progress.index);
+            let touched = &self.instances.publication.directory().touched;
+            let index = if self.history.is_renewing() { 0 } else { self.progress.index };
             let shortest = self.instances.table.shortest_lease();
             let ledger = ledgers.next(touched, now.moment, shortest, due, index, self.reach);
             duties.extend(ledger.map(Duty::Flush));
+        }
+        if self.history.is_renewing() {
+            return duties;
         }
         let end = duties.len() + room;
         while duties.len() < end {
@@ -515,6 +618,7 @@ impl<R: Rules> Catalog<R> {
                 self.reach <= self.instances.leases.floors().floor(instance.lease.duration);
             let unseen = |it: &Ledgers<R>| !it.have_seen(instance.resource_version);
             let is_stopped = behind
+                || self.history.is_in_doubt()
                 || self.ledgers.as_ref().is_some_and(unseen)
                 || self.instances.guard.stops_evictions(&instance.service_key());
             let duty = self.instances.evictions.duty(entry, now, is_stopped);

@@ -24,6 +24,7 @@ use rollcall_model::{
 
 use crate::{
     bearers::Bearers,
+    fact::Sent,
     floors::Floors,
     horizon::STALE_AFTER,
     leadership::Leadership,
@@ -116,6 +117,8 @@ pub struct Directory {
     pub(crate) report: ArcSwap<Report>,
     pub(crate) horizon: AtomicU64,
     pub(crate) index: AtomicU64,
+    /// How often the store has gone back. Written after the index that belongs to it, and read before it.
+    pub(crate) epoch: AtomicU64,
     pub(crate) synced: AtomicBool,
     pub(crate) serial: Serial,
     /// What this replica has to tell the others.
@@ -148,6 +151,7 @@ impl Directory {
             report: ArcSwap::default(),
             horizon: AtomicU64::default(),
             index: AtomicU64::default(),
+            epoch: AtomicU64::default(),
             synced: AtomicBool::default(),
             serial: Serial::default(),
             touched: Touched::default(),
@@ -193,6 +197,19 @@ impl Directory {
     #[must_use]
     pub fn index(&self) -> u64 {
         self.index.load(Ordering::Acquire)
+    }
+
+    /// What is known of the store before a write is sent.
+    #[must_use]
+    pub fn before_write(&self) -> Sent {
+        let epoch = self.epoch.load(Ordering::SeqCst);
+        Sent { epoch, least: self.index.load(Ordering::SeqCst).saturating_add(1) }
+    }
+
+    /// What is known of the store before an object is read that is known as of `version`; 0 when it is not.
+    #[must_use]
+    pub fn before_read(&self, version: u64) -> Sent {
+        Sent { epoch: self.epoch.load(Ordering::SeqCst), least: version }
     }
 
     /// The horizon.

@@ -41,6 +41,8 @@ pub enum Fact {
         instance: Arc<Instance>,
         /// By which way its heartbeat annotation came to its value, if that is news.
         by: Source,
+        /// What was known of the store when the call was sent.
+        sent: Sent,
     },
     /// A delete of ours was answered.
     Deleted {
@@ -72,8 +74,13 @@ pub enum Fact {
     },
     /// The write of a self-beat was answered, or given up.
     SelfBeatWritten {
-        /// Why the API server did not take it, as a sentence; none when it did.
-        failure: Option<Arc<str>>,
+        /// resourceVersion of the own instance with it; or why the API server did not take it, as a sentence.
+        answer: Result<u64, Arc<str>>,
+    },
+    /// The own instance was read, because the self-beat about to be written asked for that.
+    OwnRead {
+        /// Its resourceVersion; none when it is not there.
+        version: Option<u64>,
     },
     /// The ledger watch told of a new or changed ledger, whole: parts are joined before.
     LedgerSeen(Arc<Ledger>),
@@ -90,8 +97,8 @@ pub enum Fact {
     LedgerWritten {
         /// Which.
         sequence: u64,
-        /// Why the API server did not take it, as a sentence; none when it did.
-        failure: Option<Arc<str>>,
+        /// resourceVersion of the ledger; or why the API server did not take it, as a sentence.
+        answer: Result<u64, Arc<str>>,
     },
     /// This replica is going away: it answers no beat any more, and says so in its last ledger.
     Leaving,
@@ -106,6 +113,16 @@ pub enum Fact {
         /// What came of it.
         outcome: Outcome,
     },
+}
+
+/// What was known of the store when a call was sent: what it answers cannot be older.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// How often the store had gone back.
+    pub epoch: u64,
+    /// The lowest resourceVersion that the answer can have: of a write that changes something, one above the highest
+    /// seen; of a read, that of the object as it was known. 0 when nothing was.
+    pub least: u64,
 }
 
 /// What came of a duty.
@@ -133,7 +150,12 @@ pub enum Duty {
     SelfBeat {
         /// The annotation's value.
         value: String,
+        /// Read the own instance first, and say so by [`Fact::OwnRead`].
+        reads: bool,
     },
+    /// List instances and ledgers anew, from the API server's most recent state: the watches do not go on from where
+    /// they are.
+    Relist,
     /// Write the own ledger: at most one is under way, within 2 s.
     Flush(Ledger),
     /// Delete the ledger of a replica that is gone.
@@ -235,6 +257,11 @@ pub enum Announcement {
         silent: usize,
         /// Of how many with a lease.
         of: usize,
+    },
+    /// The store went back: etcd was restored from a backup.
+    StoreWentBack {
+        /// What proves it, as a sentence.
+        reason: Arc<str>,
     },
     /// The health annotation holds a word that is not in the vocabulary, and was ignored.
     UnknownHealth {

@@ -38,7 +38,8 @@ struct Kept {
 #[derive(Debug, Default)]
 pub(super) struct Flush {
     sequence: u64,
-    under_way: Option<u64>,
+    /// The ledger being written, and the index in it; none when that is of an earlier epoch.
+    under_way: Option<(u64, Option<u64>)>,
     pacer: Pacer,
     /// Another replica waits for this one.
     asked: bool,
@@ -129,18 +130,31 @@ impl Flush {
             self.farewell.get_or_insert(sequence);
         }
         ledger.segments = self.kept.iter().map(|kept| kept.segment(stamp)).collect();
-        self.under_way = Some(sequence);
+        self.under_way = Some((sequence, Some(ledger.index)));
         self.asked = false;
     }
 
-    /// The write of a ledger was answered, or given up.
-    pub(super) fn written(&mut self, sequence: u64, stored: bool) {
-        if self.under_way == Some(sequence) {
-            self.under_way = None;
-        }
+    /// The write of a ledger was answered, or given up. Answers the index in it, if it is of this epoch.
+    pub(super) fn written(&mut self, sequence: u64, stored: bool) -> Option<u64> {
         if stored {
             self.stored(sequence);
         }
+        let (_, index) = self.under_way.take_if(|(under_way, _)| *under_way == sequence)?;
+        index
+    }
+
+    /// The store went back, and with it what was reported: `heartbeats` are reported in the next ledger, which goes at
+    /// once. It covers every ledger before it.
+    pub(super) fn begin_epoch(&mut self, mut heartbeats: Vec<(u64, Moment)>) {
+        heartbeats.sort_unstable_by_key(|(id, _)| *id);
+        heartbeats.dedup_by_key(|(id, _)| *id);
+        // A number of its own, so that the answer to a ledger under way does not speak for it.
+        self.sequence += 1;
+        let sequence = self.sequence;
+        let again = Kept { first: 0, sequence, stamp: Moment(0), beats: heartbeats, stored: false };
+        self.kept = VecDeque::from([again]);
+        self.under_way = self.under_way.map(|(sequence, _)| (sequence, None));
+        self.asked = true;
     }
 
     /// A ledger is known to be stored: the write was answered, or the watch brought it.

@@ -3,7 +3,7 @@
 //! Owns: the parts that know instances, and the order in which they take a change. Does not own: how far this replica has
 //! seen, and whether it leads (`catalog`).
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{collections::HashSet, marker::PhantomData, sync::Arc};
 
 use rollcall_model::{
     instance::{Instance, InstanceKey},
@@ -41,6 +41,8 @@ pub(super) struct Instances<R: Rules> {
     pub(super) revived: u64,
     /// Heartbeats by a changed annotation.
     pub(super) annotation_beats: u64,
+    /// Incarnations stored after the store went back, until a list of it comes.
+    stored_anew: HashSet<Arc<str>>,
 }
 
 impl<R: Rules> Instances<R> {
@@ -58,6 +60,7 @@ impl<R: Rules> Instances<R> {
             outbox: Outbox::default(),
             revived: 0,
             annotation_beats: 0,
+            stored_anew: HashSet::new(),
         }
     }
 
@@ -127,6 +130,70 @@ impl<R: Rules> Instances<R> {
         let news = instance.unknown_health.as_ref().filter(|word| Some(*word) != known);
         if let Some(word) = news.cloned() {
             self.outbox.announce(Version::of(instance), Announcement::UnknownHealth { word });
+        }
+    }
+
+    /// The store went back.
+    pub(super) fn step_back(&mut self) {
+        self.stored_anew.clear();
+    }
+
+    /// This is stored since the store went back, and a list of it has not come yet: whatever was known is older.
+    pub(super) fn store_anew(
+        &mut self,
+        instance: &Arc<Instance>,
+        by: Source,
+        synced: bool,
+        now: Now,
+    ) {
+        let is_known = !self.stored_anew.insert(instance.uid.clone());
+        match self.table.get(&instance.key).map(|entry| entry.instance().clone()) {
+            Some(old) if old.uid == instance.uid && !is_known => {
+                self.update(&old, instance, by, now);
+            }
+            Some(old) if old.uid != instance.uid => {
+                self.remove(&old.key, &old.uid, now);
+                self.insert(instance, by, synced, now);
+            }
+            _ => self.upsert(instance, by, synced, now),
+        }
+    }
+
+    /// A list, as of `index`, of a store that went back: what was known is replaced by it, whatever its version. The
+    /// moments of heartbeats stay, and with them the leases that this replica has promised.
+    pub(super) fn take_in_anew(&mut self, instances: &[Arc<Instance>], index: u64, now: Now) {
+        let listed: HashSet<&str> = instances.iter().map(|instance| &*instance.uid).collect();
+        let anew = std::mem::take(&mut self.stored_anew);
+        let is_newer =
+            |known: &Instance| known.resource_version > index && anew.contains(&known.uid);
+        let known = self.table.entries().map(Entry::instance);
+        let missing = known.filter(|known| !listed.contains(&*known.uid) && !is_newer(known));
+        let missing: Vec<_> = missing.map(|known| (known.key.clone(), known.uid.clone())).collect();
+        for (key, uid) in missing {
+            self.remove(&key, &uid, now);
+        }
+        for instance in instances {
+            let known = self.table.get(&instance.key).map(|entry| entry.instance().clone());
+            let known = known.filter(|known| !is_newer(known));
+            if let Some(old) = known.filter(|old| old != instance) {
+                if old.uid == instance.uid && old.service == instance.service {
+                    self.update(&old, instance, Source::Annotation, now);
+                } else {
+                    self.remove(&old.key, &old.uid, now);
+                }
+            }
+        }
+    }
+
+    /// A list as of `index` holds nothing else. What is newer was written by this replica meanwhile: the watch will bring it.
+    pub(super) fn keep_only(&mut self, instances: &[Arc<Instance>], index: u64, now: Now) {
+        let listed: HashSet<&str> = instances.iter().map(|instance| &*instance.uid).collect();
+        let missing = self.table.entries().map(Entry::instance).filter(|instance| {
+            !listed.contains(&*instance.uid) && instance.resource_version <= index
+        });
+        let missing: Vec<_> = missing.map(|i| (i.key.clone(), i.uid.clone())).collect();
+        for (key, uid) in missing {
+            self.remove(&key, &uid, now);
         }
     }
 

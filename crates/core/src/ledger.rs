@@ -23,6 +23,8 @@ pub struct Ledger {
     /// When it was taken, on the witness's clock: every beat that it took up to then is in this
     /// ledger or in an earlier one.
     pub stamp: Moment,
+    /// How often the store has gone back, as far as this replica knows: its versions are of this epoch.
+    pub epoch: u64,
     /// Which ledger of each other replica was seen newest.
     pub peers: Vec<PeerSeen>,
     /// The highest resourceVersion of instances seen.

@@ -34,6 +34,8 @@ struct Own {
 pub(super) struct Ledgers<R: Rules> {
     name: Arc<str>,
     boot: Arc<str>,
+    /// Of the store's history.
+    epoch: u64,
     peers: Peers<R>,
     flush: Flush,
     own: Option<Own>,
@@ -50,6 +52,7 @@ impl<R: Rules> Ledgers<R> {
             peers: Peers::new(name.clone(), boot.clone()),
             name,
             boot,
+            epoch: 0,
             flush: Flush::default(),
             own: None,
             opened: Moment::default(),
@@ -57,11 +60,29 @@ impl<R: Rules> Ledgers<R> {
         }
     }
 
+    pub(super) fn name(&self) -> Arc<str> {
+        self.name.clone()
+    }
+
+    /// The store went back. Nothing counts any more that ledgers of another epoch say of versions, this replica's own
+    /// among them; `heartbeats` are all that it has taken, and are reported again.
+    pub(super) fn begin_epoch(&mut self, epoch: u64, heartbeats: Vec<(u64, Moment)>) {
+        self.follow_epoch(epoch);
+        self.own = None;
+        self.flush.begin_epoch(heartbeats);
+    }
+
+    /// This replica begins with the epoch of the others.
+    pub(super) fn follow_epoch(&mut self, epoch: u64) {
+        self.epoch = epoch;
+        self.peers.follow_epoch(epoch);
+    }
+
     /// The own ledger came back. Another process's under our name is none of ours.
     fn see_back(&mut self, ledger: &Ledger, now: Moment) {
         let is_old = self.own.is_some_and(|own| ledger.stamp <= own.stamp);
         // A stamp of the future was written by somebody else.
-        if ledger.boot != self.boot || is_old || ledger.stamp > now {
+        if ledger.boot != self.boot || ledger.epoch != self.epoch || is_old || ledger.stamp > now {
             return;
         }
         self.flush.stored(ledger.sequence);
@@ -136,9 +157,9 @@ impl<R: Rules> Ledgers<R> {
         self.peers.deleted(replica, version, now);
     }
 
-    /// The write of the own ledger was answered, or given up.
-    pub(super) fn written(&mut self, sequence: u64, stored: bool) {
-        self.flush.written(sequence, stored);
+    /// The write of the own ledger was answered, or given up. Answers the index in it, if it is of this epoch.
+    pub(super) fn written(&mut self, sequence: u64, stored: bool) -> Option<u64> {
+        self.flush.written(sequence, stored)
     }
 
     /// The next ledger is the last one.
@@ -193,6 +214,7 @@ impl<R: Rules> Ledgers<R> {
             replica: self.name.clone(),
             boot: self.boot.clone(),
             stamp: now,
+            epoch: self.epoch,
             peers: self.peers.seen(),
             index,
             horizon,

@@ -27,6 +27,7 @@ mod evictions;
 mod floors;
 mod flush;
 mod guard;
+mod history;
 mod instances;
 mod leases;
 mod ledgers;

@@ -74,6 +74,8 @@ struct Peer {
     gone: Option<Moment>,
     /// Its ledger is being deleted.
     swept: bool,
+    /// Of the store's history, when it wrote that ledger.
+    epoch: u64,
 }
 
 /// All others.
@@ -85,6 +87,8 @@ pub(super) struct Peers<R: Rules> {
     peers: BTreeMap<Arc<str>, Peer>,
     /// The latest end of a process that was not seen to come back.
     former: Option<Moment>,
+    /// Of the store's history: ledgers of an earlier one say nothing of versions.
+    epoch: u64,
 }
 
 impl Peer {
@@ -102,11 +106,21 @@ impl Peer {
             left: false,
             gone: None,
             swept: false,
+            epoch: ledger.epoch,
         }
     }
 
     fn is_live(&self) -> bool {
         self.gone.is_none() && !self.left
+    }
+
+    /// Whether this ledger was written later than the one seen newest. One process counts its ledgers; those of two are
+    /// told apart by their versions, which rise within an epoch.
+    fn is_older_than(&self, ledger: &Ledger) -> bool {
+        if self.boot == ledger.boot {
+            return self.sequence < ledger.sequence;
+        }
+        (self.epoch, self.version) < (ledger.epoch, ledger.version)
     }
 
     /// Up to when it may answer beats that it never told: then it is fenced. `now` has passed since its
@@ -118,14 +132,19 @@ impl Peer {
 
 impl<R: Rules> Peers<R> {
     pub(super) fn new(own: Arc<str>, boot: Arc<str>) -> Self {
-        Self { own, boot, rules: PhantomData, peers: BTreeMap::new(), former: None }
+        Self { own, boot, rules: PhantomData, peers: BTreeMap::new(), former: None, epoch: 0 }
+    }
+
+    /// The store's history is in this epoch from now on.
+    pub(super) fn follow_epoch(&mut self, epoch: u64) {
+        self.epoch = epoch;
     }
 
     /// Another replica's ledger is seen.
     pub(super) fn see(&mut self, ledger: &Ledger, way: Way, now: Moment) -> Sighting {
         let mut gap = false;
         let old = self.peers.get(&ledger.replica);
-        if old.is_some_and(|old| ledger.version <= old.version) {
+        if old.is_some_and(|old| !old.is_older_than(ledger)) {
             return Sighting::default();
         }
         if old.is_some_and(|old| old.boot != ledger.boot) && R::CHANGED_BOOT_IS_GONE {
@@ -159,7 +178,7 @@ impl<R: Rules> Peers<R> {
         (peer.stamp, peer.seen) = (ledger.stamp, now);
         peer.behind = (ledger.horizon.0 > 0).then(|| ledger.stamp.since(ledger.horizon));
         (peer.index, peer.left, peer.gone) = (ledger.index, ledger.leaving, None);
-        peer.swept = false;
+        (peer.epoch, peer.swept) = (ledger.epoch, false);
         Sighting { gap, asks: ledger.ask, beats }
     }
 
@@ -171,10 +190,13 @@ impl<R: Rules> Peers<R> {
         end.is_some() && way != Way::Watch
     }
 
-    /// A relist did not bring these. Answers whether that is a gap.
+    /// A relist did not bring these. Answers whether that is a gap. Where the store has gone back, and a ledger with it,
+    /// its replica has yet to report in this epoch, or is silent.
     pub(super) fn keep_only(&mut self, listed: &[Arc<Ledger>], now: Moment) -> bool {
         let there = |name: &Arc<str>| listed.iter().any(|ledger| ledger.replica == *name);
-        let vanished: Vec<_> = self.peers.keys().filter(|name| !there(name)).cloned().collect();
+        let current = self.peers.iter().filter(|(_, peer)| peer.epoch >= self.epoch);
+        let vanished: Vec<_> =
+            current.map(|(name, _)| name).filter(|name| !there(name)).cloned().collect();
         let mut gap = false;
         for replica in vanished {
             let peer = self.peers.remove(&replica).filter(|peer| !peer.left);
@@ -235,6 +257,9 @@ impl<R: Rules> Peers<R> {
     pub(super) fn horizon(&self) -> Result<Option<Moment>, Arc<str>> {
         let mut horizon = None;
         for (name, peer) in self.peers.iter().filter(|(_, peer)| peer.is_live()) {
+            if peer.epoch < self.epoch && R::OLD_EPOCH_HOLDS {
+                return Err(name.clone());
+            }
             let seen = match R::TWO_BOUNDS {
                 true => peer.bounds.earliest(peer.stamp),
                 false => peer.bounds.latest(peer.stamp),
@@ -247,7 +272,8 @@ impl<R: Rules> Peers<R> {
 
     /// Whether every live one has said that it has seen this version of an instance.
     pub(super) fn have_seen(&self, version: u64) -> bool {
-        self.peers.values().filter(|peer| peer.is_live()).all(|peer| peer.index >= version)
+        let mut live = self.peers.values().filter(|peer| peer.is_live());
+        live.all(|peer| peer.epoch == self.epoch && peer.index >= version)
     }
 
     /// The stamp up to which every live one has seen our ledgers; none when nobody is live.

@@ -130,6 +130,7 @@ impl Publication {
     /// And then the figures.
     pub(super) fn publish_figures(&self, figures: Figures<'_>) {
         let Figures { leadership, report, index, horizon, synced } = figures;
+        let epoch = report.epoch;
         let directory = &self.directory;
         if **directory.leadership.load() != *leadership {
             directory.leadership.store(Arc::new(leadership.clone()));
@@ -137,7 +138,8 @@ impl Publication {
         if **directory.report.load() != report {
             directory.report.store(Arc::new(report));
         }
-        directory.index.store(index, Ordering::Release);
+        directory.index.store(index, Ordering::SeqCst);
+        directory.epoch.store(epoch, Ordering::SeqCst);
         directory.horizon.store(horizon.0, Ordering::Release);
         directory.synced.store(synced, Ordering::Release);
     }

@@ -34,6 +34,19 @@ pub struct Report {
     pub held: Option<Arc<Held>>,
     /// Objects that this replica cannot read, and so does not offer.
     pub unreadable: usize,
+    /// How often the store has gone back, as far as the replicas that ran together know.
+    pub epoch: u64,
+    /// The last time that it did while this replica ran.
+    pub step_back: Option<StepBack>,
+}
+
+/// The store went back: etcd was restored from a backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepBack {
+    /// When this replica learned of it.
+    pub at: Moment,
+    /// What proves it, as a sentence.
+    pub reason: Arc<str>,
 }
 
 /// Who is kept past the lease, since too many came due at a stroke.

@@ -38,6 +38,20 @@ pub trait Rules: fmt::Debug + Send + Sync + 'static {
     const EVICTIONS_ACKNOWLEDGED: bool = true;
     /// A replica that others wait for answers at once.
     const ASK: bool = true;
+    /// A proof that the store went back is heeded.
+    const STEPS_BACK_ARE_SEEN: bool = true;
+    /// The own instance is read before the first self-beat after an outage overwrites it.
+    const OWN_IS_READ_AFTER_OUTAGE: bool = true;
+    /// After an outage the watch does not go on from where it was.
+    const OUTAGE_LISTS_ANEW: bool = true;
+    /// Nothing is evicted after an outage before everything was listed anew.
+    const DOUBT_STOPS_EVICTIONS: bool = true;
+    /// A replica adopts the epoch of another.
+    const EPOCH_IS_ADOPTED: bool = true;
+    /// A live replica that has not reported in this epoch holds the horizon.
+    const OLD_EPOCH_HOLDS: bool = true;
+    /// The heartbeats that this replica took are reported again in a new epoch.
+    const HEARTBEATS_ARE_REPORTED_AGAIN: bool = true;
     /// A service is not emptied at a stroke.
     const GUARD: bool = true;
 }

@@ -132,6 +132,13 @@ impl Table {
         self.ids.as_ref()?.get(&id)
     }
 
+    /// What ledgers call each instance of which this replica has taken a heartbeat, and when the last one was.
+    pub(super) fn witnessed(&self) -> impl Iterator<Item = (u64, Moment)> {
+        let slots = self.entries().map(Entry::slot);
+        let heartbeats = slots.map(|slot| (slot.id(), slot.witnessed()));
+        heartbeats.filter(|(_, at)| *at > Moment::default())
+    }
+
     /// The shortest lease of all.
     pub(super) fn shortest_lease(&self) -> Option<Duration> {
         self.lengths.keys().next().copied()

@@ -83,4 +83,11 @@ without! {
     EvictsUnacknowledged: EVICTIONS_ACKNOWLEDGED: bool = false,
     NobodyAsks: ASK: bool = false,
     NoGuard: GUARD: bool = false,
+    StepsBackUnseen: STEPS_BACK_ARE_SEEN: bool = false,
+    OwnUnread: OWN_IS_READ_AFTER_OUTAGE: bool = false,
+    WatchGoesOn: OUTAGE_LISTS_ANEW: bool = false,
+    DoubtForgotten: DOUBT_STOPS_EVICTIONS: bool = false,
+    EpochIgnored: EPOCH_IS_ADOPTED: bool = false,
+    OldEpochForgotten: OLD_EPOCH_HOLDS: bool = false,
+    ReportedOnce: HEARTBEATS_ARE_REPORTED_AGAIN: bool = false,
 }

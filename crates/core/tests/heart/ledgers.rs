@@ -88,18 +88,18 @@ impl Pair {
             for duty in self.catalog.settle(self.now(), 64) {
                 self.version += 1;
                 match duty {
-                    Duty::SelfBeat { value } => {
+                    Duty::SelfBeat { value, .. } => {
                         let mut own = instance("r0");
                         own.key = InstanceKey::new("rollcall-system", "r0");
                         own.service = "rollcall".into();
                         own.heartbeat = Some(value.into());
                         own.resource_version = self.version;
                         self.apply(Fact::Upserted(Arc::new(own)));
-                        self.apply(Fact::SelfBeatWritten { failure: None });
+                        self.apply(Fact::SelfBeatWritten { answer: Ok(self.version) });
                     }
                     Duty::Flush(ledger) => {
                         let sequence = ledger.sequence;
-                        self.apply(Fact::LedgerWritten { sequence, failure: None });
+                        self.apply(Fact::LedgerWritten { sequence, answer: Ok(self.version) });
                         let back = Ledger { version: self.version, ..ledger.clone() };
                         self.apply(Fact::LedgerSeen(Arc::new(back)));
                         self.told.push(ledger);

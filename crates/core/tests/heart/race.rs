@@ -95,7 +95,7 @@ fn a_beat_is_either_counted_before_the_verdict_or_told_that_it_came_too_late() {
             First::Verdict => assert!(!was_counted),
             First::Either => counted += u64::from(was_counted),
         }
-        rig.apply(Fact::SelfBeatWritten { failure: None });
+        rig.apply(Fact::SelfBeatWritten { answer: Ok(rig.version) });
     }
     drop(send);
     beating.join().unwrap();
@@ -108,7 +108,7 @@ fn self_beat(rig: &mut Rig) -> Arc<Instance> {
         let now = rig.now();
         let duties = rig.catalog.settle(now, 64);
         let value = duties.into_iter().find_map(|duty| match duty {
-            Duty::SelfBeat { value } => Some(value),
+            Duty::SelfBeat { value, .. } => Some(value),
             _ => None,
         });
         if let Some(value) = value {

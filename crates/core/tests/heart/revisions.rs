@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use rollcall_core::{fact::Fact, pulse::Source};
+use rollcall_core::{
+    fact::{Fact, Sent},
+    pulse::Source,
+};
 use rollcall_model::instance::{Health, Instance, State};
 
 use crate::rig::{Rig, instance};
@@ -137,7 +140,7 @@ proptest! {
         for (at, fact) in facts.iter().enumerate() {
             for (when, what) in &answers {
                 if let (true, Some(Fact::Upserted(written))) = (*when == at, facts.get(*what)) {
-                    mixed.apply(Fact::Written { instance: written.clone(), by: Source::Http });
+                    mixed.apply(Fact::Written { instance: written.clone(), by: Source::Http, sent: Sent::default() });
                 }
             }
             mixed.apply(fact.clone());

@@ -99,16 +99,16 @@ impl Rig {
     pub fn settle(&mut self) {
         let mut duties = self.catalog.settle(self.now(), self.room);
         let beat = duties.iter().position(|duty| matches!(duty, Duty::SelfBeat { .. }));
-        if let Some(Duty::SelfBeat { value }) = beat.map(|at| duties.remove(at)) {
+        if let Some(Duty::SelfBeat { value, .. }) = beat.map(|at| duties.remove(at)) {
+            let mut answer = Err("away".into());
             if self.api_is_up {
                 let mut own = instance("r0");
                 own.key = self.own.clone();
                 own.service = "rollcall".into();
                 own.heartbeat = Some(value.into());
-                self.store(own);
+                answer = Ok(self.store(own).resource_version);
             }
-            let failure = (!self.api_is_up).then(|| "away".into());
-            self.apply(Fact::SelfBeatWritten { failure });
+            self.apply(Fact::SelfBeatWritten { answer });
             duties.extend(self.catalog.settle(self.now(), self.room));
         }
         self.kept.extend(duties);
@@ -230,7 +230,7 @@ impl Rig {
 /// What a duty is about.
 pub fn on(duty: &Duty) -> Option<&Version> {
     match duty {
-        Duty::SelfBeat { .. } | Duty::Flush(_) | Duty::Sweep { .. } => None,
+        Duty::SelfBeat { .. } | Duty::Relist | Duty::Flush(_) | Duty::Sweep { .. } => None,
         Duty::WriteStatus { on, .. }
         | Duty::Checkpoint { on, .. }
         | Duty::Evict { on, .. }

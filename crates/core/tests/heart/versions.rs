@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use rollcall_core::{directory::Heartbeat, fact::Fact, pulse::Source};
+use rollcall_core::{
+    directory::Heartbeat,
+    fact::{Fact, Sent},
+    pulse::Source,
+};
 use rollcall_model::instance::Instance;
 
 use crate::rig::{Rig, instance, lease};
@@ -16,7 +20,7 @@ fn an_old_version_that_comes_late_changes_nothing() {
     let new = rig.put(new);
     let before = rig.view().revision;
     rig.apply(Fact::Upserted(Arc::new(old.clone())));
-    rig.apply(Fact::Written { instance: Arc::new(old), by: Source::Http });
+    rig.apply(Fact::Written { instance: Arc::new(old), by: Source::Http, sent: Sent::default() });
     rig.settle();
     assert_eq!(rig.view().revision, before);
     assert_eq!(rig.record("a"), new);
@@ -58,7 +62,11 @@ fn what_we_deleted_does_not_come_back_by_an_older_version() {
     rig.settle();
     assert_eq!(rig.phase("a"), None);
     rig.put(a.clone());
-    rig.apply(Fact::Written { instance: Arc::new(a.clone()), by: Source::Http });
+    rig.apply(Fact::Written {
+        instance: Arc::new(a.clone()),
+        by: Source::Http,
+        sent: Sent::default(),
+    });
     rig.settle();
     assert_eq!(rig.phase("a"), None);
     // The name itself is free.
@@ -74,7 +82,7 @@ fn an_answer_that_comes_after_the_removal_was_seen_brings_nobody_back() {
     let a = rig.put(instance("a"));
     rig.version += 1;
     rig.apply(Fact::Removed { key: a.key.clone(), uid: a.uid.clone(), index: rig.version });
-    rig.apply(Fact::Written { instance: Arc::new(a), by: Source::Http });
+    rig.apply(Fact::Written { instance: Arc::new(a), by: Source::Http, sent: Sent::default() });
     rig.settle();
     assert_eq!(rig.phase("a"), None);
 }
@@ -85,7 +93,7 @@ fn a_list_keeps_what_was_written_after_it_and_drops_what_it_lacks() {
     let old = rig.put(instance("old"));
     let mut new = instance("new");
     new.resource_version = rig.version + 10;
-    rig.apply(Fact::Written { instance: Arc::new(new), by: Source::Http });
+    rig.apply(Fact::Written { instance: Arc::new(new), by: Source::Http, sent: Sent::default() });
     rig.list(Vec::new());
     assert_eq!(rig.phase("old"), None, "{:?} was not in the list", old.key);
     assert!(rig.phase("new").is_some());
@@ -99,7 +107,7 @@ fn the_index_never_goes_back_and_is_never_ahead_of_the_watch() {
     assert_eq!(rig.directory.index(), 500);
     let mut a = instance("a");
     a.resource_version = 900;
-    rig.apply(Fact::Written { instance: Arc::new(a), by: Source::Http });
+    rig.apply(Fact::Written { instance: Arc::new(a), by: Source::Http, sent: Sent::default() });
     rig.apply(Fact::Progress { index: 400 });
     rig.settle();
     assert_eq!(rig.directory.index(), 500);
@@ -127,7 +135,7 @@ fn a_beat_is_told_by_the_way_it_came() {
     a.heartbeat = Some("written by us".into());
     rig.version += 1;
     a.resource_version = rig.version;
-    rig.apply(Fact::Written { instance: Arc::new(a), by: Source::Http });
+    rig.apply(Fact::Written { instance: Arc::new(a), by: Source::Http, sent: Sent::default() });
     assert_eq!(rig.directory.slot("shop", "a").unwrap().source(), Source::Http);
     assert_eq!(rig.catalog.counts().annotation_beats, 1, "neither that one nor our own");
 }
@@ -156,7 +164,11 @@ fn who_is_in_the_first_list_was_heard_at_the_start_and_who_comes_later_at_its_cr
 #[test]
 fn a_registration_is_told_as_such_whether_its_answer_or_the_watch_comes_first() {
     let registered = |rig: &mut Rig, a: &Instance| {
-        rig.apply(Fact::Written { instance: Arc::new(a.clone()), by: Source::Registration });
+        rig.apply(Fact::Written {
+            instance: Arc::new(a.clone()),
+            by: Source::Registration,
+            sent: Sent::default(),
+        });
     };
     let mut rig = Rig::new();
     let mut a = instance("a");

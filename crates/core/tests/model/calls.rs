@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rollcall_core::{
     codec,
-    fact::{Duty, Fact, Outcome, Version},
+    fact::{Duty, Fact, Outcome, Sent, Version},
     ledger::Ledger,
     pulse::Source,
 };
@@ -63,7 +63,7 @@ impl World {
     pub fn hand_on(&mut self, replica: usize, duty: Duty) {
         let own = self.replicas[replica].own.clone();
         let (op, caller) = match duty {
-            Duty::SelfBeat { value } => {
+            Duty::SelfBeat { value, .. } => {
                 let change = Change { value: value.into(), health: None, duration: None };
                 (Op::Beat { key: own, uid: None, change }, Caller::SelfBeat)
             }
@@ -89,7 +89,8 @@ impl World {
                 let now = self.now(replica);
                 return self.replicas[replica].catalog.apply(fact, now);
             }
-            Duty::Announce { .. } | Duty::Sweep { .. } => return,
+            // No store goes back here.
+            Duty::Relist | Duty::Announce { .. } | Duty::Sweep { .. } => return,
         };
         self.call(replica, op, caller);
     }
@@ -112,6 +113,7 @@ impl World {
             _ => &mut self.objects,
         };
         let answer = api.execute(&call.op, self.time);
+        let version = api.version;
         if answer.is_ok() && matches!(call.op, Op::Delete { .. }) {
             self.evicted(call.op.key());
         }
@@ -120,7 +122,7 @@ impl World {
         }
         let one = &self.replicas[call.replica];
         if !call.given_up && one.up && one.boot == call.boot {
-            self.answered(call, answer);
+            self.answered(call, answer, version);
         }
     }
 
@@ -128,16 +130,17 @@ impl World {
         self.calls[index].given_up = true;
         let call = self.calls[index].clone();
         self.note(|| format!("    given up: {} of r{}", words::call(&call.op), call.replica));
-        self.answered(call, Err(Fail::Away));
+        self.answered(call, Err(Fail::Away), 0);
     }
 
-    fn answered(&mut self, call: Call, answer: Answer) {
-        let (replica, failed) = (call.replica, answer.is_err());
-        let failure = failed.then(|| "away".into());
+    /// A call was answered, and left the store at `version`.
+    fn answered(&mut self, call: Call, answer: Answer, version: u64) {
+        let replica = call.replica;
+        let stored = if answer.is_err() { Err("away".into()) } else { Ok(version) };
         match call.caller {
-            Caller::SelfBeat => self.tell(replica, [Fact::SelfBeatWritten { failure }]),
+            Caller::SelfBeat => self.tell(replica, [Fact::SelfBeatWritten { answer: stored }]),
             Caller::Flush(sequence) => {
-                self.tell(replica, [Fact::LedgerWritten { sequence, failure }]);
+                self.tell(replica, [Fact::LedgerWritten { sequence, answer: stored }]);
             }
             Caller::Duty { on, reason } => {
                 let outcome = match (&answer, reason) {
@@ -147,14 +150,21 @@ impl World {
                     (Err(_), _) => Outcome::Conflict,
                 };
                 let written = answer.ok().flatten();
-                let written =
-                    written.map(|instance| Fact::Written { instance, by: Source::Annotation });
+                let written = written.map(|instance| Fact::Written {
+                    instance,
+                    by: Source::Annotation,
+                    sent: Sent::default(),
+                });
                 let attempted = Fact::Attempted { key: on.key, uid: on.uid, outcome };
                 self.tell(replica, written.into_iter().chain([attempted]));
             }
             Caller::Door { instance, arrived } => match answer {
                 Ok(Some(stored)) => {
-                    let written = Fact::Written { instance: stored.clone(), by: Source::Http };
+                    let written = Fact::Written {
+                        instance: stored.clone(),
+                        by: Source::Http,
+                        sent: Sent::default(),
+                    };
                     self.tell(replica, [written]);
                     self.note(|| format!("    {} is answered 200", name(instance)));
                     self.promise_stored(instance, Some(replica), arrived, &stored);

@@ -31,6 +31,9 @@ use crate::{
 pub const LEASE: Time = 2_000;
 const STEP: Time = LEASE / 4;
 
+/// The first version of ledgers: above all of instances, which are counted apart.
+const LEDGERS_FROM: u64 = 1_000_000;
+
 pub const REPLICAS: usize = 2;
 pub const INSTANCES: usize = 2;
 
@@ -94,7 +97,8 @@ pub enum Action {
 
 pub struct World {
     pub time: Time,
-    /// Instances and ledgers are counted apart: versions are compared within a type only.
+    /// Instances and ledgers are counted apart, ledgers from [`LEDGERS_FROM`]: a ledger's version is above all that it
+    /// says of instances.
     pub objects: Api,
     pub ledgers: Api,
     pub replicas: [Replica; REPLICAS],
@@ -145,7 +149,7 @@ impl World {
         let mut world = Self {
             time: 0,
             objects: Api::default(),
-            ledgers: Api::default(),
+            ledgers: Api::from(LEDGERS_FROM),
             replicas: [0, 1].map(|index| Replica::new(index, make)),
             calls: Vec::new(),
             promised: [Promised::new(lease), Promised::new(lease)],

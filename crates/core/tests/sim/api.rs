@@ -65,7 +65,7 @@ pub enum LedgerEvent {
     Deleted { replica: Arc<str>, version: u64 },
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Api {
     pub ledgers: BTreeMap<Arc<str>, Arc<Ledger>>,
     pub ledger_log: Vec<LedgerEvent>,
@@ -73,6 +73,24 @@ pub struct Api {
     pub log: Vec<Event>,
     pub version: u64,
     uids: u64,
+}
+
+impl Event {
+    pub fn version(&self) -> u64 {
+        match self {
+            Self::Upserted(instance) => instance.resource_version,
+            Self::Removed { index, .. } => *index,
+        }
+    }
+}
+
+impl LedgerEvent {
+    pub fn version(&self) -> u64 {
+        match self {
+            Self::Written(ledger) => ledger.version,
+            Self::Deleted { version, .. } => *version,
+        }
+    }
 }
 
 impl Op {
@@ -109,6 +127,11 @@ impl Op {
 }
 
 impl Api {
+    /// An empty store that has given out this version.
+    pub fn from(version: u64) -> Self {
+        Self { version, ..Self::default() }
+    }
+
     /// Does what is asked, at once and as a whole.
     pub fn execute(&mut self, op: &Op, now: Time) -> Answer {
         match op {
@@ -167,6 +190,25 @@ impl Api {
             Op::DeleteLedger { key, version } => self.delete_ledger(&key.name, *version),
             Op::Get { key } => self.objects.get(key).cloned().map(Some).ok_or(Fail::NotFound),
         }
+    }
+
+    /// Goes back by so many versions, and then gives out none below the present one plus `leap`.
+    pub fn restore(&mut self, back: u64, leap: u64) {
+        let version = self.version.saturating_sub(back);
+        self.log.retain(|event| event.version() <= version);
+        self.ledger_log.retain(|event| event.version() <= version);
+        let objects = objects_of(&self.log).0;
+        self.objects = objects.into_iter().map(|object| (object.key.clone(), object)).collect();
+        let ledgers = ledgers_of(&self.ledger_log);
+        self.ledgers = ledgers.into_iter().map(|it| (it.replica.clone(), it)).collect();
+        self.version = version + leap;
+    }
+
+    /// Whether this was stored so, and the store has not gone back behind it.
+    pub fn has_stored(&self, record: &Instance) -> bool {
+        let version = record.resource_version;
+        let at = self.log.binary_search_by_key(&version, Event::version);
+        at.is_ok_and(|at| matches!(&self.log[at], Event::Upserted(stored) if **stored == *record))
     }
 
     fn flush(&mut self, ledger: &Ledger) -> Option<Arc<Instance>> {

@@ -31,6 +31,9 @@ const LATE: Time = 2_000;
 /// The same after a fault.
 const LATE_AFTER_FAULT: Time = 10_000;
 
+/// Replicas list anew after an outage, but not more often than this; and give a lease for what that brings.
+const LIST_EVERY: Time = 10_000;
+
 /// An API server that is away for less may be away between two self-beats (5 s apart while nothing
 /// is due), so that nobody here can know of it.
 const UNNOTICED: Time = 5_500;
@@ -281,6 +284,25 @@ impl World {
         }
     }
 
+    /// The store has gone back. What was stored since the backup is not promised: registrations and revivals; and an
+    /// object that is back may be shown for one lease.
+    pub fn check_restored(&mut self, client: usize, before: Option<&Arc<Instance>>) {
+        self.counted(client);
+        let stored = self.api.objects.get(&self.clients[client].key).cloned();
+        let same = stored.filter(|stored| before.is_some_and(|before| before.uid == stored.uid));
+        let Some(stored) = same.filter(|stored| !stored.is_stored_expired()) else {
+            return self.dismiss(client);
+        };
+        let most = self.now + stored.lease.duration.as_millis() as Time;
+        let promised = &mut self.check.clients[client];
+        if stored.lease.mode == LeaseMode::Heartbeat {
+            promised.shorten(most);
+        }
+        for shown in &mut promised.shown {
+            shown.pending.retain(|pending| !matches!(pending.told, Told::Version(_)));
+        }
+    }
+
     /// A write is about to be carried out.
     pub fn before(&mut self, op: &Op) {
         let Some(client) = self.client_of(op.key()) else { return };
@@ -368,7 +390,8 @@ impl World {
     /// Which promises this replica knows of by now.
     fn learn(&mut self, replica: usize, client: usize, record: Option<&Instance>, offered: bool) {
         let now = self.now;
-        let seen = record.map_or(0, |record| record.resource_version);
+        let seen = record.filter(|record| self.api.has_stored(record));
+        let seen = seen.map_or(0, |record| record.resource_version);
         let excused = record.is_some_and(Instance::is_stored_expired);
         let heard = &self.replicas[replica].heard;
         let shown = &mut self.check.clients[client].shown[replica];
@@ -430,12 +453,17 @@ impl World {
         let touched = self.check.clients[client].touched.max(started);
         if self.faults.is_empty() && self.now > touched + lease + LATE {
             self.violated(Some(client), "P2: offered long after its lease".to_owned());
-        } else if self.now > touched.max(self.mended) + lease + LATE_AFTER_FAULT {
+        } else if self.now > touched.max(self.mended) + lease + self.late_after_fault() {
             self.violated(
                 Some(client),
                 "P4: offered long after its lease and all faults".to_owned(),
             );
         }
+    }
+
+    fn late_after_fault(&self) -> Time {
+        let restored = self.faults.iter().any(|fault| fault.kind.is_restore());
+        LATE_AFTER_FAULT + if restored { LIST_EVERY } else { 0 }
     }
 
     /// The one fault of this seed begins: who is beating, and offered?
@@ -444,6 +472,8 @@ impl World {
         let deaf = match fault.kind {
             // Each way takes seconds, or answers are lost: beats were heard late, or in vain.
             Kind::Slow | Kind::LoseAnswers => false,
+            // What was stored since is lost with it.
+            kind if kind.is_restore() => false,
             // Between two self-beats an API server may have been away unnoticed.
             _ if away => fault.to - fault.from > UNNOTICED,
             // Others may go on while one is stopped, or deaf.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use rollcall_core::{
     directory::Heartbeat,
-    fact::Fact,
+    fact::{Fact, Sent},
     pulse::{Slot, Source},
 };
 use rollcall_model::{
@@ -71,8 +71,9 @@ pub struct Request {
     sent: Time,
     boot: u64,
     attempts: u8,
-    /// When the present attempt began.
+    /// When the present attempt began, and what was known then.
     arrived: Time,
+    known: Sent,
 }
 
 impl World {
@@ -80,8 +81,17 @@ impl World {
     pub fn send(&mut self, client: usize, replica: usize, ask: Ask) {
         let generation = self.clients[client].generation;
         let sent = self.now;
-        let request =
-            Request { client, generation, replica, ask, sent, boot: 0, attempts: 0, arrived: 0 };
+        let request = Request {
+            client,
+            generation,
+            replica,
+            ask,
+            sent,
+            boot: 0,
+            attempts: 0,
+            arrived: 0,
+            known: Sent::default(),
+        };
         self.requests.push(request);
         let network = self.rng.u64(1..10);
         self.push_in(network, Event::Request(self.requests.len() - 1));
@@ -105,6 +115,7 @@ impl World {
         let one = &mut self.requests[request];
         one.attempts += 1;
         one.arrived = self.now;
+        one.known = self.replicas[one.replica].directory.before_write();
         if one.attempts > ATTEMPTS {
             return self.reply(request, Reply::Refused);
         }
@@ -211,6 +222,7 @@ impl World {
     }
 
     fn fetch(&mut self, request: usize) {
+        self.requests[request].known.least = 0;
         let key = self.clients[self.requests[request].client].key.clone();
         self.call(Op::Get { key }, Caller::Door { request }, WRITE_TIMEOUT);
     }
@@ -243,6 +255,7 @@ impl World {
         if !self.is_running(replica, boot) {
             return;
         }
+        let sent = self.requests[request].known;
         let then = match op {
             Op::Get { .. } => Then::Again,
             _ => Then::Answer,
@@ -251,7 +264,7 @@ impl World {
             (_, Ok(Some(written))) => {
                 self.tell(
                     replica,
-                    Fact::Written { instance: written, by: Source::Http },
+                    Fact::Written { instance: written, by: Source::Http, sent },
                     Some((request, then)),
                 );
             }

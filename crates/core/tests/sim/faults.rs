@@ -18,6 +18,13 @@ pub enum Kind {
     Slow,
     /// Many answers are lost though the write was done.
     LoseAnswers,
+    /// The API server is away, and back with an older store.
+    GoesBack,
+    /// The same, and others have written more since than was lost.
+    GoesBackAndOn,
+    /// The same, and versions go on far above those that were given out (`etcdutl snapshot restore --bump-revision
+    /// --mark-compacted`).
+    Leaps,
     /// The watch says nothing.
     Stall,
     /// The watch says everything seconds late.
@@ -46,15 +53,28 @@ pub enum Kind {
     Storm,
 }
 
-/// What can befall one replica that keeps no ledger.
-const ALONE: usize = 13;
+/// To stop the API servers, restore etcd and start them again takes so long at least.
+const RESTORE: Time = 5_500;
 
-const KINDS: [Kind; 18] = [
+impl Kind {
+    /// Whether the store goes back.
+    pub fn is_restore(self) -> bool {
+        matches!(self, Self::GoesBack | Self::GoesBackAndOn | Self::Leaps)
+    }
+}
+
+/// What can befall one replica that keeps no ledger.
+const ALONE: usize = 16;
+
+const KINDS: [Kind; 21] = [
     Kind::Refuse,
     Kind::Hang,
     Kind::ReadOnly,
     Kind::Slow,
     Kind::LoseAnswers,
+    Kind::GoesBack,
+    Kind::GoesBackAndOn,
+    Kind::Leaps,
     Kind::Stall,
     Kind::Lag,
     Kind::Drop,
@@ -119,7 +139,23 @@ pub const LATE: Theme = Theme::Any(&[Kind::Hang, Kind::Slow, Kind::LoseAnswers, 
 /// Nothing but clients who die as one, or beat as one.
 pub const TOGETHER: Theme = Theme::Any(&[Kind::MassDeath, Kind::MassDeath, Kind::Storm], None);
 
-const THEMES: [Theme; 14] = [
+/// The store goes back, while something else is wrong.
+pub const RESTORES: Theme = Theme::Any(
+    &[
+        Kind::GoesBack,
+        Kind::GoesBackAndOn,
+        Kind::Leaps,
+        Kind::GoesBack,
+        Kind::GoesBackAndOn,
+        Kind::Lag,
+        Kind::Stall,
+        Kind::Freeze,
+        Kind::Mute,
+    ],
+    None,
+);
+
+const THEMES: [Theme; 15] = [
     ANYTHING,
     ANYTHING,
     ANYTHING,
@@ -130,6 +166,7 @@ const THEMES: [Theme; 14] = [
     BLIND,
     LATE,
     TOGETHER,
+    RESTORES,
     Theme::Silences,
     Theme::LateLedger,
     Theme::Return,
@@ -157,6 +194,7 @@ fn any(rng: &mut fastrand::Rng, replicas: usize, kinds: &[Kind], only: Option<Fe
     let from = rng.u64(10_000..60_000);
     let length = (300.0 * 100f64.powf(rng.f64())) as u64;
     let kind = kinds[rng.usize(..kinds.len())];
+    let length = if kind.is_restore() { length.max(RESTORE) } else { length };
     let feed = [None, Some(FEEDS[0]), Some(FEEDS[1])][rng.usize(..3)];
     Fault { kind, replica: rng.usize(..replicas), feed: only.or(feed), from, to: from + length }
 }

@@ -133,6 +133,19 @@ fn the_promises_hold_for_every_seed() {
     assert!(sum.lapses > seeds && sum.evictions > seeds / 4, "too little happened: {sum:?}");
 }
 
+/// Seeds of faults around a store that goes back.
+const RESTORES: u64 = 4_000;
+
+#[test]
+fn promises_hold_when_the_store_goes_back() {
+    let seeds = number("ROLLCALL_SEEDS").unwrap_or(RESTORES);
+    let from = number("ROLLCALL_FROM").unwrap_or(0);
+    let (sum, broken) = run_all(from..from + seeds, Sabotage::OnlyRestores);
+    println!("{seeds} seeds: {sum:?}");
+    let broken: Vec<_> = broken.iter().map(|(seed, v)| format!("{seed} {}", v.what)).collect();
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run() {
     for seed in 1..60 {

@@ -11,7 +11,7 @@ use rollcall_core::{
     catalog::Settings,
     codec,
     directory::Directory,
-    fact::{Duty, Fact, Outcome, Version},
+    fact::{Duty, Fact, Outcome, Sent, Version},
     leadership::Leadership,
     ledger::Ledger,
     pulse::Source,
@@ -298,24 +298,33 @@ impl World {
         one.wake = None;
         let now = one.now(self.now, self.sabotage);
         if !one.catalog.settle(now, 0).is_empty() {
-            one.catalog.apply(Fact::SelfBeatWritten { failure: None }, now);
+            one.catalog.apply(Fact::SelfBeatWritten { answer: Ok(u64::MAX) }, now);
         }
         self.wake(replica, self.now + 250);
     }
 
     fn hand_on(&mut self, replica: usize, duty: Duty) {
-        let value = match duty {
-            Duty::SelfBeat { value } => value,
+        let (value, reads) = match duty {
+            Duty::SelfBeat { value, reads } => (value, reads),
             Duty::Flush(ledger) => return self.flush(replica, ledger),
+            Duty::Relist => return self.relist(replica),
             other => return self.replicas[replica].duties.push_back(other),
         };
         self.check_pace(replica, Pace::SelfBeat);
         let (own, boot) = (self.replicas[replica].own.clone(), self.replicas[replica].boot);
         let value: Arc<str> = value.into();
         self.note(None, || format!("r{replica}: self-beat {value}"));
+        let from = Caller::SelfBeat { replica, boot, value };
+        if reads {
+            return self.call(Op::Get { key: own }, from, SELF_BEAT_TIMEOUT);
+        }
+        self.write_self_beat(own, from);
+    }
+
+    fn write_self_beat(&mut self, own: InstanceKey, from: Caller) {
+        let Caller::SelfBeat { value, .. } = &from else { return };
         let change = Change { value: value.clone(), health: None, duration: None };
-        let op = Op::Beat { key: own, uid: None, change };
-        self.call(op, Caller::SelfBeat { replica, boot, value }, SELF_BEAT_TIMEOUT);
+        self.call(Op::Beat { key: own, uid: None, change }, from, SELF_BEAT_TIMEOUT);
     }
 
     /// Writes the own ledger.
@@ -339,9 +348,14 @@ impl World {
         self.call(op, from, SELF_BEAT_TIMEOUT);
     }
 
-    fn flushed(&mut self, replica: usize, (sequence, leaving): (u64, bool), answer: &Answer) {
-        let failure = answer.as_ref().err().map(|_| "failed".into());
-        if leaving && failure.is_none() {
+    fn flushed(
+        &mut self,
+        replica: usize,
+        (sequence, leaving): (u64, bool),
+        (answer, version): (&Answer, u64),
+    ) {
+        let answer = answer.as_ref().map(|_| version).map_err(|_| "failed".into());
+        if leaving && answer.is_ok() {
             self.note(None, || format!("r{replica}: has left"));
             self.replicas[replica].up = false;
             if self.rng.bool() {
@@ -350,7 +364,7 @@ impl World {
             }
             return;
         }
-        self.tell(replica, Fact::LedgerWritten { sequence, failure }, None);
+        self.tell(replica, Fact::LedgerWritten { sequence, answer }, None);
     }
 
     fn work(&mut self, replica: usize) {
@@ -385,7 +399,9 @@ impl World {
                     self.call(op, Caller::Nobody, WRITE_TIMEOUT);
                     continue;
                 }
-                Duty::Announce { .. } | Duty::SelfBeat { .. } | Duty::Flush(_) => continue,
+                Duty::Announce { .. } | Duty::SelfBeat { .. } | Duty::Relist | Duty::Flush(_) => {
+                    continue;
+                }
             };
             self.replicas[replica].busy += 1;
             let boot = self.replicas[replica].boot;
@@ -399,7 +415,8 @@ impl World {
         self.alone || one.now(self.now, self.sabotage).moment < one.tenure
     }
 
-    pub fn duty_answered(&mut self, from: &Caller, op: &Op, answer: &Answer) {
+    /// A call was answered, and left the store at `version`.
+    pub fn duty_answered(&mut self, from: &Caller, op: &Op, answer: &Answer, version: u64) {
         match from {
             Caller::SelfBeat { replica, boot, value } if self.is_running(*replica, *boot) => {
                 self.self_beaten(*replica, value, op, answer);
@@ -407,7 +424,7 @@ impl World {
             Caller::Flush { replica, boot, sequence, leaving }
                 if self.is_running(*replica, *boot) =>
             {
-                self.flushed(*replica, (*sequence, *leaving), answer);
+                self.flushed(*replica, (*sequence, *leaving), (answer, version));
             }
             Caller::Duty { replica, boot, on, reason } if self.is_running(*replica, *boot) => {
                 self.replicas[*replica].busy -= 1;
@@ -435,7 +452,11 @@ impl World {
                 if let Some(instance) = written {
                     self.tell(
                         replica,
-                        Fact::Written { instance: instance.clone(), by: Source::Annotation },
+                        Fact::Written {
+                            instance: instance.clone(),
+                            by: Source::Annotation,
+                            sent: Sent::default(),
+                        },
                         None,
                     );
                 }
@@ -449,6 +470,14 @@ impl World {
     }
 
     fn self_beaten(&mut self, replica: usize, value: &Arc<str>, op: &Op, answer: &Answer) {
+        if let (Op::Get { key }, Ok(_) | Err(Fail::NotFound)) = (op, answer) {
+            let version = answer.as_ref().ok().and_then(Option::as_ref);
+            let version = version.map(|own| own.resource_version);
+            self.tell(replica, Fact::OwnRead { version }, None);
+            let boot = self.replicas[replica].boot;
+            let from = Caller::SelfBeat { replica, boot, value: value.clone() };
+            return self.write_self_beat(key.clone(), from);
+        }
         if *answer == Err(Fail::NotFound) && matches!(op, Op::Beat { .. }) {
             let (key, boot) = (self.replicas[replica].own.clone(), self.replicas[replica].boot);
             let (service, beat) = ("rollcall".into(), value.clone());
@@ -459,10 +488,10 @@ impl World {
         if let (Sabotage::AnswerIsSeen, Ok(Some(instance))) = (self.sabotage, answer) {
             self.tell(replica, Fact::Upserted(instance.clone()), None);
         }
-        self.tell(
-            replica,
-            Fact::SelfBeatWritten { failure: answer.as_ref().err().map(|_| "failed".into()) },
-            None,
-        );
+        let answer = match answer {
+            Ok(stored) => Ok(stored.as_ref().map_or(0, |own| own.resource_version)),
+            Err(_) => Err("failed".into()),
+        };
+        self.tell(replica, Fact::SelfBeatWritten { answer }, None);
     }
 }

@@ -11,6 +11,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
     None,
+    /// Nothing is broken; what goes wrong has to do with a store that goes back.
+    OnlyRestores,
     /// A self-beat counts as seen when its write is answered: the horizon runs ahead of the watch.
     AnswerIsSeen,
     /// What a replica says of itself overtakes other changes in the watch.
@@ -41,6 +43,13 @@ pub enum Sabotage {
     EvictsUnacknowledged,
     NobodyAsks,
     NoGuard,
+    StepsBackUnseen,
+    OwnUnread,
+    WatchGoesOn,
+    DoubtForgotten,
+    EpochIgnored,
+    OldEpochForgotten,
+    ReportedOnce,
 }
 
 impl Sabotage {
@@ -55,6 +64,14 @@ impl Sabotage {
             Self::EvictsUnacknowledged => Some(Theme::Newcomer),
             Self::LatestAttempt => Some(faults::LATE),
             Self::NoGuard => Some(faults::TOGETHER),
+            Self::OnlyRestores
+            | Self::StepsBackUnseen
+            | Self::OwnUnread
+            | Self::WatchGoesOn
+            | Self::DoubtForgotten
+            | Self::EpochIgnored
+            | Self::OldEpochForgotten
+            | Self::ReportedOnce => Some(faults::RESTORES),
             _ => None,
         }
     }
@@ -76,6 +93,13 @@ impl Sabotage {
             Self::EvictsUnacknowledged => machine::<machine::EvictsUnacknowledged>,
             Self::NobodyAsks => machine::<machine::NobodyAsks>,
             Self::NoGuard => machine::<machine::NoGuard>,
+            Self::StepsBackUnseen => machine::<machine::StepsBackUnseen>,
+            Self::OwnUnread => machine::<machine::OwnUnread>,
+            Self::WatchGoesOn => machine::<machine::WatchGoesOn>,
+            Self::DoubtForgotten => machine::<machine::DoubtForgotten>,
+            Self::EpochIgnored => machine::<machine::EpochIgnored>,
+            Self::OldEpochForgotten => machine::<machine::OldEpochForgotten>,
+            Self::ReportedOnce => machine::<machine::ReportedOnce>,
             _ => machine::<AllRules>,
         }
     }
@@ -105,4 +129,11 @@ pub const ALL: &[(Sabotage, &str, u64)] = &[
     (Sabotage::EvictsUnacknowledged, "P3", 6000),
     (Sabotage::NobodyAsks, "P2", 600),
     (Sabotage::NoGuard, "P6", 600),
+    (Sabotage::StepsBackUnseen, "", 6000),
+    (Sabotage::OwnUnread, "", 6000),
+    (Sabotage::WatchGoesOn, "", 6000),
+    (Sabotage::DoubtForgotten, "P3", 20000),
+    (Sabotage::EpochIgnored, "", 6000),
+    (Sabotage::OldEpochForgotten, "", 6000),
+    (Sabotage::ReportedOnce, "", 6000),
 ];

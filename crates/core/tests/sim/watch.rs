@@ -7,7 +7,7 @@ use rollcall_core::{fact::Fact, ledger::Ledger};
 use rollcall_model::instance::Instance;
 
 use crate::{
-    api,
+    api::{self, Api},
     faults::{Fault, Kind},
     sabotage::Sabotage,
     world::{Event, World},
@@ -32,6 +32,8 @@ enum Listing {
 pub struct Watch {
     /// How much of the log has been delivered; none before a list.
     position: Option<usize>,
+    /// Nothing is delivered up to this version: the watch goes on from there, and the store has gone back since.
+    after: u64,
     /// A list on its way, and where the log was then.
     listing: Option<(Listing, usize)>,
     /// How many faults keep it silent.
@@ -87,6 +89,36 @@ impl World {
             watch.epoch += 1;
             (watch.position, watch.listing, watch.scheduled) = (None, None, false);
             let delay = self.rng.u64(5..100);
+            self.schedule_watch(replica, *feed, delay);
+        }
+    }
+
+    /// The store has gone back. Watches go on from the versions that they had come to, unless `compacted`.
+    pub fn restore_watches(&mut self, before: &Api, compacted: bool) {
+        for replica in 0..self.replicas.len() {
+            for feed in FEEDS {
+                let log = self.log_of(feed);
+                let watch = &mut self.replicas[replica].watches[feed as usize];
+                watch.listing = None;
+                let position = watch.position.filter(|_| !compacted);
+                let last = |at: usize| match feed {
+                    Feed::Instances => before.log.get(at).map(api::Event::version),
+                    Feed::Ledgers => before.ledger_log.get(at).map(api::LedgerEvent::version),
+                };
+                let delivered = position.and_then(|position| last(position.checked_sub(1)?));
+                watch.after = watch.after.max(delivered.unwrap_or(0));
+                watch.position = position.map(|position| position.min(log));
+            }
+        }
+    }
+
+    /// Both watches begin anew with a list.
+    pub fn relist(&mut self, replica: usize) {
+        for feed in self.feeds() {
+            let watch = self.watch_of(replica, *feed);
+            watch.epoch += 1;
+            (watch.position, watch.listing, watch.scheduled) = (None, None, false);
+            let delay = self.rng.u64(1..20);
             self.schedule_watch(replica, *feed, delay);
         }
     }
@@ -156,18 +188,16 @@ impl World {
         }
     }
 
-    /// A list, of now or, from a server whose cache is behind, of a little while ago. The first list of
-    /// instances is one of now: rollcall asks for the most recent.
+    /// A list of instances is one of now: rollcall asks for the most recent. While something is
+    /// wrong, one of ledgers may be of a little while ago, as from a server whose cache is behind.
     fn list(&mut self, replica: usize, feed: Feed) {
-        let recent = feed == Feed::Instances && !self.replicas[replica].directory.is_synced();
-        let stale = !recent && !self.alone && self.rng.u8(..4) == 0;
+        let stale = feed == Feed::Ledgers && self.now < self.mended && self.rng.u8(..4) == 0;
         let behind = if stale { self.rng.usize(0..30) } else { 0 };
         let upto = self.log_of(feed).saturating_sub(behind);
         let listing = match feed {
             Feed::Instances => {
-                let (objects, index) = api::objects_of(&self.api.log[..upto]);
-                let index = if behind == 0 { self.api.version } else { index };
-                Listing::Instances(objects, index)
+                let objects = self.api.objects.values().cloned().collect();
+                Listing::Instances(objects, self.api.version)
             }
             Feed::Ledgers => Listing::Ledgers(api::ledgers_of(&self.api.ledger_log[..upto])),
         };
@@ -177,7 +207,8 @@ impl World {
     fn listed(&mut self, replica: usize, feed: Feed, listing: Listing, position: usize) {
         let replays = std::mem::take(&mut self.watch_of(replica, feed).replays);
         let back = if replays { self.rng.usize(0..40) } else { 0 };
-        self.watch_of(replica, feed).position = Some(position.saturating_sub(back));
+        let watch = self.watch_of(replica, feed);
+        (watch.position, watch.after) = (Some(position.saturating_sub(back)), 0);
         self.note(None, || format!("r{replica}: listed {feed:?}"));
         let fact = match listing {
             Listing::Instances(instances, index) => Fact::Listed { instances, index },
@@ -191,14 +222,23 @@ impl World {
         // Now and then only a part.
         let most = if self.rng.u8(..8) == 0 { position + 1 } else { log };
         let upto = most.min(log);
+        let after = self.watch_of(replica, feed).after;
         for at in position..upto {
+            let version = match feed {
+                Feed::Instances => self.api.log[at].version(),
+                Feed::Ledgers => self.api.ledger_log[at].version(),
+            };
+            if version <= after {
+                continue;
+            }
             let fact = match feed {
                 Feed::Instances => fact(&self.api.log[at]),
                 Feed::Ledgers => ledger_fact(&self.api.ledger_log[at]),
             };
             self.tell(replica, fact, None);
         }
-        if feed == Feed::Instances && upto == log && self.rng.u8(..10) == 0 {
+        let bookmarks = self.api.version > after && self.rng.u8(..10) == 0;
+        if feed == Feed::Instances && upto == log && bookmarks {
             self.tell(replica, Fact::Progress { index: self.api.version }, None);
         }
         self.watch_of(replica, feed).position = Some(upto);

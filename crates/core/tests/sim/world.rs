@@ -56,8 +56,9 @@ pub struct Call {
     pub op: Op,
     pub from: Caller,
     done: bool,
-    /// When it was carried out.
+    /// When it was carried out, and the version of the store then.
     pub applied: Time,
+    version: u64,
 }
 
 struct Next {
@@ -153,7 +154,7 @@ impl World {
         let clients: Vec<_> = (0..many).map(|i| Client::new(i, &mut rng, replicas)).collect();
         let mut world = Self {
             now: 0,
-            api: Api::default(),
+            api: Api::from(0),
             replicas: (0..replicas)
                 .map(|i| {
                     let ppm = if alone { 0 } else { rng.i64(-drift..=drift) };
@@ -271,7 +272,7 @@ impl World {
     /// Calls the API server; the caller waits for `patience`.
     pub fn call(&mut self, op: Op, from: Caller, patience: Time) {
         let id = self.calls.len();
-        self.calls.push(Call { op, from, done: false, applied: 0 });
+        self.calls.push(Call { op, from, done: false, applied: 0, version: 0 });
         let way = self.way();
         self.push_in(way, Event::Arrive(id));
         self.push_in(patience, Event::GiveUp(id));
@@ -305,7 +306,7 @@ impl World {
             self.before(&op);
             let before = self.api.version;
             let answer = self.api.execute(&op, self.now);
-            self.calls[id].applied = self.now;
+            (self.calls[id].applied, self.calls[id].version) = (self.now, self.api.version);
             self.note_key(op.key(), |w| {
                 format!("server: {} → {}", op.name(), outcome(&answer, w.api.version))
             });
@@ -341,13 +342,14 @@ impl World {
             return;
         }
         self.calls[id].done = true;
-        let (op, applied) = (self.calls[id].op.clone(), self.calls[id].applied);
+        let Call { op, applied, version, .. } = &self.calls[id];
+        let (op, applied, version) = (op.clone(), *applied, *version);
         match from {
             Caller::Client { client, generation } => {
                 self.api_answered((client, generation), &op, answer, applied);
             }
             Caller::Door { request } => self.door_answered(request, &op, answer.clone()),
-            other => self.duty_answered(&other, &op, answer),
+            other => self.duty_answered(&other, &op, answer, version),
         }
     }
 
@@ -363,16 +365,37 @@ impl World {
             Kind::ReadOnly => &mut weather.read_only,
             Kind::Slow => &mut weather.slow,
             Kind::LoseAnswers => &mut weather.losing,
+            Kind::GoesBack | Kind::GoesBackAndOn | Kind::Leaps => &mut weather.refusing,
             _ => return self.replica_fault(fault, begins),
         };
         *counter = if begins { *counter + 1 } else { *counter - 1 };
         if begins && fault.kind == Kind::Hang {
             weather.hangs_until = weather.hangs_until.max(fault.to);
         }
-        if matches!(fault.kind, Kind::Refuse | Kind::Hang) {
+        if fault.kind.is_restore() && !begins {
+            self.restore(fault.kind);
+        }
+        if fault.kind.is_restore() || matches!(fault.kind, Kind::Refuse | Kind::Hang) {
             for replica in 0..self.replicas.len() {
                 self.block_watches(replica, begins);
             }
+        }
+    }
+
+    /// The API server is back, with an older store.
+    fn restore(&mut self, kind: Kind) {
+        let back = self.rng.u64(1..80).min(self.api.version);
+        let leap = match kind {
+            Kind::GoesBackAndOn => back + self.rng.u64(0..200),
+            Kind::Leaps => 1_000_000,
+            _ => 0,
+        };
+        let before = self.api.clone();
+        self.api.restore(back, leap);
+        self.restore_watches(&before, kind == Kind::Leaps);
+        self.note(None, || format!("the store goes back by {back}, and on by {leap}"));
+        for client in 0..self.clients.len() {
+            self.check_restored(client, before.objects.get(&self.clients[client].key));
         }
     }
 
