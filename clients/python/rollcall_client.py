@@ -211,8 +211,10 @@ class Rollcall:
     def _seen(self, response):
         index = response.headers.get("Rollcall-Index", "")
         if index.isdigit():
+            # What was seen before is of another store, which was restored from a backup.
+            is_reset = response.headers.get("Rollcall-Index-Reset") == "true"
             with self._lock:
-                self._index = max(self._index, int(index))
+                self._index = int(index) if is_reset else max(self._index, int(index))
 
     def _address(self):
         with self._lock:

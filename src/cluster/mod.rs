@@ -21,6 +21,7 @@ mod managed_fields;
 pub mod preflight;
 pub mod review;
 pub mod rights;
+pub mod store_version;
 pub mod watch;
 pub mod writer;
 

@@ -61,6 +61,15 @@ pub struct Writer {
     status_calls: Guarded,
 }
 
+/// What came of a deletion.
+#[derive(Debug)]
+pub enum Removed {
+    /// The object is gone.
+    Gone,
+    /// Finalizers hold it, as it is stored now; none when that cannot be read.
+    Held(Option<Arc<Instance>>),
+}
+
 /// What a patch is for.
 #[derive(Clone, Copy)]
 enum Kind<'a> {
@@ -206,20 +215,25 @@ impl Writer {
         self.merge(&on.key, Kind::Status(tenure), status).await
     }
 
-    /// Evicts an object: this incarnation in this version. Answers as [`Writer::delete`].
+    /// Evicts an object: this incarnation in this version. Answers whether it is gone.
     ///
     /// # Errors
     /// As [`Writer::delete`]; [`Failure::NotLeading`].
     pub async fn evict(&self, tenure: &Tenure, on: &Version) -> Result<bool, Failure> {
         let version = Some(on.resource_version);
-        self.remove(&on.key, Precondition { uid: &on.uid, version }, Some(tenure)).await
+        let removed = self.remove(&on.key, Precondition { uid: &on.uid, version }, Some(tenure));
+        Ok(matches!(removed.await?, Removed::Gone))
     }
 
-    /// Deletes an object, if the precondition holds. Answers whether it is gone; with finalizers it is only on its way.
+    /// Deletes an object, if the precondition holds.
     ///
     /// # Errors
     /// [`Failure::Conflict`] when it has changed, [`Failure::NotFound`] when it is gone.
-    pub async fn delete(&self, key: &InstanceKey, on: Precondition<'_>) -> Result<bool, Failure> {
+    pub async fn delete(
+        &self,
+        key: &InstanceKey,
+        on: Precondition<'_>,
+    ) -> Result<Removed, Failure> {
         self.remove(key, on, None).await
     }
 
@@ -228,7 +242,7 @@ impl Writer {
         key: &InstanceKey,
         on: Precondition<'_>,
         tenure: Option<&Tenure>,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Removed, Failure> {
         let parameters = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: Some(on.uid.to_owned()),
@@ -242,11 +256,15 @@ impl Writer {
         still_leads(tenure)?;
         let answer = self.client.request::<Value>(request);
         let answer = self.calls.call("delete", WRITE_TIMEOUT, answer).await?;
-        match serde_json::from_value::<Status>(answer) {
-            Ok(status) if status.is_failure() => Err(status.into()),
-            // The object itself is the answer while something still holds it.
-            answer => Ok(answer.is_ok_and(|status| status.is_success())),
+        match serde_json::from_value::<Status>(answer.clone()) {
+            Ok(status) if status.is_failure() => return Err(status.into()),
+            // It says nothing of the version in which the object went.
+            Ok(status) if status.is_success() => return Ok(Removed::Gone),
+            // The object itself is the answer while a finalizer still holds it.
+            Ok(_) | Err(_) => {}
         }
+        let stored = serde_json::from_value::<Lean>(answer).ok();
+        Ok(Removed::Held(stored.and_then(|stored| self.converter.convert(&stored).ok())))
     }
 
     async fn merge(

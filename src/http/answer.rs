@@ -23,6 +23,8 @@ pub(super) struct Answer {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// It came late because there was nothing new: how long it took says nothing.
     pub(super) waited: bool,
+    /// Whether the index of this replica covers what was written: else the answer bears none.
+    pub(super) index_is_known: bool,
 }
 
 /// What comes after the headers.
@@ -41,7 +43,7 @@ pub(super) enum Body {
 impl Answer {
     /// With this body.
     pub(super) fn of(status: StatusCode, body: Body) -> Self {
-        Self { status, body, headers: Vec::new(), waited: false }
+        Self { status, body, headers: Vec::new(), waited: false, index_is_known: true }
     }
 
     /// JSON that is ready.

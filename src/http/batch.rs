@@ -216,7 +216,7 @@ impl Wanted {
         match door.inbox.register(&target, registration).await {
             Ok(stored) => {
                 let record = stored.slot.record();
-                door.answers(record.resource_version);
+                door.inbox.directory().raise_newest(record.resource_version);
                 let status = if stored.created { 201 } else { 200 };
                 self.result(status, Some(record.uid.to_string()), None)
             }

@@ -24,7 +24,9 @@ use crate::http::{
     answer::{Answer, Body},
     batch, body, changes, cluster, contract, discover,
     door::{Door, Given},
-    heartbeats, instances, min_index, page,
+    heartbeats, instances,
+    min_index::{self, Waited},
+    page,
     problem::{Kind, Problem},
     route::{self, Names, Route},
     services, snapshot, watch,
@@ -42,6 +44,7 @@ use tracing::{Instrument as _, debug_span};
 
 const REPLICA: HeaderName = HeaderName::from_static("rollcall-replica");
 const INDEX: HeaderName = HeaderName::from_static("rollcall-index");
+const INDEX_RESET: HeaderName = HeaderName::from_static("rollcall-index-reset");
 const AGE: HeaderName = HeaderName::from_static("rollcall-age");
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 /// A browser is not to take an answer for anything but what its type says.
@@ -220,12 +223,22 @@ impl Door {
 
     /// Waits until this replica knows what the caller knows, then goes on as usual.
     async fn caught_up(self: Arc<Self>, index: u64, request: Request<Incoming>) -> Given {
-        min_index::reached(&self, index).await?;
-        let path = request.uri().path();
+        let waited = min_index::reached(&self, index).await?;
+        let given = match self.admit_path(request.uri().path(), request.method()) {
+            Ok(()) => Box::pin(self.ask(request)).await,
+            Err(problem) => Err(problem),
+        };
+        match (waited, given) {
+            (Waited::Reached, given) => given,
+            (Waited::Foreign, Ok(answer)) => Ok(answer.with_static(INDEX_RESET, "true")),
+            (Waited::Foreign, Err(problem)) => Err(Problem { index_reset: true, ..problem }),
+        }
+    }
+
+    fn admit_path(&self, path: &str, method: &Method) -> Result<(), Problem> {
         let unknown = || Problem::new(Kind::UnknownRoute, "no such path");
         let (route, raw) = route::find(path).ok_or_else(unknown)?;
-        self.admit(route, raw, request.method())?;
-        Box::pin(self.ask(request)).await
+        self.admit(route, raw, method).map(|_| ())
     }
 
     /// Asks who is calling before anything of the body is read, then goes on as usual.
@@ -358,12 +371,15 @@ impl Door {
     /// The answer with the headers that every answer carries.
     fn finish(&self, route: Option<Route>, given: Given, seen: Seen) -> Response<Body> {
         let timed = !given.as_ref().is_ok_and(|answer| answer.waited);
+        let index_is_known = given.as_ref().map_or(true, |answer| answer.index_is_known);
         let mut response = given.map_or_else(|problem| problem_response(&problem), response);
         let directory = self.inbox.directory();
         let now = clock::moment();
         let headers = response.headers_mut();
         headers.insert(REPLICA, self.replica.clone());
-        headers.insert(INDEX, HeaderValue::from(self.index()));
+        if index_is_known {
+            headers.insert(INDEX, HeaderValue::from(directory.newest()));
+        }
         // Before its first self-beat is back a replica does not know.
         if directory.horizon().0 > 0 {
             headers.insert(AGE, HeaderValue::from(millis(directory.age(now))));
@@ -425,6 +441,9 @@ fn problem_response(problem: &Problem) -> Response<Body> {
         // With some chance in it: those who were refused together do not come back together.
         let later = seconds + fastrand::u32(0..=seconds.div_ceil(2));
         headers.insert(RETRY_AFTER, HeaderValue::from(later));
+    }
+    if problem.index_reset {
+        headers.insert(INDEX_RESET, HeaderValue::from_static("true"));
     }
     if let Some(types) = problem.accept {
         headers.insert(ACCEPT, HeaderValue::from_static(types));

@@ -2,10 +2,7 @@
 //!
 //! Owns: [`Door`], and what a handler gives. Does not own: which handler is called (`dispatch`).
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::{Arc, atomic::AtomicU64};
 
 use hyper::header::HeaderValue;
 
@@ -66,8 +63,6 @@ pub(super) struct Door {
     pub(super) zone: Arc<str>,
     /// How often each service was asked for in turn.
     pub(super) turns: Box<[AtomicU64]>,
-    /// The newest version of an instance that a call was answered with: the watch may be behind it.
-    answered: AtomicU64,
 }
 
 /// What a handler gives.
@@ -101,18 +96,7 @@ impl Door {
             replica,
             zone: zone.into(),
             turns,
-            answered: AtomicU64::new(0),
         })
-    }
-
-    /// A call is answered with this version of an instance.
-    pub(super) fn answers(&self, version: u64) {
-        self.answered.fetch_max(version, Ordering::AcqRel);
-    }
-
-    /// What answers say that this replica has applied: up to there it did, and what it wrote itself.
-    pub(super) fn index(&self) -> u64 {
-        self.inbox.directory().index().max(self.answered.load(Ordering::Acquire))
     }
 
     /// Whether this replica can speak for a namespace: an empty answer would be a false one.

@@ -112,6 +112,9 @@ pub(super) struct BatchAnswer<'a> {
     gone: Vec<Uncounted<'a>>,
     /// Each says why.
     refused: Vec<Uncounted<'a>>,
+    /// The newest version of those that were counted.
+    #[serde(skip)]
+    newest: u64,
 }
 
 /// A heartbeat that was not counted, and why.
@@ -253,6 +256,7 @@ pub(super) async fn batch(
     door.metrics.beats(BeatResult::Gone, answer.gone.len() as u64);
     door.metrics.beats(BeatResult::Refused, refused);
     door.metrics.beats(BeatResult::Unavailable, unavailable);
+    door.inbox.directory().raise_newest(answer.newest);
     Ok(Answer::json(StatusCode::OK, &answer))
 }
 
@@ -319,6 +323,7 @@ impl BatchBeat<'_> {
 
 impl<'a> BatchAnswer<'a> {
     fn count(&mut self, beaten: &Beaten) {
+        self.newest = self.newest.max(beaten.slot.record().resource_version);
         if beaten.recorded {
             self.recorded += 1;
         } else {
@@ -368,6 +373,8 @@ fn result_of(refusal: &Refusal) -> BeatResult {
 }
 
 fn renewed(door: &Door, beaten: &Beaten) -> Answer {
+    // The annotation, the health or the lease that it rests on may have been written here just now.
+    door.inbox.directory().raise_newest(beaten.slot.record().resource_version);
     let deadline = door.inbox.directory().deadline(&beaten.slot);
     let renewal = Renewal::new(beaten.slot.record().lease, deadline, clock::now());
     let status = if beaten.recorded { StatusCode::ACCEPTED } else { StatusCode::OK };

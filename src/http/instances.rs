@@ -63,7 +63,10 @@ pub(super) async fn deregister(door: &Door, names: &Names<'_>, parts: &Parts) ->
     };
     loop {
         match door.inbox.deregister(attempts.target()).await {
-            Ok(()) => return Ok(Answer::empty(StatusCode::NO_CONTENT)),
+            Ok(is_covered) => {
+                let answer = Answer::empty(StatusCode::NO_CONTENT);
+                return Ok(Answer { index_is_known: is_covered, ..answer });
+            }
             Err(refusal) => attempts.again(refusal)?,
         }
     }
@@ -83,7 +86,7 @@ pub(super) async fn read(door: &Door, names: &Names<'_>, parts: &Parts) -> Given
 /// One instance, by the version that it is: what `If-Match` may name.
 pub(super) fn one(door: &Door, status: StatusCode, slot: &Slot) -> Answer {
     let version = slot.record().resource_version;
-    door.answers(version);
+    door.inbox.directory().raise_newest(version);
     let etag = format!("\"{version}\"");
     Answer::bytes(status, encode::single(door, slot, clock::now())).with(ETAG, etag)
 }

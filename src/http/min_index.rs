@@ -1,13 +1,19 @@
 //! `Rollcall-Min-Index`: an answer that knows at least what the caller knows.
 //!
-//! With the `Rollcall-Index` of any replica's last answer, reads go on where they were, on whichever replica. Owns:
-//! reading the header, and how long is waited. Does not own: the index (`registry`).
+//! With the `Rollcall-Index` of any replica's last answer, reads go on where they were, on whichever replica. An index
+//! that the store itself has not reached is of another store (etcd was restored from a backup), or made up: waiting for
+//! it would be in vain, so the answer comes at once, and says that indexes begin anew. Owns: reading the header, how long
+//! is waited, and when the store is asked. Does not own: the index (`rollcall-core`), and asking the store (`cluster`).
 
 use std::time::Duration;
 
 use hyper::{HeaderMap, header::HeaderName};
+use rollcall_core::directory::Directory;
+use rollcall_model::lease::Moment;
 use tokio::time::{sleep, timeout};
+use tracing::debug;
 
+use crate::clock;
 use crate::http::{
     door::Door,
     problem::{Flaw, Kind, Problem},
@@ -18,6 +24,9 @@ const MIN_INDEX: HeaderName = HeaderName::from_static("rollcall-min-index");
 /// How long is waited: a watch is some milliseconds behind, and a self-beat, which moves every replica on, goes
 /// out every 5 s at least.
 const WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the watch may take before the store is asked. A watch that works takes milliseconds.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// How often is looked.
 const LOOK: Duration = Duration::from_millis(20);
@@ -37,18 +46,32 @@ pub(super) fn asked(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     })
 }
 
-/// Waits until it is reached.
+/// What came of the wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waited {
+    /// This replica has applied as much.
+    Reached,
+    /// The store has not reached it: it is of another store, or made up.
+    Foreign,
+}
+
+/// Waits until the index is reached, or known never to be.
 ///
 /// # Errors
 /// 503 when that takes too long.
-pub(super) async fn reached(door: &Door, index: u64) -> Result<(), Problem> {
+pub(super) async fn reached(door: &Door, index: u64) -> Result<Waited, Problem> {
+    let asked = clock::moment();
     let directory = door.inbox.directory();
-    let reached = async {
-        while directory.index() < index {
-            sleep(LOOK).await;
+    let waited = async {
+        if timeout(PATIENCE, applied(directory, index)).await.is_ok() {
+            return Waited::Reached;
+        }
+        tokio::select! {
+            () = applied(directory, index) => Waited::Reached,
+            () = is_foreign(door, index, asked) => Waited::Foreign,
         }
     };
-    timeout(WITHIN, reached).await.map_err(|_| {
+    timeout(WITHIN, waited).await.map_err(|_| {
         let now = directory.index();
         let detail = format!(
             "this replica has applied {now}, and not {index} within {} s; another one may have, or the watch of the \
@@ -57,4 +80,21 @@ pub(super) async fn reached(door: &Door, index: u64) -> Result<(), Problem> {
         );
         Problem { retry_after: Some(1), ..Problem::new(Kind::Behind, detail) }
     })
+}
+
+async fn applied(directory: &Directory, index: u64) {
+    while directory.index() < index {
+        sleep(LOOK).await;
+    }
+}
+
+/// Ends when the store is known not to have reached the index; never when it has, or cannot be asked: then the watch may
+/// still bring it.
+async fn is_foreign(door: &Door, index: u64, asked: Moment) {
+    match door.inbox.store().after(asked).await {
+        Ok(version) if version < index => {
+            debug!(index, version, "Rollcall-Min-Index is of another store, or made up");
+        }
+        _ => std::future::pending().await,
+    }
 }

@@ -90,6 +90,8 @@ pub(super) struct Problem {
     pub(super) allow: Option<&'static str>,
     /// The media types that would have been taken.
     pub(super) accept: Option<&'static str>,
+    /// Whether `Rollcall-Min-Index` was of another store.
+    pub(super) index_reset: bool,
 }
 
 /// What went wrong, as RFC 9457 writes it.
@@ -254,6 +256,7 @@ impl Problem {
             retry_after: None,
             allow: None,
             accept: None,
+            index_reset: false,
         }
     }
 

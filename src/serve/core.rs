@@ -26,6 +26,7 @@ use crate::cluster::{
     ledgers::Ledgers,
     preflight::{Needs, Preflight},
     review::{KeyReader, Keyring, Reviews},
+    store_version::StoreVersion,
     watch::Watch,
     writer::Writer,
 };
@@ -87,6 +88,7 @@ impl Core {
         let (gate, keys) = gate(config, reviews, owners, &api_metrics, &breakers, registry).unzip();
         let (problems, rights) = (problems::Shared::default(), RightMetrics::new(registry));
         let preflight = Preflight::new(clients.reviews, needs(config), problems.clone(), rights);
+        let store = StoreVersion::new(writes.clone(), config.scope.clone(), &api_metrics, guard);
         let events = Events::new(clients.writes, &config.own.name, &api_metrics);
         let counts = figures(directory, registry);
         let (duties, duties_out) = mpsc::channel(DUTIES);
@@ -120,7 +122,7 @@ impl Core {
             facts_in.clone(),
             duties_out,
         );
-        let inbox = Inbox::new(directory.clone(), writer.clone(), facts_in.clone());
+        let inbox = Inbox::new(directory.clone(), writer.clone(), store, facts_in.clone());
         let self_beat = own_beat(config, writer, facts_in, wanted);
         let (reported, breakers) = (problems.clone(), breakers.metrics);
         let behind = Behind { inbox, gate, problems: reported, breakers, views, waiters, traces };

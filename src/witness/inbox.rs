@@ -17,7 +17,7 @@ use rollcall_model::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tracing::{debug, info};
 
@@ -25,12 +25,17 @@ use crate::clock;
 use crate::cluster::{
     body::{Precondition, StoredBeat},
     failure::Failure,
-    writer::Writer,
+    store_version::StoreVersion,
+    writer::{Removed, Writer},
 };
 use crate::witness::refusal::Refusal;
 
 /// How long the engine may take to show a fact to readers; it takes milliseconds.
 const SHOWN_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long the watch may take to bring a removal, and how often is looked.
+const BROUGHT_WITHIN: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// How often a write is decided anew when the object changes under it.
 pub(super) const ATTEMPTS: usize = 4;
@@ -74,6 +79,7 @@ pub struct Registered {
 pub struct Inbox {
     directory: Arc<Directory>,
     pub(super) writer: Writer,
+    store: StoreVersion,
     facts: mpsc::Sender<Delivery>,
 }
 
@@ -118,8 +124,19 @@ impl Target<'_> {
 impl Inbox {
     /// An inbox that looks into `directory`, writes with `writer` and tells the engine.
     #[must_use]
-    pub fn new(directory: Arc<Directory>, writer: Writer, facts: mpsc::Sender<Delivery>) -> Self {
-        Self { directory, writer, facts }
+    pub fn new(
+        directory: Arc<Directory>,
+        writer: Writer,
+        store: StoreVersion,
+        facts: mpsc::Sender<Delivery>,
+    ) -> Self {
+        Self { directory, writer, store, facts }
+    }
+
+    /// Which version the store has.
+    #[must_use]
+    pub fn store(&self) -> &StoreVersion {
+        &self.store
     }
 
     /// Where readers look.
@@ -286,26 +303,57 @@ impl Inbox {
         }
     }
 
-    /// Deletes the instance.
+    /// Deletes the instance. Answers whether [`Directory::newest`] covers that by now.
     ///
     /// # Errors
     /// [`Refusal::Unknown`] when there is none.
-    pub async fn deregister(&self, target: &Target<'_>) -> Result<(), Refusal> {
+    pub async fn deregister(&self, target: &Target<'_>) -> Result<bool, Refusal> {
         let slot = match self.find(target).await {
             Err(Refusal::Gone(_)) => return Err(Refusal::Unknown),
             found => found?,
         };
         let record = slot.record();
         let on = Precondition { uid: &record.uid, version: target.version };
-        let gone = match self.writer.delete(&record.key, on).await {
+        let removed = match self.writer.delete(&record.key, on).await {
             Err(Failure::Conflict(_)) if target.version.is_some() => {
                 return Err(self.other_version(&record.key).await?);
             }
-            gone => gone?,
+            removed => removed?,
         };
-        info!(key = %record.key, gone, "deregistered");
-        // With finalizers it stays until they are done; the watch will tell.
-        if gone { self.forget(&record).await } else { Ok(()) }
+        info!(key = %record.key, gone = matches!(removed, Removed::Gone), "deregistered");
+        match removed {
+            Removed::Gone => {
+                let deleted = clock::moment();
+                self.forget(&record).await?;
+                Ok(self.covers_removal(&record.uid, deleted).await)
+            }
+            // It stays until its finalizers are done; the watch will tell.
+            Removed::Held(Some(stored)) => {
+                self.tell(Fact::Written { instance: stored, by: Source::Annotation }).await?;
+                Ok(true)
+            }
+            Removed::Held(None) => Ok(false),
+        }
+    }
+
+    /// Waits until the version is known in which an incarnation went. The API server does not say it with its answer: it
+    /// comes by the watch, in milliseconds; or, where that is behind, the store has a later one.
+    async fn covers_removal(&self, uid: &str, deleted: Moment) -> bool {
+        let brought = async {
+            while self.directory.awaits_removal(uid) {
+                sleep(LOOK).await;
+            }
+        };
+        if timeout(BROUGHT_WITHIN, brought).await.is_ok() {
+            return true;
+        }
+        match timeout(SHOWN_WITHIN, self.store.after(deleted)).await {
+            Ok(Ok(version)) => {
+                self.directory.raise_newest(version);
+                true
+            }
+            Ok(Err(_)) | Err(_) => false,
+        }
     }
 
     /// One instance; the API server is asked when it is not known here.

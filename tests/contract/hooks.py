@@ -18,8 +18,8 @@ def is_wait(text):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """A wait is for something to happen, and here nothing does: 20 ms of it are enough. An index that no replica has
-    reached is waited for 5 s, and is 503 then, which is no failure of the server; tests/it asks for one. A namespace has to
+    """A wait is for something to happen, and here nothing does: 20 ms of it are enough. An index that the
+    store has not reached costs a list of it, at most one a second; tests/it asks for one. A namespace has to
     be there before anything can be in it: `rollcall dev` has made shop."""
     query, headers, path = case.query, case.headers, case.path_parameters
     if query and isinstance(query.get("wait"), str) and is_wait(query["wait"]):

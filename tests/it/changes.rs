@@ -243,7 +243,7 @@ async fn a_snapshot_has_every_instance_on_a_line_of_its_own() {
 }
 
 #[tokio::test]
-async fn reads_wait_for_what_was_written_elsewhere_and_say_when_that_is_not_to_be_had() {
+async fn reads_wait_for_what_was_written_elsewhere() {
     let ns = namespace("min-index").await;
     let (a, b) = (Rollcall::start(&ns).await, Rollcall::start_with(&ns, "rollcall-1", &[]).await);
     let get = async |replica: &Rollcall, path: &str, index: &str| {
@@ -260,12 +260,6 @@ async fn reads_wait_for_what_was_written_elsewhere_and_say_when_that_is_not_to_b
         let found = read.json()["instances"].as_array().unwrap().len();
         assert_eq!((read.status, found), (200, usize::from(i) + 1));
     }
-    let never = get(&b, &service, "999999999999").await;
-    assert_eq!(
-        (never.status, never.json()["type"].as_str()),
-        (503, Some("tag:rollcall.dev,2026:behind"))
-    );
-    assert_ne!(never.header("retry-after"), "");
     let wrong = get(&b, &service, "soon").await;
     assert_eq!(
         (wrong.status, &wrong.json()["errors"][0]["field"]),

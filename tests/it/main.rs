@@ -31,6 +31,7 @@ mod http_connections;
 mod http_errors;
 mod http_live;
 mod https;
+mod indexes;
 mod install;
 mod keys;
 mod labels;

@@ -26,6 +26,7 @@
 //! proportional to its service; a heartbeat costs nothing here.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -98,9 +99,11 @@ pub struct Counts {
 /// How far the instance watch has come.
 #[derive(Debug, Default)]
 struct Progress {
-    /// The highest resourceVersion applied, and whether a first list was among it; both are
+    /// The highest resourceVersion that the watch has brought, and whether a first list was among it; all are
     /// published only after the views that they speak of.
     index: u64,
+    /// The highest that an answer to a write of this replica had.
+    newest: u64,
     synced: bool,
     /// Why the watch is interrupted, if it is.
     interrupted: Option<Arc<str>>,
@@ -296,7 +299,8 @@ impl<R: Rules> Catalog<R> {
             self.progress.index = index;
             self.give_back(now.moment, None);
         }
-        self.instances.table.forget_all_deleted();
+        let listed: HashSet<Arc<str>> = instances.iter().map(|i| i.uid.clone()).collect();
+        self.instances.table.forget_deleted_before(&listed, index);
         for instance in instances {
             self.watched(instance, now);
         }
@@ -343,6 +347,7 @@ impl<R: Rules> Catalog<R> {
         let is_older = version < sent.least && sent.epoch == self.history.epoch();
         let position = sent.least.saturating_sub(1);
         self.heed(is_older.then_some(Proof::Write { version, position }), now);
+        self.progress.newest = self.progress.newest.max(version);
         if self.history.is_renewing() {
             return self.instances.store_anew(instance, by, self.progress.synced, now);
         }
@@ -385,6 +390,8 @@ impl<R: Rules> Catalog<R> {
     fn step_back(&mut self, epoch: u64, proof: &Proof, now: Now) {
         self.history.step_back(epoch, proof, now.moment);
         self.instances.step_back();
+        self.progress.newest = 0;
+        self.directory().newest.store(0, Ordering::SeqCst);
         if let Some(ledgers) = &mut self.ledgers {
             let again = R::HEARTBEATS_ARE_REPORTED_AGAIN;
             let heartbeats = self.instances.table.witnessed().filter(|_| again).collect();
@@ -524,10 +531,13 @@ impl<R: Rules> Catalog<R> {
     fn publish(&mut self, now: Now) {
         let synced = self.progress.synced;
         self.instances.publication.publish(now.wall, synced);
+        let (report, removed) = (self.report(now.moment), self.instances.table.take_taken_away());
         self.instances.publication.publish_figures(Figures {
             leadership: &self.leadership,
-            report: self.report(now.moment),
+            report,
             index: self.history.position(self.progress.index),
+            newest: self.progress.newest,
+            removed,
             horizon: self.reach,
             synced,
         });

@@ -119,6 +119,10 @@ pub struct Directory {
     pub(crate) index: AtomicU64,
     /// How often the store has gone back. Written after the index that belongs to it, and read before it.
     pub(crate) epoch: AtomicU64,
+    /// The highest version of an instance that an answer may rest on: the watch may be behind it.
+    pub(crate) newest: AtomicU64,
+    /// Incarnations that this replica has deleted, and whose removal the watch has not brought yet.
+    pub(crate) removals: HashMap<Arc<str>, ()>,
     pub(crate) synced: AtomicBool,
     pub(crate) serial: Serial,
     /// What this replica has to tell the others.
@@ -152,6 +156,8 @@ impl Directory {
             horizon: AtomicU64::default(),
             index: AtomicU64::default(),
             epoch: AtomicU64::default(),
+            newest: AtomicU64::default(),
+            removals: HashMap::default(),
             synced: AtomicBool::default(),
             serial: Serial::default(),
             touched: Touched::default(),
@@ -210,6 +216,27 @@ impl Directory {
     #[must_use]
     pub fn before_read(&self, version: u64) -> Sent {
         Sent { epoch: self.epoch.load(Ordering::SeqCst), least: version }
+    }
+
+    /// The version that covers all that an answer of this replica may rest on: what the watch has brought, and what this
+    /// replica has written. A replica whose [`Directory::index`] has reached it shows no less.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.newest.load(Ordering::Acquire).max(self.index())
+    }
+
+    /// An answer rests on this version. Cheap where it is covered already, as with nearly every heartbeat.
+    pub fn raise_newest(&self, version: u64) {
+        if version > self.newest() {
+            self.newest.fetch_max(version, Ordering::AcqRel);
+        }
+    }
+
+    /// Whether this replica has deleted an incarnation whose removal the watch has not brought yet. Once it has,
+    /// [`Directory::index`] covers the removal.
+    #[must_use]
+    pub fn awaits_removal(&self, uid: &str) -> bool {
+        self.removals.pin().contains_key(uid)
     }
 
     /// The horizon.

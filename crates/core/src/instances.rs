@@ -136,6 +136,7 @@ impl<R: Rules> Instances<R> {
     /// The store went back.
     pub(super) fn step_back(&mut self) {
         self.stored_anew.clear();
+        self.table.forget_all_deleted();
     }
 
     /// This is stored since the store went back, and a list of it has not come yet: whatever was known is older.
@@ -209,10 +210,11 @@ impl<R: Rules> Instances<R> {
 
     /// This replica has deleted an incarnation.
     pub(super) fn mark_deleted(&mut self, key: &InstanceKey, uid: Arc<str>, now: Now) {
-        if self.table.incarnation(key, &uid).is_some() {
-            self.remove(key, &uid, now);
-            self.table.mark_deleted(uid);
-        }
+        let Some(entry) = self.table.incarnation(key, &uid) else { return };
+        let version = entry.instance().resource_version;
+        self.remove(key, &uid, now);
+        self.publication.directory().removals.pin().insert(uid.clone(), ());
+        self.table.mark_deleted(uid, version);
     }
 
     /// A duty on an instance was done, or could not be.

@@ -39,6 +39,10 @@ pub(super) struct Figures<'a> {
     pub(super) report: Report,
     /// The highest resourceVersion applied.
     pub(super) index: u64,
+    /// The highest that is shown since this replica wrote it.
+    pub(super) newest: u64,
+    /// Incarnations whose removal the index covers.
+    pub(super) removed: Vec<Arc<str>>,
     pub(super) horizon: Moment,
     pub(super) synced: bool,
 }
@@ -129,7 +133,7 @@ impl Publication {
 
     /// And then the figures.
     pub(super) fn publish_figures(&self, figures: Figures<'_>) {
-        let Figures { leadership, report, index, horizon, synced } = figures;
+        let Figures { leadership, report, index, newest, removed, horizon, synced } = figures;
         let epoch = report.epoch;
         let directory = &self.directory;
         if **directory.leadership.load() != *leadership {
@@ -140,6 +144,12 @@ impl Publication {
         }
         directory.index.store(index, Ordering::SeqCst);
         directory.epoch.store(epoch, Ordering::SeqCst);
+        directory.raise_newest(newest);
+        // Only now: a request that waits for a removal takes the index for one that covers it.
+        let removals = directory.removals.pin();
+        for uid in removed {
+            removals.remove(&uid);
+        }
         directory.horizon.store(horizon.0, Ordering::Release);
         directory.synced.store(synced, Ordering::Release);
     }

@@ -86,7 +86,18 @@ pub(super) struct Table {
     /// How many instances have a lease of this length.
     lengths: BTreeMap<Duration, usize>,
     /// Incarnations that this replica deleted and the watch has not yet taken away.
-    deleted: HashSet<Arc<str>>,
+    deleted: HashMap<Arc<str>, Deleted>,
+    /// Those that it has taken away since the last round.
+    taken_away: Vec<Arc<str>>,
+}
+
+/// An incarnation that this replica has deleted.
+#[derive(Debug)]
+struct Deleted {
+    /// Its last version that was known.
+    version: u64,
+    /// Whether a list had it since: that list began before the deletion, and the next one will not have.
+    was_listed: bool,
 }
 
 impl Table {
@@ -96,7 +107,8 @@ impl Table {
             entries: HashMap::new(),
             ids: with_ids.then(HashMap::new),
             lengths: BTreeMap::new(),
-            deleted: HashSet::new(),
+            deleted: HashMap::new(),
+            taken_away: Vec::new(),
         }
     }
 
@@ -189,21 +201,38 @@ impl Table {
     }
 
     /// This replica has deleted an incarnation: what the watch still says of it is old.
-    pub(super) fn mark_deleted(&mut self, uid: Arc<str>) {
-        self.deleted.insert(uid);
+    pub(super) fn mark_deleted(&mut self, uid: Arc<str>, version: u64) {
+        self.deleted.insert(uid, Deleted { version, was_listed: false });
     }
 
     pub(super) fn is_deleted(&self, uid: &str) -> bool {
-        self.deleted.contains(uid)
+        self.deleted.contains_key(uid)
     }
 
     /// The watch has taken an incarnation away.
     pub(super) fn forget_deleted(&mut self, uid: &str) {
-        self.deleted.remove(uid);
+        self.taken_away.extend(self.deleted.remove_entry(uid).map(|(uid, _)| uid));
     }
 
-    /// A list is the truth, also about what this replica believes to have deleted.
+    /// A list as of `index` was taken in. It may have begun before a deletion; the one after that has not, and is the
+    /// truth also about what this replica believes to have deleted.
+    pub(super) fn forget_deleted_before(&mut self, listed: &HashSet<Arc<str>>, index: u64) {
+        let over = self.deleted.extract_if(|uid, deleted| {
+            let is_older = deleted.version > index;
+            let is_first =
+                listed.contains(uid) && !std::mem::replace(&mut deleted.was_listed, true);
+            !is_older && !is_first
+        });
+        self.taken_away.extend(over.map(|(uid, _)| uid));
+    }
+
+    /// The store went back: what this replica has deleted may be there again.
     pub(super) fn forget_all_deleted(&mut self) {
-        self.deleted.clear();
+        self.taken_away.extend(self.deleted.drain().map(|(uid, _)| uid));
+    }
+
+    /// The incarnations that the watch has taken away since this was last asked for.
+    pub(super) fn take_taken_away(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.taken_away)
     }
 }

@@ -7,9 +7,10 @@ const REQUEST: [&str; 6] =
     ["Rollcall-Min-Index", "X-Request-Id", "If-Match", "If-None-Match", "Last-Event-ID", "Accept"];
 
 /// On every answer.
-const EVERY: [&str; 6] = [
+const EVERY: [&str; 7] = [
     "Rollcall-Replica",
     "Rollcall-Index",
+    "Rollcall-Index-Reset",
     "Rollcall-Age",
     "Rollcall-Stale",
     "X-Request-Id",
@@ -17,9 +18,8 @@ const EVERY: [&str; 6] = [
 ];
 
 /// Those that are there whatever happens.
-const CERTAIN: [&str; 13] = [
+const CERTAIN: [&str; 12] = [
     "Rollcall-Replica",
-    "Rollcall-Index",
     "Rollcall-Stale",
     "X-Content-Type-Options",
     "ETag",
@@ -43,7 +43,8 @@ fn parameter(name: &str) -> Value {
     let (says, schema) = match name {
         "Rollcall-Min-Index" => (
             "The Rollcall-Index of an earlier answer, of whichever replica: this one answers when it has applied \
-             that much, or 503 after 5 s. So reads never go back, and see what was written elsewhere.",
+             that much, or 503 after 5 s. So reads never go back, and see what was written elsewhere. Where the store \
+             itself has not reached it, the answer comes at once, with Rollcall-Index-Reset.",
             json!({"type": "integer", "minimum": 0, "maximum": u64::MAX}),
         ),
         "X-Request-Id" => (
@@ -105,8 +106,15 @@ fn header(name: &str) -> Value {
     let (says, schema) = match name {
         "Rollcall-Replica" => ("The replica that answered.", text()),
         "Rollcall-Index" => (
-            "The highest resourceVersion that it has applied, and what it wrote itself; on one replica it only grows.",
+            "The resourceVersion that covers what the answer rests on: all that this replica has applied, and what it \
+             wrote itself, the write that is answered among it. On one replica it only grows. Not there after a \
+             deletion of which neither the watch nor the store tells the version in time.",
             json!({"type": "integer", "minimum": 0}),
+        ),
+        "Rollcall-Index-Reset" => (
+            "The store has not reached the Rollcall-Min-Index of the request: it is of another store (etcd was restored \
+             from a backup), or made up. Go on with the Rollcall-Index of this answer, though it is lower.",
+            json!({"type": "string", "const": "true"}),
         ),
         "Rollcall-Age" => (
             "Milliseconds by which its horizon is behind: up to there it knows of every heartbeat. Not there before \

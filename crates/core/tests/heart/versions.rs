@@ -114,14 +114,64 @@ fn the_index_never_goes_back_and_is_never_ahead_of_the_watch() {
 }
 
 #[test]
-fn a_list_is_the_truth_about_what_we_believed_to_have_deleted() {
+fn a_list_that_began_before_a_deletion_brings_nothing_back_and_the_next_is_the_truth() {
     let mut rig = Rig::new();
     let a = rig.put(instance("a"));
     rig.apply(Fact::Deleted { key: a.key.clone(), uid: a.uid.clone() });
     rig.settle();
     assert_eq!(rig.phase("a"), None);
+    rig.list(vec![a.clone()]);
+    assert_eq!(rig.phase("a"), None, "the list may have begun before");
     rig.list(vec![a]);
     assert!(rig.phase("a").is_some(), "it was never gone");
+}
+
+#[test]
+fn a_removal_is_awaited_until_the_index_covers_it() {
+    let mut rig = Rig::new();
+    let a = rig.put(instance("a"));
+    let deleted = Fact::Deleted { key: a.key.clone(), uid: a.uid.clone() };
+    rig.apply(deleted.clone());
+    rig.settle();
+    let index = rig.directory.index();
+    assert!(rig.directory.awaits_removal(&a.uid));
+    rig.list(vec![a.clone()]);
+    assert!(rig.directory.awaits_removal(&a.uid), "the list is older");
+    let removal = index + 7;
+    rig.apply(Fact::Removed { key: a.key.clone(), uid: a.uid.clone(), index: removal });
+    assert!(rig.directory.awaits_removal(&a.uid), "readers do not see it yet");
+    rig.settle();
+    assert!(!rig.directory.awaits_removal(&a.uid) && rig.directory.index() >= removal);
+    rig.apply(deleted);
+    rig.settle();
+    assert!(!rig.directory.awaits_removal(&a.uid), "the watch was quicker than the answer");
+}
+
+#[test]
+fn a_list_without_it_covers_a_removal_unless_it_is_older_than_the_object() {
+    let mut rig = Rig::new();
+    let a = rig.put(instance("a"));
+    rig.apply(Fact::Deleted { key: a.key.clone(), uid: a.uid.clone() });
+    rig.apply(Fact::Listed { instances: Vec::new(), index: a.resource_version - 1 });
+    rig.settle();
+    assert!(rig.directory.awaits_removal(&a.uid));
+    rig.apply(Fact::Listed { instances: Vec::new(), index: a.resource_version + 1 });
+    rig.settle();
+    assert!(!rig.directory.awaits_removal(&a.uid));
+}
+
+#[test]
+fn the_newest_version_covers_what_this_replica_wrote_before_the_watch_brings_it() {
+    let mut rig = Rig::new();
+    let mut a = instance("a");
+    a.resource_version = 900;
+    rig.apply(Fact::Written { instance: Arc::new(a), by: Source::Http });
+    rig.settle();
+    assert!(rig.directory.index() < 900);
+    assert_eq!(rig.directory.newest(), 900);
+    rig.apply(Fact::Progress { index: 1_000 });
+    rig.settle();
+    assert_eq!(rig.directory.newest(), 1_000);
 }
 
 #[test]
