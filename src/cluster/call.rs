@@ -91,6 +91,14 @@ async fn counted<T>(
     metrics.answered(verb, code, watch.elapsed());
     let late = || Failure::Away(format!("no answer within {} s", limit.as_secs()));
     let answer = answer.map_err(|_| late()).and_then(|answer| answer.map_err(Failure::from));
+    match &answer {
+        Ok(_) => metrics.succeeded(verb),
+        Err(failure) => {
+            if let Some((lack, right)) = failure.lack() {
+                metrics.refused(verb, lack, right, clock::moment());
+            }
+        }
+    }
     Counted { answer, code }
 }
 

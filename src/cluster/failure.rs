@@ -5,6 +5,8 @@ use std::time::Duration;
 use kube::core::Status;
 use thiserror::Error;
 
+use crate::telemetry::problems::Lack;
+
 /// A field that the API server refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -28,6 +30,9 @@ pub enum Failure {
         /// When it wants to be asked again, if it says so.
         retry_after: Option<Duration>,
     },
+    /// 404 of the path: not an object is missing, but the type is not served.
+    #[error("the Kubernetes API does not serve this type: are the definitions (crds/) installed?")]
+    Unserved,
     /// 404.
     #[error("not found: {0}")]
     NotFound(String),
@@ -72,6 +77,17 @@ impl Failure {
         }
     }
 
+    /// What is missing for rollcall itself, if a refusal says so: with the verb and the resource where it names them.
+    pub(super) fn lack(&self) -> Option<(Lack, Option<(&str, &str)>)> {
+        match self {
+            Self::Unserved => Some((Lack::Type, None)),
+            Self::Refused { code: 403, message } if self.is_own_right() => {
+                Some((Lack::Right, refused_right(message)))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the namespace itself is missing or being deleted.
     #[must_use]
     pub fn is_missing_namespace(&self) -> bool {
@@ -98,10 +114,7 @@ impl From<Status> for Failure {
         let message = status.message;
         match status.code {
             404 if status.reason == "NotFound" => Self::NotFound(message),
-            // Not an object is missing, but the path: the type is not served.
-            404 => Self::Away(
-                "it does not serve this type; are the definitions (crds/) installed?".to_owned(),
-            ),
+            404 => Self::Unserved,
             409 => Self::Conflict(message),
             422 => {
                 let causes = status.details.map(|details| details.causes).unwrap_or_default();
@@ -122,6 +135,15 @@ impl From<Status> for Failure {
     }
 }
 
+/// Of `… is forbidden: User "u" cannot patch resource "serviceinstances/status" in API group "rollcall.dev" …` the verb and
+/// the resource.
+fn refused_right(message: &str) -> Option<(&str, &str)> {
+    let (_, rest) = message.split_once(" cannot ")?;
+    let (verb, rest) = rest.split_once(" resource \"")?;
+    let (resource, _) = rest.split_once('"')?;
+    Some((verb, resource))
+}
+
 /// The innermost cause, which is what a person wants to read.
 pub(super) fn root(error: &dyn std::error::Error) -> String {
     let mut error = error;
@@ -135,6 +157,18 @@ pub(super) fn root(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_refusal_names_the_right_that_is_missing() {
+        let message = "serviceinstances.rollcall.dev \"a\" is forbidden: User \"rollcall\" cannot patch resource \
+                       \"serviceinstances/status\" in API group \"rollcall.dev\" in the namespace \"shop\"";
+        let right = Some((Lack::Right, Some(("patch", "serviceinstances/status"))));
+        assert_eq!(status(403, "Forbidden", message).lack(), right);
+        let policy = "serviceinstances.rollcall.dev \"a\" is forbidden: exceeded quota";
+        assert_eq!(status(403, "Forbidden", policy).lack(), None, "it is the caller's matter");
+        let unserved = status(404, "", "404 page not found");
+        assert_eq!(unserved.lack(), Some((Lack::Type, None)));
+    }
+
     fn status(code: u16, reason: &str, message: &str) -> Failure {
         Failure::from(Status {
             code,
@@ -147,7 +181,7 @@ mod tests {
     #[test]
     fn a_type_that_is_not_served_is_not_a_missing_object() {
         let unserved = status(404, "Failed to parse error data", "404 page not found\n");
-        assert!(matches!(unserved, Failure::Away(ref what) if what.contains("crds/")));
+        assert!(unserved == Failure::Unserved && unserved.to_string().contains("crds/"));
         let missing = status(404, "NotFound", "serviceinstances.rollcall.dev \"a\" not found");
         assert!(matches!(missing, Failure::NotFound(_)));
         assert!(!missing.is_missing_namespace());

@@ -5,7 +5,7 @@
 //! on looking later: rights can be taken away. Does not own: the table of rights (`rights`), and what
 //! waits for it (`serve`).
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use k8s_openapi::api::authorization::v1::{
     NonResourceAttributes, ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
@@ -30,7 +30,7 @@ use crate::cluster::{
 };
 use crate::telemetry::{
     metrics::RightMetrics,
-    problems::{Problems, Shared},
+    problems::{Board, Lack, Problems},
 };
 
 /// One question to the API server.
@@ -65,7 +65,7 @@ pub struct Needs {
 pub struct Preflight {
     client: Client,
     needs: Needs,
-    problems: Shared,
+    problems: Board,
     passed: watch::Sender<bool>,
     metrics: RightMetrics,
     told: Option<(Problems, Moment)>,
@@ -80,6 +80,51 @@ impl Needs {
             Need::Jwks => self.auth && self.keys,
         }
     }
+
+    /// What follows from a refusal at run time, and what to do about it.
+    #[must_use]
+    pub fn explain(&self, lack: Lack, verb: &str, resource: &str) -> String {
+        let is_it = |right: &&Right| right.verb == verb && right.resource == resource;
+        match lack {
+            Lack::Type => unserved(),
+            Lack::Right => match RIGHTS.iter().find(is_it) {
+                Some(right) => self.missing(right),
+                None => format!(
+                    "rollcall may not {verb} {resource}, which no role of deploy/rbac grants"
+                ),
+            },
+        }
+    }
+
+    fn missing(&self, right: &Right) -> String {
+        let Right { verb, resource, group, role, without, .. } = right;
+        let name = right.name.map_or_else(String::new, |name| format!(" {name}"));
+        let group = if right.is_path() { String::new() } else { format!(" (API group {group})") };
+        let place = match (self.namespace(right.place), right.place) {
+            (Some(namespace), Place::Home) => format!("in namespace {namespace} (--own-namespace)"),
+            (Some(namespace), _) => format!("in namespace {namespace} (--watch-namespace)"),
+            (None, _) => "in the whole cluster".to_owned(),
+        };
+        format!(
+            "rollcall may not {verb} {resource}{name}{group} {place}; without it {without}. \
+             {role} of deploy/rbac grants it: apply the overlay again that rollcall was installed with"
+        )
+    }
+
+    fn namespace(&self, place: Place) -> Option<&str> {
+        match place {
+            Place::Watched => self.scope.as_deref(),
+            Place::Home => Some(&self.home),
+            Place::Cluster => None,
+        }
+    }
+}
+
+fn unserved() -> String {
+    format!(
+        "the Kubernetes API does not serve all types of {API_VERSION}: install the definitions of this version \
+         with kubectl apply -k crds, or rollcall crds | kubectl apply -f -"
+    )
 }
 
 /// Why a look could not be finished.
@@ -93,9 +138,10 @@ enum Stop {
 impl Preflight {
     /// Looks with `client`, which is used for questions only, and tells `problems`.
     #[must_use]
-    pub fn new(client: Client, needs: Needs, problems: Shared, metrics: RightMetrics) -> Self {
+    pub fn new(client: Client, needs: Needs, problems: Board, metrics: RightMetrics) -> Self {
         let waiting = "the first look at the Kubernetes API is not finished".to_owned();
-        problems.store(Arc::new(Problems { blocking: vec![waiting], limiting: Vec::new() }));
+        let first = Problems { blocking: vec![waiting], limiting: Vec::new() };
+        problems.found(first, clock::moment());
         Self { client, needs, problems, passed: watch::Sender::new(false), metrics, told: None }
     }
 
@@ -109,17 +155,25 @@ impl Preflight {
     pub async fn run(mut self) {
         let mut pause = PAUSE.0;
         loop {
+            let began = clock::moment();
             let found = self.look().await;
-            let missing = found.as_ref().is_none_or(|found| found.all().next().is_some());
+            let is_unfinished = found.is_none();
             if let Some(found) = found {
-                self.tell(found);
+                self.tell(found, began);
             }
-            sleep(if missing { pause } else { AGAIN }).await;
+            let missing = is_unfinished || self.problems.shown().all().next().is_some();
+            let again = if missing { pause } else { AGAIN };
             pause = if missing { PAUSE.1.min(pause * 2) } else { PAUSE.0 };
+            // What was refused, or granted, meanwhile is looked into soon, but never in a hurry.
+            sleep(PAUSE.0).await;
+            let rest = again.saturating_sub(PAUSE.0);
+            if timeout(rest, self.problems.is_to_be_looked_at()).await.is_ok() {
+                pause = PAUSE.0;
+            }
         }
     }
 
-    fn tell(&mut self, found: Problems) {
+    fn tell(&mut self, found: Problems, began: Moment) {
         let now = clock::moment();
         let passed = found.blocking.is_empty();
         let changed = self.told.as_ref().is_none_or(|(told, _)| *told != found);
@@ -135,7 +189,7 @@ impl Preflight {
             }
             self.told = Some((found.clone(), now));
         }
-        self.problems.store(Arc::new(found));
+        self.problems.found(found, began);
         self.passed.send_if_modified(|before| passed && !std::mem::replace(before, true));
     }
 
@@ -162,10 +216,7 @@ impl Preflight {
 
     async fn look_into(&self, found: &mut Problems) -> Result<(), Stop> {
         if !self.is_served().await? {
-            found.blocking.push(format!(
-                "the Kubernetes API does not serve all types of {API_VERSION}: install the definitions of \
-                 this version with kubectl apply -k crds, or rollcall crds | kubectl apply -f -"
-            ));
+            found.blocking.push(unserved());
             return Ok(());
         }
         if let Some(installed) = self.revision().await?.filter(|installed| *installed < REVISION) {
@@ -185,7 +236,7 @@ impl Preflight {
             };
             self.metrics.seen(right.verb, right.resource, granted);
             if !granted {
-                let sentence = self.missing(right);
+                let sentence = self.needs.missing(right);
                 let list = if right.need == Need::Start {
                     &mut found.blocking
                 } else {
@@ -195,29 +246,6 @@ impl Preflight {
             }
         }
         Ok(())
-    }
-
-    fn missing(&self, right: &Right) -> String {
-        let Right { verb, resource, group, role, without, .. } = right;
-        let name = right.name.map_or_else(String::new, |name| format!(" {name}"));
-        let group = if right.is_path() { String::new() } else { format!(" (API group {group})") };
-        let place = match (self.namespace(right.place), right.place) {
-            (Some(namespace), Place::Home) => format!("in namespace {namespace} (--own-namespace)"),
-            (Some(namespace), _) => format!("in namespace {namespace} (--watch-namespace)"),
-            (None, _) => "in the whole cluster".to_owned(),
-        };
-        format!(
-            "rollcall may not {verb} {resource}{name}{group} {place}; without it {without}. \
-             {role} of deploy/rbac grants it: apply the overlay again that rollcall was installed with"
-        )
-    }
-
-    fn namespace(&self, place: Place) -> Option<&str> {
-        match place {
-            Place::Watched => self.needs.scope.as_deref(),
-            Place::Home => Some(&self.needs.home),
-            Place::Cluster => None,
-        }
     }
 
     /// Discovery is open to everybody who is known (ClusterRole system:discovery).
@@ -262,7 +290,7 @@ impl Preflight {
                 subresource: subresource.map(str::to_owned),
                 verb,
                 name: right.name.map(str::to_owned),
-                namespace: self.namespace(right.place).map(str::to_owned),
+                namespace: self.needs.namespace(right.place).map(str::to_owned),
                 ..ResourceAttributes::default()
             }),
             non_resource_attributes: None,

@@ -165,7 +165,7 @@ pub(super) fn cluster(door: &Door, query: Option<&str>) -> Given {
     let (leadership, report) = (directory.leadership(), directory.report());
     let tenure = Some(leadership.tenure).filter(|_| leadership.is_own(now.moment));
     let leads_until = tenure.map(|until| Time(now.wall_of(until)));
-    let problems = door.problems.load();
+    let problems = door.problems.shown();
     let problems: Vec<&str> = problems.all().map(String::as_str).collect();
     let own = own(door, &report, &problems, leads_until, now);
     let peers = report.replicas.iter().map(|peer| ReplicaJson::Peer(PeerJson::of(peer, now)));

@@ -12,7 +12,7 @@ use crate::http::{
     access::Doorman, answer::Answer, limits::Limits, metrics::HttpMetrics, problem::Problem,
     served::Views, waiters::Waiters,
 };
-use crate::telemetry::{metrics::BreakerMetrics, problems, traces::Traces};
+use crate::telemetry::{metrics::BreakerMetrics, problems::Board, traces::Traces};
 use crate::witness::Inbox;
 
 /// Services that take turns of their own in `order=roundrobin`; where two share one, a turn is
@@ -26,7 +26,7 @@ pub struct Behind {
     /// Who may come in; none when everybody may.
     pub gate: Option<Gate>,
     /// What somebody has to mend in the cluster.
-    pub problems: problems::Shared,
+    pub problems: Board,
     /// Whether the Kubernetes API answers.
     pub breakers: BreakerMetrics,
     /// What is kept beside views.
@@ -43,7 +43,7 @@ pub(super) struct Door {
     /// Who may come in.
     pub(super) doorman: Doorman,
     /// What somebody has to mend in the cluster.
-    pub(super) problems: problems::Shared,
+    pub(super) problems: Board,
     /// Whether the Kubernetes API answers.
     pub(super) breakers: BreakerMetrics,
     /// What is kept beside views.

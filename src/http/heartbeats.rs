@@ -363,7 +363,7 @@ fn result_of(refusal: &Refusal) -> BeatResult {
     match refusal {
         Refusal::Unknown | Refusal::NamespaceMissing => BeatResult::Unknown,
         Refusal::Gone(_) => BeatResult::Gone,
-        Refusal::Away { .. } | Refusal::Incapable(_) => BeatResult::Unavailable,
+        Refusal::Away { .. } | Refusal::Incapable(_) | Refusal::Unserved => BeatResult::Unavailable,
         Refusal::OtherUid(_)
         | Refusal::OtherVersion(_)
         | Refusal::NotCovered(_)

@@ -41,7 +41,7 @@ use crate::telemetry::{
     metrics::{
         ApiMetrics, ElectionMetrics, EngineMetrics, LedgerMetrics, RightMetrics, WatchMetrics,
     },
-    problems,
+    problems::Board,
     traces::Traces,
 };
 use crate::witness::{
@@ -52,7 +52,7 @@ use crate::witness::{
 
 /// The parts, not yet running.
 pub(super) struct Core {
-    pub(super) problems: problems::Shared,
+    pub(super) problems: Board,
     pub(super) preflight: Preflight,
     pub(super) engine: Engine,
     pub(super) watch: Watch<Instances>,
@@ -78,17 +78,22 @@ impl Core {
         traces: Option<Traces>,
     ) -> Self {
         let converter = Arc::new(Converter::default());
-        let api_metrics = ApiMetrics::new(registry);
+        let needs = needs(config);
+        let problems = Board::new({
+            let needs = needs.clone();
+            move |lack, verb, resource| needs.explain(lack, verb, resource)
+        });
+        let api_metrics = ApiMetrics::new(registry, problems.clone());
         let (facts_in, facts) = mpsc::channel(FACTS);
         let election = election(config, clients.election, &facts_in, &api_metrics, registry);
         let breakers = Breakers::new(registry);
         let (writes, guard) = (clients.writes.clone(), &breakers.writes);
+        let store = StoreVersion::new(writes.clone(), config.scope.clone(), &api_metrics, guard);
         let writer = Writer::new(writes, converter.clone(), &api_metrics, guard);
         let (reviews, owners) = (clients.reviews.clone(), owners(directory));
         let (gate, keys) = gate(config, reviews, owners, &api_metrics, &breakers, registry).unzip();
-        let (problems, rights) = (problems::Shared::default(), RightMetrics::new(registry));
-        let preflight = Preflight::new(clients.reviews, needs(config), problems.clone(), rights);
-        let store = StoreVersion::new(writes.clone(), config.scope.clone(), &api_metrics, guard);
+        let rights = RightMetrics::new(registry);
+        let preflight = Preflight::new(clients.reviews, needs, problems.clone(), rights);
         let events = Events::new(clients.writes, &config.own.name, &api_metrics);
         let counts = figures(directory, registry);
         let (duties, duties_out) = mpsc::channel(DUTIES);

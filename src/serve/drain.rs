@@ -33,7 +33,7 @@ use tracing::info;
 use crate::clock;
 use crate::cluster::writer::Writer;
 use crate::serve::stage::Stage;
-use crate::telemetry::{probes::Probes, problems, traces::Traces};
+use crate::telemetry::{probes::Probes, problems::Board, traces::Traces};
 use crate::witness::self_beat;
 
 /// How long a start waits until it can promise anything, when all else is there: the first self-beat and ledger
@@ -98,7 +98,7 @@ pub(super) struct Replica {
 pub(super) struct Condition {
     pub(super) directory: Arc<Directory>,
     /// What is missing in the cluster.
-    pub(super) problems: problems::Shared,
+    pub(super) problems: Board,
     /// Whether it has known all instances, and could promise to keep who beats.
     pub(super) started: AtomicBool,
     /// When it was first asked with all instances known; 0 before.
@@ -124,7 +124,7 @@ impl Probes for Condition {
         if self.is_started() {
             return None;
         }
-        match self.problems.load().blocking.as_slice() {
+        match self.problems.shown().blocking.as_slice() {
             [] => Some("not synced with the Kubernetes API yet".to_owned()),
             missing => Some(missing.join("\n")),
         }

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use crate::telemetry::problems::{Board, Lack};
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{
@@ -17,6 +18,7 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
+use rollcall_model::lease::Moment;
 
 /// Upper bounds in seconds of calls to the Kubernetes API.
 const API_BUCKETS: [f64; 10] = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
@@ -107,6 +109,8 @@ impl LedgerMetrics {
 pub struct ApiMetrics {
     calls: Family<Call, Counter>,
     seconds: Family<Verb, Histogram, fn() -> Histogram>,
+    /// What is refused is a problem, and what goes well is none any more.
+    problems: Board,
 }
 
 /// The same, of one resource.
@@ -118,7 +122,7 @@ pub struct CallMetrics {
 
 impl ApiMetrics {
     /// Registers the families.
-    pub fn new(registry: &mut Registry) -> Self {
+    pub fn new(registry: &mut Registry, problems: Board) -> Self {
         let calls = Family::default();
         registry.register(
             "api_calls",
@@ -134,7 +138,7 @@ impl ApiMetrics {
             Unit::Seconds,
             seconds.clone(),
         );
-        Self { calls, seconds }
+        Self { calls, seconds, problems }
     }
 
     /// For whoever calls one resource (`serviceinstances`) with these verbs.
@@ -156,6 +160,31 @@ impl CallMetrics {
         let (api, resource) = (&self.api, self.resource);
         api.calls.get_or_create(&Call { verb, resource, code: Code(code) }).inc();
         api.seconds.get_or_create(&Verb { verb, resource }).observe(took.as_secs_f64());
+    }
+
+    /// A call went well.
+    pub fn succeeded(&self, verb: &'static str) {
+        self.api.problems.succeeded(right(verb), self.resource);
+    }
+
+    /// A call was refused for what is missing: this right, where the refusal names it.
+    pub fn refused(
+        &self,
+        verb: &'static str,
+        lack: Lack,
+        named: Option<(&str, &str)>,
+        now: Moment,
+    ) {
+        let (verb, resource) = named.unwrap_or((right(verb), self.resource));
+        self.api.problems.refused(lack, verb, resource, now);
+    }
+}
+
+/// What RBAC calls it.
+fn right(verb: &'static str) -> &'static str {
+    match verb {
+        "apply" => "patch",
+        verb => verb,
     }
 }
 

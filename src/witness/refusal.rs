@@ -38,6 +38,8 @@ pub enum Refusal {
         /// Its sentence.
         message: String,
     },
+    /// The definitions of rollcall's types are not installed.
+    Unserved,
     /// Rollcall itself lacks a right in Kubernetes; the API server's sentence.
     Incapable(String),
     /// The API server is away or too slow, or says that it takes no more now.
@@ -60,6 +62,7 @@ impl From<Failure> for Refusal {
         match failure {
             // No door writes as the leader.
             Failure::Away(_) | Failure::NotLeading => Self::overwhelmed(),
+            Failure::Unserved => Self::Unserved,
             Failure::Busy { retry_after, .. } => {
                 let retry_after = retry_after.unwrap_or(RETRY_AFTER).min(LONGEST);
                 Self::Away { is_busy: true, retry_after }

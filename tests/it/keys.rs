@@ -14,6 +14,7 @@ use rollcall::cluster::review::{Ask, Keyring, Reviews, Whose};
 use rollcall::dev::Child;
 use rollcall::telemetry::keys::KeyMetrics;
 use rollcall::telemetry::metrics::ApiMetrics;
+use rollcall::telemetry::problems::Board;
 use serde_json::{Value, json};
 
 use crate::support::control_plane::{Shared, launcher, own, program_of};
@@ -84,7 +85,8 @@ impl Ways {
     async fn of(shared: &Shared) -> Self {
         let client = shared.control_plane.rollcall().await.unwrap();
         let mut registry = Registry::default();
-        let (metrics, breakers) = (ApiMetrics::new(&mut registry), Breakers::new(&mut registry));
+        let (metrics, breakers) =
+            (ApiMetrics::new(&mut registry, Board::default()), Breakers::new(&mut registry));
         let reviews = Reviews::new(client.clone(), &metrics, &breakers.reviews);
         let keys = KeyMetrics::new(&mut registry);
         let (keyring, reader) = Keyring::new(client, &metrics, &breakers.reviews, keys);

@@ -387,3 +387,95 @@ async fn an_api_server_that_does_not_answer_or_does_not_know_us_is_said_and_wait
         assert_eq!(rollcall.terminate().await, "exit status: 0");
     }
 }
+
+/// What a replica says has to be mended.
+async fn problems(rollcall: &Rollcall) -> String {
+    let cluster = call(rollcall.http, "GET", "/v1/cluster", None).await.json();
+    cluster["replicas"][0]["problems"].to_string()
+}
+
+/// Deletes an instance that was registered before, until that is answered so.
+async fn until_deleting_is(ns: &Namespace, rollcall: &Rollcall, status: u16) {
+    let path = format!("/v1/namespaces/{}/instances/a", ns.name);
+    eventually(&format!("a deletion is answered {status}"), BOUND, async || {
+        let body = json!({"service": "a", "addresses": ["10.0.0.1"]});
+        let put = call(rollcall.http, "PUT", &path, Some(body)).await;
+        assert!(matches!(put.status, 200 | 201), "{:?}", put.json());
+        (call(rollcall.http, "DELETE", &path, None).await.status == status).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_right_is_a_problem_from_its_first_refusal_to_its_first_success() {
+    let ns = namespace("withdrawn").await;
+    let delete = RIGHTS.iter().find(|it| it.verb == "delete" && it.role.contains("instances"));
+    let delete = delete.unwrap();
+    let path = lacking(&ns, 0, delete).await;
+    let flags = ["--kubeconfig", path.to_str().unwrap()];
+    let rollcall = Rollcall::start_with(&ns, "rollcall-0", &flags).await;
+    let sentence = "rollcall may not delete serviceinstances (API group rollcall.dev)";
+    eventually("the first look finds it", BOUND, async || {
+        problems(&rollcall).await.contains(sentence).then_some(())
+    })
+    .await;
+    let api: Api<Role> = ns.api();
+    let set = async |without: Option<&Right>| {
+        let mut role = api.get("lacks-0").await.unwrap();
+        let has = |right: &&Right| right.place != Place::Cluster && Some(*right) != without;
+        role.rules = Some(serde_json::from_value(json!(rules(RIGHTS.iter().filter(has)))).unwrap());
+        api.replace("lacks-0", &PostParams::default(), &role).await.unwrap();
+    };
+    for _ in 0..2 {
+        set(None).await;
+        until_deleting_is(&ns, &rollcall, 204).await;
+        assert_eq!(problems(&rollcall).await, "[]", "right after the first success");
+        set(Some(delete)).await;
+        until_deleting_is(&ns, &rollcall, 503).await;
+        let said = problems(&rollcall).await;
+        assert!(said.contains(sentence), "right after the first refusal: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn definitions_that_are_deleted_at_run_time_are_said_and_noticed_when_they_are_back() {
+    let ns = namespace_in(own("undefined", &[]).await, "undefined").await;
+    let rollcall = Rollcall::start(&ns).await;
+    let path = format!("/v1/namespaces/{}/instances/a", ns.name);
+    let body = json!({"service": "a", "addresses": ["10.0.0.1"]});
+    assert_eq!(call(rollcall.http, "PUT", &path, Some(body.clone())).await.status, 201);
+    assert_eq!(problems(&rollcall).await, "[]");
+
+    let definitions: Api<CustomResourceDefinition> = Api::all(ns.client.clone());
+    for definition in rollcall_api::manifests::crds() {
+        let name = definition.metadata.name.unwrap();
+        definitions.delete(&name, &DeleteParams::default()).await.unwrap();
+        eventually("it is gone with its objects", BOUND, async || {
+            definitions.get_opt(&name).await.unwrap().is_none().then_some(())
+        })
+        .await;
+    }
+    eventually("a call says what is missing", BOUND, async || {
+        let answer = call(rollcall.http, "PUT", &path, Some(body.clone())).await;
+        let detail = answer.json()["detail"].to_string();
+        (answer.status == 503 && detail.contains("install them with kubectl apply -k crds"))
+            .then_some(())
+    })
+    .await;
+    let said = problems(&rollcall).await;
+    assert!(said.contains("does not serve all types of rollcall.dev/v1alpha1"), "{said}");
+    assert_eq!(ask(&rollcall, "/readyz").await.0, 200, "what it knows it answers");
+    assert!(!rollcall.whole_log().contains("the Kubernetes API does not answer"));
+
+    install::install_crds(&ns.client, &rollcall_api::manifests::crds()).await.unwrap();
+    eventually("it works again", BOUND, async || {
+        let answer = call(rollcall.http, "PUT", &path, Some(body.clone())).await;
+        let seen = call(rollcall.http, "GET", &path, None).await;
+        (answer.status < 300 && seen.status == 200).then_some(())
+    })
+    .await;
+    eventually("and nothing is to be mended", BOUND, async || {
+        (problems(&rollcall).await == "[]").then_some(())
+    })
+    .await;
+}

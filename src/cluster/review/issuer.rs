@@ -130,6 +130,7 @@ mod tests {
         breaker::Breakers,
         review::mint::{ISSUER, Signer},
     };
+    use crate::telemetry::problems::Board;
 
     /// Status and body by path; both are asked for at once, in any order.
     type Answers = fn(&str) -> (u16, String);
@@ -168,7 +169,7 @@ mod tests {
         let mut config = kube::Config::new(url.parse().unwrap());
         config.default_retry = false; // as ours
         let client = Client::try_from(config).unwrap();
-        Issuer::new(client, &ApiMetrics::new(&mut Registry::default()), breaker)
+        Issuer::new(client, &ApiMetrics::new(&mut Registry::default(), Board::default()), breaker)
     }
 
     /// What is read of it.
