@@ -70,10 +70,10 @@ pub(super) struct Evidence<'a> {
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) until: Moment,
-    /// It was not before.
-    pub(super) is_new: bool,
-    /// What is to be announced, where a hold begins with it.
+    /// What is to be announced of it, where it was not kept before.
     pub(super) announcement: Option<Announcement>,
+    /// Whether a hold begins with it.
+    pub(super) begins: bool,
 }
 
 impl Guard {
@@ -107,26 +107,26 @@ impl Guard {
     ) -> Option<Kept> {
         let key = &entry.instance().key;
         if let Some(held) = self.held.get(key).filter(|held| held.beat == beat) {
-            return Some(Kept { until: held.until, is_new: false, announcement: None });
+            return Some(Kept { until: held.until, announcement: None, begins: false });
         }
         let until = deadline.after(entry.lease().duration);
         let service = entry.instance().service_key();
         let offered = entry.member.phase.is_discoverable();
-        let (scope, announcement) = match self.covers(&service, beat, offered) {
-            Some(scope) => (scope, None),
-            None => {
-                let (scope, what) =
-                    self.begin_hold(&service, offered, deadline, until, evidence)?;
-                (scope, Some(what))
-            }
+        let (scope, begins) = match self.covers(&service, beat, offered) {
+            Some(scope) => (scope, false),
+            None => (self.begin_hold(&service, offered, deadline, until, evidence)?, true),
         };
         self.release(key);
-        if let Some(hold) = self.hold(&service, scope) {
-            hold.held += 1;
-            hold.until = hold.until.max(until);
-        }
+        let hold = self.hold(&service, scope)?;
+        hold.held += 1;
+        hold.until = hold.until.max(until);
+        let (silent, of) = (hold.silent, hold.of);
+        let announcement = Some(match scope {
+            Scope::Service => Announcement::Held { service: service.service.clone(), of },
+            Scope::Everybody => Announcement::HeldAll { silent, of },
+        });
         self.held.insert(key.clone(), Held { service, beat, until, scope });
-        Some(Kept { until, is_new: true, announcement })
+        Some(Kept { until, announcement, begins })
     }
 
     /// An instance that is held already, and whose last heartbeat still is that of then, is so until `deadline` at least;
@@ -229,16 +229,16 @@ impl Guard {
         deadline: Moment,
         over: Moment,
         evidence: &Evidence<'_>,
-    ) -> Option<(Scope, Announcement)> {
+    ) -> Option<Scope> {
         let hold =
             |silent, of| Hold { since: deadline, until: deadline, held: 0, silent, over, of };
         if let Some((silent, of)) = self.silent_in_cluster(deadline, evidence) {
             self.begin(service, Scope::Everybody, hold(silent, of));
-            return Some((Scope::Everybody, Announcement::HeldAll { silent, of }));
+            return Some(Scope::Everybody);
         }
         let of = offered.then(|| silent_in_service(service, deadline, evidence)).flatten()?;
         self.begin(service, Scope::Service, hold(of, of));
-        Some((Scope::Service, Announcement::Held { service: service.service.clone(), of }))
+        Some(Scope::Service)
     }
 
     /// A hold begins, or another mass expiry falls into one.
@@ -325,11 +325,11 @@ mod tests {
         let evidence = Evidence { table: &table, publication: &publication, floors: &floors };
         let entry = table.get(&InstanceKey::new("shop", "a")).unwrap();
         let kept = guard.keep(entry, Moment(0), Moment(30_000), &evidence).unwrap();
-        assert_eq!((kept.until, kept.is_new), (Moment(60_000), true));
+        assert_eq!((kept.until, kept.announcement.is_some()), (Moment(60_000), true));
         // A heartbeat that counts without a look at its instance, and silence again.
         entry.slot().revive(Moment(31_000), Source::Http);
         let kept = guard.keep(entry, Moment(31_000), Moment(61_000), &evidence).unwrap();
-        assert_eq!((kept.until, kept.is_new), (Moment(91_000), true));
+        assert_eq!((kept.until, kept.announcement.is_some()), (Moment(91_000), true));
         assert_eq!(guard.report().unwrap().instances, 1);
         guard.release(&InstanceKey::new("shop", "a"));
         guard.end(Moment(200_000));

@@ -358,13 +358,19 @@ impl<R: Rules> Instances<R> {
         let floors = self.leases.floors();
         let evidence = Evidence { table: &self.table, publication: &self.publication, floors };
         let kept = self.guard.keep(entry, beat, deadline, &evidence)?;
-        if let Some(what) = kept.announcement {
+        let Some(what) = kept.announcement else { return Some(kept.until) };
+        let on = Version::of(entry.instance());
+        if kept.begins {
             let own = self.table.get(&self.own);
-            let of_all = matches!(what, Announcement::HeldAll { .. });
-            let on = own.filter(|_| of_all).unwrap_or(entry);
-            self.outbox.announce(Version::of(on.instance()), what);
+            let own = own.filter(|_| matches!(what, Announcement::HeldAll { .. }));
+            if let Some(own) = own.filter(|own| own.instance().key != *key) {
+                self.outbox.announce(Version::of(own.instance()), what.clone());
+            }
+            self.outbox.announce(on, what);
+        } else {
+            self.outbox.announce_if_room(on, what);
         }
-        if let Some(entry) = self.table.get_mut(key).filter(|_| kept.is_new) {
+        if let Some(entry) = self.table.get_mut(key) {
             self.publication.show(entry, true);
         }
         Some(kept.until)

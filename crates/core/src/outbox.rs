@@ -28,6 +28,10 @@ use crate::{
 /// Announcements that wait for room; older ones are dropped first.
 const MAX_ANNOUNCEMENTS: usize = 1024;
 
+/// A checkpoint is refreshed by itself when it is this old. Each refresh is an event for all that watch the object, such as
+/// `kubectl get -w`, which shows the same line again.
+const CHECKPOINT_AGE: Duration = Duration::from_secs(600);
+
 /// Checkpoints are one a second in all.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
@@ -96,6 +100,13 @@ impl Outbox {
         self.announcements.push_back(Duty::Announce { on, what });
     }
 
+    /// The same, where none that waits has to make room for it.
+    pub(super) fn announce_if_room(&mut self, on: Version, what: Announcement) {
+        if self.announcements.len() < MAX_ANNOUNCEMENTS {
+            self.announce(on, what);
+        }
+    }
+
     /// Gives a new incarnation its turn among the checkpoints.
     pub(super) fn rotate(&mut self, slot: &Arc<Slot>) {
         if self.open {
@@ -125,7 +136,7 @@ impl Outbox {
         self.announcements.pop_front()
     }
 
-    /// The next instance in turn whose checkpoint is older than a third of its lease.
+    /// The next instance in turn whose checkpoint is old.
     pub(super) fn checkpoint(&mut self, table: &mut Table, now: Now) -> Option<Duty> {
         if now.moment.since(self.checkpointed) < CHECKPOINT_EVERY {
             return None;
@@ -175,7 +186,7 @@ fn checkpoint_duty(entry: &mut Entry, now: Now) -> Option<Duty> {
     let beat = entry.slot().last_heard(instance, now);
     let stored = instance.stored.last_heartbeat.map_or(0, |stored| stored.0);
     // Either way: a wall clock that went back must not keep a future time for hours.
-    let behind = beat.0.abs_diff(stored) > millis(lease.renew_after());
+    let behind = beat.0.abs_diff(stored) >= millis(CHECKPOINT_AGE.max(lease.renew_after()));
     let settled = lease.is_leased() && instance.stored.phase.is_some();
     if !settled || !behind || entry.slot().is_dead() || !entry.task.is_idle(now.moment) {
         return None;

@@ -130,14 +130,14 @@ fn an_unknown_health_is_said_once_for_each_word() {
 }
 
 #[test]
-fn checkpoints_are_one_a_second_in_all_and_everybody_has_a_turn() {
+fn checkpoints_are_one_a_second_in_all_and_one_in_ten_minutes_an_object() {
     let mut rig = Rig::new();
     for i in 0..10 {
         rig.store(instance(&format!("i{i}")));
     }
     rig.live(1.0);
     let mut turns: BTreeMap<String, u32> = BTreeMap::new();
-    for _ in 0..60 {
+    for _ in 0..1_860 {
         for i in 0..10 {
             let _ = rig.beat(&format!("i{i}"));
         }
@@ -154,8 +154,7 @@ fn checkpoints_are_one_a_second_in_all_and_everybody_has_a_turn() {
         }
         names.into_iter().for_each(|name| *turns.entry(name).or_default() += 1);
     }
-    assert!(turns.values().sum::<u32>() <= 61, "{turns:?}");
-    assert!(turns.len() == 10 && turns.values().all(|turns| (4..=8).contains(turns)), "{turns:?}");
+    assert!(turns.len() == 10 && turns.values().all(|turns| *turns == 3), "{turns:?}");
 }
 
 #[test]
