@@ -23,8 +23,10 @@ impl Inbox {
         for _ in 0..ATTEMPTS {
             let record = self.find(target).await?.record();
             let on = Precondition { uid: &record.uid, version: target.version };
+            // One that changes nothing leaves the object in the version that it has.
+            let sent = self.directory.before_read(record.resource_version);
             match self.writer.change(&record.key, on, change).await {
-                Ok(written) => return self.show(written, Source::Annotation).await,
+                Ok(written) => return self.show(written, Source::Annotation, sent).await,
                 // Another incarnation, or another version than was meant: looking for it tells which.
                 Err(Failure::NotFound(_) | Failure::Conflict(_)) => {
                     self.look_again(&record).await?;

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use rollcall_core::{
     directory::{Directory, Heartbeat},
-    fact::{Delivery, Fact},
+    fact::{Delivery, Fact, Sent},
     pulse::{Slot, Source},
 };
 use rollcall_model::{
@@ -77,7 +77,7 @@ pub struct Registered {
 /// Takes beats and registrations. Cheap to clone.
 #[derive(Clone)]
 pub struct Inbox {
-    directory: Arc<Directory>,
+    pub(super) directory: Arc<Directory>,
     pub(super) writer: Writer,
     store: StoreVersion,
     facts: mpsc::Sender<Delivery>,
@@ -249,10 +249,11 @@ impl Inbox {
         }
         let stored = record.as_ref().map(|record| record.lease);
         let lease = registration.lease.or(stored).unwrap_or_default();
+        let sent = self.directory.before_write();
         let written = self.write(target, registration, lease, record.as_deref()).await?;
         let created = record.is_none_or(|record| record.uid != written.uid);
         let key = written.key.clone();
-        let slot = self.show(written, Source::Registration).await?;
+        let slot = self.show(written, Source::Registration, sent).await?;
         info!(%key, service = registration.service, created, "registered");
         Ok(Registered { slot, created })
     }
@@ -329,7 +330,8 @@ impl Inbox {
             }
             // It stays until its finalizers are done; the watch will tell.
             Removed::Held(Some(stored)) => {
-                self.tell(Fact::Written { instance: stored, by: Source::Annotation }).await?;
+                let (by, sent) = (Source::Annotation, Sent::default());
+                self.tell(Fact::Written { instance: stored, by, sent }).await?;
                 Ok(true)
             }
             Removed::Held(None) => Ok(false),
@@ -380,10 +382,10 @@ impl Inbox {
         beat: StoredBeat,
         now: Now,
     ) -> Result<Option<Beaten>, Refusal> {
-        let record = slot.record();
+        let (record, sent) = (slot.record(), self.directory.before_write());
         match self.writer.beat(&record.key, &record.uid, &beat).await {
             Ok(written) => {
-                let slot = self.show(written, Source::Http).await?;
+                let slot = self.show(written, Source::Http, sent).await?;
                 Ok(Some(Beaten::promised(slot)))
             }
             Err(failure @ (Failure::Away(_) | Failure::Busy { .. })) => {
@@ -406,9 +408,10 @@ impl Inbox {
 
     /// A beat met another version of the object: it may be another incarnation, or only contention.
     pub(super) async fn look_again(&self, record: &Instance) -> Result<(), Refusal> {
+        let sent = self.directory.before_read(record.resource_version);
         match self.writer.get(&record.key).await {
             Ok(stored) if stored.uid == record.uid => {
-                self.show(stored, Source::Annotation).await.map(|_| ())
+                self.show(stored, Source::Annotation, sent).await.map(|_| ())
             }
             Ok(_) | Err(Failure::NotFound(_)) => self.forget(record).await,
             Err(failure) => Err(failure.into()),
@@ -424,7 +427,7 @@ impl Inbox {
     async fn fetch(&self, target: &Target<'_>) -> Result<Arc<Slot>, Refusal> {
         self.covers(target.namespace)?;
         let instance = self.writer.get(&target.key()).await?;
-        self.show(instance, Source::Annotation).await
+        self.show(instance, Source::Annotation, Sent::default()).await
     }
 
     /// What the watch does not cover would be shown once, and never followed.
@@ -439,14 +442,15 @@ impl Inbox {
     }
 
     /// Lets readers see what is stored, and answers where its beats are noted. `by` is the way by which
-    /// it came to its heartbeat.
+    /// it came to its heartbeat, `sent` what was known before the call.
     pub(super) async fn show(
         &self,
         instance: Arc<Instance>,
         by: Source,
+        sent: Sent,
     ) -> Result<Arc<Slot>, Refusal> {
         let key = instance.key.clone();
-        self.tell(Fact::Written { instance, by }).await?;
+        self.tell(Fact::Written { instance, by, sent }).await?;
         // Deleted by somebody else in between: as if it had never been there.
         self.directory.slot(&key.namespace, &key.name).ok_or(Refusal::Unknown)
     }

@@ -48,7 +48,7 @@ use crate::{
     peers::Way,
     publication::Figures,
     pulse::Source,
-    report::{Cause, Report, Standstill},
+    report::{Cause, Report, Standstill, Twin},
     rules::{AllRules, Rules},
     unreadable::Unreadable,
 };
@@ -432,7 +432,11 @@ impl<R: Rules> Catalog<R> {
     fn see_ledger(&mut self, ledger: &Ledger, way: Way, now: Now) {
         self.follow_epoch(ledger, now);
         let Some(ledgers) = &mut self.ledgers else { return };
-        let Some(sighting) = ledgers.see(ledger, way, now.moment) else { return };
+        let before = ledgers.twins(now.moment);
+        let sighting = ledgers.see(ledger, way, now.moment);
+        let news = ledgers.twins(now.moment).into_iter().find(|twin| !before.contains(twin));
+        self.announce_twins(news);
+        let Some(sighting) = sighting else { return };
         for (id, at) in sighting.beats {
             self.instances.apply_remote_heartbeat(id, at, now);
         }
@@ -453,6 +457,14 @@ impl<R: Rules> Catalog<R> {
         }
     }
 
+    fn announce_twins(&mut self, twins: Option<Twin>) {
+        let Some(Twin { replica, older, younger }) = twins else { return };
+        let key = InstanceKey { name: replica, ..self.own.clone() };
+        let Some(entry) = self.instances.table.get(&key) else { return };
+        let on = Version::of(entry.instance());
+        self.instances.outbox.announce(on, Announcement::Twins { older, younger });
+    }
+
     fn ledger_written(&mut self, sequence: u64, answer: &Result<u64, Arc<str>>, now: Now) {
         let Some(ledgers) = &mut self.ledgers else { return };
         let index = ledgers.written(sequence, answer.is_ok());
@@ -460,6 +472,11 @@ impl<R: Rules> Catalog<R> {
         let proof = index.zip(answer.as_ref().ok().copied());
         let proof = proof.filter(|(index, version)| index >= version);
         self.heed(proof.map(|(index, version)| Proof::Ledger { replica, version, index }), now);
+    }
+
+    /// Whether another process of this identity is older, so that this one writes nothing.
+    fn yields(&self) -> bool {
+        self.ledgers.as_ref().is_some_and(Ledgers::is_yielding)
     }
 
     /// From here on no heartbeat is answered 200.
@@ -496,7 +513,7 @@ impl<R: Rules> Catalog<R> {
     /// A tenure that ended is over here too, whether or not the election said so: it may be
     /// stuck, or this process may have been stopped.
     fn follow_tenure(&mut self, now: Moment) {
-        let leads = self.leadership.is_own(now);
+        let leads = self.leadership.is_own(now) && !self.yields();
         if leads && !self.instances.outbox.is_open() {
             self.take_office(now);
         } else if !leads && self.instances.outbox.is_open() {
@@ -564,6 +581,8 @@ impl<R: Rules> Catalog<R> {
             unreadable: self.unreadable.len(),
             epoch: self.history.epoch(),
             step_back: self.history.last(),
+            twins: ledgers.map(|ledgers| ledgers.twins(now)).unwrap_or_default(),
+            yields: self.yields(),
         }
     }
 
@@ -578,7 +597,8 @@ impl<R: Rules> Catalog<R> {
         if self.history.wants_list(now.moment) {
             duties.push(Duty::Relist);
         }
-        if let Some(value) = self.horizon.wanted(now, due.max(opening)) {
+        let wanted = (!self.yields()).then(|| self.horizon.wanted(now, due.max(opening)));
+        if let Some(value) = wanted.flatten() {
             let reads = self.history.ask(self.progress.index);
             duties.push(Duty::SelfBeat { value, reads });
         }

@@ -258,6 +258,13 @@ pub enum Announcement {
         /// Of how many with a lease.
         of: usize,
     },
+    /// Two processes run under one identity: this instance is of both.
+    Twins {
+        /// The boot of the one that goes on.
+        older: Arc<str>,
+        /// The boot of the one that yields.
+        younger: Arc<str>,
+    },
     /// The store went back: etcd was restored from a backup.
     StoreWentBack {
         /// What proves it, as a sentence.

@@ -16,6 +16,8 @@ pub struct Ledger {
     pub replica: Arc<str>,
     /// Tells this process from an earlier one of the same name.
     pub boot: Arc<str>,
+    /// The process whose ledger this one found under its name when it began.
+    pub replaced: Option<Arc<str>>,
     /// resourceVersion of the object that it was read from; 0 in one that is to be written.
     pub version: u64,
     /// Counts the ledgers that this process has tried to write, from 1.

@@ -12,9 +12,10 @@ use crate::{
     flush::{Call, Flush},
     ledger::Ledger,
     peers::{Peers, SILENCE, Sighting, Way},
-    report::{self, Cause, Standstill},
+    report::{self, Cause, Standstill, Twin},
     rules::Rules,
     touched::Touched,
+    twins::Twins,
 };
 
 /// A ledger seen longer ago than this holds the horizon back: the longest pause and its way.
@@ -23,6 +24,7 @@ const LEDGER_OLD: Duration = Duration::from_millis(6_500);
 /// The own ledger as it was seen back.
 #[derive(Clone, Copy, Debug)]
 struct Own {
+    version: u64,
     stamp: Moment,
     index: u64,
     /// When it was seen.
@@ -39,6 +41,7 @@ pub(super) struct Ledgers<R: Rules> {
     peers: Peers<R>,
     flush: Flush,
     own: Option<Own>,
+    twins: Twins,
     /// When beats could be answered again: the own ledger was seen back in time, and had not been.
     opened: Moment,
     /// Whether a first list was seen.
@@ -55,6 +58,7 @@ impl<R: Rules> Ledgers<R> {
             epoch: 0,
             flush: Flush::default(),
             own: None,
+            twins: Twins::default(),
             opened: Moment::default(),
             listed: false,
         }
@@ -78,7 +82,24 @@ impl<R: Rules> Ledgers<R> {
         self.peers.follow_epoch(epoch);
     }
 
-    /// The own ledger came back. Another process's under our name is none of ours.
+    /// A ledger of another process under this replica's name.
+    fn see_twin(&mut self, ledger: &Ledger, way: Way, now: Moment) -> Option<Sighting> {
+        if way == Way::First {
+            self.twins.replace(&ledger.boot);
+            return None;
+        }
+        if self.own.is_some_and(|own| ledger.version < own.version) {
+            return None;
+        }
+        let began = self.own.is_some() || self.twins.is_yielding();
+        let sighting = self.twins.see(ledger, &self.boot, began, now);
+        if self.twins.is_yielding() {
+            self.own = None;
+        }
+        Some(sighting)
+    }
+
+    /// The own ledger came back.
     fn see_back(&mut self, ledger: &Ledger, now: Moment) {
         let is_old = self.own.is_some_and(|own| ledger.stamp <= own.stamp);
         // A stamp of the future was written by somebody else.
@@ -87,7 +108,8 @@ impl<R: Rules> Ledgers<R> {
         }
         self.flush.stored(ledger.sequence);
         let was_open = self.own.is_some_and(|own| now < self.fence_of(own));
-        let own = Own { stamp: ledger.stamp, index: ledger.index, seen: now };
+        let (version, stamp, index) = (ledger.version, ledger.stamp, ledger.index);
+        let own = Own { version, stamp, index, seen: now };
         if !was_open && now < self.fence_of(own) {
             self.opened = now;
         }
@@ -142,6 +164,9 @@ impl<R: Rules> Ledgers<R> {
     /// A ledger is seen. Answers what follows from it; nothing from the own one.
     pub(super) fn see(&mut self, ledger: &Ledger, way: Way, now: Moment) -> Option<Sighting> {
         if ledger.replica == self.name {
+            if ledger.boot != self.boot && R::TWINS_ARE_TOLD_APART {
+                return self.see_twin(ledger, way, now);
+            }
             self.see_back(ledger, now);
             return None;
         }
@@ -170,8 +195,9 @@ impl<R: Rules> Ledgers<R> {
     /// Notices which replicas are silent, gone or back. Answers from when on every instance has a whole lease because of
     /// them.
     pub(super) fn follow_silence(&mut self, now: Moment) -> Option<Moment> {
+        self.twins.follow(now);
         self.peers.tick(now);
-        self.peers.floor()
+        self.peers.floor().max(self.twins.floor())
     }
 
     /// When the fence could have opened that still waits for a self-beat sent after that.
@@ -201,7 +227,7 @@ impl<R: Rules> Ledgers<R> {
         index: u64,
         horizon: Moment,
     ) -> Option<Ledger> {
-        if !self.listed {
+        if !self.listed || self.twins.is_yielding() {
             return None;
         }
         // A replica whose ledger no other knows takes no heartbeats: the first one is pressed.
@@ -213,6 +239,7 @@ impl<R: Rules> Ledgers<R> {
         let mut ledger = Ledger {
             replica: self.name.clone(),
             boot: self.boot.clone(),
+            replaced: self.twins.replaced(),
             stamp: now,
             epoch: self.epoch,
             peers: self.peers.seen(),
@@ -229,6 +256,17 @@ impl<R: Rules> Ledgers<R> {
     /// The other replicas, for people.
     pub(super) fn report(&self) -> Vec<report::Peer> {
         self.peers.report()
+    }
+
+    /// Whether this process is the younger of two, and yields.
+    pub(super) fn is_yielding(&self) -> bool {
+        self.twins.is_yielding()
+    }
+
+    /// Identities under which two processes run.
+    pub(super) fn twins(&self, now: Moment) -> Vec<Twin> {
+        let own = self.twins.report(&self.name, &self.boot, now);
+        own.into_iter().chain(self.peers.twins(now)).collect()
     }
 
     /// Whose ledger holds the horizon back, if one does.

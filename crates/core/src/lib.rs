@@ -40,4 +40,5 @@ mod table;
 mod task;
 mod timers;
 mod touched;
+mod twins;
 mod unreadable;

@@ -16,7 +16,7 @@ use rollcall_model::lease::Moment;
 use crate::{
     bounds::Bounds,
     ledger::{Ledger, PeerSeen, Segment},
-    report::{self, Presence},
+    report::{self, Presence, Twin},
     rules::Rules,
 };
 
@@ -76,6 +76,21 @@ struct Peer {
     swept: bool,
     /// Of the store's history, when it wrote that ledger.
     epoch: u64,
+    /// The boot that this process replaced, as it says.
+    replaced: Option<Arc<str>>,
+    /// Another process of this name that may still run: the one that this one replaced, or, where that has proved to run,
+    /// the younger one, which yields.
+    other: Option<Box<Other>>,
+}
+
+/// The other of two processes of one name.
+#[derive(Debug)]
+struct Other {
+    peer: Peer,
+    /// How many different ledgers of it were seen since the younger one's was.
+    writes: u32,
+    /// Both are proved to run, and this is the younger.
+    yields: bool,
 }
 
 /// All others.
@@ -107,7 +122,17 @@ impl Peer {
             gone: None,
             swept: false,
             epoch: ledger.epoch,
+            replaced: ledger.replaced.clone(),
+            other: None,
         }
+    }
+
+    /// Whether the process of this ledger is the other one of this name.
+    fn is_beside(&self, ledger: &Ledger) -> bool {
+        let is_other =
+            |other: &Other| other.peer.boot == ledger.boot && (!other.yields || self.is_live());
+        self.other.as_deref().is_some_and(is_other)
+            || (self.boot != ledger.boot && self.replaced.as_ref() == Some(&ledger.boot))
     }
 
     fn is_live(&self) -> bool {
@@ -144,12 +169,19 @@ impl<R: Rules> Peers<R> {
     pub(super) fn see(&mut self, ledger: &Ledger, way: Way, now: Moment) -> Sighting {
         let mut gap = false;
         let old = self.peers.get(&ledger.replica);
+        if old.is_some_and(|old| old.is_beside(ledger)) && R::TWINS_ARE_TOLD_APART {
+            return self.see_other(ledger, now);
+        }
+        let old = self.peers.get(&ledger.replica);
         if old.is_some_and(|old| !old.is_older_than(ledger)) {
             return Sighting::default();
         }
+        let mut replaced = None;
         if old.is_some_and(|old| old.boot != ledger.boot) && R::CHANGED_BOOT_IS_GONE {
-            gap = self.end(&ledger.replica, way, now);
+            (gap, replaced) = self.end(&ledger.replica, way, now);
         }
+        let replaced = replaced.filter(|peer| ledger.replaced.as_ref() == Some(&peer.boot));
+        let other = replaced.map(|peer| Box::new(Other { peer, writes: 0, yields: false }));
         let (own, boot) = (self.own.clone(), self.boot.clone());
         let fresh = || Peer::new(ledger, R::AGEING);
         let peer = self.peers.entry(ledger.replica.clone()).or_insert_with(fresh);
@@ -172,22 +204,68 @@ impl<R: Rules> Peers<R> {
         gap |= way != Way::First && missing && R::MISSING_IS_GAP;
         let beats = match way {
             Way::First => Vec::new(),
-            _ => beats(ledger, peer, now),
+            _ => beats(ledger, &peer.bounds, peer.sequence, now),
         };
         (peer.version, peer.sequence) = (ledger.version, ledger.sequence);
         (peer.stamp, peer.seen) = (ledger.stamp, now);
         peer.behind = (ledger.horizon.0 > 0).then(|| ledger.stamp.since(ledger.horizon));
         (peer.index, peer.left, peer.gone) = (ledger.index, ledger.leaving, None);
         (peer.epoch, peer.swept) = (ledger.epoch, false);
+        if other.is_some() {
+            peer.other = other;
+        }
         Sighting { gap, asks: ledger.ask, beats }
     }
 
-    /// A process has ended by now, since another one bears its name. Answers whether that is a gap.
-    fn end(&mut self, replica: &Arc<str>, way: Way, now: Moment) -> bool {
-        let peer = self.peers.remove(replica).filter(|peer| !peer.left);
-        let end = peer.map(|peer| peer.gone.unwrap_or_else(|| peer.end(now)).min(now));
-        self.former = self.former.max(end);
-        end.is_some() && way != Way::Watch
+    /// Another process bears the name of this one, which has ended, or runs beside it and promises until it is fenced.
+    /// Answers whether that is a gap, and what was known of it: should it still run, its ledgers go on.
+    fn end(&mut self, replica: &Arc<str>, way: Way, now: Moment) -> (bool, Option<Peer>) {
+        let Some(peer) = self.peers.remove(replica).filter(|peer| !peer.left) else {
+            return (false, None);
+        };
+        self.former = self.former.max(peer.gone.or_else(|| Some(peer.end(now))));
+        (way != Way::Watch, Some(peer))
+    }
+
+    /// A ledger of the other process of a name. What it reports counts in any case; two different ledgers of the one that
+    /// was replaced prove that both run, and from then on it is the older one that counts.
+    fn see_other(&mut self, ledger: &Ledger, now: Moment) -> Sighting {
+        let Some(peer) = self.peers.get_mut(&ledger.replica) else { return Sighting::default() };
+        let fresh =
+            || Box::new(Other { peer: Peer::new(ledger, R::AGEING), writes: 0, yields: false });
+        let mut other = peer.other.take().unwrap_or_else(fresh);
+        let mut sighting = Sighting::default();
+        if ledger.sequence > other.peer.sequence {
+            other.peer.bounds.seen(ledger.stamp, now);
+            sighting.beats = beats(ledger, &other.peer.bounds, other.peer.sequence, now);
+            sighting.gap = !covers(&ledger.segments, other.peer.sequence, ledger.sequence);
+            (other.peer.sequence, other.peer.stamp) = (ledger.sequence, ledger.stamp);
+            (other.peer.version, other.peer.seen) = (ledger.version, now);
+            (other.peer.epoch, other.peer.index) = (ledger.epoch, ledger.index);
+            other.writes += 1;
+            self.former = self.former.max(Some(other.peer.end(now)));
+        }
+        if other.yields || other.writes < 2 {
+            peer.other = Some(other);
+            return sighting;
+        }
+        // The younger one promises until it is fenced, and reports no more.
+        self.former = self.former.max(Some(peer.end(now)));
+        let older = Peer { gone: None, left: false, other: None, ..other.peer };
+        let younger = std::mem::replace(peer, older);
+        peer.other = Some(Box::new(Other { peer: younger, writes: 0, yields: true }));
+        sighting
+    }
+
+    /// Names that two processes bear, for people.
+    pub(super) fn twins(&self, now: Moment) -> impl Iterator<Item = Twin> {
+        let of = move |(replica, peer): (&Arc<str>, &Peer)| {
+            let other = peer.other.as_deref().filter(|other| other.yields)?;
+            let (older, younger) = (peer.boot.clone(), other.peer.boot.clone());
+            let lately = now.since(other.peer.seen) <= SWEPT;
+            lately.then(|| Twin { replica: replica.clone(), older, younger })
+        };
+        self.peers.iter().filter_map(of)
     }
 
     /// A relist did not bring these. Answers whether that is a gap. Where the store has gone back, and a ledger with it,
@@ -313,7 +391,7 @@ impl<R: Rules> Peers<R> {
 }
 
 /// Whether the segments tell of every ledger after `last`, up to `upto`.
-fn covers(segments: &[Segment], last: u64, upto: u64) -> bool {
+pub(super) fn covers(segments: &[Segment], last: u64, upto: u64) -> bool {
     let mut known = last;
     for segment in segments {
         if segment.first <= known.saturating_add(1) {
@@ -323,14 +401,19 @@ fn covers(segments: &[Segment], last: u64, upto: u64) -> bool {
     known >= upto
 }
 
-/// The beats of a ledger that were not told before, by our clock.
-fn beats(ledger: &Ledger, peer: &Peer, now: Moment) -> Vec<(u64, Moment)> {
-    let news = ledger.segments.iter().filter(|segment| segment.sequence > peer.sequence);
+/// The beats of a ledger that were not told before, up to the ledger `last`, by our clock.
+pub(super) fn beats(
+    ledger: &Ledger,
+    bounds: &Bounds,
+    last: u64,
+    now: Moment,
+) -> Vec<(u64, Moment)> {
+    let news = ledger.segments.iter().filter(|segment| segment.sequence > last);
     let told = news.flat_map(|segment| segment.beats.iter());
     let beat = |(id, age): &(u64, u32)| {
         let at = Moment(ledger.stamp.0.saturating_sub(u64::from(*age)));
         // It was before now, whatever the bounds say.
-        (*id, peer.bounds.latest(at).unwrap_or(now).min(now))
+        (*id, bounds.latest(at).unwrap_or(now).min(now))
     };
     told.map(beat).collect()
 }

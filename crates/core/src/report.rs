@@ -38,6 +38,21 @@ pub struct Report {
     pub epoch: u64,
     /// The last time that it did while this replica ran.
     pub step_back: Option<StepBack>,
+    /// Identities under which two processes run.
+    pub twins: Vec<Twin>,
+    /// This process is the younger of two, and yields to the older one.
+    pub yields: bool,
+}
+
+/// Two processes of one identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Twin {
+    /// The identity.
+    pub replica: Arc<str>,
+    /// The boot of the one that goes on.
+    pub older: Arc<str>,
+    /// The boot of the one that yields.
+    pub younger: Arc<str>,
 }
 
 /// The store went back: etcd was restored from a backup.

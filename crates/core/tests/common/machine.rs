@@ -83,6 +83,7 @@ without! {
     EvictsUnacknowledged: EVICTIONS_ACKNOWLEDGED: bool = false,
     NobodyAsks: ASK: bool = false,
     NoGuard: GUARD: bool = false,
+    TwinsMistaken: TWINS_ARE_TOLD_APART: bool = false,
     StepsBackUnseen: STEPS_BACK_ARE_SEEN: bool = false,
     OwnUnread: OWN_IS_READ_AFTER_OUTAGE: bool = false,
     WatchGoesOn: OUTAGE_LISTS_ANEW: bool = false,

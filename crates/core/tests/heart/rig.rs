@@ -32,6 +32,8 @@ pub struct Rig {
     own: InstanceKey,
     /// Duties that nobody has taken yet.
     kept: Vec<Duty>,
+    /// Objects that cannot be read, by name, as a list tells of them.
+    unreadable: BTreeMap<InstanceKey, Fact>,
 }
 
 pub fn lease(seconds: u64) -> Lease {
@@ -83,6 +85,7 @@ impl Rig {
             room: 64,
             own,
             kept: Vec::new(),
+            unreadable: BTreeMap::new(),
         }
     }
 
@@ -92,6 +95,18 @@ impl Rig {
     }
 
     pub fn apply(&mut self, fact: Fact) {
+        match &fact {
+            Fact::Unreadable { on, .. } => {
+                self.unreadable.insert(on.key.clone(), fact.clone());
+            }
+            Fact::Upserted(instance) => {
+                self.unreadable.remove(&instance.key);
+            }
+            Fact::Removed { key, .. } => {
+                self.unreadable.remove(key);
+            }
+            _ => {}
+        }
         self.catalog.apply(fact, self.now());
     }
 
@@ -111,7 +126,27 @@ impl Rig {
             self.apply(Fact::SelfBeatWritten { answer });
             duties.extend(self.catalog.settle(self.now(), self.room));
         }
+        if let Some(at) = duties.iter().position(|duty| *duty == Duty::Relist) {
+            duties.remove(at);
+            self.relist();
+            duties.extend(self.catalog.settle(self.now(), self.room));
+        }
         self.kept.extend(duties);
+    }
+
+    /// A list of all that is known: nothing has changed meanwhile.
+    fn relist(&mut self) {
+        let views = self.directory.all_services(None);
+        let members = views.iter().flat_map(|view| view.members.iter());
+        let slots = members
+            .map(|it| &it.facts.key)
+            .filter_map(|key| self.directory.slot(&key.namespace, &key.name));
+        let instances = slots.map(|slot| slot.record()).collect();
+        let index = self.version;
+        self.apply(Fact::Listed { instances, index });
+        for fact in self.unreadable.values().cloned().collect::<Vec<_>>() {
+            self.apply(fact);
+        }
     }
 
     /// The duties since the last time, but those on the replica itself; what is told on it is among them.

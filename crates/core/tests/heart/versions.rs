@@ -150,7 +150,9 @@ fn a_removal_is_awaited_until_the_index_covers_it() {
 #[test]
 fn a_list_without_it_covers_a_removal_unless_it_is_older_than_the_object() {
     let mut rig = Rig::new();
-    let a = rig.put(instance("a"));
+    let a = Arc::new(Instance { resource_version: rig.version + 10, ..instance("a") });
+    let (by, sent) = (Source::Http, Sent::default());
+    rig.apply(Fact::Written { instance: a.clone(), by, sent });
     rig.apply(Fact::Deleted { key: a.key.clone(), uid: a.uid.clone() });
     rig.apply(Fact::Listed { instances: Vec::new(), index: a.resource_version - 1 });
     rig.settle();
@@ -165,7 +167,7 @@ fn the_newest_version_covers_what_this_replica_wrote_before_the_watch_brings_it(
     let mut rig = Rig::new();
     let mut a = instance("a");
     a.resource_version = 900;
-    rig.apply(Fact::Written { instance: Arc::new(a), by: Source::Http });
+    rig.apply(Fact::Written { instance: Arc::new(a), by: Source::Http, sent: Sent::default() });
     rig.settle();
     assert!(rig.directory.index() < 900);
     assert_eq!(rig.directory.newest(), 900);

@@ -28,11 +28,14 @@ use crate::{
 /// The dead are gone this long after their lease.
 const LATE: Time = 2_000;
 
-/// The same after a fault.
-const LATE_AFTER_FAULT: Time = 10_000;
+/// The same after a fault: a process that was replaced is waited for until it is fenced, 10 s after its last stamp.
+const LATE_AFTER_FAULT: Time = 10_000 + LATE;
 
 /// Replicas list anew after an outage, but not more often than this; and give a lease for what that brings.
 const LIST_EVERY: Time = 10_000;
+
+/// Two ledgers of the older process, a floor of 10 s beyond the last stamp of the younger, and a lease (20 s at most).
+const TOLD_APART: Time = 10_000 + 10_000 + 20_000;
 
 /// An API server that is away for less may be away between two self-beats (5 s apart while nothing
 /// is due), so that nobody here can know of it.
@@ -348,7 +351,8 @@ impl World {
     /// What a replica shows now.
     pub fn check_replica(&mut self, replica: usize) {
         let directory = self.replicas[replica].directory.clone();
-        if !self.replicas[replica].up || !directory.is_synced() {
+        // One that yields to another process of its name is not ready: nothing is asked of it.
+        if !self.replicas[replica].up || !directory.is_synced() || directory.report().yields {
             return;
         }
         for client in 0..self.clients.len() {
@@ -451,12 +455,26 @@ impl World {
         // A start gives everybody a lease.
         let started = self.replicas[replica].started;
         let touched = self.check.clients[client].touched.max(started);
+        self.check_beside_twins(client, touched + lease);
         if self.faults.is_empty() && self.now > touched + lease + LATE {
             self.violated(Some(client), "P2: offered long after its lease".to_owned());
         } else if self.now > touched.max(self.mended) + lease + self.late_after_fault() {
             self.violated(
                 Some(client),
                 "P4: offered long after its lease and all faults".to_owned(),
+            );
+        }
+    }
+
+    /// Two processes of one name keep nothing that is dead, once they are told apart.
+    fn check_beside_twins(&mut self, client: usize, end: Time) {
+        let twin = self.faults.first().filter(|it| self.faults.len() == 1 && it.kind == Kind::Twin);
+        let Some(twin) = twin else { return };
+        let told_apart = twin.from + TOLD_APART;
+        if self.now < twin.to && self.now > end.max(told_apart) + LATE_AFTER_FAULT {
+            self.violated(
+                Some(client),
+                "P4: offered long after its lease, beside twins".to_owned(),
             );
         }
     }
@@ -509,7 +527,7 @@ impl World {
         self.check.stats.milliseconds = self.now;
         self.check.stats.faults = self.faults.len() as u64;
         let mut revisions = BTreeMap::new();
-        for replica in 0..self.replicas.len() {
+        for replica in 0..self.replicas.len() - self.twins.len() {
             if !self.replicas[replica].up {
                 return self.violated(None, format!("P4: r{replica} is not there"));
             }

@@ -197,7 +197,8 @@ impl World {
 
     /// Goes to a door.
     fn door(&mut self, client: usize) -> usize {
-        let many = self.replicas.len();
+        let twins = self.twins.values().filter(|twin| self.replicas[**twin].up).count();
+        let many = self.replicas.len() - self.twins.len() + twins;
         let any = self.rng.usize(..many);
         let one = &mut self.clients[client];
         one.replica = match one.door {

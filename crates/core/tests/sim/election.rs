@@ -27,7 +27,8 @@ impl World {
         }
         let fit = |w: &Self, i: usize| {
             let one = &w.replicas[i];
-            one.up && one.frozen == 0 && one.muted == 0 && w.weather.read_only == 0
+            let yields = one.directory.report().yields;
+            one.up && !yields && one.frozen == 0 && one.muted == 0 && w.weather.read_only == 0
         };
         let holder = self.office.leader.filter(|i| self.replicas[*i].boot == self.office.boot);
         let next = match holder {

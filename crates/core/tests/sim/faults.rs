@@ -47,6 +47,8 @@ pub enum Kind {
     Mute,
     /// Somebody deletes the replica's ledger.
     DeleteLedger,
+    /// A second process of the replica's name runs beside it, and is killed in the end.
+    Twin,
     /// Most clients die together, and come back together.
     MassDeath,
     /// All clients beat at once, several times.
@@ -55,6 +57,9 @@ pub enum Kind {
 
 /// To stop the API servers, restore etcd and start them again takes so long at least.
 const RESTORE: Time = 5_500;
+
+/// How long a second process of the same name runs: long enough that what is dead by then has to be gone.
+const TWIN: Time = 70_000;
 
 impl Kind {
     /// Whether the store goes back.
@@ -66,7 +71,7 @@ impl Kind {
 /// What can befall one replica that keeps no ledger.
 const ALONE: usize = 16;
 
-const KINDS: [Kind; 21] = [
+const KINDS: [Kind; 22] = [
     Kind::Refuse,
     Kind::Hang,
     Kind::ReadOnly,
@@ -86,6 +91,7 @@ const KINDS: [Kind; 21] = [
     Kind::Leave,
     Kind::Mute,
     Kind::DeleteLedger,
+    Kind::Twin,
     Kind::MassDeath,
     Kind::Storm,
 ];
@@ -155,7 +161,10 @@ pub const RESTORES: Theme = Theme::Any(
     None,
 );
 
-const THEMES: [Theme; 15] = [
+/// Two processes of one name, while clients die.
+pub const TWINS: Theme = Theme::Any(&[Kind::Twin, Kind::Twin, Kind::MassDeath, Kind::Storm], None);
+
+const THEMES: [Theme; 16] = [
     ANYTHING,
     ANYTHING,
     ANYTHING,
@@ -167,6 +176,7 @@ const THEMES: [Theme; 15] = [
     LATE,
     TOGETHER,
     RESTORES,
+    TWINS,
     Theme::Silences,
     Theme::LateLedger,
     Theme::Return,
@@ -194,7 +204,11 @@ fn any(rng: &mut fastrand::Rng, replicas: usize, kinds: &[Kind], only: Option<Fe
     let from = rng.u64(10_000..60_000);
     let length = (300.0 * 100f64.powf(rng.f64())) as u64;
     let kind = kinds[rng.usize(..kinds.len())];
-    let length = if kind.is_restore() { length.max(RESTORE) } else { length };
+    let length = match kind {
+        Kind::Twin => TWIN,
+        _ if kind.is_restore() => length.max(RESTORE),
+        _ => length,
+    };
     let feed = [None, Some(FEEDS[0]), Some(FEEDS[1])][rng.usize(..3)];
     Fault { kind, replica: rng.usize(..replicas), feed: only.or(feed), from, to: from + length }
 }

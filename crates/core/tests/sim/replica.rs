@@ -112,6 +112,12 @@ fn fresh_catalog(
 }
 
 impl Replica {
+    /// A second process of the name of replica `index`.
+    pub fn twin(index: usize, rng: &mut fastrand::Rng, ppm: i64) -> Self {
+        // Boots are told apart, whoever begins them.
+        Self { boot: 1_000, ..Self::new(index, rng, ppm) }
+    }
+
     pub fn new(index: usize, rng: &mut fastrand::Rng, ppm: i64) -> Self {
         let own = InstanceKey::new("rollcall-system", &format!("r{index}"));
         let (catalog, directory) = fresh_catalog(&own, 0, true, Sabotage::None.machine());
@@ -206,11 +212,22 @@ impl World {
                 self.call(Op::DeleteLedger { key, version: None }, Caller::Nobody, WRITE_TIMEOUT);
             }
             (Kind::DeleteLedger, false) => {}
+            (Kind::Twin, begins) => self.twin(replica, begins),
             (Kind::MassDeath | Kind::Storm, begins) => self.client_fault(fault, begins),
             (Kind::WallJump, _) => {
                 self.replicas[replica].wall_shift = self.rng.i64(-100_000..100_000);
             }
             _ => self.watch_fault(fault, begins),
+        }
+    }
+
+    /// A second process of the same name begins, or is killed.
+    fn twin(&mut self, replica: usize, begins: bool) {
+        let twin = self.twin_of(replica);
+        match begins {
+            true if !self.replicas[twin].up => self.start(twin),
+            true => {}
+            false => self.replicas[twin].up = false,
         }
     }
 

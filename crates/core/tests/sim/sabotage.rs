@@ -43,6 +43,7 @@ pub enum Sabotage {
     EvictsUnacknowledged,
     NobodyAsks,
     NoGuard,
+    TwinsMistaken,
     StepsBackUnseen,
     OwnUnread,
     WatchGoesOn,
@@ -64,6 +65,7 @@ impl Sabotage {
             Self::EvictsUnacknowledged => Some(Theme::Newcomer),
             Self::LatestAttempt => Some(faults::LATE),
             Self::NoGuard => Some(faults::TOGETHER),
+            Self::TwinsMistaken => Some(faults::TWINS),
             Self::OnlyRestores
             | Self::StepsBackUnseen
             | Self::OwnUnread
@@ -93,6 +95,7 @@ impl Sabotage {
             Self::EvictsUnacknowledged => machine::<machine::EvictsUnacknowledged>,
             Self::NobodyAsks => machine::<machine::NobodyAsks>,
             Self::NoGuard => machine::<machine::NoGuard>,
+            Self::TwinsMistaken => machine::<machine::TwinsMistaken>,
             Self::StepsBackUnseen => machine::<machine::StepsBackUnseen>,
             Self::OwnUnread => machine::<machine::OwnUnread>,
             Self::WatchGoesOn => machine::<machine::WatchGoesOn>,
@@ -129,6 +132,7 @@ pub const ALL: &[(Sabotage, &str, u64)] = &[
     (Sabotage::EvictsUnacknowledged, "P3", 6000),
     (Sabotage::NobodyAsks, "P2", 600),
     (Sabotage::NoGuard, "P6", 600),
+    (Sabotage::TwinsMistaken, "P4", 2000),
     (Sabotage::StepsBackUnseen, "", 6000),
     (Sabotage::OwnUnread, "", 6000),
     (Sabotage::WatchGoesOn, "", 6000),

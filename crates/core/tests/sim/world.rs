@@ -1,7 +1,10 @@
 //! The world: virtual time, the queue of what happens next, and calls on their way to the API
 //! server and back. Owns the order of things; each thing's own behaviour is in its module.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+};
 
 use rollcall_model::instance::InstanceKey;
 
@@ -105,6 +108,8 @@ pub struct World {
     pub requests: Vec<Request>,
     pub faults: Vec<Fault>,
     pub weather: Weather,
+    /// By replica, its twin: both have one name.
+    pub twins: BTreeMap<usize, usize>,
     pub check: Check,
     pub sabotage: Sabotage,
     /// One replica that keeps no ledger.
@@ -147,6 +152,8 @@ impl World {
             false => plan(&mut rng, count, replicas, sabotage.theme()),
         };
         // How far the API server is away, each way.
+        let twins: Vec<_> = faults.iter().filter(|it| it.kind == Kind::Twin).collect();
+        let twins: BTreeSet<_> = twins.into_iter().map(|it| it.replica).collect();
         let distance = [0, 0, 50, 90][rng.usize(..4)];
         let mended = faults.iter().map(|fault| fault.to).max().unwrap_or(0);
         let calm = mended.max(50_000) + 5_000;
@@ -161,7 +168,8 @@ impl World {
                     Replica::new(i, &mut rng, ppm)
                 })
                 .collect(),
-            check: Check::new(clients.len(), replicas),
+            check: Check::new(clients.len(), replicas + twins.len()),
+            twins: twins.iter().enumerate().map(|(at, of)| (*of, replicas + at)).collect(),
             alone,
             distance,
             office: Office::default(),
@@ -180,6 +188,10 @@ impl World {
             rng,
             faults,
         };
+        for of in twins {
+            let ppm = world.rng.i64(-drift..=drift);
+            world.replicas.push(Replica::twin(of, &mut world.rng, ppm));
+        }
         let mut number = 0..;
         world.faults.retain(|_| number.next().is_none_or(|it| !without.faults.contains(&it)));
         world.begin(without);
@@ -197,7 +209,7 @@ impl World {
                 self.push(at, Event::Client { client, generation: 0 });
             }
         }
-        for replica in 0..self.replicas.len() {
+        for replica in 0..self.replicas.len() - self.twins.len() {
             // The first is there; others may join.
             let joins = replica > 0 && self.rng.bool();
             let at = if joins { self.rng.u64(0..30_000) } else { 0 };
@@ -397,6 +409,11 @@ impl World {
         for client in 0..self.clients.len() {
             self.check_restored(client, before.objects.get(&self.clients[client].key));
         }
+    }
+
+    /// The place of the second process of a replica's name.
+    pub fn twin_of(&self, replica: usize) -> usize {
+        self.twins.get(&replica).copied().unwrap_or(replica)
     }
 
     /// Which client a key belongs to; none for a replica's own.
