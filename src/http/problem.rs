@@ -340,11 +340,7 @@ impl Problem {
                 );
                 Self { retry_after: Some(10), ..Self::new(Kind::Unavailable, detail) }
             }
-            Refusal::Unserved => {
-                let detail = "the definitions of rollcall's types are not installed in Kubernetes, and nothing is \
-                              wrong with the call: install them with kubectl apply -k crds, and try again";
-                Self { retry_after: Some(10), ..Self::new(Kind::Unavailable, detail) }
-            }
+            Refusal::Unserved => Self::unserved(),
             Refusal::NotCovered(scope) => Self::not_covered(&scope, namespace),
             Refusal::Away { is_busy, retry_after } => {
                 let detail = if is_busy {
@@ -357,6 +353,13 @@ impl Problem {
                 Self { retry_after: Some(seconds_up(retry_after)), ..away }
             }
         }
+    }
+
+    /// The definitions are not installed.
+    fn unserved() -> Self {
+        let detail = "the definitions of rollcall's types are not installed in Kubernetes, and nothing is wrong with \
+                      the call: install them with kubectl apply -k crds, and try again";
+        Self { retry_after: Some(10), ..Self::new(Kind::Unavailable, detail) }
     }
 
     /// No such instance.

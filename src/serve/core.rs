@@ -78,11 +78,7 @@ impl Core {
         traces: Option<Traces>,
     ) -> Self {
         let converter = Arc::new(Converter::default());
-        let needs = needs(config);
-        let problems = Board::new({
-            let needs = needs.clone();
-            move |lack, verb, resource| needs.explain(lack, verb, resource)
-        });
+        let (needs, problems) = problems(config);
         let api_metrics = ApiMetrics::new(registry, problems.clone());
         let (facts_in, facts) = mpsc::channel(FACTS);
         let election = election(config, clients.election, &facts_in, &api_metrics, registry);
@@ -119,14 +115,8 @@ impl Core {
         let ledger_writer = ledger_writer(config, clients.ledgers, &api_metrics, registry);
         let flush =
             Flush { writer: ledger_writer.clone(), facts: facts_in.clone(), ledgers: ledgers_out };
-        let controller = Controller::new(
-            writer.clone(),
-            ledger_writer,
-            election.tenure(),
-            events,
-            facts_in.clone(),
-            duties_out,
-        );
+        let (writes, tenure, done) = (writer.clone(), election.tenure(), facts_in.clone());
+        let controller = Controller::new(writes, ledger_writer, tenure, events, done, duties_out);
         let inbox = Inbox::new(directory.clone(), writer.clone(), store, facts_in.clone());
         let self_beat = own_beat(config, writer, facts_in, wanted);
         let (reported, breakers) = (problems.clone(), breakers.metrics);
@@ -261,13 +251,16 @@ fn own_beat(
     SelfBeat { own: config.own.clone(), registration, writer, facts, wanted }
 }
 
-fn needs(config: &Config) -> Needs {
-    Needs {
+/// What the cluster has to have, and where it is said that something is missing.
+fn problems(config: &Config) -> (Needs, Board) {
+    let needs = Needs {
         scope: config.scope.clone(),
         home: config.own_namespace.clone(),
         auth: config.auth == Auth::Token,
         keys: config.auth_tokens == AuthTokens::Jwks,
-    }
+    };
+    let words = needs.clone();
+    (needs, Board::new(move |lack, verb, resource| words.explain(lack, verb, resource)))
 }
 
 fn settings(config: &Config) -> Settings {

@@ -175,7 +175,7 @@ impl CallMetrics {
         named: Option<(&str, &str)>,
         now: Moment,
     ) {
-        let (verb, resource) = named.unwrap_or((right(verb), self.resource));
+        let (verb, resource) = named.unwrap_or_else(|| (right(verb), self.resource));
         self.api.problems.refused(lack, verb, resource, now);
     }
 }

@@ -636,7 +636,7 @@ impl<R: Rules> Catalog<R> {
         if let Some((replica, version)) = ledgers.and_then(|it| it.sweep(now.moment)) {
             return Some(Duty::Sweep { replica, version });
         }
-        self.instances.outbox.checkpoint(&mut self.instances.table, now)
+        self.instances.outbox.checkpoint(&mut self.instances.table, now, R::CHECKPOINT_AGE)
     }
 
     /// The next eviction that the budget allows and nothing stops.

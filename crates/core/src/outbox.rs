@@ -28,10 +28,6 @@ use crate::{
 /// Announcements that wait for room; older ones are dropped first.
 const MAX_ANNOUNCEMENTS: usize = 1024;
 
-/// A checkpoint is refreshed by itself when it is this old. Each refresh is an event for all that watch the object, such as
-/// `kubectl get -w`, which shows the same line again.
-const CHECKPOINT_AGE: Duration = Duration::from_secs(600);
-
 /// Checkpoints are one a second in all.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
@@ -136,8 +132,13 @@ impl Outbox {
         self.announcements.pop_front()
     }
 
-    /// The next instance in turn whose checkpoint is old.
-    pub(super) fn checkpoint(&mut self, table: &mut Table, now: Now) -> Option<Duty> {
+    /// The next instance in turn whose checkpoint is older than `age`.
+    pub(super) fn checkpoint(
+        &mut self,
+        table: &mut Table,
+        now: Now,
+        age: Duration,
+    ) -> Option<Duty> {
         if now.moment.since(self.checkpointed) < CHECKPOINT_EVERY {
             return None;
         }
@@ -149,7 +150,7 @@ impl Outbox {
                 continue;
             };
             self.rotation.push_back(Arc::downgrade(&slot));
-            if let Some(duty) = checkpoint_duty(entry, now) {
+            if let Some(duty) = checkpoint_duty(entry, now, age) {
                 return Some(duty);
             }
         }
@@ -180,13 +181,13 @@ fn status_duty(entry: &mut Entry, now: Now, zone: &str) -> Option<Duty> {
     Some(Duty::WriteStatus { on: Version::of(&instance), desired, announce })
 }
 
-fn checkpoint_duty(entry: &mut Entry, now: Now) -> Option<Duty> {
+fn checkpoint_duty(entry: &mut Entry, now: Now, age: Duration) -> Option<Duty> {
     let instance = entry.instance();
     let lease = instance.lease;
     let beat = entry.slot().last_heard(instance, now);
     let stored = instance.stored.last_heartbeat.map_or(0, |stored| stored.0);
     // Either way: a wall clock that went back must not keep a future time for hours.
-    let behind = beat.0.abs_diff(stored) >= millis(CHECKPOINT_AGE.max(lease.renew_after()));
+    let behind = beat.0.abs_diff(stored) >= millis(age.max(lease.renew_after()));
     let settled = lease.is_leased() && instance.stored.phase.is_some();
     if !settled || !behind || entry.slot().is_dead() || !entry.task.is_idle(now.moment) {
         return None;

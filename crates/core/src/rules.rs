@@ -4,7 +4,7 @@
 //! (docs/protocol.md), and they prove that by taking it out and being broken. They are constants of a type, so the program
 //! has no switch for any of them.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// Which clauses are kept; all but those that an implementation takes out.
 #[doc(hidden)]
@@ -56,6 +56,9 @@ pub trait Rules: fmt::Debug + Send + Sync + 'static {
     const TWINS_ARE_TOLD_APART: bool = true;
     /// A service is not emptied at a stroke.
     const GUARD: bool = true;
+    /// A checkpoint is refreshed by itself when it is this old. Each refresh is an event for all that watch the object, such
+    /// as `kubectl get -w`, which shows the same line again.
+    const CHECKPOINT_AGE: Duration = Duration::from_secs(600);
 }
 
 /// All clauses.

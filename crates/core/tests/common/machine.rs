@@ -3,7 +3,7 @@
 //! Owns: the rules that have a clause taken out, and the one face of machines that differ by their rules. Does not own: by
 //! what each is caught (`sim`, `model`).
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use rollcall_core::{
     catalog::{Catalog, Counts, Settings},
@@ -68,6 +68,7 @@ macro_rules! without {
 }
 
 without! {
+    CheckpointsOften: CHECKPOINT_AGE: Duration = Duration::ZERO,
     OneBound: TWO_BOUNDS: bool = false,
     BoundsNeverAge: AGEING: u64 = 0,
     ChangedBootUnnoticed: CHANGED_BOOT_IS_GONE: bool = false,

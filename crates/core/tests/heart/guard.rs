@@ -45,10 +45,10 @@ fn told(duties: &[Duty]) -> Vec<Announcement> {
 }
 
 fn told_of(duties: &[Duty]) -> Vec<&str> {
-    let name = |duty| match duty {
-        &Duty::Announce { ref on, .. } => Some(&*on.key.name),
-        _ => None,
-    };
+    fn name(duty: &Duty) -> Option<&str> {
+        let Duty::Announce { on, .. } = duty else { return None };
+        Some(&on.key.name)
+    }
     duties.iter().filter_map(name).collect()
 }
 

@@ -81,6 +81,8 @@ impl Sabotage {
     /// The machine that is broken so.
     pub fn machine(self) -> Make {
         match self {
+            // Often, so that there are some within a run.
+            Self::CheckpointBeats => machine::<machine::CheckpointsOften>,
             Self::OneBound => machine::<machine::OneBound>,
             Self::BoundsNeverAge => machine::<machine::BoundsNeverAge>,
             Self::ChangedBootUnnoticed => machine::<machine::ChangedBootUnnoticed>,
