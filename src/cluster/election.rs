@@ -232,9 +232,10 @@ impl Election {
                 warn!("this replica no longer leads");
             }
         }
-        let leader = self.candidate.leader(now).map(|holder| replica_of(holder));
+        let (leader, boot) = self.candidate.leader(now).map(|holder| process(holder)).unzip();
         let since = leader.as_ref().and_then(|_| acquired(self.stored.as_ref()?));
-        let fact = Fact::Leadership(Leadership { leader, since, tenure });
+        let boot = boot.flatten();
+        let fact = Fact::Leadership(Leadership { leader, boot, since, tenure });
         if self.facts.send(Delivery::new(fact, clock::reading())).await.is_err() {
             debug!("the engine has ended");
         }
@@ -263,9 +264,12 @@ impl Election {
     }
 }
 
-/// The replica's name without what tells its processes apart.
-fn replica_of(holder: &str) -> Arc<str> {
-    holder.rsplit_once(SEPARATOR).map_or(holder, |(replica, _)| replica).into()
+/// The replica's name, and what tells its processes apart.
+fn process(holder: &str) -> (Arc<str>, Option<Arc<str>>) {
+    match holder.rsplit_once(SEPARATOR) {
+        Some((replica, boot)) => (replica.into(), Some(boot.into())),
+        None => (holder.into(), None),
+    }
 }
 
 fn record(lease: &Lease) -> Record {

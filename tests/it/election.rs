@@ -153,3 +153,24 @@ async fn a_leader_that_goes_away_lets_the_next_one_in_at_once() {
     until_led_by(&ns, &[&second]).await;
     expires(&ns, "after").await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_killed_and_comes_back_is_not_said_to_lead_by_what_it_won_before() {
+    let ns = namespace("come-back").await;
+    let mut rollcall = Rollcall::start(&ns).await;
+    let leader = async |replica: &Rollcall| {
+        call(replica.http, "GET", "/v1/cluster", None).await.json()["leader"].clone()
+    };
+    eventually("it leads", TAKEN_OVER, async || {
+        (leader(&rollcall).await == "rollcall-0").then_some(())
+    })
+    .await;
+    rollcall.restart().await;
+    eventually("it leads again", TAKEN_OVER, async || {
+        let said = leader(&rollcall).await;
+        let leads = leads(&rollcall).await;
+        assert!(leads || said.is_null(), "{said} is said to lead, and does not");
+        (leads && said == "rollcall-0").then_some(())
+    })
+    .await;
+}

@@ -550,10 +550,11 @@ impl<R: Rules> Catalog<R> {
         self.instances.publication.publish(now.wall, synced);
         let (report, removed) = (self.report(now.moment), self.instances.table.take_taken_away());
         self.instances.publication.publish_figures(Figures {
-            leadership: &self.leadership,
+            leadership: &leadership,
             report,
             index: self.history.position(self.progress.index),
             newest: self.progress.newest,
+        let leadership = self.shown_leadership();
             removed,
             horizon: self.reach,
             synced,
@@ -566,6 +567,19 @@ impl<R: Rules> Catalog<R> {
             let of_self_beat = self.horizon.standstill(now, interrupted);
             of_self_beat.or_else(|| ledgers?.standstill(now))
         } else {
+    /// Who leads, as far as its process is known to be the one that won the election: a name that has come back with another
+    /// process does not lead by what the one before has won.
+    fn shown_leadership(&self) -> Leadership {
+        let mut shown = self.leadership.clone();
+        let (Some(leader), Some(won)) = (&shown.leader, &shown.boot) else { return shown };
+        let own = (*self.own.name == **leader).then(|| self.boot.clone());
+        let boot = own.or_else(|| self.ledgers.as_ref()?.boot_of(leader));
+        if boot.is_some_and(|boot| boot != *won) {
+            (shown.leader, shown.boot, shown.since) = (None, None, None);
+        }
+        shown
+    }
+
             let cause = Cause::NotListed(interrupted.clone());
             self.started.map(|since| Standstill { since, cause })
         };

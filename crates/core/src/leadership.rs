@@ -13,6 +13,8 @@ use rollcall_model::lease::{Moment, Wall};
 pub struct Leadership {
     /// The identity of the leader, if there is one.
     pub leader: Option<Arc<str>>,
+    /// Tells the leader's process from another one of the same name, if that is known.
+    pub boot: Option<Arc<str>>,
     /// Since when, as the leader itself has written it.
     pub since: Option<Wall>,
     /// Up to when this replica may write as the leader. In the past when it does not lead.

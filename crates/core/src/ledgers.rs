@@ -269,6 +269,11 @@ impl<R: Rules> Ledgers<R> {
         own.into_iter().chain(self.peers.twins(now)).collect()
     }
 
+    /// Tells the process of another replica from an earlier one, as its newest ledger says.
+    pub(super) fn boot_of(&self, replica: &str) -> Option<Arc<str>> {
+        self.peers.boot_of(replica)
+    }
+
     /// Whose ledger holds the horizon back, if one does.
     pub(super) fn standstill(&self, now: Moment) -> Option<Standstill> {
         let (replica, since) = self.oldest()?;

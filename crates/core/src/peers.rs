@@ -377,6 +377,11 @@ impl<R: Rules> Peers<R> {
         self.peers.iter().map(tell).collect()
     }
 
+    /// Tells the process of a replica from an earlier one, as its newest ledger says.
+    pub(super) fn boot_of(&self, replica: &str) -> Option<Arc<str>> {
+        self.peers.get(replica).map(|peer| peer.boot.clone())
+    }
+
     /// What the own ledger says of the others.
     pub(super) fn seen(&self) -> Vec<PeerSeen> {
         let live = self.peers.iter().filter(|(_, peer)| peer.is_live());

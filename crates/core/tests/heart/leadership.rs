@@ -9,8 +9,12 @@ use rollcall_model::{instance::Phase, lease::Moment};
 use crate::rig::{Rig, evictions, instance};
 
 fn tell(rig: &mut Rig, tenure: u64) {
-    let leadership =
-        Leadership { leader: Some("other".into()), since: None, tenure: Moment(tenure) };
+    let leadership = Leadership {
+        leader: Some("other".into()),
+        since: None,
+        tenure: Moment(tenure),
+        ..Leadership::default()
+    };
     rig.apply(Fact::Leadership(leadership));
     rig.settle();
 }
@@ -104,4 +108,19 @@ fn a_follower_keeps_nothing_that_grows() {
     }
     tell(&mut rig, u64::MAX);
     assert_eq!(rig.pass(0.2).len(), 1, "the one status of the one that is left");
+}
+
+#[test]
+fn a_name_that_has_come_back_with_another_process_does_not_lead_by_what_the_one_before_won() {
+    let mut rig = Rig::new();
+    let mut leads = |boot: Option<&str>| {
+        let (leader, boot) = (Some("r0".into()), boot.map(Into::into));
+        let leadership = Leadership { leader, boot, ..Leadership::default() };
+        rig.apply(Fact::Leadership(leadership));
+        rig.settle();
+        rig.directory.leadership().leader.as_deref().map(str::to_owned)
+    };
+    assert_eq!(leads(Some("before")), None);
+    assert_eq!(leads(Some("b")).as_deref(), Some("r0"));
+    assert_eq!(leads(None).as_deref(), Some("r0"), "not known of a former version");
 }

@@ -66,7 +66,8 @@ impl Pair {
     fn leading() -> Self {
         let mut pair = Self::new();
         let leader = Some("r0".into());
-        let leadership = Leadership { leader, since: None, tenure: Moment(u64::MAX) };
+        let leadership =
+            Leadership { leader, since: None, tenure: Moment(u64::MAX), ..Leadership::default() };
         pair.apply(Fact::Leadership(leadership));
         pair
     }

@@ -73,7 +73,8 @@ impl Rig {
         let settings = Settings { own: own.clone(), boot, zone, ledger: None };
         let mut catalog = Catalog::new(settings, directory.clone());
         let leader = Some("r0".into());
-        let leadership = Leadership { leader, since: None, tenure: Moment(u64::MAX) };
+        let leadership =
+            Leadership { leader, since: None, tenure: Moment(u64::MAX), ..Leadership::default() };
         catalog.apply(Fact::Leadership(leadership), Now::default());
         Self {
             catalog,

@@ -100,7 +100,8 @@ impl Replica {
     pub fn lead(&mut self) {
         self.leads = true;
         let leader = Some(self.own.name.clone());
-        let leadership = Leadership { leader, since: None, tenure: Moment(u64::MAX) };
+        let leadership =
+            Leadership { leader, since: None, tenure: Moment(u64::MAX), ..Leadership::default() };
         self.catalog.apply(Fact::Leadership(leadership), Now::default());
     }
 }

@@ -48,6 +48,15 @@ impl World {
         let tenure = self.replicas[leader].now(self.now + TERM - MARGIN, self.sabotage).moment;
         let name = Some(self.replicas[leader].own.name.clone());
         self.replicas[leader].tenure = tenure;
-        self.tell(leader, Fact::Leadership(Leadership { leader: name, since: None, tenure }), None);
+        self.tell(
+            leader,
+            Fact::Leadership(Leadership {
+                leader: name,
+                since: None,
+                tenure,
+                ..Leadership::default()
+            }),
+            None,
+        );
     }
 }

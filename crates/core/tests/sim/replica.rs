@@ -105,8 +105,12 @@ fn fresh_catalog(
         return (catalog, directory);
     }
     // The only replica: nobody contests it.
-    let leadership =
-        Leadership { leader: Some(own.name.clone()), since: None, tenure: Moment(u64::MAX) };
+    let leadership = Leadership {
+        leader: Some(own.name.clone()),
+        since: None,
+        tenure: Moment(u64::MAX),
+        ..Leadership::default()
+    };
     catalog.apply(Fact::Leadership(leadership), Now::default());
     (catalog, directory)
 }
