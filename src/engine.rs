@@ -11,7 +11,7 @@ use rollcall_core::{
     fact::{Delivery, Duty},
     horizon::STALE_AFTER,
     ledger::Ledger,
-    report::Standstill,
+    report::{Overlap, Standstill},
 };
 use rollcall_model::{
     instance::ServiceKey,
@@ -77,6 +77,8 @@ pub struct Engine {
     pub announce: Announce,
     /// Since when the horizon has stood still, once that was said.
     pub stands_since: Option<Moment>,
+    /// The other installations that were mentioned last.
+    pub overlap: Option<Overlap>,
 }
 
 impl Engine {
@@ -152,6 +154,7 @@ impl Engine {
             );
         }
         self.mention_standstill(now);
+        self.mention_overlap();
         self.metrics.round(facts, visible.since(begun));
     }
 
@@ -172,6 +175,19 @@ impl Engine {
             }
             _ => {}
         }
+    }
+
+    /// Says which other installations there are, whenever that changes.
+    fn mention_overlap(&mut self) {
+        let overlap = self.catalog.directory().report().overlap.clone();
+        if overlap == self.overlap {
+            return;
+        }
+        match &overlap {
+            Some(overlap) => warn!("{}", overlap.sentence()),
+            None => info!("no other installation of rollcall was heard of for 10 minutes"),
+        }
+        self.overlap = overlap;
     }
 
     fn hand_on(&self, duty: Duty) {
@@ -231,6 +247,7 @@ mod tests {
             beats: BeatMetrics::new(&mut registry),
             announce: Box::new(|_| {}),
             stands_since: None,
+            overlap: None,
         };
         (engine, registry)
     }

@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use kube::core::TypeMeta;
 use rollcall_api::{
-    HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, READY_CONDITION, ServiceInstance,
+    HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, INSTALLATION_ANNOTATION, READY_CONDITION,
+    ServiceInstance,
     patch::{
         Edit, LeasePatch, MetadataPatch, ServiceInstancePatch, SpecPatch, StatusPatch,
         WrittenCondition,
@@ -17,6 +18,7 @@ use rollcall_core::{
     status::{Desired, is_ready},
 };
 use rollcall_model::{
+    installation::Installation,
     instance::{Address, Health, Instance, InstanceKey, Port, State},
     lease::{Lease, Wall},
     registration::Registration,
@@ -87,10 +89,11 @@ pub(super) fn beat(uid: &str, beat: &StoredBeat) -> ServiceInstancePatch {
     ServiceInstancePatch { metadata, spec, ..ServiceInstancePatch::default() }
 }
 
-/// A merge patch of the replica's own heartbeat annotation.
-pub(super) fn self_beat(value: &str) -> ServiceInstancePatch {
-    let metadata =
-        MetadataPatch { annotations: annotations(value, None), ..MetadataPatch::default() };
+/// A merge patch of the replica's own heartbeat annotation, with the installation that it belongs to.
+pub(super) fn self_beat(value: &str, installation: Option<&Installation>) -> ServiceInstancePatch {
+    let mut annotations = annotations(value, None);
+    annotations.extend(installation.map(|it| (INSTALLATION_ANNOTATION, it.to_string())));
+    let metadata = MetadataPatch { annotations, ..MetadataPatch::default() };
     ServiceInstancePatch { metadata, ..ServiceInstancePatch::default() }
 }
 
@@ -107,6 +110,7 @@ pub(super) fn status(on: &Version, desired: &Desired, now: Wall) -> ServiceInsta
         dns_name,
         addresses,
         ports,
+        installation,
     } = desired;
     let ready = WrittenCondition {
         type_: READY_CONDITION,
@@ -125,6 +129,8 @@ pub(super) fn status(on: &Version, desired: &Desired, now: Wall) -> ServiceInsta
         dns_name: Edit::Set(dns_name.clone()),
         addresses: Edit::Set(addresses.clone()),
         ports: Edit::set_or_remove(ports.clone()),
+        // Without the rights of the election it is not known.
+        installation: installation.as_ref().map(ToString::to_string).into(),
     };
     decided_on(on, status)
 }
@@ -422,7 +428,12 @@ mod tests {
             beat_of(Some(Duration::from_secs(5)), Some(7)),
             json!({"metadata": metadata, "spec": {"lease": {"durationSeconds": 5}}})
         );
-        assert_eq!(written(self_beat("now")), json!({"metadata": {"annotations": annotations}}));
+        let metadata = json!({"annotations": annotations});
+        assert_eq!(written(self_beat("now", None)), json!({"metadata": metadata}));
+        let installation = Installation::new(Wall(0), "6f").unwrap();
+        let written = written(self_beat("now", Some(&installation)));
+        let mark = &written["metadata"]["annotations"]["rollcall.dev/installation"];
+        assert_eq!(*mark, "1970-01-01T00:00:00.000Z 6f");
     }
 
     #[test]
@@ -459,6 +470,7 @@ mod tests {
             dns_name: "a.web".to_owned(),
             addresses: "10.0.0.7".to_owned(),
             ports: None,
+            installation: None,
         };
         let metadata = json!({"uid": "u", "resourceVersion": "7"});
         assert_eq!(

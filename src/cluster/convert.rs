@@ -8,10 +8,11 @@ use std::{collections::BTreeMap, net::IpAddr, str::FromStr as _, sync::Arc, time
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
 use rollcall_api::{
-    HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, READY_CONDITION, ServiceInstanceSpec,
-    ServiceInstanceStatus, UnknownHealth, observed_heartbeat,
+    HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, INSTALLATION_ANNOTATION, READY_CONDITION,
+    ServiceInstanceSpec, ServiceInstanceStatus, UnknownHealth, observed_heartbeat,
 };
 use rollcall_model::{
+    installation::Installation,
     instance::{Address, Facts, Health, Instance, InstanceKey, Pairs, Port, StoredStatus},
     lease::{Lease, Wall},
 };
@@ -204,6 +205,7 @@ impl Converter {
             .filter(|key| object.metadata.labels.contains_key(*key));
         let registered_labels: Vec<_> = registered_labels.map(|key| shared.text(key)).collect();
         let heartbeat = annotations.get(HEARTBEAT_ANNOTATION);
+        let installation = annotations.get(INSTALLATION_ANNOTATION);
         Ok(Arc::new(Instance {
             facts: Arc::new(facts),
             resource_version: object.resource_version(),
@@ -212,6 +214,7 @@ impl Converter {
             owner_pod: owner_pod(owner_references),
             unknown_health,
             heartbeat: heartbeat.map(|value| observed_heartbeat(value).into()),
+            installation: installation.and_then(|it| Installation::parse(&shared.text(it))),
             stored: status.map(|status| stored(status, &mut shared)).unwrap_or_default(),
         }))
     }
@@ -325,6 +328,7 @@ fn stored(status: &ServiceInstanceStatus, shared: &mut Shared) -> StoredStatus {
         dns_name,
         addresses,
         ports,
+        installation,
     } = status;
     let ready = conditions.iter().find(|condition| condition.type_ == READY_CONDITION);
     StoredStatus {
@@ -337,6 +341,7 @@ fn stored(status: &ServiceInstanceStatus, shared: &mut Shared) -> StoredStatus {
         dns_name: dns_name.as_deref().map(Into::into),
         addresses: addresses.as_deref().map(Into::into),
         ports: ports.as_deref().map(|ports| shared.text(ports)),
+        installation: installation.as_deref().and_then(|it| Installation::parse(&shared.text(it))),
     }
 }
 

@@ -28,7 +28,10 @@ use rollcall_core::{
     fact::{Delivery, Fact},
     leadership::Leadership,
 };
-use rollcall_model::lease::{Moment, Wall};
+use rollcall_model::{
+    installation::Installation,
+    lease::{Moment, Wall},
+};
 use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -234,8 +237,8 @@ impl Election {
         }
         let (leader, boot) = self.candidate.leader(now).map(|holder| process(holder)).unzip();
         let since = leader.as_ref().and_then(|_| acquired(self.stored.as_ref()?));
-        let boot = boot.flatten();
-        let fact = Fact::Leadership(Leadership { leader, boot, since, tenure });
+        let (boot, installation) = (boot.flatten(), self.stored.as_ref().and_then(installation));
+        let fact = Fact::Leadership(Leadership { leader, boot, since, tenure, installation });
         if self.facts.send(Delivery::new(fact, clock::reading())).await.is_err() {
             debug!("the engine has ended");
         }
@@ -270,6 +273,12 @@ fn process(holder: &str) -> (Arc<str>, Option<Arc<str>>) {
         Some((replica, boot)) => (replica.into(), Some(boot.into())),
         None => (holder.into(), None),
     }
+}
+
+/// The installation whose Lease this is.
+fn installation(lease: &Lease) -> Option<Installation> {
+    let created = lease.metadata.creation_timestamp.as_ref()?;
+    Installation::new(Wall(created.0.as_millisecond()), lease.metadata.uid.as_deref()?)
 }
 
 fn record(lease: &Lease) -> Record {

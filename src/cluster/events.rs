@@ -66,6 +66,7 @@ fn kind(what: &Announcement) -> (&'static str, &'static str, &'static str) {
         Announcement::Unreadable { .. } => (WARNING, "Unreadable", "Ignore"),
         Announcement::StoreWentBack { .. } => (WARNING, "StoreWentBack", "ListAnew"),
         Announcement::Held { .. } | Announcement::HeldAll { .. } => (WARNING, "Held", "Hold"),
+        Announcement::OtherInstallation { .. } => (WARNING, "OtherInstallation", "Defer"),
     }
 }
 
@@ -122,6 +123,7 @@ fn text(what: &Announcement) -> String {
             "the store went back, as after a restore of etcd from a backup ({reason}): everything is listed anew, and every \
              instance has one lease. What was registered since the backup has to register again"
         ),
+        Announcement::OtherInstallation { sentence } => sentence.to_string(),
         Announcement::Unreadable { reason } => format!(
             "not offered, since this version of rollcall cannot read it: {reason}. Correct the object; \
              if the API server takes it as it is, update rollcall to the version of its CRDs"

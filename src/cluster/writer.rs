@@ -15,6 +15,7 @@ use rollcall_api::patch::ServiceInstancePatch;
 use rollcall_api::{FIELD_MANAGER, STATE_MANAGER, ServiceInstance};
 use rollcall_core::{fact::Version, status::Desired};
 use rollcall_model::{
+    installation::Installation,
     instance::{Instance, InstanceKey},
     lease::{Lease, Wall},
     registration::Registration,
@@ -181,8 +182,14 @@ impl Writer {
     ///
     /// # Errors
     /// [`Failure::NotFound`] when the replica's own object is missing.
-    pub async fn self_beat(&self, key: &InstanceKey, value: &str) -> Result<u64, Failure> {
-        let stored = self.merge(key, Kind::SelfBeat, body::self_beat(value)).await?;
+    pub async fn self_beat(
+        &self,
+        key: &InstanceKey,
+        value: &str,
+        installation: Option<&Installation>,
+    ) -> Result<u64, Failure> {
+        let body = body::self_beat(value, installation);
+        let stored = self.merge(key, Kind::SelfBeat, body).await?;
         Ok(stored.resource_version)
     }
 

@@ -111,6 +111,7 @@ impl Core {
             beats,
             announce: announce(&views, &waiters),
             stands_since: None,
+            overlap: None,
         };
         let ledger_writer = ledger_writer(config, clients.ledgers, &api_metrics, registry);
         let flush =
@@ -118,7 +119,7 @@ impl Core {
         let (writes, tenure, done) = (writer.clone(), election.tenure(), facts_in.clone());
         let controller = Controller::new(writes, ledger_writer, tenure, events, done, duties_out);
         let inbox = Inbox::new(directory.clone(), writer.clone(), store, facts_in.clone());
-        let self_beat = own_beat(config, writer, facts_in, wanted);
+        let self_beat = own_beat(config, directory, writer, facts_in, wanted);
         let (reported, breakers) = (problems.clone(), breakers.metrics);
         let behind = Behind { inbox, gate, problems: reported, breakers, views, waiters, traces };
         Self {
@@ -243,12 +244,13 @@ fn gate(
 
 fn own_beat(
     config: &Config,
+    directory: &Arc<Directory>,
     writer: Writer,
     facts: mpsc::Sender<Delivery>,
     wanted: mpsc::Receiver<Wanted>,
 ) -> SelfBeat {
-    let registration = own_registration(config);
-    SelfBeat { own: config.own.clone(), registration, writer, facts, wanted }
+    let (own, registration) = (config.own.clone(), own_registration(config));
+    SelfBeat { own, registration, directory: directory.clone(), writer, facts, wanted }
 }
 
 /// What the cluster has to have, and where it is said that something is missing.

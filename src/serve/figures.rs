@@ -53,6 +53,7 @@ impl Figures {
     fn gauges(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let now = clock::moment();
         let held = self.directory.report().held.as_ref().map_or(0, |held| held.instances);
+        let others = self.directory.report().overlap.as_ref().map_or(0, |it| it.others.len());
         let promises = if self.directory.is_fenced(now) { 0.0 } else { 1.0 };
         let gauges = [
             (
@@ -67,6 +68,12 @@ impl Figures {
                 "Instances kept past their lease, since many fell silent together.",
                 None,
                 held as f64,
+            ),
+            (
+                "other_installations",
+                "Other installations of rollcall that look after the same objects; see problems in /v1/cluster.",
+                None,
+                others as f64,
             ),
             (
                 "promises",

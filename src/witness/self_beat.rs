@@ -6,7 +6,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
-use rollcall_core::fact::{Delivery, Fact};
+use rollcall_core::{
+    directory::Directory,
+    fact::{Delivery, Fact},
+};
 use rollcall_model::defaults;
 use rollcall_model::{
     instance::{Address, InstanceKey, Port, Protocol},
@@ -34,6 +37,8 @@ pub struct SelfBeat {
     pub own: InstanceKey,
     /// What it says of this replica.
     pub registration: Registration,
+    /// Knows which installation this is.
+    pub directory: Arc<Directory>,
     /// For the writes.
     pub writer: Writer,
     /// To say what came of them.
@@ -119,7 +124,8 @@ impl SelfBeat {
             // Nobody takes it: the process ends.
             let _ = self.tell(Fact::OwnRead { version }).await;
         }
-        match self.writer.self_beat(&self.own, value).await {
+        let identity = self.directory.installation();
+        match self.writer.self_beat(&self.own, value, identity.current()).await {
             Err(Failure::NotFound(_)) => {
                 let registered =
                     self.writer.register(&self.own, None, &self.registration, lease(), value).await;

@@ -33,6 +33,7 @@ mod http_live;
 mod https;
 mod indexes;
 mod install;
+mod installations;
 mod keys;
 mod labels;
 mod leaving;

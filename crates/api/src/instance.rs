@@ -238,6 +238,11 @@ pub struct ServiceInstanceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 63))]
     pub ports: Option<String>,
+
+    /// The installation of rollcall that wrote this: the creation time and the uid of its Lease, with a space between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 63))]
+    pub installation: Option<String>,
 }
 
 impl Lease {

@@ -39,6 +39,10 @@ pub const HEARTBEAT_ANNOTATION: &str = "rollcall.dev/heartbeat";
 /// Annotation in which an instance reports its own health: a word of [`Health`].
 pub const HEALTH_ANNOTATION: &str = "rollcall.dev/health";
 
+/// Annotation of a replica's own instance: the installation of rollcall that it belongs to, as `status.installation` names
+/// it.
+pub const INSTALLATION_ANNOTATION: &str = "rollcall.dev/installation";
+
 /// The field manager of everything rollcall writes, so that ownership can be told from
 /// `metadata.managedFields`.
 pub const FIELD_MANAGER: &str = "rollcall";

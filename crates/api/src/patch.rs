@@ -166,6 +166,8 @@ pub struct StatusPatch {
     pub addresses: Edit<String>,
     #[serde(skip_serializing_if = "Edit::is_keep")]
     pub ports: Edit<String>,
+    #[serde(skip_serializing_if = "Edit::is_keep")]
+    pub installation: Edit<String>,
 }
 
 /// A condition as it is written: Kubernetes' own, with milliseconds in its time.
@@ -241,6 +243,7 @@ mod tests {
             dns_name: Edit::Remove,
             addresses: Edit::Remove,
             ports: Edit::Remove,
+            installation: Edit::Remove,
         };
         assert_eq!(members(&status), properties(".status"));
     }

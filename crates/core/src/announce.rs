@@ -24,16 +24,17 @@ pub(super) struct Told {
     open: bool,
 }
 
-/// What to tell of an instance whose status is now to say `phase`, and what will have been told of
-/// its health then.
+/// What to tell of an instance whose status, which has said `stored`, is now to say `phase`, and what will have been told
+/// of its health then.
 pub(super) fn choose(
     instance: &Instance,
+    stored: Option<Phase>,
     phase: Phase,
     told: Option<Told>,
     now: Moment,
 ) -> (Option<Announcement>, Option<Told>) {
     let lease = instance.lease;
-    let what = match (instance.stored.phase, phase) {
+    let what = match (stored, phase) {
         (Some(Phase::Expired), Phase::Expired) => None,
         (_, Phase::Expired) => Some(Announcement::Expired { lease }),
         // Made permanent, it needed no beat.

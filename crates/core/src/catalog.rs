@@ -41,10 +41,12 @@ use crate::{
     fact::{Announcement, Duty, Fact, Sent, Version},
     history::{History, Proof},
     horizon::Horizon,
+    installations::Mark,
     instances::Instances,
     leadership::Leadership,
     ledger::Ledger,
     ledgers::Ledgers,
+    outbox::StatusWriter,
     peers::Way,
     publication::Figures,
     pulse::Source,
@@ -231,7 +233,12 @@ impl<R: Rules> Catalog<R> {
                 self.heed(proof, now);
             }
             Fact::OwnRead { version } => self.heed(self.history.own_read(version), now),
-            Fact::Leadership(leadership) => self.leadership = leadership,
+            Fact::Leadership(leadership) => {
+                if let Some(own) = &leadership.installation {
+                    self.instances.learn_installation(own, now.moment);
+                }
+                self.leadership = leadership;
+            }
             Fact::Attempted { key, uid, outcome } => {
                 self.instances.attempted(&key, uid, &outcome, now);
             }
@@ -255,6 +262,7 @@ impl<R: Rules> Catalog<R> {
             self.instances.release_if_heard(&key);
         }
         self.instances.judge(now.moment, self.reach);
+        self.instances.follow_installations(now.moment);
         self.instances.evictions.follow_timers(
             &self.instances.table,
             now.moment,
@@ -533,7 +541,9 @@ impl<R: Rules> Catalog<R> {
             self.instances.outbox.consider(instance.key.clone());
             self.instances.outbox.rotate(entry.slot());
             self.instances.evictions.queue_if_due(entry, now);
-            if let Some(word) = instance.unknown_health.clone() {
+            if let Some(word) =
+                instance.unknown_health.clone().filter(|_| entry.mark() != Mark::Older)
+            {
                 self.instances
                     .outbox
                     .announce(Version::of(instance), Announcement::UnknownHealth { word });
@@ -542,31 +552,26 @@ impl<R: Rules> Catalog<R> {
         for (on, what) in self.unreadable.announcements() {
             self.instances.outbox.announce(on, what);
         }
+        self.instances.announce_overlap();
     }
 
     /// Lets readers see what changed: views first, then the figures that speak of them.
     fn publish(&mut self, now: Now) {
         let synced = self.progress.synced;
         self.instances.publication.publish(now.wall, synced);
+        let leadership = self.shown_leadership();
         let (report, removed) = (self.report(now.moment), self.instances.table.take_taken_away());
         self.instances.publication.publish_figures(Figures {
             leadership: &leadership,
             report,
             index: self.history.position(self.progress.index),
             newest: self.progress.newest,
-        let leadership = self.shown_leadership();
             removed,
             horizon: self.reach,
             synced,
         });
     }
 
-    fn report(&self, now: Moment) -> Report {
-        let (interrupted, ledgers) = (&self.progress.interrupted, self.ledgers.as_ref());
-        let standstill = if self.progress.synced {
-            let of_self_beat = self.horizon.standstill(now, interrupted);
-            of_self_beat.or_else(|| ledgers?.standstill(now))
-        } else {
     /// Who leads, as far as its process is known to be the one that won the election: a name that has come back with another
     /// process does not lead by what the one before has won.
     fn shown_leadership(&self) -> Leadership {
@@ -580,6 +585,12 @@ impl<R: Rules> Catalog<R> {
         shown
     }
 
+    fn report(&self, now: Moment) -> Report {
+        let (interrupted, ledgers) = (&self.progress.interrupted, self.ledgers.as_ref());
+        let standstill = if self.progress.synced {
+            let of_self_beat = self.horizon.standstill(now, interrupted);
+            of_self_beat.or_else(|| ledgers?.standstill(now))
+        } else {
             let cause = Cause::NotListed(interrupted.clone());
             self.started.map(|since| Standstill { since, cause })
         };
@@ -597,6 +608,7 @@ impl<R: Rules> Catalog<R> {
             step_back: self.history.last(),
             twins: ledgers.map(|ledgers| ledgers.twins(now)).unwrap_or_default(),
             yields: self.yields(),
+            overlap: self.instances.installations.report(),
         }
     }
 
@@ -636,8 +648,13 @@ impl<R: Rules> Catalog<R> {
 
     /// The next duty on an object, of the most urgent kind that there is.
     fn next_duty(&mut self, now: Now) -> Option<Duty> {
-        if let Some(duty) = self.instances.outbox.status(&mut self.instances.table, now, &self.zone)
-        {
+        let instances = &mut self.instances;
+        let writer = StatusWriter {
+            zone: &self.zone,
+            identity: instances.installations.identity(),
+            sees_others: instances.installations.sees_replica(&instances.table),
+        };
+        if let Some(duty) = instances.outbox.status(&mut instances.table, now, &writer) {
             return Some(duty);
         }
         if let Some(duty) = self.next_eviction(now.moment) {
@@ -655,6 +672,7 @@ impl<R: Rules> Catalog<R> {
 
     /// The next eviction that the budget allows and nothing stops.
     fn next_eviction(&mut self, now: Moment) -> Option<Duty> {
+        let sees_others = self.instances.installations.sees_replica(&self.instances.table);
         while let Some(key) = self.instances.evictions.pop(now) {
             let Some(entry) = self.instances.table.get_mut(&key) else { continue };
             let instance = entry.instance();
@@ -663,6 +681,7 @@ impl<R: Rules> Catalog<R> {
             let unseen = |it: &Ledgers<R>| !it.have_seen(instance.resource_version);
             let is_stopped = behind
                 || self.history.is_in_doubt()
+                || sees_others
                 || self.ledgers.as_ref().is_some_and(unseen)
                 || self.instances.guard.stops_evictions(&instance.service_key());
             let duty = self.instances.evictions.duty(entry, now, is_stopped);

@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use papaya::Equivalent;
 use rollcall_model::{
-    instance::{Health, InstanceKey, ServiceKey},
+    instance::{Health, Instance, InstanceKey, ServiceKey},
     lease::{Moment, Wall},
     view::{Member, View},
 };
@@ -27,6 +27,7 @@ use crate::{
     fact::Sent,
     floors::Floors,
     horizon::STALE_AFTER,
+    installations::Identity,
     leadership::Leadership,
     pulse::{Slot, Taken},
     report::Report,
@@ -123,6 +124,7 @@ pub struct Directory {
     pub(crate) newest: AtomicU64,
     /// Incarnations that this replica has deleted, and whose removal the watch has not brought yet.
     pub(crate) removals: HashMap<Arc<str>, ()>,
+    pub(crate) installations: ArcSwap<Identity>,
     pub(crate) synced: AtomicBool,
     pub(crate) serial: Serial,
     /// What this replica has to tell the others.
@@ -158,6 +160,7 @@ impl Directory {
             epoch: AtomicU64::default(),
             newest: AtomicU64::default(),
             removals: HashMap::default(),
+            installations: ArcSwap::default(),
             synced: AtomicBool::default(),
             serial: Serial::default(),
             touched: Touched::default(),
@@ -237,6 +240,17 @@ impl Directory {
     #[must_use]
     pub fn awaits_removal(&self, uid: &str) -> bool {
         self.removals.pin().contains_key(uid)
+    }
+
+    /// What this installation is called.
+    #[must_use]
+    pub fn installation(&self) -> Arc<Identity> {
+        self.installations.load_full()
+    }
+
+    /// Asked of every heartbeat, and seldom true.
+    fn is_stored_expired(&self, record: &Instance) -> bool {
+        record.is_stored_expired() && self.installations.load().is_stored_expired(record)
     }
 
     /// The horizon.
@@ -383,7 +397,7 @@ impl Directory {
         let taken = self.take(&slot, record.lease.duration, now);
         // Stored as expired though alive: a verdict may have landed late. Asked after the beat was
         // noted, so that no ledger says it has seen that verdict and leaves out a beat before it.
-        let changes = changes || slot.record().is_stored_expired();
+        let changes = changes || self.is_stored_expired(&slot.record());
         match taken {
             Taken::Counted if !changes => Heartbeat::Renewed(slot),
             Taken::Counted | Taken::Late | Taken::Dead => Heartbeat::Write(slot),

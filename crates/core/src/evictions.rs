@@ -59,7 +59,8 @@ impl Evictions {
         if !may_be_evicted(entry) {
             entry.slot().set_evict_at(None);
         } else if entry.slot().evict_at().is_none() {
-            self.set(entry, now.after(entry.lease().evict_after));
+            let at = now.after(entry.lease().evict_after);
+            self.set(entry, entry.respected.map_or(at, |respected| at.max(respected)));
         }
     }
 
@@ -172,11 +173,13 @@ fn reason(lease: Lease) -> Arc<str> {
     format!("no heartbeat for a whole lease of {} s{after}", lease.duration.as_secs()).into()
 }
 
-/// Whether an object is expired, in store as in truth, and its operator does not want it kept.
+/// Whether an object is expired, in store as in truth, and its operator does not want it kept. One whose status another
+/// installation wrote is left alone: heartbeats that it takes are not known here.
 fn may_be_evicted(entry: &Entry) -> bool {
     let instance = entry.instance();
     instance.lease.on_expiry == OnExpiry::Evict
         && instance.state == State::Up
         && instance.is_stored_expired()
+        && !entry.mark().is_foreign()
         && entry.slot().is_dead()
 }

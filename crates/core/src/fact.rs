@@ -270,6 +270,11 @@ pub enum Announcement {
         /// What proves it, as a sentence.
         reason: Arc<str>,
     },
+    /// Another installation looks after the same objects.
+    OtherInstallation {
+        /// What is known, and what to do, as a sentence.
+        sentence: Arc<str>,
+    },
     /// The health annotation holds a word that is not in the vocabulary, and was ignored.
     UnknownHealth {
         /// The word.

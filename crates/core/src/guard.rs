@@ -302,6 +302,7 @@ fn is_silent(member: &Member, floors: &Floors, at: Moment) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::installations::Mark;
     use crate::pulse::{Slot, Source};
     use rollcall_model::instance::Instance;
 
@@ -311,7 +312,7 @@ mod tests {
         for name in ["a", "b"] {
             let record = Arc::new(Instance::sample("shop", name));
             let slot = Arc::new(Slot::new(record.clone(), Moment(0), Source::Http, false));
-            let entry = Entry::new(record, slot);
+            let entry = Entry::new(record, slot, Mark::Own);
             publication.enter(&entry);
             table.insert(entry);
         }

@@ -6,6 +6,7 @@
 use std::{collections::HashSet, marker::PhantomData, sync::Arc};
 
 use rollcall_model::{
+    installation::Installation,
     instance::{Instance, InstanceKey},
     lease::{Moment, Now},
 };
@@ -15,6 +16,7 @@ use crate::{
     evictions::Evictions,
     fact::{Announcement, Outcome, Version},
     guard::{Evidence, Guard},
+    installations::{Installations, Mark},
     leases::{Leases, Look},
     outbox::Outbox,
     publication::Publication,
@@ -37,6 +39,7 @@ pub(super) struct Instances<R: Rules> {
     pub(super) guard: Guard,
     pub(super) evictions: Evictions,
     pub(super) outbox: Outbox,
+    pub(super) installations: Installations,
     /// Instances that a heartbeat brought back.
     pub(super) revived: u64,
     /// Heartbeats by a changed annotation.
@@ -58,6 +61,7 @@ impl<R: Rules> Instances<R> {
             guard: Guard::default(),
             evictions: Evictions::default(),
             outbox: Outbox::default(),
+            installations: Installations::default(),
             revived: 0,
             annotation_beats: 0,
             stored_anew: HashSet::new(),
@@ -73,6 +77,12 @@ impl<R: Rules> Instances<R> {
         synced: bool,
         now: Now,
     ) {
+        self.installations.see(
+            self.table.get(&instance.key).map(|entry| &**entry.instance()),
+            instance,
+            synced,
+            now.moment,
+        );
         match self.table.get(&instance.key).map(|entry| entry.instance().clone()) {
             // The API server keeps the service of an object from changing; without that rule it is
             // as good as another object.
@@ -91,14 +101,15 @@ impl<R: Rules> Instances<R> {
     }
 
     fn insert(&mut self, instance: &Arc<Instance>, source: Source, synced: bool, now: Now) {
-        let dead = instance.is_stored_expired();
+        let mark = self.installations.identity().mark(instance);
+        let dead = instance.is_stored_expired() && !mark.is_foreign();
         let source = match source {
             _ if !synced => Source::Start,
             Source::Annotation => Source::Creation,
             own => own,
         };
         let slot = Arc::new(Slot::new(instance.clone(), now.moment, source, dead));
-        let entry = Entry::new(instance.clone(), slot);
+        let entry = Entry::new(instance.clone(), slot, mark);
         self.publication.enter(&entry);
         self.outbox.rotate(entry.slot());
         self.table.insert(entry);
@@ -108,7 +119,9 @@ impl<R: Rules> Instances<R> {
 
     fn update(&mut self, old: &Instance, instance: &Arc<Instance>, source: Source, now: Now) {
         let instance = Arc::new(Instance::clone(instance).sharing(old));
+        let mark = self.installations.identity().mark(&instance);
         let Some(entry) = self.table.replace(instance.clone()) else { return };
+        entry.set_mark(mark, now.moment);
         let slot = entry.slot();
         if instance.heartbeat.is_some() && instance.heartbeat != old.heartbeat {
             let foreign = source == Source::Annotation && instance.key != self.own;
@@ -128,7 +141,8 @@ impl<R: Rules> Instances<R> {
     fn announce_unknown_health(&mut self, instance: &Instance, old: Option<&Instance>) {
         let known = old.and_then(|old| old.unknown_health.as_ref());
         let news = instance.unknown_health.as_ref().filter(|word| Some(*word) != known);
-        if let Some(word) = news.cloned() {
+        let is_anothers = self.installations.identity().mark(instance) == Mark::Older;
+        if let Some(word) = news.cloned().filter(|_| !is_anothers) {
             self.outbox.announce(Version::of(instance), Announcement::UnknownHealth { word });
         }
     }
@@ -198,9 +212,56 @@ impl<R: Rules> Instances<R> {
         }
     }
 
+    /// This installation is called so. What was taken over from another one, before that was known, is as if it had
+    /// begun now.
+    pub(super) fn learn_installation(&mut self, own: &Installation, now: Moment) {
+        if !self.installations.learn(own) {
+            return;
+        }
+        let identity = self.installations.identity().clone();
+        self.publication.directory().installations.store(identity.clone());
+        let mut begun = Vec::new();
+        for entry in self.table.entries_mut() {
+            let mark = identity.mark(entry.instance());
+            entry.set_mark(mark, now);
+            if mark.is_foreign() && entry.slot().is_carried_over() {
+                entry.slot().revive(now, Source::Start);
+                entry.slot().set_evict_at(None);
+                begun.push(entry.instance().key.clone());
+            }
+        }
+        for key in begun {
+            self.reconsider(&key, now);
+        }
+    }
+
+    /// Follows which other installations there are, and tells of a new one.
+    pub(super) fn follow_installations(&mut self, now: Moment) {
+        let change = self.installations.follow(&self.table, now);
+        if change.is_new {
+            self.announce_overlap();
+        }
+        if change.has_left {
+            let left = self.table.entries().filter(|entry| entry.mark().is_foreign());
+            left.for_each(|entry| self.outbox.consider(entry.instance().key.clone()));
+        }
+    }
+
+    /// Tells of other installations, if there are any, on the instance that stands for this replica: as soon as that is
+    /// there.
+    pub(super) fn announce_overlap(&mut self) {
+        let own = self.table.get(&self.own).map(|own| Version::of(own.instance()));
+        self.installations.set_told(own.is_some());
+        if let Some((on, overlap)) = own.zip(self.installations.report()) {
+            let sentence = overlap.sentence().into();
+            self.outbox.announce(on, Announcement::OtherInstallation { sentence });
+        }
+    }
+
     /// An incarnation is gone.
     pub(super) fn remove(&mut self, key: &InstanceKey, uid: &str, now: Now) {
         let Some(entry) = self.table.remove(key, uid) else { return };
+        self.installations.forget(key);
         self.publication.leave(&entry);
         self.guard.release(key);
         if let Some(reason) = entry.task.eviction_reason() {
@@ -360,7 +421,9 @@ impl<R: Rules> Instances<R> {
         let kept = self.guard.keep(entry, beat, deadline, &evidence)?;
         let Some(what) = kept.announcement else { return Some(kept.until) };
         let on = Version::of(entry.instance());
-        if kept.begins {
+        if entry.mark() == Mark::Older {
+            // The older installation tells of it.
+        } else if kept.begins {
             let own = self.table.get(&self.own);
             let own = own.filter(|_| matches!(what, Announcement::HeldAll { .. }));
             if let Some(own) = own.filter(|own| own.instance().key != *key) {

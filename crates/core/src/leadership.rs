@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use rollcall_model::lease::{Moment, Wall};
+use rollcall_model::{
+    installation::Installation,
+    lease::{Moment, Wall},
+};
 
 /// Who leads, as this replica knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub struct Leadership {
     pub since: Option<Wall>,
     /// Up to when this replica may write as the leader. In the past when it does not lead.
     pub tenure: Moment,
+    /// The installation whose election it is; none while that is not known.
+    pub installation: Option<Installation>,
 }
 
 impl Leadership {

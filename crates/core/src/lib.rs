@@ -13,6 +13,7 @@ pub mod columns;
 pub mod directory;
 pub mod fact;
 pub mod horizon;
+pub mod installations;
 pub mod leadership;
 pub mod ledger;
 pub mod pulse;

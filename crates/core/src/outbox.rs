@@ -11,13 +11,14 @@ use std::{
 };
 
 use rollcall_model::{
-    instance::InstanceKey,
-    lease::{Moment, Now, millis},
+    instance::{Instance, InstanceKey, Phase},
+    lease::{Moment, Now, OnExpiry, millis},
 };
 
 use crate::{
     announce,
     fact::{Announcement, Duty, Version},
+    installations::{Identity, Mark, RESPECT},
     pulse::Slot,
     status,
     table::{Entry, Table},
@@ -34,8 +35,28 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// How many instances are looked at for one that needs a checkpoint.
 const CHECKPOINT_LOOKS: usize = 256;
 
+/// For how long another, older installation may leave a phase that is wrong in our eyes.
+const DISSENT: Duration = Duration::from_secs(300);
+
 /// Places that an empty queue keeps.
 const PLACES: usize = 256;
+
+/// Who writes statuses, and what it has to heed.
+pub(super) struct StatusWriter<'a> {
+    /// That of DNS.
+    pub(super) zone: &'a str,
+    /// This installation.
+    pub(super) identity: &'a Identity,
+    /// Whether a replica of another one is alive.
+    pub(super) sees_others: bool,
+}
+
+/// Whether a write is wanted.
+enum Wanted {
+    No,
+    /// Not before that moment.
+    At(Moment),
+}
 
 /// Instances to look at, and announcements to make.
 #[derive(Debug, Default)]
@@ -117,13 +138,24 @@ impl Outbox {
         }
     }
 
-    /// The next status that needs a write; `zone` is that of DNS.
-    pub(super) fn status(&mut self, table: &mut Table, now: Now, zone: &str) -> Option<Duty> {
+    /// The next status that needs a write.
+    pub(super) fn status(
+        &mut self,
+        table: &mut Table,
+        now: Now,
+        writer: &StatusWriter<'_>,
+    ) -> Option<Duty> {
         loop {
             let key = self.pop()?;
-            let duty = table.get_mut(&key).and_then(|entry| status_duty(entry, now, zone));
-            if duty.is_some() {
-                return duty;
+            let Some(entry) = table.get_mut(&key) else { continue };
+            match writer.wanted(entry, now.moment) {
+                Wanted::No => {}
+                Wanted::At(at) if at <= now.moment => return Some(writer.duty(entry, now)),
+                Wanted::At(at) => {
+                    if entry.task.look_at(at) {
+                        self.retry(key, at);
+                    }
+                }
             }
         }
     }
@@ -169,16 +201,56 @@ impl Outbox {
     }
 }
 
-fn status_duty(entry: &mut Entry, now: Now, zone: &str) -> Option<Duty> {
-    let (instance, phase) = (entry.instance().clone(), entry.member.phase);
-    if !entry.task.is_idle(now.moment) || entry.task.is_settled(&instance, phase, zone) {
-        return None;
+impl StatusWriter<'_> {
+    /// Whether the status of an object needs a write, and when.
+    fn wanted(&self, entry: &mut Entry, now: Moment) -> Wanted {
+        let (instance, phase, mark) = (entry.instance().clone(), entry.member.phase, entry.mark());
+        if !entry.task.is_idle(now) {
+            return Wanted::No;
+        }
+        let is_same_phase = instance.stored.phase == Some(phase);
+        let wait = match mark {
+            // The older one's word stands, but for a phase that it leaves wrong for long.
+            Mark::Older if !is_same_phase => Some(DISSENT),
+            // Found to be expired by both: as nothing else writes it, it would never be evicted.
+            _ if mark.is_foreign() && is_same_phase && self.may_claim(&instance, phase) => {
+                Some(RESPECT)
+            }
+            Mark::Older => {
+                entry.task.assent();
+                return Wanted::No;
+            }
+            Mark::Own | Mark::Younger => None,
+        };
+        if let Some(wait) = wait {
+            let at = entry.task.dissent(now, wait);
+            return Wanted::At(at.max(entry.task.paced()));
+        }
+        entry.task.assent();
+        if entry.task.is_settled(&instance, phase, self.zone) {
+            return Wanted::No;
+        }
+        Wanted::At(entry.task.paced())
     }
-    let beat = instance.lease.is_leased().then(|| entry.slot().last_heard(&instance, now));
-    let desired = status::desired(&instance, phase, beat, zone);
-    let (announce, told) = announce::choose(&instance, phase, entry.task.told(), now.moment);
-    entry.task.begin(UnderWay::Status { generation: instance.generation, told });
-    Some(Duty::WriteStatus { on: Version::of(&instance), desired, announce })
+
+    /// Whether this installation may make another's verdict its own: where no replica of another one is alive.
+    fn may_claim(&self, instance: &Instance, phase: Phase) -> bool {
+        phase == Phase::Expired && instance.lease.on_expiry == OnExpiry::Evict && !self.sees_others
+    }
+
+    fn duty(&self, entry: &mut Entry, now: Now) -> Duty {
+        let (instance, phase) = (entry.instance().clone(), entry.member.phase);
+        let beat = instance.lease.is_leased().then(|| entry.slot().last_heard(&instance, now));
+        let own = self.identity.current();
+        let desired = status::desired(&instance, phase, beat, self.zone, own);
+        // What another installation has found is no verdict here, and its end no news.
+        let stored = instance.stored.phase.filter(|_| !entry.mark().is_foreign());
+        let told = entry.task.told();
+        let (announce, told) = announce::choose(&instance, stored, phase, told, now.moment);
+        entry.task.begin(UnderWay::Status { generation: instance.generation, told });
+        entry.task.pay(now.moment);
+        Duty::WriteStatus { on: Version::of(&instance), desired, announce }
+    }
 }
 
 fn checkpoint_duty(entry: &mut Entry, now: Now, age: Duration) -> Option<Duty> {
@@ -189,7 +261,13 @@ fn checkpoint_duty(entry: &mut Entry, now: Now, age: Duration) -> Option<Duty> {
     // Either way: a wall clock that went back must not keep a future time for hours.
     let behind = beat.0.abs_diff(stored) >= millis(age.max(lease.renew_after()));
     let settled = lease.is_leased() && instance.stored.phase.is_some();
-    if !settled || !behind || entry.slot().is_dead() || !entry.task.is_idle(now.moment) {
+    let is_anothers = entry.mark() == Mark::Older;
+    if !settled
+        || !behind
+        || is_anothers
+        || entry.slot().is_dead()
+        || !entry.task.is_idle(now.moment)
+    {
         return None;
     }
     let on = Version::of(instance);

@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rollcall_model::{
+    installation::Installation,
     instance::ServiceKey,
     lease::{Moment, Now},
 };
@@ -42,6 +43,8 @@ pub struct Report {
     pub twins: Vec<Twin>,
     /// This process is the younger of two, and yields to the older one.
     pub yields: bool,
+    /// Other installations that look after the same objects, if there are any.
+    pub overlap: Option<Overlap>,
 }
 
 /// Two processes of one identity.
@@ -62,6 +65,37 @@ pub struct StepBack {
     pub at: Moment,
     /// What proves it, as a sentence.
     pub reason: Arc<str>,
+}
+
+/// Other installations that look after the same objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlap {
+    /// This installation.
+    pub own: Installation,
+    /// The others, oldest first.
+    pub others: Vec<Installation>,
+}
+
+impl Overlap {
+    /// The same for a person in a hurry, with what to do.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let others: Vec<&str> = self.others.iter().map(Installation::as_str).collect();
+        let is_oldest = self.others.iter().all(|other| self.own < *other);
+        let role = if is_oldest {
+            "this one is the oldest and writes status and Events"
+        } else {
+            "an older one writes status and Events, and this one only where that has been wrong for 5 minutes"
+        };
+        format!(
+            "another installation of rollcall looks after the same instances: {role}, and neither evicts what both look \
+             after. Heartbeats that one takes are not known to the other. Remove one of them, or give them namespaces of \
+             their own (--watch-namespace); installations, by the creation and the uid of Lease rollcall: this one {}, \
+             also {}",
+            self.own,
+            others.join(", ")
+        )
+    }
 }
 
 /// Who is kept past the lease, since too many came due at a stroke.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use rollcall_model::{
+    installation::Installation,
     instance::{Instance, Phase},
     lease::{OnExpiry, Wall},
     naming,
@@ -36,6 +37,8 @@ pub struct Desired {
     pub addresses: String,
     /// Its ports, for a column.
     pub ports: Option<String>,
+    /// The installation that writes it, if that is known.
+    pub installation: Option<Installation>,
 }
 
 /// Whether the condition `Ready` holds in a phase.
@@ -51,6 +54,7 @@ pub fn desired(
     phase: Phase,
     last_heartbeat: Option<Wall>,
     zone: &str,
+    installation: Option<&Installation>,
 ) -> Desired {
     let (reason, message) = explain(instance, phase, last_heartbeat);
     let unchanged = instance.stored.phase.is_some_and(|stored| is_ready(stored) == is_ready(phase));
@@ -65,6 +69,7 @@ pub fn desired(
         dns_name: dns_name(instance, zone),
         addresses: columns::addresses(instance),
         ports: columns::ports(instance),
+        installation: installation.cloned(),
     }
 }
 

@@ -15,7 +15,11 @@ use rollcall_model::{
     view::Member,
 };
 
-use crate::{pulse::Slot, task::Task};
+use crate::{
+    installations::{Mark, RESPECT},
+    pulse::Slot,
+    task::Task,
+};
 
 /// Where a member stands in its view: by label, then age, then name.
 pub(super) type Place = (Arc<str>, Wall, Arc<str>);
@@ -33,14 +37,19 @@ pub(super) struct Entry {
     pub(super) armed: Option<Moment>,
     /// How far the duties on this object are.
     pub(super) task: Task,
+    /// Which installation wrote its status.
+    mark: Mark,
+    /// Until when it is not evicted, since another installation wrote its status before.
+    pub(super) respected: Option<Moment>,
 }
 
 impl Entry {
     /// Of an incarnation that was not known before.
-    pub(super) fn new(instance: Arc<Instance>, slot: Arc<Slot>) -> Self {
+    pub(super) fn new(instance: Arc<Instance>, slot: Arc<Slot>, mark: Mark) -> Self {
         let phase = Phase::of(slot.is_dead(), instance.state, instance.health);
         let member = Arc::new(Member::new(instance.facts.clone(), slot.clone(), phase, false));
-        Self { instance, slot, member, armed: None, task: Task::default() }
+        let task = Task::default();
+        Self { instance, slot, member, armed: None, task, mark, respected: None }
     }
 
     pub(super) fn instance(&self) -> &Arc<Instance> {
@@ -49,6 +58,18 @@ impl Entry {
 
     pub(super) fn slot(&self) -> &Arc<Slot> {
         &self.slot
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        self.mark
+    }
+
+    /// Its status was written by this installation or another one.
+    pub(super) fn set_mark(&mut self, mark: Mark, now: Moment) {
+        if self.mark.is_foreign() && !mark.is_foreign() {
+            self.respected = Some(now.after(RESPECT));
+        }
+        self.mark = mark;
     }
 
     pub(super) fn lease(&self) -> Lease {

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use rollcall_model::{
     instance::{Instance, Phase},
-    lease::Moment,
+    lease::{Moment, millis},
 };
 
 use crate::{announce::Told, fact::Outcome, status};
@@ -21,6 +21,11 @@ pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(5);
 /// granted ten thousand objects should cost the API server no more than a hundred requests a second.
 const REFUSED: Duration = Duration::from_secs(120);
 
+/// How often the status of one object is written, and how many writes may be saved up. The first are quick, for what an
+/// instance reports of itself; beyond them, two that write against each other cost the API server little.
+const STATUS_EVERY: Duration = Duration::from_secs(10);
+const AT_ONCE: u32 = 10;
+
 /// How far the duties on one object are.
 #[derive(Debug, Default)]
 pub(super) struct Task {
@@ -32,6 +37,12 @@ pub(super) struct Task {
     told: Option<Told>,
     failures: u32,
     not_before: Option<Moment>,
+    /// Since when a write is wanted that has to wait, since another installation wrote the status; and for how long.
+    dissents: Option<(Moment, Duration)>,
+    /// When the object is next looked at for that, or for its pace.
+    looks: Option<Moment>,
+    /// Up to when the writes of its status are paid for.
+    paid: Moment,
 }
 
 /// A duty that was handed out and not yet answered.
@@ -95,6 +106,36 @@ impl Task {
     pub(super) fn is_settled(&self, instance: &Instance, phase: Phase, zone: &str) -> bool {
         status::is_current(instance, phase)
             && (self.shown == Some(instance.generation) || status::shows(instance, zone))
+    }
+
+    /// A write is wanted, and has to wait for so long. Answers when it may go out.
+    pub(super) fn dissent(&mut self, now: Moment, wait: Duration) -> Moment {
+        let (since, wait) = match self.dissents {
+            Some(same) if same.1 == wait => same,
+            _ => *self.dissents.insert((now, wait)),
+        };
+        since.after(wait)
+    }
+
+    /// No write is wanted that has to wait.
+    pub(super) fn assent(&mut self) {
+        self.dissents = None;
+    }
+
+    /// When the next status may be written: at once as long as few were written lately.
+    pub(super) fn paced(&self) -> Moment {
+        Moment(self.paid.0.saturating_sub(millis(STATUS_EVERY * (AT_ONCE - 1))))
+    }
+
+    /// A status is being written.
+    pub(super) fn pay(&mut self, now: Moment) {
+        self.paid = self.paid.max(now).after(STATUS_EVERY);
+        self.dissents = None;
+    }
+
+    /// The object is to be looked at then. Answers whether that is not known yet.
+    pub(super) fn look_at(&mut self, at: Moment) -> bool {
+        self.looks.replace(at) != Some(at)
     }
 
     /// Whether a duty may begin now.

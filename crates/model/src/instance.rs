@@ -12,6 +12,7 @@ use std::{
 pub use crate::vocabulary::{Health, Phase, Protocol, State};
 use crate::{
     defaults,
+    installation::Installation,
     lease::{Lease, Wall},
 };
 
@@ -107,6 +108,8 @@ pub struct StoredStatus {
     pub addresses: Option<Arc<str>>,
     /// The column of ports.
     pub ports: Option<Arc<str>>,
+    /// The installation that wrote it.
+    pub installation: Option<Installation>,
 }
 
 /// What readers see of an instance, and what is decided by. Two versions that say the same share them.
@@ -166,6 +169,8 @@ pub struct Instance {
     pub unknown_health: Option<Arc<str>>,
     /// The heartbeat annotation, any change of which is a beat.
     pub heartbeat: Option<Arc<str>>,
+    /// The installation to which it belongs, of a replica of rollcall.
+    pub installation: Option<Installation>,
     /// The status as stored.
     pub stored: StoredStatus,
 }
@@ -238,6 +243,7 @@ impl Instance {
             owner_pod: None,
             unknown_health: None,
             heartbeat: None,
+            installation: None,
             stored: StoredStatus::default(),
         }
     }

@@ -5,6 +5,7 @@
 //! (`rollcall-api`), any I/O, task or clock.
 
 pub mod defaults;
+pub mod installation;
 pub mod instance;
 pub mod lease;
 pub mod naming;

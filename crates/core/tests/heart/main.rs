@@ -13,6 +13,7 @@ mod bearers;
 mod columns;
 mod evictions;
 mod guard;
+mod installations;
 mod leadership;
 mod leases;
 mod ledgers;

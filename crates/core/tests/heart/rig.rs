@@ -216,6 +216,7 @@ impl Rig {
                 dns_name: Some(desired.dns_name.into()),
                 addresses: Some(desired.addresses.into()),
                 ports: desired.ports.map(Into::into),
+                installation: desired.installation,
             };
             self.put(next);
             self.attempted(&on, Outcome::Done);

@@ -303,5 +303,6 @@ fn stored(desired: &Desired, now: Time) -> StoredStatus {
         dns_name: Some(desired.dns_name.as_str().into()),
         addresses: Some(desired.addresses.as_str().into()),
         ports: desired.ports.as_deref().map(Into::into),
+        installation: desired.installation.clone(),
     }
 }
