@@ -19,7 +19,7 @@ use rollcall_core::{
 };
 use rollcall_model::{
     installation::Installation,
-    instance::{Address, Health, Instance, InstanceKey, Port, State},
+    instance::{Address, Health, Instance, InstanceKey, Port, Protocol, State},
     lease::{Lease, Wall},
     registration::Registration,
 };
@@ -224,7 +224,7 @@ pub(super) fn replacement(
         service,
         addresses: addresses.or_remove(),
         hostname: hostname.or_remove(),
-        ports,
+        ports: ports.or_remove(),
         version: version.or_remove(),
         tags: tags.or_remove(),
         zone: zone.or_remove(),
@@ -274,7 +274,9 @@ fn spec(registration: &Registration, terms: Lease) -> SpecPatch {
         service: Edit::Set(service.clone()),
         addresses,
         hostname,
-        ports: Edit::Set(ports.iter().map(port).collect()),
+        ports: Some(ports.iter().map(port).collect())
+            .filter(|ports: &Vec<_>| !ports.is_empty())
+            .into(),
         version: version.clone().into(),
         tags: Some(tags.clone()).filter(|tags| !tags.is_empty()).into(),
         zone: zone.clone().into(),
@@ -306,7 +308,8 @@ fn port(port: &Port) -> rollcall_api::Port {
     rollcall_api::Port {
         name: name.to_string(),
         port: *port,
-        protocol: *protocol,
+        // Left out where it is the default: a manifest that leaves it out then says the same.
+        protocol: (*protocol != Protocol::default()).then_some(*protocol),
         app_protocol: app_protocol.as_deref().map(str::to_owned),
     }
 }
@@ -372,7 +375,7 @@ mod tests {
                     "annotations": {"rollcall.dev/heartbeat": "now"},
                 },
                 "spec": {
-                    "service": "web", "addresses": ["10.0.0.7"], "ports": [], "weight": 7, "priority": 0,
+                    "service": "web", "addresses": ["10.0.0.7"], "weight": 7, "priority": 0,
                     "lease": terms(),
                 },
             })
@@ -406,7 +409,7 @@ mod tests {
                     "annotations": {"rollcall.dev/heartbeat": "now", "rollcall.dev/health": "Warning"},
                 },
                 "spec": {
-                    "service": "web", "addresses": ["10.0.0.7"], "hostname": null, "ports": [],
+                    "service": "web", "addresses": ["10.0.0.7"], "hostname": null, "ports": null,
                     "version": null, "tags": null, "zone": null, "weight": 7, "priority": 0,
                     "attributes": {"left": null, "new": "2"}, "lease": terms(),
                 },

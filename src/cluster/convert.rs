@@ -303,7 +303,7 @@ fn convert_port(port: &rollcall_api::Port, shared: &mut Shared) -> Port {
     Port {
         name: shared.text(name),
         port: *port,
-        protocol: *protocol,
+        protocol: protocol.unwrap_or_default(),
         app_protocol: app_protocol.as_deref().map(|protocol| shared.text(protocol)),
     }
 }

@@ -9,7 +9,7 @@
 )]
 
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
-use rollcall_api::{Lease, Protocol, ServiceInstance, State};
+use rollcall_api::{Lease, ServiceInstance, State};
 use serde_json::{Map, Value, json};
 
 use crate::support;
@@ -311,7 +311,7 @@ async fn the_api_server_fills_in_what_a_short_manifest_leaves_out() {
     let spec = typed(&home).get("orders-1").await.unwrap().spec;
     assert_eq!(spec.lease, Lease::permanent());
     assert_eq!((spec.weight, spec.priority, spec.state), (100, 0, State::Up));
-    assert_eq!(spec.ports[0].protocol, Protocol::Tcp);
+    assert_eq!(spec.ports[0].protocol, None, "an absent protocol is TCP");
     assert_eq!((spec.hostname, spec.version, spec.zone), (None, None, None));
 }
 

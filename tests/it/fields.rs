@@ -69,7 +69,7 @@ fn cases() -> Vec<Case> {
 }
 
 /// The paths of all fields of the spec, of lists of objects and of objects within.
-fn fields(path: &str, schema: &Value, found: &mut BTreeSet<String>) {
+pub(crate) fn fields(path: &str, schema: &Value, found: &mut BTreeSet<String>) {
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         if property.get("properties").is_none() {
@@ -81,7 +81,7 @@ fn fields(path: &str, schema: &Value, found: &mut BTreeSet<String>) {
 }
 
 /// As RFC 7396 has it.
-fn merged(mut target: Value, patch: &Value) -> Value {
+pub(crate) fn merged(mut target: Value, patch: &Value) -> Value {
     let members = target.as_object_mut().unwrap();
     for (name, value) in patch.as_object().unwrap() {
         match value {
@@ -96,13 +96,17 @@ fn merged(mut target: Value, patch: &Value) -> Value {
     target
 }
 
-/// What is there when a registration says this: a port that says no more is TCP.
+/// What is there when a registration says this.
 fn after(before: &Value, says: &Value) -> Value {
-    let mut after = merged(before.clone(), says);
-    for port in after["ports"].as_array_mut().unwrap() {
+    with_protocols(merged(before.clone(), says))
+}
+
+/// A port that says no more is TCP.
+fn with_protocols(mut instance: Value) -> Value {
+    for port in instance["ports"].as_array_mut().into_iter().flatten() {
         port.as_object_mut().unwrap().entry("protocol").or_insert_with(|| json!("TCP"));
     }
-    after
+    instance
 }
 
 /// What is stored of an instance: its spec, labels and health.
@@ -116,7 +120,7 @@ async fn stored(api: &Api<ServiceInstance>) -> Value {
     if !labels.is_empty() {
         stored["labels"] = json!(labels);
     }
-    stored
+    with_protocols(stored)
 }
 
 struct World {

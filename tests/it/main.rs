@@ -15,6 +15,7 @@ mod support;
 
 mod admission;
 mod api_doc;
+mod apply;
 mod changes;
 mod cli;
 mod crds;

@@ -123,7 +123,6 @@ fn the_api_server_and_serde_fill_in_the_same_defaults() {
             "lease.durationSeconds=30",
             "lease.evictAfterSeconds=60",
             "lease.onExpiry=\"Retain\"",
-            "ports[].protocol=\"TCP\"",
             "priority=0",
             "state=\"Up\"",
             "weight=100",

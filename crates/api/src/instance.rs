@@ -96,7 +96,7 @@ pub struct ServiceInstanceSpec {
     /// The ports it listens on, at most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
-    #[x_kube(merge_strategy = ListMerge::Atomic, validation = rules::port_names_unique())]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]), validation = rules::port_names_unique())]
     pub ports: Vec<Port>,
 
     /// The version it runs, for clients that ask for one.
@@ -157,9 +157,11 @@ pub struct Port {
     #[schemars(with = "i32", range(min = 1, max = 65535))]
     pub port: u16,
 
-    /// Its transport: TCP, UDP or SCTP.
-    #[serde(default)]
-    pub protocol: Protocol,
+    /// Its transport: TCP, UDP or SCTP. Left out, it is TCP.
+    // No default in the schema: `kubectl apply` compares a list as a whole with the manifest, which has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Protocol")]
+    pub protocol: Option<Protocol>,
 
     /// What is spoken on it: an IANA service name, or one with a prefix such as
     /// kubernetes.io/h2c.

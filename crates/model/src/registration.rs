@@ -87,13 +87,13 @@ impl Registration {
     pub fn leaves_over(&self, instance: &Instance) -> bool {
         let Facts {
             address,
+            ports,
             version,
             tags,
             zone,
             attributes,
             // What another manager set gives way to an apply, since a registration always has it.
             service: _,
-            ports: _,
             weight: _,
             priority: _,
             lease: _,
@@ -111,6 +111,8 @@ impl Registration {
         (self.version.is_none() && version.is_some())
             || (self.zone.is_none() && zone.is_some())
             || hostname(&self.address) != hostname(address)
+            // Each port is merged by its name, so one of another manager stays, and so does a protocol left out.
+            || self.ports != **ports
             || tags.iter().any(|tag| !self.tags.iter().any(|own| **own == **tag))
             || attributes.iter().any(|(key, _)| !self.attributes.contains_key(&**key))
             || self.labels_left_over(instance).next().is_some()
@@ -167,7 +169,7 @@ mod tests {
             ("zone", true, &|facts| facts.zone = Some("1".into())),
             ("attributes", true, &|facts| facts.attributes = pair()),
             ("addresses", false, &|facts| facts.address = Address::Ips(Arc::new([]))),
-            ("ports", false, &|facts| facts.ports = Arc::new([port.clone()])),
+            ("ports", true, &|facts| facts.ports = Arc::new([port.clone()])),
             ("weight", false, &|facts| facts.weight = 1),
             ("priority", false, &|facts| facts.priority = 1),
             ("lease", false, &|facts| facts.lease.evict_after = std::time::Duration::ZERO),

@@ -21,6 +21,7 @@ pub mod fleet;
 pub mod forge;
 pub mod http;
 pub mod http_proxy;
+pub mod kubectl;
 pub mod load;
 mod namespace;
 pub mod proxy;
