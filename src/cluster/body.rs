@@ -6,17 +6,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use kube::core::TypeMeta;
 use rollcall_api::{
-    HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, INSTALLATION_ANNOTATION, READY_CONDITION,
-    ServiceInstance,
+    HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, INSTALLATION_ANNOTATION, ServiceInstance,
     patch::{
         Edit, LeasePatch, MetadataPatch, ServiceInstancePatch, SpecPatch, StatusPatch,
         WrittenCondition,
     },
 };
-use rollcall_core::{
-    fact::Version,
-    status::{Desired, is_ready},
-};
+use rollcall_core::{conditions::DesiredCondition, fact::Version, status::Desired};
 use rollcall_model::{
     installation::Installation,
     instance::{Address, Health, Instance, InstanceKey, Port, Protocol, State},
@@ -101,9 +97,7 @@ pub(super) fn self_beat(value: &str, installation: Option<&Installation>) -> Ser
 pub(super) fn status(on: &Version, desired: &Desired, now: Wall) -> ServiceInstancePatch {
     let Desired {
         phase,
-        reason,
-        message,
-        transition,
+        conditions,
         observed_generation,
         observed_heartbeat,
         last_heartbeat,
@@ -112,17 +106,9 @@ pub(super) fn status(on: &Version, desired: &Desired, now: Wall) -> ServiceInsta
         ports,
         installation,
     } = desired;
-    let ready = WrittenCondition {
-        type_: READY_CONDITION,
-        status: if is_ready(*phase) { "True" } else { "False" },
-        reason: (*reason).to_owned(),
-        message: message.clone(),
-        last_transition_time: transition.as_deref().map_or_else(|| now.to_string(), str::to_owned),
-        observed_generation: *observed_generation,
-    };
     let status = StatusPatch {
         phase: Edit::Set(*phase),
-        conditions: Edit::Set(vec![ready]),
+        conditions: Edit::Set(conditions.iter().map(|it| condition(it, now)).collect()),
         observed_generation: Edit::Set(*observed_generation),
         observed_heartbeat: Edit::set_or_remove(observed_heartbeat.as_deref().map(str::to_owned)),
         last_heartbeat_time: Edit::set_or_remove(last_heartbeat.map(|wall| wall.to_string())),
@@ -133,6 +119,19 @@ pub(super) fn status(on: &Version, desired: &Desired, now: Wall) -> ServiceInsta
         installation: installation.as_ref().map(ToString::to_string).into(),
     };
     decided_on(on, status)
+}
+
+fn condition(desired: &DesiredCondition, now: Wall) -> WrittenCondition {
+    let DesiredCondition { type_, status, reason, message, transition, observed_generation } =
+        desired;
+    WrittenCondition {
+        type_: type_.to_string(),
+        status: status.to_string(),
+        reason: reason.to_string(),
+        message: message.to_string(),
+        last_transition_time: transition.as_deref().map_or_else(|| now.to_string(), str::to_owned),
+        observed_generation: *observed_generation,
+    }
 }
 
 /// A merge patch of the checkpoint alone.
@@ -464,9 +463,14 @@ mod tests {
             Version { key: InstanceKey::new("shop", "a"), uid: "u".into(), resource_version: 7 };
         let desired = Desired {
             phase: rollcall_model::instance::Phase::Critical,
-            reason: "ReportedCritical",
-            message: "why".to_owned(),
-            transition: None,
+            conditions: vec![DesiredCondition {
+                type_: "Ready".into(),
+                status: "False".into(),
+                reason: "ReportedCritical".into(),
+                message: "why".into(),
+                transition: None,
+                observed_generation: Some(3),
+            }],
             observed_generation: 3,
             observed_heartbeat: None,
             last_heartbeat: None,

@@ -5,13 +5,14 @@
 
 use std::{collections::BTreeMap, net::IpAddr, str::FromStr as _, sync::Arc, time::Duration};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as KubeCondition, Time};
 use parking_lot::Mutex;
 use rollcall_api::{
-    HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, INSTALLATION_ANNOTATION, READY_CONDITION,
-    ServiceInstanceSpec, ServiceInstanceStatus, UnknownHealth, observed_heartbeat,
+    HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, INSTALLATION_ANNOTATION, ServiceInstanceSpec,
+    ServiceInstanceStatus, UnknownHealth, observed_heartbeat,
 };
 use rollcall_model::{
+    condition::Condition,
     installation::Installation,
     instance::{Address, Facts, Health, Instance, InstanceKey, Pairs, Port, StoredStatus},
     lease::{Lease, Wall},
@@ -292,9 +293,9 @@ fn health(annotations: &BTreeMap<String, String>) -> (Health, Option<Arc<str>>) 
     let Some(word) = annotations.get(HEALTH_ANNOTATION) else {
         return (Health::default(), None);
     };
-    match word.parse() {
+    match Health::of_annotation(word) {
         Ok(health) => (health, None),
-        Err(UnknownHealth(word)) => (Health::default(), Some(word.into())),
+        Err(UnknownHealth(word)) => (Health::Warning, Some(word)),
     }
 }
 
@@ -330,11 +331,12 @@ fn stored(status: &ServiceInstanceStatus, shared: &mut Shared) -> StoredStatus {
         ports,
         installation,
     } = status;
-    let ready = conditions.iter().find(|condition| condition.type_ == READY_CONDITION);
     StoredStatus {
         phase: *phase,
-        reason: ready.map(|ready| shared.text(&ready.reason)),
-        transition: ready.map(|ready| ready.last_transition_time.0.to_string().into()),
+        conditions: conditions
+            .iter()
+            .map(|condition| stored_condition(condition, shared))
+            .collect(),
         observed_generation: observed_generation.unwrap_or(0),
         observed_heartbeat: observed_heartbeat.as_deref().map(Into::into),
         last_heartbeat: last_heartbeat_time.as_ref().map(|time| Wall(millis(time))),
@@ -342,6 +344,21 @@ fn stored(status: &ServiceInstanceStatus, shared: &mut Shared) -> StoredStatus {
         addresses: addresses.as_deref().map(Into::into),
         ports: ports.as_deref().map(|ports| shared.text(ports)),
         installation: installation.as_deref().and_then(|it| Installation::parse(&shared.text(it))),
+    }
+}
+
+fn stored_condition(condition: &KubeCondition, shared: &mut Shared) -> Condition {
+    let KubeCondition { type_, status, reason, message, last_transition_time, observed_generation } =
+        condition;
+    // Long messages have times or words of their own in them.
+    let is_shared = message.len() <= 64;
+    Condition {
+        type_: shared.text(type_),
+        status: shared.text(status),
+        reason: shared.text(reason),
+        message: if is_shared { shared.text(message) } else { message.as_str().into() },
+        transition: last_transition_time.0.to_string().into(),
+        observed_generation: *observed_generation,
     }
 }
 
@@ -378,10 +395,10 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_health_is_ignored_and_kept_to_be_told() {
+    fn an_unknown_health_is_a_warning_and_is_kept_to_be_shown() {
         let spec = json!({"service": "s", "addresses": ["::1"], "lease": {"mode": "Permanent"}});
         let instance = Converter::default().convert(&lean(&spec)).unwrap();
-        assert_eq!(instance.health, Health::Passing);
+        assert_eq!(instance.health, Health::Warning);
         assert_eq!(instance.unknown_health.as_deref(), Some("Fine"));
         assert_eq!((instance.resource_version, instance.weight), (7, 100));
         assert_eq!(instance.heartbeat.as_deref(), Some("x"));

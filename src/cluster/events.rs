@@ -3,7 +3,7 @@
 //! Owns: their words. Never one a beat, only on a change of meaning. Does not own: when.
 
 use kube::Client;
-use rollcall_api::HEALTH_ANNOTATION;
+use rollcall_api::{HEALTH_ANNOTATION, UnknownHealth};
 use rollcall_core::fact::{Announcement, Version};
 use rollcall_model::lease::OnExpiry;
 
@@ -62,7 +62,7 @@ fn kind(what: &Announcement) -> (&'static str, &'static str, &'static str) {
         Announcement::Revived { .. } => (NORMAL, "Revived", "Revive"),
         Announcement::Critical => (WARNING, "ReportedCritical", "Withdraw"),
         Announcement::Recovered => (NORMAL, "Recovered", "Offer"),
-        Announcement::UnknownHealth { .. } => (WARNING, "UnknownHealth", "Ignore"),
+        Announcement::UnknownHealth { .. } => (WARNING, "UnknownHealth", "Warn"),
         Announcement::Unreadable { .. } => (WARNING, "Unreadable", "Ignore"),
         Announcement::StoreWentBack { .. } => (WARNING, "StoreWentBack", "ListAnew"),
         Announcement::Held { .. } | Announcement::HeldAll { .. } => (WARNING, "Held", "Hold"),
@@ -107,10 +107,9 @@ fn text(what: &Announcement) -> String {
                 .to_owned()
         }
         Announcement::Recovered => "no longer reports itself as Critical: offered again".to_owned(),
-        Announcement::UnknownHealth { word } => format!(
-            "the annotation {HEALTH_ANNOTATION} says {word:?}, which is no health: as if nothing were said. \
-             Write Passing, Warning or Critical"
-        ),
+        Announcement::UnknownHealth { word } => {
+            format!("the annotation {HEALTH_ANNOTATION}: {}", UnknownHealth(word.clone()))
+        }
         Announcement::Held { service, of } => format!(
             "all {of} instances that the service {service} offers fell silent together: whoever's lease ends is \
              {HELD}, and nothing of the service is deleted meanwhile. {COMMON}"

@@ -106,7 +106,7 @@ pub(super) fn of(
         evicts_at: evict_at.map(time),
         stored: stored.phase.map(|phase| Stored {
             phase: phase.as_str(),
-            reason: stored.reason.as_deref().map(str::to_owned),
+            reason: stored.reason().map(str::to_owned),
         }),
     };
     let detail = Detail {

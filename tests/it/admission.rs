@@ -394,7 +394,10 @@ async fn a_status_takes_only_what_is_known_and_leaves_the_spec_alone() {
     let stored = typed(&home).get("orders-1").await.unwrap();
     assert_eq!(stored.spec.service, "orders");
     assert_eq!(stored.metadata.generation, created.metadata.generation);
-    assert_eq!(stored.status.unwrap().conditions[0].type_, rollcall_api::READY_CONDITION);
+    assert_eq!(
+        stored.status.unwrap().conditions[0].type_,
+        rollcall_api::ConditionType::Ready.as_str()
+    );
 }
 
 #[tokio::test]

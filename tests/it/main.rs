@@ -18,6 +18,7 @@ mod api_doc;
 mod apply;
 mod changes;
 mod cli;
+mod conditions;
 mod crds;
 mod dev;
 mod dns_tcp;

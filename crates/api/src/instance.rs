@@ -205,7 +205,8 @@ pub struct ServiceInstanceStatus {
     #[schemars(with = "Phase")]
     pub phase: Option<Phase>,
 
-    /// Ready: whether it is discovered by default, with the reason.
+    /// Ready: whether it is discovered by default, with the reason. UnknownHealth is there while the health annotation
+    /// holds a word outside the vocabulary.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "rules::conditions_schema")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -19,7 +19,7 @@ pub use instance::{
 };
 pub use ledger::{HeartbeatLedger, HeartbeatLedgerPatch, HeartbeatLedgerSpec, PeerSeen};
 pub use rollcall_model::vocabulary::{
-    Health, LeaseMode, OnExpiry, Phase, Protocol, State, UnknownHealth,
+    ConditionType, Health, LeaseMode, OnExpiry, Phase, Protocol, State, UnknownHealth,
 };
 
 /// The API group of every kind defined here.
@@ -36,7 +36,8 @@ pub const API_VERSION: &str = "rollcall.dev/v1alpha1";
 /// beat.
 pub const HEARTBEAT_ANNOTATION: &str = "rollcall.dev/heartbeat";
 
-/// Annotation in which an instance reports its own health: a word of [`Health`].
+/// Annotation in which an instance reports its own health: a word of [`Health`], in upper or lower case, or one that
+/// other registries use for it.
 pub const HEALTH_ANNOTATION: &str = "rollcall.dev/health";
 
 /// Annotation of a replica's own instance: the installation of rollcall that it belongs to, as `status.installation` names
@@ -49,9 +50,6 @@ pub const FIELD_MANAGER: &str = "rollcall";
 
 /// Who owns `spec.state` in server-side apply, when it is set over HTTP: a registration is another's.
 pub const STATE_MANAGER: &str = "rollcall-state";
-
-/// The type of the one condition rollcall writes into `status.conditions`.
-pub const READY_CONDITION: &str = "Ready";
 
 #[cfg(test)]
 mod tests {

@@ -176,9 +176,9 @@ pub struct StatusPatch {
 pub struct WrittenCondition {
     /// What it is about.
     #[serde(rename = "type")]
-    pub type_: &'static str,
-    /// Whether it holds: `True` or `False`.
-    pub status: &'static str,
+    pub type_: String,
+    /// Whether it holds: `True`, `False` or `Unknown`.
+    pub status: String,
     /// Why, in one word for programs.
     pub reason: String,
     /// Why, in a sentence for people.
@@ -186,7 +186,8 @@ pub struct WrittenCondition {
     /// When the status last changed (RFC 3339).
     pub last_transition_time: String,
     /// The generation that it was decided on.
-    pub observed_generation: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
 }
 
 #[cfg(test)]
@@ -226,12 +227,12 @@ mod tests {
         };
         assert_eq!(members(&spec), properties(".spec"));
         let condition = WrittenCondition {
-            type_: "Ready",
-            status: "True",
+            type_: String::new(),
+            status: String::new(),
             reason: String::new(),
             message: String::new(),
             last_transition_time: String::new(),
-            observed_generation: 1,
+            observed_generation: Some(1),
         };
         assert_eq!(members(&condition), properties(".status.conditions[]"));
         let status = StatusPatch {

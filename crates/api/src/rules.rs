@@ -112,7 +112,7 @@ pub(super) fn attributes_schema(_: &mut SchemaGenerator) -> Schema {
 pub(super) fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
-        "maxItems": 8,
+        "maxItems": 16,
         "items": {
             "type": "object",
             "required": ["type", "status", "lastTransitionTime", "reason", "message"],
@@ -121,7 +121,7 @@ pub(super) fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
                     "type": "string",
                     "minLength": 1,
                     "maxLength": 316,
-                    "description": "What the condition is about; rollcall writes Ready.",
+                    "description": "What the condition is about; rollcall writes Ready and UnknownHealth.",
                 },
                 "status": {
                     "type": "string",

@@ -390,7 +390,7 @@ impl Directory {
         if uid.is_some_and(|uid| *uid != *record.uid) {
             return Heartbeat::OtherUid(record.uid.clone());
         }
-        let changes = health.is_some_and(|health| health != record.health);
+        let changes = health.is_some_and(|health| !record.reports(health));
         if !record.lease.is_leased() {
             return if changes { Heartbeat::Write(slot) } else { Heartbeat::Permanent(slot) };
         }

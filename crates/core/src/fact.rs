@@ -275,7 +275,7 @@ pub enum Announcement {
         /// What is known, and what to do, as a sentence.
         sentence: Arc<str>,
     },
-    /// The health annotation holds a word that is not in the vocabulary, and was ignored.
+    /// The health annotation holds a word that is not in the vocabulary, and counts as Warning.
     UnknownHealth {
         /// The word.
         word: Arc<str>,

@@ -10,6 +10,7 @@
 pub mod catalog;
 pub mod codec;
 pub mod columns;
+pub mod conditions;
 pub mod directory;
 pub mod fact;
 pub mod horizon;

@@ -11,6 +11,7 @@ use std::{
 
 pub use crate::vocabulary::{Health, Phase, Protocol, State};
 use crate::{
+    condition::{self, Condition, ConditionType},
     defaults,
     installation::Installation,
     lease::{Lease, Wall},
@@ -92,10 +93,8 @@ pub type Pairs = Arc<[(Arc<str>, Arc<str>)]>;
 pub struct StoredStatus {
     /// None until the first write.
     pub phase: Option<Phase>,
-    /// Reason of the condition `Ready`.
-    pub reason: Option<Arc<str>>,
-    /// When that condition last changed its status (RFC 3339), to be kept while it does not.
-    pub transition: Option<Arc<str>>,
+    /// Its conditions, those of other controllers among them: a write of the status keeps them.
+    pub conditions: Arc<[Condition]>,
     /// `metadata.generation` that was judged.
     pub observed_generation: i64,
     /// The heartbeat annotation when the phase was decided.
@@ -165,7 +164,7 @@ pub struct Instance {
     /// Uid of the pod that owns it, if one does; what is that pod's own depends on it, and nothing that
     /// readers see.
     pub owner_pod: Option<Arc<str>>,
-    /// A health annotation outside the vocabulary, ignored but told.
+    /// The word of a health annotation outside the vocabulary, cut to 63 characters; it counts as Warning.
     pub unknown_health: Option<Arc<str>>,
     /// The heartbeat annotation, any change of which is a beat.
     pub heartbeat: Option<Arc<str>>,
@@ -173,6 +172,14 @@ pub struct Instance {
     pub installation: Option<Installation>,
     /// The status as stored.
     pub stored: StoredStatus,
+}
+
+impl StoredStatus {
+    /// The reason of the condition `Ready`.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        condition::find(&self.conditions, ConditionType::Ready).map(|ready| &*ready.reason)
+    }
 }
 
 impl Deref for Instance {
@@ -246,6 +253,12 @@ impl Instance {
             installation: None,
             stored: StoredStatus::default(),
         }
+    }
+
+    /// Whether the instance already reports this health, so that reporting it again changes nothing.
+    #[must_use]
+    pub fn reports(&self, health: Health) -> bool {
+        self.health == health && self.unknown_health.is_none()
     }
 
     /// Whether the object says `Expired` and no beat has come since it was said.

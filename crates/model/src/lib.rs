@@ -4,6 +4,7 @@
 //! select, order and name. Does not own: whether an instance is alive (`rollcall-core`), what Kubernetes stores
 //! (`rollcall-api`), any I/O, task or clock.
 
+pub mod condition;
 pub mod defaults;
 pub mod installation;
 pub mod instance;

@@ -69,7 +69,7 @@ impl Registration {
                 instance.labels.iter().any(|(k, v)| **k == **key && **v == **value)
             })
             && self.labels_left_over(instance).next().is_none()
-            && health.is_none_or(|health| health == instance.health)
+            && health.is_none_or(|health| instance.reports(health))
             && lease.is_none_or(|lease| lease == instance.lease)
     }
 

@@ -3,7 +3,7 @@
 //! Owns: each word's one spelling, in manifests, annotations, HTTP and metrics, and what the phase follows from. Does not
 //! own: whether a lease has ended (`rollcall-core`), and the defaults that depend on who writes (`defaults`).
 
-use std::{error::Error, fmt, str::FromStr};
+use std::{error::Error, fmt, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -126,23 +126,61 @@ vocabulary! {
     }
 }
 
-/// A value of the health annotation that is no word of [`Health`]: cut to 63 characters, so that a log line stays a line.
+vocabulary! {
+    /// What a condition in the status is about, as far as rollcall writes it.
+    ConditionType {
+        /// Whether the instance is discoverable.
+        Ready = "Ready",
+        /// Its health annotation holds a word outside the vocabulary.
+        UnknownHealth = "UnknownHealth",
+    }
+}
+
+/// The most characters of an unknown word that are shown: it can be anything, of any length.
+const SHOWN: usize = 63;
+
+/// A value of the health annotation that is outside the vocabulary, cut to 63 characters.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct UnknownHealth(pub String);
+pub struct UnknownHealth(pub Arc<str>);
 
 impl fmt::Display for UnknownHealth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unknown health {:?}: say {}", self.0, Health::listed())
+        write!(
+            f,
+            "unknown health {:?} counts as Warning: write {} (in upper or lower case; {} are understood, too)",
+            self.0,
+            Health::listed(),
+            Health::FOREIGN.map(|(word, _)| word).join(", ")
+        )
     }
 }
 
 impl Error for UnknownHealth {}
 
-impl FromStr for Health {
-    type Err = UnknownHealth;
+impl Health {
+    /// Words of other registries, and what they mean here.
+    const FOREIGN: [(&'static str, Self); 5] = [
+        ("UP", Self::Passing),
+        ("DOWN", Self::Critical),
+        ("OUT_OF_SERVICE", Self::Critical),
+        ("STARTING", Self::Critical),
+        ("MAINTENANCE", Self::Critical),
+    ];
 
-    fn from_str(word: &str) -> Result<Self, UnknownHealth> {
-        Self::parse(word).ok_or_else(|| UnknownHealth(word.chars().take(63).collect()))
+    /// What a word in the health annotation means. Blanks around it and its case do not matter, since templates and
+    /// shells write it. HTTP takes the words of [`Health`] only.
+    ///
+    /// # Errors
+    /// [`UnknownHealth`] for any other word. It counts as Warning: a typo in a template must not empty a service.
+    pub fn of_annotation(value: &str) -> Result<Self, UnknownHealth> {
+        let own = Self::ALL.iter().map(|health| (health.as_str(), *health));
+        let mut words = own.chain(Self::FOREIGN);
+        let word = value.trim();
+        let known = words.find(|(known, _)| known.eq_ignore_ascii_case(word));
+        known.map(|(_, health)| health).ok_or_else(|| {
+            let shown: String = value.chars().take(SHOWN).collect();
+            UnknownHealth(shown.into())
+        })
     }
 }
 
@@ -215,16 +253,36 @@ mod tests {
         reads_back(Protocol::ALL, Protocol::as_str, Protocol::parse);
         reads_back(LeaseMode::ALL, LeaseMode::as_str, LeaseMode::parse);
         reads_back(OnExpiry::ALL, OnExpiry::as_str, OnExpiry::parse);
+        reads_back(ConditionType::ALL, ConditionType::as_str, ConditionType::parse);
+    }
+
+    #[test]
+    fn the_health_annotation_is_understood_in_any_case_and_in_the_words_of_other_registries() {
+        for (word, health) in [
+            ("Passing", Health::Passing),
+            ("passing", Health::Passing),
+            (" WARNING\n", Health::Warning),
+            ("critical", Health::Critical),
+            ("UP", Health::Passing),
+            ("Down", Health::Critical),
+            ("OUT_OF_SERVICE", Health::Critical),
+            ("starting", Health::Critical),
+            ("maintenance", Health::Critical),
+        ] {
+            assert_eq!(Health::of_annotation(word), Ok(health), "{word}");
+        }
     }
 
     #[test]
     fn an_unknown_health_names_itself_and_the_known_words() {
-        let error = "passing".parse::<Health>().unwrap_err();
+        let error = Health::of_annotation("UNKNOWN").unwrap_err();
         assert_eq!(
             error.to_string(),
-            r#"unknown health "passing": say Passing, Warning or Critical"#
+            "unknown health \"UNKNOWN\" counts as Warning: write Passing, Warning or Critical (in upper or lower case; \
+             UP, DOWN, OUT_OF_SERVICE, STARTING, MAINTENANCE are understood, too)"
         );
-        let long = "x".repeat(64).parse::<Health>().unwrap_err();
-        assert_eq!(long, UnknownHealth("x".repeat(63)));
+        let long = Health::of_annotation(&"x".repeat(64)).unwrap_err();
+        assert_eq!(long, UnknownHealth("x".repeat(63).into()));
+        assert!(Health::of_annotation("").is_err());
     }
 }

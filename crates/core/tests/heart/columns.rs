@@ -96,7 +96,7 @@ fn columns_that_an_older_schema_drops_are_not_written_for_ever() {
             written += 1;
             let mut next = rig.record(&version.key.name);
             next.stored.phase = Some(desired.phase);
-            next.stored.reason = Some(desired.reason.into());
+            next.stored.conditions = desired.conditions.iter().map(|it| it.stored("t")).collect();
             next.stored.last_heartbeat = desired.last_heartbeat;
             next.stored.observed_generation = desired.observed_generation;
             rig.put(next);

@@ -11,7 +11,7 @@ use rollcall_model::{
     lease::{Moment, OnExpiry},
 };
 
-use crate::rig::{Rig, evictions, instance};
+use crate::rig::{Rig, evictions, instance, ready};
 
 /// A replica where `a` has expired, and that has been stored.
 fn expired() -> Rig {
@@ -134,7 +134,7 @@ fn crowd(count: usize) -> Rig {
         let mut one = instance(&format!("i{i}"));
         one.stored.phase = Some(Phase::Expired);
         one.stored.observed_heartbeat.clone_from(&one.heartbeat);
-        one.stored.reason = Some("LeaseExpired".into());
+        one.stored.conditions = [ready("False", "LeaseExpired")].into();
         one.stored.observed_generation = 1;
         one.stored.dns_name = Some(format!("i{i}.orders.shop.svc.{}", crate::rig::ZONE).into());
         one.stored.addresses = Some("10.0.0.7".into());

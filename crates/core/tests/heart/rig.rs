@@ -10,6 +10,7 @@ use rollcall_core::{
     leadership::Leadership,
 };
 use rollcall_model::{
+    condition::{Condition, ConditionType},
     instance::{Address, Facts, Instance, InstanceKey, Phase, StoredStatus},
     lease::{Lease, LeaseMode, Moment, Now, OnExpiry, Wall},
     view::View,
@@ -208,8 +209,7 @@ impl Rig {
             let mut next = self.record(&on.key.name);
             next.stored = StoredStatus {
                 phase: Some(desired.phase),
-                reason: Some(desired.reason.into()),
-                transition: Some("t".into()),
+                conditions: desired.conditions.iter().map(|it| it.stored("t")).collect(),
                 observed_generation: desired.observed_generation,
                 observed_heartbeat: desired.observed_heartbeat,
                 last_heartbeat: desired.last_heartbeat,
@@ -261,6 +261,18 @@ impl Rig {
     pub fn shown(&self) -> BTreeMap<String, u64> {
         let views = self.directory.all_services(Some("shop"));
         views.iter().map(|view| (view.key.to_string(), view.revision.0)).collect()
+    }
+}
+
+/// The condition `Ready` as it is stored.
+pub fn ready(status: &str, reason: &str) -> Condition {
+    Condition {
+        type_: ConditionType::Ready.as_str().into(),
+        status: status.into(),
+        reason: reason.into(),
+        message: "m".into(),
+        transition: "t".into(),
+        observed_generation: Some(1),
     }
 }
 

@@ -295,8 +295,7 @@ fn new_instance(key: &InstanceKey, service: &Arc<str>, lease: Lease, now: Time) 
 fn stored(desired: &Desired, now: Time) -> StoredStatus {
     StoredStatus {
         phase: Some(desired.phase),
-        reason: Some(desired.reason.into()),
-        transition: desired.transition.clone().or_else(|| Some(now.to_string().into())),
+        conditions: desired.conditions.iter().map(|it| it.stored(&now.to_string())).collect(),
         observed_generation: desired.observed_generation,
         observed_heartbeat: desired.observed_heartbeat.clone(),
         last_heartbeat: desired.last_heartbeat,
