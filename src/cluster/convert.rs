@@ -46,6 +46,9 @@ struct Metadata {
     #[serde(default)]
     generation: i64,
     creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
+    #[serde(default)]
+    finalizers: Vec<String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default)]
@@ -193,6 +196,8 @@ impl Converter {
             // In `resource_version`.
             resource_version: _,
             generation,
+            deletion_timestamp,
+            finalizers,
             annotations,
             owner_references,
             managed_fields,
@@ -214,6 +219,9 @@ impl Converter {
             registered_labels: shared.words(&registered_labels),
             owner_pod: owner_pod(owner_references),
             unknown_health,
+            terminating: deletion_timestamp
+                .is_some()
+                .then(|| finalizers.iter().map(|finalizer| shared.text(finalizer)).collect()),
             heartbeat: heartbeat.map(|value| observed_heartbeat(value).into()),
             installation: installation.and_then(|it| Installation::parse(&shared.text(it))),
             stored: status.map(|status| stored(status, &mut shared)).unwrap_or_default(),

@@ -42,23 +42,13 @@ impl Events {
         let (kind, reason, action) = kind(what);
         self.recorder.record(on, Note { kind, reason, action, text: bounded(text(what)) }).await
     }
-
-    /// Tells that an expired object was deleted.
-    ///
-    /// # Errors
-    /// Why it could not be written.
-    pub async fn evicted(&self, on: &Version, reason: &str) -> Result<(), Failure> {
-        let text = format!("deleted: {reason}. To come back, it has to register again");
-        let (reason, action) = ("Evicted", "Evict");
-        let note = Note { kind: NORMAL, reason, action, text: bounded(text) };
-        self.recorder.record(on, note).await
-    }
 }
 
 /// Type, reason and action.
 fn kind(what: &Announcement) -> (&'static str, &'static str, &'static str) {
     match what {
         Announcement::Expired { .. } => (WARNING, "LeaseExpired", "Expire"),
+        Announcement::Evicted { .. } => (NORMAL, "Evicted", "Evict"),
         Announcement::Revived { .. } => (NORMAL, "Revived", "Revive"),
         Announcement::Critical => (WARNING, "ReportedCritical", "Withdraw"),
         Announcement::Recovered => (NORMAL, "Recovered", "Offer"),
@@ -88,6 +78,9 @@ fn text(what: &Announcement) -> String {
                 "no heartbeat for a whole lease of {seconds} s: not offered any more. \
                  A heartbeat brings it back; {fate}"
             )
+        }
+        Announcement::Evicted { reason } => {
+            format!("deleted: {reason}. To come back, it has to register again")
         }
         Announcement::Revived { lease, phase } => {
             let seconds = lease.duration.as_secs();

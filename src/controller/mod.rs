@@ -122,7 +122,7 @@ impl Worker {
                 let written = self.writer.checkpoint(&self.tenure, &on, last_heartbeat).await;
                 self.settle(&on, written).await;
             }
-            Duty::Evict { on, reason } => self.evict(on, reason).await,
+            Duty::Evict { on, reason } => self.evict(on, &reason).await,
             Duty::Sweep { replica, version } => self.sweep(&replica, version).await,
             // It may have waited. What goes with a status that we have stored is ours to tell in any case.
             Duty::Announce { on, what } if self.tenure.holds(clock::moment()) => {
@@ -143,18 +143,13 @@ impl Worker {
         }
     }
 
-    async fn evict(&self, on: Version, reason: Arc<str>) {
+    async fn evict(&self, on: Version, reason: &str) {
         let deleted = self.writer.evict(&self.tenure, &on).await;
         match deleted {
             Ok(gone) => {
                 self.refused.store(false, Ordering::Relaxed);
-                info!(key = %on.key, %reason, gone, "evicted");
-                // Held by a finalizer, it stays until the watch says otherwise.
-                let outcome = Outcome::Evicted { reason: reason.clone() };
-                self.tell(&on, if gone { outcome } else { Outcome::Conflict }).await;
-                if let Err(failure) = self.events.evicted(&on, &reason).await {
-                    debug!(key = %on.key, %failure, "an Event could not be written");
-                }
+                info!(key = %on.key, reason, gone, "evicted");
+                self.tell(&on, if gone { Outcome::Evicted } else { Outcome::Deleting }).await;
             }
             Err(failure) => self.failed(&on, &failure).await,
         }

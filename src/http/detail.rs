@@ -152,5 +152,5 @@ pub(super) fn shown(door: &Door, slot: &Slot, record: &Instance) -> (Phase, bool
             .or_else(|| view.members.iter().find(is_it))
             .map(|member| (member.phase, member.held))
     });
-    shown.unwrap_or_else(|| (Phase::of(slot.is_dead(), record.state, record.health), false))
+    shown.unwrap_or_else(|| (record.phase(slot.is_dead()), false))
 }

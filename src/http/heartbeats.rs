@@ -367,6 +367,7 @@ fn result_of(refusal: &Refusal) -> BeatResult {
         Refusal::OtherUid(_)
         | Refusal::OtherVersion(_)
         | Refusal::NotCovered(_)
+        | Refusal::Terminating(_)
         | Refusal::Invalid(_)
         | Refusal::Refused { .. } => BeatResult::Refused,
     }

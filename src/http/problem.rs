@@ -39,6 +39,7 @@ pub(super) enum Kind {
     UnknownNamespace,
     NotAcceptable,
     Evicted,
+    Terminating,
     OtherIncarnation,
     OtherVersion,
     TooLarge,
@@ -118,7 +119,7 @@ pub(super) struct Wire<'a> {
 
 impl Kind {
     /// Each kind once.
-    pub(super) const ALL: [Self; 25] = [
+    pub(super) const ALL: [Self; 26] = [
         Self::IllegalName,
         Self::BadQuery,
         Self::BadBody,
@@ -132,6 +133,7 @@ impl Kind {
         Self::UnknownNamespace,
         Self::NotAcceptable,
         Self::Evicted,
+        Self::Terminating,
         Self::OtherIncarnation,
         Self::OtherVersion,
         Self::TooLarge,
@@ -161,6 +163,7 @@ impl Kind {
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::Evicted => StatusCode::GONE,
+            Self::Terminating => StatusCode::CONFLICT,
             Self::OtherIncarnation | Self::OtherVersion => StatusCode::PRECONDITION_FAILED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::WrongContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -195,6 +198,7 @@ impl Kind {
             Self::UnknownNamespace => ("unknown-namespace", "There is no such namespace"),
             Self::NotAcceptable => ("not-acceptable", "It is to be had as HTML only"),
             Self::Evicted => ("evicted", "The instance was evicted"),
+            Self::Terminating => ("terminating", "The instance is being deleted"),
             Self::OtherIncarnation => ("other-incarnation", "Another incarnation bears this name"),
             Self::OtherVersion => ("other-version", "The instance has changed since"),
             Self::TooLarge => ("too-large", "The body is too large"),
@@ -316,6 +320,10 @@ impl Problem {
                 gone.more.insert("reason".to_owned(), reason.as_ref().into());
                 gone
             }
+            Refusal::Terminating(why) => Self {
+                retry_after: Some(5),
+                ..Self::new(Kind::Terminating, format!("{namespace}/{name}: {why}"))
+            },
             Refusal::OtherUid(uid) => {
                 let detail = format!("the name {namespace}/{name} is borne by the uid {uid} now");
                 let flaw = Flaw::query("uid", format!("the instance of this name has uid {uid}"));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rollcall_core::report::Standstill;
+use rollcall_core::{conditions, report::Standstill};
 use rollcall_model::{
     instance::{Instance, Phase, State},
     lease::{Moment, Now, OnExpiry, Wall},
@@ -42,6 +42,7 @@ pub(super) struct Life {
 pub(super) fn sentence(grounds: &Grounds<'_>) -> String {
     let phase = grounds.phase;
     let reason = match phase {
+        Phase::Terminating => conditions::terminating(grounds.instance),
         Phase::Expired => expired(grounds),
         Phase::OutOfService | Phase::Draining => of(grounds, "its operator says so (spec.state)"),
         Phase::Critical => of(grounds, "it reports itself so, and is not offered"),

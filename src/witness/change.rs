@@ -22,6 +22,7 @@ impl Inbox {
     pub async fn change(&self, target: &Target<'_>, change: &Change) -> Result<Arc<Slot>, Refusal> {
         for _ in 0..ATTEMPTS {
             let record = self.find(target).await?.record();
+            Refusal::unless_terminating(&record)?;
             let on = Precondition { uid: &record.uid, version: target.version };
             // One that changes nothing leaves the object in the version that it has.
             let sent = self.directory.before_read(record.resource_version);

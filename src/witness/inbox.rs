@@ -180,6 +180,10 @@ impl Inbox {
                 Heartbeat::Renewed(slot) => return Ok(self.counted(slot, now.moment)),
                 Heartbeat::Permanent(slot) => return Ok(Beaten::promised(slot)),
                 Heartbeat::Write(slot) => slot,
+                Heartbeat::Terminating(slot) => {
+                    Refusal::unless_terminating(&slot.record())?;
+                    continue;
+                }
                 Heartbeat::OtherUid(uid) => return Err(Refusal::OtherUid(uid)),
                 Heartbeat::Gone(grave) => return Err(Refusal::Gone(grave)),
                 Heartbeat::Unknown => {
@@ -206,6 +210,7 @@ impl Inbox {
     ) -> Result<Beaten, Refusal> {
         for _ in 0..ATTEMPTS {
             let slot = self.find(target).await?;
+            Refusal::unless_terminating(&slot.record())?;
             if !slot.record().lease.is_leased() {
                 let message = "the instance is Permanent: it has no lease to renew".to_owned();
                 return Err(Refusal::Refused { status: 409, message });
@@ -240,6 +245,7 @@ impl Inbox {
         let record = self.registered(target, registration).await?;
         if let Some(record) = &record {
             target.is_met_by(record)?;
+            Refusal::unless_terminating(record)?;
             if registration.is_met_by(record)
                 && let Some(Beaten { slot, recorded: false, .. }) =
                     self.ordinary_beat(target, registration.health)
@@ -254,6 +260,8 @@ impl Inbox {
         let created = record.is_none_or(|record| record.uid != written.uid);
         let key = written.key.clone();
         let slot = self.show(written, Source::Registration, sent).await?;
+        // Known here only from the answer to the write.
+        Refusal::unless_terminating(&slot.record())?;
         info!(%key, service = registration.service, created, "registered");
         Ok(Registered { slot, created })
     }
@@ -386,6 +394,7 @@ impl Inbox {
         match self.writer.beat(&record.key, &record.uid, &beat).await {
             Ok(written) => {
                 let slot = self.show(written, Source::Http, sent).await?;
+                Refusal::unless_terminating(&slot.record())?;
                 Ok(Some(Beaten::promised(slot)))
             }
             Err(failure @ (Failure::Away(_) | Failure::Busy { .. })) => {

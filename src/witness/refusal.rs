@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rollcall_core::directory::Grave;
+use rollcall_core::{conditions, directory::Grave};
+use rollcall_model::instance::Instance;
 
 use crate::cluster::failure::Failure;
 
@@ -25,6 +26,8 @@ pub enum Refusal {
     NamespaceMissing,
     /// Evicted lately.
     Gone(Grave),
+    /// Its object is being deleted; what holds it, and what to do.
+    Terminating(String),
     /// Another incarnation bears the name; its uid.
     OtherUid(Arc<str>),
     /// It has changed since; its resourceVersion.
@@ -80,6 +83,17 @@ impl From<Failure> for Refusal {
 }
 
 impl Refusal {
+    /// Refuses what would keep an instance whose object is being deleted.
+    ///
+    /// # Errors
+    /// [`Refusal::Terminating`].
+    pub(super) fn unless_terminating(record: &Instance) -> Result<(), Self> {
+        if record.is_terminating() {
+            return Err(Self::Terminating(conditions::terminating(record)));
+        }
+        Ok(())
+    }
+
     /// The API server does not answer; or the engine takes no facts in: the process is ending or overwhelmed.
     pub(super) fn overwhelmed() -> Self {
         Self::Away { is_busy: false, retry_after: RETRY_AFTER }

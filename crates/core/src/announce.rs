@@ -35,7 +35,7 @@ pub(super) fn choose(
 ) -> (Option<Announcement>, Option<Told>) {
     let lease = instance.lease;
     let what = match (stored, phase) {
-        (Some(Phase::Expired), Phase::Expired) => None,
+        (_, Phase::Terminating) | (Some(Phase::Expired), Phase::Expired) => None,
         (_, Phase::Expired) => Some(Announcement::Expired { lease }),
         // Made permanent, it needed no beat.
         (Some(Phase::Expired), _) => {

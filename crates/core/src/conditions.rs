@@ -146,6 +146,7 @@ fn ready(instance: &Instance, phase: Phase, last_heartbeat: Option<Wall>) -> Wan
 
 fn reason(instance: &Instance, phase: Phase) -> &'static str {
     match phase {
+        Phase::Terminating => "Terminating",
         Phase::Expired => "LeaseExpired",
         Phase::OutOfService => "OutOfService",
         Phase::Draining => "Draining",
@@ -159,6 +160,7 @@ fn reason(instance: &Instance, phase: Phase) -> &'static str {
 fn message(instance: &Instance, phase: Phase, last_heartbeat: Option<Wall>) -> String {
     let seconds = instance.lease.duration.as_secs();
     match phase {
+        Phase::Terminating => terminating(instance),
         Phase::Expired => {
             let last = last_heartbeat.map(|wall| wall.to_string()).unwrap_or_default();
             let fate = match instance.lease.on_expiry {
@@ -182,6 +184,26 @@ fn message(instance: &Instance, phase: Phase, last_heartbeat: Option<Wall>) -> S
         }
         Phase::Ready => "permanent: needs no heartbeats".to_owned(),
     }
+}
+
+/// What holds an object that is being deleted, and what to do.
+#[must_use]
+pub fn terminating(instance: &Instance) -> String {
+    const SHOWN: usize = 3;
+    let finalizers = instance.terminating.as_deref().unwrap_or_default();
+    let shown: Vec<&str> = finalizers.iter().take(SHOWN).map(|it| &**it).collect();
+    let more = match finalizers.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let held = match shown.as_slice() {
+        [] => "it is about to be gone".to_owned(),
+        shown => format!("it is held by its finalizers ({}{more})", shown.join(", ")),
+    };
+    format!(
+        "the object is being deleted, and {held}: no heartbeat and no registration brings the instance back. Wait until the \
+         object is gone, then register again"
+    )
 }
 
 #[cfg(test)]

@@ -93,6 +93,8 @@ pub enum Heartbeat {
     Permanent(Arc<Slot>),
     /// It changes something (a revival, or another health): to be written before it is answered.
     Write(Arc<Slot>),
+    /// Its object is being deleted: no heartbeat counts any more.
+    Terminating(Arc<Slot>),
     /// Another incarnation bears the name; its uid.
     OtherUid(Arc<str>),
     /// Evicted lately.
@@ -389,6 +391,9 @@ impl Directory {
         let record = slot.record();
         if uid.is_some_and(|uid| *uid != *record.uid) {
             return Heartbeat::OtherUid(record.uid.clone());
+        }
+        if record.is_terminating() {
+            return Heartbeat::Terminating(slot);
         }
         let changes = health.is_some_and(|health| !record.reports(health));
         if !record.lease.is_leased() {

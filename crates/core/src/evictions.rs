@@ -173,12 +173,15 @@ fn reason(lease: Lease) -> Arc<str> {
     format!("no heartbeat for a whole lease of {} s{after}", lease.duration.as_secs()).into()
 }
 
-/// Whether an object is expired, in store as in truth, and its operator does not want it kept. One whose status another
+/// Whether an object is expired, in store as in truth, its operator does not want it kept, and its deletion was not yet
+/// taken by the API server: it is asked for once. One whose status another
 /// installation wrote is left alone: heartbeats that it takes are not known here.
 fn may_be_evicted(entry: &Entry) -> bool {
     let instance = entry.instance();
     instance.lease.on_expiry == OnExpiry::Evict
         && instance.state == State::Up
+        && !instance.is_terminating()
+        && !entry.task.is_deleted()
         && instance.is_stored_expired()
         && !entry.mark().is_foreign()
         && entry.slot().is_dead()

@@ -136,11 +136,10 @@ pub enum Outcome {
     Failed,
     /// The API server does not let us: to be tried again much later.
     Refused,
-    /// Evicted, with the sentence that goes on the grave.
-    Evicted {
-        /// Why.
-        reason: Arc<str>,
-    },
+    /// The object is deleted, and gone.
+    Evicted,
+    /// The API server has taken the deletion, and finalizers hold the object: the watch will tell when it is gone.
+    Deleting,
 }
 
 /// Something to be done, decided on one version of one object.
@@ -227,6 +226,11 @@ pub enum Announcement {
     Expired {
         /// Its terms.
         lease: Lease,
+    },
+    /// Its object was deleted, and is gone.
+    Evicted {
+        /// Why, as a sentence.
+        reason: Arc<str>,
     },
     /// A beat brought it back.
     Revived {

@@ -155,12 +155,13 @@ impl Guard {
         true
     }
 
-    /// The same, if it has been heard of since, or needs no heartbeats any more.
+    /// The same, if it has been heard of since, or its silence does not count any more.
     pub(super) fn release_if_heard(&mut self, entry: &Entry) -> bool {
         let key = &entry.instance().key;
-        let heard = self.held.get(key).is_some_and(|held| {
-            !entry.lease().is_leased() || held.beat != entry.slot().last_beat()
-        });
+        let heard = self
+            .held
+            .get(key)
+            .is_some_and(|held| !entry.is_guarded() || held.beat != entry.slot().last_beat());
         heard && self.release(key)
     }
 

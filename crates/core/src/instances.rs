@@ -123,7 +123,9 @@ impl<R: Rules> Instances<R> {
         let Some(entry) = self.table.replace(instance.clone()) else { return };
         entry.set_mark(mark, now.moment);
         let slot = entry.slot();
-        if instance.heartbeat.is_some() && instance.heartbeat != old.heartbeat {
+        if instance.is_terminating() {
+            // Nothing brings it back.
+        } else if instance.heartbeat.is_some() && instance.heartbeat != old.heartbeat {
             let foreign = source == Source::Annotation && instance.key != self.own;
             self.annotation_beats += u64::from(foreign);
             self.revived += u64::from(slot.is_dead());
@@ -264,8 +266,13 @@ impl<R: Rules> Instances<R> {
         self.installations.forget(key);
         self.publication.leave(&entry);
         self.guard.release(key);
+        if entry.task.is_deleted() {
+            self.evictions.count();
+        }
         if let Some(reason) = entry.task.eviction_reason() {
-            self.evictions.record(self.publication.directory(), key, reason, now);
+            self.evictions.record(self.publication.directory(), key, reason.clone(), now);
+            let on = Version::of(entry.instance());
+            self.outbox.announce(on, Announcement::Evicted { reason });
         }
     }
 
@@ -286,11 +293,10 @@ impl<R: Rules> Instances<R> {
         outcome: &Outcome,
         now: Now,
     ) {
-        if let Outcome::Evicted { reason } = outcome {
+        if matches!(outcome, Outcome::Evicted) {
             self.evictions.count();
-            self.mark_deleted(key, uid, now);
-            let directory = self.publication.directory();
-            return self.evictions.record(directory, key, reason.clone(), now);
+            // Already gone, where the watch was faster.
+            return self.mark_deleted(key, uid, now);
         }
         let Some(entry) = self.table.incarnation(key, &uid) else { return };
         if let Some(again) = entry.task.attempted(outcome, now.moment) {
@@ -311,7 +317,8 @@ impl<R: Rules> Instances<R> {
 
     /// A heartbeat that this replica took and could not store.
     pub(super) fn beat(&mut self, key: &InstanceKey, uid: &str, at: Moment, now: Now) {
-        let Some(entry) = self.table.incarnation(key, uid) else { return };
+        let entry = self.table.incarnation(key, uid);
+        let Some(entry) = entry.filter(|entry| !entry.instance().is_terminating()) else { return };
         let slot = entry.slot();
         self.revived += u64::from(slot.is_dead());
         slot.revive_unwritten(at);
@@ -336,7 +343,8 @@ impl<R: Rules> Instances<R> {
             return;
         }
         let instance = slot.record();
-        if self.leases.floors().deadline(at, instance.lease.duration) < now.moment {
+        let deadline = self.leases.floors().deadline(at, instance.lease.duration);
+        if instance.is_terminating() || deadline < now.moment {
             // It was over before it was heard of.
             return;
         }
@@ -415,7 +423,7 @@ impl<R: Rules> Instances<R> {
         if !R::GUARD {
             return None;
         }
-        let entry = self.table.get(key)?;
+        let entry = self.table.get(key).filter(|entry| entry.is_guarded())?;
         let floors = self.leases.floors();
         let evidence = Evidence { table: &self.table, publication: &self.publication, floors };
         let kept = self.guard.keep(entry, beat, deadline, &evidence)?;

@@ -260,7 +260,8 @@ fn checkpoint_duty(entry: &mut Entry, now: Now, age: Duration) -> Option<Duty> {
     let stored = instance.stored.last_heartbeat.map_or(0, |stored| stored.0);
     // Either way: a wall clock that went back must not keep a future time for hours.
     let behind = beat.0.abs_diff(stored) >= millis(age.max(lease.renew_after()));
-    let settled = lease.is_leased() && instance.stored.phase.is_some();
+    let settled =
+        lease.is_leased() && !instance.is_terminating() && instance.stored.phase.is_some();
     let is_anothers = entry.mark() == Mark::Older;
     if !settled
         || !behind

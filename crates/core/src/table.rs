@@ -10,7 +10,7 @@ use std::{
 };
 
 use rollcall_model::{
-    instance::{Instance, InstanceKey, Phase},
+    instance::{Instance, InstanceKey},
     lease::{Lease, Moment, Wall},
     view::Member,
 };
@@ -46,7 +46,7 @@ pub(super) struct Entry {
 impl Entry {
     /// Of an incarnation that was not known before.
     pub(super) fn new(instance: Arc<Instance>, slot: Arc<Slot>, mark: Mark) -> Self {
-        let phase = Phase::of(slot.is_dead(), instance.state, instance.health);
+        let phase = instance.phase(slot.is_dead());
         let member = Arc::new(Member::new(instance.facts.clone(), slot.clone(), phase, false));
         let task = Task::default();
         Self { instance, slot, member, armed: None, task, mark, respected: None }
@@ -76,9 +76,14 @@ impl Entry {
         self.instance.lease
     }
 
-    /// Whether a lease decides over its life, and has not ended.
+    /// Whether a lease decides over its life, and has not ended. Of an object that is being deleted none does any more.
     pub(super) fn is_leased_and_live(&self) -> bool {
-        self.lease().is_leased() && !self.slot.is_dead()
+        self.is_guarded() && !self.slot.is_dead()
+    }
+
+    /// Whether it counts where many fall silent together, and may be held then: its end was not announced.
+    pub(super) fn is_guarded(&self) -> bool {
+        self.lease().is_leased() && !self.instance.is_terminating()
     }
 
     pub(super) fn place(&self) -> Place {
@@ -87,7 +92,7 @@ impl Entry {
 
     /// Brings the member in line with what is known now; whether that made a new one. A heartbeat alone does not.
     pub(super) fn show(&mut self, held: bool) -> bool {
-        let phase = Phase::of(self.slot.is_dead(), self.instance.state, self.instance.health);
+        let phase = self.instance.phase(self.slot.is_dead());
         let (facts, shown) = (&self.instance.facts, &self.member);
         if Arc::ptr_eq(&shown.facts, facts) && (shown.phase, shown.held) == (phase, held) {
             return false;

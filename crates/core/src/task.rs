@@ -35,6 +35,8 @@ pub(super) struct Task {
     shown: Option<i64>,
     /// What was announced of its health.
     told: Option<Told>,
+    /// Why it was evicted, once the API server has taken the deletion; finalizers may hold it for as long as they like.
+    deleted: Option<Arc<str>>,
     failures: u32,
     not_before: Option<Moment>,
     /// Since when a write is wanted that has to wait, since another installation wrote the status; and for how long.
@@ -71,8 +73,13 @@ impl Task {
     pub(super) fn eviction_reason(&self) -> Option<Arc<str>> {
         match &self.under_way {
             Some(UnderWay::Evict(reason)) => Some(reason.clone()),
-            _ => None,
+            _ => self.deleted.clone(),
         }
+    }
+
+    /// Whether the API server has taken its deletion.
+    pub(super) fn is_deleted(&self) -> bool {
+        self.deleted.is_some()
     }
 
     /// What was announced of its health.
@@ -90,6 +97,12 @@ impl Task {
                 self.told = told;
             }
             self.failures = 0;
+            return None;
+        }
+        if *outcome == Outcome::Deleting {
+            if let Some(UnderWay::Evict(reason)) = ended {
+                self.deleted = Some(reason);
+            }
             return None;
         }
         if *outcome == Outcome::Refused {

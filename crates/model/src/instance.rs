@@ -166,6 +166,8 @@ pub struct Instance {
     pub owner_pod: Option<Arc<str>>,
     /// The word of a health annotation outside the vocabulary, cut to 63 characters; it counts as Warning.
     pub unknown_health: Option<Arc<str>>,
+    /// The finalizers that hold the object once it is being deleted (`metadata.deletionTimestamp`), which nothing undoes.
+    pub terminating: Option<Arc<[Arc<str>]>>,
     /// The heartbeat annotation, any change of which is a beat.
     pub heartbeat: Option<Arc<str>>,
     /// The installation to which it belongs, of a replica of rollcall.
@@ -249,10 +251,31 @@ impl Instance {
             registered_labels: Arc::new([]),
             owner_pod: None,
             unknown_health: None,
+            terminating: None,
             heartbeat: None,
             installation: None,
             stored: StoredStatus::default(),
         }
+    }
+
+    /// What the instance is: the first that applies. `expired`: its lease has ended.
+    #[must_use]
+    pub fn phase(&self, expired: bool) -> Phase {
+        match (self.state, self.health) {
+            _ if self.is_terminating() => Phase::Terminating,
+            _ if expired => Phase::Expired,
+            (State::OutOfService, _) => Phase::OutOfService,
+            (State::Draining, _) => Phase::Draining,
+            (_, Health::Critical) => Phase::Critical,
+            (_, Health::Warning) => Phase::Warning,
+            (_, Health::Passing) => Phase::Ready,
+        }
+    }
+
+    /// Whether its object is being deleted.
+    #[must_use]
+    pub fn is_terminating(&self) -> bool {
+        self.terminating.is_some()
     }
 
     /// Whether the instance already reports this health, so that reporting it again changes nothing.

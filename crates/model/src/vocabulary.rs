@@ -77,6 +77,8 @@ vocabulary! {
 vocabulary! {
     /// What rollcall has found an instance to be: the first that applies.
     Phase {
+        /// Its object is being deleted, and finalizers hold it.
+        Terminating = "Terminating",
         /// Its lease has ended.
         Expired = "Expired",
         /// Its operator took it out.
@@ -185,19 +187,6 @@ impl Health {
 }
 
 impl Phase {
-    /// The phase of an instance whose lease `expired` or not.
-    #[must_use]
-    pub fn of(expired: bool, state: State, health: Health) -> Self {
-        match (expired, state, health) {
-            (true, ..) => Self::Expired,
-            (_, State::OutOfService, _) => Self::OutOfService,
-            (_, State::Draining, _) => Self::Draining,
-            (.., Health::Critical) => Self::Critical,
-            (.., Health::Warning) => Self::Warning,
-            (.., Health::Passing) => Self::Ready,
-        }
-    }
-
     /// Whether instances of this phase are offered to those who do not ask for another.
     #[must_use]
     pub fn is_discoverable(self) -> bool {

@@ -152,6 +152,15 @@ fn header(name: &str) -> Value {
     json!({"description": says, "required": CERTAIN.contains(&name), "schema": schema})
 }
 
+/// A header that an answer may have.
+pub(super) fn optional(name: &str) -> Value {
+    let mut header = header(name);
+    if let Some(header) = header.as_object_mut() {
+        header.insert("required".to_owned(), false.into());
+    }
+    header
+}
+
 /// The headers of an answer, those of every answer first.
 pub(super) fn response(more: &[&str]) -> Map<String, Value> {
     only(&EVERY).into_iter().chain(only(more)).collect()

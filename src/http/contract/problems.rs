@@ -110,9 +110,14 @@ fn response(status: u16, kinds: &[Kind]) -> Value {
         .iter()
         .map(|kind| (kind.words().0.to_owned(), json!({"value": examples::problem(*kind)})))
         .collect();
+    let mut with = headers::response(headers::of_problem(status));
+    if kinds.contains(&Kind::Terminating) {
+        // What is refused for another reason will be refused again.
+        with.insert("Retry-After".to_owned(), headers::optional("Retry-After"));
+    }
     json!({
         "description": titles.join(" "),
-        "headers": headers::response(headers::of_problem(status)),
+        "headers": with,
         "content": {"application/problem+json": {
             "schema": {
                 "$ref": schemas::reference("Problem"),

@@ -14,6 +14,7 @@ const OF_READ: &[&str] = &["Cache-Control"];
 /// What any write of an instance may be refused for, once its body is read.
 const WRITTEN: &[Kind] = &[
     Kind::UnknownInstance,
+    Kind::Terminating,
     Kind::OtherIncarnation,
     Kind::OtherVersion,
     Kind::Refused(400),
@@ -174,7 +175,7 @@ pub(super) const INSTANCES: &[Operation] = &[
         id: "heartbeat",
         summary: "Renew the lease of an instance",
         description: "Call it every `renewAfterSeconds`, a third of the lease, so that two lost calls do no harm. 404 and 410 \
-                      mean: register again. 503 means: nobody knows, beat on. It holds no `If-Match`: `uid` says which \
+                      mean: register again. 409 of the type terminating means: wait until the object is gone, then register again. 503 means: nobody knows, beat on. It holds no `If-Match`: `uid` says which \
                       incarnation is meant.",
         group: Group::Heartbeats,
         needs: Needs::Write,
@@ -193,6 +194,7 @@ pub(super) const INSTANCES: &[Operation] = &[
         refuses: &[&[
             Kind::UnknownInstance,
             Kind::Evicted,
+            Kind::Terminating,
             Kind::OtherIncarnation,
             Kind::Refused(403),
             Kind::Refused(409),

@@ -13,6 +13,9 @@ use rollcall_model::{
 
 use crate::rig::{Rig, evictions, instance, ready};
 
+/// Why `a` is evicted.
+const REASON: &str = "no heartbeat for a whole lease of 10 s, nor in the 10 s after its end";
+
 /// A replica where `a` has expired, and that has been stored.
 fn expired() -> Rig {
     let mut rig = Rig::new();
@@ -104,10 +107,10 @@ fn an_eviction_that_failed_is_tried_again_and_one_that_was_done_leaves_a_grave()
     rig.attempted(&evicted[0], Outcome::Failed);
     let evicted = evictions(&rig.live(60.0));
     assert!(!evicted.is_empty());
-    rig.attempted(&evicted[0], Outcome::Evicted { reason: "gone".into() });
+    rig.attempted(&evicted[0], Outcome::Evicted);
     rig.settle();
     assert_eq!(rig.phase("a"), None);
-    assert!(matches!(rig.beat("a"), Heartbeat::Gone(grave) if *grave.reason == *"gone"));
+    assert!(matches!(rig.beat("a"), Heartbeat::Gone(grave) if *grave.reason == *REASON));
     rig.pass(599.0);
     assert!(matches!(rig.beat("a"), Heartbeat::Gone(_)));
     rig.pass(2.0);
@@ -118,7 +121,7 @@ fn an_eviction_that_failed_is_tried_again_and_one_that_was_done_leaves_a_grave()
 fn a_new_incarnation_has_no_grave() {
     let mut rig = expired();
     let evicted = evictions(&rig.live(11.0));
-    rig.attempted(&evicted[0], Outcome::Evicted { reason: "gone".into() });
+    rig.attempted(&evicted[0], Outcome::Evicted);
     let mut next = instance("a");
     next.uid = "another".into();
     rig.put(next);

@@ -144,7 +144,7 @@ impl World {
             }
             Caller::Duty { on, reason } => {
                 let outcome = match (&answer, reason) {
-                    (Ok(_), Some(reason)) => Outcome::Evicted { reason },
+                    (Ok(_), Some(_)) => Outcome::Evicted,
                     (Ok(_), None) => Outcome::Done,
                     (Err(Fail::Away), _) => Outcome::Failed,
                     (Err(_), _) => Outcome::Conflict,

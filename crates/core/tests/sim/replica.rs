@@ -468,7 +468,7 @@ impl World {
         answer: &Answer,
     ) {
         let outcome = match (answer, reason) {
-            (Ok(_), Some(reason)) => Outcome::Evicted { reason },
+            (Ok(_), Some(_)) => Outcome::Evicted,
             (Ok(written), None) => {
                 if let Some(instance) = written {
                     self.tell(
