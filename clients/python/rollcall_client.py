@@ -75,7 +75,7 @@ class Rollcall:
                 raise
 
     def keep(self, namespace, name, service, on_beat=None, **facts):
-        """Registers, and beats from a thread of its own until `stop()` is called, which deregisters."""
+        """Registers, and beats from a thread of its own until `stop()` is called, which drains and deregisters."""
         return Lease(self, (namespace, name, service), facts, on_beat)
 
     # Services
@@ -242,8 +242,17 @@ class Lease:
         self._thread = threading.Thread(target=self._run, name="rollcall lease", daemon=True)
         self._thread.start()
 
-    def stop(self):
-        """Beats no more, and deregisters."""
+    def stop(self, drain=6.0):
+        """Says that it is leaving, goes on beating for `drain` seconds, and deregisters. Answers of DNS may be kept for
+        5 s: by then nothing new comes, and what has come can be finished."""
+        if drain > 0:
+            self._facts = {**self._facts, "health": "Stopping"}
+            try:
+                self._rollcall.heartbeat(*self._where[:2], health="Stopping")
+                time.sleep(drain)
+            except (Problem, Away) as failure:
+                # No replica takes it: there is nothing to wait for.
+                self._on_beat(failure)
         self._ended.set()
         self._thread.join()
         self._rollcall.deregister(*self._where[:2], uid=self.instance["uid"])

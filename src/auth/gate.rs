@@ -129,6 +129,13 @@ impl Gate {
         own::is_own(caller.pod.as_ref(), wanted, &self.owners)
     }
 
+    /// Uid of the pod that a token is bound to, where this instance is the pod's own.
+    #[must_use]
+    pub fn own_pod(&self, caller: &Caller, wanted: &Wanted<'_>) -> Option<Arc<str>> {
+        let pod = caller.pod.as_ref().filter(|_| self.is_own(caller, wanted))?;
+        Some(pod.uid.as_ref().into())
+    }
+
     /// The answer, when it is known; none when somebody has to be asked. A look-up or two.
     #[must_use]
     pub fn known(

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use kube::core::TypeMeta;
 use rollcall_api::{
-    HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, INSTALLATION_ANNOTATION, ServiceInstance,
+    INSTALLATION_ANNOTATION, ServiceInstance,
     patch::{
         Edit, LeasePatch, MetadataPatch, ServiceInstancePatch, SpecPatch, StatusPatch,
         WrittenCondition,
@@ -15,10 +15,12 @@ use rollcall_api::{
 use rollcall_core::{conditions::DesiredCondition, fact::Version, status::Desired};
 use rollcall_model::{
     installation::Installation,
-    instance::{Address, Health, Instance, InstanceKey, Port, Protocol, State},
+    instance::{Address, HealthReport, Instance, InstanceKey, Port, Protocol, State},
     lease::{Lease, Wall},
     registration::Registration,
 };
+
+use crate::cluster::annotations::{changed_words, report, said, with_heartbeat};
 
 /// Which stored object a write is meant for: the API server refuses it for any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +36,10 @@ pub struct Precondition<'a> {
 pub struct StoredBeat {
     /// The annotation's new value.
     pub value: String,
-    /// The health reported with it.
-    pub health: Option<Health>,
+    /// What is reported with it.
+    pub health: Option<HealthReport>,
+    /// Whether the instance is known to be leaving.
+    pub stopping: bool,
     /// Another length of the lease.
     pub duration: Option<Duration>,
     /// Only on this version of the object.
@@ -74,20 +78,20 @@ fn only_on(uid: &str, version: Option<u64>) -> MetadataPatch {
 
 /// A merge patch that stores a beat on this incarnation and no other.
 pub(super) fn beat(uid: &str, beat: &StoredBeat) -> ServiceInstancePatch {
-    let StoredBeat { value, health, duration, version } = beat;
+    let StoredBeat { value, health, stopping, duration, version } = beat;
     let spec = duration.map(|duration| {
         let duration_seconds = Edit::Set(seconds(duration));
         let lease = Edit::Set(LeasePatch { duration_seconds, ..LeasePatch::default() });
         SpecPatch { lease, ..SpecPatch::default() }
     });
-    let annotations = annotations(value, *health);
+    let annotations = with_heartbeat(value, report(*health, *stopping, value));
     let metadata = MetadataPatch { annotations, ..only_on(uid, *version) };
     ServiceInstancePatch { metadata, spec, ..ServiceInstancePatch::default() }
 }
 
 /// A merge patch of the replica's own heartbeat annotation, with the installation that it belongs to.
 pub(super) fn self_beat(value: &str, installation: Option<&Installation>) -> ServiceInstancePatch {
-    let mut annotations = annotations(value, None);
+    let mut annotations = with_heartbeat(value, []);
     annotations.extend(installation.map(|it| (INSTALLATION_ANNOTATION, it.to_string())));
     let metadata = MetadataPatch { annotations, ..MetadataPatch::default() };
     ServiceInstancePatch { metadata, ..ServiceInstancePatch::default() }
@@ -160,7 +164,7 @@ pub(super) fn registration(
         uid: None,
         resource_version: version.map(|version| version.to_string()),
         labels: set(&registration.labels),
-        annotations: annotations(beat, registration.health),
+        annotations: with_heartbeat(beat, said(registration, beat)),
     };
     ServiceInstancePatch {
         types: Some(TypeMeta::resource::<ServiceInstance>()),
@@ -198,6 +202,7 @@ fn is_no_yaml(c: char) -> bool {
 /// A merge patch to the same end, which also takes away what `record` has beyond it.
 pub(super) fn replacement(
     record: &Instance,
+    on_version: Option<u64>,
     registration: &Registration,
     terms: Lease,
     beat: &str,
@@ -213,7 +218,7 @@ pub(super) fn replacement(
         weight,
         priority,
         mut attributes,
-        state,
+        state: _,
         lease,
     } = spec(registration, terms);
     for (key, _) in record.attributes.iter() {
@@ -230,16 +235,20 @@ pub(super) fn replacement(
         weight,
         priority,
         attributes,
-        state,
+        // Another pod is not the one that was to be drained.
+        state: Some(State::Up)
+            .filter(|_| registration.takes_over(record) && record.state == State::Draining)
+            .into(),
         lease,
     };
     let left_over: Vec<_> =
         registration.labels_left_over(record).map(|key| (key.to_string(), None)).collect();
     // Another manager may have taken such a label over since that version.
-    let version = (!left_over.is_empty()).then_some(record.resource_version);
+    let of_record = Some(record.resource_version).filter(|_| !left_over.is_empty());
+    let version = on_version.or(of_record);
     let metadata = MetadataPatch {
         labels: set(&registration.labels).into_iter().chain(left_over).collect(),
-        annotations: annotations(beat, registration.health),
+        annotations: with_heartbeat(beat, changed_words(record, registration, beat)),
         ..only_on(&record.uid, version)
     };
     ServiceInstancePatch { metadata, spec: Some(spec), ..ServiceInstancePatch::default() }
@@ -263,6 +272,7 @@ fn spec(registration: &Registration, terms: Lease) -> SpecPatch {
         attributes,
         labels: _,
         health: _,
+        pod: _,
         lease: _,
     } = registration;
     let (addresses, hostname) = match address {
@@ -318,16 +328,13 @@ fn set(pairs: &BTreeMap<String, String>) -> BTreeMap<String, Option<String>> {
     pairs.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect()
 }
 
-fn annotations(beat: &str, health: Option<Health>) -> BTreeMap<&'static str, String> {
-    let health = health.map(|health| (HEALTH_ANNOTATION, health.as_str().to_owned()));
-    [(HEARTBEAT_ANNOTATION, beat.to_owned())].into_iter().chain(health).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use serde_json::{Value, json};
+
+    use rollcall_model::instance::Health;
 
     use super::*;
 
@@ -344,6 +351,7 @@ mod tests {
             attributes: BTreeMap::new(),
             labels: BTreeMap::new(),
             health: None,
+            pod: None,
             lease: None,
         }
     }
@@ -396,16 +404,19 @@ mod tests {
         let registration = Registration {
             attributes: two.clone(),
             labels: two,
-            health: Some(Health::Warning),
+            health: Some(HealthReport::Warning),
             ..least()
         };
         assert_eq!(
-            written(replacement(&record, &registration, Lease::default(), "now")),
+            written(replacement(&record, None, &registration, Lease::default(), "now")),
             json!({
                 "metadata": {
                     "uid": "u", "resourceVersion": "1",
                     "labels": {"left": null, "new": "2"},
-                    "annotations": {"rollcall.dev/heartbeat": "now", "rollcall.dev/health": "Warning"},
+                    "annotations": {
+                        "rollcall.dev/heartbeat": "now", "rollcall.dev/health": "Warning",
+                        "rollcall.dev/pod-uid": null,
+                    },
                 },
                 "spec": {
                     "service": "web", "addresses": ["10.0.0.7"], "hostname": null, "ports": null,
@@ -419,7 +430,8 @@ mod tests {
     #[test]
     fn a_beat_says_no_more_than_it_changes() {
         let beat_of = |duration, version| {
-            let stored = StoredBeat { value: "now".into(), health: None, duration, version };
+            let stored =
+                StoredBeat { value: "now".into(), duration, version, ..StoredBeat::default() };
             written(beat("u", &stored))
         };
         let annotations = json!({"rollcall.dev/heartbeat": "now"});
@@ -436,6 +448,59 @@ mod tests {
         let written = written(self_beat("now", Some(&installation)));
         let mark = &written["metadata"]["annotations"]["rollcall.dev/installation"];
         assert_eq!(*mark, "1970-01-01T00:00:00.000Z 6f");
+    }
+
+    #[test]
+    fn a_report_is_written_beside_the_leaving_and_passing_ends_it() {
+        let annotations = |health, stopping| {
+            let beat = StoredBeat {
+                value: "now".into(),
+                health: Some(health),
+                stopping,
+                ..StoredBeat::default()
+            };
+            let mut body = written(super::beat("u", &beat));
+            let annotations = body["metadata"]["annotations"].as_object_mut().unwrap();
+            annotations.remove("rollcall.dev/heartbeat");
+            json!(annotations)
+        };
+        let (health, stopping) = ("rollcall.dev/health", "rollcall.dev/stopping");
+        assert_eq!(annotations(HealthReport::Stopping, false), json!({stopping: "now"}));
+        assert_eq!(annotations(HealthReport::Critical, false), json!({health: "Critical"}));
+        let behind = json!({health: "Critical", stopping: "now"});
+        assert_eq!(annotations(HealthReport::Critical, true), behind);
+        for is_known in [true, false] {
+            let ended = json!({health: "Passing", stopping: null});
+            assert_eq!(annotations(HealthReport::Passing, is_known), ended);
+        }
+    }
+
+    #[test]
+    fn another_pod_is_neither_leaving_nor_drained() {
+        let mut record = Instance::sample("shop", "a").with(|facts| {
+            (facts.stopping, facts.state, facts.health) = (true, State::Draining, Health::Critical);
+        });
+        record.registered_by = Some("u1".into());
+        let changed = |pod: &str| {
+            let registration = Registration { pod: Some(pod.into()), ..least() };
+            written(replacement(&record, Some(9), &registration, Lease::default(), "now"))
+        };
+        let same = changed("u1");
+        assert_eq!(same["metadata"]["resourceVersion"], "9");
+        assert_eq!(
+            same["metadata"]["annotations"],
+            json!({"rollcall.dev/heartbeat": "now", "rollcall.dev/pod-uid": "u1"})
+        );
+        assert_eq!(same["spec"].get("state"), None);
+        let other = changed("u2");
+        assert_eq!(
+            other["metadata"]["annotations"],
+            json!({
+                "rollcall.dev/heartbeat": "now", "rollcall.dev/pod-uid": "u2",
+                "rollcall.dev/health": "Critical", "rollcall.dev/stopping": null,
+            })
+        );
+        assert_eq!(other["spec"]["state"], "Up");
     }
 
     #[test]

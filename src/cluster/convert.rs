@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, net::IpAddr, str::FromStr as _, sync::Arc, time
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as KubeCondition, Time};
 use parking_lot::Mutex;
 use rollcall_api::{
-    HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, INSTALLATION_ANNOTATION, ServiceInstanceSpec,
-    ServiceInstanceStatus, UnknownHealth, observed_heartbeat,
+    HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, HealthReport, INSTALLATION_ANNOTATION, POD_ANNOTATION,
+    STOPPING_ANNOTATION, ServiceInstanceSpec, ServiceInstanceStatus, UnknownHealth, observed_heartbeat,
 };
 use rollcall_model::{
     condition::Condition,
@@ -202,9 +202,9 @@ impl Converter {
             owner_references,
             managed_fields,
         } = &object.metadata;
-        let (health, unknown_health) = health(annotations);
+        let said = Said::of(annotations);
         let mut shared = self.shared.lock();
-        let facts = facts(&object.metadata, spec, health, &mut shared).map_err(poison)?;
+        let facts = facts(&object.metadata, spec, &said, &mut shared).map_err(poison)?;
         // One that a webhook has taken away is still in the managed fields.
         let registered_labels = managed_fields
             .labels_of_registrations()
@@ -218,7 +218,8 @@ impl Converter {
             generation: *generation,
             registered_labels: shared.words(&registered_labels),
             owner_pod: owner_pod(owner_references),
-            unknown_health,
+            registered_by: annotations.get(POD_ANNOTATION).map(|uid| uid.as_str().into()),
+            unknown_health: said.unknown_health,
             terminating: deletion_timestamp
                 .is_some()
                 .then(|| finalizers.iter().map(|finalizer| shared.text(finalizer)).collect()),
@@ -233,7 +234,7 @@ impl Converter {
 fn facts(
     metadata: &Metadata,
     spec: &ServiceInstanceSpec,
-    health: Health,
+    said: &Said,
     shared: &mut Shared,
 ) -> Result<Facts, String> {
     let ServiceInstanceSpec {
@@ -271,7 +272,8 @@ fn facts(
         attributes: shared.pairs(attributes),
         labels: shared.pairs(&metadata.labels),
         state: *state,
-        health,
+        health: said.health,
+        stopping: said.stopping,
         lease: convert_lease(lease),
     })
 }
@@ -297,13 +299,29 @@ fn owner_pod(owners: &[Owner]) -> Option<Arc<str>> {
     (!pod.uid.is_empty()).then(|| pod.uid.as_str().into())
 }
 
-fn health(annotations: &BTreeMap<String, String>) -> (Health, Option<Arc<str>>) {
-    let Some(word) = annotations.get(HEALTH_ANNOTATION) else {
-        return (Health::default(), None);
-    };
-    match Health::of_annotation(word) {
-        Ok(health) => (health, None),
-        Err(UnknownHealth(word)) => (Health::Warning, Some(word)),
+/// What an instance says of itself in annotations.
+struct Said {
+    health: Health,
+    stopping: bool,
+    unknown_health: Option<Arc<str>>,
+}
+
+impl Said {
+    fn of(annotations: &BTreeMap<String, String>) -> Self {
+        let is_marked = annotations.contains_key(STOPPING_ANNOTATION);
+        let report =
+            annotations.get(HEALTH_ANNOTATION).map(|word| HealthReport::of_annotation(word));
+        let known = |health, stopping| Self { health, stopping, unknown_health: None };
+        match report {
+            None => known(Health::default(), is_marked),
+            Some(Ok(report)) => {
+                let health = report.health();
+                known(health.unwrap_or_default(), is_marked || health.is_none())
+            }
+            Some(Err(UnknownHealth(word))) => {
+                Self { unknown_health: Some(word), ..known(Health::Warning, is_marked) }
+            }
+        }
     }
 }
 
@@ -408,8 +426,23 @@ mod tests {
         let instance = Converter::default().convert(&lean(&spec)).unwrap();
         assert_eq!(instance.health, Health::Warning);
         assert_eq!(instance.unknown_health.as_deref(), Some("Fine"));
+        assert!(!instance.stopping);
         assert_eq!((instance.resource_version, instance.weight), (7, 100));
         assert_eq!(instance.heartbeat.as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn an_instance_is_leaving_by_its_health_or_by_a_mark_beside_it() {
+        for (annotations, health, stopping) in [
+            (json!({}), Health::Passing, false),
+            (json!({HEALTH_ANNOTATION: "stopping"}), Health::Passing, true),
+            (json!({STOPPING_ANNOTATION: "now"}), Health::Passing, true),
+            (json!({STOPPING_ANNOTATION: "", HEALTH_ANNOTATION: "DOWN"}), Health::Critical, true),
+            (json!({HEALTH_ANNOTATION: "warning"}), Health::Warning, false),
+        ] {
+            let said = Said::of(&serde_json::from_value(annotations.clone()).unwrap());
+            assert_eq!((said.health, said.stopping), (health, stopping), "{annotations}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Kubernetes stores and the slim record that everybody else knows. CRD types stop at `convert`.
 //! Does not own: any decision.
 
+mod annotations;
 pub mod body;
 pub mod breaker;
 mod call;

@@ -129,18 +129,19 @@ impl Writer {
     }
 
     /// Registers over a record that has facts which the registration has not: server-side apply
-    /// leaves those alone that another manager set, so here each is taken away by name.
+    /// leaves those alone that another manager set, so here each is taken away by name. On one version only, if it is given.
     ///
     /// # Errors
     /// As [`Writer::register`]; [`Failure::Conflict`] when another incarnation bears the name.
     pub async fn replace(
         &self,
         record: &Instance,
+        version: Option<u64>,
         registration: &Registration,
         lease: Lease,
         beat: &str,
     ) -> Result<Arc<Instance>, Failure> {
-        let body = body::replacement(record, registration, lease, beat);
+        let body = body::replacement(record, version, registration, lease, beat);
         self.merge(&record.key, Kind::Object, body).await.map_err(moved_on)
     }
 

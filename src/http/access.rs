@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,6 +20,7 @@ use crate::http::{
     problem::{Flaw, Kind, Problem},
     route::{Names, Route},
 };
+use crate::witness::Target;
 
 /// The most namespaces of one batch; each may be a question to the API server.
 const MAX_NAMESPACES: usize = 256;
@@ -140,6 +142,13 @@ impl Doorman {
             _ => false,
         };
         instances.map(own).collect()
+    }
+
+    /// Uid of the pod that registers itself: its token is bound to it, and the instance is its own.
+    pub(super) fn own_pod(&self, caller: Option<&Caller>, target: &Target<'_>) -> Option<Arc<str>> {
+        let (gate, caller) = (self.gate.as_ref()?, caller?);
+        let (namespace, name) = (Some(target.namespace), Some(target.name));
+        gate.own_pod(caller, &Wanted { rights: &[Right::Patch], namespace, name })
     }
 
     /// Of these namespaces, those in which the caller lacks one of these rights, or for which that could

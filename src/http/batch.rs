@@ -134,7 +134,7 @@ pub(super) async fn register(
             let namespace = &*one.namespace;
             closed.get(namespace).filter(|_| !own).or_else(|| full.get(namespace))
         };
-        asked(door, refused(one), one)
+        asked(door, caller, refused(one), one)
     };
     let mut under_way: FuturesOrdered<_> = waiting.by_ref().take(AT_ONCE).map(begin).collect();
     let mut results = Vec::with_capacity(wanted.len());
@@ -174,10 +174,15 @@ fn once_each(instances: Vec<Object<RegistrationBody>>) -> Vec<Wanted> {
     wanted
 }
 
-async fn asked(door: &Door, refused: Option<&Problem>, one: &Wanted) -> One {
+async fn asked(
+    door: &Door,
+    caller: Option<&Caller>,
+    refused: Option<&Problem>,
+    one: &Wanted,
+) -> One {
     match refused {
         Some(problem) => one.failed(problem),
-        None => one.registered(door).await,
+        None => one.registered(door, caller).await,
     }
 }
 
@@ -206,14 +211,15 @@ impl Wanted {
         Self { namespace, name, registration }
     }
 
-    async fn registered(&self, door: &Door) -> One {
-        let registration = match &self.registration {
-            Ok(registration) => registration,
+    async fn registered(&self, door: &Door, caller: Option<&Caller>) -> One {
+        let mut registration = match &self.registration {
+            Ok(registration) => registration.clone(),
             Err(problem) => return self.failed(problem),
         };
         let (namespace, name) = (&*self.namespace, &*self.name);
         let target = Target { namespace, name, uid: None, version: None };
-        match door.inbox.register(&target, registration).await {
+        registration.pod = door.doorman.own_pod(caller, &target);
+        match door.inbox.register(&target, &registration).await {
             Ok(stored) => {
                 let record = stored.slot.record();
                 door.inbox.directory().raise_newest(record.resource_version);

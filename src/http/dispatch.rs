@@ -341,7 +341,10 @@ impl Door {
                 let may_list = Box::pin(self.doorman.may_list_all(bearer(&parts.headers))).await;
                 page::page(self, parts.uri.query(), &parts.headers, may_list)
             }
-            Work::Register => Box::pin(instances::register(self, &names, &parts, body)).await,
+            Work::Register => {
+                let caller = caller.as_deref();
+                Box::pin(instances::register(self, caller, &names, &parts, body)).await
+            }
             Work::RegisterNamed => {
                 Box::pin(instances::register_named(self, &names, &parts, body)).await
             }

@@ -201,6 +201,8 @@ impl<'a> InstanceJson<'a> {
             labels,
             state,
             health,
+            // Told by the phase.
+            stopping: _,
             lease,
         } = facts;
         let (addresses, hostname) = match address {

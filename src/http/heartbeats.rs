@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use hyper::{HeaderMap, StatusCode, body::Incoming, header::CONNECTION, http::request::Parts};
-use rollcall_model::{instance::Health, naming};
+use rollcall_model::{instance::HealthReport, naming};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
@@ -49,8 +49,8 @@ pub(super) const MAX_NOTE: usize = 256;
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Heartbeat")]
 pub(super) struct HeartbeatBody {
-    /// What it says of itself from now on.
-    #[schemars(with = "Option<words::Health>")]
+    /// What it says of itself from now on. Stopping: it is leaving, and no longer discoverable until it says Passing.
+    #[schemars(with = "Option<words::HealthReport>")]
     health: Option<String>,
     /// For the replica's log.
     #[schemars(with = "Option<words::Note>")]
@@ -93,8 +93,8 @@ pub(super) struct BatchBeat<'a> {
     name: Cow<'a, str>,
     /// This incarnation and no other.
     uid: Option<Cow<'a, str>>,
-    /// What it says of itself from now on.
-    #[schemars(with = "Option<words::Health>")]
+    /// What it says of itself from now on, as in a heartbeat of its own.
+    #[schemars(with = "Option<words::HealthReport>")]
     health: Option<Cow<'a, str>>,
 }
 
@@ -176,7 +176,13 @@ pub(super) async fn heartbeat(
             let flaw = Flaw::body("note", format!("at most {MAX_NOTE} characters"));
             return Err(Problem::of(Kind::BadFields, vec![flaw]));
         }
-        debug!(namespace, name, health = health.map(Health::as_str), note, "an instance says");
+        debug!(
+            namespace,
+            name,
+            health = health.map(HealthReport::as_str),
+            note,
+            "an instance says"
+        );
     }
     let target = names.target(uid.as_deref());
     let beaten = door.inbox.heartbeat(&target, health).await;
@@ -260,7 +266,7 @@ pub(super) async fn batch(
     Ok(Answer::json(StatusCode::OK, &answer))
 }
 
-type Slow<'a> = (&'a BatchBeat<'a>, Target<'a>, Option<Health>);
+type Slow<'a> = (&'a BatchBeat<'a>, Target<'a>, Option<HealthReport>);
 
 /// The beats that need Kubernetes, some at a time and for a bounded time in all. Answers how many
 /// were refused only because it could not be asked.
@@ -298,7 +304,7 @@ async fn ask<'a>(door: &Door, slow: &[Slow<'a>], answer: &mut BatchAnswer<'a>) -
 }
 
 impl BatchBeat<'_> {
-    fn read(&self) -> Result<(Target<'_>, Option<Health>), &'static str> {
+    fn read(&self) -> Result<(Target<'_>, Option<HealthReport>), &'static str> {
         if !naming::is_label(&self.namespace) {
             return Err("the namespace is no DNS label");
         }
@@ -307,9 +313,10 @@ impl BatchBeat<'_> {
         }
         let health = match self.health.as_deref() {
             None => None,
-            Some(word) => {
-                Some(Health::parse(word).ok_or("health must be Passing, Warning or Critical")?)
-            }
+            Some(word) => Some(
+                HealthReport::parse(word)
+                    .ok_or("health must be Passing, Warning, Critical or Stopping")?,
+            ),
         };
         let (namespace, name) = (&*self.namespace, &*self.name);
         let target = Target { namespace, name, uid: self.uid.as_deref(), version: None };
@@ -395,7 +402,7 @@ mod tests {
         let Object(batch) = body::json::<Object<BatchBody<'_>>>(text).unwrap();
         assert!(matches!(batch.instances.items[0].0.name, Cow::Borrowed("a")));
         let (target, health) = batch.instances.items[1].0.read().unwrap();
-        assert_eq!((target.uid, health), (Some("u"), Some(Health::Warning)));
+        assert_eq!((target.uid, health), (Some("u"), Some(HealthReport::Warning)));
 
         let text = br#"{"instances": [{"namespace": "shop", "name": "a"}, {"name": "b"}]}"#;
         let problem = body::json::<Object<BatchBody<'_>>>(text).unwrap_err();

@@ -9,6 +9,7 @@ use hyper::{
 use rollcall_core::pulse::Slot;
 use rollcall_model::{instance::Address, naming, registration::Registration};
 
+use crate::auth::Caller;
 use crate::clock;
 use crate::http::{
     answer::Answer,
@@ -26,13 +27,15 @@ use crate::witness::Target;
 /// `PUT /v1/namespaces/{namespace}/instances/{name}`
 pub(super) async fn register(
     door: &Door,
+    caller: Option<&Caller>,
     names: &Names<'_>,
     parts: &Parts,
     body: Incoming,
 ) -> Given {
     let uid = query::uid(parts.uri.query())?;
-    let registration = read_registration(door, parts, body, None).await?;
+    let mut registration = read_registration(door, parts, body, None).await?;
     let target = names.target(uid.as_deref());
+    registration.pod = door.doorman.own_pod(caller, &target);
     store(door, target, &parts.headers, &registration).await
 }
 

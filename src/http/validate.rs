@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use rollcall_model::defaults;
 use rollcall_model::{
-    instance::{Address, Health, Port, Protocol},
+    instance::{Address, HealthReport, Port, Protocol},
     lease::{Lease, LeaseMode, OnExpiry},
     naming,
     registration::Registration,
@@ -84,7 +84,7 @@ pub(super) struct RegistrationBody {
     #[schemars(with = "Option<words::Labels>")]
     labels: Option<Strings>,
     /// What it says of itself. Left out, a word that a heartbeat has set stays.
-    #[schemars(with = "Option<words::Health>")]
+    #[schemars(with = "Option<words::HealthReport>")]
     health: Option<String>,
     #[schemars(description = lease_says(&Lease::default()))]
     lease: Option<Object<LeaseBody>>,
@@ -205,6 +205,8 @@ pub(super) fn registration(
         attributes: flaws.attributes(attributes.unwrap_or_default()),
         labels: flaws.labels(labels.unwrap_or_default()),
         health: health.and_then(|word| flaws.health("health", &word)),
+        // The caller is no part of the body.
+        pod: None,
         lease: lease.map(|Object(lease)| flaws.lease(&lease)),
         address: address.unwrap_or_else(|| Address::Ips(Arc::from([]))),
     };
@@ -215,10 +217,10 @@ pub(super) fn registration(
 ///
 /// # Errors
 /// 422 naming the field `health`.
-pub(super) fn health(word: &str) -> Result<Health, Problem> {
+pub(super) fn health(word: &str) -> Result<HealthReport, Problem> {
     let mut flaws = Flaws::default();
-    let health = flaws.health("health", word).unwrap_or_default();
-    flaws.end(health)
+    let report = flaws.health("health", word).unwrap_or(HealthReport::Passing);
+    flaws.end(report)
 }
 
 /// What a merge patch says of the attributes: a value, or that there is none.
@@ -434,12 +436,12 @@ impl Flaws {
         labels
     }
 
-    fn health(&mut self, field: &str, word: &str) -> Option<Health> {
-        let health = Health::parse(word);
-        if health.is_none() {
-            self.add(field, format!("must be {}", Health::listed()));
+    fn health(&mut self, field: &str, word: &str) -> Option<HealthReport> {
+        let report = HealthReport::parse(word);
+        if report.is_none() {
+            self.add(field, format!("must be {}", HealthReport::listed()));
         }
-        health
+        report
     }
 
     fn lease(&mut self, body: &LeaseBody) -> Lease {

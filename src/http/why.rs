@@ -45,6 +45,9 @@ pub(super) fn sentence(grounds: &Grounds<'_>) -> String {
         Phase::Terminating => conditions::terminating(grounds.instance),
         Phase::Expired => expired(grounds),
         Phase::OutOfService | Phase::Draining => of(grounds, "its operator says so (spec.state)"),
+        Phase::Stopping => {
+            of(grounds, "it reports that it is leaving (Stopping), until it reports Passing")
+        }
         Phase::Critical => of(grounds, "it reports itself so, and is not offered"),
         Phase::Warning => of(grounds, "it reports itself so, and is still offered"),
         Phase::Ready => of(grounds, "it is Up and reports itself as Passing"),
@@ -122,7 +125,7 @@ fn fate(grounds: &Grounds<'_>) -> String {
     let (lease, state) = (grounds.instance.lease, grounds.instance.state);
     match (lease.on_expiry, grounds.evict_at) {
         (OnExpiry::Retain, _) => "the object stays".to_owned(),
-        (OnExpiry::Evict, _) if state != State::Up => {
+        (OnExpiry::Evict, _) if state == State::OutOfService => {
             format!("the object stays while its operator says {state} (spec.state)")
         }
         (OnExpiry::Evict, Some(at)) if at > grounds.now.moment => {

@@ -11,7 +11,7 @@ use rollcall_core::{
     pulse::{Slot, Source},
 };
 use rollcall_model::{
-    instance::{Health, Instance, InstanceKey},
+    instance::{HealthReport, Instance, InstanceKey},
     lease::{Lease, Moment, Now},
     registration::Registration,
 };
@@ -147,7 +147,11 @@ impl Inbox {
 
     /// A beat that needs no write; none when it does.
     #[must_use]
-    pub fn ordinary_beat(&self, target: &Target<'_>, health: Option<Health>) -> Option<Beaten> {
+    pub fn ordinary_beat(
+        &self,
+        target: &Target<'_>,
+        health: Option<HealthReport>,
+    ) -> Option<Beaten> {
         let Target { namespace, name, uid, .. } = *target;
         let now = clock::moment();
         match self.directory.heartbeat(namespace, name, uid, health, now) {
@@ -171,7 +175,7 @@ impl Inbox {
     pub async fn heartbeat(
         &self,
         target: &Target<'_>,
-        health: Option<Health>,
+        health: Option<HealthReport>,
     ) -> Result<Beaten, Refusal> {
         for _ in 0..ATTEMPTS {
             let now = clock::now();
@@ -191,7 +195,16 @@ impl Inbox {
                     continue;
                 }
             };
-            let beat = StoredBeat { value: fresh(now), health, duration: None, version: None };
+            let record = slot.record();
+            // What stands behind the leaving must not undo that it ended meanwhile.
+            let is_behind = record.stopping && health.is_some_and(|it| it != HealthReport::Passing);
+            let beat = StoredBeat {
+                value: fresh(now),
+                health,
+                stopping: record.stopping,
+                duration: None,
+                version: is_behind.then_some(record.resource_version),
+            };
             if let Some(beaten) = self.store_beat(&slot, beat, now).await? {
                 return Ok(beaten);
             }
@@ -219,6 +232,7 @@ impl Inbox {
             let beat = StoredBeat {
                 value: fresh(now),
                 health: None,
+                stopping: false,
                 duration: Some(duration),
                 version: target.version,
             };
@@ -242,53 +256,68 @@ impl Inbox {
         registration: &Registration,
     ) -> Result<Registered, Refusal> {
         self.covers(target.namespace)?;
-        let record = self.registered(target, registration).await?;
-        if let Some(record) = &record {
-            target.is_met_by(record)?;
-            Refusal::unless_terminating(record)?;
-            if registration.is_met_by(record)
-                && let Some(Beaten { slot, recorded: false, .. }) =
-                    self.ordinary_beat(target, registration.health)
-            {
-                return Ok(Registered { slot, created: false });
+        for _ in 0..ATTEMPTS {
+            let record = self.registered(target, registration).await?;
+            if let Some(record) = &record {
+                target.is_met_by(record)?;
+                Refusal::unless_terminating(record)?;
+                if registration.is_met_by(record)
+                    && let Some(Beaten { slot, recorded: false, .. }) =
+                        self.ordinary_beat(target, registration.health)
+                {
+                    return Ok(Registered { slot, created: false });
+                }
             }
+            let stored = record.as_ref().map(|record| record.lease);
+            let lease = registration.lease.or(stored).unwrap_or_default();
+            let sent = self.directory.before_write();
+            let written = self.write(target, registration, lease, record.as_deref()).await?;
+            let Some(written) = written else { continue };
+            let created = record.is_none_or(|record| record.uid != written.uid);
+            let key = written.key.clone();
+            let slot = self.show(written, Source::Registration, sent).await?;
+            // Known here only from the answer to the write.
+            Refusal::unless_terminating(&slot.record())?;
+            info!(%key, service = registration.service, created, "registered");
+            return Ok(Registered { slot, created });
         }
-        let stored = record.as_ref().map(|record| record.lease);
-        let lease = registration.lease.or(stored).unwrap_or_default();
-        let sent = self.directory.before_write();
-        let written = self.write(target, registration, lease, record.as_deref()).await?;
-        let created = record.is_none_or(|record| record.uid != written.uid);
-        let key = written.key.clone();
-        let slot = self.show(written, Source::Registration, sent).await?;
-        // Known here only from the answer to the write.
-        Refusal::unless_terminating(&slot.record())?;
-        info!(%key, service = registration.service, created, "registered");
-        Ok(Registered { slot, created })
+        Err(changing())
     }
 
     /// Applies a registration, and takes away what it leaves over: server-side apply keeps the facts
-    /// that another manager set, and refuses an address beside such a hostname.
+    /// that another manager set, and refuses an address beside such a hostname. What the instance says of itself is not
+    /// for an apply to change (see [`Registration::meets_words`]). Answers none when the object is not what it was
+    /// thought to be any more.
     async fn write(
         &self,
         target: &Target<'_>,
         registration: &Registration,
         lease: Lease,
         record: Option<&Instance>,
-    ) -> Result<Arc<Instance>, Refusal> {
+    ) -> Result<Option<Arc<Instance>>, Refusal> {
         let beat = fresh(clock::now());
         let (key, version) = (target.key(), target.version);
-        let applied = self.writer.register(&key, version, registration, lease, &beat).await;
-        if version.is_some() && matches!(applied, Err(Failure::Conflict(_))) {
-            return Err(self.other_version(&key).await?);
-        }
+        let with_words = record.filter(|record| registration.meets_words(record));
+        let applied = match with_words {
+            Some(record) => self.writer.replace(record, version, registration, lease, &beat).await,
+            None => self.writer.register(&key, version, registration, lease, &beat).await,
+        };
         let before = match (&applied, record) {
+            (Err(Failure::Conflict(_)), _) if version.is_some() => {
+                return Err(self.other_version(&key).await?);
+            }
+            (Err(Failure::Conflict(_) | Failure::NotFound(_)), Some(record))
+                if with_words.is_some() =>
+            {
+                return self.look_again(record).await.map(|()| None);
+            }
             (Ok(written), _) if registration.leaves_over(written) => written,
             (Err(Failure::Invalid { .. }), Some(record)) if registration.leaves_over(record) => {
                 record
             }
-            _ => return Ok(applied?),
+            _ => return Ok(Some(applied?)),
         };
-        Ok(self.writer.replace(before, registration, lease, &beat).await?)
+        Ok(Some(self.writer.replace(before, None, registration, lease, &beat).await?))
     }
 
     /// The record that a registration replaces. The API server is asked for one that is not known

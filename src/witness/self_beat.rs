@@ -77,6 +77,7 @@ pub fn registration(address: IpAddr, ports: &[(&str, u16, Protocol)]) -> Registr
         attributes: BTreeMap::new(),
         labels: BTreeMap::new(),
         health: None,
+        pod: None,
         lease: Some(lease()),
     }
 }

@@ -89,7 +89,7 @@ fn other_bodies() -> Vec<Case> {
         case(
             ["PUT", BEAT, JSON],
             r#"{"health": "ok"}"#,
-            (422, "health", "Passing, Warning or Critical"),
+            (422, "health", "Passing, Warning, Critical or Stopping"),
         ),
         case(["PUT", BEAT, JSON], r#"{"status": "ok"}"#, (422, "status", "unknown field")),
         case(

@@ -51,6 +51,7 @@ mod replicas;
 mod resolvers;
 mod rights;
 mod seen;
+mod stopping;
 mod terminating;
 #[cfg(feature = "otel")]
 mod traces;

@@ -149,11 +149,11 @@ async fn the_page_of_an_expired_instance_says_what_becomes_of_it() {
     assert!(last.abs_diff(after) < 10, "a start is no heartbeat: {last}, then {after}");
     assert_eq!(shown["lease"]["expiresInMs"], 0, "{shown}");
     assert!(text(&shown["why"]).contains("before this replica started"), "{shown}");
-    let patch = json!({"spec": {"state": "Draining"}});
+    let patch = json!({"spec": {"state": "OutOfService"}});
     api.patch("a", &Default::default(), &kube::api::Patch::Merge(patch)).await.unwrap();
     eventually("its operator keeps it", BOUND, async || {
         let page = page(&rollcall, &ns, "a").await;
-        (text(&page["why"]).contains("Draining") && page["verdict"]["evictsAt"].is_null())
+        (text(&page["why"]).contains("OutOfService") && page["verdict"]["evictsAt"].is_null())
             .then_some(())
     })
     .await;

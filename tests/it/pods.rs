@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use parking_lot::Mutex;
+use rollcall_api::{POD_ANNOTATION, ServiceInstance};
 use serde_json::{Value, json};
 
 use crate::lives::{create, manifest};
@@ -214,4 +215,48 @@ async fn with_its_pod_deleted_a_token_that_is_asked_about_anew_opens_nothing() {
     let again = pod(&world.ns, "orders", "orders-1").await;
     let token = token_of(&world.ns, &again).await;
     assert_eq!(call_as(&token, world.http(), ("PUT", &path), body()).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_pod_that_takes_an_instance_over_is_neither_leaving_nor_drained() {
+    let world = world("taken-over", &[]).await;
+    let path = world.path("orders-1");
+    let api: Api<ServiceInstance> = world.ns.api();
+    let page = async || call(world.http(), "GET", &path, None).await.json();
+    assert_eq!(world.call("PUT", &path, body()).await.status, 201);
+    let beat = format!("{path}/heartbeat");
+    let leaves = Some(json!({"health": "Stopping"}));
+    assert_eq!(world.call("PUT", &beat, leaves).await.status, 200);
+    let draining = Patch::Merge(json!({"spec": {"state": "Draining"}}));
+    api.patch("orders-1", &PatchParams::default(), &draining).await.unwrap();
+    eventually("it is drained", BOUND, async || {
+        (page().await["phase"] == "Draining").then_some(())
+    })
+    .await;
+    // The same pod is the one that was to be drained.
+    assert_eq!(world.call("PUT", &path, body()).await.status, 200);
+    assert_eq!(page().await["state"], "Draining");
+
+    let pods: Api<Pod> = world.ns.api();
+    let mut last = world.pod.metadata.uid.clone();
+    for state in ["Draining", "OutOfService"] {
+        let state_now = Patch::Merge(json!({"spec": {"state": state}}));
+        api.patch("orders-1", &PatchParams::default(), &state_now).await.unwrap();
+        eventually("the operator's word is seen", BOUND, async || {
+            (page().await["state"] == state).then_some(())
+        })
+        .await;
+        pods.delete("orders-1", &DeleteParams::default().grace_period(0)).await.unwrap();
+        let again = pod(&world.ns, "orders", "orders-1").await;
+        assert_ne!(again.metadata.uid, last);
+        last = again.metadata.uid.clone();
+        let token = token_of(&world.ns, &again).await;
+        let answer = call_as(&token, world.http(), ("PUT", &path), body()).await;
+        assert_eq!(answer.status, 200, "{}", answer.json());
+        let expected = if state == "Draining" { ("Up", "Ready") } else { (state, state) };
+        let shown = answer.json();
+        assert_eq!((&shown["state"], &shown["phase"]), (&json!(expected.0), &json!(expected.1)));
+        let stored = api.get("orders-1").await.unwrap();
+        assert_eq!(stored.metadata.annotations.unwrap()[POD_ANNOTATION], last.clone().unwrap());
+    }
 }

@@ -200,7 +200,7 @@ pub struct Lease {
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceInstanceStatus {
-    /// The first that applies: Terminating, Expired, OutOfService, Draining, Critical, Warning, Ready.
+    /// The first that applies: Terminating, Expired, OutOfService, Draining, Stopping, Critical, Warning, Ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Phase")]
     pub phase: Option<Phase>,

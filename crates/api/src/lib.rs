@@ -19,7 +19,7 @@ pub use instance::{
 };
 pub use ledger::{HeartbeatLedger, HeartbeatLedgerPatch, HeartbeatLedgerSpec, PeerSeen};
 pub use rollcall_model::vocabulary::{
-    ConditionType, Health, LeaseMode, OnExpiry, Phase, Protocol, State, UnknownHealth,
+    ConditionType, Health, HealthReport, LeaseMode, OnExpiry, Phase, Protocol, State, UnknownHealth,
 };
 
 /// The API group of every kind defined here.
@@ -36,13 +36,21 @@ pub const API_VERSION: &str = "rollcall.dev/v1alpha1";
 /// beat.
 pub const HEARTBEAT_ANNOTATION: &str = "rollcall.dev/heartbeat";
 
-/// Annotation in which an instance reports its own health: a word of [`Health`], in upper or lower case, or one that
+/// Annotation in which an instance reports its own health: a word of [`HealthReport`], in upper or lower case, or one that
 /// other registries use for it.
 pub const HEALTH_ANNOTATION: &str = "rollcall.dev/health";
 
 /// Annotation of a replica's own instance: the installation of rollcall that it belongs to, as `status.installation` names
 /// it.
 pub const INSTALLATION_ANNOTATION: &str = "rollcall.dev/installation";
+
+/// Annotation whose presence says that the instance is leaving, written by rollcall when it reports `Stopping` over HTTP:
+/// beside the health, so that another report does not undo it. The value is for people: the heartbeat that said so.
+pub const STOPPING_ANNOTATION: &str = "rollcall.dev/stopping";
+
+/// Annotation with the uid of the pod that registered the instance last over HTTP as its own, written by rollcall: how the
+/// next pod of that name is told from it.
+pub const POD_ANNOTATION: &str = "rollcall.dev/pod-uid";
 
 /// The field manager of everything rollcall writes, so that ownership can be told from
 /// `metadata.managedFields`.

@@ -92,9 +92,9 @@ pub struct MetadataPatch {
     /// These labels, each with its value, or none to take it away.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, Option<String>>,
-    /// These annotations.
+    /// These annotations, each with its value, or none to take it away.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<&'static str, String>,
+    pub annotations: BTreeMap<&'static str, Option<String>>,
 }
 
 /// A part of a [`ServiceInstanceSpec`](super::ServiceInstanceSpec), field by field.

@@ -150,6 +150,7 @@ fn reason(instance: &Instance, phase: Phase) -> &'static str {
         Phase::Expired => "LeaseExpired",
         Phase::OutOfService => "OutOfService",
         Phase::Draining => "Draining",
+        Phase::Stopping => "Stopping",
         Phase::Critical => "ReportedCritical",
         Phase::Warning => "ReportedWarning",
         Phase::Ready if instance.lease.is_leased() => "LeaseHeld",
@@ -177,6 +178,9 @@ fn message(instance: &Instance, phase: Phase, last_heartbeat: Option<Wall>) -> S
         }
         Phase::OutOfService => "taken out of service by its operator (spec.state)".to_owned(),
         Phase::Draining => "being drained by its operator (spec.state)".to_owned(),
+        Phase::Stopping => "reports that it is stopping, and is not discoverable: it goes when it deregisters or its lease ends. \
+                            The health Passing, or a registration by another pod, ends that"
+            .to_owned(),
         Phase::Critical => "reports itself as Critical, and is not offered".to_owned(),
         Phase::Warning => "reports itself as Warning, and is still offered".to_owned(),
         Phase::Ready if instance.lease.is_leased() => {

@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use papaya::Equivalent;
 use rollcall_model::{
-    instance::{Health, Instance, InstanceKey, ServiceKey},
+    instance::{HealthReport, Instance, InstanceKey, ServiceKey},
     lease::{Moment, Wall},
     view::{Member, View},
 };
@@ -382,7 +382,7 @@ impl Directory {
         namespace: &str,
         name: &str,
         uid: Option<&str>,
-        health: Option<Health>,
+        health: Option<HealthReport>,
         now: Moment,
     ) -> Heartbeat {
         let Some(slot) = self.slot(namespace, name) else {

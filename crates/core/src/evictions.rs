@@ -179,7 +179,7 @@ fn reason(lease: Lease) -> Arc<str> {
 fn may_be_evicted(entry: &Entry) -> bool {
     let instance = entry.instance();
     instance.lease.on_expiry == OnExpiry::Evict
-        && instance.state == State::Up
+        && instance.state != State::OutOfService
         && !instance.is_terminating()
         && !entry.task.is_deleted()
         && instance.is_stored_expired()

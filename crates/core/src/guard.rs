@@ -266,7 +266,9 @@ impl Guard {
         }
         self.looked = Some(at);
         let (mut silent, mut of) = (0, 0);
-        for entry in evidence.table.entries().filter(|entry| entry.is_leased_and_live()) {
+        for entry in
+            evidence.table.entries().filter(|entry| entry.is_guarded() && !entry.slot().is_dead())
+        {
             of += 1;
             silent += usize::from(is_silent(&entry.member, evidence.floors, at));
         }

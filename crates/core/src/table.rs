@@ -78,12 +78,13 @@ impl Entry {
 
     /// Whether a lease decides over its life, and has not ended. Of an object that is being deleted none does any more.
     pub(super) fn is_leased_and_live(&self) -> bool {
-        self.is_guarded() && !self.slot.is_dead()
+        self.lease().is_leased() && !self.instance.is_terminating() && !self.slot.is_dead()
     }
 
     /// Whether it counts where many fall silent together, and may be held then: its end was not announced.
     pub(super) fn is_guarded(&self) -> bool {
-        self.lease().is_leased() && !self.instance.is_terminating()
+        let instance = &self.instance;
+        instance.lease.is_leased() && !instance.is_terminating() && !instance.stopping
     }
 
     pub(super) fn place(&self) -> Place {

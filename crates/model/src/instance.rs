@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-pub use crate::vocabulary::{Health, Phase, Protocol, State};
+pub use crate::vocabulary::{Health, HealthReport, Phase, Protocol, State};
 use crate::{
     condition::{self, Condition, ConditionType},
     defaults,
@@ -142,8 +142,10 @@ pub struct Facts {
     pub labels: Pairs,
     /// The operator's word.
     pub state: State,
-    /// Its own word.
+    /// How it says that it is.
     pub health: Health,
+    /// Whether it says that it is leaving.
+    pub stopping: bool,
     /// The terms of its life.
     pub lease: Lease,
 }
@@ -164,6 +166,8 @@ pub struct Instance {
     /// Uid of the pod that owns it, if one does; what is that pod's own depends on it, and nothing that
     /// readers see.
     pub owner_pod: Option<Arc<str>>,
+    /// Uid of the pod that registered it last, with a token bound to it, as its own instance.
+    pub registered_by: Option<Arc<str>>,
     /// The word of a health annotation outside the vocabulary, cut to 63 characters; it counts as Warning.
     pub unknown_health: Option<Arc<str>>,
     /// The finalizers that hold the object once it is being deleted (`metadata.deletionTimestamp`), which nothing undoes.
@@ -220,6 +224,7 @@ impl Facts {
             labels: Arc::new([]),
             state: State::default(),
             health: Health::default(),
+            stopping: false,
             lease: Lease::default(),
         }
     }
@@ -250,6 +255,7 @@ impl Instance {
             generation: 1,
             registered_labels: Arc::new([]),
             owner_pod: None,
+            registered_by: None,
             unknown_health: None,
             terminating: None,
             heartbeat: None,
@@ -266,6 +272,7 @@ impl Instance {
             _ if expired => Phase::Expired,
             (State::OutOfService, _) => Phase::OutOfService,
             (State::Draining, _) => Phase::Draining,
+            _ if self.stopping => Phase::Stopping,
             (_, Health::Critical) => Phase::Critical,
             (_, Health::Warning) => Phase::Warning,
             (_, Health::Passing) => Phase::Ready,
@@ -278,10 +285,24 @@ impl Instance {
         self.terminating.is_some()
     }
 
-    /// Whether the instance already reports this health, so that reporting it again changes nothing.
+    /// Whether the instance already reports this, so that reporting it again changes nothing. A health that is not
+    /// Passing is recorded behind the leaving.
     #[must_use]
-    pub fn reports(&self, health: Health) -> bool {
-        self.health == health && self.unknown_health.is_none()
+    pub fn reports(&self, report: HealthReport) -> bool {
+        let is_same = |health| self.health == health && self.unknown_health.is_none();
+        match (report, report.health()) {
+            (_, None) => self.stopping,
+            (HealthReport::Passing, Some(health)) => !self.stopping && is_same(health),
+            (_, Some(health)) => is_same(health),
+        }
+    }
+
+    /// Whether a pod with this uid would take the instance over from another one: from the one that registered it last,
+    /// or else from the one that owns the object. Where neither is known, no pod has it.
+    #[must_use]
+    pub fn is_of_another_pod(&self, uid: &str) -> bool {
+        let pod = self.registered_by.as_deref().or(self.owner_pod.as_deref());
+        pod.is_some_and(|pod| pod != uid)
     }
 
     /// Whether the object says `Expired` and no beat has come since it was said.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    instance::{Address, Facts, Health, Instance, Pairs, Port},
+    instance::{Address, Facts, Health, HealthReport, Instance, Pairs, Port, State},
     lease::Lease,
 };
 
@@ -30,8 +30,10 @@ pub struct Registration {
     pub attributes: BTreeMap<String, String>,
     /// Labels of the object.
     pub labels: BTreeMap<String, String>,
-    /// Its own word; none says nothing.
-    pub health: Option<Health>,
+    /// What it reports of itself; none says nothing.
+    pub health: Option<HealthReport>,
+    /// Uid of the pod that registers itself, with a token bound to it.
+    pub pod: Option<Arc<str>>,
     /// The terms; none keeps those that are stored, or takes the default.
     pub lease: Option<Lease>,
 }
@@ -53,6 +55,7 @@ impl Registration {
             attributes,
             labels,
             health,
+            pod,
             lease,
         } = self;
         let same =
@@ -70,7 +73,24 @@ impl Registration {
             })
             && self.labels_left_over(instance).next().is_none()
             && health.is_none_or(|health| instance.reports(health))
+            && pod.as_ref().is_none_or(|pod| instance.registered_by.as_ref() == Some(pod))
             && lease.is_none_or(|lease| lease == instance.lease)
+    }
+
+    /// Whether a pod takes `instance` over from another one with this registration.
+    #[must_use]
+    pub fn takes_over(&self, instance: &Instance) -> bool {
+        self.pod.as_deref().is_some_and(|pod| instance.is_of_another_pod(pod))
+    }
+
+    /// Whether `instance` says something beside the facts that an apply would lose, or keep where it is to end: that it
+    /// is leaving, a health that this registration leaves out, or that the pod before was being drained.
+    #[must_use]
+    pub fn meets_words(&self, instance: &Instance) -> bool {
+        let is_unwell = instance.health != Health::Passing || instance.unknown_health.is_some();
+        instance.stopping
+            || (self.health.and_then(HealthReport::health).is_none() && is_unwell)
+            || (instance.state == State::Draining && self.takes_over(instance))
     }
 
     /// The labels that a registration has set on `instance`, and that this one leaves out.
@@ -106,9 +126,11 @@ impl Registration {
             // Left out, the word that was said stays; and the operator's is no part of a registration.
             health: _,
             state: _,
+            stopping,
         } = &*instance.facts;
         let hostname = |address: &Address| matches!(address, Address::Hostname(_));
-        (self.version.is_none() && version.is_some())
+        (*stopping && self.health == Some(HealthReport::Passing))
+            || (self.version.is_none() && version.is_some())
             || (self.zone.is_none() && zone.is_some())
             || hostname(&self.address) != hostname(address)
             // Each port is merged by its name, so one of another manager stays, and so does a protocol left out.
@@ -127,10 +149,7 @@ fn are(want: &BTreeMap<String, String>, has: &Pairs) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        defaults,
-        instance::{Protocol, State},
-    };
+    use crate::{defaults, instance::Protocol};
 
     /// What says no more than where it is.
     fn least() -> Registration {
@@ -147,6 +166,7 @@ mod tests {
             attributes: BTreeMap::new(),
             labels: BTreeMap::new(),
             health: None,
+            pod: None,
             lease: Some(Lease::default()),
         }
     }
@@ -197,6 +217,29 @@ mod tests {
         let keeps = Registration { lease: None, ..least() };
         let longer = |facts: &mut Facts| facts.lease.duration *= 2;
         assert!(keeps.is_met_by(&Instance::sample("shop", "a").with(longer)));
+    }
+
+    #[test]
+    fn the_leaving_ends_by_passing_or_with_another_pod() {
+        let leaving = Instance::sample("shop", "a").with(|facts| facts.stopping = true);
+        assert!(least().is_met_by(&leaving) && least().meets_words(&leaving));
+        let says = |report| Registration { health: Some(report), ..least() };
+        assert!(!says(HealthReport::Passing).is_met_by(&leaving));
+        assert!(says(HealthReport::Passing).leaves_over(&leaving));
+        assert!(says(HealthReport::Stopping).is_met_by(&leaving));
+        assert!(!says(HealthReport::Critical).is_met_by(&leaving), "it is recorded behind");
+        assert!(!says(HealthReport::Stopping).is_met_by(&Instance::sample("shop", "a")));
+
+        let by = |pod: &str| Registration { pod: Some(pod.into()), ..least() };
+        let mut owned = Instance::sample("shop", "a");
+        assert!(!by("u1").takes_over(&owned), "no pod had it");
+        assert!(!by("u1").is_met_by(&owned), "whose it is is written down");
+        owned.owner_pod = Some("u1".into());
+        assert!(!by("u1").takes_over(&owned) && by("u2").takes_over(&owned));
+        owned.registered_by = Some("u2".into());
+        assert!(by("u1").takes_over(&owned) && !by("u2").takes_over(&owned));
+        assert!(by("u2").is_met_by(&owned) && !by("u1").is_met_by(&owned));
+        assert!(!least().takes_over(&owned), "a caller without a pod takes nothing over");
     }
 
     #[test]

@@ -99,6 +99,7 @@ impl Filter {
             Health::Lost => {
                 matches!(member.phase, Phase::Expired | Phase::Critical)
                     && member.facts.state == State::Up
+                    && !member.facts.stopping
             }
             Health::Any => true,
         };

@@ -152,6 +152,7 @@ fn fingerprint(facts: &Facts, phase: Phase, held: bool) -> u64 {
         labels,
         state,
         health,
+        stopping,
         lease,
     } = facts;
     let mut hash = Xxh3Default::new();
@@ -167,6 +168,10 @@ fn fingerprint(facts: &Facts, phase: Phase, held: bool) -> u64 {
     text(if held { "+" } else { "-" });
     text(state.as_str());
     text(health.as_str());
+    // What follows begins with `+` or `-`.
+    if *stopping {
+        text("stopping");
+    }
     optional(&mut text, version.as_deref());
     optional(&mut text, zone.as_deref());
     match address {
@@ -234,12 +239,13 @@ mod tests {
             labels: _,
             state: _,
             health: _,
+            stopping: _,
             lease: Lease { mode: _, duration: _, on_expiry: _, evict_after: _ },
         } = base;
         let Port { name: _, port: _, protocol: _, app_protocol: _ } = port();
         let pair = || Arc::from([("a".into(), "b".into())]);
         let ips = |ips: &[&str]| Address::Ips(ips.iter().map(|ip| ip.parse().unwrap()).collect());
-        let changes: [&dyn Fn(&mut Facts); 25] = [
+        let changes: [&dyn Fn(&mut Facts); 26] = [
             &|facts| facts.key.namespace = "other".into(),
             &|facts| facts.key.name = "other".into(),
             &|facts| facts.uid = "other".into(),
@@ -261,6 +267,7 @@ mod tests {
             &|facts| facts.labels = pair(),
             &|facts| facts.state = State::Draining,
             &|facts| facts.health = Health::Warning,
+            &|facts| facts.stopping = true,
             &|facts| facts.lease.mode = LeaseMode::Permanent,
             &|facts| facts.lease.duration = Duration::from_millis(30_001),
             &|facts| facts.lease.on_expiry = OnExpiry::Retain,

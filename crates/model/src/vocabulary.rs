@@ -47,7 +47,8 @@ macro_rules! vocabulary {
 }
 
 vocabulary! {
-    /// The operator's word about an instance. A registration over HTTP never overwrites it.
+    /// The operator's word about an instance. A registration over HTTP does not overwrite it, but for `Draining`
+    /// when another pod takes the instance over.
     #[derive(Default)]
     State {
         /// In service.
@@ -61,7 +62,7 @@ vocabulary! {
 }
 
 vocabulary! {
-    /// What an instance says of itself, in the annotation `rollcall.dev/health`.
+    /// How an instance says that it is, in the annotation `rollcall.dev/health`.
     #[derive(Default)]
     Health {
         /// All is well; also when nothing was said.
@@ -71,6 +72,20 @@ vocabulary! {
         Warning = "Warning",
         /// Not to be used; not offered.
         Critical = "Critical",
+    }
+}
+
+vocabulary! {
+    /// What an instance reports: a health, or that it is leaving, which stands before its health.
+    HealthReport {
+        /// All is well; and it is not leaving any more, if it was.
+        Passing = "Passing",
+        /// Serving, but not well.
+        Warning = "Warning",
+        /// Not to be used.
+        Critical = "Critical",
+        /// Leaving: finishes what it has, and is not discoverable until it says Passing.
+        Stopping = "Stopping",
     }
 }
 
@@ -85,6 +100,8 @@ vocabulary! {
         OutOfService = "OutOfService",
         /// Its operator drains it.
         Draining = "Draining",
+        /// It says that it is leaving.
+        Stopping = "Stopping",
         /// It says that it should not be used.
         Critical = "Critical",
         /// It says that it is not well.
@@ -151,15 +168,15 @@ impl fmt::Display for UnknownHealth {
             f,
             "unknown health {:?} counts as Warning: write {} (in upper or lower case; {} are understood, too)",
             self.0,
-            Health::listed(),
-            Health::FOREIGN.map(|(word, _)| word).join(", ")
+            HealthReport::listed(),
+            HealthReport::FOREIGN.map(|(word, _)| word).join(", ")
         )
     }
 }
 
 impl Error for UnknownHealth {}
 
-impl Health {
+impl HealthReport {
     /// Words of other registries, and what they mean here.
     const FOREIGN: [(&'static str, Self); 5] = [
         ("UP", Self::Passing),
@@ -169,8 +186,19 @@ impl Health {
         ("MAINTENANCE", Self::Critical),
     ];
 
+    /// The health that is reported; none where only the leaving is.
+    #[must_use]
+    pub const fn health(self) -> Option<Health> {
+        match self {
+            Self::Passing => Some(Health::Passing),
+            Self::Warning => Some(Health::Warning),
+            Self::Critical => Some(Health::Critical),
+            Self::Stopping => None,
+        }
+    }
+
     /// What a word in the health annotation means. Blanks around it and its case do not matter, since templates and
-    /// shells write it. HTTP takes the words of [`Health`] only.
+    /// shells write it. HTTP takes the words of [`HealthReport`] only.
     ///
     /// # Errors
     /// [`UnknownHealth`] for any other word. It counts as Warning: a typo in a template must not empty a service.
@@ -238,6 +266,7 @@ mod tests {
     fn a_word_is_spelt_the_same_in_json_and_in_text() {
         reads_back(State::ALL, State::as_str, State::parse);
         reads_back(Health::ALL, Health::as_str, Health::parse);
+        reads_back(HealthReport::ALL, HealthReport::as_str, HealthReport::parse);
         reads_back(Phase::ALL, Phase::as_str, Phase::parse);
         reads_back(Protocol::ALL, Protocol::as_str, Protocol::parse);
         reads_back(LeaseMode::ALL, LeaseMode::as_str, LeaseMode::parse);
@@ -248,30 +277,31 @@ mod tests {
     #[test]
     fn the_health_annotation_is_understood_in_any_case_and_in_the_words_of_other_registries() {
         for (word, health) in [
-            ("Passing", Health::Passing),
-            ("passing", Health::Passing),
-            (" WARNING\n", Health::Warning),
-            ("critical", Health::Critical),
-            ("UP", Health::Passing),
-            ("Down", Health::Critical),
-            ("OUT_OF_SERVICE", Health::Critical),
-            ("starting", Health::Critical),
-            ("maintenance", Health::Critical),
+            ("Passing", HealthReport::Passing),
+            ("passing", HealthReport::Passing),
+            ("stopping", HealthReport::Stopping),
+            (" WARNING\n", HealthReport::Warning),
+            ("critical", HealthReport::Critical),
+            ("UP", HealthReport::Passing),
+            ("Down", HealthReport::Critical),
+            ("OUT_OF_SERVICE", HealthReport::Critical),
+            ("starting", HealthReport::Critical),
+            ("maintenance", HealthReport::Critical),
         ] {
-            assert_eq!(Health::of_annotation(word), Ok(health), "{word}");
+            assert_eq!(HealthReport::of_annotation(word), Ok(health), "{word}");
         }
     }
 
     #[test]
     fn an_unknown_health_names_itself_and_the_known_words() {
-        let error = Health::of_annotation("UNKNOWN").unwrap_err();
+        let error = HealthReport::of_annotation("UNKNOWN").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unknown health \"UNKNOWN\" counts as Warning: write Passing, Warning or Critical (in upper or lower case; \
+            "unknown health \"UNKNOWN\" counts as Warning: write Passing, Warning, Critical or Stopping (in upper or lower case; \
              UP, DOWN, OUT_OF_SERVICE, STARTING, MAINTENANCE are understood, too)"
         );
-        let long = Health::of_annotation(&"x".repeat(64)).unwrap_err();
+        let long = HealthReport::of_annotation(&"x".repeat(64)).unwrap_err();
         assert_eq!(long, UnknownHealth("x".repeat(63).into()));
-        assert!(Health::of_annotation("").is_err());
+        assert!(HealthReport::of_annotation("").is_err());
     }
 }

@@ -160,7 +160,8 @@ pub(super) const INSTANCES: &[Operation] = &[
         method: "PUT",
         id: "setState",
         summary: "Say the operator's word: Up, Draining or OutOfService",
-        description: "No registration overwrites it, and no heartbeat.",
+        description: "No registration overwrites it, and no heartbeat; but Draining ends with a registration by another pod that \
+                      takes the instance over.",
         group: Group::Instances,
         needs: Needs::Write,
         query: Query::Uid,

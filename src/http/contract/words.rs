@@ -133,6 +133,12 @@ words! {
         "What an instance says of itself: Warning is still offered, Critical is not.",
         vocabulary::Health::ALL.iter().map(|word| word.as_str()),
     );
+    /// What an instance reports.
+    false HealthReport = one_of(
+        "What an instance reports of itself: Warning is still discoverable, Critical is not; Stopping is not either, and stays \
+         until it says Passing.",
+        vocabulary::HealthReport::ALL.iter().map(|word| word.as_str()),
+    );
     /// What becomes of all of it.
     false Phase = one_of(
         "What an instance is: the first that applies. Ready and Warning are offered.",

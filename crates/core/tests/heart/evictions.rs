@@ -43,10 +43,9 @@ fn nothing_is_deleted_before_expired_is_stored() {
 }
 
 #[test]
-fn what_is_retained_or_drained_by_its_operator_is_never_deleted() {
+fn what_is_retained_or_taken_out_of_service_is_never_deleted() {
     for change in [
         (|i| i.lease.on_expiry = OnExpiry::Retain) as fn(&mut rollcall_model::instance::Instance),
-        |i| i.state = State::Draining,
         |i| i.state = State::OutOfService,
     ] {
         let mut rig = expired();
@@ -55,6 +54,15 @@ fn what_is_retained_or_drained_by_its_operator_is_never_deleted() {
         rig.put(a);
         assert!(evictions(&rig.live(100.0)).is_empty());
     }
+}
+
+#[test]
+fn what_is_drained_by_its_operator_is_deleted_once_it_has_expired() {
+    let mut rig = expired();
+    let mut a = rig.record("a");
+    a.state = State::Draining;
+    rig.put(a);
+    assert_eq!(evictions(&rig.live(11.0)).len(), 1);
 }
 
 #[test]

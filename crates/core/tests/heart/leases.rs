@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use rollcall_core::{directory::Heartbeat, fact::Fact};
 use rollcall_model::{
-    instance::Phase,
+    instance::{HealthReport, Phase},
     lease::{LeaseMode, Moment},
 };
 
@@ -220,10 +220,9 @@ fn a_beat_for_what_is_stored_as_expired_is_written_though_it_lives_here() {
 #[test]
 fn a_health_that_changes_is_written_and_an_unchanged_one_is_not() {
     let mut rig = Rig::new();
-    let a = rig.put(instance("a"));
+    rig.put(instance("a"));
     let now = rig.now().moment;
-    for (health, written) in [(a.health, false), (rollcall_model::instance::Health::Warning, true)]
-    {
+    for (health, written) in [(HealthReport::Passing, false), (HealthReport::Warning, true)] {
         let beat = rig.directory.heartbeat("shop", "a", None, Some(health), now);
         assert_eq!(matches!(beat, Heartbeat::Write(_)), written);
     }

@@ -22,6 +22,7 @@ mod race;
 mod revisions;
 mod rig;
 mod serials;
+mod stopping;
 mod terminating;
 mod told;
 mod versions;

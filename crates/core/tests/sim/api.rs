@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rollcall_core::{fact::Version, ledger::Ledger, status::Desired};
 use rollcall_model::{
-    instance::{Address, Facts, Health, Instance, InstanceKey, StoredStatus},
+    instance::{Address, Facts, HealthReport, Instance, InstanceKey, StoredStatus},
     lease::{Lease, Wall},
 };
 
@@ -36,7 +36,7 @@ pub enum Op {
 #[derive(Clone, Debug)]
 pub struct Change {
     pub value: Arc<str>,
-    pub health: Option<Health>,
+    pub health: Option<HealthReport>,
     pub duration: Option<Duration>,
 }
 
@@ -154,7 +154,8 @@ impl Api {
                 }
                 let mut next = (**old).clone();
                 next.heartbeat = Some(change.value.clone());
-                next.health = change.health.unwrap_or(next.health);
+                let health = change.health.and_then(HealthReport::health);
+                next.health = health.unwrap_or(next.health);
                 let duration = change.duration.unwrap_or(next.lease.duration);
                 next.generation += i64::from(next.lease.duration != duration);
                 next.lease.duration = duration;

@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rollcall_model::{
-    instance::{Health, InstanceKey},
+    instance::{HealthReport, InstanceKey},
     lease::{Lease, LeaseMode, OnExpiry},
 };
 
@@ -234,11 +234,11 @@ impl World {
     }
 
     /// Most beats say nothing of health.
-    fn health(&mut self) -> Option<Health> {
+    fn health(&mut self) -> Option<HealthReport> {
         match self.rng.u8(..24) {
             _ if self.now >= self.calm => None,
-            0 => Some(Health::Warning),
-            1 => Some(Health::Passing),
+            0 => Some(HealthReport::Warning),
+            1 => Some(HealthReport::Passing),
             _ => None,
         }
     }

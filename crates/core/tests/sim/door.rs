@@ -9,7 +9,7 @@ use rollcall_core::{
     pulse::{Slot, Source},
 };
 use rollcall_model::{
-    instance::{Health, Instance},
+    instance::{HealthReport, Instance},
     lease::Lease,
 };
 
@@ -30,7 +30,7 @@ const PATIENCE: Time = 2_000;
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
-    Beat(Option<Health>),
+    Beat(Option<HealthReport>),
     Register(Lease),
     Lease(Duration),
     Leave,
@@ -161,7 +161,7 @@ impl World {
         replica.directory.is_fenced(replica.now(self.now, self.sabotage).moment)
     }
 
-    fn heartbeat(&mut self, request: usize, health: Option<Health>) -> Heartbeat {
+    fn heartbeat(&mut self, request: usize, health: Option<HealthReport>) -> Heartbeat {
         let one = &self.requests[request];
         let key = &self.clients[one.client].key;
         let replica = &self.replicas[one.replica];
@@ -170,7 +170,7 @@ impl World {
     }
 
     /// A beat that needs no write; whether it was one, and could be answered.
-    fn ordinary(&mut self, request: usize, health: Option<Health>) -> bool {
+    fn ordinary(&mut self, request: usize, health: Option<HealthReport>) -> bool {
         match self.heartbeat(request, health) {
             Heartbeat::Permanent(slot) => self.accept(request, &slot, true),
             Heartbeat::Renewed(slot) => {
@@ -185,7 +185,7 @@ impl World {
         true
     }
 
-    fn take_beat(&mut self, request: usize, health: Option<Health>) {
+    fn take_beat(&mut self, request: usize, health: Option<HealthReport>) {
         match self.heartbeat(request, health) {
             Heartbeat::Permanent(slot) => self.accept(request, &slot, true),
             Heartbeat::Renewed(slot) => {
@@ -201,7 +201,9 @@ impl World {
             Heartbeat::Write(slot) => self.store_beat(request, &slot, health, None),
             Heartbeat::Gone(_) => self.reply(request, Reply::Gone),
             Heartbeat::Unknown => self.fetch(request),
-            Heartbeat::OtherUid(_) => self.reply(request, Reply::Refused),
+            Heartbeat::OtherUid(_) | Heartbeat::Terminating(_) => {
+                self.reply(request, Reply::Refused);
+            }
         }
     }
 
@@ -231,7 +233,7 @@ impl World {
         &mut self,
         request: usize,
         slot: &Slot,
-        health: Option<Health>,
+        health: Option<HealthReport>,
         duration: Option<Duration>,
     ) {
         let record = slot.record();
