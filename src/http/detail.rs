@@ -95,6 +95,7 @@ pub(super) fn of(
         held,
         carried_over: slot.is_carried_over(),
         evict_at,
+        shared: directory.shared_address(&record.facts),
         leader: directory.leadership().leader.clone(),
     };
     let time = |moment| Time(now.wall_of(moment));

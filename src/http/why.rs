@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rollcall_core::{conditions, report::Standstill};
+use rollcall_core::{conditions, report::Standstill, sockets::Shared};
 use rollcall_model::{
     instance::{Instance, Phase, State},
     lease::{Moment, Now, OnExpiry, Wall},
@@ -25,6 +25,8 @@ pub(super) struct Grounds<'a> {
     pub(super) carried_over: bool,
     /// When the object is to be deleted, if that is decided.
     pub(super) evict_at: Option<Moment>,
+    /// An address that it shares with another instance.
+    pub(super) shared: Option<Shared>,
     /// Who writes the status.
     pub(super) leader: Option<Arc<str>>,
 }
@@ -52,7 +54,7 @@ pub(super) fn sentence(grounds: &Grounds<'_>) -> String {
         Phase::Warning => of(grounds, "it reports itself so, and is still offered"),
         Phase::Ready => of(grounds, "it is Up and reports itself as Passing"),
     };
-    format!("{phase}: {reason}{}", stored(grounds))
+    format!("{phase}: {reason}{}{}", shared(grounds), stored(grounds))
 }
 
 fn of(grounds: &Grounds<'_>, reason: &str) -> String {
@@ -139,6 +141,12 @@ fn fate(grounds: &Grounds<'_>) -> String {
     }
 }
 
+/// Whose address it may be by now.
+fn shared(grounds: &Grounds<'_>) -> String {
+    let sentence = |shared: &Shared| format!(". {}", shared.sentence(&grounds.instance.key));
+    grounds.shared.as_ref().map_or_else(String::new, sentence)
+}
+
 /// What kubectl shows meanwhile, where that is another phase.
 fn stored(grounds: &Grounds<'_>) -> String {
     let leader = grounds.leader.as_deref();
@@ -178,6 +186,7 @@ mod tests {
             held: false,
             carried_over: false,
             evict_at: None,
+            shared: None,
             leader: Some("r0".into()),
         }
     }

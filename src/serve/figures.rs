@@ -76,6 +76,12 @@ impl Figures {
                 others as f64,
             ),
             (
+                "shared_addresses",
+                "Addresses with a port that two discoverable instances or more offer: one of them may be gone.",
+                None,
+                self.directory.shared_addresses() as f64,
+            ),
+            (
                 "promises",
                 "Whether heartbeats are answered 200: 1, or 0 when only 202, since the other replicas may not \
                  hear of them.",

@@ -84,3 +84,35 @@ async fn an_unknown_health_is_a_warning_with_a_condition_until_the_word_is_gone(
     let object = until_phase(&api, "a", Phase::Ready).await;
     assert_eq!(condition(&object, "example.com/Reviewed"), Some(foreign), "it is another's");
 }
+
+#[tokio::test]
+async fn two_instances_that_offer_one_address_and_port_both_say_so_until_one_is_gone() {
+    let ns = namespace("shared-address").await;
+    let rollcall = Rollcall::start(&ns).await;
+    let api = create(&ns, &manifest("a", "web", json!({"mode": "Permanent"}))).await;
+    let mut host = manifest("host", "web", json!({"mode": "Permanent"}));
+    host.spec.ports[0].port = 9090;
+    create(&ns, &host).await;
+    until_phase(&api, "host", Phase::Ready).await;
+    create(&ns, &manifest("b", "other", json!({"mode": "Permanent"}))).await;
+    until_says(
+        &api,
+        ConditionType::AddressShared,
+        Some("10.0.0.7:8080/TCP is offered by the instance b"),
+    )
+    .await;
+    eventually("b says it, too", BOUND, async || {
+        condition(&api.get("b").await.ok()?, "AddressShared")
+    })
+    .await;
+    assert_eq!(condition(&api.get("host").await.unwrap(), "AddressShared"), None);
+    let path = format!("/v1/namespaces/{}/instances", ns.name);
+    let page = call(rollcall.http, "GET", &format!("{path}/a"), None).await.json();
+    assert!(page["why"].as_str().unwrap().contains("offered by the instance b, too"), "{page}");
+    assert_eq!(page["phase"], "Ready", "the answers stay as they are");
+    let metrics = call(rollcall.admin, "GET", "/metrics", None).await.body;
+    let metrics = String::from_utf8(metrics).unwrap();
+    assert!(metrics.contains("rollcall_shared_addresses 1"), "{metrics}");
+    assert_eq!(call(rollcall.http, "DELETE", &format!("{path}/b"), None).await.status, 204);
+    until_says(&api, ConditionType::AddressShared, None).await;
+}

@@ -206,7 +206,7 @@ pub struct ServiceInstanceStatus {
     pub phase: Option<Phase>,
 
     /// Ready: whether it is discovered by default, with the reason. UnknownHealth is there while the health annotation
-    /// holds a word outside the vocabulary.
+    /// holds a word outside the vocabulary, AddressShared while another live instance offers the same address and port.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "rules::conditions_schema")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -121,7 +121,7 @@ pub(super) fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
                     "type": "string",
                     "minLength": 1,
                     "maxLength": 316,
-                    "description": "What the condition is about; rollcall writes Ready and UnknownHealth.",
+                    "description": "What the condition is about; rollcall writes Ready, UnknownHealth and AddressShared.",
                 },
                 "status": {
                     "type": "string",

@@ -651,6 +651,7 @@ impl<R: Rules> Catalog<R> {
         let instances = &mut self.instances;
         let writer = StatusWriter {
             zone: &self.zone,
+            directory: instances.publication.directory(),
             identity: instances.installations.identity(),
             sees_others: instances.installations.sees_replica(&instances.table),
         };

@@ -12,8 +12,21 @@ use rollcall_model::{
     vocabulary::UnknownHealth,
 };
 
+use crate::sockets::Shared;
+
 /// The most conditions that the definition allows. Ours go first.
 const MOST: usize = 16;
+
+/// What conditions are decided on.
+#[derive(Clone, Copy, Debug)]
+pub struct Judged<'a> {
+    /// As it is stored.
+    pub instance: &'a Instance,
+    /// What it is.
+    pub phase: Phase,
+    /// An address and port that it shares with another one.
+    pub shared: Option<&'a Shared>,
+}
 
 /// A condition to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,36 +75,35 @@ impl Wanted {
 }
 
 /// All conditions to write: ours, then those of others as they are stored.
-pub(crate) fn desired(
-    instance: &Instance,
-    phase: Phase,
-    last_heartbeat: Option<Wall>,
-) -> Vec<DesiredCondition> {
+pub(crate) fn desired(judged: &Judged<'_>, last_heartbeat: Option<Wall>) -> Vec<DesiredCondition> {
+    let Judged { instance, phase, .. } = *judged;
     let stored = &instance.stored.conditions;
     let mut wanted = vec![ready(instance, phase, last_heartbeat)];
-    wanted.extend(warnings(instance));
+    wanted.extend(warnings(judged));
     let mut desired: Vec<_> = wanted.iter().map(|it| decided(it, instance)).collect();
     let foreign = stored.iter().filter(|it| ConditionType::parse(&it.type_).is_none());
     desired.extend(foreign.take(MOST.saturating_sub(wanted.len())).map(kept));
     desired
 }
 
-/// Whether the stored conditions of our types say what they should. The message of `Ready` does not count: it would have
-/// to be rewritten for ever.
-pub(crate) fn are_current(instance: &Instance, phase: Phase) -> bool {
+/// Whether the stored conditions of our types say what they should. Messages that move do not count, or would be
+/// rewritten for ever: that of `Ready` has a time in it, and that of `AddressShared` names one instance of many.
+pub(crate) fn are_current(judged: &Judged<'_>) -> bool {
+    let Judged { instance, phase, .. } = *judged;
     let stored = |kind| condition::find(&instance.stored.conditions, kind);
     let is_ready_current = stored(ConditionType::Ready).is_some_and(|stored| {
         let status = if phase.is_discoverable() { "True" } else { "False" };
         &*stored.status == status && &*stored.reason == reason(instance, phase)
     });
-    let wanted = warnings(instance);
+    let wanted = warnings(judged);
     let warnings = ConditionType::ALL.iter().filter(|kind| **kind != ConditionType::Ready);
     is_ready_current
         && warnings.into_iter().all(|kind| {
             match (stored(*kind), wanted.iter().find(|wanted| wanted.kind == *kind)) {
                 (None, None) => true,
                 (Some(stored), Some(wanted)) => {
-                    wanted.is_of(stored) && *stored.message == wanted.message
+                    let moves = *kind == ConditionType::AddressShared;
+                    wanted.is_of(stored) && (moves || *stored.message == wanted.message)
                 }
                 _ => false,
             }
@@ -121,7 +133,8 @@ fn kept(condition: &Condition) -> DesiredCondition {
 }
 
 /// The conditions that are there only while they hold. Most instances have none.
-fn warnings(instance: &Instance) -> Vec<Wanted> {
+fn warnings(judged: &Judged<'_>) -> Vec<Wanted> {
+    let Judged { instance, phase: _, shared } = *judged;
     let mut warnings = Vec::new();
     if let Some(word) = &instance.unknown_health {
         warnings.push(Wanted {
@@ -129,6 +142,14 @@ fn warnings(instance: &Instance) -> Vec<Wanted> {
             holds: true,
             reason: "UnknownWord",
             message: UnknownHealth(word.clone()).to_string(),
+        });
+    }
+    if let Some(shared) = shared {
+        warnings.push(Wanted {
+            kind: ConditionType::AddressShared,
+            holds: true,
+            reason: "OfferedTwice",
+            message: shared.sentence(&instance.key),
         });
     }
     warnings
@@ -231,16 +252,24 @@ mod tests {
         instance
     }
 
+    fn judged(instance: &Instance, phase: Phase) -> Judged<'_> {
+        Judged { instance, phase, shared: None }
+    }
+
+    fn of(instance: &Instance, phase: Phase) -> Vec<DesiredCondition> {
+        desired(&judged(instance, phase), None)
+    }
+
     #[test]
     fn a_transition_is_kept_while_the_status_is_and_conditions_of_others_stay_as_they_are() {
         let foreign = stored("example.com/Reviewed", "Unknown", "Waits", "t2");
         let instance =
             with(vec![foreign.clone(), stored("Ready", "True", "ReportedWarning", "t1")]);
-        let desired = desired(&instance, Phase::Ready, None);
+        let desired = of(&instance, Phase::Ready);
         assert_eq!(desired[0].transition.as_deref(), Some("t1"), "another reason is no transition");
         assert_eq!(desired[1].stored("now"), foreign);
         assert_eq!(desired.len(), 2);
-        let critical = super::desired(&instance, Phase::Critical, None);
+        let critical = of(&instance, Phase::Critical);
         assert_eq!((&*critical[0].status, &critical[0].transition), ("False", &None));
         assert_eq!(critical[1].stored("now"), foreign);
     }
@@ -248,21 +277,21 @@ mod tests {
     #[test]
     fn a_warning_is_there_while_it_holds_and_is_written_anew_for_another_word() {
         let mut instance = with(vec![stored("Ready", "True", "ReportedWarning", "t1")]);
-        let is_current = |instance: &Instance| are_current(instance, Phase::Warning);
+        let is_current = |instance: &Instance| are_current(&judged(instance, Phase::Warning));
         assert!(is_current(&instance));
         instance.unknown_health = Some("Fine".into());
         assert!(!is_current(&instance));
-        let desired = desired(&instance, Phase::Warning, None);
+        let desired = of(&instance, Phase::Warning);
         assert!(desired[1].message.contains("\"Fine\""), "{}", desired[1].message);
         instance.stored.conditions = desired.iter().map(|it| it.stored("t2")).collect();
         assert!(is_current(&instance));
         instance.unknown_health = Some("Good".into());
         assert!(!is_current(&instance));
-        let again = super::desired(&instance, Phase::Warning, None);
+        let again = of(&instance, Phase::Warning);
         assert_eq!(again[1].transition.as_deref(), Some("t2"), "it held all the time");
         instance.unknown_health = None;
         assert!(!is_current(&instance));
-        assert_eq!(super::desired(&instance, Phase::Warning, None).len(), 1);
+        assert_eq!(of(&instance, Phase::Warning).len(), 1);
     }
 
     #[test]
@@ -270,7 +299,7 @@ mod tests {
         let foreign = |at: usize| stored(&format!("example.com/{at}"), "True", "Some", "t");
         let mut instance = with((0..MOST).map(foreign).collect());
         instance.unknown_health = Some("Fine".into());
-        let desired = desired(&instance, Phase::Warning, None);
+        let desired = of(&instance, Phase::Warning);
         assert_eq!(desired.len(), MOST);
         assert_eq!((&*desired[0].type_, &*desired[1].type_), ("Ready", "UnknownHealth"));
     }

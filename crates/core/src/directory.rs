@@ -16,8 +16,9 @@ use std::{
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use papaya::Equivalent;
+use parking_lot::RwLock;
 use rollcall_model::{
-    instance::{HealthReport, Instance, InstanceKey, ServiceKey},
+    instance::{Facts, HealthReport, Instance, InstanceKey, ServiceKey},
     lease::{Moment, Wall},
     view::{Member, View},
 };
@@ -33,6 +34,7 @@ use crate::{
     report::Report,
     rules::Rules,
     serial::Serial,
+    sockets::{Shared, Sockets},
     touched::Touched,
 };
 
@@ -114,6 +116,8 @@ pub struct Directory {
     pub(crate) namespaces: HashMap<Arc<str>, usize>,
     /// Who bears the addresses of the networks whose names are asked for.
     pub(crate) bearers: Bearers,
+    /// Which live instances offer the same address and port.
+    pub(crate) sockets: RwLock<Sockets>,
     pub(crate) graves: HashMap<InstanceKey, Grave>,
     pub(crate) floors: ArcSwap<Floors>,
     pub(crate) leadership: ArcSwap<Leadership>,
@@ -153,6 +157,7 @@ impl Directory {
             services: HashMap::default(),
             namespaces: HashMap::default(),
             bearers: Bearers::default(),
+            sockets: RwLock::default(),
             graves: HashMap::default(),
             floors: ArcSwap::default(),
             leadership: ArcSwap::default(),
@@ -336,6 +341,18 @@ impl Directory {
     #[must_use]
     pub fn has_address_below(&self, network: IpNet) -> bool {
         self.bearers.is_any_within(network)
+    }
+
+    /// An address and port that this instance shares with another one, if both are discoverable.
+    #[must_use]
+    pub fn shared_address(&self, facts: &Facts) -> Option<Shared> {
+        self.sockets.read().of(facts)
+    }
+
+    /// How many addresses with a port are offered by two discoverable instances or more.
+    #[must_use]
+    pub fn shared_addresses(&self) -> usize {
+        self.sockets.read().shared()
     }
 
     /// Whether a namespace has any instance.

@@ -265,6 +265,9 @@ impl<R: Rules> Instances<R> {
         let Some(entry) = self.table.remove(key, uid) else { return };
         self.installations.forget(key);
         self.publication.leave(&entry);
+        for key in self.publication.leave_sockets(&entry) {
+            self.outbox.consider(key);
+        }
         self.guard.release(key);
         if entry.task.is_deleted() {
             self.evictions.count();
@@ -310,6 +313,9 @@ impl<R: Rules> Instances<R> {
         let Some(entry) = self.table.get_mut(key) else { return };
         self.guard.release_if_heard(entry);
         self.publication.show(entry, self.guard.holds(key));
+        for key in self.publication.index_sockets(entry) {
+            self.outbox.consider(key);
+        }
         self.leases.arm(entry);
         self.evictions.consider(entry, now);
         self.outbox.consider(key.clone());

@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod pulse;
 pub mod report;
 pub mod rules;
+pub mod sockets;
 pub mod status;
 
 mod announce;

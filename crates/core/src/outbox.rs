@@ -17,6 +17,8 @@ use rollcall_model::{
 
 use crate::{
     announce,
+    conditions::Judged,
+    directory::Directory,
     fact::{Announcement, Duty, Version},
     installations::{Identity, Mark, RESPECT},
     pulse::Slot,
@@ -45,6 +47,8 @@ const PLACES: usize = 256;
 pub(super) struct StatusWriter<'a> {
     /// That of DNS.
     pub(super) zone: &'a str,
+    /// Where addresses are looked up that others offer, too.
+    pub(super) directory: &'a Directory,
     /// This installation.
     pub(super) identity: &'a Identity,
     /// Whether a replica of another one is alive.
@@ -227,7 +231,9 @@ impl StatusWriter<'_> {
             return Wanted::At(at.max(entry.task.paced()));
         }
         entry.task.assent();
-        if entry.task.is_settled(&instance, phase, self.zone) {
+        let shared = self.directory.shared_address(&instance.facts);
+        let judged = Judged { instance: &instance, phase, shared: shared.as_ref() };
+        if entry.task.is_settled(&judged, self.zone) {
             return Wanted::No;
         }
         Wanted::At(entry.task.paced())
@@ -242,7 +248,9 @@ impl StatusWriter<'_> {
         let (instance, phase) = (entry.instance().clone(), entry.member.phase);
         let beat = instance.lease.is_leased().then(|| entry.slot().last_heard(&instance, now));
         let own = self.identity.current();
-        let desired = status::desired(&instance, phase, beat, self.zone, own);
+        let shared = self.directory.shared_address(&instance.facts);
+        let judged = Judged { instance: &instance, phase, shared: shared.as_ref() };
+        let desired = status::desired(&judged, beat, self.zone, own);
         // What another installation has found is no verdict here, and its end no news.
         let stored = instance.stored.phase.filter(|_| !entry.mark().is_foreign());
         let told = entry.task.told();

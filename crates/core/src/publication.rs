@@ -9,7 +9,7 @@ use std::{
 };
 
 use rollcall_model::{
-    instance::ServiceKey,
+    instance::{InstanceKey, ServiceKey},
     lease::{Moment, Wall},
     view::{Member, View},
 };
@@ -18,6 +18,7 @@ use crate::{
     directory::Directory,
     leadership::Leadership,
     report::Report,
+    sockets,
     table::{Entry, Place},
 };
 
@@ -95,6 +96,30 @@ impl Publication {
         if entry.show(held) {
             self.put(entry);
         }
+    }
+
+    /// Keeps the index of sockets in line with what an instance shows. Answers the instances that share an address from now
+    /// on, and those that do so no longer.
+    pub(super) fn index_sockets(&self, entry: &mut Entry) -> Vec<InstanceKey> {
+        let member = &entry.member;
+        let new = member.phase.is_discoverable().then(|| member.facts.clone());
+        let old = std::mem::replace(&mut entry.indexed, new);
+        match (old, &entry.indexed) {
+            (None, None) => Vec::new(),
+            (Some(old), Some(new)) if sockets::are_same(&old, new) => Vec::new(),
+            (old, new) => {
+                let mut sockets = self.directory.sockets.write();
+                let mut changed = old.map_or_else(Vec::new, |old| sockets.remove(&old));
+                changed.extend(new.iter().flat_map(|new| sockets.add(new)));
+                changed
+            }
+        }
+    }
+
+    /// An instance is not known any more. Answers the instances that share no address any more.
+    pub(super) fn leave_sockets(&self, entry: &Entry) -> Vec<InstanceKey> {
+        let indexed = entry.indexed.as_ref();
+        indexed.map_or_else(Vec::new, |facts| self.directory.sockets.write().remove(facts))
     }
 
     /// An instance is not known any more.

@@ -14,7 +14,7 @@ use rollcall_model::{
 
 use crate::{
     columns,
-    conditions::{self, DesiredCondition},
+    conditions::{self, DesiredCondition, Judged},
 };
 
 /// The status to write.
@@ -40,18 +40,18 @@ pub struct Desired {
     pub installation: Option<Installation>,
 }
 
-/// The status that `instance` should have.
+/// The status that an instance should have.
 #[must_use]
 pub fn desired(
-    instance: &Instance,
-    phase: Phase,
+    judged: &Judged<'_>,
     last_heartbeat: Option<Wall>,
     zone: &str,
     installation: Option<&Installation>,
 ) -> Desired {
+    let Judged { instance, phase, .. } = *judged;
     Desired {
         phase,
-        conditions: conditions::desired(instance, phase, last_heartbeat),
+        conditions: conditions::desired(judged, last_heartbeat),
         observed_generation: instance.generation,
         observed_heartbeat: instance.heartbeat.clone(),
         last_heartbeat,
@@ -64,10 +64,11 @@ pub fn desired(
 
 /// Whether the stored verdict is this one. The checkpoint does not count: it would have to be rewritten for ever.
 #[must_use]
-pub fn is_current(instance: &Instance, phase: Phase) -> bool {
+pub fn is_current(judged: &Judged<'_>) -> bool {
+    let Judged { instance, phase, .. } = *judged;
     let stored = &instance.stored;
     stored.phase == Some(phase)
-        && conditions::are_current(instance, phase)
+        && conditions::are_current(judged)
         && stored.observed_generation == instance.generation
         && (phase != Phase::Expired || stored.observed_heartbeat == instance.heartbeat)
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use rollcall_model::{
-    instance::{Instance, InstanceKey},
+    instance::{Facts, Instance, InstanceKey},
     lease::{Lease, Moment, Wall},
     view::Member,
 };
@@ -35,6 +35,8 @@ pub(super) struct Entry {
     pub(super) member: Arc<Member>,
     /// The lease timer that counts; others are left-overs.
     pub(super) armed: Option<Moment>,
+    /// The facts by which it is in the index of sockets; none while it is not.
+    pub(super) indexed: Option<Arc<Facts>>,
     /// How far the duties on this object are.
     pub(super) task: Task,
     /// Which installation wrote its status.
@@ -49,7 +51,7 @@ impl Entry {
         let phase = instance.phase(slot.is_dead());
         let member = Arc::new(Member::new(instance.facts.clone(), slot.clone(), phase, false));
         let task = Task::default();
-        Self { instance, slot, member, armed: None, task, mark, respected: None }
+        Self { instance, slot, member, armed: None, indexed: None, task, mark, respected: None }
     }
 
     pub(super) fn instance(&self) -> &Arc<Instance> {

@@ -5,12 +5,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rollcall_model::{
-    instance::{Instance, Phase},
-    lease::{Moment, millis},
-};
+use rollcall_model::lease::{Moment, millis};
 
-use crate::{announce::Told, fact::Outcome, status};
+use crate::{announce::Told, conditions::Judged, fact::Outcome, status};
 
 /// First and longest pause after a failed write; it doubles in between.
 /// Short, since a write that fails is given up after 5 s anyway and 16 are under way at most.
@@ -116,8 +113,9 @@ impl Task {
     }
 
     /// Whether the stored status needs no write.
-    pub(super) fn is_settled(&self, instance: &Instance, phase: Phase, zone: &str) -> bool {
-        status::is_current(instance, phase)
+    pub(super) fn is_settled(&self, judged: &Judged<'_>, zone: &str) -> bool {
+        let instance = judged.instance;
+        status::is_current(judged)
             && (self.shown == Some(instance.generation) || status::shows(instance, zone))
     }
 

@@ -152,6 +152,8 @@ vocabulary! {
         Ready = "Ready",
         /// Its health annotation holds a word outside the vocabulary.
         UnknownHealth = "UnknownHealth",
+        /// Another live instance offers one of its addresses with the same port.
+        AddressShared = "AddressShared",
     }
 }
 

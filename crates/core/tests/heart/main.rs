@@ -22,6 +22,7 @@ mod race;
 mod revisions;
 mod rig;
 mod serials;
+mod shared_addresses;
 mod stopping;
 mod terminating;
 mod told;

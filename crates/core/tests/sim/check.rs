@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use rollcall_core::status;
+use rollcall_core::{conditions::Judged, status};
 use rollcall_model::{
     instance::{Instance, Phase},
     lease::{LeaseMode, Moment, OnExpiry},
@@ -558,7 +558,9 @@ impl World {
 
     fn check_stored(&mut self, shown: Phase, stored: &Instance) {
         let client = self.client_of(&stored.key);
-        if !status::is_current(stored, shown) || !status::shows(stored, ZONE) {
+        // None of them has a port to share.
+        let judged = Judged { instance: stored, phase: shown, shared: None };
+        if !status::is_current(&judged) || !status::shows(stored, ZONE) {
             let what = format!("P4: shown as {shown}, stored as {:?}", stored.stored);
             self.violated(client, what);
         }
