@@ -109,6 +109,7 @@ pub(super) fn status(on: &Version, desired: &Desired, now: Wall) -> ServiceInsta
         addresses,
         ports,
         installation,
+        health,
     } = desired;
     let status = StatusPatch {
         phase: Edit::Set(*phase),
@@ -121,6 +122,7 @@ pub(super) fn status(on: &Version, desired: &Desired, now: Wall) -> ServiceInsta
         ports: Edit::set_or_remove(ports.clone()),
         // Without the rights of the election it is not known.
         installation: installation.as_ref().map(ToString::to_string).into(),
+        health: Edit::Set(*health),
     };
     decided_on(on, status)
 }
@@ -543,6 +545,7 @@ mod tests {
             addresses: "10.0.0.7".to_owned(),
             ports: None,
             installation: None,
+            health: Health::Critical,
         };
         let metadata = json!({"uid": "u", "resourceVersion": "7"});
         assert_eq!(
@@ -552,6 +555,7 @@ mod tests {
                 "status": {
                     "phase": "Critical", "observedGeneration": 3, "observedHeartbeat": null,
                     "lastHeartbeatTime": null, "dnsName": "a.web", "addresses": "10.0.0.7", "ports": null,
+                    "health": "Critical",
                     "conditions": [{
                         "type": "Ready", "status": "False", "reason": "ReportedCritical", "message": "why",
                         "lastTransitionTime": "1970-01-01T00:00:00.005Z", "observedGeneration": 3,

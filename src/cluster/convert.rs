@@ -356,6 +356,7 @@ fn stored(status: &ServiceInstanceStatus, shared: &mut Shared) -> StoredStatus {
         addresses,
         ports,
         installation,
+        health,
     } = status;
     StoredStatus {
         phase: *phase,
@@ -370,6 +371,7 @@ fn stored(status: &ServiceInstanceStatus, shared: &mut Shared) -> StoredStatus {
         addresses: addresses.as_deref().map(Into::into),
         ports: ports.as_deref().map(|ports| shared.text(ports)),
         installation: installation.as_deref().and_then(|it| Installation::parse(&shared.text(it))),
+        health: *health,
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::lives::{BOUND, annotate, create, manifest, until, until_phase};
 use crate::support::http::{call, try_call};
+use crate::support::kubectl::kubectl;
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::{Namespace, Rollcall, eventually, namespace};
 
@@ -76,12 +77,22 @@ async fn kubectl_prints_addresses_and_ports_as_people_write_them() {
     let printed = get(&ns, &["both", "db"]);
     let header = ["NAME", "SERVICE", "ADDRESSES", "PORTS", "VERSION", "PHASE", "REASON", "AGE"];
     assert_eq!(printed[0], header);
-    let ports = "8080/TCP,53/UDP,8443/TCP +1 more";
+    let ports = "a:8080/TCP,b:53/UDP,c:8443/TCP +1 more";
     let row = ["both", "web", "10.0.0.7,fd00::7", ports, "2.3.1", "Ready", "Permanent"];
     assert_eq!(printed[1][..7], row, "{printed:?}");
     assert_eq!(printed[2][..5], ["db", "db", "db.example.com", "Ready", "Permanent"]);
     let wide = get(&ns, &["-o", "wide"]);
-    assert_eq!(wide[0][8..], ["STATE", "BEAT NOTED", "DNS NAME"], "{wide:?}");
+    let header = ["STATE", "HEALTH", "WEIGHT", "PRIORITY", "BEAT NOTED", "DNS NAME"];
+    assert_eq!(wide[0][8..], header, "{wide:?}");
+    assert_eq!(wide[1][8..12], ["Up", "Passing", "100", "0"], "{wide:?}");
+    let ready = get(&ns, &["--field-selector", "status.phase=Ready,spec.service=db"]);
+    assert_eq!(ready.iter().map(|row| &row[0]).collect::<Vec<_>>(), ["NAME", "db"]);
+    assert!(get(&ns, &["--field-selector", "status.phase=Expired"]).is_empty());
+    let explained = kubectl(&ns, &["explain", "si.spec.lease.durationSeconds"], "").success();
+    assert!(
+        explained.contains("from 2 to 86400") && explained.contains("Default: 30."),
+        "{explained}"
+    );
     // A changed spec is shown anew.
     let patch = json!({"spec": {"addresses": ["10.0.0.8"]}});
     api.patch("both", &Default::default(), &kube::api::Patch::Merge(patch)).await.unwrap();

@@ -97,6 +97,60 @@ fn every_field_and_the_kinds_themselves_are_described() {
     });
 }
 
+/// The numbers that bound what may be written.
+fn numeric_bounds(schema: &Value) -> Vec<String> {
+    let keys = [
+        "minimum",
+        "maximum",
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+        "minProperties",
+        "maxProperties",
+    ];
+    // The API server writes some of them as floating-point numbers.
+    let number = |key: &&str| schema.get(*key).and_then(Value::as_f64);
+    keys.iter().filter_map(number).map(|number| number.to_string()).collect()
+}
+
+/// `kubectl explain` is where most people read of a field.
+#[test]
+fn every_description_is_one_line_and_names_the_default_and_the_bounds_of_its_field() {
+    let mut wrong = Vec::new();
+    let mut described: Vec<(String, String)> = Vec::new();
+    let of_instances = "serviceinstances.rollcall.dev";
+    walk_all(|path, schema| {
+        // What is in a list or a map is described with it.
+        if let Some(description) = schema["description"].as_str() {
+            described.push((path.to_owned(), description.to_owned()));
+            if description.contains('\n') || description.contains("  ") {
+                wrong.push(format!("{path}: not one line: {description}"));
+            }
+        }
+        let owner = described.iter().rev().find(|(field, _)| path.starts_with(field.as_str()));
+        let Some((_, description)) = owner.filter(|_| path.starts_with(of_instances)) else {
+            return;
+        };
+        let numbers: Vec<_> = description.split(|c: char| !c.is_ascii_digit()).collect();
+        for bound in numeric_bounds(schema) {
+            if !numbers.contains(&bound.as_str()) {
+                wrong.push(format!("{path}: {bound} is not in: {description}"));
+            }
+        }
+        if let Some(default) = schema.get("default") {
+            let says = format!(
+                "Default: {}.",
+                default.as_str().map_or_else(|| default.to_string(), Into::into)
+            );
+            if !description.contains(&says) {
+                wrong.push(format!("{path}: {says:?} is not in: {description}"));
+            }
+        }
+    });
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn the_api_server_and_serde_fill_in_the_same_defaults() {
     let least = json!({
@@ -137,12 +191,16 @@ fn the_definition_has_the_names_people_type() {
     assert_eq!(crd["spec"]["names"]["shortNames"], json!(["si"]));
     assert_eq!(crd["spec"]["names"].get("categories"), None);
     let version = &crd["spec"]["versions"][0];
-    assert_eq!(version["selectableFields"], json!([{"jsonPath": ".spec.service"}]));
+    let selectable = json!([{"jsonPath": ".spec.service"}, {"jsonPath": ".status.phase"}]);
+    assert_eq!(version["selectableFields"], selectable);
     assert_eq!(version["subresources"], json!({"status": {}}));
     let columns = version["additionalPrinterColumns"].as_array().unwrap();
     let shown: Vec<_> =
         columns.iter().filter(|c| c.get("priority").is_none()).map(|c| &c["name"]).collect();
     assert_eq!(shown, ["Service", "Addresses", "Ports", "Version", "Phase", "Reason", "Age"]);
+    let wide = columns.iter().filter(|c| c["priority"] == 1).map(|c| &c["name"]);
+    let names = ["State", "Health", "Weight", "Priority", "Beat Noted", "DNS Name"];
+    assert!(wide.eq(names.iter()), "{columns:?}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use rollcall_model::{
     defaults,
-    vocabulary::{LeaseMode, OnExpiry, Phase, Protocol, State},
+    vocabulary::{Health, LeaseMode, OnExpiry, Phase, Protocol, State},
 };
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -35,7 +35,8 @@ pub const OBSERVED_HEARTBEAT_MAX: usize = 128;
     status = "ServiceInstanceStatus",
     derive = "PartialEq",
     selectable = ".spec.service",
-    doc = "One running endpoint of a service. It answers under its service's name in DNS and HTTP while its lease lasts.",
+    selectable = ".status.phase",
+    doc = "One running endpoint of a service. It answers under its service's name in DNS and HTTP while its lease lasts. Annotations: every change of rollcall.dev/heartbeat is a heartbeat. rollcall.dev/health is what the instance reports: Passing, Warning, Critical or Stopping. rollcall.dev/dialect names the registry whose client registered the instance (eureka, consul or nacos); it is kept for clients and decides nothing. rollcall.dev/stopping and rollcall.dev/pod-uid are written by rollcall.",
     printcolumn(name = "Service", type_ = "string", json_path = ".spec.service"),
     printcolumn(
         name = "Addresses",
@@ -47,7 +48,7 @@ pub const OBSERVED_HEARTBEAT_MAX: usize = 128;
         name = "Ports",
         type_ = "string",
         json_path = ".status.ports",
-        description = "The first ports."
+        description = "The first ports, as name:number/protocol."
     ),
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
@@ -58,6 +59,9 @@ pub const OBSERVED_HEARTBEAT_MAX: usize = 128;
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "State", type_ = "string", json_path = ".spec.state", priority = 1),
+    printcolumn(name = "Health", type_ = "string", json_path = ".status.health", priority = 1),
+    printcolumn(name = "Weight", type_ = "integer", json_path = ".spec.weight", priority = 1),
+    printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.priority", priority = 1),
     printcolumn(
         name = "Beat Noted",
         type_ = "date",
@@ -70,13 +74,14 @@ pub const OBSERVED_HEARTBEAT_MAX: usize = 128;
 #[x_kube(validation = rules::one_location())]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceInstanceSpec {
-    /// The service this instance belongs to: a DNS label. All instances of one namespace with the
-    /// same service are that service. Immutable.
+    /// The service that the instance belongs to: a DNS label of 1 to 63 characters. All instances of one namespace
+    /// with the same service are that service. Immutable.
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = rules::label("service"), validation = rules::service_immutable())]
     pub service: String,
 
-    /// IPv4 and/or IPv6 addresses, at most 16, each once. Either these or hostname.
+    /// The IPv4 and IPv6 addresses under which the instance is reached: 1 to 16, each once, each of 2 to 45
+    /// characters. Give either these or hostname.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 16), inner(length(min = 2, max = 45)))]
     #[x_kube(
@@ -86,60 +91,63 @@ pub struct ServiceInstanceSpec {
     )]
     pub addresses: Vec<String>,
 
-    /// A DNS name that clients resolve themselves, for what lives elsewhere. Either this or
-    /// addresses.
+    /// The DNS name under which the instance is reached, of 1 to 253 characters, for instances outside the cluster:
+    /// clients resolve it themselves. Give either this or addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1, max = 253))]
     #[x_kube(validation = rules::hostname(), validation = rules::hostname_is_no_ip())]
     pub hostname: Option<String>,
 
-    /// The ports it listens on, at most 32.
+    /// The ports that the instance listens on: at most 32, each with a name of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]), validation = rules::port_names_unique())]
     pub ports: Vec<Port>,
 
-    /// The version it runs, for clients that ask for one.
+    /// The version that the instance runs, of 1 to 63 characters, for clients that ask for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1, max = 63))]
     #[x_kube(validation = rules::word("version"))]
     pub version: Option<String>,
 
-    /// Words that clients select by, at most 32.
+    /// Words that clients select instances by: at most 32, each once, each of 1 to 63 characters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 63)))]
     #[x_kube(merge_strategy = ListMerge::Set, validation = rules::words("tags"))]
     pub tags: Vec<String>,
 
-    /// Where it runs, for clients that prefer what is near.
+    /// The zone that the instance runs in, of 1 to 63 characters, for clients that prefer what is near.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1, max = 63))]
     #[x_kube(validation = rules::word("zone"))]
     pub zone: Option<String>,
 
-    /// Its share of the calls among instances of the same priority (RFC 2782). 0 is a last resort.
+    /// The share of the calls that the instance gets among those of the same priority (RFC 2782), from 0 to 65535. 0
+    /// is a last resort. Default: 100.
     #[serde(default = "default_weight")]
     #[schemars(with = "i32", range(min = 0, max = 65535))]
     pub weight: u16,
 
-    /// Lower is called first (RFC 2782).
+    /// The order in which instances are called (RFC 2782), from 0 to 65535: those with the lowest number first.
+    /// Default: 0.
     #[serde(default = "default_priority")]
     #[schemars(with = "i32", range(min = 0, max = 65535))]
     pub priority: u16,
 
-    /// Free strings for clients ("metadata" in other registries): at most 64, keys of at most 63
-    /// characters, values of at most 1,024.
+    /// Free strings for clients ("metadata" in other registries): at most 64, with keys of 1 to 63 characters and
+    /// values of at most 1024 characters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "rules::attributes_schema")]
     #[x_kube(validation = rules::attribute_keys())]
     pub attributes: BTreeMap<String, String>,
 
-    /// The operator's word: Up, Draining (finishes what it has) or OutOfService. A registration
-    /// over HTTP never overwrites it.
+    /// What the operator says of the instance: Up, Draining (finishes what it has) or OutOfService. Draining and
+    /// OutOfService are not discoverable. A registration over HTTP does not change it, except that another pod that
+    /// takes the instance over turns Draining into Up. Default: Up.
     #[serde(default)]
     pub state: State,
 
-    /// Which life it has: say so.
+    /// What keeps the instance alive, and what happens to its object when it is not any more.
     pub lease: Lease,
 }
 
@@ -147,24 +155,24 @@ pub struct ServiceInstanceSpec {
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Port {
-    /// Its name, a DNS label of at most 62 characters, because DNS asks for `_name`; unique among
-    /// the ports of the instance.
+    /// The name of the port: a DNS label of 1 to 62 characters (DNS asks for it as _name), unique among the ports of
+    /// the instance.
     #[schemars(length(min = 1, max = 62))]
     #[x_kube(validation = rules::label("a port's name"))]
     pub name: String,
 
-    /// Its number.
+    /// The number of the port, from 1 to 65535.
     #[schemars(with = "i32", range(min = 1, max = 65535))]
     pub port: u16,
 
-    /// Its transport: TCP, UDP or SCTP. Left out, it is TCP.
+    /// The transport of the port: TCP, UDP or SCTP. A port without one is TCP.
     // No default in the schema: `kubectl apply` compares a list as a whole with the manifest, which has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Protocol")]
     pub protocol: Option<Protocol>,
 
-    /// What is spoken on it: an IANA service name, or one with a prefix such as
-    /// kubernetes.io/h2c.
+    /// The application protocol of the port, of 1 to 253 characters: an IANA service name, or one with a prefix such
+    /// as kubernetes.io/h2c.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1, max = 253))]
     #[x_kube(validation = rules::word("appProtocol"))]
@@ -175,21 +183,23 @@ pub struct Port {
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Lease {
-    /// Heartbeat: alive as long as it beats. Permanent: alive as long as this object exists.
+    /// Heartbeat: the instance is alive as long as heartbeats arrive. Permanent: it is alive as long as this object
+    /// exists.
     pub mode: LeaseMode,
 
-    /// How many seconds a beat is good for (Heartbeat only).
+    /// For how many seconds a heartbeat keeps the instance alive, from 2 to 86400. Only for the mode Heartbeat.
+    /// Default: 30.
     #[serde(default = "default_duration")]
     #[schemars(with = "i32", range(min = 2, max = 86400))]
     pub duration_seconds: u32,
 
-    /// Retain keeps the object, as Expired, after its lease has ended; Evict deletes it
-    /// evictAfterSeconds later. A beat before that revives either.
+    /// What happens to the object when the lease has ended. Retain keeps it, with the phase Expired. Evict deletes it
+    /// evictAfterSeconds later. A heartbeat before that revives the instance in both cases. Default: Retain.
     #[serde(default = "default_on_expiry")]
     pub on_expiry: OnExpiry,
 
-    /// How many seconds an expired object stays to be seen, or to come back by a beat (Evict
-    /// only).
+    /// For how many seconds the object of an expired instance is kept before it is deleted, from 0 to 86400. Only for
+    /// onExpiry Evict. Default: 60.
     #[serde(default = "default_evict_after")]
     #[schemars(with = "i32", range(min = 0, max = 86400))]
     pub evict_after_seconds: u32,
@@ -200,46 +210,55 @@ pub struct Lease {
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceInstanceStatus {
-    /// The first that applies: Terminating, Expired, OutOfService, Draining, Stopping, Critical, Warning, Ready.
+    /// The first that applies of Terminating, Expired, OutOfService, Draining, Stopping, Critical, Warning and Ready.
+    /// Warning and Ready are discoverable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Phase")]
     pub phase: Option<Phase>,
 
-    /// Ready: whether it is discovered by default, with the reason. UnknownHealth is there while the health annotation
-    /// holds a word outside the vocabulary, AddressShared while another live instance offers the same address and port.
+    /// At most 16 conditions. Ready says whether the instance is discoverable, and why. UnknownHealth is there while
+    /// the health annotation holds a word outside the vocabulary, AddressShared while another live instance offers
+    /// the same address and port. Those of other controllers are kept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "rules::conditions_schema")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 
-    /// The metadata.generation that the phase was decided on.
+    /// The metadata.generation that the phase was decided on: 0 or more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64", range(min = 0))]
     pub observed_generation: Option<i64>,
 
-    /// The heartbeat annotation when the phase was decided; a beat that differs from it is news.
+    /// The heartbeat annotation that the phase was decided on, in at most 128 characters. A heartbeat annotation that
+    /// differs is a later heartbeat.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = OBSERVED_HEARTBEAT_MAX))]
     pub observed_heartbeat: Option<String>,
 
-    /// When a beat was last heard: a checkpoint for people, refreshed sparingly.
+    /// When a heartbeat last arrived (RFC 3339, at most 64 characters). A checkpoint, refreshed sparingly, and exact
+    /// once the phase is Expired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "rules::time_schema")]
     pub last_heartbeat_time: Option<Time>,
 
-    /// The name under which DNS answers for this instance alone.
+    /// The DNS name of this instance alone, of at most 253 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 253))]
     pub dns_name: Option<String>,
 
-    /// Where it is, for a column: the first addresses and how many more there are, or the hostname.
+    /// For a column: the first addresses and how many more there are, or the hostname, in at most 253 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 253))]
     pub addresses: Option<String>,
 
-    /// Its ports, for a column: the first ones and how many more there are.
+    /// For a column: the health that the instance reports, Passing, Warning or Critical.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(max = 63))]
+    #[schemars(with = "Health")]
+    pub health: Option<Health>,
+
+    /// For a column: the first ports as name:number/protocol, and how many more there are, in at most 253 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 253))]
     pub ports: Option<String>,
 
     /// The installation of rollcall that wrote this: the creation time and the uid of its Lease, with a space between.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use kube::core::TypeMeta;
-use rollcall_model::vocabulary::{LeaseMode, OnExpiry, Phase, State};
+use rollcall_model::vocabulary::{Health, LeaseMode, OnExpiry, Phase, State};
 use serde::{Serialize, Serializer};
 
 use super::instance::Port;
@@ -168,6 +168,7 @@ pub struct StatusPatch {
     pub ports: Edit<String>,
     #[serde(skip_serializing_if = "Edit::is_keep")]
     pub installation: Edit<String>,
+    pub health: Edit<Health>,
 }
 
 /// A condition as it is written: Kubernetes' own, with milliseconds in its time.
@@ -245,6 +246,7 @@ mod tests {
             addresses: Edit::Remove,
             ports: Edit::Remove,
             installation: Edit::Remove,
+            health: Edit::Remove,
         };
         assert_eq!(members(&status), properties(".status"));
     }

@@ -5,7 +5,7 @@
 
 use std::fmt::Display;
 
-use rollcall_model::instance::{Address, Instance};
+use rollcall_model::instance::{Address, Instance, Port};
 
 /// More than this many are counted, not shown.
 const SHOWN: usize = 3;
@@ -19,10 +19,11 @@ pub fn addresses(instance: &Instance) -> String {
     }
 }
 
-/// `8080/TCP,9090/UDP`, as `kubectl get service` writes them: at most 43 octets. None without ports.
+/// `http:8080/TCP,dns:53/UDP`: at most 229 bytes. None without ports.
 #[must_use]
 pub fn ports(instance: &Instance) -> Option<String> {
-    joined(instance.ports.iter().map(|port| format!("{}/{}", port.port, port.protocol)))
+    let port = |port: &Port| format!("{}:{}/{}", port.name, port.port, port.protocol);
+    joined(instance.ports.iter().map(port))
 }
 
 /// The first few, and how many more there are.
@@ -53,6 +54,7 @@ mod tests {
     fn the_longest_fits_into_the_field() {
         let longest = ["ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"; 16];
         assert!(joined(longest.iter()).unwrap().len() <= 253);
-        assert!(joined(["65535/SCTP"; 32].iter()).unwrap().len() <= 43);
+        let port = format!("{}:65535/SCTP", "a".repeat(62));
+        assert!(joined(vec![port; 32].iter()).unwrap().len() <= 253);
     }
 }

@@ -255,7 +255,8 @@ impl StatusWriter<'_> {
         let stored = instance.stored.phase.filter(|_| !entry.mark().is_foreign());
         let told = entry.task.told();
         let (announce, told) = announce::choose(&instance, stored, phase, told, now.moment);
-        entry.task.begin(UnderWay::Status { generation: instance.generation, told });
+        let (generation, health) = (instance.generation, instance.health);
+        entry.task.begin(UnderWay::Status { generation, health, told });
         entry.task.pay(now.moment);
         Duty::WriteStatus { on: Version::of(&instance), desired, announce }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rollcall_model::{
     installation::Installation,
-    instance::{Instance, Phase},
+    instance::{Health, Instance, Phase},
     lease::Wall,
     naming,
 };
@@ -38,6 +38,8 @@ pub struct Desired {
     pub ports: Option<String>,
     /// The installation that writes it, if that is known.
     pub installation: Option<Installation>,
+    /// Its health, for a column.
+    pub health: Health,
 }
 
 /// The status that an instance should have.
@@ -59,6 +61,7 @@ pub fn desired(
         addresses: columns::addresses(instance),
         ports: columns::ports(instance),
         installation: installation.cloned(),
+        health: instance.health,
     }
 }
 
@@ -81,6 +84,7 @@ pub fn shows(instance: &Instance, zone: &str) -> bool {
     stored.dns_name.as_deref() == Some(&*dns_name(instance, zone))
         && stored.addresses.as_deref() == Some(&*columns::addresses(instance))
         && stored.ports.as_deref() == columns::ports(instance).as_deref()
+        && stored.health == Some(instance.health)
 }
 
 fn dns_name(instance: &Instance, zone: &str) -> String {

@@ -5,7 +5,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rollcall_model::lease::{Moment, millis};
+use rollcall_model::{
+    instance::Health,
+    lease::{Moment, millis},
+};
 
 use crate::{announce::Told, conditions::Judged, fact::Outcome, status};
 
@@ -27,9 +30,9 @@ const AT_ONCE: u32 = 10;
 #[derive(Debug, Default)]
 pub(super) struct Task {
     under_way: Option<UnderWay>,
-    /// The generation whose columns were written and taken: once is enough, also where the API
+    /// The generation and health whose columns were written and taken: once is enough, also where the API
     /// server drops them.
-    shown: Option<i64>,
+    shown: Option<(i64, Health)>,
     /// What was announced of its health.
     told: Option<Told>,
     /// Why it was evicted, once the API server has taken the deletion; finalizers may hold it for as long as they like.
@@ -51,6 +54,8 @@ pub(super) enum UnderWay {
     Status {
         /// `metadata.generation`.
         generation: i64,
+        /// The health in its column.
+        health: Health,
         /// What will have been announced of its health.
         told: Option<Told>,
     },
@@ -89,8 +94,8 @@ impl Task {
         let ended = self.under_way.take();
         self.not_before = None;
         if *outcome == Outcome::Done {
-            if let Some(UnderWay::Status { generation, told }) = ended {
-                self.shown = Some(generation);
+            if let Some(UnderWay::Status { generation, health, told }) = ended {
+                self.shown = Some((generation, health));
                 self.told = told;
             }
             self.failures = 0;
@@ -116,7 +121,8 @@ impl Task {
     pub(super) fn is_settled(&self, judged: &Judged<'_>, zone: &str) -> bool {
         let instance = judged.instance;
         status::is_current(judged)
-            && (self.shown == Some(instance.generation) || status::shows(instance, zone))
+            && (self.shown == Some((instance.generation, instance.health))
+                || status::shows(instance, zone))
     }
 
     /// A write is wanted, and has to wait for so long. Answers when it may go out.

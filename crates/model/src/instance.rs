@@ -109,6 +109,8 @@ pub struct StoredStatus {
     pub ports: Option<Arc<str>>,
     /// The installation that wrote it.
     pub installation: Option<Installation>,
+    /// The column of health.
+    pub health: Option<Health>,
 }
 
 /// What readers see of an instance, and what is decided by. Two versions that say the same share them.

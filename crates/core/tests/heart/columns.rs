@@ -6,7 +6,7 @@ use rollcall_core::{
     fact::{Duty, Outcome},
     status::Desired,
 };
-use rollcall_model::instance::{Address, Instance, Port, Protocol};
+use rollcall_model::instance::{Address, Health, Instance, Port, Protocol, State};
 
 use crate::rig::{Rig, instance, on};
 
@@ -39,7 +39,7 @@ fn columns_come_with_the_verdict_in_the_same_write() {
     let written = desired(&rig.pass(1.0));
     assert_eq!(written.len(), 1);
     assert_eq!(written[0].addresses, "10.0.0.7,fd00::7");
-    assert_eq!(written[0].ports.as_deref(), Some("1/TCP,2/UDP,3/TCP +2 more"));
+    assert_eq!(written[0].ports.as_deref(), Some("p1:1/TCP,p2:2/UDP,p3:3/TCP +2 more"));
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn an_object_written_before_there_were_columns_gets_them_once() {
         rig.obey(duties);
     }
     assert_eq!(written, 1);
-    assert_eq!(rig.record("a").stored.ports.as_deref(), Some("1/TCP"));
+    assert_eq!(rig.record("a").stored.ports.as_deref(), Some("p1:1/TCP"));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_changed_spec_rewrites_them() {
     next.ports = listening(2).ports.clone();
     next.generation += 1;
     rig.put(next);
-    assert_eq!(desired(&rig.pass(0.5))[0].ports.as_deref(), Some("1/TCP,2/UDP"));
+    assert_eq!(desired(&rig.pass(0.5))[0].ports.as_deref(), Some("p1:1/TCP,p2:2/UDP"));
 }
 
 /// rollcall was updated, and its CRDs were not: the API server takes the write and drops the fields.
@@ -111,4 +111,16 @@ fn columns_that_an_older_schema_drops_are_not_written_for_ever() {
     next.generation += 1;
     rig.put(next);
     assert_eq!(desired(&rig.pass(0.5)).len(), 1, "another spec is written");
+}
+
+#[test]
+fn a_health_that_changes_behind_another_phase_is_shown() {
+    let mut rig = Rig::new();
+    rig.put(instance("a").with(|facts| facts.state = State::Draining));
+    rig.live(1.0);
+    assert_eq!(rig.record("a").stored.health, Some(Health::Passing));
+    let mut next = rig.record("a");
+    next.health = Health::Warning;
+    rig.put(next);
+    assert_eq!(desired(&rig.pass(0.5))[0].health, Health::Warning);
 }

@@ -149,6 +149,7 @@ fn crowd(count: usize) -> Rig {
         one.stored.observed_generation = 1;
         one.stored.dns_name = Some(format!("i{i}.orders.shop.svc.{}", crate::rig::ZONE).into());
         one.stored.addresses = Some("10.0.0.7".into());
+        one.stored.health = Some(one.health);
         rig.apply(Fact::Upserted(Arc::new(one)));
     }
     rig.settle();

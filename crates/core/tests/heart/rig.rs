@@ -217,6 +217,7 @@ impl Rig {
                 addresses: Some(desired.addresses.into()),
                 ports: desired.ports.map(Into::into),
                 installation: desired.installation,
+                health: Some(desired.health),
             };
             self.put(next);
             self.attempted(&on, Outcome::Done);

@@ -304,5 +304,6 @@ fn stored(desired: &Desired, now: Time) -> StoredStatus {
         addresses: Some(desired.addresses.as_str().into()),
         ports: desired.ports.as_deref().map(Into::into),
         installation: desired.installation.clone(),
+        health: Some(desired.health),
     }
 }
