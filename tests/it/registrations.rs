@@ -5,7 +5,7 @@ use std::time::Duration;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use kube::api::{Api, Patch, PatchParams};
-use rollcall_api::{OnExpiry, ServiceInstance};
+use rollcall_api::{DIALECT_ANNOTATION, OnExpiry, ServiceInstance};
 use serde_json::{Value, json};
 
 use crate::lives::{create, manifest, offered, until};
@@ -124,4 +124,27 @@ async fn attributes_come_back_as_they_were_whatever_is_in_them() {
     let body = json!({"service": "web", "addresses": ["10.0.9.2"], "attributes": {"a": text}});
     let (status, stored) = put(&rollcall, &ns, "a", &body).await;
     assert_eq!((status, &stored["attributes"]["a"]), (201, &json!(text)), "{stored}");
+}
+
+#[tokio::test]
+async fn the_annotations_of_others_outlast_registrations() {
+    let ns = namespace("annotations").await;
+    let rollcall = Rollcall::start(&ns).await;
+    let api = ns.api::<ServiceInstance>();
+    let body =
+        |version: &str| json!({"service": "web", "addresses": ["10.0.0.7"], "version": version});
+    assert_eq!(put(&rollcall, &ns, "a", &body("1")).await.0, 201);
+    let theirs = json!({"metadata": {"annotations": {DIALECT_ANNOTATION: "eureka", "example.com/note": "kept"}}});
+    api.patch("a", &PatchParams::default(), &Patch::Merge(theirs)).await.unwrap();
+    let mut leaves_out = body("2");
+    leaves_out.as_object_mut().unwrap().remove("version");
+    let mut stopping = body("3");
+    stopping["health"] = json!("Stopping");
+    // By an apply, by a merge patch that takes a fact away, and by one that keeps what the instance says.
+    for body in [body("2"), leaves_out, stopping, body("4")] {
+        assert_eq!(put(&rollcall, &ns, "a", &body).await.0, 200);
+        let annotations = api.get("a").await.unwrap().metadata.annotations.unwrap();
+        assert_eq!(annotations[DIALECT_ANNOTATION], "eureka", "{body}");
+        assert_eq!(annotations["example.com/note"], "kept", "{body}");
+    }
 }

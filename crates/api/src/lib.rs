@@ -52,6 +52,10 @@ pub const STOPPING_ANNOTATION: &str = "rollcall.dev/stopping";
 /// next pod of that name is told from it.
 pub const POD_ANNOTATION: &str = "rollcall.dev/pod-uid";
 
+/// Annotation that names the registry whose client registered this instance: `eureka`, `consul` or `nacos`. It is kept for
+/// clients, and decides nothing.
+pub const DIALECT_ANNOTATION: &str = "rollcall.dev/dialect";
+
 /// The field manager of everything rollcall writes, so that ownership can be told from
 /// `metadata.managedFields`.
 pub const FIELD_MANAGER: &str = "rollcall";

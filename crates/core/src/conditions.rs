@@ -174,7 +174,7 @@ fn reason(instance: &Instance, phase: Phase) -> &'static str {
         Phase::Stopping => "Stopping",
         Phase::Critical => "ReportedCritical",
         Phase::Warning => "ReportedWarning",
-        Phase::Ready if instance.lease.is_leased() => "LeaseHeld",
+        Phase::Ready if instance.lease.is_leased() => "LeaseRenewed",
         Phase::Ready => "Permanent",
     }
 }
