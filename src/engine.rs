@@ -8,10 +8,10 @@ use std::{sync::Arc, time::Duration};
 
 use rollcall_core::{
     catalog::{Catalog, Counts},
-    fact::{Delivery, Duty},
+    fact::{Delivery, Duty, SelfBeat},
     horizon::STALE_AFTER,
     ledger::Ledger,
-    report::{Overlap, Standstill},
+    report::{Overlap, Standstill, Twin},
 };
 use rollcall_model::{
     instance::ServiceKey,
@@ -29,7 +29,6 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::telemetry::{beats::BeatMetrics, metrics::EngineMetrics};
-use crate::witness::self_beat::Wanted;
 
 /// Facts under way to the engine. A round takes well under a millisecond for as many, so this is
 /// a second's worth at any rate that an API server reaches; a full channel holds the watch back.
@@ -62,7 +61,7 @@ pub struct Engine {
     /// Duties on objects out.
     pub duties: mpsc::Sender<Duty>,
     /// Self-beats out; the catalog has one under way at a time.
-    pub self_beats: mpsc::Sender<Wanted>,
+    pub self_beats: mpsc::Sender<SelfBeat>,
     /// Ledgers out, likewise.
     pub ledgers: mpsc::Sender<Ledger>,
     /// Has both watches list anew.
@@ -79,6 +78,8 @@ pub struct Engine {
     pub stands_since: Option<Moment>,
     /// The other installations that were mentioned last.
     pub overlap: Option<Overlap>,
+    /// Identities of two processes, as they were said last.
+    pub twins: Vec<Twin>,
 }
 
 impl Engine {
@@ -155,6 +156,7 @@ impl Engine {
         }
         self.mention_standstill(now);
         self.mention_overlap();
+        self.mention_twins();
         self.metrics.round(facts, visible.since(begun));
     }
 
@@ -185,15 +187,26 @@ impl Engine {
         }
         match &overlap {
             Some(overlap) => warn!("{}", overlap.sentence()),
-            None => info!("no other installation of rollcall was heard of for 10 minutes"),
+            None => info!("no other installation of rollcall was seen for 20 minutes"),
         }
         self.overlap = overlap;
     }
 
+    /// Says which identities two processes have, whenever that changes.
+    fn mention_twins(&mut self) {
+        let twins = self.catalog.directory().report().twins.clone();
+        for twin in twins.iter().filter(|twin| !self.twins.contains(twin)) {
+            warn!("{}", twin.sentence());
+        }
+        for twin in self.twins.iter().filter(|twin| !twins.contains(twin)) {
+            info!(replica = %twin.replica, younger = %twin.younger, "one of two processes of an identity is not heard any more");
+        }
+        self.twins = twins;
+    }
+
     fn hand_on(&self, duty: Duty) {
         let full = match duty {
-            Duty::SelfBeat { value, reads } => {
-                let wanted = Wanted { value, reads };
+            Duty::SelfBeat(wanted) => {
                 matches!(self.self_beats.try_send(wanted), Err(TrySendError::Full(_)))
             }
             Duty::Relist => {
@@ -248,6 +261,7 @@ mod tests {
             announce: Box::new(|_| {}),
             stands_since: None,
             overlap: None,
+            twins: Vec::new(),
         };
         (engine, registry)
     }

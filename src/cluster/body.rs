@@ -92,7 +92,7 @@ pub(super) fn beat(uid: &str, beat: &StoredBeat) -> ServiceInstancePatch {
 /// A merge patch of the replica's own heartbeat annotation, with the installation that it belongs to.
 pub(super) fn self_beat(value: &str, installation: Option<&Installation>) -> ServiceInstancePatch {
     let mut annotations = with_heartbeat(value, []);
-    annotations.extend(installation.map(|it| (INSTALLATION_ANNOTATION, it.to_string())));
+    annotations.extend(installation.map(|it| (INSTALLATION_ANNOTATION, Some(it.to_string()))));
     let metadata = MetadataPatch { annotations, ..MetadataPatch::default() };
     ServiceInstancePatch { metadata, ..ServiceInstancePatch::default() }
 }

@@ -95,7 +95,7 @@ async fn counted<T>(
         Ok(_) => metrics.succeeded(verb),
         Err(failure) => {
             if let Some((lack, right)) = failure.lack() {
-                metrics.refused(verb, lack, right, clock::moment());
+                metrics.refused(verb, lack, right);
             }
         }
     }

@@ -9,7 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as KubeCondition,
 use parking_lot::Mutex;
 use rollcall_api::{
     HEALTH_ANNOTATION, HEARTBEAT_ANNOTATION, HealthReport, INSTALLATION_ANNOTATION, POD_ANNOTATION,
-    STOPPING_ANNOTATION, ServiceInstanceSpec, ServiceInstanceStatus, UnknownHealth, observed_heartbeat,
+    STOPPING_ANNOTATION, ServiceInstanceSpec, ServiceInstanceStatus, UnknownHealth,
+    observed_heartbeat,
 };
 use rollcall_model::{
     condition::Condition,

@@ -25,6 +25,7 @@ use kube::{
     api::{ObjectMeta, PostParams},
 };
 use rollcall_core::{
+    directory::Directory,
     fact::{Delivery, Fact},
     leadership::Leadership,
 };
@@ -80,6 +81,8 @@ pub struct Election {
     /// The object as last seen: what we do not know of it is kept.
     stored: Option<Lease>,
     tenure: Tenure,
+    /// Tells whether this process yields to an older one of its identity.
+    directory: Arc<Directory>,
     facts: mpsc::Sender<Delivery>,
     metrics: ElectionMetrics,
     calls: CallMetrics,
@@ -87,14 +90,30 @@ pub struct Election {
     failing: bool,
 }
 
+/// A process that stands for election.
+#[derive(Clone, Copy, Debug)]
+pub struct Process<'a> {
+    /// The name of its replica.
+    pub identity: &'a str,
+    /// Tells it from others of that name.
+    pub boot: &'a str,
+}
+
+impl Process<'_> {
+    /// As a Lease names its holder.
+    fn holder(&self) -> String {
+        format!("{}{SEPARATOR}{}", self.identity, self.boot)
+    }
+}
+
 impl Election {
-    /// A candidate of the replica `identity`, whose process is told from others by `boot`.
+    /// A candidate that writes its Lease in `namespace`.
     #[must_use]
     pub fn new(
         client: Client,
         namespace: &str,
-        identity: &str,
-        boot: &str,
+        process: &Process<'_>,
+        directory: Arc<Directory>,
         facts: mpsc::Sender<Delivery>,
         metrics: ElectionMetrics,
         calls: &ApiMetrics,
@@ -102,9 +121,10 @@ impl Election {
         Self {
             api: Api::namespaced(client, namespace),
             namespace: namespace.to_owned(),
-            candidate: Candidate::new(format!("{identity}{SEPARATOR}{boot}").into()),
+            candidate: Candidate::new(process.holder().into()),
             stored: None,
             tenure: Tenure::default(),
+            directory,
             facts,
             metrics,
             calls: calls.on("leases", &["get", "create", "update"]),
@@ -122,13 +142,22 @@ impl Election {
     /// Stands for election until `stop`, then releases what it holds. Each call has a deadline.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
-            let pause = self.round().await;
+            let pause = self.pause().await;
             // Apart from each other, so that rivals do not grasp at the same instant.
             let pause = pause.mul_f64(1.0 + fastrand::f64() / 5.0);
             if stop.run_until_cancelled(sleep(pause)).await.is_none() {
                 return self.release().await;
             }
         }
+    }
+
+    /// One step, unless this process yields to an older one of its identity. Answers how long to wait before the next.
+    async fn pause(&mut self) -> Duration {
+        if !self.directory.report().yields {
+            return self.round().await;
+        }
+        self.release().await;
+        PAUSE
     }
 
     /// One step. Answers how long to wait before the next.
@@ -245,7 +274,7 @@ impl Election {
     }
 
     /// Lets the next one in at once, instead of after a whole lease.
-    async fn release(mut self) {
+    async fn release(&mut self) {
         let held = self.candidate.resign();
         if std::mem::take(&mut self.led) {
             self.metrics.changed(false);

@@ -5,7 +5,7 @@
 use kube::Client;
 use rollcall_api::{HEALTH_ANNOTATION, UnknownHealth};
 use rollcall_core::fact::{Announcement, Version};
-use rollcall_model::lease::OnExpiry;
+use rollcall_model::lease::{Lease, OnExpiry};
 
 use crate::cluster::{
     failure::Failure,
@@ -56,7 +56,18 @@ fn kind(what: &Announcement) -> (&'static str, &'static str, &'static str) {
         Announcement::Unreadable { .. } => (WARNING, "Unreadable", "Ignore"),
         Announcement::StoreWentBack { .. } => (WARNING, "StoreWentBack", "ListAnew"),
         Announcement::Held { .. } | Announcement::HeldAll { .. } => (WARNING, "Held", "Hold"),
+        Announcement::Twins { .. } => (WARNING, "TwoProcesses", "Yield"),
         Announcement::OtherInstallation { .. } => (WARNING, "OtherInstallation", "Defer"),
+    }
+}
+
+/// What becomes of the object of an expired instance.
+fn fate(lease: Lease) -> String {
+    match lease.on_expiry {
+        OnExpiry::Retain => "the object stays".to_owned(),
+        OnExpiry::Evict => {
+            format!("without one the object is deleted after {} s", lease.evict_after.as_secs())
+        }
     }
 }
 
@@ -65,15 +76,7 @@ fn text(what: &Announcement) -> String {
     match what {
         Announcement::Expired { lease } => {
             let seconds = lease.duration.as_secs();
-            let fate = match lease.on_expiry {
-                OnExpiry::Retain => "the object stays".to_owned(),
-                OnExpiry::Evict => {
-                    format!(
-                        "without one the object is deleted after {} s",
-                        lease.evict_after.as_secs()
-                    )
-                }
-            };
+            let fate = fate(*lease);
             format!(
                 "no heartbeat for a whole lease of {seconds} s: not offered any more. \
                  A heartbeat brings it back; {fate}"
@@ -115,7 +118,9 @@ fn text(what: &Announcement) -> String {
             "the store went back, as after a restore of etcd from a backup ({reason}): everything is listed anew, and every \
              instance has one lease. What was registered since the backup has to register again"
         ),
-        Announcement::OtherInstallation { sentence } => sentence.to_string(),
+        Announcement::Twins { sentence } | Announcement::OtherInstallation { sentence } => {
+            sentence.to_string()
+        }
         Announcement::Unreadable { reason } => format!(
             "not offered, since this version of rollcall cannot read it: {reason}. Correct the object; \
              if the API server takes it as it is, update rollcall to the version of its CRDs"
@@ -138,7 +143,7 @@ fn bounded(mut note: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rollcall_model::{instance::Phase, lease::Lease};
+    use rollcall_model::instance::Phase;
 
     #[test]
     fn a_note_says_its_numbers_and_what_to_do() {

@@ -12,7 +12,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use rollcall_api::{
-    FIELD_MANAGER, HeartbeatLedger, HeartbeatLedgerPatch, HeartbeatLedgerSpec, PeerSeen,
+    FIELD_MANAGER, FORMAT, HeartbeatLedger, HeartbeatLedgerPatch, HeartbeatLedgerSpec, PeerSeen,
 };
 use rollcall_core::{
     codec::{self, Part},
@@ -21,9 +21,7 @@ use rollcall_core::{
 use tokio::time::timeout;
 
 use crate::clock;
-use crate::cluster::{
-    call::measured, election::Tenure, failure::Failure, ledgers::Ledgers, watch::Kind as _,
-};
+use crate::cluster::{call::measured, election::Tenure, failure::Failure};
 use crate::telemetry::metrics::{ApiMetrics, CallMetrics, LedgerMetrics};
 
 /// For a ledger and its parts: a later one is worth more than this one late.
@@ -112,14 +110,19 @@ impl LedgerWriter {
         let call = self.api.patch(name, &parameters, &patch);
         match measured(&self.calls, "patch", WITHIN, call).await {
             Err(Failure::NotFound(_)) => {}
-            other => return other.map(|stored| Ledgers::version(&stored)),
+            other => return other.map(|stored| version(&stored)),
         }
         let mut object = HeartbeatLedger::new(name, spec);
         object.metadata.owner_references = self.owner.clone().map(|owner| vec![owner]);
         let parameters = PostParams::default();
         let call = self.api.create(&parameters, &object);
-        measured(&self.calls, "create", WITHIN, call).await.map(|stored| Ledgers::version(&stored))
+        measured(&self.calls, "create", WITHIN, call).await.map(|stored| version(&stored))
     }
+}
+
+/// The version of a stored ledger; 0 when it is not a number.
+pub(super) fn version(object: &HeartbeatLedger) -> u64 {
+    object.metadata.resource_version.as_deref().and_then(|it| it.parse().ok()).unwrap_or(0)
 }
 
 /// The name of the object of a part.
@@ -137,6 +140,8 @@ fn spec(ledger: &Ledger, parts: usize) -> HeartbeatLedgerSpec {
     HeartbeatLedgerSpec {
         replica: ledger.replica.to_string(),
         boot: ledger.boot.to_string(),
+        format: FORMAT,
+        replaced: ledger.replaced.as_deref().unwrap_or_default().to_owned(),
         sequence: signed(ledger.sequence),
         stamp: signed(ledger.stamp.0),
         epoch: signed(ledger.epoch),

@@ -17,7 +17,10 @@ use rollcall_core::{
 use rollcall_model::lease::Moment;
 use tracing::warn;
 
-use crate::cluster::{ledger_writer::part_name, watch::Kind};
+use crate::cluster::{
+    ledger_writer::{part_name, version},
+    watch::Kind,
+};
 
 /// The parts of ledgers, as they were seen last, by replica and number.
 type Parts = HashMap<(Arc<str>, usize), Part>;
@@ -72,7 +75,7 @@ impl Kind for Ledgers {
     }
 
     fn version(object: &HeartbeatLedger) -> u64 {
-        object.metadata.resource_version.as_deref().and_then(|it| it.parse().ok()).unwrap_or(0)
+        version(object)
     }
 
     fn read(&self, object: HeartbeatLedger) -> Result<Piece, Option<Fact>> {
@@ -174,6 +177,7 @@ fn piece(object: &HeartbeatLedger) -> Piece {
     let header = Ledger {
         replica,
         boot,
+        replaced: Some(spec.replaced.as_str()).filter(|it| !it.is_empty()).map(Into::into),
         version: Ledgers::version(object),
         sequence,
         stamp: Moment(unsigned(spec.stamp)),

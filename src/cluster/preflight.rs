@@ -141,7 +141,7 @@ impl Preflight {
     pub fn new(client: Client, needs: Needs, problems: Board, metrics: RightMetrics) -> Self {
         let waiting = "the first look at the Kubernetes API is not finished".to_owned();
         let first = Problems { blocking: vec![waiting], limiting: Vec::new() };
-        problems.found(first, clock::moment());
+        problems.found(first, problems.begin_look());
         Self { client, needs, problems, passed: watch::Sender::new(false), metrics, told: None }
     }
 
@@ -155,11 +155,11 @@ impl Preflight {
     pub async fn run(mut self) {
         let mut pause = PAUSE.0;
         loop {
-            let began = clock::moment();
+            let number = self.problems.begin_look();
             let found = self.look().await;
             let is_unfinished = found.is_none();
             if let Some(found) = found {
-                self.tell(found, began);
+                self.tell(found, number);
             }
             let missing = is_unfinished || self.problems.shown().all().next().is_some();
             let again = if missing { pause } else { AGAIN };
@@ -173,7 +173,7 @@ impl Preflight {
         }
     }
 
-    fn tell(&mut self, found: Problems, began: Moment) {
+    fn tell(&mut self, found: Problems, look: u64) {
         let now = clock::moment();
         let passed = found.blocking.is_empty();
         let changed = self.told.as_ref().is_none_or(|(told, _)| *told != found);
@@ -189,7 +189,7 @@ impl Preflight {
             }
             self.told = Some((found.clone(), now));
         }
-        self.problems.found(found, began);
+        self.problems.found(found, look);
         self.passed.send_if_modified(|before| passed && !std::mem::replace(before, true));
     }
 

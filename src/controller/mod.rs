@@ -101,7 +101,7 @@ fn span(duty: &Duty) -> Span {
         Duty::Evict { on, .. } => ("evict", &on.key),
         Duty::Announce { on, .. } => ("announce", &on.key),
         Duty::Sweep { replica, .. } => return error_span!("duty", duty = "sweep", %replica),
-        Duty::SelfBeat { .. } | Duty::Relist | Duty::Flush(_) => return Span::none(),
+        Duty::SelfBeat(_) | Duty::Relist | Duty::Flush(_) => return Span::none(),
     };
     error_span!("duty", duty, %key)
 }
@@ -129,7 +129,7 @@ impl Worker {
                 self.announce(&on, &what).await;
             }
             // Self-beats and ledgers are the witness's, and lists the watches'.
-            Duty::Announce { .. } | Duty::SelfBeat { .. } | Duty::Relist | Duty::Flush(_) => {}
+            Duty::Announce { .. } | Duty::SelfBeat(_) | Duty::Relist | Duty::Flush(_) => {}
         }
     }
 

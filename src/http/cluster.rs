@@ -1,7 +1,7 @@
 //! `GET /v1/cluster`: the replicas as this one sees them.
 
 use hyper::{StatusCode, header::CACHE_CONTROL};
-use rollcall_core::report::{LastGap, Overlap, Peer, Presence, Report, Standstill};
+use rollcall_core::report::{LastGap, Overlap, Peer, Presence, Report, Standstill, Twin};
 use rollcall_model::lease::{Now, millis};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -167,7 +167,9 @@ pub(super) fn cluster(door: &Door, query: Option<&str>) -> Given {
     let leads_until = tenure.map(|until| Time(now.wall_of(until)));
     let problems = door.problems.shown();
     let overlap = report.overlap.as_ref().map(Overlap::sentence);
-    let problems: Vec<&str> = problems.all().chain(&overlap).map(String::as_str).collect();
+    let twins: Vec<String> = report.twins.iter().map(Twin::sentence).collect();
+    let problems = problems.all().chain(&overlap).chain(&twins);
+    let problems: Vec<&str> = problems.map(String::as_str).collect();
     let own = own(door, &report, &problems, leads_until, now);
     let peers = report.replicas.iter().map(|peer| ReplicaJson::Peer(PeerJson::of(peer, now)));
     let cluster = ClusterJson {

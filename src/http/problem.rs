@@ -301,14 +301,7 @@ impl Problem {
     pub(super) fn refused(refusal: Refusal, namespace: &str, name: &str) -> Self {
         match refusal {
             Refusal::Unknown => Self::unknown(namespace, name),
-            Refusal::NamespaceMissing => {
-                let detail = format!(
-                    "namespace {namespace} does not exist or is being deleted; create it first: \
-                     kubectl create namespace {namespace}"
-                );
-                let flaw = Flaw::path("namespace", "does not exist or is being deleted");
-                Self { flaws: vec![flaw], ..Self::new(Kind::UnknownNamespace, detail) }
-            }
+            Refusal::NamespaceMissing => Self::unknown_namespace(namespace),
             Refusal::Gone(grave) => {
                 let when = grave.evicted.to_string();
                 let reason = &grave.reason;
@@ -361,6 +354,16 @@ impl Problem {
                 Self { retry_after: Some(seconds_up(retry_after)), ..away }
             }
         }
+    }
+
+    /// No such namespace.
+    fn unknown_namespace(namespace: &str) -> Self {
+        let detail = format!(
+            "namespace {namespace} does not exist or is being deleted; create it first: \
+             kubectl create namespace {namespace}"
+        );
+        let flaw = Flaw::path("namespace", "does not exist or is being deleted");
+        Self { flaws: vec![flaw], ..Self::new(Kind::UnknownNamespace, detail) }
     }
 
     /// The definitions are not installed.

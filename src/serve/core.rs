@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use rollcall_core::{
     catalog::{Catalog, Counts, Settings},
     directory::Directory,
-    fact::Delivery,
+    fact::{self, Delivery},
 };
 use rollcall_model::{instance::Protocol, registration::Registration};
 use tokio::sync::mpsc;
@@ -19,7 +19,7 @@ use crate::cluster::{
     breaker::Breakers,
     client::Clients,
     convert::Converter,
-    election::Election,
+    election::{Election, Process},
     events::Events,
     instances::Instances,
     ledger_writer::LedgerWriter,
@@ -47,7 +47,7 @@ use crate::telemetry::{
 use crate::witness::{
     Inbox,
     flush::{self, Flush},
-    self_beat::{self, SelfBeat, Wanted},
+    self_beat::{self, SelfBeat},
 };
 
 /// The parts, not yet running.
@@ -81,7 +81,8 @@ impl Core {
         let (needs, problems) = problems(config);
         let api_metrics = ApiMetrics::new(registry, problems.clone());
         let (facts_in, facts) = mpsc::channel(FACTS);
-        let election = election(config, clients.election, &facts_in, &api_metrics, registry);
+        let election =
+            election(config, clients.election, directory, &facts_in, &api_metrics, registry);
         let breakers = Breakers::new(registry);
         let (writes, guard) = (clients.writes.clone(), &breakers.writes);
         let store = StoreVersion::new(writes.clone(), config.scope.clone(), &api_metrics, guard);
@@ -112,6 +113,7 @@ impl Core {
             announce: announce(&views, &waiters),
             stands_since: None,
             overlap: None,
+            twins: Vec::new(),
         };
         let ledger_writer = ledger_writer(config, clients.ledgers, &api_metrics, registry);
         let flush =
@@ -141,13 +143,14 @@ impl Core {
 fn election(
     config: &Config,
     client: Client,
+    directory: &Arc<Directory>,
     facts: &mpsc::Sender<Delivery>,
     calls: &ApiMetrics,
     registry: &mut Registry,
 ) -> Election {
-    let (identity, boot) = (&*config.own.name, &*config.boot);
+    let process = Process { identity: &config.own.name, boot: &config.boot };
     let (namespace, metrics) = (&config.own_namespace, ElectionMetrics::new(registry));
-    Election::new(client, namespace, identity, boot, facts.clone(), metrics, calls)
+    Election::new(client, namespace, &process, directory.clone(), facts.clone(), metrics, calls)
 }
 
 fn watches(
@@ -247,7 +250,7 @@ fn own_beat(
     directory: &Arc<Directory>,
     writer: Writer,
     facts: mpsc::Sender<Delivery>,
-    wanted: mpsc::Receiver<Wanted>,
+    wanted: mpsc::Receiver<fact::SelfBeat>,
 ) -> SelfBeat {
     let (own, registration) = (config.own.clone(), own_registration(config));
     SelfBeat { own, registration, directory: directory.clone(), writer, facts, wanted }

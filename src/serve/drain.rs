@@ -121,6 +121,10 @@ impl Probes for Condition {
         if self.stopping.load(Ordering::Acquire) {
             return Some("stopping".to_owned());
         }
+        let report = self.directory.report();
+        if let Some(twin) = report.twins.iter().find(|_| report.yields) {
+            return Some(twin.sentence());
+        }
         if self.is_started() {
             return None;
         }
@@ -161,9 +165,12 @@ impl Replica {
         // Nor does one bring the own instance back.
         self.self_beat.stop(SELF_BEAT).await;
         self.http.stop(HTTP).await;
+        // The ledger and the instance are those of the older process of this identity.
+        let yields = self.condition.directory.report().yields;
         // All beats are taken: the last ledger tells the others of them, and that no more come.
         let told = async {
-            if self.facts.try_send(Delivery::new(Fact::Leaving, clock::reading())).is_ok() {
+            let leaving = Delivery::new(Fact::Leaving, clock::reading());
+            if !yields && self.facts.try_send(leaving).is_ok() {
                 self.flush.wait(FLUSH).await;
             }
             self.flush.stop(CORE).await;
@@ -176,7 +183,9 @@ impl Replica {
         };
         tokio::join!(told, self.duties.stop(DUTIES), traced);
         self.election.stop(ELECTION).await;
-        self_beat::leave(&self.writer, &self.own).await;
+        if !yields {
+            self_beat::leave(&self.writer, &self.own).await;
+        }
         if !self.linger.is_zero() {
             info!(seconds = self.linger.as_secs(), "only DNS is answered now");
             sleep(self.linger).await;

@@ -76,6 +76,12 @@ impl Figures {
                 others as f64,
             ),
             (
+                "twins",
+                "Identities under which two processes run; see problems in /v1/cluster.",
+                None,
+                self.directory.report().twins.len() as f64,
+            ),
+            (
                 "shared_addresses",
                 "Addresses with a port that two discoverable instances or more offer: one of them may be gone.",
                 None,

@@ -18,7 +18,6 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
-use rollcall_model::lease::Moment;
 
 /// Upper bounds in seconds of calls to the Kubernetes API.
 const API_BUCKETS: [f64; 10] = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
@@ -164,27 +163,24 @@ impl CallMetrics {
 
     /// A call went well.
     pub fn succeeded(&self, verb: &'static str) {
-        self.api.problems.succeeded(right(verb), self.resource);
+        for right in rights(verb) {
+            self.api.problems.succeeded(right, self.resource);
+        }
     }
 
     /// A call was refused for what is missing: this right, where the refusal names it.
-    pub fn refused(
-        &self,
-        verb: &'static str,
-        lack: Lack,
-        named: Option<(&str, &str)>,
-        now: Moment,
-    ) {
-        let (verb, resource) = named.unwrap_or_else(|| (right(verb), self.resource));
-        self.api.problems.refused(lack, verb, resource, now);
+    pub fn refused(&self, verb: &'static str, lack: Lack, named: Option<(&str, &str)>) {
+        let needed = rights(verb).first().copied().unwrap_or(verb);
+        let (verb, resource) = named.unwrap_or((needed, self.resource));
+        self.api.problems.refused(lack, verb, resource);
     }
 }
 
-/// What RBAC calls it.
-fn right(verb: &'static str) -> &'static str {
+/// What RBAC calls it, the right that every such call needs first: an apply may create the object.
+fn rights(verb: &'static str) -> Vec<&'static str> {
     match verb {
-        "apply" => "patch",
-        verb => verb,
+        "apply" => vec!["patch", "create"],
+        verb => vec![verb],
     }
 }
 

@@ -16,7 +16,6 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use rollcall_model::lease::Moment;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
@@ -76,8 +75,9 @@ struct Shared {
 #[derive(Default)]
 struct State {
     found: Problems,
-    /// With the moment of the last refusal.
-    refused: BTreeMap<Refused, (String, Moment)>,
+    /// With the number of looks that had begun by the last refusal.
+    refused: BTreeMap<Refused, (String, u64)>,
+    looks: u64,
 }
 
 impl fmt::Debug for Board {
@@ -112,27 +112,36 @@ impl Board {
         self.0.shown.load_full()
     }
 
-    /// A look that began at `began` has found these.
-    pub fn found(&self, found: Problems, began: Moment) {
+    /// A look begins. Answers its number, which is given back with what it finds.
+    #[must_use]
+    pub fn begin_look(&self) -> u64 {
+        let mut state = self.0.state.lock();
+        state.looks += 1;
+        state.looks
+    }
+
+    /// The look of this number has found these.
+    pub fn found(&self, found: Problems, look: u64) {
         let mut state = self.0.state.lock();
         state.found = found;
-        state.refused.retain(|_, (_, at)| *at >= began);
+        state.refused.retain(|_, (_, looks)| *looks >= look);
         self.show(&state);
     }
 
     /// A call was refused for what is missing. Said at once; a look that follows soon finds out the rest.
-    pub fn refused(&self, lack: Lack, verb: &str, resource: &str, now: Moment) {
+    pub fn refused(&self, lack: Lack, verb: &str, resource: &str) {
         let key = (lack, verb.to_owned(), resource.to_owned());
         let mut state = self.0.state.lock();
-        if let Some((_, at)) = state.refused.get_mut(&key) {
-            *at = now;
+        let begun = state.looks;
+        if let Some((_, looks)) = state.refused.get_mut(&key) {
+            *looks = begun;
             return;
         }
         let sentence = (self.0.explain)(lack, verb, resource);
         if !state.found.all().any(|it| *it == sentence) {
             warn!("refused: {sentence}");
         }
-        state.refused.insert(key, (sentence, now));
+        state.refused.insert(key, (sentence, begun));
         self.show(&state);
         self.0.look.notify_one();
     }
@@ -208,8 +217,8 @@ mod tests {
     #[test]
     fn a_refusal_shows_at_once_and_goes_with_the_first_success_of_the_same_call() {
         let board = board();
-        board.refused(Lack::Right, "patch", "serviceinstances", Moment(5));
-        board.refused(Lack::Right, "patch", "serviceinstances", Moment(6));
+        board.refused(Lack::Right, "patch", "serviceinstances");
+        board.refused(Lack::Right, "patch", "serviceinstances");
         assert_eq!(shown(&board), ["may not patch serviceinstances"]);
         board.succeeded("get", "serviceinstances");
         assert_eq!(shown(&board).len(), 1, "another right");
@@ -220,18 +229,20 @@ mod tests {
     #[test]
     fn a_look_takes_away_what_was_refused_before_it_began() {
         let board = board();
-        board.refused(Lack::Right, "delete", "serviceinstances", Moment(5));
-        board.found(Problems::default(), Moment(5));
+        let look = board.begin_look();
+        board.refused(Lack::Right, "delete", "serviceinstances");
+        board.found(Problems::default(), look);
         assert_eq!(shown(&board).len(), 1, "it was refused while the look was under way");
-        board.found(Problems::default(), Moment(6));
+        let look = board.begin_look();
+        board.found(Problems::default(), look);
         assert!(shown(&board).is_empty());
     }
 
     #[test]
     fn what_a_look_found_is_shown_once_and_goes_with_a_success_too() {
         let board = board();
-        board.found(limiting("may not get leases"), Moment(1));
-        board.refused(Lack::Right, "get", "leases", Moment(2));
+        board.found(limiting("may not get leases"), board.begin_look());
+        board.refused(Lack::Right, "get", "leases");
         assert_eq!(shown(&board), ["may not get leases"]);
         board.succeeded("get", "leases");
         assert!(shown(&board).is_empty());
@@ -240,9 +251,9 @@ mod tests {
     #[test]
     fn a_type_that_is_missing_is_one_problem_for_all_calls_on_it() {
         let board = board();
-        board.refused(Lack::Type, "patch", "serviceinstances", Moment(2));
-        board.refused(Lack::Type, "patch", "serviceinstances/status", Moment(2));
-        board.refused(Lack::Type, "list", "heartbeatledgers", Moment(2));
+        board.refused(Lack::Type, "patch", "serviceinstances");
+        board.refused(Lack::Type, "patch", "serviceinstances/status");
+        board.refused(Lack::Type, "list", "heartbeatledgers");
         assert_eq!(shown(&board), ["the type is missing"]);
         board.succeeded("list", "serviceinstances");
         assert_eq!(shown(&board), ["the type is missing"], "of the other type");

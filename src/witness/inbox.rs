@@ -257,6 +257,8 @@ impl Inbox {
     ) -> Result<Registered, Refusal> {
         self.covers(target.namespace)?;
         for _ in 0..ATTEMPTS {
+            // Before the record: one of an earlier epoch proves nothing.
+            let known = self.directory.before_read();
             let record = self.registered(target, registration).await?;
             if let Some(record) = &record {
                 target.is_met_by(record)?;
@@ -271,7 +273,7 @@ impl Inbox {
             let stored = record.as_ref().map(|record| record.lease);
             let lease = registration.lease.or(stored).unwrap_or_default();
             let sent = self.directory.before_write();
-            let written = self.write(target, registration, lease, record.as_deref()).await?;
+            let written = self.write(target, registration, lease, record.as_deref(), known).await?;
             let Some(written) = written else { continue };
             let created = record.is_none_or(|record| record.uid != written.uid);
             let key = written.key.clone();
@@ -294,6 +296,7 @@ impl Inbox {
         registration: &Registration,
         lease: Lease,
         record: Option<&Instance>,
+        known: Sent,
     ) -> Result<Option<Arc<Instance>>, Refusal> {
         let beat = fresh(clock::now());
         let (key, version) = (target.key(), target.version);
@@ -309,7 +312,10 @@ impl Inbox {
             (Err(Failure::Conflict(_) | Failure::NotFound(_)), Some(record))
                 if with_words.is_some() =>
             {
-                return self.look_again(record).await.map(|()| None);
+                return self
+                    .look_again(record, known.of(record.resource_version))
+                    .await
+                    .map(|()| None);
             }
             (Ok(written), _) if registration.leaves_over(written) => written,
             (Err(Failure::Invalid { .. }), Some(record)) if registration.leaves_over(record) => {
@@ -419,7 +425,9 @@ impl Inbox {
         beat: StoredBeat,
         now: Now,
     ) -> Result<Option<Beaten>, Refusal> {
-        let (record, sent) = (slot.record(), self.directory.before_write());
+        // Before the record: one of an earlier epoch proves nothing.
+        let sent = self.directory.before_write();
+        let record = slot.record();
         match self.writer.beat(&record.key, &record.uid, &beat).await {
             Ok(written) => {
                 let slot = self.show(written, Source::Http, sent).await?;
@@ -433,7 +441,8 @@ impl Inbox {
                 Ok(Some(Beaten { slot: slot.clone(), recorded: true, fenced: false }))
             }
             Err(Failure::NotFound(_) | Failure::Conflict(_)) => {
-                self.look_again(&record).await.map(|()| None)
+                let sent = sent.of(record.resource_version);
+                self.look_again(&record, sent).await.map(|()| None)
             }
             Err(failure) => Err(failure.into()),
         }
@@ -445,8 +454,7 @@ impl Inbox {
     }
 
     /// A beat met another version of the object: it may be another incarnation, or only contention.
-    pub(super) async fn look_again(&self, record: &Instance) -> Result<(), Refusal> {
-        let sent = self.directory.before_read(record.resource_version);
+    pub(super) async fn look_again(&self, record: &Instance, sent: Sent) -> Result<(), Refusal> {
         match self.writer.get(&record.key).await {
             Ok(stored) if stored.uid == record.uid => {
                 self.show(stored, Source::Annotation, sent).await.map(|_| ())

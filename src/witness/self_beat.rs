@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use rollcall_core::{
     directory::Directory,
-    fact::{Delivery, Fact},
+    fact::{self, Delivery, Fact},
 };
 use rollcall_model::defaults;
 use rollcall_model::{
@@ -44,16 +44,7 @@ pub struct SelfBeat {
     /// To say what came of them.
     pub facts: mpsc::Sender<Delivery>,
     /// What to write.
-    pub wanted: mpsc::Receiver<Wanted>,
-}
-
-/// A self-beat that is asked for.
-#[derive(Debug)]
-pub struct Wanted {
-    /// The annotation's value.
-    pub value: String,
-    /// Read the own instance first.
-    pub reads: bool,
+    pub wanted: mpsc::Receiver<fact::SelfBeat>,
 }
 
 /// What a replica says of itself: service `rollcall`, at `address`, with these ports.
@@ -114,8 +105,8 @@ impl SelfBeat {
     }
 
     /// Answers the resourceVersion of the own instance with the value.
-    async fn write(&self, wanted: &Wanted) -> Result<u64, Failure> {
-        let Wanted { value, reads } = wanted;
+    async fn write(&self, wanted: &fact::SelfBeat) -> Result<u64, Failure> {
+        let fact::SelfBeat { value, reads } = wanted;
         if *reads {
             let version = match self.writer.get(&self.own).await {
                 Ok(own) => Some(own.resource_version),

@@ -25,7 +25,7 @@ use rollcall::config::{DnsSettings, ServeArgs};
 use rollcall::dns::{DnsError, DnsServer, Metrics, Realm, bind};
 use rollcall_core::catalog::{Catalog, Settings};
 use rollcall_core::directory::Directory;
-use rollcall_core::fact::{Duty, Fact};
+use rollcall_core::fact::{Duty, Fact, SelfBeat};
 use rollcall_model::instance::{Address, Facts, Instance, InstanceKey, Port, Protocol};
 use rollcall_model::lease::LeaseMode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -75,10 +75,10 @@ pub(crate) fn directory() -> Arc<Directory> {
     }
     catalog.apply(Fact::Listed { instances, index: 1 }, clock::now());
     for duty in catalog.settle(clock::now(), 0) {
-        if let Duty::SelfBeat { value } = duty {
+        if let Duty::SelfBeat(SelfBeat { value, .. }) = duty {
             let (heartbeat, resource_version) = (Some(value.into()), 2);
             let seen = Instance { heartbeat, resource_version, ..replica.clone() };
-            catalog.apply(Fact::SelfBeatWritten { failure: None }, clock::now());
+            catalog.apply(Fact::SelfBeatWritten { answer: Ok(u64::MAX) }, clock::now());
             catalog.apply(Fact::Upserted(Arc::new(seen)), clock::now());
         }
     }

@@ -47,20 +47,10 @@ async fn wait_for(to: SocketAddr, path: &str, etag: &str) -> Answer {
     exchange(to, request.as_bytes()).await.unwrap()
 }
 
-/// A figure of a replica; none before it was ever counted.
-async fn figure(replica: &Rollcall, series: &str) -> Option<f64> {
-    let answer = call(replica.admin, "GET", "/metrics", None).await;
-    let text = String::from_utf8(answer.body).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    line.map(|value| value.parse().unwrap())
-}
-
 async fn until_figure(replica: &Rollcall, series: &str, wanted: f64) {
     let what = format!("{series} is {wanted}");
-    eventually(&what, BOUND, async || {
-        (figure(replica, series).await == Some(wanted)).then_some(())
-    })
-    .await;
+    eventually(&what, BOUND, async || (replica.figure(series).await == Some(wanted)).then_some(()))
+        .await;
 }
 
 fn subscribers(kind: &str) -> String {
@@ -154,7 +144,7 @@ async fn a_wait_that_brings_nothing_ends_in_time_and_neither_beats_nor_strangers
             assert_eq!(call(replica.http, "PUT", &beat, None).await.status, 200);
         }
         register(replica.http, &ns, "b", "ledger", json!({})).await;
-        assert_eq!(figure(&replica, WOKEN).await, Some(0.0));
+        assert_eq!(replica.figure(WOKEN).await, Some(0.0));
         // In the service, but not in what was asked for.
         register(replica.http, &ns, "c", "orders", json!({})).await;
         until_figure(&replica, WOKEN, 1.0).await;
@@ -309,7 +299,7 @@ async fn who_takes_nothing_of_a_stream_is_dropped_and_others_go_on() {
         assert_eq!(next(&mut other, "upsert").await.data["weight"], weight);
     }
     until_figure(&replica, DROPPED, 1.0).await;
-    assert_eq!(figure(&replica, &subscribers("stream")).await, Some(1.0));
+    assert_eq!(replica.figure(&subscribers("stream")).await, Some(1.0));
     // What it was sent before is still there for it; then comes the end, and no last chunk.
     let mut rest = Vec::new();
     let _ = stalled.read_to_end(&mut rest).await;
@@ -374,7 +364,7 @@ async fn thousands_of_streams_stay_open_while_nothing_happens_and_only_those_con
         full.saturating_sub(empty),
         100.0 * spent.as_secs_f64() / span.as_secs_f64(),
     );
-    assert_eq!(figure(&replica, WOKEN).await, Some(0.0), "a beat wakes nobody");
+    assert_eq!(replica.figure(WOKEN).await, Some(0.0), "a beat wakes nobody");
     let started = Instant::now();
     register(replica.http, &ns, "b", "s1", json!({})).await;
     let concerned: Vec<_> = all.iter_mut().skip(1).step_by(services).collect();
@@ -383,7 +373,7 @@ async fn thousands_of_streams_stay_open_while_nothing_happens_and_only_those_con
         assert_eq!(next(events, "upsert").await.data["name"], "b");
     }
     println!("{told} of them told in {:?}, the registration included", started.elapsed());
-    assert_eq!(figure(&replica, WOKEN).await, Some(told as f64));
+    assert_eq!(replica.figure(WOKEN).await, Some(told as f64));
     drop(all);
     until_figure(&replica, &subscribers("stream"), 0.0).await;
 }

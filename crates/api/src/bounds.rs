@@ -60,7 +60,9 @@ fn every_string_list_and_map_is_bounded() {
             Some("boolean") => true,
             _ => false,
         };
-        if !bounded || has("x-kubernetes-preserve-unknown-fields") {
+        // Replicas of a later version write fields that this definition does not have.
+        let is_open = path == "heartbeatledgers.rollcall.dev.spec";
+        if !bounded || (has("x-kubernetes-preserve-unknown-fields") && !is_open) {
             unbounded.push(format!("{path}: {schema}"));
         }
     });

@@ -36,7 +36,7 @@ pub const OBSERVED_HEARTBEAT_MAX: usize = 128;
     derive = "PartialEq",
     selectable = ".spec.service",
     selectable = ".status.phase",
-    doc = "One running endpoint of a service. It answers under its service's name in DNS and HTTP while its lease lasts. Annotations: every change of rollcall.dev/heartbeat is a heartbeat. rollcall.dev/health is what the instance reports: Passing, Warning, Critical or Stopping. rollcall.dev/dialect names the registry whose client registered the instance (eureka, consul or nacos); it is kept for clients and decides nothing. rollcall.dev/stopping and rollcall.dev/pod-uid are written by rollcall.",
+    doc = "One running endpoint of a service. It answers under its service's name in DNS and HTTP while its lease lasts. Annotations: every change of rollcall.dev/heartbeat is a heartbeat. rollcall.dev/health is what the instance reports: Passing, Warning, Critical or Stopping. rollcall.dev/dialect names the registry whose client registered the instance (eureka, consul or nacos); it is kept for clients and decides nothing. rollcall.dev/stopping, rollcall.dev/pod-uid and rollcall.dev/installation are written by rollcall.",
     printcolumn(name = "Service", type_ = "string", json_path = ".spec.service"),
     printcolumn(
         name = "Addresses",
@@ -261,7 +261,7 @@ pub struct ServiceInstanceStatus {
     #[schemars(with = "String", length(max = 253))]
     pub ports: Option<String>,
 
-    /// The installation of rollcall that wrote this: the creation time and the uid of its Lease, with a space between.
+    /// The installation of rollcall that wrote this: the creation time and the uid of its Lease, with a space between, at most 63 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 63))]
     pub installation: Option<String>,

@@ -1,7 +1,8 @@
 //! The `HeartbeatLedger`: what one replica tells the others, as it is stored.
 //!
 //! Internal: only replicas write and read it, in rollcall's own namespace; its shape may change with any
-//! version. What it means is in docs/protocol.md, the bytes of `segments` in `codec` of `rollcall-core`.
+//! version. While two versions run side by side each reads what it knows: fields are added, none changes its meaning,
+//! and the API server keeps those that its definition does not have yet. What it means is in docs/protocol.md, the bytes of `segments` in `codec` of `rollcall-core`.
 
 #![expect(unreachable_pub, reason = "the schema derive repeats each public struct in a function")]
 #![expect(clippy::duplicated_attributes, reason = "the lint reads each column as a repetition")]
@@ -32,6 +33,7 @@ const SEGMENTS_MAX: u64 = 400 * 1024;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct HeartbeatLedgerSpec {
     /// The replica that tells.
     #[schemars(length(min = 1, max = 253))]
@@ -39,6 +41,14 @@ pub struct HeartbeatLedgerSpec {
     /// Which of its processes.
     #[schemars(length(min = 1, max = 64))]
     pub boot: String,
+    /// The version of this format: 1 when absent. A reader takes what it knows of a later one.
+    #[serde(default = "first_format")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub format: i32,
+    /// The process whose ledger this one found under its name when it began; empty when there was none.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub replaced: String,
     /// Counts the ledgers that this process has tried to write.
     #[schemars(range(min = 0))]
     pub sequence: i64,
@@ -78,6 +88,13 @@ pub struct HeartbeatLedgerSpec {
     #[serde(default)]
     #[schemars(length(max = SEGMENTS_MAX))]
     pub segments: String,
+}
+
+/// The format that is written: 2 has `epoch` and `replaced`.
+pub const FORMAT: i32 = 2;
+
+fn first_format() -> i32 {
+    1
 }
 
 /// A sighting of another replica's ledger.

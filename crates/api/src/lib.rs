@@ -17,7 +17,7 @@ pub use instance::{
     Lease, OBSERVED_HEARTBEAT_MAX, Port, ServiceInstance, ServiceInstanceSpec,
     ServiceInstanceStatus, observed_heartbeat,
 };
-pub use ledger::{HeartbeatLedger, HeartbeatLedgerPatch, HeartbeatLedgerSpec, PeerSeen};
+pub use ledger::{FORMAT, HeartbeatLedger, HeartbeatLedgerPatch, HeartbeatLedgerSpec, PeerSeen};
 pub use rollcall_model::vocabulary::{
     ConditionType, Health, HealthReport, LeaseMode, OnExpiry, Phase, Protocol, State, UnknownHealth,
 };

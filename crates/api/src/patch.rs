@@ -168,6 +168,7 @@ pub struct StatusPatch {
     pub ports: Edit<String>,
     #[serde(skip_serializing_if = "Edit::is_keep")]
     pub installation: Edit<String>,
+    #[serde(skip_serializing_if = "Edit::is_keep")]
     pub health: Edit<Health>,
 }
 

@@ -25,32 +25,29 @@
 //! The rules, with their numbers, are those of docs/leases.md. Cost: a change costs time
 //! proportional to its service; a heartbeat costs nothing here.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+mod replicas;
+mod store;
+
+use std::{sync::Arc, time::Duration};
 
 use rollcall_model::{
-    instance::{Instance, InstanceKey, ServiceKey},
+    instance::{InstanceKey, ServiceKey},
     lease::{Moment, Now},
 };
 
 use crate::{
     directory::Directory,
-    fact::{Announcement, Duty, Fact, Sent, Version},
-    history::{History, Proof},
+    fact::{Announcement, Duty, Fact, SelfBeat, Version},
+    history::History,
     horizon::Horizon,
-    installations::Mark,
+    identity::Mark,
     instances::Instances,
     leadership::Leadership,
-    ledger::Ledger,
     ledgers::Ledgers,
     outbox::StatusWriter,
     peers::Way,
     publication::Figures,
-    pulse::Source,
-    report::{Cause, Report, Standstill, Twin},
+    report::{Cause, Report, Standstill},
     rules::{AllRules, Rules},
     unreadable::Unreadable,
 };
@@ -292,231 +289,6 @@ impl<R: Rules> Catalog<R> {
     }
 }
 
-// === Instances ===
-
-impl<R: Rules> Catalog<R> {
-    fn relist(&mut self, instances: &[Arc<Instance>], index: u64, now: Now) {
-        if let Some(proof) = self.contradiction(instances, index).filter(|_| R::STEPS_BACK_ARE_SEEN)
-        {
-            // Of what this replica wrote meanwhile it is not known whether it is older: the next list tells.
-            return self.heed(Some(proof), now);
-        }
-        self.unreadable.clear();
-        if self.history.listed() {
-            self.instances.take_in_anew(instances, index, now);
-            self.progress.index = index;
-            self.give_back(now.moment, None);
-        }
-        let listed: HashSet<Arc<str>> = instances.iter().map(|i| i.uid.clone()).collect();
-        self.instances.table.forget_deleted_before(&listed, index);
-        for instance in instances {
-            self.watched(instance, now);
-        }
-        self.instances.keep_only(instances, index, now);
-        self.advance(index);
-        self.progress.synced = true;
-    }
-
-    /// What a list says that cannot be, if it is of the store that this replica has seen: it holds all that was stored up to
-    /// its index. Nothing while a list of another epoch is awaited, which this one is.
-    fn contradiction(&self, instances: &[Arc<Instance>], index: u64) -> Option<Proof> {
-        if self.history.is_renewing() {
-            return None;
-        }
-        let position = self.progress.index;
-        if index < position {
-            return Some(Proof::List { index, position });
-        }
-        instances.iter().find_map(|listed| {
-            let known = self.instances.table.get(&listed.key)?.instance();
-            let (version, before) = (listed.resource_version, known.resource_version);
-            let is_older = listed.uid == known.uid && version < before && before <= index;
-            let is_other = version == before && listed != known;
-            let proof = || Proof::Object { key: listed.key.clone(), version, known: before };
-            (is_older || is_other).then(proof)
-        })
-    }
-
-    fn watched(&mut self, instance: &Arc<Instance>, now: Now) {
-        let value = instance.heartbeat.clone().filter(|_| instance.key == self.own);
-        self.unreadable.remove(&instance.key);
-        if !self.instances.table.is_deleted(&instance.uid) {
-            self.instances.upsert(instance, Source::Annotation, self.progress.synced, now);
-        }
-        if let Some(lost) = value.and_then(|value| self.horizon.seen(&value, now.moment)) {
-            self.give_back(now.moment, Some(lost));
-        }
-        self.advance(instance.resource_version);
-    }
-
-    /// The answer to a call: where the watch has gone past it already, the watch is right.
-    fn written(&mut self, instance: &Arc<Instance>, by: Source, sent: Sent, now: Now) {
-        let version = instance.resource_version;
-        let is_older = version < sent.least && sent.epoch == self.history.epoch();
-        let position = sent.least.saturating_sub(1);
-        self.heed(is_older.then_some(Proof::Write { version, position }), now);
-        self.progress.newest = self.progress.newest.max(version);
-        if self.history.is_renewing() {
-            return self.instances.store_anew(instance, by, self.progress.synced, now);
-        }
-        let known = self.instances.table.get(&instance.key);
-        if let Some(entry) = known.filter(|entry| is_same_beat(entry.instance(), instance)) {
-            entry.slot().claim(by);
-        }
-        let overtaken = known.is_none() && instance.resource_version <= self.progress.index;
-        if !overtaken && !self.instances.table.is_deleted(&instance.uid) {
-            self.instances.upsert(instance, by, self.progress.synced, now);
-        }
-    }
-
-    /// The watch has come so far.
-    fn advance(&mut self, index: u64) {
-        self.progress.interrupted = None;
-        self.progress.index = self.progress.index.max(index);
-    }
-
-    /// Every instance gets back the time in which heartbeats could not be heard.
-    fn give_back(&mut self, now: Moment, lost: Option<Duration>) {
-        self.instances.leases.give_back(now, lost);
-        self.instances.publish_floors();
-    }
-}
-
-// === The store went back ===
-
-impl<R: Rules> Catalog<R> {
-    /// Heeds a proof of this replica's own, if there is one and it is news.
-    fn heed(&mut self, proof: Option<Proof>, now: Now) {
-        let epoch = self.history.epoch();
-        if let Some(proof) = proof.filter(|_| self.history.is_news(epoch)) {
-            self.step_back(epoch + 1, &proof, now);
-        }
-    }
-
-    /// All that is known by version is worth nothing any more. Everything is listed anew, every instance has a lease, and
-    /// nothing is promised, judged or written before.
-    fn step_back(&mut self, epoch: u64, proof: &Proof, now: Now) {
-        self.history.step_back(epoch, proof, now.moment);
-        self.instances.step_back();
-        self.progress.newest = 0;
-        self.directory().newest.store(0, Ordering::SeqCst);
-        if let Some(ledgers) = &mut self.ledgers {
-            let again = R::HEARTBEATS_ARE_REPORTED_AGAIN;
-            let heartbeats = self.instances.table.witnessed().filter(|_| again).collect();
-            ledgers.begin_epoch(epoch, heartbeats);
-            self.directory().fence.store(0, Ordering::SeqCst);
-        }
-        self.give_back(now.moment, None);
-        if let Some(own) = self.instances.table.get(&self.own) {
-            let on = Version::of(own.instance());
-            let reason = proof.to_string().into();
-            self.instances.outbox.announce(on, Announcement::StoreWentBack { reason });
-        }
-    }
-}
-
-// === Other replicas ===
-
-impl<R: Rules> Catalog<R> {
-    fn see_ledgers(&mut self, listed: &[Arc<Ledger>], now: Now) {
-        let Some(ledgers) = &mut self.ledgers else { return };
-        if !self.progress.synced {
-            self.history.begin(listed.iter().map(|ledger| ledger.epoch).max().unwrap_or(0));
-            ledgers.follow_epoch(self.history.epoch());
-        }
-        let (first, vanished) = ledgers.list(listed, now.moment);
-        if first {
-            self.instances.leases.begin_anew(now.moment);
-            self.instances.publish_floors();
-        }
-        if vanished {
-            self.give_back(now.moment, None);
-        }
-        for ledger in listed {
-            self.see_ledger(ledger, if first { Way::First } else { Way::Relist }, now);
-        }
-    }
-
-    fn see_ledger(&mut self, ledger: &Ledger, way: Way, now: Now) {
-        self.follow_epoch(ledger, now);
-        let Some(ledgers) = &mut self.ledgers else { return };
-        let before = ledgers.twins(now.moment);
-        let sighting = ledgers.see(ledger, way, now.moment);
-        let news = ledgers.twins(now.moment).into_iter().find(|twin| !before.contains(twin));
-        self.announce_twins(news);
-        let Some(sighting) = sighting else { return };
-        for (id, at) in sighting.beats {
-            self.instances.apply_remote_heartbeat(id, at, now);
-        }
-        if sighting.gap {
-            self.give_back(now.moment, None);
-        }
-        self.follow_silence(now.moment);
-    }
-
-    /// A ledger may prove that the store went back, or say that its replica knows it.
-    fn follow_epoch(&mut self, ledger: &Ledger, now: Now) {
-        let (version, index, replica) = (ledger.version, ledger.index, ledger.replica.clone());
-        if index >= version && version > 0 && self.history.is_news(ledger.epoch) {
-            let proof = Proof::Ledger { replica, version, index };
-            self.step_back(ledger.epoch + 1, &proof, now);
-        } else if ledger.epoch > self.history.epoch() && R::EPOCH_IS_ADOPTED {
-            self.step_back(ledger.epoch, &Proof::Reported { replica }, now);
-        }
-    }
-
-    fn announce_twins(&mut self, twins: Option<Twin>) {
-        let Some(Twin { replica, older, younger }) = twins else { return };
-        let key = InstanceKey { name: replica, ..self.own.clone() };
-        let Some(entry) = self.instances.table.get(&key) else { return };
-        let on = Version::of(entry.instance());
-        self.instances.outbox.announce(on, Announcement::Twins { older, younger });
-    }
-
-    fn ledger_written(&mut self, sequence: u64, answer: &Result<u64, Arc<str>>, now: Now) {
-        let Some(ledgers) = &mut self.ledgers else { return };
-        let index = ledgers.written(sequence, answer.is_ok());
-        let replica = ledgers.name();
-        let proof = index.zip(answer.as_ref().ok().copied());
-        let proof = proof.filter(|(index, version)| index >= version);
-        self.heed(proof.map(|(index, version)| Proof::Ledger { replica, version, index }), now);
-    }
-
-    /// Whether another process of this identity is older, so that this one writes nothing.
-    fn yields(&self) -> bool {
-        self.ledgers.as_ref().is_some_and(Ledgers::is_yielding)
-    }
-
-    /// From here on no heartbeat is answered 200.
-    fn depart(&mut self) {
-        if let Some(ledgers) = &mut self.ledgers {
-            ledgers.depart();
-            self.directory().fence.store(0, Ordering::SeqCst);
-        }
-    }
-
-    /// Notices which replicas are silent, gone or back.
-    fn follow_silence(&mut self, now: Moment) {
-        let Some(ledgers) = &mut self.ledgers else { return };
-        let floor = ledgers.follow_silence(now);
-        self.instances.follow_floor(floor);
-    }
-
-    /// Updates how far this replica has seen.
-    fn update_horizon(&mut self, now: Moment) {
-        self.follow_silence(now);
-        let self_beat = self.horizon.moment();
-        let Some(ledgers) = &self.ledgers else {
-            self.reach = self_beat;
-            return;
-        };
-        self.directory().fence.store(ledgers.fence(self_beat).0, Ordering::SeqCst);
-        self.reach = ledgers.horizon(self_beat).unwrap_or(self.reach);
-    }
-}
-
-// === Publication and duties ===
-
 impl<R: Rules> Catalog<R> {
     /// A tenure that ended is over here too, whether or not the election said so: it may be
     /// stuck, or this process may have been stopped.
@@ -626,7 +398,7 @@ impl<R: Rules> Catalog<R> {
         let wanted = (!self.yields()).then(|| self.horizon.wanted(now, due.max(opening)));
         if let Some(value) = wanted.flatten() {
             let reads = self.history.ask(self.progress.index);
-            duties.push(Duty::SelfBeat { value, reads });
+            duties.push(Duty::SelfBeat(SelfBeat { value, reads }));
         }
         if let Some(ledgers) = &mut self.ledgers {
             let touched = &self.instances.publication.directory().touched;
@@ -692,9 +464,4 @@ impl<R: Rules> Catalog<R> {
         }
         None
     }
-}
-
-/// Whether two versions of one incarnation carry the same heartbeat.
-fn is_same_beat(a: &Instance, b: &Instance) -> bool {
-    a.uid == b.uid && a.heartbeat.is_some() && a.heartbeat == b.heartbeat
 }

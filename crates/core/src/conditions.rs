@@ -86,8 +86,8 @@ pub(crate) fn desired(judged: &Judged<'_>, last_heartbeat: Option<Wall>) -> Vec<
     desired
 }
 
-/// Whether the stored conditions of our types say what they should. Messages that move do not count, or would be
-/// rewritten for ever: that of `Ready` has a time in it, and that of `AddressShared` names one instance of many.
+/// Whether the stored conditions of our types say what they should. The message of `Ready` does not count, or would be
+/// rewritten for ever: it has a time in it.
 pub(crate) fn are_current(judged: &Judged<'_>) -> bool {
     let Judged { instance, phase, .. } = *judged;
     let stored = |kind| condition::find(&instance.stored.conditions, kind);
@@ -102,8 +102,7 @@ pub(crate) fn are_current(judged: &Judged<'_>) -> bool {
             match (stored(*kind), wanted.iter().find(|wanted| wanted.kind == *kind)) {
                 (None, None) => true,
                 (Some(stored), Some(wanted)) => {
-                    let moves = *kind == ConditionType::AddressShared;
-                    wanted.is_of(stored) && (moves || *stored.message == wanted.message)
+                    wanted.is_of(stored) && *stored.message == wanted.message
                 }
                 _ => false,
             }

@@ -28,7 +28,7 @@ use crate::{
     fact::Sent,
     floors::Floors,
     horizon::STALE_AFTER,
-    installations::Identity,
+    identity::Identity,
     leadership::Leadership,
     pulse::{Slot, Taken},
     report::Report,
@@ -222,10 +222,10 @@ impl Directory {
         Sent { epoch, least: self.index.load(Ordering::SeqCst).saturating_add(1) }
     }
 
-    /// What is known of the store before an object is read that is known as of `version`; 0 when it is not.
+    /// The same before an object is read, of which nothing is known: see [`Sent::of`].
     #[must_use]
-    pub fn before_read(&self, version: u64) -> Sent {
-        Sent { epoch: self.epoch.load(Ordering::SeqCst), least: version }
+    pub fn before_read(&self) -> Sent {
+        Sent { epoch: self.epoch.load(Ordering::SeqCst), least: 0 }
     }
 
     /// The version that covers all that an answer of this replica may rest on: what the watch has brought, and what this

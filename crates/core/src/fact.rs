@@ -115,6 +115,15 @@ pub enum Fact {
     },
 }
 
+/// A self-beat that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SelfBeat {
+    /// The annotation's value.
+    pub value: String,
+    /// Read the own instance first, and say so by [`Fact::OwnRead`].
+    pub reads: bool,
+}
+
 /// What was known of the store when a call was sent: what it answers cannot be older.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
@@ -123,6 +132,14 @@ pub struct Sent {
     /// The lowest resourceVersion that the answer can have: of a write that changes something, one above the highest
     /// seen; of a read, that of the object as it was known. 0 when nothing was.
     pub least: u64,
+}
+
+impl Sent {
+    /// The same of a call that reads an object, or may change nothing of it, which was known as of `version` then.
+    #[must_use]
+    pub fn of(self, version: u64) -> Self {
+        Self { least: version, ..self }
+    }
 }
 
 /// What came of a duty.
@@ -146,12 +163,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Duty {
     /// Write this value into the own instance's heartbeat annotation.
-    SelfBeat {
-        /// The annotation's value.
-        value: String,
-        /// Read the own instance first, and say so by [`Fact::OwnRead`].
-        reads: bool,
-    },
+    SelfBeat(SelfBeat),
     /// List instances and ledgers anew, from the API server's most recent state: the watches do not go on from where
     /// they are.
     Relist,
@@ -264,10 +276,8 @@ pub enum Announcement {
     },
     /// Two processes run under one identity: this instance is of both.
     Twins {
-        /// The boot of the one that goes on.
-        older: Arc<str>,
-        /// The boot of the one that yields.
-        younger: Arc<str>,
+        /// Which they are, and what to do, as a sentence.
+        sentence: Arc<str>,
     },
     /// The store went back: etcd was restored from a backup.
     StoreWentBack {

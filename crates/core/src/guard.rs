@@ -305,7 +305,7 @@ fn is_silent(member: &Member, floors: &Floors, at: Moment) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::installations::Mark;
+    use crate::identity::Mark;
     use crate::pulse::{Slot, Source};
     use rollcall_model::instance::Instance;
 

@@ -21,7 +21,7 @@ use crate::{report::StepBack, rules::Rules};
 const LONG_STALL: Duration = Duration::from_secs(5);
 
 /// After an outage everything is listed anew, but not more often than this: a list costs the API server all instances.
-const LIST_EVERY: Duration = Duration::from_secs(10);
+const LIST_EVERY: Duration = Duration::from_secs(30);
 
 /// What one history cannot have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +34,8 @@ pub(super) enum Proof {
     List { index: u64, position: u64 },
     /// A list has an object as of `version`, which was known as of `known`; or the same, with other contents.
     Object { key: InstanceKey, version: u64, known: u64 },
-    /// The own instance is not there, or older than a self-beat that was answered.
-    Own { version: Option<u64>, acknowledged: u64 },
+    /// The own instance is older than a self-beat that was answered.
+    Own { version: u64, acknowledged: u64 },
     /// A replica has proved it.
     Reported { replica: Arc<str> },
 }
@@ -126,12 +126,11 @@ impl<R: Rules> History<R> {
         Some(Proof::Write { version, position })
     }
 
-    /// The own instance as the API server has it, asked for when every earlier write was answered or given up; none when
-    /// it is not there.
+    /// The own instance as the API server has it, asked for when every earlier write was answered or given up. One that is
+    /// not there may have been deleted, as of a replica that stood still for long.
     pub(super) fn own_read(&self, version: Option<u64>) -> Option<Proof> {
-        let acknowledged = self.acknowledged?;
-        let is_older = version.is_none_or(|version| version < acknowledged);
-        is_older.then_some(Proof::Own { version, acknowledged })
+        let (version, acknowledged) = version.zip(self.acknowledged)?;
+        (version < acknowledged).then_some(Proof::Own { version, acknowledged })
     }
 
     /// This process was stopped for `stalled`.
@@ -209,13 +208,10 @@ impl fmt::Display for Proof {
             Self::Object { key, version, known } => {
                 write!(f, "{key} is stored as resourceVersion {version}, and was {known} before")
             }
-            Self::Own { version: Some(version), acknowledged } => write!(
+            Self::Own { version, acknowledged } => write!(
                 f,
                 "this replica's own instance is stored as resourceVersion {version}, and was {acknowledged} before"
             ),
-            Self::Own { version: None, .. } => {
-                f.write_str("this replica's own instance was stored, and is not there any more")
-            }
             Self::Reported { replica } => write!(f, "the replica {replica} has noticed it"),
         }
     }

@@ -3,13 +3,12 @@
 //! Each status bears the installation that wrote it, and each replica's own instance the one that it belongs to. So one
 //! object is enough to recognise another installation, also where scopes overlap only in part.
 //!
-//! Owns: which installation this is, which others there are, and what a mark means here. Does not own: what is written
-//! (`outbox`) and evicted (`evictions`), and where the identity comes from (the election of the server).
+//! Owns: which others there are, and whether their replicas are alive. Does not own: what a mark means here (`identity`),
+//! and what is written (`outbox`) and evicted (`evictions`).
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::Duration,
 };
 
 use rollcall_model::{
@@ -19,6 +18,7 @@ use rollcall_model::{
 };
 
 use crate::{
+    identity::{Identity, RESPECT},
     report,
     table::{Entry, Table},
 };
@@ -26,34 +26,8 @@ use crate::{
 /// The service of which every replica is an instance.
 const REPLICAS: &str = "rollcall";
 
-/// How long another installation is respected after its last sign of life: the next would be a checkpoint.
-pub(super) const RESPECT: Duration = Duration::from_secs(600);
-
 /// Other installations, and their replicas, that are kept track of. Anyone who may write an object can make some up.
 const MOST: usize = 64;
-
-/// Former identities of this installation: each time somebody deletes the Lease of its election.
-const MOST_FORMER: usize = 16;
-
-/// What this installation is called. Not known without the rights of the election, and before its first answer: then
-/// nothing is another's.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
-    current: Option<Installation>,
-    former: Vec<Installation>,
-}
-
-/// By which installation something was written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Mark {
-    /// By this one, or it does not say.
-    #[default]
-    Own,
-    /// By one that is older: its word stands before ours.
-    Older,
-    /// By one that is younger.
-    Younger,
-}
 
 /// What is known of installations.
 #[derive(Debug, Default)]
@@ -78,45 +52,6 @@ pub(super) struct Change {
     pub(super) has_left: bool,
 }
 
-impl Identity {
-    /// This installation, as far as it is known.
-    #[must_use]
-    pub fn current(&self) -> Option<&Installation> {
-        self.current.as_ref()
-    }
-
-    /// By which installation the status of an object was written.
-    pub(super) fn mark(&self, instance: &Instance) -> Mark {
-        instance.stored.installation.as_ref().map_or(Mark::Own, |it| self.mark_of(it))
-    }
-
-    fn mark_of(&self, other: &Installation) -> Mark {
-        match &self.current {
-            Some(own) if own != other && !self.former.contains(other) => {
-                if other < own {
-                    Mark::Older
-                } else {
-                    Mark::Younger
-                }
-            }
-            _ => Mark::Own,
-        }
-    }
-
-    /// Whether the object says `Expired`, as this installation has found. What another one has found is no verdict here:
-    /// it does not know the heartbeats that are taken here.
-    #[must_use]
-    pub fn is_stored_expired(&self, instance: &Instance) -> bool {
-        instance.is_stored_expired() && self.mark(instance) == Mark::Own
-    }
-}
-
-impl Mark {
-    pub(super) fn is_foreign(self) -> bool {
-        self != Self::Own
-    }
-}
-
 impl Installations {
     pub(super) fn identity(&self) -> &Arc<Identity> {
         &self.identity
@@ -124,15 +59,10 @@ impl Installations {
 
     /// This installation is called so. Answers whether that is news.
     pub(super) fn learn(&mut self, own: &Installation) -> bool {
-        if self.identity.current.as_ref() == Some(own) {
+        if self.identity.current() == Some(own) {
             return false;
         }
-        let mut identity = Identity::clone(&self.identity);
-        let former = identity.current.replace(own.clone());
-        identity.former.extend(former);
-        let extra = identity.former.len().saturating_sub(MOST_FORMER);
-        identity.former.drain(..extra);
-        self.identity = Arc::new(identity);
+        self.identity = Arc::new(self.identity.renamed(own));
         let identity = self.identity.clone();
         self.others.retain(|other, _| identity.mark_of(other).is_foreign());
         self.replicas.retain(|_, other| identity.mark_of(other).is_foreign());
@@ -188,7 +118,7 @@ impl Installations {
 
     /// The others, oldest first; none where there are none.
     pub(super) fn report(&self) -> Option<report::Overlap> {
-        let own = self.identity.current.clone()?;
+        let own = self.identity.current().cloned()?;
         let others: Vec<_> = self.others.keys().cloned().collect();
         (!others.is_empty()).then_some(report::Overlap { own, others })
     }

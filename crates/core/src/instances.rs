@@ -16,7 +16,8 @@ use crate::{
     evictions::Evictions,
     fact::{Announcement, Outcome, Version},
     guard::{Evidence, Guard},
-    installations::{Installations, Mark},
+    identity::Mark,
+    installations::Installations,
     leases::{Leases, Look},
     outbox::Outbox,
     publication::Publication,
@@ -87,7 +88,10 @@ impl<R: Rules> Instances<R> {
             // The API server keeps the service of an object from changing; without that rule it is
             // as good as another object.
             Some(old) if old.uid == instance.uid && old.service == instance.service => {
-                if instance.resource_version > old.resource_version {
+                // The same version reads otherwise when the definition of the type has changed.
+                let is_newer = instance.resource_version > old.resource_version
+                    || (instance.resource_version == old.resource_version && *instance != old);
+                if is_newer {
                     self.update(&old, instance, source, now);
                 }
             }

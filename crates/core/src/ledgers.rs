@@ -154,6 +154,11 @@ impl<R: Rules> Ledgers<R> {
             || (self.own.is_some_and(|own| own.index >= version) && self.peers.have_seen(version))
     }
 
+    /// Whether a first list was seen.
+    pub(super) fn is_listed(&self) -> bool {
+        self.listed
+    }
+
     /// A list of all ledgers. Answers whether it is the first, and whether ledgers have vanished: then heartbeats may have
     /// been reported that were not seen.
     pub(super) fn list(&mut self, ledgers: &[Arc<Ledger>], now: Moment) -> (bool, bool) {

@@ -20,7 +20,7 @@ use crate::{
     conditions::Judged,
     directory::Directory,
     fact::{Announcement, Duty, Version},
-    installations::{Identity, Mark, RESPECT},
+    identity::{Identity, Mark, RESPECT},
     pulse::Slot,
     status,
     table::{Entry, Table},

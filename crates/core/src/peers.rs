@@ -174,6 +174,7 @@ impl<R: Rules> Peers<R> {
         }
         let old = self.peers.get(&ledger.replica);
         if old.is_some_and(|old| !old.is_older_than(ledger)) {
+            self.follow_version(ledger, way);
             return Sighting::default();
         }
         let mut replaced = None;
@@ -215,6 +216,16 @@ impl<R: Rules> Peers<R> {
             peer.other = other;
         }
         Sighting { gap, asks: ledger.ask, beats }
+    }
+
+    /// A relist shows the ledger that is known in another version: the store went back, and it with it. A write on it
+    /// has to name that one.
+    fn follow_version(&mut self, ledger: &Ledger, way: Way) {
+        let peer = self.peers.get_mut(&ledger.replica).filter(|peer| peer.boot == ledger.boot);
+        if let Some(peer) = peer.filter(|peer| way == Way::Relist && peer.version != ledger.version)
+        {
+            (peer.version, peer.swept) = (ledger.version, false);
+        }
     }
 
     /// Another process bears the name of this one, which has ended, or runs beside it and promises until it is fenced.

@@ -47,6 +47,19 @@ pub struct Report {
     pub overlap: Option<Overlap>,
 }
 
+impl Twin {
+    /// The same for a person in a hurry, with what to do.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let Self { replica, older, younger } = self;
+        format!(
+            "two processes run under the identity {replica}: {older}, which goes on, and {younger}, which was started later \
+             and yields: it answers heartbeats 202, and is not ready. Stop one of them, or give it a name of its own \
+             (--identity)"
+        )
+    }
+}
+
 /// Two processes of one identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Twin {

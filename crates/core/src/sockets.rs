@@ -4,7 +4,7 @@
 //!
 //! Owns: an index from sockets to the discoverable instances that offer them, and which instances share one. A change
 //! costs time by the sockets of its instance (logarithmic in those that share one), and touches two instances a socket at
-//! most. Memory: about 100 bytes a socket, and [`MOST_EACH`] sockets of an instance at most: 10,000 instances with one port
+//! most. Memory: about 100 bytes a socket, and `MOST_EACH` sockets of an instance at most: 10,000 instances with one port
 //! at one address take 1 MB. Hostnames are not looked at: others resolve them. Does not own: what is said of it
 //! (`conditions`, and the server), and the answers, which it does not change.
 

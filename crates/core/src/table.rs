@@ -16,7 +16,7 @@ use rollcall_model::{
 };
 
 use crate::{
-    installations::{Mark, RESPECT},
+    identity::{Mark, RESPECT},
     pulse::Slot,
     task::Task,
 };

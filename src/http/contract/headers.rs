@@ -107,7 +107,7 @@ fn header(name: &str) -> Value {
         "Rollcall-Replica" => ("The replica that answered.", text()),
         "Rollcall-Index" => (
             "The resourceVersion that covers what the answer rests on: all that this replica has applied, and what it \
-             wrote itself, the write that is answered among it. On one replica it only grows. Not there after a \
+             wrote itself, the write that is answered among it. On one replica it only grows, but when the store went back (epoch in /v1/cluster). Not there after a \
              deletion of which neither the watch nor the store tells the version in time.",
             json!({"type": "integer", "minimum": 0}),
         ),

@@ -1,5 +1,7 @@
 //! Two installations that look after the same objects: one writes, neither evicts, and both say it.
 
+use std::sync::Arc;
+
 use rollcall_core::{
     directory::Heartbeat,
     fact::{Announcement, Duty, Fact, Outcome},
@@ -7,6 +9,7 @@ use rollcall_core::{
     status::Desired,
 };
 use rollcall_model::{
+    condition::Condition,
     installation::Installation,
     instance::{Instance, Phase},
     lease::{Moment, Wall},
@@ -44,7 +47,14 @@ fn leader_of(own: Installation) -> Rig {
 fn stored(name: &str, phase: Phase, by: Installation) -> Instance {
     let mut instance = instance(name);
     instance.stored.phase = Some(phase);
-    instance.stored.reason = Some("LeaseHeld".into());
+    instance.stored.conditions = Arc::new([Condition {
+        type_: "Ready".into(),
+        status: "True".into(),
+        reason: "LeaseRenewed".into(),
+        message: "".into(),
+        transition: "t".into(),
+        observed_generation: Some(instance.generation),
+    }]);
     instance.stored.observed_generation = instance.generation;
     instance.stored.observed_heartbeat = instance.heartbeat.clone();
     instance.stored.installation = Some(by);
@@ -155,22 +165,22 @@ fn what_another_has_found_expired_is_not_evicted_before_it_was_found_here_and_lo
     let mut rig = leader_of(younger());
     rig.list(vec![stored("a", Phase::Expired, older())]);
     let mut duties = Vec::new();
-    for _ in 0..12 {
+    for _ in 0..24 {
         duties.extend(rig.live(50.0));
     }
     assert_eq!(rig.record("a").stored.installation, Some(older()));
     duties.extend(rig.live(20.0));
-    assert_eq!(rig.record("a").stored.installation, Some(younger()), "claimed after 10 minutes");
-    duties.extend(rig.live(580.0));
+    assert_eq!(rig.record("a").stored.installation, Some(younger()), "claimed after 20 minutes");
+    duties.extend(rig.live(1_180.0));
     assert!(evictions(&duties).is_empty(), "respected for as long again");
     assert_eq!(evictions(&rig.live(30.0)).len(), 1);
 }
 
 #[test]
-fn what_a_younger_one_has_found_expired_is_respected_by_the_older_one_for_ten_minutes() {
+fn what_a_younger_one_has_found_expired_is_respected_by_the_older_one_for_twenty_minutes() {
     let mut rig = leader_of(older());
     rig.list(vec![stored("a", Phase::Expired, younger())]);
-    let duties = rig.live(595.0);
+    let duties = rig.live(1_195.0);
     assert_eq!(rig.record("a").stored.installation, Some(older()));
     assert_eq!(rig.record("a").stored.phase, Some(Phase::Expired), "found here, too");
     assert!(evictions(&duties).is_empty(), "{duties:?}");
@@ -196,7 +206,7 @@ fn nothing_is_evicted_while_a_replica_of_another_installation_is_alive() {
     assert!(overlap.sentence().contains("this one is the oldest"));
     let duties = rig.live(60.0);
     assert_eq!(evictions(&duties).iter().filter(|on| *on.key.name == *"a").count(), 1);
-    rig.live(600.0);
+    rig.live(1_200.0);
     assert_eq!(rig.directory.report().overlap, None, "it is forgotten");
 }
 

@@ -11,7 +11,7 @@ use std::{
 use rollcall_core::{
     catalog::{Catalog, Settings},
     directory::{Directory, Heartbeat},
-    fact::{Duty, Fact},
+    fact::{Duty, Fact, SelfBeat},
     leadership::Leadership,
     ledger::{Ledger, PeerSeen, Segment, id},
 };
@@ -24,23 +24,30 @@ use crate::rig::{ZONE, instance};
 
 /// A replica `r0` whose ledgers and self-beats come back at once, and another one, `r1`, whose clock is
 /// 500 s behind.
-struct Pair {
-    catalog: Catalog,
-    directory: Arc<Directory>,
-    time: u64,
-    version: u64,
-    told: Vec<Ledger>,
-    sequence: u64,
+pub struct Pair {
+    pub catalog: Catalog,
+    pub directory: Arc<Directory>,
+    pub time: u64,
+    pub version: u64,
+    pub told: Vec<Ledger>,
+    pub sequence: u64,
     /// Version of the last ledger heard of the other.
-    heard: u64,
+    pub heard: u64,
     /// The ledgers that were to be deleted.
-    swept: Vec<(String, u64)>,
+    pub swept: Vec<(String, u64)>,
 }
 
 const BEHIND: u64 = 500_000;
 
 impl Pair {
-    fn new() -> Self {
+    pub fn new() -> Self {
+        let mut pair = Self::starting();
+        pair.apply(Fact::LedgersListed(vec![]));
+        pair
+    }
+
+    /// One that has listed instances, and ledgers not yet.
+    pub fn starting() -> Self {
         let directory = Arc::new(Directory::default());
         let own = InstanceKey::new("rollcall-system", "r0");
         let settings =
@@ -58,12 +65,11 @@ impl Pair {
         };
         let instances = vec![Arc::new(instance("a"))];
         pair.apply(Fact::Listed { instances, index: 1 });
-        pair.apply(Fact::LedgersListed(vec![]));
         pair
     }
 
     /// One that leads.
-    fn leading() -> Self {
+    pub fn leading() -> Self {
         let mut pair = Self::new();
         let leader = Some("r0".into());
         let leadership =
@@ -72,24 +78,24 @@ impl Pair {
         pair
     }
 
-    fn now(&self) -> Now {
+    pub fn now(&self) -> Now {
         Now { moment: Moment(self.time), wall: Wall(0) }
     }
 
-    fn apply(&mut self, fact: Fact) {
+    pub fn apply(&mut self, fact: Fact) {
         let now = self.now();
         self.catalog.apply(fact, now);
     }
 
     /// Lets time pass; whatever this replica writes for its own sake comes back.
-    fn pass(&mut self, milliseconds: u64) {
+    pub fn pass(&mut self, milliseconds: u64) {
         let end = self.time + milliseconds;
         while self.time < end {
             self.time = self.catalog.next_settle(Moment(self.time)).0.min(end);
             for duty in self.catalog.settle(self.now(), 64) {
                 self.version += 1;
                 match duty {
-                    Duty::SelfBeat { value, .. } => {
+                    Duty::SelfBeat(SelfBeat { value, .. }) => {
                         let mut own = instance("r0");
                         own.key = InstanceKey::new("rollcall-system", "r0");
                         own.service = "rollcall".into();
@@ -115,7 +121,7 @@ impl Pair {
     }
 
     /// The other replica's next ledger, stamped now.
-    fn other(&mut self, beats: Vec<(u64, u32)>) -> Ledger {
+    pub fn other(&mut self, beats: Vec<(u64, u32)>) -> Ledger {
         self.sequence += 1;
         self.version += 1;
         let own = self.told.last().map(|ledger| ledger.stamp);
@@ -137,13 +143,13 @@ impl Pair {
         }
     }
 
-    fn hear(&mut self, ledger: Ledger) {
+    pub fn hear(&mut self, ledger: Ledger) {
         self.heard = ledger.version;
         self.apply(Fact::LedgerSeen(Arc::new(ledger)));
     }
 
     /// Both go on for so many seconds, the other one a ledger each second.
-    fn live(&mut self, seconds: u64) {
+    pub fn live(&mut self, seconds: u64) {
         for _ in 0..seconds {
             self.pass(1_000);
             let ledger = self.other(vec![]);
@@ -151,11 +157,11 @@ impl Pair {
         }
     }
 
-    fn beat(&self) -> Heartbeat {
+    pub fn beat(&self) -> Heartbeat {
         self.directory.heartbeat("shop", "a", None, None, Moment(self.time))
     }
 
-    fn phase(&self) -> Phase {
+    pub fn phase(&self) -> Phase {
         let view = self.directory.service("shop", "orders").unwrap();
         view.by_label("a").unwrap().phase
     }

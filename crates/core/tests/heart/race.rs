@@ -12,7 +12,7 @@ use std::{
 
 use rollcall_core::{
     directory::{Directory, Heartbeat},
-    fact::{Duty, Fact},
+    fact::{Duty, Fact, SelfBeat},
 };
 use rollcall_model::{
     instance::{Instance, InstanceKey},
@@ -108,7 +108,7 @@ fn self_beat(rig: &mut Rig) -> Arc<Instance> {
         let now = rig.now();
         let duties = rig.catalog.settle(now, 64);
         let value = duties.into_iter().find_map(|duty| match duty {
-            Duty::SelfBeat { value, .. } => Some(value),
+            Duty::SelfBeat(SelfBeat { value, .. }) => Some(value),
             _ => None,
         });
         if let Some(value) = value {

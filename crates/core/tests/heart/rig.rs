@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use rollcall_core::{
     catalog::{Catalog, Settings},
     directory::{Directory, Heartbeat},
-    fact::{Duty, Fact, Outcome, Version},
+    fact::{Duty, Fact, Outcome, SelfBeat, Version},
     leadership::Leadership,
 };
 use rollcall_model::{
@@ -115,8 +115,8 @@ impl Rig {
     /// Settles once, and keeps the duties for [`Rig::pass`]; the self-beat comes back at once.
     pub fn settle(&mut self) {
         let mut duties = self.catalog.settle(self.now(), self.room);
-        let beat = duties.iter().position(|duty| matches!(duty, Duty::SelfBeat { .. }));
-        if let Some(Duty::SelfBeat { value, .. }) = beat.map(|at| duties.remove(at)) {
+        let beat = duties.iter().position(|duty| matches!(duty, Duty::SelfBeat(_)));
+        if let Some(Duty::SelfBeat(SelfBeat { value, .. })) = beat.map(|at| duties.remove(at)) {
             let mut answer = Err("away".into());
             if self.api_is_up {
                 let mut own = instance("r0");
@@ -280,7 +280,7 @@ pub fn ready(status: &str, reason: &str) -> Condition {
 /// What a duty is about.
 pub fn on(duty: &Duty) -> Option<&Version> {
     match duty {
-        Duty::SelfBeat { .. } | Duty::Relist | Duty::Flush(_) | Duty::Sweep { .. } => None,
+        Duty::SelfBeat(_) | Duty::Relist | Duty::Flush(_) | Duty::Sweep { .. } => None,
         Duty::WriteStatus { on, .. }
         | Duty::Checkpoint { on, .. }
         | Duty::Evict { on, .. }

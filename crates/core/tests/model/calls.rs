@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rollcall_core::{
     codec,
-    fact::{Duty, Fact, Outcome, Sent, Version},
+    fact::{Duty, Fact, Outcome, SelfBeat, Sent, Version},
     ledger::Ledger,
     pulse::Source,
 };
@@ -63,7 +63,7 @@ impl World {
     pub fn hand_on(&mut self, replica: usize, duty: Duty) {
         let own = self.replicas[replica].own.clone();
         let (op, caller) = match duty {
-            Duty::SelfBeat { value, .. } => {
+            Duty::SelfBeat(SelfBeat { value, .. }) => {
                 let change = Change { value: value.into(), health: None, duration: None };
                 (Op::Beat { key: own, uid: None, change }, Caller::SelfBeat)
             }

@@ -32,7 +32,7 @@ const LATE: Time = 2_000;
 const LATE_AFTER_FAULT: Time = 10_000 + LATE;
 
 /// Replicas list anew after an outage, but not more often than this; and give a lease for what that brings.
-const LIST_EVERY: Time = 10_000;
+const LIST_EVERY: Time = 30_000;
 
 /// Two ledgers of the older process, a floor of 10 s beyond the last stamp of the younger, and a lease (20 s at most).
 const TOLD_APART: Time = 10_000 + 10_000 + 20_000;
@@ -530,6 +530,14 @@ impl World {
         for replica in 0..self.replicas.len() - self.twins.len() {
             if !self.replicas[replica].up {
                 return self.violated(None, format!("P4: r{replica} is not there"));
+            }
+            let restores =
+                self.faults.iter().filter(|fault| fault.kind.is_restore()).count() as u64;
+            let steps = self.replicas[replica].catalog.counts().step_backs;
+            // One that learns of it in the middle of its start may notice the same restore twice.
+            if steps > 2 * restores {
+                let what = format!("P4: r{replica} noticed {steps} steps back of {restores}");
+                return self.violated(None, what);
             }
             let directory = self.replicas[replica].directory.clone();
             let views = directory.all_services(None);

@@ -11,7 +11,7 @@ use rollcall_core::{
     catalog::Settings,
     codec,
     directory::Directory,
-    fact::{Duty, Fact, Outcome, Sent, Version},
+    fact::{Duty, Fact, Outcome, SelfBeat, Sent, Version},
     leadership::Leadership,
     ledger::Ledger,
     pulse::Source,
@@ -290,6 +290,7 @@ impl World {
         one.wake = None;
         let now = one.now(self.now, self.sabotage);
         let facts = std::mem::take(&mut one.facts);
+        let before = one.catalog.counts().step_backs;
         let mut waiting = Vec::new();
         for (fact, then) in facts {
             one.hear(&fact);
@@ -299,6 +300,11 @@ impl World {
         let duties = one.catalog.settle(now, DUTIES - one.duties.len());
         let next = one.catalog.next_settle(now.moment);
         let pause = Replica::pause(now, next);
+        let has_noticed = one.catalog.counts().step_backs > before;
+        let report = one.directory.report();
+        if let Some(step) = report.step_back.as_ref().filter(|_| has_noticed) {
+            self.note(None, || format!("r{replica}: epoch {}: {}", report.epoch, step.reason));
+        }
         self.wake(replica, self.now + pause);
         self.check_replica(replica);
         for (request, then) in waiting {
@@ -326,7 +332,7 @@ impl World {
 
     fn hand_on(&mut self, replica: usize, duty: Duty) {
         let (value, reads) = match duty {
-            Duty::SelfBeat { value, reads } => (value, reads),
+            Duty::SelfBeat(SelfBeat { value, reads }) => (value, reads),
             Duty::Flush(ledger) => return self.flush(replica, ledger),
             Duty::Relist => return self.relist(replica),
             other => return self.replicas[replica].duties.push_back(other),
@@ -420,7 +426,7 @@ impl World {
                     self.call(op, Caller::Nobody, WRITE_TIMEOUT);
                     continue;
                 }
-                Duty::Announce { .. } | Duty::SelfBeat { .. } | Duty::Relist | Duty::Flush(_) => {
+                Duty::Announce { .. } | Duty::SelfBeat(_) | Duty::Relist | Duty::Flush(_) => {
                     continue;
                 }
             };

@@ -138,7 +138,7 @@ impl World {
         let mut rng = fastrand::Rng::with_seed(seed);
         // A quarter without faults, a quarter with one, the others with several.
         let count = match seed % 4 {
-            0 => 0,
+            0 if sabotage != Sabotage::OnlyRestores => 0,
             1 => 1,
             2 => rng.usize(2..8),
             _ => rng.usize(4..12),
@@ -372,12 +372,13 @@ impl World {
         }
         let weather = &mut self.weather;
         let counter = match fault.kind {
-            Kind::Refuse => &mut weather.refusing,
+            Kind::Refuse | Kind::GoesBack | Kind::GoesBackAndOn | Kind::Leaps => {
+                &mut weather.refusing
+            }
             Kind::Hang => &mut weather.hanging,
             Kind::ReadOnly => &mut weather.read_only,
             Kind::Slow => &mut weather.slow,
             Kind::LoseAnswers => &mut weather.losing,
-            Kind::GoesBack | Kind::GoesBackAndOn | Kind::Leaps => &mut weather.refusing,
             _ => return self.replica_fault(fault, begins),
         };
         *counter = if begins { *counter + 1 } else { *counter - 1 };

@@ -1,0 +1,125 @@
+//! Other replicas: what follows from their ledgers, and how far this replica has seen with them.
+//!
+//! Owns: the order in which a ledger's news are taken. Does not own: what is known of each replica (`ledgers`).
+
+use std::sync::{Arc, atomic::Ordering};
+
+use rollcall_model::{
+    instance::InstanceKey,
+    lease::{Moment, Now},
+};
+
+use super::Catalog;
+use crate::{
+    fact::{Announcement, Version},
+    history::Proof,
+    ledger::Ledger,
+    ledgers::Ledgers,
+    peers::Way,
+    report::Twin,
+    rules::Rules,
+};
+
+impl<R: Rules> Catalog<R> {
+    pub(super) fn see_ledgers(&mut self, listed: &[Arc<Ledger>], now: Now) {
+        let Some(ledgers) = &mut self.ledgers else { return };
+        if !ledgers.is_listed() {
+            self.history.begin(listed.iter().map(|ledger| ledger.epoch).max().unwrap_or(0));
+            ledgers.follow_epoch(self.history.epoch());
+        }
+        let (first, vanished) = ledgers.list(listed, now.moment);
+        if first {
+            self.instances.leases.begin_anew(now.moment);
+            self.instances.publish_floors();
+        }
+        if vanished {
+            self.give_back(now.moment, None);
+        }
+        for ledger in listed {
+            self.see_ledger(ledger, if first { Way::First } else { Way::Relist }, now);
+        }
+    }
+
+    pub(super) fn see_ledger(&mut self, ledger: &Ledger, way: Way, now: Now) {
+        self.follow_epoch(ledger, now);
+        let Some(ledgers) = &mut self.ledgers else { return };
+        let before = ledgers.twins(now.moment);
+        let sighting = ledgers.see(ledger, way, now.moment);
+        let news = ledgers.twins(now.moment).into_iter().find(|twin| !before.contains(twin));
+        self.announce_twins(news);
+        let Some(sighting) = sighting else { return };
+        for (id, at) in sighting.beats {
+            self.instances.apply_remote_heartbeat(id, at, now);
+        }
+        if sighting.gap {
+            self.give_back(now.moment, None);
+        }
+        self.follow_silence(now.moment);
+    }
+
+    /// A ledger may prove that the store went back, or say that its replica knows it.
+    pub(super) fn follow_epoch(&mut self, ledger: &Ledger, now: Now) {
+        let (version, index, replica) = (ledger.version, ledger.index, ledger.replica.clone());
+        if index >= version && version > 0 && self.history.is_news(ledger.epoch) {
+            let proof = Proof::Ledger { replica, version, index };
+            self.step_back(ledger.epoch + 1, &proof, now);
+        } else if ledger.epoch > self.history.epoch() && R::EPOCH_IS_ADOPTED {
+            self.step_back(ledger.epoch, &Proof::Reported { replica }, now);
+        }
+    }
+
+    pub(super) fn announce_twins(&mut self, twins: Option<Twin>) {
+        let Some(twins) = twins else { return };
+        let key = InstanceKey { name: twins.replica.clone(), ..self.own.clone() };
+        let Some(entry) = self.instances.table.get(&key) else { return };
+        let on = Version::of(entry.instance());
+        let sentence = twins.sentence().into();
+        self.instances.outbox.announce(on, Announcement::Twins { sentence });
+    }
+
+    pub(super) fn ledger_written(
+        &mut self,
+        sequence: u64,
+        answer: &Result<u64, Arc<str>>,
+        now: Now,
+    ) {
+        let Some(ledgers) = &mut self.ledgers else { return };
+        let index = ledgers.written(sequence, answer.is_ok());
+        let replica = ledgers.name();
+        let proof = index.zip(answer.as_ref().ok().copied());
+        let proof = proof.filter(|(index, version)| index >= version);
+        self.heed(proof.map(|(index, version)| Proof::Ledger { replica, version, index }), now);
+    }
+
+    /// Whether another process of this identity is older, so that this one writes nothing.
+    pub(super) fn yields(&self) -> bool {
+        self.ledgers.as_ref().is_some_and(Ledgers::is_yielding)
+    }
+
+    /// From here on no heartbeat is answered 200.
+    pub(super) fn depart(&mut self) {
+        if let Some(ledgers) = &mut self.ledgers {
+            ledgers.depart();
+            self.directory().fence.store(0, Ordering::SeqCst);
+        }
+    }
+
+    /// Notices which replicas are silent, gone or back.
+    pub(super) fn follow_silence(&mut self, now: Moment) {
+        let Some(ledgers) = &mut self.ledgers else { return };
+        let floor = ledgers.follow_silence(now);
+        self.instances.follow_floor(floor);
+    }
+
+    /// Updates how far this replica has seen.
+    pub(super) fn update_horizon(&mut self, now: Moment) {
+        self.follow_silence(now);
+        let self_beat = self.horizon.moment();
+        let Some(ledgers) = &self.ledgers else {
+            self.reach = self_beat;
+            return;
+        };
+        self.directory().fence.store(ledgers.fence(self_beat).0, Ordering::SeqCst);
+        self.reach = ledgers.horizon(self_beat).unwrap_or(self.reach);
+    }
+}
