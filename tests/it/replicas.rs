@@ -2,8 +2,11 @@
 //! hold them to what they answered. Each scenario ends with its account, a line of a table (`Account::line`).
 
 mod answers;
+mod restores;
 mod servers;
 mod strokes;
+mod twins;
+mod versions;
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rollcall::dev::child::{Signal, tail};
@@ -10,6 +10,7 @@ use rollcall::dev::launch::Program;
 use rollcall::dev::{Child, ports, replicas};
 
 use super::control_plane::{launcher, state_dir};
+use super::http::call;
 use super::{Namespace, eventually};
 
 /// A running replica that watches one namespace. Dropped, it is killed; when the test panics, the end of its log
@@ -89,6 +90,14 @@ impl Rollcall {
         Self { identity: identity.to_owned(), http, dns, admin, program, child }
     }
 
+    /// A figure of its metrics; none before it was ever counted.
+    pub async fn figure(&self, series: &str) -> Option<f64> {
+        let answer = call(self.admin, "GET", "/metrics", None).await;
+        let text = String::from_utf8(answer.body).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map(|value| value.parse().unwrap())
+    }
+
     /// Waits until `/readyz` says yes.
     pub async fn until_ready(&self) {
         eventually("rollcall is ready", Duration::from_secs(60), async || {
@@ -104,6 +113,12 @@ impl Rollcall {
     pub async fn restart(&mut self) {
         self.relaunch().await;
         self.until_ready().await;
+    }
+
+    /// The same, as another executable.
+    pub async fn becomes(&mut self, executable: &Path) {
+        self.program.path = executable.to_owned();
+        self.restart().await;
     }
 
     /// The same, without waiting for it to be ready.
