@@ -114,6 +114,27 @@ async fn addresses_that_nobody_else_can_reach_are_refused_with_what_to_give_inst
 }
 
 #[tokio::test]
+async fn only_who_may_write_status_says_that_an_instance_is_a_replica() {
+    let ns = namespace("replica-mark").await;
+    kubectl(&ns, false, &["create", "serviceaccount", "writer"], None).unwrap();
+    let verbs = "--verb=get,create,update,patch";
+    let role = ["create", "role", "plain", verbs, "--resource=serviceinstances.rollcall.dev"];
+    kubectl(&ns, false, &role, None).unwrap();
+    grant(&ns, ("Role", "plain"), "writer", ("patch", None, None)).await;
+    kubectl(&ns, true, &["create", "-f", "-"], Some(&instance("o1", &["10.0.0.7"]))).unwrap();
+    let mark = |as_writer: bool| {
+        let value = format!("rollcall.dev/installation=x{}", fastrand::u32(..));
+        kubectl(&ns, as_writer, &["annotate", "--overwrite", "si", "o1", &value], None)
+    };
+    install(&ns, "installation.yaml");
+    let said = eventually("the policy holds", BOUND, async || mark(true).err()).await;
+    assert!(said.contains("only rollcall itself writes it"), "{said}");
+    mark(false).unwrap();
+    let heartbeat = ["annotate", "--overwrite", "si", "o1", "rollcall.dev/heartbeat=1"];
+    kubectl(&ns, true, &heartbeat, None).unwrap();
+}
+
+#[tokio::test]
 async fn beats_and_the_operators_word_need_their_rights_in_objects_too() {
     let ns = namespace("beats").await;
     kubectl(&ns, false, &["create", "serviceaccount", "writer"], None).unwrap();
