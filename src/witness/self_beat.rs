@@ -113,7 +113,7 @@ impl SelfBeat {
                 Err(Failure::NotFound(_)) => None,
                 Err(failure) => return Err(failure),
             };
-            // Nobody takes it: the process ends.
+            // An error means that the engine has ended, and so does the process.
             let _ = self.tell(Fact::OwnRead { version }).await;
         }
         let identity = self.directory.installation();

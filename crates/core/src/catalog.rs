@@ -344,7 +344,7 @@ impl<R: Rules> Catalog<R> {
         });
     }
 
-    /// Who leads, as far as its process is known to be the one that won the election: a name that has come back with another
+    /// The leader, as far as its process is known to be the one that won the election: a name that has come back with another
     /// process does not lead by what the one before has won.
     fn shown_leadership(&self) -> Leadership {
         let mut shown = self.leadership.clone();

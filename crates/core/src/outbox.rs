@@ -43,7 +43,7 @@ const DISSENT: Duration = Duration::from_secs(300);
 /// Places that an empty queue keeps.
 const PLACES: usize = 256;
 
-/// Who writes statuses, and what it has to heed.
+/// The installation that writes statuses, and what its writes depend on.
 pub(super) struct StatusWriter<'a> {
     /// That of DNS.
     pub(super) zone: &'a str,

@@ -36,7 +36,7 @@ impl fmt::Display for Socket {
 /// A socket that an instance shares, and one of the others that offer it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shared {
-    /// What is shared.
+    /// The address, port and protocol.
     pub socket: Socket,
     /// The first by name of the others.
     pub other: InstanceKey,
@@ -66,7 +66,7 @@ enum Offerers {
     Many(BTreeSet<InstanceKey>),
 }
 
-/// The index.
+/// Which live discoverable instances offer each address and port.
 #[derive(Debug, Default)]
 pub struct Sockets {
     offered: HashMap<Socket, Offerers>,

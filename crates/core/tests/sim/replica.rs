@@ -118,7 +118,7 @@ fn fresh_catalog(
 impl Replica {
     /// A second process of the name of replica `index`.
     pub fn twin(index: usize, rng: &mut fastrand::Rng, ppm: i64) -> Self {
-        // Boots are told apart, whoever begins them.
+        // Boots of both processes differ.
         Self { boot: 1_000, ..Self::new(index, rng, ppm) }
     }
 
