@@ -109,6 +109,18 @@ impl Writer {
         self.record(self.calls.call("get", WRITE_TIMEOUT, answer).await)
     }
 
+    /// The replica's own object as it is stored now, before a self-beat overwrites it. Like that it waits for no other call, and
+    /// finds out whether the API server answers again.
+    ///
+    /// # Errors
+    /// As [`Writer::get`].
+    pub async fn get_own(&self, key: &InstanceKey) -> Result<Arc<Instance>, Failure> {
+        let request = request(key).get(&key.name, &GetParams::default());
+        let request = request.map_err(kube::Error::BuildRequest)?;
+        let answer = self.client.request::<Lean>(request);
+        self.record(self.calls.always("get", SELF_BEAT_TIMEOUT, answer).await)
+    }
+
     /// Registers by a forced server-side apply: all facts, the lease given, a beat, never `state`; on one version
     /// only, if it is given.
     ///

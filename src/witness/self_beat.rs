@@ -108,7 +108,7 @@ impl SelfBeat {
     async fn write(&self, wanted: &fact::SelfBeat) -> Result<u64, Failure> {
         let fact::SelfBeat { value, reads } = wanted;
         if *reads {
-            let version = match self.writer.get(&self.own).await {
+            let version = match self.writer.get_own(&self.own).await {
                 Ok(own) => Some(own.resource_version),
                 Err(Failure::NotFound(_)) => None,
                 Err(failure) => return Err(failure),
