@@ -346,7 +346,7 @@ impl<R: Rules> Peers<R> {
     pub(super) fn horizon(&self) -> Result<Option<Moment>, Arc<str>> {
         let mut horizon = None;
         for (name, peer) in self.peers.iter().filter(|(_, peer)| peer.is_live()) {
-            if peer.epoch < self.epoch && R::OLD_EPOCH_HOLDS {
+            if peer.epoch < self.epoch {
                 return Err(name.clone());
             }
             let seen = match R::TWO_BOUNDS {

@@ -48,10 +48,6 @@ pub trait Rules: fmt::Debug + Send + Sync + 'static {
     const DOUBT_STOPS_EVICTIONS: bool = true;
     /// A replica adopts the epoch of another.
     const EPOCH_IS_ADOPTED: bool = true;
-    /// A live replica that has not reported in this epoch holds the horizon.
-    const OLD_EPOCH_HOLDS: bool = true;
-    /// The heartbeats that this replica took are reported again in a new epoch.
-    const HEARTBEATS_ARE_REPORTED_AGAIN: bool = true;
     /// Of two processes of one identity the younger yields, and the others count the older.
     const TWINS_ARE_TOLD_APART: bool = true;
     /// A service is not emptied at a stroke.

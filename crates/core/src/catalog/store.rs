@@ -130,8 +130,7 @@ impl<R: Rules> Catalog<R> {
         self.progress.newest = 0;
         self.directory().newest.store(0, Ordering::SeqCst);
         if let Some(ledgers) = &mut self.ledgers {
-            let again = R::HEARTBEATS_ARE_REPORTED_AGAIN;
-            let heartbeats = self.instances.table.witnessed().filter(|_| again).collect();
+            let heartbeats = self.instances.table.witnessed().collect();
             ledgers.begin_epoch(epoch, heartbeats);
             self.directory().fence.store(0, Ordering::SeqCst);
         }

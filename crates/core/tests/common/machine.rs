@@ -90,6 +90,4 @@ without! {
     WatchGoesOn: OUTAGE_LISTS_ANEW: bool = false,
     DoubtForgotten: DOUBT_STOPS_EVICTIONS: bool = false,
     EpochIgnored: EPOCH_IS_ADOPTED: bool = false,
-    OldEpochForgotten: OLD_EPOCH_HOLDS: bool = false,
-    ReportedOnce: HEARTBEATS_ARE_REPORTED_AGAIN: bool = false,
 }

@@ -49,11 +49,14 @@ pub enum Sabotage {
     WatchGoesOn,
     DoubtForgotten,
     EpochIgnored,
-    OldEpochForgotten,
-    ReportedOnce,
 }
 
 impl Sabotage {
+    /// Whether it shows only where the store goes back.
+    pub fn is_about_restores(self) -> bool {
+        matches!(self.theme(), Some(Theme::Any(kinds, _)) if kinds.iter().any(|kind| kind.is_restore()))
+    }
+
     /// The faults that show it.
     pub fn theme(self) -> Option<Theme> {
         match self {
@@ -71,9 +74,7 @@ impl Sabotage {
             | Self::OwnUnread
             | Self::WatchGoesOn
             | Self::DoubtForgotten
-            | Self::EpochIgnored
-            | Self::OldEpochForgotten
-            | Self::ReportedOnce => Some(faults::RESTORES),
+            | Self::EpochIgnored => Some(faults::RESTORES),
             _ => None,
         }
     }
@@ -103,8 +104,6 @@ impl Sabotage {
             Self::WatchGoesOn => machine::<machine::WatchGoesOn>,
             Self::DoubtForgotten => machine::<machine::DoubtForgotten>,
             Self::EpochIgnored => machine::<machine::EpochIgnored>,
-            Self::OldEpochForgotten => machine::<machine::OldEpochForgotten>,
-            Self::ReportedOnce => machine::<machine::ReportedOnce>,
             _ => machine::<AllRules>,
         }
     }
@@ -134,12 +133,10 @@ pub const ALL: &[(Sabotage, &str, u64)] = &[
     (Sabotage::EvictsUnacknowledged, "P3", 6000),
     (Sabotage::NobodyAsks, "P2", 600),
     (Sabotage::NoGuard, "P6", 600),
-    (Sabotage::TwinsMistaken, "P4", 2000),
+    (Sabotage::TwinsMistaken, "", 2000),
     (Sabotage::StepsBackUnseen, "", 6000),
     (Sabotage::OwnUnread, "", 6000),
     (Sabotage::WatchGoesOn, "", 6000),
     (Sabotage::DoubtForgotten, "P3", 20000),
     (Sabotage::EpochIgnored, "", 6000),
-    (Sabotage::OldEpochForgotten, "", 6000),
-    (Sabotage::ReportedOnce, "", 6000),
 ];

@@ -138,7 +138,8 @@ impl World {
         let mut rng = fastrand::Rng::with_seed(seed);
         // A quarter without faults, a quarter with one, the others with several.
         let count = match seed % 4 {
-            0 if sabotage != Sabotage::OnlyRestores => 0,
+            // About a store that goes back there is always something wrong.
+            0 if !sabotage.is_about_restores() => 0,
             1 => 1,
             2 => rng.usize(2..8),
             _ => rng.usize(4..12),
