@@ -74,6 +74,15 @@ fn apply(ns: &Namespace, text: &str) {
     }
 }
 
+/// The ServiceAccount `writer`, which may write instances and nothing else.
+async fn let_writer_write(ns: &Namespace) {
+    kubectl(ns, false, &["create", "serviceaccount", "writer"], None).unwrap();
+    let verbs = "--verb=get,create,update,patch";
+    let role = ["create", "role", "plain", verbs, "--resource=serviceinstances.rollcall.dev"];
+    kubectl(ns, false, &role, None).unwrap();
+    grant(ns, ("Role", "plain"), "writer", ("patch", None, None)).await;
+}
+
 fn instance(name: &str, addresses: &[&str]) -> Value {
     json!({
         "apiVersion": "rollcall.dev/v1alpha1", "kind": "ServiceInstance", "metadata": {"name": name},
@@ -116,11 +125,7 @@ async fn addresses_that_nobody_else_can_reach_are_refused_with_what_to_give_inst
 #[tokio::test]
 async fn only_who_may_write_status_says_that_an_instance_is_a_replica() {
     let ns = namespace("replica-mark").await;
-    kubectl(&ns, false, &["create", "serviceaccount", "writer"], None).unwrap();
-    let verbs = "--verb=get,create,update,patch";
-    let role = ["create", "role", "plain", verbs, "--resource=serviceinstances.rollcall.dev"];
-    kubectl(&ns, false, &role, None).unwrap();
-    grant(&ns, ("Role", "plain"), "writer", ("patch", None, None)).await;
+    let_writer_write(&ns).await;
     kubectl(&ns, true, &["create", "-f", "-"], Some(&instance("o1", &["10.0.0.7"]))).unwrap();
     let mark = |as_writer: bool| {
         let value = format!("rollcall.dev/installation=x{}", fastrand::u32(..));
@@ -137,11 +142,7 @@ async fn only_who_may_write_status_says_that_an_instance_is_a_replica() {
 #[tokio::test]
 async fn beats_and_the_operators_word_need_their_rights_in_objects_too() {
     let ns = namespace("beats").await;
-    kubectl(&ns, false, &["create", "serviceaccount", "writer"], None).unwrap();
-    let verbs = "--verb=get,create,update,patch";
-    let role = ["create", "role", "plain", verbs, "--resource=serviceinstances.rollcall.dev"];
-    kubectl(&ns, false, &role, None).unwrap();
-    grant(&ns, ("Role", "plain"), "writer", ("patch", None, None)).await;
+    let_writer_write(&ns).await;
     let write = |args: &[&str]| kubectl(&ns, true, args, None);
     kubectl(&ns, true, &["create", "-f", "-"], Some(&instance("o1", &["10.0.0.7"]))).unwrap();
     let beat = |value: &str| {

@@ -182,17 +182,17 @@ impl<R: Rules> Instances<R> {
 
     /// A list, as of `index`, of a store that went back: what was known is replaced by it, whatever its version. The
     /// moments of heartbeats stay, and with them the leases that this replica has promised.
-    pub(super) fn take_in_anew(&mut self, instances: &[Arc<Instance>], index: u64, now: Now) {
-        let listed: HashSet<&str> = instances.iter().map(|instance| &*instance.uid).collect();
+    pub(super) fn take_in_anew(
+        &mut self,
+        instances: &[Arc<Instance>],
+        listed: &HashSet<Arc<str>>,
+        index: u64,
+        now: Now,
+    ) {
         let anew = std::mem::take(&mut self.stored_anew);
         let is_newer =
             |known: &Instance| known.resource_version > index && anew.contains(&known.uid);
-        let known = self.table.entries().map(Entry::instance);
-        let missing = known.filter(|known| !listed.contains(&*known.uid) && !is_newer(known));
-        let missing: Vec<_> = missing.map(|known| (known.key.clone(), known.uid.clone())).collect();
-        for (key, uid) in missing {
-            self.remove(&key, &uid, now);
-        }
+        self.remove_all(|known| !listed.contains(&known.uid) && !is_newer(known), now);
         for instance in instances {
             let known = self.table.get(&instance.key).map(|entry| entry.instance().clone());
             let known = known.filter(|known| !is_newer(known));
@@ -207,13 +207,17 @@ impl<R: Rules> Instances<R> {
     }
 
     /// A list as of `index` holds nothing else. What is newer was written by this replica meanwhile: the watch will bring it.
-    pub(super) fn keep_only(&mut self, instances: &[Arc<Instance>], index: u64, now: Now) {
-        let listed: HashSet<&str> = instances.iter().map(|instance| &*instance.uid).collect();
-        let missing = self.table.entries().map(Entry::instance).filter(|instance| {
-            !listed.contains(&*instance.uid) && instance.resource_version <= index
-        });
-        let missing: Vec<_> = missing.map(|i| (i.key.clone(), i.uid.clone())).collect();
-        for (key, uid) in missing {
+    pub(super) fn keep_only(&mut self, listed: &HashSet<Arc<str>>, index: u64, now: Now) {
+        let is_missing =
+            |known: &Instance| !listed.contains(&known.uid) && known.resource_version <= index;
+        self.remove_all(is_missing, now);
+    }
+
+    /// Removes every instance that is so.
+    fn remove_all(&mut self, is_gone: impl Fn(&Instance) -> bool, now: Now) {
+        let gone = self.table.entries().map(Entry::instance).filter(|known| is_gone(known));
+        let gone: Vec<_> = gone.map(|known| (known.key.clone(), known.uid.clone())).collect();
+        for (key, uid) in gone {
             self.remove(&key, &uid, now);
         }
     }

@@ -247,9 +247,7 @@ impl<R: Rules> Peers<R> {
         let mut other = peer.other.take().unwrap_or_else(fresh);
         let mut sighting = Sighting::default();
         if ledger.sequence > other.peer.sequence {
-            other.peer.bounds.seen(ledger.stamp, now);
-            sighting.beats = beats(ledger, &other.peer.bounds, other.peer.sequence, now);
-            sighting.gap = !covers(&ledger.segments, other.peer.sequence, ledger.sequence);
+            sighting = news(ledger, &mut other.peer.bounds, other.peer.sequence, now);
             (other.peer.sequence, other.peer.stamp) = (ledger.sequence, ledger.stamp);
             (other.peer.version, other.peer.seen) = (ledger.version, now);
             (other.peer.epoch, other.peer.index) = (ledger.epoch, ledger.index);
@@ -406,8 +404,15 @@ impl<R: Rules> Peers<R> {
     }
 }
 
+/// What a ledger of one of two processes of a name reports beyond its ledger `last`.
+pub(super) fn news(ledger: &Ledger, bounds: &mut Bounds, last: u64, now: Moment) -> Sighting {
+    bounds.seen(ledger.stamp, now);
+    let gap = !covers(&ledger.segments, last, ledger.sequence);
+    Sighting { gap, asks: false, beats: beats(ledger, bounds, last, now) }
+}
+
 /// Whether the segments tell of every ledger after `last`, up to `upto`.
-pub(super) fn covers(segments: &[Segment], last: u64, upto: u64) -> bool {
+fn covers(segments: &[Segment], last: u64, upto: u64) -> bool {
     let mut known = last;
     for segment in segments {
         if segment.first <= known.saturating_add(1) {
@@ -418,12 +423,7 @@ pub(super) fn covers(segments: &[Segment], last: u64, upto: u64) -> bool {
 }
 
 /// The beats of a ledger that were not told before, up to the ledger `last`, by our clock.
-pub(super) fn beats(
-    ledger: &Ledger,
-    bounds: &Bounds,
-    last: u64,
-    now: Moment,
-) -> Vec<(u64, Moment)> {
+fn beats(ledger: &Ledger, bounds: &Bounds, last: u64, now: Moment) -> Vec<(u64, Moment)> {
     let news = ledger.segments.iter().filter(|segment| segment.sequence > last);
     let told = news.flat_map(|segment| segment.beats.iter());
     let beat = |(id, age): &(u64, u32)| {

@@ -15,7 +15,7 @@ use rollcall_model::lease::Moment;
 use crate::{
     bounds::Bounds,
     ledger::Ledger,
-    peers::{SILENCE, Sighting, beats, covers},
+    peers::{SILENCE, Sighting, news},
     report::Twin,
 };
 
@@ -81,9 +81,7 @@ impl Twins {
         });
         let mut sighting = Sighting::default();
         if ledger.sequence > other.sequence {
-            other.bounds.seen(ledger.stamp, now);
-            sighting.beats = beats(ledger, &other.bounds, other.sequence, now);
-            sighting.gap = !covers(&ledger.segments, other.sequence, ledger.sequence);
+            sighting = news(ledger, &mut other.bounds, other.sequence, now);
             (other.sequence, other.seen) = (ledger.sequence, now);
             other.end = other.bounds.latest(ledger.stamp.after(SILENCE)).unwrap_or(now);
             other.writes += u32::from(began);

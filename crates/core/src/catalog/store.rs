@@ -29,17 +29,17 @@ impl<R: Rules> Catalog<R> {
             return self.heed(Some(proof), now);
         }
         self.unreadable.clear();
+        let listed: HashSet<Arc<str>> = instances.iter().map(|i| i.uid.clone()).collect();
         if self.history.listed() {
-            self.instances.take_in_anew(instances, index, now);
+            self.instances.take_in_anew(instances, &listed, index, now);
             self.progress.index = index;
             self.give_back(now.moment, None);
         }
-        let listed: HashSet<Arc<str>> = instances.iter().map(|i| i.uid.clone()).collect();
         self.instances.table.forget_deleted_before(&listed, index);
         for instance in instances {
             self.watched(instance, now);
         }
-        self.instances.keep_only(instances, index, now);
+        self.instances.keep_only(&listed, index, now);
         self.advance(index);
         self.progress.synced = true;
     }

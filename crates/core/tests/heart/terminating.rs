@@ -2,7 +2,7 @@
 
 use rollcall_core::{
     directory::Heartbeat,
-    fact::{Announcement, Duty, Fact, Outcome},
+    fact::{Announcement, Duty, Fact, Outcome, Version},
 };
 use rollcall_model::{
     instance::{Instance, Phase, State},
@@ -35,6 +35,15 @@ fn announced(duties: &[Duty]) -> Vec<Announcement> {
         _ => None,
     };
     duties.iter().filter_map(what).collect()
+}
+
+/// Lets time pass until an object is to be deleted: which.
+fn until_evicted(rig: &mut Rig) -> Version {
+    loop {
+        if let Some(on) = evictions(&rig.live(1.0)).first() {
+            return on.clone();
+        }
+    }
 }
 
 #[test]
@@ -89,11 +98,7 @@ fn an_expired_object_that_is_being_deleted_is_not_revived() {
 fn an_eviction_that_a_finalizer_holds_is_asked_for_once_and_told_when_the_object_is_gone() {
     let mut rig = Rig::new();
     rig.put(instance("a"));
-    let mut duties = Vec::new();
-    while evictions(&duties).is_empty() {
-        duties = rig.live(1.0);
-    }
-    let on = evictions(&duties)[0].clone();
+    let on = until_evicted(&mut rig);
     rig.attempted(&on, Outcome::Deleting);
     // However late the watch is.
     assert!(evictions(&rig.live(30.0)).is_empty());
@@ -113,11 +118,7 @@ fn an_eviction_is_told_once_whether_its_answer_or_the_watch_comes_first() {
     for watch_first in [true, false] {
         let mut rig = Rig::new();
         rig.put(instance("a"));
-        let mut duties = Vec::new();
-        while evictions(&duties).is_empty() {
-            duties = rig.live(1.0);
-        }
-        let on = evictions(&duties)[0].clone();
+        let on = until_evicted(&mut rig);
         let a = rig.record("a");
         if watch_first {
             gone(&mut rig, &a);

@@ -1,7 +1,7 @@
 //! The two watches of a replica, of instances and of ledgers: what the server's log says, in order, when
 //! the network lets it. Owns the positions; not what the facts mean.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use rollcall_core::{fact::Fact, ledger::Ledger};
 use rollcall_model::instance::Instance;
@@ -84,11 +84,16 @@ impl World {
 
     /// A new process has no position.
     pub fn forget_watches(&mut self, replica: usize) {
+        self.begin_anew(replica, 5..100);
+    }
+
+    /// Both watches begin anew with a list, after a pause.
+    fn begin_anew(&mut self, replica: usize, pause: Range<u64>) {
         for feed in self.feeds() {
             let watch = self.watch_of(replica, *feed);
             watch.epoch += 1;
             (watch.position, watch.listing, watch.scheduled) = (None, None, false);
-            let delay = self.rng.u64(5..100);
+            let delay = self.rng.u64(pause.clone());
             self.schedule_watch(replica, *feed, delay);
         }
     }
@@ -114,13 +119,7 @@ impl World {
 
     /// Both watches begin anew with a list.
     pub fn relist(&mut self, replica: usize) {
-        for feed in self.feeds() {
-            let watch = self.watch_of(replica, *feed);
-            watch.epoch += 1;
-            (watch.position, watch.listing, watch.scheduled) = (None, None, false);
-            let delay = self.rng.u64(1..20);
-            self.schedule_watch(replica, *feed, delay);
-        }
+        self.begin_anew(replica, 1..20);
     }
 
     pub fn block_watches(&mut self, replica: usize, begins: bool) {
