@@ -46,6 +46,7 @@ mod pods;
 mod policies;
 mod python;
 mod rates;
+mod recorded;
 mod registrations;
 mod replicas;
 mod resolvers;

@@ -1,0 +1,100 @@
+//! Registrations whose fields are refused, one by one and together.
+
+use super::pair::{Pair, instance, json};
+
+pub(super) fn pairs() -> Vec<Pair> {
+    let with = |more: &str| format!(r#"{{"service": "none", "addresses": ["10.0.0.7"], {more}}}"#);
+    let numbers = |count: usize, item: &str| vec![item; count].join(",");
+    let strings = |count: usize| {
+        let all: Vec<_> = (0..count).map(|at| format!(r#""k{at}": """#)).collect();
+        all.join(", ")
+    };
+    let long = |length: usize| "x".repeat(length);
+    let cases: Vec<(&str, String)> = vec![
+        ("nothing", "{}".to_owned()),
+        ("no service", r#"{"addresses": ["10.0.0.7"]}"#.to_owned()),
+        ("service null", r#"{"service": null, "addresses": ["10.0.0.7"]}"#.to_owned()),
+        ("service in capitals", r#"{"service": "None", "addresses": ["10.0.0.7"]}"#.to_owned()),
+        ("service with a dot", r#"{"service": "a.b", "addresses": ["10.0.0.7"]}"#.to_owned()),
+        ("service too long", format!(r#"{{"service": "{}", "addresses": ["10.0.0.7"]}}"#, long(64))),
+        ("service that is a number", r#"{"service": 1}"#.to_owned()),
+        ("no address", r#"{"service": "none"}"#.to_owned()),
+        ("an empty list of addresses", r#"{"service": "none", "addresses": []}"#.to_owned()),
+        ("addresses and a hostname", with(r#""hostname": "a.example""#)),
+        ("an address that is none", r#"{"service": "none", "addresses": ["10.0.0.7", "ten"]}"#.to_owned()),
+        ("an address with a port", r#"{"service": "none", "addresses": ["10.0.0.7:80"]}"#.to_owned()),
+        ("an address with a zone", r#"{"service": "none", "addresses": ["fe80::1%eth0"]}"#.to_owned()),
+        ("an address with leading zeros", r#"{"service": "none", "addresses": ["010.0.0.1"]}"#.to_owned()),
+        ("addresses that may not be", r#"{"service": "none", "addresses": ["0.0.0.0", "::", "224.0.0.1", "127.0.0.1", "::1", "255.255.255.255"]}"#.to_owned()),
+        ("the same address twice", r#"{"service": "none", "addresses": ["fd00::1", "FD00::1"]}"#.to_owned()),
+        ("a mapped address", r#"{"service": "none", "addresses": ["::ffff:10.0.0.7", "10.0.0.7"]}"#.to_owned()),
+        ("17 addresses", format!(r#"{{"service": "none", "addresses": [{}]}}"#, numbers(17, "\"10.0.0.7\""))),
+        ("addresses that are no list", r#"{"service": "none", "addresses": "10.0.0.7"}"#.to_owned()),
+        ("a hostname that is none", r#"{"service": "none", "hostname": "a..b"}"#.to_owned()),
+        ("a hostname that is an address", r#"{"service": "none", "hostname": "10.0.0.7"}"#.to_owned()),
+        ("a hostname in capitals", r#"{"service": "none", "hostname": "A_b.example."}"#.to_owned()),
+        ("an empty hostname", r#"{"service": "none", "hostname": ""}"#.to_owned()),
+        ("a namespace in the body", with(r#""namespace": "<<ns>>""#)),
+        ("a name in the body", with(r#""name": "none""#)),
+        ("a state", with(r#""state": "Draining""#)),
+        ("an unknown field", with(r#""wieght": 1"#)),
+        ("a field in another form", with(r#""app_protocol": 1"#)),
+        ("a field twice", with(r#""weight": 1, "weight": 1"#)),
+        ("service twice", r#"{"service": "a", "service": "b"}"#.to_owned()),
+        ("a long unknown field", with(&format!(r#""{}": 1"#, long(2_000)))),
+        ("port without a name", with(r#""ports": [{"port": 80}]"#)),
+        ("port without a number", with(r#""ports": [{"name": "a"}]"#)),
+        ("port 0", with(r#""ports": [{"name": "a", "port": 0}]"#)),
+        ("port 65536", with(r#""ports": [{"name": "a", "port": 65536}]"#)),
+        ("port that is a string", with(r#""ports": [{"name": "a", "port": "80"}]"#)),
+        ("port with a long name", with(&format!(r#""ports": [{{"name": "{}", "port": 80}}]"#, long(63)))),
+        ("port with an illegal name", with(r#""ports": [{"name": "A b", "port": 80}]"#)),
+        ("two ports of one name", with(r#""ports": [{"name": "a", "port": 80}, {"name": "a", "port": 81}]"#)),
+        ("port with an unknown protocol", with(r#""ports": [{"name": "a", "port": 80, "protocol": "tcp"}]"#)),
+        ("port with a bad appProtocol", with(r#""ports": [{"name": "a", "port": 80, "appProtocol": "a b"}]"#)),
+        ("port with an unknown field", with(r#""ports": [{"name": "a", "port": 80, "nodePort": 1}]"#)),
+        ("port that is a list", with(r#""ports": [["a", 80]]"#)),
+        ("ports that are an object", with(r#""ports": {"http": 80}"#)),
+        ("33 ports", with(&format!(r#""ports": [{}]"#, numbers(33, "{}")))),
+        ("version with a blank", with(r#""version": "1 2""#)),
+        ("version too long", with(&format!(r#""version": "{}""#, long(64)))),
+        ("version empty", with(r#""version": """#)),
+        ("version that is a number", with(r#""version": 1.5"#)),
+        ("zone with a control character", with(r#""zone": "\u0007""#)),
+        ("tags, twice the same", with(r#""tags": ["a", "a"]"#)),
+        ("tags, an empty one", with(r#""tags": ["", "a b"]"#)),
+        ("33 tags", with(&format!(r#""tags": [{}]"#, numbers(33, "\"a\"")))),
+        ("tags that are a string", with(r#""tags": "a""#)),
+        ("weight negative", with(r#""weight": -1"#)),
+        ("weight too great", with(r#""weight": 65536"#)),
+        ("weight with a fraction", with(r#""weight": 0.5"#)),
+        ("weight beyond all bounds", with(r#""weight": 1e999"#)),
+        ("weight of 20 digits", with(r#""weight": 99999999999999999999"#)),
+        ("weight true", with(r#""weight": true"#)),
+        ("priority too great", with(r#""priority": 1e9"#)),
+        ("attributes, a number", with(r#""attributes": {"a": 1}"#)),
+        ("attributes, a bad key", with(r#""attributes": {"a b": "1"}"#)),
+        ("attributes, a long value", with(&format!(r#""attributes": {{"a": "{}"}}"#, long(1_025)))),
+        ("attributes, a key twice", with(r#""attributes": {"a": "1", "\u0061": "2"}"#)),
+        ("65 attributes", with(&format!(r#""attributes": {{{}}}"#, strings(65)))),
+        ("attributes that are a list", with(r#""attributes": []"#)),
+        ("labels, a bad key", with(r#""labels": {"a/b/c": "1"}"#)),
+        ("labels, a bad value", with(r#""labels": {"a": "b c"}"#)),
+        ("labels, a key of rollcall", with(r#""labels": {"rollcall.dev/service": "a"}"#)),
+        ("129 labels", with(&format!(r#""labels": {{{}}}"#, strings(129)))),
+        ("health unknown", with(r#""health": "ok""#)),
+        ("health Expired", with(r#""health": "Expired""#)),
+        ("lease mode unknown", with(r#""lease": {"mode": "Forever"}"#)),
+        ("lease too short", with(r#""lease": {"durationSeconds": 1}"#)),
+        ("lease too long", with(r#""lease": {"durationSeconds": 86401, "evictAfterSeconds": 86401}"#)),
+        ("lease onExpiry unknown", with(r#""lease": {"onExpiry": "Delete"}"#)),
+        ("lease unknown field", with(r#""lease": {"ttl": 5}"#)),
+        ("lease that is a number", with(r#""lease": 30"#)),
+        ("many faults at once", r#"{"service": "None", "addresses": ["x"], "hostname": "a b", "weight": 70000, "priority": -1, "zone": "", "health": "x", "lease": {"mode": "x", "durationSeconds": 0}}"#.to_owned()),
+        ("more faults than are shown", with(&format!(r#""tags": [{}], "ports": [{}]"#, numbers(32, "\"\""), numbers(32, "{}")))),
+    ];
+    let pair = |(name, body): (&str, String)| {
+        json(format!("field: {name}"), instance("PUT", "none"), body)
+    };
+    cases.into_iter().map(pair).collect()
+}
