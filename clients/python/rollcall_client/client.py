@@ -1,0 +1,228 @@
+"""The calls of the API, and the streams that continue after failures."""
+
+import re
+import urllib.parse
+
+from . import answers
+from .bearer import BearerToken
+from .errors import BadAnswer, Problem, RollcallError, Unavailable, is_refused_for_good, is_status
+from .event_stream import EventParser
+from .exchange import LARGEST_BYTES, TRANSPORT_ERRORS
+from .lease import Lease
+from .replicas import LONGEST_WAIT, Clock, Replicas
+
+SHORT_LIFE = 10.0  # seconds: the end of a stream that was shorter counts as a failure
+SOON = 1.0  # seconds: a long poll that answers sooner and without news counts as a failure
+
+
+class Rollcall:
+    """Several threads may share one."""
+
+    def __init__(
+        self, addresses, token=None, token_file=None, timeout=10.0, patience=30.0, tls=None, stream_timeout=45.0, clock=Clock
+    ):
+        """`addresses`: `host:port` of each replica, or of a Service before them. `token`: a bearer token, or a function that
+        returns the current one. `token_file`: the path of one instead, which is read again after a 401. `timeout`: of one
+        call on one replica. `patience`: how long a call tries in all. `tls`: an `ssl.SSLContext`
+        (`ssl.create_default_context(cafile=…)`) where the replicas serve HTTPS. `stream_timeout`: how long a stream may be
+        silent; rollcall writes every 15 s."""
+        if not addresses:
+            raise ValueError("give at least one address")
+        self._replicas = Replicas(addresses, BearerToken(token, token_file), timeout, patience, tls, clock)
+        self._clock, self._stream_timeout = clock, stream_timeout
+
+    # Instances and their leases
+
+    def register(self, namespace, name, service, timeout=None, patience=None, **fields):
+        """Registers, or registers again, and returns the stored instance. `fields` are the other fields of the body. While
+        the former object of this name is being deleted (409 `terminating`), it waits, for `patience` at most."""
+        path, body = _path(namespace, "instances", name), {"service": service, **fields}
+        patience = self._replicas.patience if patience is None else patience
+        until, tries = self._clock.monotonic() + patience, 0
+        while True:
+            left = max(0.0, until - self._clock.monotonic())
+            try:
+                return self._replicas.call("PUT", path, answers.parse_instance, body, timeout=timeout, patience=left)
+            except Problem as problem:
+                tries += 1
+                wait = self._replicas.delay(tries, problem)
+                if problem.type != "terminating" or wait >= left:
+                    raise
+            self._clock.sleep(wait)
+
+    def heartbeat(self, namespace, name, uid=None, health=None, note=None, timeout=None, patience=None):
+        """Renews the lease and returns `{expiresAt, expiresInMs, renewAfterSeconds}`. After a 202, which promises nothing, the
+        next call goes to another replica."""
+        path = _path(namespace, "instances", name, "heartbeat") + _query({"uid": uid})
+        body = {key: value for key, value in [("health", health), ("note", note)] if value is not None}
+        return self._replicas.call("PUT", path, answers.parse_renewal, body or None, timeout=timeout, patience=patience)
+
+    def deregister(self, namespace, name, uid=None):
+        """Removes the instance. It is no error if there is none."""
+        try:
+            path = _path(namespace, "instances", name) + _query({"uid": uid})
+            self._replicas.call("DELETE", path, answers.check_deregistered)
+        except Problem as problem:
+            if problem.status not in (404, 410):
+                raise
+
+    def keep(self, namespace, name, service, on_beat=None, **fields):
+        """Registers, and sends heartbeats from a thread of its own until `stop()`, which drains and deregisters. That thread
+        calls `on_beat` with each renewal, and with an exception for each heartbeat that failed; it must return soon."""
+        return Lease(self, self._replicas, (namespace, name, service), fields, on_beat)
+
+    # Services
+
+    def discover(self, namespace, service, etag=None, wait=None, patience=None, **filters):
+        """Returns the set `{revision, instances, …}` and its ETag; None instead of the set while `etag` is current. With
+        `wait` (`"30s"`) the server delays that answer until the set changes or the time is over."""
+        path = _path(namespace, "services", service) + _query({**filters, "wait": wait})
+        headers = {"If-None-Match": etag} if etag else {}
+        timeout = self._replicas.timeout + _seconds(wait)
+
+        def parse(response, body):
+            if response.status == 304:
+                if not etag:
+                    raise ValueError("the request had no condition")
+                return None, response.headers.get("ETag", etag)
+            return answers.parse_set(body), response.headers.get("ETag")
+
+        return self._replicas.call("GET", path, parse, headers=headers, timeout=timeout, patience=patience)
+
+    def poll(self, namespace, service, wait="30s", **filters):
+        """Yields the set, and then each different one, by long polls. It never ends, and raises only if rollcall refuses the
+        first request for its parameters (400)."""
+        etag, last, failures, has_begun = None, None, 0, False
+        soon = min(SOON, _seconds(wait) / 2) or SOON
+        while True:
+            asked = self._clock.monotonic()
+            try:
+                found, etag = self.discover(namespace, service, etag, wait=wait if etag else None, patience=0, **filters)
+            except RollcallError as failure:
+                if is_refused_for_good(failure, has_begun):
+                    raise
+                failures += 1
+                # The ETag may be what is refused.
+                etag = None if is_status(failure, 400) else etag
+                self._replicas.pause(f"poll of {namespace}/{service}", failures, failure)
+                continue
+            has_begun = True
+            if found is not None and found != last:
+                failures, last = 0, found
+                yield found
+            elif self._clock.monotonic() - asked < soon:
+                # A replica that is stopping answers at once: another one is asked at once. More of that would be a busy loop.
+                failures += 1
+                if failures > 1:
+                    self._clock.sleep(self._replicas.delay(failures))
+            else:
+                failures = 0
+
+    def watch(self, namespace, service, **filters):
+        """Yields `(event, data)` of one service: `snapshot`, `upsert` and `remove`. It connects again, to whichever replica
+        answers, and continues where it was. It never ends, and raises only if rollcall refuses the first request for its
+        parameters (400)."""
+        path = _path(namespace, "services", service, "watch") + _query(filters)
+        position, failures, has_begun = _Position(), 0, False
+        while True:
+            begun, failure = self._clock.monotonic(), None
+            events = self._read_events(path, position)
+            try:
+                while True:
+                    # Only `next` is guarded, not what the caller does with the event.
+                    try:
+                        event = next(events)
+                    except StopIteration:
+                        break
+                    except RollcallError as error:
+                        failure = error
+                        break
+                    has_begun = True
+                    yield event
+            finally:
+                events.close()
+            if is_refused_for_good(failure, has_begun):
+                raise failure
+            failures = failures + 1 if self._clock.monotonic() - begun < SHORT_LIFE else 1
+            if failure is not None:
+                # The id may be what is refused.
+                position.last_id = "" if is_status(failure, 400) else position.last_id
+                self._replicas.pause(f"watch of {namespace}/{service}", failures, failure)
+            else:
+                # An orderly end. `retry` is random already, and different for each client.
+                backoff = self._replicas.delay(failures) if failures > 1 else 0.0
+                self._clock.sleep(max(backoff, position.retry * (0.5 + self._clock.random() / 2)))
+
+    def follow(self, namespace, service, **filters):
+        """Yields the set as a dict of instances by name, after each event of `watch`."""
+        instances = {}
+        for event, data in self.watch(namespace, service, **filters):
+            if event == "snapshot":
+                instances = {instance["name"]: instance for instance in data["instances"]}
+            elif event == "upsert":
+                instances[data["name"]] = data
+            else:
+                instances.pop(data["name"], None)
+            yield dict(instances)
+
+    def _read_events(self, path, position):
+        """The events of one connection. Ends at an orderly end of the stream."""
+        headers = {"Accept": "text/event-stream"}
+        if position.last_id:
+            headers["Last-Event-ID"] = position.last_id
+        exchange = self._replicas.open_stream(path, headers)
+        parser = EventParser()
+        try:
+            if exchange.response.status != 200 or exchange.response.headers.get_content_type() != "text/event-stream":
+                self._replicas.leave(exchange.address)
+                raise BadAnswer(f"{exchange.address}: status {exchange.response.status} without text/event-stream")
+            while True:
+                piece = exchange.read_piece(self._stream_timeout)
+                for block in parser.feed(piece):
+                    event = answers.parse_event(block)
+                    if event or block.id is not None:
+                        position.last_id = block.id or ""
+                    if event:
+                        yield event
+                if parser.retry is not None:
+                    position.retry = min(parser.retry / 1000, LONGEST_WAIT)
+                if parser.pending_bytes > LARGEST_BYTES:
+                    raise ValueError(f"an event has more than {LARGEST_BYTES} bytes")
+                if not piece:
+                    return
+        except TRANSPORT_ERRORS as error:
+            self._replicas.leave(exchange.address)
+            raise Unavailable(f"{exchange.address}: the stream broke off: {error!r}") from error
+        except ValueError as error:
+            # What is lost is unknown: without an id, the next stream begins with a snapshot.
+            position.last_id = ""
+            self._replicas.leave(exchange.address)
+            raise BadAnswer(f"{exchange.address}: the stream is malformed: {error}") from error
+        finally:
+            exchange.close()
+
+
+class _Position:
+    """Where a stream continues. `last_id` is empty between the events of one change, of which only the last has an id: the
+    state is that of no id then, and if the change were undone meanwhile, the server would send nothing for the older id."""
+
+    def __init__(self):
+        self.last_id, self.retry = "", 1.0
+
+
+def _path(namespace, *parts):
+    return "/v1/namespaces/" + "/".join(urllib.parse.quote(part, safe="") for part in (namespace, *parts))
+
+
+def _query(parameters):
+    given = {key: value for key, value in parameters.items() if value is not None}
+    return "?" + urllib.parse.urlencode(given, doseq=True) if given else ""
+
+
+def _seconds(wait):
+    if wait is None:
+        return 0.0
+    match = re.fullmatch("([0-9]+)(ms|s|m)", wait)
+    if match is None:
+        raise ValueError(f"wait is a number with ms, s or m, such as 30s, not {wait!r}")
+    return int(match[1]) * {"ms": 0.001, "s": 1, "m": 60}[match[2]]

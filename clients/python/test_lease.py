@@ -1,0 +1,282 @@
+"""A lease is kept whatever its replicas answer: a failed heartbeat is one heartbeat lost and reported."""
+
+import json
+import logging
+import unittest
+
+from nonsense import NONSENSE, SLOW
+from rollcall_client import BadAnswer, Problem, Rollcall, TokenError, Unavailable
+from stand_in import BOUND, FakeClock, StandIn, answer, problem
+
+LEASE = {"mode": "Heartbeat", "durationSeconds": 30, "expiresAt": "…", "expiresInMs": 30_000, "renewAfterSeconds": 10}
+REGISTERED = answer("201 Created", {"name": "a", "uid": "u1", "lease": LEASE, "aMemberOfTheFuture": {}})
+RENEWED = answer("200 OK", {"expiresAt": "…", "expiresInMs": 30_000, "renewAfterSeconds": 10, "aMemberOfTheFuture": []})
+UNKNOWN = problem("404 Not Found", "unknown-instance")
+TERMINATING = problem("409 Conflict", "terminating", Retry_After="4")
+
+
+class LeaseTest(unittest.TestCase):
+    def setUp(self):
+        logger = logging.getLogger("rollcall")
+        logger.propagate = False
+        self.logged = []
+        handler = logging.Handler()
+        handler.emit = self.logged.append
+        logger.addHandler(handler)
+        self.addCleanup(logger.removeHandler, handler)
+        self.reported, self.clock = [], FakeClock()
+
+    def keep(self, *script, **options):
+        """A lease whose registration has succeeded, and whose thread waits for its first heartbeat."""
+        fields = options.pop("fields", {})
+        on_beat = options.pop("on_beat", self.reported.append)
+        self.replica = StandIn(REGISTERED, *script, otherwise=RENEWED)
+        self.addCleanup(self.replica.close)
+        rollcall = Rollcall([self.replica.address], clock=self.clock, **{"timeout": BOUND, **options})
+        self.lease = rollcall.keep("shop", "a", "orders", on_beat=on_beat, addresses=["10.0.0.7"], **fields)
+        self.addCleanup(self.lease.stop, drain=0)
+        return self.clock.next_wait()
+
+    def kinds(self):
+        return [type(result).__name__ for result in self.reported]
+
+    def paths(self):
+        return [(request.method, request.path.rsplit("/", 1)[-1]) for request in self.replica.requests]
+
+    def test_any_answer_costs_one_heartbeat(self):
+        self.keep()
+        for name, nonsense in NONSENSE.items():
+            with self.subTest(name):
+                self.reported.clear()
+                self.logged.clear()
+                self.replica.script.append(nonsense)
+                wait = self.clock.step()
+                self.assertLess(0, wait)
+                self.assertLess(wait, 10, "the next try is soon")
+                self.assertEqual(len(self.reported), 1)
+                self.assertIsInstance(self.reported[0], (Unavailable, BadAnswer, Problem))
+                self.assertEqual([record.levelname for record in self.logged], ["WARNING"])
+                self.assertEqual(self.clock.step(), 10)
+                self.assertEqual(self.reported[1]["expiresInMs"], 30_000)
+
+    def test_no_answer_in_time_costs_one_heartbeat(self):
+        self.keep(timeout=0.5)
+        for name, nonsense in SLOW.items():
+            with self.subTest(name):
+                self.reported.clear()
+                self.replica.script.append(nonsense)
+                self.clock.step()
+                self.assertEqual(self.kinds(), ["Unavailable"])
+                self.clock.step()
+                self.assertEqual(self.kinds(), ["Unavailable", "dict"])
+
+    def test_impossible_intervals_are_refused(self):
+        self.keep()
+        for seconds in ("0", "-1", "NaN", "Infinity", "1e999", '"10"', "true", "[]", "{}"):
+            with self.subTest(seconds):
+                self.reported.clear()
+                self.replica.script.append(answer("200 OK", '{"renewAfterSeconds": %s}' % seconds))
+                self.clock.step()
+                self.assertEqual(self.kinds(), ["BadAnswer"])
+                self.assertEqual(self.clock.step(), 10)
+
+    def test_extreme_intervals_are_bounded(self):
+        self.keep(*(answer("200 OK", {"renewAfterSeconds": seconds}) for seconds in (1e-9, 10**30)))
+        self.assertEqual(self.clock.step(), 0.1)
+        self.assertEqual(self.clock.step(), 28_800)
+
+    def test_many_failures_in_a_row_back_off_to_the_interval(self):
+        bad = NONSENSE["502"]
+        self.keep(*[bad] * 12)
+        waits = [self.clock.step() for _ in range(12)]
+        self.assertEqual(waits[:3], [0.1, 0.2, 0.4])
+        self.assertEqual(waits, sorted(waits))
+        self.assertLessEqual(waits[-1], 10)
+        self.assertEqual(self.clock.step(), 10, "a success ends the back-off")
+
+    def test_retry_after_is_honoured_up_to_the_interval(self):
+        date = "Wed, 15 Nov 2023 00:00:05 GMT"
+        cases = {
+            "seconds": ({"Retry_After": "3"}, 3),
+            "zero": ({"Retry_After": "0"}, 0.1),
+            "a date, by the clock of the server": ({"Retry_After": date, "Date": "Wed, 15 Nov 2023 00:00:00 GMT"}, 5),
+            "an hour": ({"Retry_After": "3600"}, 10),
+            "400 digits": ({"Retry_After": "9" * 400}, 10),
+            "a year ahead": ({"Retry_After": "Fri, 31 Dec 2100 23:59:59 GMT"}, 10),
+            "a year ago": ({"Retry_After": "Fri, 31 Dec 1999 23:59:59 GMT"}, 0.1),
+            "negative": ({"Retry_After": "-5"}, 0.1),
+            "a fraction": ({"Retry_After": "2.5"}, 0.1),
+            "no date": ({"Retry_After": "Fri, 99 Foo 99999 99:99:99 GMT"}, 0.1),
+        }
+        self.keep()
+        for name, (headers, expected) in cases.items():
+            for status in ("503 Service Unavailable", "429 Too Many Requests"):
+                with self.subTest(name, status=status):
+                    self.replica.script.append(answer(status, "", **headers))
+                    self.assertEqual(self.clock.step(), expected)
+                    self.assertEqual(self.clock.step(), 10)
+
+    def test_callback_that_raises_is_logged_and_ends_nothing(self):
+        failures = [ValueError("of the caller"), SystemExit(1), AssertionError()]
+
+        def on_beat(result):
+            self.reported.append(result)
+            if failures:
+                raise failures.pop(0)
+
+        self.keep(RENEWED, NONSENSE["502"], on_beat=on_beat)
+        for _ in range(5):
+            self.clock.step()
+        self.assertEqual(self.kinds(), ["dict", "Problem", "dict", "dict", "dict"])
+        traces = [record for record in self.logged if record.levelname == "ERROR"]
+        self.assertEqual(len(traces), 3)
+        self.assertTrue(all(record.exc_info for record in traces))
+
+    def test_callback_may_stop_the_lease(self):
+        stopped = []
+
+        def on_beat(result):
+            self.reported.append(result)
+            stopped.append(self.lease.stop(drain=0))
+
+        self.keep(RENEWED, problem("403 Forbidden", "forbidden"), on_beat=on_beat)
+        self.clock._steps.release()
+        self.lease._thread.join(BOUND)
+        self.assertFalse(self.lease._thread.is_alive())
+        self.assertEqual(self.paths()[2:], [("DELETE", "a?uid=u1")])
+        # The failure of the deregistration led to the callback, too, and that to a call within the first.
+        self.assertEqual((self.kinds(), stopped), (["dict", "Problem"], [False, False]))
+        self.replica.script.append(answer("204 No Content", Content_Length=None))
+        self.assertTrue(self.lease.stop())
+
+    def test_unknown_and_evicted_instances_are_registered_again(self):
+        for status, kind in (("404 Not Found", "unknown-instance"), ("410 Gone", "evicted")):
+            with self.subTest(status):
+                self.clock, self.reported = FakeClock(), []
+                again = answer("201 Created", {"uid": "u2", "lease": {**LEASE, "renewAfterSeconds": 7}})
+                self.keep(problem(status, kind), again)
+                self.assertEqual(self.clock.step(), 7)
+                self.assertEqual(self.kinds(), ["dict"])
+                self.assertEqual(self.paths(), [("PUT", "a"), ("PUT", "heartbeat"), ("PUT", "a")])
+                self.assertEqual(self.replica.requests[0].body, self.replica.requests[2].body)
+                self.assertEqual(self.lease.instance["uid"], "u2")
+                self.lease.stop(drain=0)
+                self.assertEqual(self.paths()[-1], ("DELETE", "a?uid=u2"))
+
+    def test_any_answer_to_the_second_registration_costs_one_heartbeat(self):
+        self.keep()
+        for name, nonsense in {**NONSENSE, "404 of an ingress": answer("404 Not Found", "nothing here")}.items():
+            with self.subTest(name):
+                self.reported.clear()
+                self.replica.script.extend([UNKNOWN, nonsense])
+                self.assertLess(self.clock.step(), 10)
+                self.assertEqual(len(self.reported), 1)
+                self.assertIsInstance(self.reported[0], Exception)
+                self.replica.script.extend([UNKNOWN, REGISTERED])
+                self.assertEqual(self.clock.step(), 10)
+                self.assertEqual(self.reported[1]["renewAfterSeconds"], 10)
+
+    def test_terminating_object_is_waited_for_and_registered_again(self):
+        self.keep(TERMINATING, TERMINATING, UNKNOWN, TERMINATING, UNKNOWN, REGISTERED)
+        self.assertEqual([self.clock.step() for _ in range(4)], [4, 4, 4, 10])
+        self.assertEqual(self.kinds(), ["Problem", "Problem", "Problem", "dict"])
+
+    def test_terminating_object_delays_the_first_registration(self):
+        replica = StandIn(TERMINATING, TERMINATING, REGISTERED)
+        self.addCleanup(replica.close)
+        rollcall = Rollcall([replica.address], clock=self.clock)
+        self.assertEqual(rollcall.register("shop", "a", "orders")["uid"], "u1")
+        self.assertEqual(self.clock.sleeps, [4, 4])
+
+    def test_registration_gives_up_on_a_terminating_object_after_its_patience(self):
+        replica = StandIn(otherwise=TERMINATING)
+        self.addCleanup(replica.close)
+        with self.assertRaises(Problem) as raised:
+            Rollcall([replica.address], clock=self.clock, patience=10).register("shop", "a", "orders")
+        self.assertEqual(raised.exception.type, "terminating")
+        self.assertEqual(self.clock.sleeps, [4, 4])
+
+    def test_permanent_instance_is_looked_after_every_minute(self):
+        permanent = answer("200 OK", {"renewAfterSeconds": None})
+        self.keep(permanent)
+        self.assertEqual(self.clock.step(), 60)
+        self.assertEqual(self.clock.step(), 10)
+
+    def test_heartbeat_goes_to_the_other_replica_within_the_same_round(self):
+        dead = StandIn(REGISTERED, otherwise=b"")
+        alive = StandIn(otherwise=RENEWED)
+        self.addCleanup(dead.close)
+        self.addCleanup(alive.close)
+        lease = Rollcall([dead.address, alive.address], clock=self.clock).keep("shop", "a", "orders", on_beat=self.reported.append)
+        self.addCleanup(lease.stop, drain=0)
+        self.clock.next_wait()
+        self.assertEqual(self.clock.step(), 10)
+        self.assertEqual(self.kinds(), ["dict"])
+        self.clock.step()
+        self.assertEqual((len(dead.requests), len(alive.requests)), (2, 2))
+
+    def test_heartbeat_that_promises_nothing_sends_the_next_one_elsewhere(self):
+        renewal = json.loads(RENEWED.split(b"\r\n\r\n")[1])
+        cut_off, alive = StandIn(REGISTERED, answer("202 Accepted", renewal)), StandIn(otherwise=RENEWED)
+        self.addCleanup(cut_off.close)
+        self.addCleanup(alive.close)
+        lease = Rollcall([cut_off.address, alive.address], clock=self.clock).keep("shop", "a", "orders")
+        self.addCleanup(lease.stop, drain=0)
+        self.clock.next_wait()
+        self.assertEqual([self.clock.step(), self.clock.step()], [10, 10])
+        self.assertEqual((len(cut_off.requests), len(alive.requests)), (2, 1))
+
+    def test_error_inside_the_client_is_reported_with_its_traceback(self):
+        self.keep()
+        self.lease._rollcall.heartbeat = lambda *_, **__: 1 / 0
+        self.clock.step()
+        del self.lease._rollcall.heartbeat
+        self.assertEqual(self.clock.step(), 10)
+        self.assertEqual(self.kinds(), ["ZeroDivisionError", "dict"])
+        self.assertTrue(self.logged[0].exc_info)
+
+    def test_token_function_that_raises_costs_one_heartbeat(self):
+        answers = ["t", OSError("gone"), 5, "two\nlines", "t"]
+
+        def token():
+            given = answers.pop(0) if answers else "t"
+            if isinstance(given, Exception):
+                raise given
+            return given
+
+        self.keep(token=token)
+        for _ in range(4):
+            self.clock.step()
+        self.assertEqual(self.kinds(), ["TokenError", "TokenError", "TokenError", "dict"])
+        self.assertIsInstance(self.reported[0], TokenError)
+        self.assertNotIn("two", str(self.reported[2]), "a token is a secret")
+
+    def test_stop_drains_and_deregisters(self):
+        self.keep(RENEWED, answer("204 No Content", Content_Length=None))
+        self.assertTrue(self.lease.stop(drain=6))
+        self.assertEqual(self.clock.sleeps, [6])
+        self.assertEqual(self.paths(), [("PUT", "a"), ("PUT", "heartbeat"), ("DELETE", "a?uid=u1")])
+        self.assertEqual(json.loads(self.replica.requests[1].body), {"health": "Stopping"})
+        self.assertFalse(self.lease._thread.is_alive())
+
+    def test_stop_ends_whatever_is_answered(self):
+        bad = ("reset", "200 with HTML", "302", "401", "403", "503 with a date", "504", "body that breaks off")
+        for name in bad:
+            with self.subTest(name):
+                self.clock, self.reported = FakeClock(), []
+                self.keep()
+                self.replica.otherwise = NONSENSE[name]
+                self.assertFalse(self.lease.stop(drain=6))
+                self.assertFalse(self.lease._thread.is_alive())
+                self.assertEqual(len(self.reported), 2)
+
+    def test_stop_takes_an_instance_that_is_gone_or_of_another_for_deregistered(self):
+        for status in ("404 Not Found", "410 Gone", "412 Precondition Failed"):
+            with self.subTest(status):
+                self.clock = FakeClock()
+                self.keep(problem(status, "…"))
+                self.assertTrue(self.lease.stop(drain=0))
+
+
+if __name__ == "__main__":
+    unittest.main()
