@@ -1,4 +1,4 @@
-//! The client for Python, on two replicas that are killed under it.
+//! The client for Python: on two replicas that are killed under it, and its own tests with malformed answers.
 
 use std::collections::HashMap;
 use std::process::Stdio;
@@ -18,6 +18,11 @@ const BOUND: Duration = Duration::from_secs(90);
 /// Of the client's lease, as clients/python/drive.py has it.
 const LEASE: Duration = Duration::from_secs(6);
 
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python");
+
+/// Higher than any index of the store: clients/python/drive.py begins with it, like a client from before a restore.
+const INDEX_BEFORE_RESTORE: u64 = 1_000_000_000_000_000;
+
 /// The driver, and what it has told so far.
 struct Client {
     child: Child,
@@ -32,11 +37,10 @@ struct Client {
 
 impl Client {
     fn start(ns: &Namespace, first: &Rollcall, second: &Rollcall) -> Self {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python");
         let (first, second) = (first.http.to_string(), second.http.to_string());
         let mut child = Command::new("python3")
-            .args(["-B", "drive.py", &ns.name, &first, &second])
-            .current_dir(folder)
+            .args(["-B", "-W", "error", "drive.py", &ns.name, &first, &second])
+            .current_dir(FOLDER)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -112,6 +116,11 @@ async fn a_client_loses_neither_its_lease_nor_an_outcome_when_its_replicas_are_k
     second.until_ready().await;
     let mut client = Client::start(&ns, &first, &second);
     client.until("it sees itself", |it| it.shows(&["python"])).await;
+    for via in ["stream index", "poll index"] {
+        client.until(via, |it| it.told.contains_key(via)).await;
+        let index = client.told[via]["index"].as_u64().unwrap();
+        assert!((1..INDEX_BEFORE_RESTORE).contains(&index), "{via} was not reset: {index}");
+    }
     let born = uid(&second, &ns).await;
     client.beats(1).await;
     put(&first, &ns, "a").await;
@@ -141,4 +150,19 @@ async fn a_client_loses_neither_its_lease_nor_an_outcome_when_its_replicas_are_k
     client.until("it has taken leave", |it| it.told.contains_key("stopped")).await;
     let path = format!("/v1/namespaces/{}/instances/python", ns.name);
     assert_eq!(call(first.http, "GET", &path, None).await.status, 404);
+}
+
+#[tokio::test]
+async fn python_client_survives_malformed_answers() {
+    let tests = Command::new("python3")
+        .args(["-B", "-W", "error", "-m", "unittest"])
+        .current_dir(FOLDER)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(BOUND, tests).await.expect("the tests of the client end").unwrap();
+    let report = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{report}");
+    // Before Python 3.12 it is a success to find no test.
+    assert!(report.contains("\nRan ") && !report.contains("\nRan 0 tests"), "{report}");
 }
