@@ -215,6 +215,19 @@ class LeaseTest(unittest.TestCase):
         self.clock.step()
         self.assertEqual((len(dead.requests), len(alive.requests)), (2, 2))
 
+    def test_round_over_replicas_that_do_not_answer_ends_well_before_the_lease(self):
+        for count in range(1, 6):
+            with self.subTest(replicas=count):
+                self.clock, bounds = FakeClock(), []
+                self.keep(timeout=60)
+                self.lease._replicas.addresses.extend(["127.0.0.1:1"] * (count - 1))
+                self.lease._rollcall.heartbeat = lambda *_, **given: bounds.append(given)
+                self.clock.step()
+                del self.lease._rollcall.heartbeat
+                # 20 s of the lease are left.
+                self.assertLessEqual(count * bounds[0]["timeout"], 15)
+                self.assertEqual(bounds[0]["patience"], 0)
+
     def test_heartbeat_that_promises_nothing_sends_the_next_one_elsewhere(self):
         renewal = json.loads(RENEWED.split(b"\r\n\r\n")[1])
         cut_off, alive = StandIn(REGISTERED, answer("202 Accepted", renewal)), StandIn(otherwise=RENEWED)
