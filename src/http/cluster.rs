@@ -48,6 +48,7 @@ enum ReplicaJson<'a> {
 #[schemars(rename = "OwnReplica")]
 struct OwnJson<'a> {
     identity: &'a str,
+    /// `self`: it is the replica that answers.
     #[schemars(with = "words::Oneself")]
     presence: &'static str,
     /// Of rollcall.

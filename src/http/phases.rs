@@ -25,7 +25,7 @@ impl JsonSchema for Phases {
         let words = Phase::ALL.iter().map(|phase| phase.as_str());
         let count = |word: &str| {
             let says = format!("How many are {word}.");
-            serde_json::json!({"type": "integer", "minimum": 0, "description": says})
+            serde_json::json!({"type": "integer", "format": "int64", "minimum": 0, "description": says})
         };
         let properties: serde_json::Map<_, _> =
             words.clone().map(|word| (word.to_owned(), count(word))).collect();

@@ -22,6 +22,20 @@ pub(super) const ATTRIBUTE_KEY_PATTERN: &str = "^[!-<>-~]+$";
 pub(super) const LABEL_KEY_PATTERN: &str = "^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*/)?\
      [A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
 pub(super) const LABEL_VALUE_PATTERN: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
+/// An IPv4 address, or an IPv6 address in groups of hexadecimal digits. [`ip`] also takes the form of IPv6 whose
+/// last 32 bits are written as IPv4, which would make this four times as long.
+pub(super) const ADDRESS_PATTERN: &str = concat!(
+    "^(((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])",
+    "|([0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}",
+    "|([0-9a-fA-F]{1,4}:){1,7}:",
+    "|([0-9a-fA-F]{1,4}:){1,6}:[0-9a-fA-F]{1,4}",
+    "|([0-9a-fA-F]{1,4}:){1,5}(:[0-9a-fA-F]{1,4}){1,2}",
+    "|([0-9a-fA-F]{1,4}:){1,4}(:[0-9a-fA-F]{1,4}){1,3}",
+    "|([0-9a-fA-F]{1,4}:){1,3}(:[0-9a-fA-F]{1,4}){1,4}",
+    "|([0-9a-fA-F]{1,4}:){1,2}(:[0-9a-fA-F]{1,4}){1,5}",
+    "|[0-9a-fA-F]{1,4}:(:[0-9a-fA-F]{1,4}){1,6}",
+    "|:((:[0-9a-fA-F]{1,4}){1,7}|:))$",
+);
 /// IPv6 that is IPv4 in disguise.
 pub(super) const MAPPED_PATTERN: &str =
     "^[0:]+:[fF]{4}:([0-9a-fA-F]{1,4}:[0-9a-fA-F]{1,4}|[0-9]+[.][0-9.]+)$";
@@ -162,6 +176,45 @@ mod tests {
                 assert!(!rule(value), "{value:?} must be refused");
                 assert!(!contract.is_valid(&value.into()), "{value:?}: the contract says yes");
             }
+        }
+    }
+    #[test]
+    fn addresses_of_every_form_are_admitted_as_the_contract_says() {
+        let contract = jsonschema::validator_for(&part_of::<words::Addresses>("items")).unwrap();
+        for admitted in [
+            "0.0.0.0",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "1::",
+            "1:2:3:4:5:6:7:8",
+            "1:2:3:4:5:6:7::",
+            "::2:3:4:5:6:7:8",
+            "1::3:4:5:6:7:8",
+            "1:2:3::6:7:8",
+            "FD00::A",
+        ] {
+            assert!(ip(admitted).is_some(), "{admitted:?} must be admitted");
+            assert!(contract.is_valid(&admitted.into()), "{admitted:?}: the contract says no");
+        }
+        for refused in [
+            "256.0.0.1",
+            "1.2.3.4.5",
+            "::ffff:a00:1",
+            ":",
+            ":::",
+            "1:",
+            ":1",
+            "1:2:3:4:5:6:7",
+            "1:2:3:4:5:6:7:8:9",
+            "1:2:3:4:5:6:7:8::",
+            "1::2::3",
+            "1:2:3:4::5:6:7:8",
+            "12345::",
+            "g::",
+        ] {
+            assert!(ip(refused).is_none(), "{refused:?} must be refused");
+            assert!(!contract.is_valid(&refused.into()), "{refused:?}: the contract says yes");
         }
     }
 }

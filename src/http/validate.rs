@@ -34,7 +34,9 @@ pub(super) const MAX_PORT_NAME: usize = naming::MAX_LABEL - 1;
 /// The shortest and the longest lease, in seconds.
 pub(super) const LEASE: [i64; 2] = [2, 86_400];
 
-/// What is to be known of an instance: where it is reached, what it is, and which life it has.
+/// What is to be known of an instance: where it is reached, what it is, and which life it has. Exactly one of
+/// `addresses` and `hostname` is given; null is as good as nothing.
+// The schema does not say so: generators lose the other properties, or fail, where `oneOf` stands beside `properties`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "Registration")]

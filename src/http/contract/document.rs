@@ -108,7 +108,7 @@ fn answer(operation: &Operation, success: &Success) -> Value {
         Content::Json(schema) => ("application/json", content(schema)),
         Content::Contract => ("application/json", json!({"schema": {"type": "object"}})),
         // Of a stream of events the schema is that of each event.
-        Content::Events => ("text/event-stream", content("Event")),
+        Content::Events => ("text/event-stream", content("WatchEvent")),
         Content::Lines => ("application/x-ndjson", lines("Instance", &examples::line())),
         Content::Html => ("text/html", json!({"schema": {"type": "string"}})),
     };
@@ -178,24 +178,7 @@ fn links(operation: &Operation, success: &Success) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Calls `visit` with every value below one, itself included.
-    fn walk(value: &Value, path: &str, visit: &mut impl FnMut(&str, &Value)) {
-        visit(path, value);
-        match value {
-            Value::Object(members) => members.iter().for_each(|(key, value)| {
-                walk(
-                    value,
-                    &format!("{path}/{}", key.replace('~', "~0").replace('/', "~1")),
-                    visit,
-                );
-            }),
-            Value::Array(items) => items.iter().enumerate().for_each(|(at, item)| {
-                walk(item, &format!("{path}/{at}"), visit);
-            }),
-            _ => {}
-        }
-    }
+    use crate::http::contract::walk::walk;
 
     #[test]
     fn every_reference_leads_somewhere_and_every_component_is_led_to() {
@@ -251,8 +234,7 @@ mod tests {
             for (member, schema) in schema["properties"].as_object().into_iter().flatten() {
                 let is_plain =
                     matches!(member.as_str(), "namespace" | "name" | "service" | "identity");
-                if !is_plain && schema.get("description").is_none() && schema.get("const").is_none()
-                {
+                if !is_plain && schema.get("description").is_none() {
                     missing.push(format!("{name}.{member}"));
                 }
             }

@@ -36,7 +36,7 @@ pub(super) fn of(schema: &str) -> Option<Value> {
         "Renewal" => renewal(),
         "InstanceDetail" => detail(),
         "Discovery" => set(),
-        "Event" => json!({"event": "snapshot", "data": set().to_string(), "id": REVISION}),
+        "WatchEvent" => json!({"event": "snapshot", "data": set().to_string(), "id": REVISION}),
         "Services" => json!({"services": [{
             "namespace": "shop", "service": "orders", "revision": REVISION, "instances": 1,
             "phases": {"Terminating": 0, "Expired": 0, "OutOfService": 0, "Draining": 0, "Stopping": 0, "Critical": 0, "Warning": 0, "Ready": 1},

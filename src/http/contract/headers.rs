@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::{names, words};
+
 /// Headers that a request may have.
 const REQUEST: [&str; 6] =
     ["Rollcall-Min-Index", "X-Request-Id", "If-Match", "If-None-Match", "Last-Event-ID", "Accept"];
@@ -35,7 +37,7 @@ const CERTAIN: [&str; 12] = [
 
 /// The parameter objects of all request headers, by the name of the component.
 pub(super) fn parameters() -> Map<String, Value> {
-    REQUEST.iter().map(|name| ((*name).to_owned(), parameter(name))).collect()
+    REQUEST.iter().map(|name| (names::parameter(name), parameter(name))).collect()
 }
 
 fn parameter(name: &str) -> Value {
@@ -45,7 +47,8 @@ fn parameter(name: &str) -> Value {
             "The Rollcall-Index of an earlier answer, of whichever replica: this one answers when it has applied \
              that much, or 503 after 5 s. So reads never go back, and see what was written elsewhere. Where the store \
              itself has not reached it, the answer comes at once, with Rollcall-Index-Reset.",
-            json!({"type": "integer", "minimum": 0, "maximum": u64::MAX}),
+            // Of 64 bits without a sign; the numbers that etcd gives are below the half.
+            json!({"type": "integer", "format": words::width(None), "minimum": 0, "maximum": u64::MAX}),
         ),
         "X-Request-Id" => (
             "Given back with the answer, and in the access log, if it has 128 characters at most.",
@@ -109,17 +112,17 @@ fn header(name: &str) -> Value {
             "The resourceVersion that covers what the answer rests on: all that this replica has applied, and what it \
              wrote itself, the write that is answered among it. On one replica it only grows, but when the store went back (epoch in /v1/cluster). Not there after a \
              deletion of which neither the watch nor the store tells the version in time.",
-            json!({"type": "integer", "minimum": 0}),
+            words::count().into(),
         ),
         "Rollcall-Index-Reset" => (
             "The store has not reached the Rollcall-Min-Index of the request: it is of another store (etcd was restored \
              from a backup), or made up. Go on with the Rollcall-Index of this answer, though it is lower.",
-            json!({"type": "string", "const": "true"}),
+            json!({"type": "string", "enum": ["true"]}),
         ),
         "Rollcall-Age" => (
             "Milliseconds by which its horizon is behind: up to there it knows of every heartbeat. Not there before \
              that is known.",
-            json!({"type": "integer", "minimum": 0}),
+            words::count().into(),
         ),
         "Rollcall-Stale" => (
             "Whether that is more than 15 s: the answer may lack what happened since.",
@@ -127,7 +130,7 @@ fn header(name: &str) -> Value {
         ),
         "X-Request-Id" => ("That of the request, if it had one.", text()),
         "X-Content-Type-Options" => {
-            ("It is what Content-Type says.", json!({"type": "string", "const": "nosniff"}))
+            ("It is what Content-Type says.", json!({"type": "string", "enum": ["nosniff"]}))
         }
         "ETag" => (
             "Of a set: its revision, weak for another order than by name and for a part. Of an instance: its version.",
@@ -138,7 +141,7 @@ fn header(name: &str) -> Value {
         }
         "Retry-After" => (
             "When to ask again, in seconds, with some chance in it, so that not all come back at once.",
-            json!({"type": "integer", "minimum": 1}),
+            json!({"type": "integer", "format": "int64", "minimum": 1}),
         ),
         "WWW-Authenticate" => ("Which token is needed (RFC 6750).", text()),
         "Allow" => ("The methods that the path takes.", text()),

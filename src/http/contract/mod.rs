@@ -7,12 +7,17 @@
 
 mod document;
 mod examples;
+#[cfg(test)]
+mod generators;
 mod headers;
+mod names;
 pub(in crate::http) mod operations;
 mod parameters;
 pub(in crate::http) mod problems;
 mod schemas;
 mod table;
+#[cfg(test)]
+mod walk;
 pub(in crate::http) mod words;
 
 use std::sync::OnceLock;

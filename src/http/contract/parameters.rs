@@ -4,6 +4,7 @@ use schemars::JsonSchema as _;
 use serde_json::{Map, Value, json};
 
 use super::{
+    names,
     operations::{Operation, Query},
     words,
 };
@@ -14,8 +15,8 @@ const FILTERS: [&str; 7] = ["version", "tag", "zone", "near", "port", "selector"
 /// All of them, by name.
 pub(super) fn components() -> Map<String, Value> {
     let query = FILTERS.into_iter().chain(["order", "limit", "wait", "uid", "service"]);
-    let query = query.map(|name| (key(name, "query"), of_query(name)));
-    let path = ["namespace", "service", "name"].map(|name| (key(name, "path"), of_path(name)));
+    let query = query.map(|name| (in_query(name), of_query(name)));
+    let path = ["namespace", "service", "name"].map(|name| (names::parameter(name), of_path(name)));
     query.chain(path).collect()
 }
 
@@ -25,7 +26,7 @@ pub(super) fn of(operation: &Operation) -> Vec<Value> {
     let in_path = ["namespace", "service", "name"]
         .into_iter()
         .filter(|name| template.contains(&format!("{{{name}}}")))
-        .map(|name| key(name, "path"));
+        .map(names::parameter);
     let query: Vec<&str> = match operation.query {
         Query::None => Vec::new(),
         Query::Uid => vec!["uid"],
@@ -33,15 +34,15 @@ pub(super) fn of(operation: &Operation) -> Vec<Value> {
         Query::Watch => FILTERS.to_vec(),
         Query::WatchMany => ["service"].into_iter().chain(FILTERS).collect(),
     };
-    let in_query = query.into_iter().map(|name| key(name, "query"));
+    let in_query = query.into_iter().map(in_query);
     let headers = ["Rollcall-Min-Index", "X-Request-Id"].iter().chain(operation.headers);
-    let all = in_path.chain(in_query).chain(headers.map(|name| (*name).to_owned()));
+    let all = in_path.chain(in_query).chain(headers.map(|name| names::parameter(name)));
     all.map(|key| json!({"$ref": format!("#/components/parameters/{key}")})).collect()
 }
 
-/// The name of the component: a service is a name in a path, and several in a query.
-fn key(name: &str, place: &str) -> String {
-    if name == "service" && place == "query" { "services".to_owned() } else { name.to_owned() }
+/// The name of the component of a query parameter. A service is a name in a path, and several in a query.
+fn in_query(name: &str) -> String {
+    names::parameter(if name == "service" { "services" } else { name })
 }
 
 fn of_path(name: &str) -> Value {

@@ -6,8 +6,7 @@
 use std::collections::BTreeSet;
 
 use schemars::{
-    JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema,
-    transform::RecursiveTransform,
+    JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, transform::RecursiveTransform,
 };
 use serde_json::{Map, Value, json};
 
@@ -78,11 +77,12 @@ fn settings() -> SchemaSettings {
         .with_transform(RecursiveTransform(plain_number))
 }
 
-/// `uint16` and the like are formats of Rust.
+/// `uint16` and the like are formats of Rust; OpenAPI has `int32` and `int64`.
 fn plain_number(schema: &mut Schema) {
     let is_of_rust = |format: &Value| format.as_str().is_some_and(|it| it.starts_with("uint"));
     if schema.get("format").is_some_and(is_of_rust) {
-        schema.remove("format");
+        let width = words::width(schema.get("maximum").and_then(Value::as_i64));
+        schema.insert("format".to_owned(), width.into());
     }
 }
 
@@ -93,10 +93,9 @@ fn add<T: JsonSchema>(generator: &mut SchemaGenerator) {
 /// Makes the variants of one type.
 fn refine(all: &mut Map<String, Value>) {
     let Some(Value::Object(registration)) = all.get("Registration").cloned() else { return };
-    let of_batch = one_address(registration);
-    let in_path = without(of_batch.clone(), &["namespace", "name"]);
+    let in_path = without(registration.clone(), &["namespace", "name"]);
     let of_service = without(in_path.clone(), &["service"]);
-    all.insert("RegistrationOfBatch".to_owned(), of_batch.into());
+    all.insert("RegistrationOfBatch".to_owned(), registration.into());
     all.insert("Registration".to_owned(), in_path.into());
     all.insert("RegistrationOfService".to_owned(), of_service.into());
     if let Some(items) = all
@@ -118,23 +117,14 @@ fn refine(all: &mut Map<String, Value>) {
     }
     all.insert("InstanceDetail".to_owned(), alone);
     all.remove("Detail");
+    if let Some(Value::Object(replica)) = all.get_mut("Replica") {
+        replica.remove("anyOf");
+        replica.insert("oneOf".to_owned(), one_of(&["OwnReplica", "OtherReplica"]).into());
+    }
     let says = "An instance as discovery shows it.";
     if let Some(instance) = all.get_mut("Instance").and_then(Value::as_object_mut) {
         instance.insert("description".to_owned(), says.into());
     }
-}
-
-/// Addresses or a hostname, and not both; null is as good as nothing.
-fn one_address(mut registration: Map<String, Value>) -> Map<String, Value> {
-    let only = |one: &str, other: &str| {
-        json!({
-            "required": [one],
-            "properties": {one: {"not": {"type": "null"}}, other: {"type": "null"}},
-        })
-    };
-    let either = json!([only("addresses", "hostname"), only("hostname", "addresses")]);
-    registration.insert("oneOf".to_owned(), either);
-    registration
 }
 
 /// The same object without these members.
@@ -193,29 +183,49 @@ fn events() -> Map<String, Value> {
         },
         "required": ["namespace", "service", "name", "revision"],
     });
-    let event: Schema = json_schema!({
+    let events = json!({
         "description": "One event of a watch. What changed together is told together, and only the last of these events has \
                         an id: the revision of each service, in the order asked. Beside events there are comments \
                         (`: alive`, every 15 s) and `retry`.",
-        "oneOf": [event("snapshot", "Discovery"), event("upsert", "Upsert"), event("remove", "Remove")],
+        "oneOf": one_of(&["SnapshotEvent", "UpsertEvent", "RemoveEvent"]),
     });
     Map::from_iter([
         ("Discovery".to_owned(), set),
         ("Remove".to_owned(), remove),
-        ("Event".to_owned(), event.into()),
+        ("WatchEvent".to_owned(), events),
+        (
+            "SnapshotEvent".to_owned(),
+            event("snapshot", "Discovery", "All instances that were asked for."),
+        ),
+        (
+            "UpsertEvent".to_owned(),
+            event("upsert", "Upsert", "An instance that is new or looks different."),
+        ),
+        (
+            "RemoveEvent".to_owned(),
+            event("remove", "Remove", "An instance that no longer belongs to the set."),
+        ),
     ])
 }
 
+/// References to schemas that a member tells apart: in each it has values of its own. A discriminator would say so again, and
+/// openapi-generator then writes Rust that takes the member away before the schema that requires it is read.
+fn one_of(schemas: &[&str]) -> Vec<Value> {
+    schemas.iter().map(|name| json!({"$ref": reference(name)})).collect()
+}
+
 /// In the words of OpenAPI 3.2 for items of a stream.
-fn event(kind: &str, data: &str) -> Value {
+fn event(kind: &str, data: &str, says: &str) -> Value {
     json!({
         "type": "object",
+        "description": says,
         "properties": {
-            "event": {"const": kind},
+            "event": {"type": "string", "enum": [kind], "description": "Which event it is."},
             "data": {
                 "type": "string",
                 "contentMediaType": "application/json",
                 "contentSchema": {"$ref": reference(data)},
+                "description": "JSON, as a string.",
             },
             "id": {"type": "string", "description": "For Last-Event-ID."},
         },

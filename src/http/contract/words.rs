@@ -61,11 +61,8 @@ words! {
     true EvictAfterSeconds = whole(0, validate::LEASE[1]);
     /// The addresses of a registration.
     true Addresses = list(json_schema!({
-        "type": "string",
-        "anyOf": [
-            {"format": "ipv4"},
-            {"format": "ipv6", "not": {"pattern": rules::MAPPED_PATTERN}},
-        ],
+        "type": "string", "pattern": rules::ADDRESS_PATTERN,
+        "not": {"type": "string", "pattern": rules::MAPPED_PATTERN},
     }), 1, validate::MAX_ADDRESSES);
     /// The tags of a registration.
     true Tags = list(text(rules::WORD_PATTERN, rules::MAX_WORD), 0, validate::MAX_TAGS);
@@ -95,9 +92,7 @@ words! {
     /// What an instance says to the log.
     true Note = json_schema!({"type": "string", "maxLength": heartbeats::MAX_NOTE});
     /// What is shown of it.
-    true Address = json_schema!({
-        "type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}],
-    });
+    true Address = json_schema!({"type": "string", "pattern": rules::ADDRESS_PATTERN});
     /// Strings by keys.
     true Strings = json_schema!({"type": "object", "additionalProperties": {"type": "string"}});
     /// A hash of a set.
@@ -111,15 +106,15 @@ words! {
         "description": "The version of the object in Kubernetes: its ETag, without the quotes.",
     });
     /// Milliseconds.
-    true Millis = json_schema!({"type": "integer", "minimum": 0});
+    true Millis = count();
     /// A third of a lease.
-    true RenewSeconds = json_schema!({"type": "number", "exclusiveMinimum": 0});
+    true RenewSeconds = json_schema!({"type": "number", "format": "double", "exclusiveMinimum": 0});
     /// A status over HTTP.
-    true Status = json_schema!({"type": "integer", "minimum": 200, "maximum": 599});
+    true Status = whole(200, 599);
     /// Whether calls go out.
     true Breaker = json_schema!({"type": "string", "enum": ["closed", "open"]});
     /// This replica.
-    true Oneself = json_schema!({"type": "string", "const": "self"});
+    true Oneself = json_schema!({"type": "string", "enum": ["self"]});
     /// Another replica.
     true Presence = json_schema!({"type": "string", "enum": ["live", "gone", "left"]});
 
@@ -179,7 +174,17 @@ pub(super) fn text(pattern: &str, max: usize) -> Schema {
 }
 
 fn whole(min: i64, max: i64) -> Schema {
-    json_schema!({"type": "integer", "minimum": min, "maximum": max})
+    json_schema!({"type": "integer", "format": width(Some(max)), "minimum": min, "maximum": max})
+}
+
+/// A number that only grows: many pass 32 bits.
+pub(super) fn count() -> Schema {
+    json_schema!({"type": "integer", "format": width(None), "minimum": 0})
+}
+
+/// The format of whole numbers up to this one. Without it, most generators take 32 bits for every number.
+pub(super) fn width(max: Option<i64>) -> &'static str {
+    if max.is_some_and(|max| max <= i32::MAX.into()) { "int32" } else { "int64" }
 }
 
 fn list(item: Schema, min: usize, max: usize) -> Schema {

@@ -88,8 +88,11 @@ impl Contract {
 
     /// An event of a stream, by its kind and data.
     pub fn check_event(&self, kind: &str, data: &Value) -> Result<(), String> {
-        let events = self.document["components"]["schemas"]["Event"]["oneOf"].as_array().unwrap();
-        let of_kind = events.iter().find(|event| event["properties"]["event"]["const"] == kind);
+        let events =
+            self.document["components"]["schemas"]["WatchEvent"]["oneOf"].as_array().unwrap();
+        let kinds = json!([kind]);
+        let mut events = events.iter().map(|event| self.resolved(event));
+        let of_kind = events.find(|event| event["properties"]["event"]["enum"] == kinds);
         let event = of_kind.ok_or_else(|| format!("no event {kind} is in the contract"))?;
         self.fits(&event["properties"]["data"]["contentSchema"], data)
     }
@@ -131,6 +134,9 @@ impl Contract {
             return Err(format!("the header {name} is not in the contract"));
         }
         let kind = answer.header("content-type").split(';').next().unwrap_or_default();
+        if kind == "application/problem+json" && !answer.body.is_empty() {
+            is_problem_of(response, answer)?;
+        }
         match response["content"].as_object() {
             None if answer.body.is_empty() => Ok(()),
             None => Err("the contract has no body".to_owned()),
@@ -220,6 +226,21 @@ impl Contract {
     }
 }
 
+/// A problem has the status of its answer, and a type that the response lists. The schema of all problems is one, so
+/// that generated clients have one type for them; it does not say this.
+fn is_problem_of(response: &Value, answer: &Answer) -> Result<(), String> {
+    let problem = answer.json();
+    if problem["status"] != answer.status {
+        return Err(format!("the problem has the status {}", problem["status"]));
+    }
+    let types = response["x-problem-types"].as_array().ok_or("the response lists no problems")?;
+    if types.contains(&problem["type"]) {
+        Ok(())
+    } else {
+        Err(format!("the problem has the type {}, which is not among {types:?}", problem["type"]))
+    }
+}
+
 /// Text of a header or a query as what its schema says that it is.
 fn typed(schema: &Value, text: &str) -> Value {
     match schema["type"].as_str() {
@@ -262,4 +283,16 @@ fn what_is_not_in_the_contract_is_told() {
         let told = contract.check(&request(path), &answer(status, kind, body));
         assert!(told.is_err(), "{path} {status} {kind} {body}");
     }
+}
+
+#[test]
+fn problem_that_the_response_does_not_list_is_refused() {
+    let response = json!({"x-problem-types": ["tag:a", "tag:b"]});
+    let outcome = |body: Value| {
+        let body = body.to_string().into_bytes();
+        is_problem_of(&response, &Answer { status: 409, headers: Vec::new(), body })
+    };
+    assert_eq!(outcome(json!({"type": "tag:b", "status": 409})), Ok(()));
+    assert!(outcome(json!({"type": "tag:c", "status": 409})).is_err());
+    assert!(outcome(json!({"type": "tag:b", "status": 410})).is_err());
 }
