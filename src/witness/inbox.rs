@@ -350,25 +350,43 @@ impl Inbox {
     /// Deletes the instance. Answers whether [`Directory::newest`] covers that by now.
     ///
     /// # Errors
-    /// [`Refusal::Unknown`] when there is none.
+    /// [`Refusal::Unknown`] when there is none; [`Refusal::OtherUid`] or [`Refusal::OtherVersion`] when the one that is
+    /// there is not the one that was meant.
     pub async fn deregister(&self, target: &Target<'_>) -> Result<bool, Refusal> {
-        let slot = match self.find(target).await {
-            Err(Refusal::Gone(_)) => return Err(Refusal::Unknown),
-            found => found?,
-        };
-        let record = slot.record();
+        // Before the record: one of an earlier epoch proves nothing.
+        let sent = self.directory.before_read();
+        let record = self.deletable(target).await?;
+        // A call that names no incarnation means the one that is there when it comes, and never a later one.
+        let meant = Target { uid: Some(&record.uid), ..*target };
         let on = Precondition { uid: &record.uid, version: target.version };
-        let removed = match self.writer.delete(&record.key, on).await {
-            Err(Failure::Conflict(_)) if target.version.is_some() => {
-                return Err(self.other_version(&record.key).await?);
+        for _ in 0..ATTEMPTS {
+            match self.writer.delete(&record.key, on).await {
+                Ok(removed) => return self.deregistered(&record, removed).await,
+                Err(Failure::Conflict(_) | Failure::NotFound(_)) => {
+                    self.look_again(&record, sent.of(record.resource_version)).await?;
+                    self.deletable(&meant).await?;
+                }
+                Err(failure) => return Err(failure.into()),
             }
-            removed => removed?,
-        };
+        }
+        Err(changing())
+    }
+
+    /// What a deletion finds: an instance that was evicted is as little there as one that never was.
+    async fn deletable(&self, target: &Target<'_>) -> Result<Arc<Instance>, Refusal> {
+        match self.find(target).await {
+            Ok(slot) => Ok(slot.record()),
+            Err(Refusal::Gone(_)) => Err(Refusal::Unknown),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    async fn deregistered(&self, record: &Instance, removed: Removed) -> Result<bool, Refusal> {
         info!(key = %record.key, gone = matches!(removed, Removed::Gone), "deregistered");
         match removed {
             Removed::Gone => {
                 let deleted = clock::moment();
-                self.forget(&record).await?;
+                self.forget(record).await?;
                 Ok(self.covers_removal(&record.uid, deleted).await)
             }
             // It stays until its finalizers are done; the watch will tell.

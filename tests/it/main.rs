@@ -33,6 +33,7 @@ mod http_connections;
 mod http_errors;
 mod http_live;
 mod https;
+mod incarnations;
 mod indexes;
 mod install;
 mod installations;

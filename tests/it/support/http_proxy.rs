@@ -1,4 +1,5 @@
-//! Faults in the answers of the real API server: an HTTP proxy that refuses some calls, or delays what watches tell.
+//! Faults in the answers of the real API server: an HTTP proxy that refuses some calls, holds writes back, or delays what
+//! watches tell.
 //!
 //! The replica speaks plain HTTP to it, and it speaks TLS to the API server as the user of the replica's kubeconfig: so
 //! there is no certificate to make, and a fault can be said in terms of requests. Owns what becomes of requests;
@@ -7,6 +8,8 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -48,11 +51,22 @@ pub enum Fault {
     Keys,
     /// What a watch tells arrives so much later. All else is quick.
     LateWatches(Duration),
+    /// Writes of the instance of this name wait in the proxy, and arrive when the fault is over.
+    HeldWrites(&'static str),
 }
 
 /// A proxy between one replica and the API server. It ends with its test's runtime.
 pub struct HttpProxy {
     fault: watch::Sender<Fault>,
+    /// How many writes wait.
+    held: Arc<AtomicUsize>,
+}
+
+/// What a connection sees of the fault.
+#[derive(Clone)]
+struct Faults {
+    now: watch::Receiver<Fault>,
+    held: Arc<AtomicUsize>,
 }
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -79,8 +93,18 @@ impl HttpProxy {
         let path: PathBuf = state_dir("proxy").join(format!("{name}.kubeconfig"));
         std::fs::write(&path, text.replace(theirs.trim_end_matches('/'), &ours)).unwrap();
         let (fault, faults) = watch::channel(Fault::None);
+        let held = Arc::new(AtomicUsize::new(0));
+        let faults = Faults { now: faults, held: held.clone() };
         tokio::spawn(accept(listener, Client::try_from(config).unwrap(), faults));
-        (Self { fault }, path)
+        (Self { fault, held }, path)
+    }
+
+    /// Waits until a write is held back (see [`Fault::HeldWrites`]).
+    pub async fn until_held(&self) {
+        super::eventually("a write is held back", Duration::from_secs(60), async || {
+            (self.held.load(Ordering::Relaxed) > 0).then_some(())
+        })
+        .await;
     }
 
     /// From now on.
@@ -103,12 +127,29 @@ impl Fault {
         }
     }
 
+    fn holds(self, method: &Method, path: &str) -> bool {
+        let Self::HeldWrites(name) = self else { return false };
+        let instance = path.rsplit_once("/serviceinstances/").map(|(_, instance)| instance);
+        method != Method::GET && instance == Some(name)
+    }
+
     fn delay(self) -> Duration {
         if let Self::LateWatches(delay) = self { delay } else { Duration::ZERO }
     }
 }
 
-async fn accept(listener: TcpListener, server: Client, faults: watch::Receiver<Fault>) {
+impl Faults {
+    /// Waits while the fault holds a call back. No deadline: the replica has one.
+    async fn let_pass(&mut self, method: &Method, path: &str) {
+        if self.now.borrow().holds(method, path) {
+            self.held.fetch_add(1, Ordering::Relaxed);
+            let _ = self.now.wait_for(|fault| !fault.holds(method, path)).await;
+            self.held.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, server: Client, faults: Faults) {
     while let Ok((replica, _)) = listener.accept().await {
         let (server, faults) = (server.clone(), faults.clone());
         let service = service_fn(move |request| answer(request, server.clone(), faults.clone()));
@@ -122,11 +163,12 @@ async fn accept(listener: TcpListener, server: Client, faults: watch::Receiver<F
 async fn answer(
     request: Request<Incoming>,
     server: Client,
-    faults: watch::Receiver<Fault>,
+    mut faults: Faults,
 ) -> Result<Answer, Failure> {
     let (mut head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
-    let refused = faults.borrow().refuses(&head.method, head.uri.path());
+    faults.let_pass(&head.method, head.uri.path()).await;
+    let refused = faults.now.borrow().refuses(&head.method, head.uri.path());
     if let Some(code) = refused {
         return refusal(code);
     }
@@ -141,7 +183,7 @@ async fn answer(
         head.headers.remove(name);
     }
     let body =
-        if is_watch { delayed(body, faults) } else { body.map_err(Into::into).boxed_unsync() };
+        if is_watch { delayed(body, faults.now) } else { body.map_err(Into::into).boxed_unsync() };
     Ok(Response::from_parts(head, body))
 }
 

@@ -1,0 +1,153 @@
+//! Writes that lose a race with a deletion, a new registration or another replica's write of the same name.
+//!
+//! A proxy in front of the real API server holds the replica's write back until the other side is done.
+
+use std::time::Duration;
+
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use rollcall_api::ServiceInstance;
+use serde_json::{Value, json};
+
+use crate::lives::{create, manifest};
+use crate::support::http::{Answer, call, call_with};
+use crate::support::http_proxy::{Fault, HttpProxy};
+use crate::support::{Namespace, Rollcall, eventually, namespace};
+
+/// The name of the instance in every race.
+const NAME: &str = "a";
+
+/// A replica whose writes can be held back.
+struct Race {
+    rollcall: Rollcall,
+    proxy: HttpProxy,
+    api: Api<ServiceInstance>,
+    path: String,
+}
+
+/// What happens to the instance while the write is held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meanwhile {
+    Deleted,
+    DeletedAndCreated,
+    Changed,
+}
+
+impl Race {
+    async fn in_namespace(ns: &mut Namespace, identity: &str) -> Self {
+        let direct = ns.rollcall_kubeconfig.clone();
+        let (proxy, path) = HttpProxy::of(&direct, &format!("{}-{identity}", ns.name)).await;
+        ns.rollcall_kubeconfig = path;
+        let rollcall = Rollcall::start_with(ns, identity, &[]).await;
+        ns.rollcall_kubeconfig = direct;
+        let path = format!("/v1/namespaces/{}/instances/{NAME}", ns.name);
+        Self { rollcall, proxy, api: ns.api(), path }
+    }
+
+    async fn new(prefix: &str) -> (Namespace, Self) {
+        let mut ns = namespace(prefix).await;
+        let race = Self::in_namespace(&mut ns, "rollcall-0").await;
+        (ns, race)
+    }
+
+    /// Waits until the replica knows of the last deletion: else it takes the same registration for a heartbeat.
+    async fn until_unknown(&self) {
+        eventually("the deletion is known", Duration::from_secs(60), async || {
+            let known = call(self.rollcall.http, "GET", &self.path, None).await;
+            (known.status == 404).then_some(())
+        })
+        .await;
+    }
+
+    /// Registers the instance that the race is about: its uid and its ETag.
+    async fn first(&self) -> (String, String) {
+        self.until_unknown().await;
+        let body = facts(json!({"version": "1", "attributes": {"team": "blue"}}));
+        let answer = call(self.rollcall.http, "PUT", &self.path, Some(body)).await;
+        assert_eq!(answer.status, 201, "{}", answer.json());
+        let uid = answer.json()["uid"].as_str().unwrap().to_owned();
+        // The status is written beside the calls, and moves the version.
+        let settled = eventually("the status is written", Duration::from_secs(60), async || {
+            let stored = self.api.get(NAME).await.unwrap();
+            let etag = format!("\"{}\"", stored.metadata.resource_version?);
+            let known = call(self.rollcall.http, "GET", &self.path, None).await;
+            (stored.status.is_some() && known.header("etag") == etag).then_some(etag)
+        });
+        (uid, settled.await)
+    }
+
+    /// Sends a call whose write arrives when that has happened: its answer, and the object as it was before the write.
+    async fn lost(
+        &self,
+        ns: &Namespace,
+        (method, path): (&str, &str),
+        header: (&str, &str),
+        body: &Value,
+        meanwhile: Meanwhile,
+    ) -> (Answer, Option<ServiceInstance>) {
+        self.proxy.set(Fault::HeldWrites(NAME));
+        let call = format!("{method} {path}");
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let asked = call_with(self.rollcall.http, &call, header, &body);
+        let other = async {
+            self.proxy.until_held().await;
+            if meanwhile == Meanwhile::Changed {
+                let patch = Patch::Merge(json!({"metadata": {"labels": {"changed": "yes"}}}));
+                self.api.patch(NAME, &PatchParams::default(), &patch).await.unwrap();
+            } else {
+                self.api.delete(NAME, &DeleteParams::default()).await.unwrap();
+            }
+            if meanwhile == Meanwhile::DeletedAndCreated {
+                create(ns, &manifest(NAME, "web", json!({"mode": "Permanent"}))).await;
+            }
+            let before = self.api.get_opt(NAME).await.unwrap();
+            self.proxy.set(Fault::None);
+            before
+        };
+        tokio::join!(asked, other)
+    }
+}
+
+/// The facts of a registration, with these besides.
+fn facts(more: Value) -> Value {
+    let mut facts =
+        json!({"service": "web", "addresses": ["10.0.0.7"], "lease": {"durationSeconds": 600}});
+    facts.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    facts
+}
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+#[tokio::test]
+async fn deletion_that_loses_a_race_says_what_is_there() {
+    let (ns, race) = Race::new("delete-race").await;
+    for (meanwhile, condition, status, kind) in [
+        (Meanwhile::Deleted, "", 404, "unknown-instance"),
+        (Meanwhile::Deleted, "*", 404, "unknown-instance"),
+        (Meanwhile::Deleted, "etag", 404, "unknown-instance"),
+        (Meanwhile::DeletedAndCreated, "", 412, "other-incarnation"),
+        (Meanwhile::DeletedAndCreated, "*", 412, "other-incarnation"),
+        (Meanwhile::DeletedAndCreated, "etag", 412, "other-incarnation"),
+        (Meanwhile::Changed, "etag", 412, "other-version"),
+        (Meanwhile::Changed, "", 204, ""),
+        (Meanwhile::Changed, "*", 204, ""),
+    ] {
+        let (_, etag) = race.first().await;
+        let condition = match condition {
+            "" => JSON,
+            "etag" => ("if-match", &*etag),
+            any => ("if-match", any),
+        };
+        let delete = ("DELETE", &*race.path);
+        let (answer, before) = race.lost(&ns, delete, condition, &json!(null), meanwhile).await;
+        let shown = format!("{condition:?} {meanwhile:?}: {} {}", answer.status, answer.json());
+        assert_eq!(answer.status, status, "{shown}");
+        if !kind.is_empty() {
+            assert_eq!(answer.json()["type"], format!("tag:rollcall.dev,2026:{kind}"), "{shown}");
+        }
+        let after = race.api.get_opt(NAME).await.unwrap();
+        assert_eq!(after.is_some(), before.is_some() && status != 204, "{shown}");
+        if after.is_some() {
+            race.api.delete(NAME, &DeleteParams::default()).await.unwrap();
+        }
+    }
+}
