@@ -152,9 +152,11 @@ fn decided_on(on: &Version, status: StatusPatch) -> ServiceInstancePatch {
     ServiceInstancePatch { metadata, status: Some(status), ..ServiceInstancePatch::default() }
 }
 
-/// The object that a registration applies: facts, lease and a beat, never `state`.
+/// The object that a registration applies: facts, lease and a beat, never `state`. With a uid the API server neither
+/// changes another incarnation nor creates one.
 pub(super) fn registration(
     key: &InstanceKey,
+    uid: Option<&str>,
     version: Option<u64>,
     registration: &Registration,
     terms: Lease,
@@ -163,7 +165,7 @@ pub(super) fn registration(
     let metadata = MetadataPatch {
         name: Some(key.name.to_string()),
         namespace: Some(key.namespace.to_string()),
-        uid: None,
+        uid: uid.map(str::to_owned),
         resource_version: version.map(|version| version.to_string()),
         labels: set(&registration.labels),
         annotations: with_heartbeat(beat, said(registration, beat)),
@@ -371,6 +373,7 @@ mod tests {
         assert_eq!(
             written(registration(
                 &InstanceKey::new("shop", "a"),
+                Some("u1"),
                 Some(7),
                 &least(),
                 Lease::default(),
@@ -380,7 +383,7 @@ mod tests {
                 "apiVersion": "rollcall.dev/v1alpha1",
                 "kind": "ServiceInstance",
                 "metadata": {
-                    "name": "a", "namespace": "shop", "resourceVersion": "7",
+                    "name": "a", "namespace": "shop", "uid": "u1", "resourceVersion": "7",
                     "annotations": {"rollcall.dev/heartbeat": "now"},
                 },
                 "spec": {

@@ -5,6 +5,7 @@
 //! Does not own: any decision.
 
 mod annotations;
+mod answer;
 pub mod body;
 pub mod breaker;
 mod call;

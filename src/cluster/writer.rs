@@ -6,6 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use hyper::StatusCode;
 use kube::{
     Client, Resource as _,
     api::{DeleteParams, GetParams, Patch, PatchParams, Preconditions},
@@ -28,6 +29,7 @@ use tokio::{
 
 use crate::clock;
 use crate::cluster::{
+    answer::{Answer, ask},
     body::{self, Change, Precondition, StoredBeat, readable_as_yaml},
     breaker::Breaker,
     call::Guarded,
@@ -69,6 +71,15 @@ pub enum Removed {
     Gone,
     /// Finalizers hold it, as it is stored now; none when that cannot be read.
     Held(Option<Arc<Instance>>),
+}
+
+/// An object that a registration has applied.
+#[derive(Debug)]
+pub struct Applied {
+    /// As it is stored now.
+    pub instance: Arc<Instance>,
+    /// Whether this apply created it.
+    pub created: bool,
 }
 
 /// What a patch is for.
@@ -121,23 +132,26 @@ impl Writer {
         self.record(self.calls.always("get", SELF_BEAT_TIMEOUT, answer).await)
     }
 
-    /// Registers by a forced server-side apply: all facts, the lease given, a beat, never `state`; on one version
-    /// only, if it is given.
+    /// Registers by a forced server-side apply: all facts, the lease given, a beat, never `state`; on one incarnation
+    /// or version only, where these are given.
     ///
     /// # Errors
-    /// [`Failure::Invalid`] with the fields that the API server refuses, [`Failure::Conflict`] when it is
-    /// another version, among others.
+    /// [`Failure::Invalid`] with the fields that the API server refuses, [`Failure::Conflict`] when another incarnation
+    /// or version, or none, bears the name, among others.
     pub async fn register(
         &self,
         key: &InstanceKey,
+        uid: Option<&str>,
         version: Option<u64>,
         registration: &Registration,
         lease: Lease,
         beat: &str,
-    ) -> Result<Arc<Instance>, Failure> {
-        let body = Patch::Apply(body::registration(key, version, registration, lease, beat));
+    ) -> Result<Applied, Failure> {
+        let body = Patch::Apply(body::registration(key, uid, version, registration, lease, beat));
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        self.patch(key, Kind::Object, &parameters, &body).await
+        let applied = self.send(key, Kind::Object, &parameters, &body).await.map_err(moved_on)?;
+        let created = applied.status == StatusCode::CREATED;
+        Ok(Applied { instance: self.record(Ok(applied.value))?, created })
     }
 
     /// Registers over a record that has facts which the registration has not: server-side apply
@@ -305,6 +319,16 @@ impl Writer {
         parameters: &PatchParams,
         body: &Patch<ServiceInstancePatch>,
     ) -> Result<Arc<Instance>, Failure> {
+        self.record(self.send(key, kind, parameters, body).await.map(|answer| answer.value))
+    }
+
+    async fn send(
+        &self,
+        key: &InstanceKey,
+        kind: Kind<'_>,
+        parameters: &PatchParams,
+        body: &Patch<ServiceInstancePatch>,
+    ) -> Result<Answer<Lean>, Failure> {
         let request = match kind {
             Kind::Object | Kind::SelfBeat => request(key).patch(&key.name, parameters, body),
             Kind::Status(_) => {
@@ -322,13 +346,13 @@ impl Writer {
             Kind::Object | Kind::Status(_) => (WRITE_TIMEOUT, Some(turn(&self.turns).await?)),
         };
         still_leads(if let Kind::Status(tenure) = kind { Some(tenure) } else { None })?;
-        let sent = self.client.request::<Lean>(request);
-        self.record(match kind {
+        let sent = ask::<Lean>(&self.client, request);
+        match kind {
             Kind::Object => self.calls.call(verb, limit, sent).await,
             // The horizon rests on it, and it finds out whether the API answers again.
             Kind::SelfBeat => self.calls.always(verb, limit, sent).await,
             Kind::Status(_) => self.status_calls.call(verb, limit, sent).await,
-        })
+        }
     }
 
     fn record(&self, answer: Result<Lean, Failure>) -> Result<Arc<Instance>, Failure> {
@@ -354,7 +378,8 @@ fn request(key: &InstanceKey) -> Request {
     Request::new(ServiceInstance::url_path(&(), Some(&key.namespace)))
 }
 
-/// The API server calls a uid that does not match an invalid field.
+/// The API server calls a uid that does not match an invalid field. It validates the whole object, so that other fields
+/// may be named beside it.
 fn moved_on(failure: Failure) -> Failure {
     match failure {
         Failure::Invalid { message, faults }

@@ -26,7 +26,7 @@ use crate::cluster::{
     body::{Precondition, StoredBeat},
     failure::Failure,
     store_version::StoreVersion,
-    writer::{Removed, Writer},
+    writer::{Applied, Removed, Writer},
 };
 use crate::witness::refusal::Refusal;
 
@@ -256,6 +256,7 @@ impl Inbox {
         registration: &Registration,
     ) -> Result<Registered, Refusal> {
         self.covers(target.namespace)?;
+        let mut made = None;
         for _ in 0..ATTEMPTS {
             // Before the record: one of an earlier epoch proves nothing.
             let known = self.directory.before_read();
@@ -267,15 +268,17 @@ impl Inbox {
                     && let Some(Beaten { slot, recorded: false, .. }) =
                         self.ordinary_beat(target, registration.health)
                 {
-                    return Ok(Registered { slot, created: false });
+                    let created = made.as_ref() == Some(&record.uid);
+                    return Ok(Registered { slot, created });
                 }
             }
             let stored = record.as_ref().map(|record| record.lease);
             let lease = registration.lease.or(stored).unwrap_or_default();
             let sent = self.directory.before_write();
-            let written = self.write(target, registration, lease, record.as_deref(), known).await?;
+            let known = record.as_ref().map(|record| (record, known));
+            let written = self.write(target, registration, lease, known, &mut made).await?;
             let Some(written) = written else { continue };
-            let created = record.is_none_or(|record| record.uid != written.uid);
+            let created = made.as_ref() == Some(&written.uid);
             let key = written.key.clone();
             let slot = self.show(written, Source::Registration, sent).await?;
             // Known here only from the answer to the write.
@@ -289,41 +292,56 @@ impl Inbox {
     /// Applies a registration, and takes away what it leaves over: server-side apply keeps the facts
     /// that another manager set, and refuses an address beside such a hostname. What the instance says of itself is not
     /// for an apply to change (see [`Registration::meets_words`]). Answers none when the object is not what it was
-    /// thought to be any more.
+    /// thought to be any more; `made` is the uid of the incarnation that this call has created, if any.
     async fn write(
         &self,
         target: &Target<'_>,
         registration: &Registration,
         lease: Lease,
-        record: Option<&Instance>,
-        known: Sent,
+        known: Option<(&Arc<Instance>, Sent)>,
+        made: &mut Option<Arc<str>>,
     ) -> Result<Option<Arc<Instance>>, Refusal> {
         let beat = fresh(clock::now());
-        let (key, version) = (target.key(), target.version);
-        let with_words = record.filter(|record| registration.meets_words(record));
-        let applied = match with_words {
-            Some(record) => self.writer.replace(record, version, registration, lease, &beat).await,
-            None => self.writer.register(&key, version, registration, lease, &beat).await,
+        let (key, uid, version) = (target.key(), target.uid, target.version);
+        let record = known.map(|(record, _)| record);
+        let (before, version) = match record.filter(|record| registration.meets_words(record)) {
+            Some(record) => (record.clone(), version),
+            None => {
+                let applied = self.writer.register(&key, uid, version, registration, lease, &beat);
+                match (applied.await, record) {
+                    (Ok(Applied { instance, created }), _) => {
+                        if created {
+                            *made = Some(instance.uid.clone());
+                        }
+                        if !registration.leaves_over(&instance) {
+                            return Ok(Some(instance));
+                        }
+                        // The apply has moved it on.
+                        (instance, None)
+                    }
+                    (Err(Failure::Invalid { .. }), Some(record))
+                        if registration.leaves_over(record) =>
+                    {
+                        (record.clone(), version)
+                    }
+                    (Err(Failure::Conflict(_)), _) => return self.reread(known).await,
+                    (Err(failure), _) => return Err(failure.into()),
+                }
+            }
         };
-        let before = match (&applied, record) {
-            (Err(Failure::Conflict(_)), _) if version.is_some() => {
-                return Err(self.other_version(&key).await?);
-            }
-            (Err(Failure::Conflict(_) | Failure::NotFound(_)), Some(record))
-                if with_words.is_some() =>
-            {
-                return self
-                    .look_again(record, known.of(record.resource_version))
-                    .await
-                    .map(|()| None);
-            }
-            (Ok(written), _) if registration.leaves_over(written) => written,
-            (Err(Failure::Invalid { .. }), Some(record)) if registration.leaves_over(record) => {
-                record
-            }
-            _ => return Ok(Some(applied?)),
-        };
-        Ok(Some(self.writer.replace(before, None, registration, lease, &beat).await?))
+        match self.writer.replace(&before, version, registration, lease, &beat).await {
+            Ok(written) => Ok(Some(written)),
+            Err(Failure::Conflict(_) | Failure::NotFound(_)) => self.reread(known).await,
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// A registration met another object than the one known here, if any is: the next attempt looks at it anew.
+    async fn reread<T>(&self, known: Option<(&Arc<Instance>, Sent)>) -> Result<Option<T>, Refusal> {
+        if let Some((record, sent)) = known {
+            self.look_again(record, sent.of(record.resource_version)).await?;
+        }
+        Ok(None)
     }
 
     /// The record that a registration replaces. The API server is asked for one that is not known
@@ -466,12 +484,7 @@ impl Inbox {
         }
     }
 
-    /// The object is not the version that was meant, but the one that is stored now.
-    async fn other_version(&self, key: &InstanceKey) -> Result<Refusal, Failure> {
-        self.writer.get(key).await.map(|stored| Refusal::OtherVersion(stored.resource_version))
-    }
-
-    /// A beat met another version of the object: it may be another incarnation, or only contention.
+    /// A write met another version of the object: it may be another incarnation, or only contention.
     pub(super) async fn look_again(&self, record: &Instance, sent: Sent) -> Result<(), Refusal> {
         match self.writer.get(&record.key).await {
             Ok(stored) if stored.uid == record.uid => {

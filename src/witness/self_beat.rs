@@ -119,9 +119,11 @@ impl SelfBeat {
         let identity = self.directory.installation();
         match self.writer.self_beat(&self.own, value, identity.current()).await {
             Err(Failure::NotFound(_)) => {
-                let registered =
-                    self.writer.register(&self.own, None, &self.registration, lease(), value).await;
-                registered.map(|own| own.resource_version)
+                let registered = self
+                    .writer
+                    .register(&self.own, None, None, &self.registration, lease(), value)
+                    .await;
+                registered.map(|own| own.instance.resource_version)
             }
             other => other,
         }

@@ -118,6 +118,71 @@ fn facts(more: Value) -> Value {
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 #[tokio::test]
+async fn write_for_a_uid_never_touches_or_creates_another_incarnation() {
+    let (ns, race) = Race::new("uid-race").await;
+    let calls = [
+        // An apply that keeps every fact; one that leaves a fact over; a merge patch, since the health changes.
+        ("PUT", "", facts(json!({"version": "2", "attributes": {"team": "blue"}}))),
+        ("PUT", "", facts(json!({"weight": 7}))),
+        ("PUT", "", facts(json!({"version": "1", "health": "Warning"}))),
+        ("PUT", "", json!({"service": "web", "hostname": "db.example.com"})),
+        ("PUT", "/lease", json!({"durationSeconds": 60})),
+        ("PUT", "/state", json!({"state": "Draining"})),
+        ("PATCH", "/attributes", json!({"team": "green"})),
+        ("PUT", "/heartbeat", json!({"health": "Warning"})),
+        ("DELETE", "", json!(null)),
+    ];
+    for (method, below, body) in calls {
+        for meanwhile in [Meanwhile::Deleted, Meanwhile::DeletedAndCreated] {
+            let (uid, _) = race.first().await;
+            let path = format!("{}{below}?uid={uid}", race.path);
+            let (answer, before) = race.lost(&ns, (method, &path), JSON, &body, meanwhile).await;
+            let shown = format!("{method} {below} {body} {meanwhile:?}: {}", answer.json());
+            let after = race.api.get_opt(NAME).await.unwrap();
+            match before {
+                None => {
+                    assert_eq!(answer.status, 404, "{shown}");
+                    assert!(after.is_none(), "{shown}");
+                }
+                Some(before) => {
+                    assert_eq!(answer.status, 412, "{shown}");
+                    let problem = answer.json();
+                    assert_eq!(problem["type"], "tag:rollcall.dev,2026:other-incarnation");
+                    assert_eq!(problem["uid"], before.metadata.uid.clone().unwrap());
+                    let after = after.unwrap();
+                    assert_eq!(after.metadata.uid, before.metadata.uid, "{shown}");
+                    assert_eq!(after.metadata.annotations, before.metadata.annotations, "{shown}");
+                    assert_eq!(after.metadata.labels, before.metadata.labels, "{shown}");
+                    let spec =
+                        |object: &ServiceInstance| serde_json::to_value(&object.spec).unwrap();
+                    assert_eq!(spec(&after), spec(&before), "{shown}");
+                    race.api.delete(NAME, &DeleteParams::default()).await.unwrap();
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn registration_that_names_no_uid_outlives_a_deletion() {
+    let (ns, race) = Race::new("no-uid-race").await;
+    for body in [facts(json!({"weight": 7})), facts(json!({"version": "1", "health": "Warning"}))] {
+        for (meanwhile, status) in [(Meanwhile::Deleted, 201), (Meanwhile::DeletedAndCreated, 200)]
+        {
+            race.first().await;
+            let put = ("PUT", &*race.path);
+            let (answer, before) = race.lost(&ns, put, JSON, &body, meanwhile).await;
+            let shown = format!("{body} {meanwhile:?}: {}", answer.json());
+            assert_eq!(answer.status, status, "{shown}");
+            let after = race.api.get(NAME).await.unwrap();
+            assert_eq!(before.is_some(), status == 200, "{shown}");
+            assert_eq!(answer.json()["uid"], after.metadata.uid.unwrap(), "{shown}");
+            race.api.delete(NAME, &DeleteParams::default()).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
 async fn deletion_that_loses_a_race_says_what_is_there() {
     let (ns, race) = Race::new("delete-race").await;
     for (meanwhile, condition, status, kind) in [
@@ -148,6 +213,42 @@ async fn deletion_that_loses_a_race_says_what_is_there() {
         assert_eq!(after.is_some(), before.is_some() && status != 204, "{shown}");
         if after.is_some() {
             race.api.delete(NAME, &DeleteParams::default()).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_two_replicas_only_the_one_that_creates_the_object_says_201() {
+    let mut ns = namespace("created-once").await;
+    let a = Race::in_namespace(&mut ns, "rollcall-0").await;
+    let b = Race::in_namespace(&mut ns, "rollcall-1").await;
+    for in_batch in [false, true] {
+        let register = async |race: &Race| {
+            if !in_batch {
+                return call(race.rollcall.http, "PUT", &race.path, Some(facts(json!({}))))
+                    .await
+                    .status;
+            }
+            let one = facts(json!({"namespace": ns.name, "name": NAME}));
+            let batch = Some(json!({"instances": [one]}));
+            let answer = call(race.rollcall.http, "POST", "/v1/instances", batch).await.json();
+            u16::try_from(answer["results"][0]["status"].as_u64().unwrap()).unwrap()
+        };
+        for race in [&a, &b] {
+            race.proxy.set(Fault::HeldWrites(NAME));
+        }
+        let release = async {
+            tokio::join!(a.proxy.until_held(), b.proxy.until_held());
+            a.proxy.set(Fault::None);
+            b.proxy.set(Fault::None);
+        };
+        let (first, second, ()) = tokio::join!(register(&a), register(&b), release);
+        let mut statuses = [first, second];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 201], "in a batch: {in_batch}");
+        a.api.delete(NAME, &DeleteParams::default()).await.unwrap();
+        for race in [&a, &b] {
+            race.until_unknown().await;
         }
     }
 }
