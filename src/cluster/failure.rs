@@ -36,6 +36,9 @@ pub enum Failure {
     /// 404.
     #[error("not found: {0}")]
     NotFound(String),
+    /// The namespace itself is missing (404), or being deleted (403).
+    #[error("{0}")]
+    NoNamespace(String),
     /// 409, or a precondition that does not hold any more.
     #[error("the object has changed: {0}")]
     Conflict(String),
@@ -66,6 +69,9 @@ pub enum Failure {
 impl Failure {
     /// Whether it is rollcall's own right that is missing (RBAC), and not something that the caller asked
     /// for which the API server will not have.
+    ///
+    /// The API server refuses both with the same code, reason and details, without causes (`ForbiddenStatusError` and
+    /// `NewForbidden` in k8s.io/apiserver): only its sentence tells one from the other.
     #[must_use]
     pub fn is_own_right(&self) -> bool {
         match self {
@@ -91,11 +97,7 @@ impl Failure {
     /// Whether the namespace itself is missing or being deleted.
     #[must_use]
     pub fn is_missing_namespace(&self) -> bool {
-        match self {
-            Self::NotFound(message) => message.starts_with("namespaces "),
-            Self::Refused { code: 403, message } => message.contains("is being terminated"),
-            _ => false,
-        }
+        matches!(self, Self::NoNamespace(_))
     }
 }
 
@@ -111,8 +113,10 @@ impl From<kube::Error> for Failure {
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
+        let is_no_namespace = is_no_namespace(&status);
         let message = status.message;
         match status.code {
+            _ if is_no_namespace => Self::NoNamespace(message),
             404 if status.reason == "NotFound" => Self::NotFound(message),
             404 => Self::Unserved,
             409 => Self::Conflict(message),
@@ -135,6 +139,20 @@ impl From<Status> for Failure {
     }
 }
 
+/// Whether the namespace is missing, or (by the cause that admission gives: corev1.NamespaceTerminatingCause) being deleted.
+fn is_no_namespace(status: &Status) -> bool {
+    let Some(details) = &status.details else { return false };
+    match status.code {
+        404 => {
+            status.reason == "NotFound" && details.group.is_empty() && details.kind == "namespaces"
+        }
+        403 => details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"),
+        _ => false,
+    }
+}
+
+/// Nothing else says it: an apply needs the verbs create and patch, and the details name the object alone.
+///
 /// Of `… is forbidden: User "u" cannot patch resource "serviceinstances/status" in API group "rollcall.dev" …` the verb and
 /// the resource.
 fn refused_right(message: &str) -> Option<(&str, &str)> {
@@ -170,12 +188,29 @@ mod tests {
     }
 
     fn status(code: u16, reason: &str, message: &str) -> Failure {
-        Failure::from(Status {
-            code,
-            reason: reason.to_owned(),
-            message: message.to_owned(),
-            ..Status::default()
-        })
+        detailed(code, reason, message, serde_json::json!(null))
+    }
+
+    fn detailed(code: u16, reason: &str, message: &str, details: serde_json::Value) -> Failure {
+        let details = serde_json::from_value(details).unwrap();
+        let (reason, message) = (reason.to_owned(), message.to_owned());
+        Failure::from(Status { code, reason, message, details, ..Status::default() })
+    }
+
+    #[test]
+    fn missing_namespace_is_known_by_its_details_not_its_message() {
+        let missing = serde_json::json!({"name": "a", "kind": "namespaces"});
+        assert!(detailed(404, "NotFound", "", missing).is_missing_namespace());
+        let cause =
+            serde_json::json!({"reason": "NamespaceTerminating", "field": "metadata.namespace"});
+        let details = serde_json::json!({"name": "a", "causes": [cause]});
+        assert!(detailed(403, "Forbidden", "", details).is_missing_namespace());
+        let said = "a webhook says: the pod is being terminated";
+        assert!(!status(403, "Forbidden", said).is_missing_namespace());
+        let object =
+            serde_json::json!({"name": "a", "group": "rollcall.dev", "kind": "serviceinstances"});
+        let misleading = "namespaces of this object: none; not found";
+        assert!(!detailed(404, "NotFound", misleading, object).is_missing_namespace());
     }
 
     #[test]
@@ -185,6 +220,5 @@ mod tests {
         let missing = status(404, "NotFound", "serviceinstances.rollcall.dev \"a\" not found");
         assert!(matches!(missing, Failure::NotFound(_)));
         assert!(!missing.is_missing_namespace());
-        assert!(status(404, "NotFound", "namespaces \"a\" not found").is_missing_namespace());
     }
 }

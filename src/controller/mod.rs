@@ -179,7 +179,9 @@ impl Worker {
 
     async fn failed(&self, on: &Version, failure: &Failure) {
         let outcome = match failure {
-            Failure::Conflict(_) | Failure::NotFound(_) => Outcome::Conflict,
+            Failure::Conflict(_) | Failure::NotFound(_) | Failure::NoNamespace(_) => {
+                Outcome::Conflict
+            }
             Failure::NotLeading => {
                 debug!(key = %on.key, "a duty is left to the leader");
                 Outcome::Failed

@@ -56,9 +56,6 @@ pub enum Refusal {
 
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
-        if failure.is_missing_namespace() {
-            return Self::NamespaceMissing;
-        }
         if failure.is_own_right() {
             return Self::Incapable(failure.to_string());
         }
@@ -71,6 +68,7 @@ impl From<Failure> for Refusal {
                 Self::Away { is_busy: true, retry_after }
             }
             Failure::NotFound(_) => Self::Unknown,
+            Failure::NoNamespace(_) => Self::NamespaceMissing,
             Failure::Conflict(message) => Self::Refused { status: 409, message },
             Failure::Invalid { message, faults } if faults.is_empty() => {
                 Self::Refused { status: 422, message }

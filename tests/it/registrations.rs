@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use rollcall_api::{DIALECT_ANNOTATION, OnExpiry, ServiceInstance};
 use serde_json::{Value, json};
 
@@ -147,4 +147,22 @@ async fn the_annotations_of_others_outlast_registrations() {
         assert_eq!(annotations[DIALECT_ANNOTATION], "eureka", "{body}");
         assert_eq!(annotations["example.com/note"], "kept", "{body}");
     }
+}
+
+#[tokio::test]
+async fn registration_in_a_namespace_that_is_being_deleted_says_so() {
+    let ns = namespace("ending").await;
+    let rollcall = Rollcall::start(&ns).await;
+    let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(ns.client.clone());
+    namespaces.delete(&ns.name, &DeleteParams::default()).await.unwrap();
+    let body = json!({"service": "web", "addresses": ["10.0.0.7"], "lease": {"mode": "Permanent"}});
+    // Admission learns of it by a watch of its own.
+    let refused = eventually("it is refused", Duration::from_secs(60), async || {
+        let (status, answer) =
+            put(&rollcall, &ns, &format!("a-{}", fastrand::u32(..)), &body).await;
+        (status != 201).then_some((status, answer))
+    });
+    let (status, answer) = refused.await;
+    assert_eq!(status, 404, "{answer}");
+    assert_eq!(answer["type"], "tag:rollcall.dev,2026:unknown-namespace");
 }
