@@ -42,7 +42,7 @@ pub(super) fn asked(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let index = digits.filter(|_| is_one).and_then(|text| text.parse().ok());
     index.map(Some).ok_or_else(|| {
         let detail = "give the Rollcall-Index of an earlier answer, for example 12345";
-        Problem::of(Kind::BadQuery, vec![Flaw::header("Rollcall-Min-Index", detail)])
+        Problem::of(Kind::BadHeader, vec![Flaw::header("Rollcall-Min-Index", detail)])
     })
 }
 

@@ -156,7 +156,7 @@ fn read(headers: &HeaderMap) -> Result<Match, Problem> {
 
 fn bad(name: &HeaderName, detail: &'static str) -> Problem {
     let name = if name == IF_MATCH { "If-Match" } else { "If-None-Match" };
-    Problem::of(Kind::BadQuery, vec![Flaw::header(name, detail)])
+    Problem::of(Kind::BadHeader, vec![Flaw::header(name, detail)])
 }
 
 /// The tags of a list (RFC 9110 §8.8.3): the version of each, none for a weak one, which is never the same, and

@@ -26,6 +26,7 @@ const MOST_FLAWS: usize = 64;
 pub(super) enum Kind {
     IllegalName,
     BadQuery,
+    BadHeader,
     BadBody,
     SlowBody,
     /// No token.
@@ -119,9 +120,10 @@ pub(super) struct Wire<'a> {
 
 impl Kind {
     /// Each kind once.
-    pub(super) const ALL: [Self; 26] = [
+    pub(super) const ALL: [Self; 27] = [
         Self::IllegalName,
         Self::BadQuery,
+        Self::BadHeader,
         Self::BadBody,
         Self::SlowBody,
         Self::Unauthenticated,
@@ -153,7 +155,9 @@ impl Kind {
 
     pub(super) fn status(self) -> StatusCode {
         match self {
-            Self::IllegalName | Self::BadQuery | Self::BadBody => StatusCode::BAD_REQUEST,
+            Self::IllegalName | Self::BadQuery | Self::BadHeader | Self::BadBody => {
+                StatusCode::BAD_REQUEST
+            }
             Self::UnknownRoute | Self::UnknownInstance | Self::UnknownNamespace => {
                 StatusCode::NOT_FOUND
             }
@@ -187,6 +191,7 @@ impl Kind {
         match self {
             Self::IllegalName => ("illegal-name", "A name in the path is not legal"),
             Self::BadQuery => ("bad-query", "The query cannot be understood"),
+            Self::BadHeader => ("bad-header", "A header cannot be understood"),
             Self::BadBody => ("bad-body", "The body is not the JSON that was expected"),
             Self::SlowBody => ("slow-body", "The body did not arrive in time"),
             Self::Unauthenticated => ("unauthenticated", "It has to be known who is calling"),

@@ -118,6 +118,8 @@ async fn a_late_call_changes_nothing_that_it_did_not_know_of() {
         (malformed.status, &malformed.json()["errors"][0]["field"]),
         (400, &json!("If-Match"))
     );
+    assert_eq!(malformed.json()["type"], BAD_HEADER);
+    assert_eq!(malformed.json()["title"], "A header cannot be understood");
     for never in ["W/\"1\"", "\"1\", \"2\"", "\"x\""] {
         let refused = conditional(&rollcall, ("DELETE", &path), never, &empty).await;
         assert_eq!(refused.status, 412, "{never}: {:?}", refused.json());
@@ -164,10 +166,13 @@ async fn a_condition_that_is_not_held_is_refused_and_not_ignored() {
             let refused = call_with(rollcall.http, &call, given, body).await;
             let flaw = &refused.json()["errors"][0];
             assert_eq!((refused.status, &flaw["field"]), (400, &json!(header)), "{call}: {flaw}");
+            assert_eq!(refused.json()["type"], BAD_HEADER, "{call}");
             assert!(flaw["detail"].as_str().unwrap().starts_with("is not held for"), "{flaw}");
         }
     }
 }
+
+const BAD_HEADER: &str = "tag:rollcall.dev,2026:bad-header";
 
 const BOUND: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -265,6 +270,7 @@ async fn reads_wait_for_what_was_written_elsewhere() {
         (wrong.status, &wrong.json()["errors"][0]["field"]),
         (400, &json!("Rollcall-Min-Index"))
     );
+    assert_eq!(wrong.json()["type"], BAD_HEADER);
 }
 
 #[tokio::test]

@@ -134,7 +134,7 @@ impl Operation {
     /// All that it may refuse.
     pub(super) fn problems(&self) -> Vec<Kind> {
         let template = self.route.template();
-        let mut kinds = vec![Kind::BadQuery];
+        let mut kinds = vec![Kind::BadQuery, Kind::BadHeader];
         let mut add =
             |when: bool, more: &[Kind]| kinds.extend(more.iter().copied().filter(|_| when));
         add(template.contains('{'), &[Kind::IllegalName, Kind::Refused(421)]);
