@@ -1,13 +1,8 @@
-//! Bodies: bytes within a size and a time, then strict JSON, each fault named by its path.
+//! Bodies: bytes within a size and a time, and of the type that the call takes.
 //!
-//! Strict means: unknown fields, the same field twice (in maps too), lists where objects belong,
-//! and anything after the value are refused, because each is a mistake that a client would rather
-//! hear of. Does not own: what values mean (`validate`).
+//! Does not own: what the bytes are (`json`).
 
-use std::{
-    borrow::Cow, collections::BTreeMap, fmt, future::poll_fn, marker::PhantomData, ops::Deref,
-    pin::Pin, time::Duration,
-};
+use std::{borrow::Cow, future::poll_fn, ops::Deref, pin::Pin, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use hyper::{
@@ -15,20 +10,15 @@ use hyper::{
     body::{Body as _, Incoming},
     header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
 };
-use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error as _, IgnoredAny, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
-};
-use serde_json::error::Category;
 use tokio::time::timeout;
 
 use crate::http::{
     budget::Share,
-    clip,
     limits::Limits,
     problem::{Flaw, Kind, Problem},
 };
+
+pub(super) use crate::http::json::{Entries, MAX_ENTRIES, Object, Strings, Whole, json};
 
 /// What bodies are, without their parameters.
 pub(super) const JSON: &str = "application/json";
@@ -52,9 +42,6 @@ const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// The same for a body for which there is no room: it is told soon, and not when the body has come.
 const POLITE: Duration = Duration::from_secs(1);
-
-/// The most entries of an object of strings that are kept: more than any may have, and enough to say so.
-pub(super) const MAX_ENTRIES: usize = 128;
 
 /// A whole body, with its share of the memory for bodies.
 #[derive(Debug)]
@@ -208,256 +195,9 @@ fn check_type(headers: &HeaderMap, types: &'static str) -> Result<(), Problem> {
     }
 }
 
-/// A value of the whole of `bytes`.
-///
-/// # Errors
-/// 400 when it is no JSON, 422 naming the field when it is other JSON than expected.
-pub(super) fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
-    if bytes.is_empty() {
-        return Err(Problem::new(Kind::BadBody, "a JSON object is needed; the body is empty"));
-    }
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let detail = format!("JSON is UTF-8, and the byte at {} is not", error.valid_up_to());
-        Problem::of(Kind::BadBody, vec![Flaw::body("", detail)])
-    })?;
-    // Paths are tracked only once something is wrong: they cost an allocation a field.
-    serde_json::from_str(text)
-        .map_err(|error| located::<T>(text).unwrap_or_else(|| flaw("", &error)))
-}
-
-/// Reads again to find out where the fault is; none when it is after the value.
-fn located<'a, T: Deserialize<'a>>(text: &'a str) -> Option<Problem> {
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let error = serde_path_to_error::deserialize::<_, T>(&mut deserializer).err()?;
-    let path = error.path().to_string();
-    Some(flaw(if path == "." { "" } else { &path }, error.inner()))
-}
-
-fn flaw(path: &str, error: &serde_json::Error) -> Problem {
-    let message = error.to_string();
-    if message.starts_with("number out of range") {
-        return Problem::of(
-            Kind::BadFields,
-            vec![Flaw::body(path, "is a number beyond all bounds")],
-        );
-    }
-    if error.classify() != Category::Data {
-        // A key that was not read to its end has no name but "?".
-        let path = path.trim_end_matches('?').trim_end_matches('.');
-        let detail = format!("this is no JSON: {message}");
-        return Problem::of(Kind::BadBody, vec![Flaw::body(path, detail)]);
-    }
-    // The field says where; line and column would say it again.
-    let message = message.rsplit_once(" at line ").map_or(&*message, |(message, _)| message);
-    let named = |rest: &str| rest.strip_suffix('`').unwrap_or(rest).to_owned();
-    let child = |field: String| if path.is_empty() { field } else { format!("{path}.{field}") };
-    let flaw = if let Some(rest) = message.strip_prefix("duplicate field `") {
-        Flaw::body(child(named(rest)), "is there twice; say it once")
-    } else if let Some(rest) = message.strip_prefix("missing field `") {
-        Flaw::body(child(named(rest)), "is missing")
-    } else if let Some(rest) = message.strip_prefix("unknown field `") {
-        // The last of these words is serde's, whatever the key holds.
-        let known = rest.rfind("`, expected ").and_then(|at| rest.get(at + 3..)).unwrap_or("");
-        Flaw::body(path, format!("unknown field; {}", known.replace('`', "")))
-    } else if let Some((found, expected)) = message.rsplit_once(", expected ") {
-        // What was found may be as long as the body.
-        Flaw::body(path, format!("{}, expected {expected}", clip::name(found.to_owned())))
-    } else {
-        Flaw::body(path, message.to_owned())
-    };
-    Problem::of(Kind::BadFields, vec![flaw])
-}
-
-/// A value that must be a JSON object. Derived structs would take a list of their fields' values
-/// as well.
-#[derive(Debug)]
-pub(super) struct Object<T>(pub(super) T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
-            }
-        }
-
-        deserializer.deserialize_map(Entries(PhantomData))
-    }
-}
-
-impl<T: JsonSchema> JsonSchema for Object<T> {
-    fn schema_name() -> Cow<'static, str> {
-        T::schema_name()
-    }
-
-    fn schema_id() -> Cow<'static, str> {
-        T::schema_id()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        T::json_schema(generator)
-    }
-}
-
-/// An object of values of one type, each key once: the first [`MAX_ENTRIES`], and whether there were more.
-#[derive(Debug)]
-pub(super) struct Entries<V> {
-    pub(super) entries: BTreeMap<String, V>,
-    pub(super) are_more: bool,
-}
-
-/// An object of strings.
-pub(super) type Strings = Entries<String>;
-
-impl<V> Default for Entries<V> {
-    fn default() -> Self {
-        Self { entries: BTreeMap::new(), are_more: false }
-    }
-}
-
-impl<'de, V: Deserialize<'de>> Deserialize<'de> for Entries<V> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reading<V>(PhantomData<V>);
-
-        impl<'de, V: Deserialize<'de>> Visitor<'de> for Reading<V> {
-            type Value = Entries<V>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of strings")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<V>, A::Error> {
-                let mut entries = BTreeMap::new();
-                while entries.len() < MAX_ENTRIES {
-                    let Some((key, value)) = map.next_entry::<String, V>()? else {
-                        return Ok(Entries { entries, are_more: false });
-                    };
-                    if entries.contains_key(&key) {
-                        return Err(A::Error::custom(format_args!("duplicate field `{key}`")));
-                    }
-                    entries.insert(key, value);
-                }
-                let mut are_more = false;
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
-                    are_more = true;
-                }
-                Ok(Entries { entries, are_more })
-            }
-        }
-
-        deserializer.deserialize_map(Reading(PhantomData))
-    }
-}
-
-/// A whole number of any size; its bounds are checked where they can be explained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Whole(pub(super) i64);
-
-impl<'de> Deserialize<'de> for Whole {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Number;
-
-        impl Visitor<'_> for Number {
-            type Value = Whole;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a whole number")
-            }
-
-            fn visit_i64<E>(self, number: i64) -> Result<Whole, E> {
-                Ok(Whole(number))
-            }
-
-            fn visit_u64<E>(self, number: u64) -> Result<Whole, E> {
-                Ok(Whole(i64::try_from(number).unwrap_or(i64::MAX)))
-            }
-
-            /// `1.0` is a whole number too, as JSON Schema has it. Beyond the bounds of i64 `as` keeps to them.
-            fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Whole, E> {
-                if number.fract() == 0.0 {
-                    #[expect(
-                        clippy::cast_possible_truncation,
-                        reason = "it has no fraction, and `as` saturates"
-                    )]
-                    return Ok(Whole(number as i64));
-                }
-                Err(E::invalid_type(Unexpected::Float(number), &self))
-            }
-        }
-
-        deserializer.deserialize_i64(Number)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[derive(Debug, Deserialize)]
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    struct Thing {
-        #[serde(default)]
-        parts: Vec<Object<Part>>,
-        #[serde(default)]
-        words: Strings,
-    }
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Part {
-        size: Whole,
-    }
-
-    fn refused(text: &[u8]) -> (u16, String, String) {
-        let problem = json::<Object<Thing>>(text).unwrap_err();
-        let flaw = problem.flaws.first().cloned();
-        let field = flaw.map(|flaw| flaw.field).unwrap_or_default();
-        (problem.kind.status().as_u16(), field, problem.detail.to_string())
-    }
-
-    #[test]
-    fn each_fault_has_its_status_and_names_its_field() {
-        let cases: [(&[u8], u16, &str, &str); 15] = [
-            (b"", 400, "", "empty"),
-            (b"{", 400, "", "EOF"),
-            (b"{\"parts\": [}", 400, "parts[0]", "no JSON"),
-            (b"{} x", 400, "", "trailing characters"),
-            (b"{\"words\": {\"a\": \"\xff\"}}", 400, "", "UTF-8"),
-            (b"[]", 422, "", "expected an object"),
-            (b"{\"prats\": []}", 422, "prats", "expected parts or words"),
-            (b"{\"parts\": [], \"parts\": []}", 422, "parts", "twice"),
-            (b"{\"parts\": [{}]}", 422, "parts[0].size", "missing"),
-            (b"{\"parts\": [[1]]}", 422, "parts[0]", "expected an object"),
-            (b"{\"parts\": [{\"size\": \"1\"}]}", 422, "parts[0].size", "expected a whole number"),
-            (b"{\"parts\": [{\"size\": 1.5}]}", 422, "parts[0].size", "expected a whole number"),
-            (b"{\"parts\": [{\"size\": 1, \"size\": 1}]}", 422, "parts[0].size", "twice"),
-            (b"{\"words\": {\"a\": \"1\", \"a\": \"2\"}}", 422, "words.a", "twice"),
-            (b"{\"words\": {\"a\": 1}}", 422, "words.a", "expected a string"),
-        ];
-        for (text, status, field, says) in cases {
-            let shown = String::from_utf8_lossy(text);
-            let (got, named, detail) = refused(text);
-            assert_eq!((got, &*named), (status, field), "{shown}: {detail}");
-            assert!(detail.contains(says), "{shown}: {detail}");
-        }
-    }
-
-    #[test]
-    fn what_is_right_is_read() {
-        let text = br#" {"parts": [{"size": 18446744073709551615}, {"size": 1.0}, {"size": -1e40}], "words": {"a": "b"}} "#;
-        let Object(thing) = json::<Object<Thing>>(text).unwrap();
-        let sizes: Vec<_> = thing.parts.iter().map(|part| part.0.size).collect();
-        assert_eq!(sizes, [Whole(i64::MAX), Whole(1), Whole(i64::MIN)]);
-        assert_eq!(thing.words.entries["a"], "b");
-    }
 
     #[test]
     fn only_plain_json_is_taken() {

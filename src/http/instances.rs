@@ -110,7 +110,7 @@ async fn read_registration(
 /// `state` is a field of the stored object, but not of a registration: say whose it is.
 pub(super) fn explain_state(problem: Problem) -> Problem {
     match problem.flaws.as_slice() {
-        [flaw] if flaw.field == "state" && flaw.detail.starts_with("unknown") => {
+        [flaw] if flaw.field == "state" && flaw.is_unknown => {
             let detail = "belongs to operators, and a registration never overwrites it: leave it \
                           out here, and set it with PUT …/state, or spec.state with kubectl";
             Problem::of(problem.kind, vec![Flaw::body("state", detail)])

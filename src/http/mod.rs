@@ -31,6 +31,7 @@ mod follow;
 mod heartbeats;
 mod holds;
 mod instances;
+mod json;
 mod limits;
 mod list;
 mod metrics;

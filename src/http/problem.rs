@@ -76,6 +76,9 @@ pub(super) struct Flaw {
     pub(super) field: String,
     /// What is wrong, and what to do about it.
     pub(super) detail: Cow<'static, str>,
+    /// Whether the body's type has no such field.
+    #[serde(skip)]
+    pub(super) is_unknown: bool,
 }
 
 /// An answer that says why not.
@@ -227,6 +230,18 @@ impl Flaw {
         Self::at(Place::Body, field, detail)
     }
 
+    /// A field that is none of these.
+    pub(super) fn unknown_field(field: &str, known: &[&str]) -> Self {
+        let listed = match known {
+            [] => "there are no fields".to_owned(),
+            [only] => format!("expected {only}"),
+            [one, other] => format!("expected {one} or {other}"),
+            many => format!("expected one of {}", many.join(", ")),
+        };
+        let flaw = Self::body(field, format!("unknown field; {listed}"));
+        Self { is_unknown: true, ..flaw }
+    }
+
     pub(super) fn query(field: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::at(Place::Query, field, detail)
     }
@@ -240,7 +255,8 @@ impl Flaw {
     }
 
     fn at(place: Place, field: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { place, field: clip::name(field.into()), detail: clip::sentence(detail.into()) }
+        let (field, detail) = (clip::name(field.into()), clip::sentence(detail.into()));
+        Self { place, field, detail, is_unknown: false }
     }
 }
 

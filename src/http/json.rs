@@ -1,0 +1,356 @@
+//! Strict JSON, each fault named by its path.
+//!
+//! Strict means: unknown fields, the same field twice (in maps too), lists where objects belong, and anything after the
+//! value are refused, because each is a mistake that a client would rather know of. Owns: the shapes that bodies are made
+//! of, and what is said about a fault. Does not own: finding out what the fault is (`faults`), and what values mean
+//! (`validate`).
+
+mod faults;
+
+use std::{borrow::Cow, collections::BTreeMap, fmt, marker::PhantomData};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{
+    Deserialize, Deserializer,
+    de::{
+        self, DeserializeSeed, IgnoredAny, MapAccess, Unexpected, Visitor,
+        value::MapAccessDeserializer,
+    },
+};
+
+use crate::http::problem::{Flaw, Kind, Problem};
+use faults::{Fault, Stash};
+
+/// The most entries of an object of strings that are kept: more than any may have, and enough to say so.
+pub(super) const MAX_ENTRIES: usize = 128;
+
+/// A value of the whole of `bytes`.
+///
+/// # Errors
+/// 400 when it is no JSON, 422 naming the field when it is other JSON than expected.
+pub(super) fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
+    if bytes.is_empty() {
+        return Err(Problem::new(Kind::BadBody, "a JSON object is needed; the body is empty"));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let detail = format!("JSON is UTF-8, and the byte at {} is not", error.valid_up_to());
+        Problem::of(Kind::BadBody, vec![Flaw::body("", detail)])
+    })?;
+    // Paths and faults are tracked only once something is wrong: a path costs an allocation a field.
+    serde_json::from_str(text).map_err(|error| explain::<T>(text, &error))
+}
+
+/// Reads again to find out what is wrong, and where.
+fn explain<'a, T: Deserialize<'a>>(text: &'a str, error: &serde_json::Error) -> Problem {
+    let stash = Stash::default();
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let read = serde_path_to_error::deserialize::<_, T>(stash.around(&mut deserializer));
+    let Err(located) = read else {
+        // It is after the value.
+        return no_json("", &error.to_string());
+    };
+    let path = located.path().to_string();
+    let path = if path == "." { "" } else { &path };
+    match located.inner() {
+        Fault::Syntax(_) if is_beyond_bounds(text, error) => {
+            Problem::of(Kind::BadFields, vec![Flaw::body(path, "is a number beyond all bounds")])
+        }
+        Fault::Syntax(message) => no_json(path, message),
+        fault => Problem::of(Kind::BadFields, vec![flaw(path, fault)]),
+    }
+}
+
+fn no_json(path: &str, message: &str) -> Problem {
+    // A key that was not read to its end has no name but "?".
+    let path = path.trim_end_matches('?').trim_end_matches('.');
+    let detail = format!("this is no JSON: {message}");
+    Problem::of(Kind::BadBody, vec![Flaw::body(path, detail)])
+}
+
+fn flaw(path: &str, fault: &Fault) -> Flaw {
+    let child = |field: &str| match (path, field) {
+        ("", name) | (name, "") => name.to_owned(),
+        (path, field) => format!("{path}.{field}"),
+    };
+    match fault {
+        Fault::DuplicateField(field) => Flaw::body(child(field), "is there twice; say it once"),
+        Fault::MissingField(field) => Flaw::body(child(field), "is missing"),
+        Fault::UnknownField(known) => Flaw::unknown_field(path, known),
+        Fault::Mismatch { found, expected } => {
+            Flaw::body(path, format!("{found}, expected {expected}"))
+        }
+        Fault::Syntax(message) | Fault::Other(message) => Flaw::body(path, message.clone()),
+    }
+}
+
+/// Whether what cannot be read is a number that no type holds. serde_json has no code for that, but says where it stopped:
+/// at the number's end, or in it.
+fn is_beyond_bounds(text: &str, error: &serde_json::Error) -> bool {
+    let bytes = text.as_bytes();
+    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    let before: usize = lines.by_ref().take(error.line().saturating_sub(1)).map(<[u8]>::len).sum();
+    let Some((left, right)) = bytes.split_at_checked(before + error.column()) else {
+        return false;
+    };
+    let is_end = |byte: &u8| !matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+    let start = left.iter().rposition(is_end).map_or(0, |at| at + 1);
+    let end = left.len() + right.iter().position(is_end).unwrap_or(right.len());
+    let is_value = bytes.get(..start).is_some_and(|before| {
+        matches!(before.trim_ascii_end().last(), None | Some(b'[' | b',' | b':'))
+    });
+    // What is read past is held against the grammar alone.
+    let is_number = |number: &&str| serde_json::from_str::<IgnoredAny>(number).is_ok();
+    let number = text.get(start..end).filter(is_number).and_then(|it| it.parse::<f64>().ok());
+    is_value && number.is_some_and(f64::is_infinite)
+}
+
+/// A value that must be a JSON object. Derived structs would take a list of their fields' values
+/// as well.
+#[derive(Debug)]
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Object<T> {
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+/// An object of values of one type, each key once: the first [`MAX_ENTRIES`], and whether there were more.
+#[derive(Debug)]
+pub(super) struct Entries<V> {
+    pub(super) entries: BTreeMap<String, V>,
+    pub(super) are_more: bool,
+}
+
+/// An object of strings.
+pub(super) type Strings = Entries<String>;
+
+impl<V> Default for Entries<V> {
+    fn default() -> Self {
+        Self { entries: BTreeMap::new(), are_more: false }
+    }
+}
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Entries<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reading<V>(PhantomData<V>);
+
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Reading<V> {
+            type Value = Entries<V>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<V>, A::Error> {
+                let mut entries = BTreeMap::new();
+                while entries.len() < MAX_ENTRIES {
+                    let Some(key) = map.next_key_seed(NewKey(&entries))? else {
+                        return Ok(Entries { entries, are_more: false });
+                    };
+                    entries.insert(key, map.next_value()?);
+                }
+                let mut are_more = false;
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                    are_more = true;
+                }
+                Ok(Entries { entries, are_more })
+            }
+        }
+
+        deserializer.deserialize_map(Reading(PhantomData))
+    }
+}
+
+/// A key that is not there yet. Refused while it is read: so the path of the fault ends with it.
+struct NewKey<'a, V>(&'a BTreeMap<String, V>);
+
+impl<'de, V> DeserializeSeed<'de> for NewKey<'_, V> {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<V> Visitor<'_> for NewKey<'_, V> {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<String, E> {
+        if self.0.contains_key(key) { Err(E::duplicate_field("")) } else { Ok(key.to_owned()) }
+    }
+}
+
+/// A whole number of any size; its bounds are checked where they can be explained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Whole(pub(super) i64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+
+        impl Visitor<'_> for Number {
+            type Value = Whole;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number")
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Whole, E> {
+                Ok(Whole(number))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Whole, E> {
+                Ok(Whole(i64::try_from(number).unwrap_or(i64::MAX)))
+            }
+
+            /// `1.0` is a whole number too, as JSON Schema has it. Beyond the bounds of i64 `as` keeps to them.
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Whole, E> {
+                if number.fract() == 0.0 {
+                    #[expect(
+                        clippy::cast_possible_truncation,
+                        reason = "it has no fraction, and `as` saturates"
+                    )]
+                    return Ok(Whole(number as i64));
+                }
+                Err(E::invalid_type(Unexpected::Float(number), &self))
+            }
+        }
+
+        deserializer.deserialize_i64(Number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Thing {
+        #[serde(default)]
+        parts: Vec<Object<Part>>,
+        #[serde(default)]
+        words: Strings,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Part {
+        size: Whole,
+    }
+
+    fn refused(text: &[u8]) -> (u16, String, String) {
+        let problem = json::<Object<Thing>>(text).unwrap_err();
+        let flaw = problem.flaws.first().cloned();
+        let field = flaw.map(|flaw| flaw.field).unwrap_or_default();
+        (problem.kind.status().as_u16(), field, problem.detail.to_string())
+    }
+
+    #[test]
+    fn each_fault_has_its_status_and_names_its_field() {
+        let cases: [(&[u8], u16, &str, &str); 15] = [
+            (b"", 400, "", "empty"),
+            (b"{", 400, "", "EOF"),
+            (b"{\"parts\": [}", 400, "parts[0]", "no JSON"),
+            (b"{} x", 400, "", "trailing characters"),
+            (b"{\"words\": {\"a\": \"\xff\"}}", 400, "", "UTF-8"),
+            (b"[]", 422, "", "expected an object"),
+            (b"{\"prats\": []}", 422, "prats", "expected parts or words"),
+            (b"{\"parts\": [], \"parts\": []}", 422, "parts", "twice"),
+            (b"{\"parts\": [{}]}", 422, "parts[0].size", "missing"),
+            (b"{\"parts\": [[1]]}", 422, "parts[0]", "expected an object"),
+            (b"{\"parts\": [{\"size\": \"1\"}]}", 422, "parts[0].size", "expected a whole number"),
+            (b"{\"parts\": [{\"size\": 1.5}]}", 422, "parts[0].size", "expected a whole number"),
+            (b"{\"parts\": [{\"size\": 1, \"size\": 1}]}", 422, "parts[0].size", "twice"),
+            (b"{\"words\": {\"a\": \"1\", \"a\": \"2\"}}", 422, "words.a", "twice"),
+            (b"{\"words\": {\"a\": 1}}", 422, "words.a", "expected a string"),
+        ];
+        for (text, status, field, says) in cases {
+            let shown = String::from_utf8_lossy(text);
+            let (got, named, detail) = refused(text);
+            assert_eq!((got, &*named), (status, field), "{shown}: {detail}");
+            assert!(detail.contains(says), "{shown}: {detail}");
+        }
+    }
+
+    #[test]
+    fn number_that_no_type_holds_is_told_apart_from_what_is_no_json() {
+        let digits = "9".repeat(5_000);
+        for number in ["1e999", "-1e999", "1E+400", &digits] {
+            for text in [
+                format!("{{\"parts\": [{{\"size\": {number}}}]}}"),
+                format!("{{\n\"parts\": [\n {{\"size\":\t{number} \n}}]}}"),
+            ] {
+                let (status, field, detail) = refused(text.as_bytes());
+                assert_eq!((status, &*field), (422, "parts[0].size"), "{text}: {detail}");
+                assert!(detail.contains("beyond all bounds"), "{text}: {detail}");
+            }
+        }
+        for (text, field) in [
+            ("{\"words\": {\"a\": \"\\x1e999\"}}", "words.a"),
+            ("{\"words\": {\"a\": \"\u{1}1e999\"}}", "words.a"),
+            ("{\"words\": {\"a\": \"\\ud800\"}}", "words.a"),
+            ("{\"parts\": [{\"size\": 1e}]}", "parts[0].size"),
+            ("{\"parts\": [{\"size\": 01e999}]}", "parts[0].size"),
+        ] {
+            let (status, named, detail) = refused(text.as_bytes());
+            assert_eq!((status, &*named), (400, field), "{text}: {detail}");
+        }
+    }
+
+    #[test]
+    fn fault_is_not_decided_by_what_the_body_quotes() {
+        let cases: [(&[u8], &str, &str); 3] = [
+            (b"{\"missing field `size`\": 1}", "missing field `size`", "unknown field"),
+            (b"{\"parts\": \"duplicate field `a`\"}", "parts", "expected a sequence"),
+            (b"{\"words\": {\"a`b\": \"1\", \"a`b\": \"2\"}}", "words.a`b", "twice"),
+        ];
+        for (text, field, says) in cases {
+            let (status, named, detail) = refused(text);
+            assert_eq!((status, &*named), (422, field), "{detail}");
+            assert!(detail.contains(says), "{detail}");
+        }
+    }
+
+    #[test]
+    fn what_is_right_is_read() {
+        let text = br#" {"parts": [{"size": 18446744073709551615}, {"size": 1.0}, {"size": -1e40}], "words": {"a": "b"}} "#;
+        let Object(thing) = json::<Object<Thing>>(text).unwrap();
+        let sizes: Vec<_> = thing.parts.iter().map(|part| part.0.size).collect();
+        assert_eq!(sizes, [Whole(i64::MAX), Whole(1), Whole(i64::MIN)]);
+        assert_eq!(thing.words.entries["a"], "b");
+    }
+}
