@@ -9,12 +9,14 @@
 use bytes::{Bytes, BytesMut};
 use rollcall_model::{instance::ServiceKey, view::Revision};
 
-/// Keeps proxies from taking a quiet stream for a dead one.
-pub(super) const ALIVE: &[u8] = b": alive\n\n";
+/// Keeps proxies from taking a quiet stream for a dead one. Without a blank line of its own: of one many clients make an event
+/// that is empty.
+pub(super) const ALIVE: &[u8] = b": alive\n";
 
-/// How long a client should wait before it connects again, in milliseconds.
+/// How long a client should wait before it connects again, in milliseconds: the first line of the first event, whenever
+/// that comes.
 pub(super) fn retry(out: &mut BytesMut, millis: u32) {
-    put(out, &["retry: ", &millis.to_string(), "\n\n"]);
+    put(out, &["retry: ", &millis.to_string(), "\n"]);
 }
 
 /// The beginning of a `snapshot`; its members follow, then [`snapshot_end`]. Names of services and namespaces are DNS

@@ -96,15 +96,15 @@ impl Events {
         }
         while let Some(end) = self.text.find("\n\n") {
             let lines: String = self.text.drain(..end + 2).collect();
-            match read(&lines) {
-                Some(event) => self.ready.push_back(event),
-                None => self.beside.push(lines.trim_end().to_owned()),
-            }
+            let is_beside = |line: &&str| line.starts_with("retry: ") || line.starts_with(':');
+            self.beside.extend(lines.lines().filter(is_beside).map(str::to_owned));
+            // Many clients make an event of every blank line: each ends a block that is one.
+            self.ready.push_back(read(&lines).unwrap_or_else(|| panic!("no event: {lines:?}")));
         }
     }
 }
 
-/// An event of its lines; none when they are a hint or a comment.
+/// An event of its lines; none when they have no data.
 fn read(lines: &str) -> Option<Event> {
     let field = |name: &str| {
         let found = lines.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
