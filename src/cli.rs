@@ -70,7 +70,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Dev(args) => runtime()?.block_on(dev::run(args)),
         Command::Crds { out: None } => print(manifests::stream()?.as_bytes()),
         Command::Crds { out: Some(folder) } => Ok(manifests::write(&folder).map(|_| ())?),
-        Command::Openapi => print(contract()),
+        Command::Openapi => print(&contract()),
         #[cfg(feature = "dev")]
         Command::ExecWithParent(args) => Err(dev::launch::exec_with_parent(&args).into()),
     }

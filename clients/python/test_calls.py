@@ -139,6 +139,18 @@ class Replicas(CallTest):
                 self.rollcall(self.replica()).discover("shop", "orders", wait=wait or "x")
 
 
+class Addresses(unittest.TestCase):
+    def test_addresses_that_cannot_be_called_are_refused_at_once(self):
+        for addresses, error in [
+            ("127.0.0.1:8080", TypeError),
+            ([], ValueError),
+            (["http://127.0.0.1:8080"], ValueError),
+            (["127.0.0.1:8080", "rollcall:8080/v1"], ValueError),
+        ]:
+            with self.subTest(addresses=addresses), self.assertRaises(error):
+                Rollcall(addresses)
+
+
 class Tokens(CallTest):
     def setUp(self):
         super().setUp()

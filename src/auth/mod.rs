@@ -14,6 +14,8 @@ mod memory;
 mod metrics;
 mod own;
 mod right;
+#[cfg(test)]
+pub mod testing;
 mod token;
 
 pub use caller::Caller;

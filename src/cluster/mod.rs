@@ -24,6 +24,8 @@ pub mod preflight;
 pub mod review;
 pub mod rights;
 pub mod store_version;
+#[cfg(test)]
+pub mod testing;
 pub mod watch;
 pub mod writer;
 

@@ -1,7 +1,7 @@
-//! What each call needs of its caller, and how a denial is said.
+//! Authorization: what an operation needs of its caller, and how a denial is said.
 //!
-//! Owns: the table of calls and rights, reading the bearer token (RFC 6750 §2.1), the words of 401 and
-//! 403. Does not own: whether somebody may (`auth`).
+//! Owns: reading the bearer token (RFC 6750 §2.1), the rights of batches, the words of 401 and 403. Does not own: the rights
+//! of single operations (`table`), and whether a caller has them (`auth`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,15 +10,14 @@ use std::{
 };
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use hyper::{HeaderMap, Method, header::AUTHORIZATION};
-use rollcall_model::naming;
+use hyper::{HeaderMap, header::AUTHORIZATION};
+use rollcall_model::{lease::Moment, naming};
 use tokio::time::timeout;
 
 use crate::auth::{Caller, Denial, Gate, Right, Wanted};
-use crate::clock;
 use crate::http::{
     problem::{Flaw, Kind, Problem},
-    route::{Names, Route},
+    route::Names,
 };
 use crate::witness::Target;
 
@@ -28,8 +27,23 @@ const MAX_NAMESPACES: usize = 256;
 /// For all of these questions together: beats that may count have to count soon.
 const DECIDE_WITHIN: Duration = Duration::from_secs(2);
 
-/// Who is asked for a token.
-pub(super) struct Doorman {
+/// What an operation needs of its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// Nothing: the answer is public, and is there before the first list of instances.
+    Nothing,
+    /// With `--read-auth` a token, and no right. There before the first list of instances, too.
+    Token,
+    /// With `--read-auth` a token with these rights.
+    Read(&'static [Right]),
+    /// Unless with `--auth none` a token with these rights.
+    Write(&'static [Right]),
+    /// Unless with `--auth none` a token; the rights are decided for each item of the batch.
+    WriteEach,
+}
+
+/// Which callers are asked for a token, and the gate that knows their rights.
+pub(super) struct Authorization {
     /// None with `--auth none`: everybody may do everything.
     pub(super) gate: Option<Gate>,
     /// Whether reads need a token too.
@@ -38,59 +52,37 @@ pub(super) struct Doorman {
     pub(super) scope: Option<Box<str>>,
 }
 
-impl Doorman {
-    /// What a call needs; none when anybody may.
+impl Needs {
+    /// Whether the operation only reads.
+    const fn is_read(self) -> bool {
+        matches!(self, Self::Nothing | Self::Token | Self::Read(_))
+    }
+
+    /// The rights to be checked before the handler is called. None: no token is asked for.
+    pub(super) fn rights(self, read_auth: bool) -> Option<&'static [Right]> {
+        match self {
+            Self::Nothing => None,
+            _ if self.is_read() && !read_auth => None,
+            Self::Read(rights) | Self::Write(rights) => Some(rights),
+            Self::Token | Self::WriteEach => Some(&[]),
+        }
+    }
+}
+
+impl Authorization {
+    /// What an operation needs of its caller; none when no token is asked for.
     pub(super) fn wanted<'a>(
         &'a self,
-        route: Route,
-        method: &Method,
-        names: &'a Names<'_>,
+        needs: Needs,
+        names: Names<'a>,
+        on_instance: bool,
     ) -> Option<(&'a Gate, Wanted<'a>)> {
         let gate = self.gate.as_ref()?;
-        // Nothing in them is a secret; of the page see `may_list_all`.
-        if matches!(route, Route::Page | Route::Contract) {
-            return None;
-        }
-        let reads = matches!(*method, Method::GET | Method::HEAD);
-        if reads && !self.reads {
-            return None;
-        }
-        let rights: &[Right] = match (route, method) {
-            (Route::Instance, &Method::PUT) | (Route::ServiceInstances, _) => {
-                &[Right::Create, Right::Patch]
-            }
-            (Route::Instance, &Method::DELETE) => &[Right::Delete],
-            (Route::Instance, _) => &[Right::Get],
-            (Route::Heartbeat, _) => &[Right::Heartbeat],
-            (Route::Lease | Route::Attributes, _) => &[Right::Patch],
-            (Route::State, _) => &[Right::State],
-            (
-                Route::Services
-                | Route::Snapshot
-                | Route::NamespaceServices
-                | Route::Service
-                | Route::ServiceWatch,
-                _,
-            ) => &[Right::List],
-            // The namespaces stand in the body or in the query, and each is asked for by itself.
-            (
-                Route::Page
-                | Route::Contract
-                | Route::Heartbeats
-                | Route::Instances
-                | Route::Watch
-                | Route::Cluster,
-                _,
-            ) => &[],
-        };
-        let namespace = Some(&*names.namespace).filter(|namespace| !namespace.is_empty());
+        let rights = needs.rights(self.reads)?;
+        let namespace = Some(names.namespace).filter(|namespace| !namespace.is_empty());
         let namespace = namespace.or(self.scope.as_deref());
-        let name = matches!(
-            route,
-            Route::Instance | Route::Heartbeat | Route::Lease | Route::Attributes | Route::State
-        );
         // A name that is made of the body is not known yet.
-        let name = name.then_some(&*names.name);
+        let name = on_instance.then_some(names.name);
         Some((gate, Wanted { rights, namespace, name }))
     }
 
@@ -107,8 +99,8 @@ impl Doorman {
     }
 
     /// Whose token it is, if that is known already.
-    pub(super) fn who(&self, token: Option<&str>) -> Option<String> {
-        self.gate.as_ref()?.user(token?, clock::moment())
+    pub(super) fn user(&self, token: Option<&str>, now: Moment) -> Option<String> {
+        self.gate.as_ref()?.user(token?, now)
     }
 
     /// Whether a caller may read what is in these namespaces.

@@ -1,64 +1,48 @@
-//! Answers: what a handler gives back, before the headers that every answer carries.
+//! Answers that are no problem, as handlers give them.
+//!
+//! Owns: [`Answer`], a response under construction, and what the layers around a handler have to know of it. Does not own:
+//! the headers that every answer carries (`observe`), problems (`problem`), and long bodies (`set`, `snapshot`, `stream`).
 
-use std::task::{Context, Poll};
-
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
 use bytes::Bytes;
 use hyper::{
     StatusCode,
-    header::{HeaderName, HeaderValue},
+    header::{CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use serde::Serialize;
 
-use crate::http::{set::Set, snapshot::Snapshot, stream::Stream};
+use crate::http::{headers, problem::Problem};
 
 /// About how much of a body is made at a time. It is all that waits in this process for a client that does not read.
 pub(super) const PIECE: usize = 16 * 1024;
 
+/// What a handler gives.
+pub(super) type Answered = Result<Answer, Problem>;
+
 /// An answer as asked for.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) body: Body,
-    /// Beyond those of every answer.
-    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
-    /// It came late because there was nothing new: how long it took says nothing.
-    pub(super) waited: bool,
-    /// Whether the index of this replica covers what was written: else the answer bears none.
-    pub(super) index_is_known: bool,
-}
+pub(super) struct Answer(Response);
 
-/// What comes after the headers.
-#[derive(Debug)]
-pub(super) enum Body {
-    /// All of it in one piece; none when there is nothing.
-    Whole(Option<Bytes>),
-    /// Events, for as long as the client wants them.
-    Stream(Box<Stream>),
-    /// A large set of instances, made as it is taken.
-    Set(Box<Set>),
-    /// Lines, made as they are taken.
-    Lines(Box<Snapshot>),
-}
+/// Of an answer that came late because there was nothing new: how long it took says nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waited;
+
+/// Of an answer to a write that no index of this replica is known to cover: it bears none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WithoutIndex;
 
 impl Answer {
-    /// With this body.
-    pub(super) fn of(status: StatusCode, body: Body) -> Self {
-        Self { status, body, headers: Vec::new(), waited: false, index_is_known: true }
+    /// With a body of this media type.
+    pub(super) fn new(status: StatusCode, content_type: &'static str, body: Body) -> Self {
+        Self::of(status, body).with_static(CONTENT_TYPE, content_type)
     }
 
-    /// JSON that is ready.
+    /// JSON that is encoded already.
     pub(super) fn bytes(status: StatusCode, body: impl Into<Bytes>) -> Self {
-        Self::of(status, Body::new(body.into()))
-    }
-
-    /// Events.
-    pub(super) fn stream(stream: Stream) -> Self {
-        Self::of(StatusCode::OK, Body::Stream(Box::new(stream)))
-    }
-
-    /// Lines of JSON.
-    pub(super) fn lines(lines: Snapshot) -> Self {
-        Self::of(StatusCode::OK, Body::Lines(Box::new(lines)))
+        Self::new(status, "application/json", Body::from(body.into()))
     }
 
     /// JSON of a value.
@@ -69,7 +53,30 @@ impl Answer {
 
     /// No body.
     pub(super) fn empty(status: StatusCode) -> Self {
-        Self::bytes(status, Bytes::new())
+        Self::of(status, Body::empty())
+    }
+
+    fn of(status: StatusCode, body: Body) -> Self {
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        response.headers_mut().reserve(headers::USUAL);
+        Self(response)
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.0.status()
+    }
+
+    /// It waited for a change.
+    pub(super) fn waited(mut self) -> Self {
+        self.0.extensions_mut().insert(Waited);
+        self
+    }
+
+    /// No index of this replica is known to cover what was written.
+    pub(super) fn without_index(mut self) -> Self {
+        self.0.extensions_mut().insert(WithoutIndex);
+        self
     }
 
     /// With a header that is always the same.
@@ -79,7 +86,7 @@ impl Answer {
 
     /// With a header.
     pub(super) fn with_value(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.0.headers_mut().insert(name, value);
         self
     }
 
@@ -92,52 +99,8 @@ impl Answer {
     }
 }
 
-impl Body {
-    pub(super) fn new(bytes: Bytes) -> Self {
-        Self::Whole(Some(bytes).filter(|bytes| !bytes.is_empty()))
-    }
-
-    /// Whether it goes on.
-    pub(super) const fn is_stream(&self) -> bool {
-        matches!(self, Self::Stream(_))
-    }
-
-    /// Whether it goes on, and has nothing to say now that is known already.
-    pub(super) fn has_told_all(&self) -> bool {
-        matches!(self, Self::Stream(stream) if stream.has_told_all())
-    }
-
-    /// What it is; nothing has no type.
-    pub(super) const fn content_type(&self) -> Option<&'static str> {
-        match self {
-            Self::Whole(None) => None,
-            Self::Whole(Some(_)) | Self::Set(_) => Some("application/json"),
-            Self::Stream(_) => Some("text/event-stream"),
-            Self::Lines(_) => Some("application/x-ndjson"),
-        }
-    }
-
-    /// The next bytes when there are some; none at the end.
-    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        Poll::Ready(match self {
-            Self::Whole(bytes) => bytes.take(),
-            Self::Stream(stream) => return stream.poll_piece(cx),
-            Self::Set(set) => set.write(),
-            Self::Lines(lines) => lines.write(),
-        })
-    }
-
-    /// Whether nothing is to come, as far as that is known.
-    pub(super) fn is_over(&self) -> bool {
-        self.length() == Some(0)
-    }
-
-    /// Octets to come, where that is known.
-    pub(super) fn length(&self) -> Option<usize> {
-        match self {
-            Self::Whole(bytes) => Some(bytes.as_ref().map_or(0, Bytes::len)),
-            Self::Set(set) => Some(set.left()),
-            Self::Stream(_) | Self::Lines(_) => None,
-        }
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        self.0
     }
 }

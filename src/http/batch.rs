@@ -5,33 +5,34 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
+use axum::extract::State;
 use futures::stream::{FuturesOrdered, StreamExt as _};
-use hyper::{StatusCode, body::Incoming, http::request::Parts};
+use hyper::StatusCode;
 use rollcall_model::{naming, registration::Registration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use crate::auth::{Caller, Right};
+use crate::auth::Right;
 use crate::http::{
-    answer::Answer,
-    body::{self, MAX_BATCH, Object},
+    answer::{Answer, Answered},
+    app::App,
+    body::{self, BodyOf, Many, Object},
+    context::Context,
     contract::words,
-    door::{Door, Given},
     instances,
     list::List,
-    preconditions,
+    preconditions::{Instead, NoConditions},
     problem::{Flaw, Kind, Problem},
-    query,
+    query::Query,
+    rules::MAX_INSTANCES,
     validate::{self, RegistrationBody},
 };
 use crate::witness::Target;
-
-/// The most registrations in one body.
-pub(super) const MAX_INSTANCES: usize = 1_000;
 
 /// Registrations of one batch under way at a time: as many as the writer does at once.
 const AT_ONCE: usize = 32;
@@ -85,7 +86,7 @@ struct One {
     uid: Option<String>,
     /// Why not, when it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<crate::http::problem::Wire<'static>>")]
+    #[schemars(with = "Option<crate::http::problem::wire::Wire<'static>>")]
     problem: Option<serde_json::Value>,
 }
 
@@ -96,17 +97,22 @@ struct Wanted {
     registration: Result<Registration, Problem>,
 }
 
+/// Instead of a condition.
+pub(super) enum OneByOne {}
+
+impl Instead for OneByOne {
+    const INSTEAD: &'static str =
+        "is not held for many at once: register those one by one for which it matters";
+}
+
 /// `POST /v1/instances`
 pub(super) async fn register(
-    door: &Door,
-    caller: Option<&Caller>,
-    parts: &Parts,
-    body: Incoming,
-) -> Given {
-    let instead = "is not held for many at once: register those one by one for which it matters";
-    preconditions::none(&parts.headers, instead)?;
-    query::none(parts.uri.query())?;
-    let bytes = body::read(&door.limits, &parts.headers, body, MAX_BATCH).await?;
+    State(app): State<Arc<App>>,
+    context: Context,
+    _: NoConditions<OneByOne>,
+    Query(()): Query<()>,
+    BodyOf(bytes, _): BodyOf<Many>,
+) -> Answered {
     let read = body::json::<Object<BatchBody>>(&bytes).map_err(instances::explain_state)?;
     let Object(BatchBody { instances }) = read;
     if instances.is_longer {
@@ -115,16 +121,18 @@ pub(super) async fn register(
     }
     let wanted = once_each(instances.items);
     let names = wanted.iter().map(|one| (&*one.namespace, &*one.name));
-    let own = door.doorman.own(caller, RIGHTS, names.clone());
+    let own = app.authorization.own(context.caller(), RIGHTS, names.clone());
     let others = names.zip(&own).filter(|(_, own)| !**own).map(|((namespace, _), _)| namespace);
-    let closed = door.doorman.closed(caller, RIGHTS, others).await?;
+    let closed = app.authorization.closed(context.caller(), RIGHTS, others).await?;
     let mut full = BTreeMap::new();
     let mut counts = BTreeMap::<&str, u32>::new();
     for one in wanted.iter().filter(|one| one.registration.is_ok()) {
         *counts.entry(&one.namespace).or_default() += 1;
     }
+    // Anew: the body may have taken its time.
+    let now = (app.clock)().moment;
     for (namespace, count) in counts {
-        if let Err(problem) = door.limits.namespace(namespace, count) {
+        if let Err(problem) = app.limits.namespace(namespace, count, now) {
             full.insert(namespace, problem);
         }
     }
@@ -134,7 +142,7 @@ pub(super) async fn register(
             let namespace = &*one.namespace;
             closed.get(namespace).filter(|_| !own).or_else(|| full.get(namespace))
         };
-        asked(door, caller, refused(one), one)
+        asked(&app, &context, refused(one), one)
     };
     let mut under_way: FuturesOrdered<_> = waiting.by_ref().take(AT_ONCE).map(begin).collect();
     let mut results = Vec::with_capacity(wanted.len());
@@ -174,15 +182,10 @@ fn once_each(instances: Vec<Object<RegistrationBody>>) -> Vec<Wanted> {
     wanted
 }
 
-async fn asked(
-    door: &Door,
-    caller: Option<&Caller>,
-    refused: Option<&Problem>,
-    one: &Wanted,
-) -> One {
+async fn asked(app: &App, context: &Context, refused: Option<&Problem>, one: &Wanted) -> One {
     match refused {
         Some(problem) => one.failed(problem),
-        None => one.registered(door, caller).await,
+        None => one.registered(app, context).await,
     }
 }
 
@@ -200,9 +203,9 @@ impl Wanted {
         }
         let registration = match validate::registration(body, None) {
             Ok(_) if !flaws.is_empty() => Err(Problem::of(Kind::BadFields, flaws)),
-            Err(mut problem) => {
-                problem.flaws.splice(0..0, flaws);
-                Err(problem.with_at_most(MOST_FLAWS))
+            Err(problem) => {
+                flaws.extend(problem.flaws);
+                Err(Problem::of(Kind::BadFields, flaws).with_at_most(MOST_FLAWS))
             }
             registration => registration,
         };
@@ -211,22 +214,31 @@ impl Wanted {
         Self { namespace, name, registration }
     }
 
-    async fn registered(&self, door: &Door, caller: Option<&Caller>) -> One {
+    async fn registered(&self, app: &App, context: &Context) -> One {
         let mut registration = match &self.registration {
             Ok(registration) => registration.clone(),
             Err(problem) => return self.failed(problem),
         };
         let (namespace, name) = (&*self.namespace, &*self.name);
         let target = Target { namespace, name, uid: None, version: None };
-        registration.pod = door.doorman.own_pod(caller, &target);
-        match door.inbox.register(&target, &registration).await {
+        registration.pod = app.authorization.own_pod(context.caller(), &target);
+        let line = app.writes.begin(context, "register", &target);
+        match app.inbox.register(&target, &registration).await {
             Ok(stored) => {
                 let record = stored.slot.record();
-                door.inbox.directory().raise_newest(record.resource_version);
+                app.inbox.directory().raise_newest(record.resource_version);
                 let status = if stored.created { 201 } else { 200 };
+                match StatusCode::from_u16(status) {
+                    Ok(status) if stored.written => line.end(Ok((status, &record.uid))),
+                    _ => line.nothing(),
+                }
                 self.result(status, Some(record.uid.to_string()), None)
             }
-            Err(refusal) => self.failed(&Problem::refused(refusal, namespace, name)),
+            Err(refusal) => {
+                let problem = Problem::refused(refusal, namespace, name);
+                line.end(Err(&problem));
+                self.failed(&problem)
+            }
         }
     }
 

@@ -2,17 +2,23 @@
 //!
 //! Does not own: what the bytes are (`json`).
 
-use std::{borrow::Cow, future::poll_fn, ops::Deref, pin::Pin, time::Duration};
+use std::{borrow::Cow, marker::PhantomData, ops::Deref, sync::Arc, time::Duration};
 
+use axum::{
+    body::Body,
+    extract::{FromRequest, Request},
+};
 use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
 use hyper::{
     HeaderMap,
-    body::{Body as _, Incoming},
     header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
+    http::request::Parts,
 };
 use tokio::time::timeout;
 
 use crate::http::{
+    app::App,
     budget::Share,
     limits::Limits,
     problem::{Flaw, Kind, Problem},
@@ -25,13 +31,6 @@ pub(super) const JSON: &str = "application/json";
 
 /// What a patch may be, as `Accept-Patch` lists it (RFC 5789 §3.1).
 pub(super) const PATCH: &str = "application/merge-patch+json, application/json";
-
-/// The most bytes of a body about one instance: its bounded fields fill two thirds of it when
-/// every string is as long as it may be.
-pub(super) const MAX_ONE: usize = 64 * 1024;
-
-/// The most bytes of a batch: 10,000 beats of 400 bytes.
-pub(super) const MAX_BATCH: usize = 4 * 1024 * 1024;
 
 /// The most bytes of a body that is too large anyway which are read all the same, so that the client
 /// has sent it and reads why not; a connection closed under its hands would tell it nothing.
@@ -59,37 +58,61 @@ impl Deref for Held {
     }
 }
 
-/// Reads the whole body, which may be empty.
-///
-/// # Errors
-/// 413 beyond `limit` bytes, 408 when it takes too long, 415 when it says to be anything but JSON, 503 when as much
-/// of other bodies is held as may be.
-pub(super) async fn read(
-    limits: &Limits,
-    headers: &HeaderMap,
-    body: Incoming,
-    limit: usize,
-) -> Result<Held, Problem> {
-    read_as(limits, headers, body, limit, JSON).await
+/// A whole body, which may be empty, as an extractor.
+#[derive(Debug)]
+pub(super) struct BodyOf<K>(pub(super) Held, pub(super) PhantomData<K>);
+
+/// What a body may be.
+pub(super) trait BodyKind: Send {
+    /// Bytes at most.
+    const MOST: usize;
+    /// Its media types, as `Accept` lists them.
+    const TYPES: &'static str = JSON;
 }
 
-/// The same for a JSON merge patch, which may say to be one (RFC 7396 §4).
-///
-/// # Errors
-/// As [`read`].
-pub(super) async fn read_patch(
-    limits: &Limits,
-    headers: &HeaderMap,
-    body: Incoming,
-    limit: usize,
-) -> Result<Held, Problem> {
-    read_as(limits, headers, body, limit, PATCH).await
+/// About one instance.
+#[derive(Debug)]
+pub(super) enum One {}
+
+/// About many.
+#[derive(Debug)]
+pub(super) enum Many {}
+
+/// A JSON merge patch of one, which may say to be one (RFC 7396 §4).
+#[derive(Debug)]
+pub(super) enum MergePatch {}
+
+/// Its bounded fields fill two thirds of it when every string is as long as it may be.
+impl BodyKind for One {
+    const MOST: usize = 64 * 1024;
 }
 
-async fn read_as(
+/// 10,000 heartbeats of 400 bytes.
+impl BodyKind for Many {
+    const MOST: usize = 4 * 1024 * 1024;
+}
+
+impl BodyKind for MergePatch {
+    const MOST: usize = One::MOST;
+    const TYPES: &'static str = PATCH;
+}
+
+impl<K: BodyKind> FromRequest<Arc<App>> for BodyOf<K> {
+    type Rejection = Problem;
+
+    /// 413 beyond the bound, 408 when it takes too long, 415 for any other media type, 503 when as much of other bodies is
+    /// held as may be.
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
+        let (Parts { headers, .. }, body) = request.into_parts();
+        let held = read(&app.limits, &headers, body, K::MOST, K::TYPES).await?;
+        Ok(Self(held, PhantomData))
+    }
+}
+
+async fn read(
     limits: &Limits,
     headers: &HeaderMap,
-    body: Incoming,
+    body: Body,
     limit: usize,
     types: &'static str,
 ) -> Result<Held, Problem> {
@@ -113,11 +136,11 @@ async fn read_as(
 /// The caller's deadline bounds every wait in it.
 async fn gather(
     limits: &Limits,
-    mut body: Incoming,
+    mut body: Body,
     announced: usize,
     limit: usize,
 ) -> Result<Held, Problem> {
-    let mut share = limits.bodies.share(limit > MAX_ONE);
+    let mut share = limits.bodies.share(limit > One::MOST);
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     while let Some(data) = next(&mut body).await? {
@@ -150,8 +173,8 @@ async fn gather(
 }
 
 /// The next piece of a body; none at its end.
-async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Problem> {
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+async fn next(body: &mut Body) -> Result<Option<Bytes>, Problem> {
+    while let Some(frame) = body.frame().await {
         let broken = |error| Problem::new(Kind::BadBody, format!("it broke off: {error}"));
         // Anything but data is a trailer, and trailers say nothing here.
         if let Ok(data) = frame.map_err(broken)?.into_data() {
@@ -162,7 +185,7 @@ async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Problem> {
 }
 
 /// Reads on for a while, so that a client that sends on reads its answer.
-async fn discard(body: &mut Incoming, mut discarded: usize) {
+async fn discard(body: &mut Body, mut discarded: usize) {
     while discarded <= MAX_DISCARDED {
         match next(body).await {
             Ok(Some(data)) => discarded += data.len(),

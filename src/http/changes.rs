@@ -1,22 +1,27 @@
 //! Changes to a part of an instance: its attributes, and the operator's word.
 
-use hyper::{StatusCode, body::Incoming, http::request::Parts};
-use rollcall_model::instance::State;
+use std::sync::Arc;
+
+use axum::extract::State;
+use hyper::StatusCode;
+use rollcall_core::pulse::Slot;
+use rollcall_model::instance::State as OperatorState;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::http::{
-    body::{self, Entries, MAX_ENTRIES, MAX_ONE, Object},
+    answer::Answered,
+    app::App,
+    body::{self, BodyOf, Entries, MAX_ENTRIES, MergePatch, Object, One},
+    context::Context,
     contract::words,
-    door::{Door, Given},
     instances,
-    preconditions::Attempts,
+    preconditions::{Attempts, IfMatch},
     problem::{Flaw, Kind, Problem},
-    query,
-    route::Names,
+    query::{Query, Uid},
     validate,
 };
-use crate::witness::Change;
+use crate::witness::{Change, Target};
 
 /// The operator's word on an instance.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -30,41 +35,71 @@ pub(super) struct StateBody {
 
 /// `PATCH /v1/namespaces/{namespace}/instances/{name}/attributes`: a JSON merge patch (RFC 7396).
 pub(super) async fn attributes(
-    door: &Door,
-    names: &Names<'_>,
-    parts: &Parts,
-    body: Incoming,
-) -> Given {
-    let bytes = body::read_patch(&door.limits, &parts.headers, body, MAX_ONE).await?;
-    let attributes = body::json::<Entries<Option<String>>>(&bytes)?;
+    State(app): State<Arc<App>>,
+    context: Context,
+    Query(uid): Query<Uid>,
+    condition: IfMatch,
+    BodyOf(body, _): BodyOf<MergePatch>,
+) -> Answered {
+    let attributes = body::json::<Entries<Option<String>>>(&body)?;
     if attributes.are_more {
         let flaw = Flaw::body("attributes", format!("at most {MAX_ENTRIES} attributes at a time"));
         return Err(Problem::of(Kind::BadFields, vec![flaw]));
     }
     validate::patch(&attributes.entries)?;
-    change(door, names, parts, &Change::Attributes(attributes.entries)).await
+    let write =
+        Wanted { verb: "change attributes", change: Change::Attributes(attributes.entries) };
+    write.run(&app, &context, &uid, condition).await
 }
 
 /// `PUT /v1/namespaces/{namespace}/instances/{name}/state`
-pub(super) async fn state(door: &Door, names: &Names<'_>, parts: &Parts, body: Incoming) -> Given {
-    let bytes = body::read(&door.limits, &parts.headers, body, MAX_ONE).await?;
-    let Object(StateBody { state }) = body::json::<Object<StateBody>>(&bytes)?;
-    let state = State::parse(&state).ok_or_else(|| {
-        let words: Vec<&str> = State::ALL.iter().map(|state| state.as_str()).collect();
+pub(super) async fn state(
+    State(app): State<Arc<App>>,
+    context: Context,
+    Query(uid): Query<Uid>,
+    condition: IfMatch,
+    BodyOf(body, _): BodyOf<One>,
+) -> Answered {
+    let Object(StateBody { state }) = body::json::<Object<StateBody>>(&body)?;
+    let state = OperatorState::parse(&state).ok_or_else(|| {
+        let words: Vec<&str> = OperatorState::ALL.iter().map(|state| state.as_str()).collect();
         let flaw = Flaw::body("state", format!("must be one of {}", words.join(", ")));
         Problem::of(Kind::BadFields, vec![flaw])
     })?;
-    change(door, names, parts, &Change::State(state)).await
+    let write = Wanted { verb: "set state", change: Change::State(state) };
+    write.run(&app, &context, &uid, condition).await
 }
 
-async fn change(door: &Door, names: &Names<'_>, parts: &Parts, change: &Change) -> Given {
-    let uid = query::uid(parts.uri.query())?;
-    let target = names.target(uid.as_deref());
-    let mut attempts = Attempts::new(door, target, &parts.headers).await?;
-    loop {
-        match door.inbox.change(attempts.target(), change).await {
-            Ok(slot) => return Ok(instances::one(door, StatusCode::OK, &slot)),
-            Err(refusal) => attempts.again(refusal)?,
+/// A change, and its name in the log.
+struct Wanted {
+    verb: &'static str,
+    change: Change,
+}
+
+impl Wanted {
+    async fn run(&self, app: &App, context: &Context, uid: &Uid, condition: IfMatch) -> Answered {
+        let target = context.names().target(uid.get());
+        let line = app.writes.begin(context, self.verb, &target);
+        let changed = self.write(app, target, condition).await;
+        match &changed {
+            Ok(slot) => line.end(Ok((StatusCode::OK, &slot.record().uid))),
+            Err(problem) => line.end(Err(problem)),
+        }
+        Ok(instances::one(app, StatusCode::OK, &*changed?, (app.clock)()))
+    }
+
+    async fn write(
+        &self,
+        app: &App,
+        target: Target<'_>,
+        condition: IfMatch,
+    ) -> Result<Arc<Slot>, Problem> {
+        let mut attempts = Attempts::new(app, target, condition).await?;
+        loop {
+            match app.inbox.change(attempts.target(), &self.change).await {
+                Ok(slot) => return Ok(slot),
+                Err(refusal) => attempts.again(refusal)?,
+            }
         }
     }
 }

@@ -17,6 +17,11 @@ pub(super) fn name(name: String) -> String {
     }
 }
 
+/// So much of a text as a name may have: what is formatted from it is cut again.
+pub(super) fn head(text: &str) -> &str {
+    end(text, NAME).and_then(|end| text.get(..end)).unwrap_or(text)
+}
+
 /// A sentence, cut.
 pub(super) fn sentence(sentence: Cow<'static, str>) -> Cow<'static, str> {
     match end(&sentence, SENTENCE) {

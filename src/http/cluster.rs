@@ -1,19 +1,22 @@
 //! `GET /v1/cluster`: the replicas as this one sees them.
 
+use std::sync::Arc;
+
+use axum::extract::State;
 use hyper::{StatusCode, header::CACHE_CONTROL};
 use rollcall_core::report::{LastGap, Overlap, Peer, Presence, Report, Standstill, Twin};
 use rollcall_model::lease::{Now, millis};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::clock;
 use crate::http::{
-    answer::Answer,
+    answer::{Answer, Answered},
+    app::App,
+    context::Context,
     contract::words,
-    door::{Door, Given},
     holds::HeldJson,
     phases::Phases,
-    query,
+    query::Query,
     time::Time,
 };
 
@@ -159,23 +162,27 @@ struct LastGapJson {
 }
 
 /// `GET /v1/cluster`
-pub(super) fn cluster(door: &Door, query: Option<&str>) -> Given {
-    query::none(query)?;
-    let directory = door.inbox.directory();
-    let now = clock::now();
+pub(super) async fn cluster(
+    State(app): State<Arc<App>>,
+    context: Context,
+    Query(()): Query<()>,
+) -> Answered {
+    let app = &*app;
+    let directory = app.inbox.directory();
+    let now = context.now;
     let (leadership, report) = (directory.leadership(), directory.report());
     let tenure = Some(leadership.tenure).filter(|_| leadership.is_own(now.moment));
     let leads_until = tenure.map(|until| Time(now.wall_of(until)));
-    let problems = door.problems.shown();
+    let problems = app.problems.shown();
     let overlap = report.overlap.as_ref().map(Overlap::sentence);
     let twins: Vec<String> = report.twins.iter().map(Twin::sentence).collect();
     let problems = problems.all().chain(&overlap).chain(&twins);
     let problems: Vec<&str> = problems.map(String::as_str).collect();
-    let own = own(door, &report, &problems, leads_until, now);
+    let own = own(app, &report, &problems, leads_until, now);
     let peers = report.replicas.iter().map(|peer| ReplicaJson::Peer(PeerJson::of(peer, now)));
     let cluster = ClusterJson {
-        answered_by: &door.identity,
-        zone: &door.zone,
+        answered_by: &app.identity,
+        zone: &app.zone,
         leader: leadership.leader.as_deref(),
         leader_since: leadership.since.map(Time),
         replicas: std::iter::once(ReplicaJson::Own(Box::new(own))).chain(peers).collect(),
@@ -184,16 +191,16 @@ pub(super) fn cluster(door: &Door, query: Option<&str>) -> Given {
 }
 
 fn own<'a>(
-    door: &'a Door,
+    app: &'a App,
     report: &'a Report,
     problems: &'a [&'a str],
     leads_until: Option<Time>,
     now: Now,
 ) -> OwnJson<'a> {
-    let directory = door.inbox.directory();
+    let directory = app.inbox.directory();
     let measured = directory.horizon().0 > 0;
     OwnJson {
-        identity: &door.identity,
+        identity: &app.identity,
         presence: "self",
         version: env!("CARGO_PKG_VERSION"),
         boot: &report.boot,
@@ -204,8 +211,8 @@ fn own<'a>(
         stale: directory.is_stale(now.moment),
         standstill: report.standstill.as_ref().map(|it| StandstillJson::of(it, now)),
         breakers: BreakersJson {
-            writes: door.breakers.word("writes"),
-            reviews: door.breakers.word("reviews"),
+            writes: app.breakers.word("writes"),
+            reviews: app.breakers.word("reviews"),
         },
         problems,
         index: directory.index(),

@@ -1,12 +1,14 @@
-//! One connection, from its first octet to its last: HTTP/1.1, or HTTP/2 when the client begins with that (by prior
+//! One connection, from its first byte to its last: HTTP/1.1, or HTTP/2 when the client begins with that (by prior
 //! knowledge, RFC 9113 §3.3, or by ALPN).
 //!
-//! Owns: what bounds a connection, and how it ends. Does not own: accepting (`server`), and what is answered (`door`).
+//! Owns: what bounds a connection, and how it ends. Does not own: accepting (`server`), and what is answered (`hot`, `router`).
 
+mod limits;
 mod progress;
 mod rounds;
 mod sent;
 mod streams;
+mod told;
 mod untaken;
 
 use std::{
@@ -15,14 +17,15 @@ use std::{
     net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
+use axum::body::Body;
 use hyper::{
-    Method, Request, Response, Version,
+    Method, Request, Response, StatusCode, Version,
     body::Incoming,
-    header::{CONNECTION, CONTENT_LENGTH, HeaderValue},
+    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE},
     rt::Executor,
     service::Service,
 };
@@ -38,15 +41,17 @@ use tracing::debug;
 pub(super) use rounds::Rounds;
 
 use crate::http::{
-    answer::{Body, PIECE},
+    admission::NoPlace,
+    answer::PIECE,
     connection::{
         progress::{Progress, Standing, Watched},
-        rounds::Word,
         sent::Sent,
         streams::Taken,
+        told::Word,
     },
-    dispatch::Reply,
-    door::Door,
+    hot::{Hot, Reply},
+    waiters::Waiters,
+    watch,
 };
 
 /// The most bytes of a request's head, and of what is read ahead of a body.
@@ -56,13 +61,15 @@ const MAX_HEAD: usize = 64 * 1024;
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 
-/// How long connections may go on after the end was announced: less than `serve` gives the doors.
+/// How long connections may go on after the end was announced: less than `serve` gives the servers.
 pub(super) const DRAIN_WITHIN: Duration = Duration::from_secs(4);
 
 /// What all connections share.
 #[derive(Clone)]
 pub(super) struct Shared {
-    pub(super) door: Arc<Door>,
+    /// Answers requests; of each connection with its peer.
+    pub(super) hot: Hot,
+    pub(super) waiters: Arc<Waiters>,
     /// Looks at all of them, and ends them.
     pub(super) rounds: Arc<Rounds>,
     /// How many requests may be open over HTTP/2, on all connections together.
@@ -99,10 +106,10 @@ pub(super) async fn serve<S>(shared: Shared, peer: IpAddr, stream: S, permit: Ow
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Shared { door, rounds, streams, http } = shared;
+    let Shared { hot, waiters, rounds, streams, http } = shared;
     let joined = rounds.join();
     let progress = &joined.progress;
-    let service = Answering { door: door.clone(), peer, progress: progress.clone(), streams };
+    let service = Answering { hot: hot.of(peer), progress: progress.clone(), streams };
     let stream = TokioIo::new(Watched { stream, progress: progress.clone() });
     let mut connection = pin!(http.serve_connection(stream, service));
     let draining = loop {
@@ -116,7 +123,7 @@ where
             (Word::Stands, Standing::Moves) => continue,
             (Word::Stands, Standing::Stuck) => {
                 if progress.is_streaming() {
-                    door.waiters.metrics.dropped.inc();
+                    waiters.metrics.dropped.inc();
                 }
                 return dropped("stood still");
             }
@@ -147,15 +154,14 @@ fn dropped(why: &str) {
     debug!("a connection was dropped that {why}");
 }
 
-/// The door, as one connection sees it.
+/// The server, as one connection sees it.
 struct Answering {
-    door: Arc<Door>,
-    peer: IpAddr,
+    hot: Hot,
     progress: Arc<Progress>,
     streams: Arc<Semaphore>,
 }
 
-/// An answer that notes when it is made.
+/// A response on its way that notes when its head is made.
 struct Noted {
     reply: Reply,
     progress: Arc<Progress>,
@@ -170,21 +176,20 @@ impl Service<Request<Incoming>> for Answering {
     type Error = Infallible;
     type Future = Noted;
 
-    fn call(&self, request: Request<Incoming>) -> Noted {
+    fn call(&self, mut request: Request<Incoming>) -> Noted {
         let has_body = request.method() != Method::HEAD;
         let progress = self.progress.clone();
-        if request.version() != Version::HTTP_2 {
+        let stream = if request.version() == Version::HTTP_2 {
+            let place = self.streams.clone().try_acquire_owned().ok();
+            if place.is_none() {
+                request.extensions_mut().insert(NoPlace);
+            }
+            Some(progress.opened(place))
+        } else {
             progress.requested();
-            let reply = self.door.call(request, self.peer);
-            return Noted { reply, progress, stream: None, has_body };
-        }
-        let place = self.streams.clone().try_acquire_owned().ok();
-        let reply = match place {
-            Some(_) => self.door.call(request, self.peer),
-            None => self.door.turn_away(&request, self.peer),
+            None
         };
-        let stream = Some(progress.opened(place));
-        Noted { reply, progress, stream, has_body }
+        Noted { reply: self.hot.respond(request), progress, stream, has_body }
     }
 }
 
@@ -192,40 +197,42 @@ impl Future for Noted {
     type Output = Result<Response<Sent>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Poll::Ready(Ok(response)) = Pin::new(&mut self.reply).poll(cx) else {
-            return Poll::Pending;
-        };
+        let mut response = ready!(Pin::new(&mut self.reply).poll(cx))?;
+        // RFC 9110 §8.6: the length that axum sets is that of the nothing that is sent.
+        if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            response.headers_mut().remove(CONTENT_LENGTH);
+        }
         Poll::Ready(Ok(match self.stream.take() {
-            None => self.alone(response),
-            Some(taken) => self.among_others(response, taken),
+            None => self.http1(response),
+            Some(taken) => self.http2(response, taken),
         }))
     }
 }
 
 impl Noted {
-    fn alone(&self, response: Response<Body>) -> Response<Sent> {
-        if self.has_body && response.body().is_stream() {
+    fn http1(&self, response: Response<Body>) -> Response<Sent> {
+        let is_watch = self.is_watch(&response);
+        if is_watch {
             self.progress.streams();
         } else {
             self.progress.answered();
         }
-        response.map(|body| Sent::alone(body, &self.progress))
+        response.map(|body| Sent::http1(body, is_watch, &self.progress))
     }
 
-    fn among_others(&self, mut response: Response<Body>, taken: Taken) -> Response<Sent> {
-        // RFC 9113 §8.2.2: there is no such header. Who is to come again by another connection is told so by GOAWAY,
-        // but not where the answer is a stream: it lives as long as the connection anyway.
+    fn http2(&self, mut response: Response<Body>, taken: Taken) -> Response<Sent> {
+        let is_watch = self.is_watch(&response);
+        // RFC 9113 §8.2.2: there is no such header. A client that should come again by another connection is told so by
+        // GOAWAY, but not where the response is a stream: that lives as long as the connection anyway.
         let moves = response.headers_mut().remove(CONNECTION).is_some();
-        if moves && !response.body().is_stream() {
+        if moves && !is_watch {
             self.progress.told.tell(Word::MoveOn);
         }
-        if !self.has_body {
-            let length = response.body().length().map(HeaderValue::from);
-            if let Some(length) = length.filter(|_| response.body().content_type().is_some()) {
-                response.headers_mut().insert(CONTENT_LENGTH, length);
-            }
-            *response.body_mut() = Body::Whole(None);
-        }
-        response.map(|body| Sent::among_others(body, &self.progress, taken))
+        response.map(|body| Sent::http2(body, is_watch, &self.progress, taken))
+    }
+
+    fn is_watch(&self, response: &Response<Body>) -> bool {
+        let media_type = response.headers().get(CONTENT_TYPE);
+        self.has_body && media_type.is_some_and(|it| it == watch::MEDIA_TYPE)
     }
 }

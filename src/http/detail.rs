@@ -14,9 +14,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::http::{
+    app::App,
     contract::words,
-    door::Door,
-    encode::Renewal,
+    encode::{InstanceJson, Renewal},
     time::Time,
     why::{self, Grounds, Life},
 };
@@ -72,18 +72,30 @@ struct Stored {
     reason: Option<String>,
 }
 
+/// A single instance as JSON, with its deadline and the reason for its phase.
+pub(super) fn single(app: &App, slot: &Slot, now: Now) -> Vec<u8> {
+    let record = slot.record();
+    let (phase, held) = shown(app, slot, &record);
+    let mut json = InstanceJson::new(&record, phase, held, &app.zone);
+    let (renewal, detail) = of(app, slot, &record, phase, held, now);
+    json.lease.renewal = Some(renewal);
+    json.detail = Some(detail);
+    // Strings and numbers with string keys cannot fail to be written.
+    serde_json::to_vec(&json).unwrap_or_default()
+}
+
 /// The detail of an instance in its phase, and how long its lease has to run.
-pub(super) fn of(
-    door: &Door,
+fn of(
+    app: &App,
     slot: &Slot,
     record: &Instance,
     phase: Phase,
     held: bool,
     now: Now,
 ) -> (Renewal, Detail) {
-    let directory = door.inbox.directory();
+    let directory = app.inbox.directory();
     let (horizon, report) = (directory.horizon(), directory.report());
-    let life = life(door, slot, record, now);
+    let life = life(app, slot, record, now);
     let evict_at = slot.evict_at().filter(|_| phase == Phase::Expired);
     let grounds = Grounds {
         instance: record,
@@ -115,7 +127,7 @@ pub(super) fn of(
         last_heartbeat: life.map(|life| LastHeartbeat {
             at: Time(life.last_beat),
             source: slot.source().as_str(),
-            replica: slot.source().is_own().then(|| door.identity.clone()),
+            replica: slot.source().is_own().then(|| app.identity.clone()),
         }),
         verdict,
         why: why::sentence(&grounds),
@@ -125,8 +137,8 @@ pub(super) fn of(
 
 /// The moments of a leased life. Of the dead, floors do not move the end any more; of those who were
 /// dead when this replica started, only what is stored is known.
-fn life(door: &Door, slot: &Slot, record: &Instance, now: Now) -> Option<Life> {
-    let deadline = door.inbox.directory().deadline(slot)?;
+fn life(app: &App, slot: &Slot, record: &Instance, now: Now) -> Option<Life> {
+    let deadline = app.inbox.directory().deadline(slot)?;
     let duration = record.lease.duration;
     if slot.is_dead() {
         let last_beat = slot.last_heard(record, now);
@@ -144,8 +156,8 @@ fn life(door: &Door, slot: &Slot, record: &Instance, now: Now) -> Option<Life> {
 
 /// The phase that readers are shown, and whether the instance is held; while no view shows this
 /// incarnation, what it would get.
-pub(super) fn shown(door: &Door, slot: &Slot, record: &Instance) -> (Phase, bool) {
-    let view = door.inbox.directory().service(&record.key.namespace, &record.service);
+fn shown(app: &App, slot: &Slot, record: &Instance) -> (Phase, bool) {
+    let view = app.inbox.directory().service(&record.key.namespace, &record.service);
     let is_it = |member: &&Arc<Member>| member.facts.uid == record.uid;
     let shown = view.as_deref().and_then(|view| {
         let by_label = view.by_label(&naming::label(&record.key.name)).filter(is_it);

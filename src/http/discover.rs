@@ -1,7 +1,11 @@
 //! Discovery: who of a service is there, filtered, ordered, and cheap to ask for again.
 
-use std::{hash::Hasher as _, sync::atomic::Ordering};
+use std::{
+    hash::Hasher as _,
+    sync::{Arc, atomic::Ordering},
+};
 
+use axum::extract::{FromRequestParts, State};
 use hyper::{
     HeaderMap, StatusCode,
     header::{CACHE_CONTROL, CONNECTION, ETAG, HeaderValue, IF_NONE_MATCH},
@@ -12,97 +16,84 @@ use tokio::time::timeout;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::http::{
-    answer::Answer,
-    door::{Door, Given},
+    answer::{Answer, Answered},
+    app::App,
+    context::Context,
     metrics::Kind,
     problem::Problem,
-    query::{self, Discovery},
+    query::{Discovery, Query},
     route::Names,
     served::{Plain, ServedView},
     set,
 };
 
-/// Of the tags that a client has, in octets: 200 of ours. With more it may be answered with one that it has.
+/// Of the tags that a client has, in bytes: 200 of ours. With more it may be answered with one that it has.
 const MOST_KNOWN: usize = 4 * 1024;
 
-/// `GET /v1/namespaces/{namespace}/services/{service}`; none when the client wants to wait, and knows all there is.
-pub(super) fn at_once(
-    door: &Door,
-    names: &Names<'_>,
-    query: Option<&str>,
-    headers: &HeaderMap,
-) -> Option<Given> {
-    let asked = match query::discovery(query) {
-        Ok(asked) => asked,
-        Err(problem) => return Some(Err(problem)),
-    };
-    if let Err(problem) = door.covers(&names.namespace) {
-        return Some(Err(problem));
-    }
-    let answer = answer(door, names, &asked, headers);
-    let waits = asked.wait.is_some() && answer.status == StatusCode::NOT_MODIFIED;
-    // An asterisk is no revision from which another could differ.
-    (!waits || tags(headers).any(|tag| tag == "*")).then_some(Ok(answer))
-}
+/// `If-None-Match`: what the client has. A copy, since a call may wait for minutes: a clone would keep the whole head of its
+/// request.
+#[derive(Debug)]
+pub(super) struct Known(HeaderMap);
 
-/// All that is kept of a request that waits: its head may be large, and there may be thousands.
-pub(super) struct Waiting {
-    names: Names<'static>,
-    asked: Discovery,
-    /// What the client has.
-    headers: HeaderMap,
-}
+impl<S: Sync> FromRequestParts<S> for Known {
+    type Rejection = Problem;
 
-impl Waiting {
-    pub(super) fn new(names: &Names<'_>, parts: &Parts) -> Result<Self, Problem> {
-        let asked = query::discovery(parts.uri.query())?;
-        let mut headers = HeaderMap::new();
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let mut known = HeaderMap::new();
         let mut room = MOST_KNOWN;
         for value in parts.headers.get_all(IF_NONE_MATCH) {
             let Some(left) = room.checked_sub(value.len()) else { break };
             room = left;
-            // A copy: a clone would keep the whole head.
             if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
-                headers.append(IF_NONE_MATCH, copy);
+                known.append(IF_NONE_MATCH, copy);
             }
         }
-        Ok(Self { names: names.to_owned(), asked, headers })
-    }
-
-    /// Answers when there is something new or the time is over.
-    pub(super) async fn run(self, door: &Door) -> Given {
-        let Self { names, asked, headers } = &self;
-        let key = ServiceKey::new(&names.namespace, &names.name);
-        let subscription = door.waiters.subscribe(Kind::Poll, [key].into());
-        let subscription = subscription.ok_or_else(Problem::too_many_subscribers)?;
-        let something_new = async {
-            loop {
-                let answer = answer(door, names, asked, headers);
-                if answer.status != StatusCode::NOT_MODIFIED {
-                    return answer;
-                }
-                if subscription.has_ended() {
-                    return answer.with(CONNECTION, "close".to_owned());
-                }
-                subscription.rung().await;
-            }
-        };
-        let came = timeout(asked.wait.unwrap_or_default(), something_new).await;
-        let answer = came.unwrap_or_else(|_| answer(door, names, asked, headers));
-        Ok(Answer { waited: true, ..answer })
+        Ok(Self(known))
     }
 }
 
-fn answer(door: &Door, names: &Names<'_>, asked: &Discovery, headers: &HeaderMap) -> Answer {
-    let view = door.views.service(&names.namespace, &names.name);
+/// `GET /v1/namespaces/{namespace}/services/{service}`: at once, or when there is something new or the time is over.
+pub(super) async fn discover(
+    State(app): State<Arc<App>>,
+    context: Context,
+    Query(asked): Query<Discovery>,
+    Known(known): Known,
+) -> Answered {
+    let names = context.names();
+    app.covers(names.namespace)?;
+    let first = answer(&app, names, &asked, &known);
+    // An asterisk is no revision from which another could differ.
+    let waits = first.status() == StatusCode::NOT_MODIFIED && !tags(&known).any(|tag| tag == "*");
+    let Some(wait) = asked.wait.filter(|_| waits) else { return Ok(first) };
+    // Nothing of an answer is kept by what waits: there may be thousands.
+    drop(first);
+    let key = ServiceKey::new(names.namespace, names.name);
+    let subscription = app.waiters.subscribe(Kind::Poll, [key].into());
+    let subscription = subscription.ok_or_else(Problem::too_many_subscribers)?;
+    let something_new = async {
+        loop {
+            {
+                let answer = answer(&app, names, &asked, &known);
+                if answer.status() != StatusCode::NOT_MODIFIED {
+                    return answer;
+                }
+                if subscription.has_ended() {
+                    return answer.with_static(CONNECTION, "close");
+                }
+            }
+            subscription.rung().await;
+        }
+    };
+    let came = timeout(wait, something_new).await;
+    Ok(came.unwrap_or_else(|_| answer(&app, names, &asked, &known)).waited())
+}
+
+fn answer(app: &App, names: Names<'_>, asked: &Discovery, headers: &HeaderMap) -> Answer {
+    let view = app.views.service(names.namespace, names.name);
     let view = view.as_deref();
-    if let Some(plain) = view.filter(|_| asked.is_plain()).and_then(|view| plain(door, names, view))
-    {
-        let Plain { tag, body } = plain;
-        let known = is_known(headers, tag);
-        let answer =
-            if known { not_modified() } else { Answer::bytes(StatusCode::OK, body.clone()) };
-        return cached(answer, HeaderValue::from_maybe_shared(tag.clone()));
+    let plain = view.filter(|_| asked.is_plain()).and_then(|view| plain(app, names, view));
+    if let Some(plain) = plain {
+        return plain.answer(headers);
     }
     let mut chosen = view.map(|view| asked.filter.select(&view.members)).unwrap_or_default();
     // Of all that were chosen, in the order of the view: neither the order asked for nor a limit
@@ -116,19 +107,34 @@ fn answer(door: &Door, names: &Names<'_>, asked: &Discovery, headers: &HeaderMap
     if is_known(headers, tag.as_bytes()) {
         return cached(not_modified(), etag);
     }
-    asked.order.arrange(&mut chosen, seed(door, names, asked.order));
+    asked.order.arrange(&mut chosen, seed(app, names, asked.order));
     chosen.truncate(asked.limit.unwrap_or(usize::MAX));
-    let body = set::body(&door.zone, names, revision, &chosen);
-    cached(Answer::of(StatusCode::OK, body), etag)
+    let body = set::body(&app.zone, names, revision, &chosen);
+    cached(Answer::new(StatusCode::OK, "application/json", body), etag)
 }
 
-/// The answer to whoever asks for no more than a service; none when it is made anew for everybody.
-fn plain<'a>(door: &Door, names: &Names<'_>, view: &'a ServedView) -> Option<&'a Plain> {
+/// The answer to a discovery without any parameter, if it is kept.
+pub(super) fn kept(app: &App, names: Names<'_>, headers: &HeaderMap) -> Option<Answer> {
+    let view = app.views.service(names.namespace, names.name)?;
+    plain(app, names, &view).map(|plain| plain.answer(headers))
+}
+
+impl Plain {
+    fn answer(&self, headers: &HeaderMap) -> Answer {
+        let known = is_known(headers, &self.tag);
+        let answer =
+            if known { not_modified() } else { Answer::bytes(StatusCode::OK, self.body.clone()) };
+        cached(answer, HeaderValue::from_maybe_shared(self.tag.clone()))
+    }
+}
+
+/// What is kept for a discovery without any parameter; none when it is made anew for everybody.
+fn plain<'a>(app: &App, names: Names<'_>, view: &'a ServedView) -> Option<&'a Plain> {
     let make = || {
         let mut offered: Vec<_> = view.offered().collect();
         let revision = view.offered_revision;
         Order::Name.arrange(&mut offered, 0);
-        let body = set::whole(&door.zone, names, revision, &offered)?;
+        let body = set::whole(&app.zone, names, revision, &offered)?;
         Some(Plain { tag: format!("\"{revision}\"").into(), body })
     };
     view.plain.get_or_init(make).as_ref()
@@ -158,7 +164,7 @@ fn tags(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 }
 
 /// Chance for the random orders, the next turn of this service for the round.
-fn seed(door: &Door, names: &Names<'_>, order: Order) -> u64 {
+fn seed(app: &App, names: Names<'_>, order: Order) -> u64 {
     match order {
         Order::Name => 0,
         Order::Weighted | Order::Random => fastrand::u64(..),
@@ -167,8 +173,8 @@ fn seed(door: &Door, names: &Names<'_>, order: Order) -> u64 {
             hash.write(names.namespace.as_bytes());
             hash.write(b"/");
             hash.write(names.name.as_bytes());
-            let at = usize::try_from(hash.finish() % door.turns.len().max(1) as u64).unwrap_or(0);
-            door.turns.get(at).map_or(0, |turn| turn.fetch_add(1, Ordering::Relaxed))
+            let at = usize::try_from(hash.finish() % app.turns.len().max(1) as u64).unwrap_or(0);
+            app.turns.get(at).map_or(0, |turn| turn.fetch_add(1, Ordering::Relaxed))
         }
     }
 }

@@ -5,7 +5,6 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use rollcall_core::pulse::Slot;
 use rollcall_model::{
     instance::{Address, Facts, Health, InstanceKey, Phase, Port, Protocol, State},
     lease::{Lease, LeaseMode, Moment, Now, OnExpiry, Wall, millis},
@@ -15,18 +14,13 @@ use rollcall_model::{
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
-use crate::http::{
-    contract::words,
-    detail::{self, Detail},
-    door::Door,
-    time::Time,
-};
+use crate::http::{contract::words, time::Time};
 
 /// An instance as discovery shows it, and with `detail` as it is shown alone.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Instance")]
-pub(super) struct InstanceJson<'a> {
+pub(super) struct InstanceJson<'a, D = ()> {
     /// Where it is registered.
     namespace: &'a str,
     /// Its name there.
@@ -86,12 +80,12 @@ pub(super) struct InstanceJson<'a> {
     /// Its own name in DNS, without the root's dot.
     dns_name: String,
     /// Which life it has.
-    lease: LeaseJson,
+    pub(super) lease: LeaseJson,
     /// When its object was made.
     created_at: Time,
     #[serde(flatten)]
     #[schemars(skip)] // of one that is shown alone
-    detail: Option<Detail>,
+    pub(super) detail: Option<D>,
 }
 
 /// The terms of a lease.
@@ -113,7 +107,7 @@ pub(super) struct LeaseJson {
     evict_after_seconds: u64,
     #[serde(flatten)]
     #[schemars(skip)] // of one that is shown alone
-    renewal: Option<Renewal>,
+    pub(super) renewal: Option<Renewal>,
 }
 
 /// How long a lease has still to run; all null for a permanent instance.
@@ -166,25 +160,13 @@ impl Renewal {
 
 /// A member of a view.
 pub(super) fn member(member: &Member, zone: &str) -> Vec<u8> {
-    let json = InstanceJson::new(&member.facts, member.phase, member.held, zone);
+    let json = InstanceJson::<()>::new(&member.facts, member.phase, member.held, zone);
     // Strings and numbers with string keys cannot fail to be written.
     serde_json::to_vec(&json).unwrap_or_default()
 }
 
-/// A single instance, with its deadline and the reason for its phase.
-pub(super) fn single(door: &Door, slot: &Slot, now: Now) -> Vec<u8> {
-    let record = slot.record();
-    let (phase, held) = detail::shown(door, slot, &record);
-    let mut json = InstanceJson::new(&record, phase, held, &door.zone);
-    let (renewal, detail) = detail::of(door, slot, &record, phase, held, now);
-    json.lease.renewal = Some(renewal);
-    json.detail = Some(detail);
-    // As above.
-    serde_json::to_vec(&json).unwrap_or_default()
-}
-
-impl<'a> InstanceJson<'a> {
-    fn new(facts: &'a Facts, phase: Phase, held: bool, zone: &str) -> Self {
+impl<'a, D> InstanceJson<'a, D> {
+    pub(super) fn new(facts: &'a Facts, phase: Phase, held: bool, zone: &str) -> Self {
         let Facts {
             key: InstanceKey { namespace, name },
             uid,
@@ -284,6 +266,8 @@ mod tests {
     use std::time::Duration;
 
     use serde_json::{Value, json};
+
+    use rollcall_core::pulse::Slot;
 
     use super::*;
     use rollcall_core::pulse::Source;

@@ -70,11 +70,6 @@ impl Follower {
         self.told
     }
 
-    /// Whether all of the last look is told.
-    pub(super) fn has_told_all(&self) -> bool {
-        self.round.is_empty() && self.news.is_none()
-    }
-
     /// Takes what is new. To be called when all of the last look is told.
     pub(super) fn look(&mut self, views: &Views) {
         let is_like_others = self.known.len() == 1 && self.filter.is_plain();

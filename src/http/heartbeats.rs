@@ -1,35 +1,33 @@
 //! Heartbeats: one, many at once, and the renewal of a lease with another length.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
+use axum::extract::State;
 use futures::stream::{FuturesUnordered, StreamExt as _};
-use hyper::{HeaderMap, StatusCode, body::Incoming, header::CONNECTION, http::request::Parts};
-use rollcall_model::{instance::HealthReport, naming};
+use hyper::{StatusCode, header::CONNECTION};
+use rollcall_model::{instance::HealthReport, lease::Now, naming};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 use tracing::debug;
 
-use crate::auth::{Caller, Right};
-use crate::clock;
+use crate::auth::Right;
 use crate::http::{
-    answer::Answer,
-    body::{self, MAX_BATCH, MAX_ONE, Object, Whole},
+    answer::{Answer, Answered},
+    app::App,
+    body::{self, BodyOf, Many, Object, One, Whole},
+    context::Context,
     contract::words,
-    door::{Door, Given},
     encode::Renewal,
     list::List,
-    preconditions::{self, Attempts},
+    preconditions::{Attempts, IfMatch, Instead, NoConditions},
     problem::{Flaw, Kind, Problem},
-    query,
-    route::Names,
+    query::{Query, Uid},
+    rules::{MAX_BEATS, MAX_NOTE},
     validate,
 };
 use crate::telemetry::beats::BeatResult;
 use crate::witness::{Beaten, Refusal, Target};
-
-/// The most beats in one body.
-pub(super) const MAX_BEATS: usize = 10_000;
 
 /// Beats of one batch that wait for Kubernetes at a time: as many as the writer does at once.
 const AT_ONCE: usize = 32;
@@ -40,9 +38,6 @@ const BATCH_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a beat needs.
 const RIGHTS: &[Right] = &[Right::Heartbeat];
-
-/// The longest note, in characters.
-pub(super) const MAX_NOTE: usize = 256;
 
 /// What an instance says with its heartbeat.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -129,48 +124,37 @@ struct Uncounted<'a> {
     reason: Cow<'static, str>,
 }
 
-/// What to do instead of a condition.
-const BY_UID: &str = "is not held for heartbeats: ?uid=, or in a batch the uid of each, says which incarnation is meant";
+/// Instead of a condition.
+pub(super) enum ByUid {}
 
-/// Which incarnation a heartbeat is meant for, if it says.
-fn meant<'a>(headers: &HeaderMap, query: Option<&'a str>) -> Result<Option<Cow<'a, str>>, Problem> {
-    preconditions::none(headers, BY_UID)?;
-    query::uid(query)
+impl Instead for ByUid {
+    const INSTEAD: &'static str = "is not held for heartbeats: ?uid=, or in a batch the uid of each, says which \
+                                   incarnation is meant";
 }
 
-/// `PUT …/heartbeat` without a body, when it changes nothing; none when it may have to wait.
-pub(super) fn at_once(
-    door: &Door,
-    names: &Names<'_>,
-    query: Option<&str>,
-    headers: &HeaderMap,
-) -> Option<Given> {
-    let uid = match meant(headers, query) {
-        Ok(uid) => uid,
-        Err(problem) => return Some(Err(problem)),
-    };
-    let target = names.target(uid.as_deref());
-    let beaten = door.inbox.ordinary_beat(&target, None)?;
-    door.metrics.beats(taken(&beaten), 1);
-    Some(Ok(renewed(door, &beaten)))
+/// The answer to a heartbeat without a body that changes nothing; none when it may have to wait.
+pub(super) fn at_once(app: &App, target: &Target<'_>, now: Now) -> Option<Answer> {
+    let beaten = app.inbox.ordinary_beat(target, None, now.moment)?;
+    app.metrics.beats(taken(&beaten), 1);
+    Some(renewed(app, &beaten, now))
 }
 
 /// `PUT /v1/namespaces/{namespace}/instances/{name}/heartbeat`
 pub(super) async fn heartbeat(
-    door: &Door,
-    names: &Names<'_>,
-    parts: &Parts,
-    body: Incoming,
-) -> Given {
-    let uid = meant(&parts.headers, parts.uri.query())?;
-    let bytes = body::read(&door.limits, &parts.headers, body, MAX_ONE).await?;
+    State(app): State<Arc<App>>,
+    context: Context,
+    _: NoConditions<ByUid>,
+    Query(uid): Query<Uid>,
+    BodyOf(bytes, _): BodyOf<One>,
+) -> Answered {
     let said = if bytes.is_empty() {
         HeartbeatBody::default()
     } else {
         body::json::<Object<HeartbeatBody>>(&bytes)?.0
     };
     let health = said.health.as_deref().map(validate::health).transpose()?;
-    let (namespace, name) = (&*names.namespace, &*names.name);
+    let target = context.names().target(uid.get());
+    let (namespace, name) = (target.namespace, target.name);
     if let Some(note) = said.note {
         if note.chars().count() > MAX_NOTE {
             let flaw = Flaw::body("note", format!("at most {MAX_NOTE} characters"));
@@ -184,31 +168,44 @@ pub(super) async fn heartbeat(
             "an instance says"
         );
     }
-    let target = names.target(uid.as_deref());
-    let beaten = door.inbox.heartbeat(&target, health).await;
-    door.metrics.beats(result(&beaten), 1);
+    let beaten = app.inbox.heartbeat(&target, health).await;
+    app.metrics.beats(result(&beaten), 1);
     let beaten = beaten.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
-    Ok(renewed(door, &beaten))
+    Ok(renewed(&app, &beaten, (app.clock)()))
 }
 
 /// `PUT /v1/namespaces/{namespace}/instances/{name}/lease`
 pub(super) async fn renew_lease(
-    door: &Door,
-    names: &Names<'_>,
-    parts: &Parts,
-    body: Incoming,
-) -> Given {
-    let uid = query::uid(parts.uri.query())?;
-    let bytes = body::read(&door.limits, &parts.headers, body, MAX_ONE).await?;
+    State(app): State<Arc<App>>,
+    context: Context,
+    Query(uid): Query<Uid>,
+    condition: IfMatch,
+    BodyOf(bytes, _): BodyOf<One>,
+) -> Answered {
     let Object(asked) = body::json::<Object<LengthBody>>(&bytes)?;
     let duration = validate::duration(asked.duration_seconds)?;
-    let target = names.target(uid.as_deref());
-    let mut attempts = Attempts::new(door, target, &parts.headers).await?;
+    let target = context.names().target(uid.get());
+    let line = app.writes.begin(&context, "renew lease", &target);
+    let beaten = change_length(&app, target, condition, duration).await;
+    match &beaten {
+        Ok(beaten) => line.end(Ok((status(beaten), &beaten.slot.record().uid))),
+        Err(problem) => line.end(Err(problem)),
+    }
+    Ok(renewed(&app, &beaten?, (app.clock)()))
+}
+
+async fn change_length(
+    app: &App,
+    target: Target<'_>,
+    condition: IfMatch,
+    duration: Duration,
+) -> Result<Beaten, Problem> {
+    let mut attempts = Attempts::new(app, target, condition).await?;
     loop {
-        let beaten = door.inbox.renew_lease(attempts.target(), duration).await;
-        door.metrics.beats(result(&beaten), 1);
+        let beaten = app.inbox.renew_lease(attempts.target(), duration).await;
+        app.metrics.beats(result(&beaten), 1);
         match beaten {
-            Ok(beaten) => return Ok(renewed(door, &beaten)),
+            Ok(beaten) => return Ok(beaten),
             Err(refusal) => attempts.again(refusal)?,
         }
     }
@@ -216,14 +213,12 @@ pub(super) async fn renew_lease(
 
 /// `POST /v1/heartbeats`
 pub(super) async fn batch(
-    door: &Door,
-    caller: Option<&Caller>,
-    parts: &Parts,
-    body: Incoming,
-) -> Given {
-    preconditions::none(&parts.headers, BY_UID)?;
-    query::none(parts.uri.query())?;
-    let bytes = body::read(&door.limits, &parts.headers, body, MAX_BATCH).await?;
+    State(app): State<Arc<App>>,
+    context: Context,
+    _: NoConditions<ByUid>,
+    Query(()): Query<()>,
+    BodyOf(bytes, _): BodyOf<Many>,
+) -> Answered {
     let Object(BatchBody { instances }) = body::json::<Object<BatchBody<'_>>>(&bytes)?;
     if instances.is_longer {
         let flaw = Flaw::body("instances", format!("at most {MAX_BEATS} at a time"));
@@ -234,9 +229,9 @@ pub(super) async fn batch(
     let mut unavailable = 0;
     let mut slow = Vec::new();
     let names = instances.iter().map(|Object(beat)| (&*beat.namespace, &*beat.name));
-    let own = door.doorman.own(caller, RIGHTS, names.clone());
+    let own = app.authorization.own(context.caller(), RIGHTS, names.clone());
     let others = names.zip(&own).filter(|(_, own)| !**own).map(|((namespace, _), _)| namespace);
-    let closed = door.doorman.closed(caller, RIGHTS, others).await?;
+    let closed = app.authorization.closed(context.caller(), RIGHTS, others).await?;
     for (Object(beat), own) in instances.iter().zip(&own) {
         match beat.read() {
             Err(reason) => answer.refused.push(beat.uncounted(reason)),
@@ -245,7 +240,7 @@ pub(super) async fn batch(
                     unavailable += u64::from(problem.kind == Kind::Unavailable);
                     answer.refused.push(beat.uncounted(problem.detail.clone()));
                 }
-                _ => match door.inbox.ordinary_beat(&target, health) {
+                _ => match app.inbox.ordinary_beat(&target, health, (app.clock)().moment) {
                     Some(beaten) => answer.count(&beaten),
                     None => slow.push((beat, target, health)),
                 },
@@ -253,16 +248,16 @@ pub(super) async fn batch(
         }
     }
     if !slow.is_empty() {
-        unavailable += ask(door, &slow, &mut answer).await;
+        unavailable += ask(&app, &slow, &mut answer).await;
     }
     let refused = answer.refused.len() as u64 - unavailable;
-    door.metrics.beats(BeatResult::Renewed, answer.renewed);
-    door.metrics.beats(BeatResult::Recorded, answer.recorded);
-    door.metrics.beats(BeatResult::Unknown, answer.unknown.len() as u64);
-    door.metrics.beats(BeatResult::Gone, answer.gone.len() as u64);
-    door.metrics.beats(BeatResult::Refused, refused);
-    door.metrics.beats(BeatResult::Unavailable, unavailable);
-    door.inbox.directory().raise_newest(answer.newest);
+    app.metrics.beats(BeatResult::Renewed, answer.renewed);
+    app.metrics.beats(BeatResult::Recorded, answer.recorded);
+    app.metrics.beats(BeatResult::Unknown, answer.unknown.len() as u64);
+    app.metrics.beats(BeatResult::Gone, answer.gone.len() as u64);
+    app.metrics.beats(BeatResult::Refused, refused);
+    app.metrics.beats(BeatResult::Unavailable, unavailable);
+    app.inbox.directory().raise_newest(answer.newest);
     Ok(Answer::json(StatusCode::OK, &answer))
 }
 
@@ -270,13 +265,13 @@ type Slow<'a> = (&'a BatchBeat<'a>, Target<'a>, Option<HealthReport>);
 
 /// The beats that need Kubernetes, some at a time and for a bounded time in all. Answers how many
 /// were refused only because it could not be asked.
-async fn ask<'a>(door: &Door, slow: &[Slow<'a>], answer: &mut BatchAnswer<'a>) -> u64 {
+async fn ask<'a>(app: &App, slow: &[Slow<'a>], answer: &mut BatchAnswer<'a>) -> u64 {
     let mut unavailable = 0;
     let mut open = vec![true; slow.len()];
     let mut waiting = slow.iter().enumerate();
     let begin = |(at, (_, target, health)): (usize, &'_ Slow<'a>)| {
         let (target, health) = (*target, *health);
-        async move { (at, door.inbox.heartbeat(&target, health).await) }
+        async move { (at, app.inbox.heartbeat(&target, health).await) }
     };
     let mut asked: FuturesUnordered<_> = waiting.by_ref().take(AT_ONCE).map(begin).collect();
     let too_late = sleep(BATCH_WITHIN);
@@ -380,15 +375,19 @@ fn result_of(refusal: &Refusal) -> BeatResult {
     }
 }
 
-fn renewed(door: &Door, beaten: &Beaten) -> Answer {
+/// The status of a heartbeat that was taken.
+fn status(beaten: &Beaten) -> StatusCode {
+    if beaten.recorded { StatusCode::ACCEPTED } else { StatusCode::OK }
+}
+
+fn renewed(app: &App, beaten: &Beaten, now: Now) -> Answer {
+    let (directory, record) = (app.inbox.directory(), beaten.slot.record());
     // The annotation, the health or the lease that it rests on may have been written here just now.
-    door.inbox.directory().raise_newest(beaten.slot.record().resource_version);
-    let deadline = door.inbox.directory().deadline(&beaten.slot);
-    let renewal = Renewal::new(beaten.slot.record().lease, deadline, clock::now());
-    let status = if beaten.recorded { StatusCode::ACCEPTED } else { StatusCode::OK };
-    let answer = Answer::json(status, &renewal);
+    directory.raise_newest(record.resource_version);
+    let renewal = Renewal::new(record.lease, directory.deadline(&beaten.slot), now);
+    let answer = Answer::json(status(beaten), &renewal);
     // Another replica may be able to promise more: the next connection may find it.
-    if beaten.fenced { answer.with(CONNECTION, "close".to_owned()) } else { answer }
+    if beaten.fenced { answer.with_static(CONNECTION, "close") } else { answer }
 }
 
 #[cfg(test)]

@@ -1,109 +1,117 @@
 //! Calls on one instance: register, deregister, read.
 
+use std::sync::Arc;
+
+use axum::extract::State;
 use hyper::{
-    HeaderMap, StatusCode,
-    body::Incoming,
+    StatusCode,
     header::{CACHE_CONTROL, ETAG, LOCATION},
-    http::request::Parts,
 };
 use rollcall_core::pulse::Slot;
-use rollcall_model::{instance::Address, naming, registration::Registration};
+use rollcall_model::{instance::Address, lease::Now, naming, registration::Registration};
 
-use crate::auth::Caller;
-use crate::clock;
 use crate::http::{
-    answer::Answer,
-    body::{self, MAX_ONE, Object},
-    door::{Door, Given},
-    encode,
-    preconditions::Attempts,
+    answer::{Answer, Answered},
+    app::App,
+    body::{self, BodyOf, Object, One},
+    context::Context,
+    detail,
+    preconditions::{Attempts, IfMatch},
     problem::{Flaw, Kind, Problem},
-    query,
-    route::Names,
+    query::{Query, Uid},
     validate::{self, RegistrationBody},
 };
-use crate::witness::Target;
+use crate::witness::{Deregistered, Registered, Target};
 
 /// `PUT /v1/namespaces/{namespace}/instances/{name}`
 pub(super) async fn register(
-    door: &Door,
-    caller: Option<&Caller>,
-    names: &Names<'_>,
-    parts: &Parts,
-    body: Incoming,
-) -> Given {
-    let uid = query::uid(parts.uri.query())?;
-    let mut registration = read_registration(door, parts, body, None).await?;
-    let target = names.target(uid.as_deref());
-    registration.pod = door.doorman.own_pod(caller, &target);
-    store(door, target, &parts.headers, &registration).await
+    State(app): State<Arc<App>>,
+    context: Context,
+    Query(uid): Query<Uid>,
+    condition: IfMatch,
+    BodyOf(body, _): BodyOf<One>,
+) -> Answered {
+    let mut registration = read_registration(&body, None)?;
+    let target = context.names().target(uid.get());
+    registration.pod = app.authorization.own_pod(context.caller(), &target);
+    store(&app, &context, target, condition, &registration).await
 }
 
 /// `POST /v1/namespaces/{namespace}/services/{service}/instances`
 pub(super) async fn register_named(
-    door: &Door,
-    names: &Names<'_>,
-    parts: &Parts,
-    body: Incoming,
-) -> Given {
-    let uid = query::uid(parts.uri.query())?;
-    let registration = read_registration(door, parts, body, Some(&names.name)).await?;
+    State(app): State<Arc<App>>,
+    context: Context,
+    Query(uid): Query<Uid>,
+    condition: IfMatch,
+    BodyOf(body, _): BodyOf<One>,
+) -> Answered {
+    let names = context.names();
+    let registration = read_registration(&body, Some(names.name))?;
     let name = derived_name(&registration);
-    let namespace = &*names.namespace;
-    let target = Target { namespace, name: &name, uid: uid.as_deref(), version: None };
-    store(door, target, &parts.headers, &registration).await
+    let target = Target { name: &name, ..names.target(uid.get()) };
+    store(&app, &context, target, condition, &registration).await
 }
 
 /// `DELETE /v1/namespaces/{namespace}/instances/{name}`
-pub(super) async fn deregister(door: &Door, names: &Names<'_>, parts: &Parts) -> Given {
-    let uid = query::uid(parts.uri.query())?;
-    let target = names.target(uid.as_deref());
-    let mut attempts = match Attempts::new(door, target, &parts.headers).await {
+pub(super) async fn deregister(
+    State(app): State<Arc<App>>,
+    context: Context,
+    Query(uid): Query<Uid>,
+    condition: IfMatch,
+) -> Answered {
+    let target = context.names().target(uid.get());
+    let line = app.writes.begin(&context, "deregister", &target);
+    let deleted = delete(&app, target, condition).await;
+    line.end(deleted.as_ref().map(|deleted| (StatusCode::NO_CONTENT, &*deleted.uid)));
+    let answer = Answer::empty(StatusCode::NO_CONTENT);
+    Ok(if deleted?.covered { answer } else { answer.without_index() })
+}
+
+async fn delete(
+    app: &App,
+    target: Target<'_>,
+    condition: IfMatch,
+) -> Result<Deregistered, Problem> {
+    let mut attempts = match Attempts::new(app, target, condition).await {
         Err(problem) if problem.kind == Kind::Evicted => {
             return Err(Problem::unknown(target.namespace, target.name));
         }
         attempts => attempts?,
     };
     loop {
-        match door.inbox.deregister(attempts.target()).await {
-            Ok(is_covered) => {
-                let answer = Answer::empty(StatusCode::NO_CONTENT);
-                return Ok(Answer { index_is_known: is_covered, ..answer });
-            }
+        match app.inbox.deregister(attempts.target()).await {
+            Ok(deleted) => return Ok(deleted),
             Err(refusal) => attempts.again(refusal)?,
         }
     }
 }
 
 /// `GET /v1/namespaces/{namespace}/instances/{name}`
-pub(super) async fn read(door: &Door, names: &Names<'_>, parts: &Parts) -> Given {
-    let uid = query::uid(parts.uri.query())?;
-    let (namespace, name) = (&*names.namespace, &*names.name);
-    let target = names.target(uid.as_deref());
-    let found = door.inbox.find(&target).await;
-    let slot = found.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
-    // It moves with every beat, and its ETag does not.
-    Ok(one(door, StatusCode::OK, &slot).with_static(CACHE_CONTROL, "no-store"))
+pub(super) async fn read(
+    State(app): State<Arc<App>>,
+    context: Context,
+    Query(uid): Query<Uid>,
+) -> Answered {
+    let names = context.names();
+    let found = app.inbox.find(&names.target(uid.get())).await;
+    let slot = found.map_err(|refusal| Problem::refused(refusal, names.namespace, names.name))?;
+    // It moves with every heartbeat, and its ETag does not.
+    let answer = one(&app, StatusCode::OK, &slot, (app.clock)());
+    Ok(answer.with_static(CACHE_CONTROL, "no-store"))
 }
 
 /// One instance, by the version that it is: what `If-Match` may name.
-pub(super) fn one(door: &Door, status: StatusCode, slot: &Slot) -> Answer {
+pub(super) fn one(app: &App, status: StatusCode, slot: &Slot, now: Now) -> Answer {
     let version = slot.record().resource_version;
-    door.inbox.directory().raise_newest(version);
+    app.inbox.directory().raise_newest(version);
     let etag = format!("\"{version}\"");
-    Answer::bytes(status, encode::single(door, slot, clock::now())).with(ETAG, etag)
+    Answer::bytes(status, detail::single(app, slot, now)).with(ETAG, etag)
 }
 
-async fn read_registration(
-    door: &Door,
-    parts: &Parts,
-    body: Incoming,
-    service: Option<&str>,
-) -> Result<Registration, Problem> {
-    let bytes = body::read(&door.limits, &parts.headers, body, MAX_ONE).await?;
-    let read = body::json::<Object<RegistrationBody>>(&bytes);
+fn read_registration(body: &[u8], service: Option<&str>) -> Result<Registration, Problem> {
+    let read = body::json::<Object<RegistrationBody>>(body);
     let Object(read) = read.map_err(explain_state)?;
-    read.is_of_one()?;
+    read.is_of_one(service.is_none())?;
     validate::registration(read, service)
 }
 
@@ -120,29 +128,47 @@ pub(super) fn explain_state(problem: Problem) -> Problem {
 }
 
 async fn store(
-    door: &Door,
+    app: &App,
+    context: &Context,
     target: Target<'_>,
-    headers: &HeaderMap,
+    condition: IfMatch,
     registration: &Registration,
-) -> Given {
-    let (namespace, name) = (target.namespace, target.name);
-    let mut attempts = match Attempts::new(door, target, headers).await {
+) -> Answered {
+    let line = app.writes.begin(context, "register", &target);
+    let stored = write(app, target, condition, registration).await;
+    match &stored {
+        Ok((_, Registered { written: false, .. })) => line.nothing(),
+        Ok((status, stored)) => line.end(Ok((*status, &stored.slot.record().uid))),
+        Err(problem) => line.end(Err(problem)),
+    }
+    let (status, Registered { slot, created, .. }) = stored?;
+    let answer = one(app, status, &slot, (app.clock)());
+    if !created {
+        return Ok(answer);
+    }
+    let Target { namespace, name, .. } = target;
+    Ok(answer.with(LOCATION, format!("/v1/namespaces/{namespace}/instances/{name}")))
+}
+
+async fn write(
+    app: &App,
+    target: Target<'_>,
+    condition: IfMatch,
+    registration: &Registration,
+) -> Result<(StatusCode, Registered), Problem> {
+    let mut attempts = match Attempts::new(app, target, condition).await {
         Err(problem) if matches!(problem.kind, Kind::UnknownInstance | Kind::Evicted) => {
-            return Err(Problem::not_there(namespace, name));
+            return Err(Problem::not_there(target.namespace, target.name));
         }
         attempts => attempts?,
     };
-    let stored = loop {
-        match door.inbox.register(attempts.target(), registration).await {
-            Ok(stored) => break stored,
+    loop {
+        match app.inbox.register(attempts.target(), registration).await {
+            Ok(stored) if stored.created => return Ok((StatusCode::CREATED, stored)),
+            Ok(stored) => return Ok((StatusCode::OK, stored)),
             Err(refusal) => attempts.again_registering(refusal)?,
         }
-    };
-    if stored.created {
-        let location = format!("/v1/namespaces/{namespace}/instances/{name}");
-        return Ok(one(door, StatusCode::CREATED, &stored.slot).with(LOCATION, location));
     }
-    Ok(one(door, StatusCode::OK, &stored.slot))
 }
 
 /// The name of an instance that brings none: a function of what it is and where, so that doing it

@@ -6,11 +6,11 @@
 
 use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
 
+use rollcall_model::lease::Moment;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::auth::Caller;
 use crate::buckets::Buckets;
-use crate::clock;
 use crate::config::Rates;
 use crate::http::{
     budget::Budget,
@@ -51,9 +51,13 @@ impl Limits {
     ///
     /// # Errors
     /// 429.
-    pub(super) fn caller(&self, caller: Option<&Caller>, peer: IpAddr) -> Result<(), Problem> {
+    pub(super) fn caller(
+        &self,
+        caller: Option<&Caller>,
+        peer: IpAddr,
+        now: Moment,
+    ) -> Result<(), Problem> {
         let Some(buckets) = &self.callers else { return Ok(()) };
-        let now = clock::moment();
         let fits = match (caller, peer) {
             (Some(caller), _) => buckets.take(caller.key(), 1, now),
             (None, IpAddr::V4(ip)) => buckets.take(&ip.octets(), 1, now),
@@ -71,8 +75,13 @@ impl Limits {
     ///
     /// # Errors
     /// 429.
-    pub(super) fn namespace(&self, namespace: &str, count: u32) -> Result<(), Problem> {
-        let take = |buckets: &Buckets| buckets.take(namespace.as_bytes(), count, clock::moment());
+    pub(super) fn namespace(
+        &self,
+        namespace: &str,
+        count: u32,
+        now: Moment,
+    ) -> Result<(), Problem> {
+        let take = |buckets: &Buckets| buckets.take(namespace.as_bytes(), count, now);
         if self.namespaces.as_ref().is_none_or(take) {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! What the HTTP door tells Prometheus. Labels are bounded: routes are templates.
+//! The metrics of the HTTP server. Labels are bounded: routes are templates.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -18,7 +18,7 @@ use crate::telemetry::beats::{BeatMetrics, BeatResult};
 /// milliseconds.
 const BUCKETS: [f64; 10] = [0.00002, 0.0001, 0.0005, 0.002, 0.01, 0.03, 0.1, 0.5, 2.0, 10.0];
 
-/// The families of this room.
+/// The families.
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
     requests: Family<Answered, Counter>,

@@ -15,7 +15,7 @@ use tracing::debug;
 
 use crate::clock;
 use crate::http::{
-    door::Door,
+    app::App,
     problem::{Flaw, Kind, Problem},
 };
 
@@ -35,7 +35,7 @@ const LOOK: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// 400 naming the header.
-pub(super) fn asked(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+pub(super) fn read(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get(MIN_INDEX) else { return Ok(None) };
     let digits = value.to_str().ok().filter(|text| text.bytes().all(|it| it.is_ascii_digit()));
     let is_one = headers.get_all(MIN_INDEX).iter().nth(1).is_none();
@@ -59,16 +59,16 @@ pub(super) enum Waited {
 ///
 /// # Errors
 /// 503 when that takes too long.
-pub(super) async fn reached(door: &Door, index: u64) -> Result<Waited, Problem> {
+pub(super) async fn reached(app: &App, index: u64) -> Result<Waited, Problem> {
     let asked = clock::moment();
-    let directory = door.inbox.directory();
+    let directory = app.inbox.directory();
     let waited = async {
         if timeout(PATIENCE, applied(directory, index)).await.is_ok() {
             return Waited::Reached;
         }
         tokio::select! {
             () = applied(directory, index) => Waited::Reached,
-            () = is_foreign(door, index, asked) => Waited::Foreign,
+            () = is_foreign(app, index, asked) => Waited::Foreign,
         }
     };
     timeout(WITHIN, waited).await.map_err(|_| {
@@ -90,8 +90,8 @@ async fn applied(directory: &Directory, index: u64) {
 
 /// Ends when the store is known not to have reached the index; never when it has, or cannot be asked: then the watch may
 /// still bring it.
-async fn is_foreign(door: &Door, index: u64, asked: Moment) {
-    match door.inbox.store().after(asked).await {
+async fn is_foreign(app: &App, index: u64, asked: Moment) {
+    match app.inbox.store().after(asked).await {
         Ok(version) if version < index => {
             debug!(index, version, "Rollcall-Min-Index is of another store, or made up");
         }

@@ -1,17 +1,20 @@
-//! The HTTP door: requests to answers, as docs/api.md describes them.
+//! The HTTP server: requests to answers, as docs/api.md describes them.
 //!
 //! Owns: connections, routes, what bodies and query strings may say, the shape of every answer and
-//! problem, and what is measured of them. Does not own: what a call does (`witness`), who is alive
-//! and who is chosen (`registry`). Readers are answered from the directory, without waiting for
-//! anybody; beats and registrations go through the inbox.
+//! problem, and what is measured of them. Does not own: what a call does (`witness`), which instances are live
+//! and which are chosen (`rollcall-core`, `rollcall-model`). Readers are answered from the directory, without waiting;
+//! heartbeats and registrations go through the inbox.
 //!
-//! A request goes `server` → `dispatch` → `route` → one of `instances`, `heartbeats`, `discover`,
-//! `watch`, `services`, `cluster`, `page`, `contract`; what is wrong with it comes back as a `problem`. There is no framework
-//! between hyper and the handlers: seventeen routes need no more than one `match`.
+//! A request goes `server` → `connection` → `hot`, which answers most heartbeats and discoveries from memory → `router`,
+//! which is axum: the layer `observe`, the middleware `admission`, extractors (`context`, `query`, `preconditions`, `body`),
+//! and one of the handlers that `table` names. Whatever is wrong with it comes back as a `problem`.
 
+mod accept;
 mod access;
-mod access_log;
+mod admin;
+mod admission;
 mod answer;
+mod app;
 mod batch;
 mod body;
 mod budget;
@@ -19,17 +22,19 @@ mod changes;
 mod clip;
 mod cluster;
 mod connection;
+mod context;
 mod contract;
 mod detail;
 mod difference;
 mod discover;
-mod dispatch;
-mod door;
+mod document;
 mod encode;
 mod events;
 mod follow;
+mod headers;
 mod heartbeats;
 mod holds;
+mod hot;
 mod instances;
 mod json;
 mod limits;
@@ -37,13 +42,17 @@ mod list;
 mod metrics;
 mod min_index;
 mod news;
+mod observe;
+mod operation;
 mod page;
+mod panics;
 mod percent;
 mod phases;
 mod preconditions;
 mod problem;
 mod query;
 mod route;
+mod router;
 mod rules;
 mod served;
 mod server;
@@ -51,16 +60,21 @@ mod services;
 mod set;
 mod snapshot;
 mod stream;
+mod table;
+#[cfg(test)]
+mod testing;
 mod time;
 mod tls;
 mod validate;
 mod waiters;
 mod watch;
 mod why;
+mod write_log;
 
-pub use contract::text as contract;
-pub use door::Behind;
+pub use admin::{Admin, AdminError};
+pub use app::AppParts;
 pub use metrics::HttpMetrics;
 pub use served::Views;
 pub use server::{HttpConfig, HttpError, HttpServer, bind};
+pub use table::document as contract;
 pub use waiters::Waiters;

@@ -1,25 +1,26 @@
 //! `GET /`: a page for a person with a browser.
 //!
 //! Owns: its HTML, which needs nothing else: no script, no resource. Does not own: which calls there are
-//! (`contract::operations`), and who may list the services (`access`).
+//! (`table`), and who may list the services (`access`).
 
 use std::{fmt::Write as _, sync::Arc};
 
+use axum::{body::Body, extract::State};
 use hyper::{
     HeaderMap, StatusCode,
     header::{
-        ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
-        X_FRAME_OPTIONS,
+        ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, VARY, X_FRAME_OPTIONS,
     },
 };
 use rollcall_model::{instance::Phase, view::View};
 
 use crate::http::{
-    answer::Answer,
-    contract::operations::{Group, Operation},
-    door::{Door, Given},
+    access::bearer,
+    answer::{Answer, Answered},
+    app::App,
+    operation::{Group, Operation},
     problem::{Flaw, Kind, Problem},
-    query,
+    query::Query,
 };
 
 /// Services on the page: some 300 bytes each.
@@ -34,16 +35,20 @@ const STYLE: &str = "\
 table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;padding:.2em .8em .2em 0;\
 border-bottom:1px solid #8884}code{font:14px ui-monospace,monospace;overflow-wrap:anywhere}.n{text-align:right}";
 
-/// `GET /`; the services are for those who may list them.
-pub(super) fn page(door: &Door, query: Option<&str>, headers: &HeaderMap, may_list: bool) -> Given {
-    query::none(query)?;
-    if !takes_html(headers) {
+/// `GET /`; the services are for callers that may list them.
+pub(super) async fn page(
+    State(app): State<Arc<App>>,
+    Query(()): Query<()>,
+    headers: HeaderMap,
+) -> Answered {
+    if !takes_html(&headers) {
         let flaw =
             Flaw::header("Accept", "this page is text/html; for programs there is /openapi.json");
         return Err(Problem::of(Kind::NotAcceptable, vec![flaw]));
     }
-    Ok(Answer::bytes(StatusCode::OK, html(door, may_list))
-        .with_static(CONTENT_TYPE, "text/html; charset=utf-8")
+    let may_list = app.authorization.may_list_all(bearer(&headers)).await;
+    let html = Body::from(html(&app, may_list));
+    Ok(Answer::new(StatusCode::OK, "text/html; charset=utf-8", html)
         .with_static(CACHE_CONTROL, "no-store")
         .with_static(CONTENT_SECURITY_POLICY, POLICY)
         .with_static(REFERRER_POLICY, "no-referrer")
@@ -74,10 +79,10 @@ fn takes_html(headers: &HeaderMap) -> bool {
     best.is_none_or(|(_, takes)| takes)
 }
 
-fn html(door: &Door, may_list: bool) -> String {
+fn html(app: &App, may_list: bool) -> String {
     let mut out = String::with_capacity(16 * 1024);
     let (replica, zone, version) =
-        (Escaped(&door.identity), Escaped(&door.zone), env!("CARGO_PKG_VERSION"));
+        (Escaped(&app.identity), Escaped(&app.zone), env!("CARGO_PKG_VERSION"));
     // Writing to a string cannot fail, here and below.
     let _ = write!(
         out,
@@ -88,13 +93,13 @@ fn html(door: &Door, may_list: bool) -> String {
          <a href=\"openapi.json\">openapi.json</a>; <a href=\"v1/cluster\">the replicas</a>.</p>\n",
         Escaped(env!("CARGO_PKG_DESCRIPTION")),
     );
-    services(&mut out, door, may_list);
-    calls(&mut out);
+    services(&mut out, app, may_list);
+    out.push_str(&(app.calls)());
     out.push_str("</body>\n</html>\n");
     out
 }
 
-fn services(out: &mut String, door: &Door, may_list: bool) {
+fn services(out: &mut String, app: &App, may_list: bool) {
     out.push_str("<h2>Services</h2>\n");
     if !may_list {
         out.push_str(
@@ -105,11 +110,11 @@ fn services(out: &mut String, door: &Door, may_list: bool) {
         );
         return;
     }
-    if !door.inbox.directory().is_synced() {
+    if !app.inbox.directory().is_synced() {
         out.push_str("<p>This replica has only just started, and does not know them yet.</p>\n");
         return;
     }
-    let mut views = door.inbox.directory().all_services(None);
+    let mut views = app.inbox.directory().all_services(None);
     views.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     if views.is_empty() {
         out.push_str("<p>Nobody has registered yet.</p>\n");
@@ -140,11 +145,12 @@ fn service(out: &mut String, view: &Arc<View>) {
     out.push_str("</tr>\n");
 }
 
-fn calls(out: &mut String) {
-    out.push_str("<h2>Calls</h2>\n");
+/// The operations, as HTML.
+pub(super) fn calls(operations: &[Operation]) -> String {
+    let mut out = "<h2>Calls</h2>\n".to_owned();
     for group in Group::ALL {
         let _ = writeln!(out, "<h3>{}</h3>\n<table>", group.name());
-        for call in Operation::all().filter(|call| call.group == group) {
+        for call in operations.iter().filter(|call| call.group == group) {
             let (path, summary) = (Escaped(call.route.template()), Escaped(call.summary));
             let _ = writeln!(
                 out,
@@ -154,6 +160,7 @@ fn calls(out: &mut String) {
         }
         out.push_str("</table>\n");
     }
+    out
 }
 
 /// Text as HTML.
@@ -175,6 +182,7 @@ impl std::fmt::Display for Escaped<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::table::OPERATIONS;
 
     #[test]
     fn the_page_is_for_those_who_take_html() {
@@ -208,15 +216,14 @@ mod tests {
 
     #[test]
     fn every_call_is_on_the_page() {
-        let mut out = String::new();
-        calls(&mut out);
-        for call in Operation::all() {
+        let out = calls(&OPERATIONS);
+        for call in &OPERATIONS {
             assert!(
-                out.contains(call.route.template()) && out.contains(call.method),
+                out.contains(call.route.template()) && out.contains(call.method.as_str()),
                 "{}",
                 call.id
             );
         }
-        assert_eq!(out.matches("<tr>").count(), Operation::all().count());
+        assert_eq!(out.matches("<tr>").count(), OPERATIONS.len());
     }
 }

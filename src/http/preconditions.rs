@@ -3,13 +3,17 @@
 //! Owns: reading it, and on which version a call is tried. Does not own: holding that against what is stored
 //! (`witness`), which is one step with the write.
 
+use std::marker::PhantomData;
+
+use axum::extract::FromRequestParts;
 use hyper::{
     HeaderMap,
     header::{HeaderName, IF_MATCH, IF_NONE_MATCH},
+    http::request::Parts,
 };
 
 use crate::http::{
-    door::Door,
+    app::App,
     problem::{Flaw, Kind, Problem},
 };
 use crate::witness::{Refusal, Target};
@@ -17,9 +21,9 @@ use crate::witness::{Refusal, Target};
 /// How often a call is tried on versions that suit, one newer than the other.
 const ATTEMPTS: usize = 4;
 
-/// What a call demands of the instance.
+/// What `If-Match` demands of the instance.
 #[derive(Debug, PartialEq, Eq)]
-enum Match {
+pub(super) enum IfMatch {
     /// Nothing.
     Anything,
     /// That it is there.
@@ -30,7 +34,7 @@ enum Match {
 
 /// A call on one instance, and the version on which it is tried.
 pub(super) struct Attempts<'a> {
-    wanted: Match,
+    wanted: IfMatch,
     target: Target<'a>,
     left: usize,
 }
@@ -39,20 +43,18 @@ impl<'a> Attempts<'a> {
     /// The first try.
     ///
     /// # Errors
-    /// 400 for what is no condition or not one that is held; 412 when it does not hold; what `find` says
-    /// where it has to be looked at.
+    /// 412 when the condition does not hold; what `find` says where it has to be looked at.
     pub(super) async fn new(
-        door: &Door,
+        app: &App,
         target: Target<'a>,
-        headers: &HeaderMap,
+        wanted: IfMatch,
     ) -> Result<Self, Problem> {
-        let wanted = read(headers)?;
         let mut first = Self { wanted, target, left: ATTEMPTS };
         first.target.version = match &first.wanted {
-            Match::Anything => None,
-            Match::One(versions) if !versions.is_empty() => versions.iter().max().copied(),
-            Match::Existing | Match::One(_) => {
-                let found = door.inbox.find(&target).await;
+            IfMatch::Anything => None,
+            IfMatch::One(versions) if !versions.is_empty() => versions.iter().max().copied(),
+            IfMatch::Existing | IfMatch::One(_) => {
+                let found = app.inbox.find(&target).await;
                 let slot = found.map_err(|refusal| first.refused(refusal))?;
                 let version = slot.record().resource_version;
                 if !first.wanted.admits(version) {
@@ -94,7 +96,7 @@ impl<'a> Attempts<'a> {
     /// As [`Attempts::again`], 412 for what is not there.
     pub(super) fn again_registering(&mut self, refusal: Refusal) -> Result<(), Problem> {
         match refusal {
-            Refusal::Unknown | Refusal::Gone(_) if self.wanted != Match::Anything => {
+            Refusal::Unknown | Refusal::Gone(_) if self.wanted != IfMatch::Anything => {
                 Err(Problem::not_there(self.target.namespace, self.target.name))
             }
             refusal => self.again(refusal),
@@ -106,16 +108,35 @@ impl<'a> Attempts<'a> {
     }
 }
 
-/// For a call that holds no conditions, where `instead` says what to do.
-///
-/// # Errors
-/// 400 where there is one: to act as if it held would be worse (RFC 9110 §13.2.1).
-pub(super) fn none(headers: &HeaderMap, instead: &'static str) -> Result<(), Problem> {
-    let given = [IF_MATCH, IF_NONE_MATCH].into_iter().find(|name| headers.contains_key(name));
-    given.map_or(Ok(()), |name| Err(bad(&name, instead)))
+/// No conditions, as an extractor of a call that evaluates none: to act as if one held would be worse
+/// (RFC 9110 §13.2.1).
+#[derive(Debug)]
+pub(super) struct NoConditions<T>(PhantomData<T>);
+
+/// What to do instead of a condition.
+pub(super) trait Instead {
+    const INSTEAD: &'static str;
 }
 
-impl Match {
+impl<T: Instead, S: Sync> FromRequestParts<S> for NoConditions<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let has = |name: &HeaderName| parts.headers.contains_key(name);
+        let given = [IF_MATCH, IF_NONE_MATCH].into_iter().find(has);
+        given.map_or(Ok(Self(PhantomData)), |name| Err(bad(&name, T::INSTEAD)))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        read(&parts.headers)
+    }
+}
+
+impl IfMatch {
     fn admits(&self, version: u64) -> bool {
         match self {
             Self::Anything | Self::Existing => true,
@@ -128,7 +149,7 @@ impl Match {
 ///
 /// # Errors
 /// 400 for what is no list of ETags, and for `If-None-Match`, which no write can hold in one step.
-fn read(headers: &HeaderMap) -> Result<Match, Problem> {
+fn read(headers: &HeaderMap) -> Result<IfMatch, Problem> {
     if headers.contains_key(IF_NONE_MATCH) {
         let detail = "is not held for writes: a registration means the same instance however often it is sent, and \
                       201 tells that it was new; If-Match is held";
@@ -146,10 +167,10 @@ fn read(headers: &HeaderMap) -> Result<Match, Problem> {
         }
     }
     match (is_there, any, tags.is_empty()) {
-        (false, ..) => Ok(Match::Anything),
-        (true, true, true) => Ok(Match::Existing),
+        (false, ..) => Ok(IfMatch::Anything),
+        (true, true, true) => Ok(IfMatch::Existing),
         // An empty list is a list (RFC 9110 §5.6.1), and holds of nothing.
-        (true, false, _) => Ok(Match::One(tags.into_iter().flatten().collect())),
+        (true, false, _) => Ok(IfMatch::One(tags.into_iter().flatten().collect())),
         _ => Err(bad(&IF_MATCH, detail)),
     }
 }
@@ -199,7 +220,7 @@ mod tests {
 
     use super::*;
 
-    fn of(values: &[&str]) -> Result<Match, String> {
+    fn of(values: &[&str]) -> Result<IfMatch, String> {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(IF_MATCH, HeaderValue::from_bytes(value.as_bytes()).unwrap());
@@ -209,8 +230,8 @@ mod tests {
 
     #[test]
     fn a_condition_is_read_as_rfc_9110_writes_it() {
-        assert_eq!(of(&[]), Ok(Match::Anything));
-        assert_eq!(of(&["*"]), Ok(Match::Existing));
+        assert_eq!(of(&[]), Ok(IfMatch::Anything));
+        assert_eq!(of(&["*"]), Ok(IfMatch::Existing));
         for (given, versions) in [
             (&["\"12345\""][..], &[12_345][..]),
             (&["\"1\", \"2\""], &[1, 2]),
@@ -226,7 +247,7 @@ mod tests {
             (&["\"é\""], &[]),
             (&["\"99999999999999999999\""], &[]),
         ] {
-            assert_eq!(of(given), Ok(Match::One(versions.to_vec())), "{given:?}");
+            assert_eq!(of(given), Ok(IfMatch::One(versions.to_vec())), "{given:?}");
         }
     }
 
@@ -251,8 +272,8 @@ mod tests {
 
     #[test]
     fn only_what_is_one_of_them_is_admitted() {
-        assert!(Match::Existing.admits(7) && Match::Anything.admits(7));
-        assert!(Match::One(vec![5, 7]).admits(7) && !Match::One(vec![5]).admits(7));
-        assert!(!Match::One(Vec::new()).admits(7));
+        assert!(IfMatch::Existing.admits(7) && IfMatch::Anything.admits(7));
+        assert!(IfMatch::One(vec![5, 7]).admits(7) && !IfMatch::One(vec![5]).admits(7));
+        assert!(!IfMatch::One(Vec::new()).admits(7));
     }
 }

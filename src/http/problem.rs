@@ -1,60 +1,24 @@
 //! Problems: every answer that is not what was asked for, as `application/problem+json`.
 //!
-//! Source: RFC 9457. Owns: the kinds of problems with their statuses and titles, and the wording
-//! of what the inbox refuses. Does not own: finding what is wrong (`body`, `validate`, `query`,
-//! `route`).
+//! Source: RFC 9457. Owns: what a problem is, and the wording of what the inbox refuses. Does not own: finding what is wrong
+//! (`body`, `validate`, `query`, `route`).
+
+mod kind;
+pub(in crate::http) mod wire;
 
 use std::{borrow::Cow, time::Duration};
 
-use hyper::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::http::clip;
-use crate::http::contract::problems::{More, Type};
-use crate::witness::{Fault, Refusal};
+pub(super) use kind::Kind;
 
-/// Names the kinds. A tag URI (RFC 4151) promises no page behind it, as a URL would.
-pub(super) const TYPE: &str = "tag:rollcall.dev,2026:";
+use crate::http::clip;
+use crate::witness::{Fault, Refusal};
 
 /// Flaws that are shown of one request: more than most have fields.
 const MOST_FLAWS: usize = 64;
-
-/// What went wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    IllegalName,
-    BadQuery,
-    BadHeader,
-    BadBody,
-    SlowBody,
-    /// No token.
-    Unauthenticated,
-    /// A token that is not accepted.
-    BadToken,
-    Forbidden,
-    UnknownRoute,
-    MethodNotAllowed,
-    UnknownInstance,
-    UnknownNamespace,
-    NotAcceptable,
-    Evicted,
-    Terminating,
-    OtherIncarnation,
-    OtherVersion,
-    TooLarge,
-    WrongContentType,
-    BadFields,
-    NotSynced,
-    Behind,
-    TooManyRequests,
-    Overloaded,
-    TooManySubscribers,
-    Unavailable,
-    /// As the API server said, with its status.
-    Refused(u16),
-}
 
 /// Where a flaw is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -92,137 +56,11 @@ pub(super) struct Problem {
     /// Seconds.
     pub(super) retry_after: Option<u32>,
     /// The methods that would have been allowed.
-    pub(super) allow: Option<&'static str>,
+    pub(super) allow: Option<Box<str>>,
     /// The media types that would have been taken.
     pub(super) accept: Option<&'static str>,
     /// Whether `Rollcall-Min-Index` was of another store.
     pub(super) index_reset: bool,
-}
-
-/// What went wrong, as RFC 9457 writes it.
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "Problem")]
-pub(super) struct Wire<'a> {
-    /// For programs.
-    #[schemars(with = "Type")]
-    r#type: String,
-    /// The same for people.
-    title: &'static str,
-    /// The status of the answer; inside a batch, the one that it would have had alone.
-    #[schemars(range(min = 400, max = 599))]
-    status: u16,
-    /// What is wrong with this request, and what to do.
-    detail: &'a str,
-    /// Every flaw that was found; not there when there is none to be named.
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    errors: &'a [Flaw],
-    #[serde(flatten)]
-    #[schemars(with = "More")]
-    more: &'a Map<String, Value>,
-}
-
-impl Kind {
-    /// Each kind once.
-    pub(super) const ALL: [Self; 27] = [
-        Self::IllegalName,
-        Self::BadQuery,
-        Self::BadHeader,
-        Self::BadBody,
-        Self::SlowBody,
-        Self::Unauthenticated,
-        Self::BadToken,
-        Self::Forbidden,
-        Self::UnknownRoute,
-        Self::MethodNotAllowed,
-        Self::UnknownInstance,
-        Self::UnknownNamespace,
-        Self::NotAcceptable,
-        Self::Evicted,
-        Self::Terminating,
-        Self::OtherIncarnation,
-        Self::OtherVersion,
-        Self::TooLarge,
-        Self::WrongContentType,
-        Self::BadFields,
-        Self::NotSynced,
-        Self::Behind,
-        Self::TooManyRequests,
-        Self::Overloaded,
-        Self::TooManySubscribers,
-        Self::Unavailable,
-        Self::Refused(403),
-    ];
-
-    /// The statuses with which something is refused for a reason of Kubernetes' own, or (421) of this replica's.
-    const REFUSED: [u16; 5] = [400, 403, 409, 421, 422];
-
-    pub(super) fn status(self) -> StatusCode {
-        match self {
-            Self::IllegalName | Self::BadQuery | Self::BadHeader | Self::BadBody => {
-                StatusCode::BAD_REQUEST
-            }
-            Self::UnknownRoute | Self::UnknownInstance | Self::UnknownNamespace => {
-                StatusCode::NOT_FOUND
-            }
-            Self::Unauthenticated | Self::BadToken => StatusCode::UNAUTHORIZED,
-            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
-            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
-            Self::Evicted => StatusCode::GONE,
-            Self::Terminating => StatusCode::CONFLICT,
-            Self::OtherIncarnation | Self::OtherVersion => StatusCode::PRECONDITION_FAILED,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::WrongContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::BadFields => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::NotSynced
-            | Self::Behind
-            | Self::TooManySubscribers
-            | Self::Overloaded
-            | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            // What the API server answers is passed on only as far as the contract knows it: a webhook of the
-            // cluster may refuse with any status.
-            Self::Refused(status) if Self::REFUSED.contains(&status) => {
-                StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY)
-            }
-            Self::Forbidden | Self::Refused(400..500) => StatusCode::FORBIDDEN,
-            Self::Refused(_) => StatusCode::BAD_GATEWAY,
-        }
-    }
-
-    pub(super) fn words(self) -> (&'static str, &'static str) {
-        match self {
-            Self::IllegalName => ("illegal-name", "A name in the path is not legal"),
-            Self::BadQuery => ("bad-query", "The query cannot be understood"),
-            Self::BadHeader => ("bad-header", "A header cannot be understood"),
-            Self::BadBody => ("bad-body", "The body is not the JSON that was expected"),
-            Self::SlowBody => ("slow-body", "The body did not arrive in time"),
-            Self::Unauthenticated => ("unauthenticated", "It has to be known who is calling"),
-            Self::BadToken => ("bad-token", "The token is not accepted"),
-            Self::Forbidden => ("forbidden", "The caller may not do this"),
-            Self::UnknownRoute => ("unknown-route", "There is nothing at this path"),
-            Self::MethodNotAllowed => ("method-not-allowed", "Not with this method"),
-            Self::UnknownInstance => ("unknown-instance", "There is no such instance"),
-            Self::UnknownNamespace => ("unknown-namespace", "There is no such namespace"),
-            Self::NotAcceptable => ("not-acceptable", "It is to be had as HTML only"),
-            Self::Evicted => ("evicted", "The instance was evicted"),
-            Self::Terminating => ("terminating", "The instance is being deleted"),
-            Self::OtherIncarnation => ("other-incarnation", "Another incarnation bears this name"),
-            Self::OtherVersion => ("other-version", "The instance has changed since"),
-            Self::TooLarge => ("too-large", "The body is too large"),
-            Self::WrongContentType => ("wrong-content-type", "The body must be plain JSON"),
-            Self::BadFields => ("bad-fields", "Some fields are not as they must be"),
-            Self::NotSynced => ("not-synced", "This replica has only just started"),
-            Self::TooManyRequests => ("too-many-requests", "This is more than may be asked for"),
-            Self::Overloaded => ("overloaded", "This replica has as much to do as it can take"),
-            Self::Behind => ("behind", "This replica has not seen that yet"),
-            Self::TooManySubscribers => {
-                ("too-many-subscribers", "This replica has as many subscribers as it can take")
-            }
-            Self::Unavailable => ("unavailable", "Kubernetes cannot be asked just now"),
-            Self::Refused(_) => ("refused", "This is refused"),
-        }
-    }
 }
 
 impl Flaw {
@@ -299,6 +137,27 @@ impl Problem {
     pub(super) fn with_at_most(mut self, flaws: usize) -> Self {
         self.flaws.truncate(flaws);
         self
+    }
+
+    /// No route has this path.
+    pub(super) fn unknown_route(path: &str) -> Self {
+        Self::new(Kind::UnknownRoute, format!("no call has the path {path}; see docs/api.md"))
+    }
+
+    /// A route does not take this method.
+    pub(super) fn method_not_allowed(template: &str, allow: String) -> Self {
+        let detail = format!("{template} takes {allow}");
+        Self { allow: Some(allow.into()), ..Self::new(Kind::MethodNotAllowed, detail) }
+    }
+
+    /// The same of the admin port, where axum adds `Allow`.
+    pub(super) fn admin_method() -> Self {
+        Self::new(Kind::MethodNotAllowed, "this path takes the methods that Allow names")
+    }
+
+    /// The fault is ours.
+    pub(super) fn internal(detail: &'static str) -> Self {
+        Self::new(Kind::Internal, detail)
     }
 
     /// The first list of instances is still on its way.
@@ -428,27 +287,6 @@ impl Problem {
         other.more.insert("resourceVersion".to_owned(), version.to_string().into());
         other
     }
-
-    /// The same inside another answer, with its status.
-    pub(super) fn to_value(&self) -> (u16, Value) {
-        let value = serde_json::from_slice(&self.to_json()).unwrap_or_default();
-        (self.kind.status().as_u16(), value)
-    }
-
-    /// The body of the answer.
-    pub(super) fn to_json(&self) -> Vec<u8> {
-        let (slug, title) = self.kind.words();
-        let wire = Wire {
-            r#type: format!("{TYPE}{slug}"),
-            title,
-            status: self.kind.status().as_u16(),
-            detail: &self.detail,
-            errors: &self.flaws,
-            more: &self.more,
-        };
-        // Strings and numbers with string keys cannot fail to be written.
-        serde_json::to_vec(&wire).unwrap_or_default()
-    }
 }
 
 /// Whole seconds, rounded up: `Retry-After` knows no others.
@@ -459,6 +297,7 @@ fn seconds_up(span: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hyper::StatusCode;
     use rollcall_core::directory::Grave;
     use rollcall_model::lease::{Moment, Wall};
 

@@ -5,6 +5,8 @@
 
 use std::{borrow::Cow, time::Duration};
 
+use axum::extract::FromRequestParts;
+use hyper::http::request::Parts;
 use rollcall_model::{
     instance::ServiceKey,
     naming,
@@ -106,14 +108,48 @@ pub(super) struct Watching {
 /// What is wrong with a value, and what to do about it.
 type Wrong = Cow<'static, str>;
 
+/// What a query says, as an extractor.
+#[derive(Debug)]
+pub(super) struct Query<T>(pub(super) T);
+
+/// What a query can be read into.
+pub(super) trait ReadQuery: Sized {
+    /// # Errors
+    /// 400 with every parameter that is wrong.
+    fn read(query: Option<&str>) -> Result<Self, Problem>;
+}
+
+impl<T: ReadQuery, S: Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        T::read(parts.uri.query()).map(Self)
+    }
+}
+
 /// No parameters.
-///
-/// # Errors
-/// 400 naming the first one.
-pub(super) fn none(query: Option<&str>) -> Result<(), Problem> {
-    match pairs(query)?.first() {
-        None => Ok(()),
-        Some((name, _)) => Err(bad(name, "this call takes no parameters")),
+impl ReadQuery for () {
+    fn read(query: Option<&str>) -> Result<Self, Problem> {
+        match pairs(query)?.first() {
+            None => Ok(()),
+            Some((name, _)) => Err(bad(name, "this call takes no parameters")),
+        }
+    }
+}
+
+/// The incarnation that a call is meant for, if it says.
+#[derive(Debug)]
+pub(super) struct Uid(Option<String>);
+
+impl Uid {
+    pub(super) fn get(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
+impl ReadQuery for Uid {
+    fn read(query: Option<&str>) -> Result<Self, Problem> {
+        uid(query).map(|uid| Self(uid.map(Cow::into_owned)))
     }
 }
 
@@ -137,44 +173,42 @@ pub(super) fn uid(query: Option<&str>) -> Result<Option<Cow<'_, str>>, Problem> 
     Ok(uid)
 }
 
-/// A discovery.
-///
-/// # Errors
-/// 400 with every parameter that is wrong.
-pub(super) fn discovery(query: Option<&str>) -> Result<Discovery, Problem> {
-    let mut asked = Discovery::default();
-    each(query, &["tag"], |name, value| asked.take(name, value))?;
-    Ok(asked)
+impl ReadQuery for Discovery {
+    fn read(query: Option<&str>) -> Result<Self, Problem> {
+        let mut asked = Self::default();
+        each(query, &["tag"], |name, value| asked.take(name, value))?;
+        Ok(asked)
+    }
 }
 
 /// A watch of the service that the path names.
-///
-/// # Errors
-/// 400 with every parameter that is wrong.
-pub(super) fn watch(query: Option<&str>) -> Result<Filter, Problem> {
-    let mut filter = Filter::default();
-    each(query, &["tag"], |name, value| match take(&mut filter, name, value) {
-        Some(outcome) => outcome,
-        None => Err(no_filter(name, FILTERS)),
-    })?;
-    Ok(filter)
+impl ReadQuery for Filter {
+    fn read(query: Option<&str>) -> Result<Self, Problem> {
+        let mut filter = Self::default();
+        each(query, &["tag"], |name, value| match take(&mut filter, name, value) {
+            Some(outcome) => outcome,
+            None => Err(no_filter(name, FILTERS)),
+        })?;
+        Ok(filter)
+    }
 }
 
-/// A watch of the services that the query names.
-///
-/// # Errors
-/// 400 with every parameter that is wrong, or for too many services or none.
-pub(super) fn watch_many(query: Option<&str>) -> Result<Watching, Problem> {
-    let mut asked = Watching { filter: Filter::default(), services: Vec::new() };
-    each(query, &["tag", "service"], |name, value| match take(&mut asked.filter, name, value) {
-        Some(outcome) => outcome,
-        None if name == "service" => asked.add(value),
-        None => Err(no_filter(name, FILTERS_AND_SERVICE)),
-    })?;
-    match asked.services.len() {
-        0 => Err(bad("service", "is missing: name one as namespace/service, or several")),
-        1..=MOST_SERVICES => Ok(asked),
-        _ => Err(bad("service", format!("at most {MOST_SERVICES} in one watch"))),
+/// A watch of the services that the query names: too many of them are wrong, too, or none.
+impl ReadQuery for Watching {
+    fn read(query: Option<&str>) -> Result<Self, Problem> {
+        let mut asked = Self { filter: Filter::default(), services: Vec::new() };
+        each(query, &["tag", "service"], |name, value| {
+            match take(&mut asked.filter, name, value) {
+                Some(outcome) => outcome,
+                None if name == "service" => asked.add(value),
+                None => Err(no_filter(name, FILTERS_AND_SERVICE)),
+            }
+        })?;
+        match asked.services.len() {
+            0 => Err(bad("service", "is missing: name one as namespace/service, or several")),
+            1..=MOST_SERVICES => Ok(asked),
+            _ => Err(bad("service", format!("at most {MOST_SERVICES} in one watch"))),
+        }
     }
 }
 
@@ -338,7 +372,7 @@ mod tests {
 
     #[test]
     fn every_parameter_is_understood() {
-        let asked = discovery(Some(
+        let asked = Discovery::read(Some(
             "version=2.3.1&tag=a&tag=b&zone=z&near=n&port=http&selector=track%3Dcanary%2C+!x\
              &health=passing&order=weighted&limit=3&wait=30s",
         ))
@@ -378,19 +412,19 @@ mod tests {
             ("wait=1h", "wait"),
             ("wait=99999999999s", "wait"),
         ] {
-            let problem = discovery(Some(query)).unwrap_err();
+            let problem = Discovery::read(Some(query)).unwrap_err();
             assert_eq!(problem.flaws[0].field, named, "{query}");
         }
-        let two = discovery(Some("limit=x&order=y")).unwrap_err();
+        let two = Discovery::read(Some("limit=x&order=y")).unwrap_err();
         assert_eq!(two.flaws.len(), 2);
         let long = format!("selector=a+in+({}a)", "a,".repeat(2_000));
-        assert_eq!(discovery(Some(&long)).unwrap_err().flaws[0].field, "selector");
+        assert_eq!(Discovery::read(Some(&long)).unwrap_err().flaws[0].field, "selector");
     }
 
     #[test]
     fn a_wait_is_a_number_with_its_unit() {
         for (given, millis) in [("1ms", 1), ("500ms", 500), ("1s", 1_000), ("5m", 300_000)] {
-            let asked = discovery(Some(&format!("wait={given}"))).unwrap();
+            let asked = Discovery::read(Some(&format!("wait={given}"))).unwrap();
             assert_eq!(asked.wait, Some(Duration::from_millis(millis)), "{given}");
         }
     }
@@ -406,7 +440,7 @@ mod tests {
             "1h",
         ];
         for text in waits {
-            let read = discovery(Some(&format!("wait={text}"))).is_ok();
+            let read = Discovery::read(Some(&format!("wait={text}"))).is_ok();
             assert_eq!(admits(WAIT_PATTERN, text), read, "{text}");
         }
         let selectors = [
@@ -427,43 +461,44 @@ mod tests {
             assert_eq!(admits(SELECTOR_PATTERN, text), Selector::parse(text).is_ok(), "{text}");
         }
         for text in ["a/b", "a-b/c", "a", "a/b/c", "A/b", "a/-b", "/"] {
-            let read = watch_many(Some(&format!("service={text}"))).is_ok();
+            let read = Watching::read(Some(&format!("service={text}"))).is_ok();
             assert_eq!(admits(SERVICE_PATTERN, text), read, "{text}");
         }
         for word in ORDERS {
-            assert!(discovery(Some(&format!("order={word}"))).is_ok(), "{word}");
+            assert!(Discovery::read(Some(&format!("order={word}"))).is_ok(), "{word}");
         }
         for word in HEALTHS {
-            assert!(discovery(Some(&format!("health={word}"))).is_ok(), "{word}");
+            assert!(Discovery::read(Some(&format!("health={word}"))).is_ok(), "{word}");
         }
     }
 
     #[test]
     fn a_watch_takes_filters_and_names_what_it_does_not_take() {
-        let filter = watch(Some("tag=a&tag=b&health=any&zone=z")).unwrap();
+        let filter = Filter::read(Some("tag=a&tag=b&health=any&zone=z")).unwrap();
         assert_eq!((filter.tags.len(), filter.health), (2, Health::Any));
-        let problem = watch(Some("order=name&limit=1&wait=1s&service=a%2Fb&zone=")).unwrap_err();
+        let problem =
+            Filter::read(Some("order=name&limit=1&wait=1s&service=a%2Fb&zone=")).unwrap_err();
         let fields: Vec<_> = problem.flaws.iter().map(|flaw| flaw.field.as_str()).collect();
         assert_eq!(fields, ["order", "limit", "wait", "service", "zone"]);
     }
 
     #[test]
     fn a_watch_of_several_names_each_service_with_its_namespace_and_once() {
-        let asked = watch_many(Some("service=shop/b&service=shop%2Fa&tag=x")).unwrap();
+        let asked = Watching::read(Some("service=shop/b&service=shop%2Fa&tag=x")).unwrap();
         assert_eq!(asked.services, [ServiceKey::new("shop", "b"), ServiceKey::new("shop", "a")]);
         assert_eq!(asked.filter.tags, ["x"]);
         let many = |count: usize| {
             let each = (0..count).map(|at| format!("service=shop/s{at}"));
-            watch_many(Some(&each.collect::<Vec<_>>().join("&")))
+            Watching::read(Some(&each.collect::<Vec<_>>().join("&")))
         };
         assert_eq!(many(MOST_SERVICES).unwrap().services.len(), MOST_SERVICES);
         for problem in [
             many(MOST_SERVICES + 1),
             many(0),
-            watch_many(Some("service=orders")),
-            watch_many(Some("service=shop/Orders")),
-            watch_many(Some("service=shop/a/b")),
-            watch_many(Some("service=shop/a&service=shop/a")),
+            Watching::read(Some("service=orders")),
+            Watching::read(Some("service=shop/Orders")),
+            Watching::read(Some("service=shop/a/b")),
+            Watching::read(Some("service=shop/a&service=shop/a")),
         ] {
             assert_eq!(problem.unwrap_err().flaws[0].field, "service");
         }
@@ -476,10 +511,10 @@ mod tests {
         for query in ["uid=", "uid=a&uid=b", "id=a"] {
             assert!(uid(Some(query)).is_err(), "{query}");
         }
-        assert_eq!(none(Some("a=b")).unwrap_err().flaws[0].field, "a");
+        assert_eq!(<()>::read(Some("a=b")).unwrap_err().flaws[0].field, "a");
         let many = "uid=a&".repeat(10_000);
         let problem = uid(Some(&many)).unwrap_err();
         assert_eq!((&*problem.flaws[0].field, &*problem.detail), ("", "at most 256 parameters"));
-        assert!(none(Some("")).is_ok());
+        assert!(<()>::read(Some("")).is_ok());
     }
 }

@@ -12,6 +12,24 @@ use rollcall_model::naming;
 /// The most characters of a word, of an attribute's key, and of a label's value.
 pub(super) const MAX_WORD: usize = 63;
 
+/// The most beats in one body.
+pub(super) const MAX_BEATS: usize = 10_000;
+/// The longest note, in characters.
+pub(super) const MAX_NOTE: usize = 256;
+/// The most registrations in one body.
+pub(super) const MAX_INSTANCES: usize = 1_000;
+pub(super) const MAX_ADDRESSES: usize = 16;
+pub(super) const MAX_PORTS: usize = 32;
+pub(super) const MAX_TAGS: usize = 32;
+pub(super) const MAX_ATTRIBUTES: usize = 64;
+pub(super) const MAX_ATTRIBUTE: usize = 1024;
+
+/// `_name` must fit into a DNS label.
+pub(super) const MAX_PORT_NAME: usize = naming::MAX_LABEL - 1;
+
+/// The shortest and the longest lease, in seconds.
+pub(super) const LEASE: [i64; 2] = [2, 86_400];
+
 pub(super) const LABEL_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 pub(super) const SUBDOMAIN_PATTERN: &str =
     "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$";

@@ -1,31 +1,28 @@
 //! The listener: accepting connections, bounding their number, and draining them.
 //!
-//! Does not own: what happens on one of them (`connection`), certificates (`tls`), what is answered (`door`).
+//! Does not own: what happens on one of them (`connection`), certificates (`tls`), what is answered (`hot`, `router`).
 
-use std::{
-    future::pending,
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use prometheus_client::registry::Registry;
 use socket2::SockRef;
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
+    sync::Semaphore,
+    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use crate::config::{HttpTls, Rates};
 use crate::http::{
+    accept::{Accepted, accept},
+    app::{App, AppParts, Settings},
     connection::{self, DRAIN_WITHIN, Rounds, Shared},
-    door::{Behind, Door},
+    hot::Hot,
     metrics::HttpMetrics,
+    table::{self, OPERATIONS},
     tls::{Tls, TlsError},
 };
 
@@ -47,10 +44,6 @@ const VANISHED: Duration = Duration::from_secs(45);
 /// What the kernel takes ahead of a client's window, in octets: that of who reads nothing is else up to 4 MB.
 const UNSENT: u32 = 64 * 1024;
 
-/// After a failed accept: most often the process is out of file descriptors, and asking again at
-/// once would only spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// Where and as whom to answer.
 #[derive(Clone, Debug)]
 pub struct HttpConfig {
@@ -68,7 +61,7 @@ pub struct HttpConfig {
     pub tls: Option<HttpTls>,
 }
 
-/// The HTTP door could not be opened.
+/// The HTTP server cannot start.
 #[derive(Debug, Error)]
 pub enum HttpError {
     /// The address cannot be had.
@@ -87,27 +80,29 @@ pub enum HttpError {
     Tls(#[from] TlsError),
 }
 
-/// A door that is open; nobody is served before [`HttpServer::serve`].
+/// A server that is bound; connections wait in the kernel until [`HttpServer::serve`].
 pub struct HttpServer {
     listener: TcpListener,
     address: SocketAddr,
-    door: Arc<Door>,
+    app: Arc<App>,
     tls: Option<Arc<Tls>>,
 }
 
-/// Opens the door.
+/// Binds the server.
 ///
 /// # Errors
 /// [`HttpError`], which names the address and the flag.
 pub async fn bind(
     config: HttpConfig,
-    behind: Behind,
+    parts: AppParts,
     metrics: HttpMetrics,
     registry: &mut Registry,
 ) -> Result<HttpServer, HttpError> {
     let HttpConfig { listen, replica, zone, read_auth, rates, tls } = config;
     let failed = |source| HttpError::Bind { address: listen, source };
-    let Some(door) = Door::new(behind, read_auth, rates, metrics, replica.clone(), zone) else {
+    let (document, calls) = (table::document, table::calls);
+    let settings = Settings { read_auth, rates, identity: replica.clone(), zone, document, calls };
+    let Some(app) = App::new(parts, settings, metrics) else {
         return Err(HttpError::Identity(replica));
     };
     let tls = match tls {
@@ -117,7 +112,7 @@ pub async fn bind(
     // No deadline: binding does not wait for anybody.
     let listener = TcpListener::bind(listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    Ok(HttpServer { listener, address, door: Arc::new(door), tls })
+    Ok(HttpServer { listener, address, app: Arc::new(app), tls })
 }
 
 impl HttpServer {
@@ -130,34 +125,21 @@ impl HttpServer {
     /// Serves until `stop`, then lets connections finish what they are doing, for a few
     /// seconds at most.
     pub async fn serve(self, stop: CancellationToken) {
-        let Self { listener, door, tls, .. } = self;
+        let Self { listener, app, tls, .. } = self;
         let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         // A connection's task ends with it; a panic in one closes that connection and no other.
         let connections = TaskTracker::new();
         let rounds = Arc::new(Rounds::default());
         let shared = Shared {
-            door: door.clone(),
+            hot: Hot::new(app.clone(), &OPERATIONS, true),
+            waiters: app.waiters.clone(),
             rounds: rounds.clone(),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             http: Arc::new(connection::protocols(connections.clone())),
         };
-        let accepting = async {
-            loop {
-                // Neither wait has a deadline: connections end by themselves, and clients come
-                // when they like.
-                let Ok(permit) = room.clone().acquire_owned().await else { return };
-                match listener.accept().await {
-                    Ok((stream, peer)) => {
-                        let one = Accepted { stream, peer: peer.ip().to_canonical(), permit };
-                        connections.spawn(one.serve(shared.clone(), tls.clone()));
-                    }
-                    Err(error) => {
-                        warn!(%error, "a connection could not be accepted");
-                        sleep(ACCEPT_PAUSE).await;
-                    }
-                }
-            }
-        };
+        let accepting = accept(&listener, "--http-listen", room, |accepted| {
+            connections.spawn(begin(accepted, shared.clone(), tls.clone()));
+        });
         tokio::select! {
             () = stop.cancelled() => {}
             () = accepting => {}
@@ -167,7 +149,7 @@ impl HttpServer {
         drop(listener);
         rounds.end();
         // Clients that wait go to another replica, or come back.
-        door.waiters.end();
+        app.waiters.end();
         connections.close();
         if timeout(DRAIN_WITHIN + DRAIN_MARGIN, connections.wait()).await.is_err() {
             warn!(left = connections.len(), "connections were still open when the drain ended");
@@ -183,26 +165,19 @@ async fn keep(tls: Option<&Tls>) {
     }
 }
 
-/// A connection that has just come.
-struct Accepted {
-    stream: TcpStream,
-    peer: IpAddr,
-    permit: OwnedSemaphorePermit,
-}
-
-impl Accepted {
-    async fn serve(self, shared: Shared, tls: Option<Arc<Tls>>) {
-        let Self { stream, peer, permit } = self;
-        if let Err(error) = prepare(&stream) {
-            return debug!(%error, "a connection ended as it began");
-        }
-        let Some(tls) = tls else {
-            return connection::serve(shared, peer, stream, permit).await;
-        };
-        match tls.accept(stream).await {
-            Ok(stream) => Box::pin(connection::serve(shared, peer, stream, permit)).await,
-            Err(error) => debug!(%peer, %error, "a connection ended before TLS was agreed on"),
-        }
+/// A connection that has just been accepted, until it ends.
+async fn begin(accepted: Accepted, shared: Shared, tls: Option<Arc<Tls>>) {
+    let Accepted { stream, peer, permit } = accepted;
+    let peer = peer.ip().to_canonical();
+    if let Err(error) = prepare(&stream) {
+        return debug!(%error, "a connection ended as it began");
+    }
+    let Some(tls) = tls else {
+        return connection::serve(shared, peer, stream, permit).await;
+    };
+    match tls.accept(stream).await {
+        Ok(stream) => Box::pin(connection::serve(shared, peer, stream, permit)).await,
+        Err(error) => debug!(%peer, %error, "a connection ended before TLS was agreed on"),
     }
 }
 

@@ -2,17 +2,19 @@
 
 use std::{cmp::Ordering, sync::Arc};
 
+use axum::extract::State;
 use hyper::{StatusCode, header::CACHE_CONTROL};
 use rollcall_model::view::View;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::http::{
-    answer::Answer,
+    answer::{Answer, Answered},
+    app::App,
+    context::Context,
     contract::words,
-    door::{Door, Given},
     phases::Phases,
-    query,
+    query::Query,
 };
 
 /// A list of services, by name.
@@ -42,11 +44,24 @@ struct ServiceJson<'a> {
     phases: Phases,
 }
 
-/// `GET /v1/services` and `GET /v1/namespaces/{namespace}/services`
-pub(super) fn list(door: &Door, namespace: Option<&str>, query: Option<&str>) -> Given {
-    query::none(query)?;
-    namespace.map_or(Ok(()), |namespace| door.covers(namespace))?;
-    let mut views = door.inbox.directory().all_services(namespace);
+/// `GET /v1/services`
+pub(super) async fn list(State(app): State<Arc<App>>, Query(()): Query<()>) -> Answered {
+    Ok(answer(&app, None))
+}
+
+/// `GET /v1/namespaces/{namespace}/services`
+pub(super) async fn list_of_namespace(
+    State(app): State<Arc<App>>,
+    context: Context,
+    Query(()): Query<()>,
+) -> Answered {
+    let namespace = context.names().namespace;
+    app.covers(namespace)?;
+    Ok(answer(&app, Some(namespace)))
+}
+
+fn answer(app: &App, namespace: Option<&str>) -> Answer {
+    let mut views = app.inbox.directory().all_services(namespace);
     views.sort_unstable_by(by_name);
     let services = views.iter().map(|view| ServiceJson {
         namespace: &view.key.namespace,
@@ -56,7 +71,7 @@ pub(super) fn list(door: &Door, namespace: Option<&str>, query: Option<&str>) ->
         phases: Phases::of(view),
     });
     let all = ServicesJson { namespace, services: services.collect() };
-    Ok(Answer::json(StatusCode::OK, &all).with_static(CACHE_CONTROL, "no-store"))
+    Answer::json(StatusCode::OK, &all).with_static(CACHE_CONTROL, "no-store")
 }
 
 fn by_name(a: &Arc<View>, b: &Arc<View>) -> Ordering {

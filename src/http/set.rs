@@ -4,17 +4,20 @@
 //! thousands who ask for a large set hold no copy of it. Does not own: who is in the set (`discover`), and an
 //! instance's JSON (`encode`).
 
-use std::{fmt, sync::Arc, vec};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    vec,
+};
 
+use axum::body::Body;
 use bytes::{Bytes, BytesMut};
+use hyper::body::{Frame, SizeHint};
 use rollcall_model::view::Revision;
 
-use crate::http::{
-    answer::{Body, PIECE},
-    encode,
-    route::Names,
-    served::ServedMember,
-};
+use crate::http::{answer::PIECE, encode, route::Names, served::ServedMember};
 
 /// What is left to be written.
 pub(super) struct Set {
@@ -32,7 +35,7 @@ const END: &[u8] = b"]}";
 /// The body of these members, in their order.
 pub(super) fn body(
     zone: &Arc<str>,
-    names: &Names<'_>,
+    names: Names<'_>,
     revision: Revision,
     members: &[&ServedMember],
 ) -> Body {
@@ -48,17 +51,17 @@ pub(super) fn body(
             put(&mut out, at > 0, member.json(zone));
         }
         out.extend_from_slice(END);
-        return Body::new(out.freeze());
+        return Body::from(out.freeze());
     }
     let members: Vec<ServedMember> = members.iter().copied().cloned().collect();
     let members = members.into_iter();
-    Body::Set(Box::new(Set { zone: zone.clone(), members, out, left: size }))
+    Body::new(Set { zone: zone.clone(), members, out, left: size })
 }
 
 /// The same in one piece, of which no member keeps its part; none where it would be longer than [`PIECE`].
 pub(super) fn whole(
     zone: &str,
-    names: &Names<'_>,
+    names: Names<'_>,
     revision: Revision,
     members: &[&ServedMember],
 ) -> Option<Bytes> {
@@ -81,14 +84,14 @@ pub(super) fn whole(
 const BEGIN: [&str; 4] =
     ["{\"namespace\":\"", "\",\"service\":\"", "\",\"revision\":\"", "\",\"instances\":["];
 
-fn begin_len(names: &Names<'_>, revision: &str) -> usize {
+fn begin_len(names: Names<'_>, revision: &str) -> usize {
     let fixed: usize = BEGIN.iter().map(|part| part.len()).sum();
     fixed + names.namespace.len() + names.name.len() + revision.len()
 }
 
 /// Names are DNS labels and need no escaping.
-fn begin(out: &mut BytesMut, names: &Names<'_>, revision: &str) {
-    let parts = [&*names.namespace, &*names.name, revision, ""];
+fn begin(out: &mut BytesMut, names: Names<'_>, revision: &str) {
+    let parts = [names.namespace, names.name, revision, ""];
     for (fixed, part) in BEGIN.iter().zip(parts) {
         out.extend_from_slice(fixed.as_bytes());
         out.extend_from_slice(part.as_bytes());
@@ -103,13 +106,8 @@ fn put(out: &mut BytesMut, is_next: bool, encoded: &[u8]) {
 }
 
 impl Set {
-    /// Octets that are still to come.
-    pub(super) const fn left(&self) -> usize {
-        self.left
-    }
-
     /// The next octets; none when all are written.
-    pub(super) fn write(&mut self) -> Option<Bytes> {
+    fn write(&mut self) -> Option<Bytes> {
         let mut out = std::mem::take(&mut self.out);
         if out.capacity() == 0 {
             out.reserve(self.left.min(2 * PIECE));
@@ -125,15 +123,29 @@ impl Set {
     }
 }
 
-impl fmt::Debug for Set {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a set")
+impl hyper::body::Body for Set {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.write().map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left as u64)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::task::{Context, Poll};
+    use hyper::body::Body as _;
 
     use super::*;
     use rollcall_core::pulse::{Slot, Source};
@@ -151,29 +163,31 @@ mod tests {
     }
 
     /// All of a body, and in how many pieces it came.
-    fn read(mut body: Body) -> (Vec<u8>, usize) {
+    fn read(body: Body) -> (Vec<u8>, usize) {
         let (mut all, mut pieces) = (Vec::new(), 0);
-        let said = body.length();
+        let announced = body.size_hint().exact();
+        let mut body = std::pin::pin!(body);
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        while !body.is_over() {
-            let Poll::Ready(Some(piece)) = body.poll_piece(&mut cx) else {
-                panic!("it ended after {} of {said:?} octets", all.len());
+        while !body.is_end_stream() {
+            let Poll::Ready(Some(Ok(frame))) = body.as_mut().poll_frame(&mut cx) else {
+                panic!("it ended after {} of {announced:?} bytes", all.len());
             };
+            let piece = frame.into_data().unwrap();
             assert!(piece.len() < 2 * PIECE, "{}", piece.len());
             all.extend_from_slice(&piece);
             pieces += 1;
         }
-        assert_eq!(said, Some(all.len()));
+        assert_eq!(announced, Some(all.len() as u64));
         (all, pieces)
     }
 
     #[test]
     fn a_body_is_json_of_the_length_that_it_says_whole_or_in_pieces() {
-        let shop = Names { namespace: "shop".into(), name: "orders".into() };
+        let shop = Names { namespace: "shop", name: "orders" };
         for (count, in_pieces) in [(0, false), (1, false), (2, false), (50, true), (2_000, true)] {
             let members: Vec<_> = (0..count).map(member).collect();
             let shown: Vec<_> = members.iter().collect();
-            let (bytes, pieces) = read(body(&"z.".into(), &shop, Revision(7), &shown));
+            let (bytes, pieces) = read(body(&"z.".into(), shop, Revision(7), &shown));
             let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
             assert_eq!(value["revision"], "0000000000000007");
             let names: Vec<_> = value["instances"].as_array().unwrap().iter().collect();
@@ -184,7 +198,7 @@ mod tests {
             assert_eq!(pieces > 1, in_pieces, "{count}: {pieces}");
             let afresh: Vec<_> = (0..count).map(member).collect();
             let afresh: Vec<_> = afresh.iter().collect();
-            let whole = whole("z.", &shop, Revision(7), &afresh);
+            let whole = whole("z.", shop, Revision(7), &afresh);
             assert_eq!(whole.as_deref(), (!in_pieces).then_some(&*bytes));
             assert!(afresh.iter().all(|member| member.known_json().is_none()));
         }

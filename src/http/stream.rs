@@ -5,19 +5,23 @@
 //! them.
 
 use std::{
-    fmt,
+    convert::Infallible,
     ops::Range,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
+use hyper::body::Frame;
 use rollcall_model::lease::Moment;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::clock;
-use crate::http::{answer::PIECE, door::Door, events, follow::Follower, waiters::Subscription};
+use crate::http::{app::App, events, follow::Follower, waiters::Subscription};
+
+/// About how much is written at a time: two of them may wait for a client that does not read (`connection::sent`).
+const PIECE: usize = 8 * 1024;
 
 /// A quiet stream says so often that it lives: proxies wait a minute, or half of one.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
@@ -34,7 +38,7 @@ const LIFE_BY_RIGHT: Range<u64> = 60..120;
 
 /// What is sent for as long as the client wants it.
 pub(super) struct Stream {
-    door: Arc<Door>,
+    app: Arc<App>,
     subscription: Subscription,
     follower: Follower,
     preface: BytesMut,
@@ -47,17 +51,17 @@ pub(super) struct Stream {
 
 impl Stream {
     /// Sends what a follower tells, which is subscribed and has looked.
-    pub(super) fn new(door: Arc<Door>, subscription: Subscription, follower: Follower) -> Self {
+    pub(super) fn new(app: Arc<App>, subscription: Subscription, follower: Follower) -> Self {
         let mut alive = interval(ALIVE_EVERY);
         alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first tick would be at once.
         alive.reset();
         let mut preface = BytesMut::new();
         events::retry(&mut preface, fastrand::u32(RETRY));
-        let life = fastrand::u64(if door.doorman.reads { LIFE_BY_RIGHT } else { LIFE });
-        let sent = clock::moment();
+        let life = fastrand::u64(if app.authorization.reads { LIFE_BY_RIGHT } else { LIFE });
+        let sent = (app.clock)().moment;
         let ends = sent.after(Duration::from_secs(life));
-        Self { door, subscription, follower, preface, alive, sent, ends }
+        Self { app, subscription, follower, preface, alive, sent, ends }
     }
 
     /// The next bytes; none when all is told.
@@ -68,18 +72,13 @@ impl Stream {
         (!piece.is_empty()).then_some(piece)
     }
 
-    /// Whether only news are still to be told.
-    pub(super) fn has_told_all(&self) -> bool {
-        self.preface.is_empty() && self.follower.has_told_all()
-    }
-
     fn is_over(&self, now: Moment) -> bool {
         self.subscription.has_ended() || now >= self.ends
     }
 
     /// The next bytes when there are some; none at the end.
-    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let now = clock::moment();
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let now = (self.app.clock)().moment;
         loop {
             if let Some(bytes) = self.write() {
                 self.sent = now;
@@ -89,7 +88,7 @@ impl Stream {
                 return Poll::Ready(None);
             }
             if self.subscription.poll_rung(cx).is_ready() {
-                self.follower.look(&self.door.views);
+                self.follower.look(&self.app.views);
                 continue;
             }
             if self.alive.poll_tick(cx).is_pending() {
@@ -110,9 +109,15 @@ fn may_be_silent(sent: Moment, now: Moment) -> Option<Duration> {
     ALIVE_EVERY.checked_sub(now.since(sent)).filter(|left| !left.is_zero())
 }
 
-impl fmt::Debug for Stream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a stream")
+impl hyper::body::Body for Stream {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.poll_piece(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
     }
 }
 

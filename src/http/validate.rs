@@ -19,20 +19,11 @@ use crate::http::{
     contract::words,
     list::List,
     problem::{Flaw, Kind, Problem},
-    rules,
+    rules::{
+        self, LEASE, MAX_ADDRESSES, MAX_ATTRIBUTE, MAX_ATTRIBUTES, MAX_PORT_NAME, MAX_PORTS,
+        MAX_TAGS,
+    },
 };
-
-pub(super) const MAX_ADDRESSES: usize = 16;
-pub(super) const MAX_PORTS: usize = 32;
-pub(super) const MAX_TAGS: usize = 32;
-pub(super) const MAX_ATTRIBUTES: usize = 64;
-pub(super) const MAX_ATTRIBUTE: usize = 1024;
-
-/// `_name` must fit into a DNS label.
-pub(super) const MAX_PORT_NAME: usize = naming::MAX_LABEL - 1;
-
-/// The shortest and the longest lease, in seconds.
-pub(super) const LEASE: [i64; 2] = [2, 86_400];
 
 /// What is to be known of an instance: where it is reached, what it is, and which life it has. Exactly one of
 /// `addresses` and `hostname` is given; null is as good as nothing.
@@ -149,16 +140,21 @@ fn lease_says(default: &Lease) -> String {
 }
 
 impl RegistrationBody {
-    /// What says where it belongs by its path does not say it in its body.
+    /// What says where it belongs by its path does not say it in its body; a path that does not name the instance leaves the
+    /// name to rollcall.
     ///
     /// # Errors
     /// 422 naming the field.
-    pub(super) fn is_of_one(&self) -> Result<(), Problem> {
-        let fields = [("namespace", &self.namespace), ("name", &self.name)];
-        let said = fields.into_iter().filter(|(_, value)| value.is_some());
-        let flaws: Vec<_> = said
-            .map(|(field, _)| Flaw::body(field, "unknown field; it stands in the path"))
-            .collect();
+    pub(super) fn is_of_one(&self, is_named: bool) -> Result<(), Problem> {
+        const IN_PATH: &str = "unknown field; it stands in the path";
+        let name = if is_named {
+            IN_PATH
+        } else {
+            "unknown field; this call makes the name: to choose it, PUT …/instances/{name}"
+        };
+        let fields = [("namespace", &self.namespace, IN_PATH), ("name", &self.name, name)];
+        let given = fields.into_iter().filter(|(_, value, _)| value.is_some());
+        let flaws: Vec<_> = given.map(|(field, _, detail)| Flaw::body(field, detail)).collect();
         if flaws.is_empty() { Ok(()) } else { Err(Problem::of(Kind::BadFields, flaws)) }
     }
 }

@@ -33,7 +33,7 @@ const MAX_WAITERS: usize = 8_000;
 /// different, so 20 MB.
 const MAX_PLACES: usize = 100_000;
 
-/// So that doors on several cores seldom wait for each other or for the engine.
+/// So that threads on several cores seldom wait for each other or for the engine.
 const SHARDS: usize = 64;
 
 /// Who waits for which service.

@@ -2,24 +2,26 @@
 
 use std::sync::Arc;
 
+use axum::{body::Body, extract::State};
 use hyper::{
-    HeaderMap,
+    HeaderMap, StatusCode,
     header::{CACHE_CONTROL, CONNECTION, HeaderName},
-    http::request::Parts,
 };
-use rollcall_model::instance::ServiceKey;
+use rollcall_model::{instance::ServiceKey, select::Filter};
 
-use crate::auth::Caller;
 use crate::http::{
-    answer::Answer,
-    door::{Door, Given},
+    answer::{Answer, Answered},
+    app::App,
+    context::Context,
     follow::Follower,
     metrics::Kind,
     problem::Problem,
-    query::{self, Watching},
-    route::Names,
+    query::{Query, Watching},
     stream::Stream,
 };
+
+/// Of Server-Sent Events.
+pub(super) const MEDIA_TYPE: &str = "text/event-stream";
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -27,42 +29,46 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// `GET /v1/namespaces/{namespace}/services/{service}/watch`
-pub(super) fn one(
-    door: &Arc<Door>,
-    names: &Names<'_>,
-    query: Option<&str>,
-    headers: &HeaderMap,
-) -> Given {
-    let filter = query::watch(query)?;
-    door.covers(&names.namespace)?;
-    let services = vec![ServiceKey::new(&names.namespace, &names.name)];
-    begin(door, Watching { filter, services }, headers)
+pub(super) async fn one(
+    State(app): State<Arc<App>>,
+    context: Context,
+    Query(filter): Query<Filter>,
+    headers: HeaderMap,
+) -> Answered {
+    let names = context.names();
+    app.covers(names.namespace)?;
+    let services = vec![ServiceKey::new(names.namespace, names.name)];
+    begin(&app, Watching { filter, services }, &headers)
 }
 
 /// `GET /v1/watch`
-pub(super) async fn many(door: &Arc<Door>, caller: Option<&Caller>, parts: &Parts) -> Given {
-    let asked = query::watch_many(parts.uri.query())?;
+pub(super) async fn many(
+    State(app): State<Arc<App>>,
+    context: Context,
+    Query(asked): Query<Watching>,
+    headers: HeaderMap,
+) -> Answered {
     let namespaces = || asked.services.iter().map(|key| &*key.namespace);
-    namespaces().try_for_each(|namespace| door.covers(namespace))?;
-    door.doorman.may_list(caller, namespaces()).await?;
-    begin(door, asked, &parts.headers)
+    namespaces().try_for_each(|namespace| app.covers(namespace))?;
+    app.authorization.may_list(context.caller(), namespaces()).await?;
+    begin(&app, asked, &headers)
 }
 
-fn begin(door: &Arc<Door>, asked: Watching, headers: &HeaderMap) -> Given {
+fn begin(app: &Arc<App>, asked: Watching, headers: &HeaderMap) -> Answered {
     let Watching { filter, services } = asked;
     let keys: Box<[_]> = services.into();
-    let subscription = door.waiters.subscribe(Kind::Stream, keys.clone());
+    let subscription = app.waiters.subscribe(Kind::Stream, keys.clone());
     let subscription = subscription.ok_or_else(Problem::too_many_subscribers)?;
     // In this order, or a change in between is lost.
-    let mut follower = Follower::new(filter, keys, door.zone.clone());
-    follower.look(&door.views);
+    let mut follower = Follower::new(filter, keys, app.zone.clone());
+    follower.look(&app.views);
     if let Some(last) = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()) {
         follower.leave_out(last);
     }
-    let stream = Stream::new(door.clone(), subscription, follower);
-    Ok(Answer::stream(stream)
+    let stream = Stream::new(app.clone(), subscription, follower);
+    Ok(Answer::new(StatusCode::OK, MEDIA_TYPE, Body::new(stream))
         .with_static(CACHE_CONTROL, "no-store")
-        .with(BUFFERING, "no".to_owned())
-        // Who comes again may find a replica that has fewer.
-        .with(CONNECTION, "close".to_owned()))
+        .with_static(BUFFERING, "no")
+        // A client that comes again may find a replica that has fewer.
+        .with_static(CONNECTION, "close"))
 }

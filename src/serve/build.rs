@@ -1,6 +1,6 @@
-//! Building a replica: the doors, bound before anything runs, and the stages that run everything.
+//! Building a replica: the servers, bound before anything runs, and the stages that run everything.
 //!
-//! Does not own: what is behind the doors (`core`), the end (`drain`).
+//! Does not own: what is behind them (`core`), the end (`drain`).
 
 use std::sync::{
     Arc,
@@ -15,13 +15,13 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::{client, election::Election};
 use crate::config::Config;
 use crate::dns::{self, DnsServer, Realm, name_servers, notify::Notifier};
-use crate::http::{self, Behind, HttpConfig, HttpMetrics, HttpServer};
+use crate::http::{self, Admin, AppParts, HttpConfig, HttpMetrics, HttpServer};
 use crate::serve::{
     core::Core,
     drain::{Condition, Replica},
     stage::Stage,
 };
-use crate::telemetry::{admin::Admin, beats::BeatMetrics, level::Level, metrics, traces::Traces};
+use crate::telemetry::{beats::BeatMetrics, level::Level, metrics, traces::Traces};
 
 /// Builds everything, and only then spawns it.
 ///
@@ -44,7 +44,7 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
         synced: AtomicU64::new(0),
         stopping: AtomicBool::new(false),
     });
-    let http = bind_http(config, core.behind, beats, &mut registry).await?;
+    let http = bind_http(config, core.app, beats, &mut registry).await?;
     let dns_metrics = dns::Metrics::register(&mut registry);
     let realm = Realm::new(&config.zone, config.dns.clone(), directory)?;
     let dns = dns::bind(realm, &[config.dns_listen], &config.own.name, dns_metrics.clone())?;
@@ -123,7 +123,7 @@ fn spawn_dns(dns: DnsServer, metrics: &dns::Metrics, stage: &mut Stage) {
 
 async fn bind_http(
     config: &Config,
-    behind: Behind,
+    app: AppParts,
     beats: BeatMetrics,
     registry: &mut Registry,
 ) -> anyhow::Result<HttpServer> {
@@ -136,7 +136,7 @@ async fn bind_http(
         tls: config.http_tls.clone(),
     };
     let metrics = HttpMetrics::new(registry, beats);
-    Ok(http::bind(http, behind, metrics, registry).await?)
+    Ok(http::bind(http, app, metrics, registry).await?)
 }
 
 /// Waits, without a deadline, until the preflight has passed.

@@ -1,4 +1,4 @@
-//! Everything behind the doors, connected by channels. Does not own: running it (`build`).
+//! Everything behind the servers, connected by channels. Does not own: running it (`build`).
 
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use rollcall_model::{instance::Protocol, registration::Registration};
 use tokio::sync::mpsc;
 
 use crate::auth::{AuthMetrics, Gate, Owners};
+use crate::clock;
 use crate::cluster::{
     breaker::Breakers,
     client::Clients,
@@ -33,7 +34,7 @@ use crate::cluster::{
 use crate::config::{Auth, AuthTokens, Config};
 use crate::controller::Controller;
 use crate::engine::{Announce, DUTIES, Engine, FACTS};
-use crate::http::{Behind, Views, Waiters};
+use crate::http::{AppParts, Views, Waiters};
 use crate::serve::figures::Figures;
 use crate::telemetry::{
     beats::BeatMetrics,
@@ -64,7 +65,7 @@ pub(super) struct Core {
     /// With `--auth-tokens jwks`.
     pub(super) keys: Option<KeyReader>,
     /// What the HTTP door looks into.
-    pub(super) behind: Behind,
+    pub(super) app: AppParts,
 }
 
 impl Core {
@@ -120,10 +121,10 @@ impl Core {
             Flush { writer: ledger_writer.clone(), facts: facts_in.clone(), ledgers: ledgers_out };
         let (writes, tenure, done) = (writer.clone(), election.tenure(), facts_in.clone());
         let controller = Controller::new(writes, ledger_writer, tenure, events, done, duties_out);
-        let inbox = Inbox::new(directory.clone(), writer.clone(), store, facts_in.clone());
+        let inbox = inbox(directory, &writer, store, &facts_in);
         let self_beat = own_beat(config, directory, writer, facts_in, wanted);
         let (reported, breakers) = (problems.clone(), breakers.metrics);
-        let behind = Behind { inbox, gate, problems: reported, breakers, views, waiters, traces };
+        let app = AppParts { inbox, gate, problems: reported, breakers, views, waiters, traces };
         Self {
             preflight,
             engine,
@@ -134,7 +135,7 @@ impl Core {
             election,
             self_beat,
             keys: keys.flatten(),
-            behind,
+            app,
             problems,
         }
     }
@@ -190,6 +191,15 @@ fn announce(views: &Arc<Views>, waiters: &Arc<Waiters>) -> Announce {
         views.follow(revised);
         waiters.announce(revised);
     })
+}
+
+fn inbox(
+    directory: &Arc<Directory>,
+    writer: &Writer,
+    store: StoreVersion,
+    facts: &mpsc::Sender<Delivery>,
+) -> Inbox {
+    Inbox::new(directory.clone(), writer.clone(), store, facts.clone(), clock::now)
 }
 
 /// With the pod goes its ledger.

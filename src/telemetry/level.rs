@@ -49,9 +49,7 @@ impl Level {
     ///
     /// # Errors
     /// [`FilterError`], with the part that is wrong.
-    pub(super) fn new(
-        filter: &str,
-    ) -> Result<(reload::Layer<EnvFilter, Registry>, Self), FilterError> {
+    pub fn new(filter: &str) -> Result<(reload::Layer<EnvFilter, Registry>, Self), FilterError> {
         let (usual, filter) = read(filter)?;
         let (layer, handle) = reload::Layer::new(filter);
         let in_force = watch::Sender::new(InForce { filter: usual.clone(), term: None });
@@ -89,7 +87,7 @@ impl Level {
     }
 
     /// Puts a filter back when its time is over; for ever.
-    pub(super) async fn keep(&self) {
+    pub async fn keep(&self) {
         let mut changes = self.0.in_force.subscribe();
         loop {
             let term = changes.borrow_and_update().term;

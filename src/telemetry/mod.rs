@@ -1,6 +1,5 @@
-//! To be seen: metrics, logs and the admin port. A leaf: it knows nobody else.
+//! To be seen: metrics, logs and spans. A leaf: it imports nothing else of the server.
 
-pub mod admin;
 pub mod beats;
 mod classic;
 pub mod keys;
@@ -9,11 +8,10 @@ pub mod logs;
 pub mod metrics;
 #[cfg(feature = "otel")]
 mod otlp;
-mod port;
 pub mod probes;
 pub mod problems;
 mod process;
-mod scrape;
+pub mod scrape;
 #[cfg(feature = "otel")]
 pub mod traces;
 #[cfg(not(feature = "otel"))]

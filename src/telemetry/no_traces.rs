@@ -36,7 +36,7 @@ impl Traces {
     }
 
     /// Never called.
-    pub fn begin<B>(&self, _request: &Request<B>, _peer: IpAddr) -> Option<Span> {
+    pub fn begin<B>(&self, _request: &Request<B>, _peer: IpAddr, _ago: Duration) -> Option<Span> {
         match *self {}
     }
 

@@ -15,7 +15,7 @@ use crate::telemetry::{classic, probes::Probes, process::Process};
 
 /// How a scrape is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Exposition {
+pub enum Exposition {
     /// OpenMetrics 1.0.0.
     OpenMetrics,
     /// The classic text format, 0.0.4.
@@ -23,7 +23,7 @@ pub(super) enum Exposition {
 }
 
 /// Everything that is scraped.
-pub(super) struct Scrape {
+pub struct Scrape {
     rollcall: Registry,
     /// On its own: its names have no prefix.
     process: Registry,
@@ -34,7 +34,7 @@ pub(super) struct Scrape {
 impl Exposition {
     /// What is asked for by a header `Accept`. OpenMetrics has to be named: whoever takes anything
     /// is most often a person or an older tool.
-    pub(super) fn accepted(accept: Option<&str>) -> Self {
+    pub fn accepted(accept: Option<&str>) -> Self {
         let mut ranges = accept.unwrap_or_default().split(',').map(str::trim);
         let named = ranges.any(|range| {
             let kind = range.split(';').next().unwrap_or_default().trim();
@@ -44,7 +44,7 @@ impl Exposition {
     }
 
     /// The header `Content-Type`.
-    pub(super) const fn content_type(self) -> &'static str {
+    pub const fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             Self::Classic => "text/plain; version=0.0.4; charset=utf-8",
@@ -53,7 +53,8 @@ impl Exposition {
 }
 
 impl Scrape {
-    pub(super) fn new(mut rollcall: Registry, probes: Arc<dyn Probes>) -> Self {
+    /// Writes what is in `rollcall`, and what the process itself shows.
+    pub fn new(mut rollcall: Registry, probes: Arc<dyn Probes>) -> Self {
         let ready = Gauge::default();
         let help = "Whether queries may come here: 1 when /readyz says yes";
         rollcall.register("ready", help, ready.clone());
@@ -64,7 +65,7 @@ impl Scrape {
 
     /// All of it, now. Takes time in proportion to the services, and waits for nobody but the
     /// kernel.
-    pub(super) fn text(&self, exposition: Exposition) -> Result<String, fmt::Error> {
+    pub fn text(&self, exposition: Exposition) -> Result<String, fmt::Error> {
         self.ready.set(i64::from(self.probes.unready().is_none()));
         let mut text = String::new();
         encode_registry(&mut text, &self.process)?;

@@ -104,13 +104,14 @@ impl Traces {
         Ok(Some(Self(Arc::new(Shared { provider, tracer, propagator, metrics, scheme }))))
     }
 
-    /// A request that has just come; none when nobody wants its span.
-    pub fn begin<B>(&self, request: &Request<B>, peer: IpAddr) -> Option<Span> {
+    /// A request that came so long ago; none when nobody wants its span.
+    pub fn begin<B>(&self, request: &Request<B>, peer: IpAddr, ago: Duration) -> Option<Span> {
         let Shared { tracer, propagator, metrics, scheme, .. } = &*self.0;
         let headers = HeaderExtractor(request.headers());
         let parent = propagator.extract_with_context(&Context::new(), &headers);
         let method = word(request.method());
         let builder = tracer.span_builder(method).with_kind(SpanKind::Server);
+        let builder = builder.with_start_time(opentelemetry::time::now() - ago);
         let mut recording = tracer.build_with_context(builder, &parent);
         if !recording.is_recording() {
             return None;

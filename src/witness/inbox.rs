@@ -1,4 +1,4 @@
-//! The inbox: every beat and registration that comes in by a door.
+//! The inbox: every heartbeat and registration that comes in over HTTP.
 //!
 //! An ordinary beat is a look-up and a store. Whatever changes something is written to Kubernetes
 //! first, then shown to readers, then answered.
@@ -19,7 +19,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::{sleep, timeout},
 };
-use tracing::{debug, info};
+use tracing::debug;
 
 use crate::clock;
 use crate::cluster::{
@@ -72,6 +72,17 @@ pub struct Registered {
     pub slot: Arc<Slot>,
     /// Whether it was not there before.
     pub created: bool,
+    /// Whether that took a write: the same facts again are just a heartbeat.
+    pub written: bool,
+}
+
+/// An instance that was deregistered.
+#[derive(Clone, Debug)]
+pub struct Deregistered {
+    /// Which incarnation.
+    pub uid: Arc<str>,
+    /// Whether [`Directory::newest`] covers the deletion by now.
+    pub covered: bool,
 }
 
 /// Takes beats and registrations. Cheap to clone.
@@ -81,6 +92,7 @@ pub struct Inbox {
     pub(super) writer: Writer,
     store: StoreVersion,
     facts: mpsc::Sender<Delivery>,
+    pub(super) clock: fn() -> Now,
 }
 
 impl Beaten {
@@ -129,8 +141,15 @@ impl Inbox {
         writer: Writer,
         store: StoreVersion,
         facts: mpsc::Sender<Delivery>,
+        clock: fn() -> Now,
     ) -> Self {
-        Self { directory, writer, store, facts }
+        Self { directory, writer, store, facts, clock }
+    }
+
+    /// What reads the clock.
+    #[must_use]
+    pub fn clock(&self) -> fn() -> Now {
+        self.clock
     }
 
     /// Which version the store has.
@@ -151,9 +170,9 @@ impl Inbox {
         &self,
         target: &Target<'_>,
         health: Option<HealthReport>,
+        now: Moment,
     ) -> Option<Beaten> {
         let Target { namespace, name, uid, .. } = *target;
-        let now = clock::moment();
         match self.directory.heartbeat(namespace, name, uid, health, now) {
             Heartbeat::Renewed(slot) => Some(self.counted(slot, now)),
             Heartbeat::Permanent(slot) => Some(Beaten::promised(slot)),
@@ -178,7 +197,7 @@ impl Inbox {
         health: Option<HealthReport>,
     ) -> Result<Beaten, Refusal> {
         for _ in 0..ATTEMPTS {
-            let now = clock::now();
+            let now = (self.clock)();
             let Target { namespace, name, uid, .. } = *target;
             let slot = match self.directory.heartbeat(namespace, name, uid, health, now.moment) {
                 Heartbeat::Renewed(slot) => return Ok(self.counted(slot, now.moment)),
@@ -228,7 +247,7 @@ impl Inbox {
                 let message = "the instance is Permanent: it has no lease to renew".to_owned();
                 return Err(Refusal::Refused { status: 409, message });
             }
-            let now = clock::now();
+            let now = (self.clock)();
             let beat = StoredBeat {
                 value: fresh(now),
                 health: None,
@@ -264,12 +283,13 @@ impl Inbox {
             if let Some(record) = &record {
                 target.is_met_by(record)?;
                 Refusal::unless_terminating(record)?;
+                let now = (self.clock)().moment;
                 if registration.is_met_by(record)
                     && let Some(Beaten { slot, recorded: false, .. }) =
-                        self.ordinary_beat(target, registration.health)
+                        self.ordinary_beat(target, registration.health, now)
                 {
                     let created = made.as_ref() == Some(&record.uid);
-                    return Ok(Registered { slot, created });
+                    return Ok(Registered { slot, created, written: made.is_some() });
                 }
             }
             let stored = record.as_ref().map(|record| record.lease);
@@ -283,8 +303,8 @@ impl Inbox {
             let slot = self.show(written, Source::Registration, sent).await?;
             // Known here only from the answer to the write.
             Refusal::unless_terminating(&slot.record())?;
-            info!(%key, service = registration.service, created, "registered");
-            return Ok(Registered { slot, created });
+            debug!(%key, service = registration.service, created, "registered");
+            return Ok(Registered { slot, created, written: true });
         }
         Err(changing())
     }
@@ -301,7 +321,7 @@ impl Inbox {
         known: Option<(&Arc<Instance>, Sent)>,
         made: &mut Option<Arc<str>>,
     ) -> Result<Option<Arc<Instance>>, Refusal> {
-        let beat = fresh(clock::now());
+        let beat = fresh((self.clock)());
         let (key, uid, version) = (target.key(), target.uid, target.version);
         let record = known.map(|(record, _)| record);
         let (before, version) = match record.filter(|record| registration.meets_words(record)) {
@@ -365,12 +385,12 @@ impl Inbox {
         }
     }
 
-    /// Deletes the instance. Answers whether [`Directory::newest`] covers that by now.
+    /// Deletes the instance.
     ///
     /// # Errors
     /// [`Refusal::Unknown`] when there is none; [`Refusal::OtherUid`] or [`Refusal::OtherVersion`] when the one that is
     /// there is not the one that was meant.
-    pub async fn deregister(&self, target: &Target<'_>) -> Result<bool, Refusal> {
+    pub async fn deregister(&self, target: &Target<'_>) -> Result<Deregistered, Refusal> {
         // Before the record: one of an earlier epoch proves nothing.
         let sent = self.directory.before_read();
         let record = self.deletable(target).await?;
@@ -379,7 +399,10 @@ impl Inbox {
         let on = Precondition { uid: &record.uid, version: target.version };
         for _ in 0..ATTEMPTS {
             match self.writer.delete(&record.key, on).await {
-                Ok(removed) => return self.deregistered(&record, removed).await,
+                Ok(removed) => {
+                    let covered = self.deregistered(&record, removed).await?;
+                    return Ok(Deregistered { uid: record.uid.clone(), covered });
+                }
                 Err(Failure::Conflict(_) | Failure::NotFound(_)) => {
                     self.look_again(&record, sent.of(record.resource_version)).await?;
                     self.deletable(&meant).await?;
@@ -400,7 +423,6 @@ impl Inbox {
     }
 
     async fn deregistered(&self, record: &Instance, removed: Removed) -> Result<bool, Refusal> {
-        info!(key = %record.key, gone = matches!(removed, Removed::Gone), "deregistered");
         match removed {
             Removed::Gone => {
                 let deleted = clock::moment();

@@ -8,7 +8,9 @@ pub mod flush;
 pub mod inbox;
 pub mod refusal;
 pub mod self_beat;
+#[cfg(test)]
+pub mod testing;
 
 pub use crate::cluster::body::Change;
-pub use inbox::{Beaten, Inbox, Registered, Target};
+pub use inbox::{Beaten, Deregistered, Inbox, Registered, Target};
 pub use refusal::{Fault, Refusal};

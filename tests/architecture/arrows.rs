@@ -36,7 +36,12 @@ const ALLOWED: &[(&str, &str)] = &[
     ),
     ("controller", "cluster rollcall_core rollcall_model clock telemetry"),
     ("witness", "cluster rollcall_core rollcall_model clock telemetry"),
-    ("auth", "cluster::review cluster::failure rollcall_model::lease clock telemetry"),
+    // The breaker and the stand-in are for its unit tests.
+    (
+        "auth",
+        "cluster::review cluster::failure cluster::breaker cluster::testing rollcall_model::lease clock \
+         telemetry",
+    ),
     ("cluster", "rollcall_core rollcall_model rollcall_api clock telemetry"),
     ("dev", "rollcall_api telemetry"),
     ("buckets", "rollcall_model::lease"),

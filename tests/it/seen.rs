@@ -307,7 +307,7 @@ async fn registered(replica: &Rollcall, name: &str) -> Vec<Value> {
     eventually("the registration is logged", BOUND, async || {
         let mut lines = log(replica);
         let at = lines.iter().position(|line| {
-            line["message"] == "registered" && line["service"].as_str() == Some(name)
+            line["message"] == "HTTP write" && line["name"].as_str() == Some(name)
         })?;
         lines.truncate(at + 1);
         Some(lines)
@@ -354,6 +354,42 @@ async fn every_line_is_json_and_what_is_logged_changes_while_the_replica_runs() 
 }
 
 #[tokio::test]
+async fn every_write_over_http_is_a_line_and_what_writes_nothing_has_none() {
+    let ns = namespace("write-log").await;
+    let replica = Rollcall::start_with(&ns, "rollcall-0", &["--log-format", "json"]).await;
+    register(&ns, &replica, "orders-1").await;
+    let path = format!("/v1/namespaces/{}/instances/orders-1", ns.name);
+    let body = json!({"service": "orders-1", "addresses": ["10.0.0.8"]});
+    let again = call(replica.http, "PUT", &path, Some(body)).await;
+    assert_eq!(again.status, 200);
+    let uid = again.json()["uid"].clone();
+    let heartbeat = call(replica.http, "PUT", &format!("{path}/heartbeat"), None).await;
+    assert_eq!(heartbeat.status, 200);
+    let request = format!("DELETE {path}");
+    let refused = call_with(replica.http, &request, ("if-match", "\"1\""), "").await;
+    assert_eq!(refused.status, 412);
+    assert_eq!(call(replica.http, "DELETE", &path, None).await.status, 204);
+    let wanted = [
+        json!(["register", "done", 201, uid]),
+        json!(["deregister", "refused", 412, null]),
+        json!(["deregister", "done", 204, uid]),
+    ];
+    eventually("the writes are logged", BOUND, async || {
+        let lines = log(&replica);
+        let writes = lines.iter().filter(|line| line["message"] == "HTTP write");
+        let writes: Vec<_> = writes
+            .map(|line| {
+                assert!(line["namespace"] == ns.name && line["name"] == "orders-1", "{line}");
+                assert_eq!(line["peer"], "127.0.0.1");
+                json!([line["verb"], line["result"], line["status"], line["uid"]])
+            })
+            .collect();
+        (writes == wanted).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_filter_that_cannot_be_read_changes_nothing_and_is_answered_with_what_is_wrong() {
     let ns = namespace("loglevel").await;
     let replica = Rollcall::start(&ns).await;
@@ -364,11 +400,24 @@ async fn a_filter_that_cannot_be_read_changes_nothing_and_is_answered_with_what_
         ("?for=tomorrow", "debug", "for=10m"),
     ] {
         let answer = set(&replica, query, filter).await;
-        let said = String::from_utf8(answer.body).unwrap();
-        assert!(answer.status == 400 && said.contains(wrong), "{query} {filter}: {said}");
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+        let problem = answer.json();
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(answer.status == 400 && detail.contains(wrong), "{query} {filter}: {problem}");
     }
-    assert_eq!(call(replica.admin, "DELETE", "/loglevel", None).await.status, 405);
-    assert_eq!(call(replica.admin, "POST", "/metrics", None).await.status, 405);
+    let long = "x".repeat(5_000);
+    for (request, body, status) in [
+        ("DELETE /loglevel", "", 405),
+        ("POST /metrics", "", 405),
+        ("GET /nothing", "", 404),
+        ("PUT /loglevel", &*long, 400),
+    ] {
+        let header = ("content-type", "text/plain");
+        let answer = call_with(replica.admin, request, header, body).await;
+        let problem = answer.json();
+        assert_eq!((answer.status, &problem["status"]), (status, &json!(status)), "{request}");
+        assert_eq!(answer.header("content-type"), "application/problem+json", "{request}");
+    }
     let head = call(replica.admin, "HEAD", "/metrics", None).await;
     assert_eq!((head.status, head.header("content-type")), (200, CLASSIC));
     assert_eq!(call(replica.admin, "GET", "/loglevel", None).await.body, b"info\n");

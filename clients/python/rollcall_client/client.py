@@ -26,8 +26,12 @@ class Rollcall:
         call on one replica. `patience`: how long a call tries in all. `tls`: an `ssl.SSLContext`
         (`ssl.create_default_context(cafile=…)`) where the replicas serve HTTPS. `stream_timeout`: how long a stream may be
         silent; rollcall writes every 15 s."""
+        if isinstance(addresses, str):
+            raise TypeError("addresses is a list, such as ['rollcall:8080'], not a string")
         if not addresses:
             raise ValueError("give at least one address")
+        if urls := [address for address in addresses if "/" in address]:
+            raise ValueError(f"an address is host:port, without a scheme or a path: {urls}")
         self._replicas = Replicas(addresses, BearerToken(token, token_file), timeout, patience, tls, clock)
         self._clock, self._stream_timeout = clock, stream_timeout
 

@@ -23,8 +23,9 @@ use tokio::{
 };
 
 use crate::http::connection::{
-    rounds::Told,
+    limits::{MOVED, STUCK_STREAM_TICKS, STUCK_TICKS},
     streams::{Streams, Taken},
+    told::Told,
     untaken::Untaken,
 };
 
@@ -34,16 +35,6 @@ const HEAD_TICKS: u32 = 2;
 /// Between two requests: 5 min, longer than anybody should wait with a heartbeat whose lease
 /// allows a client to hold its connection.
 const IDLE_TICKS: u32 = 60;
-
-/// A client that takes nothing of its answer for 30 to 35 s.
-pub(super) const STUCK_TICKS: u32 = 6;
-
-/// One that takes nothing of a stream for 10 to 15 s: there is more to come, and it can come back.
-pub(super) const STUCK_STREAM_TICKS: u32 = 2;
-
-/// So much has to be taken of an answer that had to wait, unless it is all of it, to have moved: a client that takes an octet
-/// now and then would hold a large answer for ever.
-pub(super) const MOVED: usize = 4 * 1024;
 
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;

@@ -4,18 +4,15 @@
 //! armed and polled with every request. Does not own: what standing still means (`progress`), and what a connection
 //! does when it is told (`connection`).
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::http::connection::progress::{Progress, Standing};
+use crate::http::connection::{
+    progress::{Progress, Standing},
+    told::Word,
+};
 
 /// How often each connection is looked at; every limit is a multiple.
 const TICK: Duration = Duration::from_secs(5);
@@ -40,25 +37,6 @@ pub(super) struct Joined {
     rounds: Arc<Rounds>,
     key: u64,
     pub(super) progress: Arc<Progress>,
-}
-
-/// What a connection is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Word {
-    /// Nobody has asked anything for long, or somebody is waited for in vain: to be looked at once more, as it may
-    /// have moved since. First in the order, as it is told again at the next round.
-    Stands,
-    /// The client is to go elsewhere when what is under way is done.
-    MoveOn,
-    /// It is to end, in good order.
-    End,
-}
-
-/// What a connection was told and has not heard yet: of several words the last in their order.
-#[derive(Debug, Default)]
-pub(super) struct Told {
-    word: Mutex<Option<Word>>,
-    listener: AtomicWaker,
 }
 
 impl Rounds {
@@ -111,42 +89,11 @@ impl Drop for Joined {
     }
 }
 
-impl Told {
-    pub(super) fn tell(&self, word: Word) {
-        let mut told = self.word.lock();
-        *told = (*told).max(Some(word));
-        drop(told);
-        self.listener.wake();
-    }
-
-    /// What was told since it was asked for last.
-    pub(super) fn poll(&self, cx: &Context<'_>) -> Poll<Word> {
-        self.listener.register(cx.waker());
-        self.word.lock().take().map_or(Poll::Pending, Poll::Ready)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use std::task::{Context, Poll, Waker};
 
     use super::*;
-
-    #[test]
-    fn a_connection_hears_the_word_that_is_not_told_again_and_that_once() {
-        let cx = Context::from_waker(Waker::noop());
-        for (words, heard) in [
-            ([Word::End, Word::MoveOn], Word::End),
-            ([Word::MoveOn, Word::Stands], Word::MoveOn),
-            ([Word::Stands, Word::Stands], Word::Stands),
-        ] {
-            let told = Told::default();
-            assert_eq!(told.poll(&cx), Poll::Pending);
-            words.into_iter().for_each(|word| told.tell(word));
-            assert_eq!(told.poll(&cx), Poll::Ready(heard), "{words:?}");
-            assert_eq!(told.poll(&cx), Poll::Pending);
-        }
-    }
 
     #[test]
     fn who_stands_still_is_told_and_who_left_is_not_kept() {

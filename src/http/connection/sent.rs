@@ -1,24 +1,24 @@
-//! An answer's body as a connection takes it: a piece at a time, and no piece before the last one is gone.
+//! A response's body as a connection sends it: a piece at a time, and no piece before the last one is gone.
 //!
 //! Owns: [`Sent`]. hyper would take 64 KiB ahead from every body, whether its client reads or not; so
-//! many clients that do not would fill the memory. Does not own: making pieces (`answer`).
+//! many clients that do not would fill the memory. Does not own: making pieces (the handlers' bodies).
 
 use std::{
-    convert::Infallible,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
+use axum::{Error, body::Body};
 use bytes::Bytes;
-use hyper::body::{Frame, SizeHint};
+use hyper::body::{Body as _, Frame, SizeHint};
 
 use crate::http::{
-    answer::{Body, PIECE},
+    answer::PIECE,
     connection::{progress::Progress, streams::Taken},
 };
 
-/// Octets that wait on a connection of HTTP/2 whose client is slow: from there on it is looked at each answer by itself.
+/// Bytes that wait on a connection of HTTP/2 whose client is slow: from there on each response is looked at by itself.
 const SLOW: usize = PIECE;
 
 /// A body on its way.
@@ -31,97 +31,99 @@ pub(super) struct Sent {
 /// How it goes.
 #[derive(Debug)]
 enum Way {
-    /// HTTP/1, and it is whole.
+    /// HTTP/1, and it is one piece; or there is no body.
     Whole,
-    /// HTTP/1: each piece when the one before is written.
-    Pieces(Arc<Progress>),
-    /// HTTP/2: hyper gives a piece to its stream as soon as there is room for an octet of it. Where a client is slow, the
-    /// last octet of each goes by itself: when that has room, the client has made room for all of it.
-    Stream { progress: Arc<Progress>, taken: Taken, last: Option<Bytes> },
+    /// HTTP/1: another piece while no more than so many wait for the kernel.
+    Pieces { progress: Arc<Progress>, most: u32 },
+    /// HTTP/2: hyper gives a piece to its stream as soon as there is room for a byte of it. Where a client is slow, the
+    /// last byte of each goes by itself: when that has room, the client has made room for all of it.
+    Stream { progress: Arc<Progress>, taken: Taken, is_watch: bool, rest: Bytes },
 }
 
 impl Sent {
     /// Over HTTP/1.
-    pub(super) fn alone(body: Body, progress: &Arc<Progress>) -> Self {
-        let is_whole = matches!(body, Body::Whole(_));
-        let way = if is_whole { Way::Whole } else { Way::Pieces(progress.clone()) };
-        Self { body, way }
+    pub(super) fn http1(body: Body, is_watch: bool, progress: &Arc<Progress>) -> Self {
+        let length = body.size_hint().exact();
+        let is_short = length.is_some_and(|length| length <= PIECE as u64);
+        // A watch asks for more at once: most often there is nothing, and it need not be woken when its piece is written.
+        let pieces = || Way::Pieces { progress: progress.clone(), most: u32::from(is_watch) };
+        Self { body, way: if is_short { Way::Whole } else { pieces() } }
     }
 
     /// Over HTTP/2.
-    pub(super) fn among_others(body: Body, progress: &Arc<Progress>, taken: Taken) -> Self {
-        taken.owes(body.is_stream());
-        // Without a body the answer is over with its head.
-        let is_over = body.is_over();
+    pub(super) fn http2(
+        body: Body,
+        is_watch: bool,
+        progress: &Arc<Progress>,
+        taken: Taken,
+    ) -> Self {
+        taken.owes(is_watch);
+        // Without a body the response is over with its head.
+        let is_over = body.is_end_stream();
         let progress = progress.clone();
-        let way = if is_over { Way::Whole } else { Way::Stream { progress, taken, last: None } };
-        Self { body, way }
+        let rest = Bytes::new();
+        let stream = Way::Stream { progress, taken, is_watch, rest };
+        Self { body, way: if is_over { Way::Whole } else { stream } }
     }
 }
 
 impl hyper::body::Body for Sent {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let Self { body, way } = &mut *self;
+        let mut body = Pin::new(body);
         match way {
-            Way::Whole => body.poll_piece(cx).map(framed),
-            Way::Pieces(progress) => {
-                // Who has told everything is asked for news at once: most often there are none, and nobody has to be
-                // woken when the last piece is written.
-                let most = u32::from(body.has_told_all());
-                ready!(progress.poll_written(most, cx));
-                let piece = ready!(body.poll_piece(cx));
-                if piece.is_some() {
+            Way::Whole => body.poll_frame(cx),
+            Way::Pieces { progress, most } => {
+                ready!(progress.poll_written(*most, cx));
+                let frame = ready!(body.poll_frame(cx));
+                if frame.is_some() {
                     progress.hands_over();
                 }
-                Poll::Ready(framed(piece))
+                Poll::Ready(frame)
             }
-            Way::Stream { progress, taken, last } => {
-                let polled =
-                    last.take().map_or_else(|| next(body, cx), |last| Poll::Ready(Some(last)));
-                let Poll::Ready(mut piece) = polled else {
-                    taken.parked();
-                    return Poll::Pending;
-                };
-                taken.owes(body.is_stream());
-                if let Some(piece) = &mut piece {
-                    if progress.untaken() > SLOW && piece.len() > 1 {
-                        *last = Some(piece.split_off(piece.len() - 1));
+            Way::Stream { progress, taken, is_watch, rest } => {
+                while rest.is_empty() {
+                    match body.as_mut().poll_frame(cx) {
+                        Poll::Pending => {
+                            taken.parked();
+                            return Poll::Pending;
+                        }
+                        Poll::Ready(Some(Ok(frame))) => {
+                            // No body here has trailers.
+                            let Ok(data) = frame.into_data() else { continue };
+                            *rest = data;
+                        }
+                        Poll::Ready(end) => {
+                            taken.owes(*is_watch);
+                            return Poll::Ready(end);
+                        }
                     }
-                    progress.hands(piece.len());
                 }
-                Poll::Ready(framed(piece))
+                taken.owes(*is_watch);
+                // In pieces even where it is whole: or a client could leave it all with us, and nothing would show it.
+                let mut piece = rest.split_to(rest.len().min(PIECE));
+                if rest.is_empty() && progress.untaken() > SLOW && piece.len() > 1 {
+                    *rest = piece.split_off(piece.len() - 1);
+                }
+                progress.hands(piece.len());
+                Poll::Ready(Some(Ok(Frame::data(piece))))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        let has_more = matches!(&self.way, Way::Stream { last: Some(_), .. });
-        !has_more && self.body.is_over()
+        let has_more = matches!(&self.way, Way::Stream { rest, .. } if !rest.is_empty());
+        !has_more && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let length = self.body.length().map(|length| length as u64);
-        length.map_or_else(SizeHint::default, SizeHint::with_exact)
+        // Asked for before the first piece is taken.
+        self.body.size_hint()
     }
-}
-
-/// The next piece of a body, in pieces even where it is whole: or a client could leave it all with us, and nobody
-/// would notice.
-fn next(body: &mut Body, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-    if let Body::Whole(Some(bytes)) = body
-        && bytes.len() > PIECE
-    {
-        return Poll::Ready(Some(bytes.split_to(PIECE)));
-    }
-    body.poll_piece(cx)
-}
-
-fn framed(piece: Option<Bytes>) -> Option<Result<Frame<Bytes>, Infallible>> {
-    piece.map(|piece| Ok(Frame::data(piece)))
 }

@@ -12,7 +12,7 @@ use std::sync::{
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::http::connection::progress::{STUCK_STREAM_TICKS, STUCK_TICKS};
+use crate::http::connection::limits::{STUCK_STREAM_TICKS, STUCK_TICKS};
 
 /// The most streams of a connection: as many as RFC 9113 §6.5.2 wishes for at least.
 pub(super) const MOST: u32 = 100;

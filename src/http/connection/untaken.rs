@@ -1,12 +1,12 @@
 //! HTTP/2: what hyper holds of answers because its streams have no room.
 //!
-//! Owns: [`Untaken`]. A small answer is handed over whole, and over for the door: only the octets that come out of the
+//! Owns: [`Untaken`]. A small answer is handed over whole, and over for its handler: only the octets that come out of the
 //! socket tell whether its client takes it. They are more than those that went in, by the frames around them, so what is
 //! left here is the least that can be waiting. Does not own: the limits (`progress`).
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use crate::http::connection::progress::{MOVED, STUCK_TICKS};
+use crate::http::connection::limits::{MOVED, STUCK_TICKS};
 
 /// Octets of a connection that wait for its client.
 #[derive(Debug, Default)]

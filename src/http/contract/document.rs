@@ -3,12 +3,12 @@
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
-use super::{
-    examples, headers,
-    operations::{Body, Content, Group, Needs, Operation, Success},
-    parameters, problems, schemas,
+use super::{examples, headers, parameters, problems, schemas};
+use crate::http::{
+    access::Needs,
+    operation::{Body, Content, Group, Operation, Success},
+    route::Route,
 };
-use crate::http::route::Route;
 
 const DESCRIPTION: &str = "\
 A registry of running instances. Register one (`PUT …/instances/{name}`), keep it there with a heartbeat every \
@@ -24,7 +24,7 @@ A webhook of the cluster that refuses with a status of its own is told as 403 `r
 Members that are not described here may come; do not fail on them. None that is described goes away within `/v1`.";
 
 /// The whole document.
-pub(super) fn document() -> Value {
+pub(super) fn document(operations: &[Operation]) -> Value {
     let tags = Group::ALL.map(|group| json!({"name": group.name(), "description": group.says()}));
     json!({
         "openapi": "3.1.0",
@@ -37,12 +37,12 @@ pub(super) fn document() -> Value {
         },
         "servers": [{"url": "/", "description": "The replica that gave this document; any other will do."}],
         "tags": tags,
-        "paths": paths(),
+        "paths": paths(operations),
         "components": {
             "schemas": schemas::all(),
             "parameters": parameters::components().into_iter().chain(headers::parameters()).collect::<Map<_, _>>(),
             "headers": headers::components(),
-            "responses": problems::components(),
+            "responses": problems::components(operations),
             "securitySchemes": {"token": {
                 "type": "http",
                 "scheme": "bearer",
@@ -53,12 +53,12 @@ pub(super) fn document() -> Value {
     })
 }
 
-fn paths() -> Map<String, Value> {
+fn paths(operations: &[Operation]) -> Map<String, Value> {
     let mut paths = Map::new();
     for route in Route::ALL {
-        let of_route = Operation::all().filter(|operation| operation.route == route);
+        let of_route = operations.iter().filter(|operation| operation.route == route);
         let path: Map<_, _> =
-            of_route.map(|it| (it.method.to_ascii_lowercase(), operation(it))).collect();
+            of_route.map(|it| (it.method.as_str().to_ascii_lowercase(), operation(it))).collect();
         paths.insert(route.template().to_owned(), path.into());
     }
     paths
@@ -88,8 +88,8 @@ fn operation(operation: &Operation) -> Value {
 fn security(needs: Needs) -> Value {
     match needs {
         Needs::Nothing => json!([]),
-        Needs::Read | Needs::Token => json!([{}, {"token": []}]),
-        Needs::Write | Needs::WriteEach => json!([{"token": []}]),
+        Needs::Read(_) | Needs::Token => json!([{}, {"token": []}]),
+        Needs::Write(_) | Needs::WriteEach => json!([{"token": []}]),
     }
 }
 
@@ -149,7 +149,7 @@ fn links(operation: &Operation, success: &Success) -> Map<String, Value> {
         "setState",
         "deregisterInstance",
     ];
-    let is_write = operation.method != Method::GET.as_str();
+    let is_write = operation.method != Method::GET;
     let (next, parameters): (&[&str], _) = match success.content {
         Content::Json("Services") => {
             let first = "$response.body#/services/0";
@@ -178,11 +178,11 @@ fn links(operation: &Operation, success: &Success) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::contract::walk::walk;
+    use crate::http::{contract::walk::walk, table::OPERATIONS};
 
     #[test]
     fn every_reference_leads_somewhere_and_every_component_is_led_to() {
-        let document = document();
+        let document = document(&OPERATIONS);
         let mut used = std::collections::HashSet::new();
         walk(&document, "", &mut |path, value| {
             let Some(reference) = value.get("$ref").and_then(Value::as_str) else { return };
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn every_example_is_of_its_schema() {
-        let document = document();
+        let document = document(&OPERATIONS);
         let mut examples = 0;
         walk(&document["paths"], "", &mut |path, value| {
             let (Some(schema), Some(example)) = (value.get("schema"), value.get("example")) else {
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn every_schema_and_its_members_are_described() {
-        let document = document();
+        let document = document(&OPERATIONS);
         let mut missing = Vec::new();
         let schemas = document["components"]["schemas"].as_object().unwrap();
         for (name, schema) in schemas {

@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::problems;
 use crate::http::problem::Kind;
 
 /// One of each schema that a body can be.
@@ -49,7 +48,7 @@ pub(super) fn of(schema: &str) -> Option<Value> {
 pub(super) fn problem(kind: Kind) -> Value {
     let (_, title) = kind.words();
     let mut problem = json!({
-        "type": problems::type_of(kind),
+        "type": kind.uri(),
         "title": title,
         "status": kind.status().as_u16(),
         "detail": "what is wrong with this request, and what to do",

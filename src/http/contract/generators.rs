@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{document::document, walk::walk};
+use crate::http::table::OPERATIONS;
 
 /// Every schema of the document, also those inside others, with its path.
 fn schemas() -> Vec<(String, Value)> {
     let mut schemas = Vec::new();
-    walk(&document(), "", &mut |path, value| {
+    walk(&document(&OPERATIONS), "", &mut |path, value| {
         let is_example = path.contains("/example");
         let holds_schemas = path.ends_with("/properties") || path.ends_with("/schemas");
         if value.is_object() && !is_example && !holds_schemas {
@@ -50,7 +51,7 @@ fn alternatives_are_schemas_with_names_or_null() {
 /// openapi-generator names the enum of a member after the member, in the file of the schema that has it: `event` in `Event`.
 #[test]
 fn no_schema_has_the_name_of_a_member_of_its_alternatives() {
-    let document = document();
+    let document = document(&OPERATIONS);
     for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
         for one in schema["oneOf"].as_array().into_iter().flatten() {
             let target = one["$ref"].as_str().unwrap().strip_prefix('#').unwrap();
@@ -64,7 +65,7 @@ fn no_schema_has_the_name_of_a_member_of_its_alternatives() {
 /// oapi-codegen makes a Go type of each component, whatever its kind, and spells `port` and `Port` alike.
 #[test]
 fn no_name_is_that_of_two_components() {
-    let document = document();
+    let document = document(&OPERATIONS);
     let mut kinds: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (kind, components) in document["components"].as_object().unwrap() {
         for name in components.as_object().unwrap().keys() {

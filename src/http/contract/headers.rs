@@ -51,7 +51,7 @@ fn parameter(name: &str) -> Value {
             json!({"type": "integer", "format": words::width(None), "minimum": 0, "maximum": u64::MAX}),
         ),
         "X-Request-Id" => (
-            "Given back with the answer, and in the access log, if it has 128 characters at most.",
+            "Answered back with the answer, and in the access log, if it has 128 characters at most.",
             text(),
         ),
         "If-Match" => (

@@ -3,11 +3,8 @@
 use schemars::JsonSchema as _;
 use serde_json::{Map, Value, json};
 
-use super::{
-    names,
-    operations::{Operation, Query},
-    words,
-};
+use super::{names, words};
+use crate::http::operation::{Operation, Query};
 
 /// What filters a set.
 const FILTERS: [&str; 7] = ["version", "tag", "zone", "near", "port", "selector", "health"];

@@ -1,63 +1,17 @@
-//! Problems in the contract: their types, and the members that some of them have beside those of the RFC.
+//! Problems in the contract: which of them a call may answer with, by status.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-use super::{examples, headers, names, operations::Operation, schemas};
-use crate::http::problem::{Kind, TYPE};
-
-/// The `type` of a problem.
-pub(in crate::http) enum Type {}
-
-impl JsonSchema for Type {
-    fn schema_name() -> Cow<'static, str> {
-        "ProblemType".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let types: Vec<_> = Kind::ALL.into_iter().map(type_of).collect();
-        json_schema!({"type": "string", "enum": types, "description": "What went wrong, for programs."})
-    }
-}
-
-/// Members beyond those of the RFC.
-pub(in crate::http) enum More {}
-
-impl JsonSchema for More {
-    fn schema_name() -> Cow<'static, str> {
-        "ProblemMembers".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let text = |says: &str| json!({"type": "string", "description": says});
-        json_schema!({
-            "type": "object",
-            "properties": {
-                "user": text("forbidden: who is calling, as Kubernetes says."),
-                "verb": text("forbidden: what is missing for this user."),
-                "resource": text("forbidden: on what."),
-                "namespace": {"type": ["string", "null"], "description": "forbidden: where; null means everywhere."},
-                "evictedAt": {"type": "string", "format": "date-time", "description": "evicted: when."},
-                "reason": text("evicted: why."),
-                "uid": text("other-incarnation: the one that bears the name."),
-                "resourceVersion": text("other-version: the one that it has; not there where it is not there."),
-            },
-        })
-    }
-}
-
-/// A kind's `type`.
-pub(super) fn type_of(kind: Kind) -> String {
-    format!("{TYPE}{}", kind.words().0)
-}
+use super::{examples, headers, names, schemas};
+use crate::http::{operation::Operation, problem::Kind};
 
 /// Every answer that is a problem, by the name of the component.
-pub(super) fn components() -> Map<String, Value> {
+pub(super) fn components(operations: &[Operation]) -> Map<String, Value> {
     let of_none =
         [Kind::UnknownRoute, Kind::MethodNotAllowed].map(|kind| (status(kind), vec![kind]));
-    let all = Operation::all().flat_map(by_status).chain(of_none);
+    let all = operations.iter().flat_map(by_status).chain(of_none);
     all.map(|(status, kinds)| (name(&kinds), response(status, &kinds))).collect()
 }
 
@@ -100,7 +54,7 @@ fn name(kinds: &[Kind]) -> String {
 fn response(status: u16, kinds: &[Kind]) -> Value {
     let titles: Vec<_> =
         kinds.iter().map(|kind| format!("{}: {}.", kind.words().0, says(*kind))).collect();
-    let types: Vec<_> = kinds.iter().copied().map(type_of).collect();
+    let types: Vec<_> = kinds.iter().copied().map(Kind::uri).collect();
     let examples: Map<_, _> = kinds
         .iter()
         .map(|kind| (kind.words().0.to_owned(), json!({"value": examples::problem(*kind)})))

@@ -64,7 +64,7 @@ fn written() -> Map<String, Value> {
     add::<heartbeats::BatchAnswer<'static>>(&mut generator);
     add::<services::ServicesJson<'static>>(&mut generator);
     add::<cluster::ClusterJson<'static>>(&mut generator);
-    add::<problem::Wire<'static>>(&mut generator);
+    add::<problem::wire::Wire<'static>>(&mut generator);
     generator.take_definitions(true)
 }
 

@@ -11,7 +11,7 @@ use rollcall_model::naming;
 use rollcall_model::{defaults, vocabulary};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use crate::http::{batch, heartbeats, query, rules, validate};
+use crate::http::{query, rules};
 
 /// Types that are never values. A vocabulary has a name of its own in the contract, the others stand where they are used.
 macro_rules! words {
@@ -41,7 +41,7 @@ words! {
     /// A DNS subdomain.
     true Subdomain = text(rules::SUBDOMAIN_PATTERN, naming::MAX_NAME);
     /// The name of a port.
-    true PortName = text(rules::LABEL_PATTERN, validate::MAX_PORT_NAME);
+    true PortName = text(rules::LABEL_PATTERN, rules::MAX_PORT_NAME);
     /// A DNS name that nobody takes for an address.
     true Hostname = json_schema!({
         "type": "string", "minLength": 1, "maxLength": naming::MAX_NAME,
@@ -56,29 +56,29 @@ words! {
     /// A port.
     true PortNumber = whole(1, u16::MAX.into());
     /// How long a lease is.
-    true LeaseSeconds = whole(validate::LEASE[0], validate::LEASE[1]);
+    true LeaseSeconds = whole(rules::LEASE[0], rules::LEASE[1]);
     /// How long an expired object stays.
-    true EvictAfterSeconds = whole(0, validate::LEASE[1]);
+    true EvictAfterSeconds = whole(0, rules::LEASE[1]);
     /// The addresses of a registration.
     true Addresses = list(json_schema!({
         "type": "string", "pattern": rules::ADDRESS_PATTERN,
         "not": {"type": "string", "pattern": rules::MAPPED_PATTERN},
-    }), 1, validate::MAX_ADDRESSES);
+    }), 1, rules::MAX_ADDRESSES);
     /// The tags of a registration.
-    true Tags = list(text(rules::WORD_PATTERN, rules::MAX_WORD), 0, validate::MAX_TAGS);
+    true Tags = list(text(rules::WORD_PATTERN, rules::MAX_WORD), 0, rules::MAX_TAGS);
     /// The attributes of a registration.
     true Attributes = map(
         rules::ATTRIBUTE_KEY_PATTERN,
         rules::MAX_WORD,
-        &json_schema!({"type": "string", "maxLength": validate::MAX_ATTRIBUTE}),
-        Some(validate::MAX_ATTRIBUTES),
+        &json_schema!({"type": "string", "maxLength": rules::MAX_ATTRIBUTE}),
+        Some(rules::MAX_ATTRIBUTES),
     );
     /// A merge patch of the attributes. How many there are is seen when it is applied.
     true AttributesPatch = map(
         rules::ATTRIBUTE_KEY_PATTERN,
         rules::MAX_WORD,
-        &json_schema!({"type": ["string", "null"], "maxLength": validate::MAX_ATTRIBUTE}),
-        Some(validate::MAX_ATTRIBUTES),
+        &json_schema!({"type": ["string", "null"], "maxLength": rules::MAX_ATTRIBUTE}),
+        Some(rules::MAX_ATTRIBUTES),
     );
     /// The labels of a registration. A key is a prefix, a slash and a word.
     true Labels = map(
@@ -90,7 +90,7 @@ words! {
         None,
     );
     /// What an instance says to the log.
-    true Note = json_schema!({"type": "string", "maxLength": heartbeats::MAX_NOTE});
+    true Note = json_schema!({"type": "string", "maxLength": rules::MAX_NOTE});
     /// What is shown of it.
     true Address = json_schema!({"type": "string", "pattern": rules::ADDRESS_PATTERN});
     /// Strings by keys.
@@ -163,10 +163,10 @@ words! {
 }
 
 /// The most of a batch of registrations.
-pub(in crate::http) const REGISTRATIONS: usize = batch::MAX_INSTANCES;
+pub(in crate::http) const REGISTRATIONS: usize = rules::MAX_INSTANCES;
 
 /// The most of a batch of heartbeats.
-pub(in crate::http) const BEATS: usize = heartbeats::MAX_BEATS;
+pub(in crate::http) const BEATS: usize = rules::MAX_BEATS;
 
 /// Text of this form.
 pub(super) fn text(pattern: &str, max: usize) -> Schema {

@@ -113,6 +113,10 @@ impl Fault {
         let found = match found {
             // As JSON calls it.
             Unexpected::Unit => format!("invalid {of}: null"),
+            // Quoted: what is beyond a few hundred bytes is cut before it is escaped.
+            Unexpected::Str(text) => {
+                clip::name(format!("invalid {of}: string {:?}", clip::head(text)))
+            }
             found => clip::name(format!("invalid {of}: {found}")),
         };
         Self::Mismatch { found, expected: expected.to_string() }

@@ -35,7 +35,8 @@ pub async fn namespace(prefix: &str) -> Namespace {
 /// The same in a control plane of the test's own.
 pub async fn namespace_in(shared: Arc<Shared>, prefix: &str) -> Namespace {
     static NEXT: AtomicU32 = AtomicU32::new(1);
-    let name = format!("{prefix}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    // All of one length: what is recorded of a response may count its bytes.
+    let name = format!("{prefix}-{:03}", NEXT.fetch_add(1, Ordering::Relaxed));
     let client = shared.control_plane.admin().await.unwrap();
     let api: Api<KubeNamespace> = Api::all(client.clone());
     let object = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();

@@ -1,7 +1,21 @@
-//! The table of the calls.
+//! The table of operations: one row makes the route, the rights, what works before the first list of instances, and the
+//! OpenAPI document.
+//!
+//! Owns: which handler answers what, and the words about it. Does not own: the shape of a row (`operation`).
 
-use super::operations::{Body, Content, Group, Needs, Operation, Query, Success};
-use crate::http::{problem::Kind, route::Route};
+use axum::routing::on;
+use hyper::Method;
+
+use crate::auth::Right;
+use crate::http::{
+    access::Needs,
+    batch, changes, cluster, contract, discover, heartbeats, instances,
+    operation::{Body, Content, Group, Load, Operation, Query, Success},
+    page,
+    problem::Kind,
+    route::Route,
+    services, snapshot, watch,
+};
 
 const JSON: &[&str] = &["application/json"];
 const PATCH: &[&str] = &["application/merge-patch+json", "application/json"];
@@ -44,17 +58,19 @@ const fn gives(
     Success { status, says, content: Content::Json(schema), headers }
 }
 
-/// Calls on instances.
-pub(super) const INSTANCES: &[Operation] = &[
+/// Every operation, those of one path beside each other.
+pub(super) static OPERATIONS: [Operation; 19] = [
     Operation {
         route: Route::Instance,
-        method: "PUT",
+        method: Method::PUT,
+        handler: |method| on(method, instances::register),
         id: "registerInstance",
         summary: "Register an instance, or register it again",
         description: "Replaces its facts and renews its lease; when nothing differs it is just a heartbeat. Then call \
                       `heartbeat` every `lease.renewAfterSeconds`.",
         group: Group::Instances,
-        needs: Needs::Write,
+        needs: Needs::Write(&[Right::Create, Right::Patch]),
+        load: Load::Write,
         query: Query::Uid,
         headers: OF_CHANGE,
         body: json_of("Registration"),
@@ -66,13 +82,15 @@ pub(super) const INSTANCES: &[Operation] = &[
     },
     Operation {
         route: Route::Instance,
-        method: "GET",
+        method: Method::GET,
+        handler: |method| on(method, instances::read),
         id: "getInstance",
         summary: "One instance, with its lease and why it is in its phase",
         description: "As the replica that answers sees it. What discovery shows, and beside it when the lease ends, the last \
                       heartbeat, and what the verdict rests on.",
         group: Group::Instances,
-        needs: Needs::Read,
+        needs: Needs::Read(&[Right::Get]),
+        load: Load::Work,
         query: Query::Uid,
         headers: &[],
         body: None,
@@ -88,13 +106,15 @@ pub(super) const INSTANCES: &[Operation] = &[
     },
     Operation {
         route: Route::Instance,
-        method: "DELETE",
+        method: Method::DELETE,
+        handler: |method| on(method, instances::deregister),
         id: "deregisterInstance",
         summary: "Take an instance away",
         description: "It is out of all answers when this replica has answered, and out of those of the others some milliseconds \
                       later.",
         group: Group::Instances,
-        needs: Needs::Write,
+        needs: Needs::Write(&[Right::Delete]),
+        load: Load::Write,
         query: Query::Uid,
         headers: OF_CHANGE,
         body: None,
@@ -108,13 +128,15 @@ pub(super) const INSTANCES: &[Operation] = &[
     },
     Operation {
         route: Route::ServiceInstances,
-        method: "POST",
+        method: Method::POST,
+        handler: |method| on(method, instances::register_named),
         id: "registerInstanceOfService",
         summary: "Register an instance without choosing a name",
         description: "Its name is made from the service, the addresses (or the hostname) and the first port, so that doing it \
                       again is a registration of the same instance.",
         group: Group::Instances,
-        needs: Needs::Write,
+        needs: Needs::Write(&[Right::Create, Right::Patch]),
+        load: Load::Write,
         query: Query::Uid,
         headers: OF_CHANGE,
         body: json_of("RegistrationOfService"),
@@ -126,7 +148,8 @@ pub(super) const INSTANCES: &[Operation] = &[
     },
     Operation {
         route: Route::Instances,
-        method: "POST",
+        method: Method::POST,
+        handler: |method| on(method, batch::register),
         id: "registerInstances",
         summary: "Register up to 1,000 instances at once",
         description: "Each has a result of its own, in their order. A body that is not of this shape is refused whole, but a \
@@ -134,6 +157,7 @@ pub(super) const INSTANCES: &[Operation] = &[
                       status 503: send them again. It holds no `If-Match`: register those one by one for which it matters.",
         group: Group::Instances,
         needs: Needs::WriteEach,
+        load: Load::Work,
         query: Query::None,
         headers: &[],
         body: json_of("RegistrationBatch"),
@@ -142,13 +166,15 @@ pub(super) const INSTANCES: &[Operation] = &[
     },
     Operation {
         route: Route::Attributes,
-        method: "PATCH",
+        method: Method::PATCH,
+        handler: |method| on(method, changes::attributes),
         id: "changeAttributes",
         summary: "Change some attributes of an instance",
         description: "A JSON merge patch (RFC 7396): null takes one away, what is not named stays. Whoever watches the service is \
                       told. A later registration replaces them all.",
         group: Group::Instances,
-        needs: Needs::Write,
+        needs: Needs::Write(&[Right::Patch]),
+        load: Load::Write,
         query: Query::Uid,
         headers: OF_CHANGE,
         body: Some(Body { schema: "AttributesPatch", required: true, types: PATCH }),
@@ -157,13 +183,15 @@ pub(super) const INSTANCES: &[Operation] = &[
     },
     Operation {
         route: Route::State,
-        method: "PUT",
+        method: Method::PUT,
+        handler: |method| on(method, changes::state),
         id: "setState",
         summary: "Say the operator's word: Up, Draining or OutOfService",
         description: "No registration overwrites it, and no heartbeat; but Draining ends with a registration by another pod that \
                       takes the instance over.",
         group: Group::Instances,
-        needs: Needs::Write,
+        needs: Needs::Write(&[Right::State]),
+        load: Load::Write,
         query: Query::Uid,
         headers: OF_CHANGE,
         body: json_of("StateChange"),
@@ -172,14 +200,16 @@ pub(super) const INSTANCES: &[Operation] = &[
     },
     Operation {
         route: Route::Heartbeat,
-        method: "PUT",
+        method: Method::PUT,
+        handler: |method| on(method, heartbeats::heartbeat),
         id: "heartbeat",
         summary: "Renew the lease of an instance",
         description: "Call it every `renewAfterSeconds`, a third of the lease, so that two lost calls do no harm. 404 and 410 \
                       mean: register again. 409 of the type terminating means: wait until the object is gone, then register again. 503 means: nobody knows, beat on. It holds no `If-Match`: `uid` says which \
                       incarnation is meant.",
         group: Group::Heartbeats,
-        needs: Needs::Write,
+        needs: Needs::Write(&[Right::Heartbeat]),
+        load: Load::Work,
         query: Query::Uid,
         headers: &[],
         body: Some(Body { schema: "Heartbeat", required: false, types: JSON }),
@@ -206,7 +236,8 @@ pub(super) const INSTANCES: &[Operation] = &[
     },
     Operation {
         route: Route::Heartbeats,
-        method: "POST",
+        method: Method::POST,
+        handler: |method| on(method, heartbeats::batch),
         id: "heartbeats",
         summary: "Renew the leases of up to 10,000 instances at once",
         description: "Register the `unknown` and the `gone` again; each of the `refused` says why. A body that is not of this \
@@ -214,6 +245,7 @@ pub(super) const INSTANCES: &[Operation] = &[
                       `If-Match`: the `uid` of each says which incarnation is meant.",
         group: Group::Heartbeats,
         needs: Needs::WriteEach,
+        load: Load::Work,
         query: Query::None,
         headers: &[],
         body: json_of("HeartbeatBatch"),
@@ -227,12 +259,14 @@ pub(super) const INSTANCES: &[Operation] = &[
     },
     Operation {
         route: Route::Lease,
-        method: "PUT",
+        method: Method::PUT,
+        handler: |method| on(method, heartbeats::renew_lease),
         id: "renewLease",
         summary: "Renew a lease with another length",
         description: "From now on a heartbeat is good for so long. A later registration that has a lease says it anew.",
         group: Group::Heartbeats,
-        needs: Needs::Write,
+        needs: Needs::Write(&[Right::Patch]),
+        load: Load::Write,
         query: Query::Uid,
         headers: OF_CHANGE,
         body: json_of("LeaseLength"),
@@ -242,19 +276,17 @@ pub(super) const INSTANCES: &[Operation] = &[
         ],
         refuses: CHANGE,
     },
-];
-
-/// Calls that only read.
-pub(super) const READING: &[Operation] = &[
     Operation {
         route: Route::Service,
-        method: "GET",
+        method: Method::GET,
+        handler: |method| on(method, discover::discover),
         id: "discover",
         summary: "The instances of a service that are offered",
         description: "Those that are Ready or Warning and match. An unknown service is an empty set, not an error. With `wait` and \
                       If-None-Match it is answered when the set is another one, or with 304 when the time is over.",
         group: Group::Services,
-        needs: Needs::Read,
+        needs: Needs::Read(&[Right::List]),
+        load: Load::Memory,
         query: Query::Discovery,
         headers: &["If-None-Match"],
         body: None,
@@ -271,13 +303,15 @@ pub(super) const READING: &[Operation] = &[
     },
     Operation {
         route: Route::ServiceWatch,
-        method: "GET",
+        method: Method::GET,
+        handler: |method| on(method, watch::one),
         id: "watchService",
         summary: "Be told of the set, and of each change in it",
         description: "Server-Sent Events: a `snapshot`, then `upsert` and `remove`. The stream ends now and then: connect again, to any \
                       replica, with the id of the last event as Last-Event-ID, after `retry` milliseconds.",
         group: Group::Services,
-        needs: Needs::Read,
+        needs: Needs::Read(&[Right::List]),
+        load: Load::Memory,
         query: Query::Watch,
         headers: &["Last-Event-ID"],
         body: None,
@@ -291,12 +325,14 @@ pub(super) const READING: &[Operation] = &[
     },
     Operation {
         route: Route::Watch,
-        method: "GET",
+        method: Method::GET,
+        handler: |method| on(method, watch::many),
         id: "watch",
         summary: "The same of up to 100 services in one stream",
         description: "As `watchService`. An id is the revision of each service, in the order asked, joined by commas.",
         group: Group::Services,
-        needs: Needs::Read,
+        needs: Needs::Read(&[]),
+        load: Load::Memory,
         query: Query::WatchMany,
         headers: &["Last-Event-ID"],
         body: None,
@@ -310,12 +346,14 @@ pub(super) const READING: &[Operation] = &[
     },
     Operation {
         route: Route::NamespaceServices,
-        method: "GET",
+        method: Method::GET,
+        handler: |method| on(method, services::list_of_namespace),
         id: "listServicesOfNamespace",
         summary: "The services of one namespace, with counts by phase",
         description: "By name. A revision is that of a discovery with `health=any`.",
         group: Group::Services,
-        needs: Needs::Read,
+        needs: Needs::Read(&[Right::List]),
+        load: Load::Memory,
         query: Query::None,
         headers: &[],
         body: None,
@@ -324,12 +362,14 @@ pub(super) const READING: &[Operation] = &[
     },
     Operation {
         route: Route::Services,
-        method: "GET",
+        method: Method::GET,
+        handler: |method| on(method, services::list),
         id: "listServices",
         summary: "All services, with counts by phase",
         description: "By namespace and name. A revision is that of a discovery with `health=any`.",
         group: Group::Services,
-        needs: Needs::Read,
+        needs: Needs::Read(&[Right::List]),
+        load: Load::Memory,
         query: Query::None,
         headers: &[],
         body: None,
@@ -338,12 +378,14 @@ pub(super) const READING: &[Operation] = &[
     },
     Operation {
         route: Route::Snapshot,
-        method: "GET",
+        method: Method::GET,
+        handler: |method| on(method, snapshot::snapshot),
         id: "snapshot",
         summary: "Every instance, whatever its phase, one a line",
         description: "Made while it is read, service by service: what changes meanwhile may be in it or not.",
         group: Group::Services,
-        needs: Needs::Read,
+        needs: Needs::Read(&[Right::List]),
+        load: Load::Memory,
         query: Query::None,
         headers: &[],
         body: None,
@@ -357,12 +399,14 @@ pub(super) const READING: &[Operation] = &[
     },
     Operation {
         route: Route::Cluster,
-        method: "GET",
+        method: Method::GET,
+        handler: |method| on(method, cluster::cluster),
         id: "getCluster",
         summary: "The replicas as this one sees them, and what somebody has to mend",
         description: "Answered from the start on, also while everything else is 503.",
         group: Group::Replicas,
         needs: Needs::Token,
+        load: Load::Memory,
         query: Query::None,
         headers: &[],
         body: None,
@@ -371,12 +415,14 @@ pub(super) const READING: &[Operation] = &[
     },
     Operation {
         route: Route::Contract,
-        method: "GET",
+        method: Method::GET,
+        handler: |method| on(method, contract::contract),
         id: "getContract",
         summary: "This contract, as OpenAPI 3.1",
         description: "Made from the code that answers. The same on every replica of a version.",
         group: Group::Replicas,
         needs: Needs::Nothing,
+        load: Load::Memory,
         query: Query::None,
         headers: &["If-None-Match"],
         body: None,
@@ -398,12 +444,14 @@ pub(super) const READING: &[Operation] = &[
     },
     Operation {
         route: Route::Page,
-        method: "GET",
+        method: Method::GET,
+        handler: |method| on(method, page::page),
         id: "getPage",
         summary: "A page for a person with a browser",
         description: "What this is, the calls, and the services, if the caller may list them.",
         group: Group::Replicas,
         needs: Needs::Nothing,
+        load: Load::Work,
         query: Query::None,
         headers: &["Accept"],
         body: None,
@@ -421,3 +469,81 @@ pub(super) const READING: &[Operation] = &[
         refuses: &[&[Kind::NotAcceptable, Kind::Overloaded]],
     },
 ];
+
+/// The OpenAPI document of all operations, as it is committed and served.
+#[must_use]
+pub fn document() -> Vec<u8> {
+    contract::text(&OPERATIONS)
+}
+
+/// The same as HTML, for the page.
+pub(super) fn calls() -> String {
+    page::calls(&OPERATIONS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use axum::routing::MethodFilter;
+    use hyper::Method;
+
+    use super::*;
+    use crate::http::router::allow;
+
+    const METHODS: [Method; 8] = [
+        Method::GET,
+        Method::HEAD,
+        Method::PUT,
+        Method::POST,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+        Method::TRACE,
+    ];
+
+    #[test]
+    fn every_method_of_every_route_is_one_call_and_head_goes_with_get() {
+        for route in Route::ALL {
+            for method in METHODS {
+                let rows = OPERATIONS.iter().filter(|it| it.route == route && it.method == method);
+                let count = rows.count();
+                let (template, allow) = (route.template(), allow(&OPERATIONS, route));
+                let allows = |method: &Method| allow.split(", ").any(|it| it == method.as_str());
+                if method == Method::HEAD {
+                    assert_eq!(count, 0, "{template}: HEAD goes without saying");
+                    assert_eq!(allows(&method), allows(&Method::GET), "{template}");
+                } else {
+                    assert_eq!(count, usize::from(allows(&method)), "{method} {template}");
+                }
+            }
+        }
+        assert_eq!(Route::ALL.into_iter().collect::<HashSet<_>>().len(), Route::ALL.len());
+    }
+
+    #[test]
+    fn every_call_has_a_name_of_its_own_and_one_line() {
+        let ids: HashSet<_> = OPERATIONS.iter().map(|it| it.id).collect();
+        assert_eq!(ids.len(), OPERATIONS.len());
+        for operation in &OPERATIONS {
+            let Operation { id, summary, description, .. } = operation;
+            assert!(id.chars().all(|c| c.is_ascii_alphanumeric()), "{id}");
+            assert!(summary.len() < 80 && !summary.ends_with('.'), "{summary}");
+            assert!(description.ends_with('.'), "{id}: {description}");
+            let method = operation.method.clone();
+            assert!(MethodFilter::try_from(method).is_ok(), "{id}: axum does not know its method");
+        }
+    }
+
+    #[test]
+    fn every_kind_of_problem_can_come_of_a_call_or_of_none() {
+        let of_none = [Kind::UnknownRoute, Kind::MethodNotAllowed];
+        let slug = |kind: Kind| kind.words().0;
+        let known: HashSet<_> =
+            OPERATIONS.iter().flat_map(Operation::problems).chain(of_none).map(slug).collect();
+        for kind in Kind::ALL {
+            assert!(known.contains(slug(kind)), "{kind:?} is in no call");
+        }
+        assert_eq!(known.len(), Kind::ALL.len());
+    }
+}

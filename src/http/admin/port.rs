@@ -1,14 +1,14 @@
 //! The connections of the admin port: how many, and for how long.
 //!
-//! Owns: accepting, and the end of each. One connection carries one request and is over after
+//! Owns: their bounds, and the end of each. One connection carries one request and is over after
 //! [`WHOLE`], or after [`HEAD`] if it asks nothing, whatever either side does: so neither a scraper that
 //! stops reading nor a thousand that never ask keep more than [`MAX_CONNECTIONS`] sockets. Who comes
 //! with hundreds of connections a second can still crowd out the kubelet: who may come here at all is
 //! a matter for a NetworkPolicy. It is meant for the kubelet and for Prometheus.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use axum::{Extension, Router};
+use axum::{Extension, Router, extract::ConnectInfo};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -16,10 +16,13 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::timeout,
 };
-use tracing::{Instrument as _, debug, warn};
+use tracing::{Instrument as _, debug};
+
+use crate::http::accept::{Accepted, accept};
 
 /// Connections at once. Each holds a buffer of up to 16 KiB and, while it is scraped, an answer of
 /// some 30 KiB: 12 MB at worst. Probes and scrapes take one or two.
@@ -34,34 +37,21 @@ const HEAD: Duration = Duration::from_secs(1);
 /// The most bytes of a request's head.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// After a failed accept: most often the process is out of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Who asks.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) SocketAddr);
-
 /// Serves for ever. Dropped, it takes its connections with it.
 pub(super) async fn serve(listener: TcpListener, router: Router) {
     let mut connections = JoinSet::new();
-    loop {
-        while connections.len() >= MAX_CONNECTIONS {
-            // Those that ask nothing are over within `HEAD`.
-            connections.join_next().await;
-        }
+    // A place is free again within `HEAD` where nothing is asked.
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let begin = |Accepted { stream, peer, permit }| {
         while connections.try_join_next().is_some() {}
-        // No deadline: clients come when they like.
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                let router = router.clone().layer(Extension(Peer(peer)));
-                connections.spawn(one(stream, router).in_current_span());
-            }
-            Err(error) => {
-                warn!(%error, "a connection to the admin port could not be accepted");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
+        let router = router.clone().layer(Extension(ConnectInfo(peer)));
+        let connection = async move {
+            one(stream, router).await;
+            drop(permit);
+        };
+        connections.spawn(connection.in_current_span());
+    };
+    accept(&listener, "--admin-listen", places, begin).await;
 }
 
 async fn one(stream: TcpStream, router: Router) {

@@ -5,25 +5,31 @@
 //!
 //! The port has no authentication. What it tells is for anybody whom the network lets through; what
 //! is logged can be changed only from within the pod, where `kubectl port-forward` comes from too:
-//! so whoever may do that may do this. Does not own: connections (`port`), what is said
-//! (`scrape`, `level`).
+//! so a caller with that right has this one. What cannot be answered is a problem, as over the other port, and a panic is one
+//! 500. Does not own: connections (`port`), what is said (`telemetry::{scrape, level, probes}`).
+
+mod port;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
-    Extension, Router,
-    extract::{DefaultBodyLimit, RawQuery},
-    http::{HeaderMap, StatusCode, header},
+    Router,
+    extract::{ConnectInfo, DefaultBodyLimit, RawQuery, rejection::StringRejection},
+    http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse as _, Response},
     routing::get,
 };
 use prometheus_client::registry::Registry;
 use thiserror::Error;
 use tokio::{net::TcpListener, task::spawn_blocking};
+use tracing::error;
 
+use crate::http::{
+    panics::panics,
+    problem::{Flaw, Kind, Problem},
+};
 use crate::telemetry::{
     level::Level,
-    port::{self, Peer},
     probes::Probes,
     scrape::{Exposition, Scrape},
 };
@@ -89,8 +95,14 @@ fn router(registry: Registry, probes: Arc<dyn Probes>, level: Level) -> Router {
     };
     let in_force = level.clone();
     let read_level = move || async move { format!("{}\n", in_force.in_force()) };
-    let set_level = move |Extension(Peer(peer)), RawQuery(query), filter: String| async move {
-        set_level(&level, peer, query.as_deref(), &filter)
+    let set_level = async move |ConnectInfo(peer): ConnectInfo<SocketAddr>,
+                                RawQuery(query): RawQuery,
+                                filter: Result<String, StringRejection>| {
+        let flaw = |rejection: StringRejection| {
+            let detail = format!("must be UTF-8 of at most {MAX_FILTER} bytes: {rejection}");
+            Problem::of(Kind::Refused(400), vec![Flaw::body("", detail)])
+        };
+        set_level(&level, peer, query.as_deref(), &filter.map_err(flaw)?)
     };
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
@@ -98,7 +110,18 @@ fn router(registry: Registry, probes: Arc<dyn Probes>, level: Level) -> Router {
         .route("/startupz", get(started))
         .route("/metrics", get(move |headers: HeaderMap| metrics(scrape, headers)))
         .route("/loglevel", get(read_level).put(set_level))
+        .fallback(unknown)
+        .method_not_allowed_fallback(async || Problem::admin_method())
         .layer(DefaultBodyLimit::max(MAX_FILTER))
+        .layer(panics())
+}
+
+async fn unknown(uri: Uri) -> Problem {
+    let path = uri.path();
+    let detail = format!(
+        "the admin port has no path {path}; it has /livez, /readyz, /startupz, /metrics and /loglevel"
+    );
+    Problem::new(Kind::UnknownRoute, detail)
 }
 
 fn verdict(why_not: Option<String>) -> (StatusCode, String) {
@@ -114,29 +137,34 @@ async fn metrics(scrape: Arc<Scrape>, headers: HeaderMap) -> Response {
     let exposition = Exposition::accepted(accept);
     match spawn_blocking(move || scrape.text(exposition)).await {
         Ok(Ok(text)) => ([(header::CONTENT_TYPE, exposition.content_type())], text).into_response(),
-        Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        Ok(Err(error)) => not_written(&error),
+        Err(error) => not_written(&error),
     }
 }
 
+fn not_written(error: &dyn std::error::Error) -> Response {
+    error!(%error, "the metrics could not be written");
+    Problem::internal("the metrics could not be written; the log says why").into_response()
+}
+
+/// Answers the filter that is in force then.
 fn set_level(
     level: &Level,
     peer: SocketAddr,
     query: Option<&str>,
     filter: &str,
-) -> (StatusCode, String) {
+) -> Result<String, Problem> {
     if !peer.ip().to_canonical().is_loopback() {
-        let why =
-            "what is logged can be changed only from within the pod: use kubectl port-forward\n";
-        return (StatusCode::FORBIDDEN, why.to_owned());
+        let detail = "the filter of the log can be changed only from within the pod: use kubectl port-forward";
+        return Err(Problem::new(Kind::Refused(403), detail));
     }
-    let Ok(term) = term(query) else {
-        let why = "the query may only be ?for= with a time of up to 24h, for example ?for=10m\n";
-        return (StatusCode::BAD_REQUEST, why.to_owned());
-    };
+    let term = term(query).map_err(|()| {
+        let detail = "the query may only be a time of up to 24h, for example ?for=10m";
+        Problem::of(Kind::BadQuery, vec![Flaw::query("for", detail)])
+    })?;
     match level.set(filter, term) {
-        Ok(()) => (StatusCode::OK, format!("{}\n", level.in_force())),
-        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")),
+        Ok(()) => Ok(format!("{}\n", level.in_force())),
+        Err(error) => Err(Problem::of(Kind::Refused(400), vec![Flaw::body("", error.to_string())])),
     }
 }
 
@@ -176,11 +204,10 @@ mod tests {
     #[test]
     fn only_a_caller_from_within_the_pod_changes_what_is_logged() {
         let (_layer, level) = Level::new("info").unwrap();
-        let set = |peer: &str| set_level(&level, peer.parse().unwrap(), None, "debug").0;
-        assert_eq!(set("10.0.0.7:4000"), StatusCode::FORBIDDEN);
+        let set = |peer: &str| set_level(&level, peer.parse().unwrap(), None, "debug");
+        assert_eq!(set("10.0.0.7:4000").unwrap_err().kind, Kind::Refused(403));
         assert_eq!(level.in_force(), "info");
-        assert_eq!(set("[::ffff:127.0.0.1]:4000"), StatusCode::OK);
-        assert_eq!(set("[::1]:4000"), StatusCode::OK);
+        assert!(set("[::ffff:127.0.0.1]:4000").is_ok() && set("[::1]:4000").is_ok());
         assert_eq!(level.in_force(), "debug");
     }
 }

@@ -1,0 +1,143 @@
+//! Admission: everything that is the same for all operations, before a handler is called.
+//!
+//! Owns: its order. The names in the path and the form of `Rollcall-Min-Index`; whether this replica has the first list of
+//! instances; authentication and authorization; the caller's rate; the wait for the index; the bounds of what is under way. It is
+//! one middleware beside each row of `table`. Does not own: the checks themselves (`access`, `limits`, `min_index`).
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    extract::{ConnectInfo, Request, State},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use hyper::{HeaderMap, header::HeaderValue, http::request::Parts};
+use rollcall_model::lease::{Moment, Now};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::auth::Caller;
+use crate::http::{
+    access::bearer,
+    app::App,
+    context::Context,
+    headers::INDEX_RESET,
+    min_index::{self, Waited},
+    operation::{Load, Operation},
+    problem::Problem,
+    route::{Names, OwnedNames},
+};
+
+/// A request that `hot` has let through, so that it is neither asked for its token nor charged again.
+#[derive(Clone, Debug)]
+pub(super) struct Admitted {
+    pub(super) caller: Option<Arc<Caller>>,
+    pub(super) now: Now,
+}
+
+/// A request over HTTP/2 for which there is no place among those that may be open.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NoPlace;
+
+/// The middleware of one operation.
+pub(super) async fn admit(
+    State((app, operation)): State<(Arc<App>, &'static Operation)>,
+    ConnectInfo(peer): ConnectInfo<IpAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let admission = Admission { app: &app, operation, peer };
+    let (mut parts, body) = request.into_parts();
+    let (context, waited) = match admission.context(&parts).await {
+        Ok(admitted) => admitted,
+        Err(problem) => return problem.into_response(),
+    };
+    let mut response = match admission.place(context.names(), context.now.moment) {
+        Ok(_place) => {
+            parts.extensions.insert(context);
+            next.run(Request::from_parts(parts, body)).await
+        }
+        Err(problem) => problem.into_response(),
+    };
+    if waited == Waited::Foreign {
+        response.headers_mut().insert(INDEX_RESET, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+struct Admission<'a> {
+    app: &'a App,
+    operation: &'static Operation,
+    peer: IpAddr,
+}
+
+impl Admission<'_> {
+    async fn context(&self, parts: &Parts) -> Result<(Context, Waited), Problem> {
+        if parts.extensions.get::<NoPlace>().is_some() {
+            return Err(self.app.limits.overloaded());
+        }
+        let names = OwnedNames::read(self.operation.route.template(), parts.uri.path())?;
+        let index = min_index::read(&parts.headers)?;
+        if index.is_none() {
+            self.knows_enough()?;
+        }
+        let Admitted { caller, now } = match parts.extensions.get::<Admitted>() {
+            Some(admitted) => admitted.clone(),
+            None => self.caller(names.get(), &parts.headers).await?,
+        };
+        let Some(index) = index else {
+            return Ok((Context::new(names, caller, now, self.peer), Waited::Reached));
+        };
+        // In a box, as below: what waits is large, and most requests do not.
+        let waited = Box::pin(min_index::reached(self.app, index)).await?;
+        self.knows_enough()
+            .map_err(|problem| Problem { index_reset: waited == Waited::Foreign, ..problem })?;
+        Ok((Context::new(names, caller, (self.app.clock)(), self.peer), waited))
+    }
+
+    /// Whether this replica has the first list of instances, or need not have it.
+    fn knows_enough(&self) -> Result<(), Problem> {
+        let may_answer =
+            self.operation.works_before_sync() || self.app.inbox.directory().is_synced();
+        if may_answer { Ok(()) } else { Err(Problem::not_synced()) }
+    }
+
+    /// Authenticates and authorizes the caller, and charges it. A caller that is not known yet is charged by its address, so
+    /// that questions to the API server have a bound; a denial that is known costs a look-up, and is not charged.
+    async fn caller(&self, names: Names<'_>, headers: &HeaderMap) -> Result<Admitted, Problem> {
+        let Self { app, operation, peer } = *self;
+        let now = (app.clock)();
+        let charge = |caller: Option<&Caller>| app.limits.caller(caller, peer, now.moment);
+        let Some((gate, wanted)) =
+            app.authorization.wanted(operation.needs, names, operation.names_instance())
+        else {
+            charge(None)?;
+            return Ok(Admitted { caller: None, now });
+        };
+        let token = bearer(headers);
+        if let Some(known) = gate.known(token, &wanted, now.moment) {
+            let caller = known.map_err(Problem::denied)?;
+            charge(Some(&caller))?;
+            return Ok(Admitted { caller: Some(caller), now });
+        }
+        charge(None)?;
+        let caller = Box::pin(gate.admit(token, &wanted)).await.map_err(Problem::denied)?;
+        Ok(Admitted { caller: Some(caller), now: (app.clock)() })
+    }
+
+    /// A place among the requests under way, for as long as the handler runs.
+    fn place(
+        &self,
+        names: Names<'_>,
+        now: Moment,
+    ) -> Result<Option<OwnedSemaphorePermit>, Problem> {
+        let Self { app, operation, .. } = *self;
+        if operation.load == Load::Memory {
+            return Ok(None);
+        }
+        let place = app.limits.enter()?;
+        if operation.load == Load::Write {
+            app.limits.namespace(names.namespace, 1, now)?;
+        }
+        Ok(Some(place))
+    }
+}

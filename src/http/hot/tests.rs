@@ -1,0 +1,294 @@
+//! The hot path changes nothing: two servers with equal registries and one clock, one of them without it, answer the same
+//! bytes to the same requests, and are in the same state afterwards.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+
+use proptest::{collection::vec, option, prelude::*, sample::select};
+use rollcall_model::{instance::Health, lease::LeaseMode};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
+    runtime::Builder,
+    sync::Semaphore,
+    time::timeout,
+};
+use tokio_util::task::TaskTracker;
+
+use super::Hot;
+use crate::config::Rates;
+use crate::http::{
+    connection::{self, Rounds, Shared},
+    route::Route,
+    table::OPERATIONS,
+    testing::{self, Options, PEER, World},
+};
+
+/// What is sent in one go over one connection, and what happens before.
+#[derive(Clone, Debug)]
+struct Step {
+    /// Milliseconds. All steps of a case together stay below the shortest time that anything is remembered for.
+    after: u64,
+    event: Event,
+    requests: Vec<Sent>,
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    None,
+    Put { name: &'static str, weight: u16 },
+    Delete(&'static str),
+}
+
+/// How often the hot path has answered, by route and status.
+static ANSWERED: Mutex<BTreeMap<(Route, u16), u32>> = Mutex::new(BTreeMap::new());
+
+/// The hot path has answered.
+pub(super) fn count(route: Route, status: hyper::StatusCode) {
+    *ANSWERED.lock().entry((route, status.as_u16())).or_default() += 1;
+}
+
+/// A request as text.
+#[derive(Clone, Debug)]
+struct Sent {
+    method: &'static str,
+    target: String,
+    headers: Vec<String>,
+    body: Option<&'static str>,
+}
+
+const NAMES: [&str; 8] =
+    ["orders-1", "orders-2", "permanent", "critical", "unknown", "Orders", "orders%2D1", "a/b"];
+const SERVICES: [&str; 6] = ["orders", "ledger", "empty", "Orders", "%6frders", "orders/"];
+const UIDS: [&str; 8] =
+    ["", "?", "?uid=uid-orders-1", "?uid=other", "?uid=", "?x=1", "?uid=a&uid=a", "?uid=%FF"];
+const QUERIES: [&str; 5] = ["", "?", "?limit=1", "?zone=", "?health=any"];
+/// In place of `{tag}` stands the entity tag of the service `orders` as it is then.
+const HEADERS: [&str; 18] = [
+    "X-Request-Id: checkout-4711",
+    "If-None-Match: {tag}",
+    "If-None-Match: \"a\", W/{tag}",
+    "If-None-Match: *",
+    "If-None-Match: \"0000000000000000\"",
+    "If-None-Match: W/\"0000000000000000\", \"known\"",
+    "If-Match: *",
+    "If-Match: \"101\"",
+    "Rollcall-Min-Index: 0",
+    "Rollcall-Min-Index: 100",
+    "Rollcall-Min-Index: x",
+    "Accept: text/html",
+    "Accept-Encoding: gzip",
+    "Authorization: Bearer strong",
+    "Authorization: Bearer weak",
+    "Authorization: Bearer bad-1",
+    "Authorization: Basic abc",
+    "Expect: 100-continue",
+];
+
+fn request() -> impl Strategy<Value = Sent> {
+    let heartbeat = (select(&NAMES), select(&UIDS)).prop_map(|(name, query)| {
+        ("PUT", format!("/v1/namespaces/shop/instances/{name}/heartbeat{query}"))
+    });
+    let discover = (select(&SERVICES), select(&QUERIES)).prop_map(|(service, query)| {
+        ("GET", format!("/v1/namespaces/shop/services/{service}{query}"))
+    });
+    let plain = select(vec![
+        ("PUT", "/v1/namespaces/shop/instances/orders-1/heartbeat".to_owned()),
+        ("GET", "/v1/namespaces/shop/services/orders".to_owned()),
+        ("GET", "/v1/namespaces//services/orders".to_owned()),
+        ("GET", "/v1/services".to_owned()),
+    ]);
+    let token = option::weighted(0.7, Just("Authorization: Bearer strong"));
+    let more = option::weighted(0.4, vec(select(&HEADERS), 1..3));
+    let method =
+        option::weighted(0.15, select(vec!["GET", "HEAD", "HEAD", "PUT", "POST", "OPTIONS"]));
+    let body = option::weighted(
+        0.15,
+        select(vec!["", "{}", "{\"health\": \"Passing\"}", "{\"x\": 1}", "["]),
+    );
+    (prop_oneof![1 => heartbeat, 1 => discover, 2 => plain], token, more, method, body).prop_map(
+        |((usual, target), token, more, method, body)| {
+            let more = more.into_iter().flatten();
+            let headers = token.into_iter().chain(more).map(str::to_owned).collect();
+            Sent { method: method.unwrap_or(usual), target, headers, body }
+        },
+    )
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let put = (select(vec!["orders-1", "orders-2"]), 0..3u16);
+    let event = prop_oneof![
+        3 => Just(Event::None),
+        1 => put.prop_map(|(name, weight)| Event::Put { name, weight }),
+        1 => Just(Event::Delete("orders-2")),
+    ];
+    (0..600u64, event, vec(request(), 1..5)).prop_map(|(after, event, requests)| Step {
+        after,
+        event,
+        requests,
+    })
+}
+
+impl Sent {
+    fn bytes(&self, tag: &str, is_last: bool) -> Vec<u8> {
+        let Self { method, target, headers, body } = self;
+        let mut text = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n");
+        headers.iter().for_each(|header| text.extend([&*header.replace("{tag}", tag), "\r\n"]));
+        if is_last {
+            text.push_str("Connection: close\r\n");
+        }
+        if let Some(body) = body {
+            let length = body.len();
+            text.push_str(&format!(
+                "Content-Type: application/json\r\nContent-Length: {length}\r\n"
+            ));
+        }
+        text.extend(["\r\n", body.unwrap_or_default()]);
+        text.into_bytes()
+    }
+}
+
+/// A server with what it has in its registry, and the connections that lead to it.
+struct Server {
+    world: World,
+    shared: Shared,
+}
+
+impl Server {
+    fn new(options: Options, is_hot: bool) -> Self {
+        let world = World::new(options);
+        world.put("orders-1", |_| {});
+        world.put("orders-2", |_| {});
+        world.put("permanent", |facts| facts.lease.mode = LeaseMode::Permanent);
+        world.put("critical", |facts| {
+            facts.health = Health::Critical;
+            facts.service = "ledger".into();
+        });
+        let shared = Shared {
+            hot: Hot::new(world.app.clone(), &OPERATIONS, is_hot),
+            waiters: world.app.waiters.clone(),
+            rounds: Arc::new(Rounds::default()),
+            streams: Arc::new(Semaphore::new(100)),
+            http: Arc::new(connection::protocols(TaskTracker::new())),
+        };
+        Self { world, shared }
+    }
+
+    /// All responses to some requests that are sent at once.
+    async fn exchange(&self, sent: &[u8]) -> Vec<u8> {
+        // The same jitter on both servers.
+        fastrand::seed(7);
+        let (mut client, server) = duplex(1024 * 1024);
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let serving = connection::serve(self.shared.clone(), PEER, server, permit);
+        let asking = async {
+            client.write_all(sent).await.unwrap();
+            let mut received = Vec::new();
+            client.read_to_end(&mut received).await.unwrap();
+            received
+        };
+        let both = async { tokio::join!(serving, asking).1 };
+        timeout(Duration::from_secs(20), both).await.expect("it ends by Connection: close")
+    }
+
+    fn state(&self) -> Vec<String> {
+        let directory = self.world.app.inbox.directory();
+        let slots = ["orders-1", "orders-2", "permanent", "critical"].map(|name| {
+            let slot = directory.slot("shop", name);
+            format!("{name}: {:?}", slot.map(|slot| directory.deadline(&slot)))
+        });
+        let index = format!("newest {}", directory.newest());
+        slots.into_iter().chain([index]).chain(self.world.counts()).collect()
+    }
+}
+
+/// The responses with their header fields in order, and without Date, the only one that two servers may differ in.
+fn normalised(received: &[u8]) -> String {
+    let text = String::from_utf8_lossy(received);
+    let sections = text.split("\r\n\r\n").map(|section| {
+        let mut lines: Vec<_> =
+            section.split("\r\n").filter(|line| !line.starts_with("date: ")).collect();
+        // The first line may begin with the body of the response before.
+        lines.get_mut(1..).unwrap_or_default().sort_unstable();
+        lines.join("\n")
+    });
+    sections.collect::<Vec<_>>().join("\n\n")
+}
+
+async fn compare(options: Options, steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let (hot, routed) = (Server::new(options, true), Server::new(options, false));
+    for Step { after, event, requests } in steps {
+        testing::advance(after);
+        for server in [&hot, &routed] {
+            match event {
+                Event::None => {}
+                Event::Put { name, weight } => {
+                    server.world.put(name, |facts| facts.weight = weight);
+                }
+                Event::Delete(name) => server.world.delete(name),
+            }
+        }
+        let last = requests.len() - 1;
+        let view = hot.world.app.views.service("shop", "orders").unwrap();
+        let tag = format!("\"{}\"", view.offered_revision);
+        let sent: Vec<_> =
+            requests.iter().enumerate().map(|(at, it)| it.bytes(&tag, at == last)).collect();
+        let sent = sent.concat();
+        let (one, other) = (hot.exchange(&sent).await, routed.exchange(&sent).await);
+        let shown = String::from_utf8_lossy(&sent).into_owned();
+        prop_assert_eq!(normalised(&one), normalised(&other), "to {}", shown);
+        prop_assert_eq!(hot.state(), routed.state(), "after {}", shown);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_server_without_the_hot_path_answers_the_same_and_is_in_the_same_state() {
+    let options = (any::<bool>(), any::<bool>(), select(vec![0, 1, 1, 1_000]), 0..10).prop_map(
+        |(tokens, read_auth, caller, unsynced)| Options {
+            tokens,
+            read_auth,
+            rates: Rates { caller, namespace: 0 },
+            synced: unsynced > 0,
+        },
+    );
+    let cases = (options, vec(step(), 1..8));
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(1_024));
+    let outcome = runner.run(&cases, |(options, steps)| {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(compare(options, steps))
+    });
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+    // All of it in vain if the hot path answers next to nothing of what is sent.
+    println!("answered by the hot path: {:?}", ANSWERED.lock());
+    for (route, status, least) in [
+        (Route::Heartbeat, 200, 100),
+        (Route::Heartbeat, 429, 50),
+        (Route::Service, 200, 100),
+        (Route::Service, 304, 10),
+        (Route::Service, 429, 50),
+    ] {
+        let answered = *ANSWERED.lock().get(&(route, status)).unwrap_or(&0);
+        assert!(answered >= least, "{route:?} {status}: {answered}");
+    }
+}
+
+#[test]
+fn plain_requests_do_not_reach_the_router() {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let server = Server::new(Options::default(), true);
+        let ask = |method, path: &str| {
+            let request = hyper::Request::builder().method(method).uri(path);
+            let request = request.body(axum::body::Body::empty()).unwrap();
+            matches!(server.shared.hot.answer(&request), super::Outcome::Answered(_))
+        };
+        assert!(ask("PUT", "/v1/namespaces/shop/instances/orders-1/heartbeat"));
+        assert!(ask("PUT", "/v1/namespaces/shop/instances/orders-1/heartbeat?uid=uid-orders-1"));
+        assert!(ask("GET", "/v1/namespaces/shop/services/orders"));
+        assert!(!ask("GET", "/v1/namespaces/shop/services/unknown"));
+        assert!(!ask("PUT", "/v1/namespaces/shop/instances/unknown/heartbeat"));
+    });
+}

@@ -1,0 +1,286 @@
+//! Every operation refuses as the contract says: each with each refusal that is made before its handler.
+
+use axum::{
+    body::Body,
+    routing::{MethodFilter, on},
+};
+use http_body_util::BodyExt as _;
+use hyper::{
+    Method, Request, StatusCode,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::config::Rates;
+use crate::http::{
+    access::Needs,
+    admission::NoPlace,
+    hot::Hot,
+    operation::{Group, Load, Query},
+    problem::Kind,
+    table::OPERATIONS,
+    testing::{Options, PEER, World},
+};
+
+/// What is wrong with a request.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Method,
+    Name,
+    MinIndex,
+    NoToken,
+    BadToken,
+    Forbidden,
+    Rate,
+    NotSynced,
+    NoPlace,
+    Load,
+    Query,
+    MediaType,
+    NoJson,
+    UnknownField,
+    TooLarge,
+    SlowBody,
+}
+
+const FAULTS: [Fault; 16] = [
+    Fault::Method,
+    Fault::Name,
+    Fault::MinIndex,
+    Fault::NoToken,
+    Fault::BadToken,
+    Fault::Forbidden,
+    Fault::Rate,
+    Fault::NotSynced,
+    Fault::NoPlace,
+    Fault::Load,
+    Fault::Query,
+    Fault::MediaType,
+    Fault::NoJson,
+    Fault::UnknownField,
+    Fault::TooLarge,
+    Fault::SlowBody,
+];
+
+impl Fault {
+    /// The problem that an operation answers it with; none where it cannot have it.
+    fn problem(self, operation: &Operation) -> Option<Kind> {
+        let has_body = operation.body.is_some();
+        let asks = operation.needs != Needs::Nothing;
+        let has_right = matches!(operation.needs, Needs::Read(rights) | Needs::Write(rights) if !rights.is_empty());
+        let (applies, kind) = match self {
+            Self::Method => (true, Kind::MethodNotAllowed),
+            Self::Name => (operation.route.template().contains('{'), Kind::IllegalName),
+            Self::MinIndex => (true, Kind::BadHeader),
+            Self::NoToken => (asks, Kind::Unauthenticated),
+            Self::BadToken => (asks, Kind::BadToken),
+            Self::Forbidden => (has_right, Kind::Forbidden),
+            Self::Rate => (true, Kind::TooManyRequests),
+            Self::NotSynced => (!operation.works_before_sync(), Kind::NotSynced),
+            Self::NoPlace => (true, Kind::Overloaded),
+            Self::Load => (operation.load != Load::Memory, Kind::Overloaded),
+            Self::Query => (true, Kind::BadQuery),
+            Self::MediaType => (has_body, Kind::WrongContentType),
+            Self::NoJson => (has_body, Kind::BadBody),
+            Self::UnknownField => (has_body, Kind::BadFields),
+            Self::TooLarge => (has_body, Kind::TooLarge),
+            Self::SlowBody => (has_body, Kind::SlowBody),
+        };
+        applies.then_some(kind)
+    }
+
+    fn options(self) -> Options {
+        let tokens = matches!(self, Self::NoToken | Self::BadToken | Self::Forbidden);
+        let caller = u32::from(matches!(self, Self::Rate));
+        let synced = !matches!(self, Self::NotSynced);
+        Options { tokens, read_auth: tokens, rates: Rates { caller, namespace: 0 }, synced }
+    }
+
+    fn request(self, operation: &Operation) -> Request<Body> {
+        let path = operation.route.template();
+        let (namespace, name) = match self {
+            Self::Name => ("Shop", "Orders"),
+            _ => ("shop", "orders"),
+        };
+        let path = path
+            .replace("{namespace}", namespace)
+            .replace("{service}", name)
+            .replace("{name}", name);
+        let query = if matches!(self, Self::Query) { "?nonsense=1" } else { "" };
+        let query = match operation.query {
+            Query::WatchMany if query.is_empty() => "?service=shop/orders",
+            _ => query,
+        };
+        let method =
+            if matches!(self, Self::Method) { Method::TRACE } else { operation.method.clone() };
+        let mut request = Request::builder().method(method).uri(format!("{path}{query}"));
+        match self {
+            Self::MinIndex => request = request.header("rollcall-min-index", "x"),
+            Self::BadToken => request = request.header(AUTHORIZATION, "Bearer bad"),
+            Self::Forbidden => request = request.header(AUTHORIZATION, "Bearer weak"),
+            _ => {}
+        }
+        let media_type = match self {
+            Self::MediaType => "text/plain",
+            _ => "application/json",
+        };
+        let body = match self {
+            Self::NoJson => Body::from("{"),
+            Self::UnknownField => Body::from("{\"nonsense\": {}}"),
+            Self::TooLarge => Body::from(vec![b' '; 5 * 1024 * 1024]),
+            Self::SlowBody => Body::new(Pending),
+            _ if operation.body.is_some() => Body::from("{}"),
+            _ => Body::empty(),
+        };
+        let mut request = request.header(CONTENT_TYPE, media_type).body(body).unwrap();
+        if matches!(self, Self::NoPlace) {
+            request.extensions_mut().insert(NoPlace);
+        }
+        request
+    }
+}
+
+/// A body that does not come.
+struct Pending;
+
+impl hyper::body::Body for Pending {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, Self::Error>>> {
+        std::task::Poll::Pending
+    }
+}
+
+/// Sends a request, and reads its problem.
+async fn problem(world: &World, request: Request<Body>) -> (StatusCode, Value) {
+    let response =
+        Hot::new(world.app.clone(), &OPERATIONS, true).of(PEER).oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let shown = String::from_utf8_lossy(&body);
+    assert_eq!(parts.headers[CONTENT_TYPE], "application/problem+json", "{shown}");
+    assert!(parts.headers.contains_key("rollcall-replica"), "{:?}", parts.headers);
+    (parts.status, serde_json::from_slice(&body).unwrap())
+}
+
+async fn refuse(operation: &'static Operation, fault: Fault) {
+    let Some(kind) = fault.problem(operation) else { return };
+    let world = World::new(fault.options());
+    let mut held = Vec::new();
+    match fault {
+        Fault::Load => held.extend(std::iter::from_fn(|| world.app.limits.enter().ok())),
+        Fault::Rate => {
+            let spend = || world.app.limits.caller(None, PEER, (world.app.clock)().moment);
+            while spend().is_ok() {}
+        }
+        _ => {}
+    }
+    let (status, body) = problem(&world, fault.request(operation)).await;
+    let shown =
+        format!("{} {} with {fault:?}: {body}", operation.method, operation.route.template());
+    assert_eq!(status, kind.status(), "{shown}");
+    assert_eq!(body["type"], kind.uri(), "{shown}");
+    assert_eq!(body["status"], status.as_u16(), "{shown}");
+    assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{shown}");
+    let of_none = [Kind::MethodNotAllowed];
+    assert!(
+        of_none.contains(&kind) || operation.problems().contains(&kind),
+        "{shown}: not in the contract"
+    );
+}
+
+#[tokio::test]
+async fn every_operation_refuses_every_fault_with_a_problem_of_the_contract() {
+    let each = FAULTS.iter().flat_map(|fault| OPERATIONS.iter().map(move |it| refuse(it, *fault)));
+    // Side by side: bodies that do not come are waited for.
+    futures::future::join_all(each).await;
+}
+
+#[tokio::test]
+async fn a_path_that_no_route_has_is_a_problem() {
+    let world = World::new(Options::default());
+    for path in [
+        "/nonsense",
+        "//",
+        "/openapi.json/",
+        "/v1",
+        "/v1/",
+        "/v2/services",
+        "/v1/services/",
+        "/v1/namespaces",
+        "/v1/namespaces/a",
+        "/v1/namespaces/a/instances",
+        "/v1/namespaces/a/instances/b/",
+        "/v1/namespaces/a/instances/b/heartbeat/now",
+        "/v1/namespaces/a/services/b/instances/c",
+        "/v1/watch/a",
+        "/v1/namespaces/a/services/",
+        "/v1/namespaces/a/instances/",
+        "/v1/namespaces/a/services/b/watch/c",
+    ] {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let (status, body) = problem(&world, request).await;
+        assert_eq!(
+            (status, &body["type"]),
+            (StatusCode::NOT_FOUND, &Kind::UnknownRoute.uri().into())
+        );
+    }
+}
+
+#[tokio::test]
+async fn illegal_names_are_each_named_and_encoded_ones_are_read() {
+    let world = World::new(Options::default());
+    for (path, fields) in [
+        ("/v1/namespaces/Shop/instances/a%2Fb", &["namespace", "name"][..]),
+        ("/v1/namespaces/shop/services/a.b", &["service"]),
+        ("/v1/namespaces//services", &["namespace"]),
+        ("/v1/namespaces/shop/services/%FF", &["service"]),
+        ("/v1/namespaces/a%2Fb/instances/%C0%AF", &["namespace", "name"]),
+    ] {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let (status, body) = problem(&world, request).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        let errors = body["errors"].as_array().unwrap();
+        let named: Vec<_> = errors.iter().filter_map(|it| it["field"].as_str()).collect();
+        assert_eq!(named, fields, "{path}");
+    }
+    world.put("a.b", |_| {});
+    let request = Request::get("/v1/namespaces/shop/instances/%61.b").body(Body::empty()).unwrap();
+    let response =
+        Hot::new(world.app.clone(), &OPERATIONS, true).of(PEER).oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_panic_of_a_handler_is_a_problem_and_the_server_lives_on() {
+    static PANICKING: [Operation; 1] = [Operation {
+        handler: |method: MethodFilter| {
+            on(method, async || -> StatusCode { panic!("as a bug would") })
+        },
+        route: Route::Services,
+        method: Method::GET,
+        id: "panic",
+        summary: "Panic",
+        description: "It panics.",
+        group: Group::Services,
+        needs: Needs::Nothing,
+        load: Load::Memory,
+        query: Query::None,
+        headers: &[],
+        body: None,
+        gives: &[],
+        refuses: &[],
+    }];
+    let world = World::new(Options::default());
+    let request = Request::get("/v1/services").body(Body::empty()).unwrap();
+    let response =
+        Hot::new(world.app.clone(), &PANICKING, true).of(PEER).oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+}
