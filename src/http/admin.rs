@@ -111,7 +111,10 @@ fn router(registry: Registry, probes: Arc<dyn Probes>, level: Level) -> Router {
         .route("/metrics", get(move |headers: HeaderMap| metrics(scrape, headers)))
         .route("/loglevel", get(read_level).put(set_level))
         .fallback(unknown)
-        .method_not_allowed_fallback(async || Problem::admin_method())
+        .method_not_allowed_fallback(async || {
+            // axum adds `Allow`.
+            Problem::new(Kind::MethodNotAllowed, "this path takes the methods that Allow names")
+        })
         .layer(DefaultBodyLimit::max(MAX_FILTER))
         .layer(panics())
 }

@@ -71,8 +71,8 @@ pub(super) struct Body {
     /// Name of the schema.
     pub(super) schema: &'static str,
     pub(super) required: bool,
-    /// JSON, and what else.
-    pub(super) types: &'static [&'static str],
+    /// Its media types, as `Accept` lists them.
+    pub(super) types: &'static str,
 }
 
 /// An answer that is no problem.

@@ -150,11 +150,6 @@ impl Problem {
         Self { allow: Some(allow.into()), ..Self::new(Kind::MethodNotAllowed, detail) }
     }
 
-    /// The same of the admin port, where axum adds `Allow`.
-    pub(super) fn admin_method() -> Self {
-        Self::new(Kind::MethodNotAllowed, "this path takes the methods that Allow names")
-    }
-
     /// The fault is ours.
     pub(super) fn internal(detail: &'static str) -> Self {
         Self::new(Kind::Internal, detail)

@@ -8,6 +8,7 @@ use rollcall_model::naming;
 use crate::http::{
     percent,
     problem::{Flaw, Kind, Problem},
+    rules,
 };
 use crate::witness::Target;
 
@@ -70,8 +71,8 @@ impl OwnedNames {
             let parameter = segment.strip_prefix('{').and_then(|it| it.strip_suffix('}'));
             let Some(parameter) = parameter else { continue };
             let (is_legal, rule): (fn(&str) -> bool, _) = match parameter {
-                "name" => (naming::is_subdomain, SUBDOMAIN),
-                _ => (naming::is_label, LABEL),
+                "name" => (naming::is_subdomain, rules::SUBDOMAIN),
+                _ => (naming::is_label, rules::LABEL),
             };
             match percent::decode(raw, false).filter(|name| is_legal(name)) {
                 None => flaws.push(Flaw::path(parameter, rule)),
@@ -82,11 +83,6 @@ impl OwnedNames {
         if flaws.is_empty() { Ok(names) } else { Err(Problem::of(Kind::IllegalName, flaws)) }
     }
 }
-
-const LABEL: &str = "must be a DNS label: at most 63 lower-case letters, digits and '-', beginning \
-                     and ending with a letter or digit";
-const SUBDOMAIN: &str = "must be a DNS subdomain: at most 253 characters, labels of lower-case letters, \
-                         digits and '-' joined by '.'";
 
 impl Route {
     /// Each of them.

@@ -27,16 +27,16 @@ const ORDER: [Method; 6] =
 /// Every route of the API.
 pub(super) fn router(app: &Arc<App>, operations: &'static [Operation]) -> Router {
     let mut router = Router::new();
+    let layers = |route| {
+        let observe = from_fn_with_state((app.clone(), route), observe);
+        ServiceBuilder::new().layer(observe).layer(panics())
+    };
     for route in Route::ALL {
-        let layers = ServiceBuilder::new()
-            .layer(from_fn_with_state((app.clone(), Some(route)), observe))
-            .layer(panics());
-        router = router.route(route.template(), methods(app, operations, route).layer(layers));
+        let methods = methods(app, operations, route).layer(layers(Some(route)));
+        router = router.route(route.template(), methods);
     }
-    let layers = ServiceBuilder::new()
-        .layer(from_fn_with_state((app.clone(), None), observe))
-        .layer(panics());
-    router.fallback_service(unknown_route.layer(layers).with_state(())).with_state(app.clone())
+    let fallback = unknown_route.layer(layers(None)).with_state(());
+    router.fallback_service(fallback).with_state(app.clone())
 }
 
 /// The methods of a route; any other is refused with 405.

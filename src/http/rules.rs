@@ -60,6 +60,8 @@ pub(super) const MAPPED_PATTERN: &str =
 
 pub(super) const LABEL: &str = "must be a DNS label: at most 63 lower-case letters, digits and \
                                 '-', beginning and ending with a letter or digit";
+pub(super) const SUBDOMAIN: &str = "must be a DNS subdomain: at most 253 characters, labels of lower-case letters, \
+                         digits and '-' joined by '.'";
 pub(super) const WORD: &str = "must have 1 to 63 visible ASCII characters without blanks, \
                                beginning with a letter or digit";
 pub(super) const APP_PROTOCOL: &str = "must have 1 to 253 visible ASCII characters without \

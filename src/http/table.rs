@@ -9,16 +9,13 @@ use hyper::Method;
 use crate::auth::Right;
 use crate::http::{
     access::Needs,
-    batch, changes, cluster, contract, discover, heartbeats, instances,
+    batch, body, changes, cluster, contract, discover, heartbeats, instances,
     operation::{Body, Content, Group, Load, Operation, Query, Success},
     page,
     problem::Kind,
     route::Route,
     services, snapshot, watch,
 };
-
-const JSON: &[&str] = &["application/json"];
-const PATCH: &[&str] = &["application/merge-patch+json", "application/json"];
 
 const OF_INSTANCE: &[&str] = &["ETag"];
 const OF_CHANGE: &[&str] = &["If-Match"];
@@ -46,7 +43,7 @@ const REGISTER: &[&[Kind]] = &[WRITTEN, &[Kind::UnknownNamespace]];
 const CHANGE: &[&[Kind]] = &[WRITTEN, &[Kind::Evicted]];
 
 const fn json_of(schema: &'static str) -> Option<Body> {
-    Some(Body { schema, required: true, types: JSON })
+    Some(Body { schema, required: true, types: body::JSON })
 }
 
 const fn gives(
@@ -177,7 +174,7 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         load: Load::Write,
         query: Query::Uid,
         headers: OF_CHANGE,
-        body: Some(Body { schema: "AttributesPatch", required: true, types: PATCH }),
+        body: Some(Body { schema: "AttributesPatch", required: true, types: body::PATCH }),
         gives: &[gives(200, "The instance after it.", "InstanceDetail", &["ETag", "Accept-Patch"])],
         refuses: CHANGE,
     },
@@ -212,7 +209,7 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         load: Load::Work,
         query: Query::Uid,
         headers: &[],
-        body: Some(Body { schema: "Heartbeat", required: false, types: JSON }),
+        body: Some(Body { schema: "Heartbeat", required: false, types: body::JSON }),
         gives: &[
             gives(200, "Renewed: every replica keeps it for its whole lease.", "Renewal", &[]),
             gives(

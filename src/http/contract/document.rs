@@ -94,7 +94,7 @@ fn security(needs: Needs) -> Value {
 }
 
 fn request(body: &Body) -> Value {
-    let types = body.types.iter().map(|name| ((*name).to_owned(), content(body.schema)));
+    let types = body.types.split(", ").map(|name| (name.to_owned(), content(body.schema)));
     json!({"required": body.required, "content": types.collect::<Map<_, _>>()})
 }
 
