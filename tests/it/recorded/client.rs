@@ -39,6 +39,11 @@ impl Response {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
     }
+
+    /// `Content-Length`, where it is there.
+    pub(super) fn length(&self) -> Option<usize> {
+        self.header("content-length").and_then(|length| length.parse().ok())
+    }
 }
 
 /// All that came of a request.
@@ -165,7 +170,7 @@ fn first(bytes: &[u8], is_head: bool, is_end: bool) -> Option<(Response, &[u8])>
     if is_head || code < 200 || code == 204 || code == 304 {
         return Some((response, rest));
     }
-    let length = response.header("content-length").and_then(|length| length.parse::<usize>().ok());
+    let length = response.length();
     let (body, rest) = if response.header("transfer-encoding") == Some("chunked") {
         let (body, rest, is_whole) = chunks(rest);
         if !is_whole {

@@ -172,6 +172,13 @@ impl Place {
         .await;
     }
 
+    /// Waits until heartbeats are promised at once: a machine that has paused is late with the self-beat, and until it is
+    /// there a registration that changes nothing is written, and a heartbeat answered 202.
+    pub(super) async fn until_it_promises(&self) {
+        self.until("GET /v1/cluster", |_, cluster| cluster["replicas"][0]["promises"] == true)
+            .await;
+    }
+
     /// Waits until the leader has stored the phase of every instance, so that no version moves any more.
     pub(super) async fn settle(&self) {
         let to = self.rollcall.http;
