@@ -106,7 +106,7 @@ pub struct ServeArgs {
     #[arg(long, env = "ROLLCALL_LINGER_SECONDS", default_value_t = 3)]
     #[arg(value_parser = clap::value_parser!(u64).range(..=60))]
     pub linger_seconds: u64,
-    /// What to log, for example info or info,rollcall::cluster=debug
+    /// What to log, for example info or info,rollcall::kubernetes=debug
     #[arg(long, env = "ROLLCALL_LOG", default_value = "info")]
     pub log: String,
     /// How to write the log

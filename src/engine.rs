@@ -11,7 +11,7 @@ use rollcall_core::{
     fact::{Delivery, Duty, SelfBeat},
     horizon::STALE_AFTER,
     ledger::Ledger,
-    report::{Overlap, Standstill, Twin},
+    report::{Duplicate, Overlap, Standstill},
 };
 use rollcall_model::{
     instance::ServiceKey,
@@ -28,7 +28,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::clock;
-use crate::telemetry::{beats::BeatMetrics, metrics::EngineMetrics};
+use crate::telemetry::{heartbeats::HeartbeatMetrics, metrics::EngineMetrics};
 
 /// Facts under way to the engine. A round takes well under a millisecond for as many, so this is
 /// a second's worth at any rate that an API server reaches; a full channel holds the watch back.
@@ -71,7 +71,7 @@ pub struct Engine {
     /// The engine's own.
     pub metrics: EngineMetrics,
     /// Beats that the watch brought.
-    pub beats: BeatMetrics,
+    pub beats: HeartbeatMetrics,
     /// Who is told of services that look different now.
     pub announce: Announce,
     /// Since when the horizon has stood still, once that was said.
@@ -79,7 +79,7 @@ pub struct Engine {
     /// The other installations that were mentioned last.
     pub overlap: Option<Overlap>,
     /// Identities of two processes, as they were said last.
-    pub twins: Vec<Twin>,
+    pub duplicates: Vec<Duplicate>,
 }
 
 impl Engine {
@@ -156,7 +156,7 @@ impl Engine {
         }
         self.mention_standstill(now);
         self.mention_overlap();
-        self.mention_twins();
+        self.log_duplicates();
         self.metrics.round(facts, visible.since(begun));
     }
 
@@ -193,15 +193,17 @@ impl Engine {
     }
 
     /// Says which identities two processes have, whenever that changes.
-    fn mention_twins(&mut self) {
-        let twins = self.catalog.directory().report().twins.clone();
-        for twin in twins.iter().filter(|twin| !self.twins.contains(twin)) {
-            warn!("{}", twin.sentence());
+    fn log_duplicates(&mut self) {
+        let duplicates = self.catalog.directory().report().duplicates.clone();
+        for duplicate in duplicates.iter().filter(|duplicate| !self.duplicates.contains(duplicate))
+        {
+            warn!("{}", duplicate.sentence());
         }
-        for twin in self.twins.iter().filter(|twin| !twins.contains(twin)) {
-            info!(replica = %twin.replica, younger = %twin.younger, "one of two processes of an identity is not heard any more");
+        for duplicate in self.duplicates.iter().filter(|duplicate| !duplicates.contains(duplicate))
+        {
+            info!(replica = %duplicate.replica, younger = %duplicate.younger, "one of two processes of an identity is not heard any more");
         }
-        self.twins = twins;
+        self.duplicates = duplicates;
     }
 
     fn hand_on(&self, duty: Duty) {
@@ -257,11 +259,11 @@ mod tests {
             relist: Default::default(),
             counts: Arc::default(),
             metrics: EngineMetrics::new(&mut registry),
-            beats: BeatMetrics::new(&mut registry),
+            beats: HeartbeatMetrics::new(&mut registry),
             announce: Box::new(|_| {}),
             stands_since: None,
             overlap: None,
-            twins: Vec::new(),
+            duplicates: Vec::new(),
         };
         (engine, registry)
     }

@@ -8,14 +8,14 @@ pub mod auth;
 pub mod buckets;
 pub mod cli;
 pub mod clock;
-pub mod cluster;
 pub mod config;
 pub mod controller;
 #[cfg(feature = "dev")]
 pub mod dev;
 pub mod dns;
 pub mod engine;
+pub mod heartbeat;
 pub mod http;
+pub mod kubernetes;
 pub mod serve;
 pub mod telemetry;
-pub mod witness;

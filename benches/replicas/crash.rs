@@ -72,8 +72,8 @@ fn diary(
     let mut diary = Diary { gone: vec![None; run.victims], wronged: 0 };
     let mut there = run.victims;
     looking(&mut |look| {
-        let Some(offered) = look.offered else { return };
-        for i in run.members(look.service).filter(|i| !offered.contains(i)) {
+        let Some(discoverable) = look.discoverable else { return };
+        for i in run.members(look.service).filter(|i| !discoverable.contains(i)) {
             let Some(victim) = run.victim_of(i) else {
                 diary.wronged += 1;
                 continue;

@@ -31,7 +31,7 @@ pub struct Look<'a> {
     /// When it was here.
     pub at: Instant,
     /// By number; none when there was no answer, or an error.
-    pub offered: Option<&'a [usize]>,
+    pub discoverable: Option<&'a [usize]>,
 }
 
 /// Looks at the addresses of the services until `stop`.
@@ -47,12 +47,12 @@ pub fn dns(
     rounds(DNS_EVERY, stop, || {
         for (service, question) in questions.iter().enumerate() {
             let came = socket.send(question).and_then(|_| socket.recv(&mut buffer));
-            let offered = came.as_ref().ok().and_then(|size| addresses(&buffer[..*size]));
+            let discoverable = came.as_ref().ok().and_then(|size| addresses(&buffer[..*size]));
             if came.is_err() {
                 // Its answer may come yet, and is none to the next question.
                 socket = self::socket(address, PATIENCE);
             }
-            see(&Look { service, at: Instant::now(), offered: offered.as_deref() });
+            see(&Look { service, at: Instant::now(), discoverable: discoverable.as_deref() });
         }
     });
 }
@@ -79,19 +79,19 @@ pub fn http(
     let mut door = Connection::to(address);
     let mut known = vec![(String::new(), Vec::new()); services];
     rounds(HTTP_EVERY, stop, || {
-        for (number, (revision, offered)) in known.iter_mut().enumerate() {
+        for (number, (revision, discoverable)) in known.iter_mut().enumerate() {
             let call = format!("GET /v1/namespaces/{NAMESPACE}/services/{}", service(number));
             let unless = format!("if-none-match: \"{revision}\"\r\n");
             let answered = match door.ask_with(&call, &unless, "") {
                 Ok((304, _)) => true,
                 Ok((200, body)) => {
-                    (*revision, *offered) = set(&serde_json::from_slice(body).unwrap());
+                    (*revision, *discoverable) = set(&serde_json::from_slice(body).unwrap());
                     true
                 }
                 _ => false,
             };
-            let offered = answered.then_some(&offered[..]);
-            see(&Look { service: number, at: Instant::now(), offered });
+            let discoverable = answered.then_some(&discoverable[..]);
+            see(&Look { service: number, at: Instant::now(), discoverable });
         }
     });
 }

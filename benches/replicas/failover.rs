@@ -30,7 +30,7 @@ pub struct Failover {
     pub looks: usize,
     /// Those that were not answered soon enough, or with an error.
     pub unanswered: usize,
-    /// Those that left out somebody who beats, or offered one of the dead.
+    /// Those that left out somebody who beats, or discoverable one of the dead.
     pub wrong: usize,
     /// The longest time between two right answers about one service by one replica.
     pub blind: Duration,
@@ -85,13 +85,13 @@ fn look(fleet: &Fleet, replica: &Replica, stop: &AtomicBool) -> Failover {
     let mut seen = Failover::default();
     eyes::dns(replica.dns, run.services(), stop, |look: &Look<'_>| {
         seen.looks += 1;
-        let Some(offered) = look.offered else {
+        let Some(discoverable) = look.discoverable else {
             seen.unanswered += 1;
             return;
         };
-        let mut offered = offered.to_vec();
-        offered.sort_unstable();
-        if offered != expected[look.service] {
+        let mut discoverable = discoverable.to_vec();
+        discoverable.sort_unstable();
+        if discoverable != expected[look.service] {
             seen.wrong += 1;
             return;
         }

@@ -1,4 +1,4 @@
-"""Drives the client for tests/it/python.rs: drive.py NAMESPACE FIRST SECOND.
+"""Drives the client for tests/integration/python.rs: drive.py NAMESPACE FIRST SECOND.
 
 Registers and sends heartbeats to the first replica, follows at the second by a stream and by long polls, and prints what it
 observes as lines of JSON, until its standard input ends.

@@ -6,7 +6,7 @@ use quick_cache::Equivalent;
 use ring::digest::{Context, Digest, SHA256, digest};
 
 use crate::auth::right::Right;
-use crate::cluster::review::{Identity, Pod, Whose};
+use crate::kubernetes::review::{Identity, Pod, Whose};
 
 /// A fingerprint by which tokens and callers are kept: no two have the same, whatever a stranger tries,
 /// and no token is kept in memory.

@@ -26,7 +26,7 @@ use crate::auth::{
     token,
 };
 use crate::clock;
-use crate::cluster::{
+use crate::kubernetes::{
     failure::Failure,
     review::{Ask, Keyring, Pod, Question, Reviews, Whose},
 };

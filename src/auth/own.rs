@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use crate::auth::right::{Right, Wanted};
-use crate::cluster::review::Pod;
+use crate::kubernetes::review::Pod;
 
 /// The uid of the pod that owns an instance, by namespace and name; none when no pod does, or the
 /// instance is not known here. Answers from memory.

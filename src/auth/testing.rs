@@ -3,7 +3,7 @@
 use prometheus_client::registry::Registry;
 
 use crate::auth::{AuthMetrics, Gate};
-use crate::cluster::{breaker::Breakers, review::Reviews, testing};
+use crate::kubernetes::{breaker::Breakers, review::Reviews, testing};
 use crate::telemetry::{metrics::ApiMetrics, problems::Board};
 
 /// The gate. Its figures go into `registry`.

@@ -11,7 +11,7 @@ use std::sync::{
 
 use rollcall_core::{
     fact::{Announcement, Delivery, Duty, Fact, Outcome, Sent, Version},
-    pulse::Source,
+    slot::Source,
     status::Desired,
 };
 use rollcall_model::instance::Instance;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, debug, error_span, info, warn};
 
 use crate::clock;
-use crate::cluster::{
+use crate::kubernetes::{
     election::Tenure, events::Events, failure::Failure, ledger_writer::LedgerWriter, writer::Writer,
 };
 

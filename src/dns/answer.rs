@@ -165,14 +165,14 @@ impl Finder<'_> {
         set.into()
     }
 
-    /// What a name of a service has. Where nobody is to be offered and that is to be NXDOMAIN, there is
+    /// What a name of a service has. Where nobody is to be discoverable and that is to be NXDOMAIN, there is
     /// no name of the service at all, as such an answer says of all names below (RFC 8020).
     fn of(&self, of: &Service<'_>, f: impl FnOnce(&View, Context<'_>) -> Option<Set>) -> Found {
         let realm = self.realm;
         let Some(view) = realm.directory.service(of.namespace, of.service) else {
             return None.into();
         };
-        if realm.settings.empty == Empty::NxDomain && view.offered().next().is_none() {
+        if realm.settings.empty == Empty::NxDomain && view.discoverable().next().is_none() {
             let why = Some(Ede::empty(service::nobody(&view, &Filter::default())));
             return Found { exists: false, set: Set { why, ..Set::default() } };
         }
@@ -225,7 +225,7 @@ impl Finder<'_> {
             }
             Place::Address(address) => address,
         };
-        let bearers = directory.bearers(address);
+        let bearers = directory.members_at(address);
         if bearers.is_empty() {
             return None;
         }

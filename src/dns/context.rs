@@ -32,7 +32,7 @@ pub(super) struct Context<'a> {
     pub(super) kind: RecordType,
     /// When, and to whom.
     pub(super) moods: Moods,
-    /// What is answered where nobody is offered.
+    /// What is answered where nobody is discoverable.
     pub(super) empty: Empty,
     /// How many instances an answer has at most.
     pub(super) ceiling: Option<NonZeroUsize>,

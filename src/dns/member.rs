@@ -23,7 +23,7 @@ pub(super) fn member(view: &View, label: &str, context: Context<'_>) -> Option<S
     let is_last = context.empty == Empty::Last
         && member.facts.state == State::Up
         && !member.facts.stopping
-        && view.offered().next().is_none();
+        && view.discoverable().next().is_none();
     if member.phase == Phase::Expired && !is_last {
         let why = Some(Ede::empty("this instance has expired".to_owned()));
         return Some(Set { why, ..Set::default() });

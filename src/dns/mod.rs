@@ -8,7 +8,7 @@
 //!
 //! Owns: the names of the zone, what each of them answers, how long an answer may be believed, how much of
 //! it fits, and to whom nothing is said. Everything but the sockets is pure: the directory, the moment and
-//! a seed are arguments. Does not own: who is offered (`registry`). Of hickory there are names, records and
+//! a seed are arguments. Does not own: who is discoverable (`registry`). Of hickory there are names, records and
 //! the reading of both; messages are written by `wire`.
 
 pub mod answer;

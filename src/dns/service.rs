@@ -22,16 +22,16 @@ use crate::dns::{
 /// `[<selectors>.]<svc>.<ns>.svc.<zone>`; none when no instance, in whatever phase, is selected.
 pub(super) fn service(view: &View, only: &Subset<'_>, context: Context<'_>) -> Option<Set> {
     let filter = only.filter();
-    let (offered, why) = offered(view, &filter, context)?;
-    if let [member] = &offered[..]
+    let (discoverable, why) = discoverable(view, &filter, context)?;
+    if let [member] = &discoverable[..]
         && let Address::Hostname(hostname) = &member.facts.address
     {
         let ttl = records::ttl([&***member], context.moods.now);
         return Some(Set { why, ..Set::alias(context.owner, hostname, ttl) });
     }
     let set = match context.kind {
-        RecordType::A | RecordType::AAAA => addresses(offered, context),
-        RecordType::SRV => targets(view, offered, context, |_| true),
+        RecordType::A | RecordType::AAAA => addresses(discoverable, context),
+        RecordType::SRV => targets(view, discoverable, context, |_| true),
         _ => Set::default(),
     };
     Some(Set { why, ..set })
@@ -46,10 +46,10 @@ pub(super) fn port(
     context: Context<'_>,
 ) -> Option<Set> {
     let filter = only.with_port(protocol, Some(name));
-    let (offered, why) = offered(view, &filter, context)?;
+    let (discoverable, why) = discoverable(view, &filter, context)?;
     let wanted = |port: &Port| port.protocol == protocol && *port.name == *name;
     let set = match context.kind {
-        RecordType::SRV => targets(view, offered, context, wanted),
+        RecordType::SRV => targets(view, discoverable, context, wanted),
         _ => Set::default(),
     };
     Some(Set { why, ..set })
@@ -76,7 +76,7 @@ pub(super) fn selector(
     has_any(view, &only.filter(), context, |member| kind.is_had_by(member)).then(Set::default)
 }
 
-/// Why those of a service who are described are not offered: "0 of 5 instances passing (4 Expired, 1
+/// Why those of a service who are described are not discoverable: "0 of 5 instances passing (4 Expired, 1
 /// Draining)".
 pub(super) fn nobody(view: &View, filter: &Filter) -> String {
     let described = || view.members.iter().filter(|member| filter.describes(member));
@@ -90,14 +90,14 @@ pub(super) fn nobody(view: &View, filter: &Filter) -> String {
 
 type Offered<'v> = (Vec<&'v Arc<Member>>, Option<Ede>);
 
-/// Who is offered of those selected, and what is to be said of it; none when there is no such name.
-fn offered<'v>(view: &'v View, filter: &Filter, context: Context<'_>) -> Option<Offered<'v>> {
+/// Who is discoverable of those selected, and what is to be said of it; none when there is no such name.
+fn discoverable<'v>(view: &'v View, filter: &Filter, context: Context<'_>) -> Option<Offered<'v>> {
     if !has_any(view, filter, context, |_| true) {
         return None;
     }
-    let offered = filter.apply(view);
-    if !offered.is_empty() {
-        return Some((offered, None));
+    let discoverable = filter.apply(view);
+    if !discoverable.is_empty() {
+        return Some((discoverable, None));
     }
     let why = nobody(view, filter);
     if context.empty == Empty::Last {
@@ -106,7 +106,7 @@ fn offered<'v>(view: &'v View, filter: &Filter, context: Context<'_>) -> Option<
             return Some((lost, Some(Ede::last_known(&why))));
         }
     }
-    Some((offered, Some(Ede::empty(why))))
+    Some((discoverable, Some(Ede::empty(why))))
 }
 
 /// Whether anybody is selected who makes a name exist: in whatever phase, but where NXDOMAIN is to be the

@@ -97,7 +97,7 @@ impl<'q> Subset<'q> {
         Some(self)
     }
 
-    /// Whom it admits, of those who are offered.
+    /// Whom it admits, of those who are discoverable.
     #[must_use]
     pub fn filter(&self) -> Filter {
         let owned = |value: Option<&str>| value.map(str::to_owned);
@@ -110,7 +110,7 @@ impl<'q> Subset<'q> {
         }
     }
 
-    /// Whom it admits, of those who are offered and have a port of this protocol and, if given, name.
+    /// Whom it admits, of those who are discoverable and have a port of this protocol and, if given, name.
     #[must_use]
     pub fn with_port(&self, protocol: Protocol, name: Option<&str>) -> Filter {
         let port = name.map(str::to_owned);

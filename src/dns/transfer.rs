@@ -115,7 +115,7 @@ impl Iterator for Transfer {
 /// All records of a service, and of the names below it.
 fn of_service(realm: &Realm, view: &View, now: Moment) -> Vec<Record> {
     let mut all = Vec::new();
-    let nobody = view.offered().next().is_none();
+    let nobody = view.discoverable().next().is_none();
     let Some(base) = realm.zone.service(&view.key.namespace, &view.key.service) else { return all };
     if realm.settings.empty == Empty::NxDomain && nobody {
         return all;
@@ -131,7 +131,7 @@ fn of_service(realm: &Realm, view: &View, now: Moment) -> Vec<Record> {
         let part = View::new(view.key.clone(), members.into());
         add(&mut all, &owner, |at| service::port(&part, &everybody, protocol, port, at), names);
     }
-    for member in view.bearers() {
+    for member in view.members_by_label() {
         let Ok(owner) = base.prepend_label(member.label.as_bytes()) else { continue };
         add(&mut all, &owner, |at| member::member(view, &member.label, at), names);
     }

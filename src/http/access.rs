@@ -15,11 +15,11 @@ use rollcall_model::{lease::Moment, naming};
 use tokio::time::timeout;
 
 use crate::auth::{Caller, Denial, Gate, Right, Wanted};
+use crate::heartbeat::Target;
 use crate::http::{
     problem::{Flaw, Kind, Problem},
     route::Names,
 };
-use crate::witness::Target;
 
 /// The most namespaces of one batch; each may be a question to the API server.
 const MAX_NAMESPACES: usize = 256;

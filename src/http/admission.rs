@@ -97,7 +97,7 @@ impl Admission<'_> {
     /// Whether this replica has the first list of instances, or need not have it.
     fn knows_enough(&self) -> Result<(), Problem> {
         let may_answer =
-            self.operation.works_before_sync() || self.app.inbox.directory().is_synced();
+            self.operation.works_before_sync() || self.app.intake.directory().is_synced();
         if may_answer { Ok(()) } else { Err(Problem::not_synced()) }
     }
 

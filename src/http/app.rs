@@ -9,12 +9,12 @@ use rollcall_model::lease::Now;
 
 use crate::auth::Gate;
 use crate::config::Rates;
+use crate::heartbeat::Intake;
 use crate::http::{
     access::Authorization, document::Document, limits::Limits, metrics::HttpMetrics,
     problem::Problem, served::Views, waiters::Waiters, write_log::WriteLog,
 };
 use crate::telemetry::{metrics::BreakerMetrics, problems::Board, traces::Traces};
-use crate::witness::Inbox;
 
 /// Services that have a turn of their own in `order=roundrobin`; where two share one, a turn is
 /// skipped now and then.
@@ -23,7 +23,7 @@ const TURNS: usize = 1024;
 /// What the server is made of, from outside this module.
 pub struct AppParts {
     /// Takes heartbeats and registrations, and knows where readers look.
-    pub inbox: Inbox,
+    pub intake: Intake,
     /// Authentication and authorization; none with `--auth none`.
     pub gate: Option<Gate>,
     /// What an operator has to mend in the cluster.
@@ -56,7 +56,7 @@ pub(super) struct Settings {
 
 /// What all handlers share.
 pub(super) struct App {
-    pub(super) inbox: Inbox,
+    pub(super) intake: Intake,
     pub(super) authorization: Authorization,
     /// What an operator has to mend in the cluster.
     pub(super) problems: Board,
@@ -90,17 +90,17 @@ pub(super) struct App {
 impl App {
     /// The state of a replica; none when its identity cannot be sent in a header.
     pub(super) fn new(
-        AppParts { inbox, gate, problems, breakers, views, waiters, traces }: AppParts,
+        AppParts { intake, gate, problems, breakers, views, waiters, traces }: AppParts,
         Settings { read_auth, rates, identity, zone, document, calls }: Settings,
         metrics: HttpMetrics,
     ) -> Option<Self> {
         let replica = HeaderValue::try_from(&identity).ok()?;
-        let scope = inbox.directory().scope().map(Into::into);
+        let scope = intake.directory().scope().map(Into::into);
         let authorization = Authorization { gate, reads: read_auth, scope };
         let turns = (0..TURNS).map(|_| AtomicU64::new(0)).collect();
         Some(Self {
-            clock: inbox.clock(),
-            inbox,
+            clock: intake.clock(),
+            intake,
             authorization,
             problems,
             breakers,
@@ -121,7 +121,7 @@ impl App {
 
     /// Whether this replica can speak for a namespace: an empty answer would be a false one.
     pub(super) fn covers(&self, namespace: &str) -> Result<(), Problem> {
-        let covered = self.inbox.covers(namespace);
+        let covered = self.intake.covers(namespace);
         covered.map_err(|refusal| Problem::refused(refusal, namespace, ""))
     }
 }

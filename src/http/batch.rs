@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
 use crate::auth::Right;
+use crate::heartbeat::Target;
 use crate::http::{
     answer::{Answer, Answered},
     app::App,
@@ -32,7 +33,6 @@ use crate::http::{
     rules::MAX_INSTANCES,
     validate::{self, RegistrationBody},
 };
-use crate::witness::Target;
 
 /// Registrations of one batch under way at a time: as many as the writer does at once.
 const AT_ONCE: usize = 32;
@@ -223,10 +223,10 @@ impl Wanted {
         let target = Target { namespace, name, uid: None, version: None };
         registration.pod = app.authorization.own_pod(context.caller(), &target);
         let line = app.writes.begin(context, "register", &target);
-        match app.inbox.register(&target, &registration).await {
+        match app.intake.register(&target, &registration).await {
             Ok(stored) => {
                 let record = stored.slot.record();
-                app.inbox.directory().raise_newest(record.resource_version);
+                app.intake.directory().raise_newest(record.resource_version);
                 let status = if stored.created { 201 } else { 200 };
                 match StatusCode::from_u16(status) {
                     Ok(status) if stored.written => line.end(Ok((status, &record.uid))),

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use hyper::StatusCode;
-use rollcall_core::pulse::Slot;
+use rollcall_core::slot::Slot;
 use rollcall_model::instance::State as OperatorState;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::heartbeat::{Change, Target};
 use crate::http::{
     answer::Answered,
     app::App,
@@ -21,7 +22,6 @@ use crate::http::{
     query::{Query, Uid},
     validate,
 };
-use crate::witness::{Change, Target};
 
 /// The operator's word on an instance.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -96,7 +96,7 @@ impl Wanted {
     ) -> Result<Arc<Slot>, Problem> {
         let mut attempts = Attempts::new(app, target, condition).await?;
         loop {
-            match app.inbox.change(attempts.target(), &self.change).await {
+            match app.intake.change(attempts.target(), &self.change).await {
                 Ok(slot) => return Ok(slot),
                 Err(refusal) => attempts.again(refusal)?,
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use hyper::{StatusCode, header::CACHE_CONTROL};
-use rollcall_core::report::{LastGap, Overlap, Peer, Presence, Report, Standstill, Twin};
+use rollcall_core::report::{Duplicate, LastGap, Overlap, Peer, Presence, Report, Standstill};
 use rollcall_model::lease::{Now, millis};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -168,15 +168,15 @@ pub(super) async fn cluster(
     Query(()): Query<()>,
 ) -> Answered {
     let app = &*app;
-    let directory = app.inbox.directory();
+    let directory = app.intake.directory();
     let now = context.now;
     let (leadership, report) = (directory.leadership(), directory.report());
     let tenure = Some(leadership.tenure).filter(|_| leadership.is_own(now.moment));
     let leads_until = tenure.map(|until| Time(now.wall_of(until)));
     let problems = app.problems.shown();
     let overlap = report.overlap.as_ref().map(Overlap::sentence);
-    let twins: Vec<String> = report.twins.iter().map(Twin::sentence).collect();
-    let problems = problems.all().chain(&overlap).chain(&twins);
+    let duplicates: Vec<String> = report.duplicates.iter().map(Duplicate::sentence).collect();
+    let problems = problems.all().chain(&overlap).chain(&duplicates);
     let problems: Vec<&str> = problems.map(String::as_str).collect();
     let own = own(app, &report, &problems, leads_until, now);
     let peers = report.replicas.iter().map(|peer| ReplicaJson::Peer(PeerJson::of(peer, now)));
@@ -197,7 +197,7 @@ fn own<'a>(
     leads_until: Option<Time>,
     now: Now,
 ) -> OwnJson<'a> {
-    let directory = app.inbox.directory();
+    let directory = app.intake.directory();
     let measured = directory.horizon().0 > 0;
     OwnJson {
         identity: &app.identity,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use rollcall_core::pulse::Slot;
+use rollcall_core::slot::Slot;
 use rollcall_model::{
     instance::{Instance, Phase},
     lease::{Now, Wall},
@@ -54,7 +54,7 @@ struct Verdict {
     /// Up to when it knows of every heartbeat; null until it is known.
     horizon: Option<Time>,
     /// Before when no such lease ends, where that is later than the last heartbeat makes it.
-    floor: Option<Time>,
+    not_before: Option<Time>,
     /// When an expired object is to be deleted.
     evicts_at: Option<Time>,
     /// What the leader has written.
@@ -93,7 +93,7 @@ fn of(
     held: bool,
     now: Now,
 ) -> (Renewal, Detail) {
-    let directory = app.inbox.directory();
+    let directory = app.intake.directory();
     let (horizon, report) = (directory.horizon(), directory.report());
     let life = life(app, slot, record, now);
     let evict_at = slot.evict_at().filter(|_| phase == Phase::Expired);
@@ -111,11 +111,11 @@ fn of(
         leader: directory.leadership().leader.clone(),
     };
     let time = |moment| Time(now.wall_of(moment));
-    let floor = life.filter(|life| life.without_floor.is_some());
+    let not_before = life.filter(|life| life.without_grace.is_some());
     let stored = &record.stored;
     let verdict = Verdict {
         horizon: Some(horizon).filter(|horizon| horizon.0 > 0).map(time),
-        floor: floor.map(|life| Time(life.deadline)),
+        not_before: not_before.map(|life| Time(life.deadline)),
         evicts_at: evict_at.map(time),
         stored: stored.phase.map(|phase| Stored {
             phase: phase.as_str(),
@@ -125,7 +125,7 @@ fn of(
     let detail = Detail {
         resource_version: record.resource_version.to_string(),
         last_heartbeat: life.map(|life| LastHeartbeat {
-            at: Time(life.last_beat),
+            at: Time(life.last_heartbeat),
             source: slot.source().as_str(),
             replica: slot.source().is_own().then(|| app.identity.clone()),
         }),
@@ -135,29 +135,29 @@ fn of(
     (Renewal::ending(record.lease, life.map(|life| life.deadline), now), detail)
 }
 
-/// The moments of a leased life. Of the dead, floors do not move the end any more; of those who were
+/// The moments of a leased life. Of the dead, grace do not move the end any more; of those who were
 /// dead when this replica started, only what is stored is known.
 fn life(app: &App, slot: &Slot, record: &Instance, now: Now) -> Option<Life> {
-    let deadline = app.inbox.directory().deadline(slot)?;
+    let deadline = app.intake.directory().deadline(slot)?;
     let duration = record.lease.duration;
-    if slot.is_dead() {
-        let last_beat = slot.last_heard(record, now);
+    if slot.is_expired() {
+        let last_heartbeat = slot.last_heard(record, now);
         let lasted = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        let deadline = Wall(last_beat.0.saturating_add(lasted));
-        return Some(Life { last_beat, deadline, without_floor: None });
+        let deadline = Wall(last_heartbeat.0.saturating_add(lasted));
+        return Some(Life { last_heartbeat, deadline, without_grace: None });
     }
     let end = slot.lease_end(duration);
     Some(Life {
-        last_beat: now.wall_of(slot.last_beat()),
+        last_heartbeat: now.wall_of(slot.last_heartbeat()),
         deadline: now.wall_of(deadline),
-        without_floor: (end < deadline).then(|| now.wall_of(end)),
+        without_grace: (end < deadline).then(|| now.wall_of(end)),
     })
 }
 
 /// The phase that readers are shown, and whether the instance is held; while no view shows this
 /// incarnation, what it would get.
 fn shown(app: &App, slot: &Slot, record: &Instance) -> (Phase, bool) {
-    let view = app.inbox.directory().service(&record.key.namespace, &record.service);
+    let view = app.intake.directory().service(&record.key.namespace, &record.service);
     let is_it = |member: &&Arc<Member>| member.facts.uid == record.uid;
     let shown = view.as_deref().and_then(|view| {
         let by_label = view.by_label(&naming::label(&record.key.name)).filter(is_it);
@@ -165,5 +165,5 @@ fn shown(app: &App, slot: &Slot, record: &Instance) -> (Phase, bool) {
             .or_else(|| view.members.iter().find(is_it))
             .map(|member| (member.phase, member.held))
     });
-    shown.unwrap_or_else(|| (record.phase(slot.is_dead()), false))
+    shown.unwrap_or_else(|| (record.phase(slot.is_expired()), false))
 }

@@ -50,7 +50,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use rollcall_core::pulse::{Slot, Source};
+    use rollcall_core::slot::{Slot, Source};
     use rollcall_model::{
         instance::{Instance, Phase},
         lease::{Moment, Wall},

@@ -131,10 +131,10 @@ impl Plain {
 /// What is kept for a discovery without any parameter; none when it is made anew for everybody.
 fn plain<'a>(app: &App, names: Names<'_>, view: &'a ServedView) -> Option<&'a Plain> {
     let make = || {
-        let mut offered: Vec<_> = view.offered().collect();
-        let revision = view.offered_revision;
-        Order::Name.arrange(&mut offered, 0);
-        let body = set::whole(&app.zone, names, revision, &offered)?;
+        let mut discoverable: Vec<_> = view.discoverable().collect();
+        let revision = view.discoverable_revision;
+        Order::Name.arrange(&mut discoverable, 0);
+        let body = set::whole(&app.zone, names, revision, &discoverable)?;
         Some(Plain { tag: format!("\"{revision}\"").into(), body })
     };
     view.plain.get_or_init(make).as_ref()

@@ -267,10 +267,10 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use rollcall_core::pulse::Slot;
+    use rollcall_core::slot::Slot;
 
     use super::*;
-    use rollcall_core::pulse::Source;
+    use rollcall_core::slot::Source;
     use rollcall_model::instance::Instance;
 
     fn instance() -> Instance {

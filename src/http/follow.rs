@@ -82,7 +82,7 @@ impl Follower {
             let news = newest.and_then(|newest| Some((newest, known.news(newest, &self.zone)?)));
             let revision = if let Some((newest, News { count, events })) = news {
                 self.news = (*count > 0).then(|| (*count, events.clone()));
-                newest.offered_revision
+                newest.discoverable_revision
             } else {
                 let (revision, what) = known.next(&self.filter, view.as_ref());
                 self.round.extend(what.map(|what| Telling { at, what }));
@@ -430,7 +430,7 @@ mod tests {
                 match random.u8(..3) {
                     0 => world.delete(name),
                     1 => world.put(name, |facts| facts.weight = weight),
-                    // Somebody who is not offered: another view, the same set.
+                    // Somebody who is not discoverable: another view, the same set.
                     _ => world.put("out", |facts| {
                         (facts.state, facts.weight) = (State::OutOfService, weight);
                     }),
@@ -443,11 +443,11 @@ mod tests {
                 }
             }
             let view = world.views.service("shop", "orders");
-            let there = view.iter().flat_map(|view| view.offered());
+            let there = view.iter().flat_map(|view| view.discoverable());
             let there = there.map(|it| (it.facts.key.name.to_string(), it.facts.weight.into()));
             let there: std::collections::BTreeMap<String, u64> = there.collect();
             let nobody = revision(std::iter::empty());
-            let newest = view.as_ref().map_or(nobody, |view| view.offered_revision);
+            let newest = view.as_ref().map_or(nobody, |view| view.discoverable_revision);
             for (_, client) in &all {
                 assert_eq!((&client.0, &client.1), (&there, &newest.to_string()));
             }

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use tracing::debug;
 
 use crate::auth::Right;
+use crate::heartbeat::{AcceptedHeartbeat, Refusal, Target};
 use crate::http::{
     answer::{Answer, Answered},
     app::App,
@@ -26,8 +27,7 @@ use crate::http::{
     rules::{MAX_BEATS, MAX_NOTE},
     validate,
 };
-use crate::telemetry::beats::BeatResult;
-use crate::witness::{Beaten, Refusal, Target};
+use crate::telemetry::heartbeats::HeartbeatResult;
 
 /// Beats of one batch that wait for Kubernetes at a time: as many as the writer does at once.
 const AT_ONCE: usize = 32;
@@ -134,7 +134,7 @@ impl Instead for ByUid {
 
 /// The answer to a heartbeat without a body that changes nothing; none when it may have to wait.
 pub(super) fn at_once(app: &App, target: &Target<'_>, now: Now) -> Option<Answer> {
-    let beaten = app.inbox.ordinary_beat(target, None, now.moment)?;
+    let beaten = app.intake.heartbeat_from_memory(target, None, now.moment)?;
     app.metrics.beats(taken(&beaten), 1);
     Some(renewed(app, &beaten, now))
 }
@@ -168,7 +168,7 @@ pub(super) async fn heartbeat(
             "an instance says"
         );
     }
-    let beaten = app.inbox.heartbeat(&target, health).await;
+    let beaten = app.intake.heartbeat(&target, health).await;
     app.metrics.beats(result(&beaten), 1);
     let beaten = beaten.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
     Ok(renewed(&app, &beaten, (app.clock)()))
@@ -199,10 +199,10 @@ async fn change_length(
     target: Target<'_>,
     condition: IfMatch,
     duration: Duration,
-) -> Result<Beaten, Problem> {
+) -> Result<AcceptedHeartbeat, Problem> {
     let mut attempts = Attempts::new(app, target, condition).await?;
     loop {
-        let beaten = app.inbox.renew_lease(attempts.target(), duration).await;
+        let beaten = app.intake.renew_lease(attempts.target(), duration).await;
         app.metrics.beats(result(&beaten), 1);
         match beaten {
             Ok(beaten) => return Ok(beaten),
@@ -240,10 +240,12 @@ pub(super) async fn batch(
                     unavailable += u64::from(problem.kind == Kind::Unavailable);
                     answer.refused.push(beat.uncounted(problem.detail.clone()));
                 }
-                _ => match app.inbox.ordinary_beat(&target, health, (app.clock)().moment) {
-                    Some(beaten) => answer.count(&beaten),
-                    None => slow.push((beat, target, health)),
-                },
+                _ => {
+                    match app.intake.heartbeat_from_memory(&target, health, (app.clock)().moment) {
+                        Some(beaten) => answer.count(&beaten),
+                        None => slow.push((beat, target, health)),
+                    }
+                }
             },
         }
     }
@@ -251,13 +253,13 @@ pub(super) async fn batch(
         unavailable += ask(&app, &slow, &mut answer).await;
     }
     let refused = answer.refused.len() as u64 - unavailable;
-    app.metrics.beats(BeatResult::Renewed, answer.renewed);
-    app.metrics.beats(BeatResult::Recorded, answer.recorded);
-    app.metrics.beats(BeatResult::Unknown, answer.unknown.len() as u64);
-    app.metrics.beats(BeatResult::Gone, answer.gone.len() as u64);
-    app.metrics.beats(BeatResult::Refused, refused);
-    app.metrics.beats(BeatResult::Unavailable, unavailable);
-    app.inbox.directory().raise_newest(answer.newest);
+    app.metrics.beats(HeartbeatResult::Renewed, answer.renewed);
+    app.metrics.beats(HeartbeatResult::Recorded, answer.recorded);
+    app.metrics.beats(HeartbeatResult::Unknown, answer.unknown.len() as u64);
+    app.metrics.beats(HeartbeatResult::Gone, answer.gone.len() as u64);
+    app.metrics.beats(HeartbeatResult::Refused, refused);
+    app.metrics.beats(HeartbeatResult::Unavailable, unavailable);
+    app.intake.directory().raise_newest(answer.newest);
     Ok(Answer::json(StatusCode::OK, &answer))
 }
 
@@ -271,7 +273,7 @@ async fn ask<'a>(app: &App, slow: &[Slow<'a>], answer: &mut BatchAnswer<'a>) -> 
     let mut waiting = slow.iter().enumerate();
     let begin = |(at, (_, target, health)): (usize, &'_ Slow<'a>)| {
         let (target, health) = (*target, *health);
-        async move { (at, app.inbox.heartbeat(&target, health).await) }
+        async move { (at, app.intake.heartbeat(&target, health).await) }
     };
     let mut asked: FuturesUnordered<_> = waiting.by_ref().take(AT_ONCE).map(begin).collect();
     let too_late = sleep(BATCH_WITHIN);
@@ -287,7 +289,7 @@ async fn ask<'a>(app: &App, slow: &[Slow<'a>], answer: &mut BatchAnswer<'a>) -> 
         asked.extend(waiting.next().map(begin));
         if let (Some(open), Some((beat, ..))) = (open.get_mut(at), slow.get(at)) {
             *open = false;
-            unavailable += u64::from(result(&outcome) == BeatResult::Unavailable);
+            unavailable += u64::from(result(&outcome) == HeartbeatResult::Unavailable);
             answer.note(beat, outcome);
         }
     }
@@ -324,7 +326,7 @@ impl BatchBeat<'_> {
 }
 
 impl<'a> BatchAnswer<'a> {
-    fn count(&mut self, beaten: &Beaten) {
+    fn count(&mut self, beaten: &AcceptedHeartbeat) {
         self.newest = self.newest.max(beaten.slot.record().resource_version);
         if beaten.recorded {
             self.recorded += 1;
@@ -333,14 +335,14 @@ impl<'a> BatchAnswer<'a> {
         }
     }
 
-    fn note(&mut self, beat: &'a BatchBeat<'a>, outcome: Result<Beaten, Refusal>) {
+    fn note(&mut self, beat: &'a BatchBeat<'a>, outcome: Result<AcceptedHeartbeat, Refusal>) {
         match outcome {
             Ok(beaten) => self.count(&beaten),
             Err(refusal) => {
                 let result = result_of(&refusal);
                 let list = match result {
-                    BeatResult::Unknown => &mut self.unknown,
-                    BeatResult::Gone => &mut self.gone,
+                    HeartbeatResult::Unknown => &mut self.unknown,
+                    HeartbeatResult::Gone => &mut self.gone,
                     _ => &mut self.refused,
                 };
                 let problem = Problem::refused(refusal, &beat.namespace, &beat.name);
@@ -350,38 +352,40 @@ impl<'a> BatchAnswer<'a> {
     }
 }
 
-fn result(outcome: &Result<Beaten, Refusal>) -> BeatResult {
+fn result(outcome: &Result<AcceptedHeartbeat, Refusal>) -> HeartbeatResult {
     match outcome {
         Ok(beaten) => taken(beaten),
         Err(refusal) => result_of(refusal),
     }
 }
 
-fn taken(beaten: &Beaten) -> BeatResult {
-    if beaten.recorded { BeatResult::Recorded } else { BeatResult::Renewed }
+fn taken(beaten: &AcceptedHeartbeat) -> HeartbeatResult {
+    if beaten.recorded { HeartbeatResult::Recorded } else { HeartbeatResult::Renewed }
 }
 
-fn result_of(refusal: &Refusal) -> BeatResult {
+fn result_of(refusal: &Refusal) -> HeartbeatResult {
     match refusal {
-        Refusal::Unknown | Refusal::NamespaceMissing => BeatResult::Unknown,
-        Refusal::Gone(_) => BeatResult::Gone,
-        Refusal::Away { .. } | Refusal::Incapable(_) | Refusal::Unserved => BeatResult::Unavailable,
+        Refusal::Unknown | Refusal::NamespaceMissing => HeartbeatResult::Unknown,
+        Refusal::Gone(_) => HeartbeatResult::Gone,
+        Refusal::Away { .. } | Refusal::Incapable(_) | Refusal::Unserved => {
+            HeartbeatResult::Unavailable
+        }
         Refusal::OtherUid(_)
         | Refusal::OtherVersion(_)
         | Refusal::NotCovered(_)
         | Refusal::Terminating(_)
         | Refusal::Invalid(_)
-        | Refusal::Refused { .. } => BeatResult::Refused,
+        | Refusal::Refused { .. } => HeartbeatResult::Refused,
     }
 }
 
 /// The status of a heartbeat that was taken.
-fn status(beaten: &Beaten) -> StatusCode {
+fn status(beaten: &AcceptedHeartbeat) -> StatusCode {
     if beaten.recorded { StatusCode::ACCEPTED } else { StatusCode::OK }
 }
 
-fn renewed(app: &App, beaten: &Beaten, now: Now) -> Answer {
-    let (directory, record) = (app.inbox.directory(), beaten.slot.record());
+fn renewed(app: &App, beaten: &AcceptedHeartbeat, now: Now) -> Answer {
+    let (directory, record) = (app.intake.directory(), beaten.slot.record());
     // The annotation, the health or the lease that it rests on may have been written here just now.
     directory.raise_newest(record.resource_version);
     let renewal = Renewal::new(record.lease, directory.deadline(&beaten.slot), now);

@@ -92,7 +92,7 @@ impl Hot {
         let stopwatch = Stopwatch::start();
         let Some((operation, names)) = self.operation(request) else { return Outcome::Routed };
         let (app, headers) = (&*self.app, request.headers());
-        if !app.inbox.directory().is_synced() || !is_index_reached(app, headers) {
+        if !app.intake.directory().is_synced() || !is_index_reached(app, headers) {
             return Outcome::Routed;
         }
         let now = (app.clock)();
@@ -174,7 +174,7 @@ impl Hot {
 
 /// Whether the caller need not wait for what it knows already.
 fn is_index_reached(app: &App, headers: &HeaderMap) -> bool {
-    let reached = |index| index <= app.inbox.directory().index();
+    let reached = |index| index <= app.intake.directory().index();
     min_index::read(headers).is_ok_and(|index| index.is_none_or(reached))
 }
 

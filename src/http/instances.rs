@@ -7,9 +7,10 @@ use hyper::{
     StatusCode,
     header::{CACHE_CONTROL, ETAG, LOCATION},
 };
-use rollcall_core::pulse::Slot;
+use rollcall_core::slot::Slot;
 use rollcall_model::{instance::Address, lease::Now, naming, registration::Registration};
 
+use crate::heartbeat::{Deregistered, Registered, Target};
 use crate::http::{
     answer::{Answer, Answered},
     app::App,
@@ -21,7 +22,6 @@ use crate::http::{
     query::{Query, Uid},
     validate::{self, RegistrationBody},
 };
-use crate::witness::{Deregistered, Registered, Target};
 
 /// `PUT /v1/namespaces/{namespace}/instances/{name}`
 pub(super) async fn register(
@@ -79,7 +79,7 @@ async fn delete(
         attempts => attempts?,
     };
     loop {
-        match app.inbox.deregister(attempts.target()).await {
+        match app.intake.deregister(attempts.target()).await {
             Ok(deleted) => return Ok(deleted),
             Err(refusal) => attempts.again(refusal)?,
         }
@@ -93,7 +93,7 @@ pub(super) async fn read(
     Query(uid): Query<Uid>,
 ) -> Answered {
     let names = context.names();
-    let found = app.inbox.find(&names.target(uid.get())).await;
+    let found = app.intake.find(&names.target(uid.get())).await;
     let slot = found.map_err(|refusal| Problem::refused(refusal, names.namespace, names.name))?;
     // It moves with every heartbeat, and its ETag does not.
     let answer = one(&app, StatusCode::OK, &slot, (app.clock)());
@@ -103,7 +103,7 @@ pub(super) async fn read(
 /// One instance, by the version that it is: what `If-Match` may name.
 pub(super) fn one(app: &App, status: StatusCode, slot: &Slot, now: Now) -> Answer {
     let version = slot.record().resource_version;
-    app.inbox.directory().raise_newest(version);
+    app.intake.directory().raise_newest(version);
     let etag = format!("\"{version}\"");
     Answer::bytes(status, detail::single(app, slot, now)).with(ETAG, etag)
 }
@@ -163,7 +163,7 @@ async fn write(
         attempts => attempts?,
     };
     loop {
-        match app.inbox.register(attempts.target(), registration).await {
+        match app.intake.register(attempts.target(), registration).await {
             Ok(stored) if stored.created => return Ok((StatusCode::CREATED, stored)),
             Ok(stored) => return Ok((StatusCode::OK, stored)),
             Err(refusal) => attempts.again_registering(refusal)?,

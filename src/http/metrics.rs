@@ -12,7 +12,7 @@ use prometheus_client::{
 };
 
 use crate::http::route::Route;
-use crate::telemetry::beats::{BeatMetrics, BeatResult};
+use crate::telemetry::heartbeats::{HeartbeatMetrics, HeartbeatResult};
 
 /// Upper bounds in seconds: an answer from memory takes microseconds, one that asks Kubernetes
 /// milliseconds.
@@ -25,7 +25,7 @@ pub struct HttpMetrics {
     seconds: Family<On, Histogram, fn() -> Histogram>,
     /// Of each route those of a plain success, so that nothing has to be looked up for it.
     successes: Arc<[OnceLock<Success>]>,
-    beats: BeatMetrics,
+    beats: HeartbeatMetrics,
     limited: Family<Limited, Counter>,
 }
 
@@ -123,7 +123,7 @@ impl EncodeLabelValue for Kind {
 
 impl HttpMetrics {
     /// Registers the families; beats are counted with those of other sources.
-    pub fn new(registry: &mut Registry, beats: BeatMetrics) -> Self {
+    pub fn new(registry: &mut Registry, beats: HeartbeatMetrics) -> Self {
         let requests = Family::default();
         registry.register(
             "http_requests",
@@ -178,7 +178,7 @@ impl HttpMetrics {
     }
 
     /// So many beats.
-    pub(super) fn beats(&self, result: BeatResult, count: u64) {
+    pub(super) fn beats(&self, result: HeartbeatResult, count: u64) {
         self.beats.http(result, count);
     }
 }
@@ -229,18 +229,18 @@ mod tests {
     #[test]
     fn the_families_have_the_names_that_dashboards_ask_for() {
         let mut registry = Registry::with_prefix("rollcall");
-        let beats = BeatMetrics::new(&mut registry);
+        let beats = HeartbeatMetrics::new(&mut registry);
         let metrics = HttpMetrics::new(&mut registry, beats);
         metrics.answered(Some(Route::Heartbeat), 200, Some(Duration::from_micros(10)));
         metrics.answered(None, 404, Some(Duration::from_micros(10)));
-        metrics.beats(BeatResult::Renewed, 3);
+        metrics.beats(HeartbeatResult::Renewed, 3);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
             "rollcall_http_requests_total{route=\"/v1/namespaces/{namespace}/instances/{name}/heartbeat\",code=\"200\"} 1",
             "rollcall_http_requests_total{route=\"unknown\",code=\"404\"} 1",
             "rollcall_http_request_duration_seconds_count{route=\"unknown\"} 1",
-            "rollcall_beats_total{source=\"http\",result=\"renewed\"} 3",
+            "rollcall_heartbeats_total{source=\"http\",result=\"renewed\"} 3",
         ] {
             assert!(text.contains(line), "no {line} in\n{text}");
         }

@@ -61,7 +61,7 @@ pub(super) enum Waited {
 /// 503 when that takes too long.
 pub(super) async fn reached(app: &App, index: u64) -> Result<Waited, Problem> {
     let asked = clock::moment();
-    let directory = app.inbox.directory();
+    let directory = app.intake.directory();
     let waited = async {
         if timeout(PATIENCE, applied(directory, index)).await.is_ok() {
             return Waited::Reached;
@@ -91,7 +91,7 @@ async fn applied(directory: &Directory, index: u64) {
 /// Ends when the store is known not to have reached the index; never when it has, or cannot be asked: then the watch may
 /// still bring it.
 async fn is_foreign(app: &App, index: u64, asked: Moment) {
-    match app.inbox.store().after(asked).await {
+    match app.intake.store().after(asked).await {
         Ok(version) if version < index => {
             debug!(index, version, "Rollcall-Min-Index is of another store, or made up");
         }

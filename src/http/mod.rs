@@ -3,7 +3,7 @@
 //! Owns: connections, routes, what bodies and query strings may say, the shape of every answer and
 //! problem, and what is measured of them. Does not own: what a call does (`witness`), which instances are live
 //! and which are chosen (`rollcall-core`, `rollcall-model`). Readers are answered from the directory, without waiting;
-//! heartbeats and registrations go through the inbox.
+//! heartbeats and registrations go through the intake.
 //!
 //! A request goes `server` → `connection` → `hot`, which answers most heartbeats and discoveries from memory → `router`,
 //! which is axum: the layer `observe`, the middleware `admission`, extractors (`context`, `query`, `preconditions`, `body`),

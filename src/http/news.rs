@@ -17,7 +17,7 @@ use crate::http::{
 /// follows it still: of 10,000 services 40 MB at worst, and 5 where one instance changed in each.
 const MOST_KEPT: usize = 4 * 1024;
 
-/// What leads to `view` from the one that a client knows, of which the offered ones have this revision; none when it
+/// What leads to `view` from the one that a client knows, of which the discoverable ones have this revision; none when it
 /// has to be made for this client alone.
 pub(super) fn between<'a>(
     known: Option<&ServedView>,
@@ -48,11 +48,11 @@ pub(super) fn tell(
 /// The news of a view; none when they are too long to be kept.
 fn make(known: Option<&ServedView>, view: &ServedView, zone: &str) -> Option<News> {
     let (mut out, mut count) = (BytesMut::new(), 0);
-    let revision = view.offered_revision;
+    let revision = view.discoverable_revision;
     if view.before != revision {
-        let known: Vec<_> = known.map(|known| known.offered().collect()).unwrap_or_default();
-        let offered: Vec<_> = view.offered().collect();
-        let changes = difference::between(&known, &offered);
+        let known: Vec<_> = known.map(|known| known.discoverable().collect()).unwrap_or_default();
+        let discoverable: Vec<_> = view.discoverable().collect();
+        let changes = difference::between(&known, &discoverable);
         let id = events::id([revision].into_iter());
         count = changes.len();
         for (at, change) in changes.iter().enumerate() {

@@ -132,7 +132,7 @@ impl Observed {
 
 /// The headers that every answer carries. Without `index` the answer bears none: this replica does not know which one covers what was written.
 fn add_headers(app: &App, all: &mut HeaderMap, route: Option<Route>, index: bool, now: Moment) {
-    let directory = app.inbox.directory();
+    let directory = app.intake.directory();
     all.insert(headers::REPLICA, app.replica.clone());
     if index {
         all.insert(headers::INDEX, HeaderValue::from(directory.newest()));

@@ -110,11 +110,11 @@ fn services(out: &mut String, app: &App, may_list: bool) {
         );
         return;
     }
-    if !app.inbox.directory().is_synced() {
+    if !app.intake.directory().is_synced() {
         out.push_str("<p>This replica has only just started, and does not know them yet.</p>\n");
         return;
     }
-    let mut views = app.inbox.directory().all_services(None);
+    let mut views = app.intake.directory().all_services(None);
     views.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     if views.is_empty() {
         out.push_str("<p>Nobody has registered yet.</p>\n");

@@ -12,11 +12,11 @@ use hyper::{
     http::request::Parts,
 };
 
+use crate::heartbeat::{Refusal, Target};
 use crate::http::{
     app::App,
     problem::{Flaw, Kind, Problem},
 };
-use crate::witness::{Refusal, Target};
 
 /// How often a call is tried on versions that suit, one newer than the other.
 const ATTEMPTS: usize = 4;
@@ -54,7 +54,7 @@ impl<'a> Attempts<'a> {
             IfMatch::Anything => None,
             IfMatch::One(versions) if !versions.is_empty() => versions.iter().max().copied(),
             IfMatch::Existing | IfMatch::One(_) => {
-                let found = app.inbox.find(&target).await;
+                let found = app.intake.find(&target).await;
                 let slot = found.map_err(|refusal| first.refused(refusal))?;
                 let version = slot.record().resource_version;
                 if !first.wanted.admits(version) {

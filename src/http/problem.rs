@@ -1,6 +1,6 @@
 //! Problems: every answer that is not what was asked for, as `application/problem+json`.
 //!
-//! Source: RFC 9457. Owns: what a problem is, and the wording of what the inbox refuses. Does not own: finding what is wrong
+//! Source: RFC 9457. Owns: what a problem is, and the wording of what the intake refuses. Does not own: finding what is wrong
 //! (`body`, `validate`, `query`, `route`).
 
 mod kind;
@@ -14,8 +14,8 @@ use serde_json::{Map, Value};
 
 pub(super) use kind::Kind;
 
+use crate::heartbeat::{Fault, Refusal};
 use crate::http::clip;
-use crate::witness::{Fault, Refusal};
 
 /// Flaws that are shown of one request: more than most have fields.
 const MOST_FLAWS: usize = 64;
@@ -172,14 +172,14 @@ impl Problem {
         Self { flaws: vec![flaw], ..Self::new(Kind::Refused(421), detail) }
     }
 
-    /// What the inbox refuses to do with an instance.
+    /// What the intake refuses to do with an instance.
     pub(super) fn refused(refusal: Refusal, namespace: &str, name: &str) -> Self {
         match refusal {
             Refusal::Unknown => Self::unknown(namespace, name),
             Refusal::NamespaceMissing => Self::unknown_namespace(namespace),
-            Refusal::Gone(grave) => {
-                let when = grave.evicted.to_string();
-                let reason = &grave.reason;
+            Refusal::Gone(recent_eviction) => {
+                let when = recent_eviction.evicted.to_string();
+                let reason = &recent_eviction.reason;
                 let detail = format!(
                     "instance {namespace}/{name} was evicted at {when}: {reason}. Register again"
                 );
@@ -293,7 +293,7 @@ fn seconds_up(span: Duration) -> u32 {
 mod tests {
     use super::*;
     use hyper::StatusCode;
-    use rollcall_core::directory::Grave;
+    use rollcall_core::directory::RecentEviction;
     use rollcall_model::lease::{Moment, Wall};
 
     fn json(problem: &Problem) -> Value {
@@ -317,8 +317,9 @@ mod tests {
 
     #[test]
     fn an_eviction_says_when_and_why() {
-        let grave = Grave { at: Moment(0), evicted: Wall(0), reason: "no beat".into() };
-        let problem = json(&Problem::refused(Refusal::Gone(grave), "shop", "orders-1"));
+        let recent_eviction =
+            RecentEviction { at: Moment(0), evicted: Wall(0), reason: "no beat".into() };
+        let problem = json(&Problem::refused(Refusal::Gone(recent_eviction), "shop", "orders-1"));
         assert_eq!(problem["status"], 410);
         assert_eq!(problem["evictedAt"], "1970-01-01T00:00:00.000Z");
         assert_eq!(problem["reason"], "no beat");

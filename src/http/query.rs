@@ -91,7 +91,7 @@ pub(super) struct Discovery {
 }
 
 impl Discovery {
-    /// Whether it asks for no more than a service: everybody who is offered, by name.
+    /// Whether it asks for no more than a service: everybody who is discoverable, by name.
     pub(super) fn is_plain(&self) -> bool {
         self.order == Order::Name && self.limit.is_none() && self.filter.is_plain()
     }

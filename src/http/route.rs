@@ -5,12 +5,12 @@
 
 use rollcall_model::naming;
 
+use crate::heartbeat::Target;
 use crate::http::{
     percent,
     problem::{Flaw, Kind, Problem},
     rules,
 };
-use crate::witness::Target;
 
 /// Each path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -129,7 +129,7 @@ impl ServedView {
     }
 
     /// The discoverable members.
-    pub(super) fn offered(&self) -> impl Iterator<Item = &ServedMember> {
+    pub(super) fn discoverable(&self) -> impl Iterator<Item = &ServedMember> {
         self.members.iter().filter(|member| member.phase.is_discoverable())
     }
 }

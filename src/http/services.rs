@@ -61,7 +61,7 @@ pub(super) async fn list_of_namespace(
 }
 
 fn answer(app: &App, namespace: Option<&str>) -> Answer {
-    let mut views = app.inbox.directory().all_services(namespace);
+    let mut views = app.intake.directory().all_services(namespace);
     views.sort_unstable_by(by_name);
     let services = views.iter().map(|view| ServiceJson {
         namespace: &view.key.namespace,

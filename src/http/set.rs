@@ -148,7 +148,7 @@ mod tests {
     use hyper::body::Body as _;
 
     use super::*;
-    use rollcall_core::pulse::{Slot, Source};
+    use rollcall_core::slot::{Slot, Source};
     use rollcall_model::{
         instance::{Instance, Phase},
         lease::Moment,

@@ -21,7 +21,7 @@ use crate::http::{
 
 /// `GET /v1/snapshot`
 pub(super) async fn snapshot(State(app): State<Arc<App>>, Query(()): Query<()>) -> Answered {
-    let mut views = app.inbox.directory().all_services(None);
+    let mut views = app.intake.directory().all_services(None);
     views.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     let views = views.into_iter();
     let lines = Snapshot { app, views, view: None, served: None, next: 0 };

@@ -278,7 +278,7 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         method: Method::GET,
         handler: |method| on(method, discover::discover),
         id: "discover",
-        summary: "The instances of a service that are offered",
+        summary: "The instances of a service that are discoverable",
         description: "Those that are Ready or Warning and match. An unknown service is an empty set, not an error. With `wait` and \
                       If-None-Match it is answered when the set is another one, or with 304 when the time is over.",
         group: Group::Services,

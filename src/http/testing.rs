@@ -23,6 +23,7 @@ use rollcall_model::{
 
 use crate::auth;
 use crate::config::Rates;
+use crate::heartbeat;
 use crate::http::{
     app::{App, AppParts, Settings},
     metrics::HttpMetrics,
@@ -30,8 +31,7 @@ use crate::http::{
     table,
     waiters::Waiters,
 };
-use crate::telemetry::{beats::BeatMetrics, metrics::BreakerMetrics, problems::Board};
-use crate::witness;
+use crate::telemetry::{heartbeats::HeartbeatMetrics, metrics::BreakerMetrics, problems::Board};
 
 /// The client that all tests speak as.
 pub(super) const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -85,9 +85,9 @@ impl World {
         let own = InstanceKey::new("rollcall-system", "rollcall-0");
         let settings = CatalogSettings { own, boot: "b".into(), zone: "z.".into(), ledger: None };
         let catalog = Arc::new(Mutex::new(Catalog::new(settings, directory.clone())));
-        let (inbox, mut facts) = witness::testing::inbox(directory.clone(), clock);
+        let (intake, mut facts) = heartbeat::testing::intake(directory.clone(), clock);
         let engine = catalog.clone();
-        // It ends with the inbox.
+        // It ends with the intake.
         tokio::spawn(async move {
             while let Some(delivery) = facts.recv().await {
                 apply(&engine, delivery.fact);
@@ -96,7 +96,7 @@ impl World {
         });
         let views = Arc::new(Views::new(directory));
         let parts = AppParts {
-            inbox,
+            intake,
             gate: tokens.then(|| auth::testing::gate(&mut metrics)),
             problems: Board::new(|_, _, _| String::new()),
             breakers: BreakerMetrics::new(&mut metrics),
@@ -104,7 +104,7 @@ impl World {
             waiters: Arc::new(Waiters::new(&mut metrics)),
             traces: None,
         };
-        let beats = BeatMetrics::new(&mut metrics);
+        let beats = HeartbeatMetrics::new(&mut metrics);
         let http = HttpMetrics::new(&mut metrics, beats);
         let (identity, zone) = ("rollcall-0".to_owned(), "z.".to_owned());
         let (document, calls) = (table::document, table::calls);

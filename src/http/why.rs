@@ -34,10 +34,10 @@ pub(super) struct Grounds<'a> {
 /// The life of an instance that needs heartbeats.
 #[derive(Clone, Copy)]
 pub(super) struct Life {
-    pub(super) last_beat: Wall,
+    pub(super) last_heartbeat: Wall,
     pub(super) deadline: Wall,
     /// Where the deadline would be, had no time been given back; none when it is there.
-    pub(super) without_floor: Option<Wall>,
+    pub(super) without_grace: Option<Wall>,
 }
 
 /// Phase and reason.
@@ -50,8 +50,8 @@ pub(super) fn sentence(grounds: &Grounds<'_>) -> String {
         Phase::Stopping => {
             of(grounds, "it reports that it is leaving (Stopping), until it reports Passing")
         }
-        Phase::Critical => of(grounds, "it reports itself so, and is not offered"),
-        Phase::Warning => of(grounds, "it reports itself so, and is still offered"),
+        Phase::Critical => of(grounds, "it reports itself so, and is not discoverable"),
+        Phase::Warning => of(grounds, "it reports itself so, and is still discoverable"),
         Phase::Ready => of(grounds, "it is Up and reports itself as Passing"),
     };
     format!("{phase}: {reason}{}{}", shared(grounds), stored(grounds))
@@ -68,7 +68,7 @@ fn of(grounds: &Grounds<'_>, reason: &str) -> String {
     if life.deadline < grounds.now.wall {
         return format!("{reason}; {}", unjudged(grounds, until));
     }
-    let given_back = life.without_floor.map_or_else(String::new, |end| {
+    let given_back = life.without_grace.map_or_else(String::new, |end| {
         format!(
             ", not only until {}, since time in which heartbeats could not be heard is given back",
             end
@@ -107,7 +107,7 @@ fn unjudged(grounds: &Grounds<'_>, until: Wall) -> String {
 
 fn expired(grounds: &Grounds<'_>) -> String {
     let seconds = grounds.instance.lease.duration.as_secs();
-    let last = grounds.life.map_or_else(String::new, |life| life.last_beat.to_string());
+    let last = grounds.life.map_or_else(String::new, |life| life.last_heartbeat.to_string());
     let cause = if grounds.carried_over {
         format!(
             "it was stored so before this replica started, after a lease of {seconds} s without a \
@@ -175,7 +175,7 @@ mod tests {
 
     /// At second 100 of both clocks.
     fn grounds(instance: &Instance, phase: Phase, deadline: i64) -> Grounds<'_> {
-        let life = Life { last_beat: Wall(0), deadline: Wall(deadline), without_floor: None };
+        let life = Life { last_heartbeat: Wall(0), deadline: Wall(deadline), without_grace: None };
         Grounds {
             instance,
             phase,
@@ -195,7 +195,7 @@ mod tests {
     fn a_floor_that_moves_the_deadline_is_said_with_the_end_without_it() {
         let instance = instance();
         let mut grounds = grounds(&instance, Phase::Ready, 120_000);
-        grounds.life = grounds.life.map(|life| Life { without_floor: Some(Wall(30_000)), ..life });
+        grounds.life = grounds.life.map(|life| Life { without_grace: Some(Wall(30_000)), ..life });
         assert_eq!(
             sentence(&grounds),
             "Ready: it is Up and reports itself as Passing; its lease runs until \

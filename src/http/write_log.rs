@@ -10,8 +10,8 @@ use hyper::StatusCode;
 use rollcall_model::lease::Moment;
 use tracing::info;
 
+use crate::heartbeat::Target;
 use crate::http::{context::Context, problem::Problem};
-use crate::witness::Target;
 
 /// Lines a second, on average, of writes and of refusals each.
 const RATE: u64 = 50;

@@ -12,16 +12,16 @@ use rollcall_core::directory::Directory;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::{client, election::Election};
 use crate::config::Config;
 use crate::dns::{self, DnsServer, Realm, name_servers, notify::Notifier};
 use crate::http::{self, Admin, AppParts, HttpConfig, HttpMetrics, HttpServer};
+use crate::kubernetes::{client, election::Election};
 use crate::serve::{
     core::Core,
     drain::{Condition, Replica},
     stage::Stage,
 };
-use crate::telemetry::{beats::BeatMetrics, level::Level, metrics, traces::Traces};
+use crate::telemetry::{heartbeats::HeartbeatMetrics, level::Level, metrics, traces::Traces};
 
 /// Builds everything, and only then spawns it.
 ///
@@ -32,7 +32,7 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
     let mut registry = metrics::registry();
     let directory = Directory::new(config.scope.as_deref()).with_networks(&config.dns.reverse);
     let directory = Arc::new(directory);
-    let beats = BeatMetrics::new(&mut registry);
+    let beats = HeartbeatMetrics::new(&mut registry);
     let scheme = if config.http_tls.is_some() { "https" } else { "http" };
     let traces = Traces::from_env(&config.own.name, scheme, &mut registry)?;
     let core =
@@ -124,7 +124,7 @@ fn spawn_dns(dns: DnsServer, metrics: &dns::Metrics, stage: &mut Stage) {
 async fn bind_http(
     config: &Config,
     app: AppParts,
-    beats: BeatMetrics,
+    beats: HeartbeatMetrics,
     registry: &mut Registry,
 ) -> anyhow::Result<HttpServer> {
     let http = HttpConfig {

@@ -16,7 +16,16 @@ use tokio::sync::mpsc;
 
 use crate::auth::{AuthMetrics, Gate, Owners};
 use crate::clock;
-use crate::cluster::{
+use crate::config::{Auth, AuthTokens, Config};
+use crate::controller::Controller;
+use crate::engine::{Announce, DUTIES, Engine, FACTS};
+use crate::heartbeat::{
+    Intake,
+    flush::{self, Flush},
+    self_beat::{self, SelfBeat},
+};
+use crate::http::{AppParts, Views, Waiters};
+use crate::kubernetes::{
     breaker::Breakers,
     client::Clients,
     convert::Converter,
@@ -31,24 +40,15 @@ use crate::cluster::{
     watch::Watch,
     writer::Writer,
 };
-use crate::config::{Auth, AuthTokens, Config};
-use crate::controller::Controller;
-use crate::engine::{Announce, DUTIES, Engine, FACTS};
-use crate::http::{AppParts, Views, Waiters};
 use crate::serve::figures::Figures;
 use crate::telemetry::{
-    beats::BeatMetrics,
+    heartbeats::HeartbeatMetrics,
     keys::KeyMetrics,
     metrics::{
         ApiMetrics, ElectionMetrics, EngineMetrics, LedgerMetrics, RightMetrics, WatchMetrics,
     },
     problems::Board,
     traces::Traces,
-};
-use crate::witness::{
-    Inbox,
-    flush::{self, Flush},
-    self_beat::{self, SelfBeat},
 };
 
 /// The parts, not yet running.
@@ -75,7 +75,7 @@ impl Core {
         clients: Clients,
         directory: &Arc<Directory>,
         registry: &mut Registry,
-        beats: BeatMetrics,
+        beats: HeartbeatMetrics,
         traces: Option<Traces>,
     ) -> Self {
         let converter = Arc::new(Converter::default());
@@ -114,17 +114,17 @@ impl Core {
             announce: announce(&views, &waiters),
             stands_since: None,
             overlap: None,
-            twins: Vec::new(),
+            duplicates: Vec::new(),
         };
         let ledger_writer = ledger_writer(config, clients.ledgers, &api_metrics, registry);
         let flush =
             Flush { writer: ledger_writer.clone(), facts: facts_in.clone(), ledgers: ledgers_out };
         let (writes, tenure, done) = (writer.clone(), election.tenure(), facts_in.clone());
         let controller = Controller::new(writes, ledger_writer, tenure, events, done, duties_out);
-        let inbox = inbox(directory, &writer, store, &facts_in);
+        let intake = intake(directory, &writer, store, &facts_in);
         let self_beat = own_beat(config, directory, writer, facts_in, wanted);
         let (reported, breakers) = (problems.clone(), breakers.metrics);
-        let app = AppParts { inbox, gate, problems: reported, breakers, views, waiters, traces };
+        let app = AppParts { intake, gate, problems: reported, breakers, views, waiters, traces };
         Self {
             preflight,
             engine,
@@ -193,13 +193,13 @@ fn announce(views: &Arc<Views>, waiters: &Arc<Waiters>) -> Announce {
     })
 }
 
-fn inbox(
+fn intake(
     directory: &Arc<Directory>,
     writer: &Writer,
     store: StoreVersion,
     facts: &mpsc::Sender<Delivery>,
-) -> Inbox {
-    Inbox::new(directory.clone(), writer.clone(), store, facts.clone(), clock::now)
+) -> Intake {
+    Intake::new(directory.clone(), writer.clone(), store, facts.clone(), clock::now)
 }
 
 /// With the pod goes its ledger.

@@ -31,10 +31,10 @@ use tokio::{sync::mpsc, time::sleep};
 use tracing::info;
 
 use crate::clock;
-use crate::cluster::writer::Writer;
+use crate::heartbeat::self_beat;
+use crate::kubernetes::writer::Writer;
 use crate::serve::stage::Stage;
 use crate::telemetry::{probes::Probes, problems::Board, traces::Traces};
-use crate::witness::self_beat;
 
 /// How long a start waits until it can promise anything, when all else is there: the first self-beat and ledger
 /// take well under a second.
@@ -122,8 +122,8 @@ impl Probes for Condition {
             return Some("stopping".to_owned());
         }
         let report = self.directory.report();
-        if let Some(twin) = report.twins.iter().find(|_| report.yields) {
-            return Some(twin.sentence());
+        if let Some(duplicate) = report.duplicates.iter().find(|_| report.yields) {
+            return Some(duplicate.sentence());
         }
         if self.is_started() {
             return None;

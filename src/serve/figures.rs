@@ -76,10 +76,10 @@ impl Figures {
                 others as f64,
             ),
             (
-                "twins",
+                "duplicate_identities",
                 "Identities under which two processes run; see problems in /v1/cluster.",
                 None,
-                self.directory.report().twins.len() as f64,
+                self.directory.report().duplicates.len() as f64,
             ),
             (
                 "shared_addresses",

@@ -3,7 +3,7 @@
 //! ```text
 //!                 facts                          views
 //! cluster::watch ───────▶ engine (registry) ───────────▶ directory ◀── http, dns
-//! witness::inbox ───────▶        │                            ▲ beats
+//! witness::intake ───────▶        │                            ▲ beats
 //! cluster::election ────▶        ├─ duties ──▶ controller ──▶ Kubernetes
 //!                                └─ self-beats ▶ witness ────▶ Kubernetes
 //! ```

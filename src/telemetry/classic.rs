@@ -70,15 +70,15 @@ mod tests {
     #[test]
     fn counters_bear_their_full_name_and_units_and_the_end_are_left_out() {
         let mut registry = Registry::with_prefix("rollcall");
-        registry.register("beats", "Heartbeats", Counter::<u64>::default());
+        registry.register("heartbeats", "Heartbeats", Counter::<u64>::default());
         registry.register_with_unit("age", "Age", Unit::Seconds, Gauge::<i64>::default());
         registry.register_with_unit("took", "Took", Unit::Seconds, Histogram::new([0.5]));
         registry.register("build", "Which", Info::new([("version", "1")]));
         assert_eq!(
             from_open_metrics(&open_metrics(&registry)),
-            "# HELP rollcall_beats_total Heartbeats.\n\
-             # TYPE rollcall_beats_total counter\n\
-             rollcall_beats_total 0\n\
+            "# HELP rollcall_heartbeats_total Heartbeats.\n\
+             # TYPE rollcall_heartbeats_total counter\n\
+             rollcall_heartbeats_total 0\n\
              # HELP rollcall_age_seconds Age.\n\
              # TYPE rollcall_age_seconds gauge\n\
              rollcall_age_seconds 0\n\

@@ -18,7 +18,7 @@ const QUIET: &str = "kube_client=off,hyper=warn,tower=warn";
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
     "{part:?} cannot be read in a filter of logs: {why}; write for example info or \
-     info,rollcall::cluster=debug"
+     info,rollcall::kubernetes=debug"
 )]
 pub struct FilterError {
     part: String,
@@ -152,20 +152,21 @@ mod tests {
             ("", "\"\""),
             (" , ", "\" , \""),
             ("inof", "\"inof\""),
-            ("info,rollcall::cluster=lots", "\"rollcall::cluster=lots\""),
+            ("info,rollcall::kubernetes=lots", "\"rollcall::kubernetes=lots\""),
             ("info, rollcall=", "\"rollcall=\""),
-            ("info,rollcall::cluster", "\"rollcall::cluster\""),
+            ("info,rollcall::kubernetes", "\"rollcall::kubernetes\""),
             ("info,=debug", "\"=debug\""),
         ] {
             let error = read(filter).unwrap_err().to_string();
             assert!(error.starts_with(part), "{filter}: {error}");
-            assert!(error.contains("info,rollcall::cluster=debug"), "{error}");
+            assert!(error.contains("info,rollcall::kubernetes=debug"), "{error}");
         }
     }
 
     #[test]
     fn levels_modules_and_spans_are_read() {
-        for filter in ["info", "WARN", "off", "rollcall::cluster=debug", "info,[request]=debug"] {
+        for filter in ["info", "WARN", "off", "rollcall::kubernetes=debug", "info,[request]=debug"]
+        {
             assert_eq!(read(filter).unwrap().0, filter);
         }
         assert_eq!(read(" info , rollcall=debug,").unwrap().0, "info,rollcall=debug");

@@ -3,7 +3,7 @@
 //! Owns: the registry, and the families of the rooms that have none of their own. Labels are
 //! bounded: never a name that a client chose. Series that are known beforehand are there from the
 //! first scrape on, at 0, so that a rate sees the first time that something happens. What is added
-//! here is to be scraped in `tests/it/seen.rs`, which then asks for its row in `docs/metrics.md`.
+//! here is to be scraped in `tests/integration/seen.rs`, which then asks for its row in `docs/metrics.md`.
 
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ impl LedgerMetrics {
         );
         let help =
             "Heartbeats that this replica told the others, those that it told again among them";
-        registry.register("ledger_beats", help, this.beats.clone());
+        registry.register("ledger_heartbeats", help, this.beats.clone());
         this
     }
 
@@ -246,7 +246,7 @@ impl WatchMetrics {
         let new = Self::default();
         registry.register("watch_events", "Events of the instance watch", new.events.clone());
         registry.register(
-            "watch_poison_objects",
+            "watch_unreadable_objects",
             "Objects that could not be read and were skipped",
             new.poison.clone(),
         );

@@ -1,7 +1,7 @@
 //! To be seen: metrics, logs and spans. A leaf: it imports nothing else of the server.
 
-pub mod beats;
 mod classic;
+pub mod heartbeats;
 pub mod keys;
 pub mod level;
 pub mod logs;

@@ -19,13 +19,13 @@ const ALLOWED: &[(&str, &str)] = &[
     ("cli", "serve config rollcall_api http::contract dev telemetry"),
     (
         "serve",
-        "engine http dns controller witness auth cluster rollcall_core rollcall_model \
+        "engine http dns controller heartbeat auth kubernetes rollcall_core rollcall_model \
          rollcall_api telemetry config buckets clock",
     ),
     ("engine", "rollcall_core rollcall_model clock telemetry"),
     (
         "http",
-        "auth witness cluster::writer rollcall_core rollcall_model buckets clock \
+        "auth heartbeat kubernetes::writer rollcall_core rollcall_model buckets clock \
          telemetry config",
     ),
     // Of the state machine the directory; its tests fill one by the machine itself.
@@ -34,15 +34,15 @@ const ALLOWED: &[(&str, &str)] = &[
         "rollcall_core::directory rollcall_core::catalog rollcall_core::fact rollcall_model \
          buckets clock telemetry config",
     ),
-    ("controller", "cluster rollcall_core rollcall_model clock telemetry"),
-    ("witness", "cluster rollcall_core rollcall_model clock telemetry"),
+    ("controller", "kubernetes rollcall_core rollcall_model clock telemetry"),
+    ("heartbeat", "kubernetes rollcall_core rollcall_model clock telemetry"),
     // The breaker and the stand-in are for its unit tests.
     (
         "auth",
-        "cluster::review cluster::failure cluster::breaker cluster::testing rollcall_model::lease clock \
+        "kubernetes::review kubernetes::failure kubernetes::breaker kubernetes::testing rollcall_model::lease clock \
          telemetry",
     ),
-    ("cluster", "rollcall_core rollcall_model rollcall_api clock telemetry"),
+    ("kubernetes", "rollcall_core rollcall_model rollcall_api clock telemetry"),
     ("dev", "rollcall_api telemetry"),
     ("buckets", "rollcall_model::lease"),
     ("clock", "rollcall_model::lease"),
@@ -126,22 +126,22 @@ fn an_arrow_that_points_upward_is_found_with_its_line() {
 #[test]
 fn an_arrow_is_found_in_a_group_of_several_lines_and_in_the_middle_of_code() {
     let group =
-        illegal_in("src/dns/mod.rs", "use crate::{\n  config::dns,\n  cluster::writer,\n};");
-    assert!(group[0].starts_with("src/dns/mod.rs:3: dns imports cluster::writer;"));
-    let inline = illegal_in("src/engine.rs", "fn f() {\n  crate::witness::tell()\n}");
-    assert!(inline[0].starts_with("src/engine.rs:2: engine imports witness::tell;"));
-    let above = illegal_in("src/dns/name.rs", "use super::super::cluster::writer;");
+        illegal_in("src/dns/mod.rs", "use crate::{\n  config::dns,\n  kubernetes::writer,\n};");
+    assert!(group[0].starts_with("src/dns/mod.rs:3: dns imports kubernetes::writer;"));
+    let inline = illegal_in("src/engine.rs", "fn f() {\n  crate::heartbeat::tell()\n}");
+    assert!(inline[0].starts_with("src/engine.rs:2: engine imports heartbeat::tell;"));
+    let above = illegal_in("src/dns/name.rs", "use super::super::kubernetes::writer;");
     assert_eq!(above.len(), 1);
-    let for_tests = "#[cfg(test)]\nmod tests { use crate::cluster::writer; }";
+    let for_tests = "#[cfg(test)]\nmod tests { use crate::kubernetes::writer; }";
     assert_eq!(illegal_in("src/dns/name.rs", for_tests).len(), 1);
 }
 
 #[test]
 fn only_the_named_module_of_a_module_is_allowed() {
     let illegal = |line: &str| illegal_in("src/http/mod.rs", line);
-    assert_eq!(illegal("use crate::cluster::writer::Writer;"), [""; 0]);
-    assert_eq!(illegal("use crate::cluster::watch::Watch;").len(), 1);
-    assert_eq!(illegal("use crate::cluster::writers;").len(), 1);
+    assert_eq!(illegal("use crate::kubernetes::writer::Writer;"), [""; 0]);
+    assert_eq!(illegal("use crate::kubernetes::watch::Watch;").len(), 1);
+    assert_eq!(illegal("use crate::kubernetes::writers;").len(), 1);
 }
 
 #[test]

@@ -19,7 +19,7 @@ def is_wait(text):
 @schemathesis.hook
 def before_call(context, case, kwargs):
     """A wait is for something to happen, and here nothing does: 20 ms of it are enough. An index that the
-    store has not reached costs a list of it, at most one a second; tests/it asks for one. A namespace has to
+    store has not reached costs a list of it, at most one a second; tests/integration asks for one. A namespace has to
     be there before anything can be in it: `rollcall dev` has made shop."""
     query, headers, path = case.query, case.headers, case.path_parameters
     if query and isinstance(query.get("wait"), str) and is_wait(query["wait"]):
@@ -47,7 +47,7 @@ def registrations(case):
 
 def give_one_address(registration):
     """Exactly one of addresses and hostname is given. The schema allows both and neither, as generators of clients cannot
-    take the rule; without this most registrations would be refused for it. tests/it/http_errors.rs holds that it is
+    take the rule; without this most registrations would be refused for it. tests/integration/http_errors.rs holds that it is
     enforced."""
     if registration.get("addresses") is not None:
         registration.pop("hostname", None)

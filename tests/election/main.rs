@@ -67,7 +67,7 @@ fn what_would_break_it_is_noticed() {
 
 #[test]
 fn a_leader_is_followed_at_once_when_it_releases_and_after_a_lease_when_it_is_killed() {
-    use rollcall::cluster::candidate::{Answer, Candidate, LEASE, Record, Step};
+    use rollcall::kubernetes::candidate::{Answer, Candidate, LEASE, Record, Step};
     use rollcall_model::lease::Moment;
     let held = |holder: Option<&str>, version: &str| {
         let holder = holder.map(Into::into);

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rollcall::cluster::candidate::{Answer, Candidate, LEASE, RETRY, Record, Step};
+use rollcall::kubernetes::candidate::{Answer, Candidate, LEASE, RETRY, Record, Step};
 use rollcall_model::lease::Moment;
 
 /// Milliseconds of true time in a tick.

@@ -378,7 +378,7 @@ impl<R: Rules> Catalog<R> {
             unreadable: self.unreadable.len(),
             epoch: self.history.epoch(),
             step_back: self.history.last(),
-            twins: ledgers.map(|ledgers| ledgers.twins(now)).unwrap_or_default(),
+            duplicates: ledgers.map(|ledgers| ledgers.duplicates(now)).unwrap_or_default(),
             yields: self.yields(),
             overlap: self.instances.installations.report(),
         }
@@ -450,7 +450,7 @@ impl<R: Rules> Catalog<R> {
             let Some(entry) = self.instances.table.get_mut(&key) else { continue };
             let instance = entry.instance();
             let behind =
-                self.reach <= self.instances.leases.floors().floor(instance.lease.duration);
+                self.reach <= self.instances.leases.grace().not_before(instance.lease.duration);
             let unseen = |it: &Ledgers<R>| !it.have_seen(instance.resource_version);
             let is_stopped = behind
                 || self.history.is_in_doubt()

@@ -201,8 +201,8 @@ fn message(instance: &Instance, phase: Phase, last_heartbeat: Option<Wall>) -> S
         Phase::Stopping => "reports that it is stopping, and is not discoverable: it goes when it deregisters or its lease ends. \
                             The health Passing, or a registration by another pod, ends that"
             .to_owned(),
-        Phase::Critical => "reports itself as Critical, and is not offered".to_owned(),
-        Phase::Warning => "reports itself as Warning, and is still offered".to_owned(),
+        Phase::Critical => "reports itself as Critical, and is not discoverable".to_owned(),
+        Phase::Warning => "reports itself as Warning, and is still discoverable".to_owned(),
         Phase::Ready if instance.lease.is_leased() => {
             format!("heartbeats arrive within the lease of {seconds} s")
         }

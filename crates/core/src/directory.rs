@@ -24,16 +24,16 @@ use rollcall_model::{
 };
 
 use crate::{
-    bearers::Bearers,
+    address_index::AddressIndex,
     fact::Sent,
-    floors::Floors,
+    grace::Grace,
     horizon::STALE_AFTER,
     identity::Identity,
     leadership::Leadership,
-    pulse::{Slot, Taken},
     report::Report,
     rules::Rules,
     serial::Serial,
+    slot::{Slot, Taken},
     sockets::{Shared, Sockets},
     touched::Touched,
 };
@@ -68,7 +68,7 @@ impl Equivalent<ServiceKey> for ServiceRef<'_> {
 
 /// When and why an instance was evicted; kept for ten minutes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grave {
+pub struct RecentEviction {
     /// To forget it in time.
     pub at: Moment,
     /// To tell people.
@@ -79,10 +79,10 @@ pub struct Grave {
 
 /// What a heartbeat is that came later than a lease after the one before, where replicas tell each other of theirs.
 #[derive(Clone, Copy, Debug)]
-enum LateBeat {
-    /// A revival, whatever floors there are.
+enum LateHeartbeat {
+    /// A revival, whatever grace there are.
     Revives,
-    /// Ordinary, as long as floors say so. Only where the model shows why not.
+    /// Ordinary, as long as grace say so. Only where the model shows why not.
     CountsByFloors,
 }
 
@@ -100,7 +100,7 @@ pub enum Heartbeat {
     /// Another incarnation bears the name; its uid.
     OtherUid(Arc<str>),
     /// Evicted lately.
-    Gone(Grave),
+    Gone(RecentEviction),
     /// No such instance is known here; the API server may know better.
     Unknown,
 }
@@ -115,11 +115,11 @@ pub struct Directory {
     /// How many services each namespace has; absent when none.
     pub(crate) namespaces: HashMap<Arc<str>, usize>,
     /// Who bears the addresses of the networks whose names are asked for.
-    pub(crate) bearers: Bearers,
+    pub(crate) addresses: AddressIndex,
     /// Which live instances offer the same address and port.
     pub(crate) sockets: RwLock<Sockets>,
-    pub(crate) graves: HashMap<InstanceKey, Grave>,
-    pub(crate) floors: ArcSwap<Floors>,
+    pub(crate) recent_evictions: HashMap<InstanceKey, RecentEviction>,
+    pub(crate) grace: ArcSwap<Grace>,
     pub(crate) leadership: ArcSwap<Leadership>,
     pub(crate) report: ArcSwap<Report>,
     pub(crate) horizon: AtomicU64,
@@ -136,7 +136,7 @@ pub struct Directory {
     /// What this replica has to tell the others.
     pub(crate) touched: Touched,
     /// Set when this replica keeps a ledger.
-    ledger: OnceLock<LateBeat>,
+    ledger: OnceLock<LateHeartbeat>,
     /// From when on beats are not answered 200; 0 when they are not at all.
     pub(crate) fence: AtomicU64,
 }
@@ -156,10 +156,10 @@ impl Directory {
             slots: HashMap::default(),
             services: HashMap::default(),
             namespaces: HashMap::default(),
-            bearers: Bearers::default(),
+            addresses: AddressIndex::default(),
             sockets: RwLock::default(),
-            graves: HashMap::default(),
-            floors: ArcSwap::default(),
+            recent_evictions: HashMap::default(),
+            grace: ArcSwap::default(),
             leadership: ArcSwap::default(),
             report: ArcSwap::default(),
             horizon: AtomicU64::default(),
@@ -180,13 +180,16 @@ impl Directory {
     /// before anything is published.
     #[must_use]
     pub fn with_networks(self, networks: &[IpNet]) -> Self {
-        Self { bearers: Bearers::within(networks), ..self }
+        Self { addresses: AddressIndex::within(networks), ..self }
     }
 
     /// From now on beats are to be told, and none is answered before the others know this replica.
     pub(crate) fn keep_ledger<R: Rules>(&self) {
-        let late =
-            if R::LATE_BEAT_IS_REVIVAL { LateBeat::Revives } else { LateBeat::CountsByFloors };
+        let late = if R::LATE_BEAT_IS_REVIVAL {
+            LateHeartbeat::Revives
+        } else {
+            LateHeartbeat::CountsByFloors
+        };
         let _ = self.ledger.set(late);
         self.fence.store(if R::FENCE { 0 } else { u64::MAX }, Ordering::SeqCst);
     }
@@ -333,14 +336,14 @@ impl Directory {
     /// none outside the networks that were given. A member whose label another one of its service
     /// bears is left out: its name leads to that one.
     #[must_use]
-    pub fn bearers(&self, ip: IpAddr) -> Vec<Arc<Member>> {
-        self.bearers.of(ip)
+    pub fn members_at(&self, ip: IpAddr) -> Vec<Arc<Member>> {
+        self.addresses.of(ip)
     }
 
-    /// Whether [`Directory::bearers`] has anybody for any address of `network`.
+    /// Whether [`Directory::members_at`] has anybody for any address of `network`.
     #[must_use]
     pub fn has_address_below(&self, network: IpNet) -> bool {
-        self.bearers.is_any_within(network)
+        self.addresses.is_any_within(network)
     }
 
     /// An address and port that this instance shares with another one, if both are discoverable.
@@ -349,7 +352,7 @@ impl Directory {
         self.sockets.read().of(facts)
     }
 
-    /// How many addresses with a port are offered by two discoverable instances or more.
+    /// How many addresses with a port are discoverable by two discoverable instances or more.
     #[must_use]
     pub fn shared_addresses(&self) -> usize {
         self.sockets.read().shared()
@@ -381,15 +384,15 @@ impl Directory {
 
     /// The eviction of an instance within the last ten minutes.
     #[must_use]
-    pub fn grave(&self, namespace: &str, name: &str) -> Option<Grave> {
-        self.graves.pin().get(&InstanceRef { namespace, name }).cloned()
+    pub fn recent_eviction(&self, namespace: &str, name: &str) -> Option<RecentEviction> {
+        self.recent_evictions.pin().get(&InstanceRef { namespace, name }).cloned()
     }
 
     /// When the lease of an instance ends, as known now; none for a permanent one.
     #[must_use]
     pub fn deadline(&self, slot: &Slot) -> Option<Moment> {
         let lease = slot.record().lease;
-        let deadline = || self.floors.load().deadline(slot.last_beat(), lease.duration);
+        let deadline = || self.grace.load().deadline(slot.last_heartbeat(), lease.duration);
         lease.is_leased().then(deadline)
     }
 
@@ -403,7 +406,9 @@ impl Directory {
         now: Moment,
     ) -> Heartbeat {
         let Some(slot) = self.slot(namespace, name) else {
-            return self.grave(namespace, name).map_or(Heartbeat::Unknown, Heartbeat::Gone);
+            return self
+                .recent_eviction(namespace, name)
+                .map_or(Heartbeat::Unknown, Heartbeat::Gone);
         };
         let record = slot.record();
         if uid.is_some_and(|uid| *uid != *record.uid) {
@@ -426,14 +431,16 @@ impl Directory {
         }
     }
 
-    /// Where replicas tell each other of beats, floors do not make a late one good: another replica
+    /// Where replicas tell each other of beats, grace do not make a late one good: another replica
     /// may have judged already.
     fn take(&self, slot: &Arc<Slot>, duration: Duration, now: Moment) -> Taken {
-        let with_floors = |beat| self.floors.load().deadline(beat, duration);
+        let with_grace = |beat| self.grace.load().deadline(beat, duration);
         match self.ledger.get() {
-            None => slot.beat(now, with_floors),
-            Some(LateBeat::Revives) => self.touched.beat(slot, now, |beat| beat.after(duration)),
-            Some(LateBeat::CountsByFloors) => self.touched.beat(slot, now, with_floors),
+            None => slot.beat(now, with_grace),
+            Some(LateHeartbeat::Revives) => {
+                self.touched.beat(slot, now, |beat| beat.after(duration))
+            }
+            Some(LateHeartbeat::CountsByFloors) => self.touched.beat(slot, now, with_grace),
         }
     }
 }

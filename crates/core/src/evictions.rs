@@ -11,7 +11,7 @@ use rollcall_model::{
 };
 
 use crate::{
-    directory::{Directory, Grave},
+    directory::{Directory, RecentEviction},
     fact::{Duty, Version},
     table::{Entry, Table},
     task::{LONGEST_RETRY, UnderWay},
@@ -126,8 +126,8 @@ impl Evictions {
         reason: Arc<str>,
         now: Now,
     ) {
-        let grave = Grave { at: now.moment, evicted: now.wall, reason };
-        directory.graves.pin().insert(key.clone(), grave);
+        let recent_eviction = RecentEviction { at: now.moment, evicted: now.wall, reason };
+        directory.recent_evictions.pin().insert(key.clone(), recent_eviction);
         self.recent.push_back((now.moment, key.clone()));
     }
 
@@ -137,9 +137,9 @@ impl Evictions {
             if now.since(*at) < MEMORY && self.recent.len() <= MAX_REMEMBERED {
                 break;
             }
-            let graves = directory.graves.pin();
-            if graves.get(key).is_some_and(|grave| grave.at == *at) {
-                graves.remove(key);
+            let recent_evictions = directory.recent_evictions.pin();
+            if recent_evictions.get(key).is_some_and(|recent_eviction| recent_eviction.at == *at) {
+                recent_evictions.remove(key);
             }
             self.recent.pop_front();
         }
@@ -184,5 +184,5 @@ fn may_be_evicted(entry: &Entry) -> bool {
         && !entry.task.is_deleted()
         && instance.is_stored_expired()
         && !entry.mark().is_foreign()
-        && entry.slot().is_dead()
+        && entry.slot().is_expired()
 }

@@ -7,7 +7,7 @@ use rollcall_model::{
     lease::{Lease, Moment, Reading, Wall},
 };
 
-use crate::{leadership::Leadership, ledger::Ledger, pulse::Source, status::Desired};
+use crate::{leadership::Leadership, ledger::Ledger, slot::Source, status::Desired};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -248,10 +248,10 @@ pub enum Announcement {
     Revived {
         /// Its terms.
         lease: Lease,
-        /// What it is now, and so whether it is offered again.
+        /// What it is now, and so whether it is discoverable again.
         phase: Phase,
     },
-    /// It was offered, and reports itself as not to be used.
+    /// It was discoverable, and reports itself as not to be used.
     Critical,
     /// It reports itself as fit again.
     Recovered,
@@ -260,7 +260,7 @@ pub enum Announcement {
         /// What is wrong with it.
         reason: Arc<str>,
     },
-    /// All that its service offered fell silent together: they are kept for one further lease.
+    /// All that its service discoverable fell silent together: they are kept for one further lease.
     Held {
         /// The service.
         service: Arc<str>,
@@ -275,7 +275,7 @@ pub enum Announcement {
         of: usize,
     },
     /// Two processes run under one identity: this instance is of both.
-    Twins {
+    Duplicates {
         /// Which they are, and what to do, as a sentence.
         sentence: Arc<str>,
     },

@@ -17,7 +17,7 @@ use rollcall_model::{
 
 use crate::{
     fact::Announcement,
-    floors::Floors,
+    grace::Grace,
     publication::Publication,
     report::{self, Hold, SHOWN},
     table::{Entry, Table},
@@ -63,7 +63,7 @@ pub(super) struct Guard {
 pub(super) struct Evidence<'a> {
     pub(super) table: &'a Table,
     pub(super) publication: &'a Publication,
-    pub(super) floors: &'a Floors,
+    pub(super) grace: &'a Grace,
 }
 
 /// An instance is kept though its lease has ended.
@@ -111,10 +111,10 @@ impl Guard {
         }
         let until = deadline.after(entry.lease().duration);
         let service = entry.instance().service_key();
-        let offered = entry.member.phase.is_discoverable();
-        let (scope, begins) = match self.covers(&service, beat, offered) {
+        let discoverable = entry.member.phase.is_discoverable();
+        let (scope, begins) = match self.covers(&service, beat, discoverable) {
             Some(scope) => (scope, false),
-            None => (self.begin_hold(&service, offered, deadline, until, evidence)?, true),
+            None => (self.begin_hold(&service, discoverable, deadline, until, evidence)?, true),
         };
         self.release(key);
         let hold = self.hold(&service, scope)?;
@@ -161,11 +161,11 @@ impl Guard {
         let heard = self
             .held
             .get(key)
-            .is_some_and(|held| !entry.is_guarded() || held.beat != entry.slot().last_beat());
+            .is_some_and(|held| !entry.is_guarded() || held.beat != entry.slot().last_heartbeat());
         heard && self.release(key)
     }
 
-    /// The held instances that may have been heard of since: now and then all of them. Where floors have given a lease
+    /// The held instances that may have been heard of since: now and then all of them. Where grace have given a lease
     /// more time a heartbeat counts without another look at its instance.
     pub(super) fn take_look(&mut self, now: Moment, instances: usize) -> Vec<InstanceKey> {
         let recent = |heard| now.since(heard) < look_pause(instances);
@@ -206,12 +206,12 @@ impl Guard {
     }
 
     /// The hold that an instance is in whose last heartbeat was then.
-    fn covers(&self, service: &ServiceKey, beat: Moment, offered: bool) -> Option<Scope> {
+    fn covers(&self, service: &ServiceKey, beat: Moment, discoverable: bool) -> Option<Scope> {
         let covers = |hold: &Hold| beat <= hold.since;
         if self.everybody.as_ref().is_some_and(covers) {
             return Some(Scope::Everybody);
         }
-        let hold = self.services.get(service).filter(|_| offered);
+        let hold = self.services.get(service).filter(|_| discoverable);
         hold.is_some_and(covers).then_some(Scope::Service)
     }
 
@@ -226,7 +226,7 @@ impl Guard {
     fn begin_hold(
         &mut self,
         service: &ServiceKey,
-        offered: bool,
+        discoverable: bool,
         deadline: Moment,
         over: Moment,
         evidence: &Evidence<'_>,
@@ -237,7 +237,7 @@ impl Guard {
             self.begin(service, Scope::Everybody, hold(silent, of));
             return Some(Scope::Everybody);
         }
-        let of = offered.then(|| silent_in_service(service, deadline, evidence)).flatten()?;
+        let of = discoverable.then(|| silent_in_service(service, deadline, evidence)).flatten()?;
         self.begin(service, Scope::Service, hold(of, of));
         Some(Scope::Service)
     }
@@ -266,11 +266,13 @@ impl Guard {
         }
         self.looked = Some(at);
         let (mut silent, mut of) = (0, 0);
-        for entry in
-            evidence.table.entries().filter(|entry| entry.is_guarded() && !entry.slot().is_dead())
+        for entry in evidence
+            .table
+            .entries()
+            .filter(|entry| entry.is_guarded() && !entry.slot().is_expired())
         {
             of += 1;
-            silent += usize::from(is_silent(&entry.member, evidence.floors, at));
+            silent += usize::from(is_silent(&entry.member, evidence.grace, at));
         }
         (of >= FEWEST && silent * 2 > of).then_some((silent, of))
     }
@@ -287,7 +289,7 @@ fn silent_in_service(service: &ServiceKey, at: Moment, evidence: &Evidence<'_>) 
     let members = evidence.publication.members(service);
     let mut of = 0;
     for member in members.filter(|member| member.phase.is_discoverable()) {
-        if !member.facts.lease.is_leased() || !is_silent(member, evidence.floors, at) {
+        if !member.facts.lease.is_leased() || !is_silent(member, evidence.grace, at) {
             return None;
         }
         of += 1;
@@ -297,16 +299,16 @@ fn silent_in_service(service: &ServiceKey, at: Moment, evidence: &Evidence<'_>) 
 
 /// Whether a leased member had been silent for more than half its lease at `at`. An instance that sends heartbeats when
 /// it is told to, each third, has not.
-fn is_silent(member: &Member, floors: &Floors, at: Moment) -> bool {
+fn is_silent(member: &Member, grace: &Grace, at: Moment) -> bool {
     let duration = member.facts.lease.duration;
-    floors.deadline(member.pulse.last_beat(), duration) < at.after(duration / 2)
+    grace.deadline(member.pulse.last_heartbeat(), duration) < at.after(duration / 2)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::identity::Mark;
-    use crate::pulse::{Slot, Source};
+    use crate::slot::{Slot, Source};
     use rollcall_model::instance::Instance;
 
     /// Two instances of one service whose leases of 30 s began at 0.
@@ -325,8 +327,8 @@ mod tests {
     #[test]
     fn an_instance_that_comes_due_again_is_counted_once() {
         let (table, publication) = two_instances();
-        let (mut guard, floors) = (Guard::default(), Floors::default());
-        let evidence = Evidence { table: &table, publication: &publication, floors: &floors };
+        let (mut guard, grace) = (Guard::default(), Grace::default());
+        let evidence = Evidence { table: &table, publication: &publication, grace: &grace };
         let entry = table.get(&InstanceKey::new("shop", "a")).unwrap();
         let kept = guard.keep(entry, Moment(0), Moment(30_000), &evidence).unwrap();
         assert_eq!((kept.until, kept.announcement.is_some()), (Moment(60_000), true));

@@ -21,8 +21,8 @@ use crate::{
     leases::{Leases, Look},
     outbox::Outbox,
     publication::Publication,
-    pulse::{Slot, Source},
     rules::Rules,
+    slot::{Slot, Source},
     table::{Entry, Table},
 };
 
@@ -132,7 +132,7 @@ impl<R: Rules> Instances<R> {
         } else if instance.heartbeat.is_some() && instance.heartbeat != old.heartbeat {
             let foreign = source == Source::Annotation && instance.key != self.own;
             self.annotation_beats += u64::from(foreign);
-            self.revived += u64::from(slot.is_dead());
+            self.revived += u64::from(slot.is_expired());
             slot.revive(now.moment, source);
         } else if starts_anew(old, &instance, slot) {
             slot.revive(now.moment, Source::Terms);
@@ -334,7 +334,7 @@ impl<R: Rules> Instances<R> {
         let entry = self.table.incarnation(key, uid);
         let Some(entry) = entry.filter(|entry| !entry.instance().is_terminating()) else { return };
         let slot = entry.slot();
-        self.revived += u64::from(slot.is_dead());
+        self.revived += u64::from(slot.is_expired());
         slot.revive_unwritten(at);
         if self.tells {
             self.publication.directory().touched.note(slot, at);
@@ -345,10 +345,10 @@ impl<R: Rules> Instances<R> {
     /// A heartbeat that another replica took.
     pub(super) fn apply_remote_heartbeat(&mut self, id: u64, at: Moment, now: Now) {
         let Some(slot) = self.table.slot(id) else { return };
-        if at <= slot.last_beat() {
+        if at <= slot.last_heartbeat() {
             return;
         }
-        if !slot.is_dead() {
+        if !slot.is_expired() {
             slot.tell(at);
             if self.guard.is_active() {
                 let key = slot.record().key.clone();
@@ -357,7 +357,7 @@ impl<R: Rules> Instances<R> {
             return;
         }
         let instance = slot.record();
-        let deadline = self.leases.floors().deadline(at, instance.lease.duration);
+        let deadline = self.leases.grace().deadline(at, instance.lease.duration);
         if instance.is_terminating() || deadline < now.moment {
             // It was over before it was heard of.
             return;
@@ -367,20 +367,20 @@ impl<R: Rules> Instances<R> {
         self.reconsider(&instance.key, now.moment);
     }
 
-    /// Every instance has a whole lease from `floor` on, because of replicas that fell silent.
-    pub(super) fn follow_floor(&mut self, floor: Option<Moment>) {
-        if !self.leases.set_silence_floor(floor, &mut self.table) {
+    /// Every instance has a whole lease from `grace` on, because of replicas that fell silent.
+    pub(super) fn follow_not_before(&mut self, not_before: Option<Moment>) {
+        if !self.leases.set_silence_grace(not_before, &mut self.table) {
             return;
         }
-        self.publish_floors();
+        self.publish_grace();
         for key in self.guard.held() {
             self.release_if_heard(&key);
         }
     }
 
-    /// The floors changed: those that take heartbeats judge by them, too.
-    pub(super) fn publish_floors(&self) {
-        self.publication.directory().floors.store(Arc::new(self.leases.floors().clone()));
+    /// The grace changed: those that take heartbeats judge by them, too.
+    pub(super) fn publish_grace(&self) {
+        self.publication.directory().grace.store(Arc::new(self.leases.grace().clone()));
     }
 
     /// Judges the instances whose timers have gone off; the horizon is at `horizon`.
@@ -398,7 +398,7 @@ impl<R: Rules> Instances<R> {
         let Some(entry) = self.table.get_mut(&key) else { return };
         match self.leases.look(entry, at, now, horizon) {
             Look::Stale => {}
-            // Floors give and never take, and a mass expiry is held once.
+            // Grace give and never take, and a mass expiry is held once.
             Look::Runs { beat, deadline } => match self.guard.prolong(&key, beat, deadline) {
                 Some(until) => self.leases.arm_at(entry, until, now),
                 None => {
@@ -438,8 +438,8 @@ impl<R: Rules> Instances<R> {
             return None;
         }
         let entry = self.table.get(key).filter(|entry| entry.is_guarded())?;
-        let floors = self.leases.floors();
-        let evidence = Evidence { table: &self.table, publication: &self.publication, floors };
+        let grace = self.leases.grace();
+        let evidence = Evidence { table: &self.table, publication: &self.publication, grace };
         let kept = self.guard.keep(entry, beat, deadline, &evidence)?;
         let Some(what) = kept.announcement else { return Some(kept.until) };
         let on = Version::of(entry.instance());
@@ -474,5 +474,5 @@ impl<R: Rules> Instances<R> {
 /// lease, and a permanent instance is never dead.
 fn starts_anew(old: &Instance, new: &Instance, slot: &Slot) -> bool {
     let terms = |instance: &Instance| (instance.lease.mode, instance.lease.duration);
-    !new.lease.is_leased() || (!slot.is_dead() && terms(old) != terms(new))
+    !new.lease.is_leased() || (!slot.is_expired() && terms(old) != terms(new))
 }

@@ -1,6 +1,6 @@
 //! Leases: when each ends, and which have ended.
 //!
-//! Owns: lease timers, floors, and the leases that have ended and wait for the horizon. An instance is judged expired when
+//! Owns: lease timers, grace, and the leases that have ended and wait for the horizon. An instance is judged expired when
 //! its deadline and the horizon lie behind. Does not own: how far has been seen (`horizon`), which instances are kept past
 //! their lease (`guard`), and what a verdict leads to (`instances`).
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 use rollcall_model::{instance::InstanceKey, lease::Moment};
 
 use crate::{
-    floors::Floors,
+    grace::Grace,
     report::LastGap,
     table::{Entry, Table},
     timers::Timers,
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     timers: Timers,
-    floors: Floors,
+    grace: Grace,
     /// Whose leases have ended before the horizon could pass them, and when their timers went off.
     waiting: Vec<(Moment, InstanceKey)>,
     /// The latest deadline among them.
@@ -43,8 +43,8 @@ pub(super) enum Look {
 }
 
 impl Leases {
-    pub(super) fn floors(&self) -> &Floors {
-        &self.floors
+    pub(super) fn grace(&self) -> &Grace {
+        &self.grace
     }
 
     /// The latest deadline that waits for the horizon.
@@ -82,25 +82,29 @@ impl Leases {
         self.gaps += 1;
         self.last_gap = Some(LastGap { ended: now, lost });
         match lost {
-            Some(lost) => self.floors.raise(now, lost),
-            None => self.floors.begin_anew(now),
+            Some(lost) => self.grace.raise(now, lost),
+            None => self.grace.begin_anew(now),
         }
     }
 
     /// Every instance has a whole lease from now on: of what was heard before nothing is known.
     pub(super) fn begin_anew(&mut self, now: Moment) {
-        self.floors.begin_anew(now);
+        self.grace.begin_anew(now);
     }
 
-    /// Every instance has a whole lease from `floor` on, because of replicas that fell silent, in place of what was said
+    /// Every instance has a whole lease from `grace` on, because of replicas that fell silent, in place of what was said
     /// so before. Answers whether that is a change. Timers are set anew where deadlines come sooner by it.
-    pub(super) fn set_silence_floor(&mut self, floor: Option<Moment>, table: &mut Table) -> bool {
-        let before = self.floors.held();
-        if floor == before {
+    pub(super) fn set_silence_grace(
+        &mut self,
+        not_before: Option<Moment>,
+        table: &mut Table,
+    ) -> bool {
+        let before = self.grace.held();
+        if not_before == before {
             return false;
         }
-        self.floors.hold(floor);
-        if floor < before {
+        self.grace.hold(not_before);
+        if not_before < before {
             table.entries_mut().for_each(|entry| self.arm(entry));
         }
         true
@@ -144,7 +148,7 @@ impl Leases {
         if entry.armed != Some(at) {
             return Look::Stale;
         }
-        let (beat, deadline) = (entry.slot().last_beat(), self.deadline(entry));
+        let (beat, deadline) = (entry.slot().last_heartbeat(), self.deadline(entry));
         match () {
             () if deadline >= now => Look::Runs { beat, deadline },
             () if horizon <= deadline => Look::Waits { deadline },
@@ -161,12 +165,12 @@ impl Leases {
     /// The lease has ended, unless a heartbeat came since `beat`, between the look and the verdict. Answers whether it has.
     pub(super) fn expire(&mut self, entry: &mut Entry, beat: Moment) -> bool {
         entry.armed = None;
-        let stands = entry.slot().judge_dead(beat);
+        let stands = entry.slot().expire(beat);
         self.expired += u64::from(stands);
         stands
     }
 
     fn deadline(&self, entry: &Entry) -> Moment {
-        self.floors.deadline(entry.slot().last_beat(), entry.lease().duration)
+        self.grace.deadline(entry.slot().last_heartbeat(), entry.lease().duration)
     }
 }

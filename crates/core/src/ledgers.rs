@@ -9,13 +9,13 @@ use std::{sync::Arc, time::Duration};
 use rollcall_model::lease::Moment;
 
 use crate::{
+    duplicates::Duplicates,
     flush::{Call, Flush},
     ledger::Ledger,
     peers::{Peers, SILENCE, Sighting, Way},
-    report::{self, Cause, Standstill, Twin},
+    report::{self, Cause, Duplicate, Standstill},
     rules::Rules,
     touched::Touched,
-    twins::Twins,
 };
 
 /// A ledger seen longer ago than this holds the horizon back: the longest pause and its way.
@@ -41,7 +41,7 @@ pub(super) struct Ledgers<R: Rules> {
     peers: Peers<R>,
     flush: Flush,
     own: Option<Own>,
-    twins: Twins,
+    duplicates: Duplicates,
     /// When beats could be answered again: the own ledger was seen back in time, and had not been.
     opened: Moment,
     /// Whether a first list was seen.
@@ -58,7 +58,7 @@ impl<R: Rules> Ledgers<R> {
             epoch: 0,
             flush: Flush::default(),
             own: None,
-            twins: Twins::default(),
+            duplicates: Duplicates::default(),
             opened: Moment::default(),
             listed: false,
         }
@@ -83,17 +83,17 @@ impl<R: Rules> Ledgers<R> {
     }
 
     /// A ledger of another process under this replica's name.
-    fn see_twin(&mut self, ledger: &Ledger, way: Way, now: Moment) -> Option<Sighting> {
+    fn see_duplicate(&mut self, ledger: &Ledger, way: Way, now: Moment) -> Option<Sighting> {
         if way == Way::First {
-            self.twins.replace(&ledger.boot);
+            self.duplicates.replace(&ledger.boot);
             return None;
         }
         if self.own.is_some_and(|own| ledger.version < own.version) {
             return None;
         }
-        let began = self.own.is_some() || self.twins.is_yielding();
-        let sighting = self.twins.see(ledger, &self.boot, began, now);
-        if self.twins.is_yielding() {
+        let began = self.own.is_some() || self.duplicates.is_yielding();
+        let sighting = self.duplicates.see(ledger, &self.boot, began, now);
+        if self.duplicates.is_yielding() {
             self.own = None;
         }
         Some(sighting)
@@ -169,8 +169,8 @@ impl<R: Rules> Ledgers<R> {
     /// A ledger is seen. Answers what follows from it; nothing from the own one.
     pub(super) fn see(&mut self, ledger: &Ledger, way: Way, now: Moment) -> Option<Sighting> {
         if ledger.replica == self.name {
-            if ledger.boot != self.boot && R::TWINS_ARE_TOLD_APART {
-                return self.see_twin(ledger, way, now);
+            if ledger.boot != self.boot && R::DUPLICATES_ARE_TOLD_APART {
+                return self.see_duplicate(ledger, way, now);
             }
             self.see_back(ledger, now);
             return None;
@@ -200,9 +200,9 @@ impl<R: Rules> Ledgers<R> {
     /// Notices which replicas are silent, gone or back. Answers from when on every instance has a whole lease because of
     /// them.
     pub(super) fn follow_silence(&mut self, now: Moment) -> Option<Moment> {
-        self.twins.follow(now);
+        self.duplicates.follow(now);
         self.peers.tick(now);
-        self.peers.floor().max(self.twins.floor())
+        self.peers.not_before().max(self.duplicates.not_before())
     }
 
     /// When the fence could have opened that still waits for a self-beat sent after that.
@@ -232,7 +232,7 @@ impl<R: Rules> Ledgers<R> {
         index: u64,
         horizon: Moment,
     ) -> Option<Ledger> {
-        if !self.listed || self.twins.is_yielding() {
+        if !self.listed || self.duplicates.is_yielding() {
             return None;
         }
         // A replica whose ledger no other knows takes no heartbeats: the first one is pressed.
@@ -244,7 +244,7 @@ impl<R: Rules> Ledgers<R> {
         let mut ledger = Ledger {
             replica: self.name.clone(),
             boot: self.boot.clone(),
-            replaced: self.twins.replaced(),
+            replaced: self.duplicates.replaced(),
             stamp: now,
             epoch: self.epoch,
             peers: self.peers.seen(),
@@ -265,13 +265,13 @@ impl<R: Rules> Ledgers<R> {
 
     /// Whether this process is the younger of two, and yields.
     pub(super) fn is_yielding(&self) -> bool {
-        self.twins.is_yielding()
+        self.duplicates.is_yielding()
     }
 
     /// Identities under which two processes run.
-    pub(super) fn twins(&self, now: Moment) -> Vec<Twin> {
-        let own = self.twins.report(&self.name, &self.boot, now);
-        own.into_iter().chain(self.peers.twins(now)).collect()
+    pub(super) fn duplicates(&self, now: Moment) -> Vec<Duplicate> {
+        let own = self.duplicates.report(&self.name, &self.boot, now);
+        own.into_iter().chain(self.peers.duplicates(now)).collect()
     }
 
     /// Tells the process of another replica from an earlier one, as its newest ledger says.

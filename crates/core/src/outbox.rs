@@ -21,7 +21,7 @@ use crate::{
     directory::Directory,
     fact::{Announcement, Duty, Version},
     identity::{Identity, Mark, RESPECT},
-    pulse::Slot,
+    slot::Slot,
     status,
     table::{Entry, Table},
     task::UnderWay,
@@ -275,7 +275,7 @@ fn checkpoint_duty(entry: &mut Entry, now: Now, age: Duration) -> Option<Duty> {
     if !settled
         || !behind
         || is_anothers
-        || entry.slot().is_dead()
+        || entry.slot().is_expired()
         || !entry.task.is_idle(now.moment)
     {
         return None;

@@ -1,7 +1,7 @@
 //! The other replicas, as their ledgers show them.
 //!
 //! Owns: which ledger of each was seen newest, the bounds of its clock, who is live, silent or gone,
-//! and the floors that follow. Does not own: what the beats in a ledger do (`instances`), and the own
+//! and the grace that follow. Does not own: what the beats in a ledger do (`instances`), and the own
 //! ledger (`flush`).
 //!
 //! A replica is *live* from the first sight of its ledger until it has said that it leaves, or its
@@ -16,7 +16,7 @@ use rollcall_model::lease::Moment;
 use crate::{
     bounds::Bounds,
     ledger::{Ledger, PeerSeen, Segment},
-    report::{self, Presence, Twin},
+    report::{self, Duplicate, Presence},
     rules::Rules,
 };
 
@@ -169,7 +169,7 @@ impl<R: Rules> Peers<R> {
     pub(super) fn see(&mut self, ledger: &Ledger, way: Way, now: Moment) -> Sighting {
         let mut gap = false;
         let old = self.peers.get(&ledger.replica);
-        if old.is_some_and(|old| old.is_beside(ledger)) && R::TWINS_ARE_TOLD_APART {
+        if old.is_some_and(|old| old.is_beside(ledger)) && R::DUPLICATES_ARE_TOLD_APART {
             return self.see_other(ledger, now);
         }
         let old = self.peers.get(&ledger.replica);
@@ -267,12 +267,12 @@ impl<R: Rules> Peers<R> {
     }
 
     /// Names that two processes bear, for people.
-    pub(super) fn twins(&self, now: Moment) -> impl Iterator<Item = Twin> {
+    pub(super) fn duplicates(&self, now: Moment) -> impl Iterator<Item = Duplicate> {
         let of = move |(replica, peer): (&Arc<str>, &Peer)| {
             let other = peer.other.as_deref().filter(|other| other.yields)?;
             let (older, younger) = (peer.boot.clone(), other.peer.boot.clone());
             let lately = now.since(other.peer.seen) <= SWEPT;
-            lately.then(|| Twin { replica: replica.clone(), older, younger })
+            lately.then(|| Duplicate { replica: replica.clone(), older, younger })
         };
         self.peers.iter().filter_map(of)
     }
@@ -333,9 +333,9 @@ impl<R: Rules> Peers<R> {
     }
 
     /// From when on everybody has a whole lease, because of those who are gone.
-    pub(super) fn floor(&self) -> Option<Moment> {
+    pub(super) fn not_before(&self) -> Option<Moment> {
         let gone = self.peers.values().filter(|peer| !peer.left).filter_map(|peer| peer.gone);
-        let silent = if R::FLOORS_ADD_UP { gone.max() } else { gone.min() };
+        let silent = if R::GRACE_ADDS_UP { gone.max() } else { gone.min() };
         self.former.max(silent.filter(|_| R::SILENT_HOLDS))
     }
 

@@ -86,7 +86,7 @@ impl Publication {
     /// An instance is known from now on.
     pub(super) fn enter(&mut self, entry: &Entry) {
         let key = &entry.instance().key;
-        self.directory.graves.pin().remove(key);
+        self.directory.recent_evictions.pin().remove(key);
         self.directory.slots.pin().insert(key.clone(), entry.slot().clone());
         self.put(entry);
     }
@@ -190,7 +190,7 @@ impl Publication {
             let old = services.get(&key);
             let view = Arc::new(if let Some(old) = old { view.after(old) } else { view });
             services.insert(key, view.clone());
-            self.directory.bearers.replace(old.map(AsRef::as_ref), Some(&view));
+            self.directory.addresses.replace(old.map(AsRef::as_ref), Some(&view));
             if old.is_none() {
                 namespaces.update_or_insert(namespace, |services| services + 1, 1);
             }
@@ -198,7 +198,7 @@ impl Publication {
         }
         self.services.remove(&key);
         let old = services.remove(&key);
-        self.directory.bearers.replace(old.map(AsRef::as_ref), None);
+        self.directory.addresses.replace(old.map(AsRef::as_ref), None);
         if old.is_some() {
             let left = namespaces.update(key.namespace.clone(), |services| services - 1);
             if left == Some(&0) {

@@ -40,14 +40,14 @@ pub struct Report {
     /// The last time that it did while this replica ran.
     pub step_back: Option<StepBack>,
     /// Identities under which two processes run.
-    pub twins: Vec<Twin>,
+    pub duplicates: Vec<Duplicate>,
     /// This process is the younger of two, and yields to the older one.
     pub yields: bool,
     /// Other installations that look after the same objects, if there are any.
     pub overlap: Option<Overlap>,
 }
 
-impl Twin {
+impl Duplicate {
     /// The same for a person in a hurry, with what to do.
     #[must_use]
     pub fn sentence(&self) -> String {
@@ -62,7 +62,7 @@ impl Twin {
 
 /// Two processes of one identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Twin {
+pub struct Duplicate {
     /// The identity.
     pub replica: Arc<str>,
     /// The boot of the one that goes on.
@@ -137,7 +137,7 @@ pub struct Hold {
     pub over: Moment,
     /// How many had fallen silent when it began.
     pub silent: usize,
-    /// And of how many: that the service offered, or that had a lease in the cluster.
+    /// And of how many: that the service discoverable, or that had a lease in the cluster.
     pub of: usize,
 }
 

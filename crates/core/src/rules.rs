@@ -16,8 +16,8 @@ pub trait Rules: fmt::Debug + Send + Sync + 'static {
     const AGEING: u64 = 1;
     /// A changed boot counts as gone.
     const CHANGED_BOOT_IS_GONE: bool = true;
-    /// Floors add as a maximum; else a beat is extended once.
-    const FLOORS_ADD_UP: bool = true;
+    /// Grace add as a maximum; else a beat is extended once.
+    const GRACE_ADDS_UP: bool = true;
     /// Nobody answers 200 whose ledger is not known to the others.
     const FENCE: bool = true;
     /// The fence counts from the stamp; else from when the own ledger was seen back.
@@ -26,7 +26,7 @@ pub trait Rules: fmt::Debug + Send + Sync + 'static {
     const FENCE_WAITS_FOR_INSTANCES: bool = true;
     /// A self-beat counts from the first sending of its value; else from the latest attempt.
     const FIRST_SENDING: bool = true;
-    /// A late beat is a revival, whatever floors there are.
+    /// A late beat is a revival, whatever grace there are.
     const LATE_BEAT_IS_REVIVAL: bool = true;
     /// Missing segments are a gap.
     const MISSING_IS_GAP: bool = true;
@@ -49,7 +49,7 @@ pub trait Rules: fmt::Debug + Send + Sync + 'static {
     /// A replica adopts the epoch of another.
     const EPOCH_IS_ADOPTED: bool = true;
     /// Of two processes of one identity the younger yields, and the others count the older.
-    const TWINS_ARE_TOLD_APART: bool = true;
+    const DUPLICATES_ARE_TOLD_APART: bool = true;
     /// A service is not emptied at a stroke.
     const GUARD: bool = true;
     /// A checkpoint is refreshed by itself when it is this old. Each refresh is an event for all that watch the object, such

@@ -1,6 +1,6 @@
 //! Sockets: which live instances offer the same address, port and protocol, whatever their namespaces.
 //!
-//! An address that is offered twice has often been given to another pod while the lease of the one before still runs.
+//! An address that is discoverable twice has often been given to another pod while the lease of the one before still runs.
 //!
 //! Owns: an index from sockets to the discoverable instances that offer them, and which instances share one. A change
 //! costs time by the sockets of its instance (logarithmic in those that share one), and touches two instances a socket at
@@ -53,13 +53,13 @@ impl Shared {
             "an instance of another namespace".to_owned()
         };
         format!(
-            "{socket} is offered by {other}, too: the address may have been given to another pod. The answers change when a \
+            "{socket} is discoverable by {other}, too: the address may have been given to another pod. The answers change when a \
              lease ends; deregister the instance that is gone"
         )
     }
 }
 
-/// The instances that offer a socket. Most are offered by one.
+/// The instances that offer a socket. Most are discoverable by one.
 #[derive(Debug)]
 enum Offerers {
     One(InstanceKey),
@@ -69,14 +69,14 @@ enum Offerers {
 /// Which live discoverable instances offer each address and port.
 #[derive(Debug, Default)]
 pub struct Sockets {
-    offered: HashMap<Socket, Offerers>,
+    discoverable: HashMap<Socket, Offerers>,
     /// How many of its sockets an instance shares; absent when none.
     sharing: HashMap<InstanceKey, usize>,
     shared: usize,
 }
 
 impl Sockets {
-    /// How many sockets are offered by two instances or more.
+    /// How many sockets are discoverable by two instances or more.
     #[must_use]
     pub fn shared(&self) -> usize {
         self.shared
@@ -94,7 +94,7 @@ impl Sockets {
         if !self.is_shared(&facts.key) {
             return None;
         }
-        sockets(facts).find_map(|socket| match self.offered.get(&socket)? {
+        sockets(facts).find_map(|socket| match self.discoverable.get(&socket)? {
             Offerers::One(_) => None,
             Offerers::Many(keys) => {
                 let other = keys.iter().find(|key| **key != facts.key)?.clone();
@@ -136,7 +136,7 @@ impl Sockets {
 
     /// Answers the instances that share this socket and did not before.
     fn add_one(&mut self, socket: Socket, key: &InstanceKey) -> Vec<InstanceKey> {
-        match self.offered.entry(socket) {
+        match self.discoverable.entry(socket) {
             Slot::Vacant(place) => {
                 place.insert(Offerers::One(key.clone()));
                 Vec::new()
@@ -163,7 +163,7 @@ impl Sockets {
 
     /// Answers the instances that shared this socket and do so no longer.
     fn remove_one(&mut self, socket: Socket, key: &InstanceKey) -> Vec<InstanceKey> {
-        let Slot::Occupied(mut place) = self.offered.entry(socket) else { return Vec::new() };
+        let Slot::Occupied(mut place) = self.discoverable.entry(socket) else { return Vec::new() };
         match place.get_mut() {
             Offerers::One(one) => {
                 if one == key {
@@ -262,7 +262,7 @@ mod tests {
         let mut sockets = Sockets::default();
         let twice = facts("a", &[7], &[(80, Protocol::Tcp), (80, Protocol::Tcp)]);
         assert_eq!((sockets.add(&twice), sockets.add(&twice)), (vec![], vec![]));
-        assert_eq!((sockets.remove(&twice), sockets.offered.len()), (vec![], 0));
+        assert_eq!((sockets.remove(&twice), sockets.discoverable.len()), (vec![], 0));
     }
 
     #[test]
@@ -272,9 +272,9 @@ mod tests {
         let ips: Vec<_> = (1..=16).collect();
         let largest = facts("a", &ips, &ports);
         sockets.add(&largest);
-        assert_eq!(sockets.offered.len(), MOST_EACH);
+        assert_eq!(sockets.discoverable.len(), MOST_EACH);
         sockets.remove(&largest);
-        assert!(sockets.offered.is_empty());
+        assert!(sockets.discoverable.is_empty());
     }
 
     proptest! {

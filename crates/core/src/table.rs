@@ -17,7 +17,7 @@ use rollcall_model::{
 
 use crate::{
     identity::{Mark, RESPECT},
-    pulse::Slot,
+    slot::Slot,
     task::Task,
 };
 
@@ -48,7 +48,7 @@ pub(super) struct Entry {
 impl Entry {
     /// Of an incarnation that was not known before.
     pub(super) fn new(instance: Arc<Instance>, slot: Arc<Slot>, mark: Mark) -> Self {
-        let phase = instance.phase(slot.is_dead());
+        let phase = instance.phase(slot.is_expired());
         let member = Arc::new(Member::new(instance.facts.clone(), slot.clone(), phase, false));
         let task = Task::default();
         Self { instance, slot, member, armed: None, indexed: None, task, mark, respected: None }
@@ -80,7 +80,7 @@ impl Entry {
 
     /// Whether a lease decides over its life, and has not ended. Of an object that is being deleted none does any more.
     pub(super) fn is_leased_and_live(&self) -> bool {
-        self.lease().is_leased() && !self.instance.is_terminating() && !self.slot.is_dead()
+        self.lease().is_leased() && !self.instance.is_terminating() && !self.slot.is_expired()
     }
 
     /// Whether it counts where many fall silent together, and may be held then: its end was not announced.
@@ -95,7 +95,7 @@ impl Entry {
 
     /// Brings the member in line with what is known now; whether that made a new one. A heartbeat alone does not.
     pub(super) fn show(&mut self, held: bool) -> bool {
-        let phase = self.instance.phase(self.slot.is_dead());
+        let phase = self.instance.phase(self.slot.is_expired());
         let (facts, shown) = (&self.instance.facts, &self.member);
         if Arc::ptr_eq(&shown.facts, facts) && (shown.phase, shown.held) == (phase, held) {
             return false;

@@ -24,7 +24,7 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 use rollcall_model::lease::Moment;
 
-use crate::pulse::{Slot, Taken};
+use crate::slot::{Slot, Taken};
 
 /// Queues, so that doors on several cores seldom wait for each other. A queue holds each slot at most
 /// once a flush, and once more for each door that beats the same instance at the same moment.

@@ -1,4 +1,4 @@
-//! Objects that cannot be read: not offered, counted, and told.
+//! Objects that cannot be read: not discoverable, counted, and told.
 //!
 //! Owns: which they are, and telling each reason once, however often the object changes. Does not
 //! own: what makes an object unreadable (`cluster::convert`).

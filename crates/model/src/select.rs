@@ -64,7 +64,7 @@ pub enum Order {
 }
 
 impl Filter {
-    /// Whether it asks for nothing: the offered ones of a service, all of them.
+    /// Whether it asks for nothing: the discoverable ones of a service, all of them.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         let Self { version, tags, zone, near, port, protocol, selector, health } = self;

@@ -26,9 +26,9 @@ impl fmt::Display for Revision {
 }
 
 /// When an instance was last heard of: the one thing of a member that moves.
-pub trait Pulse: fmt::Debug + Send + Sync {
+pub trait HeartbeatRecord: fmt::Debug + Send + Sync {
     /// The moment of the last heartbeat known here.
-    fn last_beat(&self) -> Moment;
+    fn last_heartbeat(&self) -> Moment;
 }
 
 /// One instance as readers see it. Immutable but for its pulse.
@@ -37,7 +37,7 @@ pub struct Member {
     /// What it shows.
     pub facts: Arc<Facts>,
     /// Where its heartbeats are recorded.
-    pub pulse: Arc<dyn Pulse>,
+    pub pulse: Arc<dyn HeartbeatRecord>,
     /// The verdict.
     pub phase: Phase,
     /// Whether it is kept past its lease, since too many came due at a stroke.
@@ -51,17 +51,22 @@ pub struct Member {
 impl Member {
     /// A member of this verdict.
     #[must_use]
-    pub fn new(facts: Arc<Facts>, pulse: Arc<dyn Pulse>, phase: Phase, held: bool) -> Self {
+    pub fn new(
+        facts: Arc<Facts>,
+        pulse: Arc<dyn HeartbeatRecord>,
+        phase: Phase,
+        held: bool,
+    ) -> Self {
         let name = &facts.key.name;
         let label = if naming::is_label(name) { name.clone() } else { naming::label(name).into() };
         let fingerprint = fingerprint(&facts, phase, held);
         Self { facts, pulse, phase, held, label, fingerprint }
     }
 
-    /// When its lease ends, floors aside; of no meaning without a lease.
+    /// When its lease ends, grace aside; of no meaning without a lease.
     #[must_use]
     pub fn lease_end(&self) -> Moment {
-        self.pulse.last_beat().after(self.facts.lease.duration)
+        self.pulse.last_heartbeat().after(self.facts.lease.duration)
     }
 }
 
@@ -75,9 +80,9 @@ pub struct View {
     pub members: Box<[Arc<Member>]>,
     /// Of all members.
     pub revision: Revision,
-    /// Of those who are offered.
-    pub offered_revision: Revision,
-    /// Of those who were offered in the view before this; of nobody where there was none.
+    /// Of those who are discoverable.
+    pub discoverable_revision: Revision,
+    /// Of those who were discoverable in the view before this; of nobody where there was none.
     pub before: Revision,
 }
 
@@ -86,20 +91,20 @@ impl View {
     #[must_use]
     pub fn new(key: ServiceKey, members: Box<[Arc<Member>]>) -> Self {
         let all = members.iter().map(AsRef::as_ref);
-        let offered = all.clone().filter(|member| member.phase.is_discoverable());
-        let (revision, offered_revision, before) =
-            (revision(all), revision(offered), revision(std::iter::empty()));
-        Self { key, members, revision, offered_revision, before }
+        let discoverable = all.clone().filter(|member| member.phase.is_discoverable());
+        let (revision, discoverable_revision, before) =
+            (revision(all), revision(discoverable), revision(std::iter::empty()));
+        Self { key, members, revision, discoverable_revision, before }
     }
 
     /// The same, after an `old` one.
     #[must_use]
     pub fn after(self, old: &Self) -> Self {
-        Self { before: old.offered_revision, ..self }
+        Self { before: old.discoverable_revision, ..self }
     }
 
-    /// Those whom anybody who asks is offered.
-    pub fn offered(&self) -> impl Iterator<Item = &Arc<Member>> {
+    /// Those whom anybody who asks is discoverable.
+    pub fn discoverable(&self) -> impl Iterator<Item = &Arc<Member>> {
         self.members.iter().filter(|member| member.phase.is_discoverable())
     }
 
@@ -111,7 +116,7 @@ impl View {
     }
 
     /// Those who bear their label: a name that leads to them, and nobody twice. In order.
-    pub fn bearers(&self) -> impl Iterator<Item = &Arc<Member>> {
+    pub fn members_by_label(&self) -> impl Iterator<Item = &Arc<Member>> {
         let groups = self.members.chunk_by(|a, b| a.label == b.label);
         groups.filter_map(<[_]>::first)
     }

@@ -54,9 +54,9 @@ vocabulary! {
         /// In service.
         #[default]
         Up = "Up",
-        /// Finishing what it has; not offered.
+        /// Finishing what it has; not discoverable.
         Draining = "Draining",
-        /// Taken out of service; not offered.
+        /// Taken out of service; not discoverable.
         OutOfService = "OutOfService",
     }
 }
@@ -68,9 +68,9 @@ vocabulary! {
         /// All is well; also when nothing was said.
         #[default]
         Passing = "Passing",
-        /// Serving, but not well; still offered.
+        /// Serving, but not well; still discoverable.
         Warning = "Warning",
-        /// Not to be used; not offered.
+        /// Not to be used; not discoverable.
         Critical = "Critical",
     }
 }
@@ -217,7 +217,7 @@ impl HealthReport {
 }
 
 impl Phase {
-    /// Whether instances of this phase are offered to those who do not ask for another.
+    /// Whether instances of this phase are discoverable to those who do not ask for another.
     #[must_use]
     pub fn is_discoverable(self) -> bool {
         matches!(self, Self::Ready | Self::Warning)

@@ -90,7 +90,7 @@ fn srv_of_a_port_has_those_who_offer_it() {
     assert_eq!(data(&answer.glue), ["10.0.0.1"]);
     let answer = world.ask("_http._udp.orders.shop", SRV);
     assert_eq!(data(&answer.answers), ["0 100 443 o3.orders.shop.svc.rollcall.internal."]);
-    // Only somebody who is not offered has it: the name exists, and is empty.
+    // Only somebody who is not discoverable has it: the name exists, and is empty.
     let answer = world.ask("_old._tcp.orders.shop", SRV);
     assert_eq!((answer.code, answer.answers.len()), (ResponseCode::NoError, 0));
     assert_eq!(world.ask("_http._tcp.orders.shop", A).answers, []);

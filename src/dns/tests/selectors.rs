@@ -15,7 +15,7 @@ use crate::dns::{
 
 use RecordType::{A, AAAA, CNAME, SRV};
 
-/// Two versions in two zones, and one instance that is not offered.
+/// Two versions in two zones, and one instance that is not discoverable.
 fn world() -> World {
     World::of([
         instance("orders", "a1", &["10.0.0.1"]).version("2.3.1").zone("EU_1a").tags(&["canary"]),
@@ -61,7 +61,7 @@ fn near_prefers_a_zone_and_falls_back_to_all_where_zone_pins() {
     let all = ["10.0.0.1", "10.0.0.2", "10.0.0.3"];
     for (name, addresses) in [
         ("eu-1a._near.orders.shop", &all[..1]),
-        // Somebody is there, but nobody who is offered.
+        // Somebody is there, but nobody who is discoverable.
         ("us-1._near.orders.shop", &all),
         ("mars._near.orders.shop", &all),
         ("mars._near.2-3-1._ver.orders.shop", &all[..2]),

@@ -130,7 +130,7 @@ fn detail() -> Value {
         "resourceVersion": "4711",
         "lastHeartbeat": {"at": TIME, "source": "http", "replica": "rollcall-0"},
         "verdict": {
-            "horizon": TIME, "floor": null, "evictsAt": null,
+            "horizon": TIME, "notBefore": null, "evictsAt": null,
             "stored": {"phase": "Ready", "reason": "LeaseRenewed"},
         },
         "why": "Ready: it is Up and reports itself as Passing; its lease runs until 2026-01-02T03:04:35.678Z",

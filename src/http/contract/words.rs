@@ -6,7 +6,7 @@
 
 use std::{borrow::Cow, iter};
 
-use rollcall_core::pulse;
+use rollcall_core::slot;
 use rollcall_model::naming;
 use rollcall_model::{defaults, vocabulary};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -120,12 +120,12 @@ words! {
 
     /// The operator's word.
     false State = one_of(
-        "The operator's word: Draining and OutOfService are not offered.",
+        "The operator's word: Draining and OutOfService are not discoverable.",
         vocabulary::State::ALL.iter().map(|word| word.as_str()),
     );
     /// What an instance says of itself.
     false Health = one_of(
-        "What an instance says of itself: Warning is still offered, Critical is not.",
+        "What an instance says of itself: Warning is still discoverable, Critical is not.",
         vocabulary::Health::ALL.iter().map(|word| word.as_str()),
     );
     /// What an instance reports.
@@ -136,7 +136,7 @@ words! {
     );
     /// What becomes of all of it.
     false Phase = one_of(
-        "What an instance is: the first that applies. Ready and Warning are offered.",
+        "What an instance is: the first that applies. Ready and Warning are discoverable.",
         vocabulary::Phase::ALL.iter().map(|word| word.as_str()),
     );
     /// A transport.
@@ -158,7 +158,7 @@ words! {
     /// The way of a heartbeat.
     false HeartbeatSource = one_of(
         "By which way the last heartbeat came.",
-        pulse::Source::ALL.iter().map(|source| source.as_str()),
+        slot::Source::ALL.iter().map(|source| source.as_str()),
     );
 }
 

@@ -192,7 +192,7 @@ impl Server {
     }
 
     fn state(&self) -> Vec<String> {
-        let directory = self.world.app.inbox.directory();
+        let directory = self.world.app.intake.directory();
         let slots = ["orders-1", "orders-2", "permanent", "critical"].map(|name| {
             let slot = directory.slot("shop", name);
             format!("{name}: {:?}", slot.map(|slot| directory.deadline(&slot)))
@@ -230,7 +230,7 @@ async fn compare(options: Options, steps: Vec<Step>) -> Result<(), TestCaseError
         }
         let last = requests.len() - 1;
         let view = hot.world.app.views.service("shop", "orders").unwrap();
-        let tag = format!("\"{}\"", view.offered_revision);
+        let tag = format!("\"{}\"", view.discoverable_revision);
         let sent: Vec<_> =
             requests.iter().enumerate().map(|(at, it)| it.bytes(&tag, at == last)).collect();
         let sent = sent.concat();

@@ -16,7 +16,7 @@ use crate::{
     ledger::Ledger,
     ledgers::Ledgers,
     peers::Way,
-    report::Twin,
+    report::Duplicate,
     rules::Rules,
 };
 
@@ -30,7 +30,7 @@ impl<R: Rules> Catalog<R> {
         let (first, vanished) = ledgers.list(listed, now.moment);
         if first {
             self.instances.leases.begin_anew(now.moment);
-            self.instances.publish_floors();
+            self.instances.publish_grace();
         }
         if vanished {
             self.give_back(now.moment, None);
@@ -43,10 +43,13 @@ impl<R: Rules> Catalog<R> {
     pub(super) fn see_ledger(&mut self, ledger: &Ledger, way: Way, now: Now) {
         self.follow_epoch(ledger, now);
         let Some(ledgers) = &mut self.ledgers else { return };
-        let before = ledgers.twins(now.moment);
+        let before = ledgers.duplicates(now.moment);
         let sighting = ledgers.see(ledger, way, now.moment);
-        let news = ledgers.twins(now.moment).into_iter().find(|twin| !before.contains(twin));
-        self.announce_twins(news);
+        let news = ledgers
+            .duplicates(now.moment)
+            .into_iter()
+            .find(|duplicate| !before.contains(duplicate));
+        self.announce_duplicates(news);
         let Some(sighting) = sighting else { return };
         for (id, at) in sighting.beats {
             self.instances.apply_remote_heartbeat(id, at, now);
@@ -68,13 +71,13 @@ impl<R: Rules> Catalog<R> {
         }
     }
 
-    pub(super) fn announce_twins(&mut self, twins: Option<Twin>) {
-        let Some(twins) = twins else { return };
-        let key = InstanceKey { name: twins.replica.clone(), ..self.own.clone() };
+    pub(super) fn announce_duplicates(&mut self, duplicates: Option<Duplicate>) {
+        let Some(duplicates) = duplicates else { return };
+        let key = InstanceKey { name: duplicates.replica.clone(), ..self.own.clone() };
         let Some(entry) = self.instances.table.get(&key) else { return };
         let on = Version::of(entry.instance());
-        let sentence = twins.sentence().into();
-        self.instances.outbox.announce(on, Announcement::Twins { sentence });
+        let sentence = duplicates.sentence().into();
+        self.instances.outbox.announce(on, Announcement::Duplicates { sentence });
     }
 
     pub(super) fn ledger_written(
@@ -107,8 +110,8 @@ impl<R: Rules> Catalog<R> {
     /// Notices which replicas are silent, gone or back.
     pub(super) fn follow_silence(&mut self, now: Moment) {
         let Some(ledgers) = &mut self.ledgers else { return };
-        let floor = ledgers.follow_silence(now);
-        self.instances.follow_floor(floor);
+        let not_before = ledgers.follow_silence(now);
+        self.instances.follow_not_before(not_before);
     }
 
     /// Updates how far this replica has seen.

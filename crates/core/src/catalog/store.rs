@@ -17,8 +17,8 @@ use super::Catalog;
 use crate::{
     fact::{Announcement, Sent, Version},
     history::Proof,
-    pulse::Source,
     rules::Rules,
+    slot::Source,
 };
 
 impl<R: Rules> Catalog<R> {
@@ -109,7 +109,7 @@ impl<R: Rules> Catalog<R> {
     /// Every instance gets back the time in which heartbeats could not be heard.
     pub(super) fn give_back(&mut self, now: Moment, lost: Option<Duration>) {
         self.instances.leases.give_back(now, lost);
-        self.instances.publish_floors();
+        self.instances.publish_grace();
     }
 }
 

@@ -7,7 +7,7 @@ use rollcall_core::{
     codec,
     fact::{Duty, Fact, Outcome, SelfBeat, Sent, Version},
     ledger::Ledger,
-    pulse::Source,
+    slot::Source,
 };
 use rollcall_model::lease::Moment;
 

@@ -43,11 +43,11 @@ pub struct Signs {
     pub judged: bool,
     /// An object was evicted.
     pub evicted: bool,
-    /// Somebody is offered where it would not be, but for a ledger.
+    /// Somebody is discoverable where it would not be, but for a ledger.
     pub saved: bool,
     /// A replica that has seen its ledger answers 202.
     pub fenced: bool,
-    /// Somebody is offered again.
+    /// Somebody is discoverable again.
     pub revived: bool,
 }
 

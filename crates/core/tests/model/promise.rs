@@ -1,14 +1,14 @@
 //! What was promised, and whether it is kept. As in the simulation (tests/sim/check.rs), for few.
 //!
 //! **P1** Whoever beats in an unbroken chain, each beat answered 200 or stored within the lease of the one
-//! before, is offered by every replica. After a break: by the one that answered at once, by another
+//! before, is discoverable by every replica. After a break: by the one that answered at once, by another
 //! from when it has seen the version that was stored. **P3** Nothing is evicted within the lease of
 //! an acknowledged beat, and nothing that was evicted is answered 200.
 //!
 //! Two more hold in some scenes only, which say so. **Late**: whom one replica answers 200 without a
 //! write, no other has given up. **P2**: the dead leave in time.
 
-use rollcall_core::pulse::Source;
+use rollcall_core::slot::Source;
 use rollcall_model::{
     instance::{Instance, InstanceKey},
     lease::{Lease, millis},
@@ -34,7 +34,7 @@ pub struct Asserts {
 pub struct Promised {
     /// Not deleted until then.
     acknowledged: Time,
-    /// By replica: offered until then.
+    /// By replica: discoverable until then.
     shown: [Time; REPLICAS],
     /// By replica: the same, from when it has seen this version.
     pending: [Option<(u64, Time)>; REPLICAS],
@@ -84,7 +84,7 @@ impl World {
     fn check_late(&mut self, instance: usize, witness: usize) {
         for other in (0..REPLICAS).filter(|other| *other != witness) {
             let one = &self.replicas[other];
-            if one.up && one.directory.is_synced() && !self.is_offered(other, instance) {
+            if one.up && one.directory.is_synced() && !self.is_discoverable(other, instance) {
                 self.violated("Late", instance, other);
             }
         }
@@ -156,15 +156,16 @@ impl World {
                 let one = &mut self.replicas[replica];
                 one.first_hand[instance] = slot.lease_end(self.lease.duration).0 - one.offset;
             }
-            let offered = self.is_offered(replica, instance);
+            let discoverable = self.is_discoverable(replica, instance);
             let (now, lease) = (self.time, millis(self.lease.duration));
             let promised = &mut self.promised[instance];
             let told = promised.pending[replica].take_if(|(told, _)| *told <= version);
             let shown = &mut promised.shown[replica];
             *shown = told.map_or(*shown, |(_, end)| end.max(*shown));
-            if !offered && *shown >= now {
+            if !discoverable && *shown >= now {
                 self.violated("P1", instance, replica);
-            } else if offered && self.asserts.leaving && now > promised.touched + lease + LATE {
+            } else if discoverable && self.asserts.leaving && now > promised.touched + lease + LATE
+            {
                 self.violated("P2", instance, replica);
             }
         }

@@ -4,7 +4,7 @@
 use std::{fmt, sync::Arc};
 
 use rollcall_core::{
-    catalog::Settings, directory::Directory, fact::Fact, leadership::Leadership, pulse::Slot,
+    catalog::Settings, directory::Directory, fact::Fact, leadership::Leadership, slot::Slot,
 };
 use rollcall_model::{
     instance::InstanceKey,
@@ -119,8 +119,8 @@ impl World {
         self.replicas[replica].directory.slot(&key.namespace, &key.name)
     }
 
-    /// Whether readers of this replica are offered an instance.
-    pub fn is_offered(&self, replica: usize, instance: usize) -> bool {
+    /// Whether readers of this replica are discoverable an instance.
+    pub fn is_discoverable(&self, replica: usize, instance: usize) -> bool {
         let key = world::key(instance);
         let service = world::SERVICES[instance];
         let view = self.replicas[replica].directory.service(&key.namespace, service);

@@ -4,7 +4,7 @@
 //! nothing is far from there, and the number of ways grows with every step. Owns what may happen;
 //! not what it does (`world`). The scenes themselves are in `scenes`.
 
-use rollcall_core::pulse::Source;
+use rollcall_core::slot::Source;
 use rollcall_model::lease::{Lease, LeaseMode, OnExpiry};
 
 use crate::{
@@ -168,7 +168,7 @@ impl World {
             for instance in 0..INSTANCES {
                 let told = self.slot(replica, instance).map(|slot| slot.source());
                 signs.saved |= told == Some(Source::Ledger)
-                    && self.is_offered(replica, instance)
+                    && self.is_discoverable(replica, instance)
                     && self.time > one.first_hand[instance];
             }
         }

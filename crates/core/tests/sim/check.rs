@@ -1,7 +1,7 @@
 //! The promises, checked at every step.
 //!
 //! P1: whoever's last beat was answered 200, or stored as an annotation, in an unbroken chain, is
-//! offered for its whole lease by every replica; after a break from when the replica has been told. P2: while all is well the dead are gone within lease + 2 s.
+//! discoverable for its whole lease by every replica; after a break from when the replica has been told. P2: while all is well the dead are gone within lease + 2 s.
 //! P3: nobody is evicted within the lease of an acknowledged beat. P4: after faults nothing
 //! stands still. P5: time in which beats could not be heard is given back. P6: see `guard`. Budget: API writes.
 
@@ -34,7 +34,7 @@ const LATE_AFTER_FAULT: Time = 10_000 + LATE;
 /// Replicas list anew after an outage, but not more often than this; and give a lease for what that brings.
 const LIST_EVERY: Time = 30_000;
 
-/// Two ledgers of the older process, a floor of 10 s beyond the last stamp of the younger, and a lease (20 s at most).
+/// Two ledgers of the older process, a grace of 10 s beyond the last stamp of the younger, and a lease (20 s at most).
 const TOLD_APART: Time = 10_000 + 10_000 + 20_000;
 
 /// An API server that is away for less may be away between two self-beats (5 s apart while nothing
@@ -81,7 +81,7 @@ struct Shown {
     /// Offered until then.
     end: Time,
     pending: Vec<Pending>,
-    offered: bool,
+    discoverable: bool,
     held: bool,
 }
 
@@ -94,15 +94,15 @@ struct Promised {
     shown: Vec<Shown>,
     /// The last thing that any replica may count as a beat.
     touched: Time,
-    /// Whether it was being offered and beating when the one fault of this seed began.
+    /// Whether it was being discoverable and beating when the one fault of this seed began.
     steady: bool,
     /// The incarnation that was evicted last.
     evicted: Option<Arc<str>>,
 }
 
 impl Promised {
-    fn is_offered(&self) -> bool {
-        self.shown.iter().any(|shown| shown.offered)
+    fn is_discoverable(&self) -> bool {
+        self.shown.iter().any(|shown| shown.discoverable)
     }
 
     fn longest(&self) -> Time {
@@ -268,7 +268,7 @@ impl World {
         for promised in &mut self.check.clients {
             let end = promised.longest();
             let pending = vec![Pending { told: Told::Start, since, end }];
-            promised.shown[replica] = Shown { end: 0, pending, offered: false, held: false };
+            promised.shown[replica] = Shown { end: 0, pending, discoverable: false, held: false };
         }
     }
 
@@ -359,32 +359,32 @@ impl World {
             let one = &self.clients[client];
             let view = directory.service(&one.key.namespace, &one.service);
             let member = view.as_ref().and_then(|view| view.by_label(&one.key.name));
-            let offered = member.is_some_and(|member| member.phase.is_discoverable());
+            let discoverable = member.is_some_and(|member| member.phase.is_discoverable());
             let held = member.is_some_and(|member| member.held);
             let of = |member: &Arc<Member>| {
                 let slot = directory.slot(&one.key.namespace, &one.key.name)?;
                 Some(slot.record()).filter(|record| record.uid == member.facts.uid)
             };
             let record = member.and_then(of);
-            self.learn(replica, client, record.as_deref(), offered);
+            self.learn(replica, client, record.as_deref(), discoverable);
             let shown = &mut self.check.clients[client].shown[replica];
-            let was = std::mem::replace(&mut shown.offered, offered);
+            let was = std::mem::replace(&mut shown.discoverable, discoverable);
             let was_held = std::mem::replace(&mut shown.held, held);
             if let Some(view) = &view {
-                match (was_held, held, was, offered) {
+                match (was_held, held, was, discoverable) {
                     (false, true, ..) => self.check_held(replica, client, view),
                     (_, _, true, false) => self.check_given_up(replica, client, view),
                     _ => {}
                 }
             }
-            if was != offered {
+            if was != discoverable {
                 self.check.stats.lapses += u64::from(was);
-                self.check.stats.returns += u64::from(offered);
-                self.mix(u64::from(offered) << 32 | client as u64);
-                let word = if offered { "offered" } else { "not offered any more" };
+                self.check.stats.returns += u64::from(discoverable);
+                self.mix(u64::from(discoverable) << 32 | client as u64);
+                let word = if discoverable { "discoverable" } else { "not discoverable any more" };
                 self.note(Some(client), || format!("r{replica}: {word}"));
             }
-            match offered {
+            match discoverable {
                 true => self.check_dead(replica, client, held),
                 false => self.check_alive(replica, client),
             }
@@ -392,7 +392,13 @@ impl World {
     }
 
     /// Which promises this replica knows of by now.
-    fn learn(&mut self, replica: usize, client: usize, record: Option<&Instance>, offered: bool) {
+    fn learn(
+        &mut self,
+        replica: usize,
+        client: usize,
+        record: Option<&Instance>,
+        discoverable: bool,
+    ) {
         let now = self.now;
         let seen = record.filter(|record| self.api.has_stored(record));
         let seen = seen.map_or(0, |record| record.resource_version);
@@ -407,7 +413,7 @@ impl World {
                 Told::Ledger { replica, boot, stamp, uid } => {
                     let (of, upto) = heard.get(replica).cloned().unwrap_or_default();
                     let same = record.is_some_and(|record| record.uid == *uid);
-                    offered && same && of == *boot && upto >= *stamp
+                    discoverable && same && of == *boot && upto >= *stamp
                 }
             };
             if known && !(excused && matches!(pending.told, Told::Start)) {
@@ -430,7 +436,7 @@ impl World {
             let left = (end - self.now) as f64 / 1000.0;
             return self.violated(
                 Some(client),
-                format!("P1: not offered by r{replica}, {left} s before the end"),
+                format!("P1: not discoverable by r{replica}, {left} s before the end"),
             );
         }
         let Some(fault) = self.faults.first().filter(|_| self.faults.len() == 1) else { return };
@@ -455,26 +461,27 @@ impl World {
         // A start gives everybody a lease.
         let started = self.replicas[replica].started;
         let touched = self.check.clients[client].touched.max(started);
-        self.check_beside_twins(client, touched + lease);
+        self.check_beside_duplicates(client, touched + lease);
         if self.faults.is_empty() && self.now > touched + lease + LATE {
-            self.violated(Some(client), "P2: offered long after its lease".to_owned());
+            self.violated(Some(client), "P2: discoverable long after its lease".to_owned());
         } else if self.now > touched.max(self.mended) + lease + self.late_after_fault() {
             self.violated(
                 Some(client),
-                "P4: offered long after its lease and all faults".to_owned(),
+                "P4: discoverable long after its lease and all faults".to_owned(),
             );
         }
     }
 
     /// Two processes of one name keep nothing that is dead, once they are told apart.
-    fn check_beside_twins(&mut self, client: usize, end: Time) {
-        let twin = self.faults.first().filter(|it| self.faults.len() == 1 && it.kind == Kind::Twin);
-        let Some(twin) = twin else { return };
-        let told_apart = twin.from + TOLD_APART;
-        if self.now < twin.to && self.now > end.max(told_apart) + LATE_AFTER_FAULT {
+    fn check_beside_duplicates(&mut self, client: usize, end: Time) {
+        let duplicate =
+            self.faults.first().filter(|it| self.faults.len() == 1 && it.kind == Kind::Duplicate);
+        let Some(duplicate) = duplicate else { return };
+        let told_apart = duplicate.from + TOLD_APART;
+        if self.now < duplicate.to && self.now > end.max(told_apart) + LATE_AFTER_FAULT {
             self.violated(
                 Some(client),
-                "P4: offered long after its lease, beside twins".to_owned(),
+                "P4: discoverable long after its lease, beside duplicates".to_owned(),
             );
         }
     }
@@ -484,7 +491,7 @@ impl World {
         LATE_AFTER_FAULT + if restored { LIST_EVERY } else { 0 }
     }
 
-    /// The one fault of this seed begins: who is beating, and offered?
+    /// The one fault of this seed begins: who is beating, and discoverable?
     pub fn remember_steady(&mut self, fault: Fault) {
         let away = matches!(fault.kind, Kind::Refuse | Kind::Hang | Kind::ReadOnly);
         let deaf = match fault.kind {
@@ -499,7 +506,7 @@ impl World {
         };
         for (client, promised) in self.clients.iter().zip(&mut self.check.clients) {
             let steady = client.steady_since.is_some() && promised.longest() >= self.now;
-            promised.steady = deaf && steady && promised.is_offered();
+            promised.steady = deaf && steady && promised.is_discoverable();
         }
     }
 
@@ -527,7 +534,7 @@ impl World {
         self.check.stats.milliseconds = self.now;
         self.check.stats.faults = self.faults.len() as u64;
         let mut revisions = BTreeMap::new();
-        for replica in 0..self.replicas.len() - self.twins.len() {
+        for replica in 0..self.replicas.len() - self.duplicates.len() {
             if !self.replicas[replica].up {
                 return self.violated(None, format!("P4: r{replica} is not there"));
             }

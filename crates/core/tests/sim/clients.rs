@@ -12,9 +12,9 @@ use rollcall_model::{
 use crate::{
     Time,
     api::{Answer, Change, Fail, Op},
-    door::{Ask, Reply},
     faults::{Fault, Kind},
     replica::Caller,
+    server::{Ask, Reply},
     world::{Event, World},
 };
 
@@ -197,8 +197,9 @@ impl World {
 
     /// Goes to a door.
     fn door(&mut self, client: usize) -> usize {
-        let twins = self.twins.values().filter(|twin| self.replicas[**twin].up).count();
-        let many = self.replicas.len() - self.twins.len() + twins;
+        let duplicates =
+            self.duplicates.values().filter(|duplicate| self.replicas[**duplicate].up).count();
+        let many = self.replicas.len() - self.duplicates.len() + duplicates;
         let any = self.rng.usize(..many);
         let one = &mut self.clients[client];
         one.replica = match one.door {

@@ -48,7 +48,7 @@ pub enum Kind {
     /// Somebody deletes the replica's ledger.
     DeleteLedger,
     /// A second process of the replica's name runs beside it, and is killed in the end.
-    Twin,
+    Duplicate,
     /// Most clients die together, and come back together.
     MassDeath,
     /// All clients beat at once, several times.
@@ -59,7 +59,7 @@ pub enum Kind {
 const RESTORE: Time = 5_500;
 
 /// How long a second process of the same name runs: long enough that what is dead by then has to be gone.
-const TWIN: Time = 70_000;
+const DUPLICATE: Time = 70_000;
 
 impl Kind {
     /// Whether the store goes back.
@@ -91,7 +91,7 @@ const KINDS: [Kind; 22] = [
     Kind::Leave,
     Kind::Mute,
     Kind::DeleteLedger,
-    Kind::Twin,
+    Kind::Duplicate,
     Kind::MassDeath,
     Kind::Storm,
 ];
@@ -162,7 +162,8 @@ pub const RESTORES: Theme = Theme::Any(
 );
 
 /// Two processes of one name, while clients die.
-pub const TWINS: Theme = Theme::Any(&[Kind::Twin, Kind::Twin, Kind::MassDeath, Kind::Storm], None);
+pub const DUPLICATES: Theme =
+    Theme::Any(&[Kind::Duplicate, Kind::Duplicate, Kind::MassDeath, Kind::Storm], None);
 
 const THEMES: [Theme; 16] = [
     ANYTHING,
@@ -176,7 +177,7 @@ const THEMES: [Theme; 16] = [
     LATE,
     TOGETHER,
     RESTORES,
-    TWINS,
+    DUPLICATES,
     Theme::Silences,
     Theme::LateLedger,
     Theme::Return,
@@ -205,7 +206,7 @@ fn any(rng: &mut fastrand::Rng, replicas: usize, kinds: &[Kind], only: Option<Fe
     let length = (300.0 * 100f64.powf(rng.f64())) as u64;
     let kind = kinds[rng.usize(..kinds.len())];
     let length = match kind {
-        Kind::Twin => TWIN,
+        Kind::Duplicate => DUPLICATE,
         _ if kind.is_restore() => length.max(RESTORE),
         _ => length,
     };

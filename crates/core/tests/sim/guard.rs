@@ -45,7 +45,7 @@ impl World {
             return;
         }
         let Some(one) = self.known(member) else { return };
-        let others: Option<Vec<_>> = view.offered().map(|member| self.known(member)).collect();
+        let others: Option<Vec<_>> = view.discoverable().map(|member| self.known(member)).collect();
         let Some(others) = others.filter(|others| !others.is_empty()) else { return };
         let settled = self.replicas[replica].started + LONGEST;
         let silent = |other: &Known| {
@@ -70,7 +70,7 @@ impl World {
         let hold = held.services.iter().find(|(key, _)| *key == view.key);
         let Some(member) = view.by_label(&self.clients[client].key.name) else { return };
         // Whoever joins a hold need not be asked: it began with another's deadline.
-        let deadline = member.pulse.last_beat().after(member.facts.lease.duration);
+        let deadline = member.pulse.last_heartbeat().after(member.facts.lease.duration);
         if !self.faults.is_empty() || hold.is_none_or(|(_, hold)| hold.since != deadline) {
             return;
         }
@@ -82,7 +82,7 @@ impl World {
         let vouches = |other: &Known| {
             other.touched + other.lease / 2 > end + DOUBT / 4 && other.touched + DOUBT / 4 < end
         };
-        let others = view.offered().filter_map(|member| self.known(member));
+        let others = view.discoverable().filter_map(|member| self.known(member));
         if others.into_iter().any(|other| vouches(&other)) {
             self.violated(Some(client), format!("P6: held by r{replica}, though somebody vouches"));
         }

@@ -17,7 +17,6 @@
 mod api;
 mod check;
 mod clients;
-mod door;
 mod election;
 mod faults;
 mod guard;
@@ -26,6 +25,7 @@ mod guard;
 mod machine;
 mod replica;
 mod sabotage;
+mod server;
 mod shrink;
 mod watch;
 mod world;

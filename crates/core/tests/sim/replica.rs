@@ -14,7 +14,7 @@ use rollcall_core::{
     fact::{Duty, Fact, Outcome, SelfBeat, Sent, Version},
     leadership::Leadership,
     ledger::Ledger,
-    pulse::Source,
+    slot::Source,
 };
 use rollcall_model::{
     instance::InstanceKey,
@@ -25,10 +25,10 @@ use crate::{
     Time, ZONE,
     api::{Answer, Change, Fail, Op},
     check::Pace,
-    door::Then,
     faults::{Fault, Kind},
     machine::{Machine, Make},
     sabotage::Sabotage,
+    server::Then,
     watch::Watch,
     world::{Event, World},
 };
@@ -117,7 +117,7 @@ fn fresh_catalog(
 
 impl Replica {
     /// A second process of the name of replica `index`.
-    pub fn twin(index: usize, rng: &mut fastrand::Rng, ppm: i64) -> Self {
+    pub fn duplicate(index: usize, rng: &mut fastrand::Rng, ppm: i64) -> Self {
         // Boots of both processes differ.
         Self { boot: 1_000, ..Self::new(index, rng, ppm) }
     }
@@ -216,7 +216,7 @@ impl World {
                 self.call(Op::DeleteLedger { key, version: None }, Caller::Nobody, WRITE_TIMEOUT);
             }
             (Kind::DeleteLedger, false) => {}
-            (Kind::Twin, begins) => self.twin(replica, begins),
+            (Kind::Duplicate, begins) => self.duplicate(replica, begins),
             (Kind::MassDeath | Kind::Storm, begins) => self.client_fault(fault, begins),
             (Kind::WallJump, _) => {
                 self.replicas[replica].wall_shift = self.rng.i64(-100_000..100_000);
@@ -226,12 +226,12 @@ impl World {
     }
 
     /// A second process of the same name begins, or is killed.
-    fn twin(&mut self, replica: usize, begins: bool) {
-        let twin = self.twin_of(replica);
+    fn duplicate(&mut self, replica: usize, begins: bool) {
+        let duplicate = self.duplicate_of(replica);
         match begins {
-            true if !self.replicas[twin].up => self.start(twin),
+            true if !self.replicas[duplicate].up => self.start(duplicate),
             true => {}
-            false => self.replicas[twin].up = false,
+            false => self.replicas[duplicate].up = false,
         }
     }
 

@@ -43,7 +43,7 @@ pub enum Sabotage {
     EvictsUnacknowledged,
     NobodyAsks,
     NoGuard,
-    TwinsMistaken,
+    DuplicatesMistaken,
     StepsBackUnseen,
     OwnUnread,
     WatchGoesOn,
@@ -68,7 +68,7 @@ impl Sabotage {
             Self::EvictsUnacknowledged => Some(Theme::Newcomer),
             Self::LatestAttempt => Some(faults::LATE),
             Self::NoGuard => Some(faults::TOGETHER),
-            Self::TwinsMistaken => Some(faults::TWINS),
+            Self::DuplicatesMistaken => Some(faults::DUPLICATES),
             Self::OnlyRestores
             | Self::StepsBackUnseen
             | Self::OwnUnread
@@ -98,7 +98,7 @@ impl Sabotage {
             Self::EvictsUnacknowledged => machine::<machine::EvictsUnacknowledged>,
             Self::NobodyAsks => machine::<machine::NobodyAsks>,
             Self::NoGuard => machine::<machine::NoGuard>,
-            Self::TwinsMistaken => machine::<machine::TwinsMistaken>,
+            Self::DuplicatesMistaken => machine::<machine::DuplicatesMistaken>,
             Self::StepsBackUnseen => machine::<machine::StepsBackUnseen>,
             Self::OwnUnread => machine::<machine::OwnUnread>,
             Self::WatchGoesOn => machine::<machine::WatchGoesOn>,
@@ -133,7 +133,7 @@ pub const ALL: &[(Sabotage, &str, u64)] = &[
     (Sabotage::EvictsUnacknowledged, "P3", 6000),
     (Sabotage::NobodyAsks, "P2", 600),
     (Sabotage::NoGuard, "P6", 600),
-    (Sabotage::TwinsMistaken, "", 2000),
+    (Sabotage::DuplicatesMistaken, "", 2000),
     (Sabotage::StepsBackUnseen, "", 6000),
     (Sabotage::OwnUnread, "", 6000),
     (Sabotage::WatchGoesOn, "", 6000),

@@ -13,11 +13,11 @@ use crate::{
     api::{Answer, Api, Fail, Op},
     check::{Check, Violation},
     clients::Client,
-    door::{Reply, Request},
     election::Office,
     faults::{Fault, Kind, plan, plan_alone},
     replica::{Caller, Replica},
     sabotage::Sabotage,
+    server::{Reply, Request},
     shrink::Without,
     watch::Feed,
 };
@@ -108,8 +108,8 @@ pub struct World {
     pub requests: Vec<Request>,
     pub faults: Vec<Fault>,
     pub weather: Weather,
-    /// By replica, its twin: both have one name.
-    pub twins: BTreeMap<usize, usize>,
+    /// By replica, its duplicate: both have one name.
+    pub duplicates: BTreeMap<usize, usize>,
     pub check: Check,
     pub sabotage: Sabotage,
     /// One replica that keeps no ledger.
@@ -153,8 +153,8 @@ impl World {
             false => plan(&mut rng, count, replicas, sabotage.theme()),
         };
         // How far the API server is away, each way.
-        let twins: Vec<_> = faults.iter().filter(|it| it.kind == Kind::Twin).collect();
-        let twins: BTreeSet<_> = twins.into_iter().map(|it| it.replica).collect();
+        let duplicates: Vec<_> = faults.iter().filter(|it| it.kind == Kind::Duplicate).collect();
+        let duplicates: BTreeSet<_> = duplicates.into_iter().map(|it| it.replica).collect();
         let distance = [0, 0, 50, 90][rng.usize(..4)];
         let mended = faults.iter().map(|fault| fault.to).max().unwrap_or(0);
         let calm = mended.max(50_000) + 5_000;
@@ -169,8 +169,12 @@ impl World {
                     Replica::new(i, &mut rng, ppm)
                 })
                 .collect(),
-            check: Check::new(clients.len(), replicas + twins.len()),
-            twins: twins.iter().enumerate().map(|(at, of)| (*of, replicas + at)).collect(),
+            check: Check::new(clients.len(), replicas + duplicates.len()),
+            duplicates: duplicates
+                .iter()
+                .enumerate()
+                .map(|(at, of)| (*of, replicas + at))
+                .collect(),
             alone,
             distance,
             office: Office::default(),
@@ -189,9 +193,9 @@ impl World {
             rng,
             faults,
         };
-        for of in twins {
+        for of in duplicates {
             let ppm = world.rng.i64(-drift..=drift);
-            world.replicas.push(Replica::twin(of, &mut world.rng, ppm));
+            world.replicas.push(Replica::duplicate(of, &mut world.rng, ppm));
         }
         let mut number = 0..;
         world.faults.retain(|_| number.next().is_none_or(|it| !without.faults.contains(&it)));
@@ -210,7 +214,7 @@ impl World {
                 self.push(at, Event::Client { client, generation: 0 });
             }
         }
-        for replica in 0..self.replicas.len() - self.twins.len() {
+        for replica in 0..self.replicas.len() - self.duplicates.len() {
             // The first is there; others may join.
             let joins = replica > 0 && self.rng.bool();
             let at = if joins { self.rng.u64(0..30_000) } else { 0 };
@@ -414,8 +418,8 @@ impl World {
     }
 
     /// The place of the second process of a replica's name.
-    pub fn twin_of(&self, replica: usize) -> usize {
-        self.twins.get(&replica).copied().unwrap_or(replica)
+    pub fn duplicate_of(&self, replica: usize) -> usize {
+        self.duplicates.get(&replica).copied().unwrap_or(replica)
     }
 
     /// Which client a key belongs to; none for a replica's own.

@@ -2,7 +2,7 @@
 //! and what is to be answered.
 //!
 //! Queries are octets that are written here, since no library writes those that break a rule. Rules of
-//! sockets are in `tests/it/dns_tcp.rs`; which names exist, TTLs and sizes also have properties in the files
+//! sockets are in `tests/integration/dns_tcp.rs`; which names exist, TTLs and sizes also have properties in the files
 //! beside this folder, which are not repeated.
 
 mod communicate;

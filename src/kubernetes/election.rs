@@ -1,0 +1,332 @@
+//! The election: one Lease object, and the replica that keeps it leads.
+//!
+//! Owns: reading and writing that object, and [`Tenure`], which every write of the leader asks
+//! just before it is sent. Does not own: the rules (`candidate`), and what a leader does
+//! (`controller`).
+//!
+//! A tenure keeps two leaders apart in time; it cannot stop a write that is already on its way.
+//! So every such write also carries the resourceVersion it was decided on.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, PostParams},
+};
+use rollcall_core::{
+    directory::Directory,
+    fact::{Delivery, Fact},
+    leadership::Leadership,
+};
+use rollcall_model::{
+    installation::Installation,
+    lease::{Moment, Wall},
+};
+use tokio::{sync::mpsc, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::clock;
+use crate::kubernetes::{
+    call::measured,
+    candidate::{Answer, Candidate, LEASE, RETRY, Record, Step},
+    failure::Failure,
+};
+use crate::telemetry::metrics::{ApiMetrics, CallMetrics, ElectionMetrics};
+
+/// The name of the Lease, in rollcall's own namespace.
+pub const LEASE_NAME: &str = "rollcall";
+
+/// A call that takes longer is given up: three fit into a tenure.
+const CALL: Duration = Duration::from_secs(3);
+
+/// After a failure, or when somebody else was quicker.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Stands between the replica's name and what tells its processes apart; no name holds it.
+const SEPARATOR: char = '_';
+
+/// Up to when this replica leads. Cheap to clone; all clones tell the same.
+#[derive(Clone, Debug, Default)]
+pub struct Tenure(Arc<AtomicU64>);
+
+impl Tenure {
+    /// Whether it leads now.
+    #[must_use]
+    pub fn holds(&self, now: Moment) -> bool {
+        now.0 < self.0.load(Ordering::Acquire)
+    }
+
+    fn set(&self, until: Moment) {
+        self.0.store(until.0, Ordering::Release);
+    }
+}
+
+/// One replica's part in the election.
+pub struct Election {
+    api: Api<Lease>,
+    namespace: String,
+    candidate: Candidate,
+    /// The object as last seen: what we do not know of it is kept.
+    stored: Option<Lease>,
+    tenure: Tenure,
+    /// Tells whether this process yields to an older one of its identity.
+    directory: Arc<Directory>,
+    facts: mpsc::Sender<Delivery>,
+    metrics: ElectionMetrics,
+    calls: CallMetrics,
+    led: bool,
+    failing: bool,
+}
+
+/// A process that stands for election.
+#[derive(Clone, Copy, Debug)]
+pub struct Process<'a> {
+    /// The name of its replica.
+    pub identity: &'a str,
+    /// Tells it from others of that name.
+    pub boot: &'a str,
+}
+
+impl Process<'_> {
+    /// As a Lease names its holder.
+    fn holder(&self) -> String {
+        format!("{}{SEPARATOR}{}", self.identity, self.boot)
+    }
+}
+
+impl Election {
+    /// A candidate that writes its Lease in `namespace`.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        process: &Process<'_>,
+        directory: Arc<Directory>,
+        facts: mpsc::Sender<Delivery>,
+        metrics: ElectionMetrics,
+        calls: &ApiMetrics,
+    ) -> Self {
+        Self {
+            api: Api::namespaced(client, namespace),
+            namespace: namespace.to_owned(),
+            candidate: Candidate::new(process.holder().into()),
+            stored: None,
+            tenure: Tenure::default(),
+            directory,
+            facts,
+            metrics,
+            calls: calls.on("leases", &["get", "create", "update"]),
+            led: false,
+            failing: false,
+        }
+    }
+
+    /// What the leader's writes ask.
+    #[must_use]
+    pub fn tenure(&self) -> Tenure {
+        self.tenure.clone()
+    }
+
+    /// Stands for election until `stop`, then releases what it holds. Each call has a deadline.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let pause = self.pause().await;
+            // Apart from each other, so that rivals do not grasp at the same instant.
+            let pause = pause.mul_f64(1.0 + fastrand::f64() / 5.0);
+            if stop.run_until_cancelled(sleep(pause)).await.is_none() {
+                return self.release().await;
+            }
+        }
+    }
+
+    /// One step, unless this process yields to an older one of its identity. Answers how long to wait before the next.
+    async fn pause(&mut self) -> Duration {
+        if !self.directory.report().yields {
+            return self.round().await;
+        }
+        self.release().await;
+        PAUSE
+    }
+
+    /// One step. Answers how long to wait before the next.
+    async fn round(&mut self) -> Duration {
+        let step = self.candidate.next(clock::moment());
+        let sent = clock::moment();
+        let answer = self.take(&step).await;
+        let pause = match (&step, &answer) {
+            // What was read may call for a write at once.
+            (Step::Read, Answer::Stored(_) | Answer::Absent) => None,
+            (_, Answer::Stored(_)) => Some(RETRY),
+            _ => Some(PAUSE),
+        };
+        let now = clock::moment();
+        self.candidate.answered(&step, sent, now, answer);
+        self.tell(now).await;
+        pause.unwrap_or_else(|| match self.candidate.next(now) {
+            Step::Read => RETRY,
+            _ => Duration::ZERO,
+        })
+    }
+
+    async fn take(&mut self, step: &Step) -> Answer {
+        let parameters = PostParams::default();
+        let answer = match step {
+            Step::Read => measured(&self.calls, "get", CALL, self.api.get(LEASE_NAME)).await,
+            Step::Create { transitions } => {
+                let lease = self.held(None, *transitions, false);
+                let call = self.api.create(&parameters, &lease);
+                measured(&self.calls, "create", CALL, call).await
+            }
+            Step::Hold { transitions, renews, .. } => {
+                let lease = self.held(self.stored.clone(), *transitions, *renews);
+                self.replace(&lease).await
+            }
+        };
+        self.understand(step, answer)
+    }
+
+    async fn replace(&self, lease: &Lease) -> Result<Lease, Failure> {
+        let parameters = PostParams::default();
+        let call = self.api.replace(LEASE_NAME, &parameters, lease);
+        measured(&self.calls, "update", CALL, call).await
+    }
+
+    fn understand(&mut self, step: &Step, answer: Result<Lease, Failure>) -> Answer {
+        let answer = match answer {
+            Ok(lease) => {
+                let record = record(&lease);
+                self.stored = Some(lease);
+                Ok(Answer::Stored(record))
+            }
+            Err(Failure::Conflict(_)) => Ok(Answer::Conflict),
+            // What cannot be made is missing its namespace.
+            Err(Failure::NotFound(_)) if !matches!(step, Step::Create { .. }) => Ok(Answer::Absent),
+            Err(failure) => Err(failure),
+        };
+        let namespace = &self.namespace;
+        match &answer {
+            Err(failure) if !self.failing => warn!(
+                %failure, namespace,
+                "cannot take part in the election; status, Events and evictions may have to wait"
+            ),
+            Ok(_) if self.failing => info!("taking part in the election again"),
+            _ => {}
+        }
+        self.failing = answer.is_err();
+        answer.unwrap_or(Answer::Failed)
+    }
+
+    /// The object as it is to be stored, with us as its holder.
+    fn held(&self, stored: Option<Lease>, transitions: i32, renews: bool) -> Lease {
+        let now = MicroTime(timestamp());
+        let Lease { metadata, spec } = stored.unwrap_or_else(|| Lease {
+            metadata: ObjectMeta { name: Some(LEASE_NAME.to_owned()), ..ObjectMeta::default() },
+            spec: None,
+        });
+        let before = spec.unwrap_or_default();
+        let acquired = before.acquire_time.clone().filter(|_| renews);
+        let spec = LeaseSpec {
+            holder_identity: Some(self.candidate.me().to_string()),
+            lease_duration_seconds: i32::try_from(LEASE.as_secs()).ok(),
+            acquire_time: Some(acquired.unwrap_or_else(|| now.clone())),
+            renew_time: Some(now),
+            lease_transitions: Some(transitions),
+            ..before
+        };
+        Lease { metadata, spec: Some(spec) }
+    }
+
+    /// Lets the rest of the process know. Waits without a deadline: the engine takes facts in for
+    /// as long as the process lives, and a tenure ends by itself.
+    async fn tell(&mut self, now: Moment) {
+        let tenure = self.candidate.tenure();
+        self.tenure.set(tenure);
+        let leads = now < tenure;
+        if leads != self.led {
+            self.led = leads;
+            self.metrics.changed(leads);
+            let transitions = self.candidate.transitions();
+            if leads {
+                info!(transitions, "this replica leads: it writes status and evicts");
+            } else {
+                warn!("this replica no longer leads");
+            }
+        }
+        let (leader, boot) = self.candidate.leader(now).map(|holder| process(holder)).unzip();
+        let since = leader.as_ref().and_then(|_| acquired(self.stored.as_ref()?));
+        let (boot, installation) = (boot.flatten(), self.stored.as_ref().and_then(installation));
+        let fact = Fact::Leadership(Leadership { leader, boot, since, tenure, installation });
+        if self.facts.send(Delivery::new(fact, clock::reading())).await.is_err() {
+            debug!("the engine has ended");
+        }
+    }
+
+    /// Lets the next one in at once, instead of after a whole lease.
+    async fn release(&mut self) {
+        let held = self.candidate.resign();
+        if std::mem::take(&mut self.led) {
+            self.metrics.changed(false);
+        }
+        self.tell(clock::moment()).await;
+        let Some((_, mut lease)) = held.zip(self.stored.take()) else { return };
+        if let Some(spec) = &mut lease.spec {
+            spec.holder_identity = None;
+            spec.renew_time = Some(MicroTime(timestamp()));
+        }
+        match self.replace(&lease).await {
+            Ok(_) => info!("released the leadership"),
+            Err(failure) => warn!(
+                %failure,
+                "could not release the leadership; it ends by itself within {} s",
+                LEASE.as_secs()
+            ),
+        }
+    }
+}
+
+/// The replica's name, and what tells its processes apart.
+fn process(holder: &str) -> (Arc<str>, Option<Arc<str>>) {
+    match holder.rsplit_once(SEPARATOR) {
+        Some((replica, boot)) => (replica.into(), Some(boot.into())),
+        None => (holder.into(), None),
+    }
+}
+
+/// The installation whose Lease this is.
+fn installation(lease: &Lease) -> Option<Installation> {
+    let created = lease.metadata.creation_timestamp.as_ref()?;
+    Installation::new(Wall(created.0.as_millisecond()), lease.metadata.uid.as_deref()?)
+}
+
+fn record(lease: &Lease) -> Record {
+    let spec = lease.spec.clone().unwrap_or_default();
+    let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    Record {
+        holder: spec.holder_identity.filter(|holder| !holder.is_empty()).map(Into::into),
+        lease: seconds.map_or(LEASE, Duration::from_secs),
+        transitions: spec.lease_transitions.unwrap_or(0),
+        version: lease.metadata.resource_version.clone().unwrap_or_default(),
+    }
+}
+
+/// Since when the holder leads, as it says itself.
+fn acquired(lease: &Lease) -> Option<Wall> {
+    let acquired = lease.spec.as_ref()?.acquire_time.as_ref()?;
+    Some(Wall(acquired.0.as_millisecond()))
+}
+
+fn timestamp() -> Timestamp {
+    Timestamp::from_millisecond(clock::wall().0).unwrap_or(Timestamp::UNIX_EPOCH)
+}

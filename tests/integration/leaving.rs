@@ -1,0 +1,155 @@
+//! Going away: in order, within time, and without losing a beat that was answered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hickory_proto::rr::RecordType;
+use rollcall_api::{Phase, ServiceInstance};
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use crate::lives::until;
+use crate::support::http::{call, try_call};
+use crate::support::proxy::{Mode, Proxy};
+use crate::support::{Rollcall, dns, eventually, namespace};
+
+const BOUND: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn dns_goes_on_when_http_has_closed_and_a_second_signal_ends_it_at_once() {
+    let ns = namespace("linger").await;
+    let rollcall = Rollcall::start_with(&ns, "rollcall-0", &["--linger-seconds", "60"]).await;
+    let path = format!("/v1/namespaces/{}/instances/a", ns.name);
+    let body = json!({"service": "a", "addresses": ["10.0.0.1"]});
+    assert_eq!(call(rollcall.http, "PUT", &path, Some(body)).await.status, 201);
+    rollcall.signal_term();
+    eventually("only DNS is left", BOUND, async || {
+        rollcall.log().contains("only DNS is answered now").then_some(())
+    })
+    .await;
+    assert!(try_call(rollcall.http, "GET", "/v1/cluster", None).await.is_err());
+    let ready = call(rollcall.admin, "GET", "/readyz", None).await;
+    assert_eq!((ready.status, &*ready.body), (503, &b"stopping\n"[..]));
+    assert_eq!(call(rollcall.admin, "GET", "/livez", None).await.status, 200);
+    assert_eq!(call(rollcall.admin, "GET", "/startupz", None).await.status, 200);
+    let name = format!("a.{}.svc.rollcall.internal", ns.name);
+    let answer = dns::ask(rollcall.dns, &name, RecordType::A).await.unwrap();
+    assert_eq!(answer.answers.len(), 1, "{answer:?}");
+    let gone = format!("rollcall-0.rollcall.{}.svc.rollcall.internal", ns.name);
+    // The watch may be a moment behind.
+    eventually("it has left", BOUND, async || {
+        (dns::addresses(rollcall.dns, &gone).await == Some(vec![])).then_some(())
+    })
+    .await;
+    // The rest of the minute is not waited for.
+    assert_eq!(rollcall.terminate().await, "exit status: 1");
+    assert!(rollcall.log().contains("asked twice to stop"), "{}", rollcall.log());
+}
+
+#[tokio::test]
+async fn nobody_is_judged_for_beats_that_find_the_door_closed() {
+    let ns = namespace("closing").await;
+    let rollcall = Rollcall::start_with(&ns, "rollcall-0", &["--linger-seconds", "5"]).await;
+    let path = format!("/v1/namespaces/{}/instances/a", ns.name);
+    let lease = json!({"durationSeconds": 2, "evictAfterSeconds": 0});
+    let body = json!({"service": "a", "addresses": ["10.0.0.1"], "lease": lease});
+    assert_eq!(call(rollcall.http, "PUT", &path, Some(body)).await.status, 201);
+    // A body that never comes holds the HTTP door for as long as it may.
+    let mut slow = TcpStream::connect(rollcall.http).await.unwrap();
+    let head = format!(
+        "PUT {path} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n"
+    );
+    slow.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(call(rollcall.http, "PUT", &format!("{path}/heartbeat"), None).await.status, 200);
+    rollcall.signal_term();
+    let name = format!("a.{}.svc.rollcall.internal", ns.name);
+    let mut asked = 0;
+    while let Some(addresses) = dns::addresses(rollcall.dns, &name).await {
+        assert_eq!(addresses.len(), 1, "it was judged, and nobody could have heard it");
+        asked += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // DNS was there for longer than the lease.
+    assert!(asked > 100, "{asked}");
+    assert_eq!(rollcall.terminate().await, "exit status: 0");
+    let stored = ns.api::<ServiceInstance>().get_status("a").await.unwrap();
+    assert_ne!(stored.status.unwrap_or_default().phase, Some(Phase::Expired));
+}
+
+#[tokio::test]
+async fn with_the_api_server_stalled_it_still_ends_within_the_time_of_a_pod() {
+    let mut ns = namespace("stalled-end").await;
+    let proxy = Proxy::before(&mut ns).await;
+    let rollcall = Rollcall::start(&ns).await;
+    proxy.set(Mode::Stall);
+    // `terminate` gives it the 30 s that Kubernetes does.
+    assert_eq!(rollcall.terminate().await, "exit status: 0");
+}
+
+/// Beats for one instance, as fast as they are answered, until `stop`; how many were answered 200.
+async fn beat(rollcall: std::net::SocketAddr, path: String, stop: Arc<AtomicBool>) -> usize {
+    let mut answered = 0;
+    while !stop.load(Ordering::Relaxed) {
+        match try_call(rollcall, "PUT", &path, None).await {
+            Ok(answer) if answer.status == 200 => answered += 1,
+            // Not there, only just back, or leaving: a client asks again.
+            Ok(answer) => assert!(matches!(answer.status, 202 | 503), "{:?}", answer.json()),
+            Err(_) => {}
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    answered
+}
+
+#[tokio::test]
+async fn restarts_under_load_lose_no_beat_that_was_answered() {
+    let ns = namespace("restarts").await;
+    let mut rollcall = Rollcall::start(&ns).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut clients = Vec::new();
+    for index in 0..20 {
+        let path = format!("/v1/namespaces/{}/instances/a{index}", ns.name);
+        let body = json!({
+            "service": "a",
+            "addresses": [format!("10.0.0.{index}")],
+            "lease": {"durationSeconds": 3},
+        });
+        assert_eq!(call(rollcall.http, "PUT", &path, Some(body)).await.status, 201);
+        let beats = beat(rollcall.http, format!("{path}/heartbeat"), stop.clone());
+        clients.push(tokio::spawn(beats));
+    }
+    let seen = Arc::new(AtomicUsize::new(0));
+    let watcher = tokio::spawn({
+        let (stop, seen, dns) = (stop.clone(), seen.clone(), rollcall.dns);
+        let name = format!("a.{}.svc.rollcall.internal", ns.name);
+        async move {
+            while !stop.load(Ordering::Relaxed) {
+                // No answer, or SERVFAIL, is no false answer.
+                if let Some(addresses) = dns::addresses(dns, &name).await {
+                    assert_eq!(addresses.len(), 20, "somebody who beats is not discoverable");
+                    seen.fetch_add(1, Ordering::Relaxed);
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    });
+    for _ in 0..4 {
+        let before = seen.load(Ordering::Relaxed);
+        eventually("DNS is asked some more", BOUND, async || {
+            (seen.load(Ordering::Relaxed) > before + 50).then_some(())
+        })
+        .await;
+        assert_eq!(rollcall.terminate().await, "exit status: 0");
+        rollcall.restart().await;
+    }
+    // A whole lease after the last start: whoever was forgotten would have expired.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    stop.store(true, Ordering::Relaxed);
+    watcher.await.unwrap();
+    for client in clients {
+        assert!(client.await.unwrap() > 20);
+    }
+    until(&rollcall, &ns, "a", false).await;
+}
