@@ -1,4 +1,4 @@
-//! Asking over HTTP and DNS without a client in between, and waiting for an answer.
+//! Minimal HTTP and DNS clients, and waiting for a condition.
 
 use std::{
     io::{self, Read as _},
@@ -7,13 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// One HTTP answer, of which the buffer holds the octets.
+/// One HTTP response, whose bytes are in the buffer.
 pub struct Answer {
     pub status: u16,
     pub body: Range<usize>,
 }
 
-/// Reads one answer into `buffer`, which grows as it has to.
+/// Reads one response into `buffer`, which grows as needed.
 pub fn exchange(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Answer> {
     let mut have = 0;
     let mut more = |have: &mut usize, buffer: &mut Vec<u8>| {
@@ -45,29 +45,29 @@ pub fn exchange(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Answ
     }
 }
 
-/// A DNS query with EDNS, 1232 octets.
-pub fn query(name: &str, kind: u16) -> Vec<u8> {
+/// A DNS query with an EDNS buffer size of 1232 bytes.
+pub fn query(name: &str, record_type: u16) -> Vec<u8> {
     let mut query = vec![0x12, 0x34, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1];
     for label in name.split('.') {
         query.push(label.len() as u8);
         query.extend(label.as_bytes());
     }
     query.push(0);
-    query.extend(kind.to_be_bytes());
+    query.extend(record_type.to_be_bytes());
     query.extend([0, 1]);
     query.extend([0, 0, 41, 0x04, 0xd0, 0, 0, 0, 0, 0, 0]);
     query
 }
 
-/// A socket that asks one server, and waits so long for each answer.
-pub fn socket(address: SocketAddr, patience: Duration) -> UdpSocket {
+/// A socket for queries to one server, with a timeout for each response.
+pub fn socket(address: SocketAddr, timeout: Duration) -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(address).unwrap();
-    socket.set_read_timeout(Some(patience)).unwrap();
+    socket.set_read_timeout(Some(timeout)).unwrap();
     socket
 }
 
-/// Asks every 0.2 ms until there is an answer that is not empty.
+/// Sends the query every 0.2 ms until the response is not empty.
 pub fn until_named(address: SocketAddr, query: &[u8]) -> Instant {
     let socket = socket(address, Duration::from_secs(5));
     let mut buffer = [0; 1500];
@@ -81,7 +81,7 @@ pub fn until_named(address: SocketAddr, query: &[u8]) -> Instant {
     }
 }
 
-/// Polls until there is something, or panics.
+/// Polls until the result is not none, and panics after `bound`.
 pub fn eventually<T>(bound: Duration, mut poll: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! The least that the machine could do: a hyper server and a UDP loop with ready bytes.
+//! The baselines: a bare hyper server and a bare UDP loop that send constant bytes.
 
 use std::{convert::Infallible, net::UdpSocket};
 
@@ -11,9 +11,9 @@ use hyper_util::{
 };
 use tokio::net::TcpListener;
 
-/// Answers `size` octets to every request, head and body.
+/// Answers every request with `size` bytes, head and body.
 pub fn http(size: usize) {
-    // As hyper writes the head of this answer.
+    // The head as hyper writes it for this response.
     let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 123\r\n\
         date: Mon, 02 Jan 2006 15:04:05 GMT\r\n\r\n";
     let body = Bytes::from(vec![b'x'; size.saturating_sub(head.len())]);
@@ -39,7 +39,7 @@ pub fn http(size: usize) {
     });
 }
 
-/// Answers `size` octets to every datagram.
+/// Answers every datagram with `size` bytes.
 pub fn udp(size: usize) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     println!("{}", socket.local_addr().unwrap());

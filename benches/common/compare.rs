@@ -1,18 +1,18 @@
-//! Two sides of a comparison, in turns.
+//! Comparisons of rollcall with a baseline, in turns.
 
 /// Rounds of each side.
 const ROUNDS: usize = 7;
 
-/// Runs both sides in turns and prints the medians, and the ratio of each pair of neighbours: their
-/// median, least and most. A wide span says that the machine was busy with something else.
+/// Runs both sides in turns. Prints the medians, and the median, minimum and maximum of the ratios of neighbouring
+/// rounds. A wide range means that the machine had other work.
 pub fn compare(name: &str, other: &str, mut cpu: impl FnMut(bool) -> f64) {
     let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     cpu(true);
     for _ in 0..ROUNDS {
-        let (least, own) = (cpu(false), cpu(true));
-        theirs.push(least);
+        let (baseline, own) = (cpu(false), cpu(true));
+        theirs.push(baseline);
         ours.push(own);
-        ratios.push(own / least);
+        ratios.push(own / baseline);
     }
     println!(
         "{name:<44} {:>6.2} µs CPU   {other:<13} {:>6.2} µs CPU   ratio {:.2} ({:.2} to {:.2})",

@@ -1,4 +1,4 @@
-//! `rollcall dev` as a child, and what its processes spend.
+//! `rollcall dev` as a child process, and the CPU time of its processes.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,21 +10,21 @@ use serde_json::Value;
 
 use super::ask::eventually;
 
-/// A registry with a control plane of its own.
+/// A registry with its own control plane.
 pub struct Dev {
     child: Child,
     pub dir: PathBuf,
-    /// What `dev.json` says: processes and addresses.
+    /// The content of `dev.json`: processes and addresses.
     pub facts: Value,
 }
 
 impl Dev {
-    /// Starts `rollcall dev` with so many replicas on free ports, and waits until all are ready.
+    /// Starts `rollcall dev` with this many replicas on free ports, and waits until all are ready.
     pub fn start(replicas: usize) -> Self {
         let dir =
             Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-{}", std::process::id()));
         let mut child = Command::new(env!("CARGO_BIN_EXE_rollcall"))
-            // Load from one address, as fast as it goes.
+            // The load comes from one address at full speed.
             .envs([("ROLLCALL_HTTP_CALLER_RATE", "0"), ("ROLLCALL_HTTP_NAMESPACE_RATE", "0")])
             .args(["dev", "--no-samples", "--replicas", &replicas.to_string(), "--state-dir"])
             .arg(&dir)
@@ -34,7 +34,7 @@ impl Dev {
             .spawn()
             .unwrap();
         let ready = dir.join("dev.json");
-        // The first start of all builds the control plane.
+        // The very first start builds the control plane.
         eventually(Duration::from_secs(1800), || {
             assert!(child.try_wait().unwrap().is_none(), "rollcall dev ended");
             ready.exists().then_some(())
@@ -43,12 +43,12 @@ impl Dev {
         Self { child, dir, facts }
     }
 
-    /// What `dev.json` says of one replica.
-    pub fn replica(&self, index: usize, what: &str) -> &Value {
-        &self.facts["replicas"][index][what]
+    /// A member of one replica in `dev.json`.
+    pub fn replica(&self, index: usize, member: &str) -> &Value {
+        &self.facts["replicas"][index][member]
     }
 
-    /// Of somebody who may do everything.
+    /// The kubeconfig of an administrator.
     pub fn kubeconfig(&self) -> PathBuf {
         self.facts["kubeconfig"].as_str().unwrap().into()
     }
@@ -63,7 +63,7 @@ impl Drop for Dev {
     }
 }
 
-/// CPU seconds (user and system) of a process so far, in steps of 10 ms.
+/// The CPU seconds (user and system) of a process so far, in steps of 10 ms.
 pub fn cpu(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let after = stat.rsplit_once(')').unwrap().1;

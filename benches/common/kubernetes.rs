@@ -1,4 +1,4 @@
-//! Speaking to the API server of a `rollcall dev`.
+//! Requests to the API server of a `rollcall dev`.
 
 use std::{
     io::Write as _,
@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 
 use super::dev::Dev;
 
-/// Creations under way at once.
-const AT_ONCE: usize = 32;
+/// Concurrent create requests.
+const CONCURRENT: usize = 32;
 
-/// A client that may do everything.
+/// A client with the rights of an administrator.
 pub async fn client(dev: &Dev) -> Client {
     let file = Kubeconfig::read_from(dev.kubeconfig()).unwrap();
     let options = KubeConfigOptions::default();
@@ -28,23 +28,23 @@ pub async fn client(dev: &Dev) -> Client {
     Client::try_from(config).unwrap()
 }
 
-/// Makes a namespace.
+/// Creates a namespace.
 pub async fn namespace(client: &Client, name: &str) {
     let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
     let api: Api<Namespace> = Api::all(client.clone());
     api.patch(name, &PatchParams::apply("bench"), &Patch::Apply(&object)).await.unwrap();
 }
 
-/// Creates instances, many at once.
+/// Creates instances concurrently.
 pub async fn create(api: &Api<ServiceInstance>, objects: impl Iterator<Item = Value>) {
     let created = objects.map(|object| async move {
         let object = serde_json::from_value(object).unwrap();
         api.create(&PostParams::default(), &object).await.unwrap();
     });
-    stream::iter(created).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+    stream::iter(created).buffer_unordered(CONCURRENT).collect::<Vec<()>>().await;
 }
 
-/// Manifests of `count` instances of one service, with a lease.
+/// The manifests of a namespace and of `count` instances of one service, with leases.
 pub fn instances(namespace: &str, service: &str, count: usize) -> String {
     let mut yaml = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}}}\n");
     for i in 0..count {
@@ -61,7 +61,7 @@ pub fn instances(namespace: &str, service: &str, count: usize) -> String {
     yaml
 }
 
-/// `kubectl apply`.
+/// `kubectl apply --server-side`.
 pub fn apply(dev: &Dev, yaml: &str) {
     let mut kubectl = Command::new("kubectl")
         .arg("--kubeconfig")

@@ -1,4 +1,4 @@
-//! What the benchmarks share: a registry of their own, and asking it. Each takes this in as a module.
+//! What the benchmarks share: their own registry, and clients for it. Each benchmark includes this as a module.
 
 #![allow(dead_code, reason = "not every benchmark uses all of it")]
 

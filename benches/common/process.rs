@@ -1,4 +1,4 @@
-//! The processes that are measured: the replica, and the bare servers beside it.
+//! The measured processes: the replica and the bare servers.
 
 use std::{
     ffi::OsStr,
@@ -13,22 +13,22 @@ use rustix::{
 
 use super::dev::{Dev, cpu};
 
-/// The process id of its only replica.
+/// The process id of the only replica.
 pub fn replica_pid(dev: &Dev) -> u32 {
     dev.replica(0, "pid").as_u64().unwrap() as u32
 }
 
-/// Where that answers HTTP.
+/// The HTTP address of the only replica.
 pub fn http(dev: &Dev) -> SocketAddr {
     dev.replica(0, "http").as_str().unwrap().parse().unwrap()
 }
 
-/// Where that answers DNS.
+/// The DNS address of the only replica.
 pub fn dns(dev: &Dev) -> SocketAddr {
     dev.replica(0, "dns").as_str().unwrap().parse().unwrap()
 }
 
-/// This benchmark again, as one of the bare servers.
+/// A child process of this executable that runs as one of the bare servers.
 pub struct Bare {
     child: Child,
     pub pid: u32,
@@ -36,11 +36,11 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// Starts it; it says or answers `size` octets each time. It ends with this.
-    pub fn start(kind: &str, size: usize, more: &[&OsStr]) -> Self {
+    /// Starts a server that sends `size` bytes each time. It is killed when this is dropped.
+    pub fn start(kind: &str, size: usize, arguments: &[&OsStr]) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([kind, &size.to_string()])
-            .args(more)
+            .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -59,28 +59,27 @@ impl Drop for Bare {
     }
 }
 
-/// CPU (user and system) in µs that a process spends per unit of `work`, which answers how many
-/// units it did.
+/// The CPU time (user and system) in µs that a process spends per unit of `work`, which returns the number of units.
 pub fn cpu_per(pid: u32, work: impl FnOnce() -> usize) -> f64 {
     let before = cpu(pid);
     let units = work();
     (cpu(pid) - before) * 1e6 / units as f64
 }
 
-/// Keeps a process, with all threads that it has, on one core. Those that it starts later inherit that.
+/// Pins a process with all its threads to one core. Threads that it starts later inherit that.
 pub fn pin(pid: u32, core: usize) {
     let mut set = CpuSet::new();
     set.set(core);
     for thread in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
         let thread: i32 = thread.unwrap().file_name().to_str().unwrap().parse().unwrap();
-        // One may have ended since it was listed.
+        // The thread may have ended since it was listed.
         let _ = sched_setaffinity(Pid::from_raw(thread), &set);
     }
 }
 
-/// A line of /proc/PID/status, in MiB.
-pub fn memory(pid: u32, what: &str) -> f64 {
+/// A field of /proc/PID/status, in MiB.
+pub fn memory(pid: u32, field: &str) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with(what)).unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
 }

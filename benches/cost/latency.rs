@@ -1,4 +1,4 @@
-//! From `apply` to the first DNS answer.
+//! The time from `apply` to the first DNS response.
 
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,11 @@ use crate::common::{
     process::dns,
 };
 
-/// How many are applied.
+/// The number of applied instances.
 const APPLIED: usize = 200;
 
-/// Applies instances one after another as `kubectl apply --server-side` does (without the start
-/// of a kubectl each), and asks DNS for each until it answers.
+/// Applies instances one after another as `kubectl apply --server-side` does (without starting kubectl each time), and
+/// queries DNS for each until the response is not empty.
 pub fn run(dev: &Dev) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut total = Vec::new();
@@ -30,16 +30,16 @@ pub fn run(dev: &Dev) {
         namespace(&client, "latency").await;
         let api: Api<ServiceInstance> = Api::namespaced(client, "latency");
         for i in 0..APPLIED {
-            let (all, answered) = once(&api, dev, i).await;
-            total.push(all);
-            after.push(answered);
+            let (since_sent, since_answered) = measure(&api, dev, i).await;
+            total.push(since_sent);
+            after.push(since_answered);
         }
     });
     print("apply sent → first DNS answer", &mut total);
     print("apply answered → first DNS answer", &mut after);
 }
 
-async fn once(api: &Api<ServiceInstance>, dev: &Dev, i: usize) -> (Duration, Duration) {
+async fn measure(api: &Api<ServiceInstance>, dev: &Dev, i: usize) -> (Duration, Duration) {
     let object = json!({
         "apiVersion": "rollcall.dev/v1alpha1", "kind": "ServiceInstance",
         "metadata": {"name": format!("i-{i}")},
@@ -50,20 +50,20 @@ async fn once(api: &Api<ServiceInstance>, dev: &Dev, i: usize) -> (Duration, Dur
     });
     let query = query(&format!("s-{i}.latency.svc.rollcall.internal"), 1);
     let address = dns(dev);
-    let asking = std::thread::spawn(move || until_named(address, &query));
+    let querying = std::thread::spawn(move || until_named(address, &query));
     let sent = Instant::now();
     let parameters = PatchParams::apply("bench");
     api.patch(&format!("i-{i}"), &parameters, &Patch::Apply(&object)).await.unwrap();
     let answered = Instant::now();
-    let seen = asking.join().unwrap();
-    (seen - sent, seen.saturating_duration_since(answered))
+    let named = querying.join().unwrap();
+    (named - sent, named.saturating_duration_since(answered))
 }
 
-fn print(what: &str, times: &mut [Duration]) {
+fn print(name: &str, times: &mut [Duration]) {
     times.sort();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
     println!(
-        "{what:<36} p50 {:.1} ms   p99 {:.1} ms   max {:.1} ms   of {}",
+        "{name:<36} p50 {:.1} ms   p99 {:.1} ms   max {:.1} ms   of {}",
         at(0.5),
         at(0.99),
         at(1.0),

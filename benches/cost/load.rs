@@ -1,21 +1,21 @@
-//! Load generators on loopback. Blocking threads: the load is on one core, the server on the other.
+//! Load generators on loopback. They are blocking threads: the load runs on one core, the server on the other.
 
 use std::{net::SocketAddr, time::Duration};
 
 use crate::common::ask::{eventually, socket};
 
-/// Sockets that ask at once.
+/// Concurrent sockets.
 const CLIENTS: usize = 8;
 
-/// Queries of each client in one round.
+/// Queries of each socket in one round.
 const DNS_QUERIES: usize = 12_000;
 
-/// Asks until the answer is final (not SERVFAIL, and not empty unless the name is unknown).
-/// Answers its size.
+/// Repeats the query until the response is final: not SERVFAIL, and not empty unless the name is unknown. Returns the
+/// size of the response.
 pub fn wait_for_answer(address: SocketAddr, query: &[u8], bound: Duration) -> usize {
     let socket = socket(address, Duration::from_secs(1));
     let mut buffer = [0; 4096];
-    let unknown = query.windows(6).any(|part| part == b"nobody");
+    let unknown = query.windows(7).any(|part| part == b"unknown");
     eventually(bound, || {
         socket.send(query).unwrap();
         let size = socket.recv(&mut buffer).ok()?;
@@ -24,16 +24,16 @@ pub fn wait_for_answer(address: SocketAddr, query: &[u8], bound: Duration) -> us
     })
 }
 
-/// Sends queries, one at a time from each socket. Answers how many were answered.
+/// Sends queries, one at a time from each socket. Returns the number of responses.
 pub fn dns(address: SocketAddr, query: &[u8]) -> usize {
-    let answered: usize = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| ask(address, query))).collect();
+    std::thread::scope(|scope| {
+        let clients: Vec<_> =
+            (0..CLIENTS).map(|_| scope.spawn(|| run_client(address, query))).collect();
         clients.into_iter().map(|client| client.join().unwrap()).sum()
-    });
-    answered
+    })
 }
 
-fn ask(address: SocketAddr, query: &[u8]) -> usize {
+fn run_client(address: SocketAddr, query: &[u8]) -> usize {
     let socket = socket(address, Duration::from_secs(1));
     let mut buffer = [0; 4096];
     let mut answered = 0;

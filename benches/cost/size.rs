@@ -1,4 +1,4 @@
-//! Memory and start-to-ready with 10,000 instances.
+//! The memory and the start time with 10,000 instances.
 
 use std::{
     process::{Command, Stdio},
@@ -23,7 +23,7 @@ use crate::{
 /// Instances, in services of ten.
 const INSTANCES: usize = 10_000;
 
-/// Creates the instances, then starts a second process that looks after their namespace alone.
+/// Creates the instances, then starts a second process that watches only their namespace.
 pub fn run(dev: &Dev) {
     let before = memory(replica_pid(dev), "VmRSS");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -59,7 +59,7 @@ async fn create(dev: &Dev) {
     kubernetes::create(&api, (0..INSTANCES).map(object)).await;
 }
 
-/// Until the process does (nearly) nothing any more: its statuses are written.
+/// Waits until the process is nearly idle, because all statuses are written.
 fn wait_until_idle(pid: u32) {
     eventually(Duration::from_secs(600), || {
         let busy = crate::common::process::cpu_per(pid, || {
@@ -96,7 +96,7 @@ fn start(dev: &Dev) {
     let ready = began.elapsed();
     std::thread::sleep(Duration::from_secs(3));
     println!(
-        "process start → first right DNS answer, {INSTANCES} instances: {:.0} ms; memory then {:.1} MiB (peak {:.1})",
+        "process start → first correct DNS answer, {INSTANCES} instances: {:.0} ms; memory then {:.1} MiB (peak {:.1})",
         ready.as_secs_f64() * 1e3,
         memory(replica.id(), "VmRSS"),
         memory(replica.id(), "VmHWM"),

@@ -1,4 +1,4 @@
-//! A watch of etcd itself, by its JSON gateway on the socket of `rollcall dev`.
+//! A watch of etcd itself, through its JSON gateway on the socket of `rollcall dev`.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -11,7 +11,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-/// Watches a key of JSON objects; each new value goes to the receiver, with the moment at which it came.
+/// Watches a key whose values are JSON objects. The receiver gets each new value with the time of its arrival.
 pub fn watch(state_dir: &Path, key: &str) -> mpsc::Receiver<(Instant, Value)> {
     let mut stream = UnixStream::connect(state_dir.join("etcd:0")).unwrap();
     let body = json!({"create_request": {"key": STANDARD.encode(key)}}).to_string();
@@ -21,16 +21,16 @@ pub fn watch(state_dir: &Path, key: &str) -> mpsc::Receiver<(Instant, Value)> {
     );
     stream.write_all(request.as_bytes()).unwrap();
     let mut lines = BufReader::new(stream).lines();
-    // It says first that it watches.
+    // The first message confirms the watch.
     lines.by_ref().map(Result::unwrap).find(|line| line.contains("\"created\":true")).unwrap();
     let (sender, changes) = mpsc::channel();
     std::thread::spawn(move || {
         for line in lines.map_while(Result::ok).filter(|line| line.contains("\"events\":")) {
-            let came = Instant::now();
-            let said: Value = serde_json::from_str(&line).unwrap();
-            for event in said["result"]["events"].as_array().unwrap() {
+            let received = Instant::now();
+            let message: Value = serde_json::from_str(&line).unwrap();
+            for event in message["result"]["events"].as_array().unwrap() {
                 let value = STANDARD.decode(event["kv"]["value"].as_str().unwrap()).unwrap();
-                if sender.send((came, serde_json::from_slice(&value).unwrap())).is_err() {
+                if sender.send((received, serde_json::from_slice(&value).unwrap())).is_err() {
                     return;
                 }
             }

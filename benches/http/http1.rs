@@ -1,4 +1,4 @@
-//! Load by HTTP/1.1: a few kept connections, each a thread that waits for its answer.
+//! Load over HTTP/1.1: a few kept connections, each with a thread that waits for its response.
 
 use std::{
     io::Write as _,
@@ -11,31 +11,33 @@ use crate::{
     common::ask::{eventually, exchange},
 };
 
-/// Connections that ask at once.
+/// Concurrent connections.
 const CLIENTS: usize = 8;
 
-/// Requests of each in one round.
+/// Requests of each connection in one round.
 const REQUESTS: usize = 6_000;
 
 impl Request {
-    /// As it goes over the wire.
+    /// The request as bytes.
     pub fn bytes(&self) -> Vec<u8> {
         let Self { method, path, token, body } = self;
         let token = token
             .as_ref()
             .map_or(String::new(), |token| format!("authorization: Bearer {token}\r\n"));
-        let kind = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
+        let content_type = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
         let length = if *method == "GET" {
             String::new()
         } else {
             format!("content-length: {}\r\n", body.len())
         };
-        format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n{token}{kind}{length}\r\n{body}")
-            .into()
+        format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\n{token}{content_type}{length}\r\n{body}"
+        )
+        .into()
     }
 }
 
-/// Asks until the answer has this status. Answers how many octets it has, head and body.
+/// Repeats the request until the response has this status. Returns the size of the response, head and body.
 pub fn until(address: SocketAddr, request: &Request, status: u16) -> usize {
     eventually(Duration::from_secs(60), || {
         let mut stream = TcpStream::connect(address).ok()?;
@@ -45,7 +47,7 @@ pub fn until(address: SocketAddr, request: &Request, status: u16) -> usize {
     })
 }
 
-/// Asks once; the body.
+/// Sends one request, and returns the body of the response.
 pub fn once(address: SocketAddr, request: &Request) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(&request.bytes()).unwrap();
@@ -54,19 +56,19 @@ pub fn once(address: SocketAddr, request: &Request) -> String {
     String::from_utf8_lossy(&buffer[answer.body]).into_owned()
 }
 
-/// Time between two requests of a client, by which a server has half to do.
-pub fn half(address: SocketAddr, request: &Request) -> Duration {
+/// The time between two requests of a client at which a server has half of its maximum load.
+pub fn half_pace(address: SocketAddr, request: &Request) -> Duration {
     let began = Instant::now();
     let answered = run(address, request, None);
     began.elapsed() * 2 * CLIENTS as u32 / answered as u32
 }
 
-/// One round, as fast as it goes or at a pace. Answers how many were answered.
+/// Runs one round, at full speed or at a pace. Returns the number of responses.
 pub fn run(address: SocketAddr, request: &Request, pace: Option<Duration>) -> usize {
     clients(address, request, (REQUESTS, pace))
 }
 
-/// The same with so many requests of all clients together.
+/// Runs a round with `count` requests of all clients together.
 pub fn run_some(address: SocketAddr, request: &Request, count: usize) -> usize {
     clients(address, request, (count / CLIENTS, None))
 }
@@ -76,17 +78,21 @@ fn clients(address: SocketAddr, request: &Request, rounds: (usize, Option<Durati
     std::thread::scope(|scope| {
         for at in 0..CLIENTS {
             let bytes = &bytes;
-            scope.spawn(move || ask(address, bytes, (at, rounds)));
+            scope.spawn(move || run_client(address, bytes, (at, rounds)));
         }
     });
     CLIENTS * rounds.0
 }
 
-fn ask(address: SocketAddr, bytes: &[u8], (at, (count, pace)): (usize, (usize, Option<Duration>))) {
+fn run_client(
+    address: SocketAddr,
+    bytes: &[u8],
+    (at, (count, pace)): (usize, (usize, Option<Duration>)),
+) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
     let mut buffer = Vec::new();
-    // Not all of them in the same moment.
+    // Spreads the clients over the pace.
     let began = Instant::now() + pace.unwrap_or_default() * at as u32 / CLIENTS as u32;
     for i in 0..count {
         if let Some(pace) = pace {

@@ -1,4 +1,4 @@
-//! Load by HTTP/2 with prior knowledge: a few connections, each with as many streams at once as a busy client has.
+//! Load over HTTP/2 with prior knowledge: a few connections, each with as many concurrent streams as a busy client has.
 
 use std::net::SocketAddr;
 
@@ -9,21 +9,20 @@ use tokio::net::TcpStream;
 
 use crate::Request;
 
-/// Connections.
 const CONNECTIONS: usize = 4;
 
-/// Streams at once on each.
+/// Concurrent streams on each connection.
 const STREAMS: usize = 8;
 
-/// Requests of each stream's place in one round.
+/// Sequential requests of each concurrent stream in one round.
 const REQUESTS: usize = 1_500;
 
-/// One round. Answers how many were answered.
+/// Runs one round. Returns the number of responses.
 pub fn run(address: SocketAddr, request: &Request) -> usize {
     run_each(address, request, REQUESTS)
 }
 
-/// The same with so many requests in all.
+/// Runs a round with `count` requests in all.
 pub fn run_some(address: SocketAddr, request: &Request, count: usize) -> usize {
     run_each(address, request, count / (CONNECTIONS * STREAMS))
 }
@@ -31,7 +30,7 @@ pub fn run_some(address: SocketAddr, request: &Request, count: usize) -> usize {
 fn run_each(address: SocketAddr, request: &Request, each: usize) -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut asking = tokio::task::JoinSet::new();
+        let mut clients = tokio::task::JoinSet::new();
         for _ in 0..CONNECTIONS {
             let stream = TcpStream::connect(address).await.unwrap();
             stream.set_nodelay(true).unwrap();
@@ -39,11 +38,11 @@ fn run_each(address: SocketAddr, request: &Request, each: usize) -> usize {
             tokio::spawn(connection);
             for _ in 0..STREAMS {
                 let (head, body) = (request.head(address), Bytes::from(request.body.clone()));
-                asking.spawn(ask(send.clone(), head, body, each));
+                clients.spawn(run_client(send.clone(), head, body, each));
             }
         }
-        while let Some(asked) = asking.join_next().await {
-            asked.unwrap();
+        while let Some(ended) = clients.join_next().await {
+            ended.unwrap();
         }
     });
     each * CONNECTIONS * STREAMS
@@ -63,7 +62,12 @@ impl Request {
     }
 }
 
-async fn ask(send: SendRequest<Bytes>, head: http::request::Parts, body: Bytes, count: usize) {
+async fn run_client(
+    send: SendRequest<Bytes>,
+    head: http::request::Parts,
+    body: Bytes,
+    count: usize,
+) {
     for _ in 0..count {
         let mut send = send.clone().ready().await.unwrap();
         let request = http::Request::from_parts(head.clone(), ());

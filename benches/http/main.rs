@@ -1,11 +1,12 @@
-//! What HTTP costs, beside the least that the machine could do: `cargo bench --bench http`.
+//! What HTTP costs, compared with a bare server on the same machine: `cargo bench --bench http`.
 //!
-//! Runs `rollcall dev` (a real control plane), and prints, each server on one core and the load on the other: CPU per
-//! heartbeat and per discover beside a bare hyper server that answers as many octets, over HTTP/1.1 and HTTP/2, with and
-//! without tokens, as fast as it goes and at half of that; CPU per beat in batches; the same beside r-nacos, when there
-//! is one. And on both cores: the time from a change to its subscribers beside a watch of etcd and a bare relay of that; the
-//! time of a registration beside a bare create. Ratios are of one run, in which both sides take turns. `cargo bench --bench http -- beats` runs one
-//! part; parts: beats, batch, nacos, subscribers, register.
+//! Runs `rollcall dev` (a real control plane). With each server on one core and the load on the other, it prints: the
+//! CPU time per heartbeat and per discovery, compared with a bare hyper server that sends as many bytes, over HTTP/1.1
+//! and HTTP/2, with and without tokens, at full speed and at half of it; the CPU time per heartbeat in batches; and the
+//! same compared with r-nacos, if that is installed. On both cores it prints: the time from a change to its
+//! subscribers, compared with a watch of etcd and a bare relay of that watch; and the time of a registration, compared
+//! with a bare create. Each ratio comes from one run in which both sides take turns. `cargo bench --bench http --
+//! beats` runs one part; parts: beats, batch, nacos, subscribers, register.
 
 #![allow(
     clippy::unwrap_used,
@@ -44,21 +45,21 @@ use common::{
 use replica::Replica;
 use serde_json::json;
 
-/// Where servers are, and where their load is.
+/// The cores of the servers and of the load.
 const SERVERS: usize = 0;
 const LOAD: usize = 1;
 
-/// Beats in a batch.
+/// Heartbeats in a batch.
 const BATCH: usize = 1_000;
 
-/// One of those that are measured.
+/// A measured server.
 #[derive(Clone, Copy)]
 pub struct Server {
     pub pid: u32,
     pub address: SocketAddr,
 }
 
-/// A request as each client sends it, again and again.
+/// A request that each client sends repeatedly.
 pub struct Request {
     pub method: &'static str,
     pub path: String,
@@ -92,7 +93,7 @@ fn main() {
     if wants("subscribers") {
         subscribers::run(&dev, open);
     }
-    // What begins from here on sees one core, and has a thread for that.
+    // Processes that are started from here on see one core, and start one worker thread.
     pin(std::process::id(), LOAD);
     if wants("beats") {
         beats(&dev);
@@ -101,23 +102,23 @@ fn main() {
         batches(&dev);
     }
     if wants("nacos") {
-        let replica = on_its_core(Replica::open(&dev, "bench"));
+        let replica = pin_server(Replica::open(&dev, "bench"));
         nacos::run(replica.server);
     }
 }
 
-/// Away from the load.
-fn on_its_core(replica: Replica) -> Replica {
+/// Pins a replica to the core of the servers.
+fn pin_server(replica: Replica) -> Replica {
     pin(replica.server.pid, SERVERS);
     replica
 }
 
-/// A beat and a discover, by every way.
+/// Single heartbeats and discoveries, over both protocols, with and without a token.
 fn beats(dev: &Dev) {
-    for replica in [Replica::open(dev, "bench"), Replica::guarded(dev, "bench")] {
-        let Replica { server: ours, token, .. } = &on_its_core(replica);
-        let (ours, door) = (*ours, if token.is_some() { ", token" } else { "" });
-        for (what, method, path) in [
+    for replica in [Replica::open(dev, "bench"), Replica::with_tokens(dev, "bench")] {
+        let Replica { server: ours, token, .. } = &pin_server(replica);
+        let (ours, auth) = (*ours, if token.is_some() { ", token" } else { "" });
+        for (name, method, path) in [
             ("heartbeat", "PUT", "/v1/namespaces/bench/instances/beats-0/heartbeat"),
             ("discover of 10", "GET", "/v1/namespaces/bench/services/beats"),
         ] {
@@ -127,16 +128,16 @@ fn beats(dev: &Dev) {
             pin(bare.pid, SERVERS);
             let theirs = Server { pid: bare.pid, address: bare.address };
             let side = |is_ours: bool| if is_ours { ours } else { theirs };
-            compare(&format!("{what}, HTTP/1.1{door}"), "bare hyper", |is_ours| {
+            compare(&format!("{name}, HTTP/1.1{auth}"), "bare hyper", |is_ours| {
                 let server = side(is_ours);
                 cpu_per(server.pid, || http1::run(server.address, &request, None))
             });
-            let pace = http1::half(ours.address, &request);
-            compare(&format!("{what}, HTTP/1.1{door}, half"), "bare hyper", |is_ours| {
+            let pace = http1::half_pace(ours.address, &request);
+            compare(&format!("{name}, HTTP/1.1{auth}, half"), "bare hyper", |is_ours| {
                 let server = side(is_ours);
                 cpu_per(server.pid, || http1::run(server.address, &request, Some(pace)))
             });
-            compare(&format!("{what}, HTTP/2{door}"), "bare hyper", |is_ours| {
+            compare(&format!("{name}, HTTP/2{auth}"), "bare hyper", |is_ours| {
                 let server = side(is_ours);
                 cpu_per(server.pid, || http2::run(server.address, &request))
             });
@@ -144,9 +145,9 @@ fn beats(dev: &Dev) {
     }
 }
 
-/// Beats in batches, of as many instances.
+/// Heartbeats in batches.
 fn batches(dev: &Dev) {
-    let replica = on_its_core(Replica::open(dev, "bench"));
+    let replica = pin_server(Replica::open(dev, "bench"));
     let open = replica.server;
     apply(dev, &instances("bench", "many", BATCH));
     let names: Vec<_> =
@@ -157,13 +158,13 @@ fn batches(dev: &Dev) {
         let answer = http1::once(open.address, &request);
         answer.contains(&format!("\"renewed\":{BATCH}")).then_some(())
     });
-    let mut by = [Vec::new(), Vec::new()];
+    let mut samples = [Vec::new(), Vec::new()];
     for _ in 0..7 {
-        by[0].push(cpu_per(open.pid, || http1::run_some(open.address, &request, 300)));
-        by[1].push(cpu_per(open.pid, || http2::run_some(open.address, &request, 300)));
+        samples[0].push(cpu_per(open.pid, || http1::run_some(open.address, &request, 300)));
+        samples[1].push(cpu_per(open.pid, || http2::run_some(open.address, &request, 300)));
     }
-    for (name, mut all) in ["HTTP/1.1", "HTTP/2"].into_iter().zip(by) {
+    for (name, mut all) in ["HTTP/1.1", "HTTP/2"].into_iter().zip(samples) {
         let each = common::compare::median(&mut all) / BATCH as f64;
-        println!("a beat in batches of {BATCH}, {name:<10} {each:>6.2} µs CPU");
+        println!("a heartbeat in batches of {BATCH}, {name:<10} {each:>6.2} µs CPU");
     }
 }

@@ -1,4 +1,4 @@
-//! The same work by r-nacos, the fastest registry of another make that we know: `cargo install rnacos`.
+//! The same work done by r-nacos, the fastest other registry that we know of: `cargo install rnacos`.
 
 use std::{
     net::SocketAddr,
@@ -17,10 +17,10 @@ use crate::{
     http1,
 };
 
-/// Instances whose memory is looked at.
+/// The number of instances for the measurement of memory.
 const MANY: usize = 10_000;
 
-/// It, with a folder of its own.
+/// A running r-nacos with its own folder.
 struct Nacos {
     child: Child,
     server: Server,
@@ -38,9 +38,9 @@ impl Nacos {
             .env("RNACOS_HTTP_PORT", address.port().to_string())
             .env("RNACOS_CONFIG_DB_DIR", &dir)
             .env("RNACOS_INIT_ADMIN_PASSWORD", "bench-bench")
-            // It would write a line for each request, as we do not.
+            // By default it logs every request; rollcall does not.
             .env("RUST_LOG", "error")
-            // Nobody beats for the ten that are discovered.
+            // The ten discovered instances get no heartbeats.
             .env("RNACOS_NAMING_HEALTH_TIMEOUT_SECOND", "3600")
             .env("RNACOS_NAMING_INSTANCE_TIMEOUT_SECOND", "7200")
             .current_dir(&dir)
@@ -51,7 +51,7 @@ impl Nacos {
         let server = Server { pid: child.id(), address };
         let ready = || std::net::TcpStream::connect(address).ok();
         eventually(Duration::from_secs(60), ready);
-        // Its leader is chosen a moment later.
+        // It elects its leader a moment later.
         std::thread::sleep(Duration::from_secs(3));
         Some(Self { child, server, dir })
     }
@@ -65,10 +65,12 @@ impl Drop for Nacos {
     }
 }
 
-/// A beat and a discover of ten, by both.
+/// A heartbeat and a discovery of ten instances, with both servers.
 pub fn run(open: Server) {
     let Some(nacos) = Nacos::start() else {
-        return println!("there is no rnacos: cargo install rnacos, or name one with RNACOS=…");
+        return println!(
+            "rnacos is not installed: run cargo install rnacos, or set RNACOS to its path"
+        );
     };
     pin(nacos.server.pid, SERVERS);
     for at in 0..10 {
@@ -85,21 +87,21 @@ pub fn run(open: Server) {
         Request::new("PUT", "/v1/namespaces/bench/instances/beats-0/heartbeat"),
         Request::new("GET", "/v1/namespaces/bench/services/beats"),
     ];
-    for ((what, ours), theirs) in ["heartbeat", "discover of 10"].iter().zip(&ours).zip(&theirs) {
+    for ((name, ours), theirs) in ["heartbeat", "discover of 10"].iter().zip(&ours).zip(&theirs) {
         http1::until(nacos.server.address, theirs, 200);
         let round = |is_ours: bool, pace: Option<Duration>| {
             let (server, request) = if is_ours { (open, ours) } else { (nacos.server, theirs) };
             cpu_per(server.pid, || http1::run(server.address, request, pace))
         };
-        compare(what, "r-nacos", |is_ours| round(is_ours, None));
-        let (own, pace) =
-            (http1::half(open.address, ours), http1::half(nacos.server.address, theirs));
-        compare(&format!("{what}, each at its half"), "r-nacos", |is_ours| {
-            round(is_ours, Some(if is_ours { own } else { pace }))
+        compare(name, "r-nacos", |is_ours| round(is_ours, None));
+        let (own_pace, nacos_pace) =
+            (http1::half_pace(open.address, ours), http1::half_pace(nacos.server.address, theirs));
+        compare(&format!("{name}, each at its half"), "r-nacos", |is_ours| {
+            round(is_ours, Some(if is_ours { own_pace } else { nacos_pace }))
         });
-        // Which is a slow pace for us: most of what it costs is to be woken.
-        compare(&format!("{what}, both at its half"), "r-nacos", |is_ours| {
-            round(is_ours, Some(pace))
+        // This is slow for rollcall: most of its CPU time is spent on wake-ups.
+        compare(&format!("{name}, both at its half"), "r-nacos", |is_ours| {
+            round(is_ours, Some(nacos_pace))
         });
     }
     let discovered = http1::once(nacos.server.address, &theirs[1]);

@@ -1,4 +1,4 @@
-//! How long a registration takes, beside a bare create of the same object on the same API server.
+//! How long a registration takes, compared with a bare create of the same object on the same API server.
 
 use std::{
     io::Write as _,
@@ -23,31 +23,33 @@ use crate::{
     },
 };
 
-/// Of each.
+/// Measured requests of each kind.
 const COUNT: usize = 400;
 
-/// One after the other, in turns.
+/// Requests of each kind that are not measured, because the first ones open connections.
+const WARM_UP: usize = 20;
+
+/// Runs a bare create, a registration and a bare apply in turns.
 pub fn run(dev: &Dev, open: Server) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (mut ours, mut bare, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut applied, mut beside_apply) = (Vec::new(), Vec::new());
-    let mut door = TcpStream::connect(open.address).unwrap();
-    door.set_nodelay(true).unwrap();
+    let (mut applied, mut apply_ratios) = (Vec::new(), Vec::new());
+    let mut connection = TcpStream::connect(open.address).unwrap();
+    connection.set_nodelay(true).unwrap();
     runtime.block_on(async {
         let client = client(dev).await;
         namespace(&client, "register").await;
         let api: Api<ServiceInstance> = Api::namespaced(client, "register");
-        for at in 0..COUNT + 20 {
+        for at in 0..COUNT + WARM_UP {
             let theirs = create(&api, at).await;
-            let own = register(&mut door, at);
+            let own = register(&mut connection, at);
             let apply = apply(&api, at).await;
-            // The first of all open connections.
-            if at >= 20 {
+            if at >= WARM_UP {
                 ours.push(millis(own));
                 bare.push(millis(theirs));
                 ratios.push(millis(own) / millis(theirs));
                 applied.push(millis(apply));
-                beside_apply.push(millis(own) / millis(apply));
+                apply_ratios.push(millis(own) / millis(apply));
             }
         }
     });
@@ -62,7 +64,7 @@ pub fn run(dev: &Dev, open: Server) {
     println!(
         "bare server-side apply {:.2} ms   ratio {:.2}",
         median(&mut applied),
-        median(&mut beside_apply),
+        median(&mut apply_ratios),
     );
 }
 
@@ -90,7 +92,7 @@ async fn create(api: &Api<ServiceInstance>, at: usize) -> Duration {
     sent.elapsed()
 }
 
-/// What a registration is to the API server.
+/// The request that a registration sends to the API server.
 async fn apply(api: &Api<ServiceInstance>, at: usize) -> Duration {
     let name = format!("applied-{at}");
     let object = json!({
@@ -103,11 +105,11 @@ async fn apply(api: &Api<ServiceInstance>, at: usize) -> Duration {
     sent.elapsed()
 }
 
-fn register(door: &mut TcpStream, at: usize) -> Duration {
+fn register(connection: &mut TcpStream, at: usize) -> Duration {
     let path = format!("/v1/namespaces/register/instances/ours-{at}");
     let request = Request { body: facts(at).to_string(), ..Request::new("PUT", path) };
     let sent = Instant::now();
-    door.write_all(&request.bytes()).unwrap();
-    assert_eq!(exchange(door, &mut Vec::new()).unwrap().status, 201);
+    connection.write_all(&request.bytes()).unwrap();
+    assert_eq!(exchange(connection, &mut Vec::new()).unwrap().status, 201);
     sent.elapsed()
 }

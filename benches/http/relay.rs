@@ -1,6 +1,6 @@
-//! What it takes to tell subscribers, and no more: a watch of etcd, and one thread that writes to each of them.
+//! The baseline for subscribers: a watch of etcd, and one thread that writes each change to each of them.
 //!
-//! It speaks no more of HTTP than its readers look at: an event in the shape of a chunk.
+//! It implements only the HTTP that the readers of this benchmark check: each event looks like a chunk.
 
 use std::{
     ffi::OsString,
@@ -18,7 +18,7 @@ use crate::{
     subscribers::{KEY, weight},
 };
 
-/// Tells everybody who comes of each new weight, in `size` octets.
+/// Sends each new weight to every connection, in `size` bytes.
 pub fn run(size: usize, state_dir: OsString) {
     let changes = etcd::watch(Path::new(&state_dir), KEY);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -36,18 +36,18 @@ pub fn run(size: usize, state_dir: OsString) {
         if last.replace(newest) == Some(newest) {
             continue;
         }
-        // Whoever has gone needs to be told nothing, now and later.
+        // Closed connections are removed.
         streams.lock().retain_mut(|stream| stream.write_all(event.as_bytes()).is_ok());
     }
 }
 
-/// Reads the request, and says that the stream begins.
+/// Reads the request, and sends the head of the response and a snapshot.
 fn begin(mut stream: TcpStream) -> TcpStream {
     stream.set_nodelay(true).unwrap();
     let (mut head, mut buffer) = (Vec::new(), [0; 1024]);
     while !head.ends_with(b"\r\n\r\n") {
         let read = stream.read(&mut buffer).unwrap();
-        assert!(read > 0, "gone before it asked");
+        assert!(read > 0, "the client closed the connection before its request");
         head.extend_from_slice(&buffer[..read]);
     }
     stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nevent: snapshot\n\n\r\n").unwrap();

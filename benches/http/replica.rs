@@ -1,4 +1,4 @@
-//! Replicas of our own beside the one of `rollcall dev`: each begins on one core, and one of them asks for tokens.
+//! Replicas in addition to the one of `rollcall dev`: each starts on one core, and one of them requires tokens.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -23,7 +23,7 @@ use crate::{
     http1,
 };
 
-/// It, and a token that opens it, if one is needed.
+/// A replica, and a token for it if it requires one.
 pub struct Replica {
     child: Child,
     pub server: Server,
@@ -31,16 +31,16 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Starts one for a namespace that lets in everybody.
+    /// Starts a replica for one namespace, without authentication.
     pub fn open(dev: &Dev, namespace: &str) -> Self {
         Self::start(dev, namespace, ("open", &["--auth", "none"]), None)
     }
 
-    /// Starts one that wants a token, for reads too.
-    pub fn guarded(dev: &Dev, namespace: &str) -> Self {
+    /// Starts a replica that requires tokens, for reads too.
+    pub fn with_tokens(dev: &Dev, namespace: &str) -> Self {
         let token = token(dev, namespace);
         let flags = ["--auth", "token", "--read-auth"];
-        Self::start(dev, namespace, ("guarded", &flags), Some(token))
+        Self::start(dev, namespace, ("with-tokens", &flags), Some(token))
     }
 
     fn start(
@@ -64,8 +64,8 @@ impl Replica {
         let server = Server { pid: child.id(), address: http };
         std::thread::sleep(Duration::from_secs(2));
         let path = format!("/v1/namespaces/{namespace}/services/beats");
-        let asked = Request { token: token.clone(), ..Request::new("GET", path) };
-        http1::until(http, &asked, 200);
+        let request = Request { token: token.clone(), ..Request::new("GET", path) };
+        http1::until(http, &request, 200);
         Self { child, server, token }
     }
 }
@@ -77,7 +77,7 @@ impl Drop for Replica {
     }
 }
 
-/// A token of a ServiceAccount that may do everything there.
+/// A token of a ServiceAccount with all rights in the namespace.
 fn token(dev: &Dev, namespace: &str) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -93,8 +93,8 @@ fn token(dev: &Dev, namespace: &str) -> String {
         put(&bindings, binding).await;
         let spec = TokenRequestSpec { audiences: vec!["rollcall".to_owned()], ..Default::default() };
         let request = TokenRequest { spec, ..TokenRequest::default() };
-        let made = accounts.create_token_request("load", &PostParams::default(), &request).await;
-        made.unwrap().status.unwrap().token
+        let created = accounts.create_token_request("load", &PostParams::default(), &request).await;
+        created.unwrap().status.unwrap().token
     })
 }
 

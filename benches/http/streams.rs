@@ -1,5 +1,5 @@
-//! Streams of events, a thousand at once, read by one thread as cheaply as that goes: it shares the machine with what
-//! is measured.
+//! A thousand concurrent streams of events, read by one thread as cheaply as possible, because it shares the machine
+//! with the measured servers.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -15,60 +15,60 @@ use std::{
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
 use parking_lot::Mutex;
 
-/// Within this the thread notices that it is to end.
-const LOOK_UP: Duration = Duration::from_millis(100);
+/// How often the reading thread checks whether it must stop.
+const CHECK_EVERY: Duration = Duration::from_millis(100);
 
-/// Of the newest change.
+/// The events of the last change.
 #[derive(Default)]
-struct Told {
-    /// When each was told.
+struct Received {
+    /// When each stream received its event.
     at: Vec<Instant>,
-    /// Octets that one took, with those around them.
+    /// The size of one event, with its chunk header.
     size: usize,
 }
 
-/// Streams that are followed until this is dropped.
+/// Streams that are read until this is dropped.
 pub struct Streams {
     count: usize,
-    told: Arc<Mutex<Told>>,
-    over: Arc<AtomicBool>,
+    received: Arc<Mutex<Received>>,
+    stop: Arc<AtomicBool>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Streams {
-    /// So many, each of which has had its snapshot when this returns.
-    pub fn begin(address: SocketAddr, path: &str, count: usize) -> Self {
-        let (told, over) = (Arc::<Mutex<Told>>::default(), Arc::<AtomicBool>::default());
-        let mut streams: Vec<_> = (0..count).map(|_| begin(address, path)).collect();
+    /// Opens `count` streams, and returns when each has received its snapshot.
+    pub fn open(address: SocketAddr, path: &str, count: usize) -> Self {
+        let (received, stop) = (Arc::<Mutex<Received>>::default(), Arc::<AtomicBool>::default());
+        let mut streams: Vec<_> = (0..count).map(|_| open_stream(address, path)).collect();
         let reader = thread::spawn({
-            let (told, over) = (told.clone(), over.clone());
-            move || follow(&mut streams, &told, &over)
+            let (received, stop) = (received.clone(), stop.clone());
+            move || read_events(&mut streams, &received, &stop)
         });
-        Self { count, told, over, reader: Some(reader) }
+        Self { count, received, stop, reader: Some(reader) }
     }
 
-    /// When each was told of the newest change; none before all of them were.
+    /// When each stream received the last change; none until all have received it.
     pub fn take_all(&self) -> Option<Vec<Instant>> {
-        let at = &mut self.told.lock().at;
-        assert!(at.len() <= self.count, "told twice of one change");
+        let at = &mut self.received.lock().at;
+        assert!(at.len() <= self.count, "a stream received one change twice");
         (at.len() == self.count).then(|| std::mem::take(at))
     }
 
-    /// Octets that a change takes on a connection.
+    /// The bytes of a change on a connection.
     pub fn size(&self) -> usize {
-        self.told.lock().size
+        self.received.lock().size
     }
 }
 
 impl Drop for Streams {
     fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
         let _ = self.reader.take().map(JoinHandle::join);
     }
 }
 
-/// A stream that has had its snapshot.
-fn begin(address: SocketAddr, path: &str) -> TcpStream {
+/// Opens a stream and reads its snapshot.
+fn open_stream(address: SocketAddr, path: &str) -> TcpStream {
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
     let (mut text, mut buffer) = (String::new(), [0; 4096]);
@@ -81,16 +81,16 @@ fn begin(address: SocketAddr, path: &str) -> TcpStream {
     TcpStream::from_std(stream)
 }
 
-/// Notes when each is told of a change.
-fn follow(streams: &mut [TcpStream], told: &Mutex<Told>, over: &AtomicBool) {
+/// Records when each stream receives a change.
+fn read_events(streams: &mut [TcpStream], received: &Mutex<Received>, stop: &AtomicBool) {
     let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(1_024));
     for (at, stream) in streams.iter_mut().enumerate() {
         poll.registry().register(stream, Token(at), Interest::READABLE).unwrap();
     }
-    // Of all of them the same memory. An event fits into a segment and comes alone, behind the size of its chunk.
+    // One buffer for all streams. An event fits into a segment and arrives alone, after its chunk size.
     let mut buffer = [0; 1_024];
-    while !over.load(Ordering::Relaxed) {
-        match poll.poll(&mut events, Some(LOOK_UP)) {
+    while !stop.load(Ordering::Relaxed) {
+        match poll.poll(&mut events, Some(CHECK_EVERY)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             polled => polled.unwrap(),
         }
@@ -99,13 +99,13 @@ fn follow(streams: &mut [TcpStream], told: &Mutex<Told>, over: &AtomicBool) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
                 read => read.unwrap(),
             };
-            // Less than there was room for, or the rest would never be told of.
+            // A full buffer would mean that the rest of the event is never polled for.
             assert!(read > 0 && read < buffer.len(), "{read}");
             let head = &buffer[..read.min(24)];
             if head.windows(13).any(|part| part == b"event: upsert") {
-                let mut told = told.lock();
-                told.at.push(Instant::now());
-                told.size = read;
+                let mut received = received.lock();
+                received.at.push(Instant::now());
+                received.size = read;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! One kept HTTP connection.
+//! A persistent HTTP connection.
 
 use std::{
     io::{self, Write as _},
@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use crate::common::ask::exchange;
 
-/// For one answer, and for a connection.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The timeout for connecting, and for one response.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Opened when it is first needed, and anew after a failure.
+/// A connection that is opened when it is first needed, and again after a failure.
 pub struct Connection {
     address: SocketAddr,
     stream: Option<TcpStream>,
@@ -25,17 +25,18 @@ impl Connection {
         Self { address, stream: None, buffer: Vec::new() }
     }
 
-    /// Asks with a JSON body, or an empty one; the status and the body of the answer.
-    pub fn ask(&mut self, call: &str, body: &str) -> io::Result<(u16, &[u8])> {
-        self.ask_with(call, "", body)
+    /// Sends a request with a JSON body or an empty one. `line` is the method and the path. Returns the status and the
+    /// body of the response.
+    pub fn send(&mut self, line: &str, body: &str) -> io::Result<(u16, &[u8])> {
+        self.send_with(line, "", body)
     }
 
-    /// The same with further headers; each ends with its line.
-    pub fn ask_with(&mut self, call: &str, headers: &str, body: &str) -> io::Result<(u16, &[u8])> {
-        let kind = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
+    /// [`Self::send`] with further headers, each of which ends with a line break.
+    pub fn send_with(&mut self, line: &str, headers: &str, body: &str) -> io::Result<(u16, &[u8])> {
+        let content_type = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
+        let length = body.len();
         let request = format!(
-            "{call} HTTP/1.1\r\nhost: localhost\r\n{headers}{kind}content-length: {}\r\n\r\n{body}",
-            body.len()
+            "{line} HTTP/1.1\r\nhost: localhost\r\n{headers}{content_type}content-length: {length}\r\n\r\n{body}"
         );
         let mut stream = self.stream.take().map_or_else(|| self.open(), Ok)?;
         stream.write_all(request.as_bytes())?;
@@ -44,16 +45,16 @@ impl Connection {
         Ok((answer.status, &self.buffer[answer.body]))
     }
 
-    /// What `GET` answers, if it is 200 and JSON.
+    /// The response to `GET`, if it is 200 and JSON.
     pub fn json(&mut self, path: &str) -> Option<Value> {
-        let (status, body) = self.ask(&format!("GET {path}"), "").ok()?;
+        let (status, body) = self.send(&format!("GET {path}"), "").ok()?;
         (status == 200).then(|| serde_json::from_slice(body).ok())?
     }
 
     fn open(&self) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect_timeout(&self.address, PATIENCE)?;
+        let stream = TcpStream::connect_timeout(&self.address, TIMEOUT)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         Ok(stream)
     }
 }

@@ -1,4 +1,4 @@
-//! From a crash to being gone from every answer of every replica.
+//! The time from the end of a lease until the instance is gone from every response of every replica.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -7,98 +7,102 @@ use std::{
 
 use crate::{
     Run,
-    eyes::{self, Look},
     figures::Times,
     fleet::Fleet,
+    observe::{self, Observation},
 };
 
-/// What came of it.
+/// The result of the stage.
 #[derive(Default)]
-pub struct Gone {
-    /// Past the end of the lease of the last beat, until the last door of the last replica has dropped it.
+pub struct CrashResult {
+    /// From the end of a lease until the last server of the last replica has dropped the instance.
     pub late: Times,
-    /// Whom some door did not offer although the lease was still running.
+    /// Instances that at least one server dropped before the end of their lease.
     pub early: usize,
-    /// Who beats, and was not in some answer.
-    pub wronged: usize,
-    /// Who was still there at the end.
+    /// Responses without an instance that still sends heartbeats.
+    pub missing_live: usize,
+    /// Instances that were still discoverable at the end.
     pub left: usize,
 }
 
-/// When a door first left out each of the victims, and how often it left out somebody else.
-struct Diary {
-    gone: Vec<Option<Instant>>,
-    wronged: usize,
+/// When a server first dropped each of the victims, and how often another instance was missing.
+struct ServerLog {
+    dropped: Vec<Option<Instant>>,
+    missing_live: usize,
 }
 
-/// Waits until a second before the first lease ends: whoever is left out before is still left out then.
+/// Waits until a second before the first lease ends. An instance that was dropped earlier is still missing then.
 pub fn wait(fleet: &Fleet, lasts: &[Option<Instant>]) {
     let first = lasts.iter().flatten().min().copied().unwrap_or_else(Instant::now);
     let from = first + Duration::from_secs(fleet.run.lease - 1);
     std::thread::sleep(from.saturating_duration_since(Instant::now()));
 }
 
-/// Watches the victims, who beat no more, leave.
-pub fn run(fleet: &Fleet, lasts: &[Option<Instant>]) -> Gone {
+/// Observes all servers until they have dropped the victims, which send no more heartbeats.
+pub fn run(fleet: &Fleet, lasts: &[Option<Instant>]) -> CrashResult {
     let (run, lease) = (fleet.run, Duration::from_secs(fleet.run.lease));
-    let (stop, missing) = (AtomicBool::new(false), AtomicUsize::new(2 * fleet.replicas.len()));
-    let diaries: Vec<Diary> = std::thread::scope(|scope| {
-        let mut doors = Vec::new();
+    let (stop, unfinished) = (AtomicBool::new(false), AtomicUsize::new(2 * fleet.replicas.len()));
+    let logs: Vec<ServerLog> = std::thread::scope(|scope| {
+        let mut servers = Vec::new();
         for replica in &fleet.replicas {
-            let (stop, missing) = (&stop, &missing);
-            doors.push(scope.spawn(move || {
-                diary(run, missing, |see| eyes::dns(replica.dns, run.services(), stop, see))
+            let (stop, unfinished) = (&stop, &unfinished);
+            servers.push(scope.spawn(move || {
+                log_server(run, unfinished, |record| {
+                    observe::dns(replica.dns, run.services(), stop, record);
+                })
             }));
-            doors.push(scope.spawn(move || {
-                diary(run, missing, |see| eyes::http(replica.http, run.services(), stop, see))
+            servers.push(scope.spawn(move || {
+                log_server(run, unfinished, |record| {
+                    observe::http(replica.http, run.services(), stop, record);
+                })
             }));
         }
         let bound = Instant::now() + 2 * lease + Duration::from_secs(30);
-        while missing.load(Ordering::Relaxed) > 0 && Instant::now() < bound {
+        while unfinished.load(Ordering::Relaxed) > 0 && Instant::now() < bound {
             std::thread::sleep(Duration::from_millis(20));
         }
         stop.store(true, Ordering::Relaxed);
-        doors.into_iter().map(|door| door.join().unwrap()).collect()
+        servers.into_iter().map(|server| server.join().unwrap()).collect()
     });
-    account(&diaries, lasts, lease)
+    evaluate(&logs, lasts, lease)
 }
 
-/// Keeps the diary of one door; counts `missing` down when all victims are gone there.
-fn diary(
+/// Logs the observations of one server, and decrements `unfinished` when it has dropped all victims.
+fn log_server(
     run: Run,
-    missing: &AtomicUsize,
-    looking: impl FnOnce(&mut dyn FnMut(&Look<'_>)),
-) -> Diary {
-    let mut diary = Diary { gone: vec![None; run.victims], wronged: 0 };
-    let mut there = run.victims;
-    looking(&mut |look| {
-        let Some(discoverable) = look.discoverable else { return };
-        for i in run.members(look.service).filter(|i| !discoverable.contains(i)) {
+    unfinished: &AtomicUsize,
+    observe: impl FnOnce(&mut dyn FnMut(&Observation<'_>)),
+) -> ServerLog {
+    let mut log = ServerLog { dropped: vec![None; run.victims], missing_live: 0 };
+    let mut remaining = run.victims;
+    observe(&mut |observation| {
+        let Some(discoverable) = observation.discoverable else { return };
+        for i in run.members(observation.service).filter(|i| !discoverable.contains(i)) {
             let Some(victim) = run.victim_of(i) else {
-                diary.wronged += 1;
+                log.missing_live += 1;
                 continue;
             };
-            if diary.gone[victim].is_none() {
-                diary.gone[victim] = Some(look.at);
-                there -= 1;
-                missing.fetch_sub(usize::from(there == 0), Ordering::Relaxed);
+            if log.dropped[victim].is_none() {
+                log.dropped[victim] = Some(observation.at);
+                remaining -= 1;
+                unfinished.fetch_sub(usize::from(remaining == 0), Ordering::Relaxed);
             }
         }
     });
-    diary
+    log
 }
 
-fn account(diaries: &[Diary], lasts: &[Option<Instant>], lease: Duration) -> Gone {
-    let mut account =
-        Gone { wronged: diaries.iter().map(|it| it.wronged).sum(), ..Gone::default() };
+fn evaluate(logs: &[ServerLog], lasts: &[Option<Instant>], lease: Duration) -> CrashResult {
+    let missing_live = logs.iter().map(|log| log.missing_live).sum();
+    let mut result = CrashResult { missing_live, ..CrashResult::default() };
     for (victim, sent) in lasts.iter().enumerate() {
         let Some(end) = sent.map(|sent| sent + lease) else { continue };
-        let gone = diaries.iter().map(|diary| diary.gone[victim]);
-        account.early += usize::from(gone.clone().flatten().any(|at| at < end));
-        match gone.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max()) {
-            Some(last) => account.late.push(last.saturating_duration_since(end)),
-            None => account.left += 1,
+        let dropped = logs.iter().map(|log| log.dropped[victim]);
+        result.early += usize::from(dropped.clone().flatten().any(|at| at < end));
+        match dropped.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max()) {
+            Some(last) => result.late.push(last.saturating_duration_since(end)),
+            None => result.left += 1,
         }
     }
-    account
+    result
 }

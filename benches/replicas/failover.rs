@@ -1,4 +1,4 @@
-//! The leader is killed: how long until another one leads, and what DNS answers meanwhile.
+//! The leader is killed: the time until another replica leads, and the DNS responses during that time.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -10,95 +10,101 @@ use serde_json::Value;
 
 use crate::{
     connection::Connection,
-    eyes::{self, Look},
     figures::Times,
     fleet::{Fleet, Replica},
+    observe::{self, Observation},
 };
 
-/// How long somebody may take to lead.
+/// The most time until another replica leads.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// How long it is watched afterwards.
+/// How long the other replicas are observed afterwards.
 const AFTER: Duration = Duration::from_secs(3);
 
-/// What came of it.
+/// The result of the stage.
 #[derive(Default)]
 pub struct Failover {
-    /// From the kill until a living replica says that another one leads.
+    /// From the kill until another replica reports a new leader.
     pub leaderless: Times,
-    /// Looks at the living replicas.
-    pub looks: usize,
-    /// Those that were not answered soon enough, or with an error.
+    /// DNS queries to the other replicas.
+    pub queries: usize,
+    /// Queries that timed out or failed.
     pub unanswered: usize,
-    /// Those that left out somebody who beats, or discoverable one of the dead.
+    /// Responses without a live instance, or with an expired one.
     pub wrong: usize,
-    /// The longest time between two right answers about one service by one replica.
-    pub blind: Duration,
+    /// The longest time between two correct responses about one service from one replica.
+    pub longest_gap: Duration,
 }
 
-/// Kills the first one and looks at the others.
+/// Kills the leader, and observes the other replicas.
 pub fn run(fleet: &Fleet) -> Failover {
-    let (leader, living) = fleet.replicas.split_first().unwrap();
-    let mut doors: Vec<_> = living.iter().map(|replica| Connection::to(replica.http)).collect();
-    let before = said(&mut doors[0]).unwrap();
-    assert_eq!(before[0], *leader.identity, "another one leads already");
+    let (leader, others) = fleet.replicas.split_first().unwrap();
+    let mut connections: Vec<_> =
+        others.iter().map(|replica| Connection::to(replica.http)).collect();
+    let before = reported_leader(&mut connections[0]).unwrap();
+    assert_eq!(before[0], *leader.identity, "another replica leads already");
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let looking: Vec<_> =
-            living.iter().map(|replica| scope.spawn(|| look(fleet, replica, &stop))).collect();
+        let observers: Vec<_> =
+            others.iter().map(|replica| scope.spawn(|| observe(fleet, replica, &stop))).collect();
         std::thread::sleep(Duration::from_millis(500));
         let pid = Pid::from_raw(leader.pid as i32).unwrap();
         kill_process(pid, Signal::KILL).unwrap();
         let killed = Instant::now();
-        let changed = |door: &mut Connection| said(door).is_some_and(|said| said != before);
-        while !doors.iter_mut().any(changed) {
-            assert!(killed.elapsed() < BOUND, "nobody leads");
+        let has_changed = |replica: &mut Connection| {
+            reported_leader(replica).is_some_and(|leader| leader != before)
+        };
+        while !connections.iter_mut().any(has_changed) {
+            assert!(killed.elapsed() < BOUND, "no replica leads");
             std::thread::sleep(Duration::from_millis(20));
         }
         let mut failover = Failover::default();
         failover.leaderless.push(killed.elapsed());
         std::thread::sleep(AFTER);
         stop.store(true, Ordering::Relaxed);
-        for one in looking {
-            let seen = one.join().unwrap();
-            failover.looks += seen.looks;
-            failover.unanswered += seen.unanswered;
-            failover.wrong += seen.wrong;
-            failover.blind = failover.blind.max(seen.blind);
+        for observer in observers {
+            let observed = observer.join().unwrap();
+            failover.queries += observed.queries;
+            failover.unanswered += observed.unanswered;
+            failover.wrong += observed.wrong;
+            failover.longest_gap = failover.longest_gap.max(observed.longest_gap);
         }
         failover
     })
 }
 
-/// The leader and since when it leads; none while nobody does.
-fn said(door: &mut Connection) -> Option<[Value; 2]> {
-    let said = door.json("/v1/cluster")?;
-    (!said["leader"].is_null()).then(|| [said["leader"].clone(), said["leaderSince"].clone()])
+/// The leader and since when it leads; none without a leader.
+fn reported_leader(replica: &mut Connection) -> Option<[Value; 2]> {
+    let cluster = replica.json("/v1/cluster")?;
+    let leader = [cluster["leader"].clone(), cluster["leaderSince"].clone()];
+    (!leader[0].is_null()).then_some(leader)
 }
 
-/// Whether one replica offers just those who beat, all the time.
-fn look(fleet: &Fleet, replica: &Replica, stop: &AtomicBool) -> Failover {
+/// Checks that the DNS responses of a replica contain exactly the live instances, until `stop`.
+fn observe(fleet: &Fleet, replica: &Replica, stop: &AtomicBool) -> Failover {
     let run = fleet.run;
-    let alive = |service| run.members(service).filter(|i| run.victim_of(*i).is_none());
-    let expected: Vec<Vec<usize>> = (0..run.services()).map(|it| alive(it).collect()).collect();
-    let mut right = vec![Instant::now(); run.services()];
-    let mut seen = Failover::default();
-    eyes::dns(replica.dns, run.services(), stop, |look: &Look<'_>| {
-        seen.looks += 1;
-        let Some(discoverable) = look.discoverable else {
-            seen.unanswered += 1;
+    let live = |service| run.members(service).filter(|i| run.victim_of(*i).is_none());
+    let expected: Vec<Vec<usize>> = (0..run.services()).map(|it| live(it).collect()).collect();
+    let mut last_correct = vec![Instant::now(); run.services()];
+    let mut result = Failover::default();
+    observe::dns(replica.dns, run.services(), stop, |observation: &Observation<'_>| {
+        result.queries += 1;
+        let Some(discoverable) = observation.discoverable else {
+            result.unanswered += 1;
             return;
         };
         let mut discoverable = discoverable.to_vec();
         discoverable.sort_unstable();
-        if discoverable != expected[look.service] {
-            seen.wrong += 1;
+        if discoverable != expected[observation.service] {
+            result.wrong += 1;
             return;
         }
-        seen.blind = seen.blind.max(look.at - right[look.service]);
-        right[look.service] = look.at;
+        let last = &mut last_correct[observation.service];
+        result.longest_gap = result.longest_gap.max(observation.at - *last);
+        *last = observation.at;
     });
-    // What was wrong up to the end.
-    seen.blind = right.iter().map(Instant::elapsed).fold(seen.blind, Duration::max);
-    seen
+    // The gaps that last until the end count too.
+    result.longest_gap =
+        last_correct.iter().map(Instant::elapsed).fold(result.longest_gap, Duration::max);
+    result
 }

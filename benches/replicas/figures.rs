@@ -1,4 +1,4 @@
-//! Times, and tables in Markdown.
+//! Durations, and tables in Markdown.
 
 use std::time::Duration;
 
@@ -15,18 +15,18 @@ impl Times {
         self.0.append(&mut other.0);
     }
 
-    /// Milliseconds that this share took at most.
-    pub fn at(&self, share: f64) -> f64 {
+    /// The quantile `share` in milliseconds.
+    pub fn quantile(&self, share: f64) -> f64 {
         let mut times = self.0.clone();
         times.sort();
-        let at = (times.len().saturating_sub(1) as f64 * share).round() as usize;
-        times.get(at).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+        let index = (times.len().saturating_sub(1) as f64 * share).round() as usize;
+        times.get(index).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
     }
 
-    /// p50, p99 and the most.
-    pub fn show(&self) -> String {
-        let [p50, p99, most] = [0.5, 0.99, 1.0].map(|share| millis(self.at(share)));
-        format!("{p50} / {p99} / {most} ms")
+    /// p50, p99 and the maximum.
+    pub fn summary(&self) -> String {
+        let [p50, p99, max] = [0.5, 0.99, 1.0].map(|share| millis(self.quantile(share)));
+        format!("{p50} / {p99} / {max} ms")
     }
 
     pub fn len(&self) -> usize {
@@ -38,16 +38,16 @@ fn millis(ms: f64) -> String {
     if ms < 100.0 { format!("{ms:.1}") } else { format!("{ms:.0}") }
 }
 
-/// A number with as many digits as it is worth.
+/// Formats a number with about three significant digits.
 pub fn number(value: f64) -> String {
     match value.abs() {
-        value_of if value_of >= 100.0 => format!("{value:.0}"),
-        value_of if value_of >= 10.0 => format!("{value:.1}"),
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
     }
 }
 
-/// Rows of cells.
+/// A table as rows of cells.
 pub struct Table(Vec<Vec<String>>);
 
 impl Table {

@@ -1,4 +1,4 @@
-//! Three replicas with a control plane of their own, and the instances that they know.
+//! Three replicas with their own control plane, and the instances that they know.
 
 use std::{
     net::SocketAddr,
@@ -25,19 +25,18 @@ use crate::{
     scrape::scrape,
 };
 
-/// How many replicas there are.
 pub const REPLICAS: usize = 3;
 
-/// Instances of one service: a DNS answer over UDP holds as many.
+/// Instances of one service: as many as fit into a DNS response over UDP.
 pub const PER_SERVICE: usize = 40;
 
-/// Instances that are made at a time.
+/// Instances that are created at a time.
 const AT_A_TIME: usize = 100;
 
-/// Where the instances are.
+/// The namespace of the instances.
 pub const NAMESPACE: &str = "bench";
 
-/// One of them.
+/// The identity, process and addresses of one replica.
 pub struct Replica {
     pub identity: String,
     pub pid: u32,
@@ -46,22 +45,22 @@ pub struct Replica {
     pub admin: SocketAddr,
 }
 
-/// All of it.
+/// The replicas, their control plane and their instances.
 pub struct Fleet {
     dev: Dev,
-    /// The leader first.
+    /// The replicas, the leader first.
     pub replicas: Vec<Replica>,
     pub runtime: Runtime,
     pub client: Client,
     pub run: Run,
-    /// Whom the crowd beats for, by number.
-    pub roll: Arc<Vec<AtomicBool>>,
-    /// How many instances every replica knows.
+    /// By instance, whether the batch load sends its heartbeats.
+    pub enabled: Arc<Vec<AtomicBool>>,
+    /// The number of instances that every replica knows.
     pub known: Arc<AtomicUsize>,
 }
 
 impl Fleet {
-    /// Starts them, with no instances but themselves.
+    /// Starts the replicas, without other instances than their own.
     pub fn start(run: Run) -> Self {
         let dev = Dev::start(REPLICAS);
         let text = |i, what| dev.replica(i, what).as_str().unwrap().to_owned();
@@ -73,67 +72,69 @@ impl Fleet {
             admin: text(i, "admin").parse().unwrap(),
         };
         let mut replicas: Vec<Replica> = (0..REPLICAS).map(replica).collect();
-        let mut door = Connection::to(replicas[0].http);
+        let mut connection = Connection::to(replicas[0].http);
         let leader = eventually(Duration::from_secs(30), || {
-            door.json("/v1/cluster")?["leader"].as_str().map(str::to_owned)
+            connection.json("/v1/cluster")?["leader"].as_str().map(str::to_owned)
         });
         replicas.sort_by_key(|replica| replica.identity != leader);
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
         let client = runtime.block_on(kubernetes::client(&dev));
-        let roll = Arc::new((0..run.instances).map(|_| AtomicBool::new(false)).collect());
-        Self { dev, replicas, runtime, client, run, roll, known: Arc::default() }
+        let enabled = Arc::new((0..run.instances).map(|_| AtomicBool::new(false)).collect());
+        Self { dev, replicas, runtime, client, run, enabled, known: Arc::default() }
     }
 
-    /// Creates all instances. Each is beaten for once every replica knows it: a beat before would ask the API
-    /// server, and keep others waiting.
+    /// Creates all instances. Heartbeats of an instance begin when every replica knows it: an earlier one would call
+    /// the API server and delay others.
     pub fn fill(&self) {
         self.runtime.block_on(kubernetes::namespace(&self.client, NAMESPACE));
         let api: Api<ServiceInstance> = Api::namespaced(self.client.clone(), NAMESPACE);
-        let mut doors: Vec<_> = self.doors().into_iter().map(Connection::to).collect();
+        let mut connections: Vec<_> =
+            self.http_addresses().into_iter().map(Connection::to).collect();
         for first in (0..self.run.instances).step_by(AT_A_TIME) {
             let end = self.run.instances.min(first + AT_A_TIME);
             let objects = (first..end).map(|i| instance(i, self.run.lease));
             self.runtime.block_on(kubernetes::create(&api, objects));
-            let known = |door: &mut Connection| count(door, "instances") >= Some(end + REPLICAS);
-            doors.iter_mut().for_each(|door| {
-                eventually(Duration::from_secs(60), || known(door).then_some(()));
+            let knows_all =
+                |replica: &mut Connection| count(replica, "instances") >= Some(end + REPLICAS);
+            connections.iter_mut().for_each(|replica| {
+                eventually(Duration::from_secs(60), || knows_all(replica).then_some(()));
             });
             self.known.store(end, Ordering::Relaxed);
-            (first..end).for_each(|i| self.beat_for(i, !self.run.is_victim(i)));
+            (first..end).for_each(|i| self.enable(i, !self.run.is_victim(i)));
         }
     }
 
-    /// Has the crowd beat for an instance, or not any more.
-    pub fn beat_for(&self, i: usize, beats: bool) {
-        self.roll[i].store(beats, Ordering::Relaxed);
+    /// Starts or stops the heartbeats of an instance in the batch load.
+    pub fn enable(&self, i: usize, is_enabled: bool) {
+        self.enabled[i].store(is_enabled, Ordering::Relaxed);
     }
 
-    /// Waits until every replica has seen all instances and the leader has written what each is.
+    /// Waits until every replica knows all instances and the leader has written their statuses.
     pub fn settle(&self) {
         let all = self.run.instances + REPLICAS;
         for replica in &self.replicas {
-            let mut door = Connection::to(replica.http);
+            let mut replica = Connection::to(replica.http);
             let bound = Duration::from_secs(300);
-            eventually(bound, || (count(&mut door, "Ready")? == all).then_some(()));
+            eventually(bound, || (count(&mut replica, "Ready")? == all).then_some(()));
         }
+        // The leader writes statuses in the order in which the instances were created.
         let last = self.run.instances - 1;
-        let mut door = Connection::to(self.replicas[0].http);
+        let path = format!("/v1/namespaces/{NAMESPACE}/instances/{}", name(last));
+        let mut leader = Connection::to(self.replicas[0].http);
         eventually(Duration::from_secs(300), || {
-            // In the order in which they were made.
-            let said = door.json(&format!("/v1/namespaces/{NAMESPACE}/instances/{}", name(last)));
-            (!said?["verdict"]["stored"].is_null()).then_some(())
+            (!leader.json(&path)?["verdict"]["stored"].is_null()).then_some(())
         });
     }
 
-    /// How many leases the replica that counts most has seen end.
+    /// The number of expired leases, as counted by the replica that counts most.
     pub fn expiries(&self) -> f64 {
         let count = |replica: &Replica| scrape(replica.admin)["rollcall_expiries_total"];
         self.replicas.iter().map(count).fold(0.0, f64::max)
     }
 
-    /// Where the replicas answer HTTP.
-    pub fn doors(&self) -> Vec<SocketAddr> {
+    /// The HTTP addresses of the replicas.
+    pub fn http_addresses(&self) -> Vec<SocketAddr> {
         self.replicas.iter().map(|replica| replica.http).collect()
     }
 
@@ -143,11 +144,11 @@ impl Fleet {
     }
 }
 
-/// How many instances one replica sees: `instances`, or those of a phase.
-fn count(door: &mut Connection, which: &str) -> Option<usize> {
-    let said = door.json("/v1/cluster")?;
-    let own = &said["replicas"][0];
-    let count = own[which].as_u64().or_else(|| own["phases"][which].as_u64());
+/// The number of instances that one replica knows: all (`instances`), or those in a phase.
+fn count(replica: &mut Connection, name: &str) -> Option<usize> {
+    let cluster = replica.json("/v1/cluster")?;
+    let own = &cluster["replicas"][0];
+    let count = own[name].as_u64().or_else(|| own["phases"][name].as_u64());
     count.map(|count| count as usize)
 }
 
@@ -171,8 +172,8 @@ pub fn service(service: usize) -> String {
     format!("s-{service}")
 }
 
-/// A query for the addresses of a service.
-pub fn question(number: usize) -> Vec<u8> {
+/// A DNS query for the addresses of a service.
+pub fn service_query(number: usize) -> Vec<u8> {
     query(&format!("{}.{NAMESPACE}.svc.rollcall.internal", service(number)), 1)
 }
 

@@ -1,10 +1,9 @@
-//! What three replicas promise each other and what it costs: `cargo bench --bench replicas`.
+//! How three replicas work together, and what that costs: `cargo bench --bench replicas`.
 //!
-//! Runs `rollcall dev --replicas 3` (a real control plane) anew for each number of instances and length
-//! of lease, and prints tables: how soon the dead leave every answer, how soon a registration and a beat
-//! are known elsewhere, what DNS answers while the leader is killed, and what all of that costs beside
-//! the naive way, a patch a beat. `-- 1000x3` does one of the runs (instances x seconds), `-- --quick` a
-//! short one.
+//! Runs `rollcall dev --replicas 3` (a real control plane) for each number of instances and length of lease, and prints
+//! tables: how soon expired instances leave every response, how soon other replicas know a registration and a
+//! heartbeat, what DNS answers while the leader is killed, and what all of this costs compared with the naive solution,
+//! one patch for each heartbeat. `-- 1000x3` does one of the runs (instances x seconds), `-- --quick` a short one.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,18 +20,18 @@
 mod common;
 mod connection;
 mod crash;
-mod crowd;
-mod eyes;
 mod failover;
 mod figures;
 mod fleet;
+mod load;
 mod meter;
 mod naive;
+mod observe;
+mod propagation;
 mod register;
 mod report;
 mod scrape;
 mod stages;
-mod told;
 
 use std::{
     ops::Range,
@@ -41,58 +40,58 @@ use std::{
 
 use fleet::{PER_SERVICE, REPLICAS};
 
-/// Instances and seconds of lease. 10,000 with 3 s would be a whole run more to show ledgers at their
-/// largest only, which is a question of octets alone: that of 10,000 with 30 s, ten times as often.
+/// The number of instances, and the lease in seconds. 10,000 instances with 3 s would only show the largest ledgers:
+/// those of 10,000 instances with 30 s, ten times as often.
 const RUNS: [(usize, u64); 3] = [(1_000, 3), (1_000, 30), (10_000, 30)];
 
 /// One run.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
-    /// How many.
+    /// The number of instances.
     pub instances: usize,
-    /// Seconds.
+    /// The lease in seconds.
     pub lease: u64,
-    /// Who will stop beating: every second one of the first services.
+    /// The number of instances whose heartbeats will stop: every second one of the first services.
     pub victims: usize,
-    /// Who is registered, one by one.
+    /// The number of instances that are registered one by one.
     pub registered: usize,
-    /// How long each phase lasts that has no end of its own.
+    /// The duration of each phase that does not end by itself.
     pub span: Duration,
 }
 
 impl Run {
-    /// Between two beats.
+    /// The heartbeat interval.
     pub fn interval(&self) -> Duration {
         Duration::from_secs(self.lease) / 3
     }
 
-    /// The number of a victim.
+    /// The instance number of a victim.
     pub fn victim(&self, victim: usize) -> usize {
         2 * victim
     }
 
-    /// Which victim an instance is, if it is one.
+    /// The victim number of an instance, if it is a victim.
     pub fn victim_of(&self, i: usize) -> Option<usize> {
         (i.is_multiple_of(2) && i < 2 * self.victims).then_some(i / 2)
     }
 
-    /// Whether it will stop beating.
+    /// Whether the heartbeats of an instance will stop.
     pub fn is_victim(&self, i: usize) -> bool {
         self.victim_of(i).is_some()
     }
 
-    /// How many services have victims; half of each are.
+    /// The number of services with victims, which are half of their instances.
     pub fn services(&self) -> usize {
         2 * self.victims / PER_SERVICE
     }
 
-    /// Whom a service has.
+    /// The instances of a service.
     pub fn members(&self, service: usize) -> Range<usize> {
         service * PER_SERVICE..(service + 1) * PER_SERVICE
     }
 
-    /// All others.
-    pub fn crowd(&self) -> Vec<usize> {
+    /// The instances that are not victims.
+    pub fn survivors(&self) -> Vec<usize> {
         (0..self.instances).filter(|i| !self.is_victim(*i)).collect()
     }
 }
@@ -112,13 +111,13 @@ fn main() {
         lease,
         victims: if quick { 60 } else { 200 },
         registered: if quick { 60 } else { 200 },
-        // Ledgers and self-beats go every 5 s.
+        // Ledgers and self-beats are written every 5 s.
         span: Duration::from_secs(if quick { 5 } else { 10 }),
     };
     let began = Instant::now();
-    let outcomes: Vec<_> = runs.into_iter().map(|it| stages::run(run(it))).collect();
+    let results: Vec<_> = runs.into_iter().map(|it| stages::run(run(it))).collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     println!("# rollcall {} on {cores} cores, {REPLICAS} replicas", env!("CARGO_PKG_VERSION"));
-    report::print(&outcomes);
-    println!("\nIt took {:.0} s.", began.elapsed().as_secs_f64());
+    report::print(&results);
+    println!("\nThe benchmark took {:.0} s.", began.elapsed().as_secs_f64());
 }

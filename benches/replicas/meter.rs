@@ -1,7 +1,7 @@
-//! What a span of time costs: calls of each replica, octets into etcd and out of watches, CPU.
+//! What a span of time costs: the API calls of each replica, bytes into etcd and out of watches, and CPU time.
 //!
-//! A reading of the API server's metrics costs it 2 MB of text, so the span begins after the first and
-//! ends before the second.
+//! Reading the API server's metrics costs it 2 MB of text, so the span begins after the first reading and ends before
+//! the second.
 
 use std::{
     io::{Read as _, Write as _},
@@ -15,41 +15,41 @@ use crate::{
     scrape::{Counts, label, samples, scrape},
 };
 
-/// A second's worth of everything.
+/// All rates, each per second.
 pub struct Rates {
-    /// Verb and resource of what each replica wrote.
+    /// The writes of each replica, by verb and resource.
     pub writes: Vec<Counts>,
-    /// Octets of request bodies, by resource.
+    /// The bytes of request bodies, by resource.
     pub bodies: Counts,
-    /// Changes stored.
+    /// Stored changes.
     pub puts: f64,
-    /// Octets that etcd received.
+    /// The bytes that etcd received.
     pub into_etcd: f64,
-    /// Octets of watch events sent, to everybody.
+    /// The bytes of all sent watch events.
     pub watched: f64,
-    /// Cores, of each replica.
+    /// The CPU cores of each replica.
     pub replicas: Vec<f64>,
     pub apiserver: f64,
     pub etcd: f64,
-    /// Cores of this process, which beats and looks.
+    /// The CPU cores of this process, which sends heartbeats and observes.
     pub load: f64,
-    /// Heartbeats, by HTTP and otherwise.
+    /// Heartbeats, over HTTP or by patches.
     pub beats: f64,
     pub span: Duration,
 }
 
 impl Rates {
-    /// What one replica writes, and what all do.
-    pub fn writes_of_each(&self) -> Vec<f64> {
+    /// The sum of the writes of each replica.
+    pub fn writes_by_replica(&self) -> Vec<f64> {
         self.writes.iter().map(|calls| calls.values().sum()).collect()
     }
 
-    /// What all write, of one kind.
-    pub fn of_all(&self, what: &str) -> f64 {
-        self.writes.iter().filter_map(|calls| calls.get(what)).sum()
+    /// The writes of all replicas with this verb and resource.
+    pub fn writes_of(&self, call: &str) -> f64 {
+        self.writes.iter().filter_map(|calls| calls.get(call)).sum()
     }
 
-    /// Everything that is spent, in the order of the table.
+    /// All costs, in the order of the table.
     pub fn totals(&self) -> [f64; 6] {
         [
             self.puts,
@@ -71,10 +71,10 @@ struct Reading {
     watched: f64,
 }
 
-/// A span under way.
+/// A span in progress.
 pub struct Meter<'a> {
     fleet: &'a Fleet,
-    /// Those that live throughout.
+    /// The replicas that run during the whole span.
     replicas: Vec<usize>,
     before: Reading,
     cpu: Vec<f64>,
@@ -83,19 +83,19 @@ pub struct Meter<'a> {
 
 impl<'a> Meter<'a> {
     pub fn start(fleet: &'a Fleet, replicas: Vec<usize>) -> Self {
-        let before = read(fleet, &replicas);
-        let cpu = spent(fleet, &replicas);
+        let before = read_metrics(fleet, &replicas);
+        let cpu = cpu_seconds(fleet, &replicas);
         Self { fleet, replicas, before, cpu, began: Instant::now() }
     }
 
-    /// Ends the span, in which there were so many beats a second.
+    /// Ends the span, in which `beats` heartbeats a second were sent.
     pub fn end(self, beats: f64) -> Rates {
         let span = self.began.elapsed();
         let seconds = span.as_secs_f64();
-        let spent = spent(self.fleet, &self.replicas);
+        let spent = cpu_seconds(self.fleet, &self.replicas);
         let mut cpu: Vec<_> =
             spent.iter().zip(&self.cpu).map(|(after, before)| (after - before) / seconds).collect();
-        let after = read(self.fleet, &self.replicas);
+        let after = read_metrics(self.fleet, &self.replicas);
         let before = &self.before;
         let [apiserver, etcd, load] = cpu.split_off(self.replicas.len())[..] else {
             unreachable!()
@@ -126,14 +126,14 @@ fn per_second(after: &Counts, before: &Counts, seconds: f64) -> Counts {
     after.iter().map(rate).filter(|(_, rate)| *rate > 0.0).collect()
 }
 
-/// CPU seconds of the replicas, the API server, etcd and this process.
-fn spent(fleet: &Fleet, replicas: &[usize]) -> Vec<f64> {
+/// The CPU seconds of the replicas, the API server, etcd and this process.
+fn cpu_seconds(fleet: &Fleet, replicas: &[usize]) -> Vec<f64> {
     let replicas = replicas.iter().map(|i| fleet.replicas[*i].pid);
     let others = [fleet.part("apiserver"), fleet.part("etcd"), std::process::id()];
     replicas.chain(others).map(cpu).collect()
 }
 
-fn read(fleet: &Fleet, replicas: &[usize]) -> Reading {
+fn read_metrics(fleet: &Fleet, replicas: &[usize]) -> Reading {
     let mut reading = Reading {
         writes: replicas.iter().map(|i| writes(fleet, *i)).collect(),
         ..Reading::default()
@@ -149,7 +149,7 @@ fn read(fleet: &Fleet, replicas: &[usize]) -> Reading {
             reading.watched += value;
         }
     }
-    for (metric, value) in samples(&etcd(fleet)) {
+    for (metric, value) in samples(&etcd_metrics(fleet)) {
         match metric {
             "etcd_mvcc_put_total" => reading.puts = value,
             "etcd_network_client_grpc_received_bytes_total" => reading.into_etcd = value,
@@ -159,7 +159,7 @@ fn read(fleet: &Fleet, replicas: &[usize]) -> Reading {
     reading
 }
 
-/// What this replica has written so far, as it counts itself.
+/// The writes of a replica so far, by its own metrics.
 fn writes(fleet: &Fleet, replica: usize) -> Counts {
     let mut counts = Counts::new();
     for (metric, value) in scrape(fleet.replicas[replica].admin) {
@@ -175,8 +175,9 @@ fn writes(fleet: &Fleet, replica: usize) -> Counts {
     counts
 }
 
-/// etcd listens on a socket in its working folder, whose own path may be too long for one.
-fn etcd(fleet: &Fleet) -> String {
+/// The metrics of etcd. It listens on a socket in its working folder; the path of that folder may be too long for a
+/// socket address.
+fn etcd_metrics(fleet: &Fleet) -> String {
     let mut socket =
         UnixStream::connect(format!("/proc/{}/cwd/etcd:0", fleet.part("etcd"))).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -186,7 +187,7 @@ fn etcd(fleet: &Fleet) -> String {
     text
 }
 
-/// What rollcall, or whoever beats, may have asked for.
+/// Whether the metric counts requests that rollcall or this benchmark can send.
 fn is_ours(metric: &str) -> bool {
     let group = label(metric, "group").unwrap_or_default();
     let resource = label(metric, "resource").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The naive way: each beat is a patch of an annotation.
+//! The naive solution: each heartbeat is a patch of an annotation.
 
 use std::{
     sync::{
@@ -12,51 +12,52 @@ use kube::Client;
 
 use crate::{
     fleet::{Fleet, NAMESPACE, name},
-    told::wall,
+    propagation::wall,
 };
 
-/// Patches under way at once.
-const AT_ONCE: usize = 16;
+/// Concurrent patches.
+const CONCURRENT: usize = 16;
 
-/// Of what the API server can take; more of it would only queue up.
+/// The share of the maximum rate of the API server that is used: more would only queue up.
 const SHARE: f64 = 0.6;
 
-/// For how long it is pressed to find that out.
-const PRESSED: Duration = Duration::from_secs(3);
+/// How long the maximum rate is measured.
+const MEASURED_FOR: Duration = Duration::from_secs(3);
 
-/// How fast, and for how many.
+/// The rate of patches.
 #[derive(Clone, Copy, Default)]
 pub struct Pace {
-    /// Patches a second that were answered when as many as possible were sent.
-    pub most: f64,
-    /// Patches a second to send now.
+    /// Answered patches a second when as many as possible were sent.
+    pub max: f64,
+    /// Patches a second to send.
     pub rate: f64,
-    /// Those that were answered.
+    /// Answered patches a second at that rate.
     pub attained: f64,
-    /// Instances that this keeps alive; the crowd beats for the others.
+    /// The instances whose heartbeats are patches; the batch load sends the others.
     pub instances: usize,
 }
 
-/// Finds out how many patches a second the API server takes, beside everything else that runs.
-pub fn pace(fleet: &Fleet) -> Pace {
-    let everybody = fleet.run.crowd();
-    let most = patch(fleet, &everybody, f64::INFINITY, PRESSED) as f64 / PRESSED.as_secs_f64();
+/// Measures how many patches a second the API server answers under the current load.
+pub fn measure_pace(fleet: &Fleet) -> Pace {
+    let survivors = fleet.run.survivors();
+    let patched = patch(fleet, &survivors, f64::INFINITY, MEASURED_FOR);
+    let max = patched as f64 / MEASURED_FOR.as_secs_f64();
     let interval = fleet.run.interval().as_secs_f64();
-    let instances = everybody.len().min((most * SHARE * interval) as usize);
-    Pace { most, rate: instances as f64 / interval, attained: 0.0, instances }
+    let instances = survivors.len().min((max * SHARE * interval) as usize);
+    Pace { max, rate: instances as f64 / interval, attained: 0.0, instances }
 }
 
-/// Patches at this pace for so long, in place of the crowd. Answers how many were answered.
+/// Sends patches at this pace in place of the batch load. Returns the number of answered patches.
 pub fn run(fleet: &Fleet, pace: Pace, span: Duration) -> usize {
-    let who = &fleet.run.crowd()[..pace.instances];
-    patch(fleet, who, pace.rate, span)
+    let instances = &fleet.run.survivors()[..pace.instances];
+    patch(fleet, instances, pace.rate, span)
 }
 
-fn patch(fleet: &Fleet, who: &[usize], rate: f64, span: Duration) -> usize {
+fn patch(fleet: &Fleet, instances: &[usize], rate: f64, span: Duration) -> usize {
     let (next, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (began, who): (_, Arc<[usize]>) = (Instant::now(), who.into());
+    let (began, instances): (_, Arc<[usize]>) = (Instant::now(), instances.into());
     let worker = || {
-        let (next, done, who) = (next.clone(), done.clone(), who.clone());
+        let (next, done, instances) = (next.clone(), done.clone(), instances.clone());
         let client = fleet.client.clone();
         async move {
             loop {
@@ -66,23 +67,23 @@ fn patch(fleet: &Fleet, who: &[usize], rate: f64, span: Duration) -> usize {
                     return;
                 }
                 tokio::time::sleep_until(at.into()).await;
-                once(&client, who[turn % who.len()]).await;
+                send_patch(&client, instances[turn % instances.len()]).await;
                 done.fetch_add(1, Ordering::Relaxed);
             }
         }
     };
-    fleet.runtime.block_on(futures::future::join_all((0..AT_ONCE).map(|_| worker())));
+    fleet.runtime.block_on(futures::future::join_all((0..CONCURRENT).map(|_| worker())));
     done.load(Ordering::Relaxed)
 }
 
-async fn once(client: &Client, i: usize) {
+async fn send_patch(client: &Client, i: usize) {
     let path = format!(
         "/apis/rollcall.dev/v1alpha1/namespaces/{NAMESPACE}/serviceinstances/{}?fieldManager=bench",
         name(i)
     );
-    let shown = jiff::Timestamp::from_millisecond(wall()).unwrap();
+    let now = jiff::Timestamp::from_millisecond(wall()).unwrap();
     let body =
-        format!("{{\"metadata\":{{\"annotations\":{{\"rollcall.dev/heartbeat\":\"{shown}\"}}}}}}");
+        format!("{{\"metadata\":{{\"annotations\":{{\"rollcall.dev/heartbeat\":\"{now}\"}}}}}}");
     let request = hyper::Request::patch(path)
         .header("content-type", "application/merge-patch+json")
         .body(body.into_bytes())

@@ -1,5 +1,5 @@
-//! From a registration at one replica to the DNS answer of another, beside a bare create and its watch
-//! event; and what the whole life of an instance costs.
+//! The time from a registration at one replica to the DNS response of another, compared with a bare create and its
+//! watch event; and the cost of an instance from its registration to its eviction.
 
 use std::time::{Duration, Instant};
 
@@ -22,67 +22,68 @@ use crate::{
     fleet::{Fleet, NAMESPACE, REPLICAS},
 };
 
-/// Between two registrations.
+/// The pause between two requests.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Where the bare creates go.
+/// The namespace of the bare creates.
 const BARE: &str = "bare";
 
-/// What was measured.
+/// The measured times.
 #[derive(Default)]
-pub struct Registered {
-    /// From the request's sending to the other replica's answer.
+pub struct RegistrationTimes {
+    /// From sending the registration to the other replica's DNS response.
     pub named: Times,
-    /// From the answer of the replica that was asked.
+    /// From the response to the registration to the other replica's DNS response.
     pub after: Times,
-    /// Bare: from the request's sending to the watch event.
+    /// From sending a bare create to its watch event.
     pub watched: Times,
 }
 
-/// Registers so many, one after another, each followed by a bare create.
-pub fn run(fleet: &Fleet, count: usize) -> Registered {
-    let mut doors: Vec<_> = fleet.doors().into_iter().map(Connection::to).collect();
-    let mut registered = Registered::default();
+/// Registers `count` instances one after another, each followed by a bare create.
+pub fn run(fleet: &Fleet, count: usize) -> RegistrationTimes {
+    let mut replicas: Vec<_> = fleet.http_addresses().into_iter().map(Connection::to).collect();
+    let mut times = RegistrationTimes::default();
     let mut bare = fleet.runtime.block_on(Bare::start(fleet));
     for i in 0..count {
-        let question = query(&format!("r-{i}.{NAMESPACE}.svc.rollcall.internal"), 1);
+        let dns_query = query(&format!("r-{i}.{NAMESPACE}.svc.rollcall.internal"), 1);
         let other = fleet.replicas[(i + 1) % REPLICAS].dns;
-        let asking = std::thread::spawn(move || until_named(other, &question));
+        let querying = std::thread::spawn(move || until_named(other, &dns_query));
         let sent = Instant::now();
         let body = facts(i, 300).to_string();
-        let (status, _) = doors[i % REPLICAS].ask(&call("PUT", i), &body).unwrap();
+        let (status, _) = replicas[i % REPLICAS].send(&request_line("PUT", i), &body).unwrap();
         let answered = Instant::now();
-        assert_eq!(status, 201, "it is new");
-        let named = asking.join().unwrap();
-        registered.named.push(named - sent);
-        registered.after.push(named.saturating_duration_since(answered));
+        assert_eq!(status, 201, "the instance is new");
+        let named = querying.join().unwrap();
+        times.named.push(named - sent);
+        times.after.push(named.saturating_duration_since(answered));
         std::thread::sleep(PAUSE);
-        registered.watched.push(fleet.runtime.block_on(bare.once(i)));
+        times.watched.push(fleet.runtime.block_on(bare.create(i)));
         std::thread::sleep(PAUSE);
     }
     for i in 0..count {
-        doors[0].ask(&call("DELETE", i), "").unwrap();
+        replicas[0].send(&request_line("DELETE", i), "").unwrap();
     }
-    registered
+    times
 }
 
-/// Registers so many with a short lease, who never beat, and waits until the last one is evicted.
-pub fn lives(fleet: &Fleet, count: usize) {
-    let mut doors: Vec<_> = fleet.doors().into_iter().map(Connection::to).collect();
+/// Registers `count` instances with a short lease and without heartbeats, and waits until all are evicted.
+pub fn lifecycles(fleet: &Fleet, count: usize) {
+    let mut replicas: Vec<_> = fleet.http_addresses().into_iter().map(Connection::to).collect();
     for i in 0..count {
-        let (status, _) =
-            doors[i % REPLICAS].ask(&call("PUT", i), &facts(i, 3).to_string()).unwrap();
-        assert_eq!(status, 201, "it is new");
+        let body = facts(i, 3).to_string();
+        let (status, _) = replicas[i % REPLICAS].send(&request_line("PUT", i), &body).unwrap();
+        assert_eq!(status, 201, "the instance is new");
     }
     crate::common::ask::eventually(Duration::from_secs(60), || {
-        let gone = |i| {
-            doors[0].ask(&call("GET", i), "").is_ok_and(|(status, _)| matches!(status, 404 | 410))
+        let is_gone = |i| {
+            let answer = replicas[0].send(&request_line("GET", i), "");
+            answer.is_ok_and(|(status, _)| matches!(status, 404 | 410))
         };
-        (0..count).all(gone).then_some(())
+        (0..count).all(is_gone).then_some(())
     });
 }
 
-fn call(method: &str, i: usize) -> String {
+fn request_line(method: &str, i: usize) -> String {
     format!("{method} /v1/namespaces/{NAMESPACE}/instances/r-{i}")
 }
 
@@ -94,7 +95,7 @@ fn facts(i: usize, lease: u64) -> Value {
     })
 }
 
-/// A client of the API server alone, and its watch.
+/// A client of the API server, and its watch.
 struct Bare {
     api: Api<ServiceInstance>,
     events: mpsc::Receiver<(String, Instant)>,
@@ -121,7 +122,8 @@ impl Bare {
         Self { api, events }
     }
 
-    async fn once(&mut self, i: usize) -> Duration {
+    /// Creates an instance. The time until its watch event.
+    async fn create(&mut self, i: usize) -> Duration {
         let name = format!("r-{i}");
         let object = json!({
             "apiVersion": "rollcall.dev/v1alpha1", "kind": "ServiceInstance",
@@ -135,8 +137,8 @@ impl Bare {
         let sent = Instant::now();
         self.api.create(&PostParams::default(), &object).await.unwrap();
         loop {
-            let (seen, at) = self.events.recv().await.unwrap();
-            if seen == name {
+            let (created, at) = self.events.recv().await.unwrap();
+            if created == name {
                 return at - sent;
             }
         }

@@ -1,4 +1,4 @@
-//! Metrics as text: read from a replica, and taken apart. Does not own: what they say of a span of time (`meter`).
+//! Reading and parsing the metrics of a replica. Does not own: rates over a span of time (`meter`).
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -7,10 +7,11 @@ use crate::connection::Connection;
 /// Counters by name.
 pub type Counts = BTreeMap<String, f64>;
 
-/// The metrics at the admin port of a replica, with their labels as they are written.
+/// Reads the metrics from the admin port of a replica. The keys contain the labels as text.
 pub fn scrape(admin: SocketAddr) -> Counts {
-    let mut door = Connection::to(admin);
-    let text = String::from_utf8(door.ask("GET /metrics", "").unwrap().1.to_vec()).unwrap();
+    let mut connection = Connection::to(admin);
+    let (_, body) = connection.send("GET /metrics", "").unwrap();
+    let text = String::from_utf8(body.to_vec()).unwrap();
     samples(&text).map(|(metric, value)| (metric.to_owned(), value)).collect()
 }
 

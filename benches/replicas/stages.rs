@@ -1,31 +1,31 @@
-//! The stages of one run, in their order.
+//! The stages of one run, in order.
 
 use std::time::{Duration, Instant};
 
 use crate::{
     Run,
-    crash::{self, Gone},
-    crowd::{Account, Crowd, Singles},
+    crash::{self, CrashResult},
     failover::{self, Failover},
     figures::Times,
     fleet::{Fleet, REPLICAS},
+    load::{BatchLoad, HeartbeatCounts, SingleLoad},
     meter::{Meter, Rates},
     naive::{self, Pace},
-    register::{self, Registered},
-    told,
+    propagation,
+    register::{self, RegistrationTimes},
 };
 
-/// All beat over HTTP.
-pub const BEATING: &str = "all beat";
+/// All instances send heartbeats over HTTP.
+pub const BEATING: &str = "all send heartbeats";
 
-/// Nobody beats, for less than a turn: nobody dies of it.
-const QUIET: &str = "all there, nobody beats";
+/// No instance sends heartbeats, for less than an interval, so that no lease ends.
+const QUIET: &str = "all registered, no heartbeats";
 
-/// All beat by patches, as far as the API server can take it.
-pub const NAIVE: &str = "the naive way";
+/// Heartbeats by patches, for as many instances as the API server can take.
+pub const NAIVE: &str = "heartbeats by patches";
 
-/// What the life of an instance may need. Events alike on one object are patched.
-const LIFE: [&str; 5] = [
+/// The API calls that the lifecycle of an instance can need. A repeated Event on one object is patched.
+const LIFECYCLE_CALLS: [&str; 5] = [
     "apply serviceinstances",
     "patch serviceinstances/status",
     "delete serviceinstances",
@@ -33,68 +33,79 @@ const LIFE: [&str; 5] = [
     "patch events",
 ];
 
-/// All that came of one run.
-pub struct Outcome {
+/// The results of one run.
+pub struct RunResult {
     pub run: Run,
     pub phases: Vec<(&'static str, Rates)>,
-    pub told: Times,
-    pub gone: Gone,
-    pub registered: Registered,
+    pub propagation: Times,
+    pub crash: CrashResult,
+    pub registrations: RegistrationTimes,
     pub pace: Pace,
-    /// What one instance costs from its registration to its eviction, by verb and resource.
-    pub life: Option<Vec<(String, f64)>>,
+    /// The API calls of one instance from its registration to its eviction, by verb and resource.
+    pub lifecycle: Option<Vec<(String, f64)>>,
     pub failover: Failover,
-    /// Leases that ended though everybody beat.
+    /// Leases that ended although all instances sent heartbeats.
     pub expired: f64,
-    /// Until the leader was killed, and from then on.
-    pub accounts: [Account; 2],
+    /// The heartbeats in batches before and after the kill of the leader.
+    pub counts: [HeartbeatCounts; 2],
 }
 
-/// Starts everything, goes through all stages, and ends it.
-pub fn run(run: Run) -> Outcome {
+/// Starts the fleet, runs all stages, and stops the fleet.
+pub fn run(run: Run) -> RunResult {
     let fleet = Fleet::start(run);
     let mut stages = Stages { fleet: &fleet, phases: Vec::new(), began: Instant::now() };
-    let (everybody, survivors) = (run.instances, run.instances - run.victims);
+    let (all, survivors) = (run.instances, run.instances - run.victims);
     std::thread::sleep(Duration::from_secs(3));
     stages.measure("idle, no instances", 0, |_| std::thread::sleep(run.span));
 
-    stages.say("instances are made");
-    let (crowd, mut singles) = (Crowd::start(&fleet), Singles::start(&fleet));
+    stages.log("creating the instances");
+    let (batches, mut singles) = (BatchLoad::start(&fleet), SingleLoad::start(&fleet));
     fleet.fill();
     fleet.settle();
     std::thread::sleep(run.interval().max(Duration::from_secs(2)));
-    crowd.account();
+    batches.take_counts();
     let expired = fleet.expiries();
-    stages.measure(BEATING, everybody, |_| std::thread::sleep(run.span));
+    stages.measure(BEATING, all, |_| std::thread::sleep(run.span));
     if run.lease >= 10 {
         singles.end(&fleet);
         stages.quiet();
-        singles = Singles::start(&fleet);
+        singles = SingleLoad::start(&fleet);
         std::thread::sleep(run.interval().mul_f64(1.1));
     }
 
-    stages.say("beats at one replica");
+    stages.log("heartbeats at one replica");
     singles.end(&fleet);
-    let told = told::run(&fleet, run.span);
-    singles = Singles::start(&fleet);
+    let propagation = propagation::run(&fleet, run.span);
+    singles = SingleLoad::start(&fleet);
     std::thread::sleep(run.interval().mul_f64(1.1));
 
-    let registering = "registering, and as many bare creates";
-    let registered =
-        stages.measure(registering, everybody, |fleet| register::run(fleet, run.registered));
+    let registering = "registrations, and as many bare creates";
+    let registrations =
+        stages.measure(registering, all, |fleet| register::run(fleet, run.registered));
     let pace = stages.naive();
     let expired = fleet.expiries() - expired;
     let lasts = singles.end(&fleet);
-    stages.say("the victims beat no more");
+    stages.log("the victims send no more heartbeats");
     crash::wait(&fleet, &lasts);
-    let gone = stages.measure("the victims die", survivors, |fleet| crash::run(fleet, &lasts));
-    let life = (run.lease < 10).then(|| stages.life());
-    let before = crowd.account();
+    let crash = stages.measure("the victims expire", survivors, |fleet| crash::run(fleet, &lasts));
+    let lifecycle = (run.lease < 10).then(|| stages.lifecycle());
+    let before = batches.take_counts();
     let failover = stages.failover(survivors);
-    let accounts = [before, crowd.end()];
-    stages.say("done");
+    let counts = [before, batches.end()];
+    stages.log("done");
     let phases = stages.phases;
-    Outcome { run, phases, told, gone, registered, pace, life, failover, expired, accounts }
+    RunResult {
+        run,
+        phases,
+        propagation,
+        crash,
+        registrations,
+        pace,
+        lifecycle,
+        failover,
+        expired,
+        counts,
+    }
 }
 
 struct Stages<'a> {
@@ -104,75 +115,81 @@ struct Stages<'a> {
 }
 
 impl Stages<'_> {
-    fn say(&self, what: &str) {
+    fn log(&self, message: &str) {
         let (run, since) = (self.fleet.run, self.began.elapsed().as_secs());
-        eprintln!("{} × {} s, {since} s: {what}", run.instances, run.lease);
+        eprintln!("{} × {} s, {since} s: {message}", run.instances, run.lease);
     }
 
-    /// Beats a second of so many.
-    fn beats(&self, who: usize) -> f64 {
-        who as f64 / self.fleet.run.interval().as_secs_f64()
+    /// The heartbeats a second of this many instances.
+    fn beats(&self, instances: usize) -> f64 {
+        instances as f64 / self.fleet.run.interval().as_secs_f64()
     }
 
-    /// Measures a phase in which so many beat.
-    fn measure<T>(&mut self, name: &'static str, who: usize, phase: impl FnOnce(&Fleet) -> T) -> T {
-        self.say(name);
+    /// Measures a phase in which this many instances send heartbeats.
+    fn measure<T>(
+        &mut self,
+        name: &'static str,
+        instances: usize,
+        phase: impl FnOnce(&Fleet) -> T,
+    ) -> T {
+        self.log(name);
         let meter = Meter::start(self.fleet, (0..REPLICAS).collect());
-        let done = phase(self.fleet);
-        let rates = meter.end(self.beats(who));
+        let result = phase(self.fleet);
+        let rates = meter.end(self.beats(instances));
         self.phases.push((name, rates));
-        done
+        result
     }
 
-    /// Nobody beats for most of a turn, so that nobody misses more than one.
+    /// Pauses all heartbeats for less than an interval, so that no instance misses more than one.
     fn quiet(&mut self) {
         let run = self.fleet.run;
-        self.beat_for(&run.crowd(), false);
+        self.enable(&run.survivors(), false);
         self.measure(QUIET, 0, |_| std::thread::sleep(run.interval().mul_f64(0.8)));
-        self.beat_for(&run.crowd(), true);
+        self.enable(&run.survivors(), true);
     }
 
-    fn beat_for(&self, who: &[usize], beats: bool) {
-        who.iter().for_each(|i| self.fleet.beat_for(*i, beats));
+    fn enable(&self, instances: &[usize], is_enabled: bool) {
+        instances.iter().for_each(|i| self.fleet.enable(*i, is_enabled));
     }
 
-    /// Has as many of the crowd as the API server can take beat by patches.
+    /// Sends heartbeats by patches, for as many instances as the API server can take.
     fn naive(&mut self) -> Pace {
         let run = self.fleet.run;
-        self.say("as many patches as possible");
-        let pace = naive::pace(self.fleet);
-        let who = &run.crowd()[..pace.instances];
-        self.beat_for(who, false);
+        self.log("as many patches as possible");
+        let pace = naive::measure_pace(self.fleet);
+        let instances = &run.survivors()[..pace.instances];
+        self.enable(instances, false);
         let patched = self.measure(NAIVE, run.instances, |fleet| naive::run(fleet, pace, run.span));
-        self.beat_for(who, true);
+        self.enable(instances, true);
         Pace { attained: patched as f64 / run.span.as_secs_f64(), ..pace }
     }
 
-    /// What it costs to live once, by verb and resource. The checkpoints of all the others are left out, at
-    /// the pace in which they were written while nothing else was.
-    fn life(&mut self) -> Vec<(String, f64)> {
+    /// The API calls of one lifecycle, by verb and resource. The checkpoints of all other instances are subtracted, at
+    /// the rate at which they were written during [`BEATING`].
+    fn lifecycle(&mut self) -> Vec<(String, f64)> {
         let run = self.fleet.run;
-        let name = "whole lives of 3 s";
-        self.measure(name, run.instances - run.victims, |it| register::lives(it, run.registered));
-        let of = |phase: &str| self.phases.iter().find(|(name, _)| *name == phase);
-        let (Some((_, lived)), Some((_, beating))) = (of(name), of(BEATING)) else {
+        let name = "whole lifecycles with leases of 3 s";
+        let survivors = run.instances - run.victims;
+        self.measure(name, survivors, |fleet| register::lifecycles(fleet, run.registered));
+        let find = |phase: &str| self.phases.iter().find(|(name, _)| *name == phase);
+        let (Some((_, rates)), Some((_, beating))) = (find(name), find(BEATING)) else {
             return Vec::new();
         };
-        let part = |what: &&str| {
-            let besides = if what.ends_with("/status") { beating.of_all(what) } else { 0.0 };
-            let count = (lived.of_all(what) - besides).max(0.0) * lived.span.as_secs_f64();
-            ((*what).to_owned(), count / run.registered as f64)
+        let per_instance = |call: &&str| {
+            let others = if call.ends_with("/status") { beating.writes_of(call) } else { 0.0 };
+            let count = (rates.writes_of(call) - others).max(0.0) * rates.span.as_secs_f64();
+            ((*call).to_owned(), count / run.registered as f64)
         };
-        LIFE.iter().map(part).collect()
+        LIFECYCLE_CALLS.iter().map(per_instance).collect()
     }
 
-    /// Measures those that live on.
-    fn failover(&mut self, who: usize) -> Failover {
+    /// Measures the replicas that are not killed.
+    fn failover(&mut self, instances: usize) -> Failover {
         let name = "the leader is killed; the others";
-        self.say(name);
+        self.log(name);
         let meter = Meter::start(self.fleet, (1..REPLICAS).collect());
         let failover = failover::run(self.fleet);
-        self.phases.push((name, meter.end(self.beats(who))));
+        self.phases.push((name, meter.end(self.beats(instances))));
         failover
     }
 }

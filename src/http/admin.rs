@@ -1,12 +1,12 @@
 //! The admin port: `/livez`, `/readyz`, `/startupz`, `/metrics`, `/loglevel`.
 //!
-//! Ready means synced once. It is never tied to the API server's health after that: a replica
-//! that cannot reach it still answers.
+//! Ready means that the replica has synced once. After that readiness does not depend on the API server: a replica that
+//! cannot reach it still answers.
 //!
-//! The port has no authentication. What it tells is for anybody whom the network lets through; what
-//! is logged can be changed only from within the pod, where `kubectl port-forward` comes from too:
-//! so a caller with that right has this one. What cannot be answered is a problem, as over the other port, and a panic is one
-//! 500. Does not own: connections (`port`), what is said (`telemetry::{scrape, level, probes}`).
+//! The port has no authentication. Every client that the network lets through can read it. The log filter can be
+//! changed only from within the pod, which is also where `kubectl port-forward` connects from: so a user with the right
+//! to forward ports can change it. Errors are problems, as on the other port, and a panic fails one request with 500.
+//! Does not own: connections (`port`), and the content of the responses (`telemetry::{scrape, level, probes}`).
 
 mod port;
 
@@ -34,19 +34,17 @@ use crate::telemetry::{
     scrape::{Exposition, Scrape},
 };
 
-/// Octets of a filter.
+/// The most bytes of a log filter.
 const MAX_FILTER: usize = 4096;
 
-/// The longest that a filter may be set for; without a term it is in force until another.
+/// The longest term of a filter. Without a term a filter is in force until the next one.
 const MAX_TERM: Duration = Duration::from_secs(24 * 3600);
 
-/// The port cannot be had.
+/// The port cannot be bound.
 #[derive(Debug, Error)]
 #[error("cannot listen on {address}: choose another address with --admin-listen")]
 pub struct AdminError {
-    /// Where.
     address: SocketAddr,
-    /// Why.
     source: std::io::Error,
 }
 
@@ -61,7 +59,7 @@ impl Admin {
     /// Binds the port.
     ///
     /// # Errors
-    /// When it is taken or not ours.
+    /// When the address is in use or belongs to another host.
     pub async fn bind(
         address: SocketAddr,
         registry: Registry,
@@ -86,12 +84,12 @@ fn router(registry: Registry, probes: Arc<dyn Probes>, level: Level) -> Router {
     let scrape = Arc::new(Scrape::new(registry, probes.clone()));
     let starting = probes.clone();
     let started = move || {
-        let why = starting.unready().filter(|_| !starting.is_started());
-        async move { verdict(why) }
+        let why_not = starting.unready().filter(|_| !starting.is_started());
+        async move { probe_response(why_not) }
     };
     let ready = move || {
-        let why = probes.unready();
-        async move { verdict(why) }
+        let why_not = probes.unready();
+        async move { probe_response(why_not) }
     };
     let in_force = level.clone();
     let read_level = move || async move { format!("{}\n", in_force.in_force()) };
@@ -110,16 +108,16 @@ fn router(registry: Registry, probes: Arc<dyn Probes>, level: Level) -> Router {
         .route("/startupz", get(started))
         .route("/metrics", get(move |headers: HeaderMap| metrics(scrape, headers)))
         .route("/loglevel", get(read_level).put(set_level))
-        .fallback(unknown)
+        .fallback(unknown_path)
         .method_not_allowed_fallback(async || {
             // axum adds `Allow`.
-            Problem::new(Kind::MethodNotAllowed, "this path takes the methods that Allow names")
+            Problem::new(Kind::MethodNotAllowed, "this path takes only the methods in Allow")
         })
         .layer(DefaultBodyLimit::max(MAX_FILTER))
         .layer(panics())
 }
 
-async fn unknown(uri: Uri) -> Problem {
+async fn unknown_path(uri: Uri) -> Problem {
     let path = uri.path();
     let detail = format!(
         "the admin port has no path {path}; it has /livez, /readyz, /startupz, /metrics and /loglevel"
@@ -127,30 +125,30 @@ async fn unknown(uri: Uri) -> Problem {
     Problem::new(Kind::UnknownRoute, detail)
 }
 
-fn verdict(why_not: Option<String>) -> (StatusCode, String) {
+fn probe_response(why_not: Option<String>) -> (StatusCode, String) {
     match why_not {
         None => (StatusCode::OK, "ok\n".to_owned()),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }
 
-/// Aside of the tasks that serve, since it looks at every service. Its deadline is the connection's.
+/// On a blocking thread, because it visits every service. The connection's deadline bounds it.
 async fn metrics(scrape: Arc<Scrape>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let exposition = Exposition::accepted(accept);
     match spawn_blocking(move || scrape.text(exposition)).await {
         Ok(Ok(text)) => ([(header::CONTENT_TYPE, exposition.content_type())], text).into_response(),
-        Ok(Err(error)) => not_written(&error),
-        Err(error) => not_written(&error),
+        Ok(Err(error)) => encoding_failed(&error),
+        Err(error) => encoding_failed(&error),
     }
 }
 
-fn not_written(error: &dyn std::error::Error) -> Response {
-    error!(%error, "the metrics could not be written");
-    Problem::internal("the metrics could not be written; the log says why").into_response()
+fn encoding_failed(error: &dyn std::error::Error) -> Response {
+    error!(%error, "cannot encode the metrics");
+    Problem::internal("rollcall cannot encode the metrics; its log has the error").into_response()
 }
 
-/// Answers the filter that is in force then.
+/// Returns the filter that is in force afterwards.
 fn set_level(
     level: &Level,
     peer: SocketAddr,
@@ -158,11 +156,12 @@ fn set_level(
     filter: &str,
 ) -> Result<String, Problem> {
     if !peer.ip().to_canonical().is_loopback() {
-        let detail = "the filter of the log can be changed only from within the pod: use kubectl port-forward";
+        let detail =
+            "the log filter can be changed only from within the pod: use kubectl port-forward";
         return Err(Problem::new(Kind::Refused(403), detail));
     }
-    let term = term(query).map_err(|()| {
-        let detail = "the query may only be a time of up to 24h, for example ?for=10m";
+    let term = parse_term(query).map_err(|()| {
+        let detail = "the only parameter is a time of up to 24h, for example ?for=10m";
         Problem::of(Kind::BadQuery, vec![Flaw::query("for", detail)])
     })?;
     match level.set(filter, term) {
@@ -171,8 +170,8 @@ fn set_level(
     }
 }
 
-/// The time of `for=10m`; none without a query.
-fn term(query: Option<&str>) -> Result<Option<Duration>, ()> {
+/// The time in `for=10m`; none without a query.
+fn parse_term(query: Option<&str>) -> Result<Option<Duration>, ()> {
     let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(None) };
     let time = query.strip_prefix("for=").ok_or(())?;
     let unit = match time.chars().next_back() {
@@ -192,20 +191,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_has_a_unit_and_a_bound() {
-        assert_eq!(term(None), Ok(None));
-        assert_eq!(term(Some("for=10m")), Ok(Some(Duration::from_secs(600))));
-        assert_eq!(term(Some("for=24h")), Ok(Some(MAX_TERM)));
+    fn a_term_has_a_unit_and_is_at_most_a_day() {
+        assert_eq!(parse_term(None), Ok(None));
+        assert_eq!(parse_term(Some("for=10m")), Ok(Some(Duration::from_secs(600))));
+        assert_eq!(parse_term(Some("for=24h")), Ok(Some(MAX_TERM)));
         for bad in [
             "for=10", "for=", "for=0s", "for=25h", "for=-1m", "for=mm", "for=1mm", "10m",
             "until=5s",
         ] {
-            assert_eq!(term(Some(bad)), Err(()), "{bad}");
+            assert_eq!(parse_term(Some(bad)), Err(()), "{bad}");
         }
     }
 
     #[test]
-    fn only_a_caller_from_within_the_pod_changes_what_is_logged() {
+    fn the_log_filter_changes_only_from_within_the_pod() {
         let (_layer, level) = Level::new("info").unwrap();
         let set = |peer: &str| set_level(&level, peer.parse().unwrap(), None, "debug");
         assert_eq!(set("10.0.0.7:4000").unwrap_err().kind, Kind::Refused(403));

@@ -1,6 +1,6 @@
 //! The state that all handlers share.
 //!
-//! Owns: [`App`], which axum hands to every handler as `State`. Does not own: which handler answers what (`table`).
+//! Owns: [`App`], which axum hands to every handler as `State`. Does not own: the handlers of the routes (`table`).
 
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -16,21 +16,21 @@ use crate::http::{
 };
 use crate::telemetry::{metrics::BreakerMetrics, problems::Board, traces::Traces};
 
-/// Services that have a turn of their own in `order=roundrobin`; where two share one, a turn is
-/// skipped now and then.
+/// Counters for `order=roundrobin`. Services are hashed to them; when two services share a counter, a turn is sometimes
+/// skipped.
 const TURNS: usize = 1024;
 
-/// What the server is made of, from outside this module.
+/// The parts of the server that come from other modules.
 pub struct AppParts {
-    /// Takes heartbeats and registrations, and knows where readers look.
+    /// Takes heartbeats and registrations, and provides the directory.
     pub intake: Intake,
     /// Authentication and authorization; none with `--auth none`.
     pub gate: Option<Gate>,
-    /// What an operator has to mend in the cluster.
+    /// Problems of the cluster that an operator must fix.
     pub problems: Board,
     /// Whether the Kubernetes API answers.
     pub breakers: BreakerMetrics,
-    /// What is kept beside views.
+    /// The encoded views.
     pub views: Arc<Views>,
     /// The subscribers, which the engine wakes.
     pub waiters: Arc<Waiters>,
@@ -38,35 +38,29 @@ pub struct AppParts {
     pub traces: Option<Traces>,
 }
 
-/// How the server answers.
-pub(super) struct Settings {
+/// The settings of the server.
+pub(super) struct AppSettings {
     /// Whether reads need a token too.
     pub(super) read_auth: bool,
-    /// How much may be asked for.
     pub(super) rates: Rates,
     /// The identity of this replica.
     pub(super) identity: String,
     /// The DNS zone.
     pub(super) zone: String,
-    /// Makes the OpenAPI document.
+    /// Generates the OpenAPI document.
     pub(super) document: fn() -> Vec<u8>,
     /// Lists the operations, as HTML.
     pub(super) calls: fn() -> String,
 }
 
-/// What all handlers share.
+/// The state that all handlers share.
 pub(super) struct App {
     pub(super) intake: Intake,
     pub(super) authorization: Authorization,
-    /// What an operator has to mend in the cluster.
     pub(super) problems: Board,
-    /// Whether the Kubernetes API answers.
     pub(super) breakers: BreakerMetrics,
-    /// What is kept beside views.
     pub(super) views: Arc<Views>,
-    /// The subscribers.
     pub(super) waiters: Arc<Waiters>,
-    /// Exports spans of requests.
     pub(super) traces: Option<Traces>,
     pub(super) metrics: HttpMetrics,
     pub(super) limits: Limits,
@@ -75,23 +69,22 @@ pub(super) struct App {
     pub(super) document: Document,
     /// Lists the operations, as HTML.
     pub(super) calls: fn() -> String,
-    /// This replica.
+    /// The identity of this replica.
     pub(super) identity: String,
-    /// The same as a header.
+    /// The identity as the value of a header.
     pub(super) replica: HeaderValue,
     /// The DNS zone.
     pub(super) zone: Arc<str>,
-    /// Reads the clock.
     pub(super) clock: fn() -> Now,
-    /// How often each service was asked for in turn.
+    /// The counters for `order=roundrobin`.
     pub(super) turns: Box<[AtomicU64]>,
 }
 
 impl App {
-    /// The state of a replica; none when its identity cannot be sent in a header.
+    /// None when the identity of the replica cannot be sent in a header.
     pub(super) fn new(
         AppParts { intake, gate, problems, breakers, views, waiters, traces }: AppParts,
-        Settings { read_auth, rates, identity, zone, document, calls }: Settings,
+        AppSettings { read_auth, rates, identity, zone, document, calls }: AppSettings,
         metrics: HttpMetrics,
     ) -> Option<Self> {
         let replica = HeaderValue::try_from(&identity).ok()?;
@@ -119,7 +112,7 @@ impl App {
         })
     }
 
-    /// Whether this replica can speak for a namespace: an empty answer would be a false one.
+    /// Checks that this replica watches a namespace. Otherwise an empty response would be wrong.
     pub(super) fn covers(&self, namespace: &str) -> Result<(), Problem> {
         let covered = self.intake.covers(namespace);
         covered.map_err(|refusal| Problem::refused(refusal, namespace, ""))

@@ -1,6 +1,6 @@
-//! Bodies: bytes within a size and a time, and of the type that the call takes.
+//! Request bodies: limits on size and time, and the media types that an operation accepts.
 //!
-//! Does not own: what the bytes are (`json`).
+//! Does not own: parsing (`json`).
 
 use std::{borrow::Cow, marker::PhantomData, ops::Deref, sync::Arc, time::Duration};
 
@@ -19,38 +19,39 @@ use tokio::time::timeout;
 
 use crate::http::{
     app::App,
-    budget::Share,
+    budget::BudgetShare,
     limits::Limits,
     problem::{Flaw, Kind, Problem},
 };
 
 pub(super) use crate::http::json::{Entries, MAX_ENTRIES, Object, Strings, Whole, json};
 
-/// What bodies are, without their parameters.
+/// The media type of bodies, without parameters.
 pub(super) const JSON: &str = "application/json";
 
-/// What a patch may be, as `Accept-Patch` lists it (RFC 5789 §3.1).
+/// The media types of a patch, as `Accept-Patch` lists them (RFC 5789 §3.1).
 pub(super) const PATCH: &str = "application/merge-patch+json, application/json";
 
-/// The most bytes of a body that is too large anyway which are read all the same, so that the client
-/// has sent it and reads why not; a connection closed under its hands would tell it nothing.
+/// The most bytes of a too large body that are read and discarded, so that the client finishes sending and then reads
+/// the problem. If the connection were closed while the client sends, the client would not see it.
 const MAX_DISCARDED: usize = 1024 * 1024;
 
 /// From the head of a request to the end of its body.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 
-/// The same for a body for which there is no room: it is told soon, and not when the body has come.
-const POLITE: Duration = Duration::from_secs(1);
+/// The time for discarding a body when the memory budget is exhausted: the client gets the problem soon, even if its
+/// body has not arrived by then.
+const DISCARDED_WITHIN: Duration = Duration::from_secs(1);
 
 /// A whole body, with its share of the memory for bodies.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct BufferedBody {
     bytes: Bytes,
-    /// Given back with it.
-    _share: Share,
+    /// Released with the bytes.
+    _share: BudgetShare,
 }
 
-impl Deref for Held {
+impl Deref for BufferedBody {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -58,110 +59,110 @@ impl Deref for Held {
     }
 }
 
-/// A whole body, which may be empty, as an extractor.
+/// A whole body, possibly empty, as an extractor.
 #[derive(Debug)]
-pub(super) struct BodyOf<K>(pub(super) Held, pub(super) PhantomData<K>);
+pub(super) struct BodyOf<K>(pub(super) BufferedBody, pub(super) PhantomData<K>);
 
-/// What a body may be.
+/// The limits of a kind of body.
 pub(super) trait BodyKind: Send {
-    /// Bytes at most.
-    const MOST: usize;
-    /// Its media types, as `Accept` lists them.
+    const MAX_BYTES: usize;
+    /// The accepted media types, as `Accept` lists them.
     const TYPES: &'static str = JSON;
 }
 
-/// About one instance.
+/// A body about one instance.
 #[derive(Debug)]
 pub(super) enum One {}
 
-/// About many.
+/// A body about many instances.
 #[derive(Debug)]
 pub(super) enum Many {}
 
-/// A JSON merge patch of one, which may say to be one (RFC 7396 §4).
+/// A patch of one instance: JSON, or declared as a JSON merge patch (RFC 7396 §4).
 #[derive(Debug)]
 pub(super) enum MergePatch {}
 
-/// Its bounded fields fill two thirds of it when every string is as long as it may be.
+/// The bounded fields fill two thirds of it when every string has its maximum length.
 impl BodyKind for One {
-    const MOST: usize = 64 * 1024;
+    const MAX_BYTES: usize = 64 * 1024;
 }
 
 /// 10,000 heartbeats of 400 bytes.
 impl BodyKind for Many {
-    const MOST: usize = 4 * 1024 * 1024;
+    const MAX_BYTES: usize = 4 * 1024 * 1024;
 }
 
 impl BodyKind for MergePatch {
-    const MOST: usize = One::MOST;
+    const MAX_BYTES: usize = One::MAX_BYTES;
     const TYPES: &'static str = PATCH;
 }
 
 impl<K: BodyKind> FromRequest<Arc<App>> for BodyOf<K> {
     type Rejection = Problem;
 
-    /// 413 beyond the bound, 408 when it takes too long, 415 for any other media type, 503 when as much of other bodies is
-    /// held as may be.
+    /// 413 beyond the size limit, 408 when the body takes too long, 415 for another media type, 503 when other bodies
+    /// use the whole memory budget.
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
         let (Parts { headers, .. }, body) = request.into_parts();
-        let held = read(&app.limits, &headers, body, K::MOST, K::TYPES).await?;
-        Ok(Self(held, PhantomData))
+        let body = read_body(&app.limits, &headers, body, K::MAX_BYTES, K::TYPES).await?;
+        Ok(Self(body, PhantomData))
     }
 }
 
-async fn read(
+async fn read_body(
     limits: &Limits,
     headers: &HeaderMap,
     body: Body,
     limit: usize,
     types: &'static str,
-) -> Result<Held, Problem> {
+) -> Result<BufferedBody, Problem> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     let announced: usize = announced.and_then(|length| length.parse().ok()).unwrap_or(0);
-    // Who asks first whether to send it gets the answer at once.
+    // A client that expects 100-continue has not sent its body yet, and gets the problem at once.
     let discarded = if headers.contains_key(EXPECT) { 0 } else { MAX_DISCARDED };
     if announced > limit + discarded {
         return Err(too_large(limit));
     }
     let seconds = BODY_WITHIN.as_secs();
-    let slow = |_| Problem::new(Kind::SlowBody, format!("it must arrive whole within {seconds} s"));
-    let gathered = gather(limits, body, announced.min(limit), limit);
-    let held = timeout(BODY_WITHIN, gathered).await.map_err(slow)??;
-    if !held.is_empty() {
+    let slow =
+        |_| Problem::new(Kind::SlowBody, format!("the whole body must arrive within {seconds} s"));
+    let buffering = buffer(limits, body, announced.min(limit), limit);
+    let body = timeout(BODY_WITHIN, buffering).await.map_err(slow)??;
+    if !body.is_empty() {
         check_type(headers, types)?;
     }
-    Ok(held)
+    Ok(body)
 }
 
-/// The caller's deadline bounds every wait in it.
-async fn gather(
+/// The caller's deadline bounds every await in it.
+async fn buffer(
     limits: &Limits,
     mut body: Body,
     announced: usize,
     limit: usize,
-) -> Result<Held, Problem> {
-    let mut share = limits.bodies.share(limit > One::MOST);
+) -> Result<BufferedBody, Problem> {
+    let mut share = limits.bodies.share(limit > One::MAX_BYTES);
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
-    while let Some(data) = next(&mut body).await? {
+    while let Some(data) = next_piece(&mut body).await? {
         let size = first.len() + all.len() + data.len();
         if size > limit {
             drop((first, all));
-            share.free();
+            share.release();
             discard(&mut body, data.len()).await;
             return Err(too_large(limit));
         }
         if !share.grow(size) {
             drop((first, all));
-            share.free();
-            let _ = timeout(POLITE, discard(&mut body, data.len())).await;
-            return Err(limits.no_room());
+            share.release();
+            let _ = timeout(DISCARDED_WITHIN, discard(&mut body, data.len())).await;
+            return Err(limits.out_of_memory_for_bodies());
         }
         if first.is_empty() && all.is_empty() {
             first = data;
         } else {
             if all.is_empty() {
-                // Not touched before it is filled, and so no memory yet.
+                // The kernel provides this memory only as it is filled.
                 all.reserve(announced.max(size));
             }
             all.extend_from_slice(&std::mem::take(&mut first));
@@ -169,14 +170,14 @@ async fn gather(
         }
     }
     let bytes = if all.is_empty() { first } else { all.freeze() };
-    Ok(Held { bytes, _share: share })
+    Ok(BufferedBody { bytes, _share: share })
 }
 
 /// The next piece of a body; none at its end.
-async fn next(body: &mut Body) -> Result<Option<Bytes>, Problem> {
+async fn next_piece(body: &mut Body) -> Result<Option<Bytes>, Problem> {
     while let Some(frame) = body.frame().await {
-        let broken = |error| Problem::new(Kind::BadBody, format!("it broke off: {error}"));
-        // Anything but data is a trailer, and trailers say nothing here.
+        let broken = |error| Problem::new(Kind::BadBody, format!("cannot read the body: {error}"));
+        // A frame without data is a trailer; trailers are ignored.
         if let Ok(data) = frame.map_err(broken)?.into_data() {
             return Ok(Some(data));
         }
@@ -184,10 +185,10 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, Problem> {
     Ok(None)
 }
 
-/// Reads on for a while, so that a client that sends on reads its answer.
+/// Reads and discards the rest of a body, so that the client finishes sending and reads the response.
 async fn discard(body: &mut Body, mut discarded: usize) {
     while discarded <= MAX_DISCARDED {
-        match next(body).await {
+        match next_piece(body).await {
             Ok(Some(data)) => discarded += data.len(),
             Ok(None) | Err(_) => return,
         }
@@ -195,12 +196,12 @@ async fn discard(body: &mut Body, mut discarded: usize) {
 }
 
 fn too_large(limit: usize) -> Problem {
-    let detail = format!("at most {} KiB are taken; send less at a time", limit / 1024);
+    let detail = format!("the limit is {} KiB; send less at a time", limit / 1024);
     Problem::of(Kind::TooLarge, vec![Flaw::body("", detail)])
 }
 
 fn check_type(headers: &HeaderMap, types: &'static str) -> Result<(), Problem> {
-    let wrong = |name: &str, detail: Cow<'static, str>| {
+    let refuse = |name: &str, detail: Cow<'static, str>| {
         let problem = Problem::of(Kind::WrongContentType, vec![Flaw::header(name, detail)]);
         Err(Problem { accept: Some(types), ..problem })
     };
@@ -209,12 +210,12 @@ fn check_type(headers: &HeaderMap, types: &'static str) -> Result<(), Problem> {
     if !types.split(", ").any(|known| essence.eq_ignore_ascii_case(known)) {
         let types = types.replace(", ", " or ");
         let detail =
-            format!("send Content-Type: {types} (with curl, --json says application/json)");
-        return wrong("Content-Type", detail.into());
+            format!("send Content-Type: {types} (with curl, --json sends application/json)");
+        return refuse("Content-Type", detail.into());
     }
     match headers.get(CONTENT_ENCODING).map(|coding| coding.as_bytes()) {
         None | Some(b"identity") => Ok(()),
-        Some(_) => wrong("Content-Encoding", "send the body as it is, not compressed".into()),
+        Some(_) => refuse("Content-Encoding", "send the body without compression".into()),
     }
 }
 
@@ -223,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_plain_json_is_taken() {
+    fn only_uncompressed_json_is_accepted() {
         let with = |content: &str, coding: Option<&str>| {
             let mut headers = HeaderMap::new();
             headers.insert(CONTENT_TYPE, content.parse().unwrap());

@@ -1,58 +1,59 @@
-//! The memory that bodies take: so many octets of them are held at once, and no more.
+//! The memory for request bodies: how many bytes of them are buffered at once.
 //!
-//! Owns: the bound and its arithmetic. Does not own: reading (`body`), the size of a single one (there, too), and how
-//! many requests are under way (`limits`).
+//! Owns: the limit and its arithmetic. Does not own: reading bodies and the limit of a single one (`body`), and how
+//! many requests are in progress (`limits`).
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A permit is so many octets: an ordinary body takes one.
+/// The bytes of one permit. An ordinary body takes one permit.
 const UNIT: usize = 1024;
 
-/// 64 MiB in all, in two parts, so that batches never keep single calls out:
-/// 48 MiB are 12 batches of the greatest size at once, or 120 of 10,000 beats in 400 KiB;
+/// The budget is 64 MiB in two parts, so that batches never keep out single requests. 48 MiB are 12 batches of the
+/// maximum size at once, or 120 batches of 10,000 heartbeats in 400 KiB.
 const BATCHES: usize = 48 * 1024 * 1024 / UNIT;
 
-/// 16 MiB are 256 single bodies of the greatest size, or one of 4 KiB for each request that may be under way (4,096).
+/// 16 MiB are 256 single bodies of the maximum size, or 4 KiB for each of the 4,096 requests that can be in progress.
 const SINGLE: usize = 16 * 1024 * 1024 / UNIT;
 
-/// What is free of each part.
-pub(super) struct Budget {
+/// The free memory of each part.
+pub(super) struct BodyBudget {
     batches: Arc<Semaphore>,
     single: Arc<Semaphore>,
 }
 
-/// What one body has of it, given back when it is dropped.
+/// The memory of one body, released when this is dropped.
 #[derive(Debug)]
-pub(super) struct Share {
-    of: Arc<Semaphore>,
+pub(super) struct BudgetShare {
+    part: Arc<Semaphore>,
     taken: Option<OwnedSemaphorePermit>,
 }
 
-impl Budget {
+impl BodyBudget {
     pub(super) fn new() -> Self {
         let part = |permits| Arc::new(Semaphore::new(permits));
         Self { batches: part(BATCHES), single: part(SINGLE) }
     }
 
-    /// Nothing yet, of the part for batches or of the other.
-    pub(super) fn share(&self, is_batch: bool) -> Share {
-        let of = if is_batch { &self.batches } else { &self.single };
-        Share { of: of.clone(), taken: None }
+    /// An empty share of one of the two parts.
+    pub(super) fn share(&self, is_batch: bool) -> BudgetShare {
+        let part = if is_batch { &self.batches } else { &self.single };
+        BudgetShare { part: part.clone(), taken: None }
     }
 }
 
-impl Share {
-    /// Grows to so many octets, as they come: what is only announced keeps nobody out. Answers whether they were free.
-    pub(super) fn grow(&mut self, octets: usize) -> bool {
+impl BudgetShare {
+    /// Grows to a total of `bytes`, and returns whether they were free. Call it as bytes arrive: a large
+    /// `Content-Length` alone must not keep out other requests.
+    pub(super) fn grow(&mut self, bytes: usize) -> bool {
         let held = self.taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let more = octets.div_ceil(UNIT).saturating_sub(held);
+        let more = bytes.div_ceil(UNIT).saturating_sub(held);
         if more == 0 {
             return true;
         }
         let more = u32::try_from(more).unwrap_or(u32::MAX);
-        let Ok(more) = self.of.clone().try_acquire_many_owned(more) else { return false };
+        let Ok(more) = self.part.clone().try_acquire_many_owned(more) else { return false };
         match &mut self.taken {
             Some(taken) => taken.merge(more),
             taken @ None => *taken = Some(more),
@@ -60,8 +61,7 @@ impl Share {
         true
     }
 
-    /// Gives all of it back.
-    pub(super) fn free(&mut self) {
+    pub(super) fn release(&mut self) {
         self.taken = None;
     }
 }
@@ -73,8 +73,8 @@ mod tests {
     const MIB: usize = 1024 * 1024;
 
     #[test]
-    fn batches_take_what_is_theirs_and_single_bodies_have_their_own() {
-        let budget = Budget::new();
+    fn batches_and_single_bodies_have_separate_budgets() {
+        let budget = BodyBudget::new();
         let mut batches: Vec<_> = (0..12).map(|_| budget.share(true)).collect();
         for batch in &mut batches {
             assert!(batch.grow(1) && batch.grow(MIB) && batch.grow(4 * MIB));
@@ -82,19 +82,19 @@ mod tests {
         let mut late = budget.share(true);
         assert!(!late.grow(1));
         assert!(budget.share(false).grow(64 * 1024));
-        batches[0].free();
-        assert!(late.grow(4 * MIB), "what was given back is there again, all of it");
+        batches[0].release();
+        assert!(late.grow(4 * MIB), "released memory is available again");
         assert!(!budget.share(true).grow(1));
         drop((batches, late));
         assert!(budget.share(true).grow(48 * MIB));
     }
 
     #[test]
-    fn what_is_held_already_is_not_taken_again() {
-        let budget = Budget::new();
+    fn growing_a_share_takes_only_the_difference() {
+        let budget = BodyBudget::new();
         let mut share = budget.share(false);
-        for octets in [0, 1, UNIT, UNIT + 1, 2 * UNIT, UNIT] {
-            assert!(share.grow(octets));
+        for bytes in [0, 1, UNIT, UNIT + 1, 2 * UNIT, UNIT] {
+            assert!(share.grow(bytes));
         }
         assert_eq!(budget.single.available_permits(), SINGLE - 2);
     }

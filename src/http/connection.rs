@@ -1,15 +1,16 @@
 //! One connection, from its first byte to its last: HTTP/1.1, or HTTP/2 when the client begins with that (by prior
 //! knowledge, RFC 9113 §3.3, or by ALPN).
 //!
-//! Owns: what bounds a connection, and how it ends. Does not own: accepting (`server`), and what is answered (`hot`, `router`).
+//! Owns: the limits of a connection, and how it ends. Does not own: accepting (`server`), and the responses (`hot`,
+//! `router`).
 
 mod limits;
+mod paced_body;
 mod progress;
-mod rounds;
-mod sent;
+mod signal;
 mod streams;
-mod told;
-mod untaken;
+mod ticker;
+mod unsent_bytes;
 
 use std::{
     convert::Infallible,
@@ -38,62 +39,62 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-pub(super) use rounds::Rounds;
+pub(super) use ticker::Ticker;
 
 use crate::http::{
     admission::NoPlace,
     answer::PIECE,
     connection::{
-        progress::{Progress, Standing, Watched},
-        sent::Sent,
-        streams::Taken,
-        told::Word,
+        paced_body::PacedBody,
+        progress::{ConnectionState, MonitoredStream, Progress},
+        signal::Signal,
+        streams::OpenStream,
     },
-    hot::{Hot, Reply},
+    hot::{HotPath, Reply},
     waiters::Waiters,
     watch,
 };
 
-/// The most bytes of a request's head, and of what is read ahead of a body.
+/// The most bytes of a request's head, and of a body that is read ahead.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// HTTP/2: what a client may send of its bodies before they are read, of one and of all of them.
+/// HTTP/2: how many bytes of bodies a client can send before they are read, per stream and per connection.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 
-/// How long connections may go on after the end was announced: less than `serve` gives the servers.
+/// How long a connection can stay open after the shutdown began: less than `serve` grants the servers.
 pub(super) const DRAIN_WITHIN: Duration = Duration::from_secs(4);
 
 /// What all connections share.
 #[derive(Clone)]
-pub(super) struct Shared {
-    /// Answers requests; of each connection with its peer.
-    pub(super) hot: Hot,
+pub(super) struct ConnectionContext {
+    /// Answers requests. Each connection clones it for its peer.
+    pub(super) hot: HotPath,
     pub(super) waiters: Arc<Waiters>,
-    /// Looks at all of them, and ends them.
-    pub(super) rounds: Arc<Rounds>,
-    /// How many requests may be open over HTTP/2, on all connections together.
+    /// Checks the progress of all connections, and shuts them down.
+    pub(super) ticker: Arc<Ticker>,
+    /// Permits for HTTP/2 requests, on all connections together.
     pub(super) streams: Arc<Semaphore>,
-    pub(super) http: Arc<auto::Builder<Tracked>>,
+    pub(super) http: Arc<auto::Builder<TrackedExecutor>>,
 }
 
-/// Runs the streams of HTTP/2, each a task that ends with its answer or its connection.
+/// Runs each HTTP/2 stream as a task, which ends with its response or its connection.
 #[derive(Clone)]
-pub(super) struct Tracked(pub(super) TaskTracker);
+pub(super) struct TrackedExecutor(pub(super) TaskTracker);
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tracked {
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for TrackedExecutor {
     fn execute(&self, future: F) {
         self.0.spawn(future);
     }
 }
 
-/// The protocols with their bounds.
-pub(super) fn protocols(tasks: TaskTracker) -> auto::Builder<Tracked> {
-    let mut http = auto::Builder::new(Tracked(tasks));
-    // `progress` has limits in its place.
+/// Both protocols, with their limits.
+pub(super) fn protocols(tasks: TaskTracker) -> auto::Builder<TrackedExecutor> {
+    let mut http = auto::Builder::new(TrackedExecutor(tasks));
+    // `progress` limits the time of a head instead.
     http.http1().header_read_timeout(None).max_buf_size(MAX_HEAD);
     http.http2()
-        .max_concurrent_streams(streams::MOST)
+        .max_concurrent_streams(streams::MAX_PER_CONNECTION)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEAD as u32)
@@ -101,134 +102,135 @@ pub(super) fn protocols(tasks: TaskTracker) -> auto::Builder<Tracked> {
     http
 }
 
-/// Serves a connection until it ends; gives `permit` back then.
-pub(super) async fn serve<S>(shared: Shared, peer: IpAddr, stream: S, permit: OwnedSemaphorePermit)
-where
+/// Serves a connection until it ends, then releases `permit`.
+pub(super) async fn serve<S>(
+    context: ConnectionContext,
+    peer: IpAddr,
+    stream: S,
+    permit: OwnedSemaphorePermit,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Shared { hot, waiters, rounds, streams, http } = shared;
-    let joined = rounds.join();
-    let progress = &joined.progress;
-    let service = Answering { hot: hot.of(peer), progress: progress.clone(), streams };
-    let stream = TokioIo::new(Watched { stream, progress: progress.clone() });
+    let ConnectionContext { hot, waiters, ticker, streams, http } = context;
+    let ticked = ticker.add();
+    let progress = &ticked.progress;
+    let service =
+        ConnectionService { hot: hot.for_peer(peer), progress: progress.clone(), streams };
+    let stream = TokioIo::new(MonitoredStream { stream, progress: progress.clone() });
     let mut connection = pin!(http.serve_connection(stream, service));
     let draining = loop {
-        // No deadline: it is told when it stands still.
-        let told = tokio::select! {
+        // No deadline: the ticker signals a stalled connection.
+        let signal = tokio::select! {
             biased;
-            ended = connection.as_mut() => return say(ended),
-            told = poll_fn(|cx| progress.told.poll(cx)) => told,
+            ended = connection.as_mut() => return log_end(ended),
+            signal = poll_fn(|cx| progress.signals.poll_receive(cx)) => signal,
         };
-        let ends = match (told, progress.standing()) {
-            (Word::Stands, Standing::Moves) => continue,
-            (Word::Stands, Standing::Stuck) => {
-                if progress.is_streaming() {
+        let ends = match (signal, progress.state()) {
+            (Signal::CheckState, ConnectionState::Active) => continue,
+            (Signal::CheckState, ConnectionState::Stalled) => {
+                if progress.has_watch() {
                     waiters.metrics.dropped.inc();
                 }
-                return dropped("stood still");
+                return debug!("dropped a connection: its client made no progress");
             }
-            (Word::Stands, Standing::Idle) | (Word::End, _) => true,
-            (Word::MoveOn, _) => false,
+            (Signal::CheckState, ConnectionState::Idle) | (Signal::ShutDown, _) => true,
+            (Signal::MoveOn, _) => false,
         };
-        // What is under way goes on; the client opens nothing more here.
+        // Responses in progress continue; the client opens no further request on this connection.
         connection.as_mut().graceful_shutdown();
         if ends {
             break timeout(DRAIN_WITHIN, connection);
         }
     };
     match draining.await {
-        Ok(ended) => say(ended),
-        Err(_) => dropped("did not end in time"),
+        Ok(ended) => log_end(ended),
+        Err(_) => debug!("dropped a connection: it did not end within the drain"),
     }
     drop(permit);
 }
 
-/// Clients may break off when they like: nobody is to act on it.
-fn say<E: std::fmt::Display>(ended: Result<(), E>) {
+/// At debug level: clients can disconnect at any time, and no action is needed.
+fn log_end<E: std::fmt::Display>(ended: Result<(), E>) {
     if let Err(error) = ended {
-        debug!(%error, "a connection broke off");
+        debug!(%error, "a connection ended with an error");
     }
 }
 
-fn dropped(why: &str) {
-    debug!("a connection was dropped that {why}");
-}
-
 /// The server, as one connection sees it.
-struct Answering {
-    hot: Hot,
+struct ConnectionService {
+    hot: HotPath,
     progress: Arc<Progress>,
     streams: Arc<Semaphore>,
 }
 
-/// A response on its way that notes when its head is made.
-struct Noted {
+/// A response in progress, which records when its head is ready.
+struct PendingResponse {
     reply: Reply,
     progress: Arc<Progress>,
     /// Over HTTP/2.
-    stream: Option<Taken>,
-    /// `HEAD` has none.
+    stream: Option<OpenStream>,
+    /// False for `HEAD`.
     has_body: bool,
 }
 
-impl Service<Request<Incoming>> for Answering {
-    type Response = Response<Sent>;
+impl Service<Request<Incoming>> for ConnectionService {
+    type Response = Response<PacedBody>;
     type Error = Infallible;
-    type Future = Noted;
+    type Future = PendingResponse;
 
-    fn call(&self, mut request: Request<Incoming>) -> Noted {
+    fn call(&self, mut request: Request<Incoming>) -> PendingResponse {
         let has_body = request.method() != Method::HEAD;
         let progress = self.progress.clone();
         let stream = if request.version() == Version::HTTP_2 {
-            let place = self.streams.clone().try_acquire_owned().ok();
-            if place.is_none() {
+            let permit = self.streams.clone().try_acquire_owned().ok();
+            if permit.is_none() {
                 request.extensions_mut().insert(NoPlace);
             }
-            Some(progress.opened(place))
+            Some(progress.stream_opened(permit))
         } else {
-            progress.requested();
+            progress.request_begun();
             None
         };
-        Noted { reply: self.hot.respond(request), progress, stream, has_body }
+        PendingResponse { reply: self.hot.respond(request), progress, stream, has_body }
     }
 }
 
-impl Future for Noted {
-    type Output = Result<Response<Sent>, Infallible>;
+impl Future for PendingResponse {
+    type Output = Result<Response<PacedBody>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut response = ready!(Pin::new(&mut self.reply).poll(cx))?;
-        // RFC 9110 §8.6: the length that axum sets is that of the nothing that is sent.
+        // RFC 9110 §8.6: axum sets the length of the empty body that is sent, not that of the content.
         if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             response.headers_mut().remove(CONTENT_LENGTH);
         }
         Poll::Ready(Ok(match self.stream.take() {
             None => self.http1(response),
-            Some(taken) => self.http2(response, taken),
+            Some(stream) => self.http2(response, stream),
         }))
     }
 }
 
-impl Noted {
-    fn http1(&self, response: Response<Body>) -> Response<Sent> {
+impl PendingResponse {
+    fn http1(&self, response: Response<Body>) -> Response<PacedBody> {
         let is_watch = self.is_watch(&response);
         if is_watch {
-            self.progress.streams();
+            self.progress.watch_begun();
         } else {
-            self.progress.answered();
+            self.progress.response_ready();
         }
-        response.map(|body| Sent::http1(body, is_watch, &self.progress))
+        response.map(|body| PacedBody::http1(body, is_watch, &self.progress))
     }
 
-    fn http2(&self, mut response: Response<Body>, taken: Taken) -> Response<Sent> {
+    fn http2(&self, mut response: Response<Body>, stream: OpenStream) -> Response<PacedBody> {
         let is_watch = self.is_watch(&response);
-        // RFC 9113 §8.2.2: there is no such header. A client that should come again by another connection is told so by
-        // GOAWAY, but not where the response is a stream: that lives as long as the connection anyway.
+        // RFC 9113 §8.2.2: HTTP/2 has no `Connection` header. GOAWAY sends the client to another connection instead,
+        // but not for a watch, which lasts as long as its connection anyway.
         let moves = response.headers_mut().remove(CONNECTION).is_some();
         if moves && !is_watch {
-            self.progress.told.tell(Word::MoveOn);
+            self.progress.signals.send(Signal::MoveOn);
         }
-        response.map(|body| Sent::http2(body, is_watch, &self.progress, taken))
+        response.map(|body| PacedBody::http2(body, is_watch, &self.progress, stream))
     }
 
     fn is_watch(&self, response: &Response<Body>) -> bool {

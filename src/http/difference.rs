@@ -1,23 +1,22 @@
-//! What has to be told to whoever knows one set of members, so that they know another.
+//! The changes that lead from one set of members to another.
 //!
-//! Both sets are of one service, in the order of their views. Those who joined and changed come first, then those
-//! who left: a client that follows is never left without anybody while it is told of others.
+//! Both sets belong to one service, in the order of their views. Added and changed members come first, then removed
+//! ones: so a client that applies the changes one by one never has an empty set in between.
 
 use std::{cmp::Ordering, collections::HashSet};
 
 use crate::http::served::ServedMember;
 
-/// One thing to be told.
 #[derive(Clone, Debug)]
-pub(super) enum Change {
-    /// It is there now, or looks different.
+pub(super) enum MemberChange {
+    /// The member is new, or has changed.
     Upsert(ServedMember),
-    /// It is not there any more, or not in the set.
+    /// The member is not in the set any more.
     Remove(ServedMember),
 }
 
-/// What leads from one set to another.
-pub(super) fn between(before: &[&ServedMember], after: &[&ServedMember]) -> Vec<Change> {
+/// The changes that lead from `before` to `after`.
+pub(super) fn between(before: &[&ServedMember], after: &[&ServedMember]) -> Vec<MemberChange> {
     let (mut upserted, mut removed) = (Vec::new(), Vec::new());
     let (mut old, mut new) = (before.iter().copied().peekable(), after.iter().copied().peekable());
     loop {
@@ -25,9 +24,9 @@ pub(super) fn between(before: &[&ServedMember], after: &[&ServedMember]) -> Vec<
             (None, None) => break,
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
-            // Most often nothing has happened to it.
-            (Some(was), Some(is)) if was.is(is) => Ordering::Equal,
-            (Some(was), Some(is)) => was.place().cmp(&is.place()),
+            // Most members have not changed.
+            (Some(was), Some(is)) if was.is_same(is) => Ordering::Equal,
+            (Some(was), Some(is)) => was.sort_key().cmp(&is.sort_key()),
         };
         let was = if order.is_le() { old.next() } else { None };
         let is = if order.is_ge() { new.next() } else { None };
@@ -38,11 +37,11 @@ pub(super) fn between(before: &[&ServedMember], after: &[&ServedMember]) -> Vec<
             (None, None) => break,
         }
     }
-    // Made anew it stands elsewhere, under the same name.
+    // An instance that was deleted and created again has another position, but the same name.
     let names: HashSet<_> = upserted.iter().map(|is| &is.facts.key.name).collect();
     removed.retain(|was| !names.contains(&was.facts.key.name));
-    let upserts = upserted.into_iter().cloned().map(Change::Upsert);
-    upserts.chain(removed.into_iter().cloned().map(Change::Remove)).collect()
+    let upserts = upserted.into_iter().cloned().map(MemberChange::Upsert);
+    upserts.chain(removed.into_iter().cloned().map(MemberChange::Remove)).collect()
 }
 
 #[cfg(test)]
@@ -57,7 +56,7 @@ mod tests {
         view::Member,
     };
 
-    /// A member of this name and weight, made at this time.
+    /// A member with this name and weight, created at this time.
     fn member(name: &str, weight: u16, created: i64) -> ServedMember {
         let record = Arc::new(Instance::sample("shop", name).with(|facts| {
             facts.uid = format!("{name}@{created}").into();
@@ -69,36 +68,36 @@ mod tests {
         ServedMember::new(Arc::new(member))
     }
 
-    fn told(before: &[ServedMember], after: &[ServedMember]) -> Vec<String> {
+    fn changes(before: &[ServedMember], after: &[ServedMember]) -> Vec<String> {
         let (before, after): (Vec<_>, Vec<_>) = (before.iter().collect(), after.iter().collect());
-        let words = between(&before, &after).into_iter().map(|change| match change {
-            Change::Upsert(member) => format!("+{}", member.facts.key.name),
-            Change::Remove(member) => format!("-{}", member.facts.key.name),
+        let changes = between(&before, &after).into_iter().map(|change| match change {
+            MemberChange::Upsert(member) => format!("+{}", member.facts.key.name),
+            MemberChange::Remove(member) => format!("-{}", member.facts.key.name),
         });
-        words.collect()
+        changes.collect()
     }
 
     #[test]
-    fn only_what_differs_is_told_and_who_left_comes_last() {
+    fn only_differences_are_listed_and_removals_come_last() {
         let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| member(name, 1, 0));
         let all = [a.clone(), b.clone(), c.clone()];
-        assert_eq!(told(&all, &all), [""; 0]);
-        assert_eq!(told(&[], &all), ["+a", "+b", "+c"]);
-        assert_eq!(told(&all, &[]), ["-a", "-b", "-c"]);
-        assert_eq!(told(&all, &[a.clone(), c.clone(), d]), ["+d", "-b"]);
-        assert_eq!(told(&all, &[a, member("b", 2, 0), c.clone()]), ["+b"]);
-        assert_eq!(told(&all, &[member("a", 1, 0), b, c]), [""; 0], "the same in another place");
+        assert_eq!(changes(&all, &all), [""; 0]);
+        assert_eq!(changes(&[], &all), ["+a", "+b", "+c"]);
+        assert_eq!(changes(&all, &[]), ["-a", "-b", "-c"]);
+        assert_eq!(changes(&all, &[a.clone(), c.clone(), d]), ["+d", "-b"]);
+        assert_eq!(changes(&all, &[a, member("b", 2, 0), c.clone()]), ["+b"]);
+        assert_eq!(changes(&all, &[member("a", 1, 0), b, c]), [""; 0], "an equal copy");
     }
 
     #[test]
-    fn an_instance_that_was_made_anew_is_not_told_to_be_gone() {
+    fn an_instance_that_was_created_again_is_changed_and_not_removed() {
         let rest = member("z", 1, 0);
         let (old, new) = (member("a", 1, 0), member("a", 1, 5));
-        assert_eq!(told(&[old, rest.clone()], &[new, rest]), ["+a"]);
+        assert_eq!(changes(&[old, rest.clone()], &[new, rest]), ["+a"]);
     }
 
     #[test]
-    fn whoever_follows_the_changes_has_the_set() {
+    fn applying_the_changes_leads_to_the_new_set() {
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..500 {
             let mut set = || {
@@ -108,7 +107,7 @@ mod tests {
                     .iter()
                     .map(|name| member(name, random.u16(..2), random.i64(..2)))
                     .collect();
-                set.sort_by(|a, b| a.place().cmp(&b.place()));
+                set.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
                 set
             };
             let (before, after) = (set(), set());
@@ -118,15 +117,15 @@ mod tests {
                 set.iter().map(each).collect()
             };
             let mut client = known(&before);
-            let (one, two): (Vec<_>, Vec<_>) = (before.iter().collect(), after.iter().collect());
-            for change in between(&one, &two) {
+            let (old, new): (Vec<_>, Vec<_>) = (before.iter().collect(), after.iter().collect());
+            for change in between(&old, &new) {
                 match change {
-                    Change::Upsert(member) => {
+                    MemberChange::Upsert(member) => {
                         client.insert(member.facts.key.name.to_string(), member.fingerprint);
                     }
-                    Change::Remove(member) => {
-                        let gone = client.remove(&*member.facts.key.name);
-                        assert!(gone.is_some(), "told to be gone, and was not there");
+                    MemberChange::Remove(member) => {
+                        let removed = client.remove(&*member.facts.key.name);
+                        assert!(removed.is_some(), "removed without being in the set");
                     }
                 }
             }

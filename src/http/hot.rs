@@ -1,9 +1,10 @@
 //! The hot path: a heartbeat without a body and a plain discovery, answered from memory before the router.
 //!
-//! Owns: [`Hot`], a `tower::Service` in front of axum, and which requests it answers. It gives what the handlers would give,
-//! by the same functions; whatever is not plain, not known yet or wrong goes to the router, which can answer everything. The
-//! router costs more than these answers do (docs/benchmarks.md). It can be switched off: a property test compares two
-//! servers, one without it. Does not own: the answers (`heartbeats`, `discover`).
+//! Owns: [`HotPath`], a `tower::Service` in front of axum, and which requests it answers. It returns what the handlers
+//! would return, from the same functions. Every other request goes to the router: one with parameters, about an
+//! instance that is not known yet, or with an error. The router costs more than these responses do
+//! (docs/benchmarks.md). The hot path can be switched off: a property test compares two servers, one without it. Does
+//! not own: the responses (`heartbeats`, `discover`).
 
 use std::{
     convert::Infallible,
@@ -36,7 +37,7 @@ use crate::http::{
     answer::Answer,
     app::App,
     discover, heartbeats, min_index,
-    observe::Observed,
+    observe::ObservedRequest,
     operation::Operation,
     problem::Problem,
     query,
@@ -44,35 +45,35 @@ use crate::http::{
     router::router,
 };
 
-/// Answers requests of one peer.
+/// Answers the requests of one peer.
 #[derive(Clone)]
-pub(super) struct Hot {
+pub(super) struct HotPath {
     app: Arc<App>,
     router: Router,
-    /// The operations that it answers; none of them when it is switched off.
+    /// The operations that it answers; none when it is switched off.
     heartbeat: Option<&'static Operation>,
     discover: Option<&'static Operation>,
     peer: IpAddr,
 }
 
-/// A response that is there, or on its way through the router.
+/// A response that is ready, or pending in the router.
 pub(super) enum Reply {
     Ready(Option<Response>),
-    /// In a box: most responses are there, and this would make every one as large.
+    /// Boxed: most responses are ready, and the large variant would make every `Reply` as large.
     Routed(Box<RouteFuture<Infallible>>),
 }
 
-/// What comes of a request here.
-enum Outcome {
-    Answered(Response),
-    /// The router answers it; the caller is known, and charged.
+/// The result of the hot path for one request.
+enum HotResult {
+    Response(Response),
+    /// The router must answer. The caller is authorized, and its rate is charged.
     Admitted(Admitted),
-    /// The router answers it.
-    Routed,
+    /// The router must answer.
+    Unhandled,
 }
 
-impl Hot {
-    /// In front of the router of `app`; with `is_on` false everything goes there.
+impl HotPath {
+    /// In front of the router of `app`. Without `is_on` the router answers every request.
     pub(super) fn new(app: Arc<App>, operations: &'static [Operation], is_on: bool) -> Self {
         let find = |route, method| {
             operations.iter().find(|it| is_on && it.route == route && it.method == method)
@@ -83,35 +84,35 @@ impl Hot {
         Self { app, router, heartbeat, discover, peer: IpAddr::from([0, 0, 0, 0]) }
     }
 
-    /// The same for another peer.
-    pub(super) fn of(&self, peer: IpAddr) -> Self {
+    /// A clone for another peer.
+    pub(super) fn for_peer(&self, peer: IpAddr) -> Self {
         Self { peer, ..self.clone() }
     }
 
-    fn answer<B: Body>(&self, request: &Request<B>) -> Outcome {
+    fn answer<B: Body>(&self, request: &Request<B>) -> HotResult {
         let stopwatch = Stopwatch::start();
-        let Some((operation, names)) = self.operation(request) else { return Outcome::Routed };
+        let Some((operation, names)) = self.operation(request) else { return HotResult::Unhandled };
         let (app, headers) = (&*self.app, request.headers());
         if !app.intake.directory().is_synced() || !is_index_reached(app, headers) {
-            return Outcome::Routed;
+            return HotResult::Unhandled;
         }
         let now = (app.clock)();
         let mut response = match self.admit(operation, names, headers, now) {
-            Some(Ok(admitted)) => match self.kept_answer(operation, names, request, now) {
+            Some(Ok(admitted)) => match self.answer_from_memory(operation, names, request, now) {
                 Some(answer) => answer.into_response(),
-                None => return Outcome::Admitted(admitted),
+                None => return HotResult::Admitted(admitted),
             },
             Some(Err(problem)) => problem.into_response(),
-            None => return Outcome::Routed,
+            None => return HotResult::Unhandled,
         };
-        let observed = Observed::begin(app, request, self.peer, stopwatch);
+        let observed = ObservedRequest::begin(app, request, self.peer, stopwatch);
         observed.end(app, Some(operation.route), &mut response, now.moment);
         #[cfg(test)]
         tests::count(operation.route, response.status());
-        Outcome::Answered(response)
+        HotResult::Response(response)
     }
 
-    /// The operation, if it is one of these two in its plain form, and the names in its path.
+    /// The operation and the names in its path, if it is one of the two in its plain form.
     fn operation<'r, B: Body>(
         &self,
         request: &'r Request<B>,
@@ -132,7 +133,7 @@ impl Hot {
         is_plain.then_some((operation, Names { namespace, name }))
     }
 
-    /// Authenticates, authorizes and charges the caller; none when the router has to do so.
+    /// Authenticates and authorizes the caller, and charges its rate; none when the router must do so.
     fn admit(
         &self,
         operation: &'static Operation,
@@ -152,7 +153,7 @@ impl Hot {
         Some(charged.map(|()| Admitted { caller, now }))
     }
 
-    fn kept_answer<B>(
+    fn answer_from_memory<B>(
         &self,
         operation: &'static Operation,
         names: Names<'_>,
@@ -172,13 +173,13 @@ impl Hot {
     }
 }
 
-/// Whether the caller need not wait for what it knows already.
+/// Whether this replica has applied the index that the caller requires.
 fn is_index_reached(app: &App, headers: &HeaderMap) -> bool {
     let reached = |index| index <= app.intake.directory().index();
     min_index::read(headers).is_ok_and(|index| index.is_none_or(reached))
 }
 
-impl<B> Service<Request<B>> for Hot
+impl<B> Service<Request<B>> for HotPath
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -196,18 +197,18 @@ where
     }
 }
 
-impl Hot {
-    /// What `call` does, for a connection, which has only a shared reference.
+impl HotPath {
+    /// `call` for a connection, which has only a shared reference.
     pub(super) fn respond<B>(&self, mut request: Request<B>) -> Reply
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let is_refused = request.extensions().get::<NoPlace>().is_some();
-        match if is_refused { Outcome::Routed } else { self.answer(&request) } {
-            Outcome::Answered(response) => return Reply::Ready(Some(response)),
-            Outcome::Admitted(admitted) => drop(request.extensions_mut().insert(admitted)),
-            Outcome::Routed => {}
+        match if is_refused { HotResult::Unhandled } else { self.answer(&request) } {
+            HotResult::Response(response) => return Reply::Ready(Some(response)),
+            HotResult::Admitted(admitted) => drop(request.extensions_mut().insert(admitted)),
+            HotResult::Unhandled => {}
         }
         request.extensions_mut().insert(ConnectInfo(self.peer));
         Reply::Routed(Box::new(self.router.clone().call(request)))
@@ -219,7 +220,7 @@ impl Future for Reply {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut *self {
-            // A future is not polled again after it was ready.
+            // A future is not polled again after it is ready.
             Self::Ready(response) => {
                 response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(response)))
             }

@@ -1,8 +1,7 @@
-//! What one caller, one namespace and everybody together may ask for.
+//! The limits of one caller, of one namespace, and of all requests together.
 //!
-//! Owns: the bounds, and what is said beyond them. A caller is whoever a token says, and without one an address.
-//! Does not own: the size and slowness of single requests (`body`, `progress`), and how many connections there
-//! are (`server`).
+//! Owns: the limits, and the problems beyond them. A caller is the user of a token, or an address without a token. Does
+//! not own: the size and duration of single requests (`body`, `progress`), and the number of connections (`server`).
 
 use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
 
@@ -13,22 +12,21 @@ use crate::auth::Caller;
 use crate::buckets::Buckets;
 use crate::config::Rates;
 use crate::http::{
-    budget::Budget,
+    budget::BodyBudget,
     metrics::{HttpMetrics, LimitedBy},
     problem::{Kind, Problem},
 };
 
-/// Requests under way at once that wait for their body or for Kubernetes: some 20 KiB each, so 80 MiB; their bodies are
-/// counted by themselves (`budget`). A body has 10 s and a write 5 s, so that many are thousands a second.
-const MAX_UNDER_WAY: usize = 4_096;
+/// Requests in progress that wait for their body or for Kubernetes: about 20 KiB each, so 80 MiB. The memory of their
+/// bodies is counted separately (`budget`). A body has 10 s and a write 5 s at most, and both usually take
+/// milliseconds, so this many slots serve thousands of requests a second.
+const MAX_IN_PROGRESS: usize = 4_096;
 
-/// The bounds.
 pub(super) struct Limits {
     callers: Option<Buckets>,
     namespaces: Option<Buckets>,
-    under_way: Arc<Semaphore>,
-    /// Octets of bodies.
-    pub(super) bodies: Budget,
+    in_progress: Arc<Semaphore>,
+    pub(super) bodies: BodyBudget,
     metrics: HttpMetrics,
 }
 
@@ -41,16 +39,16 @@ impl Limits {
         Self {
             callers: buckets(rates.caller),
             namespaces: buckets(rates.namespace),
-            under_way: Arc::new(Semaphore::new(MAX_UNDER_WAY)),
-            bodies: Budget::new(),
+            in_progress: Arc::new(Semaphore::new(MAX_IN_PROGRESS)),
+            bodies: BodyBudget::new(),
             metrics,
         }
     }
 
-    /// Whether a caller may ask once more; without one, an address.
+    /// Charges one request to the caller, or to its address without a token.
     ///
     /// # Errors
-    /// 429.
+    /// 429 beyond the caller's rate.
     pub(super) fn caller(
         &self,
         caller: Option<&Caller>,
@@ -66,15 +64,15 @@ impl Limits {
         if fits {
             return Ok(());
         }
-        let detail = "this caller asks for more than --http-caller-rate allows; beats go in batches, and changes can \
-                      be waited for";
+        let detail = "this caller sends more requests than --http-caller-rate allows; send heartbeats in batches, and \
+                      wait for changes instead of polling";
         Err(self.limited(LimitedBy::Caller, Kind::TooManyRequests, detail))
     }
 
-    /// Whether so much more may be written in a namespace.
+    /// Charges `count` writes to a namespace.
     ///
     /// # Errors
-    /// 429.
+    /// 429 beyond the namespace's rate.
     pub(super) fn namespace(
         &self,
         namespace: &str,
@@ -85,27 +83,27 @@ impl Limits {
         if self.namespaces.as_ref().is_none_or(take) {
             return Ok(());
         }
-        let detail = "more is written in this namespace than --http-namespace-rate allows";
+        let detail = "this namespace has more writes than --http-namespace-rate allows";
         Err(self.limited(LimitedBy::Namespace, Kind::TooManyRequests, detail))
     }
 
-    /// A place among the requests that wait.
+    /// A permit for a request that waits for its body or for Kubernetes.
     ///
     /// # Errors
-    /// 503 at once, when all are taken: waiting in a line would help nobody.
+    /// 503 at once when all are taken: a queue would only make every client wait longer.
     pub(super) fn enter(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        self.under_way.clone().try_acquire_owned().map_err(|_| self.overloaded())
+        self.in_progress.clone().try_acquire_owned().map_err(|_| self.overloaded())
     }
 
-    /// There is no place: 503.
+    /// 503 because too many requests are in progress.
     pub(super) fn overloaded(&self) -> Problem {
-        let detail = "as many requests as this replica takes at once are under way here";
+        let detail = "this replica has reached its limit of concurrent requests";
         self.limited(LimitedBy::Load, Kind::Overloaded, detail)
     }
 
-    /// A body for which there is no room.
-    pub(super) fn no_room(&self) -> Problem {
-        let detail = "the bodies that are under way here take as much memory as they may";
+    /// 503 because request bodies use the whole memory budget.
+    pub(super) fn out_of_memory_for_bodies(&self) -> Problem {
+        let detail = "the request bodies in progress on this replica use all of the memory reserved for bodies";
         self.limited(LimitedBy::Body, Kind::Overloaded, detail)
     }
 

@@ -1,7 +1,7 @@
-//! Lists and maps in bodies that are longer than they may be: what is beyond the bound is read past, and not kept.
+//! Lists in bodies that are longer than allowed: the items beyond the limit are parsed, but not kept.
 //!
-//! `{},` costs a client three octets and, once it is read, some hundred here: a body of a few MiB would be read into
-//! hundreds. Owns: the bound. Does not own: what is said about it (`validate`).
+//! `{},` costs a client three bytes and the server about a hundred: without a limit, a body of a few MiB would take
+//! hundreds of MiB. Owns: the limit. Does not own: the error message (`validate`).
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
@@ -11,7 +11,7 @@ use serde::{
     de::{IgnoredAny, SeqAccess, Visitor},
 };
 
-/// The first so many of a list, and whether there were more.
+/// The first `MOST` items of a list, and whether there were more.
 #[derive(Debug)]
 pub(super) struct List<T, const MOST: usize> {
     pub(super) items: Vec<T>,
@@ -26,9 +26,9 @@ impl<T, const MOST: usize> Default for List<T, MOST> {
 
 impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, MOST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reading<T, const MOST: usize>(PhantomData<T>);
+        struct ListVisitor<T, const MOST: usize>(PhantomData<T>);
 
-        impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Reading<T, MOST> {
+        impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for ListVisitor<T, MOST> {
             type Value = List<T, MOST>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,7 +51,7 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, M
             }
         }
 
-        deserializer.deserialize_seq(Reading(PhantomData))
+        deserializer.deserialize_seq(ListVisitor(PhantomData))
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_beyond_the_bound_is_read_past() {
+    fn items_beyond_the_limit_are_parsed_but_not_kept() {
         let read = |text: &str| serde_json::from_str::<List<u8, 2>>(text);
         for (text, kept, is_longer) in
             [("[]", 0, false), ("[1, 2]", 2, false), ("[1, 2, {}, [3]]", 2, true)]
@@ -86,7 +86,7 @@ mod tests {
             let list = read(text).unwrap();
             assert_eq!((list.items.len(), list.is_longer), (kept, is_longer), "{text}");
         }
-        assert!(read("[1, 2, 3").is_err(), "it has to be JSON to its end");
+        assert!(read("[1, 2, 3").is_err(), "the rest must be JSON too");
         assert!(read("{}").unwrap_err().to_string().contains("expected a sequence"));
     }
 }

@@ -1,4 +1,4 @@
-//! The metrics of the HTTP server. Labels are bounded: routes are templates.
+//! The metrics of the HTTP server. The label `route` is a path template, so that its values are bounded.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -14,62 +14,61 @@ use prometheus_client::{
 use crate::http::route::Route;
 use crate::telemetry::heartbeats::{HeartbeatMetrics, HeartbeatResult};
 
-/// Upper bounds in seconds: an answer from memory takes microseconds, one that asks Kubernetes
-/// milliseconds.
+/// Upper bounds in seconds: a response from memory takes microseconds, one that calls Kubernetes milliseconds.
 const BUCKETS: [f64; 10] = [0.00002, 0.0001, 0.0005, 0.002, 0.01, 0.03, 0.1, 0.5, 2.0, 10.0];
 
-/// The families.
+/// The metrics of requests.
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
-    requests: Family<Answered, Counter>,
-    seconds: Family<On, Histogram, fn() -> Histogram>,
-    /// Of each route those of a plain success, so that nothing has to be looked up for it.
-    successes: Arc<[OnceLock<Success>]>,
+    requests: Family<RequestLabels, Counter>,
+    seconds: Family<DurationLabels, Histogram, fn() -> Histogram>,
+    /// For each route the series of status 200, so that the hot path needs no lookup by label.
+    successes: Arc<[OnceLock<SuccessSeries>]>,
     beats: HeartbeatMetrics,
-    limited: Family<Limited, Counter>,
+    limited: Family<LimitLabels, Counter>,
 }
 
 #[derive(Debug)]
-struct Success {
+struct SuccessSeries {
     requests: Counter,
     seconds: Histogram,
 }
 
-/// Which bound a request went beyond.
+/// The limit that a request exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum LimitedBy {
-    /// Of one caller.
+    /// The rate of one caller.
     Caller,
-    /// Of one namespace.
+    /// The rate of one namespace.
     Namespace,
-    /// Of all requests that wait.
+    /// The number of requests in progress.
     Load,
-    /// Of all bodies together.
+    /// The memory of all bodies.
     Body,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Limited {
+struct LimitLabels {
     by: LimitedBy,
 }
 
 impl EncodeLabelValue for LimitedBy {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let word = match self {
+        let label = match self {
             Self::Caller => "caller",
             Self::Namespace => "namespace",
             Self::Load => "load",
             Self::Body => "body",
         };
-        word.encode(encoder)
+        label.encode(encoder)
     }
 }
 
-/// The families of who waits for changes.
+/// The metrics of subscribers.
 #[derive(Clone, Debug)]
 pub(super) struct SubscriberMetrics {
-    subscribers: Family<Of, Gauge>,
-    /// Those that took nothing for too long.
+    subscribers: Family<SubscriberLabels, Gauge>,
+    /// Watches whose client took nothing for too long.
     pub(super) dropped: Counter,
     /// Snapshots, upserts and removals.
     pub(super) events: Counter,
@@ -77,17 +76,17 @@ pub(super) struct SubscriberMetrics {
     pub(super) woken: Counter,
 }
 
-/// How somebody waits.
+/// How a subscriber waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
-    /// For one answer.
+    /// For one response (long poll).
     Poll,
-    /// For one event after the other.
+    /// For a stream of events (watch).
     Stream,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Of {
+struct SubscriberLabels {
     kind: Kind,
 }
 
@@ -95,13 +94,13 @@ struct Of {
 struct RouteLabel(Option<Route>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Answered {
+struct RequestLabels {
     route: RouteLabel,
     code: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct On {
+struct DurationLabels {
     route: RouteLabel,
 }
 
@@ -113,71 +112,68 @@ impl EncodeLabelValue for RouteLabel {
 
 impl EncodeLabelValue for Kind {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let word = match self {
+        let label = match self {
             Self::Poll => "poll",
             Self::Stream => "stream",
         };
-        word.encode(encoder)
+        label.encode(encoder)
     }
 }
 
 impl HttpMetrics {
-    /// Registers the families; beats are counted with those of other sources.
+    /// Registers the metrics. Heartbeats are counted together with those of other sources.
     pub fn new(registry: &mut Registry, beats: HeartbeatMetrics) -> Self {
         let requests = Family::default();
-        registry.register(
-            "http_requests",
-            "Answers over HTTP, by route and status",
-            requests.clone(),
-        );
+        registry.register("http_requests", "HTTP responses, by route and status", requests.clone());
         let seconds: Family<_, _, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(BUCKETS));
         registry.register_with_unit(
             "http_request_duration",
-            "From the head of a request to its answer; without those that waited for a change",
+            "From the head of a request to its response, except requests that waited for a change",
             Unit::Seconds,
             seconds.clone(),
         );
         let limited = Family::default();
         for by in [LimitedBy::Caller, LimitedBy::Namespace, LimitedBy::Load, LimitedBy::Body] {
-            drop(limited.get_or_create(&Limited { by }));
+            drop(limited.get_or_create(&LimitLabels { by }));
         }
-        let help = "Requests that were refused since there were too many, by what bounds them";
+        let help = "Requests that were refused because there were too many, by the limit that they exceeded";
         registry.register("http_limited", help, limited.clone());
         let successes = Route::ALL.iter().map(|_| OnceLock::new()).collect();
         Self { requests, seconds, successes, beats, limited }
     }
 
-    /// A request was refused, since there were too many.
+    /// Counts a request that was refused because there were too many.
     pub(super) fn limited(&self, by: LimitedBy) {
-        self.limited.get_or_create(&Limited { by }).inc();
+        self.limited.get_or_create(&LimitLabels { by }).inc();
     }
 
-    /// One answer; how long it took says nothing where it waited for a change.
+    /// Counts a response. `took` is none when the request waited for a change: its duration means nothing.
     pub(super) fn answered(&self, route: Option<Route>, code: u16, took: Option<Duration>) {
         let success = route.filter(|_| code == 200).and_then(|route| self.success(route));
-        if let Some((Success { requests, seconds }, took)) = success.zip(took) {
+        if let Some((SuccessSeries { requests, seconds }, took)) = success.zip(took) {
             requests.inc();
             return seconds.observe(took.as_secs_f64());
         }
         let route = RouteLabel(route);
-        self.requests.get_or_create(&Answered { route, code }).inc();
+        self.requests.get_or_create(&RequestLabels { route, code }).inc();
         if let Some(took) = took {
-            self.seconds.get_or_create(&On { route }).observe(took.as_secs_f64());
+            self.seconds.get_or_create(&DurationLabels { route }).observe(took.as_secs_f64());
         }
     }
 
-    /// There from the first one on.
-    fn success(&self, of: Route) -> Option<&Success> {
-        let route = RouteLabel(Some(of));
-        let found = self.successes.get(of as usize)?;
-        Some(found.get_or_init(|| Success {
-            requests: self.requests.get_or_create(&Answered { route, code: 200 }).clone(),
-            seconds: self.seconds.get_or_create(&On { route }).clone(),
+    /// Created with the first success of the route, so that a route without any has no series.
+    fn success(&self, route: Route) -> Option<&SuccessSeries> {
+        let label = RouteLabel(Some(route));
+        let series = self.successes.get(route as usize)?;
+        Some(series.get_or_init(|| SuccessSeries {
+            requests:
+                self.requests.get_or_create(&RequestLabels { route: label, code: 200 }).clone(),
+            seconds: self.seconds.get_or_create(&DurationLabels { route: label }).clone(),
         }))
     }
 
-    /// So many beats.
+    /// Counts heartbeats.
     pub(super) fn beats(&self, result: HeartbeatResult, count: u64) {
         self.beats.http(result, count);
     }
@@ -191,34 +187,32 @@ impl SubscriberMetrics {
             events: Counter::default(),
             woken: Counter::default(),
         };
-        // There from the start, so that nobody is known to be nobody.
+        // Created at the start, so that the series show 0 instead of being absent.
         for kind in [Kind::Poll, Kind::Stream] {
-            drop(metrics.subscribers.get_or_create(&Of { kind }));
+            drop(metrics.subscribers.get_or_create(&SubscriberLabels { kind }));
         }
         let Self { subscribers, dropped, events, woken } = metrics.clone();
-        registry.register("http_subscribers", "Who waits for changes now", subscribers);
+        registry.register("http_subscribers", "Requests that wait for changes now", subscribers);
         registry.register(
             "http_subscribers_dropped",
-            "Streams that were closed since their client took nothing for too long",
+            "Watches that were closed because their client took nothing for too long",
             dropped,
         );
-        registry.register("http_events", "Events sent in streams", events);
+        registry.register("http_events", "Events sent in watches", events);
         registry.register(
             "http_subscribers_woken",
-            "Times that somebody who waits was woken by a change",
+            "Times that a change woke a waiting request",
             woken,
         );
         metrics
     }
 
-    /// Another one waits.
-    pub(super) fn came(&self, kind: Kind) {
-        self.subscribers.get_or_create(&Of { kind }).inc();
+    pub(super) fn subscribed(&self, kind: Kind) {
+        self.subscribers.get_or_create(&SubscriberLabels { kind }).inc();
     }
 
-    /// One waits no more.
-    pub(super) fn went(&self, kind: Kind) {
-        self.subscribers.get_or_create(&Of { kind }).dec();
+    pub(super) fn unsubscribed(&self, kind: Kind) {
+        self.subscribers.get_or_create(&SubscriberLabels { kind }).dec();
     }
 }
 
@@ -227,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_families_have_the_names_that_dashboards_ask_for() {
+    fn metrics_have_the_documented_names_and_labels() {
         let mut registry = Registry::with_prefix("rollcall");
         let beats = HeartbeatMetrics::new(&mut registry);
         let metrics = HttpMetrics::new(&mut registry, beats);

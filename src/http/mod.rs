@@ -1,13 +1,13 @@
-//! The HTTP server: requests to answers, as docs/api.md describes them.
+//! The HTTP server, as docs/api.md describes it.
 //!
-//! Owns: connections, routes, what bodies and query strings may say, the shape of every answer and
-//! problem, and what is measured of them. Does not own: what a call does (`witness`), which instances are live
-//! and which are chosen (`rollcall-core`, `rollcall-model`). Readers are answered from the directory, without waiting;
-//! heartbeats and registrations go through the intake.
+//! Owns: connections, routes, the validation of bodies and query strings, the format of responses and problems, and the
+//! metrics of requests. Does not own: what an operation does (`heartbeat`), which instances are live and which are
+//! selected (`rollcall-core`, `rollcall-model`). Reads are answered from the directory, without waiting; heartbeats and
+//! registrations go through the intake.
 //!
-//! A request goes `server` → `connection` → `hot`, which answers most heartbeats and discoveries from memory → `router`,
-//! which is axum: the layer `observe`, the middleware `admission`, extractors (`context`, `query`, `preconditions`, `body`),
-//! and one of the handlers that `table` names. Whatever is wrong with it comes back as a `problem`.
+//! A request passes `server` → `connection` → `hot`, which answers most heartbeats and discoveries from memory →
+//! `router`, which is axum: the layer `observe`, the middleware `admission`, extractors (`context`, `query`,
+//! `preconditions`, `body`), and one of the handlers in `table`. Errors are returned as a `problem`.
 
 mod accept;
 mod access;
@@ -18,6 +18,7 @@ mod app;
 mod batch;
 mod body;
 mod budget;
+mod change_feed;
 mod changes;
 mod clip;
 mod cluster;
@@ -30,7 +31,6 @@ mod discover;
 mod document;
 mod encode;
 mod events;
-mod follow;
 mod headers;
 mod heartbeats;
 mod holds;
@@ -41,7 +41,6 @@ mod limits;
 mod list;
 mod metrics;
 mod min_index;
-mod news;
 mod observe;
 mod operation;
 mod page;
@@ -58,6 +57,7 @@ mod served;
 mod server;
 mod services;
 mod set;
+mod shared_events;
 mod snapshot;
 mod stream;
 mod table;

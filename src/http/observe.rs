@@ -1,9 +1,9 @@
-//! What is observed of every request: metrics, the access log, spans; and the headers that every answer carries.
+//! Metrics, the access log and spans of every request; and the headers that every response carries.
 //!
-//! Owns: the outermost layer, and what it keeps of a request until it is answered. The access log is a line a request,
-//! switched on and off while the process runs by the filter of the log (`rollcall::http::access=debug`); it costs a look
-//! while it is off. The request's own id is given back whether it is logged or not. Does not own: the filter, and spans
-//! (`telemetry`).
+//! Owns: the outermost layer, and what it keeps of a request until the response. The access log has one line a request.
+//! The log filter (`rollcall::http::access=debug`) switches it on and off while the process runs; while it is off, a
+//! request costs one check. The response repeats the request's own id whether the request is logged or not. Does not
+//! own: the filter, and the export of spans (`telemetry`).
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -22,7 +22,7 @@ use tracing::{Instrument as _, Level, debug, debug_span, enabled};
 use crate::clock::Stopwatch;
 use crate::http::{
     access::bearer,
-    answer::{Waited, WithoutIndex},
+    answer::{WaitedForChange, WithoutIndex},
     app::App,
     body, headers,
     route::Route,
@@ -35,19 +35,19 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// W3C Trace Context §3.2: version, trace id, parent id and flags.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The longest id that is given back.
+/// The longest request id that a response repeats.
 const MAX_ID: usize = 128;
 
-/// What is kept of a request until it is answered.
-pub(super) struct Observed {
+/// What is kept of a request until its response.
+pub(super) struct ObservedRequest {
     stopwatch: Stopwatch,
     id: Option<HeaderValue>,
-    line: Option<Box<Line>>,
+    line: Option<Box<AccessLine>>,
     span: Option<Span>,
 }
 
-/// What is logged of it.
-struct Line {
+/// What the access log says about a request.
+struct AccessLine {
     peer: IpAddr,
     method: Method,
     path: Box<str>,
@@ -55,15 +55,15 @@ struct Line {
     token: Option<Box<str>>,
 }
 
-/// The layer of one route; none for paths that no route has.
+/// The layer of one route; `route` is none for unknown paths.
 pub(super) async fn observe(
     State((app, route)): State<(Arc<App>, Option<Route>)>,
     ConnectInfo(peer): ConnectInfo<IpAddr>,
     request: Request,
     next: Next,
 ) -> Response {
-    let observed = Observed::begin(&app, &request, peer, Stopwatch::start());
-    // Off by default.
+    let observed = ObservedRequest::begin(&app, &request, peer, Stopwatch::start());
+    // The default log filter disables this span.
     let template = route.map_or("unknown", Route::template);
     let span = debug_span!("request", method = %request.method(), route = template);
     let mut response = next.run(request).instrument(span).await;
@@ -71,8 +71,7 @@ pub(super) async fn observe(
     response
 }
 
-impl Observed {
-    /// A request that has just come.
+impl ObservedRequest {
     pub(super) fn begin<B>(
         app: &App,
         request: &hyper::Request<B>,
@@ -81,10 +80,10 @@ impl Observed {
     ) -> Self {
         let headers = request.headers();
         let id = headers.get(REQUEST_ID).filter(|id| id.len() <= MAX_ID);
-        // A copy: a clone would keep the whole head for as long as the request waits.
+        // A copy: a clone would keep the whole head in memory for as long as the request waits.
         let id = id.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
         let line = enabled!(target: TARGET, Level::DEBUG).then(|| {
-            Box::new(Line {
+            Box::new(AccessLine {
                 peer,
                 method: request.method().clone(),
                 path: request.uri().path().into(),
@@ -97,7 +96,7 @@ impl Observed {
         Self { stopwatch, id, line, span }
     }
 
-    /// It is answered.
+    /// Completes the response, and records it.
     pub(super) fn end<B>(
         self,
         app: &App,
@@ -105,14 +104,14 @@ impl Observed {
         response: &mut hyper::Response<B>,
         now: Moment,
     ) {
-        let index = response.extensions_mut().remove::<WithoutIndex>().is_none();
-        let waited = response.extensions_mut().remove::<Waited>().is_some();
-        add_headers(app, response.headers_mut(), route, index, now);
+        let has_index = response.extensions_mut().remove::<WithoutIndex>().is_none();
+        let waited = response.extensions_mut().remove::<WaitedForChange>().is_some();
+        add_headers(app, response.headers_mut(), route, has_index, now);
         let took = self.stopwatch.elapsed();
         let status = response.status().as_u16();
         app.metrics.answered(route, status, (!waited).then_some(took));
         if let Some(line) = &self.line {
-            let Line { peer, method, path, trace, token } = &**line;
+            let AccessLine { peer, method, path, trace, token } = &**line;
             let request = self.id.as_ref().and_then(|id| id.to_str().ok());
             let caller = app.authorization.user(token.as_deref(), now);
             let route = route.map_or("unknown", Route::template);
@@ -130,27 +129,28 @@ impl Observed {
     }
 }
 
-/// The headers that every answer carries. Without `index` the answer bears none: this replica does not know which one covers what was written.
-fn add_headers(app: &App, all: &mut HeaderMap, route: Option<Route>, index: bool, now: Moment) {
+/// Adds the headers that every response carries. Without `has_index` the response has no `Rollcall-Index`, because this
+/// replica does not know which index covers the write.
+fn add_headers(app: &App, all: &mut HeaderMap, route: Option<Route>, has_index: bool, now: Moment) {
     let directory = app.intake.directory();
     all.insert(headers::REPLICA, app.replica.clone());
-    if index {
+    if has_index {
         all.insert(headers::INDEX, HeaderValue::from(directory.newest()));
     }
-    // Before its first self-beat is back a replica does not know.
+    // The age is unknown before the first self-beat returns.
     if directory.horizon().0 > 0 {
         all.insert(headers::AGE, HeaderValue::from(millis(directory.age(now))));
     }
     let stale = if directory.is_stale(now) { "true" } else { "false" };
     all.insert(headers::STALE, HeaderValue::from_static(stale));
-    // A browser must not take an answer for anything but what its type says.
+    // A browser must not guess another media type than the declared one.
     all.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if route == Some(Route::Attributes) {
         all.insert(headers::ACCEPT_PATCH, HeaderValue::from_static(body::PATCH));
     }
 }
 
-/// The trace that a request belongs to; none when the header is no such thing.
+/// The trace id of a request; none without a valid header.
 fn trace(headers: &HeaderMap) -> Option<Box<str>> {
     let text = headers.get(TRACEPARENT)?.to_str().ok()?;
     let trace = text.split('-').nth(1)?;
@@ -163,16 +163,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trace_is_known_by_its_32_digits() {
-        for (given, wanted) in [
+    fn a_trace_id_has_32_hexadecimal_digits() {
+        for (header, is_valid) in [
             ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", true),
             ("00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01", false),
             ("4bf92f3577b34da6a3ce929d0e0e4736", false),
             ("00-zzf92f3577b34da6a3ce929d0e0e4736-1-1", false),
         ] {
             let mut headers = HeaderMap::new();
-            headers.insert(TRACEPARENT, given.parse().unwrap());
-            assert_eq!(trace(&headers).is_some(), wanted, "{given}");
+            headers.insert(TRACEPARENT, header.parse().unwrap());
+            assert_eq!(trace(&headers).is_some(), is_valid, "{header}");
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Percent-encoding (RFC 3986 §2.1), as far as paths and query strings need it.
+//! Percent-decoding (RFC 3986 §2.1) of paths and query strings.
 
 use std::borrow::Cow;
 
-/// The text behind `raw`; none when an escape is broken or what comes out is not UTF-8. In a
-/// query `+` means a blank (WHATWG URL, application/x-www-form-urlencoded).
+/// Decodes `raw`; none when an escape is invalid or the result is not UTF-8. In a query `+` means a space (WHATWG URL,
+/// application/x-www-form-urlencoded).
 pub(super) fn decode(raw: &str, in_query: bool) -> Option<Cow<'_, str>> {
     let is_plain = |byte: u8| byte != b'%' && !(in_query && byte == b'+');
     if raw.bytes().all(is_plain) {
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_are_undone_and_broken_ones_told() {
+    fn escapes_are_decoded_and_invalid_ones_refused() {
         for (raw, in_query, text) in [
             ("orders-1", false, Some("orders-1")),
             ("a%20b+c", false, Some("a b+c")),

@@ -1,7 +1,7 @@
 //! The paths of the API.
 //!
-//! Owns: their templates, which are the `route` of the metrics, so that its values are bounded, and the legality of the names
-//! in them. Does not own: matching (axum) and the methods (`table`).
+//! Owns: the path templates, which are also the values of the metrics label `route`, and the validation of the names in
+//! paths. Does not own: matching (axum) and the methods (`table`).
 
 use rollcall_model::naming;
 
@@ -12,7 +12,6 @@ use crate::http::{
     rules,
 };
 
-/// Each path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Route {
     Page,
@@ -34,15 +33,14 @@ pub(super) enum Route {
     Snapshot,
 }
 
-/// The names in a path, decoded and legal; empty where the path has none. `name` is that of the service or of the
-/// instance.
+/// The decoded and valid names in a path; empty if the path has none. `name` is the service or the instance.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Names<'a> {
     pub(super) namespace: &'a str,
     pub(super) name: &'a str,
 }
 
-/// The same, for as long as a request is under way.
+/// [`Names`] that live as long as their request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OwnedNames {
     namespace: Box<str>,
@@ -50,7 +48,7 @@ pub(super) struct OwnedNames {
 }
 
 impl<'a> Names<'a> {
-    /// The instance that a path names: this incarnation, if one is given.
+    /// The instance that the path names; only the incarnation with this uid, if there is one.
     pub(super) fn target(self, uid: Option<&'a str>) -> Target<'a> {
         Target { namespace: self.namespace, name: self.name, uid, version: None }
     }
@@ -61,20 +59,20 @@ impl OwnedNames {
         Names { namespace: &self.namespace, name: &self.name }
     }
 
-    /// The names in a path that axum has matched by this template.
+    /// Parses the names in a path that axum has matched with this template.
     ///
     /// # Errors
-    /// 400 that names each of them that is not legal, before anything is looked up.
+    /// 400 that lists every invalid name, before any lookup.
     pub(super) fn read(template: &str, path: &str) -> Result<Self, Problem> {
         let (mut names, mut flaws) = (Self::default(), Vec::new());
         for (segment, raw) in template.split('/').zip(path.split('/')) {
             let parameter = segment.strip_prefix('{').and_then(|it| it.strip_suffix('}'));
             let Some(parameter) = parameter else { continue };
-            let (is_legal, rule): (fn(&str) -> bool, _) = match parameter {
+            let (is_valid, rule): (fn(&str) -> bool, _) = match parameter {
                 "name" => (naming::is_subdomain, rules::SUBDOMAIN),
                 _ => (naming::is_label, rules::LABEL),
             };
-            match percent::decode(raw, false).filter(|name| is_legal(name)) {
+            match percent::decode(raw, false).filter(|name| is_valid(name)) {
                 None => flaws.push(Flaw::path(parameter, rule)),
                 Some(name) if parameter == "namespace" => names.namespace = name.into(),
                 Some(name) => names.name = name.into(),
@@ -85,7 +83,6 @@ impl OwnedNames {
 }
 
 impl Route {
-    /// Each of them.
     pub(super) const ALL: [Self; 17] = [
         Self::Page,
         Self::Contract,
@@ -106,7 +103,7 @@ impl Route {
         Self::Snapshot,
     ];
 
-    /// As axum, documents and metrics write it.
+    /// The path as axum, the OpenAPI document and metrics write it.
     pub(super) const fn template(self) -> &'static str {
         match self {
             Self::Page => "/",

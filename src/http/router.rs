@@ -1,7 +1,7 @@
 //! The router: axum, from the table of operations.
 //!
-//! Owns: which layers are around a handler. From the outside in: `observe` and a net for panics around each route and around
-//! the fallback; `admission` around each operation. Whatever refuses a request answers with a problem.
+//! Owns: the layers around a handler. From the outside in: `observe` and the panic handler around each route and the
+//! fallback; `admission` around each operation. A layer or handler that refuses a request answers with a problem.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ fn methods(
 ) -> MethodRouter<Arc<App>> {
     let mut methods = MethodRouter::new();
     for operation in operations.iter().filter(|operation| operation.route == route) {
-        // Every method of the table is one that axum knows.
+        // axum knows every method of the table.
         let Ok(filter) = MethodFilter::try_from(operation.method.clone()) else { continue };
         let admission = from_fn_with_state((app.clone(), operation), admit);
         methods = methods.merge((operation.handler)(filter).route_layer(admission));

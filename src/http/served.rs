@@ -1,9 +1,10 @@
-//! What HTTP keeps beside a view, so that it is encoded once and shared by all requests.
+//! Views with their encoded form, which all HTTP requests share.
 //!
-//! Owns: the JSON of each member, the whole answer to a plain discovery, the events since the view before; and the map
-//! that leads from a service to these. It is made when a service is first read over HTTP, and follows the service from then
-//! on: a member that the next view shares keeps its JSON, and nothing is kept beside a view that is no longer shown. Does
-//! not own: the bytes themselves (`encode`, `set`, `news`) and the views (the directory of `rollcall-core`).
+//! Owns: the JSON of each member, the whole response to a plain discovery, the events since the previous view; and the
+//! map from a service to these. An entry is created when a service is first read over HTTP, and is updated with the
+//! service from then on: a member that the next view shares keeps its JSON, and nothing is kept for a view that is not
+//! current. Does not own: the encoding (`encode`, `set`, `shared_events`), and the views (the directory of
+//! `rollcall-core`).
 
 use std::{
     cmp::Ordering,
@@ -23,7 +24,7 @@ use rollcall_model::{
 
 use crate::http::encode;
 
-/// A member and its JSON. A clone is the same one.
+/// A member and its JSON. Clones share both.
 #[derive(Clone, Debug)]
 pub(super) struct ServedMember(Arc<Encoded>);
 
@@ -33,38 +34,38 @@ struct Encoded {
     json: OnceLock<Bytes>,
 }
 
-/// A view, and what is kept beside it.
+/// A view and its encoded form.
 #[derive(Debug)]
 pub(super) struct ServedView {
     view: Arc<View>,
     /// In the order of the view.
     pub(super) members: Box<[ServedMember]>,
-    /// The answer to a discovery without any parameter; none where it is too long to be kept.
+    /// The response to a discovery without parameters; none when it is too long to be kept.
     pub(super) plain: OnceLock<Option<Plain>>,
-    /// The events for subscribers that know the view before and follow nothing else; none where they are too long to be
+    /// The events for watches of this service alone that know the previous view; none when they are too long to be
     /// kept.
-    pub(super) news: OnceLock<Option<News>>,
+    pub(super) shared_events: OnceLock<Option<SharedEvents>>,
 }
 
-/// An encoded answer.
+/// The encoded response to a discovery without parameters.
 #[derive(Debug)]
 pub(super) struct Plain {
     /// The revision of the discoverable members, as an entity tag.
     pub(super) tag: Bytes,
-    /// Those members.
+    /// The discoverable members, as JSON.
     pub(super) body: Bytes,
 }
 
-/// Events that lead from the members discoverable before a view to those discoverable in it.
+/// The events that lead from the discoverable members of the previous view to those of this one.
 #[derive(Debug)]
-pub(super) struct News {
-    /// How many.
+pub(super) struct SharedEvents {
+    /// The number of events.
     pub(super) count: usize,
-    /// Encoded; empty when both sets are the same.
+    /// The encoded events; empty when both sets are equal.
     pub(super) events: Bytes,
 }
 
-/// What is kept beside the view of each service that was read over HTTP: one entry a service at most.
+/// The encoded views of the services that were read over HTTP: at most one entry a service.
 pub struct Views {
     directory: Arc<Directory>,
     served: papaya::HashMap<ServiceKey, Arc<ServedView>, ahash::RandomState>,
@@ -75,24 +76,24 @@ impl ServedMember {
         Self(Arc::new(Encoded { member, json: OnceLock::new() }))
     }
 
-    /// The instance as JSON, encoded once in the life of the member.
+    /// The instance as JSON, encoded at the first call.
     pub(super) fn json(&self, zone: &str) -> &Bytes {
         self.0.json.get_or_init(|| encode::member(&self.0.member, zone).into())
     }
 
-    /// The same, if it was encoded before.
-    pub(super) fn known_json(&self) -> Option<&Bytes> {
+    /// The JSON, if it was encoded before.
+    pub(super) fn encoded_json(&self) -> Option<&Bytes> {
         self.0.json.get()
     }
 
-    /// Whether both are the same member, and not just equal ones.
-    pub(super) fn is(&self, other: &Self) -> bool {
+    /// Whether both share one member in memory.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0.member, &other.0.member)
     }
 
-    /// Where it stands in its view.
-    pub(super) fn place(&self) -> (&str, Wall, &str) {
-        place(self)
+    /// The key by which a view sorts its members.
+    pub(super) fn sort_key(&self) -> (&str, Wall, &str) {
+        sort_key(self)
     }
 }
 
@@ -111,21 +112,21 @@ impl AsRef<Member> for ServedMember {
 }
 
 impl ServedView {
-    /// Beside `view`, with what can be carried over from `before`.
+    /// Reuses the encoded members of `before` that `view` shares.
     pub(super) fn new(view: Arc<View>, before: Option<&Self>) -> Self {
         let before = before.map_or(&[][..], |before| &before.members);
-        let members = carried_over(&view.members, before);
-        Self { view, members, plain: OnceLock::new(), news: OnceLock::new() }
+        let members = reuse_encoded(&view.members, before);
+        Self { view, members, plain: OnceLock::new(), shared_events: OnceLock::new() }
     }
 
-    /// Whether this is beside that view, and not just an equal one.
-    pub(super) fn is_beside(&self, view: &Arc<View>) -> bool {
+    /// Whether this is the encoded form of that view, and not only of an equal one.
+    pub(super) fn is_of(&self, view: &Arc<View>) -> bool {
         Arc::ptr_eq(&self.view, view)
     }
 
-    /// Whether both are beside the same view.
+    /// Whether both have the same view in memory.
     pub(super) fn is_same_view(&self, other: &Self) -> bool {
-        self.is_beside(&other.view)
+        self.is_of(&other.view)
     }
 
     /// The discoverable members.
@@ -143,55 +144,56 @@ impl Deref for ServedView {
 }
 
 impl Views {
-    /// Nothing kept yet.
+    /// An empty map.
     #[must_use]
     pub fn new(directory: Arc<Directory>) -> Self {
         Self { directory, served: papaya::HashMap::default() }
     }
 
-    /// The newest view of a service; none when it has no instance at all.
+    /// The current view of a service; none when the service has no instance.
     pub(super) fn service(&self, namespace: &str, service: &str) -> Option<Arc<ServedView>> {
         let view = self.directory.service(namespace, service)?;
         let served = self.served.pin();
         let before = served.get(&view.key);
-        if let Some(same) = before.filter(|before| before.is_beside(&view)) {
-            return Some(same.clone());
+        if let Some(current) = before.filter(|before| before.is_of(&view)) {
+            return Some(current.clone());
         }
         let new = Arc::new(ServedView::new(view, before.map(AsRef::as_ref)));
         let is_before = |known: Option<&Arc<ServedView>>| match (known, before) {
             (Some(known), Some(before)) => Arc::ptr_eq(known, before),
             (known, before) => known.is_none() && before.is_none(),
         };
-        // What another thread has put here since stays: it is of the same view, or of a newer one.
+        // An entry that another thread has inserted in between stays: it has the same view, or a newer one.
         let put = served.compute(new.key.clone(), |known| match known.map(|(_, known)| known) {
             known if is_before(known) => Operation::Insert(new.clone()),
             known => Operation::Abort(known.cloned()),
         });
         if let Compute::Aborted(known) = put {
-            return Some(known.filter(|known| known.is_beside(&new.view)).unwrap_or(new));
+            return Some(known.filter(|known| known.is_of(&new.view)).unwrap_or(new));
         }
-        // The service may have changed or gone, and been followed here, since its view was read: then nothing is kept.
+        // Since the view was read, the service may have changed or gone, and `follow` may have run: then nothing is
+        // kept.
         let newest = self.directory.service(namespace, service);
-        if !newest.is_some_and(|newest| new.is_beside(&newest)) {
+        if !newest.is_some_and(|newest| new.is_of(&newest)) {
             served.remove(&new.key);
         }
         Some(new)
     }
 
-    /// What is kept beside this view, if anything is.
-    pub(super) fn known(&self, view: &Arc<View>) -> Option<Arc<ServedView>> {
+    /// The encoded form of this view, if the service was read before.
+    pub(super) fn encoded(&self, view: &Arc<View>) -> Option<Arc<ServedView>> {
         let served = self.served.pin();
-        served.get(&view.key).filter(|known| known.is_beside(view)).cloned()
+        served.get(&view.key).filter(|served| served.is_of(view)).cloned()
     }
 
-    /// Follows services that look different now: what was kept beside the views before is carried over or dropped. Costs
-    /// time by the size of those that were read. For the one task that publishes views, before it wakes subscribers.
+    /// Updates the entries of services that have changed, or removes them. The cost is proportional to the size of
+    /// those that were read before. The task that publishes views calls this before it wakes subscribers.
     pub fn follow(&self, revised: &[ServiceKey]) {
         let served = self.served.pin();
         for key in revised {
             let Some(before) = served.get(key) else { continue };
             match self.directory.service(&key.namespace, &key.service) {
-                Some(view) if before.is_beside(&view) => {}
+                Some(view) if before.is_of(&view) => {}
                 Some(view) => {
                     let next = Arc::new(ServedView::new(view, Some(before)));
                     served.insert(key.clone(), next);
@@ -208,12 +210,12 @@ impl fmt::Debug for Views {
     }
 }
 
-/// Both are in the order of their views, so one walk along them finds every member that stayed.
-fn carried_over(members: &[Arc<Member>], before: &[ServedMember]) -> Box<[ServedMember]> {
+/// Both lists are in the order of their views, so one pass finds every shared member.
+fn reuse_encoded(members: &[Arc<Member>], before: &[ServedMember]) -> Box<[ServedMember]> {
     let mut before = before.iter().peekable();
-    let mut carry = |member: &Arc<Member>| {
+    let mut reuse = |member: &Arc<Member>| {
         while let Some(old) = before.peek() {
-            match old.place().cmp(&place(member)) {
+            match old.sort_key().cmp(&sort_key(member)) {
                 Ordering::Less => drop(before.next()),
                 Ordering::Equal if Arc::ptr_eq(&old.0.member, member) => return (*old).clone(),
                 _ => break,
@@ -221,10 +223,10 @@ fn carried_over(members: &[Arc<Member>], before: &[ServedMember]) -> Box<[Served
         }
         ServedMember::new(member.clone())
     };
-    members.iter().map(&mut carry).collect()
+    members.iter().map(&mut reuse).collect()
 }
 
-fn place(member: &Member) -> (&str, Wall, &str) {
+fn sort_key(member: &Member) -> (&str, Wall, &str) {
     (&member.label, member.facts.created, &member.facts.key.name)
 }
 
@@ -276,19 +278,20 @@ mod tests {
 
         fn json(&self) -> Vec<(String, *const u8)> {
             let served = self.views.service("shop", "orders").unwrap();
-            let one = |it: &ServedMember| (it.facts.key.name.to_string(), it.json("z.").as_ptr());
-            served.members.iter().map(one).collect()
+            let pointer =
+                |it: &ServedMember| (it.facts.key.name.to_string(), it.json("z.").as_ptr());
+            served.members.iter().map(pointer).collect()
         }
     }
 
     #[test]
-    fn a_member_is_encoded_once_and_again_only_when_it_changes() {
+    fn a_member_is_encoded_again_only_when_it_changes() {
         let mut world = World::new();
         for name in ["a", "b", "c"] {
             world.put(name, 1);
         }
         let first = world.json();
-        assert_eq!(world.json(), first, "of the same view");
+        assert_eq!(world.json(), first, "the same view");
         world.put("b", 2);
         let second = world.json();
         assert_eq!((&second[0], &second[2]), (&first[0], &first[2]));
@@ -302,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn readers_at_once_share_what_is_kept() {
+    fn concurrent_readers_share_one_encoded_view() {
         let mut world = World::new();
         world.put("a", 1);
         let views = &world.views;
@@ -318,18 +321,18 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_beside_a_service_that_has_gone_or_was_never_read() {
+    fn only_existing_services_that_were_read_are_kept() {
         let mut world = World::new();
         world.put("a", 1);
         assert_eq!(world.views.served.len(), 0, "it was not read");
         world.json();
         let view = world.views.directory.service("shop", "orders").unwrap();
-        assert!(world.views.known(&view).is_some());
+        assert!(world.views.encoded(&view).is_some());
         world.put("a", 2);
         world.views.follow(&[ServiceKey::new("shop", "orders")]);
         let newer = world.views.directory.service("shop", "orders").unwrap();
-        assert!(world.views.known(&newer).is_some(), "it follows without being read");
-        assert!(world.views.known(&view).is_none());
+        assert!(world.views.encoded(&newer).is_some(), "it is updated without being read");
+        assert!(world.views.encoded(&view).is_none());
         world.delete("a");
         world.views.follow(&[ServiceKey::new("shop", "orders")]);
         assert_eq!(world.views.served.len(), 0);

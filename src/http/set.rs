@@ -1,8 +1,8 @@
-//! The body of a discovery: a set of instances, joined of pieces that are there already.
+//! The body of a discovery: a set of instances, joined from encoded members.
 //!
-//! Owns: its bytes. Up to [`PIECE`] it is one copy; what is longer is made while it is taken, so that
-//! thousands who ask for a large set hold no copy of it. Does not own: who is in the set (`discover`), and an
-//! instance's JSON (`encode`).
+//! Owns: its bytes. A body of up to [`PIECE`] is one copy. A longer one is produced while the client takes it, so that
+//! thousands of requests for a large set hold no copies of it. Does not own: the members of the set (`discover`), and
+//! the JSON of an instance (`encode`).
 
 use std::{
     convert::Infallible,
@@ -19,20 +19,20 @@ use rollcall_model::view::Revision;
 
 use crate::http::{answer::PIECE, encode, route::Names, served::ServedMember};
 
-/// What is left to be written.
-pub(super) struct Set {
+/// A body that is produced piece by piece.
+pub(super) struct SetBody {
     /// The DNS zone.
     zone: Arc<str>,
     members: vec::IntoIter<ServedMember>,
-    /// What comes next.
+    /// The beginning of the next piece.
     out: BytesMut,
-    /// Octets, `out` among them.
+    /// The bytes that are not written yet, including `out`.
     left: usize,
 }
 
 const END: &[u8] = b"]}";
 
-/// The body of these members, in their order.
+/// The body with these members, in their order.
 pub(super) fn body(
     zone: &Arc<str>,
     names: Names<'_>,
@@ -55,10 +55,10 @@ pub(super) fn body(
     }
     let members: Vec<ServedMember> = members.iter().copied().cloned().collect();
     let members = members.into_iter();
-    Body::new(Set { zone: zone.clone(), members, out, left: size })
+    Body::new(SetBody { zone: zone.clone(), members, out, left: size })
 }
 
-/// The same in one piece, of which no member keeps its part; none where it would be longer than [`PIECE`].
+/// The same bytes in one piece, without storing the JSON of members; none when they would be longer than [`PIECE`].
 pub(super) fn whole(
     zone: &str,
     names: Names<'_>,
@@ -68,7 +68,7 @@ pub(super) fn whole(
     let mut out = BytesMut::new();
     begin(&mut out, names, &revision.to_string());
     for (at, member) in members.iter().enumerate() {
-        match member.known_json() {
+        match member.encoded_json() {
             Some(json) => put(&mut out, at > 0, json),
             None => put(&mut out, at > 0, &encode::member(member, zone)),
         }
@@ -77,7 +77,7 @@ pub(super) fn whole(
         }
     }
     out.extend_from_slice(END);
-    // To be kept: without the room that was left.
+    // A copy has no unused capacity, because it will be kept.
     Some(Bytes::copy_from_slice(&out))
 }
 
@@ -105,8 +105,8 @@ fn put(out: &mut BytesMut, is_next: bool, encoded: &[u8]) {
     out.extend_from_slice(encoded);
 }
 
-impl Set {
-    /// The next octets; none when all are written.
+impl SetBody {
+    /// The next piece; none at the end.
     fn write(&mut self) -> Option<Bytes> {
         let mut out = std::mem::take(&mut self.out);
         if out.capacity() == 0 {
@@ -123,7 +123,7 @@ impl Set {
     }
 }
 
-impl hyper::body::Body for Set {
+impl hyper::body::Body for SetBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -162,8 +162,8 @@ mod tests {
         ServedMember::new(Arc::new(member))
     }
 
-    /// All of a body, and in how many pieces it came.
-    fn read(body: Body) -> (Vec<u8>, usize) {
+    /// The bytes of a body, and the number of its pieces.
+    fn collect(body: Body) -> (Vec<u8>, usize) {
         let (mut all, mut pieces) = (Vec::new(), 0);
         let announced = body.size_hint().exact();
         let mut body = std::pin::pin!(body);
@@ -182,25 +182,23 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_json_of_the_length_that_it_says_whole_or_in_pieces() {
+    fn a_body_is_json_of_the_announced_length_whole_or_in_pieces() {
         let shop = Names { namespace: "shop", name: "orders" };
         for (count, in_pieces) in [(0, false), (1, false), (2, false), (50, true), (2_000, true)] {
             let members: Vec<_> = (0..count).map(member).collect();
             let shown: Vec<_> = members.iter().collect();
-            let (bytes, pieces) = read(body(&"z.".into(), shop, Revision(7), &shown));
+            let (bytes, pieces) = collect(body(&"z.".into(), shop, Revision(7), &shown));
             let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
             assert_eq!(value["revision"], "0000000000000007");
             let names: Vec<_> = value["instances"].as_array().unwrap().iter().collect();
             assert_eq!(names.len(), count);
-            assert!(
-                names.iter().enumerate().all(|(at, one)| one["name"] == format!("orders-{at}"))
-            );
+            assert!(names.iter().enumerate().all(|(at, it)| it["name"] == format!("orders-{at}")));
             assert_eq!(pieces > 1, in_pieces, "{count}: {pieces}");
-            let afresh: Vec<_> = (0..count).map(member).collect();
-            let afresh: Vec<_> = afresh.iter().collect();
-            let whole = whole("z.", shop, Revision(7), &afresh);
+            let unencoded: Vec<_> = (0..count).map(member).collect();
+            let unencoded: Vec<_> = unencoded.iter().collect();
+            let whole = whole("z.", shop, Revision(7), &unencoded);
             assert_eq!(whole.as_deref(), (!in_pieces).then_some(&*bytes));
-            assert!(afresh.iter().all(|member| member.known_json().is_none()));
+            assert!(unencoded.iter().all(|member| member.encoded_json().is_none()));
         }
     }
 }

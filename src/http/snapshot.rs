@@ -1,7 +1,7 @@
-//! `GET /v1/snapshot`: every instance, whatever its phase, a line each.
+//! `GET /v1/snapshot`: every instance in every phase, one line each.
 //!
-//! Owns: the body, which is made while it is read: what it holds meanwhile are views that there are
-//! anyway. Does not own: an instance's JSON (`encode`).
+//! Owns: the body, which is produced while the client reads it. Until then it holds only references to views. Does not
+//! own: the JSON of an instance (`encode`).
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -24,28 +24,28 @@ pub(super) async fn snapshot(State(app): State<Arc<App>>, Query(()): Query<()>) 
     let mut views = app.intake.directory().all_services(None);
     views.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     let views = views.into_iter();
-    let lines = Snapshot { app, views, view: None, served: None, next: 0 };
+    let lines = SnapshotLines { app, views, view: None, served: None, next: 0 };
     let answer =
         Answer::new(StatusCode::OK, "application/x-ndjson", Body::from_stream(stream::iter(lines)));
     Ok(answer.with_static(CACHE_CONTROL, "no-store"))
 }
 
-/// What is left to be written.
-pub(super) struct Snapshot {
+/// The lines that are not written yet.
+pub(super) struct SnapshotLines {
     app: Arc<App>,
     views: std::vec::IntoIter<Arc<View>>,
     view: Option<Arc<View>>,
-    /// What is kept beside `view`, if it was read before: what was not encoded yet is not kept, or all of a registry
-    /// would be in memory twice.
+    /// The encoded form of `view`, if there is one. A snapshot stores no JSON: otherwise the whole registry would be in
+    /// memory twice.
     served: Option<Arc<ServedView>>,
-    /// Of the members of `view`.
+    /// The index of the next member of `view`.
     next: usize,
 }
 
-impl Iterator for Snapshot {
+impl Iterator for SnapshotLines {
     type Item = Result<Bytes, Infallible>;
 
-    /// The next lines, about [`PIECE`] of them.
+    /// The next lines, about [`PIECE`] bytes.
     fn next(&mut self) -> Option<Self::Item> {
         let mut out = BytesMut::new();
         while out.len() < PIECE {
@@ -53,7 +53,7 @@ impl Iterator for Snapshot {
             match member {
                 Some(member) => {
                     let served = self.served.as_ref().and_then(|it| it.members.get(self.next));
-                    match served.and_then(ServedMember::known_json) {
+                    match served.and_then(ServedMember::encoded_json) {
                         Some(json) => out.extend_from_slice(json),
                         None => out.extend_from_slice(&encode::member(member, &self.app.zone)),
                     }
@@ -62,7 +62,7 @@ impl Iterator for Snapshot {
                 }
                 None => match self.views.next() {
                     Some(view) => {
-                        self.served = self.app.views.known(&view);
+                        self.served = self.app.views.encoded(&view);
                         (self.view, self.next) = (Some(view), 0);
                     }
                     None => break,

@@ -1,7 +1,7 @@
 //! The body of a watch.
 //!
-//! Owns: [`Stream`]: when to look, when to show that it lives, and when to end. Does not own: what is told
-//! (`follow`), and dropping a client that takes nothing (`progress`). hyper asks for bytes only when there is room for
+//! Owns: [`WatchStream`]: when to read the views, when to send a keep-alive, and when to end. Does not own: the events
+//! (`change_feed`), and dropping a client that takes nothing (`progress`). hyper polls for bytes only when it can send
 //! them.
 
 use std::{
@@ -18,57 +18,60 @@ use hyper::body::Frame;
 use rollcall_model::lease::Moment;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::http::{app::App, events, follow::Follower, waiters::Subscription};
+use crate::http::{app::App, change_feed::ChangeFeed, events, waiters::Subscription};
 
-/// About how much is written at a time: two of them may wait for a client that does not read (`connection::sent`).
+/// About how many bytes are written at a time. Two pieces can wait for a client that does not read
+/// (`connection::paced_body`).
 const PIECE: usize = 8 * 1024;
 
-/// A quiet stream says so often that it lives: proxies wait a minute, or half of one.
-const ALIVE_EVERY: Duration = Duration::from_secs(15);
+/// How often a quiet stream sends a keep-alive. Proxies close a connection that is quiet for a minute, or half a
+/// minute.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 
-/// How long a client should wait before it connects again, in milliseconds: so that those of a replica that went
-/// do not come to another in the same moment.
+/// How many milliseconds a client should wait before it reconnects. The time is random, so that the clients of a
+/// replica that ended do not all reconnect at the same moment.
 const RETRY: Range<u32> = 1_000..5_000;
 
-/// The life of a stream, in seconds: so that clients spread anew over the replicas.
-const LIFE: Range<u64> = 1_800..3_600;
+/// How many seconds a stream lasts. Streams end so that clients spread over the replicas again.
+const LIFETIME: Range<u64> = 1_800..3_600;
 
-/// Where readers need a right, which is asked for when a stream begins, and may be taken away.
-const LIFE_BY_RIGHT: Range<u64> = 60..120;
+/// How many seconds a stream lasts if reads need a right. The right is checked only when a stream begins, and can be
+/// revoked later.
+const LIFETIME_WITH_READ_AUTH: Range<u64> = 60..120;
 
-/// What is sent for as long as the client wants it.
-pub(super) struct Stream {
+/// The body of a watch, which lasts until the client disconnects or the stream's lifetime ends.
+pub(super) struct WatchStream {
     app: Arc<App>,
     subscription: Subscription,
-    follower: Follower,
+    feed: ChangeFeed,
     preface: BytesMut,
-    alive: Interval,
-    /// When something was sent last. The timer is not set anew for that: with thousands of streams they would all wait for
-    /// its lock with every change.
+    keep_alive: Interval,
+    /// When bytes were sent last. The timer is not reset at that moment: with thousands of streams all of them would
+    /// contend for the timer's lock at every change.
     sent: Moment,
     ends: Moment,
 }
 
-impl Stream {
-    /// Sends what a follower tells, which is subscribed and has looked.
-    pub(super) fn new(app: Arc<App>, subscription: Subscription, follower: Follower) -> Self {
-        let mut alive = interval(ALIVE_EVERY);
-        alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The first tick would be at once.
-        alive.reset();
+impl WatchStream {
+    /// The feed must have been refreshed after the subscription.
+    pub(super) fn new(app: Arc<App>, subscription: Subscription, feed: ChangeFeed) -> Self {
+        let mut keep_alive = interval(KEEP_ALIVE_EVERY);
+        keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Without this the first tick would be immediate.
+        keep_alive.reset();
         let mut preface = BytesMut::new();
         events::retry(&mut preface, fastrand::u32(RETRY));
-        let life = fastrand::u64(if app.authorization.reads { LIFE_BY_RIGHT } else { LIFE });
+        let lifetime = if app.authorization.reads { LIFETIME_WITH_READ_AUTH } else { LIFETIME };
         let sent = (app.clock)().moment;
-        let ends = sent.after(Duration::from_secs(life));
-        Self { app, subscription, follower, preface, alive, sent, ends }
+        let ends = sent.after(Duration::from_secs(fastrand::u64(lifetime)));
+        Self { app, subscription, feed, preface, keep_alive, sent, ends }
     }
 
-    /// The next bytes; none when all is told.
+    /// The next bytes; none when the client has all events.
     fn write(&mut self) -> Option<Bytes> {
-        let before = self.follower.told();
-        let piece = self.follower.write(std::mem::take(&mut self.preface), PIECE);
-        self.subscription.metrics().events.inc_by(self.follower.told() - before);
+        let before = self.feed.event_count();
+        let piece = self.feed.write(std::mem::take(&mut self.preface), PIECE);
+        self.subscription.metrics().events.inc_by(self.feed.event_count() - before);
         (!piece.is_empty()).then_some(piece)
     }
 
@@ -76,7 +79,7 @@ impl Stream {
         self.subscription.has_ended() || now >= self.ends
     }
 
-    /// The next bytes when there are some; none at the end.
+    /// The next bytes; none at the end of the stream.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let now = (self.app.clock)().moment;
         loop {
@@ -88,28 +91,28 @@ impl Stream {
                 return Poll::Ready(None);
             }
             if self.subscription.poll_rung(cx).is_ready() {
-                self.follower.look(&self.app.views);
+                self.feed.refresh(&self.app.views);
                 continue;
             }
-            if self.alive.poll_tick(cx).is_pending() {
+            if self.keep_alive.poll_tick(cx).is_pending() {
                 return Poll::Pending;
             }
-            let left = may_be_silent(self.sent, now);
-            self.alive.reset_after(left.unwrap_or(ALIVE_EVERY));
+            let left = until_keep_alive(self.sent, now);
+            self.keep_alive.reset_after(left.unwrap_or(KEEP_ALIVE_EVERY));
             if left.is_none() {
                 self.sent = now;
-                return Poll::Ready(Some(Bytes::from_static(events::ALIVE)));
+                return Poll::Ready(Some(Bytes::from_static(events::KEEP_ALIVE)));
             }
         }
     }
 }
 
-/// For how long a stream that sent something then may still be silent; none when it has to show that it lives.
-fn may_be_silent(sent: Moment, now: Moment) -> Option<Duration> {
-    ALIVE_EVERY.checked_sub(now.since(sent)).filter(|left| !left.is_zero())
+/// The time until a stream that last sent bytes at `sent` must send a keep-alive; none when it must do so now.
+fn until_keep_alive(sent: Moment, now: Moment) -> Option<Duration> {
+    KEEP_ALIVE_EVERY.checked_sub(now.since(sent)).filter(|left| !left.is_zero())
 }
 
-impl hyper::body::Body for Stream {
+impl hyper::body::Body for WatchStream {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -126,12 +129,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_shows_that_it_lives_when_it_has_sent_nothing_for_so_long() {
+    fn a_keep_alive_is_due_after_15_seconds_without_bytes() {
+        const EVERY: Duration = KEEP_ALIVE_EVERY;
         let sent = Moment(1_000);
-        let left = |after| may_be_silent(sent, sent.after(after));
-        assert_eq!(left(Duration::ZERO), Some(ALIVE_EVERY));
-        assert_eq!(left(ALIVE_EVERY / 3), Some(ALIVE_EVERY * 2 / 3));
-        assert_eq!(left(ALIVE_EVERY - Duration::from_millis(1)), Some(Duration::from_millis(1)));
-        assert_eq!([left(ALIVE_EVERY), left(ALIVE_EVERY * 3)], [None; 2]);
+        let left = |after| until_keep_alive(sent, sent.after(after));
+        assert_eq!(left(Duration::ZERO), Some(EVERY));
+        assert_eq!(left(EVERY / 3), Some(EVERY * 2 / 3));
+        assert_eq!(left(EVERY - Duration::from_millis(1)), Some(Duration::from_millis(1)));
+        assert_eq!([left(EVERY), left(EVERY * 3)], [None; 2]);
     }
 }

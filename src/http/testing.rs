@@ -1,4 +1,5 @@
-//! A server for unit tests: the whole of it but for sockets, with a registry that a test fills and a clock that it moves.
+//! A server for unit tests: complete except for sockets, with a registry that the test fills and a clock that it
+//! advances.
 
 use std::{
     cell::Cell,
@@ -12,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 use prometheus_client::{encoding::text, registry::Registry};
 use rollcall_core::{
-    catalog::{Catalog, Settings as CatalogSettings},
+    catalog::{Catalog, Settings},
     directory::Directory,
     fact::Fact,
 };
@@ -25,7 +26,7 @@ use crate::auth;
 use crate::config::Rates;
 use crate::heartbeat;
 use crate::http::{
-    app::{App, AppParts, Settings},
+    app::{App, AppParts, AppSettings},
     metrics::HttpMetrics,
     served::Views,
     table,
@@ -33,7 +34,7 @@ use crate::http::{
 };
 use crate::telemetry::{heartbeats::HeartbeatMetrics, metrics::BreakerMetrics, problems::Board};
 
-/// The client that all tests speak as.
+/// The address of the client in all tests.
 pub(super) const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 thread_local! {
@@ -41,18 +42,18 @@ thread_local! {
     static NOW: Cell<u64> = const { Cell::new(10_000) };
 }
 
-/// The clock of every server of a test, which runs on one thread.
+/// The clock of all servers of a test, which runs on one thread.
 pub(super) fn clock() -> Now {
     let now = NOW.get();
     Now { moment: Moment(now), wall: Wall(i64::try_from(now).unwrap()) }
 }
 
-/// Moves it on.
+/// Advances the clock.
 pub(super) fn advance(millis: u64) {
     NOW.set(NOW.get() + millis);
 }
 
-/// What a test server asks of its callers.
+/// The options of a test server.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Options {
     pub(super) tokens: bool,
@@ -78,16 +79,16 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Within a runtime, in which its engine runs.
+    /// Call it within a runtime, on which the engine runs.
     pub(super) fn new(Options { tokens, read_auth, rates, synced }: Options) -> Self {
         let mut metrics = Registry::default();
         let directory = Arc::<Directory>::default();
         let own = InstanceKey::new("rollcall-system", "rollcall-0");
-        let settings = CatalogSettings { own, boot: "b".into(), zone: "z.".into(), ledger: None };
+        let settings = Settings { own, boot: "b".into(), zone: "z.".into(), ledger: None };
         let catalog = Arc::new(Mutex::new(Catalog::new(settings, directory.clone())));
         let (intake, mut facts) = heartbeat::testing::intake(directory.clone(), clock);
         let engine = catalog.clone();
-        // It ends with the intake.
+        // The task ends when the intake is dropped.
         tokio::spawn(async move {
             while let Some(delivery) = facts.recv().await {
                 apply(&engine, delivery.fact);
@@ -108,7 +109,7 @@ impl World {
         let http = HttpMetrics::new(&mut metrics, beats);
         let (identity, zone) = ("rollcall-0".to_owned(), "z.".to_owned());
         let (document, calls) = (table::document, table::calls);
-        let settings = Settings { read_auth, rates, identity, zone, document, calls };
+        let settings = AppSettings { read_auth, rates, identity, zone, document, calls };
         let app = Arc::new(App::new(parts, settings, http).unwrap());
         let world = Self { app, catalog, views, metrics, version: AtomicU64::new(100) };
         if synced {
@@ -117,7 +118,7 @@ impl World {
         world
     }
 
-    /// An instance is new or has changed.
+    /// Creates or changes an instance.
     pub(super) fn put(&self, name: &str, change: impl FnOnce(&mut Facts)) {
         let resource_version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
         let instance = Instance { resource_version, ..Instance::sample("shop", name) };
@@ -125,7 +126,6 @@ impl World {
         self.apply(Fact::Upserted(Arc::new(instance)));
     }
 
-    /// An instance is gone.
     pub(super) fn delete(&self, name: &str) {
         let index = self.version.fetch_add(1, Ordering::Relaxed) + 1;
         let (key, uid) = (InstanceKey::new("shop", name), format!("uid-{name}").into());
@@ -136,7 +136,7 @@ impl World {
         self.views.follow(&apply(&self.catalog, fact));
     }
 
-    /// What it has counted: every series but those that measure a time.
+    /// All metric series except those that measure a time.
     pub(super) fn counts(&self) -> Vec<String> {
         let mut all = String::new();
         text::encode(&mut all, &self.metrics).unwrap();

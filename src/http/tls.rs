@@ -1,7 +1,7 @@
 //! TLS: certificates from files, and new ones without a restart.
 //!
-//! Owns: [`Tls`]: reading the files, noticing that they have changed, and the handshake. Does not own: who is
-//! calling: a client's certificate opens the connection and says nothing more, the token does (`access`).
+//! Owns: [`Tls`]: reading the files, detecting that they have changed, and the handshake. Does not own: authentication
+//! of callers. A client certificate only permits the connection; the token identifies the caller (`access`).
 
 mod metrics;
 
@@ -28,63 +28,63 @@ use x509_cert::{Certificate, der::Decode as _};
 use crate::config::HttpTls;
 use crate::http::tls::metrics::TlsMetrics;
 
-/// How often the files are looked at. Kubernetes brings a new certificate into a pod within two minutes, and who
-/// renews them does so days before they end.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How often the files are read. Kubernetes updates a mounted certificate within two minutes, and certificates are
+/// renewed days before they expire.
+const CHECK_EVERY: Duration = Duration::from_secs(10);
 
-/// From the first octet to the last of a handshake: a client that takes longer is dropped.
+/// The time for a whole handshake. A client that takes longer is dropped.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 
-/// What may be agreed on by ALPN (RFC 7301), the best first.
+/// The protocols that ALPN can select (RFC 7301), the preferred one first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// The files cannot be used.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    /// One of them cannot be read.
+    /// A file cannot be read.
     #[error("cannot read {file} of --{flag}")]
     Read {
-        /// The flag that names it.
+        /// The flag that names the file.
         flag: &'static str,
         /// Its path.
         file: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// One of them is not what it should be.
-    #[error("{file} of --{flag} cannot be used: {why}")]
+    /// The content of a file is invalid.
+    #[error("cannot use {file} of --{flag}: {why}")]
     Content {
-        /// The flag that names it.
+        /// The flag that names the file.
         flag: &'static str,
         /// Its path.
         file: String,
-        /// Why, without a word of it.
+        /// The cause, without a quotation of the content.
         why: String,
     },
 }
 
-/// Certificate and key, now and later.
+/// The current certificate and key.
 pub(super) struct Tls {
     files: HttpTls,
-    /// What they held at the start.
-    first: Contents,
-    now: ArcSwap<ServerConfig>,
+    /// The content of the files at the start.
+    initial: TlsFiles,
+    current: ArcSwap<ServerConfig>,
     metrics: TlsMetrics,
 }
 
-/// The octets of the files.
+/// The content of the files.
 #[derive(PartialEq, Eq)]
-struct Contents {
+struct TlsFiles {
     certificate: Vec<u8>,
     key: Vec<u8>,
     client_ca: Option<Vec<u8>>,
 }
 
-/// What is made of them.
-struct Made {
+/// The configuration made from the files.
+struct LoadedTls {
     config: Arc<ServerConfig>,
-    /// When the certificate ends, in seconds since 1970.
-    ends: u64,
+    /// When the certificate expires, in seconds since 1970.
+    expires: u64,
 }
 
 const CERTIFICATE: &str = "http-tls-cert";
@@ -92,63 +92,67 @@ const KEY: &str = "http-tls-key";
 const CLIENT_CA: &str = "http-tls-client-ca";
 
 impl Tls {
-    /// Reads the files for the first time. Its figures go into `registry`.
+    /// Reads the files for the first time, and registers the metrics in `registry`.
     ///
     /// # Errors
-    /// Which file cannot be used, and why.
+    /// [`TlsError`], which names the file and the cause.
     pub(super) async fn open(files: HttpTls, registry: &mut Registry) -> Result<Self, TlsError> {
-        let first = files.read().await?;
-        let made = files.made(&first)?;
+        let initial = files.read().await?;
+        let loaded = files.load(&initial)?;
         let metrics = TlsMetrics::new(registry);
-        metrics.ends(made.ends);
-        Ok(Self { files, first, now: ArcSwap::new(made.config), metrics })
+        metrics.set_expiry(loaded.expires);
+        Ok(Self { files, initial, current: ArcSwap::new(loaded.config), metrics })
     }
 
-    /// Greets a client.
+    /// The TLS handshake with a client.
     ///
     /// # Errors
-    /// What went wrong, or that it took too long.
+    /// When the handshake fails or takes too long.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let acceptor = TlsAcceptor::from(self.now.load_full());
-        let greeted = timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await;
-        let greeted = greeted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        greeted.inspect_err(|_| self.metrics.not_greeted())
+        let acceptor = TlsAcceptor::from(self.current.load_full());
+        let accepted = timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await;
+        let accepted = accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        accepted.inspect_err(|_| self.metrics.handshake_failed())
     }
 
-    /// Looks at the files now and then, for ever. What cannot be used is said once, and what there was stays.
-    pub(super) async fn keep(&self) {
-        let mut ticker = interval(LOOK_EVERY);
-        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut used, mut failed): (Option<Contents>, Option<String>) = (None, None);
+    /// Reloads the files when they change, for ever. While they cannot be used, the previous certificate stays in use,
+    /// and the same error is logged only once.
+    pub(super) async fn reload_on_change(&self) {
+        let mut interval = interval(CHECK_EVERY);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut used, mut failed): (Option<TlsFiles>, Option<String>) = (None, None);
         loop {
-            ticker.tick().await;
-            let (contents, made) = match self.files.read().await {
-                Ok(contents) if used.as_ref().unwrap_or(&self.first) == &contents => {
+            interval.tick().await;
+            let (files, loaded) = match self.files.read().await {
+                Ok(files) if used.as_ref().unwrap_or(&self.initial) == &files => {
                     failed = None;
                     continue;
                 }
-                Ok(contents) => {
-                    let made = self.files.made(&contents);
-                    (Some(contents), made)
+                Ok(files) => {
+                    let loaded = self.files.load(&files);
+                    (Some(files), loaded)
                 }
                 Err(error) => (None, Err(error)),
             };
-            match made {
-                Ok(made) => {
-                    self.now.store(made.config);
-                    self.metrics.ends(made.ends);
-                    self.metrics.read(true);
-                    info!("the certificate of --http-tls-cert is renewed");
-                    (used, failed) = (contents, None);
+            match loaded {
+                Ok(loaded) => {
+                    self.current.store(loaded.config);
+                    self.metrics.set_expiry(loaded.expires);
+                    self.metrics.reloaded(true);
+                    info!("loaded the new certificate of --http-tls-cert");
+                    (used, failed) = (files, None);
                 }
                 Err(error) => {
                     let cause =
                         error.source().map_or_else(String::new, |cause| format!(": {cause}"));
                     let error = format!("{error}{cause}");
-                    // Between two files of one change there may be a look; by the next one both are there.
+                    // A check can fall between the writes of two files; the next one finds both.
                     if failed.as_ref() != Some(&error) {
-                        self.metrics.read(false);
-                        warn!(error, "the certificate that there was stays in use");
+                        self.metrics.reloaded(false);
+                        warn!(
+                            error,
+                            "cannot load the changed TLS files; the previous certificate stays in use"
+                        );
                     }
                     failed = Some(error);
                 }
@@ -158,9 +162,9 @@ impl Tls {
 }
 
 impl HttpTls {
-    async fn read(&self) -> Result<Contents, TlsError> {
+    async fn read(&self) -> Result<TlsFiles, TlsError> {
         let read = async |flag, file: &PathBuf| {
-            // No deadline: these are files of this machine, and a pod's are in its memory.
+            // No deadline: the files are local, and those of a pod are in memory.
             fs::read(file).await.map_err(|source| TlsError::Read {
                 flag,
                 file: file.display().to_string(),
@@ -172,73 +176,73 @@ impl HttpTls {
             None => None,
         };
         let certificate = read(CERTIFICATE, &self.certificate).await?;
-        Ok(Contents { certificate, key: read(KEY, &self.key).await?, client_ca })
+        Ok(TlsFiles { certificate, key: read(KEY, &self.key).await?, client_ca })
     }
 
-    fn made(&self, contents: &Contents) -> Result<Made, TlsError> {
-        let wrong = |flag, file: &PathBuf, why: String| TlsError::Content {
+    fn load(&self, files: &TlsFiles) -> Result<LoadedTls, TlsError> {
+        let invalid = |flag, file: &PathBuf, why: String| TlsError::Content {
             flag,
             file: file.display().to_string(),
             why,
         };
-        let chain = certificates(&contents.certificate)
-            .map_err(|why| wrong(CERTIFICATE, &self.certificate, why))?;
-        let ends =
-            ends(&chain).map_err(|why| wrong(CERTIFICATE, &self.certificate, why.to_owned()))?;
-        let key = PrivateKeyDer::from_pem_slice(&contents.key)
-            .map_err(|error| wrong(KEY, &self.key, said(&error, "private key")))?;
+        let chain = parse_certificates(&files.certificate)
+            .map_err(|why| invalid(CERTIFICATE, &self.certificate, why))?;
+        let expires = expiry(&chain)
+            .map_err(|why| invalid(CERTIFICATE, &self.certificate, why.to_owned()))?;
+        let key = PrivateKeyDer::from_pem_slice(&files.key)
+            .map_err(|error| invalid(KEY, &self.key, describe(&error, "private key")))?;
         let provider = Arc::new(ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
-            .map_err(|error| wrong(CERTIFICATE, &self.certificate, error.to_string()))?;
-        let config = match self.client_ca.as_ref().zip(contents.client_ca.as_ref()) {
+            .map_err(|error| invalid(CERTIFICATE, &self.certificate, error.to_string()))?;
+        let config = match self.client_ca.as_ref().zip(files.client_ca.as_ref()) {
             None => config.with_no_client_auth(),
-            Some((file, octets)) => {
-                let roots = roots(octets).map_err(|why| wrong(CLIENT_CA, file, why))?;
+            Some((file, content)) => {
+                let roots = parse_roots(content).map_err(|why| invalid(CLIENT_CA, file, why))?;
                 let verifier =
                     WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build();
                 let no_roots = |error: VerifierBuilderError| {
-                    wrong(CLIENT_CA, file, format!("{error}: it needs a certificate"))
+                    invalid(CLIENT_CA, file, format!("{error}: it needs a certificate"))
                 };
                 config.with_client_cert_verifier(verifier.map_err(no_roots)?)
             }
         };
         let mut config = config.with_single_cert(chain, key).map_err(|error| {
-            wrong(KEY, &self.key, format!("it does not go with --{CERTIFICATE}: {error}"))
+            invalid(KEY, &self.key, format!("it does not match --{CERTIFICATE}: {error}"))
         })?;
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
-        Ok(Made { config: Arc::new(config), ends })
+        Ok(LoadedTls { config: Arc::new(config), expires })
     }
 }
 
-fn certificates(octets: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(octets).collect();
+fn parse_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match all {
-        Ok(all) if all.is_empty() => Err("there is no certificate in it (PEM)".to_owned()),
+        Ok(all) if all.is_empty() => Err(describe(&pem::Error::NoItemsFound, "certificate")),
         Ok(all) => Ok(all),
-        Err(error) => Err(said(&error, "certificate")),
+        Err(error) => Err(describe(&error, "certificate")),
     }
 }
 
-fn roots(octets: &[u8]) -> Result<RootCertStore, String> {
+fn parse_roots(pem: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(octets)? {
+    for certificate in parse_certificates(pem)? {
         roots.add(certificate).map_err(|error| error.to_string())?;
     }
     Ok(roots)
 }
 
-/// When the first of a chain ends: it is the server's own.
-fn ends(chain: &[CertificateDer<'_>]) -> Result<u64, &'static str> {
-    let own = chain.first().ok_or("there is no certificate in it")?;
-    let own = Certificate::from_der(own).map_err(|_| "it is no X.509 certificate")?;
+/// When the first certificate of a chain, the server's own, expires.
+fn expiry(chain: &[CertificateDer<'_>]) -> Result<u64, &'static str> {
+    let own = chain.first().ok_or("it contains no certificate")?;
+    let own = Certificate::from_der(own).map_err(|_| "it is not an X.509 certificate")?;
     Ok(own.tbs_certificate.validity.not_after.to_unix_duration().as_secs())
 }
 
-/// In words that quote nothing of a file that may hold a key.
-fn said(error: &pem::Error, what: &str) -> String {
+/// Quotes nothing of a file, because it can contain a key.
+fn describe(error: &pem::Error, item: &str) -> String {
     match error {
-        pem::Error::NoItemsFound => format!("there is no {what} in it (PEM)"),
-        _ => format!("it is no PEM of a {what}"),
+        pem::Error::NoItemsFound => format!("it contains no {item} in PEM format"),
+        _ => format!("it is not a {item} in PEM format"),
     }
 }

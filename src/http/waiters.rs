@@ -1,13 +1,12 @@
-//! Who waits for which service, and waking them.
+//! The subscribers of services: requests that wait for a change.
 //!
-//! Owns: [`Waiters`], a table from services to those who wait for them, and how many there may be.
-//! Does not own: which services have changed (`registry`), and what a waiter makes of it
-//! (`discover`, `follow`).
+//! Owns: [`Waiters`], a table from services to their subscriptions, and the limit on subscriptions. Does not own: which
+//! services have changed (`engine`), and what a subscriber does then (`discover`, `change_feed`).
 //!
-//! No wake-up is lost. A waiter enters the table and then looks at the view; the engine publishes
-//! the view and then looks into the table. Both look under the same lock: if the engine comes first, the
-//! waiter sees the new view, else the engine sees the waiter. Nothing is queued for anybody: a bell is rung
-//! or it is not, and who hears it looks at the newest view.
+//! No wake-up is lost. A subscriber enters the table and then reads the view; the engine publishes the view and then
+//! reads the table. Both access the table under the same lock: if the engine comes first, the subscriber reads the new
+//! view, otherwise the engine finds the subscriber. Nothing is queued: a subscription has one flag, and a subscriber
+//! whose flag is set reads the newest view.
 
 use std::{
     collections::HashMap,
@@ -26,133 +25,132 @@ use rollcall_model::instance::ServiceKey;
 
 use crate::http::metrics::{Kind, SubscriberMetrics};
 
-/// Waiters at once: four of five connections, so that there is always room for heartbeats.
-const MAX_WAITERS: usize = 8_000;
+/// Subscriptions at once: four fifths of the connections, so that some are always free for heartbeats.
+const MAX_SUBSCRIPTIONS: usize = 8_000;
 
-/// Services waited for, each counted for each who waits for it: some 200 bytes each, if all are
-/// different, so 20 MB.
-const MAX_PLACES: usize = 100_000;
+/// Table entries: one for each service of each subscription. About 200 bytes each if all services are different, so 20
+/// MB.
+const MAX_ENTRIES: usize = 100_000;
 
-/// So that threads on several cores seldom wait for each other or for the engine.
+/// Enough that threads on several cores seldom wait for each other or for the engine.
 const SHARDS: usize = 64;
 
-/// Who waits for which service.
+/// The subscriptions, by service.
 pub struct Waiters {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
-    next: AtomicU64,
-    waiting: AtomicUsize,
-    places: AtomicUsize,
-    ended: AtomicBool,
+    next_id: AtomicU64,
+    subscriptions: AtomicUsize,
+    entries: AtomicUsize,
+    is_shutting_down: AtomicBool,
     pub(super) metrics: SubscriberMetrics,
 }
 
-/// By service, then by number. Of a service for which nobody waits there is nothing.
-type Shard = HashMap<ServiceKey, HashMap<u64, Arc<Bell>>>;
+/// By service, then by the id of the subscription. A service without subscriptions has no entry.
+type Shard = HashMap<ServiceKey, HashMap<u64, Arc<WakeFlag>>>;
 
-/// Wakes one waiter.
+/// Wakes one subscriber.
 #[derive(Debug, Default)]
-struct Bell {
-    rung: AtomicBool,
+struct WakeFlag {
+    is_set: AtomicBool,
     waker: AtomicWaker,
 }
 
-/// A place in the table, for as long as it is held.
+/// The table entries of one subscriber, removed when this is dropped.
 pub(super) struct Subscription {
     waiters: Arc<Waiters>,
     id: u64,
     kind: Kind,
-    bell: Arc<Bell>,
+    flag: Arc<WakeFlag>,
     keys: Box<[ServiceKey]>,
 }
 
 impl Waiters {
-    /// Nobody waits. Its figures go into `registry`.
+    /// An empty table, whose metrics are registered in `registry`.
     pub fn new(registry: &mut Registry) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
-            next: AtomicU64::new(0),
-            waiting: AtomicUsize::new(0),
-            places: AtomicUsize::new(0),
-            ended: AtomicBool::new(false),
+            next_id: AtomicU64::new(0),
+            subscriptions: AtomicUsize::new(0),
+            entries: AtomicUsize::new(0),
+            is_shutting_down: AtomicBool::new(false),
             metrics: SubscriberMetrics::new(registry),
         }
     }
 
-    /// Wakes those who wait for one of these services, whose new views are published.
+    /// Wakes the subscribers of these services. Call it when their new views are published.
     pub fn announce(&self, revised: &[ServiceKey]) {
         for key in revised {
-            // Rung outside the lock: what a waker does is not ours to know.
-            let bells: Vec<_> = self.shard(key).map_or_else(Vec::new, |shard| {
+            // Set outside the lock, because a waker runs code of the runtime.
+            let flags: Vec<_> = self.shard(key).map_or_else(Vec::new, |shard| {
                 shard
                     .lock()
                     .get(key)
-                    .map_or_else(Vec::new, |bells| bells.values().cloned().collect())
+                    .map_or_else(Vec::new, |flags| flags.values().cloned().collect())
             });
-            let woken = bells.iter().filter(|bell| bell.ring()).count();
+            let woken = flags.iter().filter(|flag| flag.set()).count();
             if woken > 0 {
                 self.metrics.woken.inc_by(woken as u64);
             }
         }
     }
 
-    /// This replica goes away: everybody is woken, and nobody waits any more.
-    pub(super) fn end(&self) {
-        self.ended.store(true, Ordering::Release);
+    /// Wakes all subscribers because this replica shuts down. Later subscribers do not wait.
+    pub(super) fn shut_down(&self) {
+        self.is_shutting_down.store(true, Ordering::Release);
         for shard in &self.shards {
-            let bells: Vec<_> = shard.lock().values().flat_map(HashMap::values).cloned().collect();
-            for bell in bells {
-                bell.ring();
+            let flags: Vec<_> = shard.lock().values().flat_map(HashMap::values).cloned().collect();
+            for flag in flags {
+                flag.set();
             }
         }
     }
 
-    /// Whether this replica goes away. To be asked after subscribing.
+    /// Whether this replica shuts down. Check it after subscribing.
     pub(super) fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
+        self.is_shutting_down.load(Ordering::Acquire)
     }
 
-    /// A place for somebody who waits for these services, each named once; none when there is no
-    /// room. Look at their views after this.
+    /// Subscribes to these services, without duplicates; none when the table is full. Read their views after this call.
     pub(super) fn subscribe(
         self: &Arc<Self>,
         kind: Kind,
         keys: Box<[ServiceKey]>,
     ) -> Option<Subscription> {
-        if !take(&self.waiting, 1, MAX_WAITERS) {
+        if !take(&self.subscriptions, 1, MAX_SUBSCRIPTIONS) {
             return None;
         }
-        if !take(&self.places, keys.len(), MAX_PLACES) {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        if !take(&self.entries, keys.len(), MAX_ENTRIES) {
+            self.subscriptions.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let bell = Arc::new(Bell::default());
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let flag = Arc::new(WakeFlag::default());
         for (key, shard) in keys.iter().filter_map(|key| Some((key, self.shard(key)?))) {
-            shard.lock().entry(key.clone()).or_default().insert(id, bell.clone());
+            shard.lock().entry(key.clone()).or_default().insert(id, flag.clone());
         }
-        self.metrics.came(kind);
-        Some(Subscription { waiters: self.clone(), id, kind, bell, keys })
+        self.metrics.subscribed(kind);
+        Some(Subscription { waiters: self.clone(), id, kind, flag, keys })
     }
 
     fn shard(&self, key: &ServiceKey) -> Option<&Mutex<Shard>> {
         let hash = self.hasher.hash_one(key);
-        // Below the number of shards, so there always is one.
+        // The remainder is below the number of shards, so this is never none.
         self.shards.get(usize::try_from(hash % SHARDS as u64).unwrap_or(0))
     }
 }
 
-/// Takes `count` of what there is, if that leaves nobody more than `most`.
-fn take(from: &AtomicUsize, count: usize, most: usize) -> bool {
-    let fits = |taken: usize| Some(taken + count).filter(|taken| *taken <= most);
-    from.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+/// Adds `add` to `count`, unless the sum exceeds `most`.
+fn take(count: &AtomicUsize, add: usize, most: usize) -> bool {
+    let fits = |taken: usize| Some(taken + add).filter(|taken| *taken <= most);
+    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
 }
 
-impl Bell {
-    /// Answers whether it had not been rung already.
-    fn ring(&self) -> bool {
-        let first = !self.rung.swap(true, Ordering::AcqRel);
+impl WakeFlag {
+    /// Returns whether the flag was clear before.
+    fn set(&self) -> bool {
+        let first = !self.is_set.swap(true, Ordering::AcqRel);
         if first {
             self.waker.wake();
         }
@@ -160,33 +158,31 @@ impl Bell {
     }
 
     fn poll(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.rung.swap(false, Ordering::AcqRel) {
+        if self.is_set.swap(false, Ordering::AcqRel) {
             return Poll::Ready(());
         }
         self.waker.register(cx.waker());
-        // It may have been rung before there was anybody to wake.
-        if self.rung.swap(false, Ordering::AcqRel) { Poll::Ready(()) } else { Poll::Pending }
+        // The flag may have been set before the waker was registered.
+        if self.is_set.swap(false, Ordering::AcqRel) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
 impl Subscription {
-    /// Whether one of the services has changed since the last time that this was ready, or the replica
-    /// goes away.
+    /// Ready when one of the services has changed since this was ready last, or the replica shuts down.
     pub(super) fn poll_rung(&self, cx: &Context<'_>) -> Poll<()> {
-        self.bell.poll(cx)
+        self.flag.poll(cx)
     }
 
-    /// Waits for that. Without a deadline: whoever calls has one.
+    /// [`Self::poll_rung`] as a future. It has no deadline: the caller sets one.
     pub(super) async fn rung(&self) {
         poll_fn(|cx| self.poll_rung(cx)).await;
     }
 
-    /// Whether the replica goes away.
+    /// Whether the replica shuts down.
     pub(super) fn has_ended(&self) -> bool {
         self.waiters.has_ended()
     }
 
-    /// What is counted of subscribers.
     pub(super) fn metrics(&self) -> &SubscriberMetrics {
         &self.waiters.metrics
     }
@@ -197,15 +193,15 @@ impl Drop for Subscription {
         let waiters = &*self.waiters;
         for (key, shard) in self.keys.iter().filter_map(|key| Some((key, waiters.shard(key)?))) {
             let mut shard = shard.lock();
-            let Some(bells) = shard.get_mut(key) else { continue };
-            bells.remove(&self.id);
-            if bells.is_empty() {
+            let Some(flags) = shard.get_mut(key) else { continue };
+            flags.remove(&self.id);
+            if flags.is_empty() {
                 shard.remove(key);
             }
         }
-        waiters.places.fetch_sub(self.keys.len(), Ordering::Relaxed);
-        waiters.waiting.fetch_sub(1, Ordering::Relaxed);
-        waiters.metrics.went(self.kind);
+        waiters.entries.fetch_sub(self.keys.len(), Ordering::Relaxed);
+        waiters.subscriptions.fetch_sub(1, Ordering::Relaxed);
+        waiters.metrics.unsubscribed(self.kind);
     }
 }
 
@@ -223,75 +219,75 @@ mod tests {
         ServiceKey::new("shop", service)
     }
 
-    fn is_rung(subscription: &Subscription) -> bool {
+    fn is_woken(subscription: &Subscription) -> bool {
         subscription.poll_rung(&Context::from_waker(Waker::noop())).is_ready()
     }
 
     #[test]
-    fn a_change_wakes_those_who_wait_for_it_and_nobody_else() {
+    fn a_change_wakes_only_the_subscribers_of_its_service() {
         let waiters = waiters();
         let [a, b, both] = [&["a"][..], &["b"], &["a", "b"]].map(|keys| {
             let keys = keys.iter().map(|service| key(service)).collect();
             waiters.subscribe(Kind::Stream, keys).unwrap()
         });
         waiters.announce(&[key("a"), key("c")]);
-        assert_eq!([&a, &b, &both].map(is_rung), [true, false, true]);
+        assert_eq!([&a, &b, &both].map(is_woken), [true, false, true]);
         assert_eq!(waiters.metrics.woken.get(), 2);
-        assert_eq!([&a, &b, &both].map(is_rung), [false; 3], "heard once");
+        assert_eq!([&a, &b, &both].map(is_woken), [false; 3], "woken once");
         waiters.announce(&[key("b"), key("b")]);
-        assert_eq!([&a, &b, &both].map(is_rung), [false, true, true]);
-        assert_eq!(waiters.metrics.woken.get(), 4, "a bell that is rung need not be rung again");
+        assert_eq!([&a, &b, &both].map(is_woken), [false, true, true]);
+        assert_eq!(waiters.metrics.woken.get(), 4, "a flag that is set is not counted again");
     }
 
     #[test]
-    fn a_bell_that_was_rung_before_anybody_listened_is_heard() {
+    fn a_change_before_the_first_poll_is_not_lost() {
         let waiters = waiters();
-        let one = waiters.subscribe(Kind::Poll, [key("a")].into()).unwrap();
+        let subscription = waiters.subscribe(Kind::Poll, [key("a")].into()).unwrap();
         waiters.announce(&[key("a")]);
-        assert!(is_rung(&one));
+        assert!(is_woken(&subscription));
     }
 
     #[test]
-    fn nothing_is_left_of_who_has_gone() {
+    fn a_dropped_subscription_leaves_no_entries() {
         let waiters = waiters();
         let many: Vec<_> = (0..3)
             .map(|_| waiters.subscribe(Kind::Poll, [key("a"), key("b")].into()).unwrap())
             .collect();
-        assert_eq!(waiters.places.load(Ordering::Relaxed), 6);
+        assert_eq!(waiters.entries.load(Ordering::Relaxed), 6);
         drop(many);
         assert!(waiters.shards.iter().all(|shard| shard.lock().is_empty()));
-        assert_eq!(waiters.places.load(Ordering::Relaxed), 0);
-        assert_eq!(waiters.waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(waiters.entries.load(Ordering::Relaxed), 0);
+        assert_eq!(waiters.subscriptions.load(Ordering::Relaxed), 0);
     }
 
     #[test]
-    fn there_is_room_for_so_many_and_again_when_one_goes() {
+    fn subscriptions_and_their_services_are_limited() {
         let waiters = waiters();
         let subscribe = || waiters.subscribe(Kind::Poll, [key("a")].into());
-        let mut all: Vec<_> = (0..MAX_WAITERS).map(|_| subscribe().unwrap()).collect();
+        let mut all: Vec<_> = (0..MAX_SUBSCRIPTIONS).map(|_| subscribe().unwrap()).collect();
         assert!(subscribe().is_none());
         all.pop();
         all.push(subscribe().unwrap());
         all.clear();
         let wide = || (0..100).map(|at| key(&format!("s{at}"))).collect();
         let mut all = Vec::new();
-        while let Some(one) = waiters.subscribe(Kind::Stream, wide()) {
-            all.push(one);
+        while let Some(subscription) = waiters.subscribe(Kind::Stream, wide()) {
+            all.push(subscription);
         }
-        assert_eq!(all.len(), MAX_PLACES / 100);
+        assert_eq!(all.len(), MAX_ENTRIES / 100);
     }
 
     #[test]
-    fn the_end_wakes_everybody() {
+    fn a_shutdown_wakes_every_subscriber() {
         let waiters = waiters();
         let before = waiters.subscribe(Kind::Poll, [key("a")].into()).unwrap();
-        waiters.end();
-        assert!(is_rung(&before) && before.has_ended());
+        waiters.shut_down();
+        assert!(is_woken(&before) && before.has_ended());
         assert!(waiters.subscribe(Kind::Poll, [key("a")].into()).unwrap().has_ended());
     }
 
     #[test]
-    fn no_wake_up_is_lost_between_look_and_wait() {
+    fn no_wake_up_is_lost_between_reading_the_view_and_waiting() {
         let waiters = waiters();
         let published = Arc::new(AtomicU64::new(0));
         const ROUNDS: u64 = 20_000;
@@ -306,15 +302,16 @@ mod tests {
             for _ in 0..2 {
                 scope.spawn(move || {
                     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-                    let mut seen = 0;
-                    while seen < ROUNDS {
-                        let one = waiters.subscribe(Kind::Poll, [key("a")].into()).unwrap();
+                    let mut last = 0;
+                    while last < ROUNDS {
+                        let subscription =
+                            waiters.subscribe(Kind::Poll, [key("a")].into()).unwrap();
                         let now = published.load(Ordering::Relaxed);
-                        if now == seen {
-                            // Lost, it would be for ever after the last round.
-                            runtime.block_on(one.rung());
+                        if now == last {
+                            // If the last wake-up were lost, this would wait for ever.
+                            runtime.block_on(subscription.rung());
                         }
-                        seen = published.load(Ordering::Relaxed);
+                        last = published.load(Ordering::Relaxed);
                     }
                 });
             }

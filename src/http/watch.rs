@@ -1,4 +1,4 @@
-//! Watches: streams of what changes in one service or several.
+//! The handlers of watches: streams of the changes in one or several services.
 
 use std::sync::Arc;
 
@@ -12,20 +12,20 @@ use rollcall_model::{instance::ServiceKey, select::Filter};
 use crate::http::{
     answer::{Answer, Answered},
     app::App,
+    change_feed::ChangeFeed,
     context::Context,
-    follow::Follower,
     metrics::Kind,
     problem::Problem,
     query::{Query, Watching},
-    stream::Stream,
+    stream::WatchStream,
 };
 
-/// Of Server-Sent Events.
+/// The media type of Server-Sent Events.
 pub(super) const MEDIA_TYPE: &str = "text/event-stream";
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// Keeps nginx, and what understands the same, from holding events back.
+/// Keeps nginx, and other proxies that understand this header, from buffering events.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// `GET /v1/namespaces/{namespace}/services/{service}/watch`
@@ -59,16 +59,16 @@ fn begin(app: &Arc<App>, asked: Watching, headers: &HeaderMap) -> Answered {
     let keys: Box<[_]> = services.into();
     let subscription = app.waiters.subscribe(Kind::Stream, keys.clone());
     let subscription = subscription.ok_or_else(Problem::too_many_subscribers)?;
-    // In this order, or a change in between is lost.
-    let mut follower = Follower::new(filter, keys, app.zone.clone());
-    follower.look(&app.views);
+    // Read the views after subscribing: otherwise a change in between would be lost.
+    let mut feed = ChangeFeed::new(filter, keys, app.zone.clone());
+    feed.refresh(&app.views);
     if let Some(last) = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()) {
-        follower.leave_out(last);
+        feed.resume_after(last);
     }
-    let stream = Stream::new(app.clone(), subscription, follower);
+    let stream = WatchStream::new(app.clone(), subscription, feed);
     Ok(Answer::new(StatusCode::OK, MEDIA_TYPE, Body::new(stream))
         .with_static(CACHE_CONTROL, "no-store")
         .with_static(BUFFERING, "no")
-        // A client that comes again may find a replica that has fewer.
+        // A client that reconnects may reach a replica with fewer subscribers.
         .with_static(CONNECTION, "close"))
 }

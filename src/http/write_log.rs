@@ -1,8 +1,9 @@
-//! The log of writes: a line for each call over HTTP that is sent on to Kubernetes, with the caller and what came of it.
+//! The log of writes: one line for each HTTP request that writes to Kubernetes, with the caller and the result.
 //!
-//! Owns: the pace. Lines beyond it are counted, and the next line says how many they were; so a client in a loop costs a
-//! bounded part of the log. Refusals have a pace of their own: they are cheap to cause, and must not displace lines of writes. Does not
-//! own: heartbeats, which have no line, also where one reports another health (`observe` has an access log).
+//! Owns: the rate of lines. Lines beyond it are counted, and the next line has their number, so a client in a loop
+//! fills only a bounded part of the log. Refusals have a separate rate: they are cheap to cause, and must not displace
+//! lines of writes. Does not own: heartbeats, which have no line, even when one changes the health (`observe` has an
+//! access log).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,33 +14,32 @@ use tracing::info;
 use crate::heartbeat::Target;
 use crate::http::{context::Context, problem::Problem};
 
-/// Lines a second, on average, of writes and of refusals each.
+/// Lines a second on average, for writes and for refusals each.
 const RATE: u64 = 50;
 
-/// Lines at once: a batch of registrations has one a registration.
+/// Lines at once: a batch has one line for each registration.
 const BURST: u64 = 1_000;
 
-/// The most milliseconds ahead of now at which the next line would be due.
+/// How many milliseconds ahead of now the next line can be due.
 const AHEAD: u64 = BURST * 1_000 / RATE;
 
-/// The log.
 #[derive(Debug, Default)]
 pub(super) struct WriteLog {
-    writes: Pace,
-    refusals: Pace,
+    writes: LineRate,
+    refusals: LineRate,
 }
 
-/// A pace of lines (a leaky bucket).
+/// Limits the rate of lines (a leaky bucket).
 #[derive(Debug, Default)]
-struct Pace {
-    /// When all lines so far would have been written at [`RATE`], in milliseconds of the clock that decides.
+struct LineRate {
+    /// When all lines so far would have been written at [`RATE`], in milliseconds of the monotonic clock.
     due: AtomicU64,
     left_out: AtomicU64,
 }
 
-/// The line of a write that has begun. Dropped, it says that nobody waited for the outcome: the client has gone.
+/// The line of a write in progress. If it is dropped before its end, the client has disconnected, and the line says so.
 #[derive(Debug)]
-pub(super) struct Line<'a> {
+pub(super) struct WriteLine<'a> {
     log: &'a WriteLog,
     context: &'a Context,
     verb: &'static str,
@@ -49,23 +49,22 @@ pub(super) struct Line<'a> {
 }
 
 impl WriteLog {
-    /// A write begins.
     pub(super) fn begin<'a>(
         &'a self,
         context: &'a Context,
         verb: &'static str,
         target: &Target<'a>,
-    ) -> Line<'a> {
+    ) -> WriteLine<'a> {
         let Target { namespace, name, .. } = *target;
-        Line { log: self, context, verb, namespace, name, is_written: false }
+        WriteLine { log: self, context, verb, namespace, name, is_written: false }
     }
 }
 
-impl Line<'_> {
-    /// It ended: the status and the uid of the instance, or a refusal.
-    pub(super) fn end(mut self, outcome: Result<(StatusCode, &str), &Problem>) {
+impl WriteLine<'_> {
+    /// Writes the line: with the status and the uid of the instance, or with the refusal.
+    pub(super) fn end(mut self, result: Result<(StatusCode, &str), &Problem>) {
         self.is_written = true;
-        match outcome {
+        match result {
             Ok((status, uid)) => self.write("done", status.as_u16(), Some(uid), None),
             Err(problem) => {
                 let status = problem.kind.status().as_u16();
@@ -74,32 +73,32 @@ impl Line<'_> {
         }
     }
 
-    /// Nothing was written after all.
+    /// Writes no line, because the request wrote nothing to Kubernetes.
     pub(super) fn nothing(mut self) {
         self.is_written = true;
     }
 
     fn write(&self, result: &str, status: u16, uid: Option<&str>, detail: Option<&str>) {
         let Self { log, context, verb, namespace, name, .. } = self;
-        let pace = if detail.is_some() { &log.refusals } else { &log.writes };
-        let Some(left_out) = pace.take(context.now.moment) else { return };
+        let rate = if detail.is_some() { &log.refusals } else { &log.writes };
+        let Some(left_out) = rate.take(context.now.moment) else { return };
         let left_out = (left_out > 0).then_some(left_out);
         let (caller, peer) = (context.caller().map(|caller| caller.user()), context.peer);
         info!(verb, namespace, name, uid, result, status, detail, caller, %peer, left_out, "HTTP write");
     }
 }
 
-impl Drop for Line<'_> {
+impl Drop for WriteLine<'_> {
     fn drop(&mut self) {
         if !self.is_written {
-            // nginx has this status for it; none is sent.
+            // No status is sent; 499 is nginx's status for this case.
             self.write("abandoned by the client", 499, None, None);
         }
     }
 }
 
-impl Pace {
-    /// Whether another line may be written now: how many were left out before it.
+impl LineRate {
+    /// The number of lines that were left out before this one; none when this one must be left out too.
     fn take(&self, now: Moment) -> Option<u64> {
         let next = |due: u64| {
             let due = due.max(now.0) + 1_000 / RATE;
@@ -118,9 +117,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_keep_a_pace_and_the_next_one_says_how_many_were_left_out() {
-        let pace = Pace::default();
-        let at = |now: u64| pace.take(Moment(now));
+    fn lines_are_limited_and_the_next_one_counts_those_left_out() {
+        let rate = LineRate::default();
+        let at = |now: u64| rate.take(Moment(now));
         assert!((0..BURST).all(|_| at(5_000) == Some(0)));
         assert_eq!([at(5_000), at(5_000), at(5_010)], [None; 3]);
         assert_eq!(at(5_000 + 1_000 / RATE), Some(3));

@@ -166,7 +166,7 @@ async fn both_protocols_are_there_and_a_new_certificate_is_used_without_a_restar
         (metric(&replica, refused).await == 1.0).then_some(())
     })
     .await;
-    assert!(replica.whole_log().contains("does not go with"), "{}", replica.log());
+    assert!(replica.whole_log().contains("does not match"), "{}", replica.log());
     get(replica.http, trusts_first()).await.unwrap();
     files.put(&new);
     eventually("the new certificate is shown", BOUND, async || {
@@ -216,9 +216,9 @@ async fn files_that_cannot_be_used_are_named_at_the_start() {
     let (key, empty, none) = (files.path("tls.key"), files.path("empty"), files.path("none"));
     for (flags, says) in [
         ([&none, &key], "cannot read"),
-        ([&empty, &key], "there is no certificate in it"),
-        ([&good, &good], "there is no private key in it"),
-        ([&good, &other], "does not go with --http-tls-cert"),
+        ([&empty, &key], "contains no certificate"),
+        ([&good, &good], "contains no private key"),
+        ([&good, &other], "does not match --http-tls-cert"),
     ] {
         let [certificate, key] = flags;
         let flags = ["--http-tls-cert", certificate, "--http-tls-key", key];

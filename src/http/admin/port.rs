@@ -1,10 +1,9 @@
 //! The connections of the admin port: how many, and for how long.
 //!
-//! Owns: their bounds, and the end of each. One connection carries one request and is over after
-//! [`WHOLE`], or after [`HEAD`] if it asks nothing, whatever either side does: so neither a scraper that
-//! stops reading nor a thousand that never ask keep more than [`MAX_CONNECTIONS`] sockets. Who comes
-//! with hundreds of connections a second can still crowd out the kubelet: who may come here at all is
-//! a matter for a NetworkPolicy. It is meant for the kubelet and for Prometheus.
+//! Owns: their limits, and how each ends. A connection carries one request and ends after [`CONNECTION_WITHIN`], or
+//! after [`HEAD_WITHIN`] if no request comes, whatever either side does. So neither a scraper that stops reading nor a
+//! thousand idle clients hold more than [`MAX_CONNECTIONS`] sockets. A client that opens hundreds of connections a
+//! second can still keep the kubelet out: use a NetworkPolicy to restrict the port to the kubelet and Prometheus.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,44 +23,44 @@ use tracing::{Instrument as _, debug};
 
 use crate::http::accept::{Accepted, accept};
 
-/// Connections at once. Each holds a buffer of up to 16 KiB and, while it is scraped, an answer of
-/// some 30 KiB: 12 MB at worst. Probes and scrapes take one or two.
+/// Connections at once. Each holds a buffer of up to 16 KiB and, during a scrape, a response of about 30 KiB: 12 MB at
+/// most. Probes and scrapes need one or two.
 const MAX_CONNECTIONS: usize = 256;
 
-/// For a whole connection. Prometheus gives a scrape 10 s, the kubelet a probe 1 s.
-const WHOLE: Duration = Duration::from_secs(10);
+/// The time for a whole connection. Prometheus waits 10 s for a scrape, the kubelet 1 s for a probe.
+const CONNECTION_WITHIN: Duration = Duration::from_secs(10);
 
-/// For the head of a request: what comes here comes in one piece from nearby.
-const HEAD: Duration = Duration::from_secs(1);
+/// The time for the head of a request: clients of this port are close and send it in one packet.
+const HEAD_WITHIN: Duration = Duration::from_secs(1);
 
 /// The most bytes of a request's head.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Serves for ever. Dropped, it takes its connections with it.
+/// Serves for ever. When this future is dropped, its connections are closed.
 pub(super) async fn serve(listener: TcpListener, router: Router) {
     let mut connections = JoinSet::new();
-    // A place is free again within `HEAD` where nothing is asked.
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    // A connection without a request releases its permit within `HEAD_WITHIN`.
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let begin = |Accepted { stream, peer, permit }| {
         while connections.try_join_next().is_some() {}
         let router = router.clone().layer(Extension(ConnectInfo(peer)));
         let connection = async move {
-            one(stream, router).await;
+            serve_connection(stream, router).await;
             drop(permit);
         };
         connections.spawn(connection.in_current_span());
     };
-    accept(&listener, "--admin-listen", places, begin).await;
+    accept(&listener, "--admin-listen", permits, begin).await;
 }
 
-async fn one(stream: TcpStream, router: Router) {
+async fn serve_connection(stream: TcpStream, router: Router) {
     let mut http = http1::Builder::new();
     http.keep_alive(false).max_buf_size(MAX_HEAD);
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
     let service = TowerToHyperService::new(router);
-    match timeout(WHOLE, http.serve_connection(TokioIo::new(stream), service)).await {
+    match timeout(CONNECTION_WITHIN, http.serve_connection(TokioIo::new(stream), service)).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%error, "a connection to the admin port broke off"),
-        Err(_) => debug!("a connection to the admin port was not over in time"),
+        Ok(Err(error)) => debug!(%error, "a connection to the admin port ended with an error"),
+        Err(_) => debug!("closed a connection to the admin port that took longer than 10 s"),
     }
 }

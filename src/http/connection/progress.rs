@@ -1,10 +1,9 @@
-//! Whether a connection still moves: the stream tells, a slow ticker (`rounds`) asks.
+//! Whether a connection makes progress: the stream records it, and the ticker checks it.
 //!
-//! Owns: [`Watched`], a stream that notes what is read and whether writes are stuck; [`Progress`], the limits
-//! after which a connection is dropped, and whether there is room for another piece of an answer. Does not own: what
-//! each of many answers on one connection still owes (`streams`). hyper's own header timeout would also end
-//! connections that are idle between two heartbeats, and costs a timer with every request; this costs a few
-//! relaxed stores.
+//! Owns: [`MonitoredStream`], a stream that records reads and blocked writes; [`Progress`], the limits after which a
+//! connection is dropped, and whether there is room for another piece of a response. Does not own: the progress of
+//! single HTTP/2 streams (`streams`). hyper's own header timeout would also close connections that are idle between two
+//! heartbeats, and costs a timer with every request; this costs a few relaxed stores.
 
 use std::{
     io,
@@ -23,150 +22,151 @@ use tokio::{
 };
 
 use crate::http::connection::{
-    limits::{MOVED, STUCK_STREAM_TICKS, STUCK_TICKS},
-    streams::{Streams, Taken},
-    told::Told,
-    untaken::Untaken,
+    limits::{PROGRESS_BYTES, STALLED_TICKS, STALLED_WATCH_TICKS},
+    signal::SignalSlot,
+    streams::{OpenStream, Streams},
+    unsent_bytes::UnsentBytes,
 };
 
-/// A head that has begun must be whole when the third tick comes: after 10 to 15 s.
+/// A request head must be complete before the third tick after its first byte: within 10 to 15 s.
 const HEAD_TICKS: u32 = 2;
 
-/// Between two requests: 5 min, longer than anybody should wait with a heartbeat whose lease
-/// allows a client to hold its connection.
+/// Between two requests: 5 min, longer than the heartbeat interval of any lease for which a client should keep its
+/// connection open.
 const IDLE_TICKS: u32 = 60;
 
+/// The stages of a connection.
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 const BUSY: u8 = 2;
-/// The answer is a stream, which ends with the connection.
-const STREAM: u8 = 3;
-/// HTTP/2: many requests at once, each with a record of its own.
-const MANY: u8 = 4;
+/// HTTP/1: the response is a watch, which ends with the connection.
+const WATCH: u8 = 3;
+/// HTTP/2: many requests at once, each with a record in `streams`.
+const HTTP2: u8 = 4;
 
-/// With this a client begins who speaks HTTP/2 (RFC 9113 §3.4).
+/// The beginning of the preface that an HTTP/2 client sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
-/// What becomes of a connection.
+/// The state of a connection as of the last tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// It lives on.
-    Moves,
-    /// Nobody has asked anything for long: it may end in good order.
+pub(super) enum ConnectionState {
+    /// The connection stays open.
+    Active,
+    /// The client has sent no request for a long time: the connection can shut down gracefully.
     Idle,
-    /// Somebody is waited for in vain.
-    Stuck,
+    /// The client sends or takes nothing, although the server waits for it: the connection is dropped.
+    Stalled,
 }
 
-/// What a connection is doing, and since which tick.
+/// The stage of a connection, and since which tick.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     ticks: Arc<AtomicU32>,
     stage: AtomicU8,
     since: AtomicU32,
-    /// The tick at which a write first had to wait, plus one; zero while none does.
-    stuck: AtomicU32,
-    /// Octets that were taken since.
-    taken: AtomicUsize,
-    /// Over HTTP/1: pieces of an answer that are not written yet.
-    unwritten: AtomicU32,
-    written: AtomicWaker,
+    /// The tick at which a write was blocked first, plus one; zero while no write is blocked.
+    blocked_since: AtomicU32,
+    /// Bytes written since then.
+    written_since: AtomicUsize,
+    /// HTTP/1: pieces of a response that are not written yet.
+    unwritten_pieces: AtomicU32,
+    pieces_written: AtomicWaker,
     streams: Streams,
-    untaken: Untaken,
-    pub(super) told: Told,
+    unsent: UnsentBytes,
+    pub(super) signals: SignalSlot,
 }
 
 impl Progress {
-    /// A request of HTTP/1 was read to the end of its head.
-    pub(super) fn requested(&self) {
+    /// HTTP/1: the head of a request is complete.
+    pub(super) fn request_begun(&self) {
         self.stage.store(BUSY, Ordering::Relaxed);
     }
 
-    /// Its answer is made.
-    pub(super) fn answered(&self) {
+    /// HTTP/1: the head of the response is ready.
+    pub(super) fn response_ready(&self) {
         self.begin(IDLE);
     }
 
-    /// Its answer goes on as long as the connection.
-    pub(super) fn streams(&self) {
-        self.stage.store(STREAM, Ordering::Relaxed);
+    /// HTTP/1: the response is a watch, which lasts as long as the connection.
+    pub(super) fn watch_begun(&self) {
+        self.stage.store(WATCH, Ordering::Relaxed);
     }
 
-    /// A request of HTTP/2: to be kept until all of its answer is taken.
-    pub(super) fn opened(&self, place: Option<OwnedSemaphorePermit>) -> Taken {
-        self.begin(MANY);
-        self.streams.open(&self.ticks, place)
+    /// HTTP/2: a request has come. Keep the result until the client has taken the whole response.
+    pub(super) fn stream_opened(&self, permit: Option<OwnedSemaphorePermit>) -> OpenStream {
+        self.begin(HTTP2);
+        self.streams.open(&self.ticks, permit)
     }
 
-    /// Whether somebody is told of changes on it.
-    pub(super) fn is_streaming(&self) -> bool {
+    /// Whether at least one response on this connection is a watch.
+    pub(super) fn has_watch(&self) -> bool {
         match self.stage.load(Ordering::Relaxed) {
-            STREAM => true,
-            MANY => self.streams.any_watch(),
+            WATCH => true,
+            HTTP2 => self.streams.has_watch(),
             _ => false,
         }
     }
 
-    /// A piece of an answer is handed to hyper, which may hold it back.
-    pub(super) fn hands_over(&self) {
-        self.unwritten.fetch_add(1, Ordering::AcqRel);
+    /// HTTP/1: a piece of a response was passed to hyper, which may buffer it.
+    pub(super) fn piece_queued(&self) {
+        self.unwritten_pieces.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Over HTTP/2 a piece of so many octets is handed to hyper, which keeps it until its stream has room.
-    pub(super) fn hands(&self, octets: usize) {
-        self.untaken.add(octets, self.ticks.load(Ordering::Relaxed));
+    /// HTTP/2: bytes of a response were passed to hyper, which buffers them until their stream has window.
+    pub(super) fn bytes_queued(&self, bytes: usize) {
+        self.unsent.add(bytes, self.ticks.load(Ordering::Relaxed));
     }
 
-    /// How many octets of them have not been sent, at least.
-    pub(super) fn untaken(&self) -> usize {
-        self.untaken.octets()
+    /// HTTP/2: at least this many of those bytes are not sent yet.
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent.count()
     }
 
-    /// Whether no more than so many pieces wait for the kernel, so that the next one may be made.
-    pub(super) fn poll_written(&self, most: u32, cx: &Context<'_>) -> Poll<()> {
-        if self.unwritten.load(Ordering::Acquire) <= most {
+    /// HTTP/1: ready when at most `most` pieces wait for the kernel, so that the next one can be produced.
+    pub(super) fn poll_unwritten(&self, most: u32, cx: &Context<'_>) -> Poll<()> {
+        if self.unwritten_pieces.load(Ordering::Acquire) <= most {
             return Poll::Ready(());
         }
-        self.written.register(cx.waker());
-        // They may have been written meanwhile.
-        let fits = self.unwritten.load(Ordering::Acquire) <= most;
+        self.pieces_written.register(cx.waker());
+        // They may have been written between the first load and the registration.
+        let fits = self.unwritten_pieces.load(Ordering::Acquire) <= most;
         if fits { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Another tick has passed. Answers whether the connection may live on.
-    pub(super) fn tick(&self) -> Standing {
+    /// Counts a tick and returns the state after it.
+    pub(super) fn tick(&self) -> ConnectionState {
         let now = self.ticks.load(Ordering::Relaxed).saturating_add(1);
         self.ticks.store(now, Ordering::Relaxed);
-        self.standing()
+        self.state()
     }
 
-    /// Whether the connection may live on, as of the last tick.
-    pub(super) fn standing(&self) -> Standing {
+    /// The state as of the last tick.
+    pub(super) fn state(&self) -> ConnectionState {
         let now = self.ticks.load(Ordering::Relaxed);
-        // Before the tick at which that began: the other way round a new stage could be taken to be old.
+        // Load the stage before `since`: in the other order a new stage could be paired with an old tick.
         let stage = self.stage.load(Ordering::Acquire);
-        let is_stalled = stage == MANY && {
-            let found = self.streams.look(now);
-            if found.open {
+        let is_stream_stalled = stage == HTTP2 && {
+            let streams = self.streams.check(now);
+            if streams.any_open {
                 self.since.store(now, Ordering::Relaxed);
             }
-            found.stalled || self.untaken.is_stuck(now)
+            streams.any_stalled || self.unsent.is_stalled(now)
         };
         let spent = now.saturating_sub(self.since.load(Ordering::Relaxed));
-        let stuck = self.stuck.load(Ordering::Relaxed);
-        let most = if self.is_streaming() { STUCK_STREAM_TICKS } else { STUCK_TICKS };
-        let is_stuck = stuck > 0 && (now + 1).saturating_sub(stuck) > most;
+        let blocked = self.blocked_since.load(Ordering::Relaxed);
+        let most = if self.has_watch() { STALLED_WATCH_TICKS } else { STALLED_TICKS };
+        let is_blocked = blocked > 0 && (now + 1).saturating_sub(blocked) > most;
         let is_spent = match stage {
             HEAD => spent > HEAD_TICKS,
-            IDLE | MANY => spent > IDLE_TICKS,
-            // The handlers and the body have deadlines of their own.
+            IDLE | HTTP2 => spent > IDLE_TICKS,
+            // The handlers and the body have their own deadlines.
             _ => false,
         };
-        match (is_stalled || is_stuck, is_spent) {
-            (true, _) => Standing::Stuck,
-            (false, true) if stage == HEAD => Standing::Stuck,
-            (false, true) => Standing::Idle,
-            (false, false) => Standing::Moves,
+        match (is_stream_stalled || is_blocked, is_spent) {
+            (true, _) => ConnectionState::Stalled,
+            (false, true) if stage == HEAD => ConnectionState::Stalled,
+            (false, true) => ConnectionState::Idle,
+            (false, false) => ConnectionState::Active,
         }
     }
 
@@ -175,58 +175,57 @@ impl Progress {
         self.stage.store(stage, Ordering::Release);
     }
 
-    fn read(&self, bytes: &[u8]) {
+    fn record_read(&self, bytes: &[u8]) {
         if self.stage.load(Ordering::Relaxed) == IDLE {
-            // What follows are settings, and not yet a request.
-            self.begin(if bytes.starts_with(PREFACE) { MANY } else { HEAD });
+            // The HTTP/2 preface is followed by settings, and not yet by a request.
+            self.begin(if bytes.starts_with(PREFACE) { HTTP2 } else { HEAD });
         }
     }
 
-    /// A write of `wanted` octets was tried.
-    fn wrote(&self, polled: &Poll<io::Result<usize>>, wanted: usize) {
-        if let Poll::Ready(Ok(octets)) = polled {
-            self.untaken.take(*octets, self.ticks.load(Ordering::Relaxed));
+    /// A write of `wanted` bytes was tried.
+    fn record_write(&self, polled: &Poll<io::Result<usize>>, wanted: usize) {
+        if let Poll::Ready(Ok(bytes)) = polled {
+            self.unsent.remove(*bytes, self.ticks.load(Ordering::Relaxed));
         }
-        let stuck = self.stuck.load(Ordering::Relaxed);
+        let blocked = self.blocked_since.load(Ordering::Relaxed);
         match polled {
-            Poll::Pending => self.waits(),
-            Poll::Ready(Ok(octets)) if stuck != 0 => {
-                let taken = self.taken.fetch_add(*octets, Ordering::Relaxed) + octets;
-                if *octets == wanted || taken >= MOVED {
-                    self.stuck.store(0, Ordering::Relaxed);
+            Poll::Pending => self.record_blocked(),
+            Poll::Ready(Ok(bytes)) if blocked != 0 => {
+                let written = self.written_since.fetch_add(*bytes, Ordering::Relaxed) + bytes;
+                if *bytes == wanted || written >= PROGRESS_BYTES {
+                    self.blocked_since.store(0, Ordering::Relaxed);
                 }
             }
             _ => {}
         }
     }
 
-    /// A write has to wait.
-    fn waits(&self) {
-        if self.stuck.load(Ordering::Relaxed) == 0 {
-            self.taken.store(0, Ordering::Relaxed);
-            self.stuck.store(self.ticks.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    fn record_blocked(&self) {
+        if self.blocked_since.load(Ordering::Relaxed) == 0 {
+            self.written_since.store(0, Ordering::Relaxed);
+            self.blocked_since.store(self.ticks.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         }
     }
 
-    /// Everything that hyper had is with the kernel.
-    fn flushed(&self) {
-        if self.stuck.load(Ordering::Relaxed) != 0 {
-            self.stuck.store(0, Ordering::Relaxed);
+    /// The kernel has taken everything that hyper had buffered.
+    fn record_flushed(&self) {
+        if self.blocked_since.load(Ordering::Relaxed) != 0 {
+            self.blocked_since.store(0, Ordering::Relaxed);
         }
-        if self.unwritten.swap(0, Ordering::AcqRel) > 0 {
-            self.written.wake();
+        if self.unwritten_pieces.swap(0, Ordering::AcqRel) > 0 {
+            self.pieces_written.wake();
         }
     }
 }
 
-/// A stream that notes its progress.
+/// A stream that records its progress.
 #[derive(Debug)]
-pub(super) struct Watched<S> {
+pub(super) struct MonitoredStream<S> {
     pub(super) stream: S,
     pub(super) progress: Arc<Progress>,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for MonitoredStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -235,20 +234,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            self.progress.read(buffer.filled().get(before..).unwrap_or_default());
+            self.progress.record_read(buffer.filled().get(before..).unwrap_or_default());
         }
         polled
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for MonitoredStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.progress.wrote(&polled, bytes.len());
+        self.progress.record_write(&polled, bytes.len());
         polled
     }
 
@@ -258,7 +257,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.progress.wrote(&polled, slices.iter().map(|slice| slice.len()).sum());
+        self.progress.record_write(&polled, slices.iter().map(|slice| slice.len()).sum());
         polled
     }
 
@@ -267,11 +266,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // With TLS it may wait for the kernel, too.
+        // With TLS a flush can be blocked by the kernel, too.
         let polled = Pin::new(&mut self.stream).poll_flush(cx);
         match &polled {
-            Poll::Pending => self.progress.waits(),
-            Poll::Ready(_) => self.progress.flushed(),
+            Poll::Pending => self.progress.record_blocked(),
+            Poll::Ready(_) => self.progress.record_flushed(),
         }
         polled
     }
@@ -286,124 +285,124 @@ mod tests {
     use super::*;
 
     fn ticks_until_dropped(progress: &Progress) -> Option<u32> {
-        (1..=200).find(|_| progress.tick() != Standing::Moves)
+        (1..=200).find(|_| progress.tick() != ConnectionState::Active)
     }
 
     #[test]
-    fn a_head_that_does_not_end_is_dropped_soon_and_an_idle_connection_late() {
-        let half = Progress::default();
-        half.read(b"GET");
-        assert_eq!(ticks_until_dropped(&half), Some(HEAD_TICKS + 1));
+    fn an_incomplete_head_is_dropped_before_an_idle_connection() {
+        let partial = Progress::default();
+        partial.record_read(b"GET");
+        assert_eq!(ticks_until_dropped(&partial), Some(HEAD_TICKS + 1));
         assert_eq!(ticks_until_dropped(&Progress::default()), Some(IDLE_TICKS + 1));
     }
 
     #[test]
-    fn dripping_bytes_do_not_prolong_a_head() {
+    fn single_bytes_do_not_prolong_the_deadline_of_a_head() {
         let slow = Progress::default();
-        slow.read(b"GET");
-        assert_eq!(slow.tick(), Standing::Moves);
-        slow.read(b"GET");
-        assert_eq!(slow.tick(), Standing::Moves);
-        slow.read(b"GET");
-        assert_eq!(slow.tick(), Standing::Stuck);
+        slow.record_read(b"GET");
+        assert_eq!(slow.tick(), ConnectionState::Active);
+        slow.record_read(b"GET");
+        assert_eq!(slow.tick(), ConnectionState::Active);
+        slow.record_read(b"GET");
+        assert_eq!(slow.tick(), ConnectionState::Stalled);
     }
 
     #[test]
-    fn a_busy_connection_lives_on_unless_nobody_takes_the_answer() {
+    fn a_busy_connection_stays_open_unless_the_client_takes_nothing() {
         let busy = Progress::default();
-        busy.read(b"GET");
-        busy.requested();
+        busy.record_read(b"GET");
+        busy.request_begun();
         assert_eq!(ticks_until_dropped(&busy), None);
-        busy.wrote(&Poll::Pending, 10);
-        busy.wrote(&Poll::Pending, 10);
-        assert_eq!(ticks_until_dropped(&busy), Some(STUCK_TICKS + 1));
-        busy.wrote(&Poll::Ready(Ok(10)), 10);
-        busy.answered();
-        assert_eq!(busy.tick(), Standing::Moves);
+        busy.record_write(&Poll::Pending, 10);
+        busy.record_write(&Poll::Pending, 10);
+        assert_eq!(ticks_until_dropped(&busy), Some(STALLED_TICKS + 1));
+        busy.record_write(&Poll::Ready(Ok(10)), 10);
+        busy.response_ready();
+        assert_eq!(busy.tick(), ConnectionState::Active);
     }
 
     #[test]
-    fn a_crumb_now_and_then_is_no_progress() {
+    fn a_few_bytes_now_and_then_are_not_progress() {
         let slow = Progress::default();
-        slow.requested();
-        slow.wrote(&Poll::Pending, 100_000);
+        slow.request_begun();
+        slow.record_write(&Poll::Pending, 100_000);
         let mut ticks = 0;
-        while slow.tick() == Standing::Moves {
+        while slow.tick() == ConnectionState::Active {
             ticks += 1;
-            slow.wrote(&Poll::Ready(Ok(100)), 100_000);
-            slow.wrote(&Poll::Pending, 100_000);
+            slow.record_write(&Poll::Ready(Ok(100)), 100_000);
+            slow.record_write(&Poll::Pending, 100_000);
         }
-        assert_eq!(ticks, STUCK_TICKS);
+        assert_eq!(ticks, STALLED_TICKS);
         let moving = Progress::default();
-        moving.requested();
+        moving.request_begun();
         for _ in 0..50 {
-            moving.wrote(&Poll::Pending, 100_000);
-            assert_eq!(moving.tick(), Standing::Moves);
-            moving.wrote(&Poll::Ready(Ok(MOVED)), 100_000);
+            moving.record_write(&Poll::Pending, 100_000);
+            assert_eq!(moving.tick(), ConnectionState::Active);
+            moving.record_write(&Poll::Ready(Ok(PROGRESS_BYTES)), 100_000);
         }
     }
 
     #[test]
-    fn a_stream_lives_on_in_silence_and_is_dropped_soon_when_nobody_takes_it() {
+    fn a_quiet_watch_stays_open_and_a_blocked_one_is_dropped_early() {
         let quiet = Progress::default();
-        quiet.read(b"GET");
-        quiet.requested();
-        quiet.streams();
-        quiet.read(b"GET");
+        quiet.record_read(b"GET");
+        quiet.request_begun();
+        quiet.watch_begun();
+        quiet.record_read(b"GET");
         assert_eq!(ticks_until_dropped(&quiet), None);
-        quiet.wrote(&Poll::Pending, 10);
-        assert_eq!(quiet.tick(), Standing::Moves);
-        quiet.wrote(&Poll::Ready(Ok(10)), 10);
-        quiet.wrote(&Poll::Pending, 10);
-        assert_eq!(ticks_until_dropped(&quiet), Some(STUCK_STREAM_TICKS + 1));
+        quiet.record_write(&Poll::Pending, 10);
+        assert_eq!(quiet.tick(), ConnectionState::Active);
+        quiet.record_write(&Poll::Ready(Ok(10)), 10);
+        quiet.record_write(&Poll::Pending, 10);
+        assert_eq!(ticks_until_dropped(&quiet), Some(STALLED_WATCH_TICKS + 1));
     }
 
     #[test]
-    fn there_is_room_for_a_piece_when_the_one_before_is_written() {
+    fn the_next_piece_waits_until_the_one_before_is_written() {
         let progress = Progress::default();
         let cx = Context::from_waker(std::task::Waker::noop());
-        assert!(progress.poll_written(0, &cx).is_ready());
-        progress.hands_over();
-        assert!(progress.poll_written(1, &cx).is_ready());
-        assert!(progress.poll_written(0, &cx).is_pending());
-        progress.hands_over();
-        assert!(progress.poll_written(1, &cx).is_pending());
-        progress.flushed();
-        assert!(progress.poll_written(0, &cx).is_ready());
+        assert!(progress.poll_unwritten(0, &cx).is_ready());
+        progress.piece_queued();
+        assert!(progress.poll_unwritten(1, &cx).is_ready());
+        assert!(progress.poll_unwritten(0, &cx).is_pending());
+        progress.piece_queued();
+        assert!(progress.poll_unwritten(1, &cx).is_pending());
+        progress.record_flushed();
+        assert!(progress.poll_unwritten(0, &cx).is_ready());
     }
 
     #[test]
-    fn over_http_2_a_connection_is_idle_when_no_answer_is_open() {
-        let many = Progress::default();
-        many.read(PREFACE);
-        many.read(b"settings");
-        assert_eq!(ticks_until_dropped(&many), Some(IDLE_TICKS + 1), "nothing is asked yet");
-        let taken = many.opened(None);
-        many.read(b"headers");
-        assert_eq!(ticks_until_dropped(&many), None, "a handler has a deadline of its own");
-        drop(taken);
-        // Calls that are over within a tick.
+    fn an_http2_connection_is_idle_when_no_stream_is_open() {
+        let http2 = Progress::default();
+        http2.record_read(PREFACE);
+        http2.record_read(b"settings");
+        assert_eq!(ticks_until_dropped(&http2), Some(IDLE_TICKS + 1), "no request has come yet");
+        let stream = http2.stream_opened(None);
+        http2.record_read(b"headers");
+        assert_eq!(ticks_until_dropped(&http2), None, "the handler has its own deadline");
+        drop(stream);
+        // Requests that begin and end within one tick.
         for _ in 0..2 * IDLE_TICKS {
-            drop(many.opened(None));
-            assert_eq!(many.tick(), Standing::Moves);
+            drop(http2.stream_opened(None));
+            assert_eq!(http2.tick(), ConnectionState::Active);
         }
-        assert_eq!(ticks_until_dropped(&many), Some(IDLE_TICKS));
+        assert_eq!(ticks_until_dropped(&http2), Some(IDLE_TICKS));
     }
 
     #[test]
-    fn over_http_2_each_answer_has_to_be_taken() {
-        let many = Progress::default();
-        let (quiet, slow) = (many.opened(None), many.opened(None));
-        quiet.owes(true);
-        quiet.parked();
-        assert_eq!(ticks_until_dropped(&many), None);
-        assert!(many.is_streaming());
-        slow.owes(false);
-        assert_eq!(ticks_until_dropped(&many), Some(STUCK_TICKS + 1));
-        quiet.owes(true);
-        slow.owes(false);
-        assert_eq!(ticks_until_dropped(&many), Some(STUCK_STREAM_TICKS + 1));
+    fn the_client_must_take_each_http2_response() {
+        let http2 = Progress::default();
+        let (quiet, slow) = (http2.stream_opened(None), http2.stream_opened(None));
+        quiet.data_waiting(true);
+        quiet.data_taken();
+        assert_eq!(ticks_until_dropped(&http2), None);
+        assert!(http2.has_watch());
+        slow.data_waiting(false);
+        assert_eq!(ticks_until_dropped(&http2), Some(STALLED_TICKS + 1));
+        quiet.data_waiting(true);
+        slow.data_waiting(false);
+        assert_eq!(ticks_until_dropped(&http2), Some(STALLED_WATCH_TICKS + 1));
         drop(quiet);
-        assert!(!many.is_streaming());
+        assert!(!http2.has_watch());
     }
 }

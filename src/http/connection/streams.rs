@@ -1,8 +1,8 @@
-//! HTTP/2: the requests that are open on one connection, and what each of their answers still owes.
+//! HTTP/2: the requests that are open on one connection, and whether the client takes their responses.
 //!
-//! Owns: [`Streams`] and [`Taken`]. Does not own: the limits (`progress`). Over HTTP/1 a client that takes nothing
-//! stops the socket. Here it may stop a single stream, by giving it no more window (RFC 9113 §5.2), and the
-//! socket goes on: so each is looked at by itself.
+//! Owns: [`Streams`] and [`OpenStream`]. Does not own: the limits (`limits`). Over HTTP/1 a client that reads nothing
+//! blocks the socket. Over HTTP/2 it can block a single stream, by granting it no more window (RFC 9113 §5.2), while
+//! the socket stays writable: so each stream is checked separately.
 
 use std::sync::{
     Arc,
@@ -12,108 +12,109 @@ use std::sync::{
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::http::connection::limits::{STUCK_STREAM_TICKS, STUCK_TICKS};
+use crate::http::connection::limits::{STALLED_TICKS, STALLED_WATCH_TICKS};
 
-/// The most streams of a connection: as many as RFC 9113 §6.5.2 wishes for at least.
-pub(super) const MOST: u32 = 100;
+/// The most concurrent streams of a connection: the least that RFC 9113 §6.5.2 recommends.
+pub(super) const MAX_PER_CONNECTION: u32 = 100;
 
-/// When so many are noted, those that have ended are forgotten: some of them always are.
-const NOTED: usize = 4 * MOST as usize;
+/// When the list is this long, closed streams are removed from it. It always contains some then, because at most
+/// [`MAX_PER_CONNECTION`] are open.
+const PRUNE_AT: usize = 4 * MAX_PER_CONNECTION as usize;
 
 /// The streams of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    open: Mutex<Vec<Arc<Stream>>>,
+    records: Mutex<Vec<Arc<StreamRecord>>>,
 }
 
-/// What a look at all of them finds.
+/// The result of a check of all streams.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Found {
-    /// There are some.
-    pub(super) open: bool,
-    /// One takes nothing of what it is owed.
-    pub(super) stalled: bool,
+pub(super) struct StreamsState {
+    pub(super) any_open: bool,
+    /// The client does not take the data of at least one stream.
+    pub(super) any_stalled: bool,
 }
 
 #[derive(Debug, Default)]
-struct Stream {
-    /// The tick since which the client owes us to take something, plus one; zero while there is nothing.
-    owed: AtomicU32,
-    /// It is told of changes.
+struct StreamRecord {
+    /// The tick since which the client has not taken data that is waiting for it, plus one; zero while no data is
+    /// waiting.
+    waiting_since: AtomicU32,
     is_watch: AtomicBool,
-    is_over: AtomicBool,
+    is_closed: AtomicBool,
 }
 
-/// One of them, until the client has taken all of its answer, or given it the room to be sent.
+/// A stream, until the client has taken its whole response or granted the window for the rest of it.
 #[derive(Debug)]
-pub(super) struct Taken {
-    stream: Arc<Stream>,
+pub(super) struct OpenStream {
+    record: Arc<StreamRecord>,
     ticks: Arc<AtomicU32>,
-    /// Its place among those of all connections.
-    _place: Option<OwnedSemaphorePermit>,
+    /// Its permit among the streams of all connections.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Streams {
-    /// Another one, on a connection that has lived for so many ticks.
+    /// Adds a stream. `ticks` is the age of the connection.
     pub(super) fn open(
         &self,
         ticks: &Arc<AtomicU32>,
-        place: Option<OwnedSemaphorePermit>,
-    ) -> Taken {
-        let stream = Arc::<Stream>::default();
-        let mut open = self.open.lock();
-        if open.len() >= NOTED {
-            open.retain(|stream| !stream.is_over());
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> OpenStream {
+        let record = Arc::<StreamRecord>::default();
+        let mut records = self.records.lock();
+        if records.len() >= PRUNE_AT {
+            records.retain(|record| !record.is_closed());
         }
-        open.push(stream.clone());
-        Taken { stream, ticks: ticks.clone(), _place: place }
+        records.push(record.clone());
+        OpenStream { record, ticks: ticks.clone(), _permit: permit }
     }
 
-    /// Looks at all of them.
-    pub(super) fn look(&self, now: u32) -> Found {
-        let mut open = self.open.lock();
-        open.retain(|stream| !stream.is_over());
-        let stalled = open.iter().any(|stream| stream.is_stalled(now));
-        Found { open: !open.is_empty(), stalled }
+    /// Checks all streams.
+    pub(super) fn check(&self, now: u32) -> StreamsState {
+        let mut records = self.records.lock();
+        records.retain(|record| !record.is_closed());
+        let any_stalled = records.iter().any(|record| record.is_stalled(now));
+        StreamsState { any_open: !records.is_empty(), any_stalled }
     }
 
-    /// Whether one of them is told of changes.
-    pub(super) fn any_watch(&self) -> bool {
-        let open = self.open.lock();
-        open.iter().any(|stream| !stream.is_over() && stream.is_watch.load(Ordering::Relaxed))
+    pub(super) fn has_watch(&self) -> bool {
+        let records = self.records.lock();
+        let is_open_watch =
+            |record: &StreamRecord| !record.is_closed() && record.is_watch.load(Ordering::Relaxed);
+        records.iter().any(|record| is_open_watch(record))
     }
 }
 
-impl Stream {
-    fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::Relaxed)
+impl StreamRecord {
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
     }
 
     fn is_stalled(&self, now: u32) -> bool {
-        let owed = self.owed.load(Ordering::Relaxed);
+        let since = self.waiting_since.load(Ordering::Relaxed);
         let is_watch = self.is_watch.load(Ordering::Relaxed);
-        let most = if is_watch { STUCK_STREAM_TICKS } else { STUCK_TICKS };
-        owed > 0 && (now + 1).saturating_sub(owed) > most
+        let most = if is_watch { STALLED_WATCH_TICKS } else { STALLED_TICKS };
+        since > 0 && (now + 1).saturating_sub(since) > most
     }
 }
 
-impl Taken {
-    /// From here on there is something for the client to take.
-    pub(super) fn owes(&self, is_watch: bool) {
-        self.stream.is_watch.store(is_watch, Ordering::Relaxed);
+impl OpenStream {
+    /// Data is waiting for the client, from now on.
+    pub(super) fn data_waiting(&self, is_watch: bool) {
+        self.record.is_watch.store(is_watch, Ordering::Relaxed);
         let now = self.ticks.load(Ordering::Relaxed) + 1;
-        self.stream.owed.store(now, Ordering::Relaxed);
+        self.record.waiting_since.store(now, Ordering::Relaxed);
     }
 
-    /// It has taken everything, and more is to come.
-    pub(super) fn parked(&self) {
-        self.stream.owed.store(0, Ordering::Relaxed);
+    /// The client has taken all data so far, and more will follow.
+    pub(super) fn data_taken(&self) {
+        self.record.waiting_since.store(0, Ordering::Relaxed);
     }
 }
 
-impl Drop for Taken {
+impl Drop for OpenStream {
     fn drop(&mut self) {
-        self.stream.is_over.store(true, Ordering::Relaxed);
+        self.record.is_closed.store(true, Ordering::Relaxed);
     }
 }
 
@@ -122,15 +123,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_that_have_ended_are_not_kept() {
+    fn closed_streams_are_forgotten() {
         let (streams, ticks) = (Streams::default(), Arc::default());
         let kept = streams.open(&ticks, None);
-        for _ in 0..10 * NOTED {
+        for _ in 0..10 * PRUNE_AT {
             drop(streams.open(&ticks, None));
         }
-        assert!(streams.open.lock().len() <= NOTED);
-        assert!(streams.look(1).open);
+        assert!(streams.records.lock().len() <= PRUNE_AT);
+        assert!(streams.check(1).any_open);
         drop(kept);
-        assert!(!streams.look(2).open);
+        assert!(!streams.check(2).any_open);
     }
 }

@@ -1,5 +1,5 @@
-//! The hot path changes nothing: two servers with equal registries and one clock, one of them without it, answer the same
-//! bytes to the same requests, and are in the same state afterwards.
+//! The hot path changes no response: two servers with equal registries and one clock, one of them without the hot path,
+//! answer the same requests with the same bytes, and are in the same state afterwards.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -15,22 +15,22 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::Hot;
+use super::HotPath;
 use crate::config::Rates;
 use crate::http::{
-    connection::{self, Rounds, Shared},
+    connection::{self, ConnectionContext, Ticker},
     route::Route,
     table::OPERATIONS,
     testing::{self, Options, PEER, World},
 };
 
-/// What is sent in one go over one connection, and what happens before.
+/// Requests that are sent together over one connection, and what happens before.
 #[derive(Clone, Debug)]
 struct Step {
-    /// Milliseconds. All steps of a case together stay below the shortest time that anything is remembered for.
+    /// Milliseconds. All steps of a case together take less time than the shortest cache lifetime.
     after: u64,
     event: Event,
-    requests: Vec<Sent>,
+    requests: Vec<TextRequest>,
 }
 
 #[derive(Clone, Debug)]
@@ -40,17 +40,16 @@ enum Event {
     Delete(&'static str),
 }
 
-/// How often the hot path has answered, by route and status.
+/// Responses of the hot path, by route and status.
 static ANSWERED: Mutex<BTreeMap<(Route, u16), u32>> = Mutex::new(BTreeMap::new());
 
-/// The hot path has answered.
+/// Counts a response of the hot path.
 pub(super) fn count(route: Route, status: hyper::StatusCode) {
     *ANSWERED.lock().entry((route, status.as_u16())).or_default() += 1;
 }
 
-/// A request as text.
 #[derive(Clone, Debug)]
-struct Sent {
+struct TextRequest {
     method: &'static str,
     target: String,
     headers: Vec<String>,
@@ -63,7 +62,7 @@ const SERVICES: [&str; 6] = ["orders", "ledger", "empty", "Orders", "%6frders", 
 const UIDS: [&str; 8] =
     ["", "?", "?uid=uid-orders-1", "?uid=other", "?uid=", "?x=1", "?uid=a&uid=a", "?uid=%FF"];
 const QUERIES: [&str; 5] = ["", "?", "?limit=1", "?zone=", "?health=any"];
-/// In place of `{tag}` stands the entity tag of the service `orders` as it is then.
+/// `{tag}` is replaced by the current entity tag of the service `orders`.
 const HEADERS: [&str; 18] = [
     "X-Request-Id: checkout-4711",
     "If-None-Match: {tag}",
@@ -85,7 +84,7 @@ const HEADERS: [&str; 18] = [
     "Expect: 100-continue",
 ];
 
-fn request() -> impl Strategy<Value = Sent> {
+fn request() -> impl Strategy<Value = TextRequest> {
     let heartbeat = (select(&NAMES), select(&UIDS)).prop_map(|(name, query)| {
         ("PUT", format!("/v1/namespaces/shop/instances/{name}/heartbeat{query}"))
     });
@@ -110,7 +109,7 @@ fn request() -> impl Strategy<Value = Sent> {
         |((usual, target), token, more, method, body)| {
             let more = more.into_iter().flatten();
             let headers = token.into_iter().chain(more).map(str::to_owned).collect();
-            Sent { method: method.unwrap_or(usual), target, headers, body }
+            TextRequest { method: method.unwrap_or(usual), target, headers, body }
         },
     )
 }
@@ -129,7 +128,7 @@ fn step() -> impl Strategy<Value = Step> {
     })
 }
 
-impl Sent {
+impl TextRequest {
     fn bytes(&self, tag: &str, is_last: bool) -> Vec<u8> {
         let Self { method, target, headers, body } = self;
         let mut text = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n");
@@ -148,10 +147,10 @@ impl Sent {
     }
 }
 
-/// A server with what it has in its registry, and the connections that lead to it.
+/// A server with its registry, and the context of its connections.
 struct Server {
     world: World,
-    shared: Shared,
+    context: ConnectionContext,
 }
 
 impl Server {
@@ -164,23 +163,23 @@ impl Server {
             facts.health = Health::Critical;
             facts.service = "ledger".into();
         });
-        let shared = Shared {
-            hot: Hot::new(world.app.clone(), &OPERATIONS, is_hot),
+        let context = ConnectionContext {
+            hot: HotPath::new(world.app.clone(), &OPERATIONS, is_hot),
             waiters: world.app.waiters.clone(),
-            rounds: Arc::new(Rounds::default()),
+            ticker: Arc::new(Ticker::default()),
             streams: Arc::new(Semaphore::new(100)),
             http: Arc::new(connection::protocols(TaskTracker::new())),
         };
-        Self { world, shared }
+        Self { world, context }
     }
 
-    /// All responses to some requests that are sent at once.
+    /// All responses to requests that are sent together.
     async fn exchange(&self, sent: &[u8]) -> Vec<u8> {
         // The same jitter on both servers.
         fastrand::seed(7);
         let (mut client, server) = duplex(1024 * 1024);
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        let serving = connection::serve(self.shared.clone(), PEER, server, permit);
+        let serving = connection::serve(self.context.clone(), PEER, server, permit);
         let asking = async {
             client.write_all(sent).await.unwrap();
             let mut received = Vec::new();
@@ -188,7 +187,7 @@ impl Server {
             received
         };
         let both = async { tokio::join!(serving, asking).1 };
-        timeout(Duration::from_secs(20), both).await.expect("it ends by Connection: close")
+        timeout(Duration::from_secs(20), both).await.expect("Connection: close ends it")
     }
 
     fn state(&self) -> Vec<String> {
@@ -202,13 +201,13 @@ impl Server {
     }
 }
 
-/// The responses with their header fields in order, and without Date, the only one that two servers may differ in.
+/// The responses with their header fields sorted, and without `Date`, the only field in which two servers can differ.
 fn normalised(received: &[u8]) -> String {
     let text = String::from_utf8_lossy(received);
     let sections = text.split("\r\n\r\n").map(|section| {
         let mut lines: Vec<_> =
             section.split("\r\n").filter(|line| !line.starts_with("date: ")).collect();
-        // The first line may begin with the body of the response before.
+        // The first line can begin with the body of the previous response.
         lines.get_mut(1..).unwrap_or_default().sort_unstable();
         lines.join("\n")
     });
@@ -243,7 +242,7 @@ async fn compare(options: Options, steps: Vec<Step>) -> Result<(), TestCaseError
 }
 
 #[test]
-fn a_server_without_the_hot_path_answers_the_same_and_is_in_the_same_state() {
+fn the_hot_path_changes_no_response_and_no_state() {
     let options = (any::<bool>(), any::<bool>(), select(vec![0, 1, 1, 1_000]), 0..10).prop_map(
         |(tokens, read_auth, caller, unsynced)| Options {
             tokens,
@@ -254,14 +253,14 @@ fn a_server_without_the_hot_path_answers_the_same_and_is_in_the_same_state() {
     );
     let cases = (options, vec(step(), 1..8));
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(1_024));
-    let outcome = runner.run(&cases, |(options, steps)| {
+    let result = runner.run(&cases, |(options, steps)| {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(compare(options, steps))
     });
-    if let Err(error) = outcome {
+    if let Err(error) = result {
         panic!("{error}");
     }
-    // All of it in vain if the hot path answers next to nothing of what is sent.
+    // The comparison proves nothing if the hot path answers hardly any of the requests.
     println!("answered by the hot path: {:?}", ANSWERED.lock());
     for (route, status, least) in [
         (Route::Heartbeat, 200, 100),
@@ -283,7 +282,7 @@ fn plain_requests_do_not_reach_the_router() {
         let ask = |method, path: &str| {
             let request = hyper::Request::builder().method(method).uri(path);
             let request = request.body(axum::body::Body::empty()).unwrap();
-            matches!(server.shared.hot.answer(&request), super::Outcome::Answered(_))
+            matches!(server.context.hot.answer(&request), super::HotResult::Response(_))
         };
         assert!(ask("PUT", "/v1/namespaces/shop/instances/orders-1/heartbeat"));
         assert!(ask("PUT", "/v1/namespaces/shop/instances/orders-1/heartbeat?uid=uid-orders-1"));

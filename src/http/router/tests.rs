@@ -1,4 +1,5 @@
-//! Every operation refuses as the contract says: each with each refusal that is made before its handler.
+//! Every operation refuses requests as the contract says: each operation with each refusal that comes before its
+//! handler.
 
 use axum::{
     body::Body,
@@ -17,14 +18,14 @@ use crate::config::Rates;
 use crate::http::{
     access::Needs,
     admission::NoPlace,
-    hot::Hot,
+    hot::HotPath,
     operation::{Group, Load, Query},
     problem::Kind,
     table::OPERATIONS,
     testing::{Options, PEER, World},
 };
 
-/// What is wrong with a request.
+/// A fault of a request, or of the server when it comes.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     Method,
@@ -65,17 +66,17 @@ const FAULTS: [Fault; 16] = [
 ];
 
 impl Fault {
-    /// The problem that an operation answers it with; none where it cannot have it.
+    /// The problem with which an operation answers; none where the fault does not apply.
     fn problem(self, operation: &Operation) -> Option<Kind> {
         let has_body = operation.body.is_some();
-        let asks = operation.needs != Needs::Nothing;
+        let needs_token = operation.needs != Needs::Nothing;
         let has_right = matches!(operation.needs, Needs::Read(rights) | Needs::Write(rights) if !rights.is_empty());
         let (applies, kind) = match self {
             Self::Method => (true, Kind::MethodNotAllowed),
             Self::Name => (operation.route.template().contains('{'), Kind::IllegalName),
             Self::MinIndex => (true, Kind::BadHeader),
-            Self::NoToken => (asks, Kind::Unauthenticated),
-            Self::BadToken => (asks, Kind::BadToken),
+            Self::NoToken => (needs_token, Kind::Unauthenticated),
+            Self::BadToken => (needs_token, Kind::BadToken),
             Self::Forbidden => (has_right, Kind::Forbidden),
             Self::Rate => (true, Kind::TooManyRequests),
             Self::NotSynced => (!operation.works_before_sync(), Kind::NotSynced),
@@ -142,7 +143,7 @@ impl Fault {
     }
 }
 
-/// A body that does not come.
+/// A body that never arrives.
 struct Pending;
 
 impl hyper::body::Body for Pending {
@@ -157,10 +158,13 @@ impl hyper::body::Body for Pending {
     }
 }
 
-/// Sends a request, and reads its problem.
+/// Sends a request and parses the problem in the response.
 async fn problem(world: &World, request: Request<Body>) -> (StatusCode, Value) {
-    let response =
-        Hot::new(world.app.clone(), &OPERATIONS, true).of(PEER).oneshot(request).await.unwrap();
+    let response = HotPath::new(world.app.clone(), &OPERATIONS, true)
+        .for_peer(PEER)
+        .oneshot(request)
+        .await
+        .unwrap();
     let (parts, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let shown = String::from_utf8_lossy(&body);
@@ -188,22 +192,22 @@ async fn refuse(operation: &'static Operation, fault: Fault) {
     assert_eq!(body["type"], kind.uri(), "{shown}");
     assert_eq!(body["status"], status.as_u16(), "{shown}");
     assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{shown}");
-    let of_none = [Kind::MethodNotAllowed];
+    // The contract has an entry for each operation, and 405 belongs to none of them.
     assert!(
-        of_none.contains(&kind) || operation.problems().contains(&kind),
+        kind == Kind::MethodNotAllowed || operation.problems().contains(&kind),
         "{shown}: not in the contract"
     );
 }
 
 #[tokio::test]
-async fn every_operation_refuses_every_fault_with_a_problem_of_the_contract() {
+async fn every_operation_answers_every_fault_with_a_problem_of_the_contract() {
     let each = FAULTS.iter().flat_map(|fault| OPERATIONS.iter().map(move |it| refuse(it, *fault)));
-    // Side by side: bodies that do not come are waited for.
+    // Concurrently, because the bodies that never arrive run into a timeout.
     futures::future::join_all(each).await;
 }
 
 #[tokio::test]
-async fn a_path_that_no_route_has_is_a_problem() {
+async fn an_unknown_path_is_a_problem() {
     let world = World::new(Options::default());
     for path in [
         "/nonsense",
@@ -234,7 +238,7 @@ async fn a_path_that_no_route_has_is_a_problem() {
 }
 
 #[tokio::test]
-async fn illegal_names_are_each_named_and_encoded_ones_are_read() {
+async fn each_invalid_name_in_a_path_is_reported_and_encoded_names_are_decoded() {
     let world = World::new(Options::default());
     for (path, fields) in [
         ("/v1/namespaces/Shop/instances/a%2Fb", &["namespace", "name"][..]),
@@ -252,16 +256,19 @@ async fn illegal_names_are_each_named_and_encoded_ones_are_read() {
     }
     world.put("a.b", |_| {});
     let request = Request::get("/v1/namespaces/shop/instances/%61.b").body(Body::empty()).unwrap();
-    let response =
-        Hot::new(world.app.clone(), &OPERATIONS, true).of(PEER).oneshot(request).await.unwrap();
+    let response = HotPath::new(world.app.clone(), &OPERATIONS, true)
+        .for_peer(PEER)
+        .oneshot(request)
+        .await
+        .unwrap();
     assert_eq!(response.status(), StatusCode::OK);
 }
 
 #[tokio::test]
-async fn a_panic_of_a_handler_is_a_problem_and_the_server_lives_on() {
+async fn a_panicking_handler_is_answered_with_a_problem() {
     static PANICKING: [Operation; 1] = [Operation {
         handler: |method: MethodFilter| {
-            on(method, async || -> StatusCode { panic!("as a bug would") })
+            on(method, async || -> StatusCode { panic!("a bug in a handler") })
         },
         route: Route::Services,
         method: Method::GET,
@@ -279,8 +286,11 @@ async fn a_panic_of_a_handler_is_a_problem_and_the_server_lives_on() {
     }];
     let world = World::new(Options::default());
     let request = Request::get("/v1/services").body(Body::empty()).unwrap();
-    let response =
-        Hot::new(world.app.clone(), &PANICKING, true).of(PEER).oneshot(request).await.unwrap();
+    let response = HotPath::new(world.app.clone(), &PANICKING, true)
+        .for_peer(PEER)
+        .oneshot(request)
+        .await
+        .unwrap();
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
 }

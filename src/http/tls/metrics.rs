@@ -1,4 +1,4 @@
-//! What TLS tells Prometheus.
+//! The metrics of TLS.
 
 use std::sync::atomic::AtomicU64;
 
@@ -8,25 +8,24 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// The families of this file.
 #[derive(Clone, Debug)]
 pub(super) struct TlsMetrics {
-    ends: Gauge<u64, AtomicU64>,
-    reads: Family<Read, Counter>,
-    not_greeted: Counter,
+    certificate_ends: Gauge<u64, AtomicU64>,
+    reloads: Family<ReloadLabels, Counter>,
+    handshakes_failed: Counter,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Read {
-    result: Outcome,
+struct ReloadLabels {
+    result: ReloadResult,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Outcome {
+struct ReloadResult {
     used: bool,
 }
 
-impl EncodeLabelValue for Outcome {
+impl EncodeLabelValue for ReloadResult {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
         (if self.used { "used" } else { "refused" }).encode(encoder)
     }
@@ -35,35 +34,38 @@ impl EncodeLabelValue for Outcome {
 impl TlsMetrics {
     pub(super) fn new(registry: &mut Registry) -> Self {
         let metrics = Self {
-            ends: Gauge::default(),
-            reads: Family::default(),
-            not_greeted: Counter::default(),
+            certificate_ends: Gauge::default(),
+            reloads: Family::default(),
+            handshakes_failed: Counter::default(),
         };
         for used in [true, false] {
-            drop(metrics.reads.get_or_create(&Read { result: Outcome { used } }));
+            let labels = ReloadLabels { result: ReloadResult { used } };
+            drop(metrics.reloads.get_or_create(&labels));
         }
-        let Self { ends, reads, not_greeted } = metrics.clone();
-        let help = "When the certificate in use ends, since 1970";
-        registry.register_with_unit("http_tls_certificate_ends", help, Unit::Seconds, ends);
-        let help = "Times that the files of certificate and key had changed";
-        registry.register("http_tls_renewals", help, reads);
-        let help = "Connections that ended before TLS was agreed on";
-        registry.register("http_tls_handshakes_failed", help, not_greeted);
+        let Self { certificate_ends, reloads, handshakes_failed } = metrics.clone();
+        registry.register_with_unit(
+            "http_tls_certificate_ends",
+            "When the certificate in use expires, since 1970",
+            Unit::Seconds,
+            certificate_ends,
+        );
+        let help = "Changes of the certificate or key files, by whether the new files are used";
+        registry.register("http_tls_renewals", help, reloads);
+        let help = "Connections that ended before the TLS handshake was complete";
+        registry.register("http_tls_handshakes_failed", help, handshakes_failed);
         metrics
     }
 
-    /// The certificate in use ends then.
-    pub(super) fn ends(&self, seconds: u64) {
-        self.ends.set(seconds);
+    pub(super) fn set_expiry(&self, seconds: u64) {
+        self.certificate_ends.set(seconds);
     }
 
-    /// The files have changed, and what they hold is used or not.
-    pub(super) fn read(&self, used: bool) {
-        self.reads.get_or_create(&Read { result: Outcome { used } }).inc();
+    /// The files have changed; `used` says whether the new ones are in use.
+    pub(super) fn reloaded(&self, used: bool) {
+        self.reloads.get_or_create(&ReloadLabels { result: ReloadResult { used } }).inc();
     }
 
-    /// A client was not greeted.
-    pub(super) fn not_greeted(&self) {
-        self.not_greeted.inc();
+    pub(super) fn handshake_failed(&self) {
+        self.handshakes_failed.inc();
     }
 }

@@ -152,7 +152,7 @@ fn chunks(ns: &str) -> Vec<Case> {
     let extensions = format!("{}0\r\n\r\n", "1;aaaaaaaaaaaaaaaa\r\n \r\n".repeat(60_000));
     let trailer = format!("0\r\na: {}\r\n\r\n", "b".repeat(3 * 1024 * 1024));
     let trailers = format!("0\r\n{}\r\n", "a: b\r\n".repeat(10_000));
-    let broken = (400, "", "broke off");
+    let broken = (400, "", "cannot read the body");
     vec![
         case("an endless chunk", chunked("fffffffffffffffff\r\n"), broken),
         case("a negative chunk", chunked("-1\r\n"), broken),

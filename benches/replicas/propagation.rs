@@ -1,4 +1,4 @@
-//! From a beat at one replica to the others knowing of it.
+//! The time from a heartbeat at one replica until the others know it.
 
 use std::{
     collections::VecDeque,
@@ -8,28 +8,28 @@ use std::{
 
 use crate::{
     connection::Connection,
-    crowd::beat,
     figures::Times,
     fleet::{Fleet, NAMESPACE, name},
+    load::send_heartbeat,
 };
 
-/// Between two looks for the oldest beat that is not told yet: all later ones are not, either.
-const EVERY: Duration = Duration::from_millis(5);
+/// The interval between two checks for the oldest heartbeat that is not known yet. Replicas learn of later ones later.
+const CHECK_EVERY: Duration = Duration::from_millis(5);
 
-/// How long it may take.
+/// The most time until a heartbeat is known.
 const BOUND: Duration = Duration::from_secs(30);
 
-/// Clocks are shown to the millisecond, and beats of one instance are a second apart.
+/// Times in responses have a resolution of a millisecond, and heartbeats of one instance are a second apart.
 const TOLERANCE_MS: i64 = 100;
 
 struct Beat {
     instance: usize,
-    /// Milliseconds since 1970 when it was sent.
+    /// When it was sent, in milliseconds since 1970.
     wall: i64,
     answered: Instant,
 }
 
-/// Beats for each victim at the first replica, in turn, for so long, and looks when the others show it.
+/// Sends heartbeats of each victim in turn to the first replica, and measures when the others report them.
 pub fn run(fleet: &Fleet, span: Duration) -> Times {
     let run = fleet.run;
     let cycles = (span.as_secs_f64() / run.interval().as_secs_f64()).ceil().max(1.0) as usize;
@@ -39,18 +39,18 @@ pub fn run(fleet: &Fleet, span: Duration) -> Times {
         for replica in &fleet.replicas[1..] {
             let (sender, beats) = channel();
             senders.push(sender);
-            let door = Connection::to(replica.http);
-            others.push(scope.spawn(move || observe(door, &beats)));
+            let connection = Connection::to(replica.http);
+            others.push(scope.spawn(move || observe(connection, &beats)));
         }
-        let mut door = Connection::to(fleet.replicas[0].http);
-        // Apart from the beats before.
+        let mut first = Connection::to(fleet.replicas[0].http);
+        // Keeps a distance to earlier heartbeats.
         std::thread::sleep(run.interval().mul_f64(0.3));
         let began = Instant::now();
         for turn in 0..cycles * run.victims {
             let at = began + run.interval().mul_f64(turn as f64 / run.victims as f64);
             std::thread::sleep(at.saturating_duration_since(Instant::now()));
             let (instance, wall) = (run.victim(turn % run.victims), wall());
-            let Some((_, answered)) = beat(&mut door, instance) else { continue };
+            let Some((_, answered)) = send_heartbeat(&mut first, instance) else { continue };
             for sender in &senders {
                 sender.send(Beat { instance, wall, answered }).unwrap();
             }
@@ -62,7 +62,7 @@ pub fn run(fleet: &Fleet, span: Duration) -> Times {
     })
 }
 
-fn observe(mut door: Connection, beats: &Receiver<Beat>) -> Times {
+fn observe(mut replica: Connection, beats: &Receiver<Beat>) -> Times {
     let mut times = Times::default();
     let mut waiting: VecDeque<Beat> = VecDeque::new();
     loop {
@@ -73,33 +73,36 @@ fn observe(mut door: Connection, beats: &Receiver<Beat>) -> Times {
             }
         };
         while let Some(oldest) = waiting.front() {
-            match shown(&mut door, oldest).as_deref() {
+            match source_of(&mut replica, oldest).as_deref() {
                 None => break,
                 Some("ledger") => times.push(oldest.answered.elapsed()),
-                // It was stored: a revival.
+                // A revival, which was stored in Kubernetes.
                 Some(_) => {}
             }
             waiting.pop_front();
         }
         match waiting.front() {
             None if !more => return times,
-            oldest => assert!(oldest.is_none_or(|it| it.answered.elapsed() < BOUND), "not told"),
+            oldest => assert!(
+                oldest.is_none_or(|it| it.answered.elapsed() < BOUND),
+                "the replica does not know the heartbeat after {BOUND:?}"
+            ),
         }
-        std::thread::sleep(EVERY);
+        std::thread::sleep(CHECK_EVERY);
     }
 }
 
-/// By which way a replica knows of this beat, if it does.
-fn shown(door: &mut Connection, beat: &Beat) -> Option<String> {
+/// The source from which a replica knows this heartbeat, if it does.
+fn source_of(replica: &mut Connection, beat: &Beat) -> Option<String> {
     let path = format!("/v1/namespaces/{NAMESPACE}/instances/{}", name(beat.instance));
-    let said = door.json(&path)?;
-    let last = &said["lastHeartbeat"];
+    let instance = replica.json(&path)?;
+    let last = &instance["lastHeartbeat"];
     let at: jiff::Timestamp = last["at"].as_str()?.parse().ok()?;
-    let is_it = at.as_millisecond() >= beat.wall - TOLERANCE_MS;
-    is_it.then(|| last["source"].as_str().unwrap_or_default().to_owned())
+    let is_known = at.as_millisecond() >= beat.wall - TOLERANCE_MS;
+    is_known.then(|| last["source"].as_str().unwrap_or_default().to_owned())
 }
 
-/// Milliseconds since 1970.
+/// The current time in milliseconds since 1970.
 pub fn wall() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     since.as_millis() as i64
