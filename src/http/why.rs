@@ -236,10 +236,13 @@ mod tests {
         let mut grounds = grounds(&instance, Phase::Ready, 95_000);
         grounds.standstill = Some(&standstill);
         let said = sentence(&grounds);
-        assert!(said.ends_with(
-            "so it is not yet judged (the self-beat of 1970-01-01T00:01:31.000Z, and all since, \
-             failed: refused with 403: no)"
-        ), "{said}");
+        assert!(
+            said.ends_with(
+                "so it is not yet judged (this replica's writes to the Kubernetes API have failed \
+             since 1970-01-01T00:01:31.000Z: refused with 403: no)"
+            ),
+            "{said}"
+        );
     }
 
     #[test]

@@ -98,7 +98,7 @@ async fn two_instances_that_offer_one_address_and_port_both_say_so_until_one_is_
     until_says(
         &api,
         ConditionType::AddressShared,
-        Some("10.0.0.7:8080/TCP is discoverable by the instance b"),
+        Some("10.0.0.7:8080/TCP is also an endpoint of the instance b"),
     )
     .await;
     eventually("b says it, too", BOUND, async || {

@@ -1,5 +1,5 @@
-//! Tests of the generated schemas: nothing unbounded, no rule without a message, and the same
-//! defaults whether the API server or serde fills them in.
+//! Tests of the generated schemas: everything is bounded, every rule has a message, and the API server and
+//! serde fill in the same defaults.
 
 use kube::CustomResourceExt as _;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::manifests::crds;
 use super::{OBSERVED_HEARTBEAT_MAX, ServiceInstance, ServiceInstanceSpec, observed_heartbeat};
 
-/// Calls `visit` with the path and schema of every node below `schema`, itself included.
+/// Calls `visit` with the path and schema of `schema` and of every node below it.
 fn walk(path: &str, schema: &Value, visit: &mut impl FnMut(&str, &Value)) {
     visit(path, schema);
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
@@ -21,7 +21,7 @@ fn walk(path: &str, schema: &Value, visit: &mut impl FnMut(&str, &Value)) {
     }
 }
 
-/// Every node of every version of every definition.
+/// Visits every node of every version of every CRD.
 fn walk_all(mut visit: impl FnMut(&str, &Value)) {
     for crd in crds() {
         let name = crd.metadata.name.clone().unwrap();
@@ -32,7 +32,7 @@ fn walk_all(mut visit: impl FnMut(&str, &Value)) {
     }
 }
 
-/// The names of the fields that a `ServiceInstance` has at this path, in order.
+/// The names of the fields of a `ServiceInstance` at this path, in order.
 pub(crate) fn properties(path: &str) -> Vec<String> {
     let path = format!("serviceinstances.rollcall.dev{path}");
     let mut names = Vec::new();
@@ -46,7 +46,7 @@ pub(crate) fn properties(path: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_string_list_and_map_is_bounded() {
+fn every_field_of_the_schema_is_bounded() {
     let mut unbounded = Vec::new();
     walk_all(|path, schema| {
         let has = |key: &str| schema.get(key).is_some();
@@ -60,7 +60,7 @@ fn every_string_list_and_map_is_bounded() {
             Some("boolean") => true,
             _ => false,
         };
-        // Replicas of a later version write fields that this definition does not have.
+        // Replicas of a later version write fields that this CRD does not have.
         let is_open = path == "heartbeatledgers.rollcall.dev.spec";
         if !bounded || (has("x-kubernetes-preserve-unknown-fields") && !is_open) {
             unbounded.push(format!("{path}: {schema}"));
@@ -70,7 +70,7 @@ fn every_string_list_and_map_is_bounded() {
 }
 
 #[test]
-fn every_rule_says_what_to_do() {
+fn every_rule_has_a_message() {
     let mut rules = 0;
     walk_all(|path, schema| {
         for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
@@ -80,11 +80,11 @@ fn every_rule_says_what_to_do() {
             assert!(!message.contains('\n'), "{path}: the message of {rule} is not one line");
         }
     });
-    assert!(rules >= 10, "only {rules} rules found: does the walk still reach them?");
+    assert!(rules >= 10, "only {rules} rules found: does the walk still visit all nodes?");
 }
 
 #[test]
-fn nothing_a_person_writes_may_be_null() {
+fn no_spec_field_is_nullable() {
     walk_all(|path, schema| {
         let status_itself = path.ends_with(".status");
         assert!(status_itself || schema["nullable"] != true, "{path} is nullable");
@@ -92,14 +92,14 @@ fn nothing_a_person_writes_may_be_null() {
 }
 
 #[test]
-fn every_field_and_the_kinds_themselves_are_described() {
+fn every_field_and_kind_has_a_description() {
     walk_all(|path, schema| {
         let of_a_list = path.ends_with("[]") || path.ends_with("{}");
         assert!(of_a_list || schema["description"].is_string(), "{path} has no description");
     });
 }
 
-/// The numbers that bound what may be written.
+/// The numeric bounds in a schema.
 fn numeric_bounds(schema: &Value) -> Vec<String> {
     let keys = [
         "minimum",
@@ -116,14 +116,14 @@ fn numeric_bounds(schema: &Value) -> Vec<String> {
     keys.iter().filter_map(number).map(|number| number.to_string()).collect()
 }
 
-/// `kubectl explain` is where most people read of a field.
+/// Most users read about a field in `kubectl explain`.
 #[test]
-fn every_description_is_one_line_and_names_the_default_and_the_bounds_of_its_field() {
+fn descriptions_are_one_line_and_name_defaults_and_bounds() {
     let mut wrong = Vec::new();
     let mut described: Vec<(String, String)> = Vec::new();
     let of_instances = "serviceinstances.rollcall.dev";
     walk_all(|path, schema| {
-        // What is in a list or a map is described with it.
+        // The items of a list or map are described with it.
         if let Some(description) = schema["description"].as_str() {
             described.push((path.to_owned(), description.to_owned()));
             if description.contains('\n') || description.contains("  ") {
@@ -154,7 +154,7 @@ fn every_description_is_one_line_and_names_the_default_and_the_bounds_of_its_fie
 }
 
 #[test]
-fn the_api_server_and_serde_fill_in_the_same_defaults() {
+fn api_server_and_serde_defaults_agree() {
     let least = json!({
         "service": "orders",
         "addresses": ["10.0.0.7"],
@@ -165,7 +165,7 @@ fn the_api_server_and_serde_fill_in_the_same_defaults() {
     let spec = serde_json::to_value(spec).unwrap();
     let mut defaults = Vec::new();
     walk_all(|path, schema| {
-        // A ledger is written by rollcall alone, and always whole.
+        // Only rollcall writes ledgers, and always with all fields.
         let field = path.strip_prefix("serviceinstances.rollcall.dev.spec.");
         if let (Some(field), Some(default)) = (field, schema.get("default")) {
             let pointer = format!("/{}", field.replace("[]", "/0").replace('.', "/"));
@@ -187,7 +187,7 @@ fn the_api_server_and_serde_fill_in_the_same_defaults() {
 }
 
 #[test]
-fn the_definition_has_the_names_people_type() {
+fn crd_has_the_expected_names_and_columns() {
     let crd = serde_json::to_value(ServiceInstance::crd()).unwrap();
     assert_eq!(crd["spec"]["scope"], "Namespaced");
     assert_eq!(crd["spec"]["names"]["shortNames"], json!(["si"]));
@@ -201,12 +201,12 @@ fn the_definition_has_the_names_people_type() {
         columns.iter().filter(|c| c.get("priority").is_none()).map(|c| &c["name"]).collect();
     assert_eq!(shown, ["Service", "Addresses", "Ports", "Version", "Phase", "Reason", "Age"]);
     let wide = columns.iter().filter(|c| c["priority"] == 1).map(|c| &c["name"]);
-    let names = ["State", "Health", "Weight", "Priority", "Beat Noted", "DNS Name"];
+    let names = ["State", "Health", "Weight", "Priority", "Last Heartbeat", "DNS Name"];
     assert!(wide.eq(names.iter()), "{columns:?}");
 }
 
 #[test]
-fn an_observed_heartbeat_fits_and_differs_when_the_annotation_does() {
+fn observed_heartbeat_is_bounded_and_differs_with_the_annotation() {
     let short = "2026-01-02T03:04:05.678Z";
     assert_eq!(observed_heartbeat(short), short);
     let longest = "é".repeat(OBSERVED_HEARTBEAT_MAX);

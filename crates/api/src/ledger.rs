@@ -1,8 +1,9 @@
-//! The `HeartbeatLedger`: what one replica tells the others, as it is stored.
+//! The `HeartbeatLedger`: which heartbeats a replica took, for the other replicas, as Kubernetes stores it.
 //!
-//! Internal: only replicas write and read it, in rollcall's own namespace; its shape may change with any
-//! version. While two versions run side by side each reads what it knows: fields are added, none changes its meaning,
-//! and the API server keeps those that its definition does not have yet. What it means is in docs/protocol.md, the bytes of `segments` in `codec` of `rollcall-core`.
+//! Internal: only replicas write and read it, in rollcall's own namespace, and its fields can change with any
+//! version. While two versions run at the same time, each reads the fields that it knows: fields are added
+//! and never change their meaning, and the API server keeps fields that its CRD does not have yet. The
+//! meaning is in docs/protocol.md, the encoding of `segments` in `codec` of `rollcall-core`.
 
 #![expect(unreachable_pub, reason = "the schema derive repeats each public struct in a function")]
 #![expect(clippy::duplicated_attributes, reason = "the lint reads each column as a repetition")]
@@ -10,11 +11,12 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-/// The most octets of `segments`: base64 of what one object carries, and a margin. An object of etcd has
-/// 1.5 MiB at most.
+/// The most bytes of `segments`: base64 of what one object contains, and a margin. An etcd object has at most
+/// 1.5 MiB.
 const SEGMENTS_MAX: u64 = 400 * 1024;
 
-/// One ledger, or a part of one. Every field is always written, so that a merge patch replaces all.
+/// One ledger, or a part of one. Every field is always written, so that a merge patch replaces the whole
+/// ledger.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[kube(
     group = "rollcall.dev",
@@ -24,7 +26,7 @@ const SEGMENTS_MAX: u64 = 400 * 1024;
     shortname = "hbl",
     namespaced,
     derive = "PartialEq",
-    doc = "Internal: which heartbeats one replica of rollcall has taken lately, and how far it has seen, for the other replicas. Not to be edited; one that is deleted is made anew.",
+    doc = "Internal: the heartbeats that one replica of rollcall has taken recently, and how far it has seen, for the other replicas. Do not edit it. If it is deleted, the replica writes it again.",
     printcolumn(name = "Boot", type_ = "string", json_path = ".spec.boot"),
     printcolumn(name = "Sequence", type_ = "integer", json_path = ".spec.sequence"),
     printcolumn(name = "Index", type_ = "integer", json_path = ".spec.index"),
@@ -35,52 +37,54 @@ const SEGMENTS_MAX: u64 = 400 * 1024;
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct HeartbeatLedgerSpec {
-    /// The replica that tells.
+    /// The replica that wrote this ledger.
     #[schemars(length(min = 1, max = 253))]
     pub replica: String,
-    /// Which of its processes.
+    /// The process of the replica.
     #[schemars(length(min = 1, max = 64))]
     pub boot: String,
-    /// The version of this format: 1 when absent. A reader takes what it knows of a later one.
+    /// The version of this format; 1 if absent. A reader uses the fields that it knows of a later version.
     #[serde(default = "first_format")]
     #[schemars(range(min = 1, max = 1000))]
     pub format: i32,
-    /// The process whose ledger this one found under its name when it began; empty when there was none.
+    /// The process whose ledger this process found under its name when it started; empty if there was none.
     #[serde(default)]
     #[schemars(length(max = 64))]
     pub replaced: String,
     /// Counts the ledgers that this process has tried to write.
     #[schemars(range(min = 0))]
     pub sequence: i64,
-    /// When it was taken: milliseconds of the replica's own monotonic clock.
+    /// When the ledger was taken: milliseconds of the replica's own monotonic clock.
     #[schemars(range(min = 0))]
     pub stamp: i64,
-    /// How often the store has gone back, as after a restore of etcd, as far as the replica knows: its versions are of this epoch.
+    /// How often the store has gone back, for example after a restore of etcd, as far as the replica knows.
+    /// Its resourceVersions belong to this epoch.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub epoch: i64,
-    /// Which ledger of each other replica it has seen newest.
+    /// The newest ledger of each other replica that it has seen.
     #[serde(default)]
     #[schemars(length(max = 64))]
     pub peers: Vec<PeerSeen>,
-    /// The highest resourceVersion of instances it has seen.
+    /// The highest resourceVersion of instances that it has seen.
     #[schemars(range(min = 0))]
     pub index: i64,
-    /// Up to when it knew of every heartbeat when it wrote this, on the same clock as the stamp. For people.
+    /// The horizon: the moment up to which it knew every heartbeat when it wrote this, on the same clock as
+    /// the stamp. Informational.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub horizon: i64,
-    /// Somebody waits for the others' ledgers.
+    /// The replica asks the others to write their ledgers at once.
     #[serde(default)]
     pub ask: bool,
-    /// Its last one.
+    /// This is the replica's last ledger.
     #[serde(default)]
     pub leaving: bool,
-    /// How many further objects, named after this one, carry segments of the same sequence.
+    /// How many further objects, named after this one, contain segments of the same sequence.
     #[serde(default)]
     #[schemars(range(min = 0, max = 64))]
     pub parts: i32,
-    /// In such an object: which it is, from 1.
+    /// In such an object: its number, from 1.
     #[serde(default)]
     #[schemars(range(min = 0, max = 64))]
     pub part: i32,
@@ -90,34 +94,34 @@ pub struct HeartbeatLedgerSpec {
     pub segments: String,
 }
 
-/// The format that is written: 2 has `epoch` and `replaced`.
+/// The format that is written. Format 2 added `epoch` and `replaced`.
 pub const FORMAT: i32 = 2;
 
 fn first_format() -> i32 {
     1
 }
 
-/// A sighting of another replica's ledger.
+/// The newest ledger of another replica that was seen.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PeerSeen {
-    /// Whose.
+    /// The other replica.
     #[schemars(length(min = 1, max = 253))]
     pub replica: String,
-    /// Of which of its processes.
+    /// The process of the other replica.
     #[schemars(length(min = 1, max = 64))]
     pub boot: String,
-    /// Its stamp.
+    /// The stamp of its ledger.
     #[schemars(range(min = 0))]
     pub stamp: i64,
-    /// When it was seen, on the clock of the replica that tells.
+    /// When the ledger was seen, on the clock of the replica that reports this.
     #[schemars(range(min = 0))]
     pub at: i64,
 }
 
-/// A merge patch of a ledger: all of its spec.
+/// A merge patch that replaces the whole spec of a ledger.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct HeartbeatLedgerPatch<'a> {
-    /// Every field, so that nothing of the ledger before is left.
+    /// Every field, so that nothing of the previous ledger remains.
     pub spec: &'a HeartbeatLedgerSpec,
 }

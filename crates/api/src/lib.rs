@@ -1,9 +1,8 @@
-//! What Kubernetes stores: the custom resource types, the names of annotations, and the manifests
-//! generated from them.
+//! What Kubernetes stores: the custom resource types, the names of annotations, and the generated manifests.
 //!
-//! Owns the shape of the objects (fields, defaults, bounds, validation rules) and every name that
-//! other people write into their manifests. Does not talk to Kubernetes (that is the server), and
-//! decides nothing about leases (that is `rollcall-core`).
+//! Owns: the fields of the objects (with defaults, bounds and validation rules), and every name that users
+//! write into manifests. Does not own: talking to Kubernetes (the server), and decisions about leases
+//! (`rollcall-core`).
 
 #[cfg(test)]
 mod bounds;
@@ -28,39 +27,39 @@ pub const GROUP: &str = "rollcall.dev";
 /// The version of the group that is served and stored.
 pub const VERSION: &str = "v1alpha1";
 
-/// Group and version as they stand in `apiVersion`.
+/// Group and version, as in `apiVersion`.
 pub const API_VERSION: &str = "rollcall.dev/v1alpha1";
 
-/// Annotation whose every change is a beat. The value is for people: by convention the moment of
-/// the beat in RFC 3339, but only that it differs from the one before counts. Removing it is no
-/// beat.
+/// Annotation whose every change is a heartbeat. Only a difference from the previous value counts; by
+/// convention the value is the time of the heartbeat in RFC 3339. Removing the annotation is not a heartbeat.
 pub const HEARTBEAT_ANNOTATION: &str = "rollcall.dev/heartbeat";
 
-/// Annotation in which an instance reports its own health: a word of [`HealthReport`], in upper or lower case, or one that
-/// other registries use for it.
+/// Annotation in which an instance reports its own health: a value of [`HealthReport`] in upper or lower
+/// case, or an equivalent value of another registry.
 pub const HEALTH_ANNOTATION: &str = "rollcall.dev/health";
 
-/// Annotation of a replica's own instance: the installation of rollcall that it belongs to, as `status.installation` names
-/// it.
+/// Annotation of a replica's own instance: the installation of rollcall that it belongs to, in the form of
+/// `status.installation`.
 pub const INSTALLATION_ANNOTATION: &str = "rollcall.dev/installation";
 
-/// Annotation whose presence says that the instance is leaving, written by rollcall when it reports `Stopping` over HTTP:
-/// beside the health, so that another report does not undo it. The value is for people: the heartbeat that said so.
+/// Annotation whose presence says that the instance is leaving. Rollcall writes it when an instance reports
+/// `Stopping` over HTTP, separately from the health, so that a later health report does not undo it. The
+/// value is informational: the heartbeat that reported it.
 pub const STOPPING_ANNOTATION: &str = "rollcall.dev/stopping";
 
-/// Annotation with the uid of the pod that registered the instance last over HTTP as its own, written by rollcall: how the
-/// next pod of that name is told from it.
+/// Annotation with the uid of the pod that last registered the instance as its own over HTTP. Rollcall writes
+/// it, to distinguish the next pod of that name.
 pub const POD_ANNOTATION: &str = "rollcall.dev/pod-uid";
 
-/// Annotation that names the registry whose client registered this instance: `eureka`, `consul` or `nacos`. It is kept for
-/// clients, and decides nothing.
+/// Annotation that names the registry whose client registered this instance: `eureka`, `consul` or `nacos`.
+/// It is kept for clients and decides nothing.
 pub const DIALECT_ANNOTATION: &str = "rollcall.dev/dialect";
 
-/// The field manager of everything rollcall writes, so that ownership can be told from
-/// `metadata.managedFields`.
+/// The field manager of everything that rollcall writes, so that `metadata.managedFields` shows what rollcall
+/// owns.
 pub const FIELD_MANAGER: &str = "rollcall";
 
-/// Who owns `spec.state` in server-side apply, when it is set over HTTP: a registration is another's.
+/// The field manager of `spec.state` when it is set over HTTP. Registrations use another one.
 pub const STATE_MANAGER: &str = "rollcall-state";
 
 #[cfg(test)]
@@ -70,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_constants_name_what_the_derive_names() {
+    fn constants_match_the_derived_resource() {
         assert_eq!(ServiceInstance::group(&()), GROUP);
         assert_eq!(ServiceInstance::version(&()), VERSION);
         assert_eq!(ServiceInstance::api_version(&()), API_VERSION);

@@ -1,7 +1,7 @@
-//! Partial objects: what a write sends, each field set, taken away or left as it is.
+//! Partial objects, as a write sends them: each field is set, removed or left as it is.
 //!
-//! Owns: their shape, which is that of the stored kinds with every field optional. Does not own: which fields a write
-//! sends (a program's matter), and sending.
+//! Owns: their types, which mirror the stored kinds with every field optional. Does not own: which fields a
+//! write sends (the caller), and sending.
 
 use std::collections::BTreeMap;
 
@@ -11,15 +11,17 @@ use serde::{Serialize, Serializer};
 
 use super::instance::Port;
 
-/// What a write does to a field. `Keep` is written by leaving the field out.
+/// What a write does to a field. `Keep` leaves the field out of the request.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Edit<T> {
-    /// Leaves it as it is. In a server-side apply: claims no ownership, and gives up what was claimed before.
+    /// Leaves the field as it is. In a server-side apply this claims no ownership, and gives up earlier
+    /// ownership.
     #[default]
     Keep,
-    /// Takes it away, by null. In a merge patch only (RFC 7396): server-side apply takes away what is left out.
+    /// Removes the field by sending null. Only for a merge patch (RFC 7396): server-side apply removes what
+    /// is left out.
     Remove,
-    /// Sets it.
+    /// Sets the field.
     Set(T),
 }
 
@@ -28,20 +30,20 @@ impl<T> Edit<T> {
         matches!(self, Self::Keep)
     }
 
-    /// Sets it, or takes it away where there is nothing to set.
+    /// Sets the field, or removes it if there is no value.
     #[must_use]
     pub fn set_or_remove(value: Option<T>) -> Self {
         value.map_or(Self::Remove, Self::Set)
     }
 
-    /// Takes it away where it would be kept.
+    /// Replaces `Keep` by `Remove`.
     #[must_use]
     pub fn or_remove(self) -> Self {
         if self.is_keep() { Self::Remove } else { self }
     }
 }
 
-/// Sets it where there is something to set.
+/// Sets the field if there is a value, and keeps it otherwise.
 impl<T> From<Option<T>> for Edit<T> {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Keep, Self::Set)
@@ -57,47 +59,47 @@ impl<T: Serialize> Serialize for Edit<T> {
     }
 }
 
-/// A part of a [`ServiceInstance`](super::ServiceInstance), for a server-side apply or a merge patch.
+/// A partial [`ServiceInstance`](super::ServiceInstance), for a server-side apply or a merge patch.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ServiceInstancePatch {
-    /// `apiVersion` and `kind`: needed in an apply.
+    /// `apiVersion` and `kind`; required in an apply.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub types: Option<TypeMeta>,
-    /// Of `metadata`.
+    /// The fields of `metadata`.
     pub metadata: MetadataPatch,
-    /// Of `spec`.
+    /// The fields of `spec`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spec: Option<SpecPatch>,
-    /// Of `status`.
+    /// The fields of `status`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<StatusPatch>,
 }
 
-/// What rollcall writes into `metadata`.
+/// The fields of `metadata` that rollcall writes.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MetadataPatch {
-    /// The object's name: needed in an apply.
+    /// The object's name; required in an apply.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Its namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Only on this incarnation.
+    /// The incarnation that the object must have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
-    /// Only on this version.
+    /// The version that the object must have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<String>,
-    /// These labels, each with its value, or none to take it away.
+    /// Labels with their values; `None` removes a label.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, Option<String>>,
-    /// These annotations, each with its value, or none to take it away.
+    /// Annotations with their values; `None` removes an annotation.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<&'static str, Option<String>>,
 }
 
-/// A part of a [`ServiceInstanceSpec`](super::ServiceInstanceSpec), field by field.
+/// A partial [`ServiceInstanceSpec`](super::ServiceInstanceSpec).
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields are those of ServiceInstanceSpec")]
@@ -120,7 +122,7 @@ pub struct SpecPatch {
     pub weight: Edit<u16>,
     #[serde(skip_serializing_if = "Edit::is_keep")]
     pub priority: Edit<u16>,
-    /// These, each with its value, or none to take it away.
+    /// Attributes with their values; `None` removes an attribute.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, Option<String>>,
     #[serde(skip_serializing_if = "Edit::is_keep")]
@@ -129,7 +131,7 @@ pub struct SpecPatch {
     pub lease: Edit<LeasePatch>,
 }
 
-/// A part of a [`Lease`](super::Lease), field by field.
+/// A partial [`Lease`](super::Lease).
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields are those of Lease")]
@@ -144,7 +146,7 @@ pub struct LeasePatch {
     pub evict_after_seconds: Edit<u32>,
 }
 
-/// A part of a [`ServiceInstanceStatus`](super::ServiceInstanceStatus), field by field.
+/// A partial [`ServiceInstanceStatus`](super::ServiceInstanceStatus).
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields are those of ServiceInstanceStatus")]
@@ -157,7 +159,7 @@ pub struct StatusPatch {
     pub observed_generation: Edit<i64>,
     #[serde(skip_serializing_if = "Edit::is_keep")]
     pub observed_heartbeat: Edit<String>,
-    /// RFC 3339; text, since Kubernetes' own type writes no milliseconds.
+    /// RFC 3339, as text because the type of `k8s-openapi` writes no milliseconds.
     #[serde(skip_serializing_if = "Edit::is_keep")]
     pub last_heartbeat_time: Edit<String>,
     #[serde(skip_serializing_if = "Edit::is_keep")]
@@ -172,22 +174,22 @@ pub struct StatusPatch {
     pub health: Edit<Health>,
 }
 
-/// A condition as it is written: Kubernetes' own, with milliseconds in its time.
+/// A condition as it is written: a Kubernetes condition with milliseconds in its time.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WrittenCondition {
-    /// What it is about.
+    /// The type of the condition.
     #[serde(rename = "type")]
     pub type_: String,
     /// Whether it holds: `True`, `False` or `Unknown`.
     pub status: String,
-    /// Why, in one word for programs.
+    /// The reason in one word, for programs.
     pub reason: String,
-    /// Why, in a sentence for people.
+    /// The reason in a sentence, for users.
     pub message: String,
     /// When the status last changed (RFC 3339).
     pub last_transition_time: String,
-    /// The generation that it was decided on.
+    /// The `metadata.generation` that the condition is based on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_has_every_field_of_the_schema() {
+    fn patches_have_every_field_of_the_schema() {
         let lease = LeasePatch {
             mode: Edit::Remove,
             duration_seconds: Edit::Remove,

@@ -1,104 +1,105 @@
-//! The validation rules of the stored kinds that the derive cannot say alone: CEL expressions with
-//! the messages a person gets, and the schemas of maps and conditions.
+//! The validation rules of the stored kinds that the derive cannot express: CEL expressions with messages for
+//! users, and the schemas of maps and conditions.
 //!
-//! Owns the wording. Each message names what is wrong and what to write instead, because the API
-//! server shows it after the field's path and nothing else. Plain bounds stand beside the fields.
+//! Owns: the wording. Each message names what is wrong and what to write instead, because the API server
+//! shows only the field's path and the message. Does not own: plain bounds, which are next to the fields.
 
 use kube::core::Rule;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-/// A label as RFC 1123 §2.1 allows it, lower case (Kubernetes writes names so). Length is bounded
-/// by `maxLength`.
+/// A label according to RFC 1123 §2.1, in lower case as Kubernetes writes names. `maxLength` bounds the
+/// length.
 const LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 
-/// Dot-separated labels of at most 63 octets (RFC 1035 §2.3.4).
+/// Dot-separated labels of at most 63 bytes (RFC 1035 §2.3.4).
 const HOSTNAME: &str =
     r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$";
 
-/// A word a client can put in a query and in a log line: visible ASCII, no blanks.
+/// A value that fits into a query and a log line: visible ASCII, no blanks.
 const WORD: &str = "^[A-Za-z0-9][!-~]*$";
 
-/// Keys of RFC 6763 §6.4 (printable ASCII without `=`), because attributes become TXT records.
+/// Keys according to RFC 6763 §6.4 (printable ASCII without `=`), because attributes become TXT records.
 const ATTRIBUTE_KEY: &str = "^[!-<>-~]+$";
 
-/// Exactly one way to reach the instance.
+/// Requires either addresses or a hostname.
 pub(super) fn one_location() -> Rule {
     Rule::new("has(self.addresses) != has(self.hostname)").message(
-        "give exactly one of addresses (IP addresses) and hostname (a DNS name that others resolve)",
+        "give exactly one of addresses (IP addresses) and hostname (a DNS name that clients resolve)",
     )
 }
 
-/// The service of an instance decides the names it answers to, so it is fixed.
+/// The service of an instance determines its DNS names, so it is fixed.
 pub(super) fn service_immutable() -> Rule {
     Rule::new("self == oldSelf").message(
         "service is immutable: delete this instance and create one under the other service",
     )
 }
 
-/// A single DNS label.
+/// Requires a single DNS label.
 pub(super) fn label(field: &str) -> Rule {
     Rule::new(format!("self.matches('{LABEL}')")).message(format!(
         "{field} must be a DNS label: lower-case letters, digits and '-', beginning and ending with a letter or digit"
     ).as_str())
 }
 
-/// A word without blanks.
+/// Requires a value without blanks.
 pub(super) fn word(field: &str) -> Rule {
     Rule::new(format!("self.matches('{WORD}')")).message(
-        format!("{field} must begin with a letter or digit and hold visible ASCII characters only, no blanks")
+        format!("{field} must begin with a letter or digit and contain only visible ASCII characters, no blanks")
             .as_str(),
     )
 }
 
-/// A list of words without blanks.
+/// Requires a list of values without blanks.
 pub(super) fn words(field: &str) -> Rule {
     Rule::new(format!("self.all(w, w.matches('{WORD}'))")).message(
-        format!("each of {field} must begin with a letter or digit and hold visible ASCII characters only, no blanks")
+        format!("each of {field} must begin with a letter or digit and contain only visible ASCII characters, no blanks")
             .as_str(),
     )
 }
 
-/// Only IP addresses among the addresses; `isIP` knows neither zone ids nor IPv4-mapped IPv6.
+/// Requires IP addresses; `isIP` accepts neither zone ids nor IPv4-mapped IPv6.
 pub(super) fn addresses_are_ips() -> Rule {
     Rule::new("self.all(a, isIP(a))").message(
         "each address must be an IPv4 or IPv6 address such as 10.0.0.7 or fd00::7, without zone, port or prefix; a DNS name belongs in hostname",
     )
 }
 
-/// No address twice, however it is spelt.
+/// Rejects an address that occurs twice, in any spelling.
 pub(super) fn addresses_unique() -> Rule {
-    Rule::new("self.all(a, !isIP(a) || self.exists_one(b, isIP(b) && ip(b) == ip(a)))")
-        .message("addresses must be unique: remove the one that is there twice (fd00::7 and fd00:0::7 are the same)")
+    Rule::new("self.all(a, !isIP(a) || self.exists_one(b, isIP(b) && ip(b) == ip(a)))").message(
+        "addresses must be unique: remove the duplicate (fd00::7 and fd00:0::7 are the same)",
+    )
 }
 
-/// A DNS name.
+/// Requires a DNS name.
 pub(super) fn hostname() -> Rule {
     Rule::new(format!("self.matches('{HOSTNAME}')")).message(
         "hostname must be a DNS name in lower case without a final dot, such as db.example.com: labels of letters, digits and '-', at most 63 characters each",
     )
 }
 
-/// What ends in a number is read as an IPv4 address by many clients (WHATWG URL §3.5).
+/// Rejects a name that ends in a number, which many clients read as an IPv4 address (WHATWG URL §3.5).
 pub(super) fn hostname_is_no_ip() -> Rule {
     Rule::new("!self.matches('(^|[.])[0-9]+$')").message(
         "hostname must not be an IP address or end in a number: put IP addresses in addresses",
     )
 }
 
-/// Port names address ports in DNS (`_name._proto`), so no two may share one.
+/// Requires unique port names, because they identify ports in DNS (`_name._proto`).
 pub(super) fn port_names_unique() -> Rule {
     Rule::new("self.all(p, self.exists_one(q, q.name == p.name))")
-        .message("port names must be unique: give each port a name of its own")
+        .message("port names must be unique: give each port a different name")
 }
 
-/// Keys that can stand in a TXT record.
+/// Requires keys that fit into a TXT record.
 pub(super) fn attribute_keys() -> Rule {
     Rule::new(format!("self.all(k, k.size() <= 63 && k.matches('{ATTRIBUTE_KEY}'))")).message(
         "each attribute key must have 1 to 63 visible ASCII characters, no blanks and no '='",
     )
 }
 
-/// Free strings for clients: at most 64, values of at most 1,024 characters.
+/// Attributes: at most 64, with values of at most 1,024 characters.
 pub(super) fn attributes_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
@@ -107,8 +108,8 @@ pub(super) fn attributes_schema(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Kubernetes' standard conditions, with the bounds that
-/// `k8s.io/apimachinery/pkg/apis/meta/v1.Condition` documents and its generated schema lacks.
+/// Kubernetes' standard conditions, with the bounds that `k8s.io/apimachinery/pkg/apis/meta/v1.Condition`
+/// documents and its generated schema lacks.
 pub(super) fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
@@ -121,18 +122,18 @@ pub(super) fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
                     "type": "string",
                     "minLength": 1,
                     "maxLength": 316,
-                    "description": "What the condition is about, in 1 to 316 characters; rollcall writes Ready, UnknownHealth and AddressShared.",
+                    "description": "The type of the condition, of 1 to 316 characters. Rollcall writes Ready, UnknownHealth and AddressShared.",
                 },
                 "status": {
                     "type": "string",
                     "enum": ["True", "False", "Unknown"],
-                    "description": "Whether it holds.",
+                    "description": "Whether the condition holds.",
                 },
                 "observedGeneration": {
                     "type": "integer",
                     "format": "int64",
                     "minimum": 0,
-                    "description": "The metadata.generation that it was decided on: 0 or more.",
+                    "description": "The metadata.generation that the condition is based on: 0 or more.",
                 },
                 "lastTransitionTime": {
                     "type": "string",
@@ -144,19 +145,19 @@ pub(super) fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
                     "type": "string",
                     "minLength": 1,
                     "maxLength": 1024,
-                    "description": "Why, in one word of 1 to 1024 characters for programs.",
+                    "description": "The reason, in one word of 1 to 1024 characters.",
                 },
                 "message": {
                     "type": "string",
                     "maxLength": 32768,
-                    "description": "Why, in a sentence for people, of at most 32768 characters.",
+                    "description": "The reason, in a sentence of at most 32768 characters.",
                 },
             },
         },
     })
 }
 
-/// A moment in RFC 3339, never null.
+/// A time in RFC 3339, never null.
 pub(super) fn time_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "format": "date-time", "maxLength": 64})
 }

@@ -1,10 +1,10 @@
-//! Who bears an address: from an IP address back to members, for names in DNS.
+//! The address index: from an IP address to members, for reverse lookups in DNS.
 //!
-//! Owns: an index of the addresses within some networks, kept up by the difference between two
-//! views of a service. Does not own: the views (`publication`), and the names (`dns`).
+//! Owns: an index of the addresses within some networks, updated from the difference between two views of a
+//! service. Does not own: the views (`publication`), and the names (`dns` in the server).
 //!
-//! An IPv4-mapped IPv6 address, which neither the HTTP API nor the rules of the definition let in,
-//! is an IPv6 address here: in no IPv4 network.
+//! An IPv4-mapped IPv6 address counts as an IPv6 address here, so it is in no IPv4 network. Neither the HTTP
+//! API nor the CRD accepts one.
 
 use std::{cmp::Ordering, collections::BTreeSet, net::IpAddr, sync::Arc};
 
@@ -12,14 +12,14 @@ use ipnet::IpNet;
 use parking_lot::RwLock;
 use rollcall_model::view::{Member, View};
 
-/// Members that are changed before readers have their turn: a thousand with one address take 0.5 ms.
-const TURN: usize = 1000;
+/// The most members that are changed under one lock: a thousand with one address take 0.5 ms.
+const CHUNK: usize = 1000;
 
 /// One address of one member.
 #[derive(Debug)]
 struct AddressEntry {
     ip: IpAddr,
-    /// None: a bound, before every bearer of the address.
+    /// `None` for a search bound, which sorts before every member with the address.
     member: Option<Arc<Member>>,
 }
 
@@ -28,8 +28,8 @@ impl AddressEntry {
         Self { ip, member: None }
     }
 
-    /// What decides over the order, and whether two are the same.
-    fn place(&self) -> (IpAddr, Option<(&str, &str, &str)>) {
+    /// The sort key, which is also the identity.
+    fn position(&self) -> (IpAddr, Option<(&str, &str, &str)>) {
         let member = self.member.as_deref();
         let facts = member.map(|member| (&*member.facts, &*member.label));
         let name = facts.map(|(it, label)| (&*it.key.namespace, &*it.service, label));
@@ -39,7 +39,7 @@ impl AddressEntry {
 
 impl Ord for AddressEntry {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.place().cmp(&other.place())
+        self.position().cmp(&other.position())
     }
 }
 
@@ -57,59 +57,58 @@ impl PartialEq for AddressEntry {
 
 impl Eq for AddressEntry {}
 
-/// The member at a label before and after, where it is not the same.
+/// The member at a label before and after, if it changed.
 type Change<'a> = (Option<&'a Arc<Member>>, Option<&'a Arc<Member>>);
 
-/// The index.
 #[derive(Debug, Default)]
 pub(super) struct AddressIndex {
-    /// Addresses elsewhere are not looked at.
+    /// Other addresses are not indexed.
     networks: Box<[IpNet]>,
-    /// In order of address, namespace, service and label. Written by the catalog alone.
+    /// By address, namespace, service and label. Only the catalog writes it.
     entries: RwLock<BTreeSet<AddressEntry>>,
 }
 
 impl AddressIndex {
-    /// An empty index of these networks.
+    /// An empty index for these networks.
     pub(super) fn within(networks: &[IpNet]) -> Self {
         Self { networks: networks.into(), entries: RwLock::default() }
     }
 
-    /// Takes in that a view of a service was replaced by another. Costs time by the size of the
-    /// service; only what has changed keeps readers waiting.
+    /// Applies the replacement of a view. Costs time in proportion to the size of the service, but readers
+    /// wait only for what changed.
     pub(super) fn replace(&self, old: Option<&View>, new: Option<&View>) {
         if self.networks.is_empty() {
             return;
         }
-        for turn in changes(old, new).chunks(TURN) {
+        for chunk in changes(old, new).chunks(CHUNK) {
             let mut entries = self.entries.write();
-            for (old, new) in turn {
-                for one in old.iter().flat_map(|member| self.entries_of(member)) {
-                    entries.remove(&one);
+            for (old, new) in chunk {
+                for entry in old.iter().flat_map(|member| self.entries_of(member)) {
+                    entries.remove(&entry);
                 }
                 entries.extend(new.iter().flat_map(|member| self.entries_of(member)));
             }
         }
     }
 
-    /// Who bears an address, by namespace, service and label.
-    pub(super) fn of(&self, ip: IpAddr) -> Vec<Arc<Member>> {
+    /// The members with an address, by namespace, service and label.
+    pub(super) fn members_at(&self, ip: IpAddr) -> Vec<Arc<Member>> {
         if self.networks.is_empty() {
             return Vec::new();
         }
         let entries = self.entries.read();
-        let bearers = entries.range(AddressEntry::first(ip)..).take_while(|one| one.ip == ip);
-        bearers.filter_map(|one| one.member.clone()).collect()
+        let entries = entries.range(AddressEntry::first(ip)..).take_while(|entry| entry.ip == ip);
+        entries.filter_map(|entry| entry.member.clone()).collect()
     }
 
-    /// Whether anybody has an address within `network`.
+    /// Whether any member has an address within `network`.
     pub(super) fn is_any_within(&self, network: IpNet) -> bool {
         if self.networks.is_empty() {
             return false;
         }
         let entries = self.entries.read();
         let first = entries.range(AddressEntry::first(network.network())..).next();
-        first.is_some_and(|one| network.contains(&one.ip))
+        first.is_some_and(|entry| network.contains(&entry.ip))
     }
 
     fn entries_of<'a>(
@@ -122,7 +121,7 @@ impl AddressIndex {
     }
 }
 
-/// Both views are sorted by label, so one walk along them finds every difference.
+/// The differences between two views. Both are sorted by label, so one pass finds every difference.
 fn changes<'a>(old: Option<&'a View>, new: Option<&'a View>) -> Vec<Change<'a>> {
     let mut old = old.into_iter().flat_map(View::members_by_label).peekable();
     let mut new = new.into_iter().flat_map(View::members_by_label).peekable();

@@ -1,8 +1,8 @@
-//! Which changes of a status are told to people, beside being written.
+//! Which status changes also produce an Event.
 //!
-//! Owns: that choice. A change of life is always told; one of health when it takes an instance out
-//! of the answers or back in, and that not for ever: of an instance that swings to and fro the
-//! first in a minute. Does not own: the words (`cluster::events`).
+//! Owns: that choice. Expiry and revival always produce one. A change of health does if it takes an instance
+//! out of the answers or back in; for an instance that swings between the two, at most one a minute. Does not
+//! own: the text of Events (`controller`).
 
 use std::time::Duration;
 
@@ -13,55 +13,55 @@ use rollcall_model::{
 
 use crate::fact::Announcement;
 
-/// How often an instance's turn to Critical is told at most.
+/// The least time between two Events that report one instance as Critical.
 const CRITICAL_EVERY: Duration = Duration::from_secs(60);
 
-/// The last turn to Critical that was told.
+/// The last change to Critical that was announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct AnnouncedHealth {
     at: Moment,
-    /// Whether its end is still to be told.
+    /// Whether its end has not been announced yet.
     open: bool,
 }
 
-/// What to tell of an instance whose status, which has said `stored`, is now to say `phase`, and what will have been told
-/// of its health then.
+/// The Event for an instance whose status changes from `stored` to `phase`, and what will then have been
+/// announced of its health.
 pub(super) fn choose(
     instance: &Instance,
     stored: Option<Phase>,
     phase: Phase,
-    told: Option<Told>,
+    announced: Option<AnnouncedHealth>,
     now: Moment,
-) -> (Option<Announcement>, Option<Told>) {
+) -> (Option<Announcement>, Option<AnnouncedHealth>) {
     let lease = instance.lease;
-    let what = match (stored, phase) {
+    let announcement = match (stored, phase) {
         (_, Phase::Terminating) | (Some(Phase::Expired), Phase::Expired) => None,
         (_, Phase::Expired) => Some(Announcement::Expired { lease }),
-        // Made permanent, it needed no beat.
+        // An instance that became permanent did not need a heartbeat.
         (Some(Phase::Expired), _) => {
             lease.is_leased().then_some(Announcement::Revived { lease, phase })
         }
-        (Some(Phase::Critical), Phase::Ready | Phase::Warning) if !is_closed(told) => {
-            return (Some(Announcement::Recovered), close(told));
+        (Some(Phase::Critical), Phase::Ready | Phase::Warning) if !is_closed(announced) => {
+            return (Some(Announcement::Recovered), close(announced));
         }
-        (Some(Phase::Ready | Phase::Warning), Phase::Critical) if is_due(told, now) => {
-            return (Some(Announcement::Critical), Some(Told { at: now, open: true }));
+        (Some(Phase::Ready | Phase::Warning), Phase::Critical) if is_due(announced, now) => {
+            return (Some(Announcement::Critical), Some(AnnouncedHealth { at: now, open: true }));
         }
         _ => None,
     };
-    (what, told)
+    (announcement, announced)
 }
 
-/// Whether the end of what was told last was told too: then that of another, untold turn is not. A
-/// new leader does not know, and tells.
-fn is_closed(told: Option<Told>) -> bool {
-    told.is_some_and(|told| !told.open)
+/// Whether the last announced change to Critical has ended and that was announced: then the end of a later
+/// change that was not announced is not announced either. A new leader does not know, and announces it.
+fn is_closed(announced: Option<AnnouncedHealth>) -> bool {
+    announced.is_some_and(|announced| !announced.open)
 }
 
-fn is_due(told: Option<Told>, now: Moment) -> bool {
-    told.is_none_or(|told| now.since(told.at) >= CRITICAL_EVERY)
+fn is_due(announced: Option<AnnouncedHealth>, now: Moment) -> bool {
+    announced.is_none_or(|announced| now.since(announced.at) >= CRITICAL_EVERY)
 }
 
-fn close(told: Option<Told>) -> Option<Told> {
-    told.map(|told| Told { open: false, ..told })
+fn close(announced: Option<AnnouncedHealth>) -> Option<AnnouncedHealth> {
+    announced.map(|announced| AnnouncedHealth { open: false, ..announced })
 }

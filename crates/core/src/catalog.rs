@@ -4,26 +4,26 @@
 //! apply(fact, now)*  →  settle(now, room) → duties         (and views, published on the way)
 //! ```
 //!
-//! It is made of parts, each of which owns its state and calls none of the others:
+//! It consists of parts; each owns its state, and none calls another:
 //!
 //! | part | owns |
 //! |---|---|
-//! | `table` | every known instance, as stored and as shown |
+//! | `table` | every known instance, as stored and as readers see it |
 //! | `publication` | views, and what else readers see |
 //! | `leases` | when leases end, and which have ended |
-//! | `guard` | which instances are kept past their lease |
+//! | `guard` | which instances are held past their lease |
 //! | `evictions` | which expired objects are deleted, and when |
 //! | `outbox` | which statuses are written, and what is announced |
-//! | `horizon`, `ledgers` | how far this replica has seen |
+//! | `horizon`, `ledgers` | the horizon of this replica |
 //! | `history` | whether the store has gone back |
 //!
-//! The first six know instances, and `instances` says what follows in one of them from a change in another.
+//! The first six know instances; `instances` applies the effects of a change in one of them to the others.
 //!
-//! Owns: the order of a round, how far the watch has come, and this replica's tenure. Does not own: time (an argument),
-//! delivery, and carrying duties out (the server).
+//! Owns: the order of a round, the position of the watch, and this replica's tenure as leader. Does not own:
+//! time (an argument), delivery of facts, and carrying out duties (the server).
 //!
-//! The rules, with their numbers, are those of docs/leases.md. Cost: a change costs time
-//! proportional to its service; a heartbeat costs nothing here.
+//! The rules and their numbers are in docs/leases.md. Cost: a change costs time in proportion to the size of
+//! its service; a heartbeat costs nothing here.
 
 mod replicas;
 mod store;
@@ -40,92 +40,91 @@ use crate::{
     fact::{Announcement, Duty, Fact, SelfBeat, Version},
     history::History,
     horizon::Horizon,
-    identity::Mark,
+    identity::Author,
     instances::Instances,
     leadership::Leadership,
     ledgers::Ledgers,
     outbox::StatusWriter,
-    peers::Way,
+    peers::Arrival,
     publication::Figures,
     report::{Cause, Report, Standstill},
     rules::{AllRules, Rules},
     unreadable::Unreadable,
 };
 
-/// A catalog that was not asked for this long had been stopped, and could not hear anybody.
+/// If [`Catalog::settle`] was not called for this long, the process was stalled and heartbeats may have been
+/// missed.
 const STALL: Duration = Duration::from_secs(1);
 
-/// The longest a catalog may be left alone; well below the time that counts as a stall.
+/// The longest pause between two calls of [`Catalog::settle`], well below the pause that counts as a stall.
 pub const TICK: Duration = Duration::from_millis(250);
 
-/// How soon it wants to be asked again while a verdict waits for the horizon.
-const IMPATIENCE: Duration = Duration::from_millis(25);
+/// The pause before the next [`Catalog::settle`] while a verdict waits for the horizon.
+const WAITING_TICK: Duration = Duration::from_millis(25);
 
-/// Who and where this replica is.
+/// The identity of this replica.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The `ServiceInstance` that this replica keeps of itself.
+    /// The key of the `ServiceInstance` that represents this replica.
     pub own: InstanceKey,
-    /// Tells this process from an earlier one of the same name.
+    /// Distinguishes this process from an earlier one of the same name.
     pub boot: String,
-    /// The DNS zone, for the names in status.
+    /// The DNS zone, for the DNS names in status.
     pub zone: String,
-    /// The name of this replica's ledger. None: it is the only one, keeps no ledger and reads none.
+    /// The name of this replica's ledger. `None` for a single replica, which neither writes nor reads
+    /// ledgers.
     pub ledger: Option<Arc<str>>,
 }
 
-/// Figures for metrics; they only grow.
+/// Counters for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Leases that ended.
     pub expired: u64,
-    /// Instances that a beat brought back.
     pub revived: u64,
-    /// Beats by a changed annotation.
+    /// Heartbeats by annotation.
     pub annotation_beats: u64,
-    /// Times that everybody was given back time in which beats could not be heard.
+    /// How often grace was given to all instances because heartbeats may have been missed.
     pub gaps: u64,
-    /// Evictions that were carried out.
+    /// Objects that were evicted.
     pub evicted: u64,
-    /// Times that many came due at a stroke, and were kept.
+    /// Mass expiries that were held.
     pub holds: u64,
-    /// Publications by which readers see something else.
+    /// Publications that changed what readers see.
     pub changes: u64,
-    /// Times that the store went back.
     pub step_backs: u64,
 }
 
-/// How far the instance watch has come.
+/// The position of the instance watch.
 #[derive(Debug, Default)]
 struct Progress {
-    /// The highest resourceVersion that the watch has brought, and whether a first list was among it; all are
-    /// published only after the views that they speak of.
+    /// The highest resourceVersion that the watch has brought, and whether a first list was applied. Both are
+    /// published after the views that they describe.
     index: u64,
-    /// The highest that an answer to a write of this replica had.
+    /// The highest resourceVersion in an answer to a write of this replica.
     newest: u64,
     synced: bool,
-    /// Why the watch is interrupted, if it is.
+    /// The error of the watch, while it is interrupted.
     interrupted: Option<Arc<str>>,
 }
 
-/// The state machine.
+/// The state machine of one replica.
 #[derive(Debug)]
 pub struct Catalog<R: Rules = AllRules> {
-    /// The instance that stands for this replica.
+    /// The key of the instance that represents this replica.
     own: InstanceKey,
-    /// The DNS zone, for the names in status.
+    /// The DNS zone, for the DNS names in status.
     zone: String,
     instances: Instances<R>,
     unreadable: Unreadable,
     leadership: Leadership,
     progress: Progress,
     history: History<R>,
-    /// Of the instance watch.
-    horizon: Horizon<R>,
-    /// None: this replica is the only one.
+    /// The horizon of the instance watch.
+    self_beats: Horizon<R>,
+    /// `None` for a single replica.
     ledgers: Option<Ledgers<R>>,
-    /// How far this replica has seen in all: behind it leases end.
-    reach: Moment,
+    /// The combined horizon, up to which leases are judged.
+    horizon: Moment,
     boot: Arc<str>,
     started: Option<Moment>,
     settled: Option<Moment>,
@@ -147,9 +146,9 @@ impl<R: Rules> Catalog<R> {
             leadership: Leadership::default(),
             progress: Progress::default(),
             history: History::default(),
-            horizon: Horizon::new(&boot),
+            self_beats: Horizon::new(&boot),
             ledgers: ledger.map(|name| Ledgers::new(name, boot.clone())),
-            reach: Moment::default(),
+            horizon: Moment::default(),
             own,
             boot,
             started: None,
@@ -157,7 +156,7 @@ impl<R: Rules> Catalog<R> {
         }
     }
 
-    /// Figures for metrics.
+    /// Counters for metrics.
     #[must_use]
     pub fn counts(&self) -> Counts {
         Counts {
@@ -172,26 +171,25 @@ impl<R: Rules> Catalog<R> {
         }
     }
 
-    /// How many services have changed, and are to be published by the next [`Catalog::settle`].
+    /// How many services have changed and will be published by the next [`Catalog::settle`].
     #[must_use]
     pub fn unpublished(&self) -> usize {
         self.instances.publication.unpublished()
     }
 
-    /// The services whose revision the last [`Catalog::settle`] changed, among them those that came
-    /// or went. Readers see their new views already. A heartbeat changes none.
+    /// The services whose revision the last [`Catalog::settle`] changed, including services that appeared or
+    /// vanished. Readers already see their new views. A heartbeat changes none.
     #[must_use]
     pub fn take_revised(&mut self) -> Vec<ServiceKey> {
         self.instances.publication.take_revised()
     }
 
-    /// Where readers look.
     #[must_use]
     pub fn directory(&self) -> &Directory {
         self.instances.publication.directory()
     }
 
-    /// Takes a fact in. Nothing is judged and nothing published before [`Catalog::settle`].
+    /// Applies a fact. [`Catalog::settle`] judges and publishes.
     pub fn apply(&mut self, fact: Fact, now: Now) {
         match fact {
             Fact::Listed { instances, index } => self.relist(&instances, index, now),
@@ -214,7 +212,7 @@ impl<R: Rules> Catalog<R> {
                 }
             }
             Fact::Interrupted { reason } => self.progress.interrupted = Some(reason),
-            Fact::LedgerSeen(ledger) => self.see_ledger(&ledger, Way::Watch, now),
+            Fact::LedgerSeen(ledger) => self.see_ledger(&ledger, Arrival::Watch, now),
             Fact::LedgersListed(ledgers) => self.see_ledgers(&ledgers, now),
             Fact::LedgerGone { replica, version } => {
                 if let Some(ledgers) = &mut self.ledgers {
@@ -223,13 +221,13 @@ impl<R: Rules> Catalog<R> {
                 self.follow_silence(now.moment);
             }
             Fact::LedgerWritten { sequence, answer } => self.ledger_written(sequence, &answer, now),
-            Fact::Leaving => self.depart(),
+            Fact::Leaving => self.start_leaving(),
             Fact::SelfBeatWritten { answer } => {
                 let proof = self.history.answered(&answer);
-                self.horizon.written(answer.err(), now.moment);
-                self.heed(proof, now);
+                self.self_beats.written(answer.err(), now.moment);
+                self.apply_proof(proof, now);
             }
-            Fact::OwnRead { version } => self.heed(self.history.own_read(version), now),
+            Fact::OwnRead { version } => self.apply_proof(self.history.own_read(version), now),
             Fact::Leadership(leadership) => {
                 if let Some(own) = &leadership.installation {
                     self.instances.learn_installation(own, now.moment);
@@ -242,8 +240,8 @@ impl<R: Rules> Catalog<R> {
         }
     }
 
-    /// Judges what can be judged, publishes what changed, and answers what is to be done: at most
-    /// `room` duties on objects, the rest waits.
+    /// Judges leases, publishes changes, and returns the duties: at most `room` duties on objects, the others
+    /// wait.
     pub fn settle(&mut self, now: Now, room: usize) -> Vec<Duty> {
         if let Some(settled) = self.settled.replace(now.moment) {
             let stalled = now.moment.since(settled);
@@ -255,10 +253,10 @@ impl<R: Rules> Catalog<R> {
         self.started.get_or_insert(now.moment);
         self.follow_tenure(now.moment);
         self.update_horizon(now.moment);
-        for key in self.instances.guard.take_look(now.moment, self.instances.table.len()) {
-            self.instances.release_if_heard(&key);
+        for key in self.instances.guard.take_due_checks(now.moment, self.instances.table.len()) {
+            self.instances.release_if_renewed(&key);
         }
-        self.instances.judge(now.moment, self.reach);
+        self.instances.judge(now.moment, self.horizon);
         self.instances.follow_installations(now.moment);
         self.instances.evictions.follow_timers(
             &self.instances.table,
@@ -266,19 +264,19 @@ impl<R: Rules> Catalog<R> {
             self.instances.outbox.is_open(),
         );
         self.instances.outbox.follow_retries(now.moment);
-        self.instances.guard.end(self.reach);
+        self.instances.guard.end(self.horizon);
         self.instances.evictions.forget(self.instances.publication.directory(), now.moment);
         self.publish(now);
         self.duties(now, room)
     }
 
-    /// When [`Catalog::settle`] should be called next, if no fact comes before.
+    /// When to call [`Catalog::settle`] next if no fact arrives before.
     #[must_use]
     pub fn next_settle(&self, now: Moment) -> Moment {
         let ledgers = self.ledgers.as_ref();
         let urgent =
             self.instances.leases.due().is_some() || ledgers.is_some_and(Ledgers::is_urgent);
-        let latest = now.after(if urgent { IMPATIENCE } else { TICK });
+        let latest = now.after(if urgent { WAITING_TICK } else { TICK });
         let timers = [
             self.instances.leases.next(),
             self.instances.evictions.next(),
@@ -290,22 +288,22 @@ impl<R: Rules> Catalog<R> {
 }
 
 impl<R: Rules> Catalog<R> {
-    /// A tenure that ended is over here too, whether or not the election said so: it may be
-    /// stuck, or this process may have been stopped.
+    /// Ends an expired tenure even if the election has not reported it: the election may hang, or this
+    /// process may have been stopped.
     fn follow_tenure(&mut self, now: Moment) {
         let leads = self.leadership.is_own(now) && !self.yields();
         if leads && !self.instances.outbox.is_open() {
-            self.take_office(now);
+            self.begin_tenure(now);
         } else if !leads && self.instances.outbox.is_open() {
             self.instances.outbox.close();
             self.instances.evictions.close();
         }
     }
 
-    /// Whatever the leader before left undone is done now. Costs one look at every instance.
-    fn take_office(&mut self, now: Moment) {
+    /// A new leader checks every instance once, because the former leader may have left duties undone.
+    fn begin_tenure(&mut self, now: Moment) {
         self.instances.outbox.open();
-        // In order, so that the same facts always lead to the same duties.
+        // Sorted, so that the same facts always lead to the same duties.
         let mut entries: Vec<_> = self.instances.table.entries().collect();
         entries.sort_unstable_by(|a, b| a.instance().key.cmp(&b.instance().key));
         for entry in entries {
@@ -314,7 +312,7 @@ impl<R: Rules> Catalog<R> {
             self.instances.outbox.rotate(entry.slot());
             self.instances.evictions.queue_if_due(entry, now);
             if let Some(word) =
-                instance.unknown_health.clone().filter(|_| entry.mark() != Mark::Older)
+                instance.unknown_health.clone().filter(|_| entry.author() != Author::Older)
             {
                 self.instances
                     .outbox
@@ -327,25 +325,25 @@ impl<R: Rules> Catalog<R> {
         self.instances.announce_overlap();
     }
 
-    /// Lets readers see what changed: views first, then the figures that speak of them.
+    /// Publishes what changed: views first, then the figures that describe them.
     fn publish(&mut self, now: Now) {
         let synced = self.progress.synced;
         self.instances.publication.publish(now.wall, synced);
         let leadership = self.shown_leadership();
-        let (report, removed) = (self.report(now.moment), self.instances.table.take_taken_away());
+        let (report, removed) = (self.report(now.moment), self.instances.table.take_removed());
         self.instances.publication.publish_figures(Figures {
             leadership: &leadership,
             report,
             index: self.history.position(self.progress.index),
             newest: self.progress.newest,
             removed,
-            horizon: self.reach,
+            horizon: self.horizon,
             synced,
         });
     }
 
-    /// The leader, as far as its process is known to be the one that won the election: a name that has come back with another
-    /// process does not lead by what the one before has won.
+    /// The leader, if its process is known to be the one that won the election: a replica that came back with
+    /// another process does not lead because of its former one.
     fn shown_leadership(&self) -> Leadership {
         let mut shown = self.leadership.clone();
         let (Some(leader), Some(won)) = (&shown.leader, &shown.boot) else { return shown };
@@ -360,8 +358,8 @@ impl<R: Rules> Catalog<R> {
     fn report(&self, now: Moment) -> Report {
         let (interrupted, ledgers) = (&self.progress.interrupted, self.ledgers.as_ref());
         let standstill = if self.progress.synced {
-            let of_self_beat = self.horizon.standstill(now, interrupted);
-            of_self_beat.or_else(|| ledgers?.standstill(now))
+            let from_self_beats = self.self_beats.standstill(now, interrupted);
+            from_self_beats.or_else(|| ledgers?.standstill(now))
         } else {
             let cause = Cause::NotListed(interrupted.clone());
             self.started.map(|since| Standstill { since, cause })
@@ -388,23 +386,25 @@ impl<R: Rules> Catalog<R> {
         if !self.progress.synced {
             return Vec::new();
         }
-        let self_beat = self.horizon.moment();
-        let opening = self.ledgers.as_ref().and_then(|ledgers| ledgers.opening(self_beat));
+        let self_beat = self.self_beats.moment();
+        let opening = self.ledgers.as_ref().and_then(|ledgers| ledgers.pending_opening(self_beat));
         let due = self.instances.leases.due();
         let mut duties = Vec::new();
         if self.history.wants_list(now.moment) {
             duties.push(Duty::Relist);
         }
-        let wanted = (!self.yields()).then(|| self.horizon.wanted(now, due.max(opening)));
+        let wanted =
+            (!self.yields()).then(|| self.self_beats.next_self_beat(now, due.max(opening)));
         if let Some(value) = wanted.flatten() {
             let reads = self.history.ask(self.progress.index);
             duties.push(Duty::SelfBeat(SelfBeat { value, reads }));
         }
         if let Some(ledgers) = &mut self.ledgers {
-            let touched = &self.instances.publication.directory().touched;
+            let unreported = &self.instances.publication.directory().unreported;
             let index = if self.history.is_renewing() { 0 } else { self.progress.index };
             let shortest = self.instances.table.shortest_lease();
-            let ledger = ledgers.next(touched, now.moment, shortest, due, index, self.reach);
+            let ledger =
+                ledgers.next_ledger(unreported, now.moment, shortest, due, index, self.horizon);
             duties.extend(ledger.map(Duty::Flush));
         }
         if self.history.is_renewing() {
@@ -418,7 +418,7 @@ impl<R: Rules> Catalog<R> {
         duties
     }
 
-    /// The next duty on an object, of the most urgent kind that there is.
+    /// The most urgent duty on an object.
     fn next_duty(&mut self, now: Now) -> Option<Duty> {
         let instances = &mut self.instances;
         let writer = StatusWriter {
@@ -443,14 +443,14 @@ impl<R: Rules> Catalog<R> {
         self.instances.outbox.checkpoint(&mut self.instances.table, now, R::CHECKPOINT_AGE)
     }
 
-    /// The next eviction that the budget allows and nothing stops.
+    /// The next eviction that is due, within the budget and not blocked.
     fn next_eviction(&mut self, now: Moment) -> Option<Duty> {
         let sees_others = self.instances.installations.sees_replica(&self.instances.table);
         while let Some(key) = self.instances.evictions.pop(now) {
             let Some(entry) = self.instances.table.get_mut(&key) else { continue };
             let instance = entry.instance();
             let behind =
-                self.reach <= self.instances.leases.grace().not_before(instance.lease.duration);
+                self.horizon <= self.instances.leases.grace().not_before(instance.lease.duration);
             let unseen = |it: &Ledgers<R>| !it.have_seen(instance.resource_version);
             let is_stopped = behind
                 || self.history.is_in_doubt()

@@ -1,16 +1,16 @@
-//! Columns: where an instance is, in the few words that `kubectl get` has room for.
+//! Columns: the addresses and ports of an instance, short enough for `kubectl get`.
 //!
-//! A printer column shows one field and cannot join a list, so the leader stores these words in the
-//! status. Pure functions of the object. Does not own: when they are written (`outbox`).
+//! A printer column shows one field and cannot join a list, so the leader stores joined text in the status.
+//! Pure functions of the object. Does not own: when the columns are written (`outbox`).
 
 use std::fmt::Display;
 
 use rollcall_model::instance::{Address, Instance, Port};
 
-/// More than this many are counted, not shown.
+/// The most items that are listed; further ones are only counted.
 const SHOWN: usize = 3;
 
-/// `10.0.0.7,fd00::7`, or the hostname: at most 253 octets.
+/// `10.0.0.7,fd00::7`, or the hostname: at most 253 bytes.
 #[must_use]
 pub fn addresses(instance: &Instance) -> String {
     match &instance.address {
@@ -19,14 +19,14 @@ pub fn addresses(instance: &Instance) -> String {
     }
 }
 
-/// `http:8080/TCP,dns:53/UDP`: at most 229 bytes. None without ports.
+/// `http:8080/TCP,dns:53/UDP`: at most 229 bytes; `None` without ports.
 #[must_use]
 pub fn ports(instance: &Instance) -> Option<String> {
     let port = |port: &Port| format!("{}:{}/{}", port.name, port.port, port.protocol);
     joined(instance.ports.iter().map(port))
 }
 
-/// The first few, and how many more there are.
+/// The first items, and how many more there are.
 fn joined(items: impl ExactSizeIterator<Item = impl Display>) -> Option<String> {
     let more = items.len().saturating_sub(SHOWN);
     let shown: Vec<_> = items.take(SHOWN).map(|item| item.to_string()).collect();
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_are_shown_and_the_rest_is_counted() {
+    fn column_lists_three_items_and_counts_the_rest() {
         assert_eq!(of(0), None);
         assert_eq!(of(1).as_deref(), Some("10.0.0.1"));
         assert_eq!(of(3).as_deref(), Some("10.0.0.1,10.0.0.2,10.0.0.3"));
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_fits_into_the_field() {
+    fn longest_column_fits_into_the_field() {
         let longest = ["ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"; 16];
         assert!(joined(longest.iter()).unwrap().len() <= 253);
         let port = format!("{}:65535/SCTP", "a".repeat(62));

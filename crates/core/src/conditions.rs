@@ -1,7 +1,8 @@
-//! The conditions that an object should have: those of rollcall's own types, merged into what is stored.
+//! Conditions: the ones that an object should have, merged into the stored ones.
 //!
-//! Owns: their types, reasons and messages, and that neither the time of a transition nor a condition of another
-//! controller is lost. Pure. Does not own: the phase (`rollcall-model`), and when a status is written (`outbox`).
+//! Owns: the types, reasons and messages of rollcall's conditions, and that transition times and conditions
+//! of other controllers are kept. Pure functions. Does not own: the phase (`rollcall-model`), and when a
+//! status is written (`outbox`).
 
 use std::sync::Arc;
 
@@ -14,39 +15,35 @@ use rollcall_model::{
 
 use crate::sockets::Shared;
 
-/// The most conditions that the definition allows. Ours go first.
-const MOST: usize = 16;
+/// The most conditions that the CRD allows. Rollcall's own come first.
+const MAX_CONDITIONS: usize = 16;
 
-/// What conditions are decided on.
+/// The input of a decision about conditions.
 #[derive(Clone, Copy, Debug)]
 pub struct Judged<'a> {
-    /// As it is stored.
     pub instance: &'a Instance,
-    /// What it is.
+    /// The phase of the instance.
     pub phase: Phase,
-    /// An address and port that it shares with another one.
+    /// An endpoint that it shares with another instance.
     pub shared: Option<&'a Shared>,
 }
 
-/// A condition to be written.
+/// A condition to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredCondition {
-    /// What it is about.
     pub type_: Arc<str>,
-    /// `True`, `False` or `Unknown`.
     pub status: Arc<str>,
-    /// Why, in one word.
+    /// The reason, in one word.
     pub reason: Arc<str>,
-    /// Why, in a sentence, and what to do about it.
+    /// The reason, in a sentence, and the fix.
     pub message: Arc<str>,
-    /// When the status last changed (RFC 3339); none when it changes with this write.
+    /// When the status last changed (RFC 3339); `None` if it changes with this write.
     pub transition: Option<Arc<str>>,
-    /// `metadata.generation` that it was decided on.
     pub observed_generation: Option<i64>,
 }
 
 impl DesiredCondition {
-    /// As it is stored once it is written at `now` (RFC 3339).
+    /// The stored form after a write at `now` (RFC 3339).
     #[must_use]
     pub fn stored(&self, now: &str) -> Condition {
         let Self { type_, status, reason, message, transition, observed_generation } = self.clone();
@@ -55,39 +52,39 @@ impl DesiredCondition {
     }
 }
 
-/// What a condition of ours should say.
-struct Wanted {
+/// A condition of rollcall's own types.
+struct OwnCondition {
     kind: ConditionType,
     holds: bool,
     reason: &'static str,
     message: String,
 }
 
-impl Wanted {
+impl OwnCondition {
     fn status(&self) -> &'static str {
         if self.holds { "True" } else { "False" }
     }
 
-    /// Whether a condition has this status for this reason.
+    /// Whether a stored condition has this status and reason.
     fn is_of(&self, stored: &Condition) -> bool {
         &*stored.status == self.status() && &*stored.reason == self.reason
     }
 }
 
-/// All conditions to write: ours, then those of others as they are stored.
+/// All conditions to write: rollcall's own, then the stored ones of other controllers.
 pub(crate) fn desired(judged: &Judged<'_>, last_heartbeat: Option<Wall>) -> Vec<DesiredCondition> {
     let Judged { instance, phase, .. } = *judged;
     let stored = &instance.stored.conditions;
     let mut wanted = vec![ready(instance, phase, last_heartbeat)];
     wanted.extend(warnings(judged));
-    let mut desired: Vec<_> = wanted.iter().map(|it| decided(it, instance)).collect();
+    let mut desired: Vec<_> = wanted.iter().map(|it| with_transition(it, instance)).collect();
     let foreign = stored.iter().filter(|it| ConditionType::parse(&it.type_).is_none());
-    desired.extend(foreign.take(MOST.saturating_sub(wanted.len())).map(kept));
+    desired.extend(foreign.take(MAX_CONDITIONS.saturating_sub(wanted.len())).map(unchanged));
     desired
 }
 
-/// Whether the stored conditions of our types say what they should. The message of `Ready` does not count, or would be
-/// rewritten for ever: it has a time in it.
+/// Whether the stored conditions of rollcall's types are correct. The message of `Ready` is not compared: it
+/// contains a time, so it would be rewritten forever.
 pub(crate) fn are_current(judged: &Judged<'_>) -> bool {
     let Judged { instance, phase, .. } = *judged;
     let stored = |kind| condition::find(&instance.stored.conditions, kind);
@@ -109,34 +106,34 @@ pub(crate) fn are_current(judged: &Judged<'_>) -> bool {
         })
 }
 
-/// Ours, with the time of the last transition where the status does not change.
-fn decided(wanted: &Wanted, instance: &Instance) -> DesiredCondition {
+/// A condition of rollcall's own, with the stored transition time if the status does not change.
+fn with_transition(wanted: &OwnCondition, instance: &Instance) -> DesiredCondition {
     let stored = condition::find(&instance.stored.conditions, wanted.kind);
-    let unchanged = stored.filter(|stored| &*stored.status == wanted.status());
+    let same = stored.filter(|stored| &*stored.status == wanted.status());
     DesiredCondition {
         type_: wanted.kind.as_str().into(),
         status: wanted.status().into(),
         reason: wanted.reason.into(),
         message: wanted.message.as_str().into(),
-        transition: unchanged.map(|stored| stored.transition.clone()),
+        transition: same.map(|stored| stored.transition.clone()),
         observed_generation: Some(instance.generation),
     }
 }
 
-/// Another controller's, as it is.
-fn kept(condition: &Condition) -> DesiredCondition {
+/// A condition of another controller, unchanged.
+fn unchanged(condition: &Condition) -> DesiredCondition {
     let Condition { type_, status, reason, message, transition, observed_generation } =
         condition.clone();
     let transition = Some(transition);
     DesiredCondition { type_, status, reason, message, transition, observed_generation }
 }
 
-/// The conditions that are there only while they hold. Most instances have none.
-fn warnings(judged: &Judged<'_>) -> Vec<Wanted> {
+/// The conditions that exist only while they hold. Most instances have none.
+fn warnings(judged: &Judged<'_>) -> Vec<OwnCondition> {
     let Judged { instance, phase: _, shared } = *judged;
     let mut warnings = Vec::new();
     if let Some(word) = &instance.unknown_health {
-        warnings.push(Wanted {
+        warnings.push(OwnCondition {
             kind: ConditionType::UnknownHealth,
             holds: true,
             reason: "UnknownWord",
@@ -144,7 +141,7 @@ fn warnings(judged: &Judged<'_>) -> Vec<Wanted> {
         });
     }
     if let Some(shared) = shared {
-        warnings.push(Wanted {
+        warnings.push(OwnCondition {
             kind: ConditionType::AddressShared,
             holds: true,
             reason: "OfferedTwice",
@@ -154,9 +151,9 @@ fn warnings(judged: &Judged<'_>) -> Vec<Wanted> {
     warnings
 }
 
-/// Whether the instance is discoverable.
-fn ready(instance: &Instance, phase: Phase, last_heartbeat: Option<Wall>) -> Wanted {
-    Wanted {
+/// The condition `Ready`, which says whether the instance is discoverable.
+fn ready(instance: &Instance, phase: Phase, last_heartbeat: Option<Wall>) -> OwnCondition {
+    OwnCondition {
         kind: ConditionType::Ready,
         holds: phase.is_discoverable(),
         reason: reason(instance, phase),
@@ -192,25 +189,25 @@ fn message(instance: &Instance, phase: Phase, last_heartbeat: Option<Wall>) -> S
                 ),
             };
             format!(
-                "no heartbeat for a whole lease of {seconds} s: the last one was at {last}. \
-                 A heartbeat brings it back{fate}"
+                "no heartbeat since {last}, so the lease of {seconds} s has ended. \
+                 A heartbeat revives the instance{fate}"
             )
         }
-        Phase::OutOfService => "taken out of service by its operator (spec.state)".to_owned(),
-        Phase::Draining => "being drained by its operator (spec.state)".to_owned(),
-        Phase::Stopping => "reports that it is stopping, and is not discoverable: it goes when it deregisters or its lease ends. \
-                            The health Passing, or a registration by another pod, ends that"
+        Phase::OutOfService => "an operator set spec.state to OutOfService".to_owned(),
+        Phase::Draining => "an operator set spec.state to Draining".to_owned(),
+        Phase::Stopping => "reports Stopping and is not discoverable: it is removed when it deregisters or its lease ends. \
+                            The health Passing, or a registration by another pod, makes it discoverable again"
             .to_owned(),
-        Phase::Critical => "reports itself as Critical, and is not discoverable".to_owned(),
-        Phase::Warning => "reports itself as Warning, and is still discoverable".to_owned(),
+        Phase::Critical => "reports the health Critical and is not discoverable".to_owned(),
+        Phase::Warning => "reports the health Warning and is still discoverable".to_owned(),
         Phase::Ready if instance.lease.is_leased() => {
-            format!("heartbeats arrive within the lease of {seconds} s")
+            format!("has a lease of {seconds} s, which heartbeats renew")
         }
-        Phase::Ready => "permanent: needs no heartbeats".to_owned(),
+        Phase::Ready => "is permanent and needs no heartbeats".to_owned(),
     }
 }
 
-/// What holds an object that is being deleted, and what to do.
+/// Says which finalizers keep an object that is being deleted, and what to do.
 #[must_use]
 pub fn terminating(instance: &Instance) -> String {
     const SHOWN: usize = 3;
@@ -221,11 +218,11 @@ pub fn terminating(instance: &Instance) -> String {
         more => format!(" and {more} more"),
     };
     let held = match shown.as_slice() {
-        [] => "it is about to be gone".to_owned(),
-        shown => format!("it is held by its finalizers ({}{more})", shown.join(", ")),
+        [] => "it will be gone in a moment".to_owned(),
+        shown => format!("its finalizers keep it ({}{more})", shown.join(", ")),
     };
     format!(
-        "the object is being deleted, and {held}: no heartbeat and no registration brings the instance back. Wait until the \
+        "the object is being deleted, and {held}: heartbeats and registrations do not revive the instance. Wait until the \
          object is gone, then register again"
     )
 }
@@ -260,12 +257,16 @@ mod tests {
     }
 
     #[test]
-    fn a_transition_is_kept_while_the_status_is_and_conditions_of_others_stay_as_they_are() {
+    fn transition_time_and_foreign_conditions_are_kept() {
         let foreign = stored("example.com/Reviewed", "Unknown", "Waits", "t2");
         let instance =
             with(vec![foreign.clone(), stored("Ready", "True", "ReportedWarning", "t1")]);
         let desired = of(&instance, Phase::Ready);
-        assert_eq!(desired[0].transition.as_deref(), Some("t1"), "another reason is no transition");
+        assert_eq!(
+            desired[0].transition.as_deref(),
+            Some("t1"),
+            "another reason alone is not a transition"
+        );
         assert_eq!(desired[1].stored("now"), foreign);
         assert_eq!(desired.len(), 2);
         let critical = of(&instance, Phase::Critical);
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warning_is_there_while_it_holds_and_is_written_anew_for_another_word() {
+    fn warning_condition_follows_the_health_annotation() {
         let mut instance = with(vec![stored("Ready", "True", "ReportedWarning", "t1")]);
         let is_current = |instance: &Instance| are_current(&judged(instance, Phase::Warning));
         assert!(is_current(&instance));
@@ -287,19 +288,19 @@ mod tests {
         instance.unknown_health = Some("Good".into());
         assert!(!is_current(&instance));
         let again = of(&instance, Phase::Warning);
-        assert_eq!(again[1].transition.as_deref(), Some("t2"), "it held all the time");
+        assert_eq!(again[1].transition.as_deref(), Some("t2"), "the condition held all the time");
         instance.unknown_health = None;
         assert!(!is_current(&instance));
         assert_eq!(of(&instance, Phase::Warning).len(), 1);
     }
 
     #[test]
-    fn ours_are_written_however_many_there_are_of_others() {
+    fn own_conditions_take_precedence_over_foreign_ones() {
         let foreign = |at: usize| stored(&format!("example.com/{at}"), "True", "Some", "t");
-        let mut instance = with((0..MOST).map(foreign).collect());
+        let mut instance = with((0..MAX_CONDITIONS).map(foreign).collect());
         instance.unknown_health = Some("Fine".into());
         let desired = of(&instance, Phase::Warning);
-        assert_eq!(desired.len(), MOST);
+        assert_eq!(desired.len(), MAX_CONDITIONS);
         assert_eq!((&*desired[0].type_, &*desired[1].type_), ("Ready", "UnknownHealth"));
     }
 }

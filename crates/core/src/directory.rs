@@ -1,8 +1,7 @@
-//! The directory: what readers and doors look into while the catalog works.
+//! The directory: the published state of the catalog, which readers and request handlers query.
 //!
-//! Owns: the published views, the slots by name, the memory of the evicted, and the few figures
-//! that every answer carries. Written by the catalog alone; read by anybody, without waiting.
-//! Does not own: any verdict.
+//! Owns: the published views, the slots by name, recent evictions, and the figures that answers carry. Only
+//! the catalog writes it; reading never waits. Does not own: verdicts.
 
 use std::{
     net::IpAddr,
@@ -33,14 +32,14 @@ use crate::{
     report::Report,
     rules::Rules,
     serial::Serial,
-    slot::{Slot, Taken},
+    slot::{BeatOutcome, Slot},
     sockets::{Shared, Sockets},
-    touched::Touched,
+    unreported::Unreported,
 };
 
 type HashMap<K, V> = papaya::HashMap<K, V, ahash::RandomState>;
 
-/// A borrowed [`InstanceKey`], to look up without allocating.
+/// A borrowed [`InstanceKey`], for lookups without allocation.
 #[derive(Clone, Copy, Hash)]
 struct InstanceRef<'a> {
     namespace: &'a str,
@@ -53,7 +52,7 @@ impl Equivalent<InstanceKey> for InstanceRef<'_> {
     }
 }
 
-/// A borrowed [`ServiceKey`].
+/// A borrowed [`ServiceKey`], for lookups without allocation.
 #[derive(Clone, Copy, Hash)]
 struct ServiceRef<'a> {
     namespace: &'a str,
@@ -69,54 +68,54 @@ impl Equivalent<ServiceKey> for ServiceRef<'_> {
 /// When and why an instance was evicted; kept for ten minutes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecentEviction {
-    /// To forget it in time.
+    /// Decides when it is forgotten.
     pub at: Moment,
-    /// To tell people.
+    /// For answers.
     pub evicted: Wall,
-    /// A sentence.
     pub reason: Arc<str>,
 }
 
-/// What a heartbeat is that came later than a lease after the one before, where replicas tell each other of theirs.
+/// How a heartbeat counts that comes later than one lease after the previous one, where replicas report
+/// heartbeats to each other.
 #[derive(Clone, Copy, Debug)]
 enum LateHeartbeat {
-    /// A revival, whatever grace there are.
+    /// As a revival, whatever grace there is.
     Revives,
-    /// Ordinary, as long as grace say so. Only where the model shows why not.
-    CountsByFloors,
+    /// As an ordinary heartbeat while grace allows it. Only the model uses this, to show why it is wrong.
+    CountsByGrace,
 }
 
-/// What the doors make of a heartbeat.
+/// The result of a heartbeat.
 #[derive(Debug)]
 pub enum Heartbeat {
-    /// Counted: the lease runs anew from now.
+    /// It counts: a new lease begins now.
     Renewed(Arc<Slot>),
-    /// A permanent instance needs none.
+    /// The instance is permanent and needs no heartbeats.
     Permanent(Arc<Slot>),
-    /// It changes something (a revival, or another health): to be written before it is answered.
+    /// It changes something (a revival, or another health), so it must be written before it is answered.
     Write(Arc<Slot>),
-    /// Its object is being deleted: no heartbeat counts any more.
+    /// The object is being deleted, so no heartbeat counts any more.
     Terminating(Arc<Slot>),
-    /// Another incarnation bears the name; its uid.
+    /// Another incarnation has this name; its uid.
     OtherUid(Arc<str>),
-    /// Evicted lately.
+    /// The instance was evicted recently.
     Gone(RecentEviction),
-    /// No such instance is known here; the API server may know better.
+    /// This replica does not know the instance, but the API server may.
     Unknown,
 }
 
 /// The published state of one replica.
 #[derive(Debug)]
 pub struct Directory {
-    /// The only namespace that is looked after, if not all.
+    /// The only namespace that this replica serves; `None` if it serves all.
     scope: Option<Arc<str>>,
     pub(crate) slots: HashMap<InstanceKey, Arc<Slot>>,
     pub(crate) services: HashMap<ServiceKey, Arc<View>>,
-    /// How many services each namespace has; absent when none.
+    /// How many services each namespace has; absent if none.
     pub(crate) namespaces: HashMap<Arc<str>, usize>,
-    /// Who bears the addresses of the networks whose names are asked for.
+    /// The members by address, within the networks that have reverse zones.
     pub(crate) addresses: AddressIndex,
-    /// Which live instances offer the same address and port.
+    /// Which live instances share an endpoint.
     pub(crate) sockets: RwLock<Sockets>,
     pub(crate) recent_evictions: HashMap<InstanceKey, RecentEviction>,
     pub(crate) grace: ArcSwap<Grace>,
@@ -126,18 +125,18 @@ pub struct Directory {
     pub(crate) index: AtomicU64,
     /// How often the store has gone back. Written after the index that belongs to it, and read before it.
     pub(crate) epoch: AtomicU64,
-    /// The highest version of an instance that an answer may rest on: the watch may be behind it.
+    /// The highest resourceVersion that an answer can depend on; the watch may be behind it.
     pub(crate) newest: AtomicU64,
-    /// Incarnations that this replica has deleted, and whose removal the watch has not brought yet.
+    /// Incarnations that this replica has deleted, until the watch brings their removal.
     pub(crate) removals: HashMap<Arc<str>, ()>,
     pub(crate) installations: ArcSwap<Identity>,
     pub(crate) synced: AtomicBool,
     pub(crate) serial: Serial,
-    /// What this replica has to tell the others.
-    pub(crate) touched: Touched,
-    /// Set when this replica keeps a ledger.
+    /// The heartbeats that the replica's ledger does not report yet.
+    pub(crate) unreported: Unreported,
+    /// Set if this replica has a ledger.
     ledger: OnceLock<LateHeartbeat>,
-    /// From when on beats are not answered 200; 0 when they are not at all.
+    /// The moment from which heartbeats are not answered 200; 0 if they never are.
     pub(crate) fence: AtomicU64,
 }
 
@@ -148,7 +147,7 @@ impl Default for Directory {
 }
 
 impl Directory {
-    /// Nothing known yet, of one namespace or of all.
+    /// An empty directory, for one namespace or for all.
     #[must_use]
     pub fn new(scope: Option<&str>) -> Self {
         Self {
@@ -170,43 +169,43 @@ impl Directory {
             installations: ArcSwap::default(),
             synced: AtomicBool::default(),
             serial: Serial::default(),
-            touched: Touched::default(),
+            unreported: Unreported::default(),
             ledger: OnceLock::new(),
             fence: AtomicU64::new(u64::MAX),
         }
     }
 
-    /// With an index of the addresses within `networks`; without one, nobody bears any. To be said
-    /// before anything is published.
+    /// Adds an index of the addresses within `networks`. Call this before anything is published.
     #[must_use]
     pub fn with_networks(self, networks: &[IpNet]) -> Self {
         Self { addresses: AddressIndex::within(networks), ..self }
     }
 
-    /// From now on beats are to be told, and none is answered before the others know this replica.
+    /// From now on heartbeats are reported in a ledger, and none is confirmed before the other replicas know
+    /// this one.
     pub(crate) fn keep_ledger<R: Rules>(&self) {
         let late = if R::LATE_BEAT_IS_REVIVAL {
             LateHeartbeat::Revives
         } else {
-            LateHeartbeat::CountsByFloors
+            LateHeartbeat::CountsByGrace
         };
         let _ = self.ledger.set(late);
         self.fence.store(if R::FENCE { 0 } else { u64::MAX }, Ordering::SeqCst);
     }
 
-    /// The only namespace that is looked after, if not all.
     #[must_use]
     pub fn scope(&self) -> Option<&str> {
         self.scope.as_deref()
     }
 
-    /// Whether a namespace is looked after: of any other, nothing can be said.
+    /// Whether this replica serves a namespace. It knows nothing about any other.
     #[must_use]
     pub fn covers(&self, namespace: &str) -> bool {
         self.scope.as_deref().is_none_or(|scope| scope == namespace)
     }
 
-    /// Whether the first full list has been taken in. Before that, nothing is known to be absent.
+    /// Whether the first full list was applied. Before that, this replica cannot say that an instance does
+    /// not exist.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         self.synced.load(Ordering::Acquire)
@@ -218,52 +217,52 @@ impl Directory {
         self.index.load(Ordering::Acquire)
     }
 
-    /// What is known of the store before a write is sent.
+    /// The position in the store before a write is sent.
     #[must_use]
     pub fn before_write(&self) -> Sent {
         let epoch = self.epoch.load(Ordering::SeqCst);
         Sent { epoch, least: self.index.load(Ordering::SeqCst).saturating_add(1) }
     }
 
-    /// The same before an object is read, of which nothing is known: see [`Sent::of`].
+    /// The position in the store before an unknown object is read; see [`Sent::of`] for a known one.
     #[must_use]
     pub fn before_read(&self) -> Sent {
         Sent { epoch: self.epoch.load(Ordering::SeqCst), least: 0 }
     }
 
-    /// The version that covers all that an answer of this replica may rest on: what the watch has brought, and what this
-    /// replica has written. A replica whose [`Directory::index`] has reached it shows no less.
+    /// The resourceVersion up to which answers of this replica can depend on the store: what the watch has
+    /// brought and what this replica has written. A replica whose [`Directory::index`] has reached it shows
+    /// at least as much.
     #[must_use]
     pub fn newest(&self) -> u64 {
         self.newest.load(Ordering::Acquire).max(self.index())
     }
 
-    /// An answer rests on this version. Cheap where it is covered already, as with nearly every heartbeat.
+    /// Records that an answer depends on this version. Cheap if it is already covered, as for nearly every
+    /// heartbeat.
     pub fn raise_newest(&self, version: u64) {
         if version > self.newest() {
             self.newest.fetch_max(version, Ordering::AcqRel);
         }
     }
 
-    /// Whether this replica has deleted an incarnation whose removal the watch has not brought yet. Once it has,
-    /// [`Directory::index`] covers the removal.
+    /// Whether this replica has deleted an incarnation whose removal the watch has not brought yet. Once it
+    /// has, [`Directory::index`] covers the removal.
     #[must_use]
     pub fn awaits_removal(&self, uid: &str) -> bool {
         self.removals.pin().contains_key(uid)
     }
 
-    /// What this installation is called.
     #[must_use]
     pub fn installation(&self) -> Arc<Identity> {
         self.installations.load_full()
     }
 
-    /// Asked of every heartbeat, and seldom true.
+    /// Runs for every heartbeat, and is rarely true.
     fn is_stored_expired(&self, record: &Instance) -> bool {
         record.is_stored_expired() && self.installations.load().is_stored_expired(record)
     }
 
-    /// The horizon.
     #[must_use]
     pub fn horizon(&self) -> Moment {
         Moment(self.horizon.load(Ordering::Acquire))
@@ -275,53 +274,51 @@ impl Directory {
         now.since(self.horizon())
     }
 
-    /// Whether the horizon has stood still for too long to be called fresh.
+    /// Whether the horizon is too old for fresh answers.
     #[must_use]
     pub fn is_stale(&self, now: Moment) -> bool {
         self.age(now) > STALE_AFTER
     }
 
-    /// Whether a beat taken at `now` may not be answered 200, but only 202: the others may not
-    /// wait for this replica's ledger any more, or do not know it yet. To be asked after
-    /// [`Directory::heartbeat`], with the same moment. Never, where no ledgers are kept.
+    /// Whether a heartbeat taken at `now` can only be answered 202 instead of 200: the other replicas may no
+    /// longer wait for this replica's ledger, or do not know it yet. Call this after [`Directory::heartbeat`]
+    /// with the same moment. Always false without a ledger.
     #[must_use]
     pub fn is_fenced(&self, now: Moment) -> bool {
         now.0 >= self.fence.load(Ordering::SeqCst)
     }
 
-    /// Who leads.
     #[must_use]
     pub fn leadership(&self) -> Arc<Leadership> {
         self.leadership.load_full()
     }
 
-    /// What this replica tells of itself.
     #[must_use]
     pub fn report(&self) -> Arc<Report> {
         self.report.load_full()
     }
 
-    /// The serial of what is published, for DNS: the second of wall time in which something changed
-    /// that a reader can see; never goes back (RFC 1982).
+    /// The zone serial for DNS: the second of wall time in which something changed that a reader can see. It
+    /// never goes back (RFC 1982).
     #[must_use]
     pub fn serial(&self) -> u32 {
         self.serial.get()
     }
 
-    /// The serial for a zone transfer, to be taken before the first view is read: no later content
-    /// goes by it, so that nobody who fetches whenever it moves keeps what is old.
+    /// The serial for a zone transfer. Call this before the first view is read: no later content has this
+    /// serial, so a secondary that fetches whenever the serial moves never keeps old content.
     #[must_use]
     pub fn serial_for_transfer(&self) -> u32 {
-        self.serial.give()
+        self.serial.give_out()
     }
 
-    /// The view of a service; none when it has no instance at all.
+    /// The view of a service; `None` if it has no instances.
     #[must_use]
     pub fn service(&self, namespace: &str, service: &str) -> Option<Arc<View>> {
         self.services.pin().get(&ServiceRef { namespace, service }).cloned()
     }
 
-    /// Every view, of one namespace or of all, in no order.
+    /// All views, of one namespace or of all namespaces, in no particular order.
     #[must_use]
     pub fn all_services(&self, namespace: Option<&str>) -> Vec<Arc<View>> {
         let services = self.services.pin();
@@ -332,51 +329,47 @@ impl Directory {
             .collect()
     }
 
-    /// The members that bear an address, whatever their phase, by namespace, service and label;
-    /// none outside the networks that were given. A member whose label another one of its service
-    /// bears is left out: its name leads to that one.
+    /// The members with an address, whatever their phase, by namespace, service and label; none outside the
+    /// configured networks. If two members of a service have the same label, only the one that the name
+    /// resolves to is included.
     #[must_use]
     pub fn members_at(&self, ip: IpAddr) -> Vec<Arc<Member>> {
-        self.addresses.of(ip)
+        self.addresses.members_at(ip)
     }
 
-    /// Whether [`Directory::members_at`] has anybody for any address of `network`.
+    /// Whether [`Directory::members_at`] returns a member for any address of `network`.
     #[must_use]
     pub fn has_address_below(&self, network: IpNet) -> bool {
         self.addresses.is_any_within(network)
     }
 
-    /// An address and port that this instance shares with another one, if both are discoverable.
+    /// An endpoint that this instance shares with another one, if both are discoverable.
     #[must_use]
     pub fn shared_address(&self, facts: &Facts) -> Option<Shared> {
-        self.sockets.read().of(facts)
+        self.sockets.read().shared_by(facts)
     }
 
-    /// How many addresses with a port are discoverable by two discoverable instances or more.
+    /// How many endpoints two or more discoverable instances share.
     #[must_use]
     pub fn shared_addresses(&self) -> usize {
         self.sockets.read().shared()
     }
 
-    /// Whether a namespace has any instance.
     #[must_use]
     pub fn has_namespace(&self, namespace: &str) -> bool {
         self.namespaces.pin().contains_key(namespace)
     }
 
-    /// The slot of an instance.
     #[must_use]
     pub fn slot(&self, namespace: &str, name: &str) -> Option<Arc<Slot>> {
         self.slots.pin().get(&InstanceRef { namespace, name }).cloned()
     }
 
-    /// How many instances are known.
     #[must_use]
     pub fn len(&self) -> usize {
         self.slots.len()
     }
 
-    /// Whether none is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
@@ -388,7 +381,7 @@ impl Directory {
         self.recent_evictions.pin().get(&InstanceRef { namespace, name }).cloned()
     }
 
-    /// When the lease of an instance ends, as known now; none for a permanent one.
+    /// When the lease of an instance ends, as known now; `None` for a permanent one.
     #[must_use]
     pub fn deadline(&self, slot: &Slot) -> Option<Moment> {
         let lease = slot.record().lease;
@@ -396,7 +389,7 @@ impl Directory {
         lease.is_leased().then(deadline)
     }
 
-    /// Takes a heartbeat: one look-up and one store, unless it changes something.
+    /// Takes a heartbeat: one lookup and one store, unless it changes something.
     pub fn heartbeat(
         &self,
         namespace: &str,
@@ -421,26 +414,29 @@ impl Directory {
         if !record.lease.is_leased() {
             return if changes { Heartbeat::Write(slot) } else { Heartbeat::Permanent(slot) };
         }
-        let taken = self.take(&slot, record.lease.duration, now);
-        // Stored as expired though alive: a verdict may have landed late. Asked after the beat was
-        // noted, so that no ledger says it has seen that verdict and leaves out a beat before it.
+        let taken = self.take_heartbeat(&slot, record.lease.duration, now);
+        // An instance can be stored as expired although it is live, if a verdict was written late. Check this
+        // after the heartbeat is recorded, so that no ledger acknowledges that verdict and leaves out a
+        // heartbeat before it.
         let changes = changes || self.is_stored_expired(&slot.record());
         match taken {
-            Taken::Counted if !changes => Heartbeat::Renewed(slot),
-            Taken::Counted | Taken::Late | Taken::Dead => Heartbeat::Write(slot),
+            BeatOutcome::Counted if !changes => Heartbeat::Renewed(slot),
+            BeatOutcome::Counted | BeatOutcome::Late | BeatOutcome::Expired => {
+                Heartbeat::Write(slot)
+            }
         }
     }
 
-    /// Where replicas tell each other of beats, grace do not make a late one good: another replica
-    /// may have judged already.
-    fn take(&self, slot: &Arc<Slot>, duration: Duration, now: Moment) -> Taken {
+    /// Where replicas report heartbeats to each other, grace does not make a late heartbeat count: another
+    /// replica may have judged already.
+    fn take_heartbeat(&self, slot: &Arc<Slot>, duration: Duration, now: Moment) -> BeatOutcome {
         let with_grace = |beat| self.grace.load().deadline(beat, duration);
         match self.ledger.get() {
             None => slot.beat(now, with_grace),
             Some(LateHeartbeat::Revives) => {
-                self.touched.beat(slot, now, |beat| beat.after(duration))
+                self.unreported.beat(slot, now, |beat| beat.after(duration))
             }
-            Some(LateHeartbeat::CountsByFloors) => self.touched.beat(slot, now, with_grace),
+            Some(LateHeartbeat::CountsByGrace) => self.unreported.beat(slot, now, with_grace),
         }
     }
 }

@@ -1,12 +1,13 @@
-//! Duplicates: two processes that run under one identity, each of which believes itself alone.
+//! Duplicates: two processes that run under one identity without knowing of each other.
 //!
-//! Both write the same ledger and the same instance. Boots have an order: a ledger says which boot its process replaced,
-//! so that one is younger. A process that was replaced is dead as a rule, and one late write of it may still arrive; two
-//! different ones prove that it runs. Then the younger yields: it promises, judges and writes nothing until the older has
-//! been silent for as long as a replica that is gone.
+//! Both write the same ledger and the same instance. Their boots have an order: a ledger says which boot its
+//! process replaced, so that process is the younger one. A process that was replaced has usually ended, and
+//! one late write of it can still arrive; two different writes prove that it runs. Then the younger process
+//! yields: it confirms, judges and writes nothing until the older one has been silent for as long as it takes
+//! to count as gone.
 //!
-//! Owns: what this process knows of another one of its own identity. Does not own: what other replicas make of both
-//! (`peers`), and the fence (`ledgers`).
+//! Owns: what this process knows about another process with its identity. Does not own: what other replicas
+//! conclude about both (`peers`), and the fence (`ledgers`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,59 +16,56 @@ use rollcall_model::lease::Moment;
 use crate::{
     bounds::Bounds,
     ledger::Ledger,
-    peers::{SILENCE, Sighting, news},
+    peers::{LedgerNews, SILENCE, ledger_news},
     report::Duplicate,
 };
 
-/// Another process of this identity is spoken of for so long after its last ledger: it may be fenced, and silent.
+/// For how long another process of this identity is reported after its last ledger: a fenced process is
+/// silent although it runs.
 const REPORTED: Duration = Duration::from_secs(300);
 
-/// Another process of this identity.
 #[derive(Debug)]
 struct Other {
     boot: Arc<str>,
-    /// Its newest ledger.
+    /// The sequence of its newest ledger.
     sequence: u64,
     seen: Moment,
-    /// Up to when it may promise what it never reports.
+    /// Up to when it may confirm heartbeats that it never reports.
     end: Moment,
     bounds: Bounds,
-    /// How many different ledgers of it were seen beside this process's own.
+    /// How many different ledgers of it were seen since this process wrote its own.
     writes: u32,
-    /// It was there before.
+    /// Whether it started before this process.
     is_older: bool,
 }
 
-/// What this process knows of another one of its own identity.
 #[derive(Debug, Default)]
 pub(super) struct Duplicates {
-    /// The boot that this process replaced.
     replaced: Option<Arc<str>>,
     other: Option<Other>,
-    /// This process yields to an older one.
     yields: bool,
 }
 
 impl Duplicates {
-    /// A ledger of another process stood under this identity when this one began.
-    pub(super) fn replace(&mut self, boot: &Arc<str>) {
+    /// Another process's ledger existed under this identity when this process started.
+    pub(super) fn set_replaced(&mut self, boot: &Arc<str>) {
         self.replaced = Some(boot.clone());
     }
 
-    /// The boot that this process replaced.
     pub(super) fn replaced(&self) -> Option<Arc<str>> {
         self.replaced.clone()
     }
 
-    /// A ledger under this identity of another process than this one, `boot`. `began`: this one has seen its own ledger
-    /// before. What the other one has taken counts here as well, and what it may not have reported is waited for.
+    /// Applies a ledger that another process wrote under this identity. `boot` is the boot of this process,
+    /// and `began` says whether it has seen its own ledger before. Heartbeats that the other process took
+    /// count here, and those that it may not have reported are covered by grace.
     pub(super) fn see(
         &mut self,
         ledger: &Ledger,
         boot: &Arc<str>,
         began: bool,
         now: Moment,
-    ) -> Sighting {
+    ) -> LedgerNews {
         let is_older = self.is_older(ledger, boot);
         let other = self.other.take_if(|other| other.boot == ledger.boot);
         let mut other = other.unwrap_or_else(|| Other {
@@ -79,9 +77,9 @@ impl Duplicates {
             writes: 0,
             is_older,
         });
-        let mut sighting = Sighting::default();
+        let mut news = LedgerNews::default();
         if ledger.sequence > other.sequence {
-            sighting = news(ledger, &mut other.bounds, other.sequence, now);
+            news = ledger_news(ledger, &mut other.bounds, other.sequence, now);
             (other.sequence, other.seen) = (ledger.sequence, now);
             other.end = other.bounds.latest(ledger.stamp.after(SILENCE)).unwrap_or(now);
             other.writes += u32::from(began);
@@ -90,16 +88,16 @@ impl Duplicates {
             self.yields = true;
         }
         self.other = Some(other);
-        sighting
+        news
     }
 
-    /// From when on every instance has a whole lease because of the other one.
+    /// The moment from which every instance has a whole lease because of the other process.
     pub(super) fn not_before(&self) -> Option<Moment> {
         self.other.as_ref().map(|other| other.end)
     }
 
-    /// Whether the process of this ledger was there before this one. Where neither knows of the other, their boots decide,
-    /// in both alike.
+    /// Whether the process of this ledger is older than this one. If neither knows the other, the smaller
+    /// boot is the older one, so both decide alike.
     fn is_older(&self, ledger: &Ledger, boot: &Arc<str>) -> bool {
         if ledger.replaced.as_ref() == Some(boot) {
             return false;
@@ -107,7 +105,7 @@ impl Duplicates {
         self.replaced.as_ref() == Some(&ledger.boot) || ledger.boot < *boot
     }
 
-    /// Notices that the older one is gone. Should it come back, two more of its ledgers have to be seen.
+    /// Stops yielding once the older process is gone. If it comes back, two more of its ledgers must be seen.
     pub(super) fn follow(&mut self, now: Moment) {
         let moves = self.other.as_ref().is_some_and(|other| now.since(other.seen) <= SILENCE);
         if self.is_yielding() && !moves {
@@ -115,12 +113,11 @@ impl Duplicates {
         }
     }
 
-    /// Whether this process yields to an older one.
     pub(super) fn is_yielding(&self) -> bool {
         self.yields
     }
 
-    /// For people: the other one, once it is proved to run beside this one.
+    /// The pair of processes, for reports, once the other one is proved to run at the same time.
     pub(super) fn report(
         &self,
         name: &Arc<str>,

@@ -1,7 +1,8 @@
-//! Evictions: which expired objects are deleted, and when; and the memory of those that were.
+//! Evictions: which expired objects are deleted, and when; and which were evicted recently.
 //!
-//! Owns: eviction timers, the queue, the budget of evictions, and how long one is remembered. Does not own: what stops an
-//! eviction elsewhere (a hold, a horizon that stalled, a replica that has not seen the verdict: `catalog`), and deleting.
+//! Owns: eviction timers, the queue, the budget of evictions, and how long an eviction is remembered. Does
+//! not own: conditions in other parts that block an eviction (a hold, a horizon that does not move, a replica
+//! that has not seen the verdict: `catalog`), and deleting.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -12,49 +13,47 @@ use rollcall_model::{
 
 use crate::{
     directory::{Directory, RecentEviction},
+    duty_state::{LONGEST_RETRY, UnderWay},
     fact::{Duty, Version},
     table::{Entry, Table},
-    task::{LONGEST_RETRY, UnderWay},
     timers::Timers,
 };
 
-/// Evictions a second, and the most that can be saved up.
+/// Evictions per second, and the most credit that accumulates.
 const PER_SECOND: u32 = 20;
 
-/// An eviction that is stopped is looked at again after this.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// A blocked eviction is checked again after this time.
+const CHECK_AGAIN: Duration = Duration::from_millis(500);
 
 /// How long an eviction is remembered.
 const MEMORY: Duration = Duration::from_secs(600);
 
-/// And how many at most: ten minutes of evictions at their highest rate are 12,000.
+/// The most evictions that are remembered. Ten minutes at the highest rate are 12,000.
 const MAX_REMEMBERED: usize = 16_384;
 
-/// Which expired objects are deleted, and when.
 #[derive(Debug, Default)]
 pub(super) struct Evictions {
     timers: Timers,
-    /// Objects to be deleted, as far as they still are what they were; empty while this replica does not lead.
+    /// Objects to delete if they still qualify; empty while this replica does not lead.
     queue: VecDeque<InstanceKey>,
     credit: Duration,
     credited: Moment,
-    /// Evictions that readers are told of, oldest first, to forget them in time.
+    /// Evictions that readers can query, oldest first, so that they are forgotten in time.
     recent: VecDeque<(Moment, InstanceKey)>,
     evicted: u64,
 }
 
 impl Evictions {
-    /// Evictions that were carried out.
+    /// How many objects were evicted.
     pub(super) fn evicted(&self) -> u64 {
         self.evicted
     }
 
-    /// When the next timer goes off.
     pub(super) fn next(&self) -> Option<Moment> {
         self.timers.peek()
     }
 
-    /// Sets the eviction timer of an object that is stored as expired, and clears it otherwise.
+    /// Sets the eviction timer if the object is stored as expired, and clears it otherwise.
     pub(super) fn consider(&mut self, entry: &Entry, now: Moment) {
         if !may_be_evicted(entry) {
             entry.slot().set_evict_at(None);
@@ -64,7 +63,7 @@ impl Evictions {
         }
     }
 
-    /// Queues the objects whose timers have gone off; the leader deletes them.
+    /// Queues the objects whose timers have fired; only the leader deletes them.
     pub(super) fn follow_timers(&mut self, table: &Table, now: Moment, leads: bool) {
         while let Some((at, key)) = self.timers.pop_due(now) {
             let is_due = |entry: &Entry| entry.slot().evict_at() == Some(at);
@@ -74,25 +73,25 @@ impl Evictions {
         }
     }
 
-    /// This replica leads from now on: an object whose timer has gone off is queued.
+    /// Queues an object whose timer has already fired, when this replica starts to lead.
     pub(super) fn queue_if_due(&mut self, entry: &Entry, now: Moment) {
         if entry.slot().evict_at().is_some_and(|at| at <= now) {
             self.queue.push_back(entry.instance().key.clone());
         }
     }
 
-    /// This replica leads no more.
+    /// Clears the queue when this replica stops leading.
     pub(super) fn close(&mut self) {
         self.queue = VecDeque::new();
     }
 
-    /// The next object in the queue, if the budget allows for one more.
+    /// The next object in the queue, if the budget allows an eviction.
     pub(super) fn pop(&mut self, now: Moment) -> Option<InstanceKey> {
         if self.queue.is_empty() || !self.pay(now) { None } else { self.queue.pop_front() }
     }
 
-    /// Everything is asked again here: in a long queue an object may have come back, expired anew
-    /// and begun another wait, and a gap may have become known.
+    /// Decides everything again: while the object was queued, it may have been revived, expired again and
+    /// started another wait, or a gap may have become known.
     pub(super) fn duty(
         &mut self,
         entry: &mut Entry,
@@ -102,23 +101,22 @@ impl Evictions {
         if entry.slot().evict_at().is_none_or(|at| at > now) || !may_be_evicted(entry) {
             return None;
         }
-        if is_stopped || !entry.task.is_idle(now) {
-            self.set(entry, now.after(LOOK_AGAIN));
+        if is_stopped || !entry.duties.is_idle(now) {
+            self.set(entry, now.after(CHECK_AGAIN));
             return None;
         }
         let reason = reason(entry.lease());
-        entry.task.begin(UnderWay::Evict(reason.clone()));
-        // Should the delete fail, the object is looked at again after another such pause.
+        entry.duties.begin(UnderWay::Evict(reason.clone()));
+        // If the delete fails, the object is checked again after this pause.
         self.set(entry, now.after(LONGEST_RETRY));
         Some(Duty::Evict { on: Version::of(entry.instance()), reason })
     }
 
-    /// An eviction was carried out.
     pub(super) fn count(&mut self) {
         self.evicted += 1;
     }
 
-    /// Readers are told of an eviction for a while.
+    /// Records an eviction for readers.
     pub(super) fn record(
         &mut self,
         directory: &Directory,
@@ -131,7 +129,7 @@ impl Evictions {
         self.recent.push_back((now.moment, key.clone()));
     }
 
-    /// And then no more.
+    /// Drops evictions that are older than ten minutes or exceed the bound.
     pub(super) fn forget(&mut self, directory: &Directory, now: Moment) {
         while let Some((at, key)) = self.recent.front() {
             if now.since(*at) < MEMORY && self.recent.len() <= MAX_REMEMBERED {
@@ -150,7 +148,7 @@ impl Evictions {
         self.timers.set(at, entry.instance().key.clone());
     }
 
-    /// Takes the price of one eviction, if it can be paid.
+    /// Charges the budget for one eviction, if it has enough credit.
     fn pay(&mut self, now: Moment) -> bool {
         let cost = Duration::from_secs(1) / PER_SECOND;
         let earned = Duration::from_millis(millis(now.since(self.credited)));
@@ -164,7 +162,7 @@ impl Evictions {
     }
 }
 
-/// Why an object was evicted.
+/// The reason for an eviction, as a sentence.
 fn reason(lease: Lease) -> Arc<str> {
     let after = match lease.evict_after.as_secs() {
         0 => String::new(),
@@ -173,16 +171,17 @@ fn reason(lease: Lease) -> Arc<str> {
     format!("no heartbeat for a whole lease of {} s{after}", lease.duration.as_secs()).into()
 }
 
-/// Whether an object is expired, in store as in truth, its operator does not want it kept, and its deletion was not yet
-/// taken by the API server: it is asked for once. One whose status another
-/// installation wrote is left alone: heartbeats that it takes are not known here.
+/// Whether an object is both expired and stored as expired, its operator did not take it out of service, and
+/// the API server has not accepted its deletion yet, which is requested only once. An object whose status
+/// another installation wrote is left alone, because the heartbeats that the other one takes are not known
+/// here.
 fn may_be_evicted(entry: &Entry) -> bool {
     let instance = entry.instance();
     instance.lease.on_expiry == OnExpiry::Evict
         && instance.state != State::OutOfService
         && !instance.is_terminating()
-        && !entry.task.is_deleted()
+        && !entry.duties.is_deleted()
         && instance.is_stored_expired()
-        && !entry.mark().is_foreign()
+        && !entry.author().is_foreign()
         && entry.slot().is_expired()
 }

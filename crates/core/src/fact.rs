@@ -1,4 +1,4 @@
-//! Facts and duties: all that goes into the catalog, and all that comes out beside views.
+//! Facts and duties: the inputs of the catalog, and its outputs besides views.
 
 use std::{fmt, sync::Arc};
 
@@ -9,218 +9,160 @@ use rollcall_model::{
 
 use crate::{leadership::Leadership, ledger::Ledger, slot::Source, status::Desired};
 
-/// Something that happened.
+/// An input of the state machine.
 #[derive(Clone, Debug)]
 pub enum Fact {
-    /// The instance watch began anew with a full list, as of `index`.
-    Listed {
-        /// Everybody.
-        instances: Vec<Arc<Instance>>,
-        /// resourceVersion of the list.
-        index: u64,
-    },
-    /// The instance watch told of a new or changed object.
+    /// The instance watch started with a full list, as of `index`.
+    Listed { instances: Vec<Arc<Instance>>, index: u64 },
+    /// The instance watch brought a new or changed object.
     Upserted(Arc<Instance>),
-    /// The instance watch told that an object is gone.
+    /// The instance watch brought a deletion.
     Removed {
-        /// Its name.
         key: InstanceKey,
-        /// Its incarnation.
         uid: Arc<str>,
         /// resourceVersion of the removal.
         index: u64,
     },
-    /// The instance watch has delivered everything up to `index`.
-    Progress {
-        /// resourceVersion of the bookmark.
-        index: u64,
-    },
-    /// The answer to a call of ours: true, but perhaps ahead of the watch or behind it.
+    /// The instance watch sent a bookmark: everything up to `index` was delivered.
+    Progress { index: u64 },
+    /// The API server answered a write of this replica. The answer is true, but it can be ahead of the watch
+    /// or behind it.
     Written {
-        /// As it is stored.
         instance: Arc<Instance>,
-        /// By which way its heartbeat annotation came to its value, if that is news.
+        /// How its heartbeat annotation got its value, if the write changed it.
         by: Source,
-        /// What was known of the store when the call was sent.
         sent: Sent,
     },
-    /// A delete of ours was answered.
-    Deleted {
-        /// Its name.
-        key: InstanceKey,
-        /// Its incarnation.
-        uid: Arc<str>,
-    },
-    /// A beat that could not be written because the API server is away.
-    Beat {
-        /// Whose.
-        key: InstanceKey,
-        /// Which incarnation.
-        uid: Arc<str>,
-        /// When it arrived.
-        at: Moment,
-    },
-    /// The instance watch told of an object that cannot be read.
-    Unreadable {
-        /// Which, and in which version.
-        on: Version,
-        /// What is wrong with it.
-        reason: Arc<str>,
-    },
-    /// The instance watch failed; it will be tried again.
-    Interrupted {
-        /// Why, as a sentence.
-        reason: Arc<str>,
-    },
-    /// The write of a self-beat was answered, or given up.
+    /// The API server answered a delete of this replica.
+    Deleted { key: InstanceKey, uid: Arc<str> },
+    /// A heartbeat could not be written because the API server did not answer.
+    Beat { key: InstanceKey, uid: Arc<str>, at: Moment },
+    /// The instance watch brought an object that cannot be decoded.
+    Unreadable { on: Version, reason: Arc<str> },
+    /// The instance watch failed, and will be retried.
+    Interrupted { reason: Arc<str> },
+    /// The write of a self-beat was answered or given up.
     SelfBeatWritten {
-        /// resourceVersion of the own instance with it; or why the API server did not take it, as a sentence.
+        /// resourceVersion of the replica's own instance after the write, or a sentence that says why the
+        /// write failed.
         answer: Result<u64, Arc<str>>,
     },
-    /// The own instance was read, because the self-beat about to be written asked for that.
+    /// The replica's own instance was read, because [`SelfBeat::reads`] asked for it.
     OwnRead {
-        /// Its resourceVersion; none when it is not there.
+        /// Its resourceVersion; `None` if the object does not exist.
         version: Option<u64>,
     },
-    /// The ledger watch told of a new or changed ledger, whole: parts are joined before.
+    /// The ledger watch brought a new or changed ledger, with its parts already joined.
     LedgerSeen(Arc<Ledger>),
-    /// The ledger watch began anew with a full list. Of the first, segments are ignored.
+    /// The ledger watch started with a full list. The segments of the first list are ignored.
     LedgersListed(Vec<Arc<Ledger>>),
-    /// The ledger watch told that a ledger was deleted.
+    /// The ledger watch brought the deletion of a ledger.
     LedgerGone {
-        /// Whose.
         replica: Arc<str>,
         /// resourceVersion of the removal.
         version: u64,
     },
-    /// The write of a ledger was answered, or given up.
+    /// The write of a ledger was answered or given up.
     LedgerWritten {
-        /// Which.
         sequence: u64,
-        /// resourceVersion of the ledger; or why the API server did not take it, as a sentence.
+        /// resourceVersion of the ledger, or a sentence that says why the write failed.
         answer: Result<u64, Arc<str>>,
     },
-    /// This replica is going away: it answers no beat any more, and says so in its last ledger.
+    /// This replica is shutting down: it confirms no more heartbeats, and its last ledger says so.
     Leaving,
-    /// The election, whenever it learns something: who leads, and how long this replica may.
+    /// The election reported who leads, and until when this replica does if it leads.
     Leadership(Leadership),
-    /// A duty on an instance was done, or could not be.
-    Attempted {
-        /// Whose.
-        key: InstanceKey,
-        /// The incarnation it was for.
-        uid: Arc<str>,
-        /// What came of it.
-        outcome: Outcome,
-    },
+    /// A duty on an instance succeeded or failed.
+    Attempted { key: InstanceKey, uid: Arc<str>, outcome: Outcome },
 }
 
-/// A self-beat that is asked for.
+/// A self-beat to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SelfBeat {
-    /// The annotation's value.
     pub value: String,
-    /// Read the own instance first, and say so by [`Fact::OwnRead`].
+    /// Whether the replica's own instance must be read first and reported with [`Fact::OwnRead`].
     pub reads: bool,
 }
 
-/// What was known of the store when a call was sent: what it answers cannot be older.
+/// What was known of the store when a call was sent. The answer cannot be older than that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
-    /// How often the store had gone back.
     pub epoch: u64,
-    /// The lowest resourceVersion that the answer can have: of a write that changes something, one above the highest
-    /// seen; of a read, that of the object as it was known. 0 when nothing was.
+    /// The lowest resourceVersion that the answer can have. For a write that changes something: one above the
+    /// highest seen. For a read: that of the object as it was known. 0 if nothing was known.
     pub least: u64,
 }
 
 impl Sent {
-    /// The same of a call that reads an object, or may change nothing of it, which was known as of `version` then.
+    /// For a call that only reads an object, or that may change nothing: `version` is the version known when
+    /// it was sent.
     #[must_use]
     pub fn of(self, version: u64) -> Self {
         Self { least: version, ..self }
     }
 }
 
-/// What came of a duty.
+/// The result of a duty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Done.
     Done,
-    /// The object has moved on, or is gone: the watch will tell, and the duty is decided anew.
+    /// The object has changed or is gone. The watch will bring the change, and the duty is decided again.
     Conflict,
-    /// It failed; to be tried again later.
+    /// It failed; try again soon.
     Failed,
-    /// The API server does not let us: to be tried again much later.
+    /// The API server refused it: try again much later.
     Refused,
-    /// The object is deleted, and gone.
     Evicted,
-    /// The API server has taken the deletion, and finalizers hold the object: the watch will tell when it is gone.
+    /// The API server accepted the deletion, but finalizers keep the object. The watch will report when it is
+    /// gone.
     Deleting,
 }
 
-/// Something to be done, decided on one version of one object.
+/// An output of the state machine: a write, decided on one version of one object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Duty {
-    /// Write this value into the own instance's heartbeat annotation.
+    /// Write a self-beat into the heartbeat annotation of the replica's own instance.
     SelfBeat(SelfBeat),
-    /// List instances and ledgers anew, from the API server's most recent state: the watches do not go on from where
-    /// they are.
+    /// List instances and ledgers again from the API server's most recent state, instead of resuming the
+    /// watches.
     Relist,
-    /// Write the own ledger: at most one is under way, within 2 s.
+    /// Write this replica's ledger, within 2 s. At most one such write is under way.
     Flush(Ledger),
-    /// Delete the ledger of a replica that is gone.
     Sweep {
-        /// Whose.
         replica: Arc<str>,
-        /// The version it was decided on.
         version: u64,
     },
-    /// Write the status.
     WriteStatus {
-        /// The version it was decided on.
         on: Version,
-        /// What to write.
         desired: Desired,
-        /// What to tell people, once it is written.
+        /// The Event to publish once the status is written.
         announce: Option<Announcement>,
     },
-    /// Refresh the checkpoint of the last beat.
+    /// Refresh the checkpoint of the last heartbeat.
     Checkpoint {
-        /// The version it was decided on.
         on: Version,
-        /// When the last beat was.
         last_heartbeat: Wall,
     },
-    /// Delete the object.
     Evict {
-        /// The version it was decided on.
         on: Version,
-        /// Why, as a sentence.
         reason: Arc<str>,
     },
-    /// Tell people.
+    /// Publish an Event.
     Announce {
-        /// About which object.
         on: Version,
-        /// What.
         what: Announcement,
     },
 }
 
-/// One version of one incarnation of an object: the precondition of a write.
+/// One version of one incarnation of an object, as the precondition of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
-    /// Name.
     pub key: InstanceKey,
-    /// Incarnation.
     pub uid: Arc<str>,
-    /// Version.
     pub resource_version: u64,
 }
 
 impl Version {
-    /// The version that a record is of.
     #[must_use]
     pub fn of(instance: &Instance) -> Self {
         Self {
@@ -231,83 +173,74 @@ impl Version {
     }
 }
 
-/// What a person would act on: becomes a Kubernetes Event.
+/// The content of a Kubernetes Event: something that an operator would act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Announcement {
-    /// Its lease ended.
     Expired {
-        /// Its terms.
         lease: Lease,
     },
-    /// Its object was deleted, and is gone.
+    /// The object was deleted, and is gone.
     Evicted {
-        /// Why, as a sentence.
         reason: Arc<str>,
     },
-    /// A beat brought it back.
+    /// A heartbeat came after expiry.
     Revived {
-        /// Its terms.
         lease: Lease,
-        /// What it is now, and so whether it is discoverable again.
+        /// The phase after the revival, which says whether the instance is discoverable again.
         phase: Phase,
     },
-    /// It was discoverable, and reports itself as not to be used.
+    /// A discoverable instance reported itself as Critical.
     Critical,
-    /// It reports itself as fit again.
+    /// A Critical instance reported itself as Passing or Warning.
     Recovered,
-    /// It cannot be read.
+    /// The object cannot be decoded.
     Unreadable {
-        /// What is wrong with it.
         reason: Arc<str>,
     },
-    /// All that its service discoverable fell silent together: they are kept for one further lease.
+    /// All discoverable instances of its service fell silent together and are held for one more lease.
     Held {
-        /// The service.
         service: Arc<str>,
-        /// How many there were.
+        /// How many instances the service has.
         of: usize,
     },
-    /// The greater part of the cluster did.
+    /// More than half of the leased instances of the cluster fell silent together.
     HeldAll {
-        /// How many had fallen silent.
         silent: usize,
-        /// Of how many with a lease.
+        /// How many leased instances there are.
         of: usize,
     },
-    /// Two processes run under one identity: this instance is of both.
+    /// Two processes run under one identity: the one that this instance stands for.
     Duplicates {
-        /// Which they are, and what to do, as a sentence.
+        /// A sentence that names both processes and the fix.
         sentence: Arc<str>,
     },
     /// The store went back: etcd was restored from a backup.
     StoreWentBack {
-        /// What proves it, as a sentence.
+        /// The proof, as a sentence.
         reason: Arc<str>,
     },
-    /// Another installation looks after the same objects.
+    /// Another installation manages the same objects.
     OtherInstallation {
-        /// What is known, and what to do, as a sentence.
+        /// A sentence that names the installations and the fix.
         sentence: Arc<str>,
     },
-    /// The health annotation holds a word that is not in the vocabulary, and counts as Warning.
+    /// The health annotation has a value outside the vocabulary, which counts as Warning.
     UnknownHealth {
-        /// The word.
         word: Arc<str>,
     },
 }
 
-/// A fact on its way to the engine, and what to do when readers can see it.
+/// A fact on its way to the engine, with a callback for the moment when readers can see its effect.
 pub struct Delivery {
-    /// What happened.
     pub fact: Fact,
-    /// When this process received what the fact follows from.
+    /// When this process received the message that the fact was derived from.
     pub received: Reading,
-    /// Called once the fact is applied and the views it changes are published.
+    /// Called once the fact is applied and the views that it changes are published.
     pub applied: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Delivery {
-    /// Of a fact that nobody waits for.
+    /// A delivery without a callback.
     #[must_use]
     pub fn new(fact: Fact, received: Reading) -> Self {
         Self { fact, received, applied: None }

@@ -1,43 +1,41 @@
-//! Grace: the moments before which no lease ends, because of gaps in what was witnessed.
+//! Grace: the moments before which no lease ends, because heartbeats may have been missed.
 //!
-//! Owns: [`Grace`] and the deadline that follows from one. Does not own: noticing gaps (`horizon`, `peers`).
+//! Owns: [`Grace`], and the deadline that follows from it. Does not own: detecting gaps (`horizon`, `peers`).
 
 use std::time::Duration;
 
 use rollcall_model::lease::Moment;
 
-/// A time in which beats could not reach this replica, and how much of it is given back.
+/// A time in which heartbeats could not reach this replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Gap {
-    /// When it was over.
     ended: Moment,
-    /// How long it had been.
     lost: Duration,
 }
 
-/// The moments before which nobody's lease ends, because of gaps in what was witnessed.
+/// The moments before which no lease ends, because heartbeats may have been missed.
 ///
-/// A gap that ended at `e` and lasted `d` keeps every deadline at or after `e + min(d, lease)`:
-/// a client gets back the time in which it could not be heard, one lease at most. Grace add as a
-/// maximum, so that many gaps are never worth less than the largest of them.
+/// A gap that ended at `e` and lasted `d` keeps every deadline at or after `e + min(d, lease)`: a client gets
+/// back the time in which its heartbeats could not arrive, but at most one lease. Graces combine to their
+/// maximum, so many gaps are never worth less than the largest of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Grace {
-    /// Newest last; `lost` strictly falls along the list, since a newer gap that is at least as
-    /// long makes an older one pointless.
+    /// Newest last. `lost` strictly falls along the list: a newer gap that is at least as long makes an older
+    /// one redundant.
     gaps: Vec<Gap>,
-    /// The latest moment from which on everybody has a whole lease.
+    /// The latest moment from which every instance has a whole lease.
     whole: Option<Moment>,
-    /// The same because of replicas that fell silent; withdrawn when they are back.
+    /// As `whole`, because of silent replicas; withdrawn when they are back.
     silent: Option<Moment>,
 }
 
-/// More gaps than this are merged, to the benefit of the instances. Only gaps of falling length
-/// count, so a list this long means a cluster that is failing in ever shorter bursts.
+/// If there are more gaps than this, the oldest ones are merged, in favour of the instances. Only gaps of
+/// falling length are kept, so a list this long means that the cluster fails in ever shorter bursts.
 const MAX_GAPS: usize = 16;
 
 impl Grace {
-    /// Takes note that until `ended` beats had gone unheard for `lost`.
-    pub(super) fn raise(&mut self, ended: Moment, lost: Duration) {
+    /// Records a gap of length `lost` that ended at `ended`.
+    pub(super) fn record_gap(&mut self, ended: Moment, lost: Duration) {
         self.gaps.retain(|gap| gap.lost > lost);
         self.gaps.push(Gap { ended, lost });
         if self.gaps.len() > MAX_GAPS {
@@ -48,23 +46,24 @@ impl Grace {
         }
     }
 
-    /// Everybody has a whole lease from `from` on, whatever was heard before.
-    pub(super) fn begin_anew(&mut self, from: Moment) {
+    /// Gives every instance a whole lease from `from` on.
+    pub(super) fn grant_whole_lease(&mut self, from: Moment) {
         self.whole = self.whole.max(Some(from));
     }
 
-    /// The same from `from` on, in place of what was said so before; or not any more.
-    pub(super) fn hold(&mut self, from: Option<Moment>) {
+    /// Gives every instance a whole lease from `from` on because of silent replicas, replacing the earlier
+    /// value; `None` withdraws it.
+    pub(super) fn set_silence(&mut self, from: Option<Moment>) {
         self.silent = from;
     }
 
-    /// From when on that is so.
+    /// The current value of [`Self::set_silence`].
     #[must_use]
-    pub(super) fn held(&self) -> Option<Moment> {
+    pub(super) fn silence(&self) -> Option<Moment> {
         self.silent
     }
 
-    /// The grace for a lease of this length.
+    /// The moment before which no lease of this length ends.
     #[must_use]
     pub(super) fn not_before(&self, duration: Duration) -> Moment {
         let gaps = self.gaps.iter().map(|gap| gap.ended.after(gap.lost.min(duration)));
@@ -72,7 +71,7 @@ impl Grace {
         gaps.chain(whole).max().unwrap_or_default()
     }
 
-    /// When a lease of this length ends whose last beat was at `beat`.
+    /// When a lease of this length ends that began with a heartbeat at `beat`.
     #[must_use]
     pub(super) fn deadline(&self, beat: Moment, duration: Duration) -> Moment {
         beat.after(duration).max(self.not_before(duration))
@@ -87,30 +86,34 @@ mod tests {
     const S: fn(u64) -> Duration = Duration::from_secs;
 
     #[test]
-    fn whole_leases_add_as_a_maximum_and_only_those_of_the_silent_are_withdrawn() {
+    fn whole_leases_combine_to_a_maximum_and_only_silence_is_withdrawn() {
         let mut grace = Grace::default();
-        grace.begin_anew(Moment(50_000));
-        grace.hold(Some(Moment(70_000)));
-        grace.begin_anew(Moment(40_000));
+        grace.grant_whole_lease(Moment(50_000));
+        grace.set_silence(Some(Moment(70_000)));
+        grace.grant_whole_lease(Moment(40_000));
         assert_eq!(grace.not_before(S(20)), Moment(90_000));
-        grace.hold(None);
+        grace.set_silence(None);
         assert_eq!(grace.not_before(S(20)), Moment(70_000));
-        assert_eq!(Grace::default().not_before(S(86_400)), Moment(0), "no not_before is none");
+        assert_eq!(
+            Grace::default().not_before(S(86_400)),
+            Moment(0),
+            "without gaps there is no grace"
+        );
     }
 
     #[test]
-    fn a_gap_gives_back_what_was_lost_but_one_lease_at_most() {
+    fn gap_gives_back_the_lost_time_up_to_one_lease() {
         let mut grace = Grace::default();
-        grace.raise(Moment(100_000), S(20));
+        grace.record_gap(Moment(100_000), S(20));
         assert_eq!(grace.not_before(S(5)), Moment(105_000));
         assert_eq!(grace.not_before(S(60)), Moment(120_000));
         assert_eq!(grace.deadline(Moment(119_000), S(5)), Moment(124_000));
     }
 
     proptest! {
-        /// The short list answers as if every gap had been kept.
+        /// The short list gives the same result as a list of all gaps.
         #[test]
-        fn floors_are_the_maximum_over_all_gaps(
+        fn grace_is_the_maximum_over_all_gaps(
             gaps in prop::collection::vec((0u64..10_000, 1u64..100), 0..15),
             duration in 2u64..120,
         ) {
@@ -119,22 +122,22 @@ mod tests {
             let mut grace = Grace::default();
             let mut expected = Moment(0);
             for (ended, lost) in gaps {
-                grace.raise(Moment(ended * 1000), S(lost));
+                grace.record_gap(Moment(ended * 1000), S(lost));
                 expected = expected.max(Moment(ended * 1000).after(S(lost.min(duration))));
             }
             prop_assert_eq!(grace.not_before(S(duration)), expected);
         }
 
-        /// However many gaps there are, none is worth less than it says.
+        /// No gap counts for less than its length, however many gaps there are.
         #[test]
-        fn merging_gaps_never_lowers_a_floor(lost in prop::collection::vec(1u64..1000, 20..60)) {
+        fn merging_gaps_never_lowers_grace(lost in prop::collection::vec(1u64..1000, 20..60)) {
             let mut grace = Grace::default();
             let mut expected = Moment(0);
             let mut sorted = lost;
             sorted.sort_unstable_by(|a, b| b.cmp(a));
             for (i, lost) in sorted.into_iter().enumerate() {
                 let ended = Moment(i as u64 * 1000);
-                grace.raise(ended, S(lost));
+                grace.record_gap(ended, S(lost));
                 expected = expected.max(ended.after(S(lost)));
                 prop_assert!(grace.not_before(S(86_400)) >= expected);
             }

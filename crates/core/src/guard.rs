@@ -1,11 +1,11 @@
-//! The guard: a service is not emptied by one mass expiry, nor the greater part of the cluster.
+//! The guard: one mass expiry empties neither a service nor most of the cluster.
 //!
-//! When many stop their heartbeats together, what they have in common has failed more likely than all of them: a
-//! network between them and the replicas, a certificate, a node of sidecars. An instance that comes due then is kept in the
-//! answers for one further lease at most, and its answers say so (`held`).
+//! When many instances stop their heartbeats together, something that they share has more likely failed than
+//! all of them: a network between them and the replicas, a certificate, a node with sidecars. An instance
+//! whose lease ends then stays in the answers for at most one more lease, and the answers say so (`held`).
 //!
-//! Owns: what counts as a mass expiry, which instances are held and until when. Does not own: when a lease ends
-//! (`leases`), and the evictions that a hold stops (`evictions`).
+//! Owns: what counts as a mass expiry, which instances are held, and until when. Does not own: when a lease
+//! ends (`leases`), and the evictions that a hold stops (`evictions`).
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -19,95 +19,92 @@ use crate::{
     fact::Announcement,
     grace::Grace,
     publication::Publication,
-    report::{self, Hold, SHOWN},
+    report::{self, Hold, MAX_LISTED},
     table::{Entry, Table},
 };
 
-/// Of fewer leased instances no part is called the greater part of the cluster.
-const FEWEST: usize = 10;
+/// With fewer leased instances than this, there is no cluster-wide hold.
+const MIN_CLUSTER: usize = 10;
 
-/// A look at all instances costs about 0.1 µs an instance: paused for fifty times as long, 2 % of a core at most.
-const LOOK_PAUSE: Duration = Duration::from_micros(5);
+/// Checking all instances costs about 0.1 µs per instance. A pause of fifty times that costs at most 2 % of a
+/// core.
+const CHECK_PAUSE: Duration = Duration::from_micros(5);
 
-/// Which hold an instance is in.
+/// The hold that an instance belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
     Service,
-    Everybody,
+    Cluster,
 }
 
-/// An instance that is kept past its lease.
+/// An instance that is held past its lease.
 #[derive(Clone, Debug)]
 struct Held {
     service: ServiceKey,
-    /// Its last heartbeat; another one ends this.
+    /// Its last heartbeat; a later one ends the hold.
     beat: Moment,
     until: Moment,
     scope: Scope,
 }
 
-/// Every hold.
 #[derive(Debug, Default)]
 pub(super) struct Guard {
     services: HashMap<ServiceKey, Hold>,
-    everybody: Option<Hold>,
+    cluster: Option<Hold>,
     held: HashMap<InstanceKey, Held>,
-    /// The deadline for which all instances were looked at last.
-    looked: Option<Moment>,
-    /// When the held instances were last looked at for heartbeats.
-    heard: Option<Moment>,
+    /// The deadline for which all instances were last checked.
+    cluster_checked: Option<Moment>,
+    /// When the held instances were last checked for heartbeats.
+    held_checked: Option<Moment>,
     begun: u64,
 }
 
-/// What shows whether there is a mass expiry.
 pub(super) struct Evidence<'a> {
     pub(super) table: &'a Table,
     pub(super) publication: &'a Publication,
     pub(super) grace: &'a Grace,
 }
 
-/// An instance is kept though its lease has ended.
+/// The decision to hold an instance.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct HoldDecision {
     pub(super) until: Moment,
-    /// What is to be announced of it, where it was not kept before.
+    /// The Event, if the instance was not held before.
     pub(super) announcement: Option<Announcement>,
-    /// Whether a hold begins with it.
+    /// Whether a hold begins with this instance.
     pub(super) begins: bool,
 }
 
 impl Guard {
-    /// Whether there is any hold.
     pub(super) fn is_active(&self) -> bool {
-        self.everybody.is_some() || !self.services.is_empty()
+        self.cluster.is_some() || !self.services.is_empty()
     }
 
-    /// Whether an instance is held.
     pub(super) fn holds(&self, key: &InstanceKey) -> bool {
         self.held.contains_key(key)
     }
 
-    /// Whether nothing of this service is to be evicted.
+    /// Whether a hold stops evictions in this service.
     pub(super) fn stops_evictions(&self, service: &ServiceKey) -> bool {
-        self.everybody.is_some() || self.services.contains_key(service)
+        self.cluster.is_some() || self.services.contains_key(service)
     }
 
-    /// Holds that began.
+    /// How many holds have begun.
     pub(super) fn begun(&self) -> u64 {
         self.begun
     }
 
-    /// Until when an instance is kept though its lease has ended at `deadline`; none when it is not.
-    pub(super) fn keep(
+    /// Decides whether an instance whose lease ended at `deadline` is held, and until when.
+    pub(super) fn decide(
         &mut self,
         entry: &Entry,
         beat: Moment,
         deadline: Moment,
         evidence: &Evidence<'_>,
-    ) -> Option<Kept> {
+    ) -> Option<HoldDecision> {
         let key = &entry.instance().key;
         if let Some(held) = self.held.get(key).filter(|held| held.beat == beat) {
-            return Some(Kept { until: held.until, announcement: None, begins: false });
+            return Some(HoldDecision { until: held.until, announcement: None, begins: false });
         }
         let until = deadline.after(entry.lease().duration);
         let service = entry.instance().service_key();
@@ -123,14 +120,14 @@ impl Guard {
         let (silent, of) = (hold.silent, hold.of);
         let announcement = Some(match scope {
             Scope::Service => Announcement::Held { service: service.service.clone(), of },
-            Scope::Everybody => Announcement::HeldAll { silent, of },
+            Scope::Cluster => Announcement::HeldAll { silent, of },
         });
         self.held.insert(key.clone(), Held { service, beat, until, scope });
-        Some(Kept { until, announcement, begins })
+        Some(HoldDecision { until, announcement, begins })
     }
 
-    /// An instance that is held already, and whose last heartbeat still is that of then, is so until `deadline` at least;
-    /// the end of it.
+    /// Extends the hold of an instance to `deadline` at least, unless a heartbeat came since it began.
+    /// Returns the end of the hold.
     pub(super) fn prolong(
         &mut self,
         key: &InstanceKey,
@@ -146,7 +143,7 @@ impl Guard {
         Some(held.until)
     }
 
-    /// An instance is not held any more. Answers whether it was.
+    /// Releases an instance. Returns whether it was held.
     pub(super) fn release(&mut self, key: &InstanceKey) -> bool {
         let Some(held) = self.held.remove(key) else { return false };
         if let Some(hold) = self.hold(&held.service, held.scope) {
@@ -155,61 +152,62 @@ impl Guard {
         true
     }
 
-    /// The same, if it has been heard of since, or its silence does not count any more.
-    pub(super) fn release_if_heard(&mut self, entry: &Entry) -> bool {
+    /// Releases an instance if a heartbeat came since, or if its silence no longer counts. Returns whether it
+    /// was held.
+    pub(super) fn release_if_renewed(&mut self, entry: &Entry) -> bool {
         let key = &entry.instance().key;
-        let heard = self
+        let is_over = self
             .held
             .get(key)
             .is_some_and(|held| !entry.is_guarded() || held.beat != entry.slot().last_heartbeat());
-        heard && self.release(key)
+        is_over && self.release(key)
     }
 
-    /// The held instances that may have been heard of since: now and then all of them. Where grace have given a lease
-    /// more time a heartbeat counts without another look at its instance.
-    pub(super) fn take_look(&mut self, now: Moment, instances: usize) -> Vec<InstanceKey> {
-        let recent = |heard| now.since(heard) < look_pause(instances);
-        if !self.is_active() || self.heard.is_some_and(recent) {
+    /// The held instances that must be checked for heartbeats, from time to time. A heartbeat during grace
+    /// counts without another check of its instance, so this check finds it.
+    pub(super) fn take_due_checks(&mut self, now: Moment, instances: usize) -> Vec<InstanceKey> {
+        let recent = |checked| now.since(checked) < check_pause(instances);
+        if !self.is_active() || self.held_checked.is_some_and(recent) {
             return Vec::new();
         }
-        self.heard = Some(now);
+        self.held_checked = Some(now);
         self.held()
     }
 
-    /// The instances that are held.
     pub(super) fn held(&self) -> Vec<InstanceKey> {
         self.held.keys().cloned().collect()
     }
 
-    /// Holds end that hold no instance, once all of their mass expiry have come due: the horizon is at `horizon`.
+    /// Ends holds without instances once all leases of their mass expiry have ended; the horizon is at
+    /// `horizon`.
     pub(super) fn end(&mut self, horizon: Moment) {
         let lasts = |hold: &Hold| hold.held > 0 || hold.over >= horizon;
-        self.everybody = self.everybody.filter(lasts);
+        self.cluster = self.cluster.filter(lasts);
         self.services.retain(|_, hold| lasts(hold));
     }
 
-    /// For people; none when nothing is held.
+    /// The holds, for reports; `None` if there are none.
     pub(super) fn report(&self) -> Option<Arc<report::Held>> {
         if !self.is_active() {
             return None;
         }
-        let everybody = self.everybody;
+        let cluster = self.cluster;
         let of_services = self.services.iter().map(|(key, hold)| (key.clone(), *hold));
         let mut services: Vec<_> = of_services.collect();
         services.sort_by(|a, b| a.0.cmp(&b.0));
         let held = |hold: Hold| hold.held;
         let instances =
-            everybody.map_or(0, held) + services.iter().map(|it| it.1.held).sum::<usize>();
-        let more = services.len().saturating_sub(SHOWN);
-        services.truncate(SHOWN);
-        Some(Arc::new(report::Held { instances, everybody, services, more }))
+            cluster.map_or(0, held) + services.iter().map(|it| it.1.held).sum::<usize>();
+        let more = services.len().saturating_sub(MAX_LISTED);
+        services.truncate(MAX_LISTED);
+        Some(Arc::new(report::Held { instances, everybody: cluster, services, more }))
     }
 
-    /// The hold that an instance is in whose last heartbeat was then.
+    /// The existing hold that covers an instance with this last heartbeat.
     fn covers(&self, service: &ServiceKey, beat: Moment, discoverable: bool) -> Option<Scope> {
         let covers = |hold: &Hold| beat <= hold.since;
-        if self.everybody.as_ref().is_some_and(covers) {
-            return Some(Scope::Everybody);
+        if self.cluster.as_ref().is_some_and(covers) {
+            return Some(Scope::Cluster);
         }
         let hold = self.services.get(service).filter(|_| discoverable);
         hold.is_some_and(covers).then_some(Scope::Service)
@@ -218,11 +216,12 @@ impl Guard {
     fn hold(&mut self, service: &ServiceKey, scope: Scope) -> Option<&mut Hold> {
         match scope {
             Scope::Service => self.services.get_mut(service),
-            Scope::Everybody => self.everybody.as_mut(),
+            Scope::Cluster => self.cluster.as_mut(),
         }
     }
 
-    /// Whether the lease that ended at `deadline` is one of many; `over` is when the last of these is given up.
+    /// Begins a hold if the lease that ended at `deadline` is part of a mass expiry. `over` is when the last
+    /// of its instances is released.
     fn begin_hold(
         &mut self,
         service: &ServiceKey,
@@ -234,15 +233,16 @@ impl Guard {
         let hold =
             |silent, of| Hold { since: deadline, until: deadline, held: 0, silent, over, of };
         if let Some((silent, of)) = self.silent_in_cluster(deadline, evidence) {
-            self.begin(service, Scope::Everybody, hold(silent, of));
-            return Some(Scope::Everybody);
+            self.begin(service, Scope::Cluster, hold(silent, of));
+            return Some(Scope::Cluster);
         }
-        let of = discoverable.then(|| silent_in_service(service, deadline, evidence)).flatten()?;
-        self.begin(service, Scope::Service, hold(of, of));
+        let total =
+            discoverable.then(|| silent_in_service(service, deadline, evidence)).flatten()?;
+        self.begin(service, Scope::Service, hold(total, total));
         Some(Scope::Service)
     }
 
-    /// A hold begins, or another mass expiry falls into one.
+    /// Begins a hold, or adds another mass expiry to one.
     fn begin(&mut self, service: &ServiceKey, scope: Scope, new: Hold) {
         self.begun += 1;
         if let Some(hold) = self.hold(service, scope) {
@@ -252,53 +252,53 @@ impl Guard {
         }
         match scope {
             Scope::Service => drop(self.services.insert(service.clone(), new)),
-            Scope::Everybody => self.everybody = Some(new),
+            Scope::Cluster => self.cluster = Some(new),
         }
     }
 
-    /// How many of how many leased instances fell silent together, if they are the greater part. Of deadlines
-    /// close together the first is looked at: all of a mass expiry are silent already when that comes due.
+    /// How many of how many leased instances are silent together, if they are more than half. For deadlines
+    /// close together only the first one is checked: all instances of a mass expiry are silent by then.
     fn silent_in_cluster(&mut self, at: Moment, evidence: &Evidence<'_>) -> Option<(usize, usize)> {
         let instances = evidence.table.len();
-        let recent = |looked| at.since(looked) < look_pause(instances);
-        if instances < FEWEST || self.looked.is_some_and(recent) {
+        let recent = |cluster_checked| at.since(cluster_checked) < check_pause(instances);
+        if instances < MIN_CLUSTER || self.cluster_checked.is_some_and(recent) {
             return None;
         }
-        self.looked = Some(at);
-        let (mut silent, mut of) = (0, 0);
+        self.cluster_checked = Some(at);
+        let (mut silent, mut total) = (0, 0);
         for entry in evidence
             .table
             .entries()
             .filter(|entry| entry.is_guarded() && !entry.slot().is_expired())
         {
-            of += 1;
+            total += 1;
             silent += usize::from(is_silent(&entry.member, evidence.grace, at));
         }
-        (of >= FEWEST && silent * 2 > of).then_some((silent, of))
+        (total >= MIN_CLUSTER && silent * 2 > total).then_some((silent, total))
     }
 }
 
-/// How long not all instances are looked at again.
-fn look_pause(instances: usize) -> Duration {
-    LOOK_PAUSE * u32::try_from(instances).unwrap_or(u32::MAX)
+/// The pause between two checks of all instances.
+fn check_pause(instances: usize) -> Duration {
+    CHECK_PAUSE * u32::try_from(instances).unwrap_or(u32::MAX)
 }
 
-/// How many the service offers, if all of them fell silent together, and there are two or more. Most
-/// services answer by the first member.
+/// How many discoverable instances the service has, if there are two or more and all fell silent together.
+/// For most services the first member decides.
 fn silent_in_service(service: &ServiceKey, at: Moment, evidence: &Evidence<'_>) -> Option<usize> {
     let members = evidence.publication.members(service);
-    let mut of = 0;
+    let mut total = 0;
     for member in members.filter(|member| member.phase.is_discoverable()) {
         if !member.facts.lease.is_leased() || !is_silent(member, evidence.grace, at) {
             return None;
         }
-        of += 1;
+        total += 1;
     }
-    (of >= 2).then_some(of)
+    (total >= 2).then_some(total)
 }
 
-/// Whether a leased member had been silent for more than half its lease at `at`. An instance that sends heartbeats when
-/// it is told to, each third, has not.
+/// Whether a leased member had been silent for more than half its lease at `at`. A client that sends a
+/// heartbeat every third of the lease, as it is asked to, has not.
 fn is_silent(member: &Member, grace: &Grace, at: Moment) -> bool {
     let duration = member.facts.lease.duration;
     grace.deadline(member.pulse.last_heartbeat(), duration) < at.after(duration / 2)
@@ -307,17 +307,17 @@ fn is_silent(member: &Member, grace: &Grace, at: Moment) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::Mark;
+    use crate::identity::Author;
     use crate::slot::{Slot, Source};
     use rollcall_model::instance::Instance;
 
-    /// Two instances of one service whose leases of 30 s began at 0.
+    /// Two instances of one service, with leases of 30 s that began at 0.
     fn two_instances() -> (Table, Publication) {
         let (mut table, mut publication) = (Table::new(false), Publication::new(Arc::default()));
         for name in ["a", "b"] {
             let record = Arc::new(Instance::sample("shop", name));
             let slot = Arc::new(Slot::new(record.clone(), Moment(0), Source::Http, false));
-            let entry = Entry::new(record, slot, Mark::Own);
+            let entry = Entry::new(record, slot, Author::Own);
             publication.enter(&entry);
             table.insert(entry);
         }
@@ -325,20 +325,20 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_that_comes_due_again_is_counted_once() {
+    fn instance_held_twice_is_counted_once() {
         let (table, publication) = two_instances();
         let (mut guard, grace) = (Guard::default(), Grace::default());
         let evidence = Evidence { table: &table, publication: &publication, grace: &grace };
         let entry = table.get(&InstanceKey::new("shop", "a")).unwrap();
-        let kept = guard.keep(entry, Moment(0), Moment(30_000), &evidence).unwrap();
+        let kept = guard.decide(entry, Moment(0), Moment(30_000), &evidence).unwrap();
         assert_eq!((kept.until, kept.announcement.is_some()), (Moment(60_000), true));
-        // A heartbeat that counts without a look at its instance, and silence again.
+        // A heartbeat during grace, which counts without a check, and silence again.
         entry.slot().revive(Moment(31_000), Source::Http);
-        let kept = guard.keep(entry, Moment(31_000), Moment(61_000), &evidence).unwrap();
+        let kept = guard.decide(entry, Moment(31_000), Moment(61_000), &evidence).unwrap();
         assert_eq!((kept.until, kept.announcement.is_some()), (Moment(91_000), true));
         assert_eq!(guard.report().unwrap().instances, 1);
         guard.release(&InstanceKey::new("shop", "a"));
         guard.end(Moment(200_000));
-        assert!(!guard.is_active(), "a hold that holds no instance ends");
+        assert!(!guard.is_active(), "a hold without instances ends");
     }
 }

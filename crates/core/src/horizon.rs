@@ -1,13 +1,13 @@
-//! The horizon: the moment up to which this replica knows everything that anybody witnessed.
+//! The horizon of the instance watch: the moment up to which this replica knows every stored heartbeat.
 //!
-//! A replica writes a self-beat (an annotation on its own `ServiceInstance`) and waits until the
-//! instance watch brings it back. A watch delivers in resourceVersion order, so every beat that
-//! was stored before that self-beat has been seen by then: the horizon is where the value was
-//! first sent. Whatever stands between (an API server that is away, slow or read-only, a dead
-//! watch, a frozen process) makes the horizon stand still, and nobody is judged.
+//! A replica writes a self-beat (an annotation on its own `ServiceInstance`) and waits until the instance
+//! watch brings it back. A watch delivers in resourceVersion order, so by then every heartbeat that was
+//! stored before the self-beat has arrived: the horizon is the moment at which the value was first sent.
+//! Anything in between (an API server that does not answer, is slow or read-only, a broken watch, a process
+//! that was stopped) stops the horizon, and no instance is judged.
 //!
-//! Owns: which self-beats are under way, when the next one is wanted, and how far the horizon has
-//! come. Does not own: writing them (`witness`) and judging behind it (`catalog`).
+//! Owns: which self-beats are under way, when the next one is due, and the horizon that follows from them.
+//! Does not own: writing self-beats (`heartbeat` in the server), and judging leases (`catalog`).
 
 use std::{collections::VecDeque, marker::PhantomData, sync::Arc, time::Duration};
 
@@ -19,24 +19,24 @@ use crate::{
     rules::{AllRules, Rules},
 };
 
-/// Past this age the horizon is called stale.
+/// A horizon older than this is stale.
 pub const STALE_AFTER: Duration = Duration::from_secs(15);
 
-/// A write that takes longer than this was held up, as others' beats will have been.
-const HELD_UP: Duration = Duration::from_secs(1);
+/// A write that takes longer than this was delayed, and heartbeats of clients probably were, too.
+const DELAYED_AFTER: Duration = Duration::from_secs(1);
 
-/// Self-beats remembered until they are seen: two minutes at the fastest pace. An older one that
-/// turns up later moves nothing, which is safe.
+/// Self-beats remembered until they are seen: two minutes at the fastest pace. An older one that arrives
+/// later moves nothing, which is safe.
 const MAX_PENDING: usize = 256;
 
-/// A self-beat that was sent and not yet seen back.
+/// A self-beat that was sent and has not come back yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Pending {
     value: String,
     sent: Moment,
 }
 
-/// How far this replica has seen.
+/// The horizon of the instance watch, and the self-beats that move it.
 #[derive(Debug)]
 pub struct Horizon<R: Rules = AllRules> {
     moment: Moment,
@@ -46,20 +46,19 @@ pub struct Horizon<R: Rules = AllRules> {
     pending: VecDeque<Pending>,
     in_flight: bool,
     pacer: Pacer,
-    /// Until when the API server is known to have taken writes: the sending of the self-beat seen
-    /// last, or of the first of all.
-    known: Option<Moment>,
-    /// Whether a write failed or was held up since then: only then is it an outage, and not just a
-    /// slow watch.
+    /// Up to when the API server is known to have accepted writes: when the last self-beat that came back was
+    /// sent, or the first one of all.
+    accepted_until: Option<Moment>,
+    /// Whether a write has failed or was delayed since then. Only then was it an outage rather than a slow
+    /// watch.
     failed: bool,
-    /// The sending of the first self-beat after the one that was seen last.
+    /// When the first self-beat was sent after the one that came back last.
     unseen: Option<Moment>,
-    /// Why the last write failed, if it did.
     refused: Option<Arc<str>>,
 }
 
 impl<R: Rules> Horizon<R> {
-    /// Nothing seen yet. `boot` tells this process's self-beats from those of an earlier one.
+    /// A horizon at 0. `boot` distinguishes the self-beats of this process from those of an earlier one.
     #[must_use]
     pub fn new(boot: &str) -> Self {
         Self {
@@ -70,24 +69,25 @@ impl<R: Rules> Horizon<R> {
             pending: VecDeque::new(),
             in_flight: false,
             pacer: Pacer::default(),
-            known: None,
+            accepted_until: None,
             failed: false,
             unseen: None,
             refused: None,
         }
     }
 
-    /// Behind this moment everything is known.
+    /// The moment up to which everything is known.
     #[must_use]
     pub fn moment(&self) -> Moment {
         self.moment
     }
 
-    /// The value of a self-beat to send now, if one is wanted: `due` is the earliest deadline
-    /// that waits for the horizon to pass it.
-    pub fn wanted(&mut self, now: Now, due: Option<Moment>) -> Option<String> {
-        let quiet = self.pacer.quiet(now.moment).is_none_or(|quiet| quiet >= PERIOD);
-        let wanted = !self.in_flight && (quiet || self.pacer.is_due(due, now.moment));
+    /// The value of the self-beat to send now, if one is due. `due` is the latest deadline that waits for the
+    /// horizon.
+    pub fn next_self_beat(&mut self, now: Now, due: Option<Moment>) -> Option<String> {
+        let since_last =
+            self.pacer.since_last(now.moment).is_none_or(|since_last| since_last >= PERIOD);
+        let wanted = !self.in_flight && (since_last || self.pacer.is_due(due, now.moment));
         if !wanted || !self.pacer.pay(now.moment) {
             return None;
         }
@@ -98,28 +98,28 @@ impl<R: Rules> Horizon<R> {
             self.pending.pop_front();
         }
         self.in_flight = true;
-        self.known.get_or_insert(now.moment);
+        self.accepted_until.get_or_insert(now.moment);
         self.unseen.get_or_insert(now.moment);
         Some(value)
     }
 
-    /// When a self-beat is wanted next though nothing is due.
+    /// When the next self-beat is sent if no deadline waits for the horizon.
     #[must_use]
     pub fn next(&self) -> Moment {
         self.pacer.last().map_or_else(Moment::default, |sent| sent.after(PERIOD))
     }
 
-    /// The write of a self-beat was answered, or given up. A failed one may still come back; one
-    /// that is back already has not failed, only its answer was lost.
+    /// The write of a self-beat was answered or given up. A write without an answer may still have been
+    /// stored. If its value is already back, only the answer was lost, and that is not a failure.
     pub fn written(&mut self, failure: Option<Arc<str>>, now: Moment) {
         self.in_flight = false;
-        self.failed |= (failure.is_some() || self.is_held_up(now)) && !self.pending.is_empty();
+        self.failed |= (failure.is_some() || self.is_delayed(now)) && !self.pending.is_empty();
         self.refused = failure.filter(|_| !self.pending.is_empty());
     }
 
-    /// The instance watch brought this value of the own heartbeat annotation. Answers how long an
-    /// outage may have been that this ended: it began at some time after the last success, and
-    /// whoever beats more often than this replica has missed more than what failed here.
+    /// The instance watch brought this value of the replica's own heartbeat annotation. Returns how long the
+    /// outage may have lasted that this ended. An outage can have begun at any time after the last success,
+    /// and a client that sends heartbeats more often than this replica may have lost more than failed here.
     pub fn seen(&mut self, value: &str, now: Moment) -> Option<Duration> {
         let at = self.pending.iter().position(|pending| pending.value == value)?;
         let sent = self.pending.get(at)?.sent;
@@ -128,13 +128,14 @@ impl<R: Rules> Horizon<R> {
         self.unseen = self.pending.front().map(|pending| pending.sent);
         self.refused = self.refused.take().filter(|_| self.unseen.is_some());
         self.moment = self.moment.max(sent);
-        let outage = std::mem::take(&mut self.failed) || (self.in_flight && self.is_held_up(now));
-        let lost = self.known.replace(sent).map_or(Duration::ZERO, |known| now.since(known));
+        let outage = std::mem::take(&mut self.failed) || (self.in_flight && self.is_delayed(now));
+        let lost =
+            self.accepted_until.replace(sent).map_or(Duration::ZERO, |known| now.since(known));
         outage.then_some(lost)
     }
 
-    /// What holds the horizon back, once it is more than the ordinary way of a self-beat.
-    /// `interrupted` is what the watch says.
+    /// Why the horizon does not move, once a self-beat takes longer than usual. `interrupted` is the error of
+    /// the watch, if there is one.
     #[must_use]
     pub fn standstill(&self, now: Moment, interrupted: &Option<Arc<str>>) -> Option<Standstill> {
         let since = self.unseen?;
@@ -146,8 +147,8 @@ impl<R: Rules> Horizon<R> {
         Some(Standstill { since, cause })
     }
 
-    fn is_held_up(&self, now: Moment) -> bool {
-        self.pacer.quiet(now).is_some_and(|quiet| quiet > HELD_UP)
+    fn is_delayed(&self, now: Moment) -> bool {
+        self.pacer.since_last(now).is_some_and(|since_last| since_last > DELAYED_AFTER)
     }
 }
 
@@ -160,21 +161,21 @@ mod tests {
     }
 
     fn send(horizon: &mut Horizon, ms: u64, due: Option<u64>) -> Option<String> {
-        horizon.wanted(at(ms), due.map(Moment))
+        horizon.next_self_beat(at(ms), due.map(Moment))
     }
 
     #[test]
-    fn the_horizon_is_where_the_seen_value_was_first_sent() {
+    fn horizon_is_the_moment_at_which_the_self_beat_was_first_sent() {
         let mut horizon = Horizon::<AllRules>::new("b");
         let value = send(&mut horizon, 1000, None).unwrap();
         horizon.written(None, Moment(1050));
-        assert_eq!(horizon.moment(), Moment(0), "sent is not seen");
+        assert_eq!(horizon.moment(), Moment(0), "a self-beat that was only sent moves nothing");
         horizon.seen(&value, Moment(1700));
         assert_eq!(horizon.moment(), Moment(1000));
     }
 
     #[test]
-    fn an_older_attempt_that_lands_late_is_not_credited_a_newer_time() {
+    fn late_self_beat_counts_from_its_own_first_sending() {
         let mut horizon = Horizon::<AllRules>::new("b");
         let old = send(&mut horizon, 1000, None).unwrap();
         horizon.written(Some("away".into()), Moment(3000));
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn another_boots_value_moves_nothing() {
+    fn self_beat_of_another_boot_does_not_move_the_horizon() {
         let mut horizon = Horizon::<AllRules>::new("b");
         let _ = send(&mut horizon, 1000, None);
         horizon.seen("t a/1", Moment(1100));
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn when_something_is_due_self_beats_follow_at_their_pace() {
+    fn due_deadline_sends_self_beats_at_the_allowed_pace() {
         let mut horizon = Horizon::<AllRules>::new("b");
         let mut sent = 0;
         for ms in (10_000..20_000).step_by(50) {
@@ -201,10 +202,13 @@ mod tests {
                 horizon.written(None, Moment(ms));
             }
         }
-        assert!((20..=23).contains(&sent), "two a second and a burst of three, not {sent}");
+        assert!(
+            (20..=23).contains(&sent),
+            "expected two a second and a burst of three, sent {sent}"
+        );
     }
 
-    /// Sends at `sent`, is answered at `answered`; the value.
+    /// Sends a self-beat at `sent` that is answered at `answered`; returns its value.
     fn write(horizon: &mut Horizon, sent: u64, answered: u64, ok: bool) -> String {
         let value = send(horizon, sent, None).unwrap();
         horizon.written((!ok).then(|| "away".into()), Moment(answered));
@@ -212,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_told_once_from_the_last_success_on_and_a_slow_watch_is_none() {
+    fn outage_is_reported_once_since_the_last_success_and_slow_watch_is_not_an_outage() {
         let mut horizon = Horizon::<AllRules>::new("b");
         let slow = write(&mut horizon, 1000, 1010, true);
         assert_eq!(horizon.seen(&slow, Moment(5900)), None);
@@ -224,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_was_held_up_is_an_outage_whichever_way_it_is_known_first() {
+    fn delayed_write_is_an_outage_whether_answer_or_watch_comes_first() {
         let mut horizon = Horizon::<AllRules>::new("b");
         let value = write(&mut horizon, 1000, 2500, true);
         assert_eq!(horizon.seen(&value, Moment(2510)), Some(Duration::from_millis(1510)));
@@ -236,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_lost_after_the_self_beat_was_seen_is_no_outage() {
+    fn lost_answer_to_a_seen_self_beat_is_not_an_outage() {
         let mut horizon = Horizon::<AllRules>::new("b");
         let value = send(&mut horizon, 1000, None).unwrap();
         assert_eq!(horizon.seen(&value, Moment(1010)), None);
@@ -246,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_that_fail_from_the_start_are_an_outage_since_the_start() {
+    fn writes_failing_since_the_start_are_an_outage_since_the_start() {
         let mut horizon = Horizon::<AllRules>::new("b");
         write(&mut horizon, 1000, 3000, false);
         let value = write(&mut horizon, 9000, 9005, true);
@@ -254,16 +258,16 @@ mod tests {
     }
 
     #[test]
-    fn a_standstill_names_its_cause_and_the_first_self_beat_that_did_not_come_back() {
+    fn standstill_names_its_cause_and_the_first_missing_self_beat() {
         let stands = |horizon: &Horizon, ms| {
             let standstill = horizon.standstill(Moment(ms), &None);
             standstill.map(|it| (it.since.0, it.cause))
         };
         let mut horizon = Horizon::<AllRules>::new("b");
         let value = write(&mut horizon, 1000, 1010, true);
-        assert_eq!(stands(&horizon, 1500), None, "it is on its way");
+        assert_eq!(stands(&horizon, 1500), None, "the self-beat is on its arrival");
         horizon.seen(&value, Moment(1600));
-        assert_eq!(stands(&horizon, 5900), None, "nothing is under way");
+        assert_eq!(stands(&horizon, 5900), None, "nothing is under arrival");
         write(&mut horizon, 6000, 6010, true);
         assert_eq!(stands(&horizon, 7500), Some((6000, Cause::NotBack(None))));
         write(&mut horizon, 11_000, 11_005, false);

@@ -1,83 +1,83 @@
-//! The identity of this installation, and what the mark of an installation means here.
+//! The identity of this installation, and which installation wrote a status.
 //!
-//! Owns: which installation this is, and by which one a status was written. Does not own: which others there are
-//! (`installations`), and where the identity comes from (the election of the server).
+//! Owns: the name of this installation, and the comparison with the one that wrote a status. Does not own:
+//! which other installations exist (`installations`), and where the name comes from (the election in the
+//! server).
 
 use std::time::Duration;
 
 use rollcall_model::{installation::Installation, instance::Instance};
 
-/// How long another installation is respected after its last sign of life: twice the longest pause between two
-/// checkpoints.
+/// How long another installation is taken into account after it was last active: twice the longest pause
+/// between two checkpoints.
 pub(super) const RESPECT: Duration = Duration::from_secs(1_200);
 
-/// Former identities of this installation: each time somebody deletes the Lease of its election.
-const MOST_FORMER: usize = 16;
+/// The most former names of this installation that are kept. It gets a new one whenever the Lease of its
+/// election is deleted.
+const MAX_FORMER: usize = 16;
 
-/// What this installation is called. Not known without the rights of the election, and before its first answer: then
-/// nothing is another's.
+/// The names of this installation. They are unknown without the rights for the election and before its first
+/// answer; until then no status counts as another installation's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     current: Option<Installation>,
     former: Vec<Installation>,
 }
 
-/// By which installation something was written.
+/// The installation that wrote a status, relative to this one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Mark {
-    /// By this one, or it does not say.
+pub(super) enum Author {
+    /// This installation, or the status names none.
     #[default]
     Own,
-    /// By one that is older: its word stands before ours.
+    /// An older installation, whose status takes precedence.
     Older,
-    /// By one that is younger.
+    /// A younger installation.
     Younger,
 }
 
 impl Identity {
-    /// This installation, as far as it is known.
     #[must_use]
     pub fn current(&self) -> Option<&Installation> {
         self.current.as_ref()
     }
 
-    /// This installation is called so from now on.
     pub(super) fn renamed(&self, own: &Installation) -> Self {
         let mut identity = self.clone();
         let former = identity.current.replace(own.clone());
         identity.former.extend(former);
-        let extra = identity.former.len().saturating_sub(MOST_FORMER);
+        let extra = identity.former.len().saturating_sub(MAX_FORMER);
         identity.former.drain(..extra);
         identity
     }
 
-    /// By which installation the status of an object was written.
-    pub(super) fn mark(&self, instance: &Instance) -> Mark {
-        instance.stored.installation.as_ref().map_or(Mark::Own, |it| self.mark_of(it))
+    /// Which installation wrote the status of an object.
+    pub(super) fn author(&self, instance: &Instance) -> Author {
+        instance.stored.installation.as_ref().map_or(Author::Own, |it| self.classify(it))
     }
 
-    pub(super) fn mark_of(&self, other: &Installation) -> Mark {
+    pub(super) fn classify(&self, other: &Installation) -> Author {
         match &self.current {
             Some(own) if own != other && !self.former.contains(other) => {
                 if other < own {
-                    Mark::Older
+                    Author::Older
                 } else {
-                    Mark::Younger
+                    Author::Younger
                 }
             }
-            _ => Mark::Own,
+            _ => Author::Own,
         }
     }
 
-    /// Whether the object says `Expired`, as this installation has found. What another one has found is no verdict here:
-    /// it does not know the heartbeats that are taken here.
+    /// Whether this installation stored the object as `Expired`. The verdict of another installation does not
+    /// count here, because it does not know the heartbeats that are taken here.
     #[must_use]
     pub fn is_stored_expired(&self, instance: &Instance) -> bool {
-        instance.is_stored_expired() && self.mark(instance) == Mark::Own
+        instance.is_stored_expired() && self.author(instance) == Author::Own
     }
 }
 
-impl Mark {
+impl Author {
     pub(super) fn is_foreign(self) -> bool {
         self != Self::Own
     }

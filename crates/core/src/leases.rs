@@ -1,8 +1,8 @@
-//! Leases: when each ends, and which have ended.
+//! Leases: when each one ends, and which have ended.
 //!
-//! Owns: lease timers, grace, and the leases that have ended and wait for the horizon. An instance is judged expired when
-//! its deadline and the horizon lie behind. Does not own: how far has been seen (`horizon`), which instances are kept past
-//! their lease (`guard`), and what a verdict leads to (`instances`).
+//! Owns: lease timers, grace, and the leases that have ended and wait for the horizon. An instance is judged
+//! expired once now and the horizon are past its deadline. Does not own: the horizon (`horizon`, `ledgers`),
+//! which instances are held past their lease (`guard`), and what a verdict leads to (`instances`).
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use crate::{
     timers::Timers,
 };
 
-/// When leases end.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     timers: Timers,
     grace: Grace,
-    /// Whose leases have ended before the horizon could pass them, and when their timers went off.
+    /// The instances whose leases have ended but whose deadlines the horizon has not passed, with the moments
+    /// at which their timers fired.
     waiting: Vec<(Moment, InstanceKey)>,
     /// The latest deadline among them.
     due: Option<Moment>,
@@ -29,16 +29,16 @@ pub(super) struct Leases {
     expired: u64,
 }
 
-/// What a look at an instance finds when its lease timer has gone off.
+/// The state of a lease when its timer fires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Look {
-    /// The timer means nothing any more.
-    Stale,
-    /// Its last heartbeat was at `beat`, so that its lease ends at `deadline`: not before now.
-    Runs { beat: Moment, deadline: Moment },
-    /// It ended at `deadline`, which the horizon has not passed.
-    Waits { deadline: Moment },
-    /// It ended at `deadline`, and nothing can be heard of it any more that would count.
+pub(super) enum LeaseState {
+    /// A newer timer has replaced this one.
+    Replaced,
+    /// The last heartbeat was at `beat`, and the lease ends at `deadline`, which is not before now.
+    Running { beat: Moment, deadline: Moment },
+    /// The lease ended at `deadline`, which the horizon has not passed.
+    Waiting { deadline: Moment },
+    /// The lease ended at `deadline`, and no heartbeat that would still count can be reported.
     Ended { beat: Moment, deadline: Moment },
 }
 
@@ -52,7 +52,6 @@ impl Leases {
         self.due
     }
 
-    /// How many leases wait for the horizon.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
     }
@@ -61,56 +60,56 @@ impl Leases {
         self.last_gap
     }
 
-    /// Times that all instances were given back time.
+    /// How often grace was given to all instances.
     pub(super) fn gaps(&self) -> u64 {
         self.gaps
     }
 
-    /// Leases that ended.
+    /// How many leases have ended.
     pub(super) fn expired(&self) -> u64 {
         self.expired
     }
 
-    /// When the next timer goes off.
     pub(super) fn next(&self) -> Option<Moment> {
         self.timers.peek()
     }
 
-    /// Every instance gets back the time in which heartbeats could not be heard; a whole lease where it is not known how
-    /// long that was.
+    /// Gives every instance back the time `lost` in which heartbeats may have been missed, or a whole lease
+    /// if its length is not known.
     pub(super) fn give_back(&mut self, now: Moment, lost: Option<Duration>) {
         self.gaps += 1;
         self.last_gap = Some(LastGap { ended: now, lost });
         match lost {
-            Some(lost) => self.grace.raise(now, lost),
-            None => self.grace.begin_anew(now),
+            Some(lost) => self.grace.record_gap(now, lost),
+            None => self.grace.grant_whole_lease(now),
         }
     }
 
-    /// Every instance has a whole lease from now on: of what was heard before nothing is known.
-    pub(super) fn begin_anew(&mut self, now: Moment) {
-        self.grace.begin_anew(now);
+    /// Gives every instance a whole lease from now on, because nothing is known about earlier heartbeats.
+    pub(super) fn grant_whole_lease(&mut self, now: Moment) {
+        self.grace.grant_whole_lease(now);
     }
 
-    /// Every instance has a whole lease from `grace` on, because of replicas that fell silent, in place of what was said
-    /// so before. Answers whether that is a change. Timers are set anew where deadlines come sooner by it.
+    /// Gives every instance a whole lease from `not_before` on because of silent replicas, replacing the
+    /// earlier value. Returns whether the value changed. If deadlines move to an earlier moment, the timers
+    /// are set again.
     pub(super) fn set_silence_grace(
         &mut self,
         not_before: Option<Moment>,
         table: &mut Table,
     ) -> bool {
-        let before = self.grace.held();
+        let before = self.grace.silence();
         if not_before == before {
             return false;
         }
-        self.grace.hold(not_before);
+        self.grace.set_silence(not_before);
         if not_before < before {
             table.entries_mut().for_each(|entry| self.arm(entry));
         }
         true
     }
 
-    /// Sets the lease timer, if the lease now ends sooner than the timer says.
+    /// Sets the lease timer if the lease now ends before the timer fires.
     pub(super) fn arm(&mut self, entry: &mut Entry) {
         if !entry.is_leased_and_live() {
             entry.armed = None;
@@ -123,14 +122,14 @@ impl Leases {
         }
     }
 
-    /// Sets the lease timer for `end`, at the earliest a moment from now.
+    /// Sets the lease timer for `end`, but at least one millisecond from now.
     pub(super) fn arm_at(&mut self, entry: &mut Entry, end: Moment, now: Moment) {
         let again = end.max(Moment(now.0 + 1));
         entry.armed = Some(again);
         self.timers.set(again, entry.instance().key.clone());
     }
 
-    /// The horizon has moved on: the leases that waited for it are looked at again.
+    /// The horizon moved: the leases that waited for it are checked again.
     pub(super) fn resume(&mut self) {
         self.due = None;
         for (at, key) in self.waiting.drain(..) {
@@ -138,31 +137,37 @@ impl Leases {
         }
     }
 
-    /// Takes a timer whose time has come.
     pub(super) fn pop_due(&mut self, now: Moment) -> Option<(Moment, InstanceKey)> {
         self.timers.pop_due(now)
     }
 
-    /// Looks at an instance whose timer went off at `at`.
-    pub(super) fn look(&self, entry: &Entry, at: Moment, now: Moment, horizon: Moment) -> Look {
+    /// Checks an instance whose timer fired at `at`.
+    pub(super) fn inspect(
+        &self,
+        entry: &Entry,
+        at: Moment,
+        now: Moment,
+        horizon: Moment,
+    ) -> LeaseState {
         if entry.armed != Some(at) {
-            return Look::Stale;
+            return LeaseState::Replaced;
         }
         let (beat, deadline) = (entry.slot().last_heartbeat(), self.deadline(entry));
         match () {
-            () if deadline >= now => Look::Runs { beat, deadline },
-            () if horizon <= deadline => Look::Waits { deadline },
-            () => Look::Ended { beat, deadline },
+            () if deadline >= now => LeaseState::Running { beat, deadline },
+            () if horizon <= deadline => LeaseState::Waiting { deadline },
+            () => LeaseState::Ended { beat, deadline },
         }
     }
 
-    /// A lease that ended at `end`, and whose timer went off at `at`, waits for the horizon.
+    /// Makes a lease that ended at `end`, and whose timer fired at `at`, wait for the horizon.
     pub(super) fn wait(&mut self, at: Moment, key: InstanceKey, end: Moment) {
         self.due = self.due.max(Some(end));
         self.waiting.push((at, key));
     }
 
-    /// The lease has ended, unless a heartbeat came since `beat`, between the look and the verdict. Answers whether it has.
+    /// Ends the lease, unless a heartbeat came after `beat`, between the check and the verdict. Returns
+    /// whether the lease ended.
     pub(super) fn expire(&mut self, entry: &mut Entry, beat: Moment) -> bool {
         entry.armed = None;
         let stands = entry.slot().expire(beat);

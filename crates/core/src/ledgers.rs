@@ -1,8 +1,8 @@
-//! Ledgers: what a replica that has one knows beside its instances.
+//! Ledgers: what a replica knows about the other replicas and about its own ledger.
 //!
-//! Owns: the own ledger as it was seen back, how far this replica has seen in all, the
-//! fence, and when the own ledger goes. Does not own: what is known of each other replica (`peers`), what the own ledger
-//! holds (`flush`), and what follows from a heartbeat or a gap (`instances`).
+//! Owns: the replica's own ledger as it was seen back, the combined horizon, the fence, and when the own
+//! ledger is written. Does not own: what is known about each other replica (`peers`), what the own ledger
+//! contains (`flush`), and what follows from a heartbeat or a gap (`instances`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,46 +10,40 @@ use rollcall_model::lease::Moment;
 
 use crate::{
     duplicates::Duplicates,
-    flush::{Call, Flush},
+    flush::{Flush, FlushTrigger},
     ledger::Ledger,
-    peers::{Peers, SILENCE, Sighting, Way},
+    peers::{Arrival, LedgerNews, Peers, SILENCE},
     report::{self, Cause, Duplicate, Standstill},
     rules::Rules,
-    touched::Touched,
+    unreported::Unreported,
 };
 
-/// A ledger seen longer ago than this holds the horizon back: the longest pause and its way.
+/// A ledger older than this holds the horizon back: the longest pause plus the usual delay.
 const LEDGER_OLD: Duration = Duration::from_millis(6_500);
 
-/// The own ledger as it was seen back.
 #[derive(Clone, Copy, Debug)]
 struct Own {
     version: u64,
     stamp: Moment,
     index: u64,
-    /// When it was seen.
     seen: Moment,
 }
 
-/// All that a replica with a ledger knows beside its instances.
 #[derive(Debug)]
 pub(super) struct Ledgers<R: Rules> {
     name: Arc<str>,
     boot: Arc<str>,
-    /// Of the store's history.
     epoch: u64,
     peers: Peers<R>,
     flush: Flush,
     own: Option<Own>,
     duplicates: Duplicates,
-    /// When beats could be answered again: the own ledger was seen back in time, and had not been.
+    /// When the fence last opened: the own ledger was seen back in time after it had not been.
     opened: Moment,
-    /// Whether a first list was seen.
     listed: bool,
 }
 
 impl<R: Rules> Ledgers<R> {
-    /// Of the replica `name` in its process `boot`.
     pub(super) fn new(name: Arc<str>, boot: Arc<str>) -> Self {
         Self {
             peers: Peers::new(name.clone(), boot.clone()),
@@ -68,41 +62,46 @@ impl<R: Rules> Ledgers<R> {
         self.name.clone()
     }
 
-    /// The store went back. Nothing counts any more that ledgers of another epoch say of versions, this replica's own
-    /// among them; `heartbeats` are all that it has taken, and are reported again.
+    /// The store went back. Versions in ledgers of other epochs no longer count, those in this replica's own
+    /// ledger included. `heartbeats` are all that it has taken, and are reported again.
     pub(super) fn begin_epoch(&mut self, epoch: u64, heartbeats: Vec<(u64, Moment)>) {
         self.follow_epoch(epoch);
         self.own = None;
         self.flush.begin_epoch(heartbeats);
     }
 
-    /// This replica begins with the epoch of the others.
+    /// Sets the current epoch.
     pub(super) fn follow_epoch(&mut self, epoch: u64) {
         self.epoch = epoch;
         self.peers.follow_epoch(epoch);
     }
 
-    /// A ledger of another process under this replica's name.
-    fn see_duplicate(&mut self, ledger: &Ledger, way: Way, now: Moment) -> Option<Sighting> {
-        if way == Way::First {
-            self.duplicates.replace(&ledger.boot);
+    /// Applies a ledger that another process wrote under this replica's name.
+    fn see_duplicate(
+        &mut self,
+        ledger: &Ledger,
+        arrival: Arrival,
+        now: Moment,
+    ) -> Option<LedgerNews> {
+        if arrival == Arrival::FirstList {
+            self.duplicates.set_replaced(&ledger.boot);
             return None;
         }
         if self.own.is_some_and(|own| ledger.version < own.version) {
             return None;
         }
         let began = self.own.is_some() || self.duplicates.is_yielding();
-        let sighting = self.duplicates.see(ledger, &self.boot, began, now);
+        let news = self.duplicates.see(ledger, &self.boot, began, now);
         if self.duplicates.is_yielding() {
             self.own = None;
         }
-        Some(sighting)
+        Some(news)
     }
 
-    /// The own ledger came back.
-    fn see_back(&mut self, ledger: &Ledger, now: Moment) {
+    /// The replica's own ledger came back.
+    fn see_own(&mut self, ledger: &Ledger, now: Moment) {
         let is_old = self.own.is_some_and(|own| ledger.stamp <= own.stamp);
-        // A stamp of the future was written by somebody else.
+        // This process does not write stamps of the future, so something else wrote it.
         if ledger.boot != self.boot || ledger.epoch != self.epoch || is_old || ledger.stamp > now {
             return;
         }
@@ -121,8 +120,8 @@ impl<R: Rules> Ledgers<R> {
         from.after(SILENCE)
     }
 
-    /// From when on heartbeats are not answered 200. After a fence, and at the start, not before the
-    /// instances were seen as of then: what the others decided without asking us is known by that.
+    /// From when on heartbeats are not answered 200. After a fence, and at the start, the instances must
+    /// first be seen as of then: the other replicas may have decided without asking this one.
     pub(super) fn fence(&self, self_beat: Moment) -> Moment {
         let own = self.own.filter(|_| !self.flush.is_leaving());
         let open = self_beat >= self.opened || !R::FENCE_WAITS_FOR_INSTANCES;
@@ -133,7 +132,7 @@ impl<R: Rules> Ledgers<R> {
         }
     }
 
-    /// How far this replica has seen; none when that is not known now.
+    /// The combined horizon; `None` if it is not known now.
     pub(super) fn horizon(&self, self_beat: Moment) -> Option<Moment> {
         let own = self.own.filter(|_| self.listed)?;
         let own = if R::OWN_LEDGER_HOLDS { own.stamp } else { self_beat };
@@ -141,91 +140,95 @@ impl<R: Rules> Ledgers<R> {
         Some(self_beat.min(own).min(others))
     }
 
-    /// Whose newest ledger was seen longest ago, and when: of the live ones, and the own.
+    /// The replica whose newest ledger was seen longest ago, and when: among the live ones and this one.
     fn oldest(&self) -> Option<(Arc<str>, Moment)> {
         let own = self.own.map(|own| (self.name.clone(), own.seen));
         let live = self.peers.seen().into_iter().map(|seen| (seen.replica, seen.at));
         live.chain(own).min_by_key(|(_, seen)| *seen)
     }
 
-    /// Whether everybody live, this replica among them, has told that it has seen this version.
+    /// Whether every live replica, this one included, has reported that it has seen this version.
     pub(super) fn have_seen(&self, version: u64) -> bool {
         !R::EVICTIONS_ACKNOWLEDGED
             || (self.own.is_some_and(|own| own.index >= version) && self.peers.have_seen(version))
     }
 
-    /// Whether a first list was seen.
     pub(super) fn is_listed(&self) -> bool {
         self.listed
     }
 
-    /// A list of all ledgers. Answers whether it is the first, and whether ledgers have vanished: then heartbeats may have
-    /// been reported that were not seen.
+    /// Applies a list of all ledgers. Returns whether it is the first, and whether ledgers have vanished, in
+    /// which case reported heartbeats may have been missed.
     pub(super) fn list(&mut self, ledgers: &[Arc<Ledger>], now: Moment) -> (bool, bool) {
         let first = !std::mem::replace(&mut self.listed, true);
         (first, !first && self.peers.keep_only(ledgers, now))
     }
 
-    /// A ledger is seen. Answers what follows from it; nothing from the own one.
-    pub(super) fn see(&mut self, ledger: &Ledger, way: Way, now: Moment) -> Option<Sighting> {
+    /// Applies a ledger. Returns what follows from it; nothing for the replica's own one.
+    pub(super) fn see(
+        &mut self,
+        ledger: &Ledger,
+        arrival: Arrival,
+        now: Moment,
+    ) -> Option<LedgerNews> {
         if ledger.replica == self.name {
             if ledger.boot != self.boot && R::DUPLICATES_ARE_TOLD_APART {
-                return self.see_duplicate(ledger, way, now);
+                return self.see_duplicate(ledger, arrival, now);
             }
-            self.see_back(ledger, now);
+            self.see_own(ledger, now);
             return None;
         }
-        let sighting = self.peers.see(ledger, way, now);
-        if sighting.asks && R::ASK {
+        let news = self.peers.see(ledger, arrival, now);
+        if news.asks && R::ASK {
             self.flush.ask();
         }
-        Some(sighting)
+        Some(news)
     }
 
-    /// The ledger of a replica was deleted.
     pub(super) fn deleted(&mut self, replica: &str, version: u64, now: Moment) {
         self.peers.deleted(replica, version, now);
     }
 
-    /// The write of the own ledger was answered, or given up. Answers the index in it, if it is of this epoch.
+    /// The write of the own ledger was answered or given up. Returns the index in it, if it belongs to this
+    /// epoch.
     pub(super) fn written(&mut self, sequence: u64, stored: bool) -> Option<u64> {
         self.flush.written(sequence, stored)
     }
 
-    /// The next ledger is the last one.
-    pub(super) fn depart(&mut self) {
-        self.flush.leave();
+    pub(super) fn start_leaving(&mut self) {
+        self.flush.start_leaving();
     }
 
-    /// Notices which replicas are silent, gone or back. Answers from when on every instance has a whole lease because of
-    /// them.
+    /// Follows which replicas are silent, gone or back. Returns the moment from which every instance has a
+    /// whole lease because of them.
     pub(super) fn follow_silence(&mut self, now: Moment) -> Option<Moment> {
         self.duplicates.follow(now);
         self.peers.tick(now);
         self.peers.not_before().max(self.duplicates.not_before())
     }
 
-    /// When the fence could have opened that still waits for a self-beat sent after that.
-    pub(super) fn opening(&self, self_beat: Moment) -> Option<Moment> {
+    /// The moment at which the fence could open, if it still waits for a self-beat sent after that.
+    pub(super) fn pending_opening(&self, self_beat: Moment) -> Option<Moment> {
         self.own?;
         (self_beat < self.opened).then_some(self.opened)
     }
 
-    /// Whether the own ledger goes as soon as the pace allows.
+    /// Whether the own ledger is written as soon as the pace allows.
     pub(super) fn is_urgent(&self) -> bool {
         self.flush.is_urgent()
     }
 
-    /// One whose ledger is of no use any more, with its version.
+    /// A replica whose ledger is no longer needed, with the version of the ledger.
     pub(super) fn sweep(&mut self, now: Moment) -> Option<(Arc<str>, u64)> {
         self.peers.sweep(now)
     }
 
-    /// The own ledger, if it is to be written now: `shortest` is the shortest lease of all, `due` the latest deadline that
-    /// waits for the horizon, which is at `horizon`, and `index` the highest resourceVersion seen.
-    pub(super) fn next(
+    /// The own ledger, if it must be written now. `shortest` is the shortest lease of all, `due` the latest
+    /// deadline that waits for the horizon, `horizon` the combined horizon, and `index` the highest
+    /// resourceVersion seen.
+    pub(super) fn next_ledger(
         &mut self,
-        touched: &Touched,
+        unreported: &Unreported,
         now: Moment,
         shortest: Option<Duration>,
         due: Option<Moment>,
@@ -235,10 +238,11 @@ impl<R: Rules> Ledgers<R> {
         if !self.listed || self.duplicates.is_yielding() {
             return None;
         }
-        // A replica whose ledger no other knows takes no heartbeats: the first one is pressed.
+        // While no other replica knows its ledger, this replica confirms no heartbeats, so the first ledger
+        // is urgent.
         let unknown = self.own.is_none().then(Moment::default);
-        let beats = !touched.is_empty();
-        if !self.flush.is_wanted(&Call { now, due: due.max(unknown), beats, shortest }) {
+        let beats = !unreported.is_empty();
+        if !self.flush.is_wanted(&FlushTrigger { now, due: due.max(unknown), beats, shortest }) {
             return None;
         }
         let mut ledger = Ledger {
@@ -250,36 +254,33 @@ impl<R: Rules> Ledgers<R> {
             peers: self.peers.seen(),
             index,
             horizon,
-            // One that has only just come knows nothing before the others have told that they see it.
+            // A replica that has just started knows nothing until the others report that they see it.
             ask: due.is_some() || horizon == Moment::default(),
             ..Ledger::default()
         };
-        self.flush.fill(&mut ledger, touched.take(now), self.peers.know());
+        self.flush.fill(&mut ledger, unreported.take(now), self.peers.acknowledged_stamp());
         Some(ledger)
     }
 
-    /// The other replicas, for people.
+    /// The other replicas, for reports.
     pub(super) fn report(&self) -> Vec<report::Peer> {
         self.peers.report()
     }
 
-    /// Whether this process is the younger of two, and yields.
     pub(super) fn is_yielding(&self) -> bool {
         self.duplicates.is_yielding()
     }
 
-    /// Identities under which two processes run.
     pub(super) fn duplicates(&self, now: Moment) -> Vec<Duplicate> {
         let own = self.duplicates.report(&self.name, &self.boot, now);
         own.into_iter().chain(self.peers.duplicates(now)).collect()
     }
 
-    /// Tells the process of another replica from an earlier one, as its newest ledger says.
     pub(super) fn boot_of(&self, replica: &str) -> Option<Arc<str>> {
         self.peers.boot_of(replica)
     }
 
-    /// Whose ledger holds the horizon back, if one does.
+    /// The replica whose ledger holds the horizon back, if there is one.
     pub(super) fn standstill(&self, now: Moment) -> Option<Standstill> {
         let (replica, since) = self.oldest()?;
         let old = now.since(since) > LEDGER_OLD;

@@ -1,8 +1,9 @@
-//! Which objects need a write of the leader, and when: status and checkpoints; and what is announced.
+//! The outbox: which objects need a write by the leader, and when (statuses and checkpoints), and which
+//! Events wait.
 //!
-//! Owns: the queues of these duties, each bounded by the number of instances. A duty is decided at the moment it is handed
-//! out, on the newest version known; while one is under way on an object, no other is handed out for it. Does not own:
-//! evictions (`evictions`), and carrying out (the controller of the server).
+//! Owns: the queues of these duties, each bounded by the number of instances. A duty is decided when it is
+//! handed out, on the newest known version; while one is under way on an object, no other is handed out for
+//! it. Does not own: evictions (`evictions`), and carrying duties out (`controller` in the server).
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -19,62 +20,63 @@ use crate::{
     announce,
     conditions::Judged,
     directory::Directory,
+    duty_state::UnderWay,
     fact::{Announcement, Duty, Version},
-    identity::{Identity, Mark, RESPECT},
+    identity::{Author, Identity, RESPECT},
     slot::Slot,
     status,
     table::{Entry, Table},
-    task::UnderWay,
     timers::Timers,
 };
 
-/// Announcements that wait for room; older ones are dropped first.
+/// The most Events that wait; the oldest are dropped first.
 const MAX_ANNOUNCEMENTS: usize = 1024;
 
-/// Checkpoints are one a second in all.
+/// At most one checkpoint per second is written in total.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
-/// How many instances are looked at for one that needs a checkpoint.
-const CHECKPOINT_LOOKS: usize = 256;
+/// How many instances are checked at a time to find one that needs a checkpoint.
+const CHECKPOINT_CHECKS: usize = 256;
 
-/// For how long another, older installation may leave a phase that is wrong in our eyes.
-const DISSENT: Duration = Duration::from_secs(300);
+/// How long an older installation can leave a phase that this one considers wrong, before this one writes it.
+const OVERRULE_AFTER: Duration = Duration::from_secs(300);
 
-/// Places that an empty queue keeps.
-const PLACES: usize = 256;
+/// The capacity that an empty queue keeps.
+const EMPTY_CAPACITY: usize = 256;
 
-/// The installation that writes statuses, and what its writes depend on.
+/// What the writes of statuses depend on.
 pub(super) struct StatusWriter<'a> {
-    /// That of DNS.
+    /// The DNS zone.
     pub(super) zone: &'a str,
-    /// Where addresses are looked up that others offer, too.
+    /// For lookups of shared endpoints.
     pub(super) directory: &'a Directory,
     /// This installation.
     pub(super) identity: &'a Identity,
-    /// Whether a replica of another one is alive.
+    /// Whether a replica of another installation is live.
     pub(super) sees_others: bool,
 }
 
-/// Whether a write is wanted.
-enum Wanted {
+/// Whether a write is needed.
+enum WriteNeed {
     No,
-    /// Not before that moment.
+    /// A write is needed, but not before this moment.
     At(Moment),
 }
 
-/// Instances to look at, and announcements to make.
+/// The queues of instances to check, and of Events.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// Whether this replica leads. While it does not, nothing is kept: the leader knows it too.
+    /// Whether this replica leads. Nothing is queued while it does not, because the leader does the same
+    /// work.
     open: bool,
     queue: VecDeque<InstanceKey>,
     queued: HashSet<InstanceKey>,
     announcements: VecDeque<Duty>,
-    /// Every incarnation once, in the order in which checkpoints are considered; those that are
-    /// gone are dropped when their turn comes.
+    /// Every incarnation once, in the order in which checkpoints are considered; those that are gone are
+    /// dropped on their turn.
     rotation: VecDeque<Weak<Slot>>,
     checkpointed: Moment,
-    /// Failed duties that may be tried again.
+    /// Failed duties that will be retried.
     retries: Timers,
 }
 
@@ -87,62 +89,58 @@ impl Outbox {
         self.open = true;
     }
 
-    /// Forgets everything but when the last checkpoint was, and when failed duties may be tried again: that outlasts a
-    /// tenure.
+    /// Drops everything except the time of the last checkpoint and the retries, which outlast a tenure.
     pub(super) fn close(&mut self) {
         let (checkpointed, retries) = (self.checkpointed, std::mem::take(&mut self.retries));
         *self = Self { checkpointed, retries, ..Self::default() };
     }
 
-    /// When the next failed duty may be tried again.
     pub(super) fn next(&self) -> Option<Moment> {
         self.retries.peek()
     }
 
-    /// Has an instance looked at: its status may have to be written.
+    /// Queues an instance for a check of its status.
     pub(super) fn consider(&mut self, key: InstanceKey) {
         if self.open && self.queued.insert(key.clone()) {
             self.queue.push_back(key);
         }
     }
 
-    /// Has an instance looked at again `at` that moment.
+    /// Queues an instance for another check `at` a moment.
     pub(super) fn retry(&mut self, key: InstanceKey, at: Moment) {
         self.retries.set(at, key);
     }
 
-    pub(super) fn announce(&mut self, on: Version, what: Announcement) {
+    pub(super) fn announce(&mut self, on: Version, announcement: Announcement) {
         if !self.open {
             return;
         }
         if self.announcements.len() == MAX_ANNOUNCEMENTS {
             self.announcements.pop_front();
         }
-        self.announcements.push_back(Duty::Announce { on, what });
+        self.announcements.push_back(Duty::Announce { on, what: announcement });
     }
 
-    /// The same, where none that waits has to make room for it.
-    pub(super) fn announce_if_room(&mut self, on: Version, what: Announcement) {
+    /// As [`Self::announce`], but only if no waiting Event must be dropped for it.
+    pub(super) fn announce_if_room(&mut self, on: Version, announcement: Announcement) {
         if self.announcements.len() < MAX_ANNOUNCEMENTS {
-            self.announce(on, what);
+            self.announce(on, announcement);
         }
     }
 
-    /// Gives a new incarnation its turn among the checkpoints.
+    /// Adds a new incarnation to the rotation of checkpoints.
     pub(super) fn rotate(&mut self, slot: &Arc<Slot>) {
         if self.open {
             self.rotation.push_back(Arc::downgrade(slot));
         }
     }
 
-    /// Considers the instances whose failed duties may be tried again.
     pub(super) fn follow_retries(&mut self, now: Moment) {
         while let Some((_, key)) = self.retries.pop_due(now) {
             self.consider(key);
         }
     }
 
-    /// The next status that needs a write.
     pub(super) fn status(
         &mut self,
         table: &mut Table,
@@ -152,11 +150,11 @@ impl Outbox {
         loop {
             let key = self.pop()?;
             let Some(entry) = table.get_mut(&key) else { continue };
-            match writer.wanted(entry, now.moment) {
-                Wanted::No => {}
-                Wanted::At(at) if at <= now.moment => return Some(writer.duty(entry, now)),
-                Wanted::At(at) => {
-                    if entry.task.look_at(at) {
+            match writer.write_need(entry, now.moment) {
+                WriteNeed::No => {}
+                WriteNeed::At(at) if at <= now.moment => return Some(writer.duty(entry, now)),
+                WriteNeed::At(at) => {
+                    if entry.duties.schedule_check(at) {
                         self.retry(key, at);
                     }
                 }
@@ -168,7 +166,7 @@ impl Outbox {
         self.announcements.pop_front()
     }
 
-    /// The next instance in turn whose checkpoint is older than `age`.
+    /// The next instance in rotation whose checkpoint is older than `age`.
     pub(super) fn checkpoint(
         &mut self,
         table: &mut Table,
@@ -179,7 +177,7 @@ impl Outbox {
             return None;
         }
         self.checkpointed = now.moment;
-        for _ in 0..CHECKPOINT_LOOKS.min(self.rotation.len()) {
+        for _ in 0..CHECKPOINT_CHECKS.min(self.rotation.len()) {
             let Some(slot) = self.rotation.pop_front()?.upgrade() else { continue };
             let entry = table.get_mut(&slot.record().key);
             let Some(entry) = entry.filter(|entry| Arc::ptr_eq(entry.slot(), &slot)) else {
@@ -197,49 +195,51 @@ impl Outbox {
         let key = self.queue.pop_front()?;
         self.queued.remove(&key);
         if self.queue.is_empty() {
-            // After a start all are looked at: their places are not kept for that.
-            self.queue.shrink_to(PLACES);
-            self.queued.shrink_to(PLACES);
+            // After a start all instances are queued once: that capacity is not kept.
+            self.queue.shrink_to(EMPTY_CAPACITY);
+            self.queued.shrink_to(EMPTY_CAPACITY);
         }
         Some(key)
     }
 }
 
 impl StatusWriter<'_> {
-    /// Whether the status of an object needs a write, and when.
-    fn wanted(&self, entry: &mut Entry, now: Moment) -> Wanted {
-        let (instance, phase, mark) = (entry.instance().clone(), entry.member.phase, entry.mark());
-        if !entry.task.is_idle(now) {
-            return Wanted::No;
+    fn write_need(&self, entry: &mut Entry, now: Moment) -> WriteNeed {
+        let (instance, phase, author) =
+            (entry.instance().clone(), entry.member.phase, entry.author());
+        if !entry.duties.is_idle(now) {
+            return WriteNeed::No;
         }
         let is_same_phase = instance.stored.phase == Some(phase);
-        let wait = match mark {
-            // The older one's word stands, but for a phase that it leaves wrong for long.
-            Mark::Older if !is_same_phase => Some(DISSENT),
-            // Found to be expired by both: as nothing else writes it, it would never be evicted.
-            _ if mark.is_foreign() && is_same_phase && self.may_claim(&instance, phase) => {
+        let wait = match author {
+            // The status of the older installation stands, unless it leaves the phase wrong for long.
+            Author::Older if !is_same_phase => Some(OVERRULE_AFTER),
+            // Both installations consider it expired. No other write will make the status this installation's
+            // own, so without this one it would never be evicted.
+            _ if author.is_foreign() && is_same_phase && self.may_claim(&instance, phase) => {
                 Some(RESPECT)
             }
-            Mark::Older => {
-                entry.task.assent();
-                return Wanted::No;
+            Author::Older => {
+                entry.duties.clear_deferred();
+                return WriteNeed::No;
             }
-            Mark::Own | Mark::Younger => None,
+            Author::Own | Author::Younger => None,
         };
         if let Some(wait) = wait {
-            let at = entry.task.dissent(now, wait);
-            return Wanted::At(at.max(entry.task.paced()));
+            let at = entry.duties.defer(now, wait);
+            return WriteNeed::At(at.max(entry.duties.paced()));
         }
-        entry.task.assent();
+        entry.duties.clear_deferred();
         let shared = self.directory.shared_address(&instance.facts);
         let judged = Judged { instance: &instance, phase, shared: shared.as_ref() };
-        if entry.task.is_settled(&judged, self.zone) {
-            return Wanted::No;
+        if entry.duties.is_settled(&judged, self.zone) {
+            return WriteNeed::No;
         }
-        Wanted::At(entry.task.paced())
+        WriteNeed::At(entry.duties.paced())
     }
 
-    /// Whether this installation may make another's verdict its own: where no replica of another one is alive.
+    /// Whether this installation may take over the verdict of another one: only if no replica of another one
+    /// is live.
     fn may_claim(&self, instance: &Instance, phase: Phase) -> bool {
         phase == Phase::Expired && instance.lease.on_expiry == OnExpiry::Evict && !self.sees_others
     }
@@ -251,13 +251,14 @@ impl StatusWriter<'_> {
         let shared = self.directory.shared_address(&instance.facts);
         let judged = Judged { instance: &instance, phase, shared: shared.as_ref() };
         let desired = status::desired(&judged, beat, self.zone, own);
-        // What another installation has found is no verdict here, and its end no news.
-        let stored = instance.stored.phase.filter(|_| !entry.mark().is_foreign());
-        let told = entry.task.told();
-        let (announce, told) = announce::choose(&instance, stored, phase, told, now.moment);
+        // The verdict of another installation is not a verdict here, and its end is not announced.
+        let stored = instance.stored.phase.filter(|_| !entry.author().is_foreign());
+        let announced = entry.duties.announced();
+        let (announce, announced) =
+            announce::choose(&instance, stored, phase, announced, now.moment);
         let (generation, health) = (instance.generation, instance.health);
-        entry.task.begin(UnderWay::Status { generation, health, told });
-        entry.task.pay(now.moment);
+        entry.duties.begin(UnderWay::Status { generation, health, announced });
+        entry.duties.pay(now.moment);
         Duty::WriteStatus { on: Version::of(&instance), desired, announce }
     }
 }
@@ -267,20 +268,20 @@ fn checkpoint_duty(entry: &mut Entry, now: Now, age: Duration) -> Option<Duty> {
     let lease = instance.lease;
     let beat = entry.slot().last_heard(instance, now);
     let stored = instance.stored.last_heartbeat.map_or(0, |stored| stored.0);
-    // Either way: a wall clock that went back must not keep a future time for hours.
+    // The absolute difference, so that a wall clock that went back does not keep a future time for hours.
     let behind = beat.0.abs_diff(stored) >= millis(age.max(lease.renew_after()));
     let settled =
         lease.is_leased() && !instance.is_terminating() && instance.stored.phase.is_some();
-    let is_anothers = entry.mark() == Mark::Older;
+    let is_anothers = entry.author() == Author::Older;
     if !settled
         || !behind
         || is_anothers
         || entry.slot().is_expired()
-        || !entry.task.is_idle(now.moment)
+        || !entry.duties.is_idle(now.moment)
     {
         return None;
     }
     let on = Version::of(instance);
-    entry.task.begin(UnderWay::Checkpoint);
+    entry.duties.begin(UnderWay::Checkpoint);
     Some(Duty::Checkpoint { on, last_heartbeat: beat })
 }

@@ -1,23 +1,23 @@
-//! The pace of what a replica writes for its own sake: two a second, three at once, 200 ms apart.
+//! The pace of a replica's self-beats and ledgers: two per second, three in a row, 200 ms apart.
 
 use std::time::Duration;
 
 use rollcall_model::lease::{Moment, millis};
 
-/// A sign of life when nothing is due.
+/// The pause between two writes when nothing is due.
 pub(super) const PERIOD: Duration = Duration::from_secs(5);
 
-/// What is not back after this long is sent again, when something waits for it.
+/// A write that is not back after this time is repeated, if a deadline waits for it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Shortest distance of two.
+/// The shortest pause between two writes.
 pub(super) const SPACING: Duration = Duration::from_millis(200);
 
-/// What one costs, and the most that can be saved up.
+/// The cost of a write, and the most credit that accumulates.
 const COST: Duration = Duration::from_millis(500);
 const SAVINGS: Duration = Duration::from_millis(1500);
 
-/// Says when the next may go.
+/// Decides when the next write may go out.
 #[derive(Debug)]
 pub(super) struct Pacer {
     last: Option<Moment>,
@@ -32,23 +32,22 @@ impl Default for Pacer {
 }
 
 impl Pacer {
-    /// When the last one went.
     pub(super) fn last(&self) -> Option<Moment> {
         self.last
     }
 
-    /// How long ago that was; none before the first.
-    pub(super) fn quiet(&self, now: Moment) -> Option<Duration> {
+    /// How long ago the last write was; `None` before the first.
+    pub(super) fn since_last(&self, now: Moment) -> Option<Duration> {
         self.last.map(|last| now.since(last))
     }
 
-    /// Whether a waiting deadline calls for one now.
+    /// Whether a waiting deadline requires a write now.
     pub(super) fn is_due(&self, due: Option<Moment>, now: Moment) -> bool {
         let (Some(due), Some(last)) = (due, self.last) else { return due.is_some() };
         now.since(last) >= if last > due { PATIENCE } else { SPACING }
     }
 
-    /// Takes the price of one, if it can be paid.
+    /// Charges the budget for one write, if it has enough credit.
     pub(super) fn pay(&mut self, now: Moment) -> bool {
         let earned = Duration::from_millis(millis(now.since(self.credited)));
         self.credit = SAVINGS.min(self.credit + earned);

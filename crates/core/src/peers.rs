@@ -1,13 +1,13 @@
-//! The other replicas, as their ledgers show them.
+//! Peers: the other replicas, as their ledgers show them.
 //!
-//! Owns: which ledger of each was seen newest, the bounds of its clock, who is live, silent or gone,
-//! and the grace that follow. Does not own: what the beats in a ledger do (`instances`), and the own
-//! ledger (`flush`).
+//! Owns: the newest ledger of each replica, the bounds of its clock, which replicas are live, silent or gone,
+//! and the grace that follows. Does not own: what the heartbeats in a ledger do (`instances`), and the
+//! replica's own ledger (`flush`).
 //!
-//! A replica is *live* from the first sight of its ledger until it has said that it leaves, or its
-//! ledger has not moved for 10 s, or is deleted, or another boot writes it. Until 10 s after its last
-//! stamp it may have answered beats 200 that nobody will ever tell: so while it is *gone*, everybody has
-//! a whole lease from then on. If the same boot comes back and nothing is missing, that is withdrawn.
+//! A replica is *live* from the first time its ledger is seen until it says that it leaves, its ledger has
+//! not moved for 10 s, the ledger is deleted, or another boot writes it. Until 10 s after its last stamp it
+//! may have answered heartbeats 200 that it will never report: so when it is *gone*, every instance has a
+//! whole lease from then on. If the same boot comes back and nothing is missing, that grace is withdrawn.
 
 use std::{collections::BTreeMap, marker::PhantomData, sync::Arc, time::Duration};
 
@@ -20,89 +20,88 @@ use crate::{
     rules::Rules,
 };
 
-/// A ledger that has not moved for so long is that of a replica that is gone; and one whose stamp is
-/// as old fences its own replica.
+/// A replica whose ledger has not moved for this long is gone, and a replica whose own stamp is this old is
+/// fenced.
 pub(super) const SILENCE: Duration = Duration::from_secs(10);
 
-/// A replica that has been gone for so long is forgotten. Should it come back, that is a gap.
+/// A replica that has been gone for this long is forgotten. If it comes back, that is a gap.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
-/// The ledger of one that has been gone for so long is deleted. Should it come back, it writes another, and
-/// what it took meanwhile is told as far as it is kept.
+/// The ledger of a replica that has been gone for this long is deleted. If the replica comes back, it writes
+/// another one, and reports the heartbeats that it took as far as it kept them.
 const SWEPT: Duration = Duration::from_secs(300);
 
-/// In what way a ledger came to be seen.
+/// How a ledger was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    /// The first list: what was told before is covered by the lease that a start gives everybody.
-    First,
-    /// A later list: there may have been ledgers in between that were not seen.
+pub(super) enum Arrival {
+    /// In the first list: everything reported before is covered by the lease that a start gives every
+    /// instance.
+    FirstList,
+    /// In a later list: ledgers in between may have been missed.
     Relist,
-    /// The watch, which leaves nothing out.
+    /// From the watch, which leaves nothing out.
     Watch,
 }
 
-/// What a sighting leads to.
+/// What follows from a ledger.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Sighting {
-    /// Beats may have been told that were not seen: everybody has a lease from now on.
+pub(super) struct LedgerNews {
+    /// Reported heartbeats may have been missed: every instance has a whole lease from now on.
     pub(super) gap: bool,
-    /// The replica waits for our ledger.
+    /// The replica asks for this replica's ledger.
     pub(super) asks: bool,
-    /// What it witnessed, and when at the latest, on our clock.
+    /// The heartbeats that it took, each with its latest possible moment on this replica's clock.
     pub(super) beats: Vec<(u64, Moment)>,
 }
 
 #[derive(Debug)]
 struct Peer {
     boot: Arc<str>,
-    /// The newest ledger seen.
+    /// resourceVersion of the newest ledger seen.
     version: u64,
     sequence: u64,
     stamp: Moment,
     index: u64,
-    /// How far its horizon was behind its stamp; none when it was not known.
+    /// How far its horizon was behind its stamp; `None` if it had no horizon.
     behind: Option<Duration>,
-    /// When it was seen, on our clock.
+    /// When that ledger was seen, on this replica's clock.
     seen: Moment,
     bounds: Bounds,
-    /// The stamp of the newest of our ledgers that it has seen.
-    knows: Moment,
-    /// It has said that it leaves.
+    /// The stamp of the newest ledger of this replica that it has seen.
+    acknowledged: Moment,
     left: bool,
-    /// From when on it is gone, at the latest.
+    /// The latest moment at which it can have confirmed heartbeats, if it is gone.
     gone: Option<Moment>,
-    /// Its ledger is being deleted.
+    /// Whether its ledger is being deleted.
     swept: bool,
-    /// Of the store's history, when it wrote that ledger.
+    /// The epoch of that ledger.
     epoch: u64,
-    /// The boot that this process replaced, as it says.
+    /// The boot that this process replaced, as its ledger says.
     replaced: Option<Arc<str>>,
-    /// Another process of this name that may still run: the one that this one replaced, or, where that has proved to run,
-    /// the younger one, which yields.
+    /// Another process of this name that may still run: either the one that this process replaced, or the
+    /// younger one, which yields once both are proved to run.
     other: Option<Box<Other>>,
 }
 
-/// The other of two processes of one name.
 #[derive(Debug)]
 struct Other {
     peer: Peer,
-    /// How many different ledgers of it were seen since the younger one's was.
+    /// How many different ledgers of it were seen since the first ledger of the younger process.
     writes: u32,
-    /// Both are proved to run, and this is the younger.
+    /// Both processes are proved to run, and this is the younger one.
     yields: bool,
 }
 
-/// All others.
+/// All other replicas.
 #[derive(Debug)]
 pub(super) struct Peers<R: Rules> {
     own: Arc<str>,
     boot: Arc<str>,
     rules: PhantomData<R>,
     peers: BTreeMap<Arc<str>, Peer>,
-    /// The latest end of a process that was not seen to come back.
+    /// The latest end of a process that has not come back.
     former: Option<Moment>,
-    /// Of the store's history: ledgers of an earlier one say nothing of versions.
+    /// The current epoch. Versions in ledgers of an earlier epoch are ignored.
     epoch: u64,
 }
 
@@ -117,7 +116,7 @@ impl Peer {
             behind: None,
             seen: Moment::default(),
             bounds: Bounds::new(ageing),
-            knows: Moment::default(),
+            acknowledged: Moment::default(),
             left: false,
             gone: None,
             swept: false,
@@ -127,8 +126,8 @@ impl Peer {
         }
     }
 
-    /// Whether the process of this ledger is the other one of this name.
-    fn is_beside(&self, ledger: &Ledger) -> bool {
+    /// Whether this ledger belongs to the other process of this name.
+    fn is_other_process(&self, ledger: &Ledger) -> bool {
         let is_other =
             |other: &Other| other.peer.boot == ledger.boot && (!other.yields || self.is_live());
         self.other.as_deref().is_some_and(is_other)
@@ -139,8 +138,8 @@ impl Peer {
         self.gone.is_none() && !self.left
     }
 
-    /// Whether this ledger was written later than the one seen newest. One process counts its ledgers; those of two are
-    /// told apart by their versions, which rise within an epoch.
+    /// Whether `ledger` was written after the newest one seen. Within one process the sequence decides;
+    /// between two processes the versions, which rise within an epoch.
     fn is_older_than(&self, ledger: &Ledger) -> bool {
         if self.boot == ledger.boot {
             return self.sequence < ledger.sequence;
@@ -148,9 +147,9 @@ impl Peer {
         (self.epoch, self.version) < (ledger.epoch, ledger.version)
     }
 
-    /// Up to when it may answer beats that it never told: then it is fenced. `now` has passed since its
-    /// ledger was seen.
-    fn end(&self, now: Moment) -> Moment {
+    /// Up to when it may confirm heartbeats that it never reports; then it is fenced. `now` is a moment after
+    /// its ledger was seen.
+    fn promises_until(&self, now: Moment) -> Moment {
         self.bounds.latest(self.stamp.after(SILENCE)).unwrap_or_else(|| now.after(SILENCE))
     }
 }
@@ -160,26 +159,26 @@ impl<R: Rules> Peers<R> {
         Self { own, boot, rules: PhantomData, peers: BTreeMap::new(), former: None, epoch: 0 }
     }
 
-    /// The store's history is in this epoch from now on.
+    /// Sets the current epoch.
     pub(super) fn follow_epoch(&mut self, epoch: u64) {
         self.epoch = epoch;
     }
 
-    /// Another replica's ledger is seen.
-    pub(super) fn see(&mut self, ledger: &Ledger, way: Way, now: Moment) -> Sighting {
+    /// Applies another replica's ledger.
+    pub(super) fn see(&mut self, ledger: &Ledger, arrival: Arrival, now: Moment) -> LedgerNews {
         let mut gap = false;
         let old = self.peers.get(&ledger.replica);
-        if old.is_some_and(|old| old.is_beside(ledger)) && R::DUPLICATES_ARE_TOLD_APART {
-            return self.see_other(ledger, now);
+        if old.is_some_and(|old| old.is_other_process(ledger)) && R::DUPLICATES_ARE_TOLD_APART {
+            return self.see_other_process(ledger, now);
         }
         let old = self.peers.get(&ledger.replica);
         if old.is_some_and(|old| !old.is_older_than(ledger)) {
-            self.follow_version(ledger, way);
-            return Sighting::default();
+            self.follow_version(ledger, arrival);
+            return LedgerNews::default();
         }
         let mut replaced = None;
         if old.is_some_and(|old| old.boot != ledger.boot) && R::CHANGED_BOOT_IS_GONE {
-            (gap, replaced) = self.end(&ledger.replica, way, now);
+            (gap, replaced) = self.end_process(&ledger.replica, arrival, now);
         }
         let replaced = replaced.filter(|peer| ledger.replaced.as_ref() == Some(&peer.boot));
         let other = replaced.map(|peer| Box::new(Other { peer, writes: 0, yields: false }));
@@ -187,14 +186,14 @@ impl<R: Rules> Peers<R> {
         let fresh = || Peer::new(ledger, R::AGEING);
         let peer = self.peers.entry(ledger.replica.clone()).or_insert_with(fresh);
         if peer.boot != ledger.boot {
-            // Only where a changed boot goes unnoticed.
+            // Only reached if the rules ignore changed boots.
             (peer.boot, peer.sequence) = (ledger.boot.clone(), ledger.sequence.saturating_sub(1));
         }
         peer.bounds.seen(ledger.stamp, now);
         let us = ledger.peers.iter().find(|seen| seen.replica == own && seen.boot == boot);
         if let Some(us) = us {
             peer.bounds.was_seen(us.stamp, us.at);
-            peer.knows = peer.knows.max(us.stamp);
+            peer.acknowledged = peer.acknowledged.max(us.stamp);
         }
         if peer.bounds.contradict(ledger.stamp) {
             gap = true;
@@ -202,9 +201,9 @@ impl<R: Rules> Peers<R> {
             peer.bounds.seen(ledger.stamp, now);
         }
         let missing = !covers(&ledger.segments, peer.sequence, ledger.sequence);
-        gap |= way != Way::First && missing && R::MISSING_IS_GAP;
-        let beats = match way {
-            Way::First => Vec::new(),
+        gap |= arrival != Arrival::FirstList && missing && R::MISSING_IS_GAP;
+        let beats = match arrival {
+            Arrival::FirstList => Vec::new(),
             _ => beats(ledger, &peer.bounds, peer.sequence, now),
         };
         (peer.version, peer.sequence) = (ledger.version, ledger.sequence);
@@ -215,70 +214,77 @@ impl<R: Rules> Peers<R> {
         if other.is_some() {
             peer.other = other;
         }
-        Sighting { gap, asks: ledger.ask, beats }
+        LedgerNews { gap, asks: ledger.ask, beats }
     }
 
-    /// A relist shows the ledger that is known in another version: the store went back, and it with it. A write on it
-    /// has to name that one.
-    fn follow_version(&mut self, ledger: &Ledger, way: Way) {
+    /// A relist shows a known ledger in another version: the store went back, and the ledger with it. A later
+    /// write must name that version.
+    fn follow_version(&mut self, ledger: &Ledger, arrival: Arrival) {
         let peer = self.peers.get_mut(&ledger.replica).filter(|peer| peer.boot == ledger.boot);
-        if let Some(peer) = peer.filter(|peer| way == Way::Relist && peer.version != ledger.version)
+        if let Some(peer) =
+            peer.filter(|peer| arrival == Arrival::Relist && peer.version != ledger.version)
         {
             (peer.version, peer.swept) = (ledger.version, false);
         }
     }
 
-    /// Another process bears the name of this one, which has ended, or runs beside it and promises until it is fenced.
-    /// Answers whether that is a gap, and what was known of it: should it still run, its ledgers go on.
-    fn end(&mut self, replica: &Arc<str>, way: Way, now: Moment) -> (bool, Option<Peer>) {
+    /// The name of this peer has another process: the former one has ended, or still runs and confirms
+    /// heartbeats until it is fenced. Returns whether that is a gap, and the former peer, whose ledgers can
+    /// still arrive.
+    fn end_process(
+        &mut self,
+        replica: &Arc<str>,
+        arrival: Arrival,
+        now: Moment,
+    ) -> (bool, Option<Peer>) {
         let Some(peer) = self.peers.remove(replica).filter(|peer| !peer.left) else {
             return (false, None);
         };
-        self.former = self.former.max(peer.gone.or_else(|| Some(peer.end(now))));
-        (way != Way::Watch, Some(peer))
+        self.former = self.former.max(peer.gone.or_else(|| Some(peer.promises_until(now))));
+        (arrival != Arrival::Watch, Some(peer))
     }
 
-    /// A ledger of the other process of a name. What it reports counts in any case; two different ledgers of the one that
-    /// was replaced prove that both run, and from then on it is the older one that counts.
-    fn see_other(&mut self, ledger: &Ledger, now: Moment) -> Sighting {
-        let Some(peer) = self.peers.get_mut(&ledger.replica) else { return Sighting::default() };
+    /// Applies a ledger of the other process of a name. The heartbeats that it reports count in any case. Two
+    /// different ledgers of the replaced process prove that both run, and from then on the older one counts.
+    fn see_other_process(&mut self, ledger: &Ledger, now: Moment) -> LedgerNews {
+        let Some(peer) = self.peers.get_mut(&ledger.replica) else { return LedgerNews::default() };
         let fresh =
             || Box::new(Other { peer: Peer::new(ledger, R::AGEING), writes: 0, yields: false });
         let mut other = peer.other.take().unwrap_or_else(fresh);
-        let mut sighting = Sighting::default();
+        let mut news = LedgerNews::default();
         if ledger.sequence > other.peer.sequence {
-            sighting = news(ledger, &mut other.peer.bounds, other.peer.sequence, now);
+            news = ledger_news(ledger, &mut other.peer.bounds, other.peer.sequence, now);
             (other.peer.sequence, other.peer.stamp) = (ledger.sequence, ledger.stamp);
             (other.peer.version, other.peer.seen) = (ledger.version, now);
             (other.peer.epoch, other.peer.index) = (ledger.epoch, ledger.index);
             other.writes += 1;
-            self.former = self.former.max(Some(other.peer.end(now)));
+            self.former = self.former.max(Some(other.peer.promises_until(now)));
         }
         if other.yields || other.writes < 2 {
             peer.other = Some(other);
-            return sighting;
+            return news;
         }
-        // The younger one promises until it is fenced, and reports no more.
-        self.former = self.former.max(Some(peer.end(now)));
+        // The younger one confirms heartbeats until it is fenced, and reports no more of them.
+        self.former = self.former.max(Some(peer.promises_until(now)));
         let older = Peer { gone: None, left: false, other: None, ..other.peer };
         let younger = std::mem::replace(peer, older);
         peer.other = Some(Box::new(Other { peer: younger, writes: 0, yields: true }));
-        sighting
+        news
     }
 
-    /// Names that two processes bear, for people.
+    /// The identities under which two processes run, for reports.
     pub(super) fn duplicates(&self, now: Moment) -> impl Iterator<Item = Duplicate> {
-        let of = move |(replica, peer): (&Arc<str>, &Peer)| {
+        let duplicate = move |(replica, peer): (&Arc<str>, &Peer)| {
             let other = peer.other.as_deref().filter(|other| other.yields)?;
             let (older, younger) = (peer.boot.clone(), other.peer.boot.clone());
-            let lately = now.since(other.peer.seen) <= SWEPT;
-            lately.then(|| Duplicate { replica: replica.clone(), older, younger })
+            let is_recent = now.since(other.peer.seen) <= SWEPT;
+            is_recent.then(|| Duplicate { replica: replica.clone(), older, younger })
         };
-        self.peers.iter().filter_map(of)
+        self.peers.iter().filter_map(duplicate)
     }
 
-    /// A relist did not bring these. Answers whether that is a gap. Where the store has gone back, and a ledger with it,
-    /// its replica has yet to report in this epoch, or is silent.
+    /// Drops the peers that are not in a relist. Returns whether that is a gap. A peer whose ledger the store
+    /// lost when it went back is kept: it has yet to report in this epoch, or it will count as silent.
     pub(super) fn keep_only(&mut self, listed: &[Arc<Ledger>], now: Moment) -> bool {
         let there = |name: &Arc<str>| listed.iter().any(|ledger| ledger.replica == *name);
         let current = self.peers.iter().filter(|(_, peer)| peer.epoch >= self.epoch);
@@ -288,26 +294,27 @@ impl<R: Rules> Peers<R> {
         for replica in vanished {
             let peer = self.peers.remove(&replica).filter(|peer| !peer.left);
             gap |= peer.is_some();
-            // It may be alive: then it answers until it is fenced.
-            self.former = self.former.max(peer.map(|peer| peer.end(now)));
+            // The replica may still run: then it answers until it is fenced.
+            self.former = self.former.max(peer.map(|peer| peer.promises_until(now)));
         }
         gap
     }
 
-    /// A ledger was deleted: of a replica that has left, or by hand. Then its replica may be alive.
+    /// A ledger was deleted, because its replica left or by hand. In the second case the replica may still
+    /// run.
     pub(super) fn deleted(&mut self, replica: &str, version: u64, now: Moment) {
         let peer = self.peers.get_mut(replica).filter(|peer| peer.version < version);
         if let Some(peer) = peer {
             peer.version = version;
-            peer.gone = peer.gone.or_else(|| Some(peer.end(now)));
+            peer.gone = peer.gone.or_else(|| Some(peer.promises_until(now)));
         }
     }
 
-    /// Notices who has fallen silent.
+    /// Marks silent replicas as gone.
     pub(super) fn tick(&mut self, now: Moment) {
         for peer in self.peers.values_mut().filter(|peer| peer.is_live()) {
             if now.since(peer.seen) > SILENCE {
-                peer.gone = Some(peer.end(now));
+                peer.gone = Some(peer.promises_until(now));
             }
         }
         let former = &mut self.former;
@@ -320,8 +327,8 @@ impl<R: Rules> Peers<R> {
         });
     }
 
-    /// One whose ledger is of no use any more, with its version; each is named once. Where pods are deleted
-    /// their ledgers go with them: these are the others.
+    /// A replica whose ledger is no longer needed, with the version of the ledger; each is returned once.
+    /// Kubernetes deletes the ledger of a deleted pod itself; this covers the others.
     pub(super) fn sweep(&mut self, now: Moment) -> Option<(Arc<str>, u64)> {
         let is_of_no_use = |peer: &Peer| {
             let silent = now.since(peer.seen);
@@ -332,15 +339,15 @@ impl<R: Rules> Peers<R> {
         Some((replica.clone(), peer.version))
     }
 
-    /// From when on everybody has a whole lease, because of those who are gone.
+    /// The moment from which every instance has a whole lease because of replicas that are gone.
     pub(super) fn not_before(&self) -> Option<Moment> {
         let gone = self.peers.values().filter(|peer| !peer.left).filter_map(|peer| peer.gone);
         let silent = if R::GRACE_ADDS_UP { gone.max() } else { gone.min() };
         self.former.max(silent.filter(|_| R::SILENT_HOLDS))
     }
 
-    /// The moment up to which everything that any live one witnessed was seen; none when nobody is
-    /// live. The error says whose clock is not yet known.
+    /// The moment up to which all heartbeats of live replicas are known; `None` if no replica is live. The
+    /// error names a replica whose clock is not known yet.
     pub(super) fn horizon(&self) -> Result<Option<Moment>, Arc<str>> {
         let mut horizon = None;
         for (name, peer) in self.peers.iter().filter(|(_, peer)| peer.is_live()) {
@@ -357,25 +364,26 @@ impl<R: Rules> Peers<R> {
         Ok(horizon)
     }
 
-    /// Whether every live one has said that it has seen this version of an instance.
+    /// Whether every live replica has reported that it has seen this version of an instance.
     pub(super) fn have_seen(&self, version: u64) -> bool {
         let mut live = self.peers.values().filter(|peer| peer.is_live());
         live.all(|peer| peer.epoch == self.epoch && peer.index >= version)
     }
 
-    /// The stamp up to which every live one has seen our ledgers; none when nobody is live.
-    pub(super) fn know(&self) -> Option<Moment> {
-        self.peers.values().filter(|peer| peer.is_live()).map(|peer| peer.knows).min()
+    /// The stamp up to which every live replica has seen this replica's ledgers; `None` if no replica is
+    /// live.
+    pub(super) fn acknowledged_stamp(&self) -> Option<Moment> {
+        self.peers.values().filter(|peer| peer.is_live()).map(|peer| peer.acknowledged).min()
     }
 
-    /// For people.
+    /// The other replicas, for reports.
     pub(super) fn report(&self) -> Vec<report::Peer> {
         let presence = |peer: &Peer| match (peer.left, peer.gone) {
             (true, _) => Presence::Left,
             (_, Some(_)) => Presence::Gone,
             _ => Presence::Live,
         };
-        let tell = |(replica, peer): (&Arc<str>, &Peer)| report::Peer {
+        let summary = |(replica, peer): (&Arc<str>, &Peer)| report::Peer {
             replica: replica.clone(),
             boot: peer.boot.clone(),
             seen: peer.seen,
@@ -383,15 +391,15 @@ impl<R: Rules> Peers<R> {
             behind: peer.behind,
             presence: presence(peer),
         };
-        self.peers.iter().map(tell).collect()
+        self.peers.iter().map(summary).collect()
     }
 
-    /// Tells the process of a replica from an earlier one, as its newest ledger says.
+    /// The boot of a replica, according to its newest ledger.
     pub(super) fn boot_of(&self, replica: &str) -> Option<Arc<str>> {
         self.peers.get(replica).map(|peer| peer.boot.clone())
     }
 
-    /// What the own ledger says of the others.
+    /// What the replica's own ledger says about the others.
     pub(super) fn seen(&self) -> Vec<PeerSeen> {
         let live = self.peers.iter().filter(|(_, peer)| peer.is_live());
         let seen = live.map(|(replica, peer)| PeerSeen {
@@ -404,14 +412,19 @@ impl<R: Rules> Peers<R> {
     }
 }
 
-/// What a ledger of one of two processes of a name reports beyond its ledger `last`.
-pub(super) fn news(ledger: &Ledger, bounds: &mut Bounds, last: u64, now: Moment) -> Sighting {
+/// What a ledger of one of two processes with one name reports beyond its ledger `last`.
+pub(super) fn ledger_news(
+    ledger: &Ledger,
+    bounds: &mut Bounds,
+    last: u64,
+    now: Moment,
+) -> LedgerNews {
     bounds.seen(ledger.stamp, now);
     let gap = !covers(&ledger.segments, last, ledger.sequence);
-    Sighting { gap, asks: false, beats: beats(ledger, bounds, last, now) }
+    LedgerNews { gap, asks: false, beats: beats(ledger, bounds, last, now) }
 }
 
-/// Whether the segments tell of every ledger after `last`, up to `upto`.
+/// Whether the segments cover every ledger after `last`, up to `upto`.
 fn covers(segments: &[Segment], last: u64, upto: u64) -> bool {
     let mut known = last;
     for segment in segments {
@@ -422,14 +435,14 @@ fn covers(segments: &[Segment], last: u64, upto: u64) -> bool {
     known >= upto
 }
 
-/// The beats of a ledger that were not told before, up to the ledger `last`, by our clock.
+/// The heartbeats of a ledger that were not in a ledger up to `last`, on this replica's clock.
 fn beats(ledger: &Ledger, bounds: &Bounds, last: u64, now: Moment) -> Vec<(u64, Moment)> {
-    let news = ledger.segments.iter().filter(|segment| segment.sequence > last);
-    let told = news.flat_map(|segment| segment.beats.iter());
+    let new = ledger.segments.iter().filter(|segment| segment.sequence > last);
+    let reported = new.flat_map(|segment| segment.beats.iter());
     let beat = |(id, age): &(u64, u32)| {
         let at = Moment(ledger.stamp.0.saturating_sub(u64::from(*age)));
-        // It was before now, whatever the bounds say.
+        // The heartbeat came before now, whatever the bounds say.
         (*id, bounds.latest(at).unwrap_or(now).min(now))
     };
-    told.map(beat).collect()
+    reported.map(beat).collect()
 }

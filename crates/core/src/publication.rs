@@ -1,7 +1,8 @@
-//! Publication: what readers see, and in which order.
+//! Publication: what readers see, and the order in which it is published.
 //!
-//! Owns: the members of each service, which services changed, and the directory as it is written. Views come first, then
-//! the figures that speak of them. Does not own: what is true (`catalog`), and how readers look (`directory`).
+//! Owns: the members of each service, which services changed, and writing the directory. Views come first,
+//! then the figures that describe them. Does not own: the instances (`table`), and lookups by readers
+//! (`directory`).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -19,30 +20,28 @@ use crate::{
     leadership::Leadership,
     report::Report,
     sockets,
-    table::{Entry, Place},
+    table::{Entry, ViewPosition},
 };
 
-/// What readers see.
 #[derive(Debug)]
 pub(super) struct Publication {
     directory: Arc<Directory>,
-    services: HashMap<ServiceKey, BTreeMap<Place, Arc<Member>>>,
-    /// Services whose view no longer shows the truth.
+    services: HashMap<ServiceKey, BTreeMap<ViewPosition, Arc<Member>>>,
+    /// Services whose view is out of date.
     changed: HashSet<ServiceKey>,
-    /// Services that look different to readers since the last round.
+    /// Services whose revision changed in the last round.
     revised: BTreeSet<ServiceKey>,
     changes: u64,
 }
 
-/// Figures that speak of the published views.
+/// Figures that describe the published views.
 pub(super) struct Figures<'a> {
     pub(super) leadership: &'a Leadership,
     pub(super) report: Report,
-    /// The highest resourceVersion applied.
     pub(super) index: u64,
-    /// The highest that is shown since this replica wrote it.
+    /// The highest resourceVersion that this replica wrote itself and readers see.
     pub(super) newest: u64,
-    /// Incarnations whose removal the index covers.
+    /// Incarnations whose removal is covered by the index.
     pub(super) removed: Vec<Arc<str>>,
     pub(super) horizon: Moment,
     pub(super) synced: bool,
@@ -63,27 +62,26 @@ impl Publication {
         &self.directory
     }
 
-    /// How many services have changed and are not yet published.
     pub(super) fn unpublished(&self) -> usize {
         self.changed.len()
     }
 
-    /// Publications by which readers see something else.
+    /// Publications that changed what readers see.
     pub(super) fn changes(&self) -> u64 {
         self.changes
     }
 
-    /// The services whose revision the last publication changed, among them those that came or went.
+    /// The services whose revision the last publication changed, including services that appeared or
+    /// vanished.
     pub(super) fn take_revised(&mut self) -> Vec<ServiceKey> {
         std::mem::take(&mut self.revised).into_iter().collect()
     }
 
-    /// The members of a service.
     pub(super) fn members(&self, service: &ServiceKey) -> impl Iterator<Item = &Arc<Member>> {
         self.services.get(service).into_iter().flat_map(BTreeMap::values)
     }
 
-    /// An instance is known from now on.
+    /// Adds an instance.
     pub(super) fn enter(&mut self, entry: &Entry) {
         let key = &entry.instance().key;
         self.directory.recent_evictions.pin().remove(key);
@@ -91,15 +89,15 @@ impl Publication {
         self.put(entry);
     }
 
-    /// The member of an instance shows what is known of it now.
+    /// Updates the member of an instance.
     pub(super) fn show(&mut self, entry: &mut Entry, held: bool) {
         if entry.show(held) {
             self.put(entry);
         }
     }
 
-    /// Keeps the index of sockets in line with what an instance shows. Answers the instances that share an address from now
-    /// on, and those that do so no longer.
+    /// Updates the index of endpoints. Returns the instances that now share an endpoint and did not before,
+    /// and those that did and no longer do.
     pub(super) fn index_sockets(&self, entry: &mut Entry) -> Vec<InstanceKey> {
         let member = &entry.member;
         let new = member.phase.is_discoverable().then(|| member.facts.clone());
@@ -116,18 +114,18 @@ impl Publication {
         }
     }
 
-    /// An instance is not known any more. Answers the instances that share no address any more.
+    /// Removes an instance from the index of endpoints. Returns the instances that no longer share one.
     pub(super) fn leave_sockets(&self, entry: &Entry) -> Vec<InstanceKey> {
         let indexed = entry.indexed.as_ref();
         indexed.map_or_else(Vec::new, |facts| self.directory.sockets.write().remove(facts))
     }
 
-    /// An instance is not known any more.
+    /// Removes an instance.
     pub(super) fn leave(&mut self, entry: &Entry) {
         self.directory.slots.pin().remove(&entry.instance().key);
         let service = entry.instance().service_key();
         if let Some(members) = self.services.get_mut(&service) {
-            members.remove(&entry.place());
+            members.remove(&entry.position());
         }
         self.changed.insert(service);
     }
@@ -135,20 +133,20 @@ impl Publication {
     fn put(&mut self, entry: &Entry) {
         let service = entry.instance().service_key();
         let members = self.services.entry(service.clone()).or_default();
-        members.insert(entry.place(), entry.member.clone());
+        members.insert(entry.position(), entry.member.clone());
         self.changed.insert(service);
     }
 
-    /// Lets readers see the views of what changed. `synced`: a first list was applied.
+    /// Publishes the views of changed services. `synced`: a first list was applied.
     pub(super) fn publish(&mut self, now: Wall, synced: bool) {
-        // What was not taken of the last round is of no use any more.
+        // Revised services that were not taken after the last round are dropped.
         self.revised.clear();
         for key in std::mem::take(&mut self.changed) {
             if self.publish_service(key.clone()) {
                 self.revised.insert(key);
             }
         }
-        // That nothing is registered is news once: with the first list.
+        // The first list counts as a change even if it is empty.
         let begins = synced && !self.directory.is_synced();
         if begins || !self.revised.is_empty() {
             self.directory.serial.advance(now);
@@ -156,7 +154,7 @@ impl Publication {
         }
     }
 
-    /// And then the figures.
+    /// Publishes the figures, after the views.
     pub(super) fn publish_figures(&self, figures: Figures<'_>) {
         let Figures { leadership, report, index, newest, removed, horizon, synced } = figures;
         let epoch = report.epoch;
@@ -170,7 +168,8 @@ impl Publication {
         directory.index.store(index, Ordering::SeqCst);
         directory.epoch.store(epoch, Ordering::SeqCst);
         directory.raise_newest(newest);
-        // Only now: a request that waits for a removal takes the index for one that covers it.
+        // Only after the index is published: a request that waits for a removal relies on the index to cover
+        // it.
         let removals = directory.removals.pin();
         for uid in removed {
             removals.remove(&uid);
@@ -179,7 +178,7 @@ impl Publication {
         directory.synced.store(synced, Ordering::Release);
     }
 
-    /// Answers whether readers can see a difference: the view shows other facts, has come or is gone.
+    /// Returns whether readers can see a difference: the view has other facts, is new or is gone.
     fn publish_service(&mut self, key: ServiceKey) -> bool {
         let members: Box<[_]> = self.members(&key).cloned().collect();
         let (services, namespaces) =

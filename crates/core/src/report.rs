@@ -1,7 +1,7 @@
-//! The report: what a replica tells of itself, beside its answers.
+//! The report: what a replica publishes about itself, along with its answers.
 //!
-//! Owns: its shape, and the words for what holds a horizon back. Published with the views, for people. Decides
-//! nothing.
+//! Owns: its fields, and the sentences for what holds a horizon back. Published with the views, for
+//! operators. Nothing is decided on it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,50 +11,49 @@ use rollcall_model::{
     lease::{Moment, Now},
 };
 
-/// Services of which a report says that they are held.
-pub const SHOWN: usize = 100;
+/// The most services with a hold that a report lists.
+pub const MAX_LISTED: usize = 100;
 
-/// What a replica tells of itself.
+/// What a replica publishes about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Tells this process from an earlier one of the same name.
+    /// Distinguishes this process from an earlier one of the same name.
     pub boot: Arc<str>,
-    /// When it began to work; none before.
+    /// When it started to work; `None` before that.
     pub started: Option<Moment>,
-    /// Why the horizon stands still, if it does.
+    /// Why the horizon does not move, if it does not.
     pub standstill: Option<Standstill>,
-    /// Leases that have ended and wait for the horizon to pass their end.
+    /// How many leases have ended and wait for the horizon to pass their end.
     pub due: usize,
-    /// Times that everybody was given back time.
+    /// How often grace was given to all instances.
     pub gaps: u64,
-    /// The last of them.
     pub last_gap: Option<LastGap>,
-    /// The other replicas, as their ledgers show them.
+    /// The other replicas, according to their ledgers.
     pub replicas: Vec<Peer>,
-    /// Who is kept past the lease; none when nobody is.
+    /// The instances that are held past their lease; `None` if there are none.
     pub held: Option<Arc<Held>>,
-    /// Objects that this replica cannot read, and so does not offer.
+    /// How many objects this replica cannot decode; they are not discoverable.
     pub unreadable: usize,
-    /// How often the store has gone back, as far as the replicas that ran together know.
+    /// How often the store has gone back, as far as the replicas that ran at the same time know.
     pub epoch: u64,
-    /// The last time that it did while this replica ran.
+    /// The last step back while this replica ran.
     pub step_back: Option<StepBack>,
     /// Identities under which two processes run.
     pub duplicates: Vec<Duplicate>,
-    /// This process is the younger of two, and yields to the older one.
+    /// Whether this process is the younger of two and yields to the older one.
     pub yields: bool,
-    /// Other installations that look after the same objects, if there are any.
+    /// Other installations that look after the same objects.
     pub overlap: Option<Overlap>,
 }
 
 impl Duplicate {
-    /// The same for a person in a hurry, with what to do.
+    /// A sentence for operators, with the fix.
     #[must_use]
     pub fn sentence(&self) -> String {
         let Self { replica, older, younger } = self;
         format!(
-            "two processes run under the identity {replica}: {older}, which goes on, and {younger}, which was started later \
-             and yields: it answers heartbeats 202, and is not ready. Stop one of them, or give it a name of its own \
+            "two processes run under the identity {replica}: {older}, which continues, and {younger}, which started later \
+             and yields: it answers heartbeats 202 and is not ready. Stop one of them, or give it its own name \
              (--identity)"
         )
     }
@@ -63,11 +62,10 @@ impl Duplicate {
 /// Two processes of one identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Duplicate {
-    /// The identity.
     pub replica: Arc<str>,
-    /// The boot of the one that goes on.
+    /// The boot of the process that continues.
     pub older: Arc<str>,
-    /// The boot of the one that yields.
+    /// The boot of the process that yields.
     pub younger: Arc<str>,
 }
 
@@ -76,21 +74,20 @@ pub struct Duplicate {
 pub struct StepBack {
     /// When this replica learned of it.
     pub at: Moment,
-    /// What proves it, as a sentence.
+    /// The proof, as a sentence.
     pub reason: Arc<str>,
 }
 
 /// Other installations that look after the same objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overlap {
-    /// This installation.
     pub own: Installation,
     /// The others, oldest first.
     pub others: Vec<Installation>,
 }
 
 impl Overlap {
-    /// The same for a person in a hurry, with what to do.
+    /// A sentence for operators, with the fix.
     #[must_use]
     pub fn sentence(&self) -> String {
         let others: Vec<&str> = self.others.iter().map(Installation::as_str).collect();
@@ -98,12 +95,12 @@ impl Overlap {
         let role = if is_oldest {
             "this one is the oldest and writes status and Events"
         } else {
-            "an older one writes status and Events, and this one only where that has been wrong for 5 minutes"
+            "an older one writes status and Events; this one writes a status only after it has been wrong for 5 minutes"
         };
         format!(
-            "another installation of rollcall looks after the same instances: {role}, and neither evicts what both look \
-             after. Heartbeats that one takes are not known to the other. Remove one of them, or give them namespaces of \
-             their own (--watch-namespace); installations, by the creation and the uid of Lease rollcall: this one {}, \
+            "another installation of rollcall looks after the same instances: {role}, and neither evicts instances that both look \
+             after. Neither knows the heartbeats that the other takes. Remove one of them, or give each its own namespace \
+             (--watch-namespace). Installations, by creation time and uid of the Lease rollcall: this one {}, \
              also {}",
             self.own,
             others.join(", ")
@@ -111,119 +108,122 @@ impl Overlap {
     }
 }
 
-/// Who is kept past the lease, since too many came due at a stroke.
+/// The instances that are held past their lease after mass expiries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// How many in all.
+    /// How many instances are held in total.
     pub instances: usize,
-    /// Of the greater part of the cluster.
+    /// The cluster-wide hold, if there is one.
     pub everybody: Option<Hold>,
-    /// Of services, by name; [`SHOWN`] at most.
+    /// The holds of services, by name; [`MAX_LISTED`] at most.
     pub services: Vec<(ServiceKey, Hold)>,
-    /// Services beyond those.
+    /// How many more services have a hold.
     pub more: usize,
 }
 
-/// Many that came due at a stroke.
+/// A hold after a mass expiry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hold {
-    /// The end of the first lease.
+    /// When the first of the leases ended.
     pub since: Moment,
-    /// When the last of those who are held now is given up.
+    /// When the last of the instances that are held now is released.
     pub until: Moment,
-    /// How many are held now.
+    /// How many instances are held now.
     pub held: usize,
-    /// Up to when others of the same stroke come due: before that it does not end.
+    /// Up to when other leases of the same mass expiry end: the hold lasts at least until then.
     pub over: Moment,
-    /// How many had fallen silent when it began.
+    /// How many instances had fallen silent when it began.
     pub silent: usize,
-    /// And of how many: that the service discoverable, or that had a lease in the cluster.
+    /// How many there were in total: discoverable ones in the service, or leased ones in the cluster.
     pub of: usize,
 }
 
-/// Another replica.
+/// Another replica, according to its newest ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Its name.
     pub replica: Arc<str>,
-    /// Tells its process from an earlier one of the same name.
+    /// Distinguishes its process from an earlier one of the same name.
     pub boot: Arc<str>,
-    /// When its newest ledger was seen.
+    /// When that ledger was seen.
     pub seen: Moment,
-    /// The highest resourceVersion of instances that it had seen by then.
+    /// The highest resourceVersion of instances that it had seen when it wrote the ledger.
     pub index: u64,
-    /// How far its horizon was behind by then; none when that was not known.
+    /// How far its horizon was behind at that time; `None` if it had none.
     pub behind: Option<Duration>,
-    /// Whether it counts.
     pub presence: Presence,
 }
 
-/// Whether another replica counts.
+/// Whether another replica takes part in the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// Its ledger is waited for.
+    /// The horizon waits for its ledger.
     Live,
-    /// It is silent, or its ledger was deleted: it holds deadlines.
+    /// It is silent, or its ledger was deleted: it delays deadlines.
     Gone,
-    /// It has said that it leaves.
+    /// It has reported that it leaves.
     Left,
 }
 
-/// A horizon that stands still.
+/// A horizon that does not move.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standstill {
-    /// The sending of the first self-beat that did not come back; before the first list, the start.
+    /// When the first self-beat was sent that has not come back; before the first list, the start.
     pub since: Moment,
-    /// Why.
     pub cause: Cause,
 }
 
 /// What holds a horizon back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The first list of all instances has not come; what the watch says, if it failed.
+    /// The first list of all instances has not arrived; with the error of the watch, if it failed.
     NotListed(Option<Arc<str>>),
-    /// The self-beat could not be written: why.
+    /// The self-beat could not be written, for this reason.
     Unwritten(Arc<str>),
-    /// It was written, or is being written, and has not come back; what the watch says, if it
-    /// failed.
+    /// The self-beat was written, or is being written, and has not come back; with the error of the watch, if
+    /// it failed.
     NotBack(Option<Arc<str>>),
-    /// The newest ledger of this replica is old: another one, or this one itself.
+    /// The newest ledger of this replica is old; the name can be that of the reporting replica itself.
     Silent(Arc<str>),
 }
 
-/// Time in which beats could not be heard.
+/// A time in which heartbeats may have been missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastGap {
-    /// When it was noticed to be over.
+    /// When its end was noticed.
     pub ended: Moment,
-    /// How long it had been; none when nobody knows, so that everybody has a whole lease.
+    /// How long it lasted; `None` if that is not known, so that every instance has a whole lease.
     pub lost: Option<Duration>,
 }
 
 impl Standstill {
-    /// The same for a person in a hurry, in wall time.
+    /// A sentence for operators, with wall times.
     #[must_use]
     pub fn sentence(&self, now: Now) -> String {
         let since = now.wall_of(self.since);
         match &self.cause {
             Cause::NotListed(None) => {
-                format!("started at {since}, and the first list has not come yet")
+                format!(
+                    "this replica started at {since} and has not received the first list of instances yet"
+                )
             }
             Cause::NotListed(Some(reason)) => {
-                format!("started at {since}, and the first list has not come: {reason}")
+                format!("this replica started at {since} and cannot list the instances: {reason}")
             }
             Cause::Unwritten(reason) => {
-                format!("the self-beat of {since}, and all since, failed: {reason}")
+                format!(
+                    "this replica's writes to the Kubernetes API have failed since {since}: {reason}"
+                )
             }
             Cause::Silent(replica) => {
-                format!("the newest ledger of {replica} was seen at {since}, and none since")
+                format!("replica {replica} has reported nothing since {since}")
             }
             Cause::NotBack(None) => {
-                format!("the self-beat sent at {since} has not come back through the watch")
+                format!(
+                    "the self-beat that was sent at {since} has not come back through the watch"
+                )
             }
             Cause::NotBack(Some(reason)) => format!(
-                "the self-beat sent at {since} has not come back, since the watch fails: {reason}"
+                "the self-beat that was sent at {since} has not come back because the watch fails: {reason}"
             ),
         }
     }

@@ -1,63 +1,65 @@
-//! The clauses of the protocol that can be taken out, one by one.
+//! The clauses of the protocol, each of which can be switched off.
 //!
-//! For the simulation and the model alone: each clause is there because without it a promise is broken
-//! (docs/protocol.md), and they prove that by taking it out and being broken. They are constants of a type, so the program
-//! has no switch for any of them.
+//! Only the simulation and the model switch clauses off: each clause exists because a promise breaks without
+//! it (docs/protocol.md), and they prove that. The clauses are constants of a type, so the program itself has
+//! no switch for any of them.
 
 use std::{fmt, time::Duration};
 
-/// Which clauses are kept; all but those that an implementation takes out.
+/// The clauses that are in force: all of them, except those that an implementation overrides.
 #[doc(hidden)]
 pub trait Rules: fmt::Debug + Send + Sync + 'static {
-    /// Beats are moved by the upper bound of the clocks' difference, the horizon by the lower one;
-    /// else both by the upper one.
+    /// Heartbeats are converted with the upper bound of the clock difference and the horizon with the lower
+    /// bound; without this clause both use the upper bound.
     const TWO_BOUNDS: bool = true;
-    /// How many milliseconds a bound loses a second.
+    /// By how many milliseconds a bound weakens per second.
     const AGEING: u64 = 1;
-    /// A changed boot counts as gone.
+    /// A replica whose boot changed counts as gone.
     const CHANGED_BOOT_IS_GONE: bool = true;
-    /// Grace add as a maximum; else a beat is extended once.
+    /// Several graces combine to their maximum; without this clause a lease is extended only once.
     const GRACE_ADDS_UP: bool = true;
-    /// Nobody answers 200 whose ledger is not known to the others.
+    /// A replica answers 200 only while the others know its ledger.
     const FENCE: bool = true;
-    /// The fence counts from the stamp; else from when the own ledger was seen back.
+    /// The fence counts from the stamp of the own ledger; without this clause, from the moment the ledger was
+    /// seen back.
     const FENCE_BY_STAMP: bool = true;
-    /// After the fence beats are answered only behind a self-beat that was sent after it.
+    /// After a fence, heartbeats are answered 200 only once a self-beat that was sent after it is seen back.
     const FENCE_WAITS_FOR_INSTANCES: bool = true;
-    /// A self-beat counts from the first sending of its value; else from the latest attempt.
+    /// A self-beat counts from the first time its value was sent; without this clause, from the latest
+    /// attempt.
     const FIRST_SENDING: bool = true;
-    /// A late beat is a revival, whatever grace there are.
+    /// A late heartbeat is a revival, whatever grace there is.
     const LATE_BEAT_IS_REVIVAL: bool = true;
-    /// Missing segments are a gap.
+    /// Missing segments count as a gap.
     const MISSING_IS_GAP: bool = true;
-    /// A replica that fell silent holds deadlines.
+    /// A silent replica delays deadlines.
     const SILENT_HOLDS: bool = true;
-    /// Own ledgers hold the horizon.
+    /// The replica's own ledger limits the horizon.
     const OWN_LEDGER_HOLDS: bool = true;
-    /// Objects are evicted only when all live replicas have seen them expired.
+    /// An object is evicted only when all live replicas have seen it expired.
     const EVICTIONS_ACKNOWLEDGED: bool = true;
-    /// A replica that others wait for answers at once.
+    /// A replica that others wait for writes its ledger at once.
     const ASK: bool = true;
-    /// A proof that the store went back is heeded.
+    /// A proof that the store went back is acted upon.
     const STEPS_BACK_ARE_SEEN: bool = true;
-    /// The own instance is read before the first self-beat after an outage overwrites it.
+    /// After an outage the replica reads its own instance before the first self-beat overwrites it.
     const OWN_IS_READ_AFTER_OUTAGE: bool = true;
-    /// After an outage the watch does not go on from where it was.
+    /// After an outage the watch lists again instead of resuming.
     const OUTAGE_LISTS_ANEW: bool = true;
-    /// Nothing is evicted after an outage before everything was listed anew.
+    /// After an outage nothing is evicted until everything was listed again.
     const DOUBT_STOPS_EVICTIONS: bool = true;
-    /// A replica adopts the epoch of another.
+    /// A replica adopts a higher epoch of another replica.
     const EPOCH_IS_ADOPTED: bool = true;
-    /// Of two processes of one identity the younger yields, and the others count the older.
+    /// Of two processes with one identity the younger yields, and the other replicas count the older one.
     const DUPLICATES_ARE_TOLD_APART: bool = true;
-    /// A service is not emptied at a stroke.
+    /// The guard keeps one mass expiry from emptying a service.
     const GUARD: bool = true;
-    /// A checkpoint is refreshed by itself when it is this old. Each refresh is an event for all that watch the object, such
-    /// as `kubectl get -w`, which shows the same line again.
+    /// A checkpoint older than this is refreshed even if nothing else changes. Every refresh is an event for
+    /// all watchers of the object: `kubectl get -w` prints the same line again.
     const CHECKPOINT_AGE: Duration = Duration::from_secs(600);
 }
 
-/// All clauses.
+/// The rules with all clauses in force, as the server uses them.
 #[derive(Clone, Copy, Debug)]
 pub struct AllRules;
 

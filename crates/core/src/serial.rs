@@ -1,53 +1,52 @@
-//! The serial: the number by which DNS secondaries know whether they hold what is published.
+//! The zone serial: the number by which DNS secondaries know whether their copy is current.
 //!
-//! Owns: that it never goes back, and that no two contents are given out under one number. Does not
-//! own: what counts as a change (`publication`), and the records that carry it (`dns`).
+//! Owns: that the serial never goes back, and that no two contents are given out under one serial. Does not
+//! own: what counts as a change (`publication`), and the records that carry the serial (`dns`).
 //!
-//! A replica's serials are its own: another one sees the same changes at other moments.
+//! Each replica has its own serials, because each sees the same changes at different moments.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use rollcall_model::lease::Wall;
 
-/// Seconds of wall time since 1970, or more where contents changed faster than that after they had
-/// been given out. Secondaries compare what is shown of it, 32 bits, by RFC 1982.
+/// Seconds of wall time since 1970, or more where the content changed faster than once a second after it was
+/// given out. Secondaries compare the lower 32 bits by RFC 1982.
 ///
-/// Seconds and whether they were given out are one atomic, so one order holds for all that happens
-/// to it. A publication inserts its views and then moves the serial; a transfer takes the serial and
-/// then reads views. If the move comes first, the transfer reads the new views, under the new serial.
-/// If the transfer comes first, the move finds its serial given out and goes beyond it: whatever the
-/// transfer reads, old, new or some of both, is not under the newest serial, and is fetched again.
-/// Of changes that nobody fetched in between, several may share a serial: only the last content can
-/// be given out under it.
+/// The seconds and the flag "given out" share one atomic, so all accesses have one order. A publication
+/// inserts its views and then advances the serial; a transfer takes the serial and then reads views. If the
+/// publication advances first, the transfer reads the new views under the new serial. If the transfer comes
+/// first, the publication finds its serial given out and goes beyond it: whatever the transfer reads, old,
+/// new or a mix, is not under the newest serial, so the secondary fetches again. Several changes that no
+/// secondary fetched in between can share a serial: only the last content can be given out under it.
 #[derive(Debug, Default)]
 pub(super) struct Serial(AtomicU64);
 
-/// The lowest bit: given out.
-const GIVEN: u64 = 1;
+/// The lowest bit: this serial was given out.
+const GIVEN_OUT: u64 = 1;
 
 impl Serial {
-    /// Something that readers see has changed, and can be seen.
+    /// Something that readers see has changed, and the change is published.
     pub(super) fn advance(&self, wall: Wall) {
         let seconds = u64::try_from(wall.0.div_euclid(1000)).unwrap_or(0);
         let next = |last: u64| {
-            let beyond = (last >> 1) + (last & GIVEN);
+            let beyond = (last >> 1) + (last & GIVEN_OUT);
             Some(seconds.max(beyond) << 1)
         };
         let _ = self.0.fetch_update(SeqCst, SeqCst, next);
     }
 
-    /// As it is.
     pub(super) fn get(&self) -> u32 {
-        shown(self.0.load(SeqCst))
+        lower_32_bits(self.0.load(SeqCst))
     }
 
-    /// As it is, for content that is read only after this: the next change will have another.
-    pub(super) fn give(&self) -> u32 {
-        shown(self.0.fetch_or(GIVEN, SeqCst))
+    /// Gives the serial out for content that is read after this call: the next change will have another
+    /// serial.
+    pub(super) fn give_out(&self) -> u32 {
+        lower_32_bits(self.0.fetch_or(GIVEN_OUT, SeqCst))
     }
 }
 
-fn shown(state: u64) -> u32 {
+fn lower_32_bits(state: u64) -> u32 {
     u32::try_from((state >> 1) % (1 << 32)).unwrap_or(0)
 }
 
@@ -59,11 +58,11 @@ mod tests {
     const AT: fn(i64) -> Wall = |seconds| Wall(seconds * 1000 + 999);
 
     #[test]
-    fn it_is_the_second_of_the_last_change() {
+    fn serial_is_the_second_of_the_last_change() {
         let serial = Serial::default();
         serial.advance(AT(1_700_000_000));
         assert_eq!(
-            (serial.get(), serial.give(), serial.get()),
+            (serial.get(), serial.give_out(), serial.get()),
             (1_700_000_000, 1_700_000_000, 1_700_000_000)
         );
         serial.advance(AT(1_700_000_007));
@@ -71,16 +70,16 @@ mod tests {
     }
 
     #[test]
-    fn a_change_in_the_same_second_moves_it_only_after_it_was_given_out() {
+    fn change_in_the_same_second_advances_only_a_given_out_serial() {
         let serial = Serial::default();
         serial.advance(AT(100));
         serial.advance(AT(100));
-        assert_eq!(serial.get(), 100, "nobody holds the content before");
-        assert_eq!((serial.give(), serial.give()), (100, 100), "twice the same content");
+        assert_eq!(serial.get(), 100, "no secondary has the earlier content");
+        assert_eq!((serial.give_out(), serial.give_out()), (100, 100), "the same content twice");
         serial.advance(AT(100));
         assert_eq!(serial.get(), 101);
         serial.advance(AT(100));
-        assert_eq!(serial.give(), 101);
+        assert_eq!(serial.give_out(), 101);
         serial.advance(AT(100));
         serial.advance(AT(101));
         assert_eq!(serial.get(), 102);
@@ -89,11 +88,11 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_clock_that_goes_back_does_not_take_it_along() {
+    fn serial_never_follows_a_wall_clock_back() {
         let serial = Serial::default();
         serial.advance(AT(100));
         serial.advance(AT(40));
-        assert_eq!(serial.give(), 100);
+        assert_eq!(serial.give_out(), 100);
         serial.advance(AT(40));
         assert_eq!(serial.get(), 101);
         serial.advance(Wall(-5));
@@ -101,15 +100,15 @@ mod tests {
     }
 
     #[test]
-    fn after_the_last_number_comes_the_first() {
+    fn serial_wraps_around_at_32_bits() {
         let serial = Serial::default();
         serial.advance(AT((1 << 32) - 1));
-        assert_eq!(serial.give(), u32::MAX);
+        assert_eq!(serial.give_out(), u32::MAX);
         serial.advance(AT(7));
-        assert_eq!(serial.give(), 0);
+        assert_eq!(serial.give_out(), 0);
     }
 
-    /// One step of a publisher or of a transfer; each of these is one access to what they share.
+    /// One step of a publisher or of a transfer: one access to their shared state.
     #[derive(Clone, Copy, Debug)]
     enum Step {
         Insert,
@@ -129,24 +128,24 @@ mod tests {
     }
 
     proptest! {
-        /// A publisher and a transfer, interleaved in any way: whatever was fetched under the serial
-        /// that stands when the publisher rests is what is published.
+        /// A publisher and a transfer, interleaved in any order: content that was fetched under the newest
+        /// serial is the published content whenever the publisher is idle.
         #[test]
-        fn nobody_holds_old_content_under_the_newest_serial(steps in steps()) {
+        fn no_secondary_has_old_content_under_the_newest_serial(steps in steps()) {
             let serial = Serial::default();
             let (mut content, mut inserted, mut second) = (0u32, false, 0);
             let (mut given, mut fetched) = (None, Vec::new());
             for step in steps {
                 let before = serial.get();
                 match step {
-                    // Twice in a row: one publication of two services.
+                    // Two in a row are one publication of two services.
                     Step::Insert => (content, inserted) = (content + 1, true),
                     Step::Advance(later) if inserted => {
                         second += later;
                         serial.advance(AT(second));
                         inserted = false;
                     }
-                    Step::Give => given = Some(serial.give()),
+                    Step::Give => given = Some(serial.give_out()),
                     Step::Read => fetched.extend(given.take().map(|serial| (serial, content))),
                     Step::Advance(_) => {}
                 }

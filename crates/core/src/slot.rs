@@ -1,9 +1,9 @@
-//! The pulse: the moment of each instance's last beat, in an atomic that doors write and the
+//! Slots: the moment of each instance's last heartbeat, in an atomic that request handlers write and the
 //! catalog reads.
 //!
-//! Owns: [`Slot`], and with it the one race that matters: a beat and the verdict on its instance
-//! meet in a single compare-and-swap, so a beat is either counted before the verdict or told that
-//! it came too late. Does not own: what a late beat does then (`witness`).
+//! Owns: [`Slot`], and with it the most important race: a heartbeat and the verdict on its instance meet in a
+//! single compare-and-swap, so a heartbeat either counts before the verdict or learns that it came too late.
+//! Does not own: what a late heartbeat leads to (`heartbeat` in the server).
 
 use std::{
     sync::{
@@ -22,39 +22,38 @@ use rollcall_model::{
 
 use crate::ledger;
 
-/// Set in the word of a slot whose instance was judged dead.
+/// Set in the word of a slot whose instance was judged expired.
 const EXPIRED: u64 = 1 << 63;
 
-/// Set while the last beat of a slot is noted here alone, because the API server was away. Writes
-/// that were decided before it (an expiry, an eviction) may still be under way, and only a stored
-/// beat makes them fail: so until then every beat is to be written before it is promised anything.
+/// Set while the last heartbeat is recorded only here, because the API server did not answer. Writes that
+/// were decided before it (an expiry, an eviction) can still be under way, and only a stored heartbeat makes
+/// them fail. So until one is stored, every heartbeat must be written before it is confirmed.
 const UNWRITTEN: u64 = 1 << 62;
 
-/// The bits of the moment: 146 million years of milliseconds.
+/// The bits of the moment: enough milliseconds for 146 million years.
 const MOMENT: u64 = UNWRITTEN - 1;
 
-/// By which way this replica learned of a beat.
+/// How this replica learned of a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Source {
-    /// None is known: this replica started, and gave everybody a lease.
+    /// No heartbeat is known: this replica started, and a start gives every instance a lease.
     Start,
-    /// The object was created, by whomever.
+    /// The object was created.
     Creation,
-    /// Other terms of its lease began, with a whole lease.
+    /// The terms of the lease changed, and new terms begin with a whole lease.
     Terms,
     /// The heartbeat annotation changed.
     Annotation,
-    /// A registration that this replica took, and that was stored.
+    /// This replica took a registration and stored it.
     Registration,
-    /// A heartbeat that this replica took.
+    /// This replica took a heartbeat over HTTP.
     Http,
-    /// A heartbeat that another replica took, and told.
+    /// Another replica took a heartbeat and reported it in its ledger.
     Ledger,
 }
 
 impl Source {
-    /// Every way.
     pub const ALL: [Self; 7] = [
         Self::Start,
         Self::Creation,
@@ -65,7 +64,7 @@ impl Source {
         Self::Ledger,
     ];
 
-    /// As metrics and answers write it.
+    /// The value in metrics and HTTP answers.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -79,13 +78,13 @@ impl Source {
         }
     }
 
-    /// Whether this replica took it first-hand.
+    /// Whether this replica took the heartbeat itself.
     #[must_use]
     pub const fn is_own(self) -> bool {
         matches!(self, Self::Registration | Self::Http)
     }
 
-    const fn of(byte: u8) -> Self {
+    const fn from_byte(byte: u8) -> Self {
         match byte {
             1 => Self::Creation,
             2 => Self::Terms,
@@ -98,94 +97,91 @@ impl Source {
     }
 }
 
-/// What came of an ordinary beat.
+/// The result of a heartbeat from memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
-    /// It counts.
+pub enum BeatOutcome {
     Counted,
-    /// It came later than one lease after the last one known, or after one that could not be
-    /// stored: a revival, to be written first.
+    /// It came later than one lease after the last one known, or after one that could not be stored: a
+    /// revival, which must be written first.
     Late,
-    /// Its instance was judged dead: a revival, to be written first.
-    Dead,
+    /// Its instance was judged expired: a revival, which must be written first.
+    Expired,
 }
 
-/// What doors and the catalog share of one incarnation of an instance.
+/// What request handlers and the catalog share about one incarnation of an instance.
 #[derive(Debug)]
 pub struct Slot {
-    /// The last beat's moment; with [`EXPIRED`] once judged, with [`UNWRITTEN`] when not stored.
+    /// The moment of the last heartbeat, with [`EXPIRED`] once the instance was judged expired and
+    /// [`UNWRITTEN`] while the heartbeat is not stored.
     word: AtomicU64,
     source: AtomicU8,
-    /// Whether its instance was dead when it became known.
-    began_dead: bool,
-    /// What ledgers call it.
+    /// Whether its instance was stored as expired when this replica first saw it.
+    began_expired: bool,
+    /// The id of the instance in ledgers.
     id: u64,
-    /// The last beat that this replica took itself; 0 when none.
-    witnessed: AtomicU64,
-    /// The flush before the one that will tell of it.
+    /// The last heartbeat that this replica took itself; 0 if none.
+    taken_here: AtomicU64,
+    /// The flush before the one that will report the heartbeat.
     queued: AtomicU64,
-    /// When its object may be evicted, if nothing comes between; 0 when not.
+    /// When its object can be evicted if nothing changes until then; 0 if never.
     evict_at: AtomicU64,
     record: ArcSwap<Instance>,
 }
 
 impl Slot {
-    /// A slot whose first beat was at `beat`, or counts as such.
+    /// A slot whose first heartbeat was at `beat`, or counts as if it had been.
     #[must_use]
-    pub fn new(record: Arc<Instance>, beat: Moment, source: Source, dead: bool) -> Self {
+    pub fn new(record: Arc<Instance>, beat: Moment, source: Source, expired: bool) -> Self {
         Self {
-            word: AtomicU64::new(beat.0 | if dead { EXPIRED } else { 0 }),
+            word: AtomicU64::new(beat.0 | if expired { EXPIRED } else { 0 }),
             source: AtomicU8::new(source as u8),
-            began_dead: dead,
+            began_expired: expired,
             id: ledger::id(&record.uid),
-            witnessed: AtomicU64::new(0),
+            taken_here: AtomicU64::new(0),
             queued: AtomicU64::new(u64::MAX),
             evict_at: AtomicU64::new(0),
             record: ArcSwap::new(record),
         }
     }
 
-    /// The newest record.
     #[must_use]
     pub fn record(&self) -> Arc<Instance> {
         self.record.load_full()
     }
 
-    /// The moment of the last beat.
     #[must_use]
     pub fn last_heartbeat(&self) -> Moment {
         Moment(self.word.load(Ordering::Acquire) & MOMENT)
     }
 
-    /// Whether the instance was judged dead.
     #[must_use]
     pub fn is_expired(&self) -> bool {
         self.word.load(Ordering::Acquire) & EXPIRED != 0
     }
 
-    /// Whether it was stored as expired before this replica started, and no beat has come since: then
-    /// nobody here has judged it.
+    /// Whether it was stored as expired before this replica started, with no heartbeat since. This replica
+    /// then has not judged it itself.
     #[must_use]
     pub fn is_carried_over(&self) -> bool {
-        self.began_dead && self.is_expired() && self.source() == Source::Start
+        self.began_expired && self.is_expired() && self.source() == Source::Start
     }
 
-    /// By which way the last beat came.
+    /// How the last heartbeat came.
     #[must_use]
     pub fn source(&self) -> Source {
-        Source::of(self.source.load(Ordering::Relaxed))
+        Source::from_byte(self.source.load(Ordering::Relaxed))
     }
 
-    /// A beat that the watch brought turns out to be one that this replica took: the answer to its
-    /// write came later. Beats taken since stay what they are.
+    /// The answer to a write of this replica shows that a heartbeat which the watch brought was taken here.
+    /// Heartbeats since then keep their source.
     pub(crate) fn claim(&self, source: Source) {
         if source.is_own() && !self.source().is_own() {
             self.source.store(source as u8, Ordering::Relaxed);
         }
     }
 
-    /// When a beat was last heard, as far as that is known: a start is none, so of the time before it
-    /// the store tells, or the creation.
+    /// The wall time of the last heartbeat, as far as it is known. A start is not a heartbeat: for the time
+    /// before it, the stored checkpoint counts, or else the creation.
     #[must_use]
     pub fn last_heard(&self, record: &Instance, now: Now) -> Wall {
         match self.source() {
@@ -194,7 +190,7 @@ impl Slot {
         }
     }
 
-    /// When its object is to be evicted, should nothing come between.
+    /// When its object is evicted if nothing changes until then.
     #[must_use]
     pub fn evict_at(&self) -> Option<Moment> {
         Some(Moment(self.evict_at.load(Ordering::Relaxed))).filter(|at| at.0 != 0)
@@ -204,46 +200,46 @@ impl Slot {
         self.evict_at.store(at.map_or(0, |at| at.0), Ordering::Relaxed);
     }
 
-    /// An ordinary beat. `deadline` says, for a given last beat, until when it was good.
-    pub fn beat(&self, now: Moment, deadline: impl Fn(Moment) -> Moment) -> Taken {
+    /// Takes a heartbeat from memory. `deadline` maps the last heartbeat to the end of the lease that it
+    /// started.
+    pub fn beat(&self, now: Moment, deadline: impl Fn(Moment) -> Moment) -> BeatOutcome {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             if word & EXPIRED != 0 {
-                return Taken::Dead;
+                return BeatOutcome::Expired;
             }
             if word & UNWRITTEN != 0 || now > deadline(Moment(word)) {
-                return Taken::Late;
+                return BeatOutcome::Late;
             }
             if now.0 <= word {
-                return Taken::Counted;
+                return BeatOutcome::Counted;
             }
             match self.word.compare_exchange_weak(word, now.0, Ordering::AcqRel, Ordering::Acquire)
             {
                 Ok(_) => {
                     self.source.store(Source::Http as u8, Ordering::Relaxed);
-                    return Taken::Counted;
+                    return BeatOutcome::Counted;
                 }
                 Err(newer) => word = newer,
             }
         }
     }
 
-    /// What ledgers call this incarnation.
+    /// The id of this incarnation in ledgers.
     #[must_use]
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// The last beat that this replica took itself.
-    pub(crate) fn witnessed(&self) -> Moment {
-        Moment(self.witnessed.load(Ordering::SeqCst))
+    pub(crate) fn taken_here(&self) -> Moment {
+        Moment(self.taken_here.load(Ordering::SeqCst))
     }
 
-    pub(crate) fn witness(&self, at: Moment) {
-        self.witnessed.fetch_max(at.0, Ordering::SeqCst);
+    pub(crate) fn record_taken_here(&self, at: Moment) {
+        self.taken_here.fetch_max(at.0, Ordering::SeqCst);
     }
 
-    /// Whether it is queued already for the flush after `flush`.
+    /// Whether it is already queued for the flush after `flush`.
     pub(crate) fn is_queued(&self, flush: u64) -> bool {
         self.queued.load(Ordering::SeqCst) == flush
     }
@@ -252,8 +248,8 @@ impl Slot {
         self.queued.store(flush, Ordering::SeqCst);
     }
 
-    /// A beat that another replica took. Changes no verdict.
-    pub(crate) fn tell(&self, at: Moment) {
+    /// A heartbeat that another replica took. It changes no verdict.
+    pub(crate) fn record_remote(&self, at: Moment) {
         let mut word = self.word.load(Ordering::Acquire);
         while at.0 > word & MOMENT {
             let next = at.0 | (word & !MOMENT);
@@ -264,12 +260,12 @@ impl Slot {
         }
     }
 
-    /// A beat that the catalog knows to count, whatever was judged before.
+    /// A heartbeat that counts even if the instance was judged expired.
     pub(crate) fn revive(&self, at: Moment, source: Source) {
         self.set(at, source, 0);
     }
 
-    /// The same for a beat that could not be stored.
+    /// As [`Self::revive`], for a heartbeat that could not be stored.
     pub(crate) fn revive_unwritten(&self, at: Moment) {
         self.set(at, Source::Http, UNWRITTEN);
     }
@@ -288,7 +284,7 @@ impl Slot {
         }
     }
 
-    /// The verdict, if no beat came after `beat`; whether it stands.
+    /// Sets the verdict unless a heartbeat came after `beat`. Returns whether the verdict stands.
     pub(crate) fn expire(&self, beat: Moment) -> bool {
         let word = self.word.load(Ordering::Acquire);
         let verdict = beat.0 | EXPIRED;
@@ -299,12 +295,11 @@ impl Slot {
                 .is_ok()
     }
 
-    /// Replaces the record by a newer version of the same incarnation.
     pub(crate) fn replace_record(&self, record: Arc<Instance>) {
         self.record.store(record);
     }
 
-    /// When the lease ends for which the last beat counts, grace aside; none without a lease.
+    /// When the lease that the last heartbeat started ends, without grace.
     #[must_use]
     pub fn lease_end(&self, duration: Duration) -> Moment {
         self.last_heartbeat().after(duration)
@@ -322,11 +317,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_dead_at_the_start_and_has_not_beaten_since_is_carried_over() {
+    fn only_instances_stored_as_expired_without_a_heartbeat_since_are_carried_over() {
         let record = Arc::new(Instance::sample("shop", "a"));
-        let slot = |source, dead| Slot::new(record.clone(), Moment(5), source, dead);
+        let slot = |source, expired| Slot::new(record.clone(), Moment(5), source, expired);
         let judged = slot(Source::Start, false);
-        assert!(judged.expire(Moment(5)) && !judged.is_carried_over(), "it was judged here");
+        assert!(judged.expire(Moment(5)) && !judged.is_carried_over(), "this replica judged it");
         assert!(!slot(Source::Creation, true).is_carried_over());
         let carried = slot(Source::Start, true);
         assert!(carried.is_carried_over());

@@ -1,25 +1,26 @@
-//! Sockets: which live instances offer the same address, port and protocol, whatever their namespaces.
+//! Sockets: which live instances share an endpoint (address, port and protocol), across all namespaces.
 //!
-//! An address that is discoverable twice has often been given to another pod while the lease of the one before still runs.
+//! If two instances have the same endpoint, its address has often been reassigned to another pod while the
+//! lease of the previous instance still runs.
 //!
-//! Owns: an index from sockets to the discoverable instances that offer them, and which instances share one. A change
-//! costs time by the sockets of its instance (logarithmic in those that share one), and touches two instances a socket at
-//! most. Memory: about 100 bytes a socket, and `MOST_EACH` sockets of an instance at most: 10,000 instances with one port
-//! at one address take 1 MB. Hostnames are not looked at: others resolve them. Does not own: what is said of it
+//! Owns: an index from endpoints to discoverable instances, and which instances share one. A change costs
+//! time in proportion to the endpoints of its instance (logarithmic in the number of instances that share
+//! one), and affects at most two instances per endpoint. Memory: about 100 bytes per endpoint, and at most
+//! `MAX_PER_INSTANCE` endpoints per instance: 10,000 instances with one port at one address take 1 MB. Hostnames are
+//! ignored, because rollcall does not resolve them. Does not own: how a shared endpoint is reported
 //! (`conditions`, and the server), and the answers, which it does not change.
 
 use std::{
-    collections::{BTreeSet, HashMap, hash_map::Entry as Slot},
+    collections::{BTreeSet, HashMap, hash_map::Entry as MapEntry},
     fmt,
     net::{IpAddr, SocketAddr},
 };
 
 use rollcall_model::instance::{Facts, InstanceKey, Protocol};
 
-/// Sockets of one instance that are looked at; 16 addresses with 32 ports would be 512.
-const MOST_EACH: usize = 64;
+/// The most endpoints of one instance that are indexed; 16 addresses with 32 ports would be 512.
+const MAX_PER_INSTANCE: usize = 64;
 
-/// An address, a port and its protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Socket {
     ip: IpAddr,
@@ -33,17 +34,17 @@ impl fmt::Display for Socket {
     }
 }
 
-/// A socket that an instance shares, and one of the others that offer it.
+/// An endpoint that an instance shares, and one of the other instances.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shared {
-    /// The address, port and protocol.
     pub socket: Socket,
-    /// The first by name of the others.
+    /// The first of the other instances by name.
     pub other: InstanceKey,
 }
 
 impl Shared {
-    /// What it means for the instance `key`, and what to do. Names of other namespaces are not told.
+    /// A sentence about the instance `key`, with the fix. Names of instances in other namespaces are not
+    /// disclosed.
     #[must_use]
     pub fn sentence(&self, key: &InstanceKey) -> String {
         let Self { socket, other } = self;
@@ -53,57 +54,56 @@ impl Shared {
             "an instance of another namespace".to_owned()
         };
         format!(
-            "{socket} is discoverable by {other}, too: the address may have been given to another pod. The answers change when a \
+            "{socket} is also an endpoint of {other}: the address may have been reassigned to another pod. The answers change when a \
              lease ends; deregister the instance that is gone"
         )
     }
 }
 
-/// The instances that offer a socket. Most are discoverable by one.
+/// The instances at one endpoint, mostly one.
 #[derive(Debug)]
-enum Offerers {
+enum EndpointInstances {
     One(InstanceKey),
     Many(BTreeSet<InstanceKey>),
 }
 
-/// Which live discoverable instances offer each address and port.
+/// The discoverable instances by endpoint.
 #[derive(Debug, Default)]
 pub struct Sockets {
-    discoverable: HashMap<Socket, Offerers>,
-    /// How many of its sockets an instance shares; absent when none.
+    discoverable: HashMap<Socket, EndpointInstances>,
+    /// How many of its endpoints an instance shares; absent if none.
     sharing: HashMap<InstanceKey, usize>,
     shared: usize,
 }
 
 impl Sockets {
-    /// How many sockets are discoverable by two instances or more.
+    /// How many endpoints two or more instances share.
     #[must_use]
     pub fn shared(&self) -> usize {
         self.shared
     }
 
-    /// Whether an instance shares any of its sockets.
     #[must_use]
     pub fn is_shared(&self, key: &InstanceKey) -> bool {
         self.sharing.contains_key(key)
     }
 
-    /// One of the sockets that an instance shares; none when it shares none.
+    /// One of the endpoints that an instance shares.
     #[must_use]
-    pub fn of(&self, facts: &Facts) -> Option<Shared> {
+    pub fn shared_by(&self, facts: &Facts) -> Option<Shared> {
         if !self.is_shared(&facts.key) {
             return None;
         }
         sockets(facts).find_map(|socket| match self.discoverable.get(&socket)? {
-            Offerers::One(_) => None,
-            Offerers::Many(keys) => {
+            EndpointInstances::One(_) => None,
+            EndpointInstances::Many(keys) => {
                 let other = keys.iter().find(|key| **key != facts.key)?.clone();
                 Some(Shared { socket, other })
             }
         })
     }
 
-    /// An instance is discoverable at its sockets from now on. Answers which instances share one from now on.
+    /// Adds a discoverable instance. Returns the instances that now share an endpoint and did not before.
     pub(crate) fn add(&mut self, facts: &Facts) -> Vec<InstanceKey> {
         let mut changed = Vec::new();
         for socket in sockets(facts) {
@@ -118,7 +118,7 @@ impl Sockets {
         changed
     }
 
-    /// It is so no longer. Answers which instances share none from now on.
+    /// Removes an instance. Returns the instances that no longer share an endpoint.
     pub(crate) fn remove(&mut self, facts: &Facts) -> Vec<InstanceKey> {
         let mut changed = Vec::new();
         for socket in sockets(facts) {
@@ -134,23 +134,23 @@ impl Sockets {
         changed
     }
 
-    /// Answers the instances that share this socket and did not before.
+    /// Returns the instances that share this endpoint and did not before.
     fn add_one(&mut self, socket: Socket, key: &InstanceKey) -> Vec<InstanceKey> {
         match self.discoverable.entry(socket) {
-            Slot::Vacant(place) => {
-                place.insert(Offerers::One(key.clone()));
+            MapEntry::Vacant(entry) => {
+                entry.insert(EndpointInstances::One(key.clone()));
                 Vec::new()
             }
-            Slot::Occupied(mut place) => match place.get_mut() {
-                // Two ports with one number.
-                Offerers::One(one) if one == key => Vec::new(),
-                Offerers::One(one) => {
+            MapEntry::Occupied(mut entry) => match entry.get_mut() {
+                // The instance has two ports with the same number.
+                EndpointInstances::One(one) if one == key => Vec::new(),
+                EndpointInstances::One(one) => {
                     let both = vec![one.clone(), key.clone()];
-                    place.insert(Offerers::Many(both.iter().cloned().collect()));
+                    entry.insert(EndpointInstances::Many(both.iter().cloned().collect()));
                     self.shared += 1;
                     both
                 }
-                Offerers::Many(keys) => {
+                EndpointInstances::Many(keys) => {
                     if keys.insert(key.clone()) {
                         vec![key.clone()]
                     } else {
@@ -161,24 +161,26 @@ impl Sockets {
         }
     }
 
-    /// Answers the instances that shared this socket and do so no longer.
+    /// Returns the instances that shared this endpoint and no longer do.
     fn remove_one(&mut self, socket: Socket, key: &InstanceKey) -> Vec<InstanceKey> {
-        let Slot::Occupied(mut place) = self.discoverable.entry(socket) else { return Vec::new() };
-        match place.get_mut() {
-            Offerers::One(one) => {
+        let MapEntry::Occupied(mut entry) = self.discoverable.entry(socket) else {
+            return Vec::new();
+        };
+        match entry.get_mut() {
+            EndpointInstances::One(one) => {
                 if one == key {
-                    place.remove();
+                    entry.remove();
                 }
                 Vec::new()
             }
-            Offerers::Many(keys) => {
+            EndpointInstances::Many(keys) => {
                 if !keys.remove(key) {
                     return Vec::new();
                 }
                 match keys.first().filter(|_| keys.len() == 1).cloned() {
                     None => vec![key.clone()],
                     Some(last) => {
-                        place.insert(Offerers::One(last.clone()));
+                        entry.insert(EndpointInstances::One(last.clone()));
                         self.shared -= 1;
                         vec![key.clone(), last]
                     }
@@ -188,7 +190,7 @@ impl Sockets {
     }
 }
 
-/// Whether two versions of an instance are at the same sockets.
+/// Whether two versions of an instance have the same endpoints.
 pub(crate) fn are_same(a: &Facts, b: &Facts) -> bool {
     a.address == b.address && a.ports == b.ports
 }
@@ -198,7 +200,7 @@ fn sockets(facts: &Facts) -> impl Iterator<Item = Socket> {
         let ports = facts.ports.iter();
         ports.map(move |port| Socket { ip, port: port.port, protocol: port.protocol })
     };
-    facts.ips().iter().flat_map(move |ip| at(*ip)).take(MOST_EACH)
+    facts.ips().iter().flat_map(move |ip| at(*ip)).take(MAX_PER_INSTANCE)
 }
 
 #[cfg(test)]
@@ -226,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_with_the_same_port_is_shared_and_with_another_port_or_protocol_is_not() {
+    fn endpoint_is_shared_only_with_equal_address_port_and_protocol() {
         let mut sockets = Sockets::default();
         let a = facts("a", &[7], &[(80, Protocol::Tcp)]);
         assert_eq!(sockets.add(&a), []);
@@ -240,25 +242,25 @@ mod tests {
         }
         let b = facts("b", &[6, 7], &[(79, Protocol::Tcp), (80, Protocol::Tcp)]);
         assert_eq!(sockets.add(&b), [a.key.clone(), b.key.clone()]);
-        let shared = sockets.of(&a).unwrap();
+        let shared = sockets.shared_by(&a).unwrap();
         assert_eq!(
             (shared.socket.to_string().as_str(), &shared.other),
             ("10.0.0.7:80/TCP", &b.key)
         );
         assert!(shared.sentence(&a.key).contains("the instance b"));
         assert!(!shared.sentence(&InstanceKey::new("till", "a")).contains("shop"));
-        // A third changes nothing for those that share it already.
+        // A third instance changes nothing for those that already share it.
         let c = facts("c", &[7], &[(80, Protocol::Tcp)]);
         let of_c = vec![c.key.clone()];
         assert_eq!(sockets.add(&c), of_c);
         assert_eq!(sockets.shared(), 1);
         assert_eq!(sockets.remove(&c), of_c);
         assert_eq!(sockets.remove(&a), [a.key.clone(), b.key.clone()]);
-        assert_eq!((sockets.of(&b), sockets.shared()), (None, 0));
+        assert_eq!((sockets.shared_by(&b), sockets.shared()), (None, 0));
     }
 
     #[test]
-    fn an_instance_with_one_port_twice_does_not_share_it_with_itself() {
+    fn instance_with_a_duplicate_port_does_not_share_with_itself() {
         let mut sockets = Sockets::default();
         let twice = facts("a", &[7], &[(80, Protocol::Tcp), (80, Protocol::Tcp)]);
         assert_eq!((sockets.add(&twice), sockets.add(&twice)), (vec![], vec![]));
@@ -266,21 +268,21 @@ mod tests {
     }
 
     #[test]
-    fn the_sockets_of_an_instance_are_bounded() {
+    fn indexed_endpoints_of_an_instance_are_bounded() {
         let mut sockets = Sockets::default();
         let ports: Vec<_> = (1..=32).map(|port| (port, Protocol::Tcp)).collect();
         let ips: Vec<_> = (1..=16).collect();
         let largest = facts("a", &ips, &ports);
         sockets.add(&largest);
-        assert_eq!(sockets.discoverable.len(), MOST_EACH);
+        assert_eq!(sockets.discoverable.len(), MAX_PER_INSTANCE);
         sockets.remove(&largest);
         assert!(sockets.discoverable.is_empty());
     }
 
     proptest! {
-        /// However instances come and go, the index says what a look at all of them says.
+        /// The index agrees with a comparison of all instances, however they come and go.
         #[test]
-        fn the_index_says_what_all_instances_say(
+        fn index_agrees_with_a_comparison_of_all_instances(
             steps in prop::collection::vec((0..5_usize, 1..4_u8, 1..3_u16, any::<bool>()), 0..60),
         ) {
             let mut sockets = Sockets::default();
@@ -308,8 +310,8 @@ mod tests {
                     let mut of_others = others.flat_map(offers);
                     let is_shared = of_others.any(|socket| offers(one).contains(&socket));
                     prop_assert_eq!(sockets.is_shared(&one.key), is_shared);
-                    prop_assert_eq!(sockets.of(one).is_some(), is_shared);
-                    prop_assert_eq!(flags.contains(&one.key), is_shared, "each change was told");
+                    prop_assert_eq!(sockets.shared_by(one).is_some(), is_shared);
+                    prop_assert_eq!(flags.contains(&one.key), is_shared, "each change was returned");
                 }
             }
         }

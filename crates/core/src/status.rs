@@ -1,7 +1,7 @@
-//! The status that an object should have, and whether the stored one means the same.
+//! The status that an object should have, and whether the stored one is equivalent.
 //!
-//! Owns: the comparison that keeps us from writing what is there already. Does not own: conditions (`conditions`), when to
-//! write (`outbox`) and how (`controller`).
+//! Owns: the comparison that avoids redundant writes. Does not own: conditions (`conditions`), when a status
+//! is written (`outbox`), and how (`controller` in the server).
 
 use std::sync::Arc;
 
@@ -17,32 +17,28 @@ use crate::{
     conditions::{self, DesiredCondition, Judged},
 };
 
-/// The status to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
-    /// The verdict.
     pub phase: Phase,
-    /// All conditions, those of others among them.
+    /// All conditions, including those of other controllers.
     pub conditions: Vec<DesiredCondition>,
-    /// The generation judged.
+    /// The `metadata.generation` that the verdict is based on.
     pub observed_generation: i64,
-    /// The heartbeat annotation that the verdict rests on.
+    /// The heartbeat annotation that the verdict is based on.
     pub observed_heartbeat: Option<Arc<str>>,
-    /// When the last beat was; none for an instance that needs none.
+    /// When the last heartbeat was; `None` for a permanent instance.
     pub last_heartbeat: Option<Wall>,
-    /// Its name in DNS.
     pub dns_name: String,
-    /// Where it is, for a column.
+    /// For a column.
     pub addresses: String,
-    /// Its ports, for a column.
+    /// For a column.
     pub ports: Option<String>,
-    /// The installation that writes it, if that is known.
+    /// The installation that writes the status, if its name is known.
     pub installation: Option<Installation>,
-    /// Its health, for a column.
+    /// For a column.
     pub health: Health,
 }
 
-/// The status that an instance should have.
 #[must_use]
 pub fn desired(
     judged: &Judged<'_>,
@@ -65,7 +61,8 @@ pub fn desired(
     }
 }
 
-/// Whether the stored verdict is this one. The checkpoint does not count: it would have to be rewritten for ever.
+/// Whether the stored verdict is current. The checkpoint is not compared: otherwise it would be rewritten all
+/// the time.
 #[must_use]
 pub fn is_current(judged: &Judged<'_>) -> bool {
     let Judged { instance, phase, .. } = *judged;
@@ -76,8 +73,8 @@ pub fn is_current(judged: &Judged<'_>) -> bool {
         && (phase != Phase::Expired || stored.observed_heartbeat == instance.heartbeat)
 }
 
-/// Whether the stored columns are what the object says now. Apart from the verdict, because an API
-/// server whose definition of the type is older than we are drops those that it does not know.
+/// Whether the stored columns are current. This is separate from the verdict, because an API server with an
+/// older CRD drops columns that it does not know.
 #[must_use]
 pub fn shows(instance: &Instance, zone: &str) -> bool {
     let stored = &instance.stored;

@@ -1,7 +1,7 @@
 //! The table of known instances.
 //!
-//! Owns: the entry of each, as it is stored and as it is shown, what leads to it, and which incarnations this replica has
-//! deleted. Does not own: what follows from a change (`instances`).
+//! Owns: the entry of each instance as it is stored and as readers see it, the indexes that lead to it, and
+//! which incarnations this replica has deleted. Does not own: the effects of a change (`instances`).
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -16,42 +16,40 @@ use rollcall_model::{
 };
 
 use crate::{
-    identity::{Mark, RESPECT},
+    duty_state::DutyState,
+    identity::{Author, RESPECT},
     slot::Slot,
-    task::Task,
 };
 
-/// Where a member stands in its view: by label, then age, then name.
-pub(super) type Place = (Arc<str>, Wall, Arc<str>);
+/// The position of a member in its view: by label, then age, then name.
+pub(super) type ViewPosition = (Arc<str>, Wall, Arc<str>);
 
-/// All that is known of one instance.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// As it is stored.
     instance: Arc<Instance>,
-    /// What is shared with the threads that take heartbeats.
+    /// Shared with the threads that take heartbeats.
     slot: Arc<Slot>,
-    /// As it is shown.
+    /// The instance as readers see it.
     pub(super) member: Arc<Member>,
-    /// The lease timer that counts; others are left-overs.
+    /// The moment of the current lease timer; other timers are obsolete.
     pub(super) armed: Option<Moment>,
-    /// The facts by which it is in the index of sockets; none while it is not.
+    /// The facts under which it is in the index of endpoints; `None` while it is not.
     pub(super) indexed: Option<Arc<Facts>>,
-    /// How far the duties on this object are.
-    pub(super) task: Task,
+    /// The state of the duties on this object.
+    pub(super) duties: DutyState,
     /// Which installation wrote its status.
-    mark: Mark,
-    /// Until when it is not evicted, since another installation wrote its status before.
+    author: Author,
+    /// Until when it is not evicted, because another installation wrote its status before.
     pub(super) respected: Option<Moment>,
 }
 
 impl Entry {
-    /// Of an incarnation that was not known before.
-    pub(super) fn new(instance: Arc<Instance>, slot: Arc<Slot>, mark: Mark) -> Self {
+    /// An entry for a new incarnation.
+    pub(super) fn new(instance: Arc<Instance>, slot: Arc<Slot>, author: Author) -> Self {
         let phase = instance.phase(slot.is_expired());
         let member = Arc::new(Member::new(instance.facts.clone(), slot.clone(), phase, false));
-        let task = Task::default();
-        Self { instance, slot, member, armed: None, indexed: None, task, mark, respected: None }
+        let duties = DutyState::default();
+        Self { instance, slot, member, armed: None, indexed: None, duties, author, respected: None }
     }
 
     pub(super) fn instance(&self) -> &Arc<Instance> {
@@ -62,38 +60,38 @@ impl Entry {
         &self.slot
     }
 
-    pub(super) fn mark(&self) -> Mark {
-        self.mark
+    pub(super) fn author(&self) -> Author {
+        self.author
     }
 
-    /// Its status was written by this installation or another one.
-    pub(super) fn set_mark(&mut self, mark: Mark, now: Moment) {
-        if self.mark.is_foreign() && !mark.is_foreign() {
+    /// Sets which installation wrote its status.
+    pub(super) fn set_author(&mut self, author: Author, now: Moment) {
+        if self.author.is_foreign() && !author.is_foreign() {
             self.respected = Some(now.after(RESPECT));
         }
-        self.mark = mark;
+        self.author = author;
     }
 
     pub(super) fn lease(&self) -> Lease {
         self.instance.lease
     }
 
-    /// Whether a lease decides over its life, and has not ended. Of an object that is being deleted none does any more.
+    /// Whether it has a lease that has not ended. An object that is being deleted has none.
     pub(super) fn is_leased_and_live(&self) -> bool {
         self.lease().is_leased() && !self.instance.is_terminating() && !self.slot.is_expired()
     }
 
-    /// Whether it counts where many fall silent together, and may be held then: its end was not announced.
+    /// Whether it counts in a mass expiry and can be held: it has a lease, and did not announce its end.
     pub(super) fn is_guarded(&self) -> bool {
         let instance = &self.instance;
         instance.lease.is_leased() && !instance.is_terminating() && !instance.stopping
     }
 
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn position(&self) -> ViewPosition {
         (self.member.label.clone(), self.instance.created, self.instance.key.name.clone())
     }
 
-    /// Brings the member in line with what is known now; whether that made a new one. A heartbeat alone does not.
+    /// Updates the member. Returns whether that made a new one; a heartbeat alone does not.
     pub(super) fn show(&mut self, held: bool) -> bool {
         let phase = self.instance.phase(self.slot.is_expired());
         let (facts, shown) = (&self.instance.facts, &self.member);
@@ -105,39 +103,39 @@ impl Entry {
     }
 }
 
-/// Every known instance, by name.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// In boxes: the table has room for more than there are.
+    /// Boxed, because the table allocates room for more entries than it has.
     entries: HashMap<InstanceKey, Box<Entry>>,
-    /// By what ledgers call them; none where there are no ledgers.
+    /// Slots by their id in ledgers; `None` without ledgers.
     ids: Option<HashMap<u64, Arc<Slot>>>,
-    /// How many instances have a lease of this length.
-    lengths: BTreeMap<Duration, usize>,
-    /// Incarnations that this replica deleted and the watch has not yet taken away.
+    /// How many instances have a lease of each length.
+    lease_lengths: BTreeMap<Duration, usize>,
+    /// Incarnations that this replica deleted, until the watch removes them.
     deleted: HashMap<Arc<str>, Deleted>,
-    /// Those that it has taken away since the last round.
-    taken_away: Vec<Arc<str>>,
+    /// Incarnations that the watch has removed since the last round.
+    removed: Vec<Arc<str>>,
 }
 
 /// An incarnation that this replica has deleted.
 #[derive(Debug)]
 struct Deleted {
-    /// Its last version that was known.
+    /// Its last known resourceVersion.
     version: u64,
-    /// Whether a list had it since: that list began before the deletion, and the next one will not have.
+    /// Whether a list contained it since: that list began before the deletion, and the next one will not
+    /// contain it.
     was_listed: bool,
 }
 
 impl Table {
-    /// An empty table. `with_ids`: instances are also looked up by what ledgers call them.
+    /// An empty table. `with_ids`: instances can also be looked up by their id in ledgers.
     pub(super) fn new(with_ids: bool) -> Self {
         Self {
             entries: HashMap::new(),
             ids: with_ids.then(HashMap::new),
-            lengths: BTreeMap::new(),
+            lease_lengths: BTreeMap::new(),
             deleted: HashMap::new(),
-            taken_away: Vec::new(),
+            removed: Vec::new(),
         }
     }
 
@@ -153,39 +151,37 @@ impl Table {
         self.entries.get_mut(key).map(AsMut::as_mut)
     }
 
-    /// The entry of this incarnation and no other.
+    /// The entry of exactly this incarnation.
     pub(super) fn incarnation(&mut self, key: &InstanceKey, uid: &str) -> Option<&mut Entry> {
         self.get_mut(key).filter(|entry| *entry.instance.uid == *uid)
     }
 
-    /// Every entry, in no order.
+    /// All entries, in no particular order.
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values().map(AsRef::as_ref)
     }
 
-    /// The same.
     pub(super) fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
         self.entries.values_mut().map(AsMut::as_mut)
     }
 
-    /// The slot of the instance that ledgers call so.
+    /// The slot of the instance with this id in ledgers.
     pub(super) fn slot(&self, id: u64) -> Option<&Arc<Slot>> {
         self.ids.as_ref()?.get(&id)
     }
 
-    /// What ledgers call each instance of which this replica has taken a heartbeat, and when the last one was.
-    pub(super) fn witnessed(&self) -> impl Iterator<Item = (u64, Moment)> {
+    /// The id in ledgers and the last heartbeat of each instance from which this replica itself has taken
+    /// heartbeats.
+    pub(super) fn heartbeats_taken_here(&self) -> impl Iterator<Item = (u64, Moment)> {
         let slots = self.entries().map(Entry::slot);
-        let heartbeats = slots.map(|slot| (slot.id(), slot.witnessed()));
+        let heartbeats = slots.map(|slot| (slot.id(), slot.taken_here()));
         heartbeats.filter(|(_, at)| *at > Moment::default())
     }
 
-    /// The shortest lease of all.
     pub(super) fn shortest_lease(&self) -> Option<Duration> {
-        self.lengths.keys().next().copied()
+        self.lease_lengths.keys().next().copied()
     }
 
-    /// Puts a new entry in.
     pub(super) fn insert(&mut self, entry: Entry) {
         if let Some(ids) = &mut self.ids {
             ids.insert(entry.slot.id(), entry.slot.clone());
@@ -194,7 +190,7 @@ impl Table {
         self.entries.insert(entry.instance.key.clone(), Box::new(entry));
     }
 
-    /// A newer version of the same incarnation is stored.
+    /// Replaces the record of an incarnation by a newer version.
     pub(super) fn replace(&mut self, instance: Arc<Instance>) -> Option<&mut Entry> {
         let (old, new) = (self.get(&instance.key)?.lease(), instance.lease);
         if old != new {
@@ -207,7 +203,6 @@ impl Table {
         Some(entry)
     }
 
-    /// Takes this incarnation out.
     pub(super) fn remove(&mut self, key: &InstanceKey, uid: &str) -> Option<Box<Entry>> {
         self.incarnation(key, uid)?;
         let entry = self.entries.remove(key)?;
@@ -222,14 +217,14 @@ impl Table {
         if !lease.is_leased() {
             return;
         }
-        let count = self.lengths.entry(lease.duration).or_default();
+        let count = self.lease_lengths.entry(lease.duration).or_default();
         *count = if more { *count + 1 } else { count.saturating_sub(1) };
         if *count == 0 {
-            self.lengths.remove(&lease.duration);
+            self.lease_lengths.remove(&lease.duration);
         }
     }
 
-    /// This replica has deleted an incarnation: what the watch still says of it is old.
+    /// Records that this replica has deleted an incarnation: what the watch still brings about it is old.
     pub(super) fn mark_deleted(&mut self, uid: Arc<str>, version: u64) {
         self.deleted.insert(uid, Deleted { version, was_listed: false });
     }
@@ -238,13 +233,13 @@ impl Table {
         self.deleted.contains_key(uid)
     }
 
-    /// The watch has taken an incarnation away.
+    /// Records that the watch has removed an incarnation.
     pub(super) fn forget_deleted(&mut self, uid: &str) {
-        self.taken_away.extend(self.deleted.remove_entry(uid).map(|(uid, _)| uid));
+        self.removed.extend(self.deleted.remove_entry(uid).map(|(uid, _)| uid));
     }
 
-    /// A list as of `index` was taken in. It may have begun before a deletion; the one after that has not, and is the
-    /// truth also about what this replica believes to have deleted.
+    /// A list as of `index` was applied. It may have begun before a deletion; the list after it has not, so
+    /// that one decides also about objects that this replica believes it has deleted.
     pub(super) fn forget_deleted_before(&mut self, listed: &HashSet<Arc<str>>, index: u64) {
         let over = self.deleted.extract_if(|uid, deleted| {
             let is_older = deleted.version > index;
@@ -252,16 +247,16 @@ impl Table {
                 listed.contains(uid) && !std::mem::replace(&mut deleted.was_listed, true);
             !is_older && !is_first
         });
-        self.taken_away.extend(over.map(|(uid, _)| uid));
+        self.removed.extend(over.map(|(uid, _)| uid));
     }
 
-    /// The store went back: what this replica has deleted may be there again.
+    /// The store went back: objects that this replica has deleted may exist again.
     pub(super) fn forget_all_deleted(&mut self) {
-        self.taken_away.extend(self.deleted.drain().map(|(uid, _)| uid));
+        self.removed.extend(self.deleted.drain().map(|(uid, _)| uid));
     }
 
-    /// The incarnations that the watch has taken away since this was last asked for.
-    pub(super) fn take_taken_away(&mut self) -> Vec<Arc<str>> {
-        std::mem::take(&mut self.taken_away)
+    /// The incarnations that the watch has removed since the last call.
+    pub(super) fn take_removed(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.removed)
     }
 }

@@ -1,24 +1,25 @@
-//! What holds where a manifest or a registration says nothing: each default once.
+//! Defaults for manifests and registrations, each defined once.
 //!
-//! Owns: the defaults that are no first word of a vocabulary (`vocabulary`).
+//! Owns: the defaults that are not the default variant of a vocabulary (`vocabulary`).
 
 use crate::vocabulary::OnExpiry;
 
-/// An instance's share of the calls within its priority.
+/// An instance's share of the traffic within its priority.
 pub const WEIGHT: u16 = 100;
 
 /// An instance's priority.
 pub const PRIORITY: u16 = 0;
 
-/// How long a heartbeat is good for.
+/// How long a heartbeat keeps an instance live.
 pub const DURATION_SECONDS: u32 = 30;
 
-/// How long an expired object stays that is to be evicted.
+/// How long an expired object stays before it is evicted.
 pub const EVICT_AFTER_SECONDS: u32 = 60;
 
-/// What becomes of an object that was made from a manifest: its author would miss it, and makes no other.
+/// What happens to an expired object that was created from a manifest: it stays, because its author would
+/// miss it and nothing creates it again.
 pub const ON_EXPIRY_OF_MANIFEST: OnExpiry = OnExpiry::Retain;
 
-/// What becomes of an object that was made by a registration over HTTP: the instance that comes back registers
-/// again, and the objects of those that do not would pile up.
+/// What happens to an expired object that was created by a registration over HTTP: it is evicted, because an
+/// instance that comes back registers again and the objects of the others would pile up.
 pub const ON_EXPIRY_OF_REGISTRATION: OnExpiry = OnExpiry::Evict;

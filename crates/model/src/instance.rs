@@ -1,6 +1,8 @@
-//! The slim record of one stored instance: what everybody behind `cluster::convert` knows of it.
+//! Instances: the compact record of one stored instance, which everything after `kubernetes::convert` in the
+//! server uses.
 //!
-//! Owns: the keys and the record. Does not own: the words in it (`vocabulary`), and whether the instance is alive; that is judged in `catalog` and told by `view`.
+//! Owns: the keys and the record. Does not own: the vocabulary of its fields (`vocabulary`), and whether the
+//! instance is live, which `rollcall-core` decides.
 
 use std::{
     fmt,
@@ -22,12 +24,12 @@ use crate::{
 pub struct InstanceKey {
     /// Kubernetes namespace.
     pub namespace: Arc<str>,
-    /// Object name; a DNS subdomain, so not always a DNS label.
+    /// Object name; a DNS subdomain, and therefore not always a DNS label.
     pub name: Arc<str>,
 }
 
 impl InstanceKey {
-    /// A key of these two names.
+    /// A key with these two names.
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
@@ -45,12 +47,12 @@ impl fmt::Display for InstanceKey {
 pub struct ServiceKey {
     /// Kubernetes namespace.
     pub namespace: Arc<str>,
-    /// DNS label.
+    /// `spec.service`, a DNS label.
     pub service: Arc<str>,
 }
 
 impl ServiceKey {
-    /// A key of these two names.
+    /// A key with these two names.
     #[must_use]
     pub fn new(namespace: &str, service: &str) -> Self {
         Self { namespace: namespace.into(), service: service.into() }
@@ -68,117 +70,120 @@ impl fmt::Display for ServiceKey {
 pub struct Port {
     /// Unique within the instance; a DNS label.
     pub name: Arc<str>,
-    /// 1..=65535.
+    /// From 1 to 65535.
     pub port: u16,
-    /// Transport.
+    /// The transport protocol.
     pub protocol: Protocol,
-    /// What is spoken over it, as in a Kubernetes Service.
+    /// The application protocol, as in a Kubernetes Service.
     pub app_protocol: Option<Arc<str>>,
 }
 
 /// Where an instance is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// By these addresses; at least one.
+    /// At these IP addresses; at least one.
     Ips(Arc<[IpAddr]>),
-    /// By a name that somebody else resolves.
+    /// At a hostname that clients resolve themselves.
     Hostname(Arc<str>),
 }
 
 /// Pairs of strings, sorted by the first.
 pub type Pairs = Arc<[(Arc<str>, Arc<str>)]>;
 
-/// What the leader last wrote into an object's status, as far as it decides anything.
+/// What the leader last wrote into an object's status, as far as decisions depend on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredStatus {
-    /// None until the first write.
+    /// The stored phase; `None` until the first write.
     pub phase: Option<Phase>,
-    /// Its conditions, those of other controllers among them: a write of the status keeps them.
+    /// The conditions, including those of other controllers, which a write of the status keeps.
     pub conditions: Arc<[Condition]>,
-    /// `metadata.generation` that was judged.
+    /// The `metadata.generation` that the status is based on.
     pub observed_generation: i64,
-    /// The heartbeat annotation when the phase was decided.
+    /// The heartbeat annotation that the phase is based on.
     pub observed_heartbeat: Option<Arc<str>>,
-    /// The checkpoint for people.
+    /// The checkpoint of the last heartbeat.
     pub last_heartbeat: Option<Wall>,
-    /// The name in DNS.
+    /// The DNS name.
     pub dns_name: Option<Arc<str>>,
-    /// The column of addresses.
+    /// The addresses, for a column.
     pub addresses: Option<Arc<str>>,
-    /// The column of ports.
+    /// The ports, for a column.
     pub ports: Option<Arc<str>>,
-    /// The installation that wrote it.
+    /// The installation that wrote the status.
     pub installation: Option<Installation>,
-    /// The column of health.
+    /// The health, for a column.
     pub health: Option<Health>,
 }
 
-/// What readers see of an instance, and what is decided by. Two versions that say the same share them.
+/// The facts that readers see of an instance and that decisions are based on. Versions with equal facts share
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// Namespace and name.
     pub key: InstanceKey,
-    /// Which incarnation of that name.
+    /// The incarnation of that name.
     pub uid: Arc<str>,
     /// When the object was created.
     pub created: Wall,
     /// The service it belongs to; never changes.
     pub service: Arc<str>,
-    /// Where it is.
+    /// Where it is reached.
     pub address: Address,
-    /// What it offers.
+    /// Its named ports.
     pub ports: Arc<[Port]>,
-    /// Its version, if it says.
+    /// Its version, if it has one.
     pub version: Option<Arc<str>>,
     /// Its tags, sorted.
     pub tags: Arc<[Arc<str>]>,
-    /// Its zone, if it says.
+    /// Its zone, if it has one.
     pub zone: Option<Arc<str>>,
     /// Share of the traffic within its priority; 0 is the last resort (RFC 2782).
     pub weight: u16,
-    /// Lower is asked first.
+    /// Instances with a lower number are called first.
     pub priority: u16,
     /// Free strings for clients.
     pub attributes: Pairs,
     /// The object's labels.
     pub labels: Pairs,
-    /// The operator's word.
+    /// The state that the operator set.
     pub state: State,
-    /// How it says that it is.
+    /// The health that it reports.
     pub health: Health,
-    /// Whether it says that it is leaving.
+    /// Whether it reports that it is leaving.
     pub stopping: bool,
-    /// The terms of its life.
+    /// The terms of its lease.
     pub lease: Lease,
 }
 
-/// One stored instance: a pointer to its facts, and what changes without them, with every stored beat and
-/// every status. Immutable: a change is a new record.
+/// One stored instance: a pointer to its facts, and what changes without them on every stored heartbeat and
+/// every write of the status. Immutable: a change is a new record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
-    /// What readers see.
+    /// The facts that readers see.
     pub facts: Arc<Facts>,
-    /// Comparable within the type since Kubernetes 1.35 (KEP-5504).
+    /// The resourceVersion; comparable within one type since Kubernetes 1.35 (KEP-5504).
     pub resource_version: u64,
-    /// Moves with the spec.
+    /// `metadata.generation`, which rises with each change of the spec.
     pub generation: i64,
-    /// Keys of the labels that registrations have set, and that no other field manager has: what the next registration
-    /// takes away when it leaves them out.
+    /// Keys of the labels that registrations have set and that no other field manager owns: the next
+    /// registration removes them if it leaves them out.
     pub registered_labels: Arc<[Arc<str>]>,
-    /// Uid of the pod that owns it, if one does; what is that pod's own depends on it, and nothing that
-    /// readers see.
+    /// Uid of the pod that owns the object, if one does. It decides which pod the instance belongs to, and
+    /// readers do not see it.
     pub owner_pod: Option<Arc<str>>,
-    /// Uid of the pod that registered it last, with a token bound to it, as its own instance.
+    /// Uid of the pod that last registered the instance as its own, with a token bound to the pod.
     pub registered_by: Option<Arc<str>>,
-    /// The word of a health annotation outside the vocabulary, cut to 63 characters; it counts as Warning.
+    /// The value of the health annotation, cut to 63 characters, if it is outside the vocabulary; it counts
+    /// as Warning.
     pub unknown_health: Option<Arc<str>>,
-    /// The finalizers that hold the object once it is being deleted (`metadata.deletionTimestamp`), which nothing undoes.
+    /// The finalizers that keep the object, once it is being deleted (`metadata.deletionTimestamp`), which
+    /// cannot be undone.
     pub terminating: Option<Arc<[Arc<str>]>>,
-    /// The heartbeat annotation, any change of which is a beat.
+    /// The heartbeat annotation; every change of it is a heartbeat.
     pub heartbeat: Option<Arc<str>>,
-    /// The installation to which it belongs, of a replica of rollcall.
+    /// The installation that it belongs to, for the instance of a replica of rollcall.
     pub installation: Option<Installation>,
-    /// The status as stored.
+    /// The stored status.
     pub stored: StoredStatus,
 }
 
@@ -198,7 +203,7 @@ impl Deref for Instance {
     }
 }
 
-/// A change is made on a copy where the facts are shared.
+/// Copies the facts first if they are shared.
 impl DerefMut for Instance {
     fn deref_mut(&mut self) -> &mut Facts {
         Arc::make_mut(&mut self.facts)
@@ -206,8 +211,8 @@ impl DerefMut for Instance {
 }
 
 impl Facts {
-    /// Of an instance that registers over HTTP and says no more than where it is; what the API server gives (uid,
-    /// creation) is left out.
+    /// The facts of an instance that registers over HTTP with an address and nothing else, without what the
+    /// API server assigns (uid, creation time).
     #[must_use]
     pub fn new(key: InstanceKey, service: Arc<str>, address: Address) -> Self {
         Self {
@@ -237,7 +242,7 @@ impl Facts {
         ServiceKey { namespace: self.key.namespace.clone(), service: self.service.clone() }
     }
 
-    /// The IP addresses; none for an instance that has a hostname.
+    /// The IP addresses; empty for an instance with a hostname.
     #[must_use]
     pub fn ips(&self) -> &[IpAddr] {
         match &self.address {
@@ -248,7 +253,7 @@ impl Facts {
 }
 
 impl Instance {
-    /// An object with these facts, of whose life nothing is stored yet; for tests and simulations, as [`Facts::new`] is.
+    /// An object with these facts and an empty status; for tests and simulations, like [`Facts::new`].
     #[must_use]
     pub fn new(facts: Facts) -> Self {
         Self {
@@ -266,7 +271,7 @@ impl Instance {
         }
     }
 
-    /// What the instance is: the first that applies. `expired`: its lease has ended.
+    /// The phase: the first that applies. `expired`: its lease has ended.
     #[must_use]
     pub fn phase(&self, expired: bool) -> Phase {
         match (self.state, self.health) {
@@ -287,8 +292,8 @@ impl Instance {
         self.terminating.is_some()
     }
 
-    /// Whether the instance already reports this, so that reporting it again changes nothing. A health that is not
-    /// Passing is recorded behind the leaving.
+    /// Whether the instance already reports this, so that repeating it changes nothing. Warning and Critical
+    /// are stored even while the instance is stopping.
     #[must_use]
     pub fn reports(&self, report: HealthReport) -> bool {
         let is_same = |health| self.health == health && self.unknown_health.is_none();
@@ -299,18 +304,19 @@ impl Instance {
         }
     }
 
-    /// Whether a pod with this uid would take the instance over from another one: from the one that registered it last,
-    /// or else from the one that owns the object. Where neither is known, no pod has it.
+    /// Whether a pod with this uid would take the instance over from another one: from the pod that last
+    /// registered it, or else the one that owns the object. If neither is known, the instance belongs to no
+    /// pod.
     #[must_use]
     pub fn is_of_another_pod(&self, uid: &str) -> bool {
         let pod = self.registered_by.as_deref().or(self.owner_pod.as_deref());
         pod.is_some_and(|pod| pod != uid)
     }
 
-    /// Whether the object says `Expired` and no beat has come since it was said.
+    /// Whether the object is stored as `Expired`, with no heartbeat since.
     ///
-    /// This outlives restarts: the verdict stands until the annotation differs from the one that
-    /// it was decided on.
+    /// This survives restarts: the verdict stands until the heartbeat annotation differs from the one that it
+    /// is based on.
     #[must_use]
     pub fn is_stored_expired(&self) -> bool {
         self.lease.is_leased()
@@ -318,15 +324,15 @@ impl Instance {
             && self.stored.observed_heartbeat == self.heartbeat
     }
 
-    /// The same with other facts.
+    /// The same instance with changed facts.
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut Facts)) -> Self {
         change(&mut self);
         self
     }
 
-    /// The same, with the facts of an `old` version where those are equal: what stays for long is in memory once,
-    /// however often the rest of it changes.
+    /// The same instance, sharing the facts of an `old` version if they are equal: long-lived facts are in
+    /// memory once, however often the rest changes.
     #[must_use]
     pub fn sharing(mut self, old: &Self) -> Self {
         if self.facts == old.facts {
@@ -337,7 +343,7 @@ impl Instance {
 }
 
 impl Instance {
-    /// One of the service `orders` at 10.0.0.7, for tests: each changes what matters to it.
+    /// An instance of the service `orders` at 10.0.0.7, which tests then change.
     #[must_use]
     pub fn sample(namespace: &str, name: &str) -> Self {
         let address = Address::Ips(Arc::new([IpAddr::from([10, 0, 0, 7])]));

@@ -1,8 +1,8 @@
-//! Leases and the notions of time: moments, which decide, wall time, which is shown, and readings,
-//! which measure.
+//! Leases and times: moments, which decide; wall times, which are displayed; and readings, which measure
+//! durations.
 //!
-//! Owns: [`Moment`], [`Wall`], [`Now`], [`Reading`] and the terms of a [`Lease`]. Does not own: when a lease ends, which
-//! also depends on what a replica has seen (`rollcall-core`).
+//! Owns: [`Moment`], [`Wall`], [`Now`], [`Reading`] and the terms of a [`Lease`]. Does not own: when a lease
+//! ends, which also depends on what a replica has seen (`rollcall-core`).
 
 use std::{fmt, time::Duration};
 
@@ -14,7 +14,7 @@ use jiff::{
 use crate::defaults;
 pub use crate::vocabulary::{LeaseMode, OnExpiry};
 
-/// A point on this replica's own clock: milliseconds of a monotonic clock that counts suspend.
+/// A point on this replica's own clock: milliseconds of a monotonic clock that includes suspended time.
 ///
 /// Moments of two replicas, or of two boots of one, are not comparable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,20 +27,19 @@ impl Moment {
         Self(self.0.saturating_add(millis(span)))
     }
 
-    /// How long ago `earlier` was; zero when it lies ahead.
+    /// The time since `earlier`; zero if that is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// Wall time in milliseconds since the Unix epoch: for people and for stored times, never for a
-/// verdict.
+/// Wall time in milliseconds since the Unix epoch: for display and stored times, never for a verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Wall(pub i64);
 
-/// RFC 3339 in UTC, to the millisecond. A time outside the years that jiff can hold, -9999 to 9999, is
-/// written as the epoch.
+/// RFC 3339 in UTC, with milliseconds. A time outside the years that jiff supports, -9999 to 9999, is written
+/// as the epoch.
 impl fmt::Display for Wall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const MILLIS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
@@ -49,30 +48,30 @@ impl fmt::Display for Wall {
     }
 }
 
-/// A reading of a monotonic clock that is finer than moments: to measure how long something took, for
-/// metrics, and never for a verdict.
+/// A reading of a monotonic clock with a higher resolution than moments: it measures durations for metrics,
+/// and never decides a verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reading(pub Duration);
 
 impl Reading {
-    /// How long ago `earlier` was; zero when it lies ahead.
+    /// The time since `earlier`; zero if that is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// Both clocks, read together.
+/// Both clocks, read at the same time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// Decides.
+    /// For decisions.
     pub moment: Moment,
-    /// Is shown.
+    /// For display.
     pub wall: Wall,
 }
 
 impl Now {
-    /// The wall time of `moment`, as this replica's clocks relate now.
+    /// The wall time of `moment`, according to the current offset of the two clocks.
     #[must_use]
     pub fn wall_of(self, moment: Moment) -> Wall {
         let ahead = i64::try_from(moment.0).unwrap_or(i64::MAX);
@@ -81,26 +80,26 @@ impl Now {
     }
 }
 
-/// Whole milliseconds of `span`, the most a moment can hold when it is longer.
+/// `span` in whole milliseconds; a longer one gives the largest moment.
 #[must_use]
 pub fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The terms of one instance's life.
+/// The terms of an instance's lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
-    /// Whether it needs beats at all.
+    /// Whether the instance needs heartbeats.
     pub mode: LeaseMode,
-    /// How long one beat is good for; 2 s to 24 h.
+    /// How long a heartbeat keeps the instance live; 2 s to 24 h.
     pub duration: Duration,
-    /// What happens after the end.
+    /// What happens to the object once the instance has expired.
     pub on_expiry: OnExpiry,
-    /// How long an expired object of `OnExpiry::Evict` stays.
+    /// How long an expired object with `OnExpiry::Evict` stays.
     pub evict_after: Duration,
 }
 
-/// Of an instance that registers over HTTP for the first time and asks for none.
+/// The lease of an instance that registers over HTTP for the first time and specifies none.
 impl Default for Lease {
     fn default() -> Self {
         Self {
@@ -113,14 +112,14 @@ impl Default for Lease {
 }
 
 impl Lease {
-    /// Whether beats decide over this instance's life.
+    /// Whether the instance needs heartbeats.
     #[must_use]
     pub fn is_leased(&self) -> bool {
         self.mode == LeaseMode::Heartbeat
     }
 
-    /// How often a client should beat: a third of the lease, so that two losses in a row do no
-    /// harm.
+    /// How often a client should send a heartbeat: every third of the lease, so that two lost heartbeats in a
+    /// row do no harm.
     #[must_use]
     pub fn renew_after(&self) -> Duration {
         self.duration / 3
@@ -133,7 +132,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_wall_time_is_written_in_rfc_3339_with_milliseconds_or_as_the_epoch() {
+    fn wall_time_is_rfc_3339_with_milliseconds_or_the_epoch() {
         for (millis, text) in [
             (0, "1970-01-01T00:00:00.000Z"),
             (-1, "1969-12-31T23:59:59.999Z"),
@@ -149,18 +148,18 @@ mod tests {
         }
     }
 
-    /// What jiff can hold, in milliseconds.
+    /// The range of jiff, in milliseconds.
     const EARLIEST: i64 = -377_705_023_201_000;
     const LATEST: i64 = 253_402_207_200_000;
 
-    /// Any, and more often those that can be written and those beside them.
+    /// Any value, with more weight on the supported range and its limits.
     fn walls() -> impl Strategy<Value = i64> {
         let near = |end: i64| end - 2_000..end + 2_000;
         prop_oneof![any::<i64>(), EARLIEST..=LATEST, near(EARLIEST), near(LATEST)]
     }
 
     proptest! {
-        /// The text is what jiff prints of the time, or of the epoch, and read again it is the same time.
+        /// The text is what jiff prints for the time, or for the epoch, and parsing it gives the same time.
         #[test]
         fn every_wall_time_has_a_text(millis in walls()) {
             let is_held = (EARLIEST..=LATEST).contains(&millis);

@@ -1,8 +1,8 @@
-//! What a reader of the registry needs: instances, views of services, selection and names.
+//! The types that readers of the registry need: instances, views of services, selection and names.
 //!
-//! Owns: the vocabulary, the facts of an instance, moments and leases, views and their revisions, the functions that
-//! select, order and name. Does not own: whether an instance is alive (`rollcall-core`), what Kubernetes stores
-//! (`rollcall-api`), any I/O, task or clock.
+//! Owns: the vocabulary, the facts of an instance, moments and leases, views and their revisions, and the
+//! functions that select, order and name. Does not own: whether an instance is live (`rollcall-core`), what
+//! Kubernetes stores (`rollcall-api`), and any I/O, task or clock.
 
 pub mod condition;
 pub mod defaults;

@@ -1,4 +1,4 @@
-//! What somebody who registers an instance says of it.
+//! Registrations: what a client reports about the instance that it registers.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -7,14 +7,14 @@ use crate::{
     lease::Lease,
 };
 
-/// The facts of a registration. The operator's `state` is not among them.
+/// The facts of a registration. The operator's `state` is not one of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Registration {
     /// The service it belongs to; a DNS label.
     pub service: String,
-    /// Where it is.
+    /// Where it is reached.
     pub address: Address,
-    /// What it offers.
+    /// Its named ports.
     pub ports: Vec<Port>,
     /// Its version.
     pub version: Option<String>,
@@ -24,23 +24,23 @@ pub struct Registration {
     pub zone: Option<String>,
     /// Share of the traffic within its priority.
     pub weight: u16,
-    /// Lower is asked first.
+    /// Instances with a lower number are called first.
     pub priority: u16,
     /// Free strings.
     pub attributes: BTreeMap<String, String>,
     /// Labels of the object.
     pub labels: BTreeMap<String, String>,
-    /// What it reports of itself; none says nothing.
+    /// The health that it reports; `None` reports nothing.
     pub health: Option<HealthReport>,
-    /// Uid of the pod that registers itself, with a token bound to it.
+    /// Uid of the pod that registers itself with a token bound to it.
     pub pod: Option<Arc<str>>,
-    /// The terms; none keeps those that are stored, or takes the default.
+    /// The terms of the lease; `None` keeps the stored terms, or takes the default.
     pub lease: Option<Lease>,
 }
 
 impl Registration {
-    /// Whether `instance` already says all this and no more, so that saying it again is just a beat. Labels
-    /// that others have put on the object do not count.
+    /// Whether `instance` already has all these facts and no others, so that repeating them is only a
+    /// heartbeat. Labels that others have put on the object are ignored.
     #[must_use]
     pub fn is_met_by(&self, instance: &Instance) -> bool {
         let Self {
@@ -67,7 +67,7 @@ impl Registration {
             && tags.iter().map(|tag| &**tag).eq(instance.tags.iter().map(|tag| &**tag))
             && same(zone, &instance.zone)
             && (*weight, *priority) == (instance.weight, instance.priority)
-            && are(attributes, &instance.attributes)
+            && has_pairs(attributes, &instance.attributes)
             && labels.iter().all(|(key, value)| {
                 instance.labels.iter().any(|(k, v)| **k == **key && **v == **value)
             })
@@ -77,14 +77,16 @@ impl Registration {
             && lease.is_none_or(|lease| lease == instance.lease)
     }
 
-    /// Whether a pod takes `instance` over from another one with this registration.
+    /// Whether this registration comes from another pod than the one that `instance` belongs to, and takes it
+    /// over.
     #[must_use]
     pub fn takes_over(&self, instance: &Instance) -> bool {
         self.pod.as_deref().is_some_and(|pod| instance.is_of_another_pod(pod))
     }
 
-    /// Whether `instance` says something beside the facts that an apply would lose, or keep where it is to end: that it
-    /// is leaving, a health that this registration leaves out, or that the pod before was being drained.
+    /// Whether `instance` has reported state that an apply would lose, or would keep although it must end:
+    /// that it is leaving, a health that this registration leaves out, or that the previous pod was being
+    /// drained.
     #[must_use]
     pub fn meets_words(&self, instance: &Instance) -> bool {
         let is_unwell = instance.health != Health::Passing || instance.unknown_health.is_some();
@@ -93,7 +95,7 @@ impl Registration {
             || (instance.state == State::Draining && self.takes_over(instance))
     }
 
-    /// The labels that a registration has set on `instance`, and that this one leaves out.
+    /// The labels that earlier registrations have set on `instance`, and that this one leaves out.
     pub fn labels_left_over<'a>(
         &'a self,
         instance: &'a Instance,
@@ -101,8 +103,8 @@ impl Registration {
         instance.registered_labels.iter().filter(|key| !self.labels.contains_key(&***key))
     }
 
-    /// Whether `instance` has facts, or labels of a registration, that this registration has not. Server-side apply
-    /// would keep those that another manager has set.
+    /// Whether `instance` has facts, or labels of a registration, that this registration lacks. Server-side
+    /// apply would keep those that another manager has set.
     #[must_use]
     pub fn leaves_over(&self, instance: &Instance) -> bool {
         let Facts {
@@ -112,18 +114,19 @@ impl Registration {
             tags,
             zone,
             attributes,
-            // What another manager set gives way to an apply, since a registration always has it.
+            // A registration always sets these, so an apply replaces the values of other managers.
             service: _,
             weight: _,
             priority: _,
             lease: _,
-            // Of the object, and not of its spec.
+            // These belong to the object, not to its spec.
             key: _,
             uid: _,
             created: _,
-            // Those of others stay.
+            // Labels of others stay.
             labels: _,
-            // Left out, the word that was said stays; and the operator's is no part of a registration.
+            // A health that is left out keeps the reported one, and the operator's state is not part of a
+            // registration.
             health: _,
             state: _,
             stopping,
@@ -133,7 +136,8 @@ impl Registration {
             || (self.version.is_none() && version.is_some())
             || (self.zone.is_none() && zone.is_some())
             || hostname(&self.address) != hostname(address)
-            // Each port is merged by its name, so one of another manager stays, and so does a protocol left out.
+            // Ports are merged by name, so a port of another manager stays, and so does a protocol that is
+            // left out.
             || self.ports != **ports
             || tags.iter().any(|tag| !self.tags.iter().any(|own| **own == **tag))
             || attributes.iter().any(|(key, _)| !self.attributes.contains_key(&**key))
@@ -141,7 +145,7 @@ impl Registration {
     }
 }
 
-fn are(want: &BTreeMap<String, String>, has: &Pairs) -> bool {
+fn has_pairs(want: &BTreeMap<String, String>, has: &Pairs) -> bool {
     let pairs = |(key, value): &(Arc<str>, Arc<str>)| (key.to_string(), value.to_string());
     want.len() == has.len() && has.iter().map(pairs).eq(want.clone())
 }
@@ -151,8 +155,8 @@ mod tests {
     use super::*;
     use crate::{defaults, instance::Protocol};
 
-    /// What says no more than where it is.
-    fn least() -> Registration {
+    /// A registration with an address and nothing else.
+    fn minimal() -> Registration {
         let instance = Instance::sample("shop", "a");
         Registration {
             service: instance.service.to_string(),
@@ -178,8 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fact_that_is_left_out_makes_a_registration_a_write_and_what_an_apply_would_keep_is_left_over()
-     {
+    fn omitted_fact_needs_a_write_and_stale_facts_are_detected() {
         let port =
             Port { name: "http".into(), port: 80, protocol: Protocol::Tcp, app_protocol: None };
         let changes: [(&str, bool, Edit<'_>); 10] = [
@@ -195,16 +198,16 @@ mod tests {
             ("lease", false, &|facts| facts.lease.evict_after = std::time::Duration::ZERO),
         ];
         let base = Instance::sample("shop", "a");
-        assert!(least().is_met_by(&base) && !least().leaves_over(&base));
+        assert!(minimal().is_met_by(&base) && !minimal().leaves_over(&base));
         for (field, left_over, change) in changes {
             let changed = base.clone().with(change);
-            assert!(!least().is_met_by(&changed), "{field}");
-            assert_eq!(least().leaves_over(&changed), left_over, "{field}");
+            assert!(!minimal().is_met_by(&changed), "{field}");
+            assert_eq!(minimal().leaves_over(&changed), left_over, "{field}");
         }
     }
 
     #[test]
-    fn what_is_not_said_and_what_others_say_is_no_difference() {
+    fn omitted_values_and_values_of_others_need_no_write() {
         let others: [&dyn Fn(&mut Facts); 3] = [
             &|facts| facts.health = Health::Warning,
             &|facts| facts.state = State::Draining,
@@ -212,44 +215,47 @@ mod tests {
         ];
         for change in others {
             let changed = Instance::sample("shop", "a").with(change);
-            assert!(least().is_met_by(&changed) && !least().leaves_over(&changed));
+            assert!(minimal().is_met_by(&changed) && !minimal().leaves_over(&changed));
         }
-        let keeps = Registration { lease: None, ..least() };
+        let keeps = Registration { lease: None, ..minimal() };
         let longer = |facts: &mut Facts| facts.lease.duration *= 2;
         assert!(keeps.is_met_by(&Instance::sample("shop", "a").with(longer)));
     }
 
     #[test]
-    fn the_leaving_ends_by_passing_or_with_another_pod() {
+    fn stopping_ends_with_passing_or_another_pod() {
         let leaving = Instance::sample("shop", "a").with(|facts| facts.stopping = true);
-        assert!(least().is_met_by(&leaving) && least().meets_words(&leaving));
-        let says = |report| Registration { health: Some(report), ..least() };
+        assert!(minimal().is_met_by(&leaving) && minimal().meets_words(&leaving));
+        let says = |report| Registration { health: Some(report), ..minimal() };
         assert!(!says(HealthReport::Passing).is_met_by(&leaving));
         assert!(says(HealthReport::Passing).leaves_over(&leaving));
         assert!(says(HealthReport::Stopping).is_met_by(&leaving));
-        assert!(!says(HealthReport::Critical).is_met_by(&leaving), "it is recorded behind");
+        assert!(
+            !says(HealthReport::Critical).is_met_by(&leaving),
+            "the health is stored although the instance is stopping"
+        );
         assert!(!says(HealthReport::Stopping).is_met_by(&Instance::sample("shop", "a")));
 
-        let by = |pod: &str| Registration { pod: Some(pod.into()), ..least() };
+        let by = |pod: &str| Registration { pod: Some(pod.into()), ..minimal() };
         let mut owned = Instance::sample("shop", "a");
-        assert!(!by("u1").takes_over(&owned), "no pod had it");
-        assert!(!by("u1").is_met_by(&owned), "whose it is is written down");
+        assert!(!by("u1").takes_over(&owned), "no pod had the instance before");
+        assert!(!by("u1").is_met_by(&owned), "the uid of the pod must be stored");
         owned.owner_pod = Some("u1".into());
         assert!(!by("u1").takes_over(&owned) && by("u2").takes_over(&owned));
         owned.registered_by = Some("u2".into());
         assert!(by("u1").takes_over(&owned) && !by("u2").takes_over(&owned));
         assert!(by("u2").is_met_by(&owned) && !by("u1").is_met_by(&owned));
-        assert!(!least().takes_over(&owned), "a caller without a pod takes nothing over");
+        assert!(!minimal().takes_over(&owned), "a caller without a pod takes nothing over");
     }
 
     #[test]
-    fn a_label_of_a_registration_that_is_left_out_is_left_over() {
+    fn omitted_registration_label_is_stale() {
         let mut instance = Instance::sample("shop", "a").with(|facts| facts.labels = pair());
         instance.registered_labels = Arc::new(["a".into()]);
-        assert!(!least().is_met_by(&instance) && least().leaves_over(&instance));
+        assert!(!minimal().is_met_by(&instance) && minimal().leaves_over(&instance));
         let says = |value: &str| Registration {
             labels: [("a".to_owned(), value.to_owned())].into(),
-            ..least()
+            ..minimal()
         };
         assert!(says("b").is_met_by(&instance) && !says("b").leaves_over(&instance));
         assert!(!says("c").is_met_by(&instance) && !says("c").leaves_over(&instance));

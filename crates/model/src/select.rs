@@ -1,7 +1,7 @@
-//! Choosing among the members of a service, and putting them in order.
+//! Selection: choosing among the members of a service, and ordering them.
 //!
-//! Owns: [`Filter`] and [`Order`], the same for HTTP and DNS. Randomness is an argument. Does not
-//! own: the grammar of label selectors (`selector`) and query strings (`http`).
+//! Owns: [`Filter`] and [`Order`], which HTTP and DNS share. Randomness is an argument. Does not own: the
+//! grammar of label selectors (`selector`) and query strings (`http` in the server).
 
 use std::sync::Arc;
 
@@ -14,42 +14,42 @@ use crate::{
     view::{Member, View},
 };
 
-/// Which phases are asked for.
+/// The phases that a reader selects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Health {
     /// Ready and Warning.
     #[default]
-    Offered,
-    /// Ready alone.
+    Discoverable,
+    /// Only Ready.
     Passing,
-    /// Expired or Critical, though nobody took them out: those who were lost.
+    /// Expired or Critical although no operator took them out: the instances that were lost.
     Lost,
     /// Every phase.
     Any,
 }
 
-/// Which members are wanted: all conditions hold at once.
+/// Which members to select. All conditions must hold.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// This version.
+    /// With this version.
     pub version: Option<String>,
-    /// All of these tags.
+    /// With all of these tags.
     pub tags: Vec<String>,
-    /// This zone and no other.
+    /// In this zone.
     pub zone: Option<String>,
-    /// This zone where it has anybody, else all.
+    /// In this zone if any selected member is there, otherwise in all zones.
     pub near: Option<String>,
-    /// A port of this name.
+    /// With a port of this name.
     pub port: Option<String>,
-    /// A port of this protocol; together with `port` the same port.
+    /// With a port of this protocol; together with `port`, the same port must match both.
     pub protocol: Option<Protocol>,
-    /// These labels.
+    /// With labels that match.
     pub selector: Option<Selector>,
-    /// These phases.
+    /// In these phases.
     pub health: Health,
 }
 
-/// In which order members are given.
+/// The order of members in an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     /// By name.
@@ -57,29 +57,29 @@ pub enum Order {
     Name,
     /// By priority, then at random by weight (RFC 2782).
     Weighted,
-    /// By priority, then in turn: each seed begins one further.
+    /// By priority, then in rotation: each seed starts one member further.
     RoundRobin,
-    /// At random, whatever priority and weight.
+    /// At random, regardless of priority and weight.
     Random,
 }
 
 impl Filter {
-    /// Whether it asks for nothing: the discoverable ones of a service, all of them.
+    /// Whether it has no conditions, and so selects all discoverable members.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         let Self { version, tags, zone, near, port, protocol, selector, health } = self;
         let of_facts = [version, zone, near, port].iter().any(|wanted| wanted.is_some());
         let of_lists = !tags.is_empty() || protocol.is_some() || selector.is_some();
-        !of_facts && !of_lists && *health == Health::Offered
+        !of_facts && !of_lists && *health == Health::Discoverable
     }
 
-    /// The members of `view` that are wanted, in the order of the view.
+    /// The selected members of `view`, in the order of the view.
     #[must_use]
     pub fn apply<'a>(&self, view: &'a View) -> Vec<&'a Arc<Member>> {
         self.select(&view.members)
     }
 
-    /// The same of members in any wrapping, in their order.
+    /// As [`Self::apply`], for members in any wrapper, in their order.
     pub fn select<'a, M: AsRef<Member>>(&self, members: &'a [M]) -> Vec<&'a M> {
         let mut chosen: Vec<_> =
             members.iter().filter(|member| self.admits(member.as_ref())).collect();
@@ -94,7 +94,7 @@ impl Filter {
 
     fn admits(&self, member: &Member) -> bool {
         let phase = match self.health {
-            Health::Offered => member.phase.is_discoverable(),
+            Health::Discoverable => member.phase.is_discoverable(),
             Health::Passing => member.phase == Phase::Ready,
             Health::Lost => {
                 matches!(member.phase, Phase::Expired | Phase::Critical)
@@ -106,8 +106,8 @@ impl Filter {
         phase && self.describes(member)
     }
 
-    /// Whether a member has everything that is asked for but the phase and nearness, which may
-    /// come and go while it stays what it is.
+    /// Whether a member meets all conditions except phase and nearness, which can change without a change of
+    /// the member's facts.
     #[must_use]
     pub fn describes(&self, member: &Member) -> bool {
         let Self { version, tags, zone, near: _, port, protocol, selector, health: _ } = self;
@@ -127,7 +127,7 @@ impl Filter {
     }
 }
 
-/// A value is meant by itself or by its DNS label, so that a query copied from DNS works too.
+/// A value can be given as itself or as its DNS label, so that a value copied from a DNS name works too.
 fn is_value(has: Option<&str>, want: &str) -> bool {
     has.is_some_and(|has| {
         has == want || (naming::is_label(want) && naming::selector_label(has) == want)
@@ -135,7 +135,7 @@ fn is_value(has: Option<&str>, want: &str) -> bool {
 }
 
 impl Order {
-    /// Puts members in order. The same seed gives the same order.
+    /// Orders members. The same seed gives the same order.
     pub fn arrange<M: AsRef<Member>>(self, members: &mut [M], seed: u64) {
         let mut rng = fastrand::Rng::with_seed(seed);
         match self {
@@ -155,8 +155,8 @@ impl Order {
     }
 }
 
-/// Leaves `count` members of the best priorities, at random by weight. The same key chooses the same, and
-/// whoever comes or goes changes nothing but that: each has a draw of its own (rendezvous hashing).
+/// Keeps `count` members with the best priorities, at random by weight. The same key keeps the same members,
+/// and a member that comes or goes affects only itself: each has its own draw (rendezvous hashing).
 pub fn choose<M: AsRef<Member>>(members: &mut Vec<M>, count: usize, key: u64) {
     if members.len() <= count {
         return;
@@ -180,16 +180,15 @@ fn weight<M: AsRef<Member>>(member: &M) -> u16 {
     member.as_ref().facts.weight
 }
 
-/// A random key that sorts a member ahead of another with the probability that their weights
-/// give it (an exponential variate of rate `weight`; Efraimidis and Spirakis, 2006). Weight 0
-/// comes after everybody else.
+/// A random key that sorts a member before another one with the probability that their weights give it (an
+/// exponential variate with rate `weight`; Efraimidis and Spirakis, 2006). Weight 0 sorts after all others.
 #[derive(Clone, Copy, PartialEq)]
 struct Draw(f64);
 
 impl Draw {
     fn new(weight: u16, rng: &mut fastrand::Rng) -> Self {
         let exponential = -(1.0 - rng.f64()).ln();
-        // Beyond any draw with a weight: those end below 40.
+        // Larger than any draw with a weight, which is below 40.
         let rate = if weight == 0 { return Self(1e6 + exponential) } else { f64::from(weight) };
         Self(exponential / rate)
     }

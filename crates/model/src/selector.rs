@@ -1,4 +1,4 @@
-//! Label selectors in Kubernetes' own grammar: `a=b, c!=d, e in (f, g), h notin (i), j, !k`.
+//! Label selectors in the grammar of Kubernetes: `a=b, c!=d, e in (f, g), h notin (i), j, !k`.
 //!
 //! Source: Kubernetes, "Labels and Selectors". Owns: parsing and matching.
 
@@ -24,7 +24,7 @@ enum Test {
     Absent,
 }
 
-/// Why a selector could not be read.
+/// The part of a selector that could not be parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadSelector {
     part: String,
@@ -34,7 +34,7 @@ impl fmt::Display for BadSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "cannot read \"{}\": write for example a=b, c!=d, e in (f, g), h notin (i), j or !k",
+            "cannot parse \"{}\": write for example a=b, c!=d, e in (f, g), h notin (i), j or !k",
             self.part
         )
     }
@@ -43,10 +43,10 @@ impl fmt::Display for BadSelector {
 impl std::error::Error for BadSelector {}
 
 impl Selector {
-    /// Reads a selector; an empty one admits everybody.
+    /// Parses a selector; an empty one matches everything.
     ///
     /// # Errors
-    /// Names the part that could not be read.
+    /// Names the part that could not be parsed.
     pub fn parse(text: &str) -> Result<Self, BadSelector> {
         let parts = split_outside_parentheses(text);
         let parts = parts.into_iter().map(str::trim).filter(|part| !part.is_empty());
@@ -54,7 +54,7 @@ impl Selector {
         Ok(Self { requirements })
     }
 
-    /// Whether labels, sorted by key, meet every requirement.
+    /// Whether labels, sorted by key, meet all requirements.
     #[must_use]
     pub fn matches(&self, labels: &[(Arc<str>, Arc<str>)]) -> bool {
         self.requirements.iter().all(|requirement| {
@@ -97,24 +97,26 @@ impl Requirement {
         };
         let key = key.trim();
         let values_fit = match &test {
-            Test::In(values) | Test::NotIn(values) => values.iter().all(|value| is_word(value)),
+            Test::In(values) | Test::NotIn(values) => {
+                values.iter().all(|value| is_label_value(value))
+            }
             Test::Exists | Test::Absent => true,
         };
-        if key.is_empty() || !is_key(key) || !values_fit {
+        if key.is_empty() || !is_label_key(key) || !values_fit {
             return Err(bad());
         }
         Ok(Self { key: key.to_owned(), test })
     }
 }
 
-/// A label key: an optional DNS prefix and a word.
-fn is_key(key: &str) -> bool {
+/// A label key: an optional DNS prefix and a name.
+fn is_label_key(key: &str) -> bool {
     let (prefix, word) = key.split_once('/').unwrap_or(("", key));
-    prefix.len() <= 253 && is_word(prefix) && !word.is_empty() && is_word(word)
+    prefix.len() <= 253 && is_label_value(prefix) && !word.is_empty() && is_label_value(word)
 }
 
-/// Letters, digits, `-`, `_` and `.`; also nothing at all, which is a legal label value.
-fn is_word(word: &str) -> bool {
+/// Letters, digits, `-`, `_` and `.`; may be empty, which is a valid label value.
+fn is_label_value(word: &str) -> bool {
     word.len() <= 253 && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_the_grammar_selects_what_kubernetes_selects() {
+    fn selectors_match_as_in_kubernetes() {
         let has = labels(&[("track", "canary"), ("example.com/tier", "web")]);
         for (text, admitted) in [
             ("", true),
@@ -164,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_named() {
+    fn parse_error_names_the_bad_part() {
         for text in ["=x", "a in b", "a in (b", "a within (b)", "a b", "a=b c", "!", "a>1"] {
             let error = Selector::parse(text).unwrap_err();
             assert!(error.to_string().contains(text), "{error}");

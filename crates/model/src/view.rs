@@ -1,8 +1,8 @@
-//! Views: the immutable pictures of services that readers get.
+//! Views: immutable snapshots of services, for readers.
 //!
-//! Owns: a [`Member`] (one instance with its verdict), a [`View`] (one service), and the [`Revision`] of any set
-//! of members. Does not own: choosing among members (`select`), finding views (`directory`), and what a server keeps beside
-//! them.
+//! Owns: a [`Member`] (one instance with its verdict), a [`View`] (one service), and the [`Revision`] of any
+//! set of members. Does not own: selecting members (`select`), finding views (`directory` in
+//! `rollcall-core`), and what a server stores along with them.
 
 use std::{fmt, sync::Arc};
 
@@ -14,8 +14,8 @@ use crate::{
     naming,
 };
 
-/// A short hash of what a set of members shows: equal on every replica for the same answer,
-/// whatever the order, and untouched by beats.
+/// A short hash of what readers see of a set of members. It is equal on every replica for the same answer,
+/// whatever the order, and heartbeats do not change it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Revision(pub u64);
 
@@ -25,31 +25,31 @@ impl fmt::Display for Revision {
     }
 }
 
-/// When an instance was last heard of: the one thing of a member that moves.
+/// The last heartbeat of an instance, the only part of a member that changes.
 pub trait HeartbeatRecord: fmt::Debug + Send + Sync {
     /// The moment of the last heartbeat known here.
     fn last_heartbeat(&self) -> Moment;
 }
 
-/// One instance as readers see it. Immutable but for its pulse.
+/// One instance as readers see it. Immutable except for its last heartbeat.
 #[derive(Debug)]
 pub struct Member {
-    /// What it shows.
+    /// The facts that readers see.
     pub facts: Arc<Facts>,
     /// Where its heartbeats are recorded.
     pub pulse: Arc<dyn HeartbeatRecord>,
     /// The verdict.
     pub phase: Phase,
-    /// Whether it is kept past its lease, since too many came due at a stroke.
+    /// Whether it is held past its lease after a mass expiry.
     pub held: bool,
-    /// Its label in DNS.
+    /// Its DNS label.
     pub label: Arc<str>,
-    /// Hash of all that the member shows.
+    /// A hash of everything that readers see of the member.
     pub fingerprint: u64,
 }
 
 impl Member {
-    /// A member of this verdict.
+    /// A member with this verdict.
     #[must_use]
     pub fn new(
         facts: Arc<Facts>,
@@ -63,31 +63,31 @@ impl Member {
         Self { facts, pulse, phase, held, label, fingerprint }
     }
 
-    /// When its lease ends, grace aside; of no meaning without a lease.
+    /// When its lease ends, without grace; meaningless for a permanent instance.
     #[must_use]
     pub fn lease_end(&self) -> Moment {
         self.pulse.last_heartbeat().after(self.facts.lease.duration)
     }
 }
 
-/// One service.
+/// One service, as readers see it.
 #[derive(Debug)]
 pub struct View {
-    /// Which.
+    /// The name of the service.
     pub key: ServiceKey,
-    /// Everybody, whatever the phase, sorted by label, then age, then name. Of two that map to
-    /// the same label the first bears it.
+    /// All members, whatever their phase, sorted by label, then age, then name. If two have the same label,
+    /// it belongs to the first.
     pub members: Box<[Arc<Member>]>,
-    /// Of all members.
+    /// The revision of all members.
     pub revision: Revision,
-    /// Of those who are discoverable.
+    /// The revision of the discoverable members.
     pub discoverable_revision: Revision,
-    /// Of those who were discoverable in the view before this; of nobody where there was none.
+    /// The revision of the discoverable members in the previous view; that of an empty set if there was none.
     pub before: Revision,
 }
 
 impl View {
-    /// The first view, of `members`, which are sorted.
+    /// The first view of a service; `members` must be sorted.
     #[must_use]
     pub fn new(key: ServiceKey, members: Box<[Arc<Member>]>) -> Self {
         let all = members.iter().map(AsRef::as_ref);
@@ -97,25 +97,25 @@ impl View {
         Self { key, members, revision, discoverable_revision, before }
     }
 
-    /// The same, after an `old` one.
+    /// This view as the successor of `old`.
     #[must_use]
     pub fn after(self, old: &Self) -> Self {
         Self { before: old.discoverable_revision, ..self }
     }
 
-    /// Those whom anybody who asks is discoverable.
+    /// The discoverable members.
     pub fn discoverable(&self) -> impl Iterator<Item = &Arc<Member>> {
         self.members.iter().filter(|member| member.phase.is_discoverable())
     }
 
-    /// The bearer of a label, in lower case.
+    /// The member that a label belongs to; the label is in lower case.
     #[must_use]
     pub fn by_label(&self, label: &str) -> Option<&Arc<Member>> {
         let at = self.members.partition_point(|member| &*member.label < label);
         self.members.get(at).filter(|member| &*member.label == label)
     }
 
-    /// Those who bear their label: a name that leads to them, and nobody twice. In order.
+    /// The members that their label belongs to, so that each label occurs once. In order.
     pub fn members_by_label(&self) -> impl Iterator<Item = &Arc<Member>> {
         let groups = self.members.chunk_by(|a, b| a.label == b.label);
         groups.filter_map(<[_]>::first)
@@ -128,7 +128,7 @@ impl View {
     }
 }
 
-/// The revision of a set, given in the order of its view.
+/// The revision of a set of members, which must be in the order of their view.
 pub fn revision<'a>(members: impl Iterator<Item = &'a Member>) -> Revision {
     let mut hash = Xxh3Default::new();
     for member in members {
@@ -137,13 +137,13 @@ pub fn revision<'a>(members: impl Iterator<Item = &'a Member>) -> Revision {
     Revision(hash.digest())
 }
 
-/// Feeds every fact that a view shows, each with its length, so that no two sets of facts run
-/// together. What readers are not shown (resourceVersion, status, beats) is left out.
+/// Hashes every fact that a view shows, each with its length, so that different sets of facts never give the
+/// same input. What readers do not see (resourceVersion, status, heartbeats) is left out.
 fn fingerprint(facts: &Facts, phase: Phase, held: bool) -> u64 {
     let Facts {
         key: InstanceKey { namespace, name },
         uid,
-        // One uid has one moment of creation.
+        // A uid has only one creation time.
         created: _,
         service,
         address,
@@ -173,37 +173,37 @@ fn fingerprint(facts: &Facts, phase: Phase, held: bool) -> u64 {
     text(if held { "+" } else { "-" });
     text(state.as_str());
     text(health.as_str());
-    // What follows begins with `+` or `-`.
+    // Cannot be confused with the next value, which begins with `+` or `-`.
     if *stopping {
         text("stopping");
     }
-    optional(&mut text, version.as_deref());
-    optional(&mut text, zone.as_deref());
+    hash_optional(&mut text, version.as_deref());
+    hash_optional(&mut text, zone.as_deref());
     match address {
         Address::Ips(ips) => ips.iter().for_each(|ip| text(&ip.to_string())),
-        Address::Hostname(name) => optional(&mut text, Some(name)),
+        Address::Hostname(name) => hash_optional(&mut text, Some(name)),
     }
     text(&format!("{}", ports.len()));
     for Port { name, port, protocol, app_protocol } in ports.iter() {
         text(name);
         text(&format!("{port}/{protocol}"));
-        optional(&mut text, app_protocol.as_deref());
+        hash_optional(&mut text, app_protocol.as_deref());
     }
     text(&format!("{weight} {priority} {}", tags.len()));
     tags.iter().for_each(|tag| text(tag));
-    pairs(&mut text, attributes);
-    pairs(&mut text, labels);
+    hash_pairs(&mut text, attributes);
+    hash_pairs(&mut text, labels);
     let Lease { mode, duration, on_expiry, evict_after } = lease;
     text(&format!("{mode} {} {on_expiry} {}", millis(*duration), millis(*evict_after)));
     hash.digest()
 }
 
-fn optional(text: &mut impl FnMut(&str), value: Option<&str>) {
+fn hash_optional(text: &mut impl FnMut(&str), value: Option<&str>) {
     text(if value.is_some() { "+" } else { "-" });
     text(value.unwrap_or_default());
 }
 
-fn pairs(text: &mut impl FnMut(&str), pairs: &Pairs) {
+fn hash_pairs(text: &mut impl FnMut(&str), pairs: &Pairs) {
     text(&format!("{}", pairs.len()));
     for (key, value) in pairs.iter() {
         text(key);
@@ -225,8 +225,8 @@ mod tests {
         Port { name: "http".into(), port: 80, protocol: Protocol::Tcp, app_protocol: None }
     }
 
-    /// The same facts with one of them changed, each in its turn. What is destructured without `..` does not
-    /// compile with a new field, which then gets a change here.
+    /// The same facts with one of them changed, for each fact. The destructuring has no `..`, so a new field
+    /// does not compile until it gets a change here.
     fn changed(base: &Facts) -> Vec<Facts> {
         let Facts {
             key: InstanceKey { namespace: _, name: _ },
@@ -287,19 +287,23 @@ mod tests {
     }
 
     #[test]
-    fn every_fact_that_is_shown_changes_the_fingerprint_and_no_two_alike() {
+    fn every_visible_fact_changes_the_fingerprint() {
         let mut base = (*Instance::sample("shop", "a").facts).clone();
         base.ports = Arc::new([port()]);
-        let of = |facts: &Facts| fingerprint(facts, Phase::Ready, false);
-        let mut seen = vec![of(&base), fingerprint(&base, Phase::Warning, false)];
+        let fingerprint_of = |facts: &Facts| fingerprint(facts, Phase::Ready, false);
+        let mut seen = vec![fingerprint_of(&base), fingerprint(&base, Phase::Warning, false)];
         seen.push(fingerprint(&base, Phase::Ready, true));
-        seen.extend(changed(&base).iter().map(of));
+        seen.extend(changed(&base).iter().map(fingerprint_of));
         let count = seen.len();
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen.len(), count);
         let mut later = base.clone();
         later.created = Wall(7);
-        assert_eq!(of(&later), of(&base), "the uid says when it was made");
+        assert_eq!(
+            fingerprint_of(&later),
+            fingerprint_of(&base),
+            "the uid implies the creation time"
+        );
     }
 }

@@ -1,14 +1,16 @@
-//! The closed sets of words: states, healths, phases, protocols, lease modes, and what follows the end of a lease.
+//! Vocabularies: the closed sets of values for states, healths, phases, protocols, lease modes and expiry
+//! actions.
 //!
-//! Owns: each word's one spelling, in manifests, annotations, HTTP and metrics, and what the phase follows from. Does not
-//! own: whether a lease has ended (`rollcall-core`), and the defaults that depend on who writes (`defaults`).
+//! Owns: the single spelling of each value in manifests, annotations, HTTP and metrics. Does not own: whether
+//! a lease has ended (`rollcall-core`), and the defaults that depend on how an object was created
+//! (`defaults`).
 
 use std::{error::Error, fmt, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Declares a vocabulary: an enum, its words, and the way back from a word.
+/// Declares a vocabulary: an enum, the text of each value, and a parser.
 macro_rules! vocabulary {
     ($(#[$of_enum:meta])* $name:ident { $($(#[$of_variant:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$of_enum])*
@@ -18,22 +20,22 @@ macro_rules! vocabulary {
         pub enum $name { $($(#[$of_variant])* #[serde(rename = $word)] $variant,)+ }
 
         impl $name {
-            /// Every word of this vocabulary, in order.
+            /// All values, in order.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The word, as manifests, HTTP and metrics write it.
+            /// The text of the value in manifests, HTTP and metrics.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
             }
 
-            /// The meaning of a word; none when it is not of this vocabulary.
+            /// Parses the text of a value; `None` if it is not in this vocabulary.
             #[must_use]
             pub fn parse(word: &str) -> Option<Self> {
                 match word { $($word => Some(Self::$variant),)+ _ => None }
             }
 
-            /// The words as a sentence lists them: `a, b or c`.
+            /// The values as a list in a sentence: `a, b or c`.
             #[must_use]
             pub fn listed() -> String {
                 listed(&[$($word,)+])
@@ -47,14 +49,14 @@ macro_rules! vocabulary {
 }
 
 vocabulary! {
-    /// The operator's word about an instance. A registration over HTTP does not overwrite it, but for `Draining`
-    /// when another pod takes the instance over.
+    /// The operator's setting for an instance. A registration over HTTP does not change it, except that
+    /// `Draining` becomes `Up` if another pod takes the instance over.
     #[derive(Default)]
     State {
         /// In service.
         #[default]
         Up = "Up",
-        /// Finishing what it has; not discoverable.
+        /// Finishing its work; not discoverable.
         Draining = "Draining",
         /// Taken out of service; not discoverable.
         OutOfService = "OutOfService",
@@ -62,51 +64,51 @@ vocabulary! {
 }
 
 vocabulary! {
-    /// How an instance says that it is, in the annotation `rollcall.dev/health`.
+    /// The health that an instance reports in the annotation `rollcall.dev/health`.
     #[derive(Default)]
     Health {
-        /// All is well; also when nothing was said.
+        /// Healthy. Also the value if nothing was reported.
         #[default]
         Passing = "Passing",
-        /// Serving, but not well; still discoverable.
+        /// Impaired; still discoverable.
         Warning = "Warning",
-        /// Not to be used; not discoverable.
+        /// Unusable; not discoverable.
         Critical = "Critical",
     }
 }
 
 vocabulary! {
-    /// What an instance reports: a health, or that it is leaving, which stands before its health.
+    /// What an instance reports: a health, or that it is leaving, which takes precedence over its health.
     HealthReport {
-        /// All is well; and it is not leaving any more, if it was.
+        /// Healthy, and not leaving any more if it was.
         Passing = "Passing",
-        /// Serving, but not well.
+        /// Impaired.
         Warning = "Warning",
-        /// Not to be used.
+        /// Unusable.
         Critical = "Critical",
-        /// Leaving: finishes what it has, and is not discoverable until it says Passing.
+        /// Leaving: finishes its work, and is not discoverable until it reports Passing.
         Stopping = "Stopping",
     }
 }
 
 vocabulary! {
-    /// What rollcall has found an instance to be: the first that applies.
+    /// The phase of an instance: the first that applies.
     Phase {
-        /// Its object is being deleted, and finalizers hold it.
+        /// The object is being deleted, and finalizers keep it.
         Terminating = "Terminating",
         /// Its lease has ended.
         Expired = "Expired",
-        /// Its operator took it out.
+        /// An operator took it out of service.
         OutOfService = "OutOfService",
-        /// Its operator drains it.
+        /// An operator is draining it.
         Draining = "Draining",
-        /// It says that it is leaving.
+        /// It reports that it is leaving.
         Stopping = "Stopping",
-        /// It says that it should not be used.
+        /// It reports that it is unusable.
         Critical = "Critical",
-        /// It says that it is not well.
+        /// It reports that it is impaired.
         Warning = "Warning",
-        /// All is well.
+        /// It is healthy.
         Ready = "Ready",
     }
 }
@@ -126,19 +128,19 @@ vocabulary! {
 }
 
 vocabulary! {
-    /// Which life an instance has.
+    /// What keeps an instance live.
     LeaseMode {
-        /// Alive as long as heartbeats come.
+        /// Live as long as heartbeats arrive.
         Heartbeat = "Heartbeat",
-        /// Alive as long as its object exists.
+        /// Live as long as its object exists.
         Permanent = "Permanent",
     }
 }
 
 vocabulary! {
-    /// What becomes of the object of an expired instance.
+    /// What happens to the object of an expired instance.
     OnExpiry {
-        /// It stays, as Expired, and can come back by a heartbeat.
+        /// It stays with the phase Expired, and a heartbeat can revive it.
         Retain = "Retain",
         /// It is deleted `evictAfterSeconds` later.
         Evict = "Evict",
@@ -146,18 +148,18 @@ vocabulary! {
 }
 
 vocabulary! {
-    /// What a condition in the status is about, as far as rollcall writes it.
+    /// The type of a condition in the status that rollcall writes.
     ConditionType {
         /// Whether the instance is discoverable.
         Ready = "Ready",
-        /// Its health annotation holds a word outside the vocabulary.
+        /// The health annotation has a value outside the vocabulary.
         UnknownHealth = "UnknownHealth",
-        /// Another live instance offers one of its addresses with the same port.
+        /// Another live instance has one of its addresses with the same port.
         AddressShared = "AddressShared",
     }
 }
 
-/// The most characters of an unknown word that are shown: it can be anything, of any length.
+/// The most characters of an unknown value that are shown, because it can be any text of any length.
 const SHOWN: usize = 63;
 
 /// A value of the health annotation that is outside the vocabulary, cut to 63 characters.
@@ -168,10 +170,10 @@ impl fmt::Display for UnknownHealth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "unknown health {:?} counts as Warning: write {} (in upper or lower case; {} are understood, too)",
+            "unknown health {:?} counts as Warning: write {} (case does not matter; {} are accepted, too)",
             self.0,
             HealthReport::listed(),
-            HealthReport::FOREIGN.map(|(word, _)| word).join(", ")
+            HealthReport::ALIASES.map(|(word, _)| word).join(", ")
         )
     }
 }
@@ -179,8 +181,8 @@ impl fmt::Display for UnknownHealth {
 impl Error for UnknownHealth {}
 
 impl HealthReport {
-    /// Words of other registries, and what they mean here.
-    const FOREIGN: [(&'static str, Self); 5] = [
+    /// Values of other registries, and their meaning here.
+    const ALIASES: [(&'static str, Self); 5] = [
         ("UP", Self::Passing),
         ("DOWN", Self::Critical),
         ("OUT_OF_SERVICE", Self::Critical),
@@ -188,7 +190,7 @@ impl HealthReport {
         ("MAINTENANCE", Self::Critical),
     ];
 
-    /// The health that is reported; none where only the leaving is.
+    /// The health that is reported; `None` if only the leaving is.
     #[must_use]
     pub const fn health(self) -> Option<Health> {
         match self {
@@ -199,14 +201,15 @@ impl HealthReport {
         }
     }
 
-    /// What a word in the health annotation means. Blanks around it and its case do not matter, since templates and
-    /// shells write it. HTTP takes the words of [`HealthReport`] only.
+    /// Parses a value of the health annotation. Surrounding blanks and case are ignored, because templates
+    /// and shells write it. HTTP accepts only the values of [`HealthReport`].
     ///
     /// # Errors
-    /// [`UnknownHealth`] for any other word. It counts as Warning: a typo in a template must not empty a service.
+    /// [`UnknownHealth`] for any other value. It counts as Warning, so that a typo in a template does not
+    /// empty a service.
     pub fn of_annotation(value: &str) -> Result<Self, UnknownHealth> {
         let own = Self::ALL.iter().map(|health| (health.as_str(), *health));
-        let mut words = own.chain(Self::FOREIGN);
+        let mut words = own.chain(Self::ALIASES);
         let word = value.trim();
         let known = words.find(|(known, _)| known.eq_ignore_ascii_case(word));
         known.map(|(_, health)| health).ok_or_else(|| {
@@ -217,7 +220,7 @@ impl HealthReport {
 }
 
 impl Phase {
-    /// Whether instances of this phase are discoverable to those who do not ask for another.
+    /// Whether instances in this phase are discoverable by default.
     #[must_use]
     pub fn is_discoverable(self) -> bool {
         matches!(self, Self::Ready | Self::Warning)
@@ -225,7 +228,7 @@ impl Phase {
 }
 
 impl Protocol {
-    /// As in a DNS name, without the underscore (RFC 2782).
+    /// The label in a DNS name, without the underscore (RFC 2782).
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -252,7 +255,7 @@ mod tests {
 
     use super::*;
 
-    fn reads_back<T>(all: &[T], as_str: fn(T) -> &'static str, parse: fn(&str) -> Option<T>)
+    fn assert_round_trip<T>(all: &[T], as_str: fn(T) -> &'static str, parse: fn(&str) -> Option<T>)
     where
         T: Copy + Debug + DeserializeOwned + PartialEq + Serialize,
     {
@@ -265,19 +268,19 @@ mod tests {
     }
 
     #[test]
-    fn a_word_is_spelt_the_same_in_json_and_in_text() {
-        reads_back(State::ALL, State::as_str, State::parse);
-        reads_back(Health::ALL, Health::as_str, Health::parse);
-        reads_back(HealthReport::ALL, HealthReport::as_str, HealthReport::parse);
-        reads_back(Phase::ALL, Phase::as_str, Phase::parse);
-        reads_back(Protocol::ALL, Protocol::as_str, Protocol::parse);
-        reads_back(LeaseMode::ALL, LeaseMode::as_str, LeaseMode::parse);
-        reads_back(OnExpiry::ALL, OnExpiry::as_str, OnExpiry::parse);
-        reads_back(ConditionType::ALL, ConditionType::as_str, ConditionType::parse);
+    fn values_have_the_same_spelling_in_json_and_text() {
+        assert_round_trip(State::ALL, State::as_str, State::parse);
+        assert_round_trip(Health::ALL, Health::as_str, Health::parse);
+        assert_round_trip(HealthReport::ALL, HealthReport::as_str, HealthReport::parse);
+        assert_round_trip(Phase::ALL, Phase::as_str, Phase::parse);
+        assert_round_trip(Protocol::ALL, Protocol::as_str, Protocol::parse);
+        assert_round_trip(LeaseMode::ALL, LeaseMode::as_str, LeaseMode::parse);
+        assert_round_trip(OnExpiry::ALL, OnExpiry::as_str, OnExpiry::parse);
+        assert_round_trip(ConditionType::ALL, ConditionType::as_str, ConditionType::parse);
     }
 
     #[test]
-    fn the_health_annotation_is_understood_in_any_case_and_in_the_words_of_other_registries() {
+    fn health_annotation_accepts_any_case_and_values_of_other_registries() {
         for (word, health) in [
             ("Passing", HealthReport::Passing),
             ("passing", HealthReport::Passing),
@@ -295,12 +298,12 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_health_names_itself_and_the_known_words() {
+    fn unknown_health_error_names_the_known_values() {
         let error = HealthReport::of_annotation("UNKNOWN").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unknown health \"UNKNOWN\" counts as Warning: write Passing, Warning, Critical or Stopping (in upper or lower case; \
-             UP, DOWN, OUT_OF_SERVICE, STARTING, MAINTENANCE are understood, too)"
+            "unknown health \"UNKNOWN\" counts as Warning: write Passing, Warning, Critical or Stopping (case does not matter; \
+             UP, DOWN, OUT_OF_SERVICE, STARTING, MAINTENANCE are accepted, too)"
         );
         let long = HealthReport::of_annotation(&"x".repeat(64)).unwrap_err();
         assert_eq!(long, UnknownHealth("x".repeat(63).into()));

@@ -1,6 +1,7 @@
-//! Other replicas: what follows from their ledgers, and how far this replica has seen with them.
+//! Other replicas: the effects of their ledgers, and the combined horizon.
 //!
-//! Owns: the order in which a ledger's news are taken. Does not own: what is known of each replica (`ledgers`).
+//! Owns: the order in which the effects of a ledger are applied. Does not own: what is known about each
+//! replica (`ledgers`).
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -15,7 +16,7 @@ use crate::{
     history::Proof,
     ledger::Ledger,
     ledgers::Ledgers,
-    peers::Way,
+    peers::Arrival,
     report::Duplicate,
     rules::Rules,
 };
@@ -29,38 +30,36 @@ impl<R: Rules> Catalog<R> {
         }
         let (first, vanished) = ledgers.list(listed, now.moment);
         if first {
-            self.instances.leases.begin_anew(now.moment);
+            self.instances.leases.grant_whole_lease(now.moment);
             self.instances.publish_grace();
         }
         if vanished {
             self.give_back(now.moment, None);
         }
         for ledger in listed {
-            self.see_ledger(ledger, if first { Way::First } else { Way::Relist }, now);
+            self.see_ledger(ledger, if first { Arrival::FirstList } else { Arrival::Relist }, now);
         }
     }
 
-    pub(super) fn see_ledger(&mut self, ledger: &Ledger, way: Way, now: Now) {
+    pub(super) fn see_ledger(&mut self, ledger: &Ledger, arrival: Arrival, now: Now) {
         self.follow_epoch(ledger, now);
         let Some(ledgers) = &mut self.ledgers else { return };
         let before = ledgers.duplicates(now.moment);
-        let sighting = ledgers.see(ledger, way, now.moment);
-        let news = ledgers
-            .duplicates(now.moment)
-            .into_iter()
-            .find(|duplicate| !before.contains(duplicate));
-        self.announce_duplicates(news);
-        let Some(sighting) = sighting else { return };
-        for (id, at) in sighting.beats {
+        let news = ledgers.see(ledger, arrival, now.moment);
+        let mut duplicates = ledgers.duplicates(now.moment).into_iter();
+        let new = duplicates.find(|duplicate| !before.contains(duplicate));
+        self.announce_duplicates(new);
+        let Some(news) = news else { return };
+        for (id, at) in news.beats {
             self.instances.apply_remote_heartbeat(id, at, now);
         }
-        if sighting.gap {
+        if news.gap {
             self.give_back(now.moment, None);
         }
         self.follow_silence(now.moment);
     }
 
-    /// A ledger may prove that the store went back, or say that its replica knows it.
+    /// Checks whether a ledger proves that the store went back, or reports a step back.
     pub(super) fn follow_epoch(&mut self, ledger: &Ledger, now: Now) {
         let (version, index, replica) = (ledger.version, ledger.index, ledger.replica.clone());
         if index >= version && version > 0 && self.history.is_news(ledger.epoch) {
@@ -91,38 +90,41 @@ impl<R: Rules> Catalog<R> {
         let replica = ledgers.name();
         let proof = index.zip(answer.as_ref().ok().copied());
         let proof = proof.filter(|(index, version)| index >= version);
-        self.heed(proof.map(|(index, version)| Proof::Ledger { replica, version, index }), now);
+        self.apply_proof(
+            proof.map(|(index, version)| Proof::Ledger { replica, version, index }),
+            now,
+        );
     }
 
-    /// Whether another process of this identity is older, so that this one writes nothing.
+    /// Whether an older process has this identity, so that this one writes nothing.
     pub(super) fn yields(&self) -> bool {
         self.ledgers.as_ref().is_some_and(Ledgers::is_yielding)
     }
 
-    /// From here on no heartbeat is answered 200.
-    pub(super) fn depart(&mut self) {
+    /// From now on no heartbeat is answered 200.
+    pub(super) fn start_leaving(&mut self) {
         if let Some(ledgers) = &mut self.ledgers {
-            ledgers.depart();
+            ledgers.start_leaving();
             self.directory().fence.store(0, Ordering::SeqCst);
         }
     }
 
-    /// Notices which replicas are silent, gone or back.
+    /// Follows which replicas are silent, gone or back.
     pub(super) fn follow_silence(&mut self, now: Moment) {
         let Some(ledgers) = &mut self.ledgers else { return };
         let not_before = ledgers.follow_silence(now);
         self.instances.follow_not_before(not_before);
     }
 
-    /// Updates how far this replica has seen.
+    /// Updates the combined horizon.
     pub(super) fn update_horizon(&mut self, now: Moment) {
         self.follow_silence(now);
-        let self_beat = self.horizon.moment();
+        let self_beat = self.self_beats.moment();
         let Some(ledgers) = &self.ledgers else {
-            self.reach = self_beat;
+            self.horizon = self_beat;
             return;
         };
         self.directory().fence.store(ledgers.fence(self_beat).0, Ordering::SeqCst);
-        self.reach = ledgers.horizon(self_beat).unwrap_or(self.reach);
+        self.horizon = ledgers.horizon(self_beat).unwrap_or(self.horizon);
     }
 }

@@ -1,4 +1,4 @@
-//! The store: what a list and the answers to calls say, and what follows when it has gone back.
+//! The store: the effects of lists and of answers to writes, also after the store has gone back.
 //!
 //! Owns: the order in which records are replaced. Does not own: what proves a step back (`history`).
 
@@ -25,13 +25,13 @@ impl<R: Rules> Catalog<R> {
     pub(super) fn relist(&mut self, instances: &[Arc<Instance>], index: u64, now: Now) {
         if let Some(proof) = self.contradiction(instances, index).filter(|_| R::STEPS_BACK_ARE_SEEN)
         {
-            // Of what this replica wrote meanwhile it is not known whether it is older: the next list tells.
-            return self.heed(Some(proof), now);
+            // The age of what this replica wrote since then is not known: the next list decides.
+            return self.apply_proof(Some(proof), now);
         }
         self.unreadable.clear();
         let listed: HashSet<Arc<str>> = instances.iter().map(|i| i.uid.clone()).collect();
         if self.history.listed() {
-            self.instances.take_in_anew(instances, &listed, index, now);
+            self.instances.replace_all(instances, &listed, index, now);
             self.progress.index = index;
             self.give_back(now.moment, None);
         }
@@ -44,8 +44,8 @@ impl<R: Rules> Catalog<R> {
         self.progress.synced = true;
     }
 
-    /// Whether a list contradicts what is known, which proves that the store went back: a list holds everything that was
-    /// stored up to its index. Not while a list of a new epoch is awaited.
+    /// Returns the proof that the store went back if a list contradicts what is known: a list contains
+    /// everything that was stored up to its index. Not applicable while a list of a new epoch is pending.
     pub(super) fn contradiction(&self, instances: &[Arc<Instance>], index: u64) -> Option<Proof> {
         if self.history.is_renewing() {
             return None;
@@ -58,7 +58,8 @@ impl<R: Rules> Catalog<R> {
             let known = self.instances.table.get(&listed.key)?.instance();
             let (version, before) = (listed.resource_version, known.resource_version);
             let is_older = listed.uid == known.uid && version < before && before <= index;
-            // What does not depend on the definition of the type: that may have changed, and with it defaults.
+            // Compares only what does not depend on the definition of the type, which may have changed
+            // together with its defaults.
             let is_other = version == before
                 && (listed.uid != known.uid
                     || listed.generation != known.generation
@@ -74,24 +75,24 @@ impl<R: Rules> Catalog<R> {
         if !self.instances.table.is_deleted(&instance.uid) {
             self.instances.upsert(instance, Source::Annotation, self.progress.synced, now);
         }
-        if let Some(lost) = value.and_then(|value| self.horizon.seen(&value, now.moment)) {
+        if let Some(lost) = value.and_then(|value| self.self_beats.seen(&value, now.moment)) {
             self.give_back(now.moment, Some(lost));
         }
         self.advance(instance.resource_version);
     }
 
-    /// The answer to a call: where the watch has gone past it already, the watch is right.
+    /// Applies the answer to a write, unless the watch is already past it.
     pub(super) fn written(&mut self, instance: &Arc<Instance>, by: Source, sent: Sent, now: Now) {
         let version = instance.resource_version;
         let is_older = version < sent.least && sent.epoch == self.history.epoch();
         let position = sent.least.saturating_sub(1);
-        self.heed(is_older.then_some(Proof::Write { version, position }), now);
+        self.apply_proof(is_older.then_some(Proof::Write { version, position }), now);
         self.progress.newest = self.progress.newest.max(version);
         if self.history.is_renewing() {
-            return self.instances.store_anew(instance, by, self.progress.synced, now);
+            return self.instances.upsert_after_step_back(instance, by, self.progress.synced, now);
         }
         let known = self.instances.table.get(&instance.key);
-        if let Some(entry) = known.filter(|entry| is_same_beat(entry.instance(), instance)) {
+        if let Some(entry) = known.filter(|entry| has_same_heartbeat(entry.instance(), instance)) {
             entry.slot().claim(by);
         }
         let overtaken = known.is_none() && instance.resource_version <= self.progress.index;
@@ -100,13 +101,13 @@ impl<R: Rules> Catalog<R> {
         }
     }
 
-    /// The watch has come so far.
+    /// The watch has reached `index`.
     pub(super) fn advance(&mut self, index: u64) {
         self.progress.interrupted = None;
         self.progress.index = self.progress.index.max(index);
     }
 
-    /// Every instance gets back the time in which heartbeats could not be heard.
+    /// Gives every instance back the time in which heartbeats may have been missed.
     pub(super) fn give_back(&mut self, now: Moment, lost: Option<Duration>) {
         self.instances.leases.give_back(now, lost);
         self.instances.publish_grace();
@@ -114,23 +115,23 @@ impl<R: Rules> Catalog<R> {
 }
 
 impl<R: Rules> Catalog<R> {
-    /// Heeds a proof of this replica's own, if there is one and it is news.
-    pub(super) fn heed(&mut self, proof: Option<Proof>, now: Now) {
+    /// Steps back if there is a proof of this replica's own, and it is new.
+    pub(super) fn apply_proof(&mut self, proof: Option<Proof>, now: Now) {
         let epoch = self.history.epoch();
         if let Some(proof) = proof.filter(|_| self.history.is_news(epoch)) {
             self.step_back(epoch + 1, &proof, now);
         }
     }
 
-    /// All that is known by version is worth nothing any more. Everything is listed anew, every instance has a lease, and
-    /// nothing is promised, judged or written before.
+    /// Everything known by version is invalid. Everything is listed again, every instance gets a lease, and
+    /// until the list arrives nothing is confirmed, judged or written.
     pub(super) fn step_back(&mut self, epoch: u64, proof: &Proof, now: Now) {
         self.history.step_back(epoch, proof, now.moment);
         self.instances.step_back();
         self.progress.newest = 0;
         self.directory().newest.store(0, Ordering::SeqCst);
         if let Some(ledgers) = &mut self.ledgers {
-            let heartbeats = self.instances.table.witnessed().collect();
+            let heartbeats = self.instances.table.heartbeats_taken_here().collect();
             ledgers.begin_epoch(epoch, heartbeats);
             self.directory().fence.store(0, Ordering::SeqCst);
         }
@@ -143,7 +144,7 @@ impl<R: Rules> Catalog<R> {
     }
 }
 
-/// Whether two versions of one incarnation carry the same heartbeat.
-fn is_same_beat(a: &Instance, b: &Instance) -> bool {
+/// Whether two versions of one incarnation have the same heartbeat annotation.
+fn has_same_heartbeat(a: &Instance, b: &Instance) -> bool {
     a.uid == b.uid && a.heartbeat.is_some() && a.heartbeat == b.heartbeat
 }

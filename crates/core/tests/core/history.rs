@@ -163,5 +163,5 @@ fn step_back_is_announced_on_the_own_instance_and_reported() {
     let report = rig.directory.report();
     assert_eq!(report.epoch, 1);
     let reason = report.step_back.as_ref().unwrap().reason.to_string();
-    assert!(reason.starts_with("a list is as of resourceVersion 1"), "{reason}");
+    assert!(reason.starts_with("a list has resourceVersion 1"), "{reason}");
 }
