@@ -1,6 +1,6 @@
-//! The way from libFuzzer to what must hold (`tests/fuzz/invariants`).
+//! Connects libFuzzer to the invariants (`tests/fuzz/invariants`).
 //!
-//! Owns: which target is meant, by the variable `TARGET`. Does not own: what must hold.
+//! Owns: the choice of the target by the variable `TARGET`. Does not own: the invariants.
 
 #![no_main]
 
@@ -15,7 +15,7 @@ static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| match std::env::var("TARGE
     Ok("query") => query::check,
     Ok("name") => name::check,
     Ok("ledger") => ledger::check,
-    other => panic!("TARGET is query, name or ledger, not {other:?}"),
+    other => panic!("set TARGET to query, name or ledger; it is {other:?}"),
 });
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| TARGET(input));

@@ -1,7 +1,7 @@
 //! The answer to one question: a pure function of the directory, the moment and a seed.
 //!
-//! Owns: which names exist, what exact negatives look like (RFC 2308, RFC 8020), and what is said
-//! when we cannot know. Does not own: the message around it (`respond`) and its size (`fit`).
+//! Owns: which names exist, exact negative answers (RFC 2308, RFC 8020), and the answer before the first list. Does
+//! not own: the message around it (`respond`) and its size (`fit`).
 
 use std::sync::Arc;
 
@@ -20,36 +20,36 @@ use rollcall_model::{
 
 use crate::config::Empty;
 use crate::dns::{
-    context::{Context, Moods},
+    context::{NameContext, QueryContext},
     ede::Ede,
     member,
-    name::{Asked, Service},
-    realm::Realm,
-    records::{self, Set},
-    reverse::Place,
+    name::{QueryName, ServiceName},
+    records::{self, RecordSet},
+    reverse::ReverseName,
     service,
     zone::{NEGATIVE_TTL, TTL},
+    zones::Zones,
 };
 
-/// The answer.
+/// The code, records and extended errors that answer one question.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// How it went.
+    /// The response code, with its extended bits.
     pub code: ResponseCode,
-    /// Whether it is ours to say.
+    /// Whether AA is set: the name is in a zone of this server, and the directory is synced.
     pub authoritative: bool,
-    /// What was asked for, all of it, in the order in which it may be cut.
+    /// The whole answer section; a message that is too small drops records from its end.
     pub answers: Vec<Record>,
-    /// The SOA, where there is no answer to give.
+    /// The SOA, when `answers` is empty.
     pub authority: Vec<Record>,
-    /// Addresses of targets; those of one target stand together.
+    /// Addresses of SRV targets; those of one target are adjacent.
     pub glue: Vec<Record>,
-    /// What else is to be said.
+    /// Extended errors (RFC 8914).
     pub edes: Vec<Ede>,
 }
 
 impl Answer {
-    /// No record, only a code.
+    /// An answer without records.
     #[must_use]
     pub fn bare(code: ResponseCode, ede: Option<Ede>) -> Self {
         let (answers, authority, glue) = (Vec::new(), Vec::new(), Vec::new());
@@ -58,193 +58,206 @@ impl Answer {
     }
 }
 
-impl Realm {
+impl Zones {
     /// Answers a question of class IN that is not about a transfer.
     #[must_use]
-    pub fn answer(&self, question: &LowerQuery, moods: Moods) -> Answer {
-        let Some((asked, apex)) = self.place(question.name()) else {
+    pub fn answer(&self, question: &LowerQuery, query: QueryContext) -> Answer {
+        let Some((name, apex)) = self.classify(question.name()) else {
             return Answer::bare(ResponseCode::Refused, Some(Ede::NOT_AUTHORITATIVE));
         };
         if !self.directory.is_synced() {
             return Answer::bare(ResponseCode::ServFail, Some(Ede::NOT_READY));
         }
-        let finder = Finder { realm: self, question, moods };
-        let found = finder.find(asked);
+        let lookup = Lookup { zones: self, question, query };
+        let found = lookup.find(name);
         let code = if found.exists { ResponseCode::NoError } else { ResponseCode::NXDomain };
         let mut set = found.set;
         let any = question.query_type() == RecordType::ANY;
         if found.exists && any && set.answers.is_empty() {
-            set.answers.push(instead_of_any(question));
+            set.answers.push(any_placeholder(question));
         }
         let soa = || self.zone.soa(apex, self.directory.serial(), NEGATIVE_TTL);
-        let stale = self.directory.is_stale(moods.now).then_some(Ede::STALE);
+        let stale = self.directory.is_stale(query.now).then_some(Ede::STALE);
         Answer {
             code,
             authoritative: true,
             authority: set.answers.is_empty().then(soa).into_iter().collect(),
             answers: set.answers,
             glue: set.glue,
-            edes: stale.into_iter().chain(set.why).collect(),
+            edes: stale.into_iter().chain(set.ede).collect(),
         }
     }
 
-    /// What a name asks for, and the zone that it is in; none when that is not ours.
-    fn place<'a>(&'a self, name: &'a LowerName) -> Option<(Asked<'a>, &'a Name)> {
-        let asked = match Asked::parse(name, &self.zone) {
-            Asked::Outside => {
-                let mut places = self.reverse.iter().map(|zone| (zone.place(name), zone.apex()));
-                return places.find_map(|(place, apex)| Some((Asked::Reverse(place?), apex)));
+    /// Parses a name, and finds its zone; none when no zone of this server contains it.
+    fn classify<'a>(&'a self, name: &'a LowerName) -> Option<(QueryName<'a>, &'a Name)> {
+        let parsed = match QueryName::parse(name, &self.zone) {
+            QueryName::Outside => {
+                let mut parsed =
+                    self.reverse.iter().map(|zone| (zone.parse_name(name), zone.apex()));
+                return parsed.find_map(|(name, apex)| Some((QueryName::Reverse(name?), apex)));
             }
-            asked => asked,
+            inside => inside,
         };
         let is_covered = |namespace| self.directory.covers(namespace);
-        asked.namespace().is_none_or(is_covered).then_some((asked, self.zone.apex()))
+        parsed.namespace().is_none_or(is_covered).then_some((parsed, self.zone.apex()))
     }
 }
 
-/// One small record for those who ask for everything (RFC 8482 §4.2).
-fn instead_of_any(question: &LowerQuery) -> Record {
+/// One small record in answer to a query for ANY (RFC 8482 §4.2).
+fn any_placeholder(question: &LowerQuery) -> Record {
     let hinfo = HINFO::new("RFC8482".to_owned(), String::new());
     Record::from_rdata(question.original().name().clone(), TTL, RData::HINFO(hinfo))
 }
 
-/// The version of Kubernetes' "DNS-Based Service Discovery" whose shapes of names are answered, as
-/// its §2.2 has it told.
+/// The version of Kubernetes' "DNS-Based Service Discovery" whose names are answered; its §2.2 defines the record
+/// `dns-version`.
 const SCHEMA_VERSION: &str = "1.1.0";
 
-struct Finder<'a> {
-    realm: &'a Realm,
+struct Lookup<'a> {
+    zones: &'a Zones,
     question: &'a LowerQuery,
-    moods: Moods,
+    query: QueryContext,
 }
 
-/// What there is at a name.
+/// Whether a name exists, and its records.
 struct Found {
     exists: bool,
-    set: Set,
+    set: RecordSet,
 }
 
-impl From<Option<Set>> for Found {
-    fn from(set: Option<Set>) -> Self {
+impl From<Option<RecordSet>> for Found {
+    fn from(set: Option<RecordSet>) -> Self {
         Self { exists: set.is_some(), set: set.unwrap_or_default() }
     }
 }
 
-impl Finder<'_> {
-    fn find(&self, asked: Asked<'_>) -> Found {
-        let directory = &self.realm.directory;
-        let set = match asked {
-            Asked::Outside | Asked::Unknown => None,
-            Asked::Services | Asked::NameServerParent => Some(Set::default()),
-            Asked::Apex | Asked::Reverse(Place::Apex) => Some(self.apex()),
-            Asked::NameServer => Some(self.name_server()),
-            Asked::Version => Some(self.version()),
-            Asked::Namespace(name) => directory.has_namespace(name).then(Set::default),
-            Asked::Reverse(place) => self.reverse(place),
-            Asked::Service(of) => {
-                return self.of(&of, |view, context| service::service(view, &of.only, context));
-            }
-            Asked::Selector(of, kind) => {
-                return self
-                    .of(&of, |view, context| service::selector(view, &of.only, kind, context));
-            }
-            Asked::Transport(of, protocol) => {
-                return self.of(&of, |view, context| {
-                    service::transport(view, &of.only, protocol, context)
+impl Lookup<'_> {
+    fn find(&self, name: QueryName<'_>) -> Found {
+        let directory = &self.zones.directory;
+        let set = match name {
+            QueryName::Outside | QueryName::Unknown => None,
+            QueryName::Services | QueryName::NameServerParent => Some(RecordSet::default()),
+            QueryName::Apex | QueryName::Reverse(ReverseName::Apex) => Some(self.apex_records()),
+            QueryName::NameServer => Some(self.name_server_records()),
+            QueryName::Version => Some(self.version_records()),
+            QueryName::Namespace(name) => directory.has_namespace(name).then(RecordSet::default),
+            QueryName::Reverse(name) => self.reverse_records(name),
+            QueryName::Service(service) => {
+                return self.service_records(&service, |view, context| {
+                    service::service(view, &service.subset, context)
                 });
             }
-            Asked::Port(of, protocol, name) => {
-                return self.of(&of, |view, context| {
-                    service::port(view, &of.only, protocol, name, context)
+            QueryName::Selector(service, kind) => {
+                return self.service_records(&service, |view, context| {
+                    service::selector(view, &service.subset, kind, context)
                 });
             }
-            Asked::Instance(of, label) => {
-                return self.of(&of, |view, context| member::member(view, label, context));
+            QueryName::Transport(service, protocol) => {
+                return self.service_records(&service, |view, context| {
+                    service::transport(view, &service.subset, protocol, context)
+                });
+            }
+            QueryName::Port(service, protocol, name) => {
+                return self.service_records(&service, |view, context| {
+                    service::port(view, &service.subset, protocol, name, context)
+                });
+            }
+            QueryName::Instance(service, label) => {
+                return self.service_records(&service, |view, context| {
+                    member::member(view, label, context)
+                });
             }
         };
         set.into()
     }
 
-    /// What a name of a service has. Where nobody is to be discoverable and that is to be NXDOMAIN, there is
-    /// no name of the service at all, as such an answer says of all names below (RFC 8020).
-    fn of(&self, of: &Service<'_>, f: impl FnOnce(&View, Context<'_>) -> Option<Set>) -> Found {
-        let realm = self.realm;
-        let Some(view) = realm.directory.service(of.namespace, of.service) else {
+    /// The records at a name of a service. With `--dns-empty nxdomain`, a service without a discoverable instance has
+    /// no names at all: NXDOMAIN denies every name below it, too (RFC 8020).
+    fn service_records(
+        &self,
+        name: &ServiceName<'_>,
+        find: impl FnOnce(&View, NameContext<'_>) -> Option<RecordSet>,
+    ) -> Found {
+        let zones = self.zones;
+        let Some(view) = zones.directory.service(name.namespace, name.service) else {
             return None.into();
         };
-        if realm.settings.empty == Empty::NxDomain && view.discoverable().next().is_none() {
-            let why = Some(Ede::empty(service::nobody(&view, &Filter::default())));
-            return Found { exists: false, set: Set { why, ..Set::default() } };
+        if zones.settings.empty == Empty::NxDomain && view.discoverable().next().is_none() {
+            let ede =
+                Some(Ede::empty(service::no_discoverable_instance(&view, &Filter::default())));
+            return Found { exists: false, set: RecordSet { ede, ..RecordSet::default() } };
         }
         let kind = self.question.query_type();
         let base = match kind {
-            // Only SRV records have targets to be named.
-            RecordType::SRV => realm.zone.service(of.namespace, of.service),
+            // Only SRV records name their targets.
+            RecordType::SRV => zones.zone.service(name.namespace, name.service),
             _ => None,
         };
         let owner = self.question.original().name();
-        let (moods, empty, ceiling) = (self.moods, realm.settings.empty, realm.settings.ceiling);
-        f(&view, Context { owner, base: base.as_ref(), kind, moods, empty, ceiling }).into()
+        let (query, empty, ceiling) = (self.query, zones.settings.empty, zones.settings.ceiling);
+        find(&view, NameContext { owner, base: base.as_ref(), kind, query, empty, ceiling }).into()
     }
 
-    fn apex(&self) -> Set {
+    fn apex_records(&self) -> RecordSet {
         let owner = self.question.original().name();
-        let zone = &self.realm.zone;
+        let zone = &self.zones.zone;
         match self.question.query_type() {
-            RecordType::SOA => Set::of(vec![zone.soa(owner, self.realm.directory.serial(), TTL)]),
+            RecordType::SOA => {
+                RecordSet::from_answers(vec![zone.soa(owner, self.zones.directory.serial(), TTL)])
+            }
             RecordType::NS => {
                 let (name, ips) = (zone.name_server(), zone.addresses());
                 let glue = ips.iter().map(|ip| records::address(name, *ip, TTL)).collect();
-                Set { glue, ..Set::of(vec![zone.ns(owner)]) }
+                RecordSet { glue, ..RecordSet::from_answers(vec![zone.ns(owner)]) }
             }
-            _ => Set::default(),
+            _ => RecordSet::default(),
         }
     }
 
-    fn name_server(&self) -> Set {
+    fn name_server_records(&self) -> RecordSet {
         let (owner, kind) = (self.question.original().name(), self.question.query_type());
         if !matches!(kind, RecordType::A | RecordType::AAAA) {
-            return Set::default();
+            return RecordSet::default();
         }
-        let ips = self.realm.zone.addresses();
-        Set::of(records::addresses(owner, kind, ips.iter().copied(), TTL))
+        let ips = self.zones.zone.addresses();
+        RecordSet::from_answers(records::addresses(owner, kind, ips.iter().copied(), TTL))
     }
 
-    fn version(&self) -> Set {
-        let asked = self.question.query_type() == RecordType::TXT;
-        let text = || version(self.question.original().name());
-        Set::of(asked.then(text).into_iter().collect())
+    fn version_records(&self) -> RecordSet {
+        let is_txt = self.question.query_type() == RecordType::TXT;
+        let text = || version_record(self.question.original().name());
+        RecordSet::from_answers(is_txt.then(text).into_iter().collect())
     }
 
-    fn reverse(&self, place: Place) -> Option<Set> {
-        let directory = &self.realm.directory;
-        let address = match place {
-            Place::Apex | Place::Unknown => return None,
-            Place::Below(network) => {
-                return directory.has_address_below(network).then(Set::default);
+    fn reverse_records(&self, name: ReverseName) -> Option<RecordSet> {
+        let directory = &self.zones.directory;
+        let address = match name {
+            ReverseName::Apex | ReverseName::Unknown => return None,
+            ReverseName::Network(network) => {
+                return directory.has_address_below(network).then(RecordSet::default);
             }
-            Place::Address(address) => address,
+            ReverseName::Address(address) => address,
         };
-        let bearers = directory.members_at(address);
-        if bearers.is_empty() {
+        let members = directory.members_at(address);
+        if members.is_empty() {
             return None;
         }
-        let named: Vec<_> =
-            bearers.iter().filter(|member| member.phase != Phase::Expired).collect();
+        let unexpired: Vec<_> =
+            members.iter().filter(|member| member.phase != Phase::Expired).collect();
         if self.question.query_type() != RecordType::PTR {
-            return Some(Set::default());
+            return Some(RecordSet::default());
         }
-        let ttl = records::ttl(named.iter().map(|member| &***member), self.moods.now);
+        let ttl = records::ttl(unexpired.iter().map(|member| &***member), self.query.now);
         let owner = self.question.original().name();
         let pointer = |member: &&Arc<Member>| {
-            let target = self.realm.zone.instance(member)?;
+            let target = self.zones.zone.instance(member)?;
             Some(Record::from_rdata(owner.clone(), ttl, RData::PTR(PTR(target))))
         };
-        Some(Set::of(named.iter().filter_map(pointer).collect()))
+        Some(RecordSet::from_answers(unexpired.iter().filter_map(pointer).collect()))
     }
 }
 
-/// The record of `dns-version`.
-pub(super) fn version(owner: &Name) -> Record {
+/// The TXT record at `dns-version.<zone>`.
+pub(super) fn version_record(owner: &Name) -> Record {
     records::text(owner, SCHEMA_VERSION, TTL)
 }

@@ -1,16 +1,16 @@
-//! How many TCP connections are open at once, in all and from one address.
+//! Counts the open TCP connections, in total and per client address.
 //!
-//! Owns: the count, and the bound on both. Does not own: what is done on a connection (`tcp`).
+//! Owns: the count and its limits. Does not own: serving a connection (`tcp`).
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use parking_lot::Mutex;
 
-/// The connections of all listeners.
+/// The open connections of all listeners.
 #[derive(Debug)]
 pub(super) struct Connections {
-    /// In all, and of one address a quarter of it: an attacker's do not shut out everybody else's.
-    most: usize,
+    /// The limit in total. One address can have a quarter of it, so that one client cannot lock out the others.
+    limit: usize,
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -21,20 +21,19 @@ pub(super) struct Permit {
 }
 
 impl Connections {
-    pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, open: Mutex::default() })
+    pub(super) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, open: Mutex::default() })
     }
 
-    /// How many there are.
     pub(super) fn open(&self) -> usize {
         self.open.lock().values().sum()
     }
 
-    /// Counts one more from this address; none when there are as many as may be.
-    pub(super) fn enter(self: &Arc<Self>, peer: IpAddr) -> Option<Permit> {
+    /// Counts one more connection from this address; none when a limit is reached.
+    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Permit> {
         let mut open = self.open.lock();
-        let (all, own) = (open.values().sum::<usize>(), open.get(&peer).copied().unwrap_or(0));
-        if all >= self.most || own >= self.most.div_ceil(4) {
+        let (total, own) = (open.values().sum::<usize>(), open.get(&peer).copied().unwrap_or(0));
+        if total >= self.limit || own >= self.limit.div_ceil(4) {
             return None;
         }
         open.insert(peer, own + 1);
@@ -58,17 +57,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_address_has_a_quarter_of_the_places_and_gives_them_back() {
+    fn one_address_gets_a_quarter_of_the_connections_and_releases_them() {
         let connections = Connections::new(8);
         let ip = |last| IpAddr::from([192, 0, 2, last]);
-        let places: Vec<_> = (0..3).map(|_| connections.enter(ip(1))).collect();
-        assert_eq!(places.iter().flatten().count(), 2);
-        let others: Vec<_> = (2..10).map(|last| connections.enter(ip(last))).collect();
+        let permits: Vec<_> = (0..3).map(|_| connections.admit(ip(1))).collect();
+        assert_eq!(permits.iter().flatten().count(), 2);
+        let others: Vec<_> = (2..10).map(|last| connections.admit(ip(last))).collect();
         assert_eq!(others.iter().flatten().count(), 6);
         assert_eq!(connections.open(), 8);
-        drop(places);
+        drop(permits);
         assert_eq!(connections.open(), 6);
-        assert!(connections.enter(ip(1)).is_some());
+        assert!(connections.admit(ip(1)).is_some());
         drop(others);
         assert_eq!(connections.open(), 0);
     }

@@ -1,7 +1,7 @@
-//! What an answer depends on beside the view.
+//! What an answer depends on, apart from the view.
 //!
-//! Owns: what a query brings with it ([`Moods`]), and what the name asked for adds to that (`Context`). Does not
-//! own: the records that follow from both (`service`, `member`).
+//! Owns: the context of a query ([`QueryContext`]) and that of the queried name (`NameContext`). Does not own: the
+//! records that follow from both (`service`, `member`).
 
 use std::num::NonZeroUsize;
 
@@ -10,30 +10,28 @@ use rollcall_model::lease::Moment;
 
 use crate::config::Empty;
 
-/// When, and to whom: what an answer depends on beside the question.
+/// When a query is answered, and for which client.
 #[derive(Clone, Copy, Debug)]
-pub struct Moods {
-    /// When.
+pub struct QueryContext {
+    /// The moment of the answer, from which TTLs count.
     pub now: Moment,
-    /// Decides the order.
+    /// Seed of the order of the records.
     pub seed: u64,
-    /// Decides who is chosen where there is a ceiling: the same for one client for a minute.
+    /// Seed of the choice of instances where `--dns-max-answers` is set: constant for one client for a minute.
     pub choice: u64,
 }
 
-/// What the names of a service need to know beside the view.
+/// What the answer at a name of a service depends on, apart from the view.
 #[derive(Clone, Copy)]
-pub(super) struct Context<'a> {
-    /// The name asked for, in the asker's case: it owns the answers (0x20).
+pub(super) struct NameContext<'a> {
+    /// The queried name in the case of the query: the owner of the answers (0x20).
     pub(super) owner: &'a Name,
-    /// `<svc>.<ns>.svc.<zone>`; none when that is too long for a name.
+    /// `<svc>.<ns>.svc.<zone>`; none when that is longer than a name can be.
     pub(super) base: Option<&'a Name>,
-    /// The type asked for.
     pub(super) kind: RecordType,
-    /// When, and to whom.
-    pub(super) moods: Moods,
-    /// What is answered where nobody is discoverable.
+    pub(super) query: QueryContext,
+    /// The answer when no instance is discoverable (`--dns-empty`).
     pub(super) empty: Empty,
-    /// How many instances an answer has at most.
+    /// The most instances in an answer (`--dns-max-answers`).
     pub(super) ceiling: Option<NonZeroUsize>,
 }

@@ -1,6 +1,6 @@
-//! DNS cookies: a client that shows ours can receive at the address it claims (RFC 7873, RFC 9018).
+//! DNS cookies: a client that returns a server cookie does not spoof its address (RFC 7873, RFC 9018).
 //!
-//! Owns: making and checking them. Does not own: what they are good for (`respond`).
+//! Owns: computing and verifying cookies. Does not own: their effect on answers (`respond`).
 
 use std::{fmt, hash::Hasher as _, net::IpAddr};
 
@@ -13,43 +13,43 @@ const SERVER: usize = 16;
 /// The version of RFC 9018 §4.
 const VERSION: u8 = 1;
 
-/// How old a cookie may be, and how far ahead of our clock another replica's may be, in seconds (RFC 9018 §4.3).
-const PAST: u32 = 3600;
-const FUTURE: u32 = 300;
+/// The greatest age of a cookie, and how far another replica's clock may be ahead, in seconds (RFC 9018 §4.3).
+const MAX_AGE: u32 = 3600;
+const MAX_AHEAD: u32 = 300;
 
-/// The cookie of a query.
+/// The cookie option of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cookie {
     client: [u8; CLIENT],
-    server: Server,
+    server: ServerPart,
 }
 
-/// Its server part.
+/// The server part of a cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Server {
-    /// It has none yet.
-    None,
-    /// Of the shape of ours.
-    Ours([u8; SERVER]),
-    /// Of any other.
-    Another,
+enum ServerPart {
+    /// The client does not have a server cookie yet.
+    Absent,
+    /// It has the length that this server uses.
+    Native([u8; SERVER]),
+    /// It has another length.
+    Foreign,
 }
 
-/// What a query's cookie is worth.
+/// The result of checking a query's cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Standing {
-    /// It has none.
+pub enum CookieState {
+    /// The query has no cookie.
     Absent,
-    /// It asks for one.
+    /// The client sent only its own part, and asks for a server cookie.
     New,
-    /// Ours, and young.
+    /// This secret made it for this address, at most an hour ago.
     Good,
-    /// Not ours, or too old: as good as none.
+    /// Another secret or address made it, or it is too old; it counts as none.
     Bad,
 }
 
-impl Standing {
-    /// As metrics write it.
+impl CookieState {
+    /// The label value in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -62,21 +62,21 @@ impl Standing {
 }
 
 impl Cookie {
-    /// Reads an option; none when it has a length that no cookie has (RFC 7873 §5.2.2).
+    /// Parses the option; none when its length is invalid (RFC 7873 §5.2.2).
     #[must_use]
-    pub fn read(octets: &[u8]) -> Option<Self> {
-        let (client, server) = octets.split_first_chunk::<CLIENT>()?;
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let (client, server) = bytes.split_first_chunk::<CLIENT>()?;
         let server = match (server.len(), <[u8; SERVER]>::try_from(server)) {
-            (0, _) => Server::None,
-            (_, Ok(server)) => Server::Ours(server),
-            (8..=32, _) => Server::Another,
+            (0, _) => ServerPart::Absent,
+            (_, Ok(server)) => ServerPart::Native(server),
+            (8..=32, _) => ServerPart::Foreign,
             _ => return None,
         };
         Some(Self { client: *client, server })
     }
 }
 
-/// The secret that makes cookies: the same on every replica, where clients may meet another next time.
+/// The key of the cookies. Replicas behind one address need the same, or a cookie is good on only one of them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Secret([u8; 16]);
 
@@ -87,49 +87,49 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// Of these octets.
+    /// A secret of 128 bits.
     #[must_use]
-    pub const fn new(octets: [u8; 16]) -> Self {
-        Self(octets)
+    pub const fn new(bytes: [u8; 16]) -> Self {
+        Self(bytes)
     }
 
-    /// What a cookie from this address is worth.
+    /// Checks a cookie that came from this address.
     #[must_use]
-    pub fn judge(&self, cookie: &Cookie, from: IpAddr, now: Wall) -> Standing {
+    pub fn verify(&self, cookie: &Cookie, from: IpAddr, now: Wall) -> CookieState {
         let server = match cookie.server {
-            Server::None => return Standing::New,
-            Server::Another => return Standing::Bad,
-            Server::Ours(server) => server,
+            ServerPart::Absent => return CookieState::New,
+            ServerPart::Foreign => return CookieState::Bad,
+            ServerPart::Native(server) => server,
         };
         let [version, _, _, _, a, b, c, d, ..] = server;
         let stamp = u32::from_be_bytes([a, b, c, d]);
-        // Both differences in serial arithmetic, as the stamp is a wrapping second.
+        // The stamp is a wrapping count of seconds, so both differences use serial arithmetic.
         let (age, ahead) = (seconds(now).wrapping_sub(stamp), stamp.wrapping_sub(seconds(now)));
-        let is_young = age <= PAST || ahead <= FUTURE;
+        let is_young = age <= MAX_AGE || ahead <= MAX_AHEAD;
         let genuine = self.hash(&cookie.client, server, from);
         let is_good = version == VERSION && is_young && server.ends_with(&genuine);
-        if is_good { Standing::Good } else { Standing::Bad }
+        if is_good { CookieState::Good } else { CookieState::Bad }
     }
 
-    /// The cookie to answer with: the client's part, and a fresh one of ours.
+    /// The cookie of the response: the client's part and a fresh server part.
     #[must_use]
-    pub fn answer(&self, cookie: &Cookie, to: IpAddr, now: Wall) -> [u8; CLIENT + SERVER] {
+    pub fn issue(&self, cookie: &Cookie, to: IpAddr, now: Wall) -> [u8; CLIENT + SERVER] {
         let mut server = [0; SERVER];
         let stamp = seconds(now).to_be_bytes();
-        let head = [VERSION, 0, 0, 0].into_iter().chain(stamp);
-        server.iter_mut().zip(head).for_each(|(to, from)| *to = from);
+        let prefix = [VERSION, 0, 0, 0].into_iter().chain(stamp);
+        server.iter_mut().zip(prefix).for_each(|(to, from)| *to = from);
         let hash = self.hash(&cookie.client, server, to);
-        let octets = cookie.client.into_iter().chain(server.into_iter().take(8)).chain(hash);
+        let bytes = cookie.client.into_iter().chain(server.into_iter().take(8)).chain(hash);
         let mut whole = [0; CLIENT + SERVER];
-        whole.iter_mut().zip(octets).for_each(|(to, from)| *to = from);
+        whole.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
         whole
     }
 
-    /// RFC 9018 §4.4: client cookie, version, reserved octets, stamp and address.
+    /// RFC 9018 §4.4: hashes client cookie, version, reserved bytes, stamp and address.
     fn hash(&self, client: &[u8; CLIENT], server: [u8; SERVER], address: IpAddr) -> [u8; 8] {
         let mut hasher = SipHasher24::new_with_key(&self.0);
         hasher.write(client);
-        hasher.write(server.first_chunk::<8>().map_or(&[], |head| head));
+        hasher.write(server.first_chunk::<8>().map_or(&[], |prefix| prefix));
         match address {
             IpAddr::V4(ip) => hasher.write(&ip.octets()),
             IpAddr::V6(ip) => hasher.write(&ip.octets()),
@@ -146,52 +146,52 @@ fn seconds(wall: Wall) -> u32 {
 mod tests {
     use super::*;
 
-    /// RFC 9018 appendix A.1: made by four independent implementations.
+    /// RFC 9018 appendix A.1, on which four independent implementations agree.
     #[test]
-    fn the_example_of_the_rfc_comes_out() {
+    fn rfc_9018_example_over_ipv4() {
         let secret = Secret::new(hex("e5e973e5a6b2a43f48e7dc849e37bfcf").try_into().unwrap());
-        let cookie = Cookie::read(&hex("2464c4abcf10c957")).unwrap();
+        let cookie = Cookie::parse(&hex("2464c4abcf10c957")).unwrap();
         let from = "198.51.100.100".parse().unwrap();
         let now = Wall(1_559_731_985_000);
-        let whole = secret.answer(&cookie, from, now);
+        let whole = secret.issue(&cookie, from, now);
         let expected = hex("2464c4abcf10c957010000005cf79f111f8130c3eee29480");
         assert_eq!(whole.to_vec(), expected);
-        assert_eq!(secret.judge(&cookie, from, now), Standing::New);
-        let shown = Cookie::read(&whole).unwrap();
-        for (later, standing) in [
-            (-300, Standing::Good),
-            (-301, Standing::Bad),
-            (0, Standing::Good),
-            (3600, Standing::Good),
-            (3601, Standing::Bad),
+        assert_eq!(secret.verify(&cookie, from, now), CookieState::New);
+        let shown = Cookie::parse(&whole).unwrap();
+        for (later, cookie_state) in [
+            (-300, CookieState::Good),
+            (-301, CookieState::Bad),
+            (0, CookieState::Good),
+            (3600, CookieState::Good),
+            (3601, CookieState::Bad),
         ] {
             let then = Wall(now.0 + later * 1000);
-            assert_eq!(secret.judge(&shown, from, then), standing, "{later}");
+            assert_eq!(secret.verify(&shown, from, then), cookie_state, "{later}");
         }
-        assert_eq!(secret.judge(&shown, "198.51.100.101".parse().unwrap(), now), Standing::Bad);
-        assert_eq!(Secret::new([7; 16]).judge(&shown, from, now), Standing::Bad);
+        assert_eq!(secret.verify(&shown, "198.51.100.101".parse().unwrap(), now), CookieState::Bad);
+        assert_eq!(Secret::new([7; 16]).verify(&shown, from, now), CookieState::Bad);
     }
 
     /// RFC 9018 appendix A.4.
     #[test]
-    fn the_example_over_ipv6_comes_out() {
+    fn rfc_9018_example_over_ipv6() {
         let secret = Secret::new(hex("445536bcd2513298075a5d379663c962").try_into().unwrap());
-        let cookie = Cookie::read(&hex("22681ab97d52c298")).unwrap();
+        let cookie = Cookie::parse(&hex("22681ab97d52c298")).unwrap();
         let from = "2001:db8:220:1:59de:d0f4:8769:82b8".parse().unwrap();
-        let whole = secret.answer(&cookie, from, Wall(1_559_741_961_000));
+        let whole = secret.issue(&cookie, from, Wall(1_559_741_961_000));
         assert_eq!(whole.to_vec(), hex("22681ab97d52c298010000005cf7c609a6bb79d16625507a"));
     }
 
     #[test]
-    fn a_cookie_has_8_octets_or_16_to_40() {
+    fn cookie_has_8_bytes_or_16_to_40() {
         for length in 0..=64_usize {
-            let read = Cookie::read(&vec![1; length]);
+            let read = Cookie::parse(&vec![1; length]);
             assert_eq!(read.is_some(), length == 8 || (16..=40).contains(&length), "{length}");
         }
     }
 
     fn hex(text: &str) -> Vec<u8> {
-        let octet = |at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
-        (0..text.len()).step_by(2).map(octet).collect()
+        let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+        (0..text.len()).step_by(2).map(byte).collect()
     }
 }

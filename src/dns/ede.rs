@@ -1,13 +1,13 @@
-//! What an answer says beside its code (RFC 8914).
+//! Extended DNS errors: the reason for an answer, in addition to its code (RFC 8914).
 
 use std::borrow::Cow;
 
-/// An extended error: a number for programs, and a few words for a person.
+/// An extended error: an INFO-CODE for programs, and a text that `dig` prints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ede {
-    /// Its number.
+    /// INFO-CODE.
     pub code: u16,
-    /// A few words.
+    /// EXTRA-TEXT.
     pub text: Cow<'static, str>,
 }
 
@@ -16,33 +16,36 @@ impl Ede {
         Self { code, text: Cow::Borrowed(text) }
     }
 
-    /// 0: why an answer is empty.
+    /// 0: the reason why an answer is empty.
     #[must_use]
-    pub fn empty(why: String) -> Self {
-        Self { code: 0, text: Cow::Owned(why) }
+    pub fn empty(reason: String) -> Self {
+        Self { code: 0, text: Cow::Owned(reason) }
     }
 
-    /// 3: nothing new has been seen for so long that nobody is judged any more.
-    pub const STALE: Self = Self::new(3, "no news from the Kubernetes API");
+    /// 3: the horizon is more than 15 s old, so no lease ends.
+    pub const STALE: Self = Self::new(3, "no lease ends for now: see standstill in /v1/cluster");
 
-    /// 3: those who were lost are answered, since nobody else is there (`--dns-empty last`).
+    /// 3: the answer holds the instances that were discoverable last, because none is now (`--dns-empty last`).
     #[must_use]
-    pub fn last_known(why: &str) -> Self {
-        Self { code: 3, text: Cow::Owned(format!("{why}; these were lost last")) }
+    pub fn last_known(reason: &str) -> Self {
+        Self { code: 3, text: Cow::Owned(format!("{reason}; these are the last instances known")) }
     }
 
-    /// 14: the first list has not been taken in.
-    pub const NOT_READY: Self = Self::new(14, "not yet in sync with the Kubernetes API");
+    /// 14: the first list of instances has not arrived.
+    pub const NOT_READY: Self = Self::new(14, "this server has not listed the instances yet");
 
-    /// 18: not one of those who may ask.
-    pub const PROHIBITED: Self = Self::new(18, "not an address that may ask this server");
+    /// 18: `--dns-allow` does not contain the client.
+    pub const PROHIBITED: Self =
+        Self::new(18, "your address may not query this server (--dns-allow)");
 
-    /// 18: not one of those who may have the whole zone.
-    pub const NO_TRANSFER: Self = Self::new(18, "not an address that may transfer this zone");
+    /// 18: `--dns-transfer` does not contain the client.
+    pub const NO_TRANSFER: Self =
+        Self::new(18, "your address may not transfer this zone (--dns-transfer)");
 
-    /// 20: not our zone.
-    pub const NOT_AUTHORITATIVE: Self = Self::new(20, "not a zone of this server");
+    /// 20: the name is outside the zones of this server, or in a namespace that it does not serve.
+    pub const NOT_AUTHORITATIVE: Self = Self::new(20, "this server does not answer for this name");
 
-    /// 21: no other class, opcode, or transfer.
-    pub const NOT_SUPPORTED: Self = Self::new(21, "not a query that this server answers");
+    /// 21: an opcode or a kind of transfer that is not implemented.
+    pub const NOT_SUPPORTED: Self =
+        Self::new(21, "this server does not support this kind of query");
 }

@@ -1,9 +1,9 @@
-//! A bound on errors and denials, with which a liar could have others flooded.
+//! Rate limit for errors and negative answers, which an attacker with spoofed addresses could direct at a victim.
 //!
-//! Owns: one token bucket for each /24 and /56, as what a liar can claim is an address, and what a network
-//! behind one resolver shares is a prefix. What is beyond it is cut to nothing, no longer than the query, and never
-//! kept back: the prefix may be that of a cluster's resolvers, each of which would wait for seconds and call it a
-//! failure of ours. Does not own: who is spared (`respond`).
+//! Owns: one token bucket for each /24 and /56, because spoofed addresses are cheap within one network. A response above
+//! the limit is truncated to an empty one, about as long as the query, and not dropped: the prefix can contain the
+//! resolvers of a cluster, which would wait for seconds and count a failure. Does not own: which clients are exempt
+//! (`respond`).
 
 use std::{net::IpAddr, num::NonZeroU32};
 
@@ -11,35 +11,35 @@ use rollcall_model::lease::Moment;
 
 use crate::buckets::Buckets;
 
-/// What becomes of an answer.
+/// Whether a response is sent whole or truncated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It goes out.
+pub enum LimitDecision {
+    /// Send it whole.
     Send,
-    /// It is cut to nothing: who really asked comes back over TCP.
+    /// Send it empty with TC: a client with a real address asks again over TCP.
     Slip,
 }
 
-/// The bound; none when everybody may have as much as he likes.
+/// The rate limit; none when it is switched off.
 #[derive(Debug)]
-pub struct Limits(Option<Buckets>);
+pub struct ErrorLimits(Option<Buckets>);
 
-impl Limits {
-    /// So many answers a second and prefix, and twice as many at once; 0 is no bound. `key` is unknown to
-    /// strangers.
+impl ErrorLimits {
+    /// Allows `rate` responses a second to each prefix, and twice as many at once; 0 is no limit. `key` seeds the hash
+    /// and must be secret.
     #[must_use]
     pub fn new(rate: u32, key: u64) -> Self {
         Self(NonZeroU32::new(rate).map(|rate| Buckets::new(rate, key)))
     }
 
-    /// Whether an answer to this address may go out whole now.
-    pub fn take(&self, to: IpAddr, now: Moment) -> Verdict {
+    /// Takes a token for a response to this address.
+    pub fn check(&self, to: IpAddr, now: Moment) -> LimitDecision {
         let fits = self.0.as_ref().is_none_or(|buckets| buckets.take(&prefix(to), 1, now));
-        if fits { Verdict::Send } else { Verdict::Slip }
+        if fits { LimitDecision::Send } else { LimitDecision::Slip }
     }
 }
 
-/// The family, and the /24 or /56.
+/// The address family, and the /24 or /56 of the address.
 fn prefix(address: IpAddr) -> [u8; 8] {
     match address {
         IpAddr::V4(ip) => {
@@ -57,27 +57,27 @@ fn prefix(address: IpAddr) -> [u8; 8] {
 mod tests {
     use super::*;
 
-    /// How many of so many go out whole.
-    fn sent(limits: &Limits, to: &str, at: u64, times: usize) -> usize {
+    /// The number of `times` responses that are sent whole.
+    fn count_sent(limits: &ErrorLimits, to: &str, at: u64, times: usize) -> usize {
         let to = to.parse().unwrap();
-        (0..times).filter(|_| limits.take(to, Moment(at)) == Verdict::Send).count()
+        (0..times).filter(|_| limits.check(to, Moment(at)) == LimitDecision::Send).count()
     }
 
     #[test]
-    fn a_prefix_has_its_rate_and_two_seconds_at_once_and_the_rest_is_cut() {
-        let limits = Limits::new(100, 1);
-        assert_eq!(sent(&limits, "192.0.2.1", 10_000, 1000), 200);
-        assert_eq!(sent(&limits, "192.0.2.77", 10_000, 10), 0, "the same /24");
-        assert_eq!(sent(&limits, "192.0.3.1", 10_000, 10), 10, "another");
-        assert_eq!(sent(&limits, "192.0.2.1", 10_500, 1000), 50, "half a second later");
-        assert_eq!(sent(&limits, "192.0.2.1", 99_000, 1000), 200, "much later");
-        assert_eq!(sent(&limits, "2001:db8:0:aa01::1", 10_000, 300), 200);
-        assert_eq!(sent(&limits, "2001:db8:0:aaff::2", 10_000, 300), 0, "the same /56");
-        assert_eq!(sent(&limits, "2001:db8:0:ab00::1", 10_000, 300), 200, "another");
+    fn each_prefix_has_its_rate_and_twice_that_as_burst() {
+        let limits = ErrorLimits::new(100, 1);
+        assert_eq!(count_sent(&limits, "192.0.2.1", 10_000, 1000), 200);
+        assert_eq!(count_sent(&limits, "192.0.2.77", 10_000, 10), 0, "the same /24");
+        assert_eq!(count_sent(&limits, "192.0.3.1", 10_000, 10), 10, "another prefix");
+        assert_eq!(count_sent(&limits, "192.0.2.1", 10_500, 1000), 50, "half a second later");
+        assert_eq!(count_sent(&limits, "192.0.2.1", 99_000, 1000), 200, "much later");
+        assert_eq!(count_sent(&limits, "2001:db8:0:aa01::1", 10_000, 300), 200);
+        assert_eq!(count_sent(&limits, "2001:db8:0:aaff::2", 10_000, 300), 0, "the same /56");
+        assert_eq!(count_sent(&limits, "2001:db8:0:ab00::1", 10_000, 300), 200, "another prefix");
     }
 
     #[test]
-    fn zero_is_no_bound() {
-        assert_eq!(sent(&Limits::new(0, 1), "192.0.2.1", 10_000, 10_000), 10_000);
+    fn rate_zero_is_no_limit() {
+        assert_eq!(count_sent(&ErrorLimits::new(0, 1), "192.0.2.1", 10_000, 10_000), 10_000);
     }
 }

@@ -1,7 +1,7 @@
-//! What the name of one instance answers.
+//! Answers at the name of one instance.
 //!
-//! Owns: that it resolves until it is Expired, and exists as long as its object. Does not own: the
-//! records (`records`).
+//! Owns: the rule that the name has records until the instance is Expired, and exists as long as its object. Does not
+//! own: the records (`records`).
 
 use hickory_proto::rr::RecordType;
 use rollcall_model::{
@@ -11,38 +11,40 @@ use rollcall_model::{
 
 use crate::config::Empty;
 use crate::dns::{
-    context::Context,
+    context::NameContext,
     ede::Ede,
-    records::{self, Set, Targets},
+    records::{self, RecordSet, SrvTargets},
 };
 
-/// `<instance>.<svc>.<ns>.svc.<zone>`; none when nobody bears that label.
-pub(super) fn member(view: &View, label: &str, context: Context<'_>) -> Option<Set> {
+/// `<instance>.<svc>.<ns>.svc.<zone>`; none when no instance has that label.
+pub(super) fn member(view: &View, label: &str, context: NameContext<'_>) -> Option<RecordSet> {
     let member = view.by_label(label)?;
-    // Where those who were lost are answered, their names are what the answer leads to.
-    let is_last = context.empty == Empty::Last
+    // With `--dns-empty last`, SRV records point to these names, so they must have addresses.
+    let is_last_known = context.empty == Empty::Last
         && member.facts.state == State::Up
         && !member.facts.stopping
         && view.discoverable().next().is_none();
-    if member.phase == Phase::Expired && !is_last {
-        let why = Some(Ede::empty("this instance has expired".to_owned()));
-        return Some(Set { why, ..Set::default() });
+    if member.phase == Phase::Expired && !is_last_known {
+        let ede = Some(Ede::empty("this instance has expired".to_owned()));
+        return Some(RecordSet { ede, ..RecordSet::default() });
     }
-    let ttl = records::ttl([&**member], context.moods.now);
+    let ttl = records::ttl([&**member], context.query.now);
     let ips = match &member.facts.address {
-        Address::Hostname(hostname) => return Some(Set::alias(context.owner, hostname, ttl)),
+        Address::Hostname(hostname) => return Some(RecordSet::alias(context.owner, hostname, ttl)),
         Address::Ips(ips) => ips,
     };
     Some(match (context.kind, context.base) {
-        (kind @ (RecordType::A | RecordType::AAAA), _) => {
-            Set::of(records::addresses(context.owner, kind, ips.iter().copied(), ttl))
-        }
+        (kind @ (RecordType::A | RecordType::AAAA), _) => RecordSet::from_answers(
+            records::addresses(context.owner, kind, ips.iter().copied(), ttl),
+        ),
         (RecordType::SRV, Some(base)) => {
-            Targets { owner: context.owner, base, ttl }.of([&**member], |_| true)
+            SrvTargets { owner: context.owner, base, ttl }.records([&**member], |_| true)
         }
-        (RecordType::TXT, _) => {
-            Set::of(records::attributes(context.owner, &member.facts.attributes, ttl))
-        }
-        _ => Set::default(),
+        (RecordType::TXT, _) => RecordSet::from_answers(records::attributes(
+            context.owner,
+            &member.facts.attributes,
+            ttl,
+        )),
+        _ => RecordSet::default(),
     })
 }

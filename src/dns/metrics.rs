@@ -1,7 +1,6 @@
-//! What is counted about DNS.
+//! The metrics of DNS.
 //!
-//! Owns: the metrics and the bounded words of their labels. Does not own: where they are shown
-//! (`telemetry`).
+//! Owns: the metrics and the fixed sets of their label values. Does not own: the registry (`telemetry`).
 
 use std::{fmt::Error, sync::Arc, time::Duration};
 
@@ -21,57 +20,56 @@ use prometheus_client::{
 
 use crate::dns::{
     connections::Connections,
-    cookie::Standing,
-    limit::Verdict,
-    respond::{Said, Transport},
+    cookie::CookieState,
+    limit::LimitDecision,
+    respond::{ReplySummary, Transport},
 };
 
-/// Which queries are counted together. Each value is from a fixed vocabulary: 14 × 10 × 2 series at
-/// most.
+/// Each label value comes from a fixed set, so there are at most 14 × 10 × 2 series.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Labels {
+struct QueryLabels {
     r#type: &'static str,
     rcode: &'static str,
     transport: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct By {
+struct TransportLabels {
     transport: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Cookie {
+struct CookieLabels {
     cookie: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Went {
+struct ResultLabels {
     result: &'static str,
 }
 
-/// A handle on the metrics of DNS; clones share them.
+/// The metrics of DNS; clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    queries: Family<Labels, Counter>,
-    /// Both series of one family, at hand: they are written at each answer.
+    queries: Family<QueryLabels, Counter>,
+    /// The two series of one family, kept here because every answer writes to them.
     udp_seconds: Histogram,
     tcp_seconds: Histogram,
     truncated: Counter,
-    ignored: Family<By, Counter>,
+    ignored: Family<TransportLabels, Counter>,
     limited: Counter,
-    cookies: Family<Cookie, Counter>,
-    connections: Open,
-    turned_away: Counter,
-    transfers: Family<Went, Counter>,
-    notifies: Family<Went, Counter>,
+    cookies: Family<CookieLabels, Counter>,
+    connections: OpenConnections,
+    connections_refused: Counter,
+    transfers: Family<ResultLabels, Counter>,
+    notifies: Family<ResultLabels, Counter>,
 }
 
-/// The connections that are open now, read when somebody scrapes.
+/// The number of open connections, read at each scrape.
 #[derive(Clone, Debug, Default)]
-struct Open(Arc<Mutex<Option<Arc<Connections>>>>);
+struct OpenConnections(Arc<Mutex<Option<Arc<Connections>>>>);
 
-impl EncodeMetric for Open {
+impl EncodeMetric for OpenConnections {
     fn encode(&self, encoder: MetricEncoder<'_>) -> Result<(), Error> {
         let open = self.0.lock().as_ref().map_or(0, |connections| connections.open());
         ConstGauge::new(i64::try_from(open).unwrap_or(i64::MAX)).encode(encoder)
@@ -83,90 +81,96 @@ impl EncodeMetric for Open {
 }
 
 impl Metrics {
-    /// Registers `dns_…`; the registry has the prefix.
+    /// Registers `dns_…`; the registry adds the prefix.
     pub fn register(registry: &mut Registry) -> Self {
         // 5 µs to 20 ms.
         let new = || Histogram::new(exponential_buckets(5e-6, 2.0, 13));
-        let duration: Family<By, Histogram, fn() -> Histogram> = Family::new_with_constructor(new);
-        let on = |transport: Transport| {
-            duration.get_or_create_owned(&By { transport: transport.as_str() })
+        let duration: Family<TransportLabels, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(new);
+        let series = |transport: Transport| {
+            duration.get_or_create_owned(&TransportLabels { transport: transport.as_str() })
         };
         let metrics = Self {
             queries: Family::default(),
-            udp_seconds: on(Transport::Udp),
-            tcp_seconds: on(Transport::Tcp),
+            udp_seconds: series(Transport::Udp),
+            tcp_seconds: series(Transport::Tcp),
             truncated: Counter::default(),
             ignored: Family::default(),
             limited: Counter::default(),
             cookies: Family::default(),
-            connections: Open::default(),
-            turned_away: Counter::default(),
+            connections: OpenConnections::default(),
+            connections_refused: Counter::default(),
             transfers: Family::default(),
             notifies: Family::default(),
         };
-        let help = "From a DNS query that was received to its answer that was sent, by transport";
+        let help = "Time from receiving a DNS query to sending its answer, by transport";
         registry.register_with_unit("dns_query_duration", help, Unit::Seconds, duration);
         metrics.register_counters(registry);
-        metrics.begin();
+        metrics.initialize_series();
         metrics
     }
 
     fn register_counters(&self, registry: &mut Registry) {
-        let m = self.clone();
+        let metrics = self.clone();
         let help = "DNS queries answered, by type, rcode and transport";
-        registry.register("dns_queries", help, m.queries);
+        registry.register("dns_queries", help, metrics.queries);
         let help = "DNS answers sent incomplete, with TC set";
-        registry.register("dns_truncated", help, m.truncated);
-        let help = "Messages that are no DNS queries, and were not answered, by transport";
-        registry.register("dns_ignored", help, m.ignored);
-        let help = "Errors and denials beyond the bound of a prefix, which were cut to nothing, with TC set: an \
-                    honest client asks over TCP";
-        registry.register("dns_limited", help, m.limited);
-        let help = "DNS queries with a cookie, by what it was worth: new, good, bad";
-        registry.register("dns_cookies", help, m.cookies);
-        let help = "DNS connections over TCP that are open";
-        registry.register("dns_connections", help, m.connections);
-        let help = "DNS connections over TCP that were closed at once, as there were too many";
-        registry.register("dns_connections_refused", help, m.turned_away);
-        let help = "Transfers of the zone, by result";
-        registry.register("dns_transfers", help, m.transfers);
-        let help = "NOTIFY messages to secondaries, by result: answered, or unanswered";
-        registry.register("dns_notifies", help, m.notifies);
+        registry.register("dns_truncated", help, metrics.truncated);
+        let help = "Messages that are not DNS queries and were not answered, by transport";
+        registry.register("dns_ignored", help, metrics.ignored);
+        let help = "DNS errors and negative answers above --dns-error-rate, which were sent empty with TC set, so that a \
+                    real client asks again over TCP";
+        registry.register("dns_limited", help, metrics.limited);
+        let help = "DNS queries with a cookie, by its state: new, good or bad";
+        registry.register("dns_cookies", help, metrics.cookies);
+        let help = "Open DNS connections over TCP";
+        registry.register("dns_connections", help, metrics.connections);
+        let help = "DNS connections over TCP that were closed at once because --dns-connections was reached";
+        registry.register("dns_connections_refused", help, metrics.connections_refused);
+        let help = "Zone transfers, by result: whole or cut";
+        registry.register("dns_transfers", help, metrics.transfers);
+        let help = "NOTIFY messages to secondaries, by result: answered or unanswered";
+        registry.register("dns_notifies", help, metrics.notifies);
     }
 
-    /// The series that dashboards and alerts ask for are there from the first scrape on.
-    fn begin(&self) {
+    /// Creates the series that dashboards and alerts use, so that they exist from the first scrape on.
+    fn initialize_series(&self) {
         for transport in [Transport::Udp, Transport::Tcp].map(Transport::as_str) {
             for r#type in ["A", "AAAA", "SRV"] {
                 for rcode in ["NOERROR", "NXDOMAIN", "SERVFAIL"] {
-                    self.queries.get_or_create(&Labels { r#type, rcode, transport }).inc_by(0);
+                    self.queries.get_or_create(&QueryLabels { r#type, rcode, transport }).inc_by(0);
                 }
             }
-            self.ignored.get_or_create(&By { transport }).inc_by(0);
+            self.ignored.get_or_create(&TransportLabels { transport }).inc_by(0);
         }
-        for standing in [Standing::New, Standing::Good, Standing::Bad] {
-            self.cookies.get_or_create(&Cookie { cookie: standing.as_str() }).inc_by(0);
+        for cookie_state in [CookieState::New, CookieState::Good, CookieState::Bad] {
+            self.cookies.get_or_create(&CookieLabels { cookie: cookie_state.as_str() }).inc_by(0);
         }
         for result in ["whole", "cut"] {
-            self.transfers.get_or_create(&Went { result }).inc_by(0);
+            self.transfers.get_or_create(&ResultLabels { result }).inc_by(0);
         }
         for result in ["answered", "unanswered"] {
-            self.notifies.get_or_create(&Went { result }).inc_by(0);
+            self.notifies.get_or_create(&ResultLabels { result }).inc_by(0);
         }
     }
 
-    /// Shows these connections from now on.
-    pub(super) fn watch(&self, connections: Arc<Connections>) {
+    /// Sets the source of the number of open connections.
+    pub(super) fn set_connections(&self, connections: Arc<Connections>) {
         *self.connections.0.lock() = Some(connections);
     }
 
-    /// A query was answered; `took` is from its receipt.
-    pub(super) fn answered(&self, transport: Transport, said: Said, took: Duration) {
-        let Said { kind, code, truncated, cookie, verdict } = said;
-        if cookie != Standing::Absent {
-            self.cookies.get_or_create(&Cookie { cookie: cookie.as_str() }).inc();
+    /// Counts an answer; `took` is the time since the query was received.
+    pub(super) fn record_answer(
+        &self,
+        transport: Transport,
+        summary: ReplySummary,
+        took: Duration,
+    ) {
+        let ReplySummary { kind, code, truncated, cookie, decision } = summary;
+        if cookie != CookieState::Absent {
+            self.cookies.get_or_create(&CookieLabels { cookie: cookie.as_str() }).inc();
         }
-        if verdict == Verdict::Slip {
+        if decision == LimitDecision::Slip {
             self.limited.inc();
         }
         let seconds = match transport {
@@ -174,7 +178,7 @@ impl Metrics {
             Transport::Tcp => &self.tcp_seconds,
         };
         let transport = transport.as_str();
-        let labels = Labels { r#type: kind_word(kind), rcode: code_word(code), transport };
+        let labels = QueryLabels { r#type: type_label(kind), rcode: rcode_label(code), transport };
         self.queries.get_or_create(&labels).inc();
         seconds.observe(took.as_secs_f64());
         if truncated {
@@ -182,31 +186,31 @@ impl Metrics {
         }
     }
 
-    /// Something came that is no query.
-    pub(super) fn ignored(&self, transport: Transport) {
-        self.ignored.get_or_create(&By { transport: transport.as_str() }).inc();
+    /// Counts a message that is not a query.
+    pub(super) fn record_ignored(&self, transport: Transport) {
+        self.ignored.get_or_create(&TransportLabels { transport: transport.as_str() }).inc();
     }
 
-    /// A connection was closed at once.
-    pub(super) fn turned_away(&self) {
-        self.turned_away.inc();
+    /// Counts a connection that was closed at once.
+    pub(super) fn record_refused_connection(&self) {
+        self.connections_refused.inc();
     }
 
-    /// A transfer went out, or was cut off.
-    pub(super) fn transferred(&self, whole: bool) {
+    /// Counts a zone transfer that was completed or cut off.
+    pub(super) fn record_transfer(&self, whole: bool) {
         let result = if whole { "whole" } else { "cut" };
-        self.transfers.get_or_create(&Went { result }).inc();
+        self.transfers.get_or_create(&ResultLabels { result }).inc();
     }
 
-    /// A secondary was notified, and answered or not.
-    pub(super) fn notified(&self, answered: bool) {
+    /// Counts a NOTIFY that was answered or not.
+    pub(super) fn record_notify(&self, answered: bool) {
         let result = if answered { "answered" } else { "unanswered" };
-        self.notifies.get_or_create(&Went { result }).inc();
+        self.notifies.get_or_create(&ResultLabels { result }).inc();
     }
 }
 
-/// The types that people ask a registry for; a stranger cannot make more.
-fn kind_word(kind: Option<RecordType>) -> &'static str {
+/// A label for each common type; clients cannot create more label values.
+fn type_label(kind: Option<RecordType>) -> &'static str {
     match kind {
         None => "none",
         Some(RecordType::A) => "A",
@@ -225,7 +229,7 @@ fn kind_word(kind: Option<RecordType>) -> &'static str {
     }
 }
 
-pub(super) fn code_word(code: ResponseCode) -> &'static str {
+pub(super) fn rcode_label(code: ResponseCode) -> &'static str {
     match code {
         ResponseCode::NoError => "NOERROR",
         ResponseCode::FormErr => "FORMERR",

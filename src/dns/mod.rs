@@ -1,15 +1,14 @@
 //! DNS: queries to answers, over UDP and TCP.
 //!
 //! ```text
-//! octets → [udp, tcp] → query → respond ─┬─ answer (name, subset, service, member, reverse, records) → fit, wire → octets
+//! bytes → [udp, tcp] → query → respond ─┬─ answer (name, subset, service, member, reverse, records) → fit, wire → bytes
 //!          (datagram)   (edns)  (cookie, └─ transfer ─────────────────────────────────────────────────────▲
 //!                                limit)
 //! ```
 //!
-//! Owns: the names of the zone, what each of them answers, how long an answer may be believed, how much of
-//! it fits, and to whom nothing is said. Everything but the sockets is pure: the directory, the moment and
-//! a seed are arguments. Does not own: who is discoverable (`registry`). Of hickory there are names, records and
-//! the reading of both; messages are written by `wire`.
+//! Owns: the names of the zone, the answer at each name, its TTL, its size, and which clients are refused. Everything
+//! except the sockets is pure: the directory, the moment and a seed are arguments. Does not own: which instances are
+//! discoverable (`rollcall_core`). Names and records, and parsing both, come from hickory; `wire` encodes messages.
 
 pub mod answer;
 pub mod context;
@@ -24,7 +23,6 @@ pub mod name_servers;
 pub mod notify;
 pub mod query;
 pub mod querylog;
-pub mod realm;
 pub mod respond;
 pub mod reverse;
 pub mod server;
@@ -32,10 +30,12 @@ pub mod subset;
 pub mod transfer;
 pub mod wire;
 pub mod zone;
+pub mod zones;
 
 mod connections;
 mod datagram;
 mod member;
+mod reader;
 mod records;
 mod service;
 mod socket;
@@ -44,8 +44,8 @@ mod tcp;
 #[cfg(test)]
 mod tests;
 mod udp;
-mod walk;
 
 pub use metrics::Metrics;
-pub use realm::{Realm, RealmError};
 pub use server::{DnsError, DnsServer, bind};
+pub use zones::Zones as Realm;
+pub use zones::{ZoneError, Zones};

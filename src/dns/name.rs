@@ -1,72 +1,71 @@
-//! What a query name asks for.
+//! Parses query names.
 //!
-//! Owns: the grammar of the names below the zone ([`Asked`]). Does not own: whether anything of
-//! that name exists (`answer`).
+//! Owns: the grammar of the names below the zone ([`QueryName`]). Does not own: whether a name exists (`answer`).
 
 use hickory_proto::rr::LowerName;
 use rollcall_model::instance::Protocol;
 
 use crate::dns::{
-    reverse::Place,
-    subset::{Kind, Subset},
+    reverse::ReverseName,
+    subset::{SelectorKind, Subset},
     zone::Zone,
 };
 
-/// Which service, and who of it.
+/// A service in a query name, and the subset of its instances that the name selects.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service<'q> {
+pub struct ServiceName<'q> {
     /// Its namespace.
     pub namespace: &'q str,
     /// Its name.
     pub service: &'q str,
-    /// Those who are meant.
-    pub only: Subset<'q>,
+    /// The selected instances.
+    pub subset: Subset<'q>,
 }
 
-/// What a name asks for, if it exists.
+/// The meaning of a query name; whether it exists is another question.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked<'q> {
-    /// A name of somebody else's zone.
+pub enum QueryName<'q> {
+    /// A name outside the zone.
     Outside,
-    /// The zone itself.
+    /// The apex of the zone.
     Apex,
-    /// `dns.<zone>`: empty, but there is a name below it.
+    /// `dns.<zone>`: has no records, but has a name below it.
     NameServerParent,
     /// `ns.dns.<zone>`.
     NameServer,
     /// `dns-version.<zone>`.
     Version,
-    /// `svc.<zone>`: empty.
+    /// `svc.<zone>`: has no records.
     Services,
-    /// `<ns>.svc.<zone>`: empty, and exists while the namespace has a service.
+    /// `<ns>.svc.<zone>`: has no records, and exists while the namespace has a service.
     Namespace(&'q str),
     /// `[<selectors>.]<svc>.<ns>.svc.<zone>`.
-    Service(Service<'q>),
-    /// `_ver`, `_tag`, `_zone` or `_near` and a service: empty, and exists while there is a value.
-    Selector(Service<'q>, Kind),
-    /// `_<proto>` and a service: empty, and exists while the service has such a port.
-    Transport(Service<'q>, Protocol),
+    Service(ServiceName<'q>),
+    /// `_ver`, `_tag`, `_zone` or `_near` and a service: has no records, and exists while an instance has such a value.
+    Selector(ServiceName<'q>, SelectorKind),
+    /// `_<proto>` and a service: has no records, and exists while the service has such a port.
+    Transport(ServiceName<'q>, Protocol),
     /// `_<port>._<proto>` and a service.
-    Port(Service<'q>, Protocol, &'q str),
+    Port(ServiceName<'q>, Protocol, &'q str),
     /// `<instance>.<svc>.<ns>.svc.<zone>`.
-    Instance(Service<'q>, &'q str),
+    Instance(ServiceName<'q>, &'q str),
     /// A name of a reverse zone.
-    Reverse(Place),
+    Reverse(ReverseName),
     /// A name below the zone that never exists.
     Unknown,
 }
 
-impl<'q> Asked<'q> {
-    /// The namespace that the name lies in, if any.
+impl<'q> QueryName<'q> {
+    /// The namespace in the name, if there is one.
     #[must_use]
     pub fn namespace(&self) -> Option<&'q str> {
         match self {
             Self::Namespace(name) => Some(name),
-            Self::Service(of)
-            | Self::Selector(of, _)
-            | Self::Transport(of, _)
-            | Self::Port(of, ..)
-            | Self::Instance(of, _) => Some(of.namespace),
+            Self::Service(name)
+            | Self::Selector(name, _)
+            | Self::Transport(name, _)
+            | Self::Port(name, ..)
+            | Self::Instance(name, _) => Some(name.namespace),
             Self::Outside
             | Self::Apex
             | Self::NameServerParent
@@ -78,28 +77,33 @@ impl<'q> Asked<'q> {
         }
     }
 
-    /// Reads a query name, whose case is folded already.
+    /// Parses a query name in lower case.
     #[must_use]
     pub fn parse(name: &'q LowerName, zone: &Zone) -> Self {
         let mut labels = name.iter().rev().fuse();
         if zone.apex().iter().rev().any(|label| labels.next() != Some(label)) {
             return Self::Outside;
         }
-        // A label that is no text is nobody's, as is an empty one.
+        // A label that is not UTF-8 becomes an empty one, which matches nothing.
         let mut labels = labels.map(|label| str::from_utf8(label).unwrap_or_default());
-        Self::below(&mut labels).filter(|_| labels.next().is_none()).unwrap_or(Self::Unknown)
+        Self::parse_below_zone(&mut labels)
+            .filter(|_| labels.next().is_none())
+            .unwrap_or(Self::Unknown)
     }
 
-    /// Reads labels below the zone, the last one first, as far as they mean anything.
-    fn below(labels: &mut impl Iterator<Item = &'q str>) -> Option<Self> {
+    /// Parses the labels below the zone, from right to left; leaves those that it does not understand.
+    fn parse_below_zone(labels: &mut impl Iterator<Item = &'q str>) -> Option<Self> {
         Some(match labels.next() {
             None => Self::Apex,
             Some("svc") => match (labels.next(), labels.next()) {
                 (None, _) => Self::Services,
                 (Some(namespace), None) => Self::Namespace(namespace),
                 (Some(namespace), Some(service)) => {
-                    let only = Subset::default();
-                    return Self::of(Service { namespace, service, only }, labels);
+                    let subset = Subset::default();
+                    return Self::parse_below_service(
+                        ServiceName { namespace, service, subset },
+                        labels,
+                    );
                 }
             },
             Some("dns") => match labels.next() {
@@ -112,30 +116,35 @@ impl<'q> Asked<'q> {
         })
     }
 
-    /// Reads labels left of a service: its selectors, then a port; or an instance.
-    fn of(mut of: Service<'q>, labels: &mut impl Iterator<Item = &'q str>) -> Option<Self> {
+    /// Parses the labels left of a service: selectors, then a port; or an instance.
+    fn parse_below_service(
+        mut name: ServiceName<'q>,
+        labels: &mut impl Iterator<Item = &'q str>,
+    ) -> Option<Self> {
         while let Some(label) = labels.next() {
-            if let Some(kind) = Kind::parse(label) {
+            if let Some(kind) = SelectorKind::parse(label) {
                 let Some(value) = labels.next() else {
-                    return of.only.takes(kind).then_some(Self::Selector(of, kind));
+                    return name.subset.accepts(kind).then_some(Self::Selector(name, kind));
                 };
-                of.only = of.only.and(kind, value)?;
-            } else if let Some(protocol) = protocol(label) {
-                let Some(port) = labels.next() else { return Some(Self::Transport(of, protocol)) };
-                return Some(Self::Port(of, protocol, port.strip_prefix('_')?));
+                name.subset = name.subset.with(kind, value)?;
+            } else if let Some(protocol) = parse_protocol(label) {
+                let Some(port) = labels.next() else {
+                    return Some(Self::Transport(name, protocol));
+                };
+                return Some(Self::Port(name, protocol, port.strip_prefix('_')?));
             } else {
-                let bare = of.only.is_everybody() && !label.starts_with('_');
-                return bare.then_some(Self::Instance(of, label));
+                let is_instance = name.subset.selects_all() && !label.starts_with('_');
+                return is_instance.then_some(Self::Instance(name, label));
             }
         }
-        Some(Self::Service(of))
+        Some(Self::Service(name))
     }
 }
 
-/// The protocol of a label `_tcp`, `_udp` or `_sctp` (RFC 2782).
-fn protocol(label: &str) -> Option<Protocol> {
-    let word = label.strip_prefix('_')?;
-    Protocol::ALL.iter().copied().find(|protocol| protocol.label() == word)
+/// Parses a label `_tcp`, `_udp` or `_sctp` (RFC 2782).
+fn parse_protocol(label: &str) -> Option<Protocol> {
+    let name = label.strip_prefix('_')?;
+    Protocol::ALL.iter().copied().find(|protocol| protocol.label() == name)
 }
 
 #[cfg(test)]
@@ -143,9 +152,9 @@ mod tests {
     use super::*;
     use hickory_proto::rr::Name;
 
-    fn orders(selectors: &[(Kind, &'static str)]) -> Service<'static> {
-        let only = selectors.iter().try_fold(Subset::default(), |s, (k, v)| s.and(*k, v));
-        Service { namespace: "shop", service: "orders", only: only.unwrap() }
+    fn orders(selectors: &[(SelectorKind, &'static str)]) -> ServiceName<'static> {
+        let subset = selectors.iter().try_fold(Subset::default(), |s, (k, v)| s.with(*k, v));
+        ServiceName { namespace: "shop", service: "orders", subset: subset.unwrap() }
     }
 
     fn query(name: &str) -> LowerName {
@@ -153,86 +162,90 @@ mod tests {
     }
 
     #[test]
-    fn every_shape_of_name_is_told_apart() {
+    fn every_shape_of_name_is_recognized() {
         let zone = Zone::parse("rollcall.internal", &[]).unwrap();
         let all = || orders(&[]);
-        for (name, asked) in [
-            (".", Asked::Outside),
-            ("internal.", Asked::Outside),
-            ("example.com.", Asked::Outside),
-            ("xrollcall.internal.", Asked::Outside),
-            ("rollcall.internal.", Asked::Apex),
-            ("ROLLCALL.Internal.", Asked::Apex),
-            ("dns.rollcall.internal.", Asked::NameServerParent),
-            ("ns.dns.rollcall.internal.", Asked::NameServer),
-            ("x.ns.dns.rollcall.internal.", Asked::Unknown),
-            ("www.rollcall.internal.", Asked::Unknown),
-            ("dns-version.rollcall.internal.", Asked::Version),
-            ("x.dns-version.rollcall.internal.", Asked::Unknown),
-            ("svc.rollcall.internal.", Asked::Services),
-            ("shop.svc.rollcall.internal.", Asked::Namespace("shop")),
-            ("orders.shop.svc.rollcall.internal.", Asked::Service(all())),
-            ("Orders.SHOP.svc.rollcall.internal.", Asked::Service(all())),
-            ("o1.orders.shop.svc.rollcall.internal.", Asked::Instance(all(), "o1")),
-            ("x.o1.orders.shop.svc.rollcall.internal.", Asked::Unknown),
-            ("_tcp.orders.shop.svc.rollcall.internal.", Asked::Transport(all(), Protocol::Tcp)),
-            ("_quic.orders.shop.svc.rollcall.internal.", Asked::Unknown),
-            ("http._tcp.orders.shop.svc.rollcall.internal.", Asked::Unknown),
+        for (name, expected) in [
+            (".", QueryName::Outside),
+            ("internal.", QueryName::Outside),
+            ("example.com.", QueryName::Outside),
+            ("xrollcall.internal.", QueryName::Outside),
+            ("rollcall.internal.", QueryName::Apex),
+            ("ROLLCALL.Internal.", QueryName::Apex),
+            ("dns.rollcall.internal.", QueryName::NameServerParent),
+            ("ns.dns.rollcall.internal.", QueryName::NameServer),
+            ("x.ns.dns.rollcall.internal.", QueryName::Unknown),
+            ("www.rollcall.internal.", QueryName::Unknown),
+            ("dns-version.rollcall.internal.", QueryName::Version),
+            ("x.dns-version.rollcall.internal.", QueryName::Unknown),
+            ("svc.rollcall.internal.", QueryName::Services),
+            ("shop.svc.rollcall.internal.", QueryName::Namespace("shop")),
+            ("orders.shop.svc.rollcall.internal.", QueryName::Service(all())),
+            ("Orders.SHOP.svc.rollcall.internal.", QueryName::Service(all())),
+            ("o1.orders.shop.svc.rollcall.internal.", QueryName::Instance(all(), "o1")),
+            ("x.o1.orders.shop.svc.rollcall.internal.", QueryName::Unknown),
+            ("_tcp.orders.shop.svc.rollcall.internal.", QueryName::Transport(all(), Protocol::Tcp)),
+            ("_quic.orders.shop.svc.rollcall.internal.", QueryName::Unknown),
+            ("http._tcp.orders.shop.svc.rollcall.internal.", QueryName::Unknown),
             (
                 "_HTTP._UDP.orders.shop.svc.rollcall.internal.",
-                Asked::Port(all(), Protocol::Udp, "http"),
+                QueryName::Port(all(), Protocol::Udp, "http"),
             ),
-            ("x._http._tcp.orders.shop.svc.rollcall.internal.", Asked::Unknown),
+            ("x._http._tcp.orders.shop.svc.rollcall.internal.", QueryName::Unknown),
         ] {
-            assert_eq!(Asked::parse(&query(name), &zone), asked, "{name}");
+            assert_eq!(QueryName::parse(&query(name), &zone), expected, "{name}");
         }
     }
 
     #[test]
-    fn selectors_are_read_left_of_a_service_in_any_order_each_but_tags_once() {
+    fn selectors_come_left_of_a_service_in_any_order_and_only_tags_repeat() {
         let zone = Zone::parse("rollcall.internal", &[]).unwrap();
         let all = || orders(&[]);
-        let v231 = || orders(&[(Kind::Version, "2-3-1")]);
-        let two_tags = || orders(&[(Kind::Tag, "b"), (Kind::Tag, "a")]);
+        let v231 = || orders(&[(SelectorKind::Version, "2-3-1")]);
+        let two_tags = || orders(&[(SelectorKind::Tag, "b"), (SelectorKind::Tag, "a")]);
         let every_kind = || {
-            let pinned = [(Kind::Zone, "z"), (Kind::Near, "n"), (Kind::Version, "1")];
-            orders(&[&pinned[..], &[(Kind::Tag, "a")]].concat())
+            let pinned = [
+                (SelectorKind::Zone, "z"),
+                (SelectorKind::Near, "n"),
+                (SelectorKind::Version, "1"),
+            ];
+            orders(&[&pinned[..], &[(SelectorKind::Tag, "a")]].concat())
         };
-        for (name, asked) in [
-            ("_ver.orders", Asked::Selector(all(), Kind::Version)),
-            ("2-3-1._Ver.orders", Asked::Service(v231())),
-            ("a._tag.b._tag.orders", Asked::Service(two_tags())),
-            ("_TAG.2-3-1._ver.orders", Asked::Selector(v231(), Kind::Tag)),
-            ("a._tag.1._ver.n._near.z._zone.orders", Asked::Service(every_kind())),
-            ("_tcp.2-3-1._ver.orders", Asked::Transport(v231(), Protocol::Tcp)),
-            ("_http._tcp.2-3-1._ver.orders", Asked::Port(v231(), Protocol::Tcp, "http")),
-            ("2._ver.1._ver.orders", Asked::Unknown),
-            ("_ver.1._ver.orders", Asked::Unknown),
-            ("_tcp._ver.orders", Asked::Unknown),
-            ("*._ver.orders", Asked::Unknown),
-            ("o1.2-3-1._ver.orders", Asked::Unknown),
-            ("2-3-1._ver._http._tcp.orders", Asked::Unknown),
-            ("2-3-1._ver.o1.orders", Asked::Unknown),
+        for (name, expected) in [
+            ("_ver.orders", QueryName::Selector(all(), SelectorKind::Version)),
+            ("2-3-1._Ver.orders", QueryName::Service(v231())),
+            ("a._tag.b._tag.orders", QueryName::Service(two_tags())),
+            ("_TAG.2-3-1._ver.orders", QueryName::Selector(v231(), SelectorKind::Tag)),
+            ("a._tag.1._ver.n._near.z._zone.orders", QueryName::Service(every_kind())),
+            ("_tcp.2-3-1._ver.orders", QueryName::Transport(v231(), Protocol::Tcp)),
+            ("_http._tcp.2-3-1._ver.orders", QueryName::Port(v231(), Protocol::Tcp, "http")),
+            ("2._ver.1._ver.orders", QueryName::Unknown),
+            ("_ver.1._ver.orders", QueryName::Unknown),
+            ("_tcp._ver.orders", QueryName::Unknown),
+            ("*._ver.orders", QueryName::Unknown),
+            ("o1.2-3-1._ver.orders", QueryName::Unknown),
+            ("2-3-1._ver._http._tcp.orders", QueryName::Unknown),
+            ("2-3-1._ver.o1.orders", QueryName::Unknown),
             (
                 "2-3-1._ver",
-                Asked::Instance(
-                    Service { namespace: "shop", service: "_ver", only: Subset::default() },
+                QueryName::Instance(
+                    ServiceName { namespace: "shop", service: "_ver", subset: Subset::default() },
                     "2-3-1",
                 ),
             ),
         ] {
             let name = format!("{name}.shop.svc.rollcall.internal.");
-            assert_eq!(Asked::parse(&query(&name), &zone), asked, "{name}");
+            assert_eq!(QueryName::parse(&query(&name), &zone), expected, "{name}");
         }
     }
 
     #[test]
-    fn a_label_that_holds_a_dot_or_is_no_text_is_not_taken_apart() {
+    fn a_label_with_a_dot_or_with_invalid_utf8_stays_one_label() {
         let zone = Zone::parse("rollcall.internal", &[]).unwrap();
         for label in [&b"orders.shop"[..], b"\xff\xfe"] {
             let labels: [&[u8]; 4] = [label, b"svc", b"rollcall", b"internal"];
             let query = LowerName::new(&Name::from_labels(labels).unwrap());
-            assert!(!matches!(Asked::parse(&query, &zone), Asked::Service(_)));
+            assert!(!matches!(QueryName::parse(&query, &zone), QueryName::Service(_)));
         }
     }
 }

@@ -1,6 +1,6 @@
-//! The addresses of `ns.dns.<zone>`, kept up to date.
+//! Keeps the addresses of `ns.dns.<zone>` up to date.
 //!
-//! Owns: looking up the names among them again and again. Does not own: who asks for them (`zone`).
+//! Owns: resolving the host names among `--dns-name-servers`. Does not own: the records (`zone`).
 
 use std::{net::IpAddr, time::Duration};
 
@@ -12,18 +12,18 @@ use tokio::{
 use crate::config::NameServer;
 use crate::dns::zone::Zone;
 
-/// How often a name is looked up again, and how soon after it could not be.
-const AGAIN: Duration = Duration::from_secs(60);
-const SOON: Duration = Duration::from_secs(5);
+/// The interval between lookups of a host name, and the delay after a failed one.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
+const RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// How long one look-up may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The deadline of one lookup.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Keeps the zone's addresses up to date, for ever. While a host has none, the others are those of the zone; while none
-/// has any, it stays as it was.
+/// Updates the addresses of the zone's name server for as long as the process runs. If a lookup fails, the zone gets the
+/// addresses of the other hosts; if all lookups fail, it keeps its addresses.
 pub async fn keep(zone: Zone, servers: Vec<NameServer>) {
     if servers.iter().all(|server| matches!(server, NameServer::Address(_))) {
-        // What never changes was given to the zone already. No deadline: it is for ever.
+        // The zone already has the fixed addresses. No deadline: nothing is left to do.
         return std::future::pending().await;
     }
     let mut was_missing = false;
@@ -34,11 +34,16 @@ pub async fn keep(zone: Zone, servers: Vec<NameServer>) {
                 NameServer::Address(address) => found.push(*address),
                 NameServer::Host(host) => match look_up(host).await {
                     Ok(addresses) => found.extend(addresses),
-                    Err(why) => {
+                    Err(reason) => {
                         missing = true;
                         if !was_missing {
-                            let again = "it is looked up again every 5 s";
-                            tracing::warn!(host, why, again, "a name server has no address");
+                            let retry = "looking it up again every 5 s";
+                            tracing::warn!(
+                                host,
+                                reason,
+                                retry,
+                                "cannot resolve a host of --dns-name-servers"
+                            );
                         }
                     }
                 },
@@ -47,18 +52,18 @@ pub async fn keep(zone: Zone, servers: Vec<NameServer>) {
         found.sort_unstable();
         found.dedup();
         if !found.is_empty() && *zone.addresses() != found {
-            tracing::info!(?found, "the addresses of the name server");
+            tracing::info!(?found, "the addresses of the name server changed");
             zone.set_addresses(found);
         }
         was_missing = missing;
-        sleep(if missing { SOON } else { AGAIN }).await;
+        sleep(if missing { RETRY_DELAY } else { REFRESH_INTERVAL }).await;
     }
 }
 
 async fn look_up(host: &str) -> Result<Vec<IpAddr>, String> {
-    match timeout(PATIENCE, lookup_host((host, 53))).await {
+    match timeout(LOOKUP_TIMEOUT, lookup_host((host, 53))).await {
         Ok(Ok(found)) => Ok(found.map(|address| address.ip()).collect()),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("not answered within {PATIENCE:?}")),
+        Err(_) => Err(format!("no answer within {LOOKUP_TIMEOUT:?}")),
     }
 }

@@ -1,7 +1,7 @@
-//! Telling secondaries that the zone has changed (RFC 1996).
+//! Notifies secondaries of changes of the zone (RFC 1996).
 //!
-//! Owns: to whom and how often. A NOTIFY is a hint: who misses all of them asks within the SOA's refresh. Does
-//! not own: the transfer that follows (`transfer`).
+//! Owns: when a NOTIFY is sent and repeated. A NOTIFY is a hint: a secondary that misses all of them asks within the
+//! SOA's refresh interval. Does not own: the transfer that follows (`transfer`).
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -18,75 +18,76 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::dns::{metrics::Metrics, realm::Realm};
+use crate::dns::{metrics::Metrics, zones::Zones};
 
-/// How often is looked whether there is something to tell; so secondaries are this much behind, and ask for the
-/// zone twice a second at most.
-const LOOK: Duration = Duration::from_millis(500);
+/// The interval at which the serial is compared. Secondaries lag by up to this, and transfer the zone at most twice a
+/// second.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long is waited for an answer, before it is sent again: 1, 2, 4 and 8 s.
-const PATIENCE: [Duration; 4] = [
+/// The timeouts of the first NOTIFY and of its three repetitions.
+const TIMEOUTS: [Duration; 4] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
     Duration::from_secs(4),
     Duration::from_secs(8),
 ];
 
-/// Octets of an answer that are read: its head.
-const HEAD: usize = 512;
+/// The bytes of an answer that are read; only its header counts.
+const ANSWER_BUFFER: usize = 512;
 
-/// Tells one secondary of every new serial, for ever.
+/// Notifies one secondary of every new serial.
 #[derive(Debug)]
 pub struct Notifier {
-    /// The zone.
-    pub realm: Arc<Realm>,
-    /// The secondary.
+    /// The zones, of which only the forward zone is transferred.
+    pub realm: Arc<Zones>,
+    /// The address of the secondary (`--dns-notify`).
     pub secondary: SocketAddr,
-    /// What is counted.
+    /// The metrics of DNS.
     pub metrics: Metrics,
 }
 
 impl Notifier {
-    /// Runs for ever.
+    /// Runs until the task is dropped.
     pub async fn run(self) {
-        let mut told = None;
-        let mut answers = true;
+        let mut notified_serial = None;
+        let mut answers_notify = true;
         loop {
             let serial = self.realm.directory.serial();
-            if !self.realm.directory.is_synced() || told == Some(serial) {
-                sleep(LOOK).await;
+            if !self.realm.directory.is_synced() || notified_serial == Some(serial) {
+                sleep(CHECK_INTERVAL).await;
                 continue;
             }
-            let answered = self.tell(serial).await;
-            self.metrics.notified(answered);
-            if answered != answers {
-                self.mention(answered);
+            let answered = self.notify(serial).await;
+            self.metrics.record_notify(answered);
+            if answered != answers_notify {
+                self.log_change(answered);
             }
-            answers = answered;
-            told = Some(serial);
-            sleep(LOOK).await;
+            answers_notify = answered;
+            notified_serial = Some(serial);
+            sleep(CHECK_INTERVAL).await;
         }
     }
 
-    fn mention(&self, answered: bool) {
+    fn log_change(&self, answered: bool) {
         let secondary = self.secondary;
         if answered {
             tracing::info!(%secondary, "the secondary answers NOTIFY again");
         } else {
-            let refresh = "it asks by itself every 30 s";
+            let refresh = "it polls the serial every 30 s";
             tracing::warn!(%secondary, refresh, "the secondary does not answer NOTIFY");
         }
     }
 
-    /// Whether it has heard; a newer serial is told instead of a repetition.
-    async fn tell(&self, serial: u32) -> bool {
-        for patience in PATIENCE {
-            match self.exchange(patience).await {
+    /// Sends a NOTIFY until the secondary answers; returns false if it does not, or if the serial changes first: then
+    /// the next NOTIFY announces the newer serial.
+    async fn notify(&self, serial: u32) -> bool {
+        for timeout in TIMEOUTS {
+            match self.exchange(timeout).await {
                 Ok(true) => return true,
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::debug!(%error, secondary = %self.secondary, "NOTIFY could not be sent");
-                    sleep(patience).await;
+                    tracing::debug!(%error, secondary = %self.secondary, "cannot send NOTIFY");
+                    sleep(timeout).await;
                 }
             }
             if self.realm.directory.serial() != serial {
@@ -96,30 +97,30 @@ impl Notifier {
         false
     }
 
-    async fn exchange(&self, patience: Duration) -> std::io::Result<bool> {
-        let any: SocketAddr = match self.secondary {
+    async fn exchange(&self, deadline: Duration) -> std::io::Result<bool> {
+        let unspecified: SocketAddr = match self.secondary {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
-        let socket = UdpSocket::bind(any).await?;
+        let socket = UdpSocket::bind(unspecified).await?;
         socket.connect(self.secondary).await?;
-        let (id, message) = self.message()?;
+        let (id, message) = self.build_message()?;
         socket.send(&message).await?;
         let answered = async {
-            let mut answer = [0; HEAD];
+            let mut answer = [0; ANSWER_BUFFER];
             loop {
                 let length = socket.recv(&mut answer).await?;
-                let head = answer.get(..length).and_then(<[u8]>::first_chunk::<3>);
-                // Its id, QR, and the opcode; whatever the code, it was heard.
-                if head.is_some_and(|[a, b, flags]| [*a, *b] == id && *flags & 0xf8 == 0xa0) {
+                let header = answer.get(..length).and_then(<[u8]>::first_chunk::<3>);
+                // The ID, QR and the opcode match. Any response code shows that the secondary received the NOTIFY.
+                if header.is_some_and(|[a, b, flags]| [*a, *b] == id && *flags & 0xf8 == 0xa0) {
                     return Ok(true);
                 }
             }
         };
-        timeout(patience, answered).await.unwrap_or(Ok(false))
+        timeout(deadline, answered).await.unwrap_or(Ok(false))
     }
 
-    fn message(&self) -> std::io::Result<([u8; 2], Vec<u8>)> {
+    fn build_message(&self) -> std::io::Result<([u8; 2], Vec<u8>)> {
         let id = fastrand::u16(..);
         let mut message = Message::new(id, MessageType::Query, OpCode::Notify);
         message.metadata.authoritative = true;

@@ -1,7 +1,7 @@
-//! Reading a query: from octets to what is asked and how.
+//! Parses queries.
 //!
-//! Owns: the gate before anything is allocated (RFC 1035 §4.1, RFC 9619: length, QR, opcode, counts),
-//! and what is wrong with a query. Does not own: what a wrong one is answered (`respond`).
+//! Owns: the checks before anything is allocated (RFC 1035 §4.1, RFC 9619: length, QR, opcode, counts), and the fault of
+//! an invalid query. Does not own: the answer to it (`respond`).
 
 use hickory_proto::{
     op::{LowerQuery, Query as Question},
@@ -10,29 +10,28 @@ use hickory_proto::{
 };
 
 use crate::dns::{
-    edns::Asks,
-    walk::{Entry, Walk},
-    wire::HEADER,
+    edns::EdnsRequest,
+    reader::{MessageReader, RawRecord},
+    wire::HEADER_LEN,
 };
 
-/// The longest query that is read: a question and an OPT with padding are some hundred octets.
+/// The longest query that is read: a question and an OPT with padding have a few hundred bytes.
 pub const MAX_QUERY: usize = 4096;
 
-/// The most records in the additional section: an OPT, and a signature of the whole (RFC 8945), which
-/// is not looked at.
+/// The most records in the additional section: an OPT and a TSIG (RFC 8945), which is ignored.
 const MAX_ADDITIONAL: u16 = 2;
 
-/// The most octets of a name (RFC 1035 §3.1), and of a label.
+/// The greatest length of a name (RFC 1035 §3.1) and of a label, in bytes.
 const MAX_NAME: usize = 255;
 const MAX_LABEL: u8 = 63;
 
-/// QR: a response.
+/// QR.
 const RESPONSE: u16 = 0x8000;
 
-/// What is wrong with a query.
+/// The reason why a query is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// It cannot be read, or holds what no query holds.
+pub enum QueryFault {
+    /// It cannot be parsed, or has records that a query cannot have.
     Format,
     /// An opcode other than QUERY.
     Opcode,
@@ -40,57 +39,59 @@ pub enum Fault {
     Version,
 }
 
-/// A query, as far as it could be read.
+/// A query, as far as it could be parsed.
 #[derive(Clone, Debug)]
 pub struct Query<'m> {
-    /// To tell answers apart.
+    /// The message ID.
     pub id: u16,
-    /// QR, opcode, AA, TC, RD and the rest, as they came.
+    /// The second word of the header: QR, opcode, AA, TC, RD and the other flags.
     pub flags: u16,
-    /// What is asked, if there is exactly one question.
+    /// The question, if there is exactly one.
     pub question: Option<LowerQuery>,
-    /// Its octets, to be repeated as they came: so case is kept (RFC 4343, and 0x20).
-    pub octets: &'m [u8],
-    /// The OPT.
-    pub edns: Option<Asks>,
-    /// The serial that an IXFR begins from (RFC 1995 §3).
+    /// The bytes of the question, which the response repeats to preserve the case (RFC 4343, 0x20).
+    pub bytes: &'m [u8],
+    /// The OPT, if there is one.
+    pub edns: Option<EdnsRequest>,
+    /// The serial that the client of an IXFR has (RFC 1995 §3).
     pub serial: Option<u32>,
-    /// What is wrong with it.
-    pub fault: Option<Fault>,
+    /// The reason why the query is invalid, if it is.
+    pub fault: Option<QueryFault>,
 }
 
 impl<'m> Query<'m> {
-    /// Reads a message. None when it is to be dropped without a word: what is no message, and
-    /// responses, since two servers that answer those never stop.
+    /// Parses a message. None when it must not be answered: it is too short for a message, or it is a response, because
+    /// two servers that answer responses never stop.
     #[must_use]
-    pub fn read(message: &'m [u8]) -> Option<Self> {
-        let [id, flags, counts @ ..] = header(message)?;
+    pub fn parse(message: &'m [u8]) -> Option<Self> {
+        let [id, flags, counts @ ..] = read_header(message)?;
         if flags & RESPONSE != 0 {
             return None;
         }
         let [questions, answers, authorities, additional] = counts;
         let mut query =
-            Self { id, flags, question: None, octets: &[], edns: None, serial: None, fault: None };
+            Self { id, flags, question: None, bytes: &[], edns: None, serial: None, fault: None };
         if questions == 1
-            && let Some((question, octets)) = question(message)
+            && let Some((question, bytes)) = read_question(message)
         {
             query.question = Some(question);
-            query.octets = octets;
+            query.bytes = bytes;
         }
-        // To the end, whatever is wrong before: an OPT is answered by an OPT (RFC 6891 §6.1.1).
-        let is_sound = message.get(HEADER..).and_then(|body| query.walk(Walk(body), counts));
+        // All records are read even after an error, because an OPT must be answered with an OPT (RFC 6891 §6.1.1).
+        let is_well_formed = message
+            .get(HEADER_LEN..)
+            .and_then(|body| query.read_records(MessageReader(body), counts));
         let kind = query.question.as_ref().map(LowerQuery::query_type);
-        // An IXFR says in the authority section which version is had.
-        let fits = answers == 0
+        // An IXFR has the SOA of the client's version in its authority section.
+        let has_valid_counts = answers == 0
             && authorities <= u16::from(kind == Some(RecordType::IXFR))
             && additional <= MAX_ADDITIONAL
-            && query.is_whole(questions);
+            && query.has_valid_question(questions);
         query.fault = if query.opcode() != 0 {
-            Some(Fault::Opcode)
+            Some(QueryFault::Opcode)
         } else if query.edns.as_ref().is_some_and(|edns| edns.version != 0) {
-            Some(Fault::Version)
-        } else if !fits || is_sound != Some(true) {
-            Some(Fault::Format)
+            Some(QueryFault::Version)
+        } else if !has_valid_counts || is_well_formed != Some(true) {
+            Some(QueryFault::Format)
         } else {
             None
         };
@@ -103,57 +104,57 @@ impl<'m> Query<'m> {
         (self.flags >> 11) & 0xf
     }
 
-    /// No question is one only when it is about cookies (RFC 7873 §5.4).
-    fn is_whole(&self, questions: u16) -> bool {
+    /// Whether there is one question, or none in a query that only asks for a cookie (RFC 7873 §5.4).
+    fn has_valid_question(&self, questions: u16) -> bool {
         let asks_for_cookie = self.edns.as_ref().is_some_and(|edns| edns.cookie.is_some());
         self.question.is_some() || (questions == 0 && asks_for_cookie)
     }
 
-    /// Goes through all records, for the OPT and the serial of an IXFR; whether they are what they
-    /// should be. None when there are fewer than the header says, or one of them has no end.
-    fn walk(&mut self, mut body: Walk<'m>, counts: [u16; 4]) -> Option<bool> {
+    /// Reads all records for the OPT and the serial of an IXFR; returns whether those are well formed. None when there
+    /// are fewer records than the header counts, or one is cut off.
+    fn read_records(&mut self, mut body: MessageReader<'m>, counts: [u16; 4]) -> Option<bool> {
         let [questions, answers, authorities, additional] = counts;
-        let mut is_sound = true;
+        let mut is_well_formed = true;
         for _ in 0..questions {
-            body.question()?;
+            body.skip_question()?;
         }
         for _ in 0..answers {
-            body.record()?;
+            body.read_record()?;
         }
         for _ in 0..authorities {
-            self.serial = body.record()?.serial();
-            is_sound &= self.serial.is_some();
+            self.serial = body.read_record()?.serial();
+            is_well_formed &= self.serial.is_some();
         }
         for _ in 0..additional {
-            let record = body.record()?;
+            let record = body.read_record()?;
             if record.kind == u16::from(RecordType::OPT) {
-                is_sound &= self.take(&record);
+                is_well_formed &= self.take_opt(&record);
             }
         }
-        Some(is_sound)
+        Some(is_well_formed)
     }
 
-    /// Reads an OPT; whether it is the only one, and well formed.
-    fn take(&mut self, record: &Entry<'_>) -> bool {
-        let (asks, is_well_formed) = Asks::read(record.class, record.ttl, record.data);
+    /// Takes an OPT; returns whether it is the only one, owned by the root, and well formed.
+    fn take_opt(&mut self, record: &RawRecord<'_>) -> bool {
+        let (request, is_well_formed) = EdnsRequest::parse(record.class, record.ttl, record.data);
         let is_only = self.edns.is_none();
-        self.edns.get_or_insert(asks);
+        self.edns.get_or_insert(request);
         is_only && is_well_formed && record.is_root
     }
 }
 
-fn header(message: &[u8]) -> Option<[u16; 6]> {
+fn read_header(message: &[u8]) -> Option<[u16; 6]> {
     let mut words = [0; 6];
-    let (pairs, _) = message.get(..HEADER)?.as_chunks::<2>();
+    let (pairs, _) = message.get(..HEADER_LEN)?.as_chunks::<2>();
     for (word, pair) in words.iter_mut().zip(pairs) {
         *word = u16::from_be_bytes(*pair);
     }
     Some(words)
 }
 
-/// The question, whose name is written out: there is nothing before it that it could point to.
-fn question(message: &[u8]) -> Option<(LowerQuery, &[u8])> {
-    let body = message.get(HEADER..)?;
+/// Reads the question. Its name cannot be compressed, because no name comes before it.
+fn read_question(message: &[u8]) -> Option<(LowerQuery, &[u8])> {
+    let body = message.get(HEADER_LEN..)?;
     let mut end = 0;
     loop {
         let length = *body.get(end)?;
@@ -164,12 +165,12 @@ fn question(message: &[u8]) -> Option<(LowerQuery, &[u8])> {
             _ => return None,
         }
     }
-    let octets = body.get(..end + 4)?;
-    let mut decoder = BinDecoder::new(octets);
+    let bytes = body.get(..end + 4)?;
+    let mut decoder = BinDecoder::new(bytes);
     let name = Name::read(&mut decoder).ok()?;
     let kind = RecordType::read(&mut decoder).ok()?;
     let class = DNSClass::read(&mut decoder).ok()?;
     let mut question = Question::query(name, kind);
     question.set_query_class(class);
-    Some((LowerQuery::query(question), octets))
+    Some((LowerQuery::query(question), bytes))
 }

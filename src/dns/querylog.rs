@@ -1,55 +1,55 @@
-//! The log of queries, which is switched on and off while the process runs, by the filter of the log.
+//! The query log, which the log filter switches on and off at run time.
 //!
-//! `rollcall::dns::query=debug` has one query in so many, `=trace` each. Owns: what a line says, and the
-//! sampling. Does not own: the filter (`telemetry`).
+//! `rollcall::dns::query=debug` logs a sample of the queries, `=trace` logs every query. Owns: the fields of a line, and
+//! the sampling. Does not own: the filter (`telemetry`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::{Level, debug, enabled, trace};
 
 use crate::dns::{
-    limit::Verdict,
-    metrics::code_word,
+    limit::LimitDecision,
+    metrics::rcode_label,
     query::Query,
-    respond::{Client, Said},
+    respond::{Client, ReplySummary},
 };
 
 const TARGET: &str = "rollcall::dns::query";
 
-/// Which queries are logged.
+/// Samples and logs queries.
 #[derive(Debug)]
 pub struct QueryLog {
-    /// One in so many, at debug.
+    /// At debug, one query in this many is logged.
     every: u64,
-    seen: AtomicU64,
+    queries: AtomicU64,
 }
 
 impl QueryLog {
-    /// One in `every` queries at debug; 0 is none.
+    /// Logs one in `every` queries at debug; 0 logs none.
     #[must_use]
     pub fn new(every: u32) -> Self {
-        Self { every: every.into(), seen: AtomicU64::new(0) }
+        Self { every: every.into(), queries: AtomicU64::new(0) }
     }
 
-    /// Writes a line, if one is wanted.
-    pub(super) fn note(&self, message: &[u8], client: Client, said: &Said) {
+    /// Logs the query, if the filter and the sampling select it.
+    pub(super) fn record(&self, message: &[u8], client: Client, summary: &ReplySummary) {
         if !enabled!(target: TARGET, Level::DEBUG) {
             return;
         }
-        let each = enabled!(target: TARGET, Level::TRACE);
-        let number = self.seen.fetch_add(1, Ordering::Relaxed);
-        let chosen = number.checked_rem(self.every) == Some(0);
-        if !each && !chosen {
+        let logs_all = enabled!(target: TARGET, Level::TRACE);
+        let number = self.queries.fetch_add(1, Ordering::Relaxed);
+        let is_sampled = number.checked_rem(self.every) == Some(0);
+        if !logs_all && !is_sampled {
             return;
         }
-        // Read once more, so that those who are not logged cost nothing.
-        let query = Query::read(message).and_then(|query| query.question);
+        // Parsed a second time, so that a query that is not logged costs nothing.
+        let query = Query::parse(message).and_then(|query| query.question);
         let name = query.as_ref().map(|query| query.original().name().to_string());
         let (client, over) = (client.address, client.transport.as_str());
-        let kind = said.kind.map(|kind| kind.to_string());
-        let (rcode, truncated) = (code_word(said.code), said.truncated);
-        let limited = said.verdict == Verdict::Slip;
-        if each {
+        let kind = summary.kind.map(|kind| kind.to_string());
+        let (rcode, truncated) = (rcode_label(summary.code), summary.truncated);
+        let limited = summary.decision == LimitDecision::Slip;
+        if logs_all {
             trace!(target: TARGET, %client, over, name, kind, rcode, truncated, limited, "query");
         } else {
             debug!(target: TARGET, %client, over, name, kind, rcode, truncated, limited, "query");

@@ -1,7 +1,7 @@
-//! Records of members, and how long they may be believed.
+//! Builds the records of instances.
 //!
-//! Owns: the TTL rule, and the order and uniqueness of records within a set. Does not own: which
-//! members are asked for (`service`, `member`).
+//! Owns: the TTL rule, and the order and uniqueness of records within a set. Does not own: selecting instances
+//! (`service`, `member`).
 
 use std::{collections::HashSet, net::IpAddr};
 
@@ -17,35 +17,34 @@ use rollcall_model::{
 
 use crate::dns::{ede::Ede, zone::TTL};
 
-/// The most octets in a character-string (RFC 1035 §3.3).
+/// The greatest length of a character-string in bytes (RFC 1035 §3.3).
 const MAX_STRING: usize = 255;
 
 /// The records at a name that exists.
 #[derive(Debug, Default)]
-pub(super) struct Set {
-    /// What was asked for; empty when there is nothing of that type.
+pub(super) struct RecordSet {
+    /// The answer section; empty when the name has no records of the queried type.
     pub(super) answers: Vec<Record>,
-    /// Addresses of the targets in `answers`; those of one target stand together.
+    /// Addresses of the SRV targets in `answers`; those of one target are adjacent.
     pub(super) glue: Vec<Record>,
-    /// What is to be said of them: why there is nothing, or something else than usual.
-    pub(super) why: Option<Ede>,
+    /// The reason why `answers` is empty, or holds instances that are not discoverable.
+    pub(super) ede: Option<Ede>,
 }
 
-impl Set {
-    /// These records.
-    pub(super) fn of(answers: Vec<Record>) -> Self {
+impl RecordSet {
+    pub(super) fn from_answers(answers: Vec<Record>) -> Self {
         Self { answers, ..Self::default() }
     }
 
-    /// Nothing but a pointer to another name.
+    /// A CNAME alone; empty when the hostname is not a valid name.
     pub(super) fn alias(owner: &Name, hostname: &str, ttl: u32) -> Self {
-        let record = |target| Record::from_rdata(owner.clone(), ttl, RData::CNAME(CNAME(target)));
-        Self::of(target(hostname).map(record).into_iter().collect())
+        let cname = |target| Record::from_rdata(owner.clone(), ttl, RData::CNAME(CNAME(target)));
+        Self::from_answers(parse_hostname(hostname).map(cname).into_iter().collect())
     }
 }
 
-/// Whole seconds for which records of all these members may be believed: [`TTL`], but never
-/// beyond the soonest end of a lease; 0 when one has ended.
+/// The TTL of records of these instances: [`TTL`], or the whole seconds until the first lease ends if that is less; 0
+/// when one is expired.
 pub(super) fn ttl<'m>(members: impl IntoIterator<Item = &'m Member>, now: Moment) -> u32 {
     let leased = members.into_iter().filter(|member| member.facts.lease.is_leased());
     let left = leased.map(|member| {
@@ -58,14 +57,14 @@ pub(super) fn ttl<'m>(members: impl IntoIterator<Item = &'m Member>, now: Moment
     left.fold(TTL, |least, left| least.min(u32::try_from(left).unwrap_or(TTL)))
 }
 
-/// A hostname as an absolute name; none when it is none.
-pub(super) fn target(hostname: &str) -> Option<Name> {
+/// Parses a hostname as an absolute name.
+pub(super) fn parse_hostname(hostname: &str) -> Option<Name> {
     let mut name = Name::from_ascii(hostname).ok()?;
     name.set_fqdn(true);
     Some(name)
 }
 
-/// The record of one address.
+/// The A or AAAA record of an address.
 pub(super) fn address(owner: &Name, ip: IpAddr, ttl: u32) -> Record {
     let data = match ip {
         IpAddr::V4(ip) => RData::A(A(ip)),
@@ -74,7 +73,7 @@ pub(super) fn address(owner: &Name, ip: IpAddr, ttl: u32) -> Record {
     Record::from_rdata(owner.clone(), ttl, data)
 }
 
-/// The addresses that a query type asks for, each once (RFC 2181 §5: a set has no duplicates).
+/// The A or AAAA records of these addresses, without duplicates (RFC 2181 §5).
 pub(super) fn addresses(
     owner: &Name,
     kind: RecordType,
@@ -82,42 +81,42 @@ pub(super) fn addresses(
     ttl: u32,
 ) -> Vec<Record> {
     let mut seen = HashSet::new();
-    let wanted = ips.filter(|ip| ip.is_ipv6() == (kind == RecordType::AAAA));
-    wanted.filter(|ip| seen.insert(*ip)).map(|ip| address(owner, ip, ttl)).collect()
+    let of_family = ips.filter(|ip| ip.is_ipv6() == (kind == RecordType::AAAA));
+    of_family.filter(|ip| seen.insert(*ip)).map(|ip| address(owner, ip, ttl)).collect()
 }
 
-/// One TXT record an attribute, `key=value` (RFC 1464; no key holds a `=`). What is longer than a
-/// character-string goes on in further ones of the same record, to be joined without anything
-/// between (as RFC 7208 §3.3 reads them); so attributes cannot share a record (RFC 6763 §6).
+/// One TXT record for each attribute, `key=value` (RFC 1464; a key cannot contain `=`). An attribute longer than a
+/// character-string continues in further strings of its record, which readers concatenate (as in RFC 7208 §3.3). So
+/// attributes cannot share a record (RFC 6763 §6).
 pub(super) fn attributes(owner: &Name, attributes: &Pairs, ttl: u32) -> Vec<Record> {
     attributes.iter().map(|(key, value)| text(owner, &format!("{key}={value}"), ttl)).collect()
 }
 
-/// A TXT record of one text.
+/// A TXT record with one text, split into character-strings.
 pub(super) fn text(owner: &Name, text: &str, ttl: u32) -> Record {
     let strings = text.as_bytes().chunks(MAX_STRING).collect();
     Record::from_rdata(owner.clone(), ttl, RData::TXT(TXT::from_bytes(strings)))
 }
 
-/// The SRV records of members, in their order, with glue.
-pub(super) struct Targets<'a> {
-    /// The name asked for.
+/// Builds SRV records and their glue.
+pub(super) struct SrvTargets<'a> {
+    /// The queried name.
     pub(super) owner: &'a Name,
-    /// `<svc>.<ns>.svc.<zone>`, below which instances have their names.
+    /// `<svc>.<ns>.svc.<zone>`, the parent of the names of its instances.
     pub(super) base: &'a Name,
-    /// For all of them.
+    /// The TTL of all records.
     pub(super) ttl: u32,
 }
 
-impl Targets<'_> {
-    /// A record for each port that `wanted` admits, each once.
-    pub(super) fn of<'m>(
+impl SrvTargets<'_> {
+    /// SRV records of `members` in their order, for the ports that `wanted` accepts, without duplicates.
+    pub(super) fn records<'m>(
         &self,
         members: impl IntoIterator<Item = &'m Member>,
         wanted: impl Fn(&Port) -> bool,
-    ) -> Set {
-        let mut set = Set::default();
-        // Two instances may share a hostname; two ports of one may share a number.
+    ) -> RecordSet {
+        let mut set = RecordSet::default();
+        // Two instances can share a hostname; two ports of one instance can share a number.
         let mut hostnames = HashSet::new();
         for member in members {
             let facts = &member.facts;
@@ -141,11 +140,11 @@ impl Targets<'_> {
         set
     }
 
-    /// An instance's own name, or its hostname; none when that is no name.
+    /// The name of the instance, or its hostname; none when that is not a valid name.
     fn target(&self, member: &Member) -> Option<Name> {
         match &member.facts.address {
             Address::Ips(_) => self.base.prepend_label(member.label.as_bytes()).ok(),
-            Address::Hostname(hostname) => target(hostname),
+            Address::Hostname(hostname) => parse_hostname(hostname),
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Serving DNS over UDP and TCP.
+//! The DNS server over UDP and TCP.
 //!
-//! Owns: what is listened on, and the end of it. Does not own: the answers (`respond`), and what is done with
+//! Owns: binding the listeners, starting their tasks, and stopping. Does not own: the answers (`respond`), and handling
 //! one datagram or connection (`udp`, `tcp`).
 
 use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
@@ -11,36 +11,35 @@ use tokio_util::sync::CancellationToken;
 use crate::dns::{
     connections::Connections,
     cookie::Secret,
-    limit::Limits,
+    limit::ErrorLimits,
     metrics::Metrics,
     querylog::QueryLog,
-    realm::Realm,
     respond::{Responder, Transport},
-    socket::Pair,
+    socket::SocketPair,
     state::ServerState,
     tcp, udp,
+    zones::Zones,
 };
 
-/// How long queries are still answered after we are told to stop: those on their way arrive.
+/// How long queries are still answered after a stop is requested, for those already on the network.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// How long connections may then take to finish.
+/// How long connections then have to finish.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// Tasks that answer over UDP from one socket, on a machine with as many processors; more would only wait
-/// for each other.
+/// The most tasks that answer on one UDP socket, at most one for each processor; more would only contend for it.
 const UDP_TASKS: usize = 4;
 
-/// Transfers of the zone at once.
+/// Concurrent zone transfers.
 const TRANSFERS: usize = 4;
 
-/// Why DNS is not served.
+/// A failure of the DNS server.
 #[derive(Debug, thiserror::Error)]
 pub enum DnsError {
-    /// A socket could not be had.
+    /// A socket could not be bound.
     #[error(
-        "cannot listen for DNS on {address} over {}: give a free address of this machine by --dns-listen \
-         (ports below 1024 need CAP_NET_BIND_SERVICE)",
+        "cannot listen for DNS on {address} over {}: set --dns-listen to a free address of this machine (ports \
+         below 1024 need CAP_NET_BIND_SERVICE)",
         transport.as_str()
     )]
     Bind {
@@ -48,91 +47,94 @@ pub enum DnsError {
         address: SocketAddr,
         /// The transport.
         transport: Transport,
-        /// What the system said.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// A socket that was served is no longer.
-    #[error("DNS on {address} over {} ended: {reason}", transport.as_str())]
+    /// A task that serves a socket has ended.
+    #[error("the DNS server on {address} over {} ended: {reason}", transport.as_str())]
     Ended {
         /// The address.
         address: SocketAddr,
         /// The transport.
         transport: Transport,
-        /// What is known of it.
+        /// The reason, if it is known.
         reason: String,
     },
 }
 
 /// The sockets of one address.
-struct Door {
+struct Listener {
     address: SocketAddr,
     udp: UdpSocket,
     tcp: tokio::net::TcpListener,
 }
 
-/// Sockets that are bound, and will be answered.
+/// A DNS server with bound sockets; [`DnsServer::serve`] runs it.
 pub struct DnsServer {
     addresses: Vec<SocketAddr>,
-    doors: Vec<Door>,
+    listeners: Vec<Listener>,
     state: Arc<ServerState>,
 }
 
-/// Binds every address over UDP and TCP. Port 0 lets the kernel choose one port for both.
+/// Binds every address over UDP and TCP. With port 0 the kernel chooses one port for both.
 ///
 /// # Errors
-/// When a socket cannot be had; nothing is left bound then.
+/// When a socket cannot be bound; the others are closed then.
 pub fn bind(
-    realm: Realm,
+    zones: Zones,
     listen: &[SocketAddr],
     replica: &str,
     metrics: Metrics,
 ) -> Result<DnsServer, DnsError> {
-    let state = Arc::new(state(realm, replica, metrics));
-    let mut server = DnsServer { addresses: Vec::new(), doors: Vec::new(), state };
-    for wanted in listen {
-        let v4_too = |other: &SocketAddr| other.is_ipv4() && other.port() == wanted.port();
-        let failed = |(transport, source)| DnsError::Bind { address: *wanted, transport, source };
-        let pair = Pair::bind(*wanted, listen.iter().any(v4_too)).map_err(failed)?;
+    let state = Arc::new(build_state(zones, replica, metrics));
+    let mut server = DnsServer { addresses: Vec::new(), listeners: Vec::new(), state };
+    for requested in listen {
+        let is_v4_on_same_port =
+            |other: &SocketAddr| other.is_ipv4() && other.port() == requested.port();
+        let failed =
+            |(transport, source)| DnsError::Bind { address: *requested, transport, source };
+        let pair =
+            SocketPair::bind(*requested, listen.iter().any(is_v4_on_same_port)).map_err(failed)?;
         server.open(pair)?;
     }
     Ok(server)
 }
 
-fn state(realm: Realm, replica: &str, metrics: Metrics) -> ServerState {
-    let settings = &realm.settings;
+fn build_state(zones: Zones, replica: &str, metrics: Metrics) -> ServerState {
+    let settings = &zones.settings;
     let secret = settings.cookie_secret.unwrap_or_else(|| fastrand::u128(..).to_ne_bytes());
-    let limits = Limits::new(settings.error_rate, fastrand::u64(..));
+    let limits = ErrorLimits::new(settings.error_rate, fastrand::u64(..));
     let connections = Connections::new(settings.connections);
-    metrics.watch(connections.clone());
+    metrics.set_connections(connections.clone());
     let transfers = Semaphore::new(TRANSFERS);
     let log = QueryLog::new(settings.log_every);
     let (secret, replica) = (Secret::new(secret), replica.into());
-    let responder = Responder { realm: Arc::new(realm), secret, limits, replica };
+    let responder = Responder { zones: Arc::new(zones), secret, limits, replica };
     ServerState { responder, connections, transfers, metrics, log }
 }
 
 impl DnsServer {
-    /// The addresses that are served, in the order in which they were given, each with its port.
+    /// The bound addresses with their ports, in the order of `listen`.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// What is answered for.
+    /// The zones that this server answers for.
     #[must_use]
-    pub fn realm(&self) -> &Arc<Realm> {
-        &self.state.responder.realm
+    pub fn realm(&self) -> &Arc<Zones> {
+        &self.state.responder.zones
     }
 
-    /// Serves until told to stop; then answers what is on its way, and closes.
+    /// Serves until `stop` is cancelled; then answers the queries that are on their way, and closes.
     ///
     /// # Errors
-    /// When a socket ends before that; the others are then closed too.
+    /// When the task of a socket ends before that; the others are closed then, too.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), DnsError> {
         let end = CancellationToken::new();
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let (mut datagrams, mut connections) = (JoinSet::new(), JoinSet::new());
-        for Door { address, udp, tcp } in self.doors {
+        for Listener { address, udp, tcp } in self.listeners {
             let udp = Arc::new(udp);
             for _ in 0..processors.min(UDP_TASKS) {
                 let serve = udp::serve(udp.clone(), self.state.clone());
@@ -147,39 +149,39 @@ impl DnsServer {
                 (address, Transport::Tcp)
             });
         }
-        // None of them ends by itself: one that does has broken down.
+        // No task ends before a stop; one that does has failed.
         tokio::select! {
-            () = linger(&stop) => {}
-            Some(end) = datagrams.join_next() => return Err(ended(end)),
-            Some(end) = connections.join_next() => return Err(ended(end)),
+            () = stop_and_linger(&stop) => {}
+            Some(end) = datagrams.join_next() => return Err(task_error(end)),
+            Some(end) = connections.join_next() => return Err(task_error(end)),
         }
         end.cancel();
         datagrams.abort_all();
         let drained = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
-            tracing::warn!("DNS connections took longer than {DRAIN:?} to finish and were cut off");
+            tracing::warn!("DNS connections did not finish within {DRAIN:?} and were closed");
         }
         Ok(())
     }
 
-    fn open(&mut self, pair: Pair) -> Result<(), DnsError> {
-        let Pair { address, udp, tcp } = pair;
+    fn open(&mut self, pair: SocketPair) -> Result<(), DnsError> {
+        let SocketPair { address, udp, tcp } = pair;
         let failed = |transport| move |source| DnsError::Bind { address, transport, source };
         let udp = UdpSocket::from_std(udp).map_err(failed(Transport::Udp))?;
         let tcp = tokio::net::TcpListener::from_std(tcp).map_err(failed(Transport::Tcp))?;
-        self.doors.push(Door { address, udp, tcp });
+        self.listeners.push(Listener { address, udp, tcp });
         self.addresses.push(address);
         Ok(())
     }
 }
 
-async fn linger(stop: &CancellationToken) {
-    // No deadline: stopping is what ends a server.
+async fn stop_and_linger(stop: &CancellationToken) {
+    // No deadline: the server runs until it is stopped.
     stop.cancelled().await;
     tokio::time::sleep(LINGER).await;
 }
 
-fn ended(end: Result<(SocketAddr, Transport), tokio::task::JoinError>) -> DnsError {
+fn task_error(end: Result<(SocketAddr, Transport), tokio::task::JoinError>) -> DnsError {
     let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
     match end {
         Ok((address, transport)) => {

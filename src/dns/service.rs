@@ -1,6 +1,6 @@
-//! What the names of a service answer: the service itself, its ports, and parts of it.
+//! Answers at the names of a service: the service, its ports, and subsets of its instances.
 //!
-//! Owns: who is in the answer and in which order. Does not own: the records (`records`).
+//! Owns: which instances are in the answer, and their order. Does not own: the records (`records`).
 
 use std::sync::Arc;
 
@@ -13,85 +13,96 @@ use rollcall_model::{
 
 use crate::config::Empty;
 use crate::dns::{
-    context::Context,
+    context::NameContext,
     ede::Ede,
-    records::{self, Set, Targets},
-    subset::{Kind, Subset},
+    records::{self, RecordSet, SrvTargets},
+    subset::{SelectorKind, Subset},
 };
 
-/// `[<selectors>.]<svc>.<ns>.svc.<zone>`; none when no instance, in whatever phase, is selected.
-pub(super) fn service(view: &View, only: &Subset<'_>, context: Context<'_>) -> Option<Set> {
-    let filter = only.filter();
-    let (discoverable, why) = discoverable(view, &filter, context)?;
+/// `[<selectors>.]<svc>.<ns>.svc.<zone>`; none when no instance of any phase is selected.
+pub(super) fn service(
+    view: &View,
+    subset: &Subset<'_>,
+    context: NameContext<'_>,
+) -> Option<RecordSet> {
+    let filter = subset.filter();
+    let (discoverable, ede) = select_discoverable(view, &filter, context)?;
     if let [member] = &discoverable[..]
         && let Address::Hostname(hostname) = &member.facts.address
     {
-        let ttl = records::ttl([&***member], context.moods.now);
-        return Some(Set { why, ..Set::alias(context.owner, hostname, ttl) });
+        let ttl = records::ttl([&***member], context.query.now);
+        return Some(RecordSet { ede, ..RecordSet::alias(context.owner, hostname, ttl) });
     }
     let set = match context.kind {
-        RecordType::A | RecordType::AAAA => addresses(discoverable, context),
-        RecordType::SRV => targets(view, discoverable, context, |_| true),
-        _ => Set::default(),
+        RecordType::A | RecordType::AAAA => address_records(discoverable, context),
+        RecordType::SRV => srv_records(view, discoverable, context, |_| true),
+        _ => RecordSet::default(),
     };
-    Some(Set { why, ..set })
+    Some(RecordSet { ede, ..set })
 }
 
-/// `_<port>._<proto>` and a service; none when no selected instance, in whatever phase, has it.
+/// `_<port>._<proto>` and a service; none when no selected instance of any phase has the port.
 pub(super) fn port(
     view: &View,
-    only: &Subset<'_>,
+    subset: &Subset<'_>,
     protocol: Protocol,
     name: &str,
-    context: Context<'_>,
-) -> Option<Set> {
-    let filter = only.with_port(protocol, Some(name));
-    let (discoverable, why) = discoverable(view, &filter, context)?;
+    context: NameContext<'_>,
+) -> Option<RecordSet> {
+    let filter = subset.with_port(protocol, Some(name));
+    let (discoverable, ede) = select_discoverable(view, &filter, context)?;
     let wanted = |port: &Port| port.protocol == protocol && *port.name == *name;
     let set = match context.kind {
-        RecordType::SRV => targets(view, discoverable, context, wanted),
-        _ => Set::default(),
+        RecordType::SRV => srv_records(view, discoverable, context, wanted),
+        _ => RecordSet::default(),
     };
-    Some(Set { why, ..set })
+    Some(RecordSet { ede, ..set })
 }
 
-/// `_<proto>` and a service: empty; none when no selected instance has a port of that protocol.
+/// `_<proto>` and a service: has no records; none when no selected instance has a port of that protocol.
 pub(super) fn transport(
     view: &View,
-    only: &Subset<'_>,
+    subset: &Subset<'_>,
     protocol: Protocol,
-    context: Context<'_>,
-) -> Option<Set> {
-    has_any(view, &only.with_port(protocol, None), context, |_| true).then(Set::default)
+    context: NameContext<'_>,
+) -> Option<RecordSet> {
+    has_any(view, &subset.with_port(protocol, None), context, |_| true).then(RecordSet::default)
 }
 
-/// `_ver`, `_tag`, `_zone` or `_near` and a service: empty; none when no selected instance has a
-/// value of that kind.
+/// `_ver`, `_tag`, `_zone` or `_near` and a service: has no records; none when no selected instance has a value of that
+/// kind.
 pub(super) fn selector(
     view: &View,
-    only: &Subset<'_>,
-    kind: Kind,
-    context: Context<'_>,
-) -> Option<Set> {
-    has_any(view, &only.filter(), context, |member| kind.is_had_by(member)).then(Set::default)
+    subset: &Subset<'_>,
+    kind: SelectorKind,
+    context: NameContext<'_>,
+) -> Option<RecordSet> {
+    has_any(view, &subset.filter(), context, |member| kind.is_present_in(member))
+        .then(RecordSet::default)
 }
 
-/// Why those of a service who are described are not discoverable: "0 of 5 instances passing (4 Expired, 1
-/// Draining)".
-pub(super) fn nobody(view: &View, filter: &Filter) -> String {
-    let described = || view.members.iter().filter(|member| filter.describes(member));
+/// The reason for an empty answer: "none of 5 instances is discoverable: 1 Draining, 4 Expired".
+pub(super) fn no_discoverable_instance(view: &View, filter: &Filter) -> String {
+    let selected = || view.members.iter().filter(|member| filter.describes(member));
     let counts = Phase::ALL.iter().rev().filter_map(|phase| {
-        let count = described().filter(|member| member.phase == *phase).count();
+        let count = selected().filter(|member| member.phase == *phase).count();
         (count > 0).then(|| format!("{count} {}", phase.as_str()))
     });
     let counts: Vec<String> = counts.collect();
-    format!("0 of {} instances passing ({})", described().count(), counts.join(", "))
+    let total = selected().count();
+    let noun = if total == 1 { "instance" } else { "instances" };
+    format!("none of {total} {noun} is discoverable: {}", counts.join(", "))
 }
 
-type Offered<'v> = (Vec<&'v Arc<Member>>, Option<Ede>);
+/// The instances of an answer, and an extended error about them.
+type Selection<'v> = (Vec<&'v Arc<Member>>, Option<Ede>);
 
-/// Who is discoverable of those selected, and what is to be said of it; none when there is no such name.
-fn discoverable<'v>(view: &'v View, filter: &Filter, context: Context<'_>) -> Option<Offered<'v>> {
+/// Selects the instances of the answer; none when the name does not exist.
+fn select_discoverable<'v>(
+    view: &'v View,
+    filter: &Filter,
+    context: NameContext<'_>,
+) -> Option<Selection<'v>> {
     if !has_any(view, filter, context, |_| true) {
         return None;
     }
@@ -99,70 +110,72 @@ fn discoverable<'v>(view: &'v View, filter: &Filter, context: Context<'_>) -> Op
     if !discoverable.is_empty() {
         return Some((discoverable, None));
     }
-    let why = nobody(view, filter);
+    let reason = no_discoverable_instance(view, filter);
     if context.empty == Empty::Last {
-        let lost = Filter { health: Health::Lost, ..filter.clone() }.apply(view);
-        if !lost.is_empty() {
-            return Some((lost, Some(Ede::last_known(&why))));
+        let last_known = Filter { health: Health::Lost, ..filter.clone() }.apply(view);
+        if !last_known.is_empty() {
+            return Some((last_known, Some(Ede::last_known(&reason))));
         }
     }
-    Some((discoverable, Some(Ede::empty(why))))
+    Some((discoverable, Some(Ede::empty(reason))))
 }
 
-/// Whether anybody is selected who makes a name exist: in whatever phase, but where NXDOMAIN is to be the
-/// answer of those who have nobody to offer.
+/// Whether a selected instance makes the name exist. Instances of every phase do, except with `--dns-empty nxdomain`,
+/// where only discoverable ones do.
 fn has_any(
     view: &View,
     filter: &Filter,
-    context: Context<'_>,
-    also: impl Fn(&Member) -> bool,
+    context: NameContext<'_>,
+    condition: impl Fn(&Member) -> bool,
 ) -> bool {
     let counts =
         |member: &Member| context.empty != Empty::NxDomain || member.phase.is_discoverable();
-    view.members.iter().any(|member| counts(member) && filter.describes(member) && also(member))
+    view.members
+        .iter()
+        .any(|member| counts(member) && filter.describes(member) && condition(member))
 }
 
-/// The addresses of the best priority that has any, whatever their family: so A and AAAA speak of
-/// the same instances.
-fn addresses(mut members: Vec<&Arc<Member>>, context: Context<'_>) -> Set {
+/// The addresses of the instances with the lowest priority that has an address of any family, so that A and AAAA answer
+/// for the same instances.
+fn address_records(mut members: Vec<&Arc<Member>>, context: NameContext<'_>) -> RecordSet {
     members.retain(|member| !member.facts.ips().is_empty());
     let best = members.iter().map(|member| member.facts.priority).min();
     members.retain(|member| Some(member.facts.priority) == best);
-    choose(&mut members, context);
-    // Those without an address of the family asked for are not in the answer.
+    apply_ceiling(&mut members, context);
+    // Instances without an address of the queried family contribute nothing, not even to the TTL.
     let v6 = context.kind == RecordType::AAAA;
     members.retain(|member| member.facts.ips().iter().any(|ip| ip.is_ipv6() == v6));
-    Order::Weighted.arrange(&mut members, context.moods.seed);
-    let ttl = records::ttl(members.iter().map(|member| &***member), context.moods.now);
+    Order::Weighted.arrange(&mut members, context.query.seed);
+    let ttl = records::ttl(members.iter().map(|member| &***member), context.query.now);
     let ips = members.iter().flat_map(|member| member.facts.ips().iter().copied());
-    Set::of(records::addresses(context.owner, context.kind, ips, ttl))
+    RecordSet::from_answers(records::addresses(context.owner, context.kind, ips, ttl))
 }
 
-/// SRV records of these members, for the ports that are wanted.
-fn targets(
+/// The SRV records of these instances, for the ports that `wanted` accepts.
+fn srv_records(
     view: &View,
     mut members: Vec<&Arc<Member>>,
-    context: Context<'_>,
+    context: NameContext<'_>,
     wanted: impl Fn(&Port) -> bool,
-) -> Set {
-    let Some(base) = context.base else { return Set::default() };
+) -> RecordSet {
+    let Some(base) = context.base else { return RecordSet::default() };
     members.retain(|member| member.facts.ports.iter().any(&wanted) && has_name(view, member));
-    choose(&mut members, context);
-    Order::Weighted.arrange(&mut members, context.moods.seed);
+    apply_ceiling(&mut members, context);
+    Order::Weighted.arrange(&mut members, context.query.seed);
     let members = || members.iter().map(|member| &***member);
-    let ttl = records::ttl(members(), context.moods.now);
-    Targets { owner: context.owner, base, ttl }.of(members(), wanted)
+    let ttl = records::ttl(members(), context.query.now);
+    SrvTargets { owner: context.owner, base, ttl }.records(members(), wanted)
 }
 
-/// As many as there may be, the same for one client for a minute.
-fn choose(members: &mut Vec<&Arc<Member>>, context: Context<'_>) {
+/// Applies `--dns-max-answers`; one client gets the same instances for a minute.
+fn apply_ceiling(members: &mut Vec<&Arc<Member>>, context: NameContext<'_>) {
     if let Some(ceiling) = context.ceiling {
-        select::choose(members, ceiling.get(), context.moods.choice);
+        select::choose(members, ceiling.get(), context.query.choice);
     }
 }
 
-/// Whether a target leads to this member: of two that map to the same label only the first can be
-/// found by it.
+/// Whether the name of this instance leads to it: of two instances that map to the same label, only the older one has
+/// the name.
 pub(super) fn has_name(view: &View, member: &Arc<Member>) -> bool {
     match member.facts.address {
         Address::Ips(_) => view.by_label(&member.label).is_some_and(|m| Arc::ptr_eq(m, member)),

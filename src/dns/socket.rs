@@ -1,6 +1,6 @@
-//! Sockets for DNS: one UDP and one TCP socket for each address.
+//! Binds the sockets of DNS: one UDP and one TCP socket for each address.
 //!
-//! Owns: their options. Does not own: what is said over them.
+//! Owns: their options. Does not own: serving them (`udp`, `tcp`).
 
 use std::{
     io,
@@ -11,35 +11,37 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::dns::{datagram, respond::Transport};
 
-/// Wanted for UDP, so that a burst of some thousand queries waits instead of being lost; the
-/// kernel gives less where its own limit (`net.core.rmem_max`) is lower.
+/// The receive buffer requested for UDP, so that a burst of a few thousand queries is queued and not lost. The kernel
+/// grants less if `net.core.rmem_max` is lower.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
-/// Connections that wait to be accepted.
+/// The most connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// How often another port is tried, when the kernel was to choose one and it was free for only one
-/// of the two.
-const TRIES: usize = 16;
+/// The attempts with port 0: the port that the kernel chose for TCP may be in use for UDP.
+const PORT_ATTEMPTS: usize = 16;
 
-/// Both sockets of an address, which has the port that the kernel chose where it was 0.
-pub(super) struct Pair {
+/// The sockets of one address, which has the chosen port if it was given with port 0.
+pub(super) struct SocketPair {
     pub(super) address: SocketAddr,
     pub(super) udp: UdpSocket,
     pub(super) tcp: TcpListener,
 }
 
-impl Pair {
-    /// Binds both. `v6_only` keeps an IPv6 wildcard from taking IPv4 too.
-    pub(super) fn bind(wanted: SocketAddr, v6_only: bool) -> Result<Self, (Transport, io::Error)> {
-        let mut tries = if wanted.port() == 0 { TRIES } else { 1 };
+impl SocketPair {
+    /// Binds both. `v6_only` keeps an IPv6 wildcard address from also accepting IPv4.
+    pub(super) fn bind(
+        requested: SocketAddr,
+        v6_only: bool,
+    ) -> Result<Self, (Transport, io::Error)> {
+        let mut attempts = if requested.port() == 0 { PORT_ATTEMPTS } else { 1 };
         loop {
-            tries -= 1;
-            let tcp = tcp(wanted, v6_only).map_err(|error| (Transport::Tcp, error))?;
+            attempts -= 1;
+            let tcp = tcp(requested, v6_only).map_err(|error| (Transport::Tcp, error))?;
             let address = tcp.local_addr().map_err(|error| (Transport::Tcp, error))?;
             match udp(address, v6_only) {
                 Ok(udp) => return Ok(Self { address, udp, tcp }),
-                Err(error) if tries > 0 && error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(error) if attempts > 0 && error.kind() == io::ErrorKind::AddrInUse => {}
                 Err(error) => return Err((Transport::Udp, error)),
             }
         }
@@ -48,10 +50,10 @@ impl Pair {
 
 fn udp(address: SocketAddr, v6_only: bool) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    // Less is no reason not to serve.
+    // A smaller buffer is no reason to fail.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     if address.ip().is_unspecified() {
-        datagram::prepare(&socket, address.ip())?;
+        datagram::enable_packet_info(&socket, address.ip())?;
     }
     bind(&socket, address, v6_only)?;
     Ok(socket.into())
@@ -59,7 +61,7 @@ fn udp(address: SocketAddr, v6_only: bool) -> io::Result<UdpSocket> {
 
 fn tcp(address: SocketAddr, v6_only: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart must not wait for the connections of the last run to be forgotten.
+    // Without this, connections of the previous process in TIME_WAIT would block the port after a restart.
     socket.set_reuse_address(true)?;
     bind(&socket, address, v6_only)?;
     socket.listen(BACKLOG)?;

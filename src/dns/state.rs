@@ -1,6 +1,6 @@
-//! What the tasks of a DNS server share, over UDP and TCP.
+//! The state that all tasks of a DNS server share, over UDP and TCP.
 //!
-//! Owns: [`ServerState`]. Does not own: how it is made (`server`), and what a task does with it (`udp`, `tcp`).
+//! Owns: [`ServerState`]. Does not own: its construction (`server`) and its use (`udp`, `tcp`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,20 +10,19 @@ use crate::dns::{
     connections::Connections, metrics::Metrics, querylog::QueryLog, respond::Responder,
 };
 
-/// What every task has in common.
 #[derive(Debug)]
 pub(super) struct ServerState {
     pub(super) responder: Responder,
     pub(super) connections: Arc<Connections>,
-    /// Places for transfers of the zone: each makes as much work as thousands of queries.
+    /// Permits for zone transfers: each transfer costs as much work as thousands of queries.
     pub(super) transfers: Semaphore,
     pub(super) metrics: Metrics,
     pub(super) log: QueryLog,
 }
 
 impl ServerState {
-    /// How long a connection may be idle.
-    pub(super) fn idle(&self) -> Duration {
-        self.responder.realm.settings.idle
+    /// How long a TCP connection may be idle.
+    pub(super) fn idle_timeout(&self) -> Duration {
+        self.responder.zones.settings.idle
     }
 }

@@ -1,29 +1,28 @@
-//! Which members of a service a name speaks of: the selectors left of the service's label.
+//! The selectors left of a service's label, which select a subset of its instances.
 //!
-//! Owns: the kinds of selectors, how often each may stand in a name, and what they mean as a
-//! [`Filter`]. Does not own: where they stand in a name (`name`), and whom a filter admits
-//! (`rollcall_model::select`, the same as for HTTP).
+//! Owns: the kinds of selectors, how often each can occur in a name, and their translation to a [`Filter`]. Does not
+//! own: their position in a name (`name`), and applying a filter (`rollcall_model::select`, the same as for HTTP).
 
 use rollcall_model::{instance::Protocol, naming, select::Filter, view::Member};
 
-/// A kind of selector.
+/// A kind of selector, with its label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// `<v>._ver`: this version.
+pub enum SelectorKind {
+    /// `<v>._ver`: instances of this version.
     Version,
-    /// `<t>._tag`: this tag; several may stand in one name, and all of them hold.
+    /// `<t>._tag`: instances with this tag; several in one name select instances with all of these tags.
     Tag,
-    /// `<z>._zone`: this zone and no other.
+    /// `<z>._zone`: instances in this zone, and no others.
     Zone,
-    /// `<z>._near`: this zone where it has anybody to offer, else all.
+    /// `<z>._near`: instances in this zone, or in all zones if none in this one is discoverable.
     Near,
 }
 
-impl Kind {
-    /// Every kind.
+impl SelectorKind {
+    /// All kinds.
     pub const ALL: [Self; 4] = [Self::Version, Self::Tag, Self::Zone, Self::Near];
 
-    /// Its label.
+    /// The label that follows the value.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -34,16 +33,16 @@ impl Kind {
         }
     }
 
-    /// The kind of a label, in lower case.
+    /// Parses a label in lower case.
     #[must_use]
     pub fn parse(label: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.label() == label)
     }
 
-    /// Whether a member has any value of this kind, so that there is a name below. `_near` is about
-    /// who asks: every zone can be near.
+    /// Whether an instance has a value of this kind, so that a name below the label exists. `_near` takes the zone of the
+    /// client, so every zone is valid.
     #[must_use]
-    pub fn is_had_by(self, member: &Member) -> bool {
+    pub fn is_present_in(self, member: &Member) -> bool {
         let facts = &member.facts;
         match self {
             Self::Version => facts.version.is_some(),
@@ -54,7 +53,7 @@ impl Kind {
     }
 }
 
-/// What is selected; everybody by default. All values are labels in lower case.
+/// The selectors of a name; by default there are none, and all instances are selected. Values are labels in lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subset<'q> {
     version: Option<&'q str>,
@@ -64,40 +63,39 @@ pub struct Subset<'q> {
 }
 
 impl<'q> Subset<'q> {
-    /// Whether everybody is meant.
+    /// Whether there are no selectors.
     #[must_use]
-    pub fn is_everybody(&self) -> bool {
+    pub fn selects_all(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether a selector of this kind may follow.
+    /// Whether a selector of this kind can be added.
     #[must_use]
-    pub fn takes(&self, kind: Kind) -> bool {
+    pub fn accepts(&self, kind: SelectorKind) -> bool {
         match kind {
-            Kind::Version => self.version.is_none(),
-            Kind::Tag => true,
-            Kind::Zone => self.zone.is_none(),
-            Kind::Near => self.near.is_none(),
+            SelectorKind::Version => self.version.is_none(),
+            SelectorKind::Tag => true,
+            SelectorKind::Zone => self.zone.is_none(),
+            SelectorKind::Near => self.near.is_none(),
         }
     }
 
-    /// The same with one selector more; none when it may not follow, or selects nothing that has a
-    /// label.
+    /// Adds a selector; none when its kind cannot occur again, or the value is not a DNS label.
     #[must_use]
-    pub fn and(mut self, kind: Kind, value: &'q str) -> Option<Self> {
-        if !self.takes(kind) || !naming::is_label(value) {
+    pub fn with(mut self, kind: SelectorKind, value: &'q str) -> Option<Self> {
+        if !self.accepts(kind) || !naming::is_label(value) {
             return None;
         }
         match kind {
-            Kind::Version => self.version = Some(value),
-            Kind::Tag => self.tags.push(value),
-            Kind::Zone => self.zone = Some(value),
-            Kind::Near => self.near = Some(value),
+            SelectorKind::Version => self.version = Some(value),
+            SelectorKind::Tag => self.tags.push(value),
+            SelectorKind::Zone => self.zone = Some(value),
+            SelectorKind::Near => self.near = Some(value),
         }
         Some(self)
     }
 
-    /// Whom it admits, of those who are discoverable.
+    /// A filter for the selected discoverable instances.
     #[must_use]
     pub fn filter(&self) -> Filter {
         let owned = |value: Option<&str>| value.map(str::to_owned);
@@ -110,7 +108,7 @@ impl<'q> Subset<'q> {
         }
     }
 
-    /// Whom it admits, of those who are discoverable and have a port of this protocol and, if given, name.
+    /// A filter for the selected discoverable instances with a port of this protocol and, if given, of this name.
     #[must_use]
     pub fn with_port(&self, protocol: Protocol, name: Option<&str>) -> Filter {
         let port = name.map(str::to_owned);

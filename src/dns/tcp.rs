@@ -1,7 +1,7 @@
-//! Answering over TCP: connections, each with its queries one after another (RFC 7766, RFC 9210).
+//! DNS over TCP: each connection answers its queries one after another (RFC 7766, RFC 9210).
 //!
-//! Owns: how long a connection may be idle or slow, and how much it may ask. Does not own: how many there are
-//! at once (`connections`), and the answers (`respond`).
+//! Owns: the timeouts and the number of queries of a connection. Does not own: the number of connections
+//! (`connections`), and the answers (`respond`).
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,115 +16,114 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{self, Stopwatch};
 use crate::dns::{
     query::MAX_QUERY,
-    respond::{Client, Outcome, Transport},
+    respond::{Client, Response, Transport},
     state::ServerState,
     transfer::Transfer,
 };
 
-/// How long the rest of a query may take once it has begun, and how long an answer may take to be taken; but
-/// no longer than a connection may be idle.
-const SLOW: Duration = Duration::from_secs(5);
+/// The time to receive the rest of a query, and to write an answer; never more than the idle timeout.
+const MAX_IO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a client has to see that we are done with a connection on which it goes on asking; less than all
-/// connections have when we stop.
-const LAST: Duration = Duration::from_secs(1);
+/// How long a closing connection still reads queries of a client that keeps sending; less than the time that the server
+/// gives its connections when it stops.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Queries of one connection; then it is closed, so that clients spread over replicas that came later.
-const QUERIES: usize = 10_000;
+/// The most queries on one connection. Then it is closed, so that clients spread to replicas that started later.
+const MAX_QUERIES: usize = 10_000;
 
-/// What of a connection is read at once: some hundred queries.
-const READ: usize = 8192;
+/// The read buffer of a connection, which holds a few hundred queries.
+const READ_BUFFER: usize = 8192;
 
-/// How long nobody is let in after the system has failed to.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The pause after a failed accept.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Lets connections in until told to stop; then those that are open finish what they are at.
+/// Accepts connections until `stop` is cancelled; open connections then finish the query that they are answering.
 pub(super) async fn serve(listener: TcpListener, state: Arc<ServerState>, stop: CancellationToken) {
     let mut running = JoinSet::new();
     loop {
-        // No deadline: it waits for whoever connects next.
+        // No deadline: it waits for the next connection.
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
             Some(end) = running.join_next() => {
                 if let Err(error) = end {
-                    tracing::error!(%error, "a DNS connection broke down");
+                    tracing::error!(%error, "the task of a DNS connection over TCP panicked; the connection is closed");
                 }
                 continue;
             }
         };
         match accepted {
-            Ok((stream, peer)) => match state.connections.enter(peer.ip().to_canonical()) {
+            Ok((stream, peer)) => match state.connections.admit(peer.ip().to_canonical()) {
                 Some(permit) => {
-                    let serve = connection(stream, peer, state.clone(), stop.clone());
+                    let serve = serve_connection(stream, peer, state.clone(), stop.clone());
                     running.spawn(async move {
                         serve.await;
                         drop(permit);
                     });
                 }
-                None => state.metrics.turned_away(),
+                None => state.metrics.record_refused_connection(),
             },
             Err(error) => {
-                tracing::warn!(%error, "no DNS client can be let in over TCP; trying again");
-                sleep(PAUSE).await;
+                tracing::warn!(%error, "cannot accept DNS connections over TCP; trying again in 100 ms");
+                sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }
     drop(listener);
-    // No deadline: each ends within the time that a query and an answer may take, and the caller has one.
+    // No deadline: each connection ends within its own timeouts, and the caller has a deadline.
     while running.join_next().await.is_some() {}
 }
 
-/// See [`SLOW`].
-fn slow(state: &ServerState) -> Duration {
-    state.idle().min(SLOW)
+/// See [`MAX_IO_TIMEOUT`].
+fn io_timeout(state: &ServerState) -> Duration {
+    state.idle_timeout().min(MAX_IO_TIMEOUT)
 }
 
-async fn connection(
+async fn serve_connection(
     stream: TcpStream,
     peer: SocketAddr,
     state: Arc<ServerState>,
     stop: CancellationToken,
 ) {
-    // An answer is one write: there is nothing to wait for.
+    // An answer is one write, so delaying it for more data is useless.
     let _ = stream.set_nodelay(true);
-    let mut stream = BufReader::with_capacity(READ, stream);
+    let mut stream = BufReader::with_capacity(READ_BUFFER, stream);
     let client = Client { address: peer.ip().to_canonical(), transport: Transport::Tcp };
     let mut message = Vec::new();
-    for _ in 0..QUERIES {
+    for _ in 0..MAX_QUERIES {
         let length = tokio::select! {
             () = stop.cancelled() => break,
-            length = timeout(state.idle(), stream.read_u16()) => length,
+            length = timeout(state.idle_timeout(), stream.read_u16()) => length,
         };
         let Ok(Ok(length)) = length else { return };
         let length = usize::from(length);
         if length > MAX_QUERY {
-            return state.metrics.ignored(Transport::Tcp);
+            return state.metrics.record_ignored(Transport::Tcp);
         }
         message.resize(length, 0);
-        let Ok(Ok(_)) = timeout(slow(&state), stream.read_exact(&mut message)).await else {
+        let Ok(Ok(_)) = timeout(io_timeout(&state), stream.read_exact(&mut message)).await else {
             return;
         };
-        if !answer(stream.get_mut(), &message, client, &state).await {
+        if !answer_query(stream.get_mut(), &message, client, &state).await {
             return;
         }
     }
-    part(stream.get_mut()).await;
+    close_gracefully(stream.get_mut()).await;
 }
 
-/// Ends a connection from our side. Were it closed while queries lie unread, the system would reset it, and
-/// answers that are on their way would be lost.
-async fn part(stream: &mut TcpStream) {
+/// Shuts the connection down, and reads until the client closes it. Closing with unread queries would make the kernel
+/// reset the connection, and answers on their way would be lost.
+async fn close_gracefully(stream: &mut TcpStream) {
     let mut unread = [0; 1024];
     let ended = async {
         let _ = stream.shutdown().await;
         while matches!(stream.read(&mut unread).await, Ok(1..)) {}
     };
-    let _ = timeout(LAST, ended).await;
+    let _ = timeout(CLOSE_TIMEOUT, ended).await;
 }
 
-/// Answers one query; whether the connection can go on.
-async fn answer(
+/// Answers one query; returns whether the connection stays open.
+async fn answer_query(
     stream: &mut TcpStream,
     message: &[u8],
     client: Client,
@@ -132,65 +131,65 @@ async fn answer(
 ) -> bool {
     let watch = Stopwatch::start();
     match state.responder.respond(message, client, clock::now(), fastrand::u64(..)) {
-        Outcome::Silence => {
-            state.metrics.ignored(Transport::Tcp);
+        Response::Dropped => {
+            state.metrics.record_ignored(Transport::Tcp);
             false
         }
-        Outcome::Reply(octets, said) => {
-            let written = write(stream, &octets, slow(state)).await;
-            state.metrics.answered(Transport::Tcp, said, watch.elapsed());
-            state.log.note(message, client, &said);
+        Response::Message(bytes, summary) => {
+            let written = write_message(stream, &bytes, io_timeout(state)).await;
+            state.metrics.record_answer(Transport::Tcp, summary, watch.elapsed());
+            state.log.record(message, client, &summary);
             written
         }
-        Outcome::Transfer(transfer) => send(stream, *transfer, client, state).await,
+        Response::Transfer(transfer) => send_transfer(stream, *transfer, client, state).await,
     }
 }
 
-async fn send(
+async fn send_transfer(
     stream: &mut TcpStream,
     mut transfer: Transfer,
     client: Client,
     state: &ServerState,
 ) -> bool {
     let watch = Stopwatch::start();
-    let (mut messages, mut octets, mut whole) = (0_usize, 0, true);
-    // More than that come again later: a secondary asks until it is answered.
-    let Ok(_place) = state.transfers.try_acquire() else {
-        state.metrics.transferred(false);
+    let (mut messages, mut bytes, mut whole) = (0_usize, 0, true);
+    // A secondary above the limit asks again later.
+    let Ok(_permit) = state.transfers.try_acquire() else {
+        state.metrics.record_transfer(false);
         return false;
     };
     loop {
-        // A service with thousands of instances is some milliseconds' work, which nobody else should wait for.
-        let made = spawn_blocking(move || {
+        // A service with thousands of instances takes milliseconds, which must not delay other tasks on this thread.
+        let encoding = spawn_blocking(move || {
             let message = transfer.next();
             (transfer, message)
         });
-        // No deadline: it computes, and waits for nobody.
-        let Ok((rest, message)) = made.await else {
+        // No deadline: it only computes.
+        let Ok((rest, message)) = encoding.await else {
             whole = false;
             break;
         };
         transfer = rest;
         let Some(message) = message else { break };
-        whole = write(stream, &message, slow(state)).await;
+        whole = write_message(stream, &message, io_timeout(state)).await;
         if !whole {
             break;
         }
         messages += 1;
-        octets += message.len();
+        bytes += message.len();
     }
-    state.metrics.transferred(whole);
+    state.metrics.record_transfer(whole);
     let (client, millis) = (client.address, watch.elapsed().as_millis());
     if whole {
-        tracing::info!(%client, messages, octets, millis, "the zone was transferred");
+        tracing::info!(%client, messages, bytes, millis, "transferred the zone");
     } else {
-        tracing::warn!(%client, messages, octets, millis, "a transfer of the zone was cut off");
+        tracing::warn!(%client, messages, bytes, millis, "a zone transfer was cut off; the secondary has to ask again");
     }
     whole
 }
 
-async fn write(stream: &mut TcpStream, octets: &[u8], slow: Duration) -> bool {
-    let Ok(length) = u16::try_from(octets.len()) else { return false };
-    let framed = [&length.to_be_bytes(), octets].concat();
-    matches!(timeout(slow, stream.write_all(&framed)).await, Ok(Ok(())))
+async fn write_message(stream: &mut TcpStream, bytes: &[u8], deadline: Duration) -> bool {
+    let Ok(length) = u16::try_from(bytes.len()) else { return false };
+    let framed = [&length.to_be_bytes(), bytes].concat();
+    matches!(timeout(deadline, stream.write_all(&framed)).await, Ok(Ok(())))
 }

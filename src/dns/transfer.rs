@@ -1,8 +1,9 @@
-//! Zone transfers: everything that the zone says, for secondaries (RFC 5936, RFC 1995).
+//! Zone transfers for secondaries (RFC 5936, RFC 1995).
 //!
-//! Owns: which records a transfer has, and cutting them into messages. A secondary answers what we answer, but
-//! for selectors, weights in the order of addresses, and TTLs, which are the same for all records: they would
-//! otherwise change with each beat. Does not own: who may have it (`respond`).
+//! Owns: the records of a transfer, and their division into messages. A secondary answers like rollcall, with three
+//! exceptions: it has no names with selectors, does not order addresses by weight, and has one TTL for all records,
+//! because lease-dependent TTLs would change with every heartbeat. Does not own: which clients may transfer the zone
+//! (`respond`).
 
 use std::{
     borrow::Cow,
@@ -19,69 +20,73 @@ use rollcall_model::{
 
 use crate::config::Empty;
 use crate::dns::{
-    answer::version,
-    context::{Context, Moods},
+    answer::version_record,
+    context::{NameContext, QueryContext},
     ede::Ede,
     member,
-    realm::Realm,
-    records::{self, Set},
+    records::{self, RecordSet},
     service,
     subset::Subset,
-    wire::{Head, Question, Section, Writer},
+    wire::{Header, Question, Section, Writer},
     zone::TTL,
+    zones::Zones,
 };
 
-/// Octets of a message: the reader can work while the next one is made, and none is large to hold.
-const MESSAGE: usize = 16_384;
+/// The most bytes of a message. Small messages let the secondary work while the next one is encoded, and need little
+/// memory.
+const MAX_MESSAGE: usize = 16_384;
 
-/// Types that a name may have, an alias first: what has one has nothing else (RFC 1034 §3.6.2).
-const KINDS: [RecordType; 5] =
+/// The types that a name can have. CNAME comes first: a name with a CNAME has no other records (RFC 1034 §3.6.2).
+const TYPES: [RecordType; 5] =
     [RecordType::CNAME, RecordType::A, RecordType::AAAA, RecordType::SRV, RecordType::TXT];
 
-/// One transfer under way.
+/// A running transfer; iterates over its messages.
 #[derive(Debug)]
 pub struct Transfer {
-    realm: Arc<Realm>,
-    head: Head,
-    /// For the first message.
+    zones: Arc<Zones>,
+    header: Header,
+    /// The question, until the first message repeats it.
     question: Option<(Name, Vec<u8>)>,
     opt: Option<Vec<u8>>,
     views: std::vec::IntoIter<Arc<View>>,
     pending: VecDeque<Record>,
-    /// The first record, and the last one.
+    /// The SOA that ends the transfer, until it is queued.
     soa: Option<Record>,
     now: Moment,
 }
 
 impl Transfer {
-    /// Everything as it is now. What changes meanwhile has a newer serial.
+    /// Starts a transfer of the current zone. Later changes have a newer serial.
     #[must_use]
     pub fn new(
-        realm: Arc<Realm>,
-        head: Head,
+        zones: Arc<Zones>,
+        header: Header,
         question: Question<'_>,
         opt: Option<Vec<u8>>,
         now: Moment,
     ) -> Self {
-        let zone = &realm.zone;
-        // Before the views are read.
-        let serial = realm.directory.serial_for_transfer();
-        let mut views = realm.directory.all_services(None);
+        let zone = &zones.zone;
+        // Taken before the views, so that a change in between has a newer serial.
+        let serial = zones.directory.serial_for_transfer();
+        let mut views = zones.directory.all_services(None);
         views.sort_by(|a, b| a.key.cmp(&b.key));
         let soa = zone.soa(zone.apex(), serial, TTL);
         let mut pending = VecDeque::from([soa.clone(), zone.ns(zone.apex())]);
         let ips = zone.addresses();
         pending.extend(ips.iter().map(|ip| records::address(zone.name_server(), *ip, TTL)));
-        pending.extend(zone.apex().prepend_label("dns-version").ok().map(|name| version(&name)));
-        let question = Some((question.name.clone(), question.octets.to_vec()));
+        pending.extend(
+            zone.apex().prepend_label("dns-version").ok().map(|name| version_record(&name)),
+        );
+        let question = Some((question.name.clone(), question.bytes.to_vec()));
         let views = views.into_iter();
-        Self { realm, head, question, opt, views, pending, soa: Some(soa), now }
+        Self { zones, header, question, opt, views, pending, soa: Some(soa), now }
     }
 
+    /// Queues records until one is pending or the transfer is complete.
     fn refill(&mut self) {
         while self.pending.is_empty() {
             match self.views.next() {
-                Some(view) => self.pending.extend(of_service(&self.realm, &view, self.now)),
+                Some(view) => self.pending.extend(service_records(&self.zones, &view, self.now)),
                 None => return self.pending.extend(self.soa.take()),
             }
         }
@@ -91,56 +96,62 @@ impl Transfer {
 impl Iterator for Transfer {
     type Item = Vec<u8>;
 
-    /// The next message; none when all are written.
+    /// Encodes the next message; none when all are encoded.
     fn next(&mut self) -> Option<Vec<u8>> {
         let question = self.question.take();
-        let asked = question.as_ref().map(|(name, octets)| Question { name, octets });
-        let room = MESSAGE - self.opt.as_ref().map_or(0, Vec::len);
-        let mut writer = Writer::new(asked, room);
+        let question = question.as_ref().map(|(name, bytes)| Question { name, bytes });
+        let limit = MAX_MESSAGE - self.opt.as_ref().map_or(0, Vec::len);
+        let mut writer = Writer::new(question, limit);
         loop {
             self.refill();
             let Some(record) = self.pending.pop_front() else { break };
-            if !writer.record(Section::Answer, &record) {
-                // A record that is larger than a message cannot be: attributes are bounded.
+            if !writer.write_record(Section::Answer, &record) {
+                // A record is never larger than a message, because attributes are bounded.
                 if !writer.is_empty() {
                     self.pending.push_front(record);
                 }
                 break;
             }
         }
-        (!writer.is_empty()).then(|| writer.finish(self.head, self.opt.as_deref()))
+        (!writer.is_empty()).then(|| writer.finish(self.header, self.opt.as_deref()))
     }
 }
 
-/// All records of a service, and of the names below it.
-fn of_service(realm: &Realm, view: &View, now: Moment) -> Vec<Record> {
+/// All records at the name of a service and at the names below it.
+fn service_records(zones: &Zones, view: &View, now: Moment) -> Vec<Record> {
     let mut all = Vec::new();
-    let nobody = view.discoverable().next().is_none();
-    let Some(base) = realm.zone.service(&view.key.namespace, &view.key.service) else { return all };
-    if realm.settings.empty == Empty::NxDomain && nobody {
+    let is_empty = view.discoverable().next().is_none();
+    let Some(base) = zones.zone.service(&view.key.namespace, &view.key.service) else { return all };
+    if zones.settings.empty == Empty::NxDomain && is_empty {
         return all;
     }
-    let everybody = Subset::default();
-    let names = Names { realm, base: &base, now };
-    add(&mut all, &base, |at| service::service(view, &everybody, at), names);
+    let all_instances = Subset::default();
+    let shared = ServiceContext { zones, base: &base, now };
+    add_records(&mut all, &base, |at| service::service(view, &all_instances, at), shared);
     for ((protocol, port), members) in ports(view) {
         let labels = [format!("_{port}"), format!("_{}", protocol.label())];
         let labels = Name::from_labels(labels.iter().map(|label| label.as_bytes()));
         let Ok(owner) = labels.and_then(|name| name.append_domain(&base)) else { continue };
-        // Only those who have it: looking at all of them for each port would be quadratic.
+        // A view of only the instances with this port: with all instances for each port, the cost would be quadratic.
         let part = View::new(view.key.clone(), members.into());
-        add(&mut all, &owner, |at| service::port(&part, &everybody, protocol, port, at), names);
+        add_records(
+            &mut all,
+            &owner,
+            |at| service::port(&part, &all_instances, protocol, port, at),
+            shared,
+        );
     }
     for member in view.members_by_label() {
         let Ok(owner) = base.prepend_label(member.label.as_bytes()) else { continue };
-        add(&mut all, &owner, |at| member::member(view, &member.label, at), names);
+        add_records(&mut all, &owner, |at| member::member(view, &member.label, at), shared);
     }
     all
 }
 
 type Ports<'v> = BTreeMap<(Protocol, &'v str), Vec<Arc<Member>>>;
 
-/// The ports that anybody has, whatever the phase, and who has them. Who cannot be found by his label is no target.
+/// All ports of the service with the instances that have them, whatever their phase. An instance whose label leads to
+/// another one cannot be an SRV target.
 fn ports(view: &View) -> Ports<'_> {
     let mut ports = Ports::new();
     for member in view.members.iter().filter(|member| service::has_name(view, member)) {
@@ -155,35 +166,35 @@ fn ports(view: &View) -> Ports<'_> {
     ports
 }
 
-/// What the names of a service have in common.
+/// The part of the context that all names of a service share.
 #[derive(Clone, Copy)]
-struct Names<'a> {
-    realm: &'a Realm,
+struct ServiceContext<'a> {
+    zones: &'a Zones,
     base: &'a Name,
     now: Moment,
 }
 
-impl Names<'_> {
-    fn at<'a>(&'a self, owner: &'a Name, kind: RecordType) -> Context<'a> {
-        let moods = Moods { now: self.now, seed: 0, choice: 0 };
-        let (base, empty) = (Some(self.base), self.realm.settings.empty);
-        Context { owner, base, kind, moods, empty, ceiling: None }
+impl ServiceContext<'_> {
+    fn for_name<'a>(&'a self, owner: &'a Name, kind: RecordType) -> NameContext<'a> {
+        let query = QueryContext { now: self.now, seed: 0, choice: 0 };
+        let (base, empty) = (Some(self.base), self.zones.settings.empty);
+        NameContext { owner, base, kind, query, empty, ceiling: None }
     }
 }
 
-/// The records of a name. Where it exists without any, a text says why: else the secondary would say that
-/// there is no such name.
-fn add(
+/// Adds the records of a name. A name that exists without records gets a TXT with the reason, because otherwise the
+/// secondary would answer NXDOMAIN.
+fn add_records(
     all: &mut Vec<Record>,
     owner: &Name,
-    find: impl Fn(Context<'_>) -> Option<Set>,
-    names: Names<'_>,
+    find: impl Fn(NameContext<'_>) -> Option<RecordSet>,
+    shared: ServiceContext<'_>,
 ) {
-    let (first, mut exists, mut why) = (all.len(), false, None::<Ede>);
-    for kind in KINDS {
-        let Some(set) = find(names.at(owner, kind)) else { continue };
+    let (first, mut exists, mut ede) = (all.len(), false, None::<Ede>);
+    for kind in TYPES {
+        let Some(set) = find(shared.for_name(owner, kind)) else { continue };
         exists = true;
-        why = why.or(set.why);
+        ede = ede.or(set.ede);
         all.extend(set.answers.into_iter().map(|mut record| {
             record.ttl = TTL;
             record
@@ -193,7 +204,7 @@ fn add(
         }
     }
     if exists && all.len() == first {
-        let why = why.map_or(Cow::Borrowed("no record of any type"), |why| why.text);
-        all.push(records::text(owner, &why, TTL));
+        let reason = ede.map_or(Cow::Borrowed("this name has no records"), |ede| ede.text);
+        all.push(records::text(owner, &reason, TTL));
     }
 }

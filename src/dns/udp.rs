@@ -1,6 +1,6 @@
-//! Answering over UDP: a task that takes a datagram, answers it, and takes the next.
+//! DNS over UDP: each task receives a datagram, answers it, and receives the next.
 //!
-//! Owns: that no failure of one datagram ends it. Does not own: the answers (`respond`).
+//! Owns: the receive loop, which no failure of a datagram ends. Does not own: the answers (`respond`).
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -10,47 +10,52 @@ use crate::clock::{self, Stopwatch};
 use crate::dns::{
     datagram::{self, Received},
     query::MAX_QUERY,
-    respond::{Client, Outcome, Transport},
+    respond::{Client, Response, Transport},
     state::ServerState,
 };
 
-/// How long nothing is received after the system has failed to: not forever, and not in a circle.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The pause after a failed receive, so that a lasting failure does not become a busy loop.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Answers what comes, for ever.
+/// Answers datagrams until the task is aborted.
 pub(super) async fn serve(socket: Arc<UdpSocket>, state: Arc<ServerState>) {
     let mut buffer = vec![0; MAX_QUERY];
     loop {
         let receive = || datagram::receive(&*socket, &mut buffer);
-        // No deadline: it waits for whoever asks next.
+        // No deadline: it waits for the next query.
         match socket.async_io(Interest::READABLE, receive).await {
-            Ok(received) => answer(&socket, &state, &received, &buffer).await,
-            // The last answer found nobody: that is told on the next occasion.
+            Ok(received) => answer_datagram(&socket, &state, &received, &buffer).await,
+            // The client of the previous answer has closed its port, which the kernel reports here.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
             Err(error) => {
-                tracing::warn!(%error, "no DNS query can be received over UDP; trying again");
-                sleep(PAUSE).await;
+                tracing::warn!(%error, "cannot receive DNS queries over UDP; trying again in 100 ms");
+                sleep(RETRY_DELAY).await;
             }
         }
     }
 }
 
-async fn answer(socket: &UdpSocket, state: &ServerState, received: &Received, buffer: &[u8]) {
-    let message = buffer.get(..received.length).filter(|_| !received.cut);
-    let Some(message) = message else { return state.metrics.ignored(Transport::Udp) };
+async fn answer_datagram(
+    socket: &UdpSocket,
+    state: &ServerState,
+    received: &Received,
+    buffer: &[u8],
+) {
+    let message = buffer.get(..received.length).filter(|_| !received.truncated);
+    let Some(message) = message else { return state.metrics.record_ignored(Transport::Udp) };
     let watch = Stopwatch::start();
-    let peer = received.path.peer.ip().to_canonical();
+    let peer = received.addresses.peer.ip().to_canonical();
     let client = Client { address: peer, transport: Transport::Udp };
-    let outcome = state.responder.respond(message, client, clock::now(), fastrand::u64(..));
+    let response = state.responder.respond(message, client, clock::now(), fastrand::u64(..));
     // A transfer is never answered over UDP.
-    let Outcome::Reply(octets, said) = outcome else {
-        return state.metrics.ignored(Transport::Udp);
+    let Response::Message(bytes, summary) = response else {
+        return state.metrics.record_ignored(Transport::Udp);
     };
     // No deadline: the socket's queue empties as fast as the network takes it.
-    let send = || datagram::send(socket, &received.path, &octets);
+    let send = || datagram::send(socket, &received.addresses, &bytes);
     if let Err(error) = socket.async_io(Interest::WRITABLE, send).await {
-        tracing::debug!(%error, client = %received.path.peer, "a DNS answer could not be sent");
+        tracing::debug!(%error, client = %received.addresses.peer, "cannot send a DNS answer over UDP; the client has to ask again");
     }
-    state.metrics.answered(Transport::Udp, said, watch.elapsed());
-    state.log.note(message, client, &said);
+    state.metrics.record_answer(Transport::Udp, summary, watch.elapsed());
+    state.log.record(message, client, &summary);
 }

@@ -1,6 +1,6 @@
-//! The zone: its name, parsed once, and the names and records that follow from it alone.
+//! The forward zone: its name, and the names and records that depend on nothing else.
 //!
-//! Owns: [`Zone`]. Does not own: what the names below it mean (`name`).
+//! Owns: [`Zone`]. Does not own: the meaning of names below it (`name`).
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -11,26 +11,24 @@ use hickory_proto::rr::{
 };
 use rollcall_model::{naming, view::Member};
 
-/// How long any answer may be believed, in seconds, when no lease ends sooner.
+/// The TTL of records in seconds, when no lease ends sooner.
 pub const TTL: u32 = 5;
 
-/// How long "there is no such thing" may be believed, in seconds (RFC 2308 §5: the lesser of the
-/// SOA's TTL and its MINIMUM, so both are this).
+/// The TTL of negative answers in seconds. RFC 2308 §5 takes the lesser of the SOA's TTL and its MINIMUM, so both have
+/// this value.
 pub const NEGATIVE_TTL: u32 = 2;
 
-/// The longest zone, in octets of text. A SOA beside the longest question must fit into 512 octets
-/// with room for an OPT: 12 header + 259 question + the zone as owner + 10 + 9 (`ns.dns` and a
+/// The longest zone, in bytes of text. A SOA with the longest question must fit into 512 bytes, with room for an OPT: 12 header + 259 question + the zone as owner + 10 + 9 (`ns.dns` and a
 /// pointer) + 13 (`hostmaster` and a pointer) + 20 + 80 OPT = 403 + zone.
 pub const MAX_ZONE: usize = 100;
 
-/// Timers of the SOA for secondaries, in seconds: how often they ask, when NOTIFY tells them nothing; how
-/// often when nobody answers; and how long they answer for us then. A day, since outliving us is what a
-/// secondary is for.
+/// SOA timers for secondaries, in seconds. A secondary asks for the serial every REFRESH even without a NOTIFY, every
+/// RETRY while rollcall does not answer, and answers for a day (EXPIRE) without rollcall: that is its purpose.
 const REFRESH: i32 = 30;
 const RETRY: i32 = 10;
 const EXPIRE: i32 = 86_400;
 
-/// The zone that is served.
+/// A forward zone.
 #[derive(Clone, Debug)]
 pub struct Zone {
     apex: Name,
@@ -41,8 +39,8 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// The zone of this name, with or without the root's dot; `addresses` are those of its name
-    /// server. None when it is not a DNS subdomain or longer than [`MAX_ZONE`].
+    /// Parses a zone with or without a final dot; `addresses` are those of its name server. None when the zone is not
+    /// a DNS subdomain or is longer than [`MAX_ZONE`].
     #[must_use]
     pub fn parse(text: &str, addresses: &[IpAddr]) -> Option<Self> {
         let text = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
@@ -66,7 +64,7 @@ impl Zone {
         })
     }
 
-    /// The zone's own name, in lower case.
+    /// The name of the zone, in lower case.
     #[must_use]
     pub fn apex(&self) -> &Name {
         &self.apex
@@ -78,32 +76,32 @@ impl Zone {
         &self.name_server
     }
 
-    /// The addresses of the name server, as known now; perhaps none.
+    /// The addresses of the name server; empty until its host name is resolved.
     #[must_use]
     pub fn addresses(&self) -> Arc<Vec<IpAddr>> {
         self.addresses.load_full()
     }
 
-    /// Other addresses from now on, on every clone.
+    /// Replaces the addresses of the name server, in every clone.
     pub fn set_addresses(&self, addresses: Vec<IpAddr>) {
         self.addresses.store(Arc::new(addresses));
     }
 
-    /// `<service>.<namespace>.svc.<zone>`; none when that is longer than a name may be.
+    /// `<service>.<namespace>.svc.<zone>`; none when that is longer than a name can be.
     #[must_use]
     pub fn service(&self, namespace: &str, service: &str) -> Option<Name> {
         let labels = [service.as_bytes(), namespace.as_bytes()];
         Name::from_labels(labels).ok()?.append_domain(&self.services).ok()
     }
 
-    /// The name of an instance; none when that is longer than a name may be.
+    /// The name of an instance; none when that is longer than a name can be.
     #[must_use]
     pub fn instance(&self, member: &Member) -> Option<Name> {
         let base = self.service(&member.facts.key.namespace, &member.facts.service)?;
         base.prepend_label(member.label.as_bytes()).ok()
     }
 
-    /// The start of authority, with a serial of the directory.
+    /// The SOA record with this serial.
     #[must_use]
     pub fn soa(&self, owner: &Name, serial: u32, ttl: u32) -> Record {
         let (mname, rname) = (self.name_server.clone(), self.mailbox.clone());
@@ -111,7 +109,7 @@ impl Zone {
         Record::from_rdata(owner.clone(), ttl, RData::SOA(soa))
     }
 
-    /// Who serves the zone.
+    /// The NS record.
     #[must_use]
     pub fn ns(&self, owner: &Name) -> Record {
         let ns = RData::NS(NS(self.name_server.clone()));
@@ -124,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_zone_is_a_dns_subdomain_of_bounded_length_in_any_case() {
+    fn zone_is_a_dns_subdomain_of_bounded_length_in_any_case() {
         for text in ["rollcall.internal.", "Rollcall.Internal", "x"] {
             assert!(Zone::parse(text, &[]).is_some(), "{text}");
         }
@@ -135,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_too_long_for_dns_is_none_and_no_panic() {
+    fn name_too_long_for_dns_is_none() {
         let zone = Zone::parse(&format!("{}.{}", "a".repeat(50), "b".repeat(49)), &[]).unwrap();
         assert!(zone.service(&"n".repeat(63), &"s".repeat(63)).is_some());
         assert!(zone.service(&"n".repeat(63), &"s".repeat(64)).is_none());

@@ -1,6 +1,6 @@
-//! What a stranger may send, without the fuzzer: what clients send, and what the fuzzer has found.
+//! Checks the invariants of the fuzzer on fixed input: messages that clients send, and the corpus of the fuzzer.
 //!
-//! The promises are in `invariants`, which the fuzzer includes too (`fuzz/`, CONTRIBUTING.md).
+//! The fuzzer includes `invariants`, too (`fuzz/`, CONTRIBUTING.md).
 
 #![allow(
     clippy::unwrap_used,

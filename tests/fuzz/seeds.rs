@@ -1,6 +1,6 @@
-//! What clients send: every shape of name, every option of EDNS, every way to ask.
+//! Messages that clients send: every shape of name, every EDNS option, every mode.
 //!
-//! Owns: inputs that the fuzzer would need long to come upon. Does not own: what must hold of them.
+//! Owns: inputs that the fuzzer would need long to find. Does not own: the invariants.
 
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query},
@@ -11,7 +11,7 @@ use rollcall_model::lease::Wall;
 
 use crate::invariants::world::{LONG, SECRET, ZONE};
 
-/// Names below `svc.<zone>`, or with a final dot whole ones.
+/// Names below `svc.<zone>`, or absolute names with a final dot.
 const NAMES: [(&str, RecordType); 38] = [
     ("rollcall.internal.", RecordType::SOA),
     ("rollcall.internal.", RecordType::NS),
@@ -53,7 +53,7 @@ const NAMES: [(&str, RecordType); 38] = [
     ("8.b.d.0.1.0.0.2.ip6.arpa.", RecordType::NS),
 ];
 
-/// Octets of modes: plain, over TCP, with a ceiling, and each manner of each sort of emptiness.
+/// Modes: plain, over TCP, with a ceiling, with each policy and each `--dns-empty`.
 const MODES: [u8; 10] = [0, 1, 8, 0x10, 0x20, 0x30, 0x42, 0x84, 0x26, 0xc5];
 
 /// Inputs of the target `query`.
@@ -78,7 +78,7 @@ pub(crate) fn queries() -> Vec<Vec<u8>> {
 }
 
 fn ixfr() -> Vec<Vec<u8>> {
-    let of = |serial| {
+    let message_from = |serial| {
         let mut message = query(ZONE, RecordType::IXFR);
         let zone = Name::from_ascii(ZONE).unwrap();
         let soa = RData::SOA(SOA::new(zone.clone(), zone.clone(), serial, 1, 1, 1, 1));
@@ -87,21 +87,21 @@ fn ixfr() -> Vec<Vec<u8>> {
     };
     [0, 1]
         .into_iter()
-        .flat_map(|mode| [0, 1_700_000_000].map(|serial| input(mode, &of(serial))))
+        .flat_map(|mode| [0, 1_700_000_000].map(|serial| input(mode, &message_from(serial))))
         .collect()
 }
 
 fn options() -> Vec<Vec<u8>> {
     let client = *b"clientck";
     let plain = EdnsOption::Unknown(10, client.to_vec());
-    let cookie = Cookie::read(&client).unwrap();
+    let cookie = Cookie::parse(&client).unwrap();
     let nsid = EdnsOption::Unknown(3, vec![]);
     let keepalive = EdnsOption::Unknown(11, vec![]);
     let mut all = Vec::new();
     for (mode, from) in [(0x10, "192.0.2.1"), (0x60, "2001:db8::1"), (1, "192.0.2.1")] {
-        let ours =
-            Secret::new(SECRET).answer(&cookie, from.parse().unwrap(), Wall(1_700_000_000_500));
-        let good = EdnsOption::Unknown(10, ours.to_vec());
+        let issued =
+            Secret::new(SECRET).issue(&cookie, from.parse().unwrap(), Wall(1_700_000_000_500));
+        let good = EdnsOption::Unknown(10, issued.to_vec());
         for options in [
             &[good][..],
             std::slice::from_ref(&plain),
@@ -112,9 +112,9 @@ fn options() -> Vec<Vec<u8>> {
             }
         }
     }
-    let mut about_the_cookie = with_edns(query(".", RecordType::A), 1232, &[plain]);
-    about_the_cookie.queries.clear();
-    all.push(input(0, &about_the_cookie));
+    let mut cookie_only = with_edns(query(".", RecordType::A), 1232, &[plain]);
+    cookie_only.queries.clear();
+    all.push(input(0, &cookie_only));
     let mut version = with_edns(query("orders.shop", RecordType::A), 1232, &[nsid]);
     if let Some(edns) = &mut version.edns {
         edns.set_version(1).set_dnssec_ok(true);
@@ -123,11 +123,11 @@ fn options() -> Vec<Vec<u8>> {
     all
 }
 
-/// Inputs of the target `name`: no label, one, two and three below every base.
+/// Inputs of the target `name`: labels below every base.
 pub(crate) fn names() -> Vec<Vec<u8>> {
     (0..6)
         .flat_map(|base| {
-            (0..72).map(move |word| vec![MODES[usize::from(word) % 10], base, word, word, 8])
+            (0..72).map(move |index| vec![MODES[usize::from(index) % 10], base, index, index, 8])
         })
         .collect()
 }
@@ -138,9 +138,14 @@ pub(crate) fn ledgers() -> Vec<Vec<u8>> {
     let beats = |count: u64| {
         (0..count).map(|i| (i << (i % 56), i as u32)).collect::<std::collections::BTreeMap<_, _>>()
     };
-    let one =
+    let segment =
         |sequence, count| Segment { first: 1, sequence, beats: beats(count).into_iter().collect() };
-    let all = [vec![], vec![one(1, 0)], vec![one(1, 3), one(2, 50)], vec![one(7, 200), one(9, 1)]];
+    let all = [
+        vec![],
+        vec![segment(1, 0)],
+        vec![segment(1, 3), segment(2, 50)],
+        vec![segment(7, 200), segment(9, 1)],
+    ];
     all.iter().map(|segments| [vec![9], encode(segments)].concat()).collect()
 }
 

@@ -82,7 +82,7 @@ async fn kubectl_prints_addresses_and_ports_as_people_write_them() {
     assert_eq!(printed[1][..7], row, "{printed:?}");
     assert_eq!(printed[2][..5], ["db", "db", "db.example.com", "Ready", "Permanent"]);
     let wide = get(&ns, &["-o", "wide"]);
-    let header = ["STATE", "HEALTH", "WEIGHT", "PRIORITY", "LAST HEARTBEAT", "DNS NAME"];
+    let header = ["STATE", "HEALTH", "WEIGHT", "PRIORITY", "HEARTBEAT STORED", "DNS NAME"];
     assert_eq!(wide[0][8..], header, "{wide:?}");
     assert_eq!(wide[1][8..12], ["Up", "Passing", "100", "0"], "{wide:?}");
     let ready = get(&ns, &["--field-selector", "status.phase=Ready,spec.service=db"]);

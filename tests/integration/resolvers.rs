@@ -1,12 +1,12 @@
-//! rollcall among the DNS programs of others, each a real process: resolvers before it, a secondary behind it, and
-//! clients who never stop asking.
+//! rollcall with other DNS software, each a real process: resolvers in front of it, a secondary behind it, and clients
+//! that query without pause.
 
-mod lease_true;
+mod availability;
+mod cached_leases;
 mod negative;
 mod secondary;
 mod sizes;
-mod sources;
-mod steady;
+mod source_address;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::support::http::try_call;
 use crate::support::{Namespace, eventually};
 
-/// For whatever takes moments on a quiet machine.
+/// The deadline of steps that take moments on an idle machine.
 const BOUND: Duration = Duration::from_secs(60);
 
 const ZONE: &str = "rollcall.internal";
@@ -27,7 +27,7 @@ fn below(ns: &Namespace, name: &str) -> String {
     format!("{name}.{}.svc.{ZONE}", ns.name)
 }
 
-/// A permanent instance with a port `http`, as HTTP takes it.
+/// The body of a registration: a permanent instance with a port `http`.
 fn permanent(service: &str, address: &str) -> Value {
     json!({
         "service": service, "addresses": [address], "ports": [{"name": "http", "port": 8080}],
@@ -35,10 +35,10 @@ fn permanent(service: &str, address: &str) -> Value {
     })
 }
 
-/// Registers, and does it again while the replica is busy.
+/// Registers an instance; repeats it while the replica is busy.
 async fn register(http: SocketAddr, ns: &Namespace, name: &str, body: Value) {
     let path = format!("/v1/namespaces/{}/instances/{name}", ns.name);
-    eventually("it is registered", BOUND, async || {
+    eventually("the instance is registered", BOUND, async || {
         let answer = try_call(http, "PUT", &path, Some(body.clone())).await.ok()?;
         let status = answer.status;
         assert!(matches!(status, 200 | 201 | 202 | 429 | 503), "{status}: {}", answer.json());
@@ -47,19 +47,18 @@ async fn register(http: SocketAddr, ns: &Namespace, name: &str, body: Value) {
     .await;
 }
 
-/// Registers `count` permanent instances of a service: `<service>-<n>`, each with an address of its own.
+/// Registers `count` permanent instances of a service: `<service>-<n>`, each with its own address.
 async fn register_many(http: SocketAddr, ns: &Namespace, (service, net): (&str, u8), count: usize) {
-    let one = async |at: usize| {
+    let register_one = async |at: usize| {
         let address = format!("10.{net}.{}.{}", at / 250, at % 250);
         register(http, ns, &format!("{service}-{at}"), permanent(service, &address)).await;
     };
-    stream::iter((0..count).map(one)).buffer_unordered(32).collect::<Vec<()>>().await;
+    stream::iter((0..count).map(register_one)).buffer_unordered(32).collect::<Vec<()>>().await;
 }
 
-/// Deregisters.
 async fn deregister(http: SocketAddr, ns: &Namespace, name: &str) {
     let path = format!("/v1/namespaces/{}/instances/{name}", ns.name);
-    eventually("it is deregistered", BOUND, async || {
+    eventually("the instance is deregistered", BOUND, async || {
         let answer = try_call(http, "DELETE", &path, None).await.ok()?;
         matches!(answer.status, 204 | 404).then_some(())
     })

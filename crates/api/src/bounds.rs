@@ -201,7 +201,7 @@ fn crd_has_the_expected_names_and_columns() {
         columns.iter().filter(|c| c.get("priority").is_none()).map(|c| &c["name"]).collect();
     assert_eq!(shown, ["Service", "Addresses", "Ports", "Version", "Phase", "Reason", "Age"]);
     let wide = columns.iter().filter(|c| c["priority"] == 1).map(|c| &c["name"]);
-    let names = ["State", "Health", "Weight", "Priority", "Last Heartbeat", "DNS Name"];
+    let names = ["State", "Health", "Weight", "Priority", "Heartbeat Stored", "DNS Name"];
     assert!(wide.eq(names.iter()), "{columns:?}");
 }
 

@@ -1,4 +1,4 @@
-//! Which names exist: exact negatives.
+//! Which names exist, and exact negative answers.
 
 use hickory_proto::{op::ResponseCode, rr::RecordType};
 use proptest::prelude::*;
@@ -25,12 +25,12 @@ const TYPES: [RecordType; 12] = [
 ];
 
 fn world() -> World {
-    World::of([
+    World::with_instances([
         instance("orders", "o1", &["10.0.0.1"]),
         instance("orders", "o2", &["10.0.0.2", "2001:db8::2"])
             .ports(&[port("http", 8080, Protocol::Tcp), port("dns", 53, Protocol::Udp)]),
         instance("drained", "d1", &["10.0.1.1"]).state(State::Draining),
-        instance("dead", "x1", &["10.0.2.1"]).expired().version("0.9").zone("EU_1a"),
+        instance("gone", "x1", &["10.0.2.1"]).expired().version("0.9").zone("EU_1a"),
         instance("db", "db1", &[]).hostname("db.example.com"),
         instance("mixed", "m1", &["10.0.3.1"]).version("2.3.1").tags(&["canary", "eu"]),
         instance("mixed", "m2", &["10.0.3.2"]).version("2.4.0").zone("EU_1a").ports(&[port(
@@ -42,7 +42,7 @@ fn world() -> World {
     ])
 }
 
-/// Every name here, and whether it exists.
+/// Names, and whether they exist.
 const NAMES: &[(&str, bool)] = &[
     ("rollcall.internal.", true),
     ("svc.rollcall.internal.", true),
@@ -52,20 +52,20 @@ const NAMES: &[(&str, bool)] = &[
     ("shop", true),
     ("orders.shop", true),
     ("drained.shop", true),
-    ("dead.shop", true),
+    ("gone.shop", true),
     ("db.shop", true),
     ("o1.orders.shop", true),
-    ("x1.dead.shop", true),
+    ("x1.gone.shop", true),
     ("d1.drained.shop", true),
     ("db1.db.shop", true),
     ("_tcp.orders.shop", true),
     ("_udp.orders.shop", true),
     ("_http._tcp.orders.shop", true),
     ("_dns._udp.orders.shop", true),
-    ("_tcp.dead.shop", true),
-    ("_http._tcp.dead.shop", true),
+    ("_tcp.gone.shop", true),
+    ("_http._tcp.gone.shop", true),
     ("_http._tcp.db.shop", true),
-    // A selector's value exists when any instance has it, whatever its phase.
+    // A value of a selector exists when an instance of any phase has it.
     ("_ver.mixed.shop", true),
     ("2-3-1._ver.mixed.shop", true),
     ("_tag.mixed.shop", true),
@@ -78,14 +78,14 @@ const NAMES: &[(&str, bool)] = &[
     ("_tag.2-3-1._ver.mixed.shop", true),
     ("_tcp.2-4-0._ver.mixed.shop", true),
     ("_grpc._tcp.2-4-0._ver.mixed.shop", true),
-    ("0-9._ver.dead.shop", true),
-    ("0-9._ver.eu-1a._zone.dead.shop", true),
-    // Every zone can be near somebody who asks.
+    ("0-9._ver.gone.shop", true),
+    ("0-9._ver.eu-1a._zone.gone.shop", true),
+    // A client can be in any zone, so `_near` has all of them.
     ("_near.orders.shop", true),
     ("mars._near.orders.shop", true),
     ("_http._tcp.mars._near.orders.shop", true),
     ("mars._near.eu-1a._zone.mixed.shop", true),
-    // Not these: nor anything below a name that has nothing below it (RFC 8020).
+    // These names do not exist, nor does a name below a name that has no names below it (RFC 8020).
     ("www.rollcall.internal.", false),
     ("x.dns.rollcall.internal.", false),
     ("x.ns.dns.rollcall.internal.", false),
@@ -100,7 +100,7 @@ const NAMES: &[(&str, bool)] = &[
     ("x.o1.orders.shop", false),
     ("_http._tcp.o1.orders.shop", false),
     ("_sctp.orders.shop", false),
-    ("_udp.dead.shop", false),
+    ("_udp.gone.shop", false),
     ("_dns._tcp.orders.shop", false),
     ("_grpc._tcp.orders.shop", false),
     ("x._http._tcp.orders.shop", false),
@@ -126,7 +126,7 @@ const NAMES: &[(&str, bool)] = &[
     ("x.2-3-1._ver.mixed.shop", false),
     ("2-3-1._ver.m1.mixed.shop", false),
     ("2-3-1._ver._http._tcp.mixed.shop", false),
-    // Addresses are names in the networks that were configured.
+    // Addresses have names in the configured networks.
     ("10.in-addr.arpa.", true),
     ("0.10.in-addr.arpa.", true),
     ("0.0.10.in-addr.arpa.", true),
@@ -143,7 +143,7 @@ const NAMES: &[(&str, bool)] = &[
 ];
 
 #[test]
-fn a_name_exists_for_every_type_or_for_none() {
+fn name_exists_for_every_type_or_for_none() {
     let world = world();
     for (name, exists) in NAMES {
         for kind in TYPES {
@@ -157,7 +157,7 @@ fn a_name_exists_for_every_type_or_for_none() {
 }
 
 #[test]
-fn every_answer_without_records_has_a_soa_that_is_believed_for_two_seconds() {
+fn every_negative_answer_has_a_soa_with_a_ttl_of_two_seconds() {
     let world = world();
     for (name, _) in NAMES {
         for kind in TYPES {
@@ -176,7 +176,7 @@ fn every_answer_without_records_has_a_soa_that_is_believed_for_two_seconds() {
 }
 
 #[test]
-fn somebody_elses_zone_is_refused_without_authority() {
+fn name_outside_the_zones_is_refused_without_authority() {
     for world in [world(), World::unsynced()] {
         for name in [
             "example.com.",
@@ -198,7 +198,7 @@ fn somebody_elses_zone_is_refused_without_authority() {
 }
 
 #[test]
-fn before_the_first_list_nothing_is_said_to_be_absent() {
+fn before_the_first_list_every_name_is_servfail() {
     let world = World::unsynced();
     for (name, _) in NAMES {
         let answer = world.ask(name, RecordType::A);
@@ -208,7 +208,7 @@ fn before_the_first_list_nothing_is_said_to_be_absent() {
 }
 
 #[test]
-fn a_stale_replica_answers_and_says_so() {
+fn stale_replica_answers_with_an_extended_error() {
     let mut world = world();
     assert_eq!(world.ask("orders.shop", RecordType::A).edes, []);
     world.now = Moment(world.directory().horizon().0 + 15_001);
@@ -219,7 +219,7 @@ fn a_stale_replica_answers_and_says_so() {
 }
 
 #[test]
-fn the_serial_is_the_second_of_the_last_change() {
+fn serial_is_the_second_of_the_last_change() {
     let answer = world().ask("rollcall.internal.", RecordType::SOA);
     let serial = CHANGED.0 / 1000;
     let soa =
@@ -229,7 +229,7 @@ fn the_serial_is_the_second_of_the_last_change() {
 }
 
 #[test]
-fn an_address_has_the_names_of_those_who_bear_it_until_they_expire() {
+fn address_has_ptr_of_its_instances_until_they_expire() {
     let world = world();
     let ask = |name| world.ask(name, RecordType::PTR);
     let one = ask("1.0.0.10.in-addr.arpa.");
@@ -245,31 +245,31 @@ fn an_address_has_the_names_of_those_who_bear_it_until_they_expire() {
 }
 
 #[test]
-fn why_nobody_is_answered_is_said_with_the_numbers() {
+fn empty_answer_has_the_number_of_instances_in_each_phase() {
     let world = world();
-    for (name, why) in [
-        ("drained.shop", "0 of 1 instances passing (1 Draining)"),
-        ("_http._tcp.dead.shop", "0 of 1 instances passing (1 Expired)"),
-        ("old._tag.mixed.shop", "0 of 1 instances passing (1 OutOfService)"),
-        ("x1.dead.shop", "this instance has expired"),
+    for (name, reason) in [
+        ("drained.shop", "none of 1 instance is discoverable: 1 Draining"),
+        ("_http._tcp.gone.shop", "none of 1 instance is discoverable: 1 Expired"),
+        ("old._tag.mixed.shop", "none of 1 instance is discoverable: 1 OutOfService"),
+        ("x1.gone.shop", "this instance has expired"),
     ] {
         let answer = world.ask(name, RecordType::SRV);
-        assert_eq!(answer.edes, [Ede::empty(why.to_owned())], "{name}");
+        assert_eq!(answer.edes, [Ede::empty(reason.to_owned())], "{name}");
     }
-    for name in ["orders.shop", "none.shop", "shop", "_tcp.dead.shop"] {
+    for name in ["orders.shop", "none.shop", "shop", "_tcp.gone.shop"] {
         assert_eq!(world.ask(name, RecordType::TXT).edes, [], "{name}");
     }
 }
 
 #[test]
-fn a_service_without_anybody_does_not_exist_where_that_is_wanted() {
-    let world = world().settings(|settings| settings.empty = Empty::NxDomain);
+fn with_dns_empty_nxdomain_a_service_without_discoverable_instance_does_not_exist() {
+    let world = world().with_settings(|settings| settings.empty = Empty::NxDomain);
     for (name, exists) in [
         ("orders.shop", true),
         ("shop", true),
-        ("dead.shop", false),
-        ("x1.dead.shop", false),
-        ("_tcp.dead.shop", false),
+        ("gone.shop", false),
+        ("x1.gone.shop", false),
+        ("_tcp.gone.shop", false),
         ("d1.drained.shop", false),
         ("m3.mixed.shop", true),
         ("old._tag.mixed.shop", false),
@@ -280,46 +280,46 @@ fn a_service_without_anybody_does_not_exist_where_that_is_wanted() {
             assert_eq!(world.ask(name, kind).code, code, "{name} {kind}");
         }
     }
-    let why = world.ask("dead.shop", RecordType::A).edes;
-    assert_eq!(why, [Ede::empty("0 of 1 instances passing (1 Expired)".to_owned())]);
+    let edes = world.ask("gone.shop", RecordType::A).edes;
+    assert_eq!(edes, [Ede::empty("none of 1 instance is discoverable: 1 Expired".to_owned())]);
 }
 
 #[test]
-fn those_who_were_lost_are_answered_where_that_is_wanted() {
-    let world = world().settings(|settings| settings.empty = Empty::Last);
-    let dead = world.ask("dead.shop", RecordType::A);
+fn with_dns_empty_last_the_last_known_instances_are_answered() {
+    let world = world().with_settings(|settings| settings.empty = Empty::Last);
+    let gone = world.ask("gone.shop", RecordType::A);
     assert_eq!(
-        (super::world::data(&dead.answers), dead.answers[0].ttl),
+        (super::world::data(&gone.answers), gone.answers[0].ttl),
         (vec!["10.0.2.1".into()], 0)
     );
-    assert_eq!(dead.edes, [Ede::last_known("0 of 1 instances passing (1 Expired)")]);
-    // What an SRV record leads to has an address.
-    assert_eq!(world.ask("dead.shop", RecordType::SRV).answers.len(), 1);
-    let target = world.ask("x1.dead.shop", RecordType::A);
+    assert_eq!(gone.edes, [Ede::last_known("none of 1 instance is discoverable: 1 Expired")]);
+    // The target of the SRV record has an address.
+    assert_eq!(world.ask("gone.shop", RecordType::SRV).answers.len(), 1);
+    let target = world.ask("x1.gone.shop", RecordType::A);
     assert_eq!(super::world::data(&target.answers), ["10.0.2.1"]);
     let drained = world.ask("drained.shop", RecordType::A);
-    assert!(drained.answers.is_empty(), "an operator took it out");
+    assert!(drained.answers.is_empty(), "an operator set it to Draining");
     assert_eq!(world.ask("orders.shop", RecordType::A).answers.len(), 2);
 }
 
-/// Labels from which names of every shape are made.
+/// Labels that combine to names of every shape.
 fn labels() -> impl Strategy<Value = Vec<&'static str>> {
     let label = prop::sample::select(vec![
-        "svc", "shop", "orders", "o1", "o2", "_tcp", "_udp", "_http", "_dns", "db", "db1", "dead",
+        "svc", "shop", "orders", "o1", "o2", "_tcp", "_udp", "_http", "_dns", "db", "db1", "gone",
         "x1", "dns", "ns", "x", "_x", "*", "_ver", "_tag", "_zone", "_near", "mixed", "2-3-1",
         "2-4-0", "canary", "eu", "old", "eu-1a", "_grpc",
     ]);
     let any = prop::collection::vec(label.clone(), 0..7);
-    // Most names of any labels are none: half of them lie below a service that has values.
+    // Most random names do not exist, so half of them are below a service with selector values.
     let below = prop::collection::vec(label, 0..6)
         .prop_map(|labels| labels.into_iter().chain(["mixed", "shop", "svc"]).collect());
     prop_oneof![any, below]
 }
 
 proptest! {
-    /// In the asker's case (0x20).
+    /// The owner has the case of the query (0x20).
     #[test]
-    fn every_answer_is_owned_by_the_name_that_was_asked_for(labels in labels()) {
+    fn every_answer_is_owned_by_the_queried_name(labels in labels()) {
         let name = labels.iter().map(|label| format!("{label}.")).collect::<String>();
         let name = name.to_uppercase() + "rollcall.internal.";
         for kind in TYPES {
@@ -329,9 +329,9 @@ proptest! {
         }
     }
 
-    /// NXDOMAIN for one type is NXDOMAIN for all, and for every name below (RFC 8020).
+    /// NXDOMAIN for one type is NXDOMAIN for every type and for every name below (RFC 8020).
     #[test]
-    fn nxdomain_is_said_of_a_name_and_of_all_below_it(labels in labels(), below in labels()) {
+    fn nxdomain_holds_for_every_name_below(labels in labels(), below in labels()) {
         let world = world();
         let name = |labels: &[&str]| {
             labels.iter().map(|label| format!("{label}.")).collect::<String>() + "rollcall.internal."
@@ -346,10 +346,10 @@ proptest! {
         }
     }
 
-    /// The same where services without anybody do not exist.
+    /// The same with `--dns-empty nxdomain`.
     #[test]
-    fn nxdomain_for_the_empty_is_said_of_all_below_it(labels in labels(), below in labels()) {
-        let world = world().settings(|settings| settings.empty = Empty::NxDomain);
+    fn nxdomain_of_an_empty_service_holds_for_every_name_below(labels in labels(), below in labels()) {
+        let world = world().with_settings(|settings| settings.empty = Empty::NxDomain);
         let name = |labels: &[&str]| {
             labels.iter().map(|label| format!("{label}.")).collect::<String>() + "rollcall.internal."
         };

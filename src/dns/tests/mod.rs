@@ -1,4 +1,4 @@
-//! Tests of the pure part of DNS, on a directory that a real catalog published.
+//! Tests of the pure part of DNS, with a directory that a real catalog publishes.
 
 mod answers;
 mod existence;

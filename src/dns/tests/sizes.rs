@@ -1,4 +1,4 @@
-//! The size rules, on messages of every size.
+//! The size rules, for messages of every size.
 
 use hickory_proto::{
     op::{Message, ResponseCode},
@@ -8,12 +8,12 @@ use proptest::prelude::*;
 
 use super::messages::{exchange, query, with_edns};
 use super::rfc::ask;
-use super::world::{World, instance, sorted};
+use super::world::{World, instance, sorted_data};
 use crate::dns::respond::Transport;
 use crate::dns::zone::Zone;
 
-fn crowd(members: usize, label: usize, dual: bool) -> World {
-    World::of((0..members).map(|i| {
+fn world(members: usize, label: usize, dual: bool) -> World {
+    World::with_instances((0..members).map(|i| {
         let name = format!("{}{i}", "o".repeat(label));
         let (v4, v6) = (format!("10.0.{}.{}", i / 250, i % 250), format!("2001:db8::{i:x}"));
         if dual {
@@ -30,7 +30,7 @@ struct Case {
     label: usize,
     dual: bool,
     kind: RecordType,
-    /// None over TCP; over UDP the advertised size, if any.
+    /// None over TCP; over UDP the advertised size, if there is EDNS.
     udp: Option<Option<u16>>,
     tcp_edns: bool,
 }
@@ -53,15 +53,15 @@ impl Case {
         };
         let edns = self.udp.unwrap_or_else(|| self.tcp_edns.then_some(1232));
         let message = edns.map_or_else(|| plain.clone(), |size| with_edns(plain.clone(), size));
-        let octets = exchange(world, &message.to_vec().unwrap(), transport);
-        prop_assert!(octets.len() <= self.limit(), "{} octets", octets.len());
-        let answer = Message::from_vec(&octets).unwrap();
+        let bytes = exchange(world, &message.to_vec().unwrap(), transport);
+        prop_assert!(bytes.len() <= self.limit(), "{} bytes", bytes.len());
+        let answer = Message::from_vec(&bytes).unwrap();
         prop_assert_eq!(answer.edns.is_some(), edns.is_some(), "the OPT");
         let whole = world.ask(name, self.kind);
         let complete = answer.answers.len() == whole.answers.len();
         prop_assert_eq!(answer.metadata.truncation, !complete, "TC");
         prop_assert_eq!(answer.metadata.response_code, ResponseCode::NoError);
-        // In order, from the beginning, and of the glue whole targets.
+        // Answers are a prefix of the whole answer, and glue is complete for each of its targets.
         prop_assert_eq!(&answer.answers[..], &whole.answers[..answer.answers.len()]);
         let rest = if complete { &whole.glue[..answer.additionals.len()] } else { &[] };
         prop_assert_eq!(&answer.additionals[..], rest);
@@ -70,20 +70,20 @@ impl Case {
         let authority = if complete { whole.authority.len() } else { 0 };
         prop_assert_eq!(answer.authorities.len(), authority);
         if let (false, Some(next)) = (complete, whole.answers.get(answer.answers.len())) {
-            // Nothing was left out that had room, were no name compressed.
-            prop_assert!(octets.len() + size(next) > self.limit());
+            // The next record would not fit, even counted without compression.
+            prop_assert!(bytes.len() + size(next) > self.limit());
         }
         Ok(())
     }
 }
 
-/// Octets of a record, were no name compressed.
+/// The length of a record without compression.
 fn size(record: &Record) -> usize {
     let data = match &record.data {
         RData::A(_) => 4,
         RData::AAAA(_) => 16,
         RData::SRV(srv) => 6 + srv.target.len() + 1,
-        other => panic!("not expected here: {other}"),
+        other => panic!("unexpected record: {other}"),
     };
     record.name.len() + 1 + 10 + data
 }
@@ -108,17 +108,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn a_message_never_exceeds_its_room_and_tc_means_an_incomplete_answer(case in cases(), seed: u64) {
-        let mut world = crowd(case.members, case.label, case.dual);
+    fn message_never_exceeds_its_limit_and_tc_means_an_incomplete_answer(case in cases(), seed: u64) {
+        let mut world = world(case.members, case.label, case.dual);
         world.seed = seed;
         case.check(&world)?;
     }
 }
 
 #[test]
-fn around_every_boundary_the_rules_hold() {
+fn size_rules_hold_around_every_limit() {
     for members in 1..45 {
-        let world = crowd(members, 1, true);
+        let world = world(members, 1, true);
         for kind in [RecordType::A, RecordType::AAAA, RecordType::SRV] {
             for udp in [Some(None), Some(Some(512)), Some(Some(700)), Some(Some(4096)), None] {
                 let case = Case { members, label: 1, dual: true, kind, udp, tcp_edns: true };
@@ -128,62 +128,64 @@ fn around_every_boundary_the_rules_hold() {
     }
 }
 
-/// Past some hundred names hickory compresses no more, which the trial must know.
+/// The number of names around which hickory stops compressing.
 #[test]
-fn around_the_largest_message_over_tcp_hickory_never_has_to_cut() {
+fn size_rules_hold_for_more_names_than_hickory_compresses() {
     let kind = RecordType::SRV;
     for members in (180..420).step_by(10) {
-        let world = crowd(members, 30, true);
+        let world = world(members, 30, true);
         let case = Case { members, label: 30, dual: true, kind, udp: None, tcp_edns: true };
         case.check(&world).unwrap_or_else(|error| panic!("{case:?}: {error}"));
     }
 }
 
 #[test]
-fn three_hundred_instances_are_whole_over_tcp_with_all_their_glue() {
-    let world = crowd(300, 1, true);
+fn three_hundred_instances_with_glue_fit_over_tcp() {
+    let world = world(300, 1, true);
     let message = query("_http._tcp.orders.shop", RecordType::SRV);
-    let octets = exchange(&world, &message.to_vec().unwrap(), Transport::Tcp);
-    let answer = Message::from_vec(&octets).unwrap();
+    let bytes = exchange(&world, &message.to_vec().unwrap(), Transport::Tcp);
+    let answer = Message::from_vec(&bytes).unwrap();
     assert!(!answer.metadata.truncation);
     assert_eq!((answer.answers.len(), answer.additionals.len()), (300, 600));
-    assert_eq!(sorted(&answer.additionals).len(), 600);
+    assert_eq!(sorted_data(&answer.additionals).len(), 600);
 }
 
-/// A reverse zone's SOA names a server that shares no label with the question.
+/// The SOA of a reverse zone shares no labels with the question, so it cannot be compressed.
 #[test]
-fn the_longest_names_of_a_reverse_zone_have_that_room_too() {
+fn longest_reverse_names_have_room_for_a_negative_answer_in_512_bytes() {
     let zone = format!("{}.{}.", "z".repeat(50), "y".repeat(49));
-    let mut world = World::of([]).realm(|realm| realm.zone = Zone::parse(&zone, &[]).unwrap());
+    let mut world =
+        World::with_instances([]).with_zones(|zones| zones.zone = Zone::parse(&zone, &[]).unwrap());
     world.now.0 += 3_600_000;
     let label = "q".repeat(57);
     let name = format!("{label}.{label}.{label}.{}.10.in-addr.arpa.", "q".repeat(63));
     assert_eq!(name.len() + 1, 255);
-    for options in [&[][..], &[(10, &b"8 octets"[..]), (3, b"")]] {
+    for options in [&[][..], &[(10, &b"clientid"[..]), (3, b"")]] {
         let query = ask(&name, RecordType::PTR).opt(512, 0, options);
-        let octets = query.answer(&world);
-        let answer = Message::from_vec(&octets).unwrap();
-        assert!(octets.len() <= 512 && !answer.metadata.truncation, "{}", octets.len());
+        let bytes = query.answer(&world);
+        let answer = Message::from_vec(&bytes).unwrap();
+        assert!(bytes.len() <= 512 && !answer.metadata.truncation, "{}", bytes.len());
         assert_eq!(answer.authorities.len(), 1);
-        // The cookie comes first, then who answers; why there is no answer has no room any more.
+        // Cookie and NSID come first, which leaves no space for the extended error.
         let edns = answer.edns.unwrap();
         assert_eq!(edns.options().as_ref().len(), options.len().max(1));
     }
 }
 
 #[test]
-fn the_longest_names_have_room_for_a_negative_answer_in_512_octets() {
+fn longest_names_have_room_for_a_negative_answer_in_512_bytes() {
     let zone = format!("{}.{}.", "z".repeat(50), "y".repeat(49));
-    let mut world = World::of([]).realm(|realm| realm.zone = Zone::parse(&zone, &[]).unwrap());
-    world.now.0 += 3_600_000; // an EDE takes its room too
+    let mut world =
+        World::with_instances([]).with_zones(|zones| zones.zone = Zone::parse(&zone, &[]).unwrap());
+    world.now.0 += 3_600_000; // stale, so that there is an extended error, too
     let label = "q".repeat(50);
     let name = format!("{label}.{label}.{}.{zone}", "q".repeat(48));
     for edns in [None, Some(512)] {
         let plain = query(&name, RecordType::A);
         let message = edns.map_or_else(|| plain.clone(), |size| with_edns(plain.clone(), size));
-        let octets = exchange(&world, &message.to_vec().unwrap(), Transport::Udp);
-        let answer = Message::from_vec(&octets).unwrap();
-        assert!(octets.len() <= 512 && !answer.metadata.truncation);
+        let bytes = exchange(&world, &message.to_vec().unwrap(), Transport::Udp);
+        let answer = Message::from_vec(&bytes).unwrap();
+        assert!(bytes.len() <= 512 && !answer.metadata.truncation);
         assert_eq!(
             (answer.authorities.len(), answer.metadata.response_code),
             (1, ResponseCode::NXDomain)

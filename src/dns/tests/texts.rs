@@ -1,4 +1,4 @@
-//! What an instance says of itself in TXT records.
+//! TXT records: the attributes of an instance.
 
 use hickory_proto::{
     op::{Message, ResponseCode},
@@ -29,9 +29,9 @@ fn strings(records: &[Record]) -> Vec<Vec<Vec<u8>>> {
 }
 
 #[test]
-fn attributes_are_told_at_the_instances_own_name_to_those_who_ask_for_them() {
-    let attributes = [("a", "1"), ("empty", ""), ("sum", "1+1=2"), ("wo", "Zürich, \"am See\"")];
-    let mut world = World::of([
+fn attributes_are_in_txt_records_at_the_name_of_the_instance() {
+    let attributes = [("a", "1"), ("empty", ""), ("place", "Zürich, \"am See\""), ("sum", "1+1=2")];
+    let mut world = World::with_instances([
         with_attributes(instance("orders", "o1", &["10.0.0.1"]).leased(4), &attributes),
         with_attributes(
             instance("orders", "o2", &["10.0.0.2"]).state(State::Draining),
@@ -45,7 +45,7 @@ fn attributes_are_told_at_the_instances_own_name_to_those_who_ask_for_them() {
     let expected: Vec<_> =
         attributes.iter().map(|(k, v)| vec![format!("{k}={v}").into_bytes()]).collect();
     assert_eq!(strings(&answer.answers), expected);
-    assert!(answer.answers.iter().all(|r| r.ttl == 3), "never beyond its lease");
+    assert!(answer.answers.iter().all(|r| r.ttl == 3), "the TTL ends with the lease");
     assert_eq!(strings(&world.ask("o2.orders.shop", TXT).answers), [[b"b=2".to_vec()]]);
     for name in ["orders.shop", "_http._tcp.orders.shop", "o3.orders.shop", "o4.orders.shop"] {
         let answer = world.ask(name, TXT);
@@ -54,34 +54,37 @@ fn attributes_are_told_at_the_instances_own_name_to_those_who_ask_for_them() {
     }
     for kind in [A, SRV, ANY] {
         let answer = world.ask("o1.orders.shop", kind);
-        let others = answer.answers.iter().chain(&answer.glue);
-        assert!(others.into_iter().all(|r| r.record_type() != TXT), "{kind}");
+        let records = answer.answers.iter().chain(&answer.glue);
+        assert!(records.into_iter().all(|r| r.record_type() != TXT), "{kind}");
     }
 }
 
 #[test]
-fn attributes_that_do_not_fit_are_cut_at_a_record() {
+fn attributes_that_do_not_fit_are_truncated_at_a_record() {
     let value = "x".repeat(400);
     let attributes: Vec<_> = ["a", "b", "c", "d"].iter().map(|key| (*key, &*value)).collect();
-    let world = World::of([with_attributes(instance("orders", "o1", &["10.0.0.1"]), &attributes)]);
+    let world = World::with_instances([with_attributes(
+        instance("orders", "o1", &["10.0.0.1"]),
+        &attributes,
+    )]);
     for (transport, count) in [(Transport::Udp, 1), (Transport::Tcp, 4)] {
-        let octets = exchange(&world, &query("o1.orders.shop", TXT).to_vec().unwrap(), transport);
-        let answer = Message::from_vec(&octets).unwrap();
+        let bytes = exchange(&world, &query("o1.orders.shop", TXT).to_vec().unwrap(), transport);
+        let answer = Message::from_vec(&bytes).unwrap();
         assert_eq!((answer.answers.len(), answer.metadata.truncation), (count, count < 4));
     }
 }
 
 proptest! {
-    /// On the wire: no string is too long, and joined they are the attribute.
+    /// In the message, each string but the last has 255 bytes, and concatenated they are the attribute.
     #[test]
-    fn strings_that_are_joined_give_the_attribute_back(
+    fn concatenated_strings_are_the_attribute(
         key in "[!-<>-~]{1,63}",
         value in "\\PC{0,1024}",
     ) {
         let attributes = [(&*key, &*value)];
-        let world = World::of([with_attributes(instance("o", "o1", &["10.0.0.1"]), &attributes)]);
-        let octets = exchange(&world, &query("o1.o.shop", TXT).to_vec().unwrap(), Transport::Tcp);
-        let records = strings(&Message::from_vec(&octets).unwrap().answers);
+        let world = World::with_instances([with_attributes(instance("o", "o1", &["10.0.0.1"]), &attributes)]);
+        let bytes = exchange(&world, &query("o1.o.shop", TXT).to_vec().unwrap(), Transport::Tcp);
+        let records = strings(&Message::from_vec(&bytes).unwrap().answers);
         prop_assert_eq!(records.len(), 1);
         prop_assert!(records[0].iter().rev().skip(1).all(|string| string.len() == 255));
         prop_assert_eq!(records[0].concat(), format!("{key}={value}").into_bytes());

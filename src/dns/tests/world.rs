@@ -1,4 +1,4 @@
-//! A small world to ask questions in.
+//! A small directory of instances, and a responder over it.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -17,21 +17,21 @@ use rollcall_model::lease::{Lease, LeaseMode, Moment, Now, OnExpiry, Wall};
 
 use crate::config::{DnsSettings, ServeArgs};
 use crate::dns::answer::Answer;
-use crate::dns::context::Moods;
+use crate::dns::context::QueryContext;
 use crate::dns::cookie::Secret;
-use crate::dns::limit::Limits;
-use crate::dns::realm::Realm;
-use crate::dns::respond::{Client, Outcome, Responder, Transport};
+use crate::dns::limit::ErrorLimits;
+use crate::dns::respond::{Client, Responder, Response, Transport};
+use crate::dns::zones::Zones;
 
-/// When a world is made: recent enough after boot not to be stale without any self-beat.
+/// The moment at which a world is created: soon enough after boot that it is not stale without a self-beat.
 pub(super) const START: Moment = Moment(10_000);
 
-/// When every world last changed.
+/// The wall-clock time of the last change of every world.
 pub(super) const CHANGED: Wall = Wall(1_700_000_000_500);
 
 pub(super) const ZONE: &str = "rollcall.internal.";
 
-/// Those with reverse zones.
+/// The networks that have reverse zones.
 const NETWORKS: &str = "10.0.0.0/8,2001:db8::/32";
 
 const NAME_SERVERS: &str = "192.0.2.53,2001:db8::53";
@@ -45,17 +45,17 @@ pub(super) struct World {
 }
 
 impl World {
-    /// A world that has not been listed.
+    /// A world before the first list of instances.
     pub(super) fn unsynced() -> Self {
         let networks: Vec<IpNet> = NETWORKS.split(',').map(|net| net.parse().unwrap()).collect();
         let directory = Arc::new(Directory::default().with_networks(&networks));
         let flags = ["--dns-reverse-zones", NETWORKS, "--dns-name-servers", NAME_SERVERS];
         let settings = ServeArgs::of(&flags).validate().unwrap().dns;
-        let realm = Arc::new(Realm::new(ZONE, settings, directory.clone()).unwrap());
+        let zones = Arc::new(Zones::new(ZONE, settings, directory.clone()).unwrap());
         let responder = Responder {
-            realm,
+            zones,
             secret: Secret::new(*b"known in advance"),
-            limits: Limits::new(0, 0),
+            limits: ErrorLimits::new(0, 0),
             replica: "rollcall-0".into(),
         };
         let own = InstanceKey::new("rollcall-system", "rollcall-0");
@@ -66,16 +66,16 @@ impl World {
         Self { responder, now: START, seed: 7, from, catalog }
     }
 
-    /// A world of these instances.
-    pub(super) fn of(instances: impl IntoIterator<Item = Instance>) -> Self {
+    /// A world with these instances.
+    pub(super) fn with_instances(instances: impl IntoIterator<Item = Instance>) -> Self {
         let mut world = Self::unsynced();
         let instances = instances.into_iter().map(Arc::new).collect();
-        world.happens([Fact::Listed { instances, index: 1_000_000 }]);
+        world.apply([Fact::Listed { instances, index: 1_000_000 }]);
         world
     }
 
-    /// Lets something happen.
-    pub(super) fn happens(&mut self, facts: impl IntoIterator<Item = Fact>) {
+    /// Applies facts to the catalog.
+    pub(super) fn apply(&mut self, facts: impl IntoIterator<Item = Fact>) {
         let now = self.both_clocks();
         for fact in facts {
             self.catalog.apply(fact, now);
@@ -89,49 +89,49 @@ impl World {
     }
 
     pub(super) fn directory(&self) -> &Arc<Directory> {
-        &self.responder.realm.directory
+        &self.responder.zones.directory
     }
 
-    /// Changes what is answered for.
-    pub(super) fn realm(mut self, change: impl FnOnce(&mut Realm)) -> Self {
-        let mut realm = (*self.responder.realm).clone();
-        change(&mut realm);
-        self.responder.realm = Arc::new(realm);
+    /// Changes the zones.
+    pub(super) fn with_zones(mut self, change: impl FnOnce(&mut Zones)) -> Self {
+        let mut zones = (*self.responder.zones).clone();
+        change(&mut zones);
+        self.responder.zones = Arc::new(zones);
         self
     }
 
-    /// Changes how it is answered, and to which networks.
-    pub(super) fn settings(self, change: impl FnOnce(&mut DnsSettings)) -> Self {
-        self.realm(|realm| change(&mut realm.settings))
+    /// Changes the DNS settings.
+    pub(super) fn with_settings(self, change: impl FnOnce(&mut DnsSettings)) -> Self {
+        self.with_zones(|zones| change(&mut zones.settings))
     }
 
-    /// Changes the bound on errors and denials.
-    pub(super) fn limits(mut self, limits: Limits) -> Self {
+    /// Sets the rate limit of errors and negative answers.
+    pub(super) fn with_limits(mut self, limits: ErrorLimits) -> Self {
         self.responder.limits = limits;
         self
     }
 
-    /// Asks; a name without a final dot is completed by `svc.<zone>`.
+    /// The answer to a question; `svc.<zone>` is appended to a name without a final dot.
     pub(super) fn ask(&self, name: &str, kind: RecordType) -> Answer {
-        let name = full(name);
-        let query = LowerQuery::query(Query::query(Name::from_ascii(&name).unwrap(), kind));
-        let moods = Moods { now: self.now, seed: self.seed, choice: 0 };
-        self.responder.realm.answer(&query, moods)
+        let name = absolute_name(name);
+        let question = LowerQuery::query(Query::query(Name::from_ascii(&name).unwrap(), kind));
+        let query = QueryContext { now: self.now, seed: self.seed, choice: 0 };
+        self.responder.zones.answer(&question, query)
     }
 
-    /// What becomes of these octets.
-    pub(super) fn send(&self, octets: &[u8], transport: Transport) -> Outcome {
+    /// The response to these bytes.
+    pub(super) fn send(&self, bytes: &[u8], transport: Transport) -> Response {
         let client = Client { address: self.from, transport };
-        self.responder.respond(octets, client, self.both_clocks(), self.seed)
+        self.responder.respond(bytes, client, self.both_clocks(), self.seed)
     }
 }
 
-/// A name without a final dot is completed by `svc.<zone>`.
-pub(super) fn full(name: &str) -> String {
+/// Appends `svc.<zone>` to a name without a final dot.
+pub(super) fn absolute_name(name: &str) -> String {
     if name.ends_with('.') { name.to_owned() } else { format!("{name}.svc.{ZONE}") }
 }
 
-/// A permanent instance of namespace `shop` with a port `http` 8080/TCP.
+/// A permanent instance in namespace `shop` with a port `http` 8080/TCP.
 pub(super) fn instance(service: &str, name: &str, ips: &[&str]) -> Instance {
     let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
     let sample = Instance { resource_version: 1, ..Instance::sample("shop", name) };
@@ -153,7 +153,7 @@ pub(super) fn port(name: &str, port: u16, protocol: Protocol) -> Port {
     Port { name: name.into(), port, protocol, app_protocol: None }
 }
 
-/// Small changes to an instance, one after another.
+/// Builder methods for instances.
 pub(super) trait With: Sized {
     fn with(self, change: impl FnOnce(&mut Facts)) -> Instance;
 
@@ -205,22 +205,22 @@ impl With for Instance {
     }
 }
 
-/// Records as people write them: data alone.
+/// The data of records in presentation format.
 pub(super) fn data(records: &[Record]) -> Vec<String> {
     records.iter().map(|record| record.data.to_string()).collect()
 }
 
-/// The same, sorted.
-pub(super) fn sorted(records: &[Record]) -> Vec<String> {
+/// The sorted data of records in presentation format.
+pub(super) fn sorted_data(records: &[Record]) -> Vec<String> {
     let mut data = data(records);
     data.sort();
     data
 }
 
-/// The SOA of a negative answer: its own TTL and MINIMUM.
+/// TTL and MINIMUM of the SOA in a negative answer.
 pub(super) fn negative_ttls(answer: &Answer) -> (u32, u32) {
     match &answer.authority[..] {
         [Record { data: RData::SOA(soa), ttl, .. }] => (*ttl, soa.minimum),
-        other => panic!("not one SOA: {other:?}"),
+        other => panic!("expected one SOA: {other:?}"),
     }
 }

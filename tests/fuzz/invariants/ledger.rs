@@ -1,19 +1,18 @@
-//! The bytes of a ledger's segments: whatever a watch delivers.
+//! Any bytes as the segments of a ledger, as a watch could deliver them.
 //!
-//! Owns: what must hold of reading, writing, parting and joining. Does not own: the format
-//! (`rollcall_core::codec`).
+//! Owns: the invariants of decoding, encoding, splitting and joining. Does not own: the format (`rollcall_core::codec`).
 
 use rollcall_core::{
     codec::{decode, encode, join, part},
     ledger::Ledger,
 };
 
-/// What can be read is written and read again as it was; parted, it is joined again.
+/// Segments that can be decoded are the same after encoding and decoding, and after splitting and joining.
 pub(crate) fn check(input: &[u8]) {
     let Some((most, bytes)) = input.split_first() else { return };
     let Ok(segments) = decode(bytes) else { return };
     assert_eq!(decode(&encode(&segments)), Ok(segments.clone()));
-    // In a ledger a sequence has one segment.
+    // A ledger has one segment for each sequence.
     if segments.windows(2).any(|pair| pair[0].sequence == pair[1].sequence) {
         return;
     }

@@ -1,7 +1,6 @@
-//! What must hold whatever comes: shared by the fuzzer (`fuzz/`) and by the replay of its corpus.
+//! Invariants that hold for every input, shared by the fuzzer (`fuzz/`) and the replay of its corpus.
 //!
-//! Owns: for each target, one function from octets to a panic or none. Does not own: where the
-//! octets come from.
+//! Owns: one function for each target, which panics if an invariant is broken. Does not own: the source of the input.
 
 pub(crate) mod ledger;
 pub(crate) mod name;

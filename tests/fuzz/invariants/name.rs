@@ -1,7 +1,7 @@
-//! Names put together from words that mean something and from any octets: which of them exist.
+//! Names of known labels and random bytes: which of them exist.
 //!
-//! Owns: what must hold of the answers to one name for all types, to the names above it and below it,
-//! and of a secondary that has the zone by transfer. Does not own: the message (`query`).
+//! Owns: the invariants of the answers at one name for all types, at the names above and below it, and at a secondary
+//! that transferred the zone. Does not own: the message (`query`).
 
 use std::{collections::HashSet, sync::LazyLock};
 
@@ -11,13 +11,13 @@ use hickory_proto::{
 };
 use rollcall::dns::{
     answer::Answer,
-    context::Moods,
-    realm::Realm,
-    respond::{Outcome, Transport},
+    context::QueryContext,
+    respond::{Response, Transport},
+    zones::Zones,
 };
 
 use super::{
-    query::Exchange,
+    query::MessageCheck,
     world::{CEILING, LONG, Mode},
 };
 
@@ -39,7 +39,7 @@ const TYPES: [RecordType; 15] = [
     RecordType::Unknown(65_280),
 ];
 
-/// What names begin below: nothing of ours, the zone and parts of it, addresses.
+/// The parents of the names: the root, the zone and names in it, reverse zones.
 const BASES: [&[&str]; 6] = [
     &[],
     &["ZONE"],
@@ -49,8 +49,8 @@ const BASES: [&[&str]; 6] = [
     &["8", "b", "d", "0", "1", "0", "0", "2", "ip6", "arpa"],
 ];
 
-/// Labels that mean something somewhere.
-const WORDS: [&str; 72] = [
+/// Labels that have a meaning in some name. The corpus refers to them by index.
+const LABELS: [&str; 72] = [
     "svc",
     "dns",
     "ns",
@@ -125,83 +125,84 @@ const WORDS: [&str; 72] = [
     "arpa",
 ];
 
-/// What stands below a name that does not exist does not either.
+/// Labels below a name that does not exist: with them, it does not exist either.
 const BELOW: [&str; 4] = ["x", "_tcp", "_ver", "0"];
 
-/// A mode, a base, which letters are large; then labels, the last one first: an octet names a word,
-/// or from 224 on says how many octets follow to be one.
+/// The input: a mode, a base, a mask of upper-case letters, then labels from right to left. A byte below 224 is an index
+/// into `LABELS`; from 224 on it gives the length of a label that follows.
 pub(crate) fn check(input: &[u8]) {
     let [mode, base, case, labels @ ..] = input else { return };
     let mode = Mode(*mode);
-    let realm = mode.realm();
-    let Some(name) = name(&realm, (*base, *case), labels) else { return };
-    let asking = Asking { mode, realm: &realm };
-    let exists = asking.types(&name);
+    let zones = mode.zones();
+    let Some(name) = build_name(&zones, (*base, *case), labels) else { return };
+    let checker = NameChecker { mode, zones: &zones };
+    let exists = checker.check_types(&name);
     match exists {
-        Some(true) => asking.above(&name),
-        Some(false) => asking.below(&name),
+        Some(true) => checker.check_above(&name),
+        Some(false) => checker.check_below(&name),
         None => {}
     }
-    asking.secondary(&name, exists);
-    asking.whole_messages(&name, *case);
+    checker.check_secondary(&name, exists);
+    checker.check_message(&name, *case);
 }
 
-fn name(realm: &Realm, (base, case): (u8, u8), mut rest: &[u8]) -> Option<Name> {
+fn build_name(zones: &Zones, (base, case): (u8, u8), mut rest: &[u8]) -> Option<Name> {
     let mut name = Name::root();
     for label in BASES[usize::from(base) % BASES.len()].iter().rev() {
         name = match *label {
-            "ZONE" => realm.zone.apex().clone(),
+            "ZONE" => zones.zone.apex().clone(),
             label => name.prepend_label(label).ok()?,
         };
     }
-    while let Some((octet, after)) = rest.split_first() {
+    while let Some((byte, after)) = rest.split_first() {
         rest = after;
-        let label = match octet {
+        let label = match byte {
             224.. => {
-                let (label, after) = rest.split_at_checked(usize::from(octet - 223))?;
+                let (label, after) = rest.split_at_checked(usize::from(byte - 223))?;
                 rest = after;
                 label
             }
-            word => WORDS[usize::from(*word) % WORDS.len()].as_bytes(),
+            index => LABELS[usize::from(*index) % LABELS.len()].as_bytes(),
         };
-        // A name that is too long is none.
+        // None when the name is too long.
         name = name.prepend_label(label).ok()?;
     }
-    let large = |at: usize, octet: &u8| {
-        if case >> (at % 8) & 1 == 1 { octet.to_ascii_uppercase() } else { *octet }
+    let fold = |at: usize, byte: &u8| {
+        if case >> (at % 8) & 1 == 1 { byte.to_ascii_uppercase() } else { *byte }
     };
     let labels: Vec<Vec<u8>> = name
         .iter()
-        .map(|label| label.iter().enumerate().map(|(at, o)| large(at, o)).collect())
+        .map(|label| label.iter().enumerate().map(|(at, byte)| fold(at, byte)).collect())
         .collect();
     let mut name = Name::from_labels(labels.iter().map(|label| &label[..])).ok()?;
     name.set_fqdn(true);
     Some(name)
 }
 
-struct Asking<'a> {
+struct NameChecker<'a> {
     mode: Mode,
-    realm: &'a Realm,
+    zones: &'a Zones,
 }
 
-impl Asking<'_> {
+impl NameChecker<'_> {
     fn ask(&self, name: &Name, kind: RecordType) -> Answer {
         let question = LowerQuery::query(Query::query(name.clone(), kind));
-        self.realm.answer(&question, Moods { now: self.mode.now().moment, seed: 7, choice: 7 })
+        self.zones
+            .answer(&question, QueryContext { now: self.mode.now().moment, seed: 7, choice: 7 })
     }
 
-    /// Whether a name exists; none when it is not ours.
+    /// Whether a name exists; none when it is outside the zones.
     fn exists(&self, name: &Name) -> Option<bool> {
         match self.ask(name, RecordType::TXT).code {
             ResponseCode::NoError => Some(true),
             ResponseCode::NXDomain => Some(false),
             ResponseCode::Refused => None,
-            other => panic!("{name} is answered {other}"),
+            other => panic!("the response code for {name} is {other}"),
         }
     }
 
-    /// A name exists for every type or for none, and an alias is one for every type.
-    fn types(&self, name: &Name) -> Option<bool> {
+    /// A name exists for every type or for none, and a CNAME answers every type.
+    fn check_types(&self, name: &Name) -> Option<bool> {
         let exists = self.exists(name);
         let alias = self.ask(name, RecordType::CNAME).answers;
         for kind in TYPES {
@@ -215,20 +216,20 @@ impl Asking<'_> {
             assert_eq!(answer.authoritative, exists.is_some(), "{name} {kind}");
             assert!(exists == Some(true) || answer.answers.is_empty(), "{name} {kind}");
             if exists.is_some() {
-                self.authority(name, &answer);
+                self.check_authority(name, &answer);
             }
             if !alias.is_empty() {
                 assert_eq!(answer.answers, alias, "{name} {kind}");
             }
-            self.ceiling(&answer);
+            self.check_ceiling(&answer);
         }
         exists
     }
 
-    /// Records of the name, or the SOA of a zone that the name is in.
-    fn authority(&self, name: &Name, answer: &Answer) {
+    /// An answer has records, or the SOA of the zone of the name.
+    fn check_authority(&self, name: &Name, answer: &Answer) {
         match &answer.authority[..] {
-            [] => assert!(!answer.answers.is_empty(), "{name}: neither an answer nor a SOA"),
+            [] => assert!(!answer.answers.is_empty(), "{name}: neither records nor a SOA"),
             [Record { name: apex, data: RData::SOA(soa), ttl, .. }] => {
                 assert!(answer.answers.is_empty() && apex.zone_of(name), "{name} in {apex}");
                 assert_eq!((*ttl, soa.minimum), (2, 2));
@@ -236,10 +237,13 @@ impl Asking<'_> {
             other => panic!("{name}: {other:?}"),
         }
         let [first, ..] = &answer.answers[..] else { return };
-        assert!(answer.answers.iter().all(|record| record.ttl == first.ttl), "one TTL for a set");
+        assert!(
+            answer.answers.iter().all(|record| record.ttl == first.ttl),
+            "the TTLs of a set differ"
+        );
     }
 
-    fn ceiling(&self, answer: &Answer) {
+    fn check_ceiling(&self, answer: &Answer) {
         let targets = answer.answers.iter().filter_map(|record| match &record.data {
             RData::SRV(srv) => Some(&srv.target),
             _ => None,
@@ -248,39 +252,39 @@ impl Asking<'_> {
         assert!(!self.mode.has_ceiling() || count <= CEILING, "{count} targets");
     }
 
-    /// Nothing hangs in the air: all names from it up to its zone exist.
-    fn above(&self, name: &Name) {
-        let mut above = name.base_name();
-        // Above the apex there is nothing of ours.
-        while let Some(exists) = self.exists(&above).filter(|_| !above.is_root()) {
-            assert!(exists, "{name} exists, {above} does not");
-            above = above.base_name();
+    /// All names between an existing name and its zone exist.
+    fn check_above(&self, name: &Name) {
+        let mut parent = name.base_name();
+        // Above the apex, names are outside the zones.
+        while let Some(exists) = self.exists(&parent).filter(|_| !parent.is_root()) {
+            assert!(exists, "{name} exists, but {parent} does not");
+            parent = parent.base_name();
         }
     }
 
-    /// RFC 8020.
-    fn below(&self, name: &Name) {
+    /// No name below a name that does not exist exists (RFC 8020).
+    fn check_below(&self, name: &Name) {
         for label in BELOW {
             let Ok(below) = name.prepend_label(label) else { return };
-            assert_eq!(self.exists(&below), Some(false), "{name} does not exist, {below} does");
+            assert_eq!(self.exists(&below), Some(false), "{name} does not exist, but {below} does");
         }
     }
 
-    /// Who has the zone by transfer knows the same names, but for selectors.
-    fn secondary(&self, name: &Name, exists: Option<bool>) {
-        static TREES: LazyLock<Vec<HashSet<LowerName>>> =
-            LazyLock::new(|| (0..4).map(|at| tree(Mode(at << 1 | 1))).collect());
-        if !self.realm.zone.apex().zone_of(name) || name.iter().any(is_selector) {
+    /// A secondary has the same names, except those with selectors.
+    fn check_secondary(&self, name: &Name, exists: Option<bool>) {
+        static NAMES: LazyLock<Vec<HashSet<LowerName>>> =
+            LazyLock::new(|| (0..4).map(|at| transferred_names(Mode(at << 1 | 1))).collect());
+        if !self.zones.zone.apex().zone_of(name) || name.iter().any(is_selector) {
             return;
         }
-        let tree = &TREES[usize::from(self.mode.0 >> 1 & 3)];
-        assert_eq!(exists, Some(tree.contains(&LowerName::new(name))), "{name}, to a secondary");
+        let names = &NAMES[usize::from(self.mode.0 >> 1 & 3)];
+        assert_eq!(exists, Some(names.contains(&LowerName::new(name))), "{name} at a secondary");
     }
 
-    /// The same as messages, for some type.
-    fn whole_messages(&self, name: &Name, at: u8) {
-        let octets = message(name, TYPES[usize::from(at) % TYPES.len()]);
-        Exchange { mode: self.mode, message: &octets }.check();
+    /// Checks the message for one of the types.
+    fn check_message(&self, name: &Name, at: u8) {
+        let bytes = encode_query(name, TYPES[usize::from(at) % TYPES.len()]);
+        MessageCheck { mode: self.mode, message: &bytes }.check();
     }
 }
 
@@ -289,25 +293,28 @@ fn is_selector(label: &[u8]) -> bool {
     selectors.iter().any(|selector| label.eq_ignore_ascii_case(selector))
 }
 
-fn message(name: &Name, kind: RecordType) -> Vec<u8> {
+fn encode_query(name: &Name, kind: RecordType) -> Vec<u8> {
     let mut message = Message::new(4711, MessageType::Query, OpCode::Query);
     message.add_query(Query::query(name.clone(), kind));
-    message.to_vec().expect("a name that is one can be asked for")
+    message.to_vec().expect("a query for a valid name can be encoded")
 }
 
-/// The names of a transfer, and all above them in the zone.
-fn tree(mode: Mode) -> HashSet<LowerName> {
-    let realm = mode.realm();
-    let octets = message(realm.zone.apex(), RecordType::AXFR);
-    let asks = mode.asks(Transport::Tcp);
-    let Outcome::Transfer(transfer) = mode.responder().respond(&octets, asks, mode.now(), 7) else {
-        panic!("no transfer");
+/// The owners in a transfer, and the names between them and the apex.
+fn transferred_names(mode: Mode) -> HashSet<LowerName> {
+    let zones = mode.zones();
+    let bytes = encode_query(zones.zone.apex(), RecordType::AXFR);
+    let client = mode.client_over(Transport::Tcp);
+    let Response::Transfer(transfer) = mode.responder().respond(&bytes, client, mode.now(), 7)
+    else {
+        panic!("expected a transfer");
     };
     let mut names = HashSet::new();
-    for octets in *transfer {
-        for record in Message::from_vec(&octets).expect("it can be read").answers {
+    for bytes in *transfer {
+        for record in
+            Message::from_vec(&bytes).expect("a message of a transfer can be decoded").answers
+        {
             let mut name = record.name;
-            while realm.zone.apex().zone_of(&name) && names.insert(LowerName::new(&name)) {
+            while zones.zone.apex().zone_of(&name) && names.insert(LowerName::new(&name)) {
                 name = name.base_name();
             }
         }

@@ -1,24 +1,23 @@
-//! Any octets as a query: what must hold of what they are answered.
+//! Any bytes as a query: the invariants of the response.
 //!
-//! Owns: the promises of the message itself and of a transfer. Does not own: which names exist
-//! (`name`).
+//! Owns: the invariants of a message and of a zone transfer. Does not own: which names exist (`name`).
 
 use hickory_proto::{
     op::{Message, MessageType, ResponseCode},
     rr::{Name, RData, Record, RecordType, rdata::opt::EdnsOption},
 };
 use rollcall::dns::{
-    cookie::Standing,
+    cookie::CookieState,
     fit::TCP,
-    limit::Verdict,
+    limit::LimitDecision,
     query::Query,
-    respond::{Outcome, Responder, Said, Transport},
+    respond::{ReplySummary, Responder, Response, Transport},
     transfer::Transfer,
 };
 
 use super::{
-    wire::{must_be_whole, word},
-    world::{Manners, Mode},
+    wire::{assert_well_formed, word},
+    world::{Mode, Policy},
 };
 
 const SEED: u64 = 7;
@@ -28,115 +27,122 @@ const OPCODE: u16 = 0x7800;
 const AA: u16 = 0x0400;
 const TC: u16 = 0x0200;
 const RD: u16 = 0x0100;
-/// RA, Z, AD and CD.
-const NEVER: u16 = 0x00f0;
+/// RA, Z, AD and CD, which no response sets.
+const NEVER_SET: u16 = 0x00f0;
 
-/// The first octet is a [`Mode`], the rest a message.
+/// The first byte of the input is a [`Mode`], the rest a message.
 pub(crate) fn check(input: &[u8]) {
     let Some((mode, message)) = input.split_first() else { return };
-    Exchange { mode: Mode(*mode), message }.check();
+    MessageCheck { mode: Mode(*mode), message }.check();
 }
 
-/// One message and how it is asked.
+/// A message, and the mode in which it is sent.
 #[derive(Clone, Copy)]
-pub(crate) struct Exchange<'m> {
+pub(crate) struct MessageCheck<'m> {
     pub(crate) mode: Mode,
     pub(crate) message: &'m [u8],
 }
 
-impl Exchange<'_> {
+impl MessageCheck<'_> {
     pub(crate) fn check(self) {
         let responder = self.mode.responder();
         match self.ask(&responder, self.mode.transport()) {
-            Outcome::Silence => {
+            Response::Dropped => {
                 let is_query = self.message.len() >= 12 && word(self.message, 2) & QR == 0;
-                assert!(!is_query, "a query is not answered");
+                assert!(!is_query, "a query got no response");
             }
-            Outcome::Reply(octets, said) => {
-                self.reply(&octets, said);
-                self.again(&responder, &octets, said);
+            Response::Message(bytes, summary) => {
+                self.check_reply(&bytes, summary);
+                self.check_repetition(&responder, &bytes, summary);
             }
-            Outcome::Transfer(transfer) => self.transfer(*transfer),
+            Response::Transfer(transfer) => self.check_transfer(*transfer),
         }
     }
 
-    fn ask(self, responder: &Responder, transport: Transport) -> Outcome {
-        responder.respond(self.message, self.mode.asks(transport), self.mode.now(), SEED)
+    fn ask(self, responder: &Responder, transport: Transport) -> Response {
+        responder.respond(self.message, self.mode.client_over(transport), self.mode.now(), SEED)
     }
 
     fn query(&self) -> Query<'_> {
-        Query::read(self.message).expect("what is answered can be read")
+        Query::parse(self.message).expect("a query that got a response can be parsed")
     }
 
-    /// What holds of every message that is answered.
-    fn head(&self, octets: &[u8], over: Transport) -> Message {
-        must_be_whole(octets);
-        let (asked, flags) = (word(self.message, 2), word(octets, 2));
-        assert_eq!(word(octets, 0), word(self.message, 0), "the id");
-        assert_eq!(flags & (QR | OPCODE | RD | NEVER), QR | (asked & (OPCODE | RD)), "the flags");
-        let read = Message::from_vec(octets).expect("the answer can be read");
+    /// Checks what all responses have in common, and decodes the message.
+    fn check_header(&self, bytes: &[u8], over: Transport) -> Message {
+        assert_well_formed(bytes);
+        let (query_flags, flags) = (word(self.message, 2), word(bytes, 2));
+        assert_eq!(word(bytes, 0), word(self.message, 0), "the ID");
+        assert_eq!(
+            flags & (QR | OPCODE | RD | NEVER_SET),
+            QR | (query_flags & (OPCODE | RD)),
+            "the flags"
+        );
+        let read = Message::from_vec(bytes).expect("the response can be decoded");
         assert_eq!(read.metadata.message_type, MessageType::Response);
-        self.opt(&read, over);
+        self.check_opt(&read, over);
         read
     }
 
-    fn reply(&self, octets: &[u8], said: Said) {
-        let read = self.head(octets, self.mode.transport());
+    fn check_reply(&self, bytes: &[u8], summary: ReplySummary) {
+        let read = self.check_header(bytes, self.mode.transport());
         let query = self.query();
-        let flags = word(octets, 2);
-        assert!(octets.len() <= self.limit(&query, said.cookie), "{} octets", octets.len());
-        assert_eq!(flags & TC != 0, said.truncated, "TC is counted as it is sent");
+        let flags = word(bytes, 2);
+        assert!(bytes.len() <= self.limit(&query, summary.cookie), "{} bytes", bytes.len());
+        assert_eq!(flags & TC != 0, summary.truncated, "the summary has the TC of the message");
         assert_eq!(read.queries.len(), usize::from(query.question.is_some()));
-        let echo = octets.get(12..12 + query.octets.len());
-        assert_eq!(echo, Some(query.octets), "the question is repeated as it came");
-        self.sections(&read, &query);
-        self.cut(&read, said);
+        let echo = bytes.get(12..12 + query.bytes.len());
+        assert_eq!(echo, Some(query.bytes), "the question is not repeated as received");
+        self.check_sections(&read, &query);
+        self.check_truncation(&read, summary);
     }
 
-    fn limit(&self, query: &Query<'_>, cookie: Standing) -> usize {
+    fn limit(&self, query: &Query<'_>, cookie: CookieState) -> usize {
         if self.mode.transport() == Transport::Tcp {
             return usize::from(TCP);
         }
-        let stranger = self.mode.manners() == Manners::Short && cookie != Standing::Good;
+        let is_limited =
+            self.mode.policy() == Policy::SmallCookieless && cookie != CookieState::Good;
         match &query.edns {
-            Some(edns) if !stranger => usize::from(edns.size.clamp(512, 1232)),
+            Some(edns) if !is_limited => usize::from(edns.size.clamp(512, 1232)),
             _ => 512,
         }
     }
 
-    /// An OPT for an OPT, with nothing in it that was not asked for.
-    fn opt(&self, read: &Message, over: Transport) {
+    /// The response has an OPT if the query has one, with no option that was not requested.
+    fn check_opt(&self, read: &Message, over: Transport) {
         let query = self.query();
-        assert_eq!(read.edns.is_some(), query.edns.is_some(), "an OPT for an OPT");
-        let (Some(opt), Some(asks)) = (&read.edns, &query.edns) else { return };
+        assert_eq!(read.edns.is_some(), query.edns.is_some(), "OPT in response and query");
+        let (Some(opt), Some(request)) = (&read.edns, &query.edns) else { return };
         assert_eq!((opt.version(), opt.max_payload()), (0, 1232));
-        assert_eq!(opt.flags().dnssec_ok, asks.dnssec_ok, "DO is copied");
+        assert_eq!(opt.flags().dnssec_ok, request.dnssec_ok, "DO is not copied");
         for (code, option) in opt.options().as_ref() {
-            let asked = match (u16::from(*code), option) {
-                (3, EdnsOption::NSID(_)) => asks.nsid,
-                (10, EdnsOption::Unknown(_, cookie)) => asks.cookie.is_some() && cookie.len() == 24,
-                (11, _) => asks.keepalive && over == Transport::Tcp,
+            let is_allowed = match (u16::from(*code), option) {
+                (3, EdnsOption::NSID(_)) => request.nsid,
+                (10, EdnsOption::Unknown(_, cookie)) => {
+                    request.cookie.is_some() && cookie.len() == 24
+                }
+                (11, _) => request.keepalive && over == Transport::Tcp,
                 (15, _) => true,
                 _ => false,
             };
-            assert!(asked, "nobody asked for option {code:?}");
+            assert!(is_allowed, "option {code:?} was not requested");
         }
     }
 
-    fn sections(&self, read: &Message, query: &Query<'_>) {
+    fn check_sections(&self, read: &Message, query: &Query<'_>) {
         let code = read.metadata.response_code;
-        let said = read.metadata.authoritative;
+        let authoritative = read.metadata.authoritative;
         let positive = code == ResponseCode::NoError;
-        assert!(!said || positive || code == ResponseCode::NXDomain, "authority on {code}");
+        assert!(!authoritative || positive || code == ResponseCode::NXDomain, "AA with {code}");
         assert!(positive || read.answers.is_empty(), "answers with {code}");
         assert!(
-            said || read.answers.len() + read.authorities.len() == 0,
-            "records of no authority"
+            authoritative || read.answers.len() + read.authorities.len() == 0,
+            "records without AA"
         );
-        if said && read.answers.is_empty() && !read.metadata.truncation {
-            assert!(is_soa(&read.authorities), "nothing is said without a SOA");
+        if authoritative && read.answers.is_empty() && !read.metadata.truncation {
+            assert!(is_soa(&read.authorities), "a negative answer without a SOA");
         } else {
-            assert!(read.authorities.is_empty(), "a SOA beside an answer");
+            assert!(read.authorities.is_empty(), "a SOA with an answer");
         }
         if code == ResponseCode::NXDomain {
             assert!(is_soa(&read.authorities), "NXDOMAIN without a SOA");
@@ -144,30 +150,34 @@ impl Exchange<'_> {
         let records = [&read.answers, &read.authorities, &read.additionals].into_iter().flatten();
         assert!(records.clone().all(|record| record.ttl <= 5), "a TTL of more than 5 s");
         let Some(question) = &query.question else { return };
-        let asked = question.original();
+        let original = question.original();
         for record in &read.answers {
-            assert!(is_same(&record.name, asked.name()), "{} owns an answer", record.name);
+            assert!(
+                is_same(&record.name, original.name()),
+                "an answer is owned by {}",
+                record.name
+            );
             let kind = record.record_type();
-            let fits = kind == asked.query_type()
+            let fits = kind == original.query_type()
                 || kind == RecordType::CNAME
-                || (kind, asked.query_type()) == (RecordType::HINFO, RecordType::ANY)
-                || (kind, asked.query_type()) == (RecordType::SOA, RecordType::IXFR);
-            assert!(fits, "{kind} for {}", asked.query_type());
+                || (kind, original.query_type()) == (RecordType::HINFO, RecordType::ANY)
+                || (kind, original.query_type()) == (RecordType::SOA, RecordType::IXFR);
+            assert!(fits, "{kind} for {}", original.query_type());
         }
-        no_record_twice(&read.answers);
+        assert_no_duplicates(&read.answers);
     }
 
-    /// TC if and only if there are fewer answers than over TCP, and these are the first of those.
-    fn cut(&self, read: &Message, said: Said) {
-        let (truncated, udp) = (said.truncated, self.mode.transport() == Transport::Udp);
+    /// TC is set if and only if the answer is a proper prefix of the answer over TCP.
+    fn check_truncation(&self, read: &Message, summary: ReplySummary) {
+        let (truncated, udp) = (summary.truncated, self.mode.transport() == Transport::Udp);
         if !udp {
-            return assert!(!truncated, "TC over TCP, in a world that fits");
+            return assert!(!truncated, "TC over TCP, although all sets of the world fit");
         }
-        let Outcome::Reply(octets, _) = self.ask(&self.mode.responder(), Transport::Tcp) else {
-            // Who asks for a transfer by UDP is told so.
+        let Response::Message(bytes, _) = self.ask(&self.mode.responder(), Transport::Tcp) else {
+            // A transfer that is requested over UDP gets one message.
             return assert!(!truncated);
         };
-        let whole = self.head(&octets, Transport::Tcp);
+        let whole = self.check_header(&bytes, Transport::Tcp);
         if is_transfer(&self.query()) {
             return;
         }
@@ -180,54 +190,63 @@ impl Exchange<'_> {
         assert!(whole.additionals.starts_with(&read.additionals), "other addresses over TCP");
     }
 
-    /// The same moment and seed have the same answer; but errors are bounded.
-    fn again(&self, responder: &Responder, octets: &[u8], said: Said) {
-        let same = |responder| match self.ask(responder, self.mode.transport()) {
-            Outcome::Reply(again, _) => assert_eq!(again, octets, "another answer to the same"),
-            other => panic!("another answer to the same: {other:?}"),
+    /// The same query at the same moment with the same seed has the same response, except above the rate limit.
+    fn check_repetition(&self, responder: &Responder, bytes: &[u8], summary: ReplySummary) {
+        let assert_same = |responder| match self.ask(responder, self.mode.transport()) {
+            Response::Message(again, _) => {
+                assert_eq!(again, bytes, "the response differs from the first one")
+            }
+            other => panic!("the response differs from the first one: {other:?}"),
         };
-        same(responder);
-        if self.mode.manners() != Manners::Bounded || said.cookie == Standing::Good {
-            return same(responder);
+        assert_same(responder);
+        if self.mode.policy() != Policy::RateLimited || summary.cookie == CookieState::Good {
+            return assert_same(responder);
         }
-        let denied = word(octets, 2) & 15 != 0 || said.code == ResponseCode::BADVERS;
+        let denied = word(bytes, 2) & 15 != 0 || summary.code == ResponseCode::BADVERS;
         if self.mode.transport() == Transport::Tcp || !denied {
-            return same(responder);
+            return assert_same(responder);
         }
-        let Outcome::Reply(slip, said) = self.ask(responder, Transport::Udp) else {
-            panic!("what is beyond the bound is cut, not dropped");
+        let Response::Message(slip, summary) = self.ask(responder, Transport::Udp) else {
+            panic!("a response above the rate limit was dropped, not truncated");
         };
-        assert_eq!((said.verdict, said.truncated), (Verdict::Slip, true));
-        let read = self.head(&slip, Transport::Udp);
+        assert_eq!((summary.decision, summary.truncated), (LimitDecision::Slip, true));
+        let read = self.check_header(&slip, Transport::Udp);
         let counts = [read.answers.len(), read.authorities.len(), read.additionals.len()];
         assert_eq!((counts, word(&slip, 2) & (TC | AA | 15)), ([0; 3], TC));
-        assert!(slip.len() <= self.limit(&self.query(), said.cookie));
+        assert!(slip.len() <= self.limit(&self.query(), summary.cookie));
     }
 
-    /// Everything between two equal SOAs, in messages that can be read, for one who may have it.
-    fn transfer(&self, transfer: Transfer) {
+    /// A transfer begins and ends with the same SOA, its messages are well formed, and only allowed clients get it.
+    fn check_transfer(&self, transfer: Transfer) {
         let query = self.query();
-        let realm = self.mode.realm();
-        let question = query.question.as_ref().expect("nothing else is a transfer");
+        let zones = self.mode.zones();
+        let question = query.question.as_ref().expect("a transfer has a question");
         assert!(is_transfer(&query) && self.mode.transport() == Transport::Tcp);
-        assert!(matches!(self.mode.manners(), Manners::Open | Manners::Bounded));
-        assert!(**question.name() == *realm.zone.apex());
+        assert!(matches!(self.mode.policy(), Policy::Open | Policy::RateLimited));
+        assert!(**question.name() == *zones.zone.apex());
         let mut all = Vec::new();
-        for (at, octets) in transfer.take(1000).enumerate() {
-            let read = self.head(&octets, Transport::Tcp);
-            assert!(octets.len() <= 16_384, "{} octets", octets.len());
-            assert_eq!(word(&octets, 2) & (AA | TC | 15), AA);
-            assert_eq!(read.queries.len(), usize::from(at == 0), "the question comes once");
+        for (at, bytes) in transfer.take(1000).enumerate() {
+            let read = self.check_header(&bytes, Transport::Tcp);
+            assert!(bytes.len() <= 16_384, "{} bytes", bytes.len());
+            assert_eq!(word(&bytes, 2) & (AA | TC | 15), AA);
+            assert_eq!(
+                read.queries.len(),
+                usize::from(at == 0),
+                "only the first message has the question"
+            );
             assert!(read.authorities.is_empty() && read.additionals.is_empty());
-            assert!(!read.answers.is_empty(), "a message of nothing");
+            assert!(!read.answers.is_empty(), "a message without records");
             all.extend(read.answers);
         }
         let [first, inner @ .., last] = &all[..] else { panic!("fewer than two records") };
-        assert!(first == last && first.record_type() == RecordType::SOA, "it begins as it ends");
+        assert!(
+            first == last && first.record_type() == RecordType::SOA,
+            "the first and the last record are not the same SOA"
+        );
         assert!(inner.iter().all(|record| record.record_type() != RecordType::SOA));
-        assert!(all.iter().all(|record| realm.zone.apex().zone_of(&record.name)));
-        aliases_stand_alone(inner);
-        no_record_twice(inner);
+        assert!(all.iter().all(|record| zones.zone.apex().zone_of(&record.name)));
+        assert_cnames_are_alone(inner);
+        assert_no_duplicates(inner);
     }
 }
 
@@ -246,17 +265,17 @@ fn is_same(a: &Name, b: &Name) -> bool {
 }
 
 /// A set has no duplicates (RFC 2181 §5).
-fn no_record_twice(records: &[Record]) {
+fn assert_no_duplicates(records: &[Record]) {
     let mut texts: Vec<String> = records.iter().map(ToString::to_string).collect();
     texts.sort_unstable();
-    let twice = texts.windows(2).find(|pair| pair[0] == pair[1]);
-    assert_eq!(twice, None, "a record stands there twice");
+    let duplicate = texts.windows(2).find(|pair| pair[0] == pair[1]);
+    assert_eq!(duplicate, None, "a duplicate record");
 }
 
-/// What has an alias has nothing else (RFC 1034 §3.6.2).
-fn aliases_stand_alone(records: &[Record]) {
+/// A name with a CNAME has no other records (RFC 1034 §3.6.2).
+fn assert_cnames_are_alone(records: &[Record]) {
     for record in records.iter().filter(|record| record.record_type() == RecordType::CNAME) {
         let count = records.iter().filter(|other| other.name == record.name).count();
-        assert_eq!(count, 1, "{} has an alias and more", record.name);
+        assert_eq!(count, 1, "{} has a CNAME and other records", record.name);
     }
 }

@@ -1,7 +1,6 @@
-//! The world that is asked: one of every kind of instance, and a crowd.
+//! The directory that the fuzzer queries: instances of every kind, and a service with many.
 //!
-//! Owns: what is registered, and what a mode says of how it is asked. Does not own: what must hold
-//! of the answers (`query`, `name`).
+//! Owns: the instances, and the meaning of a mode. Does not own: the invariants (`query`, `name`).
 
 use std::{
     net::IpAddr,
@@ -14,9 +13,9 @@ use ipnet::IpNet;
 use rollcall::config::{DnsSettings, Empty, NameServer};
 use rollcall::dns::{
     cookie::Secret,
-    limit::Limits,
-    realm::Realm,
+    limit::ErrorLimits,
     respond::{Client, Responder, Transport},
+    zones::Zones,
 };
 use rollcall_core::{
     catalog::{Catalog, Settings},
@@ -27,45 +26,45 @@ use rollcall_model::{
     instance::{
         Address, Facts, Health, Instance, InstanceKey, Phase, Port, Protocol, State, StoredStatus,
     },
-    lease::{Lease, LeaseMode as Life, Moment, Now, OnExpiry, Wall},
+    lease::{Lease, LeaseMode, Moment, Now, OnExpiry, Wall},
 };
 
 pub(crate) const ZONE: &str = "rollcall.internal.";
 
-/// As long as a zone may be: names below it can be too long to be any.
+/// The longest possible zone, so that names below it can be too long.
 const LONG_ZONE: &str = "long-zone-01234567890123456789012345678901234567890123.\
                          rollcall-012345678901234567890123456.internal.";
 
-/// A namespace and a service of the longest names, and an instance so named.
+/// The longest label: the name of a namespace, a service and an instance.
 pub(crate) const LONG: &str = "n23456789012345678901234567890123456789012345678901234567890123";
 
-/// What cookies are made by.
+/// The secret of the cookies.
 pub(crate) const SECRET: [u8; 16] = *b"known in advance";
 
-/// When everything was listed, and when it is asked: while leases run, or long after.
+/// The moment of the list, and a moment long after the end of all leases.
 const START: Now = Now { moment: Moment(10_000), wall: Wall(1_700_000_000_500) };
 const LATER: Now = Now { moment: Moment(3_610_000), wall: Wall(1_700_003_600_500) };
 
-/// Errors and negative answers a second, where they are bounded: two can be had at once.
+/// The rate limit of errors and negative answers with [`Policy::RateLimited`]; the burst is two.
 pub(crate) const RATE: u32 = 1;
 
-/// How many instances an answer has at most, where there is a ceiling.
+/// The most instances in an answer, in modes with a ceiling.
 pub(crate) const CEILING: usize = 3;
 
-/// What is said to whom.
+/// The access and rate limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Manners {
-    /// Everything, to everybody.
+pub(crate) enum Policy {
+    /// No limits.
     Open,
-    /// Not much, to whom shows no cookie.
-    Short,
-    /// Not many errors.
-    Bounded,
-    /// Nothing, to this client.
-    Closed,
+    /// UDP answers to clients without a good cookie are at most 512 bytes.
+    SmallCookieless,
+    /// Errors are rate limited.
+    RateLimited,
+    /// The client is not allowed.
+    Prohibited,
 }
 
-/// How the world is asked: one octet says all of it.
+/// The settings, client, transport and moment of a query, in one byte.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mode(pub(crate) u8);
 
@@ -74,7 +73,7 @@ impl Mode {
         if self.0 & 1 == 0 { Transport::Udp } else { Transport::Tcp }
     }
 
-    fn is_of_the_long_zone(self) -> bool {
+    fn has_long_zone(self) -> bool {
         self.0 & 6 == 6
     }
 
@@ -90,12 +89,12 @@ impl Mode {
         self.0 & 8 != 0
     }
 
-    pub(crate) fn manners(self) -> Manners {
+    pub(crate) fn policy(self) -> Policy {
         match self.0 & 0x30 {
-            0 => Manners::Open,
-            0x10 => Manners::Short,
-            0x20 => Manners::Bounded,
-            _ => Manners::Closed,
+            0 => Policy::Open,
+            0x10 => Policy::SmallCookieless,
+            0x20 => Policy::RateLimited,
+            _ => Policy::Prohibited,
         }
     }
 
@@ -104,7 +103,7 @@ impl Mode {
         text.parse().unwrap()
     }
 
-    pub(crate) fn asks(self, transport: Transport) -> Client {
+    pub(crate) fn client_over(self, transport: Transport) -> Client {
         Client { address: self.client(), transport }
     }
 
@@ -112,29 +111,29 @@ impl Mode {
         if self.0 & 0x80 == 0 { START } else { LATER }
     }
 
-    pub(crate) fn realm(self) -> Arc<Realm> {
-        // One for each mode but for its transport and its moment: the bits 1 to 6.
-        static REALMS: LazyLock<Vec<Arc<Realm>>> = LazyLock::new(|| {
-            let known = directory();
-            (0..64).map(|at| Arc::new(Mode(at << 1).make_realm(&known))).collect()
+    pub(crate) fn zones(self) -> Arc<Zones> {
+        // The zones depend on the bits 1 to 6 of the mode; the others are the transport and the moment.
+        static ZONES: LazyLock<Vec<Arc<Zones>>> = LazyLock::new(|| {
+            let directory = directory();
+            (0..64).map(|at| Arc::new(Mode(at << 1).make_zones(&directory))).collect()
         });
-        REALMS[usize::from(self.0 >> 1 & 63)].clone()
+        ZONES[usize::from(self.0 >> 1 & 63)].clone()
     }
 
-    fn make_realm(self, directory: &Arc<Directory>) -> Realm {
-        let zone = if self.is_of_the_long_zone() { LONG_ZONE } else { ZONE };
-        Realm::new(zone, self.settings(), directory.clone()).unwrap()
+    fn make_zones(self, directory: &Arc<Directory>) -> Zones {
+        let zone = if self.has_long_zone() { LONG_ZONE } else { ZONE };
+        Zones::new(zone, self.settings(), directory.clone()).unwrap()
     }
 
     fn settings(self) -> DnsSettings {
-        let manners = self.manners();
-        let everybody: IpNet =
+        let policy = self.policy();
+        let all_clients: IpNet =
             if self.client().is_ipv4() { "0.0.0.0/0" } else { "::/0" }.parse().unwrap();
         let others: IpNet = "198.51.100.0/24".parse().unwrap();
-        let (allow, transfer) = match manners {
-            Manners::Closed => (vec![others], vec![]),
-            Manners::Short => (vec![everybody, others], vec![others]),
-            _ => (vec![], vec![everybody]),
+        let (allow, transfer) = match policy {
+            Policy::Prohibited => (vec![others], vec![]),
+            Policy::SmallCookieless => (vec![all_clients, others], vec![others]),
+            _ => (vec![], vec![all_clients]),
         };
         let name_server = |ip: &str| NameServer::Address(ip.parse().unwrap());
         DnsSettings {
@@ -145,20 +144,20 @@ impl Mode {
             allow,
             transfer,
             notify: Vec::new(),
-            error_rate: if manners == Manners::Bounded { RATE } else { 0 },
+            error_rate: if policy == Policy::RateLimited { RATE } else { 0 },
             cookie_secret: Some(SECRET),
-            cookieless: if manners == Manners::Short { 512 } else { 1232 },
+            cookieless: if policy == Policy::SmallCookieless { 512 } else { 1232 },
             connections: 1024,
             idle: Duration::from_secs(10),
             log_every: 100,
         }
     }
 
-    /// A responder that nobody has asked yet: its bound on errors is untouched.
+    /// A new responder, with full token buckets.
     pub(crate) fn responder(self) -> Responder {
-        let realm = self.realm();
-        let limits = Limits::new(realm.settings.error_rate, 0);
-        Responder { realm, secret: Secret::new(SECRET), limits, replica: "rollcall-0".into() }
+        let zones = self.zones();
+        let limits = ErrorLimits::new(zones.settings.error_rate, 0);
+        Responder { zones, secret: Secret::new(SECRET), limits, replica: "rollcall-0".into() }
     }
 }
 
@@ -191,7 +190,7 @@ fn instances() -> Vec<Instance> {
                 pairs(&[("team", "blue"), ("long", &"x".repeat(600)), ("utf8", "grün")]);
             facts.priority = 1;
         }),
-        // No label: its name in DNS is made.
+        // Not a DNS label, so that its name in DNS has a hash.
         instance("orders", "o.3", &["10.0.0.3"]).with(|facts| facts.weight = 0),
         instance("orders", "o4", &["10.0.0.2", "10.0.0.4"]).with(|facts| facts.lease = leased()),
         instance("drained", "d1", &["10.0.1.1"]).with(|facts| facts.state = State::Draining),
@@ -205,7 +204,7 @@ fn instances() -> Vec<Instance> {
         in_namespace(LONG, instance(LONG, LONG, &["10.9.0.1"])),
         in_namespace("shop-2", instance("svc", "svc", &["10.0.0.1", "10.255.255.255"])),
     ];
-    all.extend(selected());
+    all.extend(selectable());
     all.extend((0..300).map(|i| {
         let ip = format!("10.1.{}.{}", i / 250, i % 250);
         instance("crowd", &format!("crowd-{i}"), &[&*ip])
@@ -213,8 +212,8 @@ fn instances() -> Vec<Instance> {
     all
 }
 
-/// Those with something to be selected by, and the dead.
-fn selected() -> [Instance; 5] {
+/// Instances with versions, tags and zones, and expired instances.
+fn selectable() -> [Instance; 5] {
     let tags = |tags: &[&str]| tags.iter().map(|tag| (*tag).into()).collect();
     [
         instance("mixed", "m1", &["10.0.3.1"]).with(|facts| {
@@ -238,14 +237,14 @@ fn selected() -> [Instance; 5] {
     ]
 }
 
-/// A permanent instance of namespace `shop` with a port `http` 8080/TCP.
+/// A permanent instance in namespace `shop` with a port `http` 8080/TCP.
 fn instance(service: &str, name: &str, ips: &[&str]) -> Instance {
     let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
     let key = InstanceKey::new("shop", name);
     Instance::new(Facts {
         uid: format!("uid-{service}-{name}").into(),
         ports: [port("http", 8080, Protocol::Tcp)].into(),
-        lease: Lease { mode: Life::Permanent, ..leased() },
+        lease: Lease { mode: LeaseMode::Permanent, ..leased() },
         ..Facts::new(key, service.into(), Address::Ips(ips.into()))
     })
 }
@@ -267,7 +266,7 @@ fn expired(instance: Instance) -> Instance {
 
 fn leased() -> Lease {
     Lease {
-        mode: Life::Heartbeat,
+        mode: LeaseMode::Heartbeat,
         duration: Duration::from_secs(30),
         on_expiry: OnExpiry::Retain,
         evict_after: Duration::from_secs(60),

@@ -1,13 +1,13 @@
-//! Bodies that are JSON in name only, or JSON that nobody would write.
+//! Request bodies that are not valid JSON, or valid JSON with hostile content.
 
 use super::wire::{json, request};
-use super::{Case, case, hold, registered};
+use super::{Case, case, check_cases, registered_services};
 use crate::support::{Rollcall, namespace};
 
 const LEASE: &str = "lease.durationSeconds";
 
-/// A registration with further fields.
-fn with(fields: &str) -> String {
+/// A registration with additional fields.
+fn with_fields(fields: &str) -> String {
     format!(r#"{{"service": "orders", "addresses": ["10.0.0.7"]{fields}}}"#)
 }
 
@@ -16,8 +16,8 @@ fn put(body: impl AsRef<[u8]>) -> Vec<u8> {
     json("PUT", "/v1/namespaces/NS/instances/a", body)
 }
 
-/// Every field that is a number, with a value in it.
-fn number(value: &str) -> Vec<(&'static str, Vec<u8>)> {
+/// Requests with this value in each numeric field.
+fn with_number(value: &str) -> Vec<(&'static str, Vec<u8>)> {
     let lease = format!(r#"{{"durationSeconds": {value}}}"#);
     let fields = [
         ("weight", format!(r#", "weight": {value}"#)),
@@ -26,7 +26,7 @@ fn number(value: &str) -> Vec<(&'static str, Vec<u8>)> {
         (LEASE, format!(r#", "lease": {{"durationSeconds": {value}}}"#)),
         ("lease.evictAfterSeconds", format!(r#", "lease": {{"evictAfterSeconds": {value}}}"#)),
     ];
-    let puts = fields.map(|(field, more)| (field, put(with(&more))));
+    let puts = fields.map(|(field, more)| (field, put(with_fields(&more))));
     let renewal = json("PUT", "/v1/namespaces/NS/instances/a/lease", lease);
     puts.into_iter().chain([("durationSeconds", renewal)]).collect()
 }
@@ -40,7 +40,7 @@ fn numbers() -> Vec<Case> {
         (digits.as_str(), 422, "beyond all bounds"),
         (fraction.as_str(), 422, "whole number"),
         ("-0.5", 422, "whole number"),
-        // A number without a fraction is a whole one, however it is written.
+        // A number without a fraction is an integer, in any notation.
         ("1e9", 422, "must be a number"),
         ("99999999999999999999999999", 422, "must be a number"),
         ("18446744073709551615", 422, "must be a number"),
@@ -52,16 +52,16 @@ fn numbers() -> Vec<Case> {
         ("NaN", 400, "no JSON"),
     ];
     let mut cases = Vec::new();
-    for (value, status, says) in values {
-        for (field, request) in number(value) {
-            let shown: String = value.chars().take(30).collect();
-            cases.push(case(&format!("{field}: {shown}"), request, (status, field, says)));
+    for (value, status, detail) in values {
+        for (field, request) in with_number(value) {
+            let excerpt: String = value.chars().take(30).collect();
+            cases.push(case(&format!("{field}: {excerpt}"), request, (status, field, detail)));
         }
     }
     let million = format!(r#"{{"instances": [{{"weight": {}}}]}}"#, "7".repeat(1_000_000));
     let field = "instances[0].weight";
-    let want = (422, field, "beyond all bounds");
-    cases.push(case("a million digits", json("POST", "/v1/instances", million), want));
+    let expected = (422, field, "beyond all bounds");
+    cases.push(case("a million digits", json("POST", "/v1/instances", million), expected));
     cases
 }
 
@@ -70,22 +70,22 @@ fn strings() -> Vec<Case> {
     let not_utf8: [(&str, &[u8]); 5] = [
         ("an overlong slash", b"\xc0\xaf"),
         ("an overlong NUL", b"\xc0\x80"),
-        ("a truncated sign", b"\xe2\x82"),
+        ("a truncated character", b"\xe2\x82"),
         ("a surrogate", b"\xed\xa0\x80"),
-        ("beyond Unicode", b"\xf4\x90\x80\x80"),
+        ("a code point beyond Unicode", b"\xf4\x90\x80\x80"),
     ];
-    for (what, octets) in not_utf8 {
-        let body = [b"{\"service\": \"a", octets, b"\"}"].concat();
-        cases.push(case(what, put(body), (400, "", "UTF-8")));
+    for (name, bytes) in not_utf8 {
+        let body = [b"{\"service\": \"a", bytes, b"\"}"].concat();
+        cases.push(case(name, put(body), (400, "", "UTF-8")));
     }
     for escape in [r"\ud800", r"\udfff", r"\ud800A", r"\ud800\u0041", r"\x41", r"\u12"] {
-        let body = with(&format!(r#", "version": "{escape}""#));
+        let body = with_fields(&format!(r#", "version": "{escape}""#));
         cases.push(case(escape, put(body), (400, "version", "no JSON")));
     }
     for control in ["\0", "\n", "\x1b"] {
-        let what = format!("{control:?} as it is");
-        let body = with(&format!(", \"zone\": \"a{control}\""));
-        cases.push(case(&what, put(body), (400, "zone", "control character")));
+        let name = format!("{control:?} unescaped");
+        let body = with_fields(&format!(", \"zone\": \"a{control}\""));
+        cases.push(case(&name, put(body), (400, "zone", "control character")));
     }
     for (field, more) in [
         ("version", r#", "version": "1\u0000""#),
@@ -99,13 +99,13 @@ fn strings() -> Vec<Case> {
         ("health", r#", "health": "Passing\u0000""#),
         ("lease.mode", r#", "lease": {"mode": "Heartbeat\u0000"}"#),
     ] {
-        cases.push(case(more, put(with(more)), (422, field, "must")));
+        cases.push(case(more, put(with_fields(more)), (422, field, "must")));
     }
     let body = r#"{"service": "a\u0000", "addresses": ["10.0.0.7\u0000"]}"#;
     cases.push(case("NUL", put(body), (422, "service", "DNS label")));
     cases.push(case("NUL", put(body), (422, "addresses[0]", "IPv4")));
-    cases.push(case("a BOM", put(format!("\u{feff}{}", with(""))), (400, "", "no JSON")));
-    let utf16: Vec<u8> = with("").encode_utf16().flat_map(u16::to_be_bytes).collect();
+    cases.push(case("a BOM", put(format!("\u{feff}{}", with_fields(""))), (400, "", "no JSON")));
+    let utf16: Vec<u8> = with_fields("").encode_utf16().flat_map(u16::to_be_bytes).collect();
     cases.push(case("UTF-16", put(utf16), (400, "", "no JSON")));
     cases
 }
@@ -115,52 +115,52 @@ fn keys() -> Vec<Case> {
     let cut = format!("{}…", "k".repeat(256));
     let of_attributes = format!("attributes.{}…", "k".repeat(256 - "attributes.".len()));
     let of_labels = format!("labels.{}…", "k".repeat(256 - "labels.".len()));
-    let one = |more: String| put(with(&more));
+    let put_with = |more: String| put(with_fields(&more));
     vec![
-        case("a long key", one(format!(r#", "{key}": 1"#)), (422, &cut, "unknown field")),
+        case("a long key", put_with(format!(r#", "{key}": 1"#)), (422, &cut, "unknown field")),
         case(
             "a long key of attributes",
-            one(format!(r#", "attributes": {{"{key}": "a"}}"#)),
+            put_with(format!(r#", "attributes": {{"{key}": "a"}}"#)),
             (422, &of_attributes, "a key must"),
         ),
         case(
             "a long key of labels",
-            one(format!(r#", "labels": {{"{key}": "a"}}"#)),
+            put_with(format!(r#", "labels": {{"{key}": "a"}}"#)),
             (422, &of_labels, "a key must"),
         ),
         case(
             "a long value",
-            one(format!(r#", "weight": "{key}""#)),
+            put_with(format!(r#", "weight": "{key}""#)),
             (422, "weight", "whole number"),
         ),
         case(
-            "a key that looks like the end of a sentence",
-            one(r#", "a`, expected x": 1"#.to_owned()),
+            "a key that looks like the text of an error",
+            put_with(r#", "a`, expected x": 1"#.to_owned()),
             (422, "a`, expected x", "unknown field; expected one of namespace"),
         ),
     ]
 }
 
-/// The same key twice, at each level.
-fn twice() -> Vec<Case> {
-    let one = |more: &str| put(with(more));
+/// Duplicate keys at each level.
+fn duplicate_keys() -> Vec<Case> {
+    let put_with = |more: &str| put(with_fields(more));
     let beats =
         |beat: &str| json("POST", "/v1/heartbeats", format!(r#"{{"instances": [{beat}]}}"#));
     vec![
         case("service", put(r#"{"service": "a", "service": "b"}"#), (422, "service", "twice")),
         case(
             "ports[0].port",
-            one(r#", "ports": [{"name": "a", "port": 1, "port": 2}]"#),
+            put_with(r#", "ports": [{"name": "a", "port": 1, "port": 2}]"#),
             (422, "ports[0].port", "twice"),
         ),
         case(
             "lease.mode",
-            one(r#", "lease": {"mode": "Heartbeat", "mode": "Permanent"}"#),
+            put_with(r#", "lease": {"mode": "Heartbeat", "mode": "Permanent"}"#),
             (422, "lease.mode", "twice"),
         ),
         case(
             "attributes.a",
-            one(r#", "attributes": {"a": "1", "\u0061": "2"}"#),
+            put_with(r#", "attributes": {"a": "1", "\u0061": "2"}"#),
             (422, "attributes.a", "twice"),
         ),
         case(
@@ -202,32 +202,36 @@ fn depths() -> Vec<Case> {
         |items: String| json("POST", "/v1/instances", format!(r#"{{"instances": [{items}]}}"#));
     let tags: Vec<String> = (0..32).map(|at| format!("\"t{at}\"")).collect();
     let tags = format!(r#", "tags": [{}, {}]"#, tags.join(","), deep("[", "]", 10_000));
-    let longer = |what: &str, count: usize, item: &str| {
-        with(&format!(r#", "{what}": [{}]"#, vec![item; count].join(",")))
+    let long_list = |field: &str, count: usize, item: &str| {
+        with_fields(&format!(r#", "{field}": [{}]"#, vec![item; count].join(",")))
     };
-    let many = |what: &str| {
+    let many_entries = |field: &str| {
         let entries: Vec<String> = (0..3_000).map(|at| format!(r#""k{at}": """#)).collect();
-        with(&format!(r#", "{what}": {{{}}}"#, entries.join(",")))
+        with_fields(&format!(r#", "{field}": {{{}}}"#, entries.join(",")))
     };
     vec![
-        case("lists in lists", batch(deep("[", "]", 100_000)), (422, "instances[0]", "an object")),
+        case("nested lists", batch(deep("[", "]", 100_000)), (422, "instances[0]", "an object")),
         case(
-            "objects in objects",
+            "nested objects",
             batch(deep("{\"a\":", "}", 100_000)),
             (422, "instances[0].a", "unknown"),
         ),
-        case("an open end", batch("[".repeat(100_000)), (422, "instances[0]", "an object")),
-        case("lists where a body belongs", put(deep("[", "]", 30_000)), (422, "", "an object")),
+        case("unclosed lists", batch("[".repeat(100_000)), (422, "instances[0]", "an object")),
+        case("nested lists as the body", put(deep("[", "]", 30_000)), (422, "", "an object")),
         case(
-            "lists where a word belongs",
-            put(with(&format!(r#", "zone": {}"#, deep("[", "]", 20_000)))),
+            "nested lists as a string",
+            put(with_fields(&format!(r#", "zone": {}"#, deep("[", "]", 20_000)))),
             (422, "zone", "a string"),
         ),
-        case("depth behind the last tag", put(with(&tags)), (422, "tags", "at most 32")),
-        case("many ports", put(longer("ports", 6_000, "{}")), (422, "ports", "at most 32")),
-        case("many tags", put(longer("tags", 12_000, "\"\"")), (422, "tags", "at most 32")),
-        case("many attributes", put(many("attributes")), (422, "attributes", "at most 64")),
-        case("many labels", put(many("labels")), (422, "labels", "at most 128")),
+        case(
+            "nested lists after the last tag",
+            put(with_fields(&tags)),
+            (422, "tags", "at most 32"),
+        ),
+        case("many ports", put(long_list("ports", 6_000, "{}")), (422, "ports", "at most 32")),
+        case("many tags", put(long_list("tags", 12_000, "\"\"")), (422, "tags", "at most 32")),
+        case("many attributes", put(many_entries("attributes")), (422, "attributes", "at most 64")),
+        case("many labels", put(many_entries("labels")), (422, "labels", "at most 128")),
         case(
             "many attributes in a patch",
             json("PATCH", "/v1/namespaces/NS/instances/a/attributes", {
@@ -237,8 +241,8 @@ fn depths() -> Vec<Case> {
             }),
             (422, "", "at most 128"),
         ),
-        case("a bare word", put("null"), (422, "", "an object")),
-        case("two bodies", put(with("") + &with("")), (400, "", "trailing")),
+        case("null", put("null"), (422, "", "an object")),
+        case("two bodies", put(with_fields("") + &with_fields("")), (400, "", "trailing")),
     ]
 }
 
@@ -247,7 +251,7 @@ fn codings() -> Vec<Case> {
         let headers = format!("content-type: application/json\r\ncontent-encoding: {coding}\r\n");
         request("PUT", "/v1/namespaces/NS/instances/a", &headers, body)
     };
-    // `gzip` of a registration, as far as anybody looks.
+    // The beginning of a registration compressed with gzip.
     let zipped = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xabV*N-*\xcbLNU\xb2";
     let mut cases: Vec<_> = ["gzip", "deflate", "br", "zstd", "gzip, gzip", "GZIP", "x"]
         .iter()
@@ -255,28 +259,28 @@ fn codings() -> Vec<Case> {
             case(coding, coded(coding, zipped), (415, "Content-Encoding", "not compressed"))
         })
         .collect();
-    cases.push(case("unsaid", put(zipped), (400, "", "UTF-8")));
+    cases.push(case("gzip without Content-Encoding", put(zipped), (400, "", "UTF-8")));
     for kind in
         ["application/jsonp", "text/plain; application/json", "application/json, text/html", ""]
     {
         let headers = format!("content-type: {kind}\r\n");
-        let request = request("PUT", "/v1/namespaces/NS/instances/a", &headers, with(""));
+        let request = request("PUT", "/v1/namespaces/NS/instances/a", &headers, with_fields(""));
         cases.push(case(kind, request, (415, "Content-Type", "application/json")));
     }
     cases
 }
 
 #[tokio::test]
-async fn a_body_that_nobody_would_write_is_refused_by_its_field_and_registers_nobody() {
+async fn invalid_body_is_refused_with_its_field_and_registers_nothing() {
     let ns = namespace("hostile-bodies").await;
     let rollcall = Rollcall::start(&ns).await;
-    let cases = [numbers(), strings(), keys(), twice(), depths(), codings()];
-    let named = cases.into_iter().flatten().map(|case| {
-        let head = case.request.windows(3).position(|window| window == b"/NS");
-        let Some(at) = head.filter(|at| *at < 40) else { return case };
+    let cases = [numbers(), strings(), keys(), duplicate_keys(), depths(), codings()];
+    let with_namespace = cases.into_iter().flatten().map(|case| {
+        let position = case.request.windows(3).position(|window| window == b"/NS");
+        let Some(at) = position.filter(|at| *at < 40) else { return case };
         let request = [&case.request[..=at], ns.name.as_bytes(), &case.request[at + 3..]].concat();
         Case { request, ..case }
     });
-    hold(rollcall.http, named.collect()).await;
-    assert_eq!(registered(&rollcall, &ns).await, [""; 0]);
+    check_cases(rollcall.http, with_namespace.collect()).await;
+    assert_eq!(registered_services(&rollcall, &ns).await, [""; 0]);
 }

@@ -1,7 +1,7 @@
-//! Heads that mean one thing to this server and another to somebody else, or cost more than they are worth.
+//! Request heads that servers and proxies can interpret differently, or that are expensive to parse.
 
 use super::wire::{Sent, json, request, talk};
-use super::{Case, bare, case, hold, registered};
+use super::{Case, bare, case, check_cases, registered_services};
 use crate::support::rbac::token;
 use crate::support::{Rollcall, namespace};
 
@@ -42,10 +42,10 @@ fn paths(ns: &str) -> Vec<Case> {
         get("http://evil.example/../v1/services"),
         (404, "", "no call"),
     ));
-    // The page of this replica, whatever it was called by.
+    // The page of this replica, whatever the host.
     cases.push(case("a foreign host alone", get("http://evil.example"), (200, "", "")));
     cases.push(bare("without a slash", get("v1/services"), 400));
-    // It fills the whole head.
+    // The path alone fills the buffer of the head.
     cases.push(bare("a path that is too long", get(&format!("/{}", "p".repeat(65_600))), 431));
     cases
 }
@@ -56,7 +56,7 @@ fn methods() -> Vec<Case> {
         case("OPTIONS *", plain("OPTIONS", "*"), (404, "", "no call has the path *")),
         case("CONNECT", plain("CONNECT", "evil.example:443"), (404, "", "no call")),
         bare("no method", b"\r\n\r\n /v1/services HTTP/1.1\r\n\r\n".to_vec(), 400),
-        bare("a method with a blank", plain("GE T", "/v1/services"), 400),
+        bare("a method with a space", plain("GE T", "/v1/services"), 400),
         bare("another protocol", b"GET /v1/services FTP/1.1\r\n\r\n".to_vec(), 400),
         bare("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), 400),
     ];
@@ -82,16 +82,24 @@ fn queries(ns: &str) -> Vec<Case> {
         case("a long list", service(&selector), (400, "selector", "at most 2048")),
         case("many requirements", service(&absent), (400, "selector", "at most 2048")),
         case("a long name", service(&long), (400, &cut, "unknown parameter")),
-        case("twice", service("limit=1&limit=1"), (400, "limit", "twice")),
-        case("twice, escaped", service("limit=1&l%69mit=2"), (400, "limit", "twice")),
-        case("an open escape", service("zone=%"), (400, "zone", "percent-encoded")),
+        case(
+            "a duplicate parameter",
+            service("limit=1&limit=1"),
+            (400, "limit", "a duplicate parameter"),
+        ),
+        case(
+            "a duplicate parameter, escaped",
+            service("limit=1&l%69mit=2"),
+            (400, "limit", "a duplicate parameter"),
+        ),
+        case("an unfinished escape", service("zone=%"), (400, "zone", "percent-encoded")),
         case("a broken escape", service("zone=%GG"), (400, "zone", "percent-encoded")),
-        case("no UTF-8", service("zone=%C0%AF"), (400, "zone", "percent-encoded")),
-        case("a great limit", service("limit=99999999999999999999"), (400, "limit", "from 1")),
+        case("invalid UTF-8", service("zone=%C0%AF"), (400, "zone", "percent-encoded")),
+        case("a large limit", service("limit=99999999999999999999"), (400, "limit", "from 1")),
         case("a signed limit", service("limit=%2B1"), (400, "limit", "from 1")),
         case("a long wait", service("wait=99999999999999999999s"), (400, "wait", "at most 5m")),
         case("NUL", service("zone=%00"), (200, "", "")),
-        case("nothing at all", service("&&&"), (200, "", "")),
+        case("empty parameters", service("&&&"), (200, "", "")),
     ]
 }
 
@@ -106,19 +114,19 @@ fn headers() -> Vec<Case> {
         bare("101 headers", with(&"a: b\r\n".repeat(101)), 431),
         bare("a head of 1 MiB", with(&format!("a: {}\r\n", "b".repeat(1024 * 1024))), 431),
         bare("a folded header", with("a: b\r\n c\r\n"), 400),
-        bare("a blank before the colon", with("transfer-encoding : chunked\r\n"), 400),
+        bare("a space before the colon", with("transfer-encoding : chunked\r\n"), 400),
         bare("NUL in a name", with("a\0b: c\r\n"), 400),
         bare("NUL in a value", with("a: b\0c\r\n"), 400),
         bare("a bare carriage return", with("a: b\rc: d\r\n"), 400),
         bare("a negative length", raw("content-length: -1\r\n"), 400),
         bare("a signed length", raw("content-length: +1\r\n"), 400),
         bare("a list of lengths", raw("content-length: 1, 1\r\n"), 400),
-        bare("an endless length", raw("content-length: 99999999999999999999\r\n"), 400),
+        bare("a huge length", raw("content-length: 99999999999999999999\r\n"), 400),
         bare("a length in hex", raw("content-length: 0x10\r\n"), 400),
         bare("two lengths", raw("content-length: 0\r\ncontent-length: 1\r\n"), 400),
-        bare("chunked and then not", raw("transfer-encoding: chunked, identity\r\n"), 400),
+        bare("chunked, then identity", raw("transfer-encoding: chunked, identity\r\n"), 400),
         bare("another coding", raw("transfer-encoding: xchunked\r\n"), 400),
-        bare("a coding behind a blank", raw("transfer-encoding:\x0bchunked\r\n"), 400),
+        bare("a coding after a vertical tab", raw("transfer-encoding:\x0bchunked\r\n"), 400),
         case(
             "the same length twice",
             raw("content-length: 0\r\ncontent-length: 0\r\n"),
@@ -135,8 +143,8 @@ fn headers() -> Vec<Case> {
     for value in
         ["-1", "+1", "1.5", "1e3", "99999999999999999999", "", "a", "1\r\nrollcall-min-index: 1"]
     {
-        let want = (400, "Rollcall-Min-Index", "Rollcall-Index of an earlier answer");
-        cases.push(case(value, with(&format!("rollcall-min-index: {value}\r\n")), want));
+        let expected = (400, "Rollcall-Min-Index", "Rollcall-Index of an earlier answer");
+        cases.push(case(value, with(&format!("rollcall-min-index: {value}\r\n")), expected));
     }
     cases
 }
@@ -154,16 +162,16 @@ fn chunks(ns: &str) -> Vec<Case> {
     let trailers = format!("0\r\n{}\r\n", "a: b\r\n".repeat(10_000));
     let broken = (400, "", "cannot read the body");
     vec![
-        case("an endless chunk", chunked("fffffffffffffffff\r\n"), broken),
+        case("a huge chunk", chunked("fffffffffffffffff\r\n"), broken),
         case("a negative chunk", chunked("-1\r\n"), broken),
-        case("no chunk size", chunked("\r\n"), broken),
+        case("an empty chunk size", chunked("\r\n"), broken),
         case("a size with a sign", chunked("+1\r\n{\r\n0\r\n\r\n"), broken),
-        case("a chunk that is longer than it says", chunked("1\r\n{}\r\n0\r\n\r\n"), broken),
+        case("a chunk longer than its size", chunked("1\r\n{}\r\n0\r\n\r\n"), broken),
         case("a long extension", chunked(&extension), broken),
         case("many extensions", chunked(&extensions), broken),
         case("a long trailer", chunked(&trailer), broken),
         case("many trailers", chunked(&trailers), broken),
-        case("no octet", chunked("0\r\n\r\n"), (400, "", "empty")),
+        case("an empty body", chunked("0\r\n\r\n"), (400, "", "empty")),
         case(
             "trailers",
             chunked("2\r\n[]\r\n0\r\ncontent-length: 3\r\n\r\n"),
@@ -173,16 +181,16 @@ fn chunks(ns: &str) -> Vec<Case> {
 }
 
 #[tokio::test]
-async fn a_head_that_nobody_would_write_is_refused_and_registers_nobody() {
+async fn invalid_head_is_refused_and_registers_nothing() {
     let ns = namespace("hostile-heads").await;
     let rollcall = Rollcall::start(&ns).await;
     let cases = [paths(&ns.name), methods(), queries(&ns.name), headers(), chunks(&ns.name)];
-    hold(rollcall.http, cases.into_iter().flatten().collect()).await;
-    assert_eq!(registered(&rollcall, &ns).await, [""; 0]);
+    check_cases(rollcall.http, cases.into_iter().flatten().collect()).await;
+    assert_eq!(registered_services(&rollcall, &ns).await, [""; 0]);
 }
 
 #[tokio::test]
-async fn what_is_smuggled_behind_a_request_is_not_answered() {
+async fn smuggled_request_is_not_answered() {
     let ns = namespace("smuggled").await;
     let rollcall = Rollcall::start(&ns).await;
     let hidden = json("PUT", &format!("/v1/namespaces/{}/instances/smuggled", ns.name), BODY);
@@ -191,8 +199,8 @@ async fn what_is_smuggled_behind_a_request_is_not_answered() {
         format!("POST /v1/heartbeats HTTP/1.1\r\nhost: a\r\n{JSON}{headers}\r\n{body}")
     };
     let all = hidden.len() + 5;
-    for (what, request) in [
-        // By its length all of it is the body, by its chunks nothing.
+    for (name, request) in [
+        // By its length, all of it is the body; by its chunks, the body is empty.
         (
             "length and chunks",
             post(
@@ -209,7 +217,7 @@ async fn what_is_smuggled_behind_a_request_is_not_answered() {
         ),
         ("two lengths", post(&format!("content-length: 0\r\ncontent-length: {all}\r\n"), &hidden)),
         (
-            "chunks of nobody",
+            "an unknown transfer coding",
             post("transfer-encoding: chunked\r\ntransfer-encoding: x\r\n", &hidden),
         ),
         (
@@ -221,31 +229,39 @@ async fn what_is_smuggled_behind_a_request_is_not_answered() {
             post("transfer-encoding: chunked\r\n", &format!("0\n\n{hidden}")),
         ),
     ] {
-        let came = talk(rollcall.http, &[Sent::Bytes(request.into_bytes())]).await;
-        assert!(came.has_ended, "{what}: the connection is over");
-        let status = came.answer().map(|answer| answer.status);
-        assert_eq!((came.answers(), status), (1, Some(400)), "{what}");
+        let exchange = talk(rollcall.http, &[Sent::Bytes(request.into_bytes())]).await;
+        assert!(exchange.is_closed, "{name}: the connection is closed");
+        let status = exchange.answer().map(|answer| answer.status);
+        assert_eq!((exchange.answers(), status), (1, Some(400)), "{name}");
     }
-    assert_eq!(registered(&rollcall, &ns).await, [""; 0]);
+    assert_eq!(registered_services(&rollcall, &ns).await, [""; 0]);
 }
 
 #[tokio::test]
-async fn of_several_tokens_none_is_taken() {
+async fn several_tokens_are_refused() {
     let ns = namespace("two-tokens").await;
     let rollcall = Rollcall::start_with(&ns, "rollcall-0", &["--auth", "token"]).await;
-    let token = token(&ns, "anybody", "rollcall").await;
+    let token = token(&ns, "client", "rollcall").await;
     let beats = |headers: &str| {
         request("POST", "/v1/heartbeats", &format!("{JSON}{headers}"), r#"{"instances": []}"#)
     };
-    let one = format!("authorization: Bearer {token}\r\n");
+    let header = format!("authorization: Bearer {token}\r\n");
     let denied = (401, "Authorization", "one bearer token");
-    hold(
+    check_cases(
         rollcall.http,
         vec![
-            case("one", beats(&one), (200, "", "")),
-            case("the same twice", beats(&one.repeat(2)), denied),
-            case("a good one first", beats(&format!("{one}authorization: Bearer x\r\n")), denied),
-            case("a good one last", beats(&format!("authorization: Basic x\r\n{one}")), denied),
+            case("one token", beats(&header), (200, "", "")),
+            case("the same token twice", beats(&header.repeat(2)), denied),
+            case(
+                "a valid token first",
+                beats(&format!("{header}authorization: Bearer x\r\n")),
+                denied,
+            ),
+            case(
+                "a valid token last",
+                beats(&format!("authorization: Basic x\r\n{header}")),
+                denied,
+            ),
             case("another scheme", beats("authorization: Basic Zm9vOmJhcg==\r\n"), denied),
         ],
     )

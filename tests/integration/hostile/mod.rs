@@ -1,7 +1,7 @@
-//! What strangers may send over HTTP to do harm: to a real replica, by raw sockets.
+//! Hostile HTTP requests, sent to a real replica over raw sockets.
 //!
-//! Each has its exact status and, where there is a field, its name; none is a 5xx, none costs the others their answers or the
-//! replica its memory, and nothing is registered by it.
+//! Each request gets an exact status and, if a field is invalid, the name of the field. None gets a 5xx, delays other
+//! clients, exhausts the memory of the replica, or registers an instance.
 
 mod bodies;
 mod heads;
@@ -17,85 +17,86 @@ use crate::support::http::{Answer, call};
 use crate::support::{Namespace, Rollcall};
 use wire::{Sent, talk};
 
-/// A request, and what is to be said of it: status, the field named (none for what hyper answers by itself), a part
-/// of the words.
+/// A request and its expected answer: status, invalid field (none for answers that hyper writes itself), and a part of the
+/// detail.
 struct Case {
-    what: String,
+    name: String,
     request: Vec<u8>,
     status: u16,
     field: Option<String>,
-    says: &'static str,
+    detail: &'static str,
 }
 
-/// An answer of ours.
-fn case(what: &str, request: impl Into<Vec<u8>>, want: (u16, &str, &'static str)) -> Case {
-    let (status, field, says) = want;
-    let (what, request) = (what.to_owned(), request.into());
-    Case { what, request, status, field: Some(field.to_owned()), says }
+/// A case that rollcall answers.
+fn case(name: &str, request: impl Into<Vec<u8>>, expected: (u16, &str, &'static str)) -> Case {
+    let (status, field, detail) = expected;
+    let (name, request) = (name.to_owned(), request.into());
+    Case { name, request, status, field: Some(field.to_owned()), detail }
 }
 
-/// One of the connection itself, without a body.
-fn bare(what: &str, request: impl Into<Vec<u8>>, status: u16) -> Case {
-    Case { what: what.to_owned(), request: request.into(), status, field: None, says: "" }
+/// A case that hyper answers, without a body.
+fn bare(name: &str, request: impl Into<Vec<u8>>, status: u16) -> Case {
+    Case { name: name.to_owned(), request: request.into(), status, field: None, detail: "" }
 }
 
-/// Says what is wrong with an answer, if anything is.
-fn mismatch(case: &Case, got: &Answer) -> Option<String> {
-    let problem = got.json();
+/// Describes the difference from the expected answer, if there is one.
+fn mismatch(case: &Case, actual: &Answer) -> Option<String> {
+    let problem = actual.json();
     let errors = problem["errors"].as_array().cloned().unwrap_or_default();
     let is_problem = |field: &str| {
-        let named = errors.iter().find(|error| error["field"] == field);
-        let detail = named.map_or(&problem["detail"], |error| &error["detail"]);
+        let field_error = errors.iter().find(|error| error["field"] == field);
+        let detail = field_error.map_or(&problem["detail"], |error| &error["detail"]);
         problem["status"] == case.status
-            && got.header("content-type") == "application/problem+json"
-            && !got.header("rollcall-index").is_empty()
-            && (field.is_empty() || named.is_some())
-            && detail.as_str().is_some_and(|detail| detail.contains(case.says))
+            && actual.header("content-type") == "application/problem+json"
+            && !actual.header("rollcall-index").is_empty()
+            && (field.is_empty() || field_error.is_some())
+            && detail.as_str().is_some_and(|detail| detail.contains(case.detail))
     };
-    let fits = match case.field.as_deref() {
-        None => got.body.is_empty(),
-        // A success has no problem.
-        Some(_) if got.status < 400 => true,
+    let has_expected_body = match case.field.as_deref() {
+        None => actual.body.is_empty(),
+        // A success has no problem document.
+        Some(_) if actual.status < 400 => true,
         Some(field) => is_problem(field),
     };
-    let is_right = got.status == case.status && fits && got.body.len() < 64 * 1024;
-    let shown: String = problem.to_string().chars().take(400).collect();
+    let is_right =
+        actual.status == case.status && has_expected_body && actual.body.len() < 64 * 1024;
+    let excerpt: String = problem.to_string().chars().take(400).collect();
     (!is_right).then(|| {
         format!(
-            "{}\n  expected {} {:?} {:?}\n  got {} with {} bytes: {shown}",
-            case.what,
+            "{}\n  expected {} {:?} {:?}\n  actual {} with {} bytes: {excerpt}",
+            case.name,
             case.status,
             case.field,
-            case.says,
-            got.status,
-            got.body.len()
+            case.detail,
+            actual.status,
+            actual.body.len()
         )
     })
 }
 
-/// Sends all, and says everything that is wrong at once.
-async fn hold(to: SocketAddr, cases: Vec<Case>) {
-    let mut wrong = Vec::new();
+/// Sends all requests, and reports all mismatches together.
+async fn check_cases(to: SocketAddr, cases: Vec<Case>) {
+    let mut mismatches = Vec::new();
     for case in cases {
         match talk(to, &[Sent::Bytes(case.request.clone())]).await.answer() {
-            Some(answer) => wrong.extend(mismatch(&case, &answer)),
-            None => wrong.push(format!("{}: no answer", case.what)),
+            Some(answer) => mismatches.extend(mismatch(&case, &answer)),
+            None => mismatches.push(format!("{}: no answer", case.name)),
         }
     }
-    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(mismatches.is_empty(), "{} mismatches:\n{}", mismatches.len(), mismatches.join("\n"));
 }
 
-/// Who is registered in the namespace, beside the replica itself.
-async fn registered(rollcall: &Rollcall, ns: &Namespace) -> Vec<String> {
+/// The services in the namespace, without the replica itself.
+async fn registered_services(rollcall: &Rollcall, ns: &Namespace) -> Vec<String> {
     let path = format!("/v1/namespaces/{}/services", ns.name);
     let services = call(rollcall.http, "GET", &path, None).await.json();
-    let name = |it: &Value| it["service"].as_str().unwrap().to_owned();
+    let name = |service: &Value| service["service"].as_str().unwrap().to_owned();
     let services = services["services"].as_array().unwrap().iter().map(name);
     services.filter(|name| name != "rollcall").collect()
 }
 
-/// The most memory that a process has had, in MiB.
-fn peak(pid: u32) -> u64 {
+/// The peak memory of a process in MiB.
+fn peak_memory(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     peak.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1024

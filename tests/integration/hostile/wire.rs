@@ -1,4 +1,4 @@
-//! A client that sends octets as they are, as slowly as wanted, and takes whatever comes.
+//! A client that sends raw bytes, at any speed, and records the response.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,51 +12,51 @@ use crate::support::http::{Answer, parse};
 /// Longer than any deadline of a connection.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// One thing that the client does.
+/// One step of the client.
 pub enum Sent {
     Bytes(Vec<u8>),
-    /// An octet at a time, with a pause after each.
+    /// One byte at a time, with a pause after each.
     Dripping(Vec<u8>, Duration),
-    /// It says that it has no more to say.
+    /// Shuts down the sending side.
     HalfClose,
 }
 
-/// What came of it.
-pub struct Talk {
-    pub came: Vec<u8>,
-    /// From the first octet sent to the end of the connection.
-    pub took: Duration,
+/// The result of a connection.
+pub struct Exchange {
+    pub received: Vec<u8>,
+    /// From the first byte sent to the end of the connection.
+    pub duration: Duration,
     /// Whether the server ended the connection.
-    pub has_ended: bool,
+    pub is_closed: bool,
 }
 
-impl Talk {
-    /// The first final answer: what goes on before it (100 Continue) is none.
+impl Exchange {
+    /// The first answer other than 100 Continue.
     pub fn answer(&self) -> Option<Answer> {
-        let mut came = self.came.as_slice();
+        let mut rest = self.received.as_slice();
         loop {
-            let answer = parse(came)?;
+            let answer = parse(rest)?;
             if answer.status != 100 {
                 return Some(answer);
             }
-            came = came.get(came.len() - answer.body.len()..)?;
+            rest = rest.get(rest.len() - answer.body.len()..)?;
         }
     }
 
-    /// How many answers came.
+    /// The number of answers, including 100 Continue.
     pub fn answers(&self) -> usize {
-        self.came.windows(9).filter(|window| window == b"HTTP/1.1 ").count()
+        self.received.windows(9).filter(|window| window == b"HTTP/1.1 ").count()
     }
 }
 
-/// Sends, and reads until the server ends the connection.
-pub async fn talk(to: SocketAddr, sent: &[Sent]) -> Talk {
+/// Runs the steps, and reads until the server closes the connection.
+pub async fn talk(to: SocketAddr, steps: &[Sent]) -> Exchange {
     let (mut from, mut into) = TcpStream::connect(to).await.unwrap().into_split();
     let started = Instant::now();
     let send = async {
-        for one in sent {
-            // Who is refused may be cut off while sending: what came before counts.
-            let sent = match one {
+        for step in steps {
+            // A refused client can be disconnected while it sends; only the answer counts.
+            let result = match step {
                 Sent::Bytes(bytes) => into.write_all(bytes).await,
                 Sent::HalfClose => into.shutdown().await,
                 Sent::Dripping(bytes, pause) => {
@@ -71,21 +71,21 @@ pub async fn talk(to: SocketAddr, sent: &[Sent]) -> Talk {
                     result
                 }
             };
-            if sent.is_err() {
+            if result.is_err() {
                 break;
             }
         }
         std::future::pending::<()>().await;
     };
-    let mut came = Vec::new();
-    let has_ended = tokio::select! {
+    let mut received = Vec::new();
+    let is_closed = tokio::select! {
         () = send => false,
-        ended = timeout(BOUND, from.read_to_end(&mut came)) => ended.is_ok(),
+        ended = timeout(BOUND, from.read_to_end(&mut received)) => ended.is_ok(),
     };
-    Talk { came, took: started.elapsed(), has_ended }
+    Exchange { received, duration: started.elapsed(), is_closed }
 }
 
-/// A request that asks for the end of the connection; `headers` each end with their line.
+/// A request with `Connection: close`; each line of `headers` ends with CRLF.
 pub fn request(method: &str, path: &str, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let head = format!(
@@ -95,7 +95,7 @@ pub fn request(method: &str, path: &str, headers: &str, body: impl AsRef<[u8]>) 
     [head.as_bytes(), body].concat()
 }
 
-/// The same with a JSON body.
+/// A request with a JSON body.
 pub fn json(method: &str, path: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     request(method, path, "content-type: application/json\r\n", body)
 }

@@ -1,4 +1,4 @@
-//! A secondary of another make behind rollcall: it says the same, follows changes by NOTIFY, and outlives rollcall.
+//! NSD as a secondary of rollcall: it has the same answers, follows changes by NOTIFY, and answers without rollcall.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -15,10 +15,10 @@ use super::{BOUND, ZONE, below, deregister, permanent, register, register_many};
 use crate::support::daemon::Daemon;
 use crate::support::{Namespace, Rollcall, dns, eventually, namespace};
 
-/// Well below the 30 s after which a secondary asks by itself: whoever is there by then was told.
-const TOLD: Duration = Duration::from_secs(20);
+/// Well below the 30 s after which a secondary polls the serial: a change that arrives by then came by NOTIFY.
+const NOTIFIED: Duration = Duration::from_secs(20);
 
-const KINDS: [RecordType; 8] = [
+const TYPES: [RecordType; 8] = [
     RecordType::A,
     RecordType::AAAA,
     RecordType::SRV,
@@ -34,7 +34,7 @@ struct Pair {
     ns: Namespace,
     rollcall: Rollcall,
     nsd: SocketAddr,
-    /// Ends with the pair.
+    /// Kept so that NSD runs as long as the pair.
     _daemon: Daemon,
 }
 
@@ -53,23 +53,23 @@ impl Pair {
         Self { ns, rollcall, nsd, _daemon: daemon }
     }
 
-    /// Waits until both have the same content; how long that took.
-    async fn follow(&self, bound: Duration) -> Duration {
-        let begun = Instant::now();
+    /// Waits until both have the same serial; returns how long that took.
+    async fn wait_until_current(&self, bound: Duration) -> Duration {
+        let started = Instant::now();
         eventually("the secondary has the newest serial", bound, async || {
             let newest = serial(self.rollcall.dns).await?;
             (serial(self.nsd).await? == newest).then_some(())
         })
         .await;
-        begun.elapsed()
+        started.elapsed()
     }
 
-    /// The names of every form whose answers are to be the same.
+    /// Names of every form, at which both must have the same answers.
     fn names(&self) -> Vec<String> {
         let mut names = ["", "svc.", "ns.dns.", "dns.", "dns-version.", "nosuch.", "x.nosuch."]
-            .map(|left| format!("{left}{ZONE}"))
+            .map(|prefix| format!("{prefix}{ZONE}"))
             .to_vec();
-        let lefts = [
+        let prefixes = [
             "",
             "_tcp.",
             "_udp.",
@@ -83,7 +83,7 @@ impl Pair {
         ];
         for service in ["one", "two", "alias", "mixed", "drained", "nosuch", "rollcall", "ONE"] {
             let base = below(&self.ns, service);
-            names.extend(lefts.map(|left| format!("{left}{base}")));
+            names.extend(prefixes.map(|prefix| format!("{prefix}{base}")));
             for at in 0..3 {
                 names.push(format!("{}-{at}.{base}", service.to_ascii_lowercase()));
             }
@@ -93,28 +93,28 @@ impl Pair {
         names
     }
 
-    /// Compares every answer.
+    /// Compares all answers.
     async fn compare(&self) {
         let mut answers = 0;
         for name in self.names() {
-            for kind in KINDS {
+            for kind in TYPES {
                 let (own, answer) = self.ask(&name, kind).await;
                 let codes = [&own, &answer].map(|answer| answer.metadata.response_code);
                 assert_eq!(codes[0], codes[1], "{name} {kind}");
-                // A name that has nobody to offer has a text there, without which it would not exist.
-                if !is_reason(&own, &answer) {
+                // A name without records has a TXT on the secondary, without which it would not exist there.
+                if !is_placeholder(&own, &answer) {
                     assert_eq!(dns::rows(&answer), dns::rows(&own), "{name} {kind}");
-                    let soas = [&own, &answer].map(is_negative);
+                    let soas = [&own, &answer].map(negative_soa);
                     assert_eq!(soas[0], soas[1], "{name} {kind}: {answer}");
                 }
                 answers += own.answers.len();
             }
         }
-        assert!(answers > 60, "hardly anything was compared: {answers} records");
+        assert!(answers > 60, "only {answers} records were compared");
     }
 
     async fn ask(&self, name: &str, kind: RecordType) -> (Message, Message) {
-        // NSD may be slow while it takes over a transfer.
+        // NSD can be slow while it loads a transfer.
         let asked = async |server| {
             let ask = async || dns::ask_all(server, name, kind).await;
             eventually("an answer", BOUND, ask).await
@@ -123,16 +123,16 @@ impl Pair {
     }
 }
 
-/// Whether the secondary says by a text why there is nothing.
-fn is_reason(own: &Message, answer: &Message) -> bool {
+/// Whether the secondary has only the TXT that says why a name has no records.
+fn is_placeholder(own: &Message, answer: &Message) -> bool {
     let texts = [own, answer].map(|answer| {
         answer.answers.iter().filter(|record| matches!(record.data, RData::TXT(_))).count()
     });
     own.answers.is_empty() && texts == [0, 1] && answer.answers.len() == 1
 }
 
-/// The SOA by which it says that there is nothing, without its serial, which may move.
-fn is_negative(answer: &Message) -> Option<(String, u32, u32)> {
+/// Owner, TTL and MINIMUM of the SOA in a negative answer; the serial can change between two queries.
+fn negative_soa(answer: &Message) -> Option<(String, u32, u32)> {
     answer.authorities.iter().find_map(|record| match &record.data {
         RData::SOA(soa) => Some((record.name.to_ascii(), record.ttl, soa.minimum)),
         _ => None,
@@ -147,12 +147,12 @@ async fn serial(server: SocketAddr) -> Option<u32> {
     })
 }
 
-async fn has(server: SocketAddr, name: &str, count: usize) -> Option<()> {
+async fn has_srv_count(server: SocketAddr, name: &str, count: usize) -> Option<()> {
     let answer = dns::ask_all(server, name, RecordType::SRV).await?;
     (answer.answers.len() == count).then_some(())
 }
 
-/// Instances of every kind.
+/// Registers instances of every kind.
 async fn populate(http: SocketAddr, ns: &Namespace) {
     let port = |name: &str, port: u16, protocol: &str| json!({"name": name, "port": port, "protocol": protocol});
     for at in 0..3 {
@@ -183,52 +183,68 @@ async fn populate(http: SocketAddr, ns: &Namespace) {
     register(http, ns, "alias-0", alias).await;
 }
 
-/// All that a secondary is for, transferred in one of two ways.
-async fn follows(prefix: &str, transfer: &str) {
+/// Tests a secondary that transfers by AXFR or IXFR.
+async fn test_secondary(prefix: &str, transfer: &str) {
     let pair = Pair::start(prefix, transfer).await;
     let (http, ns) = (pair.rollcall.http, &pair.ns);
     populate(http, ns).await;
-    eventually("nobody is discoverable who was taken out", BOUND, async || {
+    eventually("instances that are OutOfService are not discoverable", BOUND, async || {
         let discoverable = dns::addresses(pair.rollcall.dns, &below(ns, "drained")).await?;
         discoverable.is_empty().then_some(())
     })
     .await;
-    pair.follow(BOUND).await;
+    pair.wait_until_current(BOUND).await;
     pair.compare().await;
 
     let two = below(ns, "two");
     register(http, ns, "two-1", permanent("two", "10.3.3.2")).await;
-    let came = Instant::now();
-    eventually("it was told of one that came", TOLD, || has(pair.nsd, &two, 2)).await;
-    eprintln!("{prefix}: one that came is there after {:.1} s", came.elapsed().as_secs_f64());
+    let registered = Instant::now();
+    eventually("the secondary has the new instance", NOTIFIED, || has_srv_count(pair.nsd, &two, 2))
+        .await;
+    eprintln!(
+        "{prefix}: a new instance is there after {:.1} s",
+        registered.elapsed().as_secs_f64()
+    );
     deregister(http, ns, "two-0").await;
-    let went = Instant::now();
-    eventually("it was told of one that went", TOLD, || has(pair.nsd, &two, 1)).await;
-    eprintln!("{prefix}: one that went is gone after {:.1} s", went.elapsed().as_secs_f64());
-    // Many within a second.
+    let deregistered = Instant::now();
+    eventually("the deregistered instance has left the secondary", NOTIFIED, || {
+        has_srv_count(pair.nsd, &two, 1)
+    })
+    .await;
+    eprintln!(
+        "{prefix}: a deregistered instance has left after {:.1} s",
+        deregistered.elapsed().as_secs_f64()
+    );
+    // Many changes within a second.
     register_many(http, ns, ("many", 9), 60).await;
     deregister(http, ns, "many-7").await;
     let many = below(ns, "many");
-    let begun = Instant::now();
-    eventually("it was told of many", TOLD, || has(pair.nsd, &many, 59)).await;
-    eprintln!("{prefix}: many are there after {:.1} s", begun.elapsed().as_secs_f64());
-    pair.follow(TOLD).await;
+    let started = Instant::now();
+    eventually("the secondary has all new instances", NOTIFIED, || {
+        has_srv_count(pair.nsd, &many, 59)
+    })
+    .await;
+    eprintln!(
+        "{prefix}: many new instances are there after {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
+    pair.wait_until_current(NOTIFIED).await;
     pair.compare().await;
 
     pair.rollcall.kill().await;
-    has(pair.nsd, &many, 59).await.expect("it answers without rollcall");
-    let nobody = dns::ask(pair.nsd, &below(ns, "nosuch"), RecordType::A).await.unwrap();
-    assert_eq!(nobody.metadata.response_code, ResponseCode::NXDomain);
+    has_srv_count(pair.nsd, &many, 59).await.expect("the secondary answers without rollcall");
+    let missing = dns::ask(pair.nsd, &below(ns, "nosuch"), RecordType::A).await.unwrap();
+    assert_eq!(missing.metadata.response_code, ResponseCode::NXDomain);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secondary_says_the_same_and_follows_by_axfr() {
-    follows("by-axfr", "AXFR").await;
+async fn secondary_has_the_same_answers_and_follows_by_axfr() {
+    test_secondary("by-axfr", "AXFR").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secondary_says_the_same_and_follows_by_ixfr() {
-    follows("by-ixfr", "").await;
+async fn secondary_has_the_same_answers_and_follows_by_ixfr() {
+    test_secondary("by-ixfr", "").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -240,13 +256,16 @@ async fn two_thousand_instances_are_transferred_in_several_messages() {
         let name = format!("s{service}");
         register_many(pair.rollcall.http, &pair.ns, (&name, service as u8), EACH).await;
     }
-    let begun = Instant::now();
+    let started = Instant::now();
     for service in 0..SERVICES {
         let name = format!("_http._tcp.{}", below(&pair.ns, &format!("s{service}")));
-        eventually("all are there", BOUND, || has(pair.nsd, &name, EACH)).await;
+        eventually("the secondary has all instances", BOUND, || {
+            has_srv_count(pair.nsd, &name, EACH)
+        })
+        .await;
     }
-    eprintln!("large zone: all are there after {:.1} s", begun.elapsed().as_secs_f64());
-    pair.follow(BOUND).await;
+    eprintln!("large zone: all instances are there after {:.1} s", started.elapsed().as_secs_f64());
+    pair.wait_until_current(BOUND).await;
     for service in 0..SERVICES {
         for at in 0..EACH {
             let name = format!("s{service}-{at}.{}", below(&pair.ns, &format!("s{service}")));

@@ -4,42 +4,41 @@ use rollcall_model::instance::State;
 
 use super::super::world::{With, World, instance};
 use super::{
-    APEX, COOKIE, DO, EXPIRE, KEEPALIVE, NSID, PADDING, Row, SUBNET, VERSION_1, ask, hold, nothing,
-    opcode, option_octets, orders, soa, world,
+    APEX, COOKIE, DO, EXPIRE, KEEPALIVE, NSID, PADDING, Row, SUBNET, VERSION_1, ask, assert_rows,
+    header_only, opcode, option_bytes, orders, soa, world,
 };
 use crate::config::Empty;
 
 const A: u16 = 1;
 const AXFR: u16 = 252;
 
-/// A type, a size and flags.
 const OPT: u16 = 41;
 
 #[test]
-fn an_opt_is_read_as_far_as_it_can_be_and_answered_by_one() {
+fn opt_is_answered_with_an_opt_even_if_malformed() {
     let twice = soa().opt(1232, DO, &[(NSID, b"")]).edns(&[]);
-    let cut = [&option_octets(&[(NSID, b"")])[..], &[0, 3, 0, 9, 1]].concat();
-    hold(
+    let cut = [&option_bytes(&[(NSID, b"")])[..], &[0, 3, 0, 9, 1]].concat();
+    assert_rows(
         &world(),
         &[
-            ("6891 §7: no OPT, none in the answer", soa(), "NOERROR aa 1/1/0/0"),
+            ("6891 §7: no OPT in the query, none in the response", soa(), "NOERROR aa 1/1/0/0"),
             (
-                "6891 §6.1.1: two; the first one says how",
+                "6891 §6.1.1: two OPTs are an error; the response follows the first",
                 twice,
                 "FORMERR 1/0/0/0 opt do nsid=rollcall-0",
             ),
             (
-                "6891 §6.1.2: it is owned by the root",
+                "6891 §6.1.2: the owner must be the root",
                 soa().record(3, b"\x01a\0", OPT, 1232, 0, &[]),
                 "FORMERR 1/0/0/0 opt",
             ),
             (
-                "6891 §6.1.1: it stands anywhere among the additional records",
+                "6891 §6.1.1: an OPT can be anywhere in the additional section",
                 soa().record(3, &[0], A, 1, 0, &[10, 0, 0, 1]).edns(&[]),
                 "NOERROR aa 1/1/0/0 opt",
             ),
             (
-                "6891 §6.1.1: but in no other section",
+                "6891 §6.1.1: an OPT in another section is an error",
                 soa().record(1, &[0], OPT, 1232, 0, &[]),
                 "FORMERR 1/0/0/0",
             ),
@@ -49,12 +48,12 @@ fn an_opt_is_read_as_far_as_it_can_be_and_answered_by_one() {
                 "FORMERR 1/0/0/0 opt nsid=rollcall-0",
             ),
             (
-                "6891 §7: half a code",
+                "6891 §7: an option code cut in half",
                 soa().record(3, &[0], OPT, 1232, 0, &[0]),
                 "FORMERR 1/0/0/0 opt",
             ),
             (
-                "6891 §6.1.2: what we do not support is ignored, well formed or not",
+                "6891 §6.1.2: unsupported options are ignored, well formed or not",
                 soa().edns(&[(SUBNET, b"?"), (EXPIRE, b"?"), (0, b""), (65_001, &[0; 300])]),
                 "NOERROR aa 1/1/0/0 opt",
             ),
@@ -63,8 +62,8 @@ fn an_opt_is_read_as_far_as_it_can_be_and_answered_by_one() {
 }
 
 #[test]
-fn versions_sizes_and_flags_are_those_of_version_zero() {
-    hold(
+fn opt_of_response_has_version_zero_and_only_do() {
+    assert_rows(
         &world(),
         &[
             (
@@ -73,24 +72,28 @@ fn versions_sizes_and_flags_are_those_of_version_zero() {
                 "BADVERS 1/0/0/0 opt",
             ),
             (
-                "6891 §6.1.3: of which nobody knows what its options are",
+                "6891 §6.1.3: options of another version are not interpreted",
                 soa().opt(1232, VERSION_1, &[(COOKIE, b"?")]),
                 "BADVERS 1/0/0/0 opt",
             ),
             (
-                "6891 §6.1.3: the upper bits of a code are those of an answer",
+                "6891 §6.1.3: the upper bits of the code are ignored in a query",
                 soa().opt(1232, 0x1700_0000, &[]),
                 "NOERROR aa 1/1/0/0 opt",
             ),
             (
-                "6891 §6.2.3: a size below 512 is 512",
+                "6891 §6.2.3: a size below 512 counts as 512",
                 soa().opt(0, 0, &[]),
                 "NOERROR aa 1/1/0/0 opt",
             ),
             ("3225 §3: DO is copied", soa().opt(1232, DO, &[]), "NOERROR aa 1/1/0/0 opt do"),
-            ("3225 §3: into errors, too", nothing(0).opt(1232, DO, &[]), "FORMERR 0/0/0/0 opt do"),
             (
-                "6891 §6.1.4: and no other flag",
+                "3225 §3: DO is copied into errors",
+                header_only(0).opt(1232, DO, &[]),
+                "FORMERR 0/0/0/0 opt do",
+            ),
+            (
+                "6891 §6.1.4: no other flag is copied",
                 soa().opt(1232, 0xffff, &[]),
                 "NOERROR aa 1/1/0/0 opt do",
             ),
@@ -99,22 +102,26 @@ fn versions_sizes_and_flags_are_those_of_version_zero() {
 }
 
 #[test]
-fn options_that_we_have_are_given_to_those_who_ask() {
+fn supported_options_are_sent_only_on_request() {
     let named = "NOERROR aa 1/1/0/0 opt nsid=rollcall-0";
-    hold(
+    assert_rows(
         &world(),
         &[
-            ("5001 §2.1: who asks by NSID is told who answers", soa().edns(&[(NSID, b"")]), named),
             (
-                "5001 §2.1: what a query says in it is ignored",
+                "5001 §2.1: NSID is answered with the name of the replica",
+                soa().edns(&[(NSID, b"")]),
+                named,
+            ),
+            (
+                "5001 §2.1: data of the option in a query is ignored",
                 soa().edns(&[(NSID, b"you?")]),
                 named,
             ),
-            ("5001 §2.1: over TCP, too", soa().tcp().edns(&[(NSID, b"")]), named),
+            ("5001 §2.1: over TCP", soa().tcp().edns(&[(NSID, b"")]), named),
             (
-                "5001 §2.1: whatever the answer",
+                "5001 §2.1: in errors",
                 ask("example.com.", A).edns(&[(NSID, b"")]),
-                "REFUSED 1/0/0/0 opt nsid=rollcall-0 ede20=\"not a zone of this server\"",
+                "REFUSED 1/0/0/0 opt nsid=rollcall-0 ede20=\"this server does not answer for this name\"",
             ),
             (
                 "7828 §3.3.2: over TCP, in tenths of a second",
@@ -122,7 +129,7 @@ fn options_that_we_have_are_given_to_those_who_ask() {
                 "NOERROR aa 1/1/0/0 opt keepalive=100",
             ),
             (
-                "7828 §3.2.1: a client has no say in it",
+                "7828 §3.2.1: a timeout from the client is ignored",
                 soa().tcp().edns(&[(KEEPALIVE, &[0xff, 0xff])]),
                 "NOERROR aa 1/1/0/0 opt keepalive=100",
             ),
@@ -132,22 +139,22 @@ fn options_that_we_have_are_given_to_those_who_ask() {
                 "NOERROR aa 1/1/0/0 opt",
             ),
             (
-                "7828 §3.3.1: also with a time",
+                "7828 §3.3.1: ignored over UDP, even with a timeout",
                 soa().edns(&[(KEEPALIVE, &[0, 9])]),
                 "NOERROR aa 1/1/0/0 opt",
             ),
             (
-                "7828 §3.3.2: unasked nothing is said",
+                "7828 §3.3.2: not sent without a request",
                 soa().tcp().edns(&[]),
                 "NOERROR aa 1/1/0/0 opt",
             ),
             (
-                "7871 §7.2.1: answers are the same from everywhere, and no subnet is named",
+                "7871 §7.2.1: answers do not depend on the subnet, so the option is not returned",
                 soa().edns(&[(SUBNET, &[0, 1, 24, 0, 10, 0, 0])]),
                 "NOERROR aa 1/1/0/0 opt",
             ),
             (
-                "7830 §6: in clear text there is nothing to pad",
+                "7830 §6: no padding without encryption",
                 soa().edns(&[(PADDING, &[0; 64])]),
                 "NOERROR aa 1/1/0/0 opt",
             ),
@@ -156,9 +163,9 @@ fn options_that_we_have_are_given_to_those_who_ask() {
 }
 
 #[test]
-fn why_is_said_by_number_and_in_words_to_those_with_edns() {
+fn clients_with_edns_get_the_reason_as_code_and_text() {
     let edns = |name| ask(name, A).edns(&[]);
-    let why = "NOERROR aa 1/0/1/0 opt ede0=\"0 of 5 instances passing (2 Draining, 1 OutOfService, 2 Expired)\"";
+    let empty = "NOERROR aa 1/0/1/0 opt ede0=\"none of 5 instances is discoverable: 2 Draining, 1 OutOfService, 2 Expired\"";
     let mut five: Vec<_> =
         (1..=5).map(|i| instance("five", &format!("f{i}"), &["10.0.0.5"])).collect();
     for (i, state) in [(0, State::Draining), (1, State::Draining), (2, State::OutOfService)] {
@@ -167,31 +174,31 @@ fn why_is_said_by_number_and_in_words_to_those_with_edns() {
     five[3] = five[3].clone().expired();
     five[4] = five[4].clone().expired();
     five.extend(orders());
-    let world = World::of(five);
-    let unsupported = "ede21=\"not a query that this server answers\"";
-    hold(
+    let world = World::with_instances(five);
+    let unsupported = "ede21=\"this server does not support this kind of query\"";
+    assert_rows(
         &world,
         &[
-            ("8914 §4.1: why there is nobody", edns("five.shop"), why),
-            ("8914 §4.1: for each type", ask("_http._tcp.five.shop", 33_u16).edns(&[]), why),
-            ("8914 §2: not without EDNS", ask("five.shop", A), "NOERROR aa 1/0/1/0"),
+            ("8914 §4.1: why no instance is discoverable", edns("five.shop"), empty),
+            ("8914 §4.1: for every type", ask("_http._tcp.five.shop", 33_u16).edns(&[]), empty),
+            ("8914 §2: no extended error without EDNS", ask("five.shop", A), "NOERROR aa 1/0/1/0"),
             (
-                "8914 §4.21: not our zone",
+                "8914 §4.21: another zone",
                 edns("example.com."),
-                "REFUSED 1/0/0/0 opt ede20=\"not a zone of this server\"",
+                "REFUSED 1/0/0/0 opt ede20=\"this server does not answer for this name\"",
             ),
             (
-                "8914 §4.22: an opcode",
+                "8914 §4.22: another opcode",
                 soa().flags(opcode(2)).edns(&[]),
                 &format!("NOTIMP 1/0/0/0 opt {unsupported}"),
             ),
             (
-                "8914 §4.19: no transfer to this client",
+                "8914 §4.19: the client may not transfer the zone",
                 ask(APEX, AXFR).tcp().edns(&[]),
-                "REFUSED 1/0/0/0 opt ede18=\"not an address that may transfer this zone\"",
+                "REFUSED 1/0/0/0 opt ede18=\"your address may not transfer this zone (--dns-transfer)\"",
             ),
             (
-                "8914 §2: nothing where there is nothing to say",
+                "8914 §2: no extended error in a normal answer",
                 edns("orders.shop"),
                 "NOERROR aa 1/2/0/0 opt",
             ),
@@ -200,28 +207,39 @@ fn why_is_said_by_number_and_in_words_to_those_with_edns() {
 }
 
 #[test]
-fn how_much_is_known_and_who_may_ask_is_said_as_well() {
+fn readiness_staleness_and_access_are_extended_errors() {
     let edns = |name| ask(name, A).edns(&[]);
-    let early = "SERVFAIL 1/0/0/0 opt ede14=\"not yet in sync with the Kubernetes API\"";
-    hold(&World::unsynced(), &[("8914 §4.15: nothing is known yet", edns("orders.shop"), early)]);
-    let prohibited = World::of(orders())
-        .settings(|settings| settings.allow = vec![("10.0.0.0/8").parse().unwrap()]);
-    let why = "REFUSED 1/0/0/0 opt ede18=\"not an address that may ask this server\"";
-    hold(&prohibited, &[("8914 §4.19: who may not ask", edns("orders.shop"), why)]);
+    let early = "SERVFAIL 1/0/0/0 opt ede14=\"this server has not listed the instances yet\"";
+    assert_rows(
+        &World::unsynced(),
+        &[("8914 §4.15: before the first list", edns("orders.shop"), early)],
+    );
+    let prohibited = World::with_instances(orders())
+        .with_settings(|settings| settings.allow = vec![("10.0.0.0/8").parse().unwrap()]);
+    let refused =
+        "REFUSED 1/0/0/0 opt ede18=\"your address may not query this server (--dns-allow)\"";
+    assert_rows(
+        &prohibited,
+        &[("8914 §4.19: the client may not query", edns("orders.shop"), refused)],
+    );
     let mut world = world();
     world.now.0 += 3_600_000;
-    let stale = "ede3=\"no news from the Kubernetes API\"";
+    let stale = "ede3=\"no lease ends for now: see standstill in /v1/cluster\"";
     let rows: &[Row<'_>] = &[
-        ("8914 §4.4: no news", edns("orders.shop"), &format!("NOERROR aa 1/2/0/0 opt {stale}")),
         (
-            "8914 §4.4: also of what is not there",
+            "8914 §4.4: a stale answer",
+            edns("orders.shop"),
+            &format!("NOERROR aa 1/2/0/0 opt {stale}"),
+        ),
+        (
+            "8914 §4.4: a stale negative answer",
             edns("none.shop"),
             &format!("NXDOMAIN aa 1/0/1/0 opt {stale}"),
         ),
     ];
-    hold(&world, rows);
-    let last = World::of([instance("dead", "d1", &["10.0.0.9"]).expired()])
-        .settings(|settings| settings.empty = Empty::Last);
-    let lost = "NOERROR aa 1/1/0/0 opt ede3=\"0 of 1 instances passing (1 Expired); these were lost last\"";
-    hold(&last, &[("8914 §4.4: those who were lost", edns("dead.shop"), lost)]);
+    assert_rows(&world, rows);
+    let last = World::with_instances([instance("gone", "d1", &["10.0.0.9"]).expired()])
+        .with_settings(|settings| settings.empty = Empty::Last);
+    let last_known = "NOERROR aa 1/1/0/0 opt ede3=\"none of 1 instance is discoverable: 1 Expired; these are the last instances known\"";
+    assert_rows(&last, &[("8914 §4.4: the last known instances", edns("gone.shop"), last_known)]);
 }

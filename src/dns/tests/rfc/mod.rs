@@ -1,9 +1,8 @@
-//! One row for each sentence of an RFC that applies to us: the rule in our words with its section, a query,
-//! and what is to be answered.
+//! One row for each sentence of an RFC that applies to this server: the rule with its section, a query, and the expected
+//! response.
 //!
-//! Queries are octets that are written here, since no library writes those that break a rule. Rules of
-//! sockets are in `tests/integration/dns_tcp.rs`; which names exist, TTLs and sizes also have properties in the files
-//! beside this folder, which are not repeated.
+//! Queries are encoded here, because no library encodes invalid ones. `tests/integration/dns_tcp.rs` tests the rules of
+//! sockets. Property tests of existence, TTLs and sizes are in the files next to this directory.
 
 mod communicate;
 mod cookies;
@@ -23,12 +22,12 @@ use hickory_proto::{
 };
 use rollcall_model::instance::Instance;
 
-use super::world::{World, full, instance};
-use crate::dns::respond::{Outcome, Transport};
+use super::world::{World, absolute_name, instance};
+use crate::dns::respond::{Response, Transport};
 
 pub(super) const APEX: &str = "rollcall.internal.";
 
-/// Flags and opcodes, as they stand in the header.
+/// Flags of the header.
 pub(super) const AA: u16 = 0x0400;
 pub(super) const TC: u16 = 0x0200;
 pub(super) const RD: u16 = 0x0100;
@@ -48,45 +47,44 @@ pub(super) const COOKIE: u16 = 10;
 pub(super) const KEEPALIVE: u16 = 11;
 pub(super) const PADDING: u16 = 12;
 
-/// A query, right or wrong.
+/// Builds a query, valid or not.
 #[derive(Clone)]
-pub(super) struct Wire {
+pub(super) struct RawQuery {
     flags: u16,
-    /// Question, answer, authority, additional.
+    /// Counts of question, answer, authority and additional section.
     counts: [u16; 4],
     body: Vec<u8>,
     transport: Transport,
 }
 
-/// Asks for a name, which is completed by `svc.<zone>` when it has no final dot, in class IN.
-pub(super) fn ask(name: &str, kind: impl Into<u16>) -> Wire {
+/// A query of class IN; `svc.<zone>` is appended to a name without a final dot.
+pub(super) fn ask(name: &str, kind: impl Into<u16>) -> RawQuery {
     let kind = kind.into();
-    nothing(0).question(&name_octets(&full(name)), kind, 1)
+    header_only(0).question(&name_bytes(&absolute_name(name)), kind, 1)
 }
 
-/// Asks for the zone's SOA.
-pub(super) fn soa() -> Wire {
+/// A query for the SOA of the zone.
+pub(super) fn soa() -> RawQuery {
     ask(APEX, RecordType::SOA)
 }
 
-/// A header alone.
-pub(super) fn nothing(flags: u16) -> Wire {
-    Wire { flags, counts: [0; 4], body: Vec::new(), transport: Transport::Udp }
+/// A header without records.
+pub(super) fn header_only(flags: u16) -> RawQuery {
+    RawQuery { flags, counts: [0; 4], body: Vec::new(), transport: Transport::Udp }
 }
 
-pub(super) fn name_octets(name: &str) -> Vec<u8> {
+pub(super) fn name_bytes(name: &str) -> Vec<u8> {
     let name = Name::from_ascii(name).unwrap();
     let labels = name.iter().map(|label| [&[label.len() as u8], label].concat());
     labels.collect::<Vec<_>>().concat().into_iter().chain([0]).collect()
 }
 
-impl Wire {
+impl RawQuery {
     pub(super) fn flags(mut self, flags: u16) -> Self {
         self.flags |= flags;
         self
     }
 
-    /// Over TCP.
     pub(super) fn tcp(mut self) -> Self {
         self.transport = Transport::Tcp;
         self
@@ -97,7 +95,7 @@ impl Wire {
         self.raw(name).raw(&kind.to_be_bytes()).raw(&class.to_be_bytes())
     }
 
-    /// A record of `section` 1 (answer) to 3 (additional); they have to be added in order.
+    /// Adds a record to section 1 (answer) to 3 (additional). Records must be added in the order of their sections.
     pub(super) fn record(
         mut self,
         section: usize,
@@ -113,60 +111,60 @@ impl Wire {
         self.raw(owner).raw(&head).raw(&ttl.to_be_bytes()).raw(&length.to_be_bytes()).raw(data)
     }
 
-    /// An OPT of this size, `version`, flags and options.
+    /// Adds an OPT. `ttl` holds version and flags.
     pub(super) fn opt(self, size: u16, ttl: u32, options: &[(u16, &[u8])]) -> Self {
-        self.record(3, &[0], 41, size, ttl, &option_octets(options))
+        self.record(3, &[0], 41, size, ttl, &option_bytes(options))
     }
 
-    /// An OPT of the size that everybody sends.
+    /// Adds an OPT with the usual size.
     pub(super) fn edns(self, options: &[(u16, &[u8])]) -> Self {
         self.opt(1232, 0, options)
     }
 
-    /// More octets, that no count speaks of.
-    pub(super) fn raw(mut self, octets: &[u8]) -> Self {
-        self.body.extend_from_slice(octets);
+    /// Appends bytes without changing a count.
+    pub(super) fn raw(mut self, bytes: &[u8]) -> Self {
+        self.body.extend_from_slice(bytes);
         self
     }
 
-    /// The header says so, whatever there is.
+    /// Sets the counts of the header.
     pub(super) fn counts(mut self, counts: [u16; 4]) -> Self {
         self.counts = counts;
         self
     }
 
-    /// Without its last octets.
-    pub(super) fn cut(mut self, octets: usize) -> Self {
-        self.body.truncate(self.body.len() - octets);
+    /// Removes the last bytes.
+    pub(super) fn cut(mut self, bytes: usize) -> Self {
+        self.body.truncate(self.body.len() - bytes);
         self
     }
 
-    pub(super) fn octets(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         let words = [0x1267, self.flags].into_iter().chain(self.counts);
         words.flat_map(u16::to_be_bytes).chain(self.body.iter().copied()).collect()
     }
 
-    /// What becomes of it.
-    pub(super) fn put_to(&self, world: &World) -> Outcome {
-        world.send(&self.octets(), self.transport)
+    /// The response of a world.
+    pub(super) fn send_to(&self, world: &World) -> Response {
+        world.send(&self.bytes(), self.transport)
     }
 
-    /// The octets that answer it.
+    /// The bytes of the response.
     pub(super) fn answer(&self, world: &World) -> Vec<u8> {
-        super::messages::exchange(world, &self.octets(), self.transport)
+        super::messages::exchange(world, &self.bytes(), self.transport)
     }
 
-    /// The message that answers it.
+    /// The decoded response.
     pub(super) fn message(&self, world: &World) -> Message {
         Message::from_vec(&self.answer(world)).unwrap()
     }
 }
 
-/// DO, and version and other flags, as they stand in the TTL of an OPT.
+/// DO and the version in the TTL of an OPT.
 pub(super) const DO: u32 = 0x8000;
 pub(super) const VERSION_1: u32 = 1 << 16;
 
-pub(super) fn option_octets(options: &[(u16, &[u8])]) -> Vec<u8> {
+pub(super) fn option_bytes(options: &[(u16, &[u8])]) -> Vec<u8> {
     let option = |(code, data): &(u16, &[u8])| {
         let length = u16::try_from(data.len()).unwrap();
         [&code.to_be_bytes()[..], &length.to_be_bytes(), data].concat()
@@ -174,40 +172,40 @@ pub(super) fn option_octets(options: &[(u16, &[u8])]) -> Vec<u8> {
     options.iter().flat_map(option).collect()
 }
 
-/// A row: the rule, a query, and the answer as [`told`] writes it.
-pub(super) type Row<'a> = (&'a str, Wire, &'a str);
+/// The rule, a query, and the response as [`describe`] prints it.
+pub(super) type Row<'a> = (&'a str, RawQuery, &'a str);
 
-/// Holds the world to every row, and names those that it broke.
-pub(super) fn hold(world: &World, rows: &[Row<'_>]) {
+/// Checks all rows; the failure lists each rule that is broken.
+pub(super) fn assert_rows(world: &World, rows: &[Row<'_>]) {
     let mut broken = String::new();
-    for (rule, query, wanted) in rows {
-        let given = told(query, &query.put_to(world));
-        if given != *wanted {
-            write!(broken, "\n{rule}\n  wanted {wanted}\n  given  {given}").unwrap();
+    for (rule, query, expected) in rows {
+        let actual = describe(query, &query.send_to(world));
+        if actual != *expected {
+            write!(broken, "\n{rule}\n  expected {expected}\n  actual   {actual}").unwrap();
         }
     }
     assert!(broken.is_empty(), "{broken}");
 }
 
-/// An answer in one line: code, flags, counts of question, answer, authority and additional (without the
-/// OPT), and the OPT with its flags and options. What is the same for all is asserted: ID, QR, opcode,
-/// question, the size and version that an OPT has.
-pub(super) fn told(query: &Wire, outcome: &Outcome) -> String {
-    let octets = match outcome {
-        Outcome::Reply(octets, _) => octets,
-        Outcome::Silence => return "silence".to_owned(),
-        Outcome::Transfer(_) => return "transfer".to_owned(),
+/// Prints a response in one line: code, flags, counts of question, answer, authority and additional section (without the
+/// OPT), and the OPT with its flags and options. Asserts what all responses have in common: ID, QR, opcode, question,
+/// and the size and version of an OPT.
+pub(super) fn describe(query: &RawQuery, response: &Response) -> String {
+    let bytes = match response {
+        Response::Message(bytes, _) => bytes,
+        Response::Dropped => return "dropped".to_owned(),
+        Response::Transfer(_) => return "transfer".to_owned(),
     };
-    let message = Message::from_vec(octets).unwrap();
-    let flags = u16::from_be_bytes([octets[2], octets[3]]);
-    assert_eq!(octets[..2], [0x12, 0x67], "the ID");
+    let message = Message::from_vec(bytes).unwrap();
+    let flags = u16::from_be_bytes([bytes[2], bytes[3]]);
+    assert_eq!(bytes[..2], [0x12, 0x67], "the ID");
     assert_eq!(flags & 0xf800, 0x8000 | (query.flags & 0x7800), "QR and opcode");
     if !message.queries.is_empty() {
         let end = 12
             + message.queries[0].name().len()
             + usize::from(!message.queries[0].name().is_root())
             + 4;
-        assert_eq!(octets[12..end], query.octets()[12..end], "the question, as it came");
+        assert_eq!(bytes[12..end], query.bytes()[12..end], "the question as received");
     }
     let mut text = code(message.metadata.response_code.into());
     let names = [(AA, "aa"), (TC, "tc"), (RD, "rd"), (RA, "ra"), (Z, "z"), (AD, "ad"), (CD, "cd")];
@@ -228,7 +226,7 @@ pub(super) fn told(query: &Wire, outcome: &Outcome) -> String {
 }
 
 fn code(code: u16) -> String {
-    let known = match code {
+    let name = match code {
         0 => "NOERROR",
         1 => "FORMERR",
         2 => "SERVFAIL",
@@ -240,7 +238,7 @@ fn code(code: u16) -> String {
         23 => "BADCOOKIE",
         _ => return format!("RCODE{code}"),
     };
-    known.to_owned()
+    name.to_owned()
 }
 
 fn option_text(code: u16, option: &EdnsOption) -> String {
@@ -257,7 +255,7 @@ fn option_text(code: u16, option: &EdnsOption) -> String {
     }
 }
 
-/// `orders`: two with a port `http`, one of them dual.
+/// Service `orders`: two instances with a port `http`, one of them with IPv4 and IPv6.
 pub(super) fn orders() -> Vec<Instance> {
     vec![
         instance("orders", "o1", &["10.0.0.1"]),
@@ -266,5 +264,5 @@ pub(super) fn orders() -> Vec<Instance> {
 }
 
 pub(super) fn world() -> World {
-    World::of(orders())
+    World::with_instances(orders())
 }

@@ -8,124 +8,130 @@ use hickory_proto::{
 };
 use rollcall_model::instance::{Instance, State};
 
-use super::super::world::{With, World, full, instance};
-use super::{APEX, Wire, ask, hold, name_octets, orders};
+use super::super::world::{With, World, absolute_name, instance};
+use super::{APEX, RawQuery, ask, assert_rows, name_bytes, orders};
 use crate::config::Empty;
-use crate::dns::respond::Outcome;
+use crate::dns::respond::Response;
 
 const SOA: u16 = 6;
 const IXFR: u16 = 251;
 const AXFR: u16 = 252;
 
 fn world(instances: Vec<Instance>) -> World {
-    World::of(instances)
-        .settings(|settings| settings.transfer = vec!["192.0.2.0/24".parse().unwrap()])
+    World::with_instances(instances)
+        .with_settings(|settings| settings.transfer = vec!["192.0.2.0/24".parse().unwrap()])
 }
 
-/// Asks for what has changed since a serial.
-fn since(serial: u32) -> Wire {
+/// An IXFR over TCP from this serial.
+fn ixfr_from(serial: u32) -> RawQuery {
     let data = [&[0, 0][..], &serial.to_be_bytes(), &[0; 16]].concat();
-    ask(APEX, IXFR).record(2, &name_octets(APEX), SOA, 1, 5, &data).tcp()
+    ask(APEX, IXFR).record(2, &name_bytes(APEX), SOA, 1, 5, &data).tcp()
 }
 
 #[test]
-fn who_may_have_the_zone_has_it_over_tcp() {
+fn allowed_clients_transfer_the_zone_over_tcp() {
     let axfr = |name: &str| ask(name, AXFR).tcp();
-    let (supported, ours) =
-        ("ede21=\"not a query that this server answers\"", "ede20=\"not a zone of this server\"");
-    let not_ours = format!("NOTAUTH 1/0/0/0 opt {ours}");
-    let unsupported = format!("REFUSED 1/0/0/0 opt {supported}");
-    hold(
+    let (not_supported, not_authoritative) = (
+        "ede21=\"this server does not support this kind of query\"",
+        "ede20=\"this server does not answer for this name\"",
+    );
+    let notauth = format!("NOTAUTH 1/0/0/0 opt {not_authoritative}");
+    let unsupported = format!("REFUSED 1/0/0/0 opt {not_supported}");
+    assert_rows(
         &world(orders()),
         &[
-            ("5936 §2.2: all of it", axfr(APEX), "transfer"),
-            ("5936 §2.1: in any case", axfr("ROLLCALL.internal."), "transfer"),
-            ("5936 §2.2.1: a zone that is not here", axfr("example.com.").edns(&[]), &not_ours),
+            ("5936 §2.2: the zone", axfr(APEX), "transfer"),
+            ("5936 §2.1: the zone in upper case", axfr("ROLLCALL.internal."), "transfer"),
+            ("5936 §2.2.1: another zone", axfr("example.com.").edns(&[]), &notauth),
             (
-                "5936 §2.2.1: a name within a zone is none",
+                "5936 §2.2.1: a name in the zone is not a zone",
                 axfr("svc.rollcall.internal.").edns(&[]),
-                &not_ours,
+                &notauth,
             ),
-            ("5936 §2.2.1: nor is one above it", axfr("internal.").edns(&[]), &not_ours),
-            ("5936 §2.2.1: nor what is not even there", axfr("none.shop").edns(&[]), &not_ours),
+            ("5936 §2.2.1: the parent of the zone", axfr("internal.").edns(&[]), &notauth),
+            ("5936 §2.2.1: a name that does not exist", axfr("none.shop").edns(&[]), &notauth),
             ("reverse zones are not transferred", axfr("10.in-addr.arpa.").edns(&[]), &unsupported),
             ("5936 §4.2: not over UDP", ask(APEX, AXFR).edns(&[]), &unsupported),
             (
-                "5936 §2.1.2: a query has nothing but its question",
+                "5936 §2.1.2: AXFR with a record in its authority section",
                 axfr(APEX).record(2, &[0], SOA, 1, 0, &[0; 22]),
                 "FORMERR 1/0/0/0",
             ),
             (
-                "5936 §2.1: of class IN",
-                super::nothing(0).question(&name_octets(APEX), AXFR, 3).tcp(),
+                "5936 §2.1: another class",
+                super::header_only(0).question(&name_bytes(APEX), AXFR, 3).tcp(),
                 "REFUSED 1/0/0/0",
             ),
             (
-                "1995 §3: an IXFR says what it has",
+                "1995 §3: IXFR needs a SOA in its authority section",
                 ask(APEX, IXFR).record(2, &[0], 1, 1, 0, &[0; 22]).tcp(),
                 "FORMERR 1/0/0/0",
             ),
-            ("1995 §4: without that all is sent", ask(APEX, IXFR).tcp(), "transfer"),
+            ("1995 §4: IXFR without a SOA gets the whole zone", ask(APEX, IXFR).tcp(), "transfer"),
         ],
     );
-    let mut stranger = world(orders());
-    stranger.from = "198.51.100.1".parse().unwrap();
-    let refused = "REFUSED 1/0/0/0 opt ede18=\"not an address that may transfer this zone\"";
-    hold(
-        &stranger,
+    let mut other_client = world(orders());
+    other_client.from = "198.51.100.1".parse().unwrap();
+    let refused =
+        "REFUSED 1/0/0/0 opt ede18=\"your address may not transfer this zone (--dns-transfer)\"";
+    assert_rows(
+        &other_client,
         &[
-            ("5936 §5: to nobody else", axfr(APEX).edns(&[]), refused),
-            ("1995 §6: nor what has changed", since(1).edns(&[]), refused),
+            ("5936 §5: AXFR from another client", axfr(APEX).edns(&[]), refused),
+            ("1995 §6: IXFR from another client", ixfr_from(1).edns(&[]), refused),
         ],
     );
     let early = World::unsynced()
-        .settings(|settings| settings.transfer = vec!["0.0.0.0/0".parse().unwrap()]);
-    let not_yet = "SERVFAIL 1/0/0/0 opt ede14=\"not yet in sync with the Kubernetes API\"";
-    hold(&early, &[("5936 §2.2.1: half a zone is none", axfr(APEX).edns(&[]), not_yet)]);
+        .with_settings(|settings| settings.transfer = vec!["0.0.0.0/0".parse().unwrap()]);
+    let not_yet = "SERVFAIL 1/0/0/0 opt ede14=\"this server has not listed the instances yet\"";
+    assert_rows(
+        &early,
+        &[("5936 §2.2.1: no transfer before the first list", axfr(APEX).edns(&[]), not_yet)],
+    );
 }
 
 #[test]
-fn who_has_what_we_have_or_more_is_told_the_serial_and_no_more() {
+fn ixfr_from_a_current_or_newer_serial_gets_only_the_soa() {
     let world = world(orders());
     let newest = world.directory().serial();
-    let (one, all) = ("NOERROR aa 1/1/0/0", "transfer");
+    let (soa_only, all) = ("NOERROR aa 1/1/0/0", "transfer");
     let half = 1 << 31;
-    hold(
+    assert_rows(
         &world,
         &[
-            ("1995 §2: the same", since(newest), one),
-            ("1995 §2: older", since(newest - 1), all),
-            ("1995 §2: newer, as another replica gave it", since(newest + 1), one),
-            ("1982 §3.2: as far ahead as can be", since(newest.wrapping_add(half - 1)), one),
-            ("1982 §3.2: as far behind as can be", since(newest.wrapping_sub(half - 1)), all),
-            ("1982 §3.2: neither ahead nor behind", since(newest.wrapping_add(half)), all),
-            ("1982 §3.2: 0 is a number like others", since(0), all),
-            ("1995 §2: over UDP the serial, which says enough", udp(newest - 1), one),
-            ("1995 §2: over UDP without any", ask(APEX, IXFR), one),
+            ("1995 §2: the same serial", ixfr_from(newest), soa_only),
+            ("1995 §2: an older serial", ixfr_from(newest - 1), all),
+            ("1995 §2: a newer serial of another replica", ixfr_from(newest + 1), soa_only),
+            ("1982 §3.2: ahead by the maximum", ixfr_from(newest.wrapping_add(half - 1)), soa_only),
+            ("1982 §3.2: behind by the maximum", ixfr_from(newest.wrapping_sub(half - 1)), all),
+            ("1982 §3.2: neither ahead nor behind", ixfr_from(newest.wrapping_add(half)), all),
+            ("1982 §3.2: 0 has no special meaning", ixfr_from(0), all),
+            ("1995 §2: over UDP only the SOA", ixfr_over_udp(newest - 1), soa_only),
+            ("1995 §2: over UDP without a SOA", ask(APEX, IXFR), soa_only),
         ],
     );
-    let answer = since(newest).message(&world);
-    let RData::SOA(soa) = &answer.answers[0].data else { panic!("no SOA") };
+    let answer = ixfr_from(newest).message(&world);
+    let RData::SOA(soa) = &answer.answers[0].data else { panic!("expected a SOA") };
     assert_eq!((soa.serial, answer.answers[0].ttl), (newest, 5));
 }
 
-/// The same over UDP.
-fn udp(serial: u32) -> Wire {
-    Wire { transport: crate::dns::respond::Transport::Udp, ..since(serial) }
+/// An IXFR over UDP from this serial.
+fn ixfr_over_udp(serial: u32) -> RawQuery {
+    RawQuery { transport: crate::dns::respond::Transport::Udp, ..ixfr_from(serial) }
 }
 
 /// The messages of a transfer.
-fn messages(query: &Wire, world: &World) -> Vec<Message> {
-    let Outcome::Transfer(transfer) = query.put_to(world) else { panic!("no transfer") };
-    let octets: Vec<_> = transfer.collect();
-    assert!(octets.iter().all(|message| message.len() <= 16_384));
-    octets.iter().map(|message| Message::from_vec(message).unwrap()).collect()
+fn messages(query: &RawQuery, world: &World) -> Vec<Message> {
+    let Response::Transfer(transfer) = query.send_to(world) else { panic!("expected a transfer") };
+    let bytes: Vec<_> = transfer.collect();
+    assert!(bytes.iter().all(|message| message.len() <= 16_384));
+    bytes.iter().map(|message| Message::from_vec(message).unwrap()).collect()
 }
 
 #[test]
-fn a_transfer_begins_and_ends_with_the_same_soa_in_messages_of_one_id() {
-    let crowd = (0..2000).map(|i| instance("crowd", &format!("c{i}"), &["10.0.0.1"])).collect();
-    let world = world(crowd);
+fn transfer_begins_and_ends_with_the_same_soa() {
+    let instances = (0..2000).map(|i| instance("many", &format!("c{i}"), &["10.0.0.1"])).collect();
+    let world = world(instances);
     for edns in [false, true] {
         let query = ask(APEX, AXFR).tcp().flags(super::RD);
         let query = if edns { query.opt(512, super::DO, &[]) } else { query };
@@ -145,7 +151,7 @@ fn a_transfer_begins_and_ends_with_the_same_soa_in_messages_of_one_id() {
             assert_eq!(
                 message.queries.len(),
                 usize::from(i == 0),
-                "5936 §2.2.2: the question is in the first"
+                "5936 §2.2.2: only the first message has the question"
             );
             assert_eq!(message.edns.is_some(), edns, "5936 §2.2.5");
             assert!(
@@ -156,7 +162,7 @@ fn a_transfer_begins_and_ends_with_the_same_soa_in_messages_of_one_id() {
         let all: Vec<_> = messages.iter().flat_map(|message| &message.answers).collect();
         let soas: Vec<_> =
             all.iter().enumerate().filter(|(_, r)| r.record_type() == RecordType::SOA).collect();
-        assert_eq!(soas.len(), 2, "5936 §2.2: the SOA stands at both ends");
+        assert_eq!(soas.len(), 2, "5936 §2.2: the SOA is the first and the last record");
         assert_eq!((soas[0].0, soas[1].0, soas[0].1), (0, all.len() - 1, soas[1].1));
     }
 }
@@ -172,17 +178,17 @@ fn mixed() -> Vec<Instance> {
         instance("both", "b1", &[]).hostname("b.example.com"),
         instance("both", "b2", &["10.0.1.1"]),
         instance("drained", "d1", &["10.0.2.1"]).state(State::Draining),
-        instance("dead", "x1", &["10.0.3.1"]).expired(),
+        instance("gone", "x1", &["10.0.3.1"]).expired(),
     ]);
     all
 }
 
-/// Everything that a name has, by type, without TTLs and order.
-fn has(records: impl IntoIterator<Item = Record>) -> BTreeSet<String> {
+/// The types and data of records, without TTLs and order.
+fn contents(records: impl IntoIterator<Item = Record>) -> BTreeSet<String> {
     records.into_iter().map(|record| format!("{} {}", record.record_type(), record.data)).collect()
 }
 
-/// Names that have records wherever nobody is left out for being lost.
+/// Names that have records with every `--dns-empty`.
 const NAMES: [&str; 9] = [
     APEX,
     "ns.dns.rollcall.internal.",
@@ -196,28 +202,31 @@ const NAMES: [&str; 9] = [
 ];
 
 #[test]
-fn a_transfer_has_what_we_answer_at_each_name_and_no_record_twice() {
+fn transfer_has_the_answers_at_each_name_without_duplicates() {
     for empty in [Empty::NoData, Empty::NxDomain, Empty::Last] {
-        let world = world(mixed()).settings(|settings| settings.empty = empty);
+        let world = world(mixed()).with_settings(|settings| settings.empty = empty);
         let all = messages(&ask(APEX, AXFR).tcp(), &world).into_iter().flat_map(|m| m.answers);
         let mut names = BTreeMap::<String, Vec<Record>>::new();
-        // The last SOA is the first one again.
+        // The last SOA equals the first one.
         for record in all.skip(1) {
-            assert!(record.name.to_ascii().ends_with(APEX), "5936 §3.4: of this zone: {record}");
+            assert!(
+                record.name.to_ascii().ends_with(APEX),
+                "5936 §3.4: only records of this zone: {record}"
+            );
             assert_eq!(record.ttl, 5);
             names.entry(record.name.to_ascii()).or_default().push(record);
         }
-        for name in NAMES.map(full) {
-            assert!(names.contains_key(&name), "5936 §3: all of it: {name} {empty:?}");
+        for name in NAMES.map(absolute_name) {
+            assert!(names.contains_key(&name), "5936 §3: the whole zone: {name} {empty:?}");
         }
         for (name, records) in names {
-            same(&world, &name, records);
+            assert_answers_equal(&world, &name, records);
         }
     }
 }
 
-/// Types that any name has.
-const KINDS: [RecordType; 6] = [
+/// The types that names can have.
+const TYPES: [RecordType; 6] = [
     RecordType::A,
     RecordType::AAAA,
     RecordType::SRV,
@@ -226,16 +235,16 @@ const KINDS: [RecordType; 6] = [
     RecordType::NS,
 ];
 
-/// These records are all that is answered at a name.
-fn same(world: &World, name: &str, records: Vec<Record>) {
+/// Asserts that the answers at a name have exactly these records.
+fn assert_answers_equal(world: &World, name: &str, records: Vec<Record>) {
     let count = records.len();
-    let transferred = has(records);
-    assert_eq!(transferred.len(), count, "5936 §2.2: once: {name}");
-    let answers = KINDS.map(|kind| world.ask(name, kind));
+    let transferred = contents(records);
+    assert_eq!(transferred.len(), count, "5936 §2.2: no duplicates: {name}");
+    let answers = TYPES.map(|kind| world.ask(name, kind));
     assert!(answers.iter().all(|answer| answer.code == ResponseCode::NoError), "{name}");
-    let answered = has(answers.into_iter().flat_map(|answer| answer.answers));
+    let answered = contents(answers.into_iter().flat_map(|answer| answer.answers));
     if answered.is_empty() {
-        // 4592 §2.2.2: a name that is there without records has a text, else the secondary would deny it.
+        // 4592 §2.2.2: a name without records has a TXT, because otherwise the secondary would answer NXDOMAIN.
         assert!(transferred.iter().all(|data| data.starts_with("TXT ")), "{name}: {transferred:?}");
     } else {
         assert_eq!(transferred, answered, "{name}");

@@ -1,4 +1,5 @@
-//! A server that listens on any address answers from the one that was asked: clients drop what comes from another.
+//! A server on a wildcard address answers from the address that was queried, because clients drop answers from another
+//! one.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,20 +13,20 @@ use tokio::time::timeout;
 use super::ZONE;
 use crate::support::{Rollcall, dns, namespace};
 
-/// Asks by a connected socket, which takes only what comes from where it is connected to.
+/// Queries with a connected socket, which receives only from the address that it is connected to.
 async fn ask(from: &str, to: SocketAddr) {
     let socket = UdpSocket::bind((from, 0)).await.unwrap();
     socket.connect(to).await.unwrap();
     socket.send(&dns::query(ZONE, RecordType::SOA)).await.unwrap();
     let mut buffer = [0; 512];
-    let came = timeout(Duration::from_secs(10), socket.recv(&mut buffer)).await;
-    let came = came.unwrap_or_else(|_| panic!("{to} did not answer {from} from its own address"));
-    let answer = Message::from_vec(&buffer[..came.unwrap()]).unwrap();
+    let received = timeout(Duration::from_secs(10), socket.recv(&mut buffer)).await;
+    let received = received.unwrap_or_else(|_| panic!("{from} got no answer from {to}"));
+    let answer = Message::from_vec(&buffer[..received.unwrap()]).unwrap();
     assert_eq!((answer.metadata.response_code, answer.answers.len()), (ResponseCode::NoError, 1));
 }
 
 #[tokio::test]
-async fn answers_come_from_the_address_that_was_asked() {
+async fn answers_come_from_the_queried_address() {
     let ns = namespace("sources").await;
     for (identity, host) in [("v4", "0.0.0.0"), ("both", "[::]")] {
         let port = ports::free().unwrap().port();
