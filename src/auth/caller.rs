@@ -1,4 +1,4 @@
-//! Callers, and the keys under which what is known of them is kept.
+//! Callers, and the keys under which results about them are cached.
 
 use std::fmt;
 
@@ -8,34 +8,34 @@ use ring::digest::{Context, Digest, SHA256, digest};
 use crate::auth::right::Right;
 use crate::kubernetes::review::{Identity, Pod, Whose};
 
-/// A fingerprint by which tokens and callers are kept: no two have the same, whatever a stranger tries,
-/// and no token is kept in memory.
+/// The SHA-256 of a token or an identity, as a cache key. An attacker cannot make two inputs collide, and tokens
+/// themselves are not kept in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Fingerprint([u8; 32]);
 
-/// Who is calling.
+/// An authenticated caller.
 #[derive(Clone, Debug)]
 pub struct Caller {
     pub(super) identity: Identity,
-    /// Of everything that their rights depend on.
+    /// The fingerprint of everything that the caller's rights depend on.
     pub(super) fingerprint: Fingerprint,
-    /// The pod that their token is bound to. Beside the fingerprint: the pods of a workload share what
-    /// RBAC lets them do.
+    /// The pod that the caller's token is bound to. It is not part of the fingerprint, so the pods of a workload share the
+    /// cached decisions of RBAC.
     pub(super) pod: Option<Pod>,
 }
 
-/// What a caller wants to do, as a key.
+/// The cache key of a decision: a caller and the access that was checked.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Asked {
+pub(super) struct DecisionKey {
     caller: Fingerprint,
     right: Right,
     namespace: Option<Box<str>>,
     name: Option<Box<str>>,
 }
 
-/// A borrowed [`Asked`], to look up without allocating.
+/// A borrowed [`DecisionKey`], for lookups without an allocation.
 #[derive(Clone, Copy, Hash)]
-pub(super) struct AskedRef<'a> {
+pub(super) struct DecisionKeyRef<'a> {
     pub(super) caller: Fingerprint,
     pub(super) right: Right,
     pub(super) namespace: Option<&'a str>,
@@ -47,21 +47,21 @@ impl Fingerprint {
         Self::from(&digest(&SHA256, token.as_bytes()))
     }
 
-    /// Each part goes in with its length, so that no two identities read the same.
+    /// Each part is hashed with its length, so that no two identities produce the same input.
     fn of_identity(identity: &Identity) -> Self {
         let mut context = Context::new(&SHA256);
-        let mut say = |word: &str| {
-            context.update(&word.len().to_be_bytes());
-            context.update(word.as_bytes());
+        let mut hash = |part: &str| {
+            context.update(&part.len().to_be_bytes());
+            context.update(part.as_bytes());
         };
-        say(&identity.user);
-        say(identity.uid.as_deref().unwrap_or_default());
-        say(&identity.groups.len().to_string());
-        identity.groups.iter().for_each(|group| say(group));
+        hash(&identity.user);
+        hash(identity.uid.as_deref().unwrap_or_default());
+        hash(&identity.groups.len().to_string());
+        identity.groups.iter().for_each(|group| hash(group));
         for (key, values) in &identity.extra {
-            say(key);
-            say(&values.len().to_string());
-            values.iter().for_each(|value| say(value));
+            hash(key);
+            hash(&values.len().to_string());
+            values.iter().for_each(|value| hash(value));
         }
         Self::from(&context.finish())
     }
@@ -70,20 +70,20 @@ impl Fingerprint {
 impl From<&Digest> for Fingerprint {
     fn from(digest: &Digest) -> Self {
         let mut bytes = [0; 32];
-        // SHA-256 has as many.
+        // A SHA-256 digest has 32 bytes.
         bytes.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
         Self(bytes)
     }
 }
 
 impl Caller {
-    /// Tells callers apart: who has the same rights by the same name is the same.
+    /// A key for data about this caller. Callers with the same identity have the same key.
     #[must_use]
     pub fn key(&self) -> &[u8] {
         &self.fingerprint.0
     }
 
-    /// The name that Kubernetes knows them by.
+    /// The user name in Kubernetes.
     #[must_use]
     pub fn user(&self) -> &str {
         &self.identity.user
@@ -101,8 +101,8 @@ impl fmt::Display for Caller {
     }
 }
 
-impl Equivalent<Asked> for AskedRef<'_> {
-    fn equivalent(&self, key: &Asked) -> bool {
+impl Equivalent<DecisionKey> for DecisionKeyRef<'_> {
+    fn equivalent(&self, key: &DecisionKey) -> bool {
         self.caller == key.caller
             && self.right == key.right
             && self.namespace == key.namespace.as_deref()
@@ -110,9 +110,9 @@ impl Equivalent<Asked> for AskedRef<'_> {
     }
 }
 
-impl From<AskedRef<'_>> for Asked {
-    fn from(asked: AskedRef<'_>) -> Self {
-        let AskedRef { caller, right, namespace, name } = asked;
+impl From<DecisionKeyRef<'_>> for DecisionKey {
+    fn from(key: DecisionKeyRef<'_>) -> Self {
+        let DecisionKeyRef { caller, right, namespace, name } = key;
         Self { caller, right, namespace: namespace.map(Into::into), name: name.map(Into::into) }
     }
 }
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_differ_by_everything_that_rights_depend_on() {
+    fn fingerprint_covers_everything_that_rights_depend_on() {
         let all = [
             caller("a", &[], &[]),
             caller("ab", &[], &[]),
@@ -141,21 +141,21 @@ mod tests {
             caller("a", &["b"], &[("c", "d")]),
             caller("a", &["b"], &[("c", "e")]),
         ];
-        for (at, one) in all.iter().enumerate() {
-            assert_eq!(all.iter().position(|other| other == one), Some(at));
+        for (at, fingerprint) in all.iter().enumerate() {
+            assert_eq!(all.iter().position(|other| other == fingerprint), Some(at));
         }
         assert_eq!(caller("a", &["b"], &[]), caller("a", &["b"], &[]));
     }
 
     #[test]
-    fn a_borrowed_key_finds_the_owned_one() {
+    fn borrowed_key_equals_the_owned_key() {
         let caller = caller("a", &[], &[]);
         let hasher = RandomState::new();
         for (namespace, name) in [(None, None), (Some("shop"), None), (Some("shop"), Some("a"))] {
-            let asked = AskedRef { caller, right: Right::Patch, namespace, name };
-            let owned = Asked::from(asked);
-            assert!(asked.equivalent(&owned));
-            assert_eq!(hasher.hash_one(asked), hasher.hash_one(&owned));
+            let key = DecisionKeyRef { caller, right: Right::Patch, namespace, name };
+            let owned = DecisionKey::from(key);
+            assert!(key.equivalent(&owned));
+            assert_eq!(hasher.hash_one(key), hasher.hash_one(&owned));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is counted about callers.
+//! The metrics about callers.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -6,14 +6,14 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::auth::memory::Source;
+use crate::auth::cache::AnswerSource;
 
-/// One of the two questions.
+/// One of the two checks of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Step {
-    /// Whose token it is.
+pub(super) enum CheckKind {
+    /// Authentication of the token.
     Token,
-    /// Whether they may.
+    /// Authorization of the caller.
     Access,
 }
 
@@ -24,33 +24,37 @@ struct Check {
     source: &'static str,
 }
 
-/// The families of this room.
+/// The metric families of this module.
 #[derive(Clone, Debug)]
 pub struct AuthMetrics {
     checks: Family<Check, Counter>,
-    remembered: Counter,
-    /// What tells whose a token is.
-    tokens_by: &'static str,
+    admitted_from_memory: Counter,
+    /// The label `source` of authentications.
+    token_source: &'static str,
 }
 
 impl AuthMetrics {
-    /// Registers the families; whose a token is is told by keys, or else asked.
+    /// Registers the families. `by_keys`: tokens are authenticated with the cluster's keys, not by reviews.
     pub fn new(registry: &mut Registry, by_keys: bool) -> Self {
-        let tokens_by = if by_keys { "keys" } else { "asked" };
-        let new = Self { checks: Family::default(), remembered: Counter::default(), tokens_by };
+        let token_source = if by_keys { "keys" } else { "asked" };
+        let new = Self {
+            checks: Family::default(),
+            admitted_from_memory: Counter::default(),
+            token_source,
+        };
         registry.register(
             "auth_checks",
-            "Questions about callers (token: whose is it, access: may they) that were not answered at \
-             once: yes, no or unknown; asked of the API server, told by its keys, from memory after a wait for \
-             somebody else's question, or (outage) the last yes repeated",
+            "Checks of callers (token: authentication, access: authorization) that were not answered at once from \
+             memory. Result: yes, no or unknown. Source: asked (the API server), keys (of the cluster), memory (after a \
+             wait for the same check of another call) or outage (the last result, repeated)",
             new.checks.clone(),
         );
         registry.register(
             "auth_admitted_from_memory",
-            "Calls of callers who were let in at once, from memory",
-            new.remembered.clone(),
+            "Calls that were admitted at once, from memory",
+            new.admitted_from_memory.clone(),
         );
-        for (step, by) in [("token", tokens_by), ("access", "asked")] {
+        for (step, by) in [("token", token_source), ("access", "asked")] {
             for (result, source) in [("yes", by), ("no", by), ("unknown", by), ("yes", "outage")] {
                 new.checks.get_or_create(&Check { step, result, source }).inc_by(0);
             }
@@ -58,21 +62,21 @@ impl AuthMetrics {
         new
     }
 
-    /// A call was admitted with what was known.
-    pub(super) fn remembered(&self) {
-        self.remembered.inc();
+    /// Counts a call that was admitted from memory.
+    pub(super) fn count_admitted_from_memory(&self) {
+        self.admitted_from_memory.inc();
     }
 
-    /// A question was answered.
-    pub(super) fn checked(&self, step: Step, result: &'static str, source: Source) {
-        let (step, asked) = match step {
-            Step::Token => ("token", self.tokens_by),
-            Step::Access => ("access", "asked"),
+    /// Counts a check.
+    pub(super) fn count_check(&self, kind: CheckKind, result: &'static str, source: AnswerSource) {
+        let (step, asked) = match kind {
+            CheckKind::Token => ("token", self.token_source),
+            CheckKind::Access => ("access", "asked"),
         };
         let source = match source {
-            Source::Memory => "memory",
-            Source::Asked => asked,
-            Source::Outage => "outage",
+            AnswerSource::Cache => "memory",
+            AnswerSource::Fetched => asked,
+            AnswerSource::Outage => "outage",
         };
         self.checks.get_or_create(&Check { step, result, source }).inc();
     }

@@ -1,16 +1,16 @@
-//! Who is calling, and may they.
+//! Authentication and authorization of callers.
 //!
-//! Owns: reading a bearer token, what a call needs, and for how long an answer of the API server is
-//! good. Does not own: asking it (`cluster::review`), which call needs what and the words of a
-//! refusal (`http`).
+//! Owns: the rights that a call needs, deciding whether a caller has them, and how long an answer of the API server is
+//! valid. Does not own: the reviews (`kubernetes::review`), which call needs which rights and the texts of refusals
+//! (`http`).
 //!
-//! A caller is who a token of the audience `rollcall` belongs to (TokenReview, or the cluster's keys); what
-//! they may do is what RBAC lets them do with `serviceinstances` (SubjectAccessReview): rollcall has no users, and one
-//! rule of its own, that a pod keeps its own instance.
+//! A caller is the subject of a token for the audience `rollcall` (found by TokenReview, or with the cluster's keys), and
+//! its rights are those that RBAC grants on `serviceinstances` (found by SubjectAccessReview). Rollcall has no users, and
+//! only one rule of its own: a pod may keep its own instance registered.
 
+mod authorizer;
+mod cache;
 mod caller;
-mod gate;
-mod memory;
 mod metrics;
 mod own;
 mod right;
@@ -18,8 +18,8 @@ mod right;
 pub mod testing;
 mod token;
 
+pub use authorizer::{Denial, Gate};
 pub use caller::Caller;
-pub use gate::{Denial, Gate};
 pub use metrics::AuthMetrics;
 pub use own::Owners;
 pub use right::{Right, Wanted};

@@ -1,37 +1,37 @@
-//! What is a caller's own: a pod keeps its instance, without any Role.
+//! A pod's own instance: the pod may keep it registered without any Role.
 //!
-//! Owns: which instance is a pod's own, and which rights that gives. Does not own: which pod a token is
-//! bound to (`cluster::review`), and which pod owns an instance (the registry, through [`Owners`]).
+//! Owns: which instance is a pod's own, and the rights on it. Does not own: which pod a token is
+//! bound to (`kubernetes::review`), and which pod owns an instance (the registry, through [`Owners`]).
 //!
-//! It is decided when a call comes in, as every right is, and of what is known here then.
+//! Like every right, this is decided when a call arrives, with the data that the replica has then.
 
 use std::sync::Arc;
 
 use crate::auth::right::{Right, Wanted};
 use crate::kubernetes::review::Pod;
 
-/// The uid of the pod that owns an instance, by namespace and name; none when no pod does, or the
-/// instance is not known here. Answers from memory.
+/// Looks up the uid of the pod that owns an instance, by namespace and name; `None` when no pod does, or this
+/// replica does not know the instance. Answers from memory.
 pub type Owners = Box<dyn Fn(&str, &str) -> Option<Arc<str>> + Send + Sync>;
 
-/// Whether a pod has this right over what is its own: it may keep its instance registered, and take it
-/// out. The operator's word is an operator's, and reading has a right of its own.
-pub(super) fn gives(right: Right) -> bool {
+/// Whether a pod has this right on its own instance. It may register and deregister the instance and send
+/// heartbeats. Only operators set the operator state, and reading needs a Role.
+pub(super) fn includes(right: Right) -> bool {
     match right {
         Right::Create | Right::Patch | Right::Delete | Right::Heartbeat => true,
         Right::State | Right::Get | Right::List => false,
     }
 }
 
-/// Whether the bearer of a token that is bound to `pod` wants something with an instance of its
-/// namespace that bears its name or has it as an owner, and nothing but what that gives.
+/// Whether a call with a token that is bound to `pod` concerns the pod's own instance (in its namespace, with its name or
+/// with the pod as its owner), and needs only rights that the pod has on it.
 pub(super) fn is_own(pod: Option<&Pod>, wanted: &Wanted<'_>, owners: &Owners) -> bool {
     let (Some(pod), Some(namespace), Some(name)) = (pod, wanted.namespace, wanted.name) else {
         return false;
     };
     *pod.namespace == *namespace
         && !wanted.rights.is_empty()
-        && wanted.rights.iter().all(|right| gives(*right))
+        && wanted.rights.iter().all(|right| includes(*right))
         && (*pod.name == *name || owners(namespace, name).is_some_and(|uid| *uid == *pod.uid))
 }
 
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn its_own_is_what_bears_a_pods_name_or_is_owned_by_it_in_its_namespace() {
+    fn own_instance_has_the_pods_namespace_and_its_name_or_the_pod_as_owner() {
         for (namespace, name, own) in [
             (Some("shop"), Some("orders-1"), true),
             (Some("shop"), Some("side"), true),
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_kept_and_taken_out_but_not_drained_nor_read() {
+    fn pod_may_register_and_deregister_its_own_instance_but_not_drain_or_read_it() {
         let own = |rights| may(rights, Some("shop"), Some("orders-1"));
         assert!(own(&[Right::Heartbeat]) && own(&[Right::Delete]) && own(&[Right::Patch]));
         assert!(!own(&[Right::State]) && !own(&[Right::Get]) && !own(&[Right::List]));

@@ -1,30 +1,31 @@
-//! What a call needs: rights over instances, as RBAC knows them.
+//! The rights on instances that calls need.
 //!
-//! Owns: the rights, and what a Role calls each. Does not own: whether a caller has them (`gate`, `own`).
+//! Owns: the rights, and their verbs and subresources in RBAC. Does not own: whether a caller has them (`authorizer`,
+//! `own`).
 
-/// A right over instances, as RBAC knows it.
+/// A right on instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Right {
-    /// Register what is new.
+    /// Register a new instance.
     Create,
-    /// Register again; change a lease.
+    /// Register again; change the lease or attributes.
     Patch,
     /// Deregister.
     Delete,
-    /// Heartbeats.
+    /// Send heartbeats.
     Heartbeat,
-    /// The operator's word.
+    /// Set the operator state.
     State,
-    /// One instance.
+    /// Read one instance.
     Get,
-    /// Discovery, and lists of services.
+    /// Discover and watch instances, and list services.
     List,
 }
 
-/// What a call needs.
+/// The rights that a call needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted<'a> {
-    /// All of these; with none of them anybody whose token is good may.
+    /// All of these. If there are none, any valid token is enough.
     pub rights: &'static [Right],
     /// In one namespace, or in all.
     pub namespace: Option<&'a str>,
@@ -33,7 +34,7 @@ pub struct Wanted<'a> {
 }
 
 impl Right {
-    /// As a Role writes it: verb and subresource of `serviceinstances`.
+    /// The verb and the subresource of `serviceinstances` in a Role.
     #[must_use]
     pub const fn words(self) -> (&'static str, Option<&'static str>) {
         match self {

@@ -1,4 +1,5 @@
-//! A gate for unit tests: the token is the user, `bad…` is no token, and the user `weak` has no right.
+//! An authorizer for unit tests. The token is the user name, tokens that begin with `bad` are invalid, and the user
+//! `weak` has no rights.
 
 use prometheus_client::registry::Registry;
 
@@ -6,7 +7,7 @@ use crate::auth::{AuthMetrics, Gate};
 use crate::kubernetes::{breaker::Breakers, review::Reviews, testing};
 use crate::telemetry::{metrics::ApiMetrics, problems::Board};
 
-/// The gate. Its figures go into `registry`.
+/// The authorizer, with its metrics in `registry`.
 pub fn gate(registry: &mut Registry) -> Gate {
     let mut unseen = Registry::default();
     let calls = ApiMetrics::new(&mut unseen, Board::new(|_, _, _| String::new()));

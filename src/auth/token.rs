@@ -1,6 +1,6 @@
-//! When a token ends, as it says itself.
+//! The expiry time in a token.
 //!
-//! Read only from tokens that the API server has just called good, so nothing is verified here. Source:
+//! It is read only from tokens that have been authenticated, so nothing is verified here. Source:
 //! RFC 7519 §4.1.4.
 
 use std::time::Duration;
@@ -9,9 +9,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rollcall_model::lease::Wall;
 use serde::Deserialize;
 
-/// How long a token is believed to run that does not say when it ends: as long as those of pods do by
-/// default.
-const UNTOLD: Duration = Duration::from_secs(3600);
+/// The assumed lifetime of a token without an expiry time: the default lifetime of pods' tokens.
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
 
 #[derive(Deserialize)]
 struct Claims {
@@ -19,14 +18,14 @@ struct Claims {
     exp: i64,
 }
 
-/// How long it still runs.
-pub(super) fn left(token: &str, now: Wall) -> Duration {
-    let Some(end) = end(token) else { return UNTOLD };
-    let left = end.saturating_mul(1000).saturating_sub(now.0);
+/// How long the token is still valid.
+pub(super) fn remaining_lifetime(token: &str, now: Wall) -> Duration {
+    let Some(expiry) = expiry(token) else { return DEFAULT_LIFETIME };
+    let left = expiry.saturating_mul(1000).saturating_sub(now.0);
     Duration::from_millis(u64::try_from(left).unwrap_or(0))
 }
 
-fn end(token: &str) -> Option<i64> {
+fn expiry(token: &str) -> Option<i64> {
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     Some(serde_json::from_slice::<Claims>(&payload).ok()?.exp)
 }
@@ -40,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_runs_as_long_as_it_says_and_an_hour_when_it_does_not() {
+    fn lifetime_is_read_from_the_token_or_else_an_hour() {
         let now = Wall(1_000_000);
         for (token, seconds) in [
             (token(r#"{"exp": 1060, "aud": ["rollcall"]}"#), 60),
@@ -51,7 +50,7 @@ mod tests {
             ("opaque".to_owned(), 3600),
             ("a.~~~.b".to_owned(), 3600),
         ] {
-            assert_eq!(left(&token, now), Duration::from_secs(seconds), "{token}");
+            assert_eq!(remaining_lifetime(&token, now), Duration::from_secs(seconds), "{token}");
         }
     }
 }

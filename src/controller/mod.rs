@@ -1,8 +1,8 @@
-//! The leader's duties: status, eviction, Events.
+//! Carries out the leader's duties: status, eviction, Events.
 //!
-//! Owns: carrying duties out, a bounded number at once, and saying what came of each. Every write
+//! Owns: carrying out duties, a bounded number at once, and reporting the outcome of each. Every write
 //! carries the version that it was decided on, and is sent only while the tenure lasts. Does not
-//! own: what is to be done (`registry`), who leads (`cluster::election`).
+//! own: which duties there are (`rollcall-core`), which replica leads (`kubernetes::election`).
 
 use std::sync::{
     Arc,
@@ -24,10 +24,10 @@ use crate::kubernetes::{
     election::Tenure, events::Events, failure::Failure, ledger_writer::LedgerWriter, writer::Writer,
 };
 
-/// Duties under way at once; half of the writes that may be, so that doors find room.
+/// Duties under way at once: half of the writes that are allowed at once, so that the other half remains for requests.
 const AT_ONCE: usize = 16;
 
-/// Carries duties out.
+/// Carries out duties.
 pub struct Controller {
     worker: Arc<Worker>,
     duties: mpsc::Receiver<Duty>,
@@ -39,12 +39,12 @@ struct Worker {
     tenure: Tenure,
     events: Events,
     facts: mpsc::Sender<Delivery>,
-    /// Whether the last write was refused, so that it is said once.
+    /// Whether the last write was refused, so that only the first refusal is logged.
     refused: AtomicBool,
 }
 
 impl Controller {
-    /// A controller that takes `duties` and tells what came of them.
+    /// A controller that carries out `duties`, and reports their outcomes as `facts`.
     #[must_use]
     pub fn new(
         writer: Writer,
@@ -67,7 +67,7 @@ impl Controller {
         }
     }
 
-    /// Works until `stop`, then finishes what is under way. Each call inside has its own deadline.
+    /// Carries out duties until `stop`, then finishes those under way. Each call inside has its own deadline.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut under_way = JoinSet::new();
         while let Some(Some(duty)) = stop.run_until_cancelled(self.duties.recv()).await {
@@ -75,26 +75,27 @@ impl Controller {
                 let Some(ended) = stop.run_until_cancelled(under_way.join_next()).await else {
                     break;
                 };
-                report(ended);
+                log_panic(ended);
             }
             if stop.is_cancelled() {
                 break;
             }
             while let Some(ended) = under_way.try_join_next() {
-                report(Some(ended));
+                log_panic(Some(ended));
             }
             let worker = self.worker.clone();
-            let span = span(&duty);
-            under_way.spawn(async move { worker.carry_out(duty).await }.instrument(span));
+            let span = duty_span(&duty);
+            under_way.spawn(async move { worker.execute(duty).await }.instrument(span));
         }
         while let Some(ended) = under_way.join_next().await {
-            report(Some(ended));
+            log_panic(Some(ended));
         }
     }
 }
 
-/// Whatever is logged meanwhile bears it: of the highest level, so beside warnings, too.
-fn span(duty: &Duty) -> Span {
+/// The span of a duty: every log line of the duty carries it. It has the highest level, so that warnings carry it at any
+/// log level.
+fn duty_span(duty: &Duty) -> Span {
     let (duty, key) = match duty {
         Duty::WriteStatus { on, .. } => ("status", &on.key),
         Duty::Checkpoint { on, .. } => ("checkpoint", &on.key),
@@ -106,29 +107,30 @@ fn span(duty: &Duty) -> Span {
     error_span!("duty", duty, %key)
 }
 
-fn report(ended: Option<Result<(), tokio::task::JoinError>>) {
+fn log_panic(ended: Option<Result<(), tokio::task::JoinError>>) {
     if let Some(Err(error)) = ended {
-        warn!(%error, "a duty broke down");
+        warn!(%error, "a duty panicked or was cancelled");
     }
 }
 
 impl Worker {
-    async fn carry_out(&self, duty: Duty) {
+    async fn execute(&self, duty: Duty) {
         match duty {
             Duty::WriteStatus { on, desired, announce } => {
                 self.write_status(on, &desired, announce).await;
             }
             Duty::Checkpoint { on, last_heartbeat } => {
                 let written = self.writer.checkpoint(&self.tenure, &on, last_heartbeat).await;
-                self.settle(&on, written).await;
+                self.finish_write(&on, written).await;
             }
             Duty::Evict { on, reason } => self.evict(on, &reason).await,
             Duty::Sweep { replica, version } => self.sweep(&replica, version).await,
-            // It may have waited. What goes with a status that we have stored is ours to tell in any case.
+            // The duty may have waited. (An Event that belongs to a stored status is written in any case, by
+            // `write_status`.)
             Duty::Announce { on, what } if self.tenure.holds(clock::moment()) => {
                 self.announce(&on, &what).await;
             }
-            // Self-beats and ledgers are the witness's, and lists the watches'.
+            // The tasks in `heartbeat` write self-beats and ledgers, and the watches list.
             Duty::Announce { .. } | Duty::SelfBeat(_) | Duty::Relist | Duty::Flush(_) => {}
         }
     }
@@ -136,9 +138,9 @@ impl Worker {
     async fn write_status(&self, on: Version, desired: &Desired, announce: Option<Announcement>) {
         let written = self.writer.status(&self.tenure, &on, desired, clock::wall()).await;
         let stored = written.is_ok();
-        self.settle(&on, written).await;
+        self.finish_write(&on, written).await;
         if let Some(what) = announce.filter(|_| stored) {
-            info!(key = %on.key, phase = %desired.phase, "stored a change of life");
+            info!(key = %on.key, phase = %desired.phase, "stored a status that is announced by an Event");
             self.announce(&on, &what).await;
         }
     }
@@ -149,72 +151,75 @@ impl Worker {
             Ok(gone) => {
                 self.refused.store(false, Ordering::Relaxed);
                 info!(key = %on.key, reason, gone, "evicted");
-                self.tell(&on, if gone { Outcome::Evicted } else { Outcome::Deleting }).await;
+                self.report_outcome(&on, if gone { Outcome::Evicted } else { Outcome::Deleting })
+                    .await;
             }
-            Err(failure) => self.failed(&on, &failure).await,
+            Err(failure) => self.report_failure(&on, &failure).await,
         }
     }
 
-    /// Not tried again: what is left over is looked at when a list brings it anew.
+    /// Failures are not retried: the next list of ledgers brings the ledger up again.
     async fn sweep(&self, replica: &str, version: u64) {
         match self.ledgers.sweep(&self.tenure, replica, version).await {
-            Ok(()) => info!(replica, "deleted the ledger of a replica that is gone"),
+            Ok(()) => info!(replica, "deleted the ledger of a replica that no longer runs"),
             Err(Failure::Conflict(_) | Failure::NotFound(_) | Failure::NotLeading) => {}
-            Err(failure) => warn!(replica, %failure, "the ledger of a replica that is gone stays"),
+            Err(failure) => {
+                warn!(replica, %failure, "cannot delete the ledger of a replica that no longer runs");
+            }
         }
     }
 
-    async fn settle(&self, on: &Version, written: Result<Arc<Instance>, Failure>) {
+    async fn finish_write(&self, on: &Version, written: Result<Arc<Instance>, Failure>) {
         match written {
             Ok(instance) => {
                 self.refused.store(false, Ordering::Relaxed);
-                // In this order: the duty must not be decided anew on the old version.
+                // In this order, so that the state machine does not decide the same duty again on the old version.
                 let (by, sent) = (Source::Annotation, Sent::default());
                 self.send(Fact::Written { instance, by, sent }).await;
-                self.tell(on, Outcome::Done).await;
+                self.report_outcome(on, Outcome::Done).await;
             }
-            Err(failure) => self.failed(on, &failure).await,
+            Err(failure) => self.report_failure(on, &failure).await,
         }
     }
 
-    async fn failed(&self, on: &Version, failure: &Failure) {
+    async fn report_failure(&self, on: &Version, failure: &Failure) {
         let outcome = match failure {
             Failure::Conflict(_) | Failure::NotFound(_) | Failure::NoNamespace(_) => {
                 Outcome::Conflict
             }
             Failure::NotLeading => {
-                debug!(key = %on.key, "a duty is left to the leader");
+                debug!(key = %on.key, "this replica no longer leads; the duty is left to the leader");
                 Outcome::Failed
             }
-            // A right that is missing is missing for every object: the preflight says which.
+            // A missing right concerns every object, and the preflight reports which one it is.
             Failure::Refused { .. } => {
                 if !self.refused.swap(true, Ordering::Relaxed) {
                     warn!(
                         key = %on.key, %failure,
-                        "a write was refused, and others like it may be; tried again every few minutes"
+                        "the Kubernetes API refused a write, and may refuse similar ones; each is retried every few minutes"
                     );
                 }
                 Outcome::Refused
             }
             _ => {
-                warn!(key = %on.key, %failure, "a write failed; it will be tried again");
+                warn!(key = %on.key, %failure, "a write failed and will be retried");
                 Outcome::Failed
             }
         };
-        self.tell(on, outcome).await;
+        self.report_outcome(on, outcome).await;
     }
 
     async fn announce(&self, on: &Version, what: &Announcement) {
         if let Err(failure) = self.events.announce(on, what).await {
-            debug!(key = %on.key, %failure, "an Event could not be written");
+            debug!(key = %on.key, %failure, "cannot write an Event");
         }
     }
 
-    async fn tell(&self, on: &Version, outcome: Outcome) {
+    async fn report_outcome(&self, on: &Version, outcome: Outcome) {
         self.send(Fact::Attempted { key: on.key.clone(), uid: on.uid.clone(), outcome }).await;
     }
 
-    /// Waits without a deadline: the engine takes facts in for as long as the process lives.
+    /// Waits without a deadline: the engine receives facts as long as the process runs.
     async fn send(&self, fact: Fact) {
         if self.facts.send(Delivery::new(fact, clock::reading())).await.is_err() {
             debug!("the engine has ended");

@@ -1,6 +1,6 @@
-//! Flushing: the own ledger, written when the catalog asks for it.
+//! The task that writes this replica's ledger when the state machine asks for it.
 //!
-//! Does not own: what it says and when (`flush` of `rollcall-core`).
+//! Does not own: the content of the ledger, and when it is written (`flush` of `rollcall-core`).
 
 use rollcall_core::{
     fact::{Delivery, Fact},
@@ -12,21 +12,21 @@ use tracing::{info, warn};
 use crate::clock;
 use crate::kubernetes::ledger_writer::LedgerWriter;
 
-/// At most one is under way at a time.
+/// The state machine asks for one write at a time.
 pub const QUEUE: usize = 1;
 
 /// Writes ledgers.
 pub struct Flush {
-    /// For the writes.
+    /// Writes to Kubernetes.
     pub writer: LedgerWriter,
-    /// To say what came of them.
+    /// Receives the results.
     pub facts: mpsc::Sender<Delivery>,
     /// The ledgers to write.
     pub ledgers: mpsc::Receiver<Ledger>,
 }
 
 impl Flush {
-    /// Writes what is asked for, up to the ledger that takes leave. Each write has its own deadline.
+    /// Writes ledgers until the one with which this replica leaves. Each write has its own deadline.
     pub async fn run(mut self) {
         let mut failing = false;
         while let Some(ledger) = self.ledgers.recv().await {
@@ -34,9 +34,12 @@ impl Flush {
             let written = self.writer.write(ledger).await;
             match &written {
                 Err(failure) if !failing => {
-                    warn!(%failure, "cannot write the ledger; beats are answered 202 before long");
+                    warn!(
+                        %failure,
+                        "cannot write the ledger; if this lasts 10 s, heartbeats are answered 202 instead of 200"
+                    );
                 }
-                Ok(_) if failing => info!("the ledger is written again"),
+                Ok(_) if failing => info!("the ledger can be written again"),
                 _ => {}
             }
             failing = written.is_err();

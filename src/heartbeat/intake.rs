@@ -1,7 +1,7 @@
-//! The intake: every heartbeat and registration that comes in over HTTP.
+//! The intake of heartbeats and registrations over HTTP.
 //!
-//! An ordinary beat is a look-up and a store. Whatever changes something is written to Kubernetes
-//! first, then shown to readers, then answered.
+//! An ordinary heartbeat is a lookup and an atomic store. Every change is written to Kubernetes
+//! first, then published to readers, then answered.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,17 +27,17 @@ use crate::kubernetes::{
     body::{Precondition, StoredHeartbeat},
     failure::Failure,
     store_version::StoreVersion,
-    writer::{Applied, Removed, Writer},
+    writer::{Applied, Deletion, Writer},
 };
 
-/// How long the engine may take to show a fact to readers; it takes milliseconds.
-const SHOWN_WITHIN: Duration = Duration::from_secs(3);
+/// How long to wait until the engine has published a fact to readers; normally it takes milliseconds.
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(3);
 
-/// How long the watch may take to bring a removal, and how often is looked.
-const BROUGHT_WITHIN: Duration = Duration::from_secs(1);
-const LOOK: Duration = Duration::from_millis(5);
+/// How long to wait until the watch reports a deletion, and how often to check.
+const REPORTED_WITHIN: Duration = Duration::from_secs(1);
+const POLL_EVERY: Duration = Duration::from_millis(5);
 
-/// How often a write is decided anew when the object changes under it.
+/// How often a write is attempted when the object changes at the same time.
 pub(super) const ATTEMPTS: usize = 4;
 
 /// The instance that a call is about.
@@ -47,45 +47,45 @@ pub struct Target<'a> {
     pub namespace: &'a str,
     /// Object name.
     pub name: &'a str,
-    /// This incarnation and no other.
+    /// The uid that the object must have, if any.
     pub uid: Option<&'a str>,
-    /// This version of it and no other (resourceVersion).
+    /// The resourceVersion that the object must have, if any.
     pub version: Option<u64>,
 }
 
-/// A beat that was taken.
+/// A heartbeat that was taken.
 #[derive(Clone, Debug)]
 pub struct AcceptedHeartbeat {
-    /// Whose.
+    /// The instance's slot.
     pub slot: Arc<Slot>,
-    /// Noted here, but not promised: the API server is away and it could not be stored, or the others
-    /// may not wait for this replica's ledger any more.
+    /// Whether the heartbeat is recorded on this replica only, so that it is not confirmed with 200. Either it had to be
+    /// stored and the API server did not answer, or the other replicas may no longer wait for this replica's ledger.
     pub recorded: bool,
-    /// The latter: another replica may do better.
+    /// The second case: another replica may be able to confirm it.
     pub fenced: bool,
 }
 
-/// A registration that is stored and can be read.
+/// A registration that is stored and visible to readers.
 #[derive(Clone, Debug)]
 pub struct Registered {
-    /// Whose.
+    /// The instance's slot.
     pub slot: Arc<Slot>,
-    /// Whether it was not there before.
+    /// Whether the instance did not exist before.
     pub created: bool,
-    /// Whether that took a write: the same facts again are just a heartbeat.
+    /// Whether it took a write: registering the same facts again is only a heartbeat.
     pub written: bool,
 }
 
 /// An instance that was deregistered.
 #[derive(Clone, Debug)]
 pub struct Deregistered {
-    /// Which incarnation.
+    /// The uid of the object that was deleted.
     pub uid: Arc<str>,
     /// Whether [`Directory::newest`] covers the deletion by now.
     pub covered: bool,
 }
 
-/// Takes beats and registrations. Cheap to clone.
+/// Takes heartbeats and registrations. Cheap to clone.
 #[derive(Clone)]
 pub struct Intake {
     pub(super) directory: Arc<Directory>,
@@ -96,7 +96,7 @@ pub struct Intake {
 }
 
 impl AcceptedHeartbeat {
-    /// One that counts on every replica: it is stored, or needs no beats.
+    /// A heartbeat that counts on every replica: it is stored, or the instance is permanent.
     fn promised(slot: Arc<Slot>) -> Self {
         Self { slot, recorded: false, fenced: false }
     }
@@ -107,7 +107,8 @@ impl Target<'_> {
         InstanceKey::new(self.namespace, self.name)
     }
 
-    pub(super) fn is_met_by(&self, instance: &Instance) -> Result<(), Refusal> {
+    /// Checks the preconditions.
+    pub(super) fn check_preconditions(&self, instance: &Instance) -> Result<(), Refusal> {
         match self.uid {
             Some(uid) if *uid != *instance.uid => {
                 return Err(Refusal::OtherUid(instance.uid.clone()));
@@ -122,19 +123,19 @@ impl Target<'_> {
         }
     }
 
-    /// Whether a version is meant that this replica has not seen yet: another one told the caller of it.
+    /// Whether the caller requires a version that this replica has not observed yet, but another replica has.
     fn is_ahead_of(&self, slot: &Slot) -> bool {
         self.version.is_some_and(|version| version > slot.record().resource_version)
     }
 
-    /// Whether it matters what is there.
-    fn is_bound(&self) -> bool {
+    /// Whether there is a precondition on the object.
+    fn has_precondition(&self) -> bool {
         self.uid.is_some() || self.version.is_some()
     }
 }
 
 impl Intake {
-    /// An intake that looks into `directory`, writes with `writer` and tells the engine.
+    /// An intake that reads from `directory`, writes with `writer`, and reports `facts` to the engine.
     #[must_use]
     pub fn new(
         directory: Arc<Directory>,
@@ -146,25 +147,25 @@ impl Intake {
         Self { directory, writer, store, facts, clock }
     }
 
-    /// What reads the clock.
+    /// The function that reads the clock.
     #[must_use]
     pub fn clock(&self) -> fn() -> Now {
         self.clock
     }
 
-    /// Which version the store has.
+    /// The current version of the store.
     #[must_use]
     pub fn store(&self) -> &StoreVersion {
         &self.store
     }
 
-    /// Where readers look.
+    /// The directory that readers use.
     #[must_use]
     pub fn directory(&self) -> &Arc<Directory> {
         &self.directory
     }
 
-    /// A beat that needs no write; none when it does.
+    /// Takes a heartbeat that needs no write; `None` when it needs one.
     #[must_use]
     pub fn heartbeat_from_memory(
         &self,
@@ -174,23 +175,23 @@ impl Intake {
     ) -> Option<AcceptedHeartbeat> {
         let Target { namespace, name, uid, .. } = *target;
         match self.directory.heartbeat(namespace, name, uid, health, now) {
-            Heartbeat::Renewed(slot) => Some(self.counted(slot, now)),
+            Heartbeat::Renewed(slot) => Some(self.accept_ordinary(slot, now)),
             Heartbeat::Permanent(slot) => Some(AcceptedHeartbeat::promised(slot)),
             _ => None,
         }
     }
 
-    /// An ordinary beat counts here. Whether it counts everywhere is for the ledger to see to, as long
-    /// as the others wait for it.
-    fn counted(&self, slot: Arc<Slot>, at: Moment) -> AcceptedHeartbeat {
+    /// An ordinary heartbeat counts on this replica at once. The ledger brings it to the others, and unless this replica
+    /// is fenced, they wait for the ledger.
+    fn accept_ordinary(&self, slot: Arc<Slot>, at: Moment) -> AcceptedHeartbeat {
         let fenced = self.directory.is_fenced(at);
         AcceptedHeartbeat { slot, recorded: fenced, fenced }
     }
 
-    /// A beat, whatever it takes.
+    /// Takes a heartbeat, with reads and writes where necessary.
     ///
     /// # Errors
-    /// [`Refusal::Unknown`] only after the API server was asked.
+    /// [`Refusal::Unknown`] only after a read from the API server.
     pub async fn heartbeat(
         &self,
         target: &Target<'_>,
@@ -200,7 +201,7 @@ impl Intake {
             let now = (self.clock)();
             let Target { namespace, name, uid, .. } = *target;
             let slot = match self.directory.heartbeat(namespace, name, uid, health, now.moment) {
-                Heartbeat::Renewed(slot) => return Ok(self.counted(slot, now.moment)),
+                Heartbeat::Renewed(slot) => return Ok(self.accept_ordinary(slot, now.moment)),
                 Heartbeat::Permanent(slot) => return Ok(AcceptedHeartbeat::promised(slot)),
                 Heartbeat::Write(slot) => slot,
                 Heartbeat::Terminating(slot) => {
@@ -215,26 +216,28 @@ impl Intake {
                 }
             };
             let record = slot.record();
-            // What stands behind the leaving must not undo that it ended meanwhile.
-            let is_behind = record.stopping && health.is_some_and(|it| it != HealthReport::Passing);
+            // A report other than Passing keeps the leaving. The version is required, because the leaving may have ended
+            // since.
+            let keeps_leaving =
+                record.stopping && health.is_some_and(|it| it != HealthReport::Passing);
             let beat = StoredHeartbeat {
-                value: fresh(now),
+                value: unique_beat(now),
                 health,
                 stopping: record.stopping,
                 duration: None,
-                version: is_behind.then_some(record.resource_version),
+                version: keeps_leaving.then_some(record.resource_version),
             };
-            if let Some(beaten) = self.store_heartbeat(&slot, beat, now).await? {
-                return Ok(beaten);
+            if let Some(accepted) = self.store_heartbeat(&slot, beat, now).await? {
+                return Ok(accepted);
             }
         }
-        Err(changing())
+        Err(contention())
     }
 
-    /// Another length of the lease, which begins with this call.
+    /// Changes the length of the lease, which starts again with this call.
     ///
     /// # Errors
-    /// As [`Intake::heartbeat`]; refused for a permanent instance.
+    /// As [`Intake::heartbeat`]; [`Refusal::Refused`] for a permanent instance.
     pub async fn renew_lease(
         &self,
         target: &Target<'_>,
@@ -244,86 +247,88 @@ impl Intake {
             let slot = self.find(target).await?;
             Refusal::unless_terminating(&slot.record())?;
             if !slot.record().lease.is_leased() {
-                let message = "the instance is Permanent: it has no lease to renew".to_owned();
+                let message = "the instance is Permanent, so it has no lease to renew".to_owned();
                 return Err(Refusal::Refused { status: 409, message });
             }
             let now = (self.clock)();
             let beat = StoredHeartbeat {
-                value: fresh(now),
+                value: unique_beat(now),
                 health: None,
                 stopping: false,
                 duration: Some(duration),
                 version: target.version,
             };
             match self.store_heartbeat(&slot, beat, now).await? {
-                // Only the beat could be noted, not the new length.
+                // The heartbeat is recorded on this replica, but the new length is not stored.
                 Some(AcceptedHeartbeat { recorded: true, .. }) => {
                     return Err(Refusal::overwhelmed());
                 }
-                Some(beaten) => return Ok(beaten),
+                Some(accepted) => return Ok(accepted),
                 None => {}
             }
         }
-        Err(changing())
+        Err(contention())
     }
 
-    /// Registers, or registers anew. The same facts again are just a beat.
+    /// Registers an instance, or registers it again. Registering the same facts again is only a heartbeat.
     ///
     /// # Errors
-    /// [`Refusal::Invalid`] with the fields that the API server refuses, among others.
+    /// Among others [`Refusal::Invalid`] with the fields that the API server refuses.
     pub async fn register(
         &self,
         target: &Target<'_>,
         registration: &Registration,
     ) -> Result<Registered, Refusal> {
         self.covers(target.namespace)?;
-        let mut made = None;
+        let mut created_uid = None;
         for _ in 0..ATTEMPTS {
-            // Before the record: one of an earlier epoch proves nothing.
+            // Taken before the record is read: a record of an earlier epoch proves nothing about the store.
             let known = self.directory.before_read();
-            let record = self.registered(target, registration).await?;
+            let record = self.record_to_replace(target, registration).await?;
             if let Some(record) = &record {
-                target.is_met_by(record)?;
+                target.check_preconditions(record)?;
                 Refusal::unless_terminating(record)?;
                 let now = (self.clock)().moment;
                 if registration.is_met_by(record)
                     && let Some(AcceptedHeartbeat { slot, recorded: false, .. }) =
                         self.heartbeat_from_memory(target, registration.health, now)
                 {
-                    let created = made.as_ref() == Some(&record.uid);
-                    return Ok(Registered { slot, created, written: made.is_some() });
+                    let created = created_uid.as_ref() == Some(&record.uid);
+                    return Ok(Registered { slot, created, written: created_uid.is_some() });
                 }
             }
             let stored = record.as_ref().map(|record| record.lease);
             let lease = registration.lease.or(stored).unwrap_or_default();
             let sent = self.directory.before_write();
             let known = record.as_ref().map(|record| (record, known));
-            let written = self.write(target, registration, lease, known, &mut made).await?;
+            let written = self
+                .write_registration(target, registration, lease, known, &mut created_uid)
+                .await?;
             let Some(written) = written else { continue };
-            let created = made.as_ref() == Some(&written.uid);
+            let created = created_uid.as_ref() == Some(&written.uid);
             let key = written.key.clone();
-            let slot = self.show(written, Source::Registration, sent).await?;
-            // Known here only from the answer to the write.
+            let slot = self.publish(written, Source::Registration, sent).await?;
+            // Whether the object is being deleted may be known only from the answer to the write.
             Refusal::unless_terminating(&slot.record())?;
             debug!(%key, service = registration.service, created, "registered");
             return Ok(Registered { slot, created, written: true });
         }
-        Err(changing())
+        Err(contention())
     }
 
-    /// Applies a registration, and takes away what it leaves over: server-side apply keeps the facts
-    /// that another manager set, and refuses an address beside such a hostname. What the instance says of itself is not
-    /// for an apply to change (see [`Registration::meets_words`]). Answers none when the object is not what it was
-    /// thought to be any more; `made` is the uid of the incarnation that this call has created, if any.
-    async fn write(
+    /// Applies a registration, and removes facts that the apply leaves: server-side apply keeps the facts
+    /// that another manager set, and the API server refuses an address in addition to such a hostname. An apply must not
+    /// change what the instance reports of itself (see [`Registration::meets_words`]). Returns `None` when the object
+    /// has changed since it was read. `created_uid` is the uid of the object that this call has created, if any.
+    async fn write_registration(
         &self,
         target: &Target<'_>,
         registration: &Registration,
         lease: Lease,
         known: Option<(&Arc<Instance>, Sent)>,
-        made: &mut Option<Arc<str>>,
+        created_uid: &mut Option<Arc<str>>,
     ) -> Result<Option<Arc<Instance>>, Refusal> {
-        let beat = fresh((self.clock)());
+        let beat = unique_beat((self.clock)());
         let (key, uid, version) = (target.key(), target.uid, target.version);
         let record = known.map(|(record, _)| record);
         let (before, version) = match record.filter(|record| registration.meets_words(record)) {
@@ -333,12 +338,12 @@ impl Intake {
                 match (applied.await, record) {
                     (Ok(Applied { instance, created }), _) => {
                         if created {
-                            *made = Some(instance.uid.clone());
+                            *created_uid = Some(instance.uid.clone());
                         }
                         if !registration.leaves_over(&instance) {
                             return Ok(Some(instance));
                         }
-                        // The apply has moved it on.
+                        // The apply has changed the version.
                         (instance, None)
                     }
                     (Err(Failure::Invalid { .. }), Some(record))
@@ -346,29 +351,32 @@ impl Intake {
                     {
                         (record.clone(), version)
                     }
-                    (Err(Failure::Conflict(_)), _) => return self.reread(known).await,
+                    (Err(Failure::Conflict(_)), _) => return self.refresh_known(known).await,
                     (Err(failure), _) => return Err(failure.into()),
                 }
             }
         };
         match self.writer.replace(&before, version, registration, lease, &beat).await {
             Ok(written) => Ok(Some(written)),
-            Err(Failure::Conflict(_) | Failure::NotFound(_)) => self.reread(known).await,
+            Err(Failure::Conflict(_) | Failure::NotFound(_)) => self.refresh_known(known).await,
             Err(failure) => Err(failure.into()),
         }
     }
 
-    /// A registration met another object than the one known here, if any is: the next attempt looks at it anew.
-    async fn reread<T>(&self, known: Option<(&Arc<Instance>, Sent)>) -> Result<Option<T>, Refusal> {
+    /// After a conflict, reads the object again, if this replica knew one. Returns `None`, so the caller tries again.
+    async fn refresh_known<T>(
+        &self,
+        known: Option<(&Arc<Instance>, Sent)>,
+    ) -> Result<Option<T>, Refusal> {
         if let Some((record, sent)) = known {
-            self.look_again(record, sent.of(record.resource_version)).await?;
+            self.refresh(record, sent.of(record.resource_version)).await?;
         }
         Ok(None)
     }
 
-    /// The record that a registration replaces. The API server is asked for one that is not known
-    /// here where it matters: it may have a lease to be kept, or another uid.
-    async fn registered(
+    /// The record that a registration replaces. An unknown one is read from the API server only when the result depends on
+    /// it: when its lease must be kept, or the call has a precondition.
+    async fn record_to_replace(
         &self,
         target: &Target<'_>,
         registration: &Registration,
@@ -377,12 +385,12 @@ impl Intake {
             Some(slot) if !target.is_ahead_of(&slot) => return Ok(Some(slot.record())),
             _ => {}
         }
-        if registration.lease.is_some() && !target.is_bound() {
+        if registration.lease.is_some() && !target.has_precondition() {
             return Ok(None);
         }
         match self.fetch(target).await {
             Ok(slot) => Ok(Some(slot.record())),
-            Err(Refusal::Unknown) if !target.is_bound() => Ok(None),
+            Err(Refusal::Unknown) if !target.has_precondition() => Ok(None),
             Err(refusal) => Err(refusal),
         }
     }
@@ -390,33 +398,33 @@ impl Intake {
     /// Deletes the instance.
     ///
     /// # Errors
-    /// [`Refusal::Unknown`] when there is none; [`Refusal::OtherUid`] or [`Refusal::OtherVersion`] when the one that is
-    /// there is not the one that was meant.
+    /// [`Refusal::Unknown`] when there is none; [`Refusal::OtherUid`] or [`Refusal::OtherVersion`] when the precondition
+    /// does not hold.
     pub async fn deregister(&self, target: &Target<'_>) -> Result<Deregistered, Refusal> {
-        // Before the record: one of an earlier epoch proves nothing.
+        // Taken before the record is read: a record of an earlier epoch proves nothing about the store.
         let sent = self.directory.before_read();
-        let record = self.deletable(target).await?;
-        // A call that names no incarnation means the one that is there when it comes, and never a later one.
-        let meant = Target { uid: Some(&record.uid), ..*target };
+        let record = self.record_to_delete(target).await?;
+        // A call without a uid means the object that exists when the call arrives, and never a later one.
+        let same_object = Target { uid: Some(&record.uid), ..*target };
         let on = Precondition { uid: &record.uid, version: target.version };
         for _ in 0..ATTEMPTS {
             match self.writer.delete(&record.key, on).await {
                 Ok(removed) => {
-                    let covered = self.deregistered(&record, removed).await?;
+                    let covered = self.finish_deletion(&record, removed).await?;
                     return Ok(Deregistered { uid: record.uid.clone(), covered });
                 }
                 Err(Failure::Conflict(_) | Failure::NotFound(_)) => {
-                    self.look_again(&record, sent.of(record.resource_version)).await?;
-                    self.deletable(&meant).await?;
+                    self.refresh(&record, sent.of(record.resource_version)).await?;
+                    self.record_to_delete(&same_object).await?;
                 }
                 Err(failure) => return Err(failure.into()),
             }
         }
-        Err(changing())
+        Err(contention())
     }
 
-    /// What a deletion finds: an instance that was evicted is as little there as one that never was.
-    async fn deletable(&self, target: &Target<'_>) -> Result<Arc<Instance>, Refusal> {
+    /// The record to delete. For a deletion, an evicted instance is unknown, like one that never existed.
+    async fn record_to_delete(&self, target: &Target<'_>) -> Result<Arc<Instance>, Refusal> {
         match self.find(target).await {
             Ok(slot) => Ok(slot.record()),
             Err(Refusal::Gone(_)) => Err(Refusal::Unknown),
@@ -424,35 +432,35 @@ impl Intake {
         }
     }
 
-    async fn deregistered(&self, record: &Instance, removed: Removed) -> Result<bool, Refusal> {
+    async fn finish_deletion(&self, record: &Instance, removed: Deletion) -> Result<bool, Refusal> {
         match removed {
-            Removed::Gone => {
+            Deletion::Gone => {
                 let deleted = clock::moment();
-                self.forget(record).await?;
-                Ok(self.covers_removal(&record.uid, deleted).await)
+                self.report_deleted(record).await?;
+                Ok(self.wait_for_removal(&record.uid, deleted).await)
             }
-            // It stays until its finalizers are done; the watch will tell.
-            Removed::Held(Some(stored)) => {
+            // The object exists until its finalizers are removed; the watch reports its end.
+            Deletion::Held(Some(stored)) => {
                 let (by, sent) = (Source::Annotation, Sent::default());
-                self.tell(Fact::Written { instance: stored, by, sent }).await?;
+                self.report(Fact::Written { instance: stored, by, sent }).await?;
                 Ok(true)
             }
-            Removed::Held(None) => Ok(false),
+            Deletion::Held(None) => Ok(false),
         }
     }
 
-    /// Waits until the version is known in which an incarnation went. The API server does not say it with its answer: it
-    /// comes by the watch, in milliseconds; or, where that is behind, the store has a later one.
-    async fn covers_removal(&self, uid: &str, deleted: Moment) -> bool {
-        let brought = async {
+    /// Waits until this replica knows the version of a deletion. The answer of the API server does not contain it: normally
+    /// the watch reports it within milliseconds. When the watch lags, a newer version is read from the store.
+    async fn wait_for_removal(&self, uid: &str, deleted: Moment) -> bool {
+        let reported = async {
             while self.directory.awaits_removal(uid) {
-                sleep(LOOK).await;
+                sleep(POLL_EVERY).await;
             }
         };
-        if timeout(BROUGHT_WITHIN, brought).await.is_ok() {
+        if timeout(REPORTED_WITHIN, reported).await.is_ok() {
             return true;
         }
-        match timeout(SHOWN_WITHIN, self.store.after(deleted)).await {
+        match timeout(PUBLISHED_WITHIN, self.store.after(deleted)).await {
             Ok(Ok(version)) => {
                 self.directory.raise_newest(version);
                 true
@@ -461,7 +469,7 @@ impl Intake {
         }
     }
 
-    /// One instance; the API server is asked when it is not known here.
+    /// Finds an instance; if this replica does not know it, by a read from the API server.
     ///
     /// # Errors
     /// [`Refusal::Unknown`], [`Refusal::Gone`], [`Refusal::OtherUid`] or [`Refusal::Away`].
@@ -474,64 +482,65 @@ impl Intake {
                 None => self.fetch(target).await?,
             },
         };
-        target.is_met_by(&slot.record())?;
+        target.check_preconditions(&slot.record())?;
         Ok(slot)
     }
 
-    /// Stores a beat. Answers none when the object is not what it was thought to be any more.
+    /// Stores a heartbeat. Returns `None` when the object has changed since it was read.
     async fn store_heartbeat(
         &self,
         slot: &Arc<Slot>,
         beat: StoredHeartbeat,
         now: Now,
     ) -> Result<Option<AcceptedHeartbeat>, Refusal> {
-        // Before the record: one of an earlier epoch proves nothing.
+        // Taken before the record is read: a record of an earlier epoch proves nothing about the store.
         let sent = self.directory.before_write();
         let record = slot.record();
         match self.writer.beat(&record.key, &record.uid, &beat).await {
             Ok(written) => {
-                let slot = self.show(written, Source::Http, sent).await?;
+                let slot = self.publish(written, Source::Http, sent).await?;
                 Refusal::unless_terminating(&slot.record())?;
                 Ok(Some(AcceptedHeartbeat::promised(slot)))
             }
             Err(failure @ (Failure::Away(_) | Failure::Busy { .. })) => {
-                debug!(key = %record.key, %failure, "a beat could not be stored; it is noted here");
+                debug!(key = %record.key, %failure, "cannot store a heartbeat; it is recorded on this replica only");
                 let (key, uid) = (record.key.clone(), record.uid.clone());
-                self.tell(Fact::Beat { key, uid, at: now.moment }).await?;
+                self.report(Fact::Beat { key, uid, at: now.moment }).await?;
                 Ok(Some(AcceptedHeartbeat { slot: slot.clone(), recorded: true, fenced: false }))
             }
             Err(Failure::NotFound(_) | Failure::Conflict(_)) => {
                 let sent = sent.of(record.resource_version);
-                self.look_again(&record, sent).await.map(|()| None)
+                self.refresh(&record, sent).await.map(|()| None)
             }
             Err(failure) => Err(failure.into()),
         }
     }
 
-    /// A write met another version of the object: it may be another incarnation, or only contention.
-    pub(super) async fn look_again(&self, record: &Instance, sent: Sent) -> Result<(), Refusal> {
+    /// After a write that failed with a conflict, reads the object again: it may have been replaced, or only changed.
+    pub(super) async fn refresh(&self, record: &Instance, sent: Sent) -> Result<(), Refusal> {
         match self.writer.get(&record.key).await {
             Ok(stored) if stored.uid == record.uid => {
-                self.show(stored, Source::Annotation, sent).await.map(|_| ())
+                self.publish(stored, Source::Annotation, sent).await.map(|_| ())
             }
-            Ok(_) | Err(Failure::NotFound(_)) => self.forget(record).await,
+            Ok(_) | Err(Failure::NotFound(_)) => self.report_deleted(record).await,
             Err(failure) => Err(failure.into()),
         }
     }
 
-    /// This incarnation is gone.
-    async fn forget(&self, record: &Instance) -> Result<(), Refusal> {
-        self.tell(Fact::Deleted { key: record.key.clone(), uid: record.uid.clone() }).await
+    /// Reports to the engine that the object with this uid is deleted.
+    async fn report_deleted(&self, record: &Instance) -> Result<(), Refusal> {
+        self.report(Fact::Deleted { key: record.key.clone(), uid: record.uid.clone() }).await
     }
 
-    /// Asks the API server for an instance that is not known here.
+    /// Reads an instance from the API server, and publishes it to readers.
     async fn fetch(&self, target: &Target<'_>) -> Result<Arc<Slot>, Refusal> {
         self.covers(target.namespace)?;
         let instance = self.writer.get(&target.key()).await?;
-        self.show(instance, Source::Annotation, Sent::default()).await
+        self.publish(instance, Source::Annotation, Sent::default()).await
     }
 
-    /// What the watch does not cover would be shown once, and never followed.
+    /// Checks that this replica watches the namespace. An instance in another namespace would be published once and never
+    /// updated.
     ///
     /// # Errors
     /// [`Refusal::NotCovered`].
@@ -542,46 +551,46 @@ impl Intake {
         }
     }
 
-    /// Lets readers see what is stored, and answers where its beats are noted. `by` is the way by which
-    /// it came to its heartbeat, `sent` what was known before the call.
-    pub(super) async fn show(
+    /// Publishes a stored object to readers, and returns its slot. `by` is the source of its heartbeat, `sent` is what the
+    /// directory contained before the call.
+    pub(super) async fn publish(
         &self,
         instance: Arc<Instance>,
         by: Source,
         sent: Sent,
     ) -> Result<Arc<Slot>, Refusal> {
         let key = instance.key.clone();
-        self.tell(Fact::Written { instance, by, sent }).await?;
-        // Deleted by somebody else in between: as if it had never been there.
+        self.report(Fact::Written { instance, by, sent }).await?;
+        // Without a slot, the object was deleted in between, and is unknown again.
         self.directory.slot(&key.namespace, &key.name).ok_or(Refusal::Unknown)
     }
 
-    /// Tells the engine, and waits until readers see it.
-    async fn tell(&self, fact: Fact) -> Result<(), Refusal> {
-        let (shown, seen) = oneshot::channel();
+    /// Reports a fact to the engine, and waits until readers can see it.
+    async fn report(&self, fact: Fact) -> Result<(), Refusal> {
+        let (applied_in, applied_out) = oneshot::channel();
         let applied = Box::new(move || {
-            // Whoever waited may have gone.
-            let _ = shown.send(());
+            // An error means that the caller no longer waits.
+            let _ = applied_in.send(());
         });
         let delivery = Delivery { fact, received: clock::reading(), applied: Some(applied) };
-        let told = async {
+        let applied_in_time = async {
             self.facts.send(delivery).await.ok()?;
-            seen.await.ok()
+            applied_out.await.ok()
         };
-        match timeout(SHOWN_WITHIN, told).await {
+        match timeout(PUBLISHED_WITHIN, applied_in_time).await {
             Ok(Some(())) => Ok(()),
             Ok(None) | Err(_) => Err(Refusal::overwhelmed()),
         }
     }
 }
 
-/// A heartbeat annotation that differs from every earlier one: the time for people, and a number,
-/// since two beats may share a millisecond.
-fn fresh(now: Now) -> String {
+/// A value of the heartbeat annotation that differs from all earlier ones: the time, for people, and a random number,
+/// because two heartbeats can arrive in the same millisecond.
+fn unique_beat(now: Now) -> String {
     format!("{} {:06x}", now.wall, fastrand::u32(..0x0100_0000))
 }
 
-pub(super) fn changing() -> Refusal {
-    let message = "the instance changes faster than a beat can be stored; try again".to_owned();
+pub(super) fn contention() -> Refusal {
+    let message = "the instance changes faster than this call can be stored; try again".to_owned();
     Refusal::Refused { status: 409, message }
 }

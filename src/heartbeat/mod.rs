@@ -1,7 +1,7 @@
-//! Taking beats and registrations, and telling the other side of it: the own self-beat.
+//! Takes heartbeats and registrations, and writes this replica's self-beat and ledger.
 //!
-//! Owns: what a beat means at the door (ordinary, revival, change), and that whatever changes
-//! something is stored before it is answered. Does not own: verdicts (`registry`) and the wire (`http`).
+//! Owns: what a heartbeat over HTTP needs (nothing, a revival, another write), and that every change is stored before it is
+//! answered. Does not own: verdicts on leases (`rollcall-core`), the HTTP API (`http`).
 
 mod change;
 pub mod flush;

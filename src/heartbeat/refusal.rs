@@ -1,4 +1,4 @@
-//! Why a call on an instance cannot be answered as asked.
+//! Why a call on an instance is refused.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,28 +9,28 @@ use crate::kubernetes::failure::Failure;
 
 pub use crate::kubernetes::failure::Fault;
 
-/// When to ask again while the Kubernetes API is away.
+/// The `Retry-After` while the Kubernetes API does not answer.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// The longest that the API server's own word for it is passed on.
+/// The API server's own `Retry-After` is passed on up to this bound.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Why not.
+/// Why a call is refused.
 #[derive(Debug)]
 pub enum Refusal {
-    /// No such instance; the API server was asked.
+    /// The API server has no such instance.
     Unknown,
-    /// This replica looks after another namespace, and no other: this one.
+    /// This replica serves another namespace only, namely this one.
     NotCovered(Arc<str>),
-    /// No such namespace, or it is being deleted.
+    /// The namespace does not exist, or is being deleted.
     NamespaceMissing,
-    /// Evicted lately.
+    /// The instance was evicted recently.
     Gone(RecentEviction),
-    /// Its object is being deleted; what holds it, and what to do.
+    /// The object is being deleted. The text names the finalizers that keep it, and what to do.
     Terminating(String),
-    /// Another incarnation bears the name; its uid.
+    /// The object has another uid, namely this one.
     OtherUid(Arc<str>),
-    /// It has changed since; its resourceVersion.
+    /// The object has another resourceVersion, namely this one.
     OtherVersion(u64),
     /// The API server refuses these fields.
     Invalid(Vec<Fault>),
@@ -38,29 +38,29 @@ pub enum Refusal {
     Refused {
         /// HTTP status.
         status: u16,
-        /// Its sentence.
+        /// The API server's message.
         message: String,
     },
     /// The definitions of rollcall's types are not installed.
     Unserved,
-    /// Rollcall itself lacks a right in Kubernetes; the API server's sentence.
+    /// Rollcall itself lacks a right in Kubernetes; the API server's message.
     Incapable(String),
-    /// The API server is away or too slow, or says that it takes no more now.
+    /// The API server does not answer in time, or limits its load.
     Away {
-        /// The latter.
+        /// Whether it limits its load (429).
         is_busy: bool,
-        /// When to ask again.
+        /// How long to wait before the next try.
         retry_after: Duration,
     },
 }
 
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
-        if failure.is_own_right() {
+        if failure.is_missing_own_right() {
             return Self::Incapable(failure.to_string());
         }
         match failure {
-            // No door writes as the leader.
+            // The intake never writes as the leader, so it does not meet `NotLeading`.
             Failure::Away(_) | Failure::NotLeading => Self::overwhelmed(),
             Failure::Unserved => Self::Unserved,
             Failure::Busy { retry_after, .. } => {
@@ -81,7 +81,7 @@ impl From<Failure> for Refusal {
 }
 
 impl Refusal {
-    /// Refuses what would keep an instance whose object is being deleted.
+    /// Refuses calls that would keep an instance whose object is being deleted.
     ///
     /// # Errors
     /// [`Refusal::Terminating`].
@@ -92,7 +92,7 @@ impl Refusal {
         Ok(())
     }
 
-    /// The API server does not answer; or the engine takes no facts in: the process is ending or overwhelmed.
+    /// The API server does not answer, or the engine does not process facts in time: the process is ending or overloaded.
     pub(super) fn overwhelmed() -> Self {
         Self::Away { is_busy: false, retry_after: RETRY_AFTER }
     }

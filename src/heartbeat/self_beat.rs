@@ -1,8 +1,8 @@
-//! The self-beat: this replica's own `ServiceInstance`, and the annotation by which it measures
-//! how far it has seen.
+//! The self-beat: this replica's own `ServiceInstance`, and its heartbeat annotation, by which the replica measures up to
+//! which moment it knows every heartbeat.
 //!
-//! Owns: that the object is there, and writing the values that the catalog asks for. Does not
-//! own: their moments (`horizon` of `rollcall-core`).
+//! Owns: creating the object, and writing the values that the state machine asks for. Does not
+//! own: when to write (`horizon` of `rollcall-core`).
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
@@ -25,29 +25,29 @@ use tracing::{info, warn};
 use crate::clock;
 use crate::kubernetes::{body::Precondition, failure::Failure, writer::Writer};
 
-/// At most one is asked for at a time.
+/// The state machine asks for one self-beat at a time.
 pub const QUEUE: usize = 1;
 
-/// Leaving is a courtesy: a replica that cannot say so expires.
+/// The deadline of deregistering this replica. It is best effort: otherwise the replica's instance expires.
 pub const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Writes self-beats.
 pub struct SelfBeat {
-    /// The own instance.
+    /// This replica's instance.
     pub own: InstanceKey,
-    /// What it says of this replica.
+    /// The registration of this replica.
     pub registration: Registration,
-    /// Knows which installation this is.
+    /// Knows the installation of this replica.
     pub directory: Arc<Directory>,
-    /// For the writes.
+    /// Writes to Kubernetes.
     pub writer: Writer,
-    /// To say what came of them.
+    /// Receives the results.
     pub facts: mpsc::Sender<Delivery>,
-    /// What to write.
+    /// The self-beats to write.
     pub wanted: mpsc::Receiver<fact::SelfBeat>,
 }
 
-/// What a replica says of itself: service `rollcall`, at `address`, with these ports.
+/// The registration of a replica: service `rollcall`, at `address`, with these ports.
 #[must_use]
 pub fn registration(address: IpAddr, ports: &[(&str, u16, Protocol)]) -> Registration {
     let port = |(name, port, protocol): &(&str, u16, Protocol)| Port {
@@ -73,13 +73,13 @@ pub fn registration(address: IpAddr, ports: &[(&str, u16, Protocol)]) -> Registr
     }
 }
 
-/// A replica that does not come back is cleaned away like any client.
+/// The lease of a replica: when a replica does not return, its instance is evicted like any other.
 fn lease() -> Lease {
     Lease::default()
 }
 
 impl SelfBeat {
-    /// Writes what is asked for, until nobody asks any more. Each write has its own deadline.
+    /// Writes self-beats until the engine ends. Each write has its own deadline.
     pub async fn run(mut self) {
         let mut failing = false;
         while let Some(wanted) = self.wanted.recv().await {
@@ -87,24 +87,27 @@ impl SelfBeat {
             match &written {
                 Err(failure) if !failing && failure.is_missing_namespace() => warn!(
                     %failure, namespace = %self.own.namespace,
-                    "there is no place for the self-beat, so no lease is judged: create the namespace, or name \
-                     another with --watch-namespace (else --own-namespace)"
+                    "the namespace for the self-beat does not exist, so no lease is judged: create the namespace, or \
+                     choose another with --watch-namespace (if that is not set, with --own-namespace)"
                 ),
                 Err(failure) if !failing => {
-                    warn!(%failure, "cannot write the self-beat; leases are not judged meanwhile");
+                    warn!(
+                        %failure,
+                        "cannot write this replica's own heartbeat (self-beat); until it can, no lease is judged"
+                    );
                 }
-                Ok(_) if failing => info!("self-beats are written again"),
+                Ok(_) if failing => info!("self-beats can be written again"),
                 _ => {}
             }
             failing = written.is_err();
             let answer = written.map_err(|failure| failure.to_string().into());
-            if self.tell(Fact::SelfBeatWritten { answer }).await.is_err() {
+            if self.report(Fact::SelfBeatWritten { answer }).await.is_err() {
                 return;
             }
         }
     }
 
-    /// Answers the resourceVersion of the own instance with the value.
+    /// Returns the resourceVersion of this replica's instance with the new value.
     async fn write(&self, wanted: &fact::SelfBeat) -> Result<u64, Failure> {
         let fact::SelfBeat { value, reads } = wanted;
         if *reads {
@@ -114,7 +117,7 @@ impl SelfBeat {
                 Err(failure) => return Err(failure),
             };
             // An error means that the engine has ended, and so does the process.
-            let _ = self.tell(Fact::OwnRead { version }).await;
+            let _ = self.report(Fact::OwnRead { version }).await;
         }
         let identity = self.directory.installation();
         match self.writer.self_beat(&self.own, value, identity.current()).await {
@@ -129,21 +132,23 @@ impl SelfBeat {
         }
     }
 
-    /// Waits without a deadline: the engine takes facts in for as long as the process lives.
-    async fn tell(&self, fact: Fact) -> Result<(), SendError<Delivery>> {
+    /// Waits without a deadline: the engine receives facts as long as the process runs.
+    async fn report(&self, fact: Fact) -> Result<(), SendError<Delivery>> {
         self.facts.send(Delivery::new(fact, clock::reading())).await
     }
 }
 
-/// Takes the own instance away.
+/// Deletes this replica's own instance.
 pub async fn leave(writer: &Writer, own: &InstanceKey) {
     let left = async {
         let record = writer.get(own).await?;
         writer.delete(own, Precondition { uid: &record.uid, version: None }).await
     };
     match timeout(LEAVE_WITHIN, left).await {
-        Ok(Ok(_)) => info!("left"),
-        Ok(Err(failure)) => warn!(%failure, "could not take the own instance away; it will expire"),
-        Err(_) => warn!("no time to take the own instance away; it will expire"),
+        Ok(Ok(_)) => info!("deregistered this replica"),
+        Ok(Err(failure)) => {
+            warn!(%failure, "could not deregister this replica; its instance will expire");
+        }
+        Err(_) => warn!("could not deregister this replica in time; its instance will expire"),
     }
 }

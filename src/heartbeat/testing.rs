@@ -1,4 +1,4 @@
-//! An intake for unit tests, whose API server knows no instance.
+//! An intake for unit tests. Its API server has no instances.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::kubernetes::{
 };
 use crate::telemetry::{metrics::ApiMetrics, problems::Board};
 
-/// The intake, and what it tells the engine.
+/// The intake, and the queue of the facts that it reports to the engine.
 pub fn intake(directory: Arc<Directory>, clock: fn() -> Now) -> (Intake, mpsc::Receiver<Delivery>) {
     let mut unseen = Registry::default();
     let calls = ApiMetrics::new(&mut unseen, Board::new(|_, _, _| String::new()));

@@ -1,7 +1,7 @@
-//! The annotations of a write: the heartbeat, what the instance reports, and whose pod registers it.
+//! The annotations of a write: the heartbeat, the health that the instance reports, and the pod that registers it.
 //!
-//! Owns: which annotations a report and a registration set, and which they take away. Pure. Does not own: the rest of a body
-//! (`body`), and sending (`writer`).
+//! Owns: which annotations a report and a registration set, and which they remove. Pure. Does not own: the rest of a
+//! body (`body`), sending (`writer`).
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use rollcall_model::{
     registration::Registration,
 };
 
-/// An annotation, and its value or that it is taken away.
+/// An annotation and its value; `None` removes the annotation.
 pub(super) type Annotation = (&'static str, Option<String>);
 
 pub(super) fn with_heartbeat(
@@ -25,46 +25,53 @@ fn health_is(health: Health) -> Annotation {
     (HEALTH_ANNOTATION, Some(health.as_str().to_owned()))
 }
 
-/// What an apply says of an instance that is not leaving: null has no place in it.
-pub(super) fn said(registration: &Registration, beat: &str) -> Vec<Annotation> {
+/// The annotations that an apply sets on an instance that is not leaving. An apply cannot contain null, so it removes
+/// none.
+pub(super) fn applied_annotations(registration: &Registration, beat: &str) -> Vec<Annotation> {
     let pod = registration.pod.as_ref().map(|pod| (POD_ANNOTATION, Some(pod.to_string())));
-    let word = registration.health.map(|report| match report.health() {
+    let health = registration.health.map(|report| match report.health() {
         Some(health) => health_is(health),
         None => (STOPPING_ANNOTATION, Some(beat.to_owned())),
     });
-    pod.into_iter().chain(word).collect()
+    pod.into_iter().chain(health).collect()
 }
 
-/// What a merge patch changes by a report. `stopping`: the instance is known to be leaving.
-pub(super) fn report(report: Option<HealthReport>, stopping: bool, beat: &str) -> Vec<Annotation> {
+/// The annotations that a merge patch changes for a report. `stopping`: the instance is known to be leaving.
+pub(super) fn report_annotations(
+    report: Option<HealthReport>,
+    stopping: bool,
+    beat: &str,
+) -> Vec<Annotation> {
     let leaving = || (STOPPING_ANNOTATION, Some(beat.to_owned()));
     match report.map(|report| (report, report.health())) {
         None => Vec::new(),
         Some((_, None)) => vec![leaving()],
-        // Known or not, it ends.
+        // Passing ends the leaving, whether this replica knows of it or not.
         Some((HealthReport::Passing, Some(health))) => {
             vec![health_is(health), (STOPPING_ANNOTATION, None)]
         }
-        // Behind the leaving, which a word in the annotation of the health may have said.
+        // The health annotation itself may have announced the leaving, and this write replaces that annotation: so the
+        // leaving is stored again in its own one.
         Some((_, Some(health))) if stopping => vec![health_is(health), leaving()],
         Some((_, Some(health))) => vec![health_is(health)],
     }
 }
 
-/// The same by a registration, which another pod may take the instance over with.
-pub(super) fn changed_words(
+/// The same for a registration, with which another pod may take the instance over.
+pub(super) fn replaced_annotations(
     record: &Instance,
     registration: &Registration,
     beat: &str,
 ) -> Vec<Annotation> {
     let taken_over = registration.takes_over(record);
     let pod = (POD_ANNOTATION, registration.pod.as_ref().map(ToString::to_string));
-    let mut words = report(registration.health, record.stopping && !taken_over, beat);
+    let mut annotations =
+        report_annotations(registration.health, record.stopping && !taken_over, beat);
     if taken_over && record.stopping && registration.health != Some(HealthReport::Stopping) {
         if registration.health.is_none() {
-            words.push(health_is(record.health));
+            annotations.push(health_is(record.health));
         }
-        words.push((STOPPING_ANNOTATION, None));
+        annotations.push((STOPPING_ANNOTATION, None));
     }
-    words.into_iter().chain([pod]).collect()
+    annotations.into_iter().chain([pod]).collect()
 }

@@ -1,6 +1,6 @@
-//! The bodies of writes: what is sent to the API server, field by field.
+//! The bodies of writes to the API server, field by field.
 //!
-//! Owns: their shape. Pure. Does not own: sending (`writer`).
+//! Owns: their content. Pure. Does not own: sending (`writer`).
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,42 +20,44 @@ use rollcall_model::{
     registration::Registration,
 };
 
-use crate::kubernetes::annotations::{changed_words, report, said, with_heartbeat};
+use crate::kubernetes::annotations::{
+    applied_annotations, replaced_annotations, report_annotations, with_heartbeat,
+};
 
-/// Which stored object a write is meant for: the API server refuses it for any other.
+/// The object that a write is meant for: the API server refuses the write for any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Precondition<'a> {
-    /// The incarnation.
+    /// The object with this uid.
     pub uid: &'a str,
-    /// Its version (resourceVersion); any, if none is given.
+    /// In this version (resourceVersion), if one is given.
     pub version: Option<u64>,
 }
 
-/// A beat to be stored.
+/// A heartbeat that is written to the object.
 #[derive(Clone, Debug, Default)]
 pub struct StoredHeartbeat {
-    /// The annotation's new value.
+    /// The new value of the heartbeat annotation.
     pub value: String,
-    /// What is reported with it.
+    /// The health reported with it.
     pub health: Option<HealthReport>,
     /// Whether the instance is known to be leaving.
     pub stopping: bool,
-    /// Another length of the lease.
+    /// A new length of the lease.
     pub duration: Option<Duration>,
-    /// Only on this version of the object.
+    /// The version of the object that the write requires.
     pub version: Option<u64>,
 }
 
 /// A change to a part of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// These attributes, each with its value, or none to take it away (RFC 7396).
+    /// These attributes, each with its value; `None` removes it (RFC 7396).
     Attributes(BTreeMap<String, Option<String>>),
-    /// The operator's word.
+    /// The operator state.
     State(State),
 }
 
-/// A merge patch of a change, if the precondition holds.
+/// A merge patch with a change, under a precondition.
 pub(super) fn change(on: Precondition<'_>, change: &Change) -> ServiceInstancePatch {
     let spec = match change {
         Change::Attributes(attributes) => {
@@ -63,12 +65,12 @@ pub(super) fn change(on: Precondition<'_>, change: &Change) -> ServiceInstancePa
         }
         Change::State(state) => SpecPatch { state: Edit::Set(*state), ..SpecPatch::default() },
     };
-    let metadata = only_on(on.uid, on.version);
+    let metadata = precondition_metadata(on.uid, on.version);
     ServiceInstancePatch { metadata, spec: Some(spec), ..ServiceInstancePatch::default() }
 }
 
-/// Only on this incarnation and, if one is given, this version.
-fn only_on(uid: &str, version: Option<u64>) -> MetadataPatch {
+/// Metadata that limits a patch to the object with this uid and, if one is given, to this version.
+fn precondition_metadata(uid: &str, version: Option<u64>) -> MetadataPatch {
     MetadataPatch {
         uid: Some(uid.to_owned()),
         resource_version: version.map(|version| version.to_string()),
@@ -76,7 +78,7 @@ fn only_on(uid: &str, version: Option<u64>) -> MetadataPatch {
     }
 }
 
-/// A merge patch that stores a beat on this incarnation and no other.
+/// A merge patch that stores a heartbeat on the object with this uid.
 pub(super) fn beat(uid: &str, beat: &StoredHeartbeat) -> ServiceInstancePatch {
     let StoredHeartbeat { value, health, stopping, duration, version } = beat;
     let spec = duration.map(|duration| {
@@ -84,12 +86,12 @@ pub(super) fn beat(uid: &str, beat: &StoredHeartbeat) -> ServiceInstancePatch {
         let lease = Edit::Set(LeasePatch { duration_seconds, ..LeasePatch::default() });
         SpecPatch { lease, ..SpecPatch::default() }
     });
-    let annotations = with_heartbeat(value, report(*health, *stopping, value));
-    let metadata = MetadataPatch { annotations, ..only_on(uid, *version) };
+    let annotations = with_heartbeat(value, report_annotations(*health, *stopping, value));
+    let metadata = MetadataPatch { annotations, ..precondition_metadata(uid, *version) };
     ServiceInstancePatch { metadata, spec, ..ServiceInstancePatch::default() }
 }
 
-/// A merge patch of the replica's own heartbeat annotation, with the installation that it belongs to.
+/// A merge patch of the replica's own heartbeat annotation, and of the installation that the replica belongs to.
 pub(super) fn self_beat(value: &str, installation: Option<&Installation>) -> ServiceInstancePatch {
     let mut annotations = with_heartbeat(value, []);
     annotations.extend(installation.map(|it| (INSTALLATION_ANNOTATION, Some(it.to_string()))));
@@ -120,7 +122,7 @@ pub(super) fn status(on: &Version, desired: &Desired, now: Wall) -> ServiceInsta
         dns_name: Edit::Set(dns_name.clone()),
         addresses: Edit::Set(addresses.clone()),
         ports: Edit::set_or_remove(ports.clone()),
-        // Without the rights of the election it is not known.
+        // A replica without the rights for the election does not know its installation.
         installation: installation.as_ref().map(ToString::to_string).into(),
         health: Edit::Set(*health),
     };
@@ -146,14 +148,14 @@ pub(super) fn checkpoint(on: &Version, beat: Wall) -> ServiceInstancePatch {
     decided_on(on, StatusPatch { last_heartbeat_time, ..StatusPatch::default() })
 }
 
-/// A status patch with the version it was decided on: the API server refuses it for any other.
+/// A status patch with the version that it was decided on: the API server refuses it for any other version.
 fn decided_on(on: &Version, status: StatusPatch) -> ServiceInstancePatch {
-    let metadata = only_on(&on.uid, Some(on.resource_version));
+    let metadata = precondition_metadata(&on.uid, Some(on.resource_version));
     ServiceInstancePatch { metadata, status: Some(status), ..ServiceInstancePatch::default() }
 }
 
-/// The object that a registration applies: facts, lease and a beat, never `state`. With a uid the API server neither
-/// changes another incarnation nor creates one.
+/// The object that a registration applies: facts, lease and a heartbeat, never `state`. With a uid, the API server
+/// neither changes an object with another uid nor creates one.
 pub(super) fn registration(
     key: &InstanceKey,
     uid: Option<&str>,
@@ -168,7 +170,7 @@ pub(super) fn registration(
         uid: uid.map(str::to_owned),
         resource_version: version.map(|version| version.to_string()),
         labels: set(&registration.labels),
-        annotations: with_heartbeat(beat, said(registration, beat)),
+        annotations: with_heartbeat(beat, applied_annotations(registration, beat)),
     };
     ServiceInstancePatch {
         types: Some(TypeMeta::resource::<ServiceInstance>()),
@@ -178,16 +180,16 @@ pub(super) fn registration(
     }
 }
 
-/// The bytes of an apply, which the API server reads as YAML: what JSON may have as it is, and YAML reads as a line
-/// break or not at all (YAML 1.2 §5.1, §5.4), is escaped. It stands in strings only.
-pub(super) fn readable_as_yaml(json: Vec<u8>) -> Vec<u8> {
+/// The body of an apply, which the API server parses as YAML. JSON allows some characters unescaped that YAML treats as
+/// a line break or rejects (YAML 1.2 §5.1, §5.4); these are escaped here. They occur in strings only.
+pub(super) fn escape_for_yaml(json: Vec<u8>) -> Vec<u8> {
     let Ok(text) = std::str::from_utf8(&json) else { return json };
-    if !text.contains(is_no_yaml) {
+    if !text.contains(needs_yaml_escape) {
         return json;
     }
     let mut out = String::with_capacity(text.len() + 64);
     for c in text.chars() {
-        if is_no_yaml(c) {
+        if needs_yaml_escape(c) {
             out.push_str(&format!("\\u{:04x}", u32::from(c)));
         } else {
             out.push(c);
@@ -196,14 +198,14 @@ pub(super) fn readable_as_yaml(json: Vec<u8>) -> Vec<u8> {
     out.into_bytes()
 }
 
-fn is_no_yaml(c: char) -> bool {
+fn needs_yaml_escape(c: char) -> bool {
     matches!(
         c,
         '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}'
     )
 }
 
-/// A merge patch to the same end, which also takes away what `record` has beyond it.
+/// A merge patch with the same result, which also removes what `record` has and the registration does not.
 pub(super) fn replacement(
     record: &Instance,
     on_version: Option<u64>,
@@ -239,7 +241,7 @@ pub(super) fn replacement(
         weight,
         priority,
         attributes,
-        // Another pod is not the one that was to be drained.
+        // The drain was meant for the pod before this one.
         state: Some(State::Up)
             .filter(|_| registration.takes_over(record) && record.state == State::Draining)
             .into(),
@@ -247,23 +249,23 @@ pub(super) fn replacement(
     };
     let left_over: Vec<_> =
         registration.labels_left_over(record).map(|key| (key.to_string(), None)).collect();
-    // Another manager may have taken such a label over since that version.
-    let of_record = Some(record.resource_version).filter(|_| !left_over.is_empty());
-    let version = on_version.or(of_record);
+    // Another manager may have taken over one of these labels since that version.
+    let record_version = Some(record.resource_version).filter(|_| !left_over.is_empty());
+    let version = on_version.or(record_version);
     let metadata = MetadataPatch {
         labels: set(&registration.labels).into_iter().chain(left_over).collect(),
-        annotations: with_heartbeat(beat, changed_words(record, registration, beat)),
-        ..only_on(&record.uid, version)
+        annotations: with_heartbeat(beat, replaced_annotations(record, registration, beat)),
+        ..precondition_metadata(&record.uid, version)
     };
     ServiceInstancePatch { metadata, spec: Some(spec), ..ServiceInstancePatch::default() }
 }
 
-/// All that a registration says of the spec, which is not the operator's `state`.
+/// The spec of a registration: every field except the operator's `state`.
 ///
-/// What is empty is left out: server-side apply makes null of an empty map or set of which a former
-/// registration had entries, and null is no object.
+/// Empty maps and sets are left out: where an earlier registration had entries, server-side apply turns the empty map or
+/// set into null, which the schema refuses.
 fn spec(registration: &Registration, terms: Lease) -> SpecPatch {
-    // Labels and health stand in the metadata, and the terms may be those that are stored.
+    // Labels, health and pod belong into the metadata, and `terms` may be the lease that is stored.
     let Registration {
         service,
         address,
@@ -311,7 +313,7 @@ fn lease(terms: Lease) -> LeasePatch {
     }
 }
 
-/// At most a day is allowed.
+/// A lease and an eviction delay are at most a day, so the value always fits.
 fn seconds(span: Duration) -> u32 {
     u32::try_from(span.as_secs()).unwrap_or(u32::MAX)
 }
@@ -321,13 +323,13 @@ fn port(port: &Port) -> rollcall_api::Port {
     rollcall_api::Port {
         name: name.to_string(),
         port: *port,
-        // Left out where it is the default: a manifest that leaves it out then says the same.
+        // Left out when it is the default, so that a manifest without a protocol equals the stored object.
         protocol: (*protocol != Protocol::default()).then_some(*protocol),
         app_protocol: app_protocol.as_deref().map(str::to_owned),
     }
 }
 
-/// Sets each of these.
+/// A patch that sets each of these keys.
 fn set(pairs: &BTreeMap<String, String>) -> BTreeMap<String, Option<String>> {
     pairs.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect()
 }
@@ -342,7 +344,7 @@ mod tests {
 
     use super::*;
 
-    fn least() -> Registration {
+    fn minimal() -> Registration {
         Registration {
             service: "web".to_owned(),
             address: Address::Ips(Arc::new(["10.0.0.7".parse().unwrap()])),
@@ -364,18 +366,18 @@ mod tests {
         json!({"mode": "Heartbeat", "durationSeconds": 30, "onExpiry": "Evict", "evictAfterSeconds": 60})
     }
 
-    fn written(body: ServiceInstancePatch) -> Value {
+    fn to_json(body: ServiceInstancePatch) -> Value {
         serde_json::to_value(body).unwrap()
     }
 
     #[test]
-    fn an_apply_has_no_state_and_leaves_out_what_is_empty() {
+    fn apply_has_no_state_and_leaves_out_empty_fields() {
         assert_eq!(
-            written(registration(
+            to_json(registration(
                 &InstanceKey::new("shop", "a"),
                 Some("u1"),
                 Some(7),
-                &least(),
+                &minimal(),
                 Lease::default(),
                 "now"
             )),
@@ -395,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replacement_names_what_it_takes_away() {
+    fn replacement_removes_fields_by_name() {
         let pairs = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
         };
@@ -405,15 +407,15 @@ mod tests {
             facts.labels = pairs(&[("foreign", "1"), ("left", "1"), ("new", "1")]);
         });
         record.registered_labels = Arc::new(["left".into(), "new".into()]);
-        let two = BTreeMap::from([("new".to_owned(), "2".to_owned())]);
+        let changed = BTreeMap::from([("new".to_owned(), "2".to_owned())]);
         let registration = Registration {
-            attributes: two.clone(),
-            labels: two,
+            attributes: changed.clone(),
+            labels: changed,
             health: Some(HealthReport::Warning),
-            ..least()
+            ..minimal()
         };
         assert_eq!(
-            written(replacement(&record, None, &registration, Lease::default(), "now")),
+            to_json(replacement(&record, None, &registration, Lease::default(), "now")),
             json!({
                 "metadata": {
                     "uid": "u", "resourceVersion": "1",
@@ -433,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_beat_says_no_more_than_it_changes() {
+    fn heartbeat_patch_contains_only_what_it_changes() {
         let beat_of = |duration, version| {
             let stored = StoredHeartbeat {
                 value: "now".into(),
@@ -441,7 +443,7 @@ mod tests {
                 version,
                 ..StoredHeartbeat::default()
             };
-            written(beat("u", &stored))
+            to_json(beat("u", &stored))
         };
         let annotations = json!({"rollcall.dev/heartbeat": "now"});
         let metadata = json!({"uid": "u", "annotations": annotations});
@@ -452,15 +454,15 @@ mod tests {
             json!({"metadata": metadata, "spec": {"lease": {"durationSeconds": 5}}})
         );
         let metadata = json!({"annotations": annotations});
-        assert_eq!(written(self_beat("now", None)), json!({"metadata": metadata}));
+        assert_eq!(to_json(self_beat("now", None)), json!({"metadata": metadata}));
         let installation = Installation::new(Wall(0), "6f").unwrap();
-        let written = written(self_beat("now", Some(&installation)));
-        let mark = &written["metadata"]["annotations"]["rollcall.dev/installation"];
+        let patch = to_json(self_beat("now", Some(&installation)));
+        let mark = &patch["metadata"]["annotations"]["rollcall.dev/installation"];
         assert_eq!(*mark, "1970-01-01T00:00:00.000Z 6f");
     }
 
     #[test]
-    fn a_report_is_written_beside_the_leaving_and_passing_ends_it() {
+    fn health_report_keeps_the_leaving_and_passing_ends_it() {
         let annotations = |health, stopping| {
             let beat = StoredHeartbeat {
                 value: "now".into(),
@@ -468,7 +470,7 @@ mod tests {
                 stopping,
                 ..StoredHeartbeat::default()
             };
-            let mut body = written(super::beat("u", &beat));
+            let mut body = to_json(super::beat("u", &beat));
             let annotations = body["metadata"]["annotations"].as_object_mut().unwrap();
             annotations.remove("rollcall.dev/heartbeat");
             json!(annotations)
@@ -485,14 +487,14 @@ mod tests {
     }
 
     #[test]
-    fn another_pod_is_neither_leaving_nor_drained() {
+    fn takeover_by_another_pod_ends_leaving_and_draining() {
         let mut record = Instance::sample("shop", "a").with(|facts| {
             (facts.stopping, facts.state, facts.health) = (true, State::Draining, Health::Critical);
         });
         record.registered_by = Some("u1".into());
         let changed = |pod: &str| {
-            let registration = Registration { pod: Some(pod.into()), ..least() };
-            written(replacement(&record, Some(9), &registration, Lease::default(), "now"))
+            let registration = Registration { pod: Some(pod.into()), ..minimal() };
+            to_json(replacement(&record, Some(9), &registration, Lease::default(), "now"))
         };
         let same = changed("u1");
         assert_eq!(same["metadata"]["resourceVersion"], "9");
@@ -513,17 +515,17 @@ mod tests {
     }
 
     #[test]
-    fn a_change_says_one_field() {
+    fn change_patches_one_field() {
         let attributes = [("a".to_owned(), None), ("b".to_owned(), Some("c".to_owned()))];
         assert_eq!(
-            written(change(
+            to_json(change(
                 Precondition { uid: "u", version: None },
                 &Change::Attributes(attributes.into())
             )),
             json!({"metadata": {"uid": "u"}, "spec": {"attributes": {"a": null, "b": "c"}}})
         );
         assert_eq!(
-            written(change(
+            to_json(change(
                 Precondition { uid: "u", version: Some(7) },
                 &Change::State(State::OutOfService)
             )),
@@ -532,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_takes_away_what_does_not_hold_and_a_checkpoint_says_no_more_than_the_beat() {
+    fn status_removes_stale_fields_and_checkpoint_contains_only_the_heartbeat() {
         let on =
             Version { key: InstanceKey::new("shop", "a"), uid: "u".into(), resource_version: 7 };
         let desired = Desired {
@@ -556,7 +558,7 @@ mod tests {
         };
         let metadata = json!({"uid": "u", "resourceVersion": "7"});
         assert_eq!(
-            written(status(&on, &desired, Wall(5))),
+            to_json(status(&on, &desired, Wall(5))),
             json!({
                 "metadata": metadata,
                 "status": {
@@ -571,20 +573,20 @@ mod tests {
             })
         );
         assert_eq!(
-            written(checkpoint(&on, Wall(5))),
+            to_json(checkpoint(&on, Wall(5))),
             json!({"metadata": metadata, "status": {"lastHeartbeatTime": "1970-01-01T00:00:00.005Z"}})
         );
     }
 
     #[test]
-    fn what_yaml_would_not_read_is_escaped_and_the_rest_stays() {
+    fn characters_that_yaml_cannot_read_are_escaped() {
         for (given, written) in [
             ("plain \u{e9} \u{1f600}", "\"plain \u{e9} \u{1f600}\""),
             ("\u{87}\u{7f}", "\"\\u0087\\u007f\""),
             ("a\u{85}b\u{2028}c", "\"a\\u0085b\\u2028c\""),
             ("\u{ffff}\n", "\"\\uffff\\n\""),
         ] {
-            let bytes = readable_as_yaml(serde_json::to_vec(given).unwrap());
+            let bytes = escape_for_yaml(serde_json::to_vec(given).unwrap());
             assert_eq!(std::str::from_utf8(&bytes).unwrap(), written);
             assert_eq!(serde_json::from_slice::<String>(&bytes).unwrap(), given);
         }

@@ -1,19 +1,20 @@
-//! A circuit breaker before the Kubernetes API: while it does not answer, nobody waits for it in vain.
+//! A circuit breaker in front of the Kubernetes API: while the API server does not answer, calls fail at once instead of
+//! waiting for their deadline.
 //!
 //! ```text
-//! closed ── 5 calls in a row without an answer ──▶ open ── its time is over ──▶ probing: one call goes out
-//!    ▲                                              ▲                              │
-//!    └──────────── an answer, to any call ──────────┼──────────────────────────────┤
-//!                                                   └──── none: twice the time ────┘
+//! closed ── 5 calls in a row without an answer ──▶ open ── the pause is over ──▶ probing: one call goes out
+//!    ▲                                              ▲                               │
+//!    └──────────── an answer, to any call ──────────┼───────────────────────────────┤
+//!                                                   └─── none: pause twice as long ─┘
 //! ```
 //!
-//! What counts is the API server's silence (and a gateway's word for it: 502 to 504). A 429 is an answer: the server lives, and
-//! says itself how much it takes. A failure counts where the call began: one that went out before the breaker opened says
-//! nothing about a probe, and nothing about the time after it closed again. A probe that is given up by who asked for
-//! it (his client has gone) leaves its place to the next.
+//! Only a missing answer counts as a failure, and so do 502 to 504, with which a gateway reports one. A 429 is an answer:
+//! the server is up and limits the load itself. A failure counts in the period in which the call began: a call sent before
+//! the breaker opened proves nothing about the probe, nor about the time after the breaker closed again. When the caller
+//! drops a probe (because its own client disconnected), the next call becomes the probe.
 //!
-//! Owns: when calls go out, and what is known of it. Time is an argument. Does not own: which calls may be
-//! held back: self-beats, ledgers, watches and the election never are, and close it by their answers.
+//! Owns: when calls go out, and the metrics about it. Time is an argument. Does not own: which calls can be
+//! rejected. Self-beats, ledgers, watches and the election never are, and their answers close the breaker.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -23,53 +24,53 @@ use rollcall_model::lease::Moment;
 
 use crate::telemetry::metrics::BreakerMetrics;
 
-/// Calls in a row that were not answered, until none goes out.
-const FAILURES: u32 = 5;
+/// The breaker opens after this many calls in a row without an answer.
+const FAILURES_TO_OPEN: u32 = 5;
 
-/// For how long none goes out at first, and at most.
-const FIRST: Duration = Duration::from_millis(500);
-const LONGEST: Duration = Duration::from_secs(8);
+/// How long the breaker stays open: the first time, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
-/// What becomes of calls.
+/// The state of a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// They go out.
+pub enum BreakerState {
+    /// Calls go out.
     Closed,
-    /// None goes out.
+    /// Calls are rejected.
     Open,
-    /// One is under way, and decides.
+    /// One call is under way, and its answer decides.
     Probing,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Inner {
+enum Circuit {
     Closed { failures: u32 },
     Open { until: Moment, pause: Duration },
     Probing { pause: Duration },
 }
 
-/// A state, and how many there were before.
+/// The current state, and the number of state changes before it.
 #[derive(Clone, Copy, Debug)]
-struct Stage {
-    inner: Inner,
+struct Period {
+    circuit: Circuit,
     number: u64,
 }
 
 /// A breaker for calls of one kind. Clones share it.
 #[derive(Clone)]
-pub struct Breaker(Arc<Shared>);
+pub struct Breaker(Arc<SharedBreaker>);
 
-struct Shared {
+struct SharedBreaker {
     calls: &'static str,
-    stage: Mutex<Stage>,
+    period: Mutex<Period>,
     metrics: BreakerMetrics,
 }
 
-/// A call that goes out.
+/// The permission to send one call.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(super) struct CallPermit {
     breaker: Breaker,
-    /// The stage in which it began.
+    /// The number of the period in which the call began.
     began: u64,
     is_probe: bool,
 }
@@ -77,16 +78,16 @@ pub(super) struct Ticket {
 /// The breakers of a replica.
 #[derive(Clone, Debug)]
 pub struct Breakers {
-    /// Of instances, their status among them.
+    /// For reads and writes of instances and their status.
     pub writes: Breaker,
-    /// Who is calling, and may they.
+    /// For TokenReviews, SubjectAccessReviews and the cluster's keys.
     pub reviews: Breaker,
-    /// What is known of both.
+    /// The metrics of both.
     pub metrics: BreakerMetrics,
 }
 
 impl Breakers {
-    /// Closed.
+    /// Both breakers, closed.
     #[must_use]
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = BreakerMetrics::new(registry);
@@ -102,58 +103,58 @@ impl fmt::Debug for Breaker {
 }
 
 impl Breaker {
-    /// Closed, for calls of this kind.
+    /// A closed breaker; `calls` is its name in metrics and logs.
     #[must_use]
     pub fn new(calls: &'static str, metrics: BreakerMetrics) -> Self {
         metrics.begin(calls);
-        let stage = Mutex::new(Stage { inner: Inner::Closed { failures: 0 }, number: 0 });
-        Self(Arc::new(Shared { calls, stage, metrics }))
+        let period = Mutex::new(Period { circuit: Circuit::Closed { failures: 0 }, number: 0 });
+        Self(Arc::new(SharedBreaker { calls, period, metrics }))
     }
 
-    /// What becomes of calls now.
+    /// The current state.
     #[must_use]
-    pub fn state(&self) -> State {
-        match self.0.stage.lock().inner {
-            Inner::Closed { .. } => State::Closed,
-            Inner::Open { .. } => State::Open,
-            Inner::Probing { .. } => State::Probing,
+    pub fn state(&self) -> BreakerState {
+        match self.0.period.lock().circuit {
+            Circuit::Closed { .. } => BreakerState::Closed,
+            Circuit::Open { .. } => BreakerState::Open,
+            Circuit::Probing { .. } => BreakerState::Probing,
         }
     }
 
-    /// A call that may be held back; none when it is.
-    pub(super) fn admits(&self, now: Moment) -> Option<Ticket> {
-        let mut stage = self.0.stage.lock();
-        let is_probe = match stage.inner {
-            Inner::Closed { .. } => false,
-            Inner::Open { until, pause } if now >= until => {
-                stage.enter(Inner::Probing { pause });
+    /// Admits a call that can be rejected; `None` when it is.
+    pub(super) fn admit(&self, now: Moment) -> Option<CallPermit> {
+        let mut period = self.0.period.lock();
+        let is_probe = match period.circuit {
+            Circuit::Closed { .. } => false,
+            Circuit::Open { until, pause } if now >= until => {
+                period.enter(Circuit::Probing { pause });
                 true
             }
-            Inner::Open { .. } | Inner::Probing { .. } => {
-                drop(stage);
+            Circuit::Open { .. } | Circuit::Probing { .. } => {
+                drop(period);
                 self.0.metrics.refused(self.0.calls);
                 return None;
             }
         };
-        Some(Ticket { breaker: self.clone(), began: stage.number, is_probe })
+        Some(CallPermit { breaker: self.clone(), began: period.number, is_probe })
     }
 
-    /// A call that is never held back.
-    pub(super) fn passes(&self) -> Ticket {
-        Ticket { breaker: self.clone(), began: self.0.stage.lock().number, is_probe: false }
+    /// Admits a call that is never rejected.
+    pub(super) fn admit_always(&self) -> CallPermit {
+        CallPermit { breaker: self.clone(), began: self.0.period.lock().number, is_probe: false }
     }
 
-    fn mention(&self, before: Inner, after: Inner) {
+    fn log_change(&self, before: Circuit, after: Circuit) {
         let calls = self.0.calls;
-        let is_closed = |inner| matches!(inner, Inner::Closed { .. });
+        let is_closed = |circuit| matches!(circuit, Circuit::Closed { .. });
         self.0.metrics.is_open(calls, !is_closed(after));
         match (is_closed(before), is_closed(after)) {
             (true, false) => {
-                let failures = FAILURES;
+                let failures = FAILURES_TO_OPEN;
                 tracing::warn!(
                     calls,
                     failures,
-                    "the Kubernetes API does not answer: calls fail at once until it does"
+                    "the Kubernetes API does not answer; until it does, calls to it fail at once"
                 );
             }
             (false, true) => tracing::info!(calls, "the Kubernetes API answers again"),
@@ -162,52 +163,53 @@ impl Breaker {
     }
 }
 
-impl Stage {
-    fn enter(&mut self, inner: Inner) {
-        *self = Self { inner, number: self.number + 1 };
+impl Period {
+    fn enter(&mut self, circuit: Circuit) {
+        *self = Self { circuit, number: self.number + 1 };
     }
 }
 
-impl Ticket {
-    /// It was answered, whatever the answer; or not at all.
-    pub(super) fn ended(mut self, answered: bool, now: Moment) {
-        let mut stage = self.breaker.0.stage.lock();
-        let before = stage.inner;
-        let is_of_now = stage.number == self.began;
-        match &mut stage.inner {
-            Inner::Closed { failures } if answered => *failures = 0,
-            _ if answered => stage.enter(Inner::Closed { failures: 0 }),
-            Inner::Closed { failures } if is_of_now => {
+impl CallPermit {
+    /// Records the end of the call: with any answer, or with none.
+    pub(super) fn finish(mut self, answered: bool, now: Moment) {
+        let mut period = self.breaker.0.period.lock();
+        let before = period.circuit;
+        let is_current = period.number == self.began;
+        match &mut period.circuit {
+            Circuit::Closed { failures } if answered => *failures = 0,
+            _ if answered => period.enter(Circuit::Closed { failures: 0 }),
+            Circuit::Closed { failures } if is_current => {
                 *failures += 1;
-                if *failures >= FAILURES {
-                    stage.enter(Inner::Open { until: now.after(FIRST), pause: FIRST });
+                if *failures >= FAILURES_TO_OPEN {
+                    period
+                        .enter(Circuit::Open { until: now.after(FIRST_PAUSE), pause: FIRST_PAUSE });
                 }
             }
-            Inner::Probing { pause } if is_of_now && self.is_probe => {
-                let pause = (*pause * 2).min(LONGEST);
-                stage.enter(Inner::Open { until: now.after(pause), pause });
+            Circuit::Probing { pause } if is_current && self.is_probe => {
+                let pause = (*pause * 2).min(LONGEST_PAUSE);
+                period.enter(Circuit::Open { until: now.after(pause), pause });
             }
-            // It went out before, or is never held back.
+            // The call began in an earlier period, or is one that is never rejected.
             _ => {}
         }
-        // Within the lock, so that the gauge is that of the last change.
-        self.breaker.mention(before, stage.inner);
-        drop(stage);
+        // Under the lock, so that the gauge always shows the last change.
+        self.breaker.log_change(before, period.circuit);
+        drop(period);
         self.is_probe = false;
     }
 }
 
-impl Drop for Ticket {
-    /// Nobody waits for the answer any more: the next call may find out.
+impl Drop for CallPermit {
+    /// The caller has dropped the probe: the next call becomes the probe.
     fn drop(&mut self) {
         if !self.is_probe {
             return;
         }
-        let mut stage = self.breaker.0.stage.lock();
-        if let Inner::Probing { pause } = stage.inner
-            && stage.number == self.began
+        let mut period = self.breaker.0.period.lock();
+        if let Circuit::Probing { pause } = period.circuit
+            && period.number == self.began
         {
-            stage.enter(Inner::Open { until: Moment(0), pause });
+            period.enter(Circuit::Open { until: Moment(0), pause });
         }
     }
 }
@@ -221,85 +223,85 @@ mod tests {
     }
 
     fn fail(breaker: &Breaker, times: u32, at: u64) {
-        (0..times).for_each(|_| breaker.passes().ended(false, Moment(at)));
+        (0..times).for_each(|_| breaker.admit_always().finish(false, Moment(at)));
     }
 
-    fn admits(breaker: &Breaker, at: u64) -> Option<Ticket> {
-        breaker.admits(Moment(at))
+    fn admit(breaker: &Breaker, at: u64) -> Option<CallPermit> {
+        breaker.admit(Moment(at))
     }
 
     #[test]
-    fn five_calls_in_a_row_without_an_answer_open_it() {
+    fn five_calls_in_a_row_without_an_answer_open_the_breaker() {
         let breaker = breaker();
         fail(&breaker, 4, 1_000);
-        breaker.passes().ended(true, Moment(1_000));
+        breaker.admit_always().finish(true, Moment(1_000));
         fail(&breaker, 4, 1_000);
-        assert!(admits(&breaker, 1_000).is_some());
+        assert!(admit(&breaker, 1_000).is_some());
         fail(&breaker, 1, 1_000);
-        assert_eq!(breaker.state(), State::Open);
-        assert!(admits(&breaker, 1_499).is_none());
+        assert_eq!(breaker.state(), BreakerState::Open);
+        assert!(admit(&breaker, 1_499).is_none());
     }
 
     #[test]
-    fn one_call_probes_and_decides() {
+    fn one_call_probes_and_its_answer_decides() {
         let breaker = breaker();
         fail(&breaker, 5, 1_000);
-        let probe = admits(&breaker, 1_500).unwrap();
-        assert!(admits(&breaker, 1_500).is_none(), "one alone");
-        assert_eq!(breaker.state(), State::Probing);
-        probe.ended(false, Moment(2_000));
-        assert!(admits(&breaker, 2_999).is_none(), "twice the time");
-        admits(&breaker, 3_000).unwrap().ended(true, Moment(3_010));
-        assert_eq!(breaker.state(), State::Closed);
-        assert!(admits(&breaker, 3_010).is_some());
+        let probe = admit(&breaker, 1_500).unwrap();
+        assert!(admit(&breaker, 1_500).is_none(), "only one probe at a time");
+        assert_eq!(breaker.state(), BreakerState::Probing);
+        probe.finish(false, Moment(2_000));
+        assert!(admit(&breaker, 2_999).is_none(), "the pause doubles");
+        admit(&breaker, 3_000).unwrap().finish(true, Moment(3_010));
+        assert_eq!(breaker.state(), BreakerState::Closed);
+        assert!(admit(&breaker, 3_010).is_some());
     }
 
     #[test]
-    fn a_failure_of_an_older_call_says_nothing_about_the_probe_nor_about_the_time_after_it() {
+    fn failures_of_calls_from_an_earlier_period_do_not_count() {
         let breaker = breaker();
-        let older: Vec<_> = (0..20).map(|_| admits(&breaker, 900).unwrap()).collect();
+        let older: Vec<_> = (0..20).map(|_| admit(&breaker, 900).unwrap()).collect();
         fail(&breaker, 5, 1_000);
-        let probe = admits(&breaker, 1_500).unwrap();
+        let probe = admit(&breaker, 1_500).unwrap();
         let mut older = older.into_iter();
-        older.by_ref().take(10).for_each(|call| call.ended(false, Moment(1_600)));
-        assert_eq!(breaker.state(), State::Probing, "it is the probe that decides");
-        probe.ended(true, Moment(1_700));
-        older.for_each(|call| call.ended(false, Moment(1_800)));
-        assert_eq!(breaker.state(), State::Closed);
+        older.by_ref().take(10).for_each(|call| call.finish(false, Moment(1_600)));
+        assert_eq!(breaker.state(), BreakerState::Probing, "only the probe decides");
+        probe.finish(true, Moment(1_700));
+        older.for_each(|call| call.finish(false, Moment(1_800)));
+        assert_eq!(breaker.state(), BreakerState::Closed);
     }
 
     #[test]
-    fn a_probe_that_is_given_up_leaves_its_place() {
+    fn a_dropped_probe_is_replaced_by_the_next_call() {
         let breaker = breaker();
         fail(&breaker, 5, 1_000);
-        drop(admits(&breaker, 1_500).unwrap());
-        assert_eq!(breaker.state(), State::Open);
-        let probe = admits(&breaker, 1_500).expect("the next one probes");
-        // One that was given up is not taken for a later one.
+        drop(admit(&breaker, 1_500).unwrap());
+        assert_eq!(breaker.state(), BreakerState::Open);
+        let probe = admit(&breaker, 1_500).expect("the next one probes");
+        // A failure of another call does not count as one of the probe.
         fail(&breaker, 1, 1_500);
-        probe.ended(false, Moment(1_600));
-        assert!(admits(&breaker, 2_599).is_none());
-        assert!(admits(&breaker, 2_600).is_some());
+        probe.finish(false, Moment(1_600));
+        assert!(admit(&breaker, 2_599).is_none());
+        assert!(admit(&breaker, 2_600).is_some());
     }
 
     #[test]
-    fn the_time_has_a_bound() {
+    fn the_pause_doubles_up_to_its_bound() {
         let breaker = breaker();
         fail(&breaker, 5, 0);
         let mut now = 500;
         for pause in [1_000, 2_000, 4_000, 8_000, 8_000] {
-            admits(&breaker, now).unwrap().ended(false, Moment(now));
-            assert!(admits(&breaker, now + pause - 1).is_none());
+            admit(&breaker, now).unwrap().finish(false, Moment(now));
+            assert!(admit(&breaker, now + pause - 1).is_none());
             now += pause;
         }
     }
 
     #[test]
-    fn whatever_is_answered_closes_it() {
+    fn an_answer_to_any_call_closes_the_breaker() {
         let breaker = breaker();
         fail(&breaker, 50, 1_000);
-        // A self-beat, which is never held back.
-        breaker.passes().ended(true, Moment(1_001));
-        assert!(admits(&breaker, 1_001).is_some());
+        // A self-beat, which is never rejected.
+        breaker.admit_always().finish(true, Moment(1_001));
+        assert!(admit(&breaker, 1_001).is_some());
     }
 }

@@ -1,6 +1,6 @@
-//! A call to the Kubernetes API: its deadline, what is counted of it, and whether it goes out at all.
+//! A call to the Kubernetes API: its deadline, its metrics, and whether the breaker lets it go out.
 //!
-//! Owns: these, alike for every call. Does not own: what is called, and what follows from the answer.
+//! Owns: these, in the same form for every call. Does not own: the request, and what follows from the answer.
 
 use std::{future::Future, time::Duration};
 
@@ -8,83 +8,83 @@ use tokio::time::{error::Elapsed, timeout};
 
 use crate::clock;
 use crate::kubernetes::{
-    breaker::{Breaker, Ticket},
+    breaker::{Breaker, CallPermit},
     failure::Failure,
 };
 use crate::telemetry::metrics::CallMetrics;
 
-/// Waits for an answer, for `limit` at most, and counts it.
+/// Waits at most `limit` for an answer, and records it in the metrics.
 ///
 /// # Errors
-/// [`Failure::Away`] when none came in time; otherwise as the API server says.
-pub(super) async fn measured<T>(
+/// [`Failure::Away`] when no answer came in time; otherwise the API server's refusal.
+pub(super) async fn measure<T>(
     metrics: &CallMetrics,
     verb: &'static str,
     limit: Duration,
     call: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, Failure> {
-    counted(metrics, verb, limit, call).await.answer
+    measure_with_code(metrics, verb, limit, call).await.answer
 }
 
 /// Calls behind a breaker.
 #[derive(Clone, Debug)]
-pub(super) struct Guarded {
+pub(super) struct GuardedCalls {
     pub(super) metrics: CallMetrics,
     pub(super) breaker: Breaker,
 }
 
-impl Guarded {
-    /// Waits for an answer, unless the API has not answered for some time.
+impl GuardedCalls {
+    /// Waits for an answer, unless the breaker is open.
     ///
     /// # Errors
-    /// As [`measured`].
+    /// As [`measure`].
     pub(super) async fn call<T>(
         &self,
         verb: &'static str,
         limit: Duration,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Failure> {
-        let Some(ticket) = self.breaker.admits(clock::moment()) else {
-            return Err(Failure::Away("it has not answered for some time".to_owned()));
+        let Some(permit) = self.breaker.admit(clock::moment()) else {
+            return Err(Failure::Away("the last calls were not answered".to_owned()));
         };
-        told(ticket, counted(&self.metrics, verb, limit, call).await)
+        finish(permit, measure_with_code(&self.metrics, verb, limit, call).await)
     }
 
-    /// Waits for an answer, whatever the breaker says: it learns by it.
+    /// Waits for an answer even when the breaker is open. The answer closes it.
     ///
     /// # Errors
-    /// As [`measured`].
-    pub(super) async fn always<T>(
+    /// As [`measure`].
+    pub(super) async fn call_always<T>(
         &self,
         verb: &'static str,
         limit: Duration,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Failure> {
-        let ticket = self.breaker.passes();
-        told(ticket, counted(&self.metrics, verb, limit, call).await)
+        let permit = self.breaker.admit_always();
+        finish(permit, measure_with_code(&self.metrics, verb, limit, call).await)
     }
 }
 
-/// Lets the breaker know.
-fn told<T>(ticket: Ticket, call: Counted<T>) -> Result<T, Failure> {
-    // An error of the API server's own (500) is an answer: most often one webhook's, for some objects. So is a 429.
+/// Reports the result of a call to the breaker.
+fn finish<T>(permit: CallPermit, call: MeasuredCall<T>) -> Result<T, Failure> {
+    // A 500 is an answer: most often a webhook failed, for some objects only. So is a 429.
     let answered = !matches!(call.code, None | Some(502..=504));
-    ticket.ended(answered, clock::moment());
+    permit.finish(answered, clock::moment());
     call.answer
 }
 
-/// What came of a call, and with which HTTP status.
-struct Counted<T> {
+/// The result of a call, and its HTTP status.
+struct MeasuredCall<T> {
     answer: Result<T, Failure>,
     code: Option<u16>,
 }
 
-async fn counted<T>(
+async fn measure_with_code<T>(
     metrics: &CallMetrics,
     verb: &'static str,
     limit: Duration,
     call: impl Future<Output = Result<T, kube::Error>>,
-) -> Counted<T> {
+) -> MeasuredCall<T> {
     let watch = clock::Stopwatch::start();
     let answer = timeout(limit, call).await;
     let code = code(&answer);
@@ -99,13 +99,13 @@ async fn counted<T>(
             }
         }
     }
-    Counted { answer, code }
+    MeasuredCall { answer, code }
 }
 
-/// The HTTP status, if an answer came. kube tells no successes apart.
+/// The HTTP status, if an answer came: 200 for every success, because kube does not pass on which one it was.
 fn code<T>(answer: &Result<Result<T, kube::Error>, Elapsed>) -> Option<u16> {
     match answer {
-        // An answer that cannot be read has come all the same.
+        // An answer that cannot be decoded is an answer.
         Ok(Ok(_) | Err(kube::Error::SerdeError(_))) => Some(200),
         Ok(Err(kube::Error::Api(status))) => Some(status.code),
         Ok(Err(_)) | Err(_) => None,

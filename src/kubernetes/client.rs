@@ -1,8 +1,8 @@
-//! The connections to the Kubernetes API: a client each for watches, for writes, for the election, for
-//! the own ledger and for questions about callers and rights, so that none of these queues behind another.
+//! The connections to the Kubernetes API: one client each for watches, writes, the election, this replica's ledger, and
+//! reviews of callers and rights, so that none of these queues behind another.
 //!
-//! Neither retries by itself (kube's default goes on for minutes): whoever calls knows how long
-//! the call is worth waiting for.
+//! None of the clients retries (kube's default retries for minutes): each caller knows how long its call is worth
+//! waiting for.
 
 use std::{error::Error, path::Path, time::Duration};
 
@@ -12,52 +12,52 @@ use kube::{
 };
 use thiserror::Error;
 
-/// A TCP connection and TLS handshake that take longer are given up.
+/// For the TCP connection and the TLS handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// No connection to the Kubernetes API could be prepared.
+/// Why no client of the Kubernetes API could be set up.
 #[derive(Debug, Error)]
 pub enum ConnectError {
-    /// A kubeconfig was named and cannot be used.
-    #[error("cannot use the kubeconfig {path}: {why}; name a readable one with --kubeconfig")]
+    /// The kubeconfig given cannot be used.
+    #[error("cannot use the kubeconfig {path}: {why}; pass a readable one with --kubeconfig")]
     Kubeconfig {
         /// The file.
         path: String,
-        /// Why, without a word of the file: it holds keys and tokens.
+        /// Why. It quotes nothing from the file, which holds keys and tokens.
         why: String,
     },
-    /// None was named, and there is nothing to infer one from.
+    /// No kubeconfig was given, and none can be inferred.
     #[error(
-        "found no Kubernetes API ({why}): run in a pod with a ServiceAccount, or give --kubeconfig"
+        "found no Kubernetes API ({why}): run in a pod with a ServiceAccount, or pass --kubeconfig"
     )]
     Infer {
-        /// Why, likewise.
+        /// Why. It quotes nothing from a kubeconfig either.
         why: String,
     },
-    /// The configuration does not make a client.
-    #[error("cannot make a Kubernetes client of this configuration")]
+    /// The configuration is not valid for a client.
+    #[error("cannot create a Kubernetes client from this configuration")]
     Client(#[source] kube::Error),
 }
 
-/// The clients.
+/// One client for each kind of call.
 #[derive(Clone)]
 pub struct Clients {
     /// For lists and watches.
     pub watches: Client,
-    /// For everything with a deadline.
+    /// For reads and writes of instances, and for Events.
     pub writes: Client,
-    /// For the election.
+    /// For the Lease of the election.
     pub election: Client,
-    /// For the own ledger.
+    /// For writes of this replica's ledger.
     pub ledgers: Client,
-    /// For reviews: who is calling, and what rollcall itself may do.
+    /// For reviews of callers, and of rollcall's own rights.
     pub reviews: Client,
 }
 
-/// Prepares the clients; nothing is sent yet.
+/// Sets up the clients; nothing is sent yet.
 ///
 /// # Errors
-/// Says which configuration cannot be used, and why.
+/// Which configuration cannot be used, and why.
 pub async fn connect(kubeconfig: Option<&Path>) -> Result<Clients, ConnectError> {
     let mut config = match kubeconfig {
         Some(path) => {
@@ -67,7 +67,7 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Clients, ConnectError>
             };
             let file = Kubeconfig::read_from(path).map_err(fail)?;
             let options = KubeConfigOptions::default();
-            // Reads files only, but for an exec plugin, which brings its own limits.
+            // Needs no deadline: it only reads files, except for an exec plugin, which has limits of its own.
             Config::from_custom_kubeconfig(file, &options).await.map_err(fail)?
         }
         None => Config::infer().await.map_err(|error| ConnectError::Infer {
@@ -86,18 +86,18 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Clients, ConnectError>
     })
 }
 
-/// What is wrong with a kubeconfig, in words that quote none of it: an error of the parser shows the
-/// lines around it, tokens included.
+/// What is wrong with a kubeconfig, without quoting it: a parser error shows the lines around the fault, which may hold
+/// tokens.
 fn discreet(error: &(dyn Error + 'static)) -> String {
     match error.downcast_ref::<KubeconfigError>() {
         Some(KubeconfigError::Parse(error)) => {
             let place = error.location().map_or_else(String::new, |at| {
                 format!(" (line {}, column {})", at.line(), at.column())
             });
-            format!("it is no YAML of a kubeconfig{place}")
+            format!("it is not the YAML of a kubeconfig{place}")
         }
         Some(KubeconfigError::ReadConfig(error, path)) => format!("{}: {error}", path.display()),
-        Some(KubeconfigError::ParseCertificates(_)) => "its certificates are no PEM".to_owned(),
+        Some(KubeconfigError::ParseCertificates(_)) => "its certificates are not PEM".to_owned(),
         Some(other) => other.to_string(),
         None => "it cannot be read".to_owned(),
     }
@@ -108,14 +108,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_kubeconfig_that_cannot_be_read_is_not_quoted() {
+    async fn error_about_a_kubeconfig_does_not_quote_it() {
         let path = std::env::temp_dir().join(format!("rollcall-torn-{}", std::process::id()));
         std::fs::write(&path, "users:\n- name: a\n  user:\n    token: SECRET\n   indent: wrong\n")
             .unwrap();
         let error = connect(Some(&path)).await.err().unwrap();
         std::fs::remove_file(&path).unwrap();
-        let said = format!("{:#}", anyhow::Error::from(error));
-        assert!(said.contains("no YAML of a kubeconfig"), "{said}");
-        assert!(!said.contains("SECRET") && !said.contains("indent"), "{said}");
+        let message = format!("{:#}", anyhow::Error::from(error));
+        assert!(message.contains("not the YAML of a kubeconfig"), "{message}");
+        assert!(!message.contains("SECRET") && !message.contains("indent"), "{message}");
     }
 }

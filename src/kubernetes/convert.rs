@@ -1,7 +1,8 @@
-//! From stored object to slim record. CRD types stop here.
+//! From stored object to record. CRD types stop here.
 //!
-//! An object is decoded leanly (of managedFields, more than half of its octets, nothing is built but the keys of labels) and
-//! tolerantly: a spec that cannot be read spoils that object, not the list it comes in.
+//! Decoding allocates little: managedFields make up more than half of an object's bytes, and only the keys of labels are
+//! kept of them. It is also tolerant: a spec that cannot be decoded affects only its own object, not the list that contains
+//! the object.
 
 use std::{collections::BTreeMap, net::IpAddr, str::FromStr as _, sync::Arc, time::Duration};
 
@@ -24,9 +25,9 @@ use thiserror::Error;
 
 use crate::kubernetes::{interner::Interner, managed_fields::ManagedFields};
 
-/// An object as it comes over the wire, without what nobody reads.
+/// An object as it comes over the wire, without the fields that rollcall does not use.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Lean {
+pub struct SlimInstance {
     metadata: Metadata,
     #[serde(default)]
     spec: Decoded<ServiceInstanceSpec>,
@@ -60,7 +61,7 @@ struct Metadata {
     managed_fields: ManagedFields,
 }
 
-/// One owner: an object with which this one goes.
+/// An owner: Kubernetes deletes this object with it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Owner {
@@ -70,7 +71,7 @@ struct Owner {
     controller: bool,
 }
 
-/// A part of an object that may not be readable.
+/// A part of an object, which can be missing or unreadable.
 #[derive(Clone, Debug, Default)]
 enum Decoded<T> {
     #[default]
@@ -89,9 +90,9 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Decoded<T> {
     }
 }
 
-/// Why an object cannot be used.
+/// An object that this version of rollcall cannot read.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("{key} is skipped: {reason}")]
+#[error("cannot read the ServiceInstance {key}: {reason}")]
 pub struct UnreadableObject {
     /// Namespace and name.
     pub key: InstanceKey,
@@ -99,74 +100,75 @@ pub struct UnreadableObject {
     pub reason: String,
 }
 
-impl Lean {
+impl SlimInstance {
     /// Namespace and name.
     #[must_use]
     pub fn key(&self) -> InstanceKey {
         InstanceKey::new(&self.metadata.namespace, &self.metadata.name)
     }
 
-    /// Which incarnation.
+    /// The uid.
     #[must_use]
     pub fn uid(&self) -> &str {
         &self.metadata.uid
     }
 
-    /// Its version; 0 when it is not a number.
+    /// The resourceVersion; 0 when it is not a number.
     #[must_use]
     pub fn resource_version(&self) -> u64 {
         self.metadata.resource_version.parse().unwrap_or(0)
     }
 }
 
-/// Turns objects into records, and keeps one copy of what many of them share.
+/// Turns objects into records. Strings and lists that many records have in common are stored once.
 #[derive(Debug, Default)]
 pub struct Converter {
-    shared: Mutex<Shared>,
+    shared: Mutex<Interners>,
 }
 
-/// Strings that nobody uses and that are kept nevertheless: most are short, the longest some KiB.
+/// The interner of strings sweeps out unused ones when it holds more than this many. Most are short, the longest a few
+/// KiB.
 const STRINGS: usize = 1024;
 
-/// Such lists. Each keeps its strings: 32 pairs of the longest are 128 KiB, so 64 such lists 8 MiB, if somebody is out for
-/// that.
+/// The same for lists. Each keeps its strings: 32 pairs of the longest are 128 KiB, so 64 such lists are 8 MiB in the
+/// worst case.
 const LISTS: usize = 64;
 
-/// Longer lists are not shared: hardly any two of them are equal.
-const SHARED: usize = 32;
+/// Longer lists are not shared, because hardly any two of them are equal.
+const MAX_SHARED: usize = 32;
 
 #[derive(Debug)]
-struct Shared {
+struct Interners {
     strings: Interner<str>,
     pairs: Interner<[(Arc<str>, Arc<str>)]>,
     ports: Interner<[Port]>,
-    words: Interner<[Arc<str>]>,
+    lists: Interner<[Arc<str>]>,
 }
 
-impl Default for Shared {
+impl Default for Interners {
     fn default() -> Self {
         Self {
             strings: Interner::new(STRINGS),
             pairs: Interner::new(LISTS),
             ports: Interner::new(LISTS),
-            words: Interner::new(LISTS),
+            lists: Interner::new(LISTS),
         }
     }
 }
 
-impl Shared {
+impl Interners {
     fn text(&mut self, text: &str) -> Arc<str> {
         self.strings.get(text)
     }
 
-    fn words(&mut self, words: &[Arc<str>]) -> Arc<[Arc<str>]> {
-        if words.len() > SHARED { words.into() } else { self.words.get(words) }
+    fn list(&mut self, list: &[Arc<str>]) -> Arc<[Arc<str>]> {
+        if list.len() > MAX_SHARED { list.into() } else { self.lists.get(list) }
     }
 
     fn pairs(&mut self, map: &BTreeMap<String, String>) -> Pairs {
         let mut text = |text: &String| self.strings.get(text);
         let pairs: Vec<_> = map.iter().map(|(key, value)| (text(key), text(value))).collect();
-        if pairs.len() > SHARED { pairs.into() } else { self.pairs.get(&pairs) }
+        if pairs.len() > MAX_SHARED { pairs.into() } else { self.pairs.get(&pairs) }
     }
 }
 
@@ -174,17 +176,17 @@ impl Converter {
     /// The record of an object.
     ///
     /// # Errors
-    /// Says what cannot be used about it.
-    pub fn convert(&self, object: &Lean) -> Result<Arc<Instance>, UnreadableObject> {
-        let poison = |reason: String| UnreadableObject { key: object.key(), reason };
+    /// Which field cannot be read.
+    pub fn convert(&self, object: &SlimInstance) -> Result<Arc<Instance>, UnreadableObject> {
+        let unreadable = |reason: String| UnreadableObject { key: object.key(), reason };
         let spec = match &object.spec {
             Decoded::Good(spec) => spec,
-            Decoded::Bad(reason) => return Err(poison(format!("spec: {reason}"))),
-            Decoded::Absent => return Err(poison("spec: missing".to_owned())),
+            Decoded::Bad(reason) => return Err(unreadable(format!("spec: {reason}"))),
+            Decoded::Absent => return Err(unreadable("spec: missing".to_owned())),
         };
         let status = match &object.status {
             Decoded::Good(status) => Some(status),
-            // Ours to write: the next write mends it.
+            // Only rollcall writes the status, and its next write replaces this one.
             Decoded::Bad(_) | Decoded::Absent => None,
         };
         let Metadata {
@@ -203,40 +205,39 @@ impl Converter {
             owner_references,
             managed_fields,
         } = &object.metadata;
-        let said = Said::of(annotations);
-        let mut shared = self.shared.lock();
-        let facts = facts(&object.metadata, spec, &said, &mut shared).map_err(poison)?;
-        // One that a webhook has taken away is still in the managed fields.
+        let reported = ReportedHealth::from_annotations(annotations);
+        let mut interners = self.shared.lock();
+        let facts = facts(&object.metadata, spec, &reported, &mut interners).map_err(unreadable)?;
+        // A label that a webhook removed is still in the managed fields.
         let registered_labels = managed_fields
             .labels_of_registrations()
             .filter(|key| object.metadata.labels.contains_key(*key));
-        let registered_labels: Vec<_> = registered_labels.map(|key| shared.text(key)).collect();
+        let registered_labels: Vec<_> = registered_labels.map(|key| interners.text(key)).collect();
         let heartbeat = annotations.get(HEARTBEAT_ANNOTATION);
         let installation = annotations.get(INSTALLATION_ANNOTATION);
         Ok(Arc::new(Instance {
             facts: Arc::new(facts),
             resource_version: object.resource_version(),
             generation: *generation,
-            registered_labels: shared.words(&registered_labels),
+            registered_labels: interners.list(&registered_labels),
             owner_pod: owner_pod(owner_references),
             registered_by: annotations.get(POD_ANNOTATION).map(|uid| uid.as_str().into()),
-            unknown_health: said.unknown_health,
+            unknown_health: reported.unknown_health,
             terminating: deletion_timestamp
                 .is_some()
-                .then(|| finalizers.iter().map(|finalizer| shared.text(finalizer)).collect()),
+                .then(|| finalizers.iter().map(|finalizer| interners.text(finalizer)).collect()),
             heartbeat: heartbeat.map(|value| observed_heartbeat(value).into()),
-            installation: installation.and_then(|it| Installation::parse(&shared.text(it))),
-            stored: status.map(|status| stored(status, &mut shared)).unwrap_or_default(),
+            installation: installation.and_then(|it| Installation::parse(&interners.text(it))),
+            stored: status.map(|status| stored(status, &mut interners)).unwrap_or_default(),
         }))
     }
 }
 
-/// What an object shows.
 fn facts(
     metadata: &Metadata,
     spec: &ServiceInstanceSpec,
-    said: &Said,
-    shared: &mut Shared,
+    reported: &ReportedHealth,
+    interners: &mut Interners,
 ) -> Result<Facts, String> {
     let ServiceInstanceSpec {
         service,
@@ -252,29 +253,29 @@ fn facts(
         state,
         lease,
     } = spec;
-    let mut tags: Vec<_> = tags.iter().map(|tag| shared.text(tag)).collect();
+    let mut tags: Vec<_> = tags.iter().map(|tag| interners.text(tag)).collect();
     tags.sort_unstable();
-    let ports: Vec<_> = ports.iter().map(|port| convert_port(port, shared)).collect();
+    let ports: Vec<_> = ports.iter().map(|port| convert_port(port, interners)).collect();
     Ok(Facts {
         key: InstanceKey {
-            namespace: shared.text(&metadata.namespace),
+            namespace: interners.text(&metadata.namespace),
             name: metadata.name.as_str().into(),
         },
         uid: metadata.uid.as_str().into(),
         created: Wall(metadata.creation_timestamp.as_ref().map_or(0, millis)),
-        service: shared.text(service),
+        service: interners.text(service),
         address: address(addresses, hostname.as_deref())?,
-        ports: shared.ports.get(&ports),
-        version: version.as_deref().map(|version| shared.text(version)),
-        tags: shared.words(&tags),
-        zone: zone.as_deref().map(|zone| shared.text(zone)),
+        ports: interners.ports.get(&ports),
+        version: version.as_deref().map(|version| interners.text(version)),
+        tags: interners.list(&tags),
+        zone: zone.as_deref().map(|zone| interners.text(zone)),
         weight: *weight,
         priority: *priority,
-        attributes: shared.pairs(attributes),
-        labels: shared.pairs(&metadata.labels),
+        attributes: interners.pairs(attributes),
+        labels: interners.pairs(&metadata.labels),
         state: *state,
-        health: said.health,
-        stopping: said.stopping,
+        health: reported.health,
+        stopping: reported.stopping,
         lease: convert_lease(lease),
     })
 }
@@ -286,53 +287,54 @@ fn address(addresses: &[String], hostname: Option<&str>) -> Result<Address, Stri
         None => {
             let ip = |text: &String| {
                 IpAddr::from_str(text)
-                    .map_err(|_| format!("spec.addresses: {text} is no IP address"))
+                    .map_err(|_| format!("spec.addresses: {text} is not an IP address"))
             };
             Ok(Address::Ips(addresses.iter().map(ip).collect::<Result<_, _>>()?))
         }
     }
 }
 
-/// The pod that owns an object: of several the one that controls it, else the first.
+/// The uid of the pod that owns an object. When there are several, it is the one that controls the object, or else the
+/// first.
 fn owner_pod(owners: &[Owner]) -> Option<Arc<str>> {
     let pods = || owners.iter().filter(|owner| owner.api_version == "v1" && owner.kind == "Pod");
     let pod = pods().find(|owner| owner.controller).or_else(|| pods().next())?;
     (!pod.uid.is_empty()).then(|| pod.uid.as_str().into())
 }
 
-/// What an instance says of itself in annotations.
-struct Said {
+/// The health that an instance reports in annotations.
+struct ReportedHealth {
     health: Health,
     stopping: bool,
     unknown_health: Option<Arc<str>>,
 }
 
-impl Said {
-    fn of(annotations: &BTreeMap<String, String>) -> Self {
+impl ReportedHealth {
+    fn from_annotations(annotations: &BTreeMap<String, String>) -> Self {
         let is_marked = annotations.contains_key(STOPPING_ANNOTATION);
         let report =
             annotations.get(HEALTH_ANNOTATION).map(|word| HealthReport::of_annotation(word));
-        let known = |health, stopping| Self { health, stopping, unknown_health: None };
+        let with = |health, stopping| Self { health, stopping, unknown_health: None };
         match report {
-            None => known(Health::default(), is_marked),
+            None => with(Health::default(), is_marked),
             Some(Ok(report)) => {
                 let health = report.health();
-                known(health.unwrap_or_default(), is_marked || health.is_none())
+                with(health.unwrap_or_default(), is_marked || health.is_none())
             }
             Some(Err(UnknownHealth(word))) => {
-                Self { unknown_health: Some(word), ..known(Health::Warning, is_marked) }
+                Self { unknown_health: Some(word), ..with(Health::Warning, is_marked) }
             }
         }
     }
 }
 
-fn convert_port(port: &rollcall_api::Port, shared: &mut Shared) -> Port {
+fn convert_port(port: &rollcall_api::Port, interners: &mut Interners) -> Port {
     let rollcall_api::Port { name, port, protocol, app_protocol } = port;
     Port {
-        name: shared.text(name),
+        name: interners.text(name),
         port: *port,
         protocol: protocol.unwrap_or_default(),
-        app_protocol: app_protocol.as_deref().map(|protocol| shared.text(protocol)),
+        app_protocol: app_protocol.as_deref().map(|protocol| interners.text(protocol)),
     }
 }
 
@@ -346,7 +348,7 @@ fn convert_lease(lease: &rollcall_api::Lease) -> Lease {
     }
 }
 
-fn stored(status: &ServiceInstanceStatus, shared: &mut Shared) -> StoredStatus {
+fn stored(status: &ServiceInstanceStatus, interners: &mut Interners) -> StoredStatus {
     let ServiceInstanceStatus {
         phase,
         conditions,
@@ -363,29 +365,31 @@ fn stored(status: &ServiceInstanceStatus, shared: &mut Shared) -> StoredStatus {
         phase: *phase,
         conditions: conditions
             .iter()
-            .map(|condition| stored_condition(condition, shared))
+            .map(|condition| stored_condition(condition, interners))
             .collect(),
         observed_generation: observed_generation.unwrap_or(0),
         observed_heartbeat: observed_heartbeat.as_deref().map(Into::into),
         last_heartbeat: last_heartbeat_time.as_ref().map(|time| Wall(millis(time))),
         dns_name: dns_name.as_deref().map(Into::into),
         addresses: addresses.as_deref().map(Into::into),
-        ports: ports.as_deref().map(|ports| shared.text(ports)),
-        installation: installation.as_deref().and_then(|it| Installation::parse(&shared.text(it))),
+        ports: ports.as_deref().map(|ports| interners.text(ports)),
+        installation: installation
+            .as_deref()
+            .and_then(|it| Installation::parse(&interners.text(it))),
         health: *health,
     }
 }
 
-fn stored_condition(condition: &KubeCondition, shared: &mut Shared) -> Condition {
+fn stored_condition(condition: &KubeCondition, interners: &mut Interners) -> Condition {
     let KubeCondition { type_, status, reason, message, last_transition_time, observed_generation } =
         condition;
-    // Long messages have times or words of their own in them.
+    // Long messages contain times or names, so hardly any two are equal.
     let is_shared = message.len() <= 64;
     Condition {
-        type_: shared.text(type_),
-        status: shared.text(status),
-        reason: shared.text(reason),
-        message: if is_shared { shared.text(message) } else { message.as_str().into() },
+        type_: interners.text(type_),
+        status: interners.text(status),
+        reason: interners.text(reason),
+        message: if is_shared { interners.text(message) } else { message.as_str().into() },
         transition: last_transition_time.0.to_string().into(),
         observed_generation: *observed_generation,
     }
@@ -400,7 +404,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn lean(spec: &serde_json::Value) -> Lean {
+    fn object(spec: &serde_json::Value) -> SlimInstance {
         serde_json::from_value(json!({
             "apiVersion": "rollcall.dev/v1alpha1", "kind": "ServiceInstance",
             "metadata": {
@@ -415,18 +419,18 @@ mod tests {
     }
 
     #[test]
-    fn a_spec_that_cannot_be_read_is_named_and_spoils_nothing_else() {
+    fn unreadable_spec_is_an_error_that_names_the_value() {
         let error = Converter::default()
-            .convert(&lean(&json!({"service": "s", "lease": {"mode": "Sometimes"}})))
+            .convert(&object(&json!({"service": "s", "lease": {"mode": "Sometimes"}})))
             .unwrap_err();
         assert_eq!(error.key, InstanceKey::new("shop", "a"));
         assert!(error.reason.contains("Sometimes"), "{error}");
     }
 
     #[test]
-    fn an_unknown_health_is_a_warning_and_is_kept_to_be_shown() {
+    fn unknown_health_counts_as_warning_and_is_kept() {
         let spec = json!({"service": "s", "addresses": ["::1"], "lease": {"mode": "Permanent"}});
-        let instance = Converter::default().convert(&lean(&spec)).unwrap();
+        let instance = Converter::default().convert(&object(&spec)).unwrap();
         assert_eq!(instance.health, Health::Warning);
         assert_eq!(instance.unknown_health.as_deref(), Some("Fine"));
         assert!(!instance.stopping);
@@ -435,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_is_leaving_by_its_health_or_by_a_mark_beside_it() {
+    fn instance_is_leaving_by_its_health_or_by_the_stopping_annotation() {
         for (annotations, health, stopping) in [
             (json!({}), Health::Passing, false),
             (json!({HEALTH_ANNOTATION: "stopping"}), Health::Passing, true),
@@ -443,25 +447,27 @@ mod tests {
             (json!({STOPPING_ANNOTATION: "", HEALTH_ANNOTATION: "DOWN"}), Health::Critical, true),
             (json!({HEALTH_ANNOTATION: "warning"}), Health::Warning, false),
         ] {
-            let said = Said::of(&serde_json::from_value(annotations.clone()).unwrap());
-            assert_eq!((said.health, said.stopping), (health, stopping), "{annotations}");
+            let reported = ReportedHealth::from_annotations(
+                &serde_json::from_value(annotations.clone()).unwrap(),
+            );
+            assert_eq!((reported.health, reported.stopping), (health, stopping), "{annotations}");
         }
     }
 
     #[test]
-    fn of_its_owners_the_pod_is_known_before_all_the_one_that_controls_it() {
-        let owned = |owners: serde_json::Value| {
+    fn controlling_pod_is_preferred_among_the_owners() {
+        let owner = |owners: serde_json::Value| {
             owner_pod(&serde_json::from_value::<Vec<_>>(owners).unwrap())
         };
         let pod = |uid: &str| json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid});
         let mut controller = pod("c");
         controller["controller"] = json!(true);
         let other = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "p", "uid": "r"});
-        let strange = json!({"apiVersion": "x.dev/v1", "kind": "Pod", "name": "p", "uid": "x"});
-        assert_eq!(owned(json!([])), None);
-        assert_eq!(owned(json!([other, strange])), None);
-        assert_eq!(owned(json!([other, pod("a"), pod("b")])).as_deref(), Some("a"));
-        assert_eq!(owned(json!([pod("a"), controller])).as_deref(), Some("c"));
-        assert_eq!(owned(json!([pod("")])), None);
+        let foreign = json!({"apiVersion": "x.dev/v1", "kind": "Pod", "name": "p", "uid": "x"});
+        assert_eq!(owner(json!([])), None);
+        assert_eq!(owner(json!([other, foreign])), None);
+        assert_eq!(owner(json!([other, pod("a"), pod("b")])).as_deref(), Some("a"));
+        assert_eq!(owner(json!([pod("a"), controller])).as_deref(), Some("c"));
+        assert_eq!(owner(json!([pod("")])), None);
     }
 }

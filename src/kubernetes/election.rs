@@ -1,11 +1,10 @@
-//! The election: one Lease object, and the replica that keeps it leads.
+//! The election: there is one Lease object, and the replica that holds it leads.
 //!
-//! Owns: reading and writing that object, and [`Tenure`], which every write of the leader asks
-//! just before it is sent. Does not own: the rules (`candidate`), and what a leader does
-//! (`controller`).
+//! Owns: reading and writing that object, and [`Tenure`], which is checked immediately before every write of the
+//! leader. Does not own: the rules (`candidate`), the leader's work (`controller`).
 //!
-//! A tenure keeps two leaders apart in time; it cannot stop a write that is already on its way.
-//! So every such write also carries the resourceVersion it was decided on.
+//! Tenures of two leaders do not overlap, but the end of a tenure cannot stop a write that is already on its way.
+//! So every write of the leader also carries the resourceVersion that it was decided on.
 
 use std::{
     sync::{
@@ -39,7 +38,7 @@ use tracing::{debug, info, warn};
 
 use crate::clock;
 use crate::kubernetes::{
-    call::measured,
+    call::measure,
     candidate::{Answer, Candidate, LEASE, RETRY, Record, Step},
     failure::Failure,
 };
@@ -48,21 +47,21 @@ use crate::telemetry::metrics::{ApiMetrics, CallMetrics, ElectionMetrics};
 /// The name of the Lease, in rollcall's own namespace.
 pub const LEASE_NAME: &str = "rollcall";
 
-/// A call that takes longer is given up: three fit into a tenure.
+/// The deadline of one call: three calls fit into a tenure.
 const CALL: Duration = Duration::from_secs(3);
 
-/// After a failure, or when somebody else was quicker.
+/// After a failure, or when another replica's write came first.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Stands between the replica's name and what tells its processes apart; no name holds it.
+/// Separates the replica's name from the boot id of its process; names cannot contain it.
 const SEPARATOR: char = '_';
 
-/// Up to when this replica leads. Cheap to clone; all clones tell the same.
+/// The moment up to which this replica leads. Cheap to clone; all clones share the value.
 #[derive(Clone, Debug, Default)]
 pub struct Tenure(Arc<AtomicU64>);
 
 impl Tenure {
-    /// Whether it leads now.
+    /// Whether this replica leads now.
     #[must_use]
     pub fn holds(&self, now: Moment) -> bool {
         now.0 < self.0.load(Ordering::Acquire)
@@ -78,15 +77,15 @@ pub struct Election {
     api: Api<Lease>,
     namespace: String,
     candidate: Candidate,
-    /// The object as last seen: what we do not know of it is kept.
+    /// The object as last read: fields unknown to rollcall are preserved.
     stored: Option<Lease>,
     tenure: Tenure,
-    /// Tells whether this process yields to an older one of its identity.
+    /// Reports whether this process yields to an older process with the same identity.
     directory: Arc<Directory>,
     facts: mpsc::Sender<Delivery>,
     metrics: ElectionMetrics,
     calls: CallMetrics,
-    led: bool,
+    was_leading: bool,
     failing: bool,
 }
 
@@ -95,19 +94,19 @@ pub struct Election {
 pub struct Process<'a> {
     /// The name of its replica.
     pub identity: &'a str,
-    /// Tells it from others of that name.
+    /// Distinguishes it from other processes with that name.
     pub boot: &'a str,
 }
 
 impl Process<'_> {
-    /// As a Lease names its holder.
+    /// The `holderIdentity` of this process in the Lease.
     fn holder(&self) -> String {
         format!("{}{SEPARATOR}{}", self.identity, self.boot)
     }
 }
 
 impl Election {
-    /// A candidate that writes its Lease in `namespace`.
+    /// Takes part in the election by the Lease in `namespace`.
     #[must_use]
     pub fn new(
         client: Client,
@@ -128,22 +127,23 @@ impl Election {
             facts,
             metrics,
             calls: calls.on("leases", &["get", "create", "update"]),
-            led: false,
+            was_leading: false,
             failing: false,
         }
     }
 
-    /// What the leader's writes ask.
+    /// The tenure, which the leader's writes check.
     #[must_use]
     pub fn tenure(&self) -> Tenure {
         self.tenure.clone()
     }
 
-    /// Stands for election until `stop`, then releases what it holds. Each call has a deadline.
+    /// Takes part in the election until `stop`, then releases the Lease if this process holds it. Each call has a
+    /// deadline.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
-            let pause = self.pause().await;
-            // Apart from each other, so that rivals do not grasp at the same instant.
+            let pause = self.step_unless_yielding().await;
+            // With jitter, so that rivals do not write at the same instant.
             let pause = pause.mul_f64(1.0 + fastrand::f64() / 5.0);
             if stop.run_until_cancelled(sleep(pause)).await.is_none() {
                 return self.release().await;
@@ -151,59 +151,60 @@ impl Election {
         }
     }
 
-    /// One step, unless this process yields to an older one of its identity. Answers how long to wait before the next.
-    async fn pause(&mut self) -> Duration {
+    /// Takes one step, unless this process yields to an older process with the same identity. Returns the pause before the
+    /// next one.
+    async fn step_unless_yielding(&mut self) -> Duration {
         if !self.directory.report().yields {
-            return self.round().await;
+            return self.step().await;
         }
         self.release().await;
         PAUSE
     }
 
-    /// One step. Answers how long to wait before the next.
-    async fn round(&mut self) -> Duration {
+    /// Takes one step. Returns the pause before the next one.
+    async fn step(&mut self) -> Duration {
         let step = self.candidate.next(clock::moment());
         let sent = clock::moment();
-        let answer = self.take(&step).await;
+        let answer = self.execute(&step).await;
         let pause = match (&step, &answer) {
-            // What was read may call for a write at once.
+            // The record just read may allow a write at once.
             (Step::Read, Answer::Stored(_) | Answer::Absent) => None,
             (_, Answer::Stored(_)) => Some(RETRY),
             _ => Some(PAUSE),
         };
         let now = clock::moment();
         self.candidate.answered(&step, sent, now, answer);
-        self.tell(now).await;
+        self.publish(now).await;
         pause.unwrap_or_else(|| match self.candidate.next(now) {
             Step::Read => RETRY,
             _ => Duration::ZERO,
         })
     }
 
-    async fn take(&mut self, step: &Step) -> Answer {
+    async fn execute(&mut self, step: &Step) -> Answer {
         let parameters = PostParams::default();
         let answer = match step {
-            Step::Read => measured(&self.calls, "get", CALL, self.api.get(LEASE_NAME)).await,
+            Step::Read => measure(&self.calls, "get", CALL, self.api.get(LEASE_NAME)).await,
             Step::Create { transitions } => {
-                let lease = self.held(None, *transitions, false);
+                let lease = self.own_lease(None, *transitions, false);
                 let call = self.api.create(&parameters, &lease);
-                measured(&self.calls, "create", CALL, call).await
+                measure(&self.calls, "create", CALL, call).await
             }
             Step::Hold { transitions, renews, .. } => {
-                let lease = self.held(self.stored.clone(), *transitions, *renews);
+                let lease = self.own_lease(self.stored.clone(), *transitions, *renews);
                 self.replace(&lease).await
             }
         };
-        self.understand(step, answer)
+        self.interpret(step, answer)
     }
 
     async fn replace(&self, lease: &Lease) -> Result<Lease, Failure> {
         let parameters = PostParams::default();
         let call = self.api.replace(LEASE_NAME, &parameters, lease);
-        measured(&self.calls, "update", CALL, call).await
+        measure(&self.calls, "update", CALL, call).await
     }
 
-    fn understand(&mut self, step: &Step, answer: Result<Lease, Failure>) -> Answer {
+    fn interpret(&mut self, step: &Step, answer: Result<Lease, Failure>) -> Answer {
         let answer = match answer {
             Ok(lease) => {
                 let record = record(&lease);
@@ -211,7 +212,7 @@ impl Election {
                 Ok(Answer::Stored(record))
             }
             Err(Failure::Conflict(_)) => Ok(Answer::Conflict),
-            // What cannot be made is missing its namespace.
+            // When a create is answered 404, the namespace is missing.
             Err(Failure::NotFound(_)) if !matches!(step, Step::Create { .. }) => Ok(Answer::Absent),
             Err(failure) => Err(failure),
         };
@@ -219,7 +220,7 @@ impl Election {
         match &answer {
             Err(failure) if !self.failing => warn!(
                 %failure, namespace,
-                "cannot take part in the election; status, Events and evictions may have to wait"
+                "cannot take part in the election; if no other replica leads, status, Events and evictions wait"
             ),
             Ok(_) if self.failing => info!("taking part in the election again"),
             _ => {}
@@ -228,8 +229,8 @@ impl Election {
         answer.unwrap_or(Answer::Failed)
     }
 
-    /// The object as it is to be stored, with us as its holder.
-    fn held(&self, stored: Option<Lease>, transitions: i32, renews: bool) -> Lease {
+    /// The object to store, with this process as its holder.
+    fn own_lease(&self, stored: Option<Lease>, transitions: i32, renews: bool) -> Lease {
         let now = MicroTime(timestamp());
         let Lease { metadata, spec } = stored.unwrap_or_else(|| Lease {
             metadata: ObjectMeta { name: Some(LEASE_NAME.to_owned()), ..ObjectMeta::default() },
@@ -248,24 +249,24 @@ impl Election {
         Lease { metadata, spec: Some(spec) }
     }
 
-    /// Lets the rest of the process know. Waits without a deadline: the engine takes facts in for
-    /// as long as the process lives, and a tenure ends by itself.
-    async fn tell(&mut self, now: Moment) {
+    /// Publishes the tenure, and reports it to the engine. Waits without a deadline: the engine receives facts as long as
+    /// the process runs, and a tenure ends by itself.
+    async fn publish(&mut self, now: Moment) {
         let tenure = self.candidate.tenure();
         self.tenure.set(tenure);
         let leads = now < tenure;
-        if leads != self.led {
-            self.led = leads;
+        if leads != self.was_leading {
+            self.was_leading = leads;
             self.metrics.changed(leads);
             let transitions = self.candidate.transitions();
             if leads {
-                info!(transitions, "this replica leads: it writes status and evicts");
+                info!(transitions, "this replica leads: it writes statuses and evicts");
             } else {
                 warn!("this replica no longer leads");
             }
         }
-        let (leader, boot) = self.candidate.leader(now).map(|holder| process(holder)).unzip();
-        let since = leader.as_ref().and_then(|_| acquired(self.stored.as_ref()?));
+        let (leader, boot) = self.candidate.leader(now).map(|holder| parse_holder(holder)).unzip();
+        let since = leader.as_ref().and_then(|_| acquire_time(self.stored.as_ref()?));
         let (boot, installation) = (boot.flatten(), self.stored.as_ref().and_then(installation));
         let fact = Fact::Leadership(Leadership { leader, boot, since, tenure, installation });
         if self.facts.send(Delivery::new(fact, clock::reading())).await.is_err() {
@@ -273,13 +274,13 @@ impl Election {
         }
     }
 
-    /// Lets the next one in at once, instead of after a whole lease.
+    /// Releases the Lease, so that another replica can lead at once instead of after a whole lease.
     async fn release(&mut self) {
         let held = self.candidate.resign();
-        if std::mem::take(&mut self.led) {
+        if std::mem::take(&mut self.was_leading) {
             self.metrics.changed(false);
         }
-        self.tell(clock::moment()).await;
+        self.publish(clock::moment()).await;
         let Some((_, mut lease)) = held.zip(self.stored.take()) else { return };
         if let Some(spec) = &mut lease.spec {
             spec.holder_identity = None;
@@ -289,22 +290,22 @@ impl Election {
             Ok(_) => info!("released the leadership"),
             Err(failure) => warn!(
                 %failure,
-                "could not release the leadership; it ends by itself within {} s",
+                "could not release the leadership; another replica takes over within {} s",
                 LEASE.as_secs()
             ),
         }
     }
 }
 
-/// The replica's name, and what tells its processes apart.
-fn process(holder: &str) -> (Arc<str>, Option<Arc<str>>) {
+/// The name of the replica and the boot id of the process, from a `holderIdentity`.
+fn parse_holder(holder: &str) -> (Arc<str>, Option<Arc<str>>) {
     match holder.rsplit_once(SEPARATOR) {
         Some((replica, boot)) => (replica.into(), Some(boot.into())),
         None => (holder.into(), None),
     }
 }
 
-/// The installation whose Lease this is.
+/// The installation: the Lease's creation time and uid identify it.
 fn installation(lease: &Lease) -> Option<Installation> {
     let created = lease.metadata.creation_timestamp.as_ref()?;
     Installation::new(Wall(created.0.as_millisecond()), lease.metadata.uid.as_deref()?)
@@ -321,8 +322,8 @@ fn record(lease: &Lease) -> Record {
     }
 }
 
-/// Since when the holder leads, as it says itself.
-fn acquired(lease: &Lease) -> Option<Wall> {
+/// When the holder took over, by its own account.
+fn acquire_time(lease: &Lease) -> Option<Wall> {
     let acquired = lease.spec.as_ref()?.acquire_time.as_ref()?;
     Some(Wall(acquired.0.as_millisecond()))
 }

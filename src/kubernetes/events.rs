@@ -1,6 +1,7 @@
-//! Kubernetes Events: what a person would act on, beside the object that it is about.
+//! Kubernetes Events: reports that a person can act on, attached to the object concerned.
 //!
-//! Owns: their words. Never one a beat, only on a change of meaning. Does not own: when.
+//! Owns: their texts. An Event reports a change of an instance's state, never a single heartbeat. Does not own: when one
+//! is due (the state machine), writing it (`recorder`).
 
 use kube::Client;
 use rollcall_api::{HEALTH_ANNOTATION, UnknownHealth};
@@ -9,44 +10,46 @@ use rollcall_model::lease::{Lease, OnExpiry};
 
 use crate::kubernetes::{
     failure::Failure,
-    recorder::{Note, Recorder},
+    recorder::{EventContent, Recorder},
 };
 use crate::telemetry::metrics::ApiMetrics;
 
 const NORMAL: &str = "Normal";
 const WARNING: &str = "Warning";
 
-const HELD: &str = "kept in the answers (held) for one more lease at most";
+const HELD: &str = "kept in the answers (held) for at most one more lease";
 
-/// What to do when many are silent.
-const COMMON: &str = "Look for what they have in common: the network to rollcall, a node, their sidecars, a certificate";
+/// What to check when many instances are silent.
+const CHECK_SHARED_CAUSE: &str = "Check what these instances share: the network to rollcall, a node, their sidecars, a certificate";
 
-/// Tells people.
+/// Writes Events about instances.
 #[derive(Clone)]
 pub struct Events {
     recorder: Recorder,
 }
 
 impl Events {
-    /// Events reported by this replica.
+    /// Events that name `replica` as their reporter.
     #[must_use]
     pub fn new(client: Client, replica: &str, metrics: &ApiMetrics) -> Self {
         Self { recorder: Recorder::new(client, replica, metrics) }
     }
 
-    /// Tells of a change of an instance.
+    /// Writes an Event about a change of an instance.
     ///
     /// # Errors
-    /// Why it could not be written.
-    pub async fn announce(&self, on: &Version, what: &Announcement) -> Result<(), Failure> {
-        let (kind, reason, action) = kind(what);
-        self.recorder.record(on, Note { kind, reason, action, text: bounded(text(what)) }).await
+    /// Why the Event could not be written.
+    pub async fn announce(&self, on: &Version, announcement: &Announcement) -> Result<(), Failure> {
+        let (type_, reason, action) = classify(announcement);
+        self.recorder
+            .record(on, EventContent { type_, reason, action, note: bounded(note(announcement)) })
+            .await
     }
 }
 
 /// Type, reason and action.
-fn kind(what: &Announcement) -> (&'static str, &'static str, &'static str) {
-    match what {
+fn classify(announcement: &Announcement) -> (&'static str, &'static str, &'static str) {
+    match announcement {
         Announcement::Expired { .. } => (WARNING, "LeaseExpired", "Expire"),
         Announcement::Evicted { .. } => (NORMAL, "Evicted", "Evict"),
         Announcement::Revived { .. } => (NORMAL, "Revived", "Revive"),
@@ -61,76 +64,78 @@ fn kind(what: &Announcement) -> (&'static str, &'static str, &'static str) {
     }
 }
 
-/// What becomes of the object of an expired instance.
-fn fate(lease: Lease) -> String {
+/// What happens to the object of an expired instance that sends no heartbeat.
+fn object_after_expiry(lease: Lease) -> String {
     match lease.on_expiry {
-        OnExpiry::Retain => "the object stays".to_owned(),
+        OnExpiry::Retain => "without one, the object is kept".to_owned(),
         OnExpiry::Evict => {
-            format!("without one the object is deleted after {} s", lease.evict_after.as_secs())
+            format!("without one, the object is deleted after {} s", lease.evict_after.as_secs())
         }
     }
 }
 
-/// What happened, with its numbers, and what to do. Not when: the Event says that.
-fn text(what: &Announcement) -> String {
-    match what {
+/// What happened, with its numbers, and what to do. The time is in other fields of the Event.
+fn note(announcement: &Announcement) -> String {
+    match announcement {
         Announcement::Expired { lease } => {
             let seconds = lease.duration.as_secs();
-            let fate = fate(*lease);
+            let fate = object_after_expiry(*lease);
             format!(
-                "no heartbeat for a whole lease of {seconds} s: not discoverable any more. \
-                 A heartbeat brings it back; {fate}"
+                "no heartbeat for a whole lease of {seconds} s: the instance is no longer discoverable. \
+                 A heartbeat makes it discoverable again; {fate}"
             )
         }
         Announcement::Evicted { reason } => {
-            format!("deleted: {reason}. To come back, it has to register again")
+            format!("deleted: {reason}. To come back, the instance must register again")
         }
         Announcement::Revived { lease, phase } => {
             let seconds = lease.duration.as_secs();
             let offer = if phase.is_discoverable() {
-                "discoverable again".to_owned()
+                "the instance is discoverable again".to_owned()
             } else {
-                format!("not discoverable, since it is {phase}")
+                format!("the instance is not discoverable because its phase is {phase}")
             };
             format!(
-                "a heartbeat came after the lease of {seconds} s had ended: {offer}. \
-                 If that happens often, beat every third of the lease, or ask for a longer one"
+                "a heartbeat came after the lease of {seconds} s had ended: {offer}. If this happens often, \
+                 send a heartbeat every third of the lease, or register with a longer lease"
             )
         }
         Announcement::Critical => {
-            "reports itself as Critical: not discoverable any more, until it reports \
-                                   Passing or Warning"
+            "the instance reports itself as Critical: it is not discoverable until it reports Passing \
+             or Warning"
                 .to_owned()
         }
         Announcement::Recovered => {
-            "no longer reports itself as Critical: discoverable again".to_owned()
+            "the instance no longer reports itself as Critical: it is discoverable again".to_owned()
         }
         Announcement::UnknownHealth { word } => {
             format!("the annotation {HEALTH_ANNOTATION}: {}", UnknownHealth(word.clone()))
         }
         Announcement::Held { service, of } => format!(
-            "all {of} instances that the service {service} offers fell silent together: whoever's lease ends is \
-             {HELD}, and nothing of the service is deleted meanwhile. {COMMON}"
+            "all {of} discoverable instances of the service {service} fell silent together: each of them whose \
+             lease ends is {HELD}, and until then no instance of the service is evicted. {CHECK_SHARED_CAUSE}"
         ),
         Announcement::HeldAll { silent, of } => format!(
-            "{silent} of {of} leased instances of the cluster fell silent together: whoever's lease ends is {HELD}, \
-             and nothing at all is deleted meanwhile. {COMMON}"
+            "{silent} of {of} instances with a lease in the cluster fell silent together: each of them whose \
+             lease ends is {HELD}, and until then no instance is evicted. {CHECK_SHARED_CAUSE}"
         ),
         Announcement::StoreWentBack { reason } => format!(
-            "the store went back, as after a restore of etcd from a backup ({reason}): everything is listed anew, and every \
-             instance has one lease. What was registered since the backup has to register again"
+            "the store stepped back, as after a restore of etcd from a backup ({reason}): rollcall lists all \
+             objects again and gives every instance one lease. Instances registered since the backup must \
+             register again"
         ),
         Announcement::Duplicates { sentence } | Announcement::OtherInstallation { sentence } => {
             sentence.to_string()
         }
         Announcement::Unreadable { reason } => format!(
-            "not discoverable, since this version of rollcall cannot read it: {reason}. Correct the object; \
-             if the API server takes it as it is, update rollcall to the version of its CRDs"
+            "the instance is not discoverable because this version of rollcall cannot read its object: {reason}. \
+             Correct the object. If the API server accepts it unchanged, the installed definitions and rollcall \
+             are of different versions: install both of the same version"
         ),
     }
 }
 
-/// The API server refuses a longer note.
+/// Cuts a note to the length that the API server accepts.
 fn bounded(mut note: String) -> String {
     const MAX: usize = 1024;
     const CUT: &str = " …";
@@ -148,21 +153,21 @@ mod tests {
     use rollcall_model::instance::Phase;
 
     #[test]
-    fn a_note_says_its_numbers_and_what_to_do() {
+    fn note_contains_numbers_and_the_fix() {
         let lease = Lease::default();
         assert_eq!(
-            text(&Announcement::Expired { lease }),
-            "no heartbeat for a whole lease of 30 s: not discoverable any more. A heartbeat brings it \
-             back; without one the object is deleted after 60 s"
+            note(&Announcement::Expired { lease }),
+            "no heartbeat for a whole lease of 30 s: the instance is no longer discoverable. A heartbeat \
+             makes it discoverable again; without one, the object is deleted after 60 s"
         );
-        let drained = text(&Announcement::Revived { lease, phase: Phase::Draining });
-        assert!(drained.contains("not discoverable, since it is Draining"), "{drained}");
+        let drained = note(&Announcement::Revived { lease, phase: Phase::Draining });
+        assert!(drained.contains("not discoverable because its phase is Draining"), "{drained}");
     }
 
     #[test]
-    fn a_long_note_is_cut_to_what_the_api_server_takes() {
+    fn long_note_is_cut_to_the_api_servers_limit() {
         let reason = "ü".repeat(2000).into();
-        let note = bounded(text(&Announcement::Unreadable { reason }));
+        let note = bounded(note(&Announcement::Unreadable { reason }));
         assert!((1020..=1024).contains(&note.len()) && note.ends_with('…'), "{}", note.len());
     }
 }

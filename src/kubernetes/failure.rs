@@ -1,4 +1,4 @@
-//! Why a call to the Kubernetes API failed, as far as it makes a difference to the caller.
+//! Why a call to the Kubernetes API failed: the cases that callers handle differently.
 
 use std::time::Duration;
 
@@ -19,19 +19,21 @@ pub struct Fault {
 /// A failed call.
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum Failure {
-    /// No answer in time, no connection, or an answer that says so (5xx).
-    #[error("the Kubernetes API is away or too slow: {0}")]
+    /// No answer in time, no connection, or a server error (5xx).
+    #[error("the Kubernetes API is unavailable or too slow: {0}")]
     Away(String),
-    /// 429: it lives, and takes no more now.
-    #[error("the Kubernetes API takes no more now: {message}")]
+    /// 429: the API server is up, and limits its load.
+    #[error("the Kubernetes API accepts no more requests now: {message}")]
     Busy {
-        /// The API server's sentence.
+        /// The API server's message.
         message: String,
-        /// When it wants to be asked again, if it says so.
+        /// The pause that the API server asks for, if it does.
         retry_after: Option<Duration>,
     },
-    /// 404 of the path: not an object is missing, but the type is not served.
-    #[error("the Kubernetes API does not serve this type: are the definitions (crds/) installed?")]
+    /// 404 for the path: the API server does not know the type at all.
+    #[error(
+        "the Kubernetes API does not serve this type: install rollcall's definitions (kubectl apply -k crds)"
+    )]
     Unserved,
     /// 404.
     #[error("not found: {0}")]
@@ -39,41 +41,40 @@ pub enum Failure {
     /// The namespace itself is missing (404), or being deleted (403).
     #[error("{0}")]
     NoNamespace(String),
-    /// 409, or a precondition that does not hold any more.
+    /// 409, or a precondition that no longer holds.
     #[error("the object has changed: {0}")]
     Conflict(String),
-    /// 422: these fields.
-    #[error("refused as invalid: {message}")]
+    /// 422: these fields are invalid.
+    #[error("the Kubernetes API refused the object as invalid: {message}")]
     Invalid {
-        /// The API server's sentence.
+        /// The API server's message.
         message: String,
-        /// Each bad field.
+        /// Each invalid field.
         faults: Vec<Fault>,
     },
     /// Any other refusal.
-    #[error("refused with {code}: {message}")]
+    #[error("the Kubernetes API refused with {code}: {message}")]
     Refused {
         /// HTTP status.
         code: u16,
-        /// The API server's sentence.
+        /// The API server's message.
         message: String,
     },
-    /// Not sent: this replica does not lead any more.
+    /// The write was not sent, because this replica no longer leads.
     #[error("not sent: this replica no longer leads")]
     NotLeading,
-    /// An answer that is not what was asked for.
-    #[error("unreadable answer: {0}")]
+    /// The answer cannot be decoded as what was requested.
+    #[error("cannot read the answer of the Kubernetes API: {0}")]
     Unreadable(String),
 }
 
 impl Failure {
-    /// Whether it is rollcall's own right that is missing (RBAC), and not something that the caller asked
-    /// for which the API server will not have.
+    /// Whether rollcall itself lacks a right (RBAC), as opposed to a policy that refuses the caller's request.
     ///
     /// The API server refuses both with the same code, reason and details, without causes (`ForbiddenStatusError` and
-    /// `NewForbidden` in k8s.io/apiserver): only its sentence tells one from the other.
+    /// `NewForbidden` in k8s.io/apiserver): only its message distinguishes them.
     #[must_use]
-    pub fn is_own_right(&self) -> bool {
+    pub fn is_missing_own_right(&self) -> bool {
         match self {
             Self::Refused { code: 401, .. } => true,
             Self::Refused { code: 403, message } => {
@@ -83,11 +84,12 @@ impl Failure {
         }
     }
 
-    /// What is missing for rollcall itself, if a refusal says so: with the verb and the resource where it names them.
+    /// The definition or right that rollcall itself lacks, if the refusal reports one, with the verb and the resource
+    /// where the message names them.
     pub(super) fn lack(&self) -> Option<(Lack, Option<(&str, &str)>)> {
         match self {
             Self::Unserved => Some((Lack::Type, None)),
-            Self::Refused { code: 403, message } if self.is_own_right() => {
+            Self::Refused { code: 403, message } if self.is_missing_own_right() => {
                 Some((Lack::Right, refused_right(message)))
             }
             _ => None,
@@ -106,7 +108,7 @@ impl From<kube::Error> for Failure {
         match error {
             kube::Error::Api(status) => Self::from(*status),
             kube::Error::SerdeError(error) => Self::Unreadable(error.to_string()),
-            other => Self::Away(root(&other)),
+            other => Self::Away(root_cause(&other)),
         }
     }
 }
@@ -139,7 +141,8 @@ impl From<Status> for Failure {
     }
 }
 
-/// Whether the namespace is missing, or (by the cause that admission gives: corev1.NamespaceTerminatingCause) being deleted.
+/// Whether the namespace is missing or being deleted. Admission reports the latter by a cause
+/// (corev1.NamespaceTerminatingCause).
 fn is_no_namespace(status: &Status) -> bool {
     let Some(details) = &status.details else { return false };
     match status.code {
@@ -151,10 +154,10 @@ fn is_no_namespace(status: &Status) -> bool {
     }
 }
 
-/// Nothing else says it: an apply needs the verbs create and patch, and the details name the object alone.
+/// The verb and the resource in `… is forbidden: User "u" cannot patch resource "serviceinstances/status" in API group
+/// "rollcall.dev" …`.
 ///
-/// Of `… is forbidden: User "u" cannot patch resource "serviceinstances/status" in API group "rollcall.dev" …` the verb and
-/// the resource.
+/// They are in the message only: an apply needs the verbs create and patch, and the details name the object alone.
 fn refused_right(message: &str) -> Option<(&str, &str)> {
     let (_, rest) = message.split_once(" cannot ")?;
     let (verb, rest) = rest.split_once(" resource \"")?;
@@ -162,8 +165,8 @@ fn refused_right(message: &str) -> Option<(&str, &str)> {
     Some((verb, resource))
 }
 
-/// The innermost cause, which is what a person wants to read.
-pub(super) fn root(error: &dyn std::error::Error) -> String {
+/// The innermost cause: the outer errors only say that a request failed.
+pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;
@@ -176,13 +179,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_names_the_right_that_is_missing() {
+    fn refusal_names_the_missing_right() {
         let message = "serviceinstances.rollcall.dev \"a\" is forbidden: User \"rollcall\" cannot patch resource \
                        \"serviceinstances/status\" in API group \"rollcall.dev\" in the namespace \"shop\"";
         let right = Some((Lack::Right, Some(("patch", "serviceinstances/status"))));
         assert_eq!(status(403, "Forbidden", message).lack(), right);
         let policy = "serviceinstances.rollcall.dev \"a\" is forbidden: exceeded quota";
-        assert_eq!(status(403, "Forbidden", policy).lack(), None, "it is the caller's matter");
+        assert_eq!(
+            status(403, "Forbidden", policy).lack(),
+            None,
+            "a quota limits the caller, not rollcall"
+        );
         let unserved = status(404, "", "404 page not found");
         assert_eq!(unserved.lack(), Some((Lack::Type, None)));
     }
@@ -198,15 +205,15 @@ mod tests {
     }
 
     #[test]
-    fn missing_namespace_is_known_by_its_details_not_its_message() {
+    fn missing_namespace_is_recognized_by_details_not_by_message() {
         let missing = serde_json::json!({"name": "a", "kind": "namespaces"});
         assert!(detailed(404, "NotFound", "", missing).is_missing_namespace());
         let cause =
             serde_json::json!({"reason": "NamespaceTerminating", "field": "metadata.namespace"});
         let details = serde_json::json!({"name": "a", "causes": [cause]});
         assert!(detailed(403, "Forbidden", "", details).is_missing_namespace());
-        let said = "a webhook says: the pod is being terminated";
-        assert!(!status(403, "Forbidden", said).is_missing_namespace());
+        let webhook = "a webhook says: the pod is being terminated";
+        assert!(!status(403, "Forbidden", webhook).is_missing_namespace());
         let object =
             serde_json::json!({"name": "a", "group": "rollcall.dev", "kind": "serviceinstances"});
         let misleading = "namespaces of this object: none; not found";
@@ -214,9 +221,9 @@ mod tests {
     }
 
     #[test]
-    fn a_type_that_is_not_served_is_not_a_missing_object() {
+    fn unserved_type_is_not_a_missing_object() {
         let unserved = status(404, "Failed to parse error data", "404 page not found\n");
-        assert!(unserved == Failure::Unserved && unserved.to_string().contains("crds/"));
+        assert!(unserved == Failure::Unserved && unserved.to_string().contains("-k crds"));
         let missing = status(404, "NotFound", "serviceinstances.rollcall.dev \"a\" not found");
         assert!(matches!(missing, Failure::NotFound(_)));
         assert!(!missing.is_missing_namespace());

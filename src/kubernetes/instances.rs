@@ -1,5 +1,7 @@
-//! Instances as they are watched. An object that cannot be read is logged, told and skipped. Does not own:
-//! the watch itself (`watch`), and reading an object (`convert`).
+//! The watch of instances: which objects, and which facts they become. An object that cannot be read is logged, reported
+//! to the engine and skipped.
+//!
+//! Does not own: the watch itself (`watch`), decoding an object (`convert`).
 
 use std::sync::Arc;
 
@@ -10,8 +12,8 @@ use rollcall_model::instance::Instance;
 use tracing::warn;
 
 use crate::kubernetes::{
-    convert::{Converter, Lean},
-    watch::Kind,
+    convert::{Converter, SlimInstance, UnreadableObject},
+    watch::WatchedKind,
 };
 use crate::telemetry::metrics::WatchMetrics;
 
@@ -19,14 +21,14 @@ use crate::telemetry::metrics::WatchMetrics;
 pub struct Instances {
     /// One namespace, or all.
     pub scope: Option<String>,
-    /// Makes records.
+    /// Turns objects into records.
     pub converter: Arc<Converter>,
-    /// Figures.
+    /// Counts unreadable objects.
     pub metrics: WatchMetrics,
 }
 
-impl Kind for Instances {
-    type Object = Lean;
+impl WatchedKind for Instances {
+    type Object = SlimInstance;
     type Record = Arc<Instance>;
 
     const NAME: &'static str = "instance";
@@ -35,17 +37,17 @@ impl Kind for Instances {
         Request::new(ServiceInstance::url_path(&(), self.scope.as_deref()))
     }
 
-    fn version(object: &Lean) -> u64 {
+    fn version(object: &SlimInstance) -> u64 {
         object.resource_version()
     }
 
-    fn read(&self, object: Lean) -> Result<Arc<Instance>, Option<Fact>> {
-        self.converter.convert(&object).map_err(|poison| {
+    fn decode(&self, object: SlimInstance) -> Result<Arc<Instance>, Option<Fact>> {
+        self.converter.convert(&object).map_err(|UnreadableObject { key, reason }| {
             self.metrics.poison();
-            warn!(%poison, "cannot use an object");
+            warn!(%key, reason, "cannot read an instance; it is not discoverable");
             let resource_version = object.resource_version();
-            let on = Version { key: poison.key, uid: object.uid().into(), resource_version };
-            Some(Fact::Unreadable { on, reason: poison.reason.into() })
+            let on = Version { key, uid: object.uid().into(), resource_version };
+            Some(Fact::Unreadable { on, reason: reason.into() })
         })
     }
 
@@ -57,7 +59,7 @@ impl Kind for Instances {
         Some(Fact::Upserted(instance))
     }
 
-    fn removed(&self, object: Lean) -> Option<Fact> {
+    fn removed(&self, object: SlimInstance) -> Option<Fact> {
         let index = object.resource_version();
         Some(Fact::Removed { key: object.key(), uid: object.uid().into(), index })
     }

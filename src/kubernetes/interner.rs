@@ -1,22 +1,22 @@
-//! One copy of what many share.
+//! An interner: values that many records have in common are stored once.
 //!
-//! Owns: [`Interner`]. Does not own: what is shared (`convert`).
+//! Owns: [`Interner`]. Does not own: which values are interned (`convert`).
 
 use std::{collections::HashSet, hash::Hash, sync::Arc};
 
-/// Values that are used, and up to as many more as were used when it was last looked.
+/// Interned values. A sweep drops the unused ones whenever the number of values has doubled since the last sweep.
 #[derive(Debug)]
 pub(super) struct Interner<T: ?Sized> {
-    known: HashSet<Arc<T>>,
-    /// With fewer values nobody looks who is still used.
-    few: usize,
+    values: HashSet<Arc<T>>,
+    /// With fewer values there is no sweep.
+    sweep_min: usize,
     sweep_at: usize,
 }
 
 impl<T: ?Sized> Interner<T> {
-    /// Looks who is still used only when there are more than `few` values.
-    pub(super) fn new(few: usize) -> Self {
-        Self { known: HashSet::new(), few, sweep_at: few }
+    /// An interner that sweeps out unused values only when it holds `sweep_min` values or more.
+    pub(super) fn new(sweep_min: usize) -> Self {
+        Self { values: HashSet::new(), sweep_min, sweep_at: sweep_min }
     }
 }
 
@@ -24,17 +24,17 @@ impl<T: Eq + Hash + ?Sized> Interner<T>
 where
     Arc<T>: for<'a> From<&'a T>,
 {
-    /// The copy of this value that all have.
+    /// The shared copy of this value.
     pub(super) fn get(&mut self, value: &T) -> Arc<T> {
-        if let Some(known) = self.known.get(value) {
-            return known.clone();
+        if let Some(interned) = self.values.get(value) {
+            return interned.clone();
         }
-        if self.known.len() >= self.sweep_at {
-            self.known.retain(|known| Arc::strong_count(known) > 1);
-            self.sweep_at = self.few.max(self.known.len() * 2);
+        if self.values.len() >= self.sweep_at {
+            self.values.retain(|value| Arc::strong_count(value) > 1);
+            self.sweep_at = self.sweep_min.max(self.values.len() * 2);
         }
         let new = Arc::from(value);
-        self.known.insert(Arc::clone(&new));
+        self.values.insert(Arc::clone(&new));
         new
     }
 }
@@ -44,22 +44,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shared_is_kept_once_and_forgotten_with_its_last_user() {
+    fn used_values_are_stored_once_and_unused_values_are_swept_out() {
         let mut strings = Interner::<str>::new(1_000);
         let kept = strings.get("kept");
         assert!(Arc::ptr_eq(&kept, &strings.get("kept")));
         for i in 0..10_000 {
             strings.get(&i.to_string());
         }
-        assert!(strings.known.len() <= 2_000, "{}", strings.known.len());
+        assert!(strings.values.len() <= 2_000, "{}", strings.values.len());
         assert!(Arc::ptr_eq(&kept, &strings.get("kept")));
     }
 
     #[test]
-    fn lists_are_shared_by_what_they_hold() {
+    fn lists_with_equal_elements_are_shared() {
         let mut lists = Interner::<[Arc<str>]>::new(1);
-        let (one, other) = (lists.get(&["a".into()]), lists.get(&["a".into()]));
-        assert!(Arc::ptr_eq(&one, &other));
-        assert!(!Arc::ptr_eq(&one, &lists.get(&[])));
+        let (first, second) = (lists.get(&["a".into()]), lists.get(&["a".into()]));
+        assert!(Arc::ptr_eq(&first, &second));
+        assert!(!Arc::ptr_eq(&first, &lists.get(&[])));
     }
 }

@@ -1,7 +1,7 @@
-//! Writing ledgers: the own one, parts before the header that speaks for them, and the end of those whose
-//! replicas are gone.
+//! Writes of ledgers: this replica's own ledger, and the deletion of ledgers whose replicas are gone.
 //!
-//! Does not own: what is said when (`flush` of `rollcall-core`), and which replicas are gone (its `peers`).
+//! Owns: the order of the writes (all parts before the header that counts them). Does not own: the content of a ledger and
+//! when it is written (`flush` of `rollcall-core`), and which replicas are gone (its `peers`).
 
 use std::time::Duration;
 
@@ -21,24 +21,24 @@ use rollcall_core::{
 use tokio::time::timeout;
 
 use crate::clock;
-use crate::kubernetes::{call::measured, election::Tenure, failure::Failure};
+use crate::kubernetes::{call::measure, election::Tenure, failure::Failure};
 use crate::telemetry::metrics::{ApiMetrics, CallMetrics, LedgerMetrics};
 
-/// For a ledger and its parts: a later one is worth more than this one late.
+/// The deadline of a ledger and its parts together: the next ledger is worth more than this one late.
 const WITHIN: Duration = Duration::from_secs(2);
 
-/// Writes the own ledger, and sweeps up those of replicas that are gone. Cheap to clone.
+/// Writes this replica's ledger, and deletes ledgers of replicas that are gone. Cheap to clone.
 #[derive(Clone)]
 pub struct LedgerWriter {
     api: Api<HeartbeatLedger>,
-    /// The pod, with which the object goes; none outside of pods.
+    /// The pod of this replica, which owns the ledger object; none outside of pods.
     owner: Option<OwnerReference>,
     calls: CallMetrics,
     metrics: LedgerMetrics,
 }
 
 impl LedgerWriter {
-    /// A writer that uses `client` for nothing else that has to be quick.
+    /// A writer that uses `client`, so that ledgers wait for no other calls.
     #[must_use]
     pub fn new(
         client: Client,
@@ -51,11 +51,11 @@ impl LedgerWriter {
         Self { api: Api::namespaced(client, namespace), owner, calls, metrics }
     }
 
-    /// Deletes the ledger of a replica that is gone, in this version only, and its parts.
+    /// Deletes the ledger of a replica that is gone, if it still has this version, and its parts.
     ///
     /// # Errors
-    /// [`Failure::Conflict`] when it is being written again, [`Failure::NotFound`] when it is gone;
-    /// [`Failure::NotLeading`].
+    /// [`Failure::Conflict`] when the ledger has been written since, [`Failure::NotFound`] when it does not exist,
+    /// [`Failure::NotLeading`] when this replica no longer leads.
     pub async fn sweep(&self, tenure: &Tenure, replica: &str, version: u64) -> Result<(), Failure> {
         let only = DeleteParams {
             preconditions: Some(Preconditions {
@@ -80,13 +80,13 @@ impl LedgerWriter {
             return Err(Failure::NotLeading);
         }
         let call = self.api.delete(name, how);
-        measured(&self.calls, "delete", WITHIN, call).await.map(|_| ())
+        measure(&self.calls, "delete", WITHIN, call).await.map(|_| ())
     }
 
-    /// Writes a ledger, its parts first; two seconds at most in all. Answers its resourceVersion.
+    /// Writes a ledger, its parts first, within two seconds in all. Returns its resourceVersion.
     ///
     /// # Errors
-    /// Why it was not stored; it may be all the same when no answer came.
+    /// Why the ledger was not stored. When no answer came, it may be stored nevertheless.
     pub async fn write(&self, ledger: Ledger) -> Result<u64, Failure> {
         let late = || Failure::Away(format!("no answer within {} s", WITHIN.as_secs()));
         timeout(WITHIN, self.write_all(ledger)).await.map_err(|_| late())?
@@ -108,7 +108,7 @@ impl LedgerWriter {
             PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         let patch = Patch::Merge(HeartbeatLedgerPatch { spec: &spec });
         let call = self.api.patch(name, &parameters, &patch);
-        match measured(&self.calls, "patch", WITHIN, call).await {
+        match measure(&self.calls, "patch", WITHIN, call).await {
             Err(Failure::NotFound(_)) => {}
             other => return other.map(|stored| version(&stored)),
         }
@@ -116,16 +116,16 @@ impl LedgerWriter {
         object.metadata.owner_references = self.owner.clone().map(|owner| vec![owner]);
         let parameters = PostParams::default();
         let call = self.api.create(&parameters, &object);
-        measured(&self.calls, "create", WITHIN, call).await.map(|stored| version(&stored))
+        measure(&self.calls, "create", WITHIN, call).await.map(|stored| version(&stored))
     }
 }
 
-/// The version of a stored ledger; 0 when it is not a number.
+/// The resourceVersion of a stored ledger; 0 when it is not a number.
 pub(super) fn version(object: &HeartbeatLedger) -> u64 {
     object.metadata.resource_version.as_deref().and_then(|it| it.parse().ok()).unwrap_or(0)
 }
 
-/// The name of the object of a part.
+/// The object name of a part.
 pub(super) fn part_name(replica: &str, number: usize) -> String {
     format!("{replica}.part-{number}")
 }

@@ -1,7 +1,7 @@
-//! The ledgers of all replicas: watched, and joined from their parts.
+//! The watch of all replicas' ledgers, which joins them from their parts.
 //!
-//! Owns: the way from objects to [`Ledger`]s. Does not own: writing them (`ledger_writer`), and what follows
-//! from them (`registry`).
+//! Owns: the conversion from objects to [`Ledger`]s. Does not own: writing them (`ledger_writer`), and what follows
+//! from them (`rollcall-core`).
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -19,31 +19,31 @@ use tracing::warn;
 
 use crate::kubernetes::{
     ledger_writer::{part_name, version},
-    watch::Kind,
+    watch::WatchedKind,
 };
 
-/// The parts of ledgers, as they were seen last, by replica and number.
+/// The parts of ledgers as last observed, by replica and number.
 type Parts = HashMap<(Arc<str>, usize), Part>;
 
 /// The ledgers in rollcall's own namespace.
 pub struct Ledgers {
     namespace: String,
-    /// At most 64 a replica, of 200 KiB: only a replica that takes 200,000 beats between two flushes
-    /// has a second one.
+    /// At most 64 for each replica, of 200 KiB each. A replica writes a second part only when it took more than 200,000
+    /// heartbeats between two flushes.
     parts: Mutex<Parts>,
 }
 
-/// What an object holds.
+/// The content of one object.
 #[derive(Debug)]
-pub enum Piece {
-    /// A ledger, but for its parts; how many there are.
+pub enum LedgerPiece {
+    /// A ledger without its parts, and the number of parts.
     Header(Box<Ledger>, usize),
-    /// One of them.
+    /// One part.
     Part(Part),
 }
 
 impl Ledgers {
-    /// Those in this namespace.
+    /// The ledgers in this namespace.
     #[must_use]
     pub fn new(namespace: &str) -> Self {
         Self { namespace: namespace.to_owned(), parts: Mutex::default() }
@@ -54,19 +54,19 @@ impl Ledgers {
             return Some(Arc::new(header));
         }
         let parts = self.parts.lock();
-        let of = |number| parts.get(&(header.replica.clone(), number)).cloned();
-        let read: Vec<Part> = (1..=count).filter_map(of).collect();
-        codec::join(header, count, &read).map(Arc::new)
+        let part = |number| parts.get(&(header.replica.clone(), number)).cloned();
+        let parts_read: Vec<Part> = (1..=count).filter_map(part).collect();
+        codec::join(header, count, &parts_read).map(Arc::new)
     }
 
-    fn keep(&self, part: Part) {
+    fn store_part(&self, part: Part) {
         self.parts.lock().insert((part.replica.clone(), part.number), part);
     }
 }
 
-impl Kind for Ledgers {
+impl WatchedKind for Ledgers {
     type Object = HeartbeatLedger;
-    type Record = Piece;
+    type Record = LedgerPiece;
 
     const NAME: &'static str = "ledger";
 
@@ -78,51 +78,51 @@ impl Kind for Ledgers {
         version(object)
     }
 
-    fn read(&self, object: HeartbeatLedger) -> Result<Piece, Option<Fact>> {
-        if is_named_well(&object) {
-            return Ok(piece(&object));
+    fn decode(&self, object: HeartbeatLedger) -> Result<LedgerPiece, Option<Fact>> {
+        if has_own_name(&object) {
+            return Ok(decode_piece(&object));
         }
         warn!(
             ledger = object.name_any(),
             replica = object.spec.replica,
-            "a ledger that is not its replica's own; ignored"
+            "ignored a HeartbeatLedger whose name is not that of its replica"
         );
         Err(None)
     }
 
-    fn listed(&self, pieces: Vec<Piece>, _: u64) -> Fact {
+    fn listed(&self, pieces: Vec<LedgerPiece>, _: u64) -> Fact {
         self.parts.lock().clear();
         let mut headers = Vec::new();
         for piece in pieces {
             match piece {
-                Piece::Part(part) => self.keep(part),
-                Piece::Header(header, count) => headers.push((*header, count)),
+                LedgerPiece::Part(part) => self.store_part(part),
+                LedgerPiece::Header(header, count) => headers.push((*header, count)),
             }
         }
         let whole = headers.into_iter().filter_map(|(header, count)| self.join(header, count));
         Fact::LedgersListed(whole.collect())
     }
 
-    fn upserted(&self, piece: Piece) -> Option<Fact> {
+    fn upserted(&self, piece: LedgerPiece) -> Option<Fact> {
         match piece {
-            Piece::Header(header, count) => self.join(*header, count).map(Fact::LedgerSeen),
-            Piece::Part(part) => {
-                self.keep(part);
+            LedgerPiece::Header(header, count) => self.join(*header, count).map(Fact::LedgerSeen),
+            LedgerPiece::Part(part) => {
+                self.store_part(part);
                 None
             }
         }
     }
 
     fn removed(&self, object: HeartbeatLedger) -> Option<Fact> {
-        if !is_named_well(&object) {
+        if !has_own_name(&object) {
             return None;
         }
-        match piece(&object) {
-            Piece::Header(header, _) => {
+        match decode_piece(&object) {
+            LedgerPiece::Header(header, _) => {
                 let (replica, version) = (header.replica, header.version);
                 Some(Fact::LedgerGone { replica, version })
             }
-            Piece::Part(part) => {
+            LedgerPiece::Part(part) => {
                 self.parts.lock().remove(&(part.replica, part.number));
                 None
             }
@@ -138,9 +138,9 @@ impl Kind for Ledgers {
     }
 }
 
-/// A ledger bears the name of its replica, a part that and its number: whatever else names a replica was not
-/// written by it.
-fn is_named_well(object: &HeartbeatLedger) -> bool {
+/// Whether the object has the name under which its replica writes it: the replica's name, for a part with its number.
+/// Other objects that name a replica were not written by it.
+fn has_own_name(object: &HeartbeatLedger) -> bool {
     let spec = &object.spec;
     let name = object.metadata.name.as_deref().unwrap_or_default();
     match spec.part {
@@ -149,9 +149,9 @@ fn is_named_well(object: &HeartbeatLedger) -> bool {
     }
 }
 
-/// An object of another version of rollcall may hold segments that cannot be read: its header counts, and
-/// the segments are missed, which gives everybody time.
-fn piece(object: &HeartbeatLedger) -> Piece {
+/// The content of an object. Segments that cannot be decoded (another version of rollcall may have written them) are left
+/// out, and the header still counts. The state machine then misses segments, which is a gap: every lease gets grace.
+fn decode_piece(object: &HeartbeatLedger) -> LedgerPiece {
     let spec = &object.spec;
     let segments = BASE64.decode(&spec.segments).ok();
     let segments = segments.map_or(Err(codec::Malformed::CutOff), |bytes| match bytes.as_slice() {
@@ -159,14 +159,14 @@ fn piece(object: &HeartbeatLedger) -> Piece {
         bytes => codec::decode(bytes),
     });
     let segments = segments.unwrap_or_else(|error| {
-        warn!(ledger = object.name_any(), %error, "cannot read the beats of a ledger");
+        warn!(ledger = object.name_any(), %error, "cannot read the heartbeats in a HeartbeatLedger; they are left out");
         Vec::new()
     });
     let (replica, boot) = (spec.replica.as_str().into(), spec.boot.as_str().into());
     let sequence = unsigned(spec.sequence);
     if spec.part > 0 {
         let number = usize::try_from(spec.part).unwrap_or(usize::MAX);
-        return Piece::Part(Part { replica, boot, sequence, number, segments });
+        return LedgerPiece::Part(Part { replica, boot, sequence, number, segments });
     }
     let peer = |peer: &PeerSeen| ledger::PeerSeen {
         replica: peer.replica.as_str().into(),
@@ -189,7 +189,7 @@ fn piece(object: &HeartbeatLedger) -> Piece {
         leaving: spec.leaving,
         segments,
     };
-    Piece::Header(Box::new(header), usize::try_from(spec.parts).unwrap_or(usize::MAX))
+    LedgerPiece::Header(Box::new(header), usize::try_from(spec.parts).unwrap_or(usize::MAX))
 }
 
 fn unsigned(number: i64) -> u64 {

@@ -1,6 +1,6 @@
-//! Which labels of an object are whose, as the API server keeps it in `metadata.managedFields`.
+//! Which field manager owns which labels of an object, from `metadata.managedFields`.
 //!
-//! Owns: reading that, and nothing of it but the keys of labels. Does not own: what follows from it
+//! Owns: decoding that field, of which only the keys of labels are kept. Does not own: what follows from it
 //! (`rollcall_model::registration`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ use serde::{Deserialize, de::IgnoredAny};
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct ManagedFields(Vec<Manager>);
 
-/// A field manager, once for its applies and once for its other writes.
+/// A field manager. It is listed once for its applies and once for its other writes.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Manager {
@@ -32,14 +32,14 @@ struct Owned {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct OwnedMetadata {
-    /// By `f:` and the key of the label; `.` is the map itself.
+    /// The keys are `f:` and the key of the label; `.` stands for the map itself.
     #[serde(rename = "f:labels")]
     labels: BTreeMap<String, IgnoredAny>,
 }
 
 impl ManagedFields {
-    /// The keys of the labels that registrations have set, by an apply or a merge patch, and that no other manager
-    /// has; in order.
+    /// The keys of the labels that registrations have set, by an apply or a merge patch, and that no other manager owns;
+    /// sorted.
     pub(super) fn labels_of_registrations(&self) -> impl Iterator<Item = &str> {
         let mut keys: BTreeSet<&str> = self.labels(true).collect();
         if !keys.is_empty() {
@@ -49,7 +49,7 @@ impl ManagedFields {
         keys.into_iter()
     }
 
-    /// The labels of rollcall's own manager, or those of all others.
+    /// The labels of rollcall's own manager, or those of all other managers.
     fn labels(&self, own: bool) -> impl Iterator<Item = &str> {
         let managers = self.0.iter().filter(move |it| (it.name == FIELD_MANAGER) == own);
         let labels = managers.flat_map(|it| it.owned.metadata.labels.keys());
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_is_the_registrations_while_no_other_manager_has_it() {
+    fn label_of_a_registration_is_listed_unless_another_manager_owns_it() {
         assert_eq!(of_registrations(json!([])), [""; 0]);
         let applied = manager("rollcall", "Apply", &["track", "example.com/tier", "shared"]);
         let merged = manager("rollcall", "Update", &["track", "merged"]);

@@ -1,8 +1,7 @@
-//! The only rooms that speak to Kubernetes.
+//! The client of the Kubernetes API: no other module talks to it.
 //!
-//! Owns: the connection, the instance watch, every write, Events, and the conversion between what
-//! Kubernetes stores and the slim record that everybody else knows. CRD types stop at `convert`.
-//! Does not own: any decision.
+//! Owns: the connections, the watches, every write, Events, and the conversion between stored objects and the records
+//! that all other modules use. CRD types stop at `convert`. Does not own: any decision.
 
 mod annotations;
 mod answer;

@@ -1,9 +1,9 @@
-//! Preflight: what the cluster must have for a replica to work, looked at until it is there.
+//! Preflight: checks what a replica needs from the cluster, until everything is there, and periodically afterwards,
+//! because rights can be revoked.
 //!
-//! Owns: the order of looks (does the API answer, does it serve our definitions and are they new
-//! enough, may we), and a sentence for each thing that is missing, with what to do about it. It goes
-//! on looking later: rights can be taken away. Does not own: the table of rights (`rights`), and what
-//! waits for it (`serve`).
+//! Owns: the order of the checks (does the API server answer, does it serve rollcall's definitions, are they recent
+//! enough, are the rights granted), and for each problem a sentence with its consequence and its fix. Does not own: the
+//! table of rights (`rights`), what waits for the result (`serve`).
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::kubernetes::{
-    failure::root,
+    failure::root_cause,
     rights::{Need, Place, RIGHTS, Right},
 };
 use crate::telemetry::{
@@ -33,42 +33,43 @@ use crate::telemetry::{
     problems::{Board, Lack, Problems},
 };
 
-/// One question to the API server.
-const CALL: Duration = Duration::from_secs(3);
+/// The deadline of one call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// First and longest pause while something is missing; it doubles in between.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
-/// When all is well: a right that is taken away shows within this. Each look is some 20 short calls.
-const AGAIN: Duration = Duration::from_secs(60);
+/// Between two checks while nothing is missing, so a right that is revoked is reported within this. Each check is about
+/// 20 short calls.
+const RECHECK_EVERY: Duration = Duration::from_secs(60);
 
-/// What is still missing is said again after this.
-const REMIND: Duration = Duration::from_secs(60);
+/// Problems that persist are logged again after this.
+const REMIND_EVERY: Duration = Duration::from_secs(60);
 
-/// The name of our definition.
+/// The name of the CustomResourceDefinition of instances.
 const DEFINITION: &str = "serviceinstances.rollcall.dev";
 
-/// Where a replica looks, and for what.
+/// The settings that decide which rights a replica needs, and where.
 #[derive(Clone, Debug)]
 pub struct Needs {
-    /// The namespace in which instances are looked after, if not all.
+    /// The namespace whose instances this replica serves; none for all namespaces.
     pub scope: Option<String>,
-    /// The namespace that rollcall lives in.
+    /// The namespace in which rollcall runs.
     pub home: String,
-    /// Whether callers are asked for tokens.
+    /// Whether callers need tokens.
     pub auth: bool,
-    /// Whether the cluster's keys tell whose they are.
+    /// Whether tokens are verified with the cluster's keys.
     pub keys: bool,
 }
 
-/// The task that looks.
+/// The task that runs the checks.
 pub struct Preflight {
     client: Client,
     needs: Needs,
     problems: Board,
     passed: watch::Sender<bool>,
     metrics: RightMetrics,
-    told: Option<(Problems, Moment)>,
+    reported: Option<(Problems, Moment)>,
 }
 
 impl Needs {
@@ -81,22 +82,23 @@ impl Needs {
         }
     }
 
-    /// What follows from a refusal at run time, and what to do about it.
+    /// The sentence for a refusal at run time: what is missing, the consequence, and the fix.
     #[must_use]
     pub fn explain(&self, lack: Lack, verb: &str, resource: &str) -> String {
-        let is_it = |right: &&Right| right.verb == verb && right.resource == resource;
+        let matches = |right: &&Right| right.verb == verb && right.resource == resource;
         match lack {
-            Lack::Type => unserved(),
-            Lack::Right => match RIGHTS.iter().find(is_it) {
-                Some(right) => self.missing(right),
+            Lack::Type => describe_unserved(),
+            Lack::Right => match RIGHTS.iter().find(matches) {
+                Some(right) => self.describe_missing(right),
                 None => format!(
-                    "rollcall may not {verb} {resource}, which no role of deploy/rbac grants"
+                    "rollcall lacks the right to {verb} {resource}, and no role in deploy/rbac grants it: \
+                     please report this as a bug of rollcall"
                 ),
             },
         }
     }
 
-    fn missing(&self, right: &Right) -> String {
+    fn describe_missing(&self, right: &Right) -> String {
         let Right { verb, resource, group, role, without, .. } = right;
         let name = right.name.map_or_else(String::new, |name| format!(" {name}"));
         let group = if right.is_path() { String::new() } else { format!(" (API group {group})") };
@@ -106,8 +108,8 @@ impl Needs {
             (None, _) => "in the whole cluster".to_owned(),
         };
         format!(
-            "rollcall may not {verb} {resource}{name}{group} {place}; without it {without}. \
-             {role} of deploy/rbac grants it: apply the overlay again that rollcall was installed with"
+            "rollcall lacks the right to {verb} {resource}{name}{group} {place}; without it {without}. \
+             {role} in deploy/rbac grants it: apply the overlay again with which rollcall was installed"
         )
     }
 
@@ -120,51 +122,51 @@ impl Needs {
     }
 }
 
-fn unserved() -> String {
+fn describe_unserved() -> String {
     format!(
-        "the Kubernetes API does not serve all types of {API_VERSION}: install the definitions of this version \
+        "the Kubernetes API does not serve all types of {API_VERSION}: install this version's definitions \
          with kubectl apply -k crds, or rollcall crds | kubectl apply -f -"
     )
 }
 
-/// Why a look could not be finished.
-enum Stop {
-    /// The API does not answer, or does not let us ask.
+/// Why a check could not be completed.
+enum CheckAborted {
+    /// The API server does not answer, or limits its load.
     Unreachable(String),
-    /// It does not know who we are.
-    Unknown,
+    /// It does not accept rollcall's credentials (401).
+    Unauthenticated,
 }
 
 impl Preflight {
-    /// Looks with `client`, which is used for questions only, and tells `problems`.
+    /// Checks with `client`, and reports to `problems`.
     #[must_use]
     pub fn new(client: Client, needs: Needs, problems: Board, metrics: RightMetrics) -> Self {
-        let waiting = "the first look at the Kubernetes API is not finished".to_owned();
+        let waiting = "the first check of the Kubernetes API has not completed yet".to_owned();
         let first = Problems { blocking: vec![waiting], limiting: Vec::new() };
         problems.found(first, problems.begin_look());
-        Self { client, needs, problems, passed: watch::Sender::new(false), metrics, told: None }
+        Self { client, needs, problems, passed: watch::Sender::new(false), metrics, reported: None }
     }
 
-    /// Becomes true once nothing blocks, and stays so.
+    /// Becomes true when no problem blocks the start, and stays true.
     #[must_use]
     pub fn passed(&self) -> watch::Receiver<bool> {
         self.passed.subscribe()
     }
 
-    /// Looks for ever. Each question has its deadline.
+    /// Runs checks forever. Each call has a deadline.
     pub async fn run(mut self) {
         let mut pause = PAUSE.0;
         loop {
             let number = self.problems.begin_look();
-            let found = self.look().await;
+            let found = self.check().await;
             let is_unfinished = found.is_none();
             if let Some(found) = found {
-                self.tell(found, number);
+                self.report(found, number);
             }
             let missing = is_unfinished || self.problems.shown().all().next().is_some();
-            let again = if missing { pause } else { AGAIN };
+            let again = if missing { pause } else { RECHECK_EVERY };
             pause = if missing { PAUSE.1.min(pause * 2) } else { PAUSE.0 };
-            // What was refused, or granted, meanwhile is looked into soon, but never in a hurry.
+            // A refusal or success at run time brings the next check forward, but there is at most one a second.
             sleep(PAUSE.0).await;
             let rest = again.saturating_sub(PAUSE.0);
             if timeout(rest, self.problems.is_to_be_looked_at()).await.is_ok() {
@@ -173,70 +175,71 @@ impl Preflight {
         }
     }
 
-    fn tell(&mut self, found: Problems, look: u64) {
+    fn report(&mut self, found: Problems, look: u64) {
         let now = clock::moment();
         let passed = found.blocking.is_empty();
-        let changed = self.told.as_ref().is_none_or(|(told, _)| *told != found);
-        let due = self.told.as_ref().is_none_or(|(_, at)| now.since(*at) >= REMIND);
+        let changed = self.reported.as_ref().is_none_or(|(reported, _)| *reported != found);
+        let due = self.reported.as_ref().is_none_or(|(_, at)| now.since(*at) >= REMIND_EVERY);
         if changed || due {
             for sentence in found.all() {
                 warn!("preflight: {sentence}");
             }
             if changed && passed && found.limiting.is_empty() {
                 info!(
-                    "preflight: the Kubernetes API answers, and all that rollcall needs is there"
+                    "preflight: the Kubernetes API answers, and everything that rollcall needs is there"
                 );
             }
-            self.told = Some((found.clone(), now));
+            self.reported = Some((found.clone(), now));
         }
         self.problems.found(found, look);
         self.passed.send_if_modified(|before| passed && !std::mem::replace(before, true));
     }
 
-    /// None when the look could not be finished and is not the first: whoever calls an API that is
-    /// away says so then, and what was found before still holds.
-    async fn look(&self) -> Option<Problems> {
+    /// The problems found; `None` when a check could not be completed after one had passed. Then the earlier
+    /// result still holds, and each call that is not answered is reported where it is made.
+    async fn check(&self) -> Option<Problems> {
         let mut found = Problems::default();
-        let Err(stop) = self.look_into(&mut found).await else { return Some(found) };
+        let Err(stop) = self.collect_problems(&mut found).await else { return Some(found) };
         if *self.passed.borrow() {
             return None;
         }
         found.blocking.push(match stop {
-            Stop::Unreachable(why) => format!(
-                "the Kubernetes API does not answer: {why}. Is its address right (--kubeconfig), and may \
-                 this process reach it (NetworkPolicy, firewall)?"
+            CheckAborted::Unreachable(why) => format!(
+                "the Kubernetes API does not answer: {why}. Check its address (--kubeconfig), and whether \
+                 a NetworkPolicy or firewall keeps this process from reaching it"
             ),
-            Stop::Unknown => "the Kubernetes API does not know this rollcall (401): its token is missing or \
-                              has ended. Check serviceAccountName and automountServiceAccountToken of the \
-                              pod, or --kubeconfig"
+            CheckAborted::Unauthenticated => "the Kubernetes API does not accept rollcall's credentials (401): the token is \
+                              missing or has expired. Check serviceAccountName and \
+                              automountServiceAccountToken of the pod, or --kubeconfig"
                 .to_owned(),
         });
         Some(found)
     }
 
-    async fn look_into(&self, found: &mut Problems) -> Result<(), Stop> {
+    async fn collect_problems(&self, found: &mut Problems) -> Result<(), CheckAborted> {
         if !self.is_served().await? {
-            found.blocking.push(unserved());
+            found.blocking.push(describe_unserved());
             return Ok(());
         }
         if let Some(installed) = self.revision().await?.filter(|installed| *installed < REVISION) {
             found.blocking.push(format!(
-                "the definition {DEFINITION} is of revision {installed}, and this rollcall needs {REVISION}: \
-                 install those of this version with kubectl apply -k crds, or rollcall crds | kubectl apply -f -"
+                "the definition {DEFINITION} has revision {installed}, but this rollcall needs {REVISION}: \
+                 install this version's definitions with kubectl apply -k crds, or rollcall crds | kubectl apply -f -"
             ));
         }
         for right in RIGHTS.iter().filter(|right| self.needs.includes(right.need)) {
-            let Some(granted) = self.may(right).await? else {
+            let Some(granted) = self.is_granted(right).await? else {
                 found.limiting.push(
-                    "rollcall may not ask what it may (selfsubjectaccessreviews), so nobody knows whether its \
-                     rights are there; ClusterRole system:basic-user grants it to everybody who is known"
+                    "rollcall lacks the right to create selfsubjectaccessreviews, so it cannot check its own \
+                     rights. By default the ClusterRole system:basic-user grants it to all authenticated users: \
+                     restore its ClusterRoleBinding"
                         .to_owned(),
                 );
                 break;
             };
             self.metrics.seen(right.verb, right.resource, granted);
             if !granted {
-                let sentence = self.needs.missing(right);
+                let sentence = self.needs.describe_missing(right);
                 let list = if right.need == Need::Start {
                     &mut found.blocking
                 } else {
@@ -248,29 +251,30 @@ impl Preflight {
         Ok(())
     }
 
-    /// Discovery is open to everybody who is known (ClusterRole system:discovery).
-    async fn is_served(&self) -> Result<bool, Stop> {
+    /// Whether the API server serves rollcall's types. All authenticated users can read API discovery (ClusterRole
+    /// system:discovery).
+    async fn is_served(&self) -> Result<bool, CheckAborted> {
         let asked = self.client.list_api_group_resources(API_VERSION);
-        match answered(asked).await? {
+        match call_api(asked).await? {
             Ok(list) => Ok(["serviceinstances", "heartbeatledgers"]
                 .iter()
                 .all(|name| list.resources.iter().any(|it| it.name == **name))),
             Err(404) => Ok(false),
-            // Not open here, then: the rights will tell.
+            // API discovery is restricted in this cluster. The checks of rights follow in any case.
             Err(_) => Ok(true),
         }
     }
 
-    /// The revision of the installed definition; none when it cannot be read.
-    async fn revision(&self) -> Result<Option<u32>, Stop> {
+    /// The revision of the installed definition; `None` when rollcall cannot read the definition.
+    async fn revision(&self) -> Result<Option<u32>, CheckAborted> {
         let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
-        let Ok(object) = answered(api.get_metadata(DEFINITION)).await? else { return Ok(None) };
+        let Ok(object) = call_api(api.get_metadata(DEFINITION)).await? else { return Ok(None) };
         let annotations = object.metadata.annotations.unwrap_or_default();
         let written = annotations.get(REVISION_ANNOTATION);
         Ok(Some(written.and_then(|revision| revision.parse().ok()).unwrap_or(0)))
     }
 
-    fn question(&self, right: &Right) -> SelfSubjectAccessReviewSpec {
+    fn access_review(&self, right: &Right) -> SelfSubjectAccessReviewSpec {
         let (verb, resource) = (Some(right.verb.to_owned()), right.resource);
         if right.is_path() {
             let path = Some(resource.to_owned());
@@ -297,33 +301,38 @@ impl Preflight {
         }
     }
 
-    /// Everybody who is known may ask what they may (ClusterRole system:basic-user), unless somebody took
-    /// that away: none then.
-    async fn may(&self, right: &Right) -> Result<Option<bool>, Stop> {
+    /// Whether rollcall has a right; `None` when it may not check. By default all authenticated users may check their own
+    /// rights (ClusterRole system:basic-user).
+    async fn is_granted(&self, right: &Right) -> Result<Option<bool>, CheckAborted> {
         let asked = SelfSubjectAccessReview {
-            spec: self.question(right),
+            spec: self.access_review(right),
             ..SelfSubjectAccessReview::default()
         };
         let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
-        match answered(api.create(&PostParams::default(), &asked)).await? {
+        match call_api(api.create(&PostParams::default(), &asked)).await? {
             Ok(review) => Ok(Some(review.status.is_some_and(|status| status.allowed))),
             Err(_) => Ok(None),
         }
     }
 }
 
-/// The answer, or the HTTP status of a refusal; stops when there is none, or we are not known.
-async fn answered<T>(
+/// The answer, or the HTTP status of a refusal.
+///
+/// # Errors
+/// When the API server does not answer, or does not accept rollcall's credentials.
+async fn call_api<T>(
     call: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<Result<T, u16>, Stop> {
-    match timeout(CALL, call).await {
+) -> Result<Result<T, u16>, CheckAborted> {
+    match timeout(CALL_TIMEOUT, call).await {
         Ok(Ok(answer)) => Ok(Ok(answer)),
         Ok(Err(kube::Error::Api(status))) => match status.code {
-            401 => Err(Stop::Unknown),
-            429 | 500.. => Err(Stop::Unreachable(status.message)),
+            401 => Err(CheckAborted::Unauthenticated),
+            429 | 500.. => Err(CheckAborted::Unreachable(status.message)),
             code => Ok(Err(code)),
         },
-        Ok(Err(error)) => Err(Stop::Unreachable(root(&error))),
-        Err(_) => Err(Stop::Unreachable(format!("no answer within {} s", CALL.as_secs()))),
+        Ok(Err(error)) => Err(CheckAborted::Unreachable(root_cause(&error))),
+        Err(_) => {
+            Err(CheckAborted::Unreachable(format!("no answer within {} s", CALL_TIMEOUT.as_secs())))
+        }
     }
 }

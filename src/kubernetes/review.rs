@@ -1,22 +1,22 @@
-//! Who bears a token, and whether they may do something, by the API server's word.
+//! Authentication of tokens and authorization of callers by the API server.
 //!
 //! Sources: <https://kubernetes.io/docs/reference/access-authn-authz/authentication/> (TokenReview),
 //! <https://kubernetes.io/docs/reference/access-authn-authz/authorization/> (SubjectAccessReview).
-//! Owns: the two questions, their deadlines, how many are under way. Does not own: telling whose a token is
-//! by the cluster's keys, without a question (`keyring`), reading who somebody is (`whose`), when to ask, and
-//! how long an answer is good for (`auth`).
+//! Owns: the two reviews, their deadlines, how many are under way. Does not own: authentication with the cluster's keys,
+//! without a review (`keyring`), decoding a user (`subject`), when to send a review, and how long its result is valid
+//! (`auth`).
 
-mod brief;
 mod issuer;
 mod jwt;
 mod keyring;
 mod keys;
 #[cfg(test)]
 mod mint;
-mod whose;
+mod quote;
+mod subject;
 
 pub use keyring::{KeyReader, Keyring};
-pub use whose::{AUDIENCE, Identity, Pod, Whose};
+pub use subject::{AUDIENCE, Identity, Pod, Whose};
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,21 +28,21 @@ use kube::{Api, Client, api::PostParams};
 use rollcall_api::GROUP;
 use tokio::sync::Semaphore;
 
-use crate::kubernetes::{breaker::Breaker, call::Guarded, failure::Failure};
+use crate::kubernetes::{breaker::Breaker, call::GuardedCalls, failure::Failure};
 use crate::telemetry::metrics::ApiMetrics;
 
-/// Questions under way at once of each of two kinds: those that were answered before, and those that
-/// never were. An API server answers one in 1 to 5 ms, so each kind has some 2,000 a second. On their
-/// own, so that a crowd with made-up tokens holds up newcomers only, and what was withdrawn is not
-/// repeated for want of an answer.
+/// Reviews under way at once, for each of two kinds: repeated reviews, which were answered before, and first reviews. An
+/// API server answers a review in 1 to 5 ms, so each kind gets about 2,000 a second. The kinds are limited separately, so
+/// that a flood of made-up tokens delays only new callers. Otherwise repeated reviews would time out, and a revoked right
+/// would stay valid by its last answer.
 const MAX_REVIEWS: usize = 8;
 
-/// Something that somebody wants to do with instances.
+/// The access to instances that a SubjectAccessReview checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Question<'a> {
-    /// In Kubernetes' words.
+pub struct AccessRequest<'a> {
+    /// The verb in RBAC.
     pub verb: &'static str,
-    /// Of `serviceinstances`.
+    /// A subresource of `serviceinstances`.
     pub subresource: Option<&'static str>,
     /// One namespace, or all.
     pub namespace: Option<&'a str>,
@@ -50,43 +50,43 @@ pub struct Question<'a> {
     pub name: Option<&'a str>,
 }
 
-/// How a question is asked.
+/// How a review is sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask {
-    /// Whether it was answered before.
+    /// Whether the same review was answered before.
     pub anew: bool,
-    /// How long it may take, the wait for its turn included.
+    /// The deadline, which includes the wait for its turn.
     pub within: Duration,
 }
 
-/// Asks. Cheap to clone.
+/// Sends reviews. Cheap to clone.
 #[derive(Clone)]
 pub struct Reviews {
     client: Client,
-    known: Arc<Semaphore>,
-    new: Arc<Semaphore>,
-    tokens: Guarded,
-    access: Guarded,
+    repeated: Arc<Semaphore>,
+    first: Arc<Semaphore>,
+    tokens: GuardedCalls,
+    access: GuardedCalls,
 }
 
 impl Reviews {
-    /// Uses `client` for nothing else.
+    /// Sends reviews with `client`.
     #[must_use]
     pub fn new(client: Client, metrics: &ApiMetrics, breaker: &Breaker) -> Self {
-        let guarded = |metrics| Guarded { metrics, breaker: breaker.clone() };
+        let guarded = |metrics| GuardedCalls { metrics, breaker: breaker.clone() };
         Self {
             client,
-            known: Arc::new(Semaphore::new(MAX_REVIEWS)),
-            new: Arc::new(Semaphore::new(MAX_REVIEWS)),
+            repeated: Arc::new(Semaphore::new(MAX_REVIEWS)),
+            first: Arc::new(Semaphore::new(MAX_REVIEWS)),
             tokens: guarded(metrics.on("tokenreviews", &["create"])),
             access: guarded(metrics.on("subjectaccessreviews", &["create"])),
         }
     }
 
-    /// Whose token it is; or why it is nobody's, or not for us.
+    /// The subject of a token, or why the token is invalid.
     ///
     /// # Errors
-    /// When it could not be asked in time.
+    /// When the API server did not answer in time, or refused the review.
     pub async fn token(&self, token: &str, ask: Ask) -> Result<Result<Whose, String>, Failure> {
         let review = TokenReview {
             spec: TokenReviewSpec {
@@ -97,34 +97,34 @@ impl Reviews {
         };
         let api: Api<TokenReview> = Api::all(self.client.clone());
         let parameters = PostParams::default();
-        let asked = api.create(&parameters, &review);
-        let answer = self.ask(&self.tokens, ask, asked).await?;
-        Ok(whose(answer.status.unwrap_or_default()))
+        let call = api.create(&parameters, &review);
+        let answer = self.call(&self.tokens, ask, call).await?;
+        Ok(subject_of_review(answer.status.unwrap_or_default()))
     }
 
-    /// Whether somebody may.
+    /// Whether a caller has this access.
     ///
     /// # Errors
-    /// When it could not be asked in time.
+    /// When the API server did not answer in time, or refused the review.
     pub async fn access(
         &self,
-        who: &Identity,
-        question: Question<'_>,
+        caller: &Identity,
+        request: AccessRequest<'_>,
         ask: Ask,
     ) -> Result<bool, Failure> {
         let review = SubjectAccessReview {
             spec: SubjectAccessReviewSpec {
-                user: Some(who.user.clone()),
-                uid: who.uid.clone(),
-                groups: Some(who.groups.clone()),
-                extra: Some(who.extra.clone()),
+                user: Some(caller.user.clone()),
+                uid: caller.uid.clone(),
+                groups: Some(caller.groups.clone()),
+                extra: Some(caller.extra.clone()),
                 resource_attributes: Some(ResourceAttributes {
                     group: Some(GROUP.to_owned()),
                     resource: Some("serviceinstances".to_owned()),
-                    subresource: question.subresource.map(str::to_owned),
-                    verb: Some(question.verb.to_owned()),
-                    namespace: question.namespace.map(str::to_owned),
-                    name: question.name.map(str::to_owned),
+                    subresource: request.subresource.map(str::to_owned),
+                    verb: Some(request.verb.to_owned()),
+                    namespace: request.namespace.map(str::to_owned),
+                    name: request.name.map(str::to_owned),
                     ..ResourceAttributes::default()
                 }),
                 ..SubjectAccessReviewSpec::default()
@@ -133,20 +133,20 @@ impl Reviews {
         };
         let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
         let parameters = PostParams::default();
-        let asked = api.create(&parameters, &review);
-        let answer = self.ask(&self.access, ask, asked).await?;
+        let call = api.create(&parameters, &review);
+        let answer = self.call(&self.access, ask, call).await?;
         Ok(answer.status.is_some_and(|status| status.allowed))
     }
 
-    async fn ask<T>(
+    async fn call<T>(
         &self,
-        calls: &Guarded,
+        calls: &GuardedCalls,
         Ask { anew, within }: Ask,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Failure> {
         let turn_and_call = async {
-            // Never closed; the deadline counts from here.
-            let turns = if anew { &self.known } else { &self.new };
+            // The semaphore is never closed. The deadline of the call includes this wait.
+            let turns = if anew { &self.repeated } else { &self.first };
             let _turn = turns.acquire().await;
             call.await
         };
@@ -154,18 +154,19 @@ impl Reviews {
     }
 }
 
-/// A server that knows no audiences would say yes to tokens of any: its answer must name ours.
-fn whose(status: TokenReviewStatus) -> Result<Whose, String> {
-    let for_us = status.audiences.iter().flatten().any(|audience| audience == AUDIENCE);
+/// The subject that a TokenReview found. An API server that does not support audiences would accept tokens for any
+/// audience, so its answer must name ours.
+fn subject_of_review(status: TokenReviewStatus) -> Result<Whose, String> {
+    let is_for_us = status.audiences.iter().flatten().any(|audience| audience == AUDIENCE);
     match status {
-        TokenReviewStatus { authenticated: Some(true), user: Some(user), .. } if for_us => {
+        TokenReviewStatus { authenticated: Some(true), user: Some(user), .. } if is_for_us => {
             Ok(user.into())
         }
         TokenReviewStatus { error: Some(why), .. } if !why.is_empty() => Err(why),
         TokenReviewStatus { authenticated: Some(true), .. } => {
-            Err(format!("it is not made for the audience {AUDIENCE}"))
+            Err(format!("it is not for the audience {AUDIENCE}"))
         }
-        _ => Err("nobody bears it, or it has ended".to_owned()),
+        _ => Err("the API server does not know it, or it has expired".to_owned()),
     }
 }
 
@@ -185,17 +186,17 @@ mod tests {
     }
 
     #[test]
-    fn only_an_answer_that_names_our_audience_counts() {
-        assert!(whose(status(true, &["rollcall"], "")).is_ok());
+    fn token_is_valid_only_if_the_review_names_our_audience() {
+        assert!(subject_of_review(status(true, &["rollcall"], "")).is_ok());
         for (answer, why) in [
             (status(true, &[], ""), "audience"),
             (status(true, &["https://kubernetes.default.svc"], ""), "audience"),
-            (status(false, &[], "it is torn"), "it is torn"),
-            (status(false, &["rollcall"], ""), "nobody"),
-            (TokenReviewStatus::default(), "nobody"),
+            (status(false, &[], "it is malformed"), "it is malformed"),
+            (status(false, &["rollcall"], ""), "does not know it"),
+            (TokenReviewStatus::default(), "does not know it"),
         ] {
-            let said = whose(answer).unwrap_err();
-            assert!(said.contains(why), "{said}");
+            let error = subject_of_review(answer).unwrap_err();
+            assert!(error.contains(why), "{error}");
         }
     }
 }

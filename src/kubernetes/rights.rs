@@ -1,33 +1,33 @@
 //! Every right that rollcall needs in its cluster, and what does not work without it.
 //!
-//! Owns: the table. `deploy/rbac` grants exactly these, which a test holds together; another shows that
-//! none of them is unused. Does not own: asking whether they are there (`preflight`).
+//! Owns: the table. `deploy/rbac` grants exactly these: one test keeps the two in sync, another shows that every right is
+//! used. Does not own: checking whether they are granted (`preflight`).
 
 use rollcall_api::GROUP;
 
 /// Where a right is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
-    /// Where instances are looked after: one namespace, or all.
+    /// The namespaces whose instances rollcall serves: one, or all.
     Watched,
-    /// The namespace that rollcall itself lives in.
+    /// The namespace in which rollcall runs.
     Home,
     /// The whole cluster.
     Cluster,
 }
 
-/// When it is needed.
+/// When a right is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Need {
-    /// Without it there is nothing to answer from: rollcall waits for it.
+    /// Before the start: without it rollcall has no data to answer with, and waits for it.
     Start,
-    /// Rollcall works without it, but not as it should.
+    /// Always. Rollcall works without it, but not completely.
     Always,
-    /// The same, with `--auth token` only.
+    /// Like `Always`, with `--auth token` only.
     Auth,
-    /// The same, where besides tokens are reviewed.
+    /// Like `Auth`, with `--auth-tokens review` only.
     Review,
-    /// The same, where besides the cluster's keys tell whose a token is.
+    /// Like `Auth`, with `--auth-tokens jwks` only.
     Jwks,
 }
 
@@ -36,24 +36,24 @@ pub enum Need {
 pub struct Right {
     /// API group.
     pub group: &'static str,
-    /// Resource, with its subresource after a slash; or a path of no resource, which begins with one.
+    /// Resource, with its subresource after a slash; or a path that is not a resource, which begins with a slash.
     pub resource: &'static str,
-    /// On the object of this name alone.
+    /// The name of the only object that the right is for, if there is one.
     pub name: Option<&'static str>,
     /// Verb.
     pub verb: &'static str,
-    /// Where.
+    /// Where it is needed.
     pub place: Place,
-    /// When.
+    /// When it is needed.
     pub need: Need,
-    /// The role of `deploy/rbac` that grants it.
+    /// The role in `deploy/rbac` that grants it.
     pub role: &'static str,
     /// What does not work without it, as the end of a sentence that begins with "without it".
     pub without: &'static str,
 }
 
 impl Right {
-    /// Whether it is over a path of the API server that is no resource.
+    /// Whether the right is for a path of the API server that is not a resource.
     #[must_use]
     pub fn is_path(&self) -> bool {
         self.resource.starts_with('/')
@@ -68,7 +68,7 @@ const INSTANCE: Right = Right {
     place: Place::Watched,
     need: Need::Start,
     role: "ClusterRole rollcall-instances",
-    without: "there is nothing to answer from",
+    without: "rollcall has no data to answer with",
 };
 
 const EVENT: Right = Right {
@@ -76,7 +76,7 @@ const EVENT: Right = Right {
     resource: "events",
     verb: "create",
     need: Need::Always,
-    without: "kubectl events tells of no expiry, revival or eviction",
+    without: "kubectl events shows no expiry, revival or eviction",
     ..INSTANCE
 };
 
@@ -87,7 +87,7 @@ const REVIEW: Right = Right {
     place: Place::Cluster,
     need: Need::Review,
     role: "ClusterRole rollcall-server",
-    without: "nobody can be let in who writes over HTTP",
+    without: "every write over HTTP is refused, because rollcall cannot authenticate and authorize callers",
     ..INSTANCE
 };
 
@@ -96,8 +96,7 @@ const KEYS: Right = Right {
     resource: "/openid/v1/jwks",
     verb: "get",
     need: Need::Jwks,
-    without: "the cluster's keys are not known (--auth-tokens jwks), and nobody can be let in who writes over \
-              HTTP",
+    without: "rollcall cannot read the cluster's keys (--auth-tokens jwks), and every write over HTTP is refused",
     ..REVIEW
 };
 
@@ -109,7 +108,8 @@ const LEASE: Right = Right {
     place: Place::Home,
     need: Need::Always,
     role: "Role rollcall",
-    without: "this replica never leads: nobody may be there to write status and Events, and to evict",
+    without: "this replica never leads; if no replica leads, status and Events are not written and nothing is \
+              evicted",
 };
 
 const LEDGER: Right = Right {
@@ -117,50 +117,51 @@ const LEDGER: Right = Right {
     resource: "heartbeatledgers",
     name: None,
     verb: "list",
-    without: "this replica does not hear which beats the others take: no lease is judged, and beats are \
-              answered 202",
+    without: "this replica does not learn which heartbeats the other replicas take: it judges no lease, and \
+              answers heartbeats with 202",
     ..LEASE
 };
 
-/// All of them, those first without which nothing works.
+/// All rights; those that rollcall waits for come first.
 pub const RIGHTS: &[Right] = &[
     INSTANCE,
     Right {
         verb: "watch",
-        without: "changes and heartbeats by annotation are not seen",
+        without: "rollcall does not observe changes and heartbeats by annotation",
         ..INSTANCE
     },
     Right {
         verb: "get",
         need: Need::Always,
-        without: "whatever is not known here is answered 403 instead of 404, and this replica does not \
-                  take leave when it ends",
+        without: "requests for unknown instances are answered 503 instead of 404, and this replica \
+                  does not deregister itself when it ends",
         ..INSTANCE
     },
     Right {
         verb: "create",
         need: Need::Always,
-        without: "nothing new can be registered over HTTP, nor this replica itself: no lease is judged",
+        without: "no new instance can register over HTTP, and this replica cannot register itself: it judges \
+                  no lease",
         ..INSTANCE
     },
     Right {
         verb: "patch",
         need: Need::Always,
-        without: "nobody can register or be revived over HTTP, and no lease is judged, since the \
-                  self-beat cannot be written",
+        without: "no instance can register or be revived over HTTP, and no lease is judged, because this \
+                  replica cannot write its own heartbeat",
         ..INSTANCE
     },
     Right {
         verb: "delete",
         need: Need::Always,
-        without: "nobody can deregister over HTTP, and expired objects are not evicted",
+        without: "no instance can deregister over HTTP, and expired objects are not evicted",
         ..INSTANCE
     },
     Right {
         resource: "serviceinstances/status",
         verb: "patch",
         need: Need::Always,
-        without: "kubectl shows no phase, and nothing is evicted",
+        without: "kubectl shows no phase, and no instance is evicted",
         ..INSTANCE
     },
     EVENT,
@@ -180,7 +181,7 @@ pub const RIGHTS: &[Right] = &[
         name: Some("serviceinstances.rollcall.dev"),
         verb: "get",
         need: Need::Always,
-        without: "nobody notices definitions that are older than this rollcall",
+        without: "rollcall cannot detect definitions that are older than itself",
         ..REVIEW
     },
     Right { name: None, verb: "create", ..LEASE },
@@ -192,7 +193,7 @@ pub const RIGHTS: &[Right] = &[
     Right { verb: "patch", ..LEDGER },
     Right {
         verb: "delete",
-        without: "the ledgers of replicas that are gone stay, unless their pods are deleted: each start waits \
+        without: "ledgers of replicas that are gone remain until their pods are deleted, and each start waits \
                   10 s for them",
         ..LEDGER
     },

@@ -1,8 +1,8 @@
-//! The version that the store has now: that of a consistent list of instances, of which one object is read.
+//! The current version of the store: the resourceVersion of a consistent list of instances, limited to one object.
 //!
-//! Owns: how often the API server is asked for it. One list is under way at a time, at most one begins each second, and
-//! all that waited before it began share its answer. Does not own: what follows from the version (`http::min_index`,
-//! `witness`).
+//! Owns: how often rollcall requests it. One list is under way at a time, at most one begins each second, and
+//! all callers that waited before it began share its answer. Does not own: what follows from the version
+//! (`http::min_index`, `heartbeat`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,36 +13,36 @@ use serde::Deserialize;
 use tokio::{sync::Mutex, time::sleep};
 
 use crate::clock;
-use crate::kubernetes::{breaker::Breaker, call::Guarded, failure::Failure};
+use crate::kubernetes::{breaker::Breaker, call::GuardedCalls, failure::Failure};
 use crate::telemetry::metrics::ApiMetrics;
 
-/// A list of one object takes milliseconds.
+/// The deadline of a list of one object, which takes milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Between the beginnings of two lists.
 const PACE: Duration = Duration::from_secs(1);
 
-/// Asks for the version of the store. Clones share the answers.
+/// Requests the version of the store. Clones share the answers.
 #[derive(Clone)]
 pub struct StoreVersion {
     client: Client,
-    /// Where instances are watched: one namespace, or all. Rollcall may list there.
+    /// The namespace whose instances are watched, or all: rollcall has the right to list there.
     scope: Option<String>,
-    calls: Guarded,
-    last: Arc<Mutex<Last>>,
+    calls: GuardedCalls,
+    latest: Arc<Mutex<LatestList>>,
 }
 
 /// The last list.
 #[derive(Default)]
-struct Last {
+struct LatestList {
     began: Option<Moment>,
-    /// None while it is under way, and when it was given up.
+    /// `None` while the list is under way, and when its caller dropped it.
     version: Option<Result<u64, Failure>>,
 }
 
-/// All that is read of a list.
+/// The only part of a list that is decoded.
 #[derive(Deserialize)]
-struct Head {
+struct ListHead {
     metadata: Metadata,
 }
 
@@ -53,7 +53,7 @@ struct Metadata {
 }
 
 impl StoreVersion {
-    /// Nothing known yet.
+    /// Starts without a known version.
     #[must_use]
     pub fn new(
         client: Client,
@@ -62,29 +62,29 @@ impl StoreVersion {
         breaker: &Breaker,
     ) -> Self {
         let metrics = metrics.on("serviceinstances", &["list"]);
-        let calls = Guarded { metrics, breaker: breaker.clone() };
-        Self { client, scope, calls, last: Arc::default() }
+        let calls = GuardedCalls { metrics, breaker: breaker.clone() };
+        Self { client, scope, calls, latest: Arc::default() }
     }
 
-    /// The version that the store had at a moment after `asked`: all that was written before is covered by it. Waits for
-    /// its turn, without a deadline of its own: those before it wait for two lists at most.
+    /// The version of the store at a moment after `asked`, so it covers all writes before `asked`. Waits for its turn
+    /// without a deadline of its own: the callers before it wait for two lists at most.
     ///
     /// # Errors
-    /// Why it could not be asked for.
+    /// Why the list failed.
     pub async fn after(&self, asked: Moment) -> Result<u64, Failure> {
-        let mut last = self.last.lock().await;
-        if let Last { began: Some(began), version: Some(version) } = &*last
+        let mut latest = self.latest.lock().await;
+        if let LatestList { began: Some(began), version: Some(version) } = &*latest
             && *began > asked
         {
             return version.clone();
         }
-        if let Some(began) = last.began {
+        if let Some(began) = latest.began {
             sleep(began.after(PACE).since(clock::moment())).await;
         }
-        // Both before the call: it may be given up, and then the next one has to wait all the same.
-        *last = Last { began: Some(clock::moment()), version: None };
+        // Recorded before the call: its caller may drop it, and even then the next list has to wait.
+        *latest = LatestList { began: Some(clock::moment()), version: None };
         let version = self.list().await;
-        last.version = Some(version.clone());
+        latest.version = Some(version.clone());
         version
     }
 
@@ -92,9 +92,13 @@ impl StoreVersion {
         let request = Request::new(ServiceInstance::url_path(&(), self.scope.as_deref()));
         let request = request.list(&ListParams::default().limit(1));
         let request = request.map_err(kube::Error::BuildRequest)?;
-        let head = self.client.request::<Head>(request);
+        let head = self.client.request::<ListHead>(request);
         let version = self.calls.call("list", TIMEOUT, head).await?.metadata.resource_version;
         let number = version.parse();
-        number.map_err(|_| Failure::Unreadable(format!("a list of version {version:?}")))
+        number.map_err(|_| {
+            Failure::Unreadable(format!(
+                "the resourceVersion {version:?} of a list is not a number"
+            ))
+        })
     }
 }

@@ -1,6 +1,7 @@
-//! A Kubernetes client whose API server is a function: for unit tests of what is above it.
+//! A Kubernetes client whose API server is a function, for unit tests of the modules that use the client.
 //!
-//! Reviews of tokens and access are answered; every instance is unknown. What the real API server does is held by `tests/integration`.
+//! It answers reviews of tokens and access; every instance is unknown. `tests/integration` covers the behaviour of a real
+//! API server.
 
 use std::convert::Infallible;
 
@@ -10,7 +11,7 @@ use kube::{Client, client::Body};
 use serde_json::{Value, json};
 use tower::service_fn;
 
-/// A client of it.
+/// A client of that API server.
 pub fn client() -> Client {
     Client::new(service_fn(serve), "default")
 }

@@ -1,15 +1,15 @@
-//! A watch: what Kubernetes knows of one type, delivered to the engine in resourceVersion order.
+//! A list and watch: all objects of one type, delivered to the engine in resourceVersion order.
 //!
 //! ```text
-//! Lost ── list in pages ──▶ At(resourceVersion) ── watch for 20 s ──▶ At(newer) ── …
-//!   ▲                            │ 410 Gone, or anything that breaks the order
-//!   └────────────────────────────┘
+//! no position ── list in pages ──▶ resourceVersion ── watch for 20 s ──▶ newer resourceVersion ── …
+//!   ▲                                   │ 410 Gone, or anything that breaks the order
+//!   └───────────────────────────────────┘
 //! ```
 //!
-//! Owns: the position, and how it is kept. A watch is cut and renewed every 20 s, so that a
-//! connection that died without a word shows within 25 s. Does not own: the types (`instances`,
-//! `ledgers`), what the events mean, and when a position is worth nothing any more because the store may have gone
-//! back (`history` of `rollcall-core`).
+//! Owns: the position, and how it moves. A watch is closed and opened again every 20 s, so a
+//! connection that broke silently is detected within 25 s. Does not own: the types (`instances`,
+//! `ledgers`), what the events mean, and when a position is invalid because the store may have stepped back (`history` of
+//! `rollcall-core`).
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
@@ -29,46 +29,46 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::clock;
-use crate::kubernetes::{call::measured, failure::Failure};
+use crate::kubernetes::{call::measure, failure::Failure};
 use crate::telemetry::metrics::{CallMetrics, WatchMetrics};
 
-/// Objects a page of a list.
+/// Objects in a page of a list.
 const PAGE: u32 = 500;
 
-/// A page that takes longer is given up.
+/// The deadline of a page.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long the server keeps one watch open.
 const WATCH_SECONDS: u32 = 20;
 
-/// When we stop believing that it will end by itself.
+/// A watch that the server has not closed by then counts as broken.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// A watch that is not open by then is given up.
+/// The deadline of opening a watch.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// First and longest pause after a failure; it doubles in between.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
-/// What is watched: one type of objects, and the facts that they become.
-pub trait Kind: Send + Sync + 'static {
+/// A type of objects to watch, and the facts that they become.
+pub trait WatchedKind: Send + Sync + 'static {
     /// An object as it comes over the wire.
     type Object: Clone + Debug + DeserializeOwned + Send;
 
-    /// What is kept of it.
+    /// The decoded object.
     type Record: Send;
 
-    /// For the log: `instance`.
+    /// The name in logs, such as `instance`.
     const NAME: &'static str;
 
-    /// The objects, wherever they are looked for.
+    /// Requests for the objects, in one namespace or in all.
     fn request(&self) -> Request;
 
-    /// The version of an object; 0 when it is not a number.
+    /// The resourceVersion of an object; 0 when it is not a number.
     fn version(object: &Self::Object) -> u64;
 
-    /// The record of an object; when it has none, the fact that follows from that, if any does.
-    fn read(&self, object: Self::Object) -> Result<Self::Record, Option<Fact>>;
+    /// The record of an object; for an object that cannot be decoded, the fact that reports it, if there is one.
+    fn decode(&self, object: Self::Object) -> Result<Self::Record, Option<Fact>>;
 
     /// A full list, as of `index`.
     fn listed(&self, records: Vec<Self::Record>, index: u64) -> Fact;
@@ -76,45 +76,46 @@ pub trait Kind: Send + Sync + 'static {
     /// A new or changed object.
     fn upserted(&self, record: Self::Record) -> Option<Fact>;
 
-    /// An object that is gone.
+    /// A deleted object.
     fn removed(&self, object: Self::Object) -> Option<Fact>;
 
     /// Everything up to `index` has been delivered.
     fn progress(&self, index: u64) -> Option<Fact>;
 
-    /// Nothing comes, for this reason.
+    /// The watch delivers nothing, for this reason.
     fn interrupted(&self, reason: String) -> Option<Fact>;
 }
 
-/// The watch of one kind.
+/// The watch of one type.
 pub struct Watch<K> {
-    /// What is watched.
+    /// The type.
     pub kind: K,
-    /// Used for nothing else.
+    /// The client for lists and watches.
     pub client: Client,
-    /// Where facts go. A full channel holds the watch back, and the server keeps the events.
+    /// The engine's queue. While it is full, the watch reads no further, and the server keeps the events.
     pub facts: mpsc::Sender<Delivery>,
-    /// Figures.
+    /// Metrics of the watch.
     pub metrics: WatchMetrics,
-    /// Of its calls: `list`, and `watch` until it is open.
+    /// Metrics of its calls: `list`, and `watch` until the watch is open.
     pub calls: CallMetrics,
-    /// Rung to have everything listed anew, whatever is under way.
+    /// Makes the watch list everything again, whatever is under way.
     pub relist: Arc<Notify>,
 }
 
 /// Why a list or a watch ended early.
-enum End {
-    /// The position is too old: list anew.
+enum WatchEnd {
+    /// The position is too old: list again.
     Lost(String),
-    /// Go on from the position.
+    /// A failure that keeps the position: watch again from there.
     Failed(Failure),
-    /// It could not be opened: the API server is away, and may come back with an older store. List anew.
+    /// The watch could not be opened, because the API server does not answer. It may return with an older store, so list
+    /// again.
     Unopened(Failure),
-    /// Nobody listens any more.
+    /// The engine has ended.
     Closed,
 }
 
-impl From<Failure> for End {
+impl From<Failure> for WatchEnd {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Refused { code: 410, message } => Self::Lost(message),
@@ -123,41 +124,41 @@ impl From<Failure> for End {
     }
 }
 
-/// Only where no answer came: an API server that refuses is there.
-fn unopened(failure: Failure) -> End {
+/// Only a missing answer counts as unopened: an API server that refuses is available.
+fn opening_failed(failure: Failure) -> WatchEnd {
     match failure {
-        Failure::Away(_) => End::Unopened(failure),
+        Failure::Away(_) => WatchEnd::Unopened(failure),
         other => other.into(),
     }
 }
 
-impl From<kube::Error> for End {
+impl From<kube::Error> for WatchEnd {
     fn from(error: kube::Error) -> Self {
         Failure::from(error).into()
     }
 }
 
-impl<K: Kind> Watch<K> {
-    /// Lists and watches for ever; ends when nobody listens any more.
+impl<K: WatchedKind> Watch<K> {
+    /// Lists and watches until the engine ends.
     pub async fn run(self) {
         let mut position: Option<u64> = None;
         let mut pause = PAUSE.0;
         let mut interrupted = false;
         loop {
-            let going_on = async {
+            let step = async {
                 match &mut position {
                     None => self.list().await.map(|at| position = Some(at)),
                     Some(at) => self.follow(at, &mut interrupted).await,
                 }
             };
             let ended = tokio::select! {
-                ended = going_on => ended,
+                ended = step => ended,
                 () = self.relist.notified() => {
                     position = None;
                     continue;
                 }
             };
-            if matches!(ended, Err(End::Unopened(_))) {
+            if matches!(ended, Err(WatchEnd::Unopened(_))) {
                 position = None;
             }
             let reason = match ended {
@@ -165,15 +166,15 @@ impl<K: Kind> Watch<K> {
                     pause = PAUSE.0;
                     continue;
                 }
-                Err(End::Closed) => return,
-                Err(End::Lost(reason)) => {
+                Err(WatchEnd::Closed) => return,
+                Err(WatchEnd::Lost(reason)) => {
                     position = None;
-                    info!(reason, "the {} watch has fallen behind; listing anew", K::NAME);
+                    info!(reason, "the {} watch has fallen behind; listing again", K::NAME);
                     "lost"
                 }
-                Err(End::Failed(failure) | End::Unopened(failure)) => {
+                Err(WatchEnd::Failed(failure) | WatchEnd::Unopened(failure)) => {
                     if !interrupted {
-                        warn!(%failure, "the {} watch is interrupted; leases are not judged meanwhile", K::NAME);
+                        warn!(%failure, "the {} watch is interrupted; until it continues, no lease is judged", K::NAME);
                     }
                     interrupted = true;
                     let fact = self.kind.interrupted(failure.to_string());
@@ -189,19 +190,19 @@ impl<K: Kind> Watch<K> {
         }
     }
 
-    /// Reads the full list and delivers it. Answers its resourceVersion.
-    async fn list(&self) -> Result<u64, End> {
+    /// Reads the full list and delivers it. Returns its resourceVersion.
+    async fn list(&self) -> Result<u64, WatchEnd> {
         let (mut records, mut facts) = (Vec::new(), Vec::new());
         let mut parameters = ListParams::default().limit(PAGE);
         loop {
             let request = self.kind.request().list(&parameters);
             let request = request.map_err(kube::Error::BuildRequest)?;
             let page = self.client.request::<ObjectList<K::Object>>(request);
-            let page = measured(&self.calls, "list", PAGE_TIMEOUT, page).await?;
-            // A list is there with its last page.
+            let page = measure(&self.calls, "list", PAGE_TIMEOUT, page).await?;
+            // A list is received with its last page.
             let received = clock::reading();
             for object in page.items {
-                match self.kind.read(object) {
+                match self.kind.decode(object) {
                     Ok(record) => records.push(record),
                     Err(fact) => facts.extend(fact),
                 }
@@ -220,36 +221,42 @@ impl<K: Kind> Watch<K> {
         }
     }
 
-    /// Follows changes from `position` on, moving it along, until the server ends the watch.
-    async fn follow(&self, position: &mut u64, interrupted: &mut bool) -> Result<(), End> {
+    /// Delivers changes after `position`, and moves it, until the server ends the watch.
+    async fn follow(&self, position: &mut u64, interrupted: &mut bool) -> Result<(), WatchEnd> {
         let parameters = WatchParams::default().timeout(WATCH_SECONDS);
         let request = self.kind.request().watch(&parameters, &position.to_string());
         let request = request.map_err(kube::Error::BuildRequest)?;
         let opening = self.client.request_events::<K::Object>(request);
-        let opened = measured(&self.calls, "watch", OPEN_TIMEOUT, opening).await;
-        let mut events = opened.map_err(unopened)?.boxed();
+        let opened = measure(&self.calls, "watch", OPEN_TIMEOUT, opening).await;
+        let mut events = opened.map_err(opening_failed)?.boxed();
         if std::mem::take(interrupted) {
-            info!(index = *position, "the {} watch goes on", K::NAME);
+            info!(index = *position, "the {} watch continues", K::NAME);
             self.deliver(self.kind.progress(*position), clock::reading()).await?;
         }
         let following = async {
             while let Some(event) = events.next().await {
-                self.event(event?, position).await?;
+                self.handle_event(event?, position).await?;
             }
             Ok(())
         };
         timeout(WATCH_TIMEOUT, following).await.map_err(|_| {
-            End::Failed(Failure::Away("no answer in time to the end of a watch".to_owned()))
+            WatchEnd::Failed(Failure::Away(
+                "the API server did not close a watch in time".to_owned(),
+            ))
         })?
     }
 
-    async fn event(&self, event: WatchEvent<K::Object>, position: &mut u64) -> Result<(), End> {
+    async fn handle_event(
+        &self,
+        event: WatchEvent<K::Object>,
+        position: &mut u64,
+    ) -> Result<(), WatchEnd> {
         let received = clock::reading();
         self.metrics.event();
         let (fact, at) = match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                 let at = K::version(&object);
-                let fact = match self.kind.read(object) {
+                let fact = match self.kind.decode(object) {
                     Ok(record) => self.kind.upserted(record),
                     Err(fact) => fact,
                 };
@@ -270,14 +277,14 @@ impl<K: Kind> Watch<K> {
         Ok(())
     }
 
-    /// Waits without a deadline: a full channel is how the engine holds the watch back.
+    /// Waits without a deadline: by a full queue the engine slows the watch down.
     async fn deliver(
         &self,
         facts: impl IntoIterator<Item = Fact>,
         received: Reading,
-    ) -> Result<(), End> {
+    ) -> Result<(), WatchEnd> {
         for fact in facts {
-            self.facts.send(Delivery::new(fact, received)).await.map_err(|_| End::Closed)?;
+            self.facts.send(Delivery::new(fact, received)).await.map_err(|_| WatchEnd::Closed)?;
         }
         Ok(())
     }

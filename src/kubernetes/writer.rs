@@ -1,8 +1,7 @@
-//! Every write to Kubernetes, each with a deadline, a precondition where one exists, and the
-//! answer as a record.
+//! Every write of instances, each with a deadline and, where possible, a precondition; the answer is a record.
 //!
-//! Owns: how long and how many writes are under way. Does not own: the bodies (`body`), when
-//! to write, and whether it is worth trying (`breaker`).
+//! Owns: the deadlines, and how many writes are under way. Does not own: the bodies (`body`), when
+//! to write, and whether a write is tried at all (`breaker`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,70 +28,70 @@ use tokio::{
 
 use crate::clock;
 use crate::kubernetes::{
-    answer::{Answer, ask},
-    body::{self, Change, Precondition, StoredHeartbeat, readable_as_yaml},
+    answer::{ApiAnswer, send_request},
+    body::{self, Change, Precondition, StoredHeartbeat, escape_for_yaml},
     breaker::Breaker,
-    call::Guarded,
-    convert::{Converter, Lean},
+    call::GuardedCalls,
+    convert::{Converter, SlimInstance},
     election::Tenure,
     failure::Failure,
 };
 use crate::telemetry::metrics::ApiMetrics;
 
-/// A write, with the time that it waits for its turn.
+/// The deadline of a write, and of the wait for its turn.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A self-beat: a later one is worth more than this one late.
+/// The deadline of a self-beat: the next self-beat is worth more than this one late.
 const SELF_BEAT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Writes under way at once. Each holds a connection of its own (the client speaks HTTP/1.1), and
-/// an API server does a write in 5 to 20 ms: 32 at once are some 2,000 a second.
+/// Writes under way at once. Each uses its own connection (the client speaks HTTP/1.1), and
+/// an API server needs 5 to 20 ms for a write: 32 at once are about 2,000 a second.
 const MAX_WRITES: usize = 32;
 
-/// Reads under way at once, each of a name that is not known here. On their own, so that questions
-/// for names that do not exist never hold up a registration.
+/// Reads under way at once, each of an unknown name. They are limited separately, so that reads of names that do not
+/// exist never delay a registration.
 const MAX_READS: usize = 8;
 
-/// Writes instances.
+/// Reads and writes instances.
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
     converter: Arc<Converter>,
     turns: Arc<Semaphore>,
     reads: Arc<Semaphore>,
-    calls: Guarded,
-    status_calls: Guarded,
+    calls: GuardedCalls,
+    status_calls: GuardedCalls,
 }
 
-/// What came of a deletion.
+/// The result of a deletion.
 #[derive(Debug)]
-pub enum Removed {
+pub enum Deletion {
     /// The object is gone.
     Gone,
-    /// Finalizers hold it, as it is stored now; none when that cannot be read.
+    /// Finalizers keep the object, which is now stored like this; `None` when the answer cannot be read.
     Held(Option<Arc<Instance>>),
 }
 
 /// An object that a registration has applied.
 #[derive(Debug)]
 pub struct Applied {
-    /// As it is stored now.
+    /// The object as it is stored now.
     pub instance: Arc<Instance>,
     /// Whether this apply created it.
     pub created: bool,
 }
 
-/// What a patch is for.
+/// The kind of a patch.
 #[derive(Clone, Copy)]
-enum Kind<'a> {
+enum WriteKind<'a> {
     Object,
-    /// Written by the leader alone.
+    /// Sent only while this tenure lasts.
     Status(&'a Tenure),
     SelfBeat,
 }
 
 impl Writer {
-    /// A writer that uses `client` for nothing but writes.
+    /// A writer that uses `client`, and turns answers into records with `converter`.
     #[must_use]
     pub fn new(
         client: Client,
@@ -102,7 +101,7 @@ impl Writer {
     ) -> Self {
         let turns = Arc::new(Semaphore::new(MAX_WRITES));
         let reads = Arc::new(Semaphore::new(MAX_READS));
-        let guarded = |metrics| Guarded { metrics, breaker: breaker.clone() };
+        let guarded = |metrics| GuardedCalls { metrics, breaker: breaker.clone() };
         let calls = guarded(metrics.on("serviceinstances", &["get", "apply", "patch", "delete"]));
         let status_calls = guarded(metrics.on("serviceinstances/status", &["patch"]));
         Self { client, converter, turns, reads, calls, status_calls }
@@ -111,33 +110,33 @@ impl Writer {
     /// The object as it is stored now.
     ///
     /// # Errors
-    /// [`Failure::NotFound`], or why it could not be asked for.
+    /// [`Failure::NotFound`] when there is none, or why the read failed.
     pub async fn get(&self, key: &InstanceKey) -> Result<Arc<Instance>, Failure> {
         let request = request(key).get(&key.name, &GetParams::default());
         let request = request.map_err(kube::Error::BuildRequest)?;
-        let _turn = turn(&self.reads).await?;
-        let answer = self.client.request::<Lean>(request);
+        let _turn = acquire_turn(&self.reads).await?;
+        let answer = self.client.request::<SlimInstance>(request);
         self.record(self.calls.call("get", WRITE_TIMEOUT, answer).await)
     }
 
-    /// The replica's own object as it is stored now, before a self-beat overwrites it. Like that it waits for no other call, and
-    /// finds out whether the API server answers again.
+    /// The replica's own object as it is stored now, before a self-beat overwrites it. Like the self-beat, this read
+    /// waits for no other call, and is sent even when the breaker is open.
     ///
     /// # Errors
     /// As [`Writer::get`].
     pub async fn get_own(&self, key: &InstanceKey) -> Result<Arc<Instance>, Failure> {
         let request = request(key).get(&key.name, &GetParams::default());
         let request = request.map_err(kube::Error::BuildRequest)?;
-        let answer = self.client.request::<Lean>(request);
-        self.record(self.calls.always("get", SELF_BEAT_TIMEOUT, answer).await)
+        let answer = self.client.request::<SlimInstance>(request);
+        self.record(self.calls.call_always("get", SELF_BEAT_TIMEOUT, answer).await)
     }
 
-    /// Registers by a forced server-side apply: all facts, the lease given, a beat, never `state`; on one incarnation
-    /// or version only, where these are given.
+    /// Registers by a forced server-side apply: all facts, the given lease, and a heartbeat, never `state`. A uid or a
+    /// version, where given, is a precondition.
     ///
     /// # Errors
-    /// [`Failure::Invalid`] with the fields that the API server refuses, [`Failure::Conflict`] when another incarnation
-    /// or version, or none, bears the name, among others.
+    /// Among others [`Failure::Invalid`] with the fields that the API server refuses, and [`Failure::Conflict`] when the
+    /// precondition does not hold.
     pub async fn register(
         &self,
         key: &InstanceKey,
@@ -149,16 +148,19 @@ impl Writer {
     ) -> Result<Applied, Failure> {
         let body = Patch::Apply(body::registration(key, uid, version, registration, lease, beat));
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        let applied = self.send(key, Kind::Object, &parameters, &body).await.map_err(moved_on)?;
+        let applied = self
+            .send(key, WriteKind::Object, &parameters, &body)
+            .await
+            .map_err(uid_mismatch_to_conflict)?;
         let created = applied.status == StatusCode::CREATED;
         Ok(Applied { instance: self.record(Ok(applied.value))?, created })
     }
 
-    /// Registers over a record that has facts which the registration has not: server-side apply
-    /// leaves those alone that another manager set, so here each is taken away by name. On one version only, if it is given.
+    /// Registers over a record that has facts which the registration lacks. Server-side apply keeps facts that another
+    /// manager set, so this removes each by name. The version, where given, is a precondition.
     ///
     /// # Errors
-    /// As [`Writer::register`]; [`Failure::Conflict`] when another incarnation bears the name.
+    /// As [`Writer::register`]; [`Failure::Conflict`] when another object has the name now.
     pub async fn replace(
         &self,
         record: &Instance,
@@ -168,20 +170,20 @@ impl Writer {
         beat: &str,
     ) -> Result<Arc<Instance>, Failure> {
         let body = body::replacement(record, version, registration, lease, beat);
-        self.merge(&record.key, Kind::Object, body).await.map_err(moved_on)
+        self.merge(&record.key, WriteKind::Object, body).await.map_err(uid_mismatch_to_conflict)
     }
 
     /// Changes a part of an object, if the precondition holds.
     ///
     /// # Errors
-    /// [`Failure::Conflict`] when it does not; [`Failure::Invalid`] with the fields that are refused.
+    /// [`Failure::Conflict`] when it does not hold; [`Failure::Invalid`] with the fields that the API server refuses.
     pub async fn change(
         &self,
         key: &InstanceKey,
         on: Precondition<'_>,
         change: &Change,
     ) -> Result<Arc<Instance>, Failure> {
-        // A registration is an apply and owns facts; the operator's word has an owner of its own.
+        // A registration is an apply and owns the facts; the operator state has its own field manager.
         let manager = match change {
             Change::Attributes(_) => FIELD_MANAGER,
             Change::State(_) => STATE_MANAGER,
@@ -189,23 +191,27 @@ impl Writer {
         let parameters =
             PatchParams { field_manager: Some(manager.into()), ..PatchParams::default() };
         let body = Patch::Merge(body::change(on, change));
-        self.patch(key, Kind::Object, &parameters, &body).await.map_err(moved_on)
+        self.patch(key, WriteKind::Object, &parameters, &body)
+            .await
+            .map_err(uid_mismatch_to_conflict)
     }
 
-    /// Stores a beat, if this incarnation still bears the name.
+    /// Stores a heartbeat, if the object with this uid still has the name.
     ///
     /// # Errors
-    /// [`Failure::Conflict`] when another does.
+    /// [`Failure::Conflict`] when another object has the name now.
     pub async fn beat(
         &self,
         key: &InstanceKey,
         uid: &str,
         beat: &StoredHeartbeat,
     ) -> Result<Arc<Instance>, Failure> {
-        self.merge(key, Kind::Object, body::beat(uid, beat)).await.map_err(moved_on)
+        self.merge(key, WriteKind::Object, body::beat(uid, beat))
+            .await
+            .map_err(uid_mismatch_to_conflict)
     }
 
-    /// Writes a self-beat: the replica's own heartbeat annotation. Answers the object's resourceVersion.
+    /// Writes a self-beat: the replica's own heartbeat annotation. Returns the object's resourceVersion.
     ///
     /// # Errors
     /// [`Failure::NotFound`] when the replica's own object is missing.
@@ -216,14 +222,14 @@ impl Writer {
         installation: Option<&Installation>,
     ) -> Result<u64, Failure> {
         let body = body::self_beat(value, installation);
-        let stored = self.merge(key, Kind::SelfBeat, body).await?;
+        let stored = self.merge(key, WriteKind::SelfBeat, body).await?;
         Ok(stored.resource_version)
     }
 
-    /// Writes a status, if the object is still the version that it was decided on.
+    /// Writes a status, if the object still has the version that the status was decided on.
     ///
     /// # Errors
-    /// [`Failure::Conflict`] when it is not; [`Failure::NotLeading`].
+    /// [`Failure::Conflict`] when it does not; [`Failure::NotLeading`] when the tenure has ended.
     pub async fn status(
         &self,
         tenure: &Tenure,
@@ -232,13 +238,13 @@ impl Writer {
         now: Wall,
     ) -> Result<Arc<Instance>, Failure> {
         let status = body::status(on, desired, now);
-        self.merge(&on.key, Kind::Status(tenure), status).await
+        self.merge(&on.key, WriteKind::Status(tenure), status).await
     }
 
-    /// Refreshes the checkpoint of the last beat, if the object is still that version.
+    /// Writes the time of the last heartbeat alone, if the object still has that version.
     ///
     /// # Errors
-    /// [`Failure::Conflict`] when it is not; [`Failure::NotLeading`].
+    /// As [`Writer::status`].
     pub async fn checkpoint(
         &self,
         tenure: &Tenure,
@@ -246,28 +252,28 @@ impl Writer {
         beat: Wall,
     ) -> Result<Arc<Instance>, Failure> {
         let status = body::checkpoint(on, beat);
-        self.merge(&on.key, Kind::Status(tenure), status).await
+        self.merge(&on.key, WriteKind::Status(tenure), status).await
     }
 
-    /// Evicts an object: this incarnation in this version. Answers whether it is gone.
+    /// Evicts an object, if it still has this uid and version. Returns whether it is gone.
     ///
     /// # Errors
-    /// As [`Writer::delete`]; [`Failure::NotLeading`].
+    /// As [`Writer::delete`]; [`Failure::NotLeading`] when the tenure has ended.
     pub async fn evict(&self, tenure: &Tenure, on: &Version) -> Result<bool, Failure> {
         let version = Some(on.resource_version);
         let removed = self.remove(&on.key, Precondition { uid: &on.uid, version }, Some(tenure));
-        Ok(matches!(removed.await?, Removed::Gone))
+        Ok(matches!(removed.await?, Deletion::Gone))
     }
 
     /// Deletes an object, if the precondition holds.
     ///
     /// # Errors
-    /// [`Failure::Conflict`] when it has changed, [`Failure::NotFound`] when it is gone.
+    /// [`Failure::Conflict`] when the precondition does not hold, [`Failure::NotFound`] when there is no object.
     pub async fn delete(
         &self,
         key: &InstanceKey,
         on: Precondition<'_>,
-    ) -> Result<Removed, Failure> {
+    ) -> Result<Deletion, Failure> {
         self.remove(key, on, None).await
     }
 
@@ -276,7 +282,7 @@ impl Writer {
         key: &InstanceKey,
         on: Precondition<'_>,
         tenure: Option<&Tenure>,
-    ) -> Result<Removed, Failure> {
+    ) -> Result<Deletion, Failure> {
         let parameters = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: Some(on.uid.to_owned()),
@@ -286,25 +292,25 @@ impl Writer {
         };
         let request = request(key).delete(&key.name, &parameters);
         let request = request.map_err(kube::Error::BuildRequest)?;
-        let _turn = turn(&self.turns).await?;
-        still_leads(tenure)?;
+        let _turn = acquire_turn(&self.turns).await?;
+        check_tenure(tenure)?;
         let answer = self.client.request::<Value>(request);
         let answer = self.calls.call("delete", WRITE_TIMEOUT, answer).await?;
         match serde_json::from_value::<Status>(answer.clone()) {
             Ok(status) if status.is_failure() => return Err(status.into()),
-            // It says nothing of the version in which the object went.
-            Ok(status) if status.is_success() => return Ok(Removed::Gone),
-            // The object itself is the answer while a finalizer still holds it.
+            // The Status does not contain the version of the deletion.
+            Ok(status) if status.is_success() => return Ok(Deletion::Gone),
+            // While a finalizer keeps the object, the answer is the object itself.
             Ok(_) | Err(_) => {}
         }
-        let stored = serde_json::from_value::<Lean>(answer).ok();
-        Ok(Removed::Held(stored.and_then(|stored| self.converter.convert(&stored).ok())))
+        let stored = serde_json::from_value::<SlimInstance>(answer).ok();
+        Ok(Deletion::Held(stored.and_then(|stored| self.converter.convert(&stored).ok())))
     }
 
     async fn merge(
         &self,
         key: &InstanceKey,
-        kind: Kind<'_>,
+        kind: WriteKind<'_>,
         body: ServiceInstancePatch,
     ) -> Result<Arc<Instance>, Failure> {
         let parameters =
@@ -315,7 +321,7 @@ impl Writer {
     async fn patch(
         &self,
         key: &InstanceKey,
-        kind: Kind<'_>,
+        kind: WriteKind<'_>,
         parameters: &PatchParams,
         body: &Patch<ServiceInstancePatch>,
     ) -> Result<Arc<Instance>, Failure> {
@@ -325,51 +331,57 @@ impl Writer {
     async fn send(
         &self,
         key: &InstanceKey,
-        kind: Kind<'_>,
+        kind: WriteKind<'_>,
         parameters: &PatchParams,
         body: &Patch<ServiceInstancePatch>,
-    ) -> Result<Answer<Lean>, Failure> {
+    ) -> Result<ApiAnswer<SlimInstance>, Failure> {
         let request = match kind {
-            Kind::Object | Kind::SelfBeat => request(key).patch(&key.name, parameters, body),
-            Kind::Status(_) => {
+            WriteKind::Object | WriteKind::SelfBeat => {
+                request(key).patch(&key.name, parameters, body)
+            }
+            WriteKind::Status(_) => {
                 request(key).patch_subresource("status", &key.name, parameters, body)
             }
         };
         let request = request.map_err(kube::Error::BuildRequest)?;
         let (verb, request) = match body {
-            Patch::Apply(_) => ("apply", request.map(readable_as_yaml)),
+            Patch::Apply(_) => ("apply", request.map(escape_for_yaml)),
             _ => ("patch", request),
         };
         let (limit, _turn) = match kind {
-            // Never behind a storm of other writes.
-            Kind::SelfBeat => (SELF_BEAT_TIMEOUT, None),
-            Kind::Object | Kind::Status(_) => (WRITE_TIMEOUT, Some(turn(&self.turns).await?)),
+            // A self-beat never waits for other writes.
+            WriteKind::SelfBeat => (SELF_BEAT_TIMEOUT, None),
+            WriteKind::Object | WriteKind::Status(_) => {
+                (WRITE_TIMEOUT, Some(acquire_turn(&self.turns).await?))
+            }
         };
-        still_leads(if let Kind::Status(tenure) = kind { Some(tenure) } else { None })?;
-        let sent = ask::<Lean>(&self.client, request);
+        check_tenure(if let WriteKind::Status(tenure) = kind { Some(tenure) } else { None })?;
+        let sent = send_request::<SlimInstance>(&self.client, request);
         match kind {
-            Kind::Object => self.calls.call(verb, limit, sent).await,
-            // The horizon rests on it, and it finds out whether the API answers again.
-            Kind::SelfBeat => self.calls.always(verb, limit, sent).await,
-            Kind::Status(_) => self.status_calls.call(verb, limit, sent).await,
+            WriteKind::Object => self.calls.call(verb, limit, sent).await,
+            // The horizon depends on self-beats, and their answers close an open breaker.
+            WriteKind::SelfBeat => self.calls.call_always(verb, limit, sent).await,
+            WriteKind::Status(_) => self.status_calls.call(verb, limit, sent).await,
         }
     }
 
-    fn record(&self, answer: Result<Lean, Failure>) -> Result<Arc<Instance>, Failure> {
+    fn record(&self, answer: Result<SlimInstance, Failure>) -> Result<Arc<Instance>, Failure> {
         let object = answer?;
-        self.converter.convert(&object).map_err(|poison| Failure::Unreadable(poison.to_string()))
+        self.converter
+            .convert(&object)
+            .map_err(|unreadable| Failure::Unreadable(unreadable.to_string()))
     }
 }
 
-/// Waits for a turn.
-async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, Failure> {
+/// Waits until fewer calls of this kind are under way.
+async fn acquire_turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, Failure> {
     let busy = || Failure::Away("too many calls to the API server are under way".to_owned());
     let waited = timeout(WRITE_TIMEOUT, turns.acquire()).await;
     waited.map_err(|_| busy())?.map_err(|_| busy())
 }
 
-/// The last look before a write of the leader is sent: it may have waited for its turn.
-fn still_leads(tenure: Option<&Tenure>) -> Result<(), Failure> {
+/// Checks the tenure immediately before a write of the leader is sent, because the write may have waited for its turn.
+fn check_tenure(tenure: Option<&Tenure>) -> Result<(), Failure> {
     let leads = tenure.is_none_or(|tenure| tenure.holds(clock::moment()));
     if leads { Ok(()) } else { Err(Failure::NotLeading) }
 }
@@ -378,9 +390,9 @@ fn request(key: &InstanceKey) -> Request {
     Request::new(ServiceInstance::url_path(&(), Some(&key.namespace)))
 }
 
-/// The API server calls a uid that does not match an invalid field. It validates the whole object, so that other fields
-/// may be named beside it.
-fn moved_on(failure: Failure) -> Failure {
+/// A conflict when the uid does not match, which the API server reports as an invalid field. Other invalid fields may be
+/// reported along with it, because the API server validates the whole object.
+fn uid_mismatch_to_conflict(failure: Failure) -> Failure {
     match failure {
         Failure::Invalid { message, faults }
             if faults.iter().any(|fault| fault.field == "metadata.uid") =>

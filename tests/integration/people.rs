@@ -189,7 +189,10 @@ async fn an_end_that_comes_again_is_one_event_with_a_count() {
     })
     .await;
     let note = event.note.unwrap();
-    assert!(note.contains("lease of 2 s") && note.contains("A heartbeat brings it back"), "{note}");
+    assert!(
+        note.contains("lease of 2 s") && note.contains("A heartbeat makes it discoverable again"),
+        "{note}"
+    );
     // Somebody cleans up: what comes then is told anew.
     let all = ns.api::<Event>();
     all.delete_collection(&Default::default(), &ListParams::default()).await.unwrap();
@@ -235,7 +238,7 @@ async fn a_replica_says_what_holds_its_horizon_back_and_what_it_gave_back_for_it
         let replica = cluster(&rollcall).await;
         let standstill = replica.get("standstill").filter(|it| it.is_object())?;
         assert!(text(&standstill["since"]) > text(&well["startedAt"]), "{replica}");
-        text(&standstill["why"]).contains("failed: the Kubernetes API is away").then_some(())
+        text(&standstill["why"]).contains("failed: the Kubernetes API is unavailable").then_some(())
     })
     .await;
     eventually("it no longer leads", BOUND, async || {

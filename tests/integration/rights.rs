@@ -157,7 +157,7 @@ async fn says_what_is_missing(ns: &Namespace, index: usize, lack: &'static Right
         (missing(&rollcall).await == [label.as_str()]).then_some(())
     })
     .await;
-    let sentence = format!("rollcall may not {} {}", lack.verb, lack.resource);
+    let sentence = format!("rollcall lacks the right to {} {}", lack.verb, lack.resource);
     let said = eventually(&sentence, BOUND, async || {
         let log = rollcall.whole_log();
         log.lines().find(|line| line.contains(&sentence)).map(str::to_owned)
@@ -218,7 +218,10 @@ async fn a_replica_that_waits_for_a_right_starts_when_it_is_granted() {
     let flags = ["--kubeconfig", path.to_str().unwrap()];
     let rollcall = Rollcall::launch(&ns, "rollcall-0", &flags).await;
     eventually("it says what it waits for", BOUND, async || {
-        rollcall.whole_log().contains("rollcall may not list serviceinstances").then_some(())
+        rollcall
+            .whole_log()
+            .contains("rollcall lacks the right to list serviceinstances")
+            .then_some(())
     })
     .await;
     let api: Api<Role> = ns.api();
@@ -228,7 +231,7 @@ async fn a_replica_that_waits_for_a_right_starts_when_it_is_granted() {
     api.replace("lacks-0", &PostParams::default(), &role).await.unwrap();
     rollcall.until_ready().await;
     let log = rollcall.whole_log();
-    assert!(log.contains("all that rollcall needs is there"), "{log}");
+    assert!(log.contains("everything that rollcall needs is there"), "{log}");
     // Taken away again it is seen at the next look, a minute later at most, and the replica answers on.
     role.metadata.resource_version = None;
     role.rules = Some(Vec::new());
@@ -236,7 +239,7 @@ async fn a_replica_that_waits_for_a_right_starts_when_it_is_granted() {
     eventually("the withdrawal is said", BOUND * 3, async || {
         let cluster = call(rollcall.http, "GET", "/v1/cluster", None).await.json();
         let problems = cluster["replicas"][0]["problems"].to_string();
-        problems.contains("rollcall may not list serviceinstances").then_some(())
+        problems.contains("rollcall lacks the right to list serviceinstances").then_some(())
     })
     .await;
     assert_eq!(ask(&rollcall, "/readyz").await.0, 200);
@@ -353,7 +356,7 @@ async fn definitions_that_are_missing_or_too_old_are_waited_for() {
     };
     crds.iter_mut().for_each(|crd| annotations(crd, REVISION - 1));
     install::install_crds(&client, &crds).await.unwrap();
-    says(&format!("is of revision {}, and this rollcall needs {REVISION}", REVISION - 1)).await;
+    says(&format!("has revision {}, but this rollcall needs {REVISION}", REVISION - 1)).await;
     crds.iter_mut().for_each(|crd| annotations(crd, REVISION + 1));
     install::install_crds(&client, &crds).await.unwrap();
     rollcall.until_ready().await;
@@ -369,7 +372,11 @@ async fn an_api_server_that_does_not_answer_or_does_not_know_us_is_said_and_wait
     let url = &ns.shared.control_plane.url;
     let nowhere = format!("https://{}", rollcall::dev::ports::free().unwrap());
     for (name, bad, says) in [
-        ("strange", good.replace(token.as_str(), "strange"), "does not know this rollcall (401)"),
+        (
+            "strange",
+            good.replace(token.as_str(), "strange"),
+            "does not accept rollcall's credentials (401)",
+        ),
         ("nowhere", good.replace(url.as_str(), &nowhere), "the Kubernetes API does not answer"),
     ] {
         let path = state_dir("nobody").join(format!("{}-{name}.kubeconfig", ns.name));
@@ -414,8 +421,8 @@ async fn a_right_is_a_problem_from_its_first_refusal_to_its_first_success() {
     let path = lacking(&ns, 0, delete).await;
     let flags = ["--kubeconfig", path.to_str().unwrap()];
     let rollcall = Rollcall::start_with(&ns, "rollcall-0", &flags).await;
-    let sentence = "rollcall may not delete serviceinstances (API group rollcall.dev)";
-    eventually("the first look finds it", BOUND, async || {
+    let sentence = "rollcall lacks the right to delete serviceinstances (API group rollcall.dev)";
+    eventually("the first check finds it", BOUND, async || {
         problems(&rollcall).await.contains(sentence).then_some(())
     })
     .await;

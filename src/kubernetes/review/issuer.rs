@@ -1,8 +1,8 @@
-//! What the API server publishes about the tokens that it makes: who it calls itself, and its keys.
+//! Reads what the API server publishes about the tokens that it signs: the name of the issuer, and the keys.
 //!
 //! Source: <https://kubernetes.io/docs/tasks/configure-pod-container/configure-service-account/#service-account-issuer-discovery>.
-//! Owns: the two questions, their deadlines, how much is read of an answer, what a refusal means. Does not
-//! own: when to ask (`keyring`), and reading keys (`keys`).
+//! Owns: the two requests, their deadlines, how much is read of an answer, what a refusal means. Does not
+//! own: when to read (`keyring`), decoding keys (`keys`).
 
 use std::{error::Error, time::Duration};
 
@@ -12,34 +12,36 @@ use hyper::{Request, StatusCode};
 use kube::{Client, client::Body, core::Status};
 use serde::{Deserialize, de::Error as _};
 
-use crate::kubernetes::{breaker::Breaker, call::Guarded, failure::Failure, review::keys::Keys};
+use crate::kubernetes::{
+    breaker::Breaker, call::GuardedCalls, failure::Failure, review::keys::Keys,
+};
 use crate::telemetry::metrics::ApiMetrics;
 
-/// Where it stands who signs.
+/// The path of the issuer's name.
 const CONFIGURATION: &str = "/.well-known/openid-configuration";
 
-/// Where the keys stand, whatever address the configuration names for others.
+/// The path of the keys. The configuration may contain another address, which is for clients outside of the cluster.
 const KEYS: &str = "/openid/v1/jwks";
 
-/// One of the two questions.
+/// The deadline of each request.
 const READ_WITHIN: Duration = Duration::from_secs(3);
 
-/// Octets of an answer: an RSA key of 4,096 bits has some 800, so these are 80 keys.
+/// The most bytes of an answer: an RSA key of 4,096 bits has about 800, so there is space for 80 keys.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// What tokens are held against.
+/// The issuer and keys that tokens are verified with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Published {
-    /// As tokens name it.
+    /// The `iss` claim of its tokens.
     pub(super) issuer: Box<str>,
     pub(super) keys: Keys,
 }
 
-/// Asks. Does not retry.
+/// Sends the requests. Does not retry.
 pub(super) struct Issuer {
     client: Client,
-    configuration: Guarded,
-    keys: Guarded,
+    configuration: GuardedCalls,
+    keys: GuardedCalls,
 }
 
 #[derive(Deserialize)]
@@ -50,16 +52,17 @@ struct Configuration {
 impl Issuer {
     pub(super) fn new(client: Client, metrics: &ApiMetrics, breaker: &Breaker) -> Self {
         let guarded =
-            |path| Guarded { metrics: metrics.on(path, &["get"]), breaker: breaker.clone() };
+            |path| GuardedCalls { metrics: metrics.on(path, &["get"]), breaker: breaker.clone() };
         Self { client, configuration: guarded(CONFIGURATION), keys: guarded(KEYS) }
     }
 
-    /// What is published now, and why some of the keys cannot be used.
+    /// What the API server publishes now, and for each key that cannot be used, why not.
     ///
     /// # Errors
-    /// When it could not be had in time, or is nothing that tokens could be held against.
+    /// When a request failed, or no token could be verified with the answers.
     pub(super) async fn read(&self) -> Result<(Published, Vec<String>), Failure> {
-        // One after the other: of two at once an open breaker lets through one, and its answer would count for nothing.
+        // One after the other: an open breaker admits one call at a time, so one of two concurrent requests would
+        // always fail, and the read with it.
         let configuration = self.get(&self.configuration, CONFIGURATION).await?;
         let keys = self.get(&self.keys, KEYS).await?;
         let unreadable = |path: &str, why: &str| Failure::Unreadable(format!("{path}: {why}"));
@@ -69,29 +72,29 @@ impl Issuer {
             return Err(unreadable(CONFIGURATION, "it names no issuer"));
         }
         let (keys, unused) =
-            Keys::read(&keys).map_err(|error| unreadable(KEYS, &error.to_string()))?;
+            Keys::decode(&keys).map_err(|error| unreadable(KEYS, &error.to_string()))?;
         if keys.len() == 0 {
-            let why = format!("no key that rollcall can use: {}", unused.join("; "));
+            let why = format!("it contains no key that rollcall can use: {}", unused.join("; "));
             return Err(unreadable(KEYS, &why));
         }
         Ok((Published { issuer, keys }, unused))
     }
 
-    async fn get(&self, calls: &Guarded, path: &'static str) -> Result<Bytes, Failure> {
+    async fn get(&self, calls: &GuardedCalls, path: &'static str) -> Result<Bytes, Failure> {
         calls.call("get", READ_WITHIN, self.fetch(path)).await
     }
 
-    /// Under the deadline of whoever calls it.
+    /// Has no deadline of its own: the caller sets one.
     async fn fetch(&self, path: &'static str) -> Result<Bytes, kube::Error> {
         let request = Request::get(path).body(Body::empty()).map_err(kube::Error::HttpError)?;
         let (head, body) = self.client.send(request).await?.into_parts();
-        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(broken_off)?.to_bytes();
+        let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(body_error)?.to_bytes();
         if head.status.is_success() { Ok(body) } else { Err(refusal(path, head.status, &body)) }
     }
 }
 
-/// A body that is not whole: too long, or there is nobody any more who sends it.
-fn broken_off(error: Box<dyn Error + Send + Sync>) -> kube::Error {
+/// The error for an incomplete body: it is too long, or the connection broke.
+fn body_error(error: Box<dyn Error + Send + Sync>) -> kube::Error {
     if error.is::<LengthLimitError>() {
         return kube::Error::SerdeError(serde_json::Error::custom(TOO_LONG));
     }
@@ -100,12 +103,12 @@ fn broken_off(error: Box<dyn Error + Send + Sync>) -> kube::Error {
 
 const TOO_LONG: &str = "the answer is longer than 64 KiB";
 
-/// In the API server's words, but for what it says of a path that it does not serve.
+/// The API server's own message; for a path that it does not serve (404), a message with the fix.
 fn refusal(path: &str, code: StatusCode, body: &[u8]) -> kube::Error {
     let status = if code == StatusCode::NOT_FOUND {
         let why = format!(
-            "this API server does not serve {path}, so it does not publish its keys: its issuer \
-             (--service-account-issuer) has to be an https URL; or run rollcall with --auth-tokens review"
+            "this API server does not serve {path}, so it does not publish its keys: set its issuer \
+             (--service-account-issuer) to an https URL, or run rollcall with --auth-tokens review"
         );
         Status::failure(&why, "NotFound")
     } else {
@@ -132,7 +135,7 @@ mod tests {
     };
     use crate::telemetry::problems::Board;
 
-    /// Status and body by path; both are asked for at once, in any order.
+    /// Status and body for a path.
     type Answers = fn(&str) -> (u16, String);
 
     fn jwks() -> Value {
@@ -143,7 +146,7 @@ mod tests {
         json!({"issuer": ISSUER, "jwks_uri": "https://10.0.0.1:6443/openid/v1/jwks"})
     }
 
-    /// An API server that answers so, and where.
+    /// Starts an API server with these answers, and returns its URL.
     async fn serve(answers: Answers) -> (String, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -158,7 +161,7 @@ mod tests {
                 let head = format!(
                     "HTTP/1.1 {code} X\r\ncontent-length: {size}\r\nconnection: close\r\n\r\n"
                 );
-                // Whoever has read enough closes the connection.
+                // The client closes the connection when it has read enough.
                 let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
             }
         });
@@ -167,12 +170,12 @@ mod tests {
 
     fn issuer(url: &str, breaker: &Breaker) -> Issuer {
         let mut config = kube::Config::new(url.parse().unwrap());
-        config.default_retry = false; // as ours
+        config.default_retry = false; // as in `client::connect`
         let client = Client::try_from(config).unwrap();
         Issuer::new(client, &ApiMetrics::new(&mut Registry::default(), Board::default()), breaker)
     }
 
-    /// What is read of it.
+    /// Reads from an API server with these answers.
     async fn read(answers: Answers) -> Result<(Published, Vec<String>), Failure> {
         let (url, server) = serve(answers).await;
         let breaker = Breakers::new(&mut Registry::default()).reviews;
@@ -182,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_signs_and_the_keys_are_read_whatever_address_they_name() {
+    async fn issuer_and_keys_are_read_from_the_api_server_itself() {
         let (published, unused) = read(|path| match path {
             CONFIGURATION => (200, configuration().to_string()),
             KEYS => (200, jwks().to_string()),
@@ -194,21 +197,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn when_the_api_server_answers_again_an_open_breaker_closes_by_these_questions_alone() {
+    async fn reading_the_keys_closes_an_open_breaker_when_the_api_server_answers_again() {
         let breaker = Breakers::new(&mut Registry::default()).reviews;
-        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let away = issuer(&format!("http://{nobody}"), &breaker);
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let unreachable = issuer(&format!("http://{closed}"), &breaker);
         for _ in 0..10 {
-            away.read().await.unwrap_err();
+            unreachable.read().await.unwrap_err();
         }
         let (url, _server) = serve(|path| match path {
             KEYS => (200, jwks().to_string()),
             _ => (200, configuration().to_string()),
         })
         .await;
-        let well = issuer(&url, &breaker);
+        let reachable = issuer(&url, &breaker);
         for _ in 0..100 {
-            if well.read().await.is_ok() {
+            if reachable.read().await.is_ok() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -217,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_none_says_what_is_wrong_with_it() {
+    async fn unusable_answer_is_an_error_that_names_the_fault() {
         let cases: [(Answers, &str); 7] = [
             (|_| (404, "404 page not found".to_owned()), "--service-account-issuer"),
             (
@@ -232,7 +235,7 @@ mod tests {
                     KEYS => (200, r#"{"keys": [{"kty": "oct", "kid": "a"}]}"#.to_owned()),
                     _ => (200, configuration().to_string()),
                 },
-                "no key that rollcall can use: the key \"a\" is of a kind",
+                "no key that rollcall can use: the key \"a\" has a type",
             ),
             (
                 |path| match path {
@@ -242,9 +245,9 @@ mod tests {
                 "it names no issuer",
             ),
         ];
-        for (answers, says) in cases {
-            let said = read(answers).await.unwrap_err().to_string();
-            assert!(said.contains(says), "no {says:?} in {said:?}");
+        for (answers, expected) in cases {
+            let error = read(answers).await.unwrap_err().to_string();
+            assert!(error.contains(expected), "no {expected:?} in {error:?}");
         }
     }
 }

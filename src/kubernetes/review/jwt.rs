@@ -1,13 +1,12 @@
-//! A token of a ServiceAccount, and whose it is by what the API server publishes: signed by one of the
-//! cluster's keys, for rollcall, and in its time.
+//! Authentication of a ServiceAccount token with the keys that the API server publishes: signature, audience and times.
 //!
-//! Sources: RFC 7515 §5.2 (how a signed text is read), RFC 7519 §4.1 (claims), RFC 8725 (what others got
-//! wrong), <https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/> (what
-//! Kubernetes writes). Owns: reading a token, the order of the checks, the words of a refusal. Does not
-//! own: keys and signatures (`keys`), getting them (`keyring`).
+//! Sources: RFC 7515 §5.2 (JWS validation), RFC 7519 §4.1 (claims), RFC 8725 (best practices, from known
+//! mistakes), <https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/> (the claims of
+//! Kubernetes). Owns: decoding a token, the order of the checks, the texts of refusals. Does not
+//! own: keys and signatures (`keys`), reading the keys (`keyring`).
 //!
-//! What only the API server knows is not seen here: whether the pod, the ServiceAccount or the Secret that a
-//! token is bound to is still there.
+//! This does not check what only the API server knows: whether the pod, the ServiceAccount or the Secret that the
+//! token is bound to still exists.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,24 +16,24 @@ use rollcall_model::lease::Wall;
 use serde::{Deserialize, de::IgnoredAny};
 
 use crate::kubernetes::review::{
-    brief::brief,
     issuer::Published,
-    keys::{Algorithm, Unsigned},
-    whose::{ACCOUNT, AUDIENCE, BINDING, Whose},
+    keys::{Algorithm, SignatureError},
+    quote::quote,
+    subject::{ACCOUNT, AUDIENCE, BINDING, Whose},
 };
 
-/// Clocks differ. As much as the API server allows for.
+/// How much clocks may differ: as much as the API server allows.
 const LEEWAY: Duration = Duration::from_secs(60);
 
-/// Everybody whom the API server knows is in it.
+/// The group of all authenticated users.
 const AUTHENTICATED: &str = "system:authenticated";
 
-/// And every ServiceAccount in this one, and in that of its namespace.
+/// The group of all ServiceAccounts; with `:` and a namespace, the group of all in that namespace.
 const ACCOUNTS: &str = "system:serviceaccounts";
 
-/// A token that could be read; nothing of it is believed yet.
+/// A decoded token, which is not verified yet.
 pub(super) struct Token<'a> {
-    /// The first two parts.
+    /// The first two parts, which the signature covers.
     signed: &'a str,
     signature: Vec<u8>,
     algorithm: Algorithm,
@@ -42,13 +41,13 @@ pub(super) struct Token<'a> {
     claims: Claims,
 }
 
-/// Why a token is nobody's.
+/// Why a token is refused.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// It is not good.
-    Bad(String),
-    /// Its issuer or its key is not known here: it may be newer than what is.
-    Unknown(String),
+pub(super) enum TokenError {
+    /// The token is invalid.
+    Invalid(String),
+    /// The issuer or the key is unknown: it may be newer than the keys read last.
+    UnknownKey(String),
 }
 
 #[derive(Deserialize)]
@@ -58,7 +57,7 @@ struct Header {
     crit: Option<IgnoredAny>,
 }
 
-/// What is read of the claims. Times are seconds since the Unix epoch.
+/// The claims that are used. Times are seconds since the Unix epoch.
 #[derive(Deserialize)]
 struct Claims {
     iss: Option<String>,
@@ -92,86 +91,96 @@ struct Object {
 }
 
 impl<'a> Token<'a> {
-    /// Reads it.
+    /// Decodes a token.
     ///
     /// # Errors
-    /// Why it is no token that a cluster signs.
-    pub(super) fn read(text: &'a str) -> Result<Self, String> {
+    /// Why it is not a token of a ServiceAccount.
+    pub(super) fn decode(text: &'a str) -> Result<Self, String> {
         let parts = || {
             let (signed, signature) = text.rsplit_once('.')?;
             let (header, payload) = signed.split_once('.')?;
             (!payload.contains('.')).then_some((signed, header, payload, signature))
         };
         let (signed, header, payload, signature) =
-            parts().ok_or("it is no token of a ServiceAccount, which has three parts")?;
+            parts().ok_or("it is not a ServiceAccount token, which has three parts")?;
         let header: Header = json("header", header)?;
-        let algorithm = Algorithm::named(&header.alg).ok_or_else(|| {
-            let alg = brief(&header.alg);
-            format!("its alg is {alg}; it has to be signed with RS256, ES256 or ES384")
+        let algorithm = Algorithm::from_name(&header.alg).ok_or_else(|| {
+            let alg = quote(&header.alg);
+            format!("its alg is {alg}, but it must be signed with RS256, ES256 or ES384")
         })?;
         if header.crit.is_some() {
-            return Err("its header has extensions (crit) that rollcall does not know".to_owned());
+            return Err(
+                "its header has extensions (crit) that rollcall does not support".to_owned()
+            );
         }
         let key = header.kid.filter(|key| !key.is_empty());
         let key = key.ok_or("its header does not name the key that signed it (kid)")?;
         let claims = json("claims", payload)?;
-        let signature = octets("signature", signature)?;
+        let signature = decode_base64url("signature", signature)?;
         Ok(Self { signed, signature, algorithm, key, claims })
     }
 
-    /// Whose it is. What costs least comes first, and what would have others asked last.
+    /// The subject of a valid token. The cheapest checks come first. A token with an unknown issuer or key makes rollcall
+    /// read the keys again, so those checks come after the time and the audience.
     ///
     /// # Errors
-    /// Why it is nobody's.
-    pub(super) fn whose(&self, published: &Published, now: Wall) -> Result<Whose, Refusal> {
+    /// Why the token is refused.
+    pub(super) fn authenticate(
+        &self,
+        published: &Published,
+        now: Wall,
+    ) -> Result<Whose, TokenError> {
         let claims = &self.claims;
-        claims.is_in_its_time(now).and_then(|()| claims.is_for_us()).map_err(Refusal::Bad)?;
+        claims
+            .check_times(now)
+            .and_then(|()| claims.check_audience())
+            .map_err(TokenError::Invalid)?;
         let issuer = claims.iss.as_deref().unwrap_or_default();
         if issuer != &*published.issuer {
-            let issuer = brief(issuer);
-            let why = format!("it is of the issuer {issuer}, which is not that of this cluster");
-            return Err(Refusal::Unknown(why));
+            let issuer = quote(issuer);
+            let why = format!("its issuer is {issuer}, which is not that of this cluster");
+            return Err(TokenError::UnknownKey(why));
         }
-        let (key, message) = (brief(&self.key), self.signed.as_bytes());
+        let (key, message) = (quote(&self.key), self.signed.as_bytes());
         let verified = published.keys.verify(&self.key, self.algorithm, message, &self.signature);
         verified.map_err(|why| match why {
-            Unsigned::UnknownKey => Refusal::Unknown(format!(
+            SignatureError::UnknownKey => TokenError::UnknownKey(format!(
                 "it is signed with the key {key}, which this cluster does not publish"
             )),
-            Unsigned::OtherAlgorithm(algorithm) => Refusal::Bad(format!(
-                "its alg is {}, and the key {key} is for {}",
+            SignatureError::OtherAlgorithm(algorithm) => TokenError::Invalid(format!(
+                "its alg is {}, but the key {key} is for {}",
                 self.algorithm.as_str(),
                 algorithm.as_str()
             )),
-            Unsigned::BadSignature => {
-                Refusal::Bad(format!("its signature is not that of the key {key}"))
+            SignatureError::BadSignature => {
+                TokenError::Invalid(format!("its signature is not that of the key {key}"))
             }
         })?;
-        claims.account().map_err(Refusal::Bad)
+        claims.subject().map_err(TokenError::Invalid)
     }
 }
 
 impl Claims {
-    fn is_in_its_time(&self, now: Wall) -> Result<(), String> {
+    fn check_times(&self, now: Wall) -> Result<(), String> {
         let leeway = i64::try_from(LEEWAY.as_millis()).unwrap_or(0);
         let millis = |seconds: i64| seconds.saturating_mul(1000);
-        let end = self.exp.ok_or("it does not say when it ends (exp)")?;
+        let end = self.exp.ok_or("it has no expiry time (exp)")?;
         if millis(end).saturating_add(leeway) <= now.0 {
-            return Err(format!("it ended at {}", Wall(millis(end))));
+            return Err(format!("it expired at {}", Wall(millis(end))));
         }
         for (field, begin) in [("nbf", self.nbf), ("iat", self.iat)] {
             let begin = begin.map_or(i64::MIN, millis);
             if begin > now.0.saturating_add(leeway) {
                 let begin = Wall(begin);
                 return Err(format!(
-                    "it begins at {begin} ({field}), and here it is {now}: do the clocks differ?"
+                    "it is valid from {begin} ({field}), but the time of this replica is {now}: check both clocks"
                 ));
             }
         }
         Ok(())
     }
 
-    fn is_for_us(&self) -> Result<(), String> {
+    fn check_audience(&self) -> Result<(), String> {
         let audiences = match &self.aud {
             Some(Audiences::One(one)) => std::slice::from_ref(one),
             Some(Audiences::Many(many)) => many.as_slice(),
@@ -180,19 +189,25 @@ impl Claims {
         if audiences.iter().any(|audience| audience == AUDIENCE) {
             return Ok(());
         }
-        let first = audiences.first().map_or_else(|| "nobody".to_owned(), |first| brief(first));
-        Err(format!("it is made for the audience {first}, and not for {AUDIENCE}"))
+        let first = audiences.first();
+        Err(first.map_or_else(
+            || format!("it has no audience, but it must be for {AUDIENCE}"),
+            |first| format!("it is for the audience {}, not for {AUDIENCE}", quote(first)),
+        ))
     }
 
-    /// As the API server would call it.
-    fn account(&self) -> Result<Whose, String> {
+    /// The user that the API server would find for these claims.
+    fn subject(&self) -> Result<Whose, String> {
         let named = self.kubernetes.as_ref().filter(|it| it.names_an_account());
-        let named = named.ok_or("it does not say which ServiceAccount it is of (kubernetes.io)")?;
+        let named = named.ok_or("it does not name its ServiceAccount (kubernetes.io)")?;
         let Kubernetes { namespace, serviceaccount, pod } = named;
         let user = format!("{ACCOUNT}{namespace}:{}", serviceaccount.name);
         if self.sub.as_deref() != Some(&user) {
-            let sub = brief(self.sub.as_deref().unwrap_or_default());
-            return Err(format!("it is of {sub} (sub), and of {} (kubernetes.io)", brief(&user)));
+            let sub = quote(self.sub.as_deref().unwrap_or_default());
+            return Err(format!(
+                "its sub is {sub}, but its ServiceAccount is {} (kubernetes.io)",
+                quote(&user)
+            ));
         }
         let bound = pod.iter().flat_map(|pod| [("pod-name", &pod.name), ("pod-uid", &pod.uid)]);
         let extra = bound.map(|(key, value)| (format!("{BINDING}{key}"), vec![value.clone()]));
@@ -216,15 +231,15 @@ impl Kubernetes {
     }
 }
 
-fn octets(part: &str, text: &str) -> Result<Vec<u8>, String> {
-    URL_SAFE_NO_PAD.decode(text).map_err(|_| format!("its {part} is no base64url"))
+fn decode_base64url(part: &str, text: &str) -> Result<Vec<u8>, String> {
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| format!("its {part} is not base64url"))
 }
 
-/// A field that is there twice is refused with the rest: nobody may read one, and check the other.
+/// Decodes a part. A repeated field is an error, because one of the two would be checked and the other used.
 fn json<T: for<'de> Deserialize<'de>>(part: &str, text: &str) -> Result<T, String> {
-    let octets = octets(part, text)?;
-    serde_json::from_slice(&octets)
-        .map_err(|error| format!("its {part} cannot be read: {}", brief(&error.to_string())))
+    let bytes = decode_base64url(part, text)?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| format!("its {part} cannot be read: {}", quote(&error.to_string())))
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
-//! The keys of the cluster as they are known here, and tokens that are checked with them: no question a token.
+//! The keys of the cluster, and authentication of tokens with them, without a call to the API server for each token.
 //!
 //! ```text
-//! KeyReader (task) ── every 5 minutes ──▶ API server       Keyring (each call)
-//!        ▲                 │ what is published                │ a token
+//! KeyReader (task) ── every 5 minutes ──▶ API server       Keyring (each request)
+//!        ▲                 │ issuer and keys                  │ a token
 //!        │                 ▼                                  ▼
-//!        └── a wish ◀── a key or an issuer that is not known ◀── checked with what is known last
+//!        └── a read request ◀── unknown issuer or key ◀── check with the keys read last
 //! ```
 //!
-//! Owns: when the API server is asked, how often strangers can bring that about, and what counts while it
-//! cannot be asked: what is known last. Does not own: the questions (`issuer`), the checks (`jwt`).
+//! Owns: when the keys are read, how often untrusted tokens can cause a read, and that while reads fail, the keys
+//! read last stay valid. Does not own: the requests to the API server (`issuer`), the checks of a token (`jwt`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,8 +26,8 @@ use crate::kubernetes::{
     failure::Failure,
     review::{
         issuer::{Issuer, Published},
-        jwt::{Refusal, Token},
-        whose::Whose,
+        jwt::{Token, TokenError},
+        subject::Whose,
     },
 };
 use crate::telemetry::{
@@ -35,47 +35,47 @@ use crate::telemetry::{
     metrics::ApiMetrics,
 };
 
-/// How old the keys get: one that is withdrawn is believed no longer than this.
-const EVERY: Duration = Duration::from_secs(300);
+/// Between two reads: a key that the cluster withdraws is accepted for at most this long.
+const READ_EVERY: Duration = Duration::from_secs(300);
 
-/// When they could not be read.
-const RETRY: Duration = Duration::from_secs(10);
+/// The pause after a read that failed.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// Between two reads for tokens whose key is not known. Anybody can make up such a token; a new key that
-/// was published meanwhile is known after this.
-const HEED_EVERY: Duration = Duration::from_secs(10);
+/// Between two reads for tokens with an unknown key. Any caller can make up such a token. On the other hand, a newly
+/// published key is unknown for at most this long.
+const READ_FOR_UNKNOWN_EVERY: Duration = Duration::from_secs(10);
 
-/// Wishes that wait: one read fulfils all of them.
-const WISHES: usize = 1;
+/// The queue of read requests: one read serves all waiting callers, so one place is enough.
+const REQUEST_QUEUE: usize = 1;
 
-/// What is known.
+/// The result of the reads so far.
 #[derive(Clone, Default)]
-struct Known {
-    /// What was read last.
+struct KeyState {
+    /// The issuer and keys read last.
     published: Option<Arc<Published>>,
-    /// Why the newest attempt to read failed, if it did.
+    /// Why the newest read failed, if it did.
     failure: Option<Failure>,
-    /// No read for an unknown key begins before.
-    heeds_from: Moment,
+    /// No read for an unknown key begins before this moment.
+    next_read_for_unknown: Moment,
 }
 
-/// Checks tokens. Cheap to clone.
+/// Authenticates tokens with the keys. Cheap to clone.
 #[derive(Clone)]
 pub struct Keyring {
-    known: watch::Receiver<Known>,
-    wishes: mpsc::Sender<()>,
+    known: watch::Receiver<KeyState>,
+    requests: mpsc::Sender<()>,
 }
 
 /// The task that reads the keys.
 pub struct KeyReader {
     issuer: Issuer,
-    known: watch::Sender<Known>,
-    wishes: mpsc::Receiver<()>,
+    known: watch::Sender<KeyState>,
+    requests: mpsc::Receiver<()>,
     metrics: KeyMetrics,
 }
 
 impl Keyring {
-    /// An empty one, and the task that fills it; `client` is used for questions only.
+    /// A keyring without keys, and the task that reads them with `client`.
     #[must_use]
     pub fn new(
         client: Client,
@@ -83,92 +83,94 @@ impl Keyring {
         breaker: &Breaker,
         keys: KeyMetrics,
     ) -> (Self, KeyReader) {
-        let (sender, known) = watch::channel(Known::default());
-        let (wishes, wished) = mpsc::channel(WISHES);
+        let (sender, known) = watch::channel(KeyState::default());
+        let (requests, requested) = mpsc::channel(REQUEST_QUEUE);
         let issuer = Issuer::new(client, metrics, breaker);
-        let reader = KeyReader { issuer, known: sender, wishes: wished, metrics: keys };
-        (Self { known, wishes }, reader)
+        let reader = KeyReader { issuer, known: sender, requests: requested, metrics: keys };
+        (Self { known, requests }, reader)
     }
 
-    /// Whose token it is; or why it is nobody's, or not for us.
+    /// The subject of a token, or why the token is invalid.
     ///
     /// # Errors
-    /// When that depends on keys that could not be read in time.
+    /// When the result depends on keys that could not be read in time.
     pub async fn whose(
         &self,
         token: &str,
         within: Duration,
     ) -> Result<Result<Whose, String>, Failure> {
-        let token = match Token::read(token) {
+        let token = match Token::decode(token) {
             Ok(token) => token,
             Err(why) => return Ok(Err(why)),
         };
-        let mut news = self.known.clone();
-        let known = news.borrow_and_update().clone();
+        let mut changes = self.known.clone();
+        let known = changes.borrow_and_update().clone();
         match known.check(&token) {
-            Some(Ok(whose)) => return Ok(Ok(whose)),
-            Some(Err(Refusal::Bad(why))) => return Ok(Err(why)),
-            Some(Err(Refusal::Unknown(_))) | None => {}
+            Some(Ok(subject)) => return Ok(Ok(subject)),
+            Some(Err(TokenError::Invalid(why))) => return Ok(Err(why)),
+            Some(Err(TokenError::UnknownKey(_))) | None => {}
         }
-        // Where one waits already, its read is ours, too.
-        let _ = self.wishes.try_send(());
-        let heeded = clock::moment() >= known.heeds_from;
-        if heeded && timeout(within, news.changed()).await.is_err() {
+        // When the queue is full, the read that waits there serves this caller, too.
+        let _ = self.requests.try_send(());
+        let may_read = clock::moment() >= known.next_read_for_unknown;
+        if may_read && timeout(within, changes.changed()).await.is_err() {
             return Err(Failure::Away("the keys of the cluster were not read in time".to_owned()));
         }
-        let known = news.borrow().clone();
+        let known = changes.borrow().clone();
         match (known.check(&token), known.failure) {
-            (Some(Ok(whose)), _) => Ok(Ok(whose)),
-            (Some(Err(Refusal::Bad(why))), _) | (Some(Err(Refusal::Unknown(why))), None) => {
-                Ok(Err(why))
-            }
-            // It may be signed with a key that could not be read.
+            (Some(Ok(subject)), _) => Ok(Ok(subject)),
+            (Some(Err(TokenError::Invalid(why))), _)
+            | (Some(Err(TokenError::UnknownKey(why))), None) => Ok(Err(why)),
+            // The token may be signed with a key that could not be read.
             (_, Some(failure)) => Err(failure),
-            (None, None) => Err(Failure::Away("the keys of the cluster are not read".to_owned())),
+            (None, None) => {
+                Err(Failure::Away("the keys of the cluster have not been read yet".to_owned()))
+            }
         }
     }
 }
 
-impl Known {
-    /// None while nothing is known.
-    fn check(&self, token: &Token<'_>) -> Option<Result<Whose, Refusal>> {
-        Some(token.whose(self.published.as_deref()?, clock::wall()))
+impl KeyState {
+    /// Checks a token with the keys read last; `None` before the first successful read.
+    fn check(&self, token: &Token<'_>) -> Option<Result<Whose, TokenError>> {
+        Some(token.authenticate(self.published.as_deref()?, clock::wall()))
     }
 }
 
 impl KeyReader {
-    /// Reads for ever. Each question has its deadline.
+    /// Reads the keys forever. Each request has a deadline.
     pub async fn run(mut self) {
         let mut cause = Cause::Due;
         loop {
             let answer = self.issuer.read().await;
-            let pause = if answer.is_ok() { EVERY } else { RETRY };
+            let pause = if answer.is_ok() { READ_EVERY } else { RETRY_AFTER };
             self.metrics.read(cause, answer.is_ok());
-            // Who wished meanwhile waits for what was just read; whoever sees that wishes for more.
-            while self.wishes.try_recv().is_ok() {}
-            self.take(cause, answer);
+            // Callers that requested a read during this one receive its result. If a token's key is still unknown then,
+            // its caller requests another read.
+            while self.requests.try_recv().is_ok() {}
+            self.publish(cause, answer);
             cause = self.next(pause).await;
         }
     }
 
-    /// Waits until it is time to read again, or somebody wishes it; and says which.
+    /// Waits until the next read is due or requested, and returns which.
     async fn next(&mut self, pause: Duration) -> Cause {
-        let heeds_from = self.known.borrow().heeds_from;
-        let wishes = &mut self.wishes;
-        let wish = async move {
-            sleep(heeds_from.since(clock::moment())).await;
-            wishes.recv().await
+        let next_read_for_unknown = self.known.borrow().next_read_for_unknown;
+        let requests = &mut self.requests;
+        let request = async move {
+            sleep(next_read_for_unknown.since(clock::moment())).await;
+            requests.recv().await
         };
         tokio::select! {
             () = sleep(pause) => Cause::Due,
-            Some(()) = wish => Cause::Unknown,
+            Some(()) = request => Cause::Unknown,
         }
     }
 
-    fn take(&self, cause: Cause, answer: Result<(Published, Vec<String>), Failure>) {
+    fn publish(&self, cause: Cause, answer: Result<(Published, Vec<String>), Failure>) {
         let mut known = self.known.borrow().clone();
         if cause == Cause::Unknown {
-            known.heeds_from = clock::moment().after(HEED_EVERY);
+            known.next_read_for_unknown = clock::moment().after(READ_FOR_UNKNOWN_EVERY);
         }
         match answer {
             Ok((published, unused)) => {
@@ -176,7 +178,7 @@ impl KeyReader {
                     info!("the keys of the cluster can be read again");
                 }
                 if known.published.as_deref() != Some(&published) {
-                    tell_of(&published, &unused);
+                    log_keys(&published, &unused);
                 }
                 self.metrics.known(published.keys.len(), clock::wall().0);
                 known.published = Some(Arc::new(published));
@@ -188,8 +190,8 @@ impl KeyReader {
                     warn!(
                         why = %failure,
                         known,
-                        "cannot read the keys of the cluster; tokens that those known have signed are good, \
-                         others cannot be told"
+                        "cannot read the keys of the cluster; tokens signed with a known key are accepted, \
+                         all others are answered 503"
                     );
                 }
                 known.failure = Some(failure);
@@ -199,14 +201,14 @@ impl KeyReader {
     }
 }
 
-fn tell_of(published: &Published, unused: &[String]) {
+fn log_keys(published: &Published, unused: &[String]) {
     let Published { issuer, keys } = published;
-    info!(%issuer, ?keys, "these keys of the cluster are known now");
+    info!(%issuer, ?keys, "tokens are now checked with these keys of the cluster");
     for why in unused {
         warn!(
             why,
-            "a key of the cluster cannot be used, and who has a token that it signed is refused; with \
-             --auth-tokens review they are not"
+            "rollcall cannot use one of the cluster's keys, and refuses tokens signed with it; \
+             --auth-tokens review accepts them"
         );
     }
 }

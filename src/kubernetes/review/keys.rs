@@ -1,8 +1,8 @@
 //! The keys that a cluster signs its tokens with, as the API server publishes them.
 //!
 //! Sources: RFC 7517 (a set of keys in JSON), RFC 7518 §3.3 and §3.4 (signatures), §6.2 and §6.3 (keys).
-//! Owns: which keys can be used, each for one algorithm, and whether a signature is of one of them. Does
-//! not own: reading them from the API server (`issuer`), and what is signed (`jwt`).
+//! Owns: which keys can be used, each for one algorithm, and verifying a signature with them. Does
+//! not own: reading them from the API server (`issuer`), the content of tokens (`jwt`).
 
 use std::{collections::BTreeMap, fmt};
 
@@ -14,16 +14,16 @@ use ring::signature::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::kubernetes::review::brief::brief;
+use crate::kubernetes::review::quote::quote;
 
-/// Keys kept. A cluster has one, and a second and third while it is replaced.
+/// The most keys that are kept. A cluster has one, and two or three while it is rotated.
 const MAX_KEYS: usize = 32;
 
-/// The modulus of an RSA key, in octets: 2,048 bits at least, and as many as are worth the time at most.
+/// The modulus of an RSA key, in bytes: at least 2,048 bits, and at most 8,192, so that a verification stays cheap.
 const MODULUS: std::ops::RangeInclusive<usize> = 256..=1024;
 
-/// How a token is signed: by what Kubernetes signs with, and nothing else. What has no signature or a
-/// shared secret has no name here.
+/// The algorithms with which Kubernetes signs tokens. `none` and the HMAC algorithms cannot be represented, so a token
+/// cannot choose them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Algorithm {
     Rs256,
@@ -31,7 +31,7 @@ pub(super) enum Algorithm {
     Es384,
 }
 
-/// A public key, for the one algorithm that it is for.
+/// A public key. Each variant is for one algorithm.
 #[derive(Clone, PartialEq, Eq)]
 enum Key {
     Rsa { n: Box<[u8]>, e: Box<[u8]> },
@@ -39,29 +39,29 @@ enum Key {
     P384 { point: Box<[u8]> },
 }
 
-/// Why a signature does not count.
+/// Why a signature is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unsigned {
-    /// There is no such key.
+pub(super) enum SignatureError {
+    /// There is no key with this id.
     UnknownKey,
-    /// The key is for this algorithm.
+    /// The key is for this other algorithm.
     OtherAlgorithm(Algorithm),
-    /// It is not that of the key.
+    /// The signature was not made with the key.
     BadSignature,
 }
 
-/// Keys by their id.
+/// Keys by id.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Keys(BTreeMap<Box<str>, Key>);
 
 #[derive(Deserialize)]
-struct Set {
+struct KeySet {
     keys: Vec<Value>,
 }
 
-/// What is read of a key; the rest of it is not needed.
+/// The fields of a JWK that are used.
 #[derive(Deserialize)]
-struct Written {
+struct Jwk {
     kid: Option<Box<str>>,
     kty: String,
     #[serde(rename = "use")]
@@ -75,8 +75,8 @@ struct Written {
 }
 
 impl Algorithm {
-    /// By its name in a token.
-    pub(super) fn named(name: &str) -> Option<Self> {
+    /// The algorithm with this `alg` name.
+    pub(super) fn from_name(name: &str) -> Option<Self> {
         [Self::Rs256, Self::Es256, Self::Es384].into_iter().find(|it| it.as_str() == name)
     }
 
@@ -90,21 +90,21 @@ impl Algorithm {
 }
 
 impl Keys {
-    /// Reads a set, and says of each key that cannot be used why not.
+    /// Decodes a set of keys. Returns also, for each key that cannot be used, why not.
     ///
     /// # Errors
-    /// When it is no set of keys.
-    pub(super) fn read(json: &[u8]) -> Result<(Self, Vec<String>), serde_json::Error> {
-        let set: Set = serde_json::from_slice(json)?;
+    /// When the JSON is not a set of keys.
+    pub(super) fn decode(json: &[u8]) -> Result<(Self, Vec<String>), serde_json::Error> {
+        let set: KeySet = serde_json::from_slice(json)?;
         let (mut keys, mut unused) = (BTreeMap::new(), Vec::new());
         for value in set.keys {
             let id = value.get("kid").and_then(Value::as_str).unwrap_or_default();
-            let named = format!("the key {}", brief(id));
-            match Key::read(value) {
+            let named = format!("the key {}", quote(id));
+            match Key::decode(value) {
                 Ok(_) if keys.len() >= MAX_KEYS => {
-                    unused.push(format!("{named} comes after {MAX_KEYS} others"));
+                    unused.push(format!("{named} is beyond the limit of {MAX_KEYS} keys"));
                 }
-                // Of two that bear one id the first counts, so that none can take its place.
+                // When two keys have the same id, the first is kept, so that no later key can replace it.
                 Ok((id, key)) => drop(keys.entry(id).or_insert(key)),
                 Err(why) => unused.push(format!("{named} {why}")),
             }
@@ -112,39 +112,43 @@ impl Keys {
         Ok((Self(keys), unused))
     }
 
-    /// How many there are.
+    /// The number of keys.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether the key of this id has signed the message in this way.
+    /// Verifies that the key with this id has signed the message with this algorithm.
     ///
     /// # Errors
-    /// Why not.
+    /// Why the signature is not accepted.
     pub(super) fn verify(
         &self,
         id: &str,
         algorithm: Algorithm,
         message: &[u8],
         signature: &[u8],
-    ) -> Result<(), Unsigned> {
-        let key = self.0.get(id).ok_or(Unsigned::UnknownKey)?;
+    ) -> Result<(), SignatureError> {
+        let key = self.0.get(id).ok_or(SignatureError::UnknownKey)?;
         if key.algorithm() != algorithm {
-            return Err(Unsigned::OtherAlgorithm(key.algorithm()));
+            return Err(SignatureError::OtherAlgorithm(key.algorithm()));
         }
         let verified = match key {
             Key::Rsa { n, e } => {
                 let key = RsaPublicKeyComponents { n, e };
                 key.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature)
             }
-            Key::P256 { point } => on_curve(&ECDSA_P256_SHA256_FIXED, point, message, signature),
-            Key::P384 { point } => on_curve(&ECDSA_P384_SHA384_FIXED, point, message, signature),
+            Key::P256 { point } => {
+                verify_ecdsa(&ECDSA_P256_SHA256_FIXED, point, message, signature)
+            }
+            Key::P384 { point } => {
+                verify_ecdsa(&ECDSA_P384_SHA384_FIXED, point, message, signature)
+            }
         };
-        verified.map_err(|_| Unsigned::BadSignature)
+        verified.map_err(|_| SignatureError::BadSignature)
     }
 }
 
-fn on_curve(
+fn verify_ecdsa(
     algorithm: &'static EcdsaVerificationAlgorithm,
     point: &[u8],
     message: &[u8],
@@ -162,61 +166,63 @@ impl Key {
         }
     }
 
-    fn read(value: Value) -> Result<(Box<str>, Self), String> {
-        let written: Written =
+    fn decode(value: Value) -> Result<(Box<str>, Self), String> {
+        let jwk: Jwk =
             serde_json::from_value(value).map_err(|error| format!("cannot be read: {error}"))?;
-        let id = written.kid.clone().filter(|id| !id.is_empty()).ok_or("has no id (kid)")?;
-        if written.used_for.as_deref().is_some_and(|it| it != "sig") {
+        let id = jwk.kid.clone().filter(|id| !id.is_empty()).ok_or("has no id (kid)")?;
+        if jwk.used_for.as_deref().is_some_and(|it| it != "sig") {
             return Err("is not for signatures (use)".to_owned());
         }
-        let key = match (written.kty.as_str(), written.crv.as_deref()) {
-            ("RSA", _) => written.rsa()?,
-            ("EC", Some("P-256")) => Self::P256 { point: written.point(32)? },
-            ("EC", Some("P-384")) => Self::P384 { point: written.point(48)? },
+        let key = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
+            ("RSA", _) => jwk.rsa()?,
+            ("EC", Some("P-256")) => Self::P256 { point: jwk.point(32)? },
+            ("EC", Some("P-384")) => Self::P384 { point: jwk.point(48)? },
             (kind, curve) => {
-                let curve = curve.map(|curve| format!(" on {}", brief(curve))).unwrap_or_default();
-                return Err(format!(
-                    "is of a kind that rollcall cannot use: {}{curve}",
-                    brief(kind)
-                ));
+                let curve = curve.map(|curve| format!(" on {}", quote(curve))).unwrap_or_default();
+                return Err(format!("has a type that rollcall cannot use: {}{curve}", quote(kind)));
             }
         };
-        match written.alg {
+        match jwk.alg {
             Some(alg) if alg != key.algorithm().as_str() => {
-                Err(format!("is for {}, which rollcall does not take", brief(&alg)))
+                Err(format!("is for {}, which rollcall does not support", quote(&alg)))
             }
             _ => Ok((id, key)),
         }
     }
 }
 
-impl Written {
+impl Jwk {
     fn rsa(&self) -> Result<Key, String> {
-        let (n, e) = (octets("n", self.n.as_deref())?, octets("e", self.e.as_deref())?);
-        // ring takes no number with zeros before it, and no modulus outside of these bounds.
+        let (n, e) =
+            (decode_base64url("n", self.n.as_deref())?, decode_base64url("e", self.e.as_deref())?);
+        // ring accepts neither numbers with leading zeros nor a modulus outside of these bounds.
         if !MODULUS.contains(&n.len()) || n.starts_with(&[0]) || e.starts_with(&[0]) {
-            return Err(format!("has a modulus of {} octets, and not 256 to 1,024", n.len()));
+            return Err(format!(
+                "has a modulus of {} bytes; it must have 256 to 1,024, without leading zeros",
+                n.len()
+            ));
         }
         Ok(Key::Rsa { n, e })
     }
 
-    /// Uncompressed, as SEC 1 §2.3.3 writes it. Whether it is on the curve shows with the first signature.
+    /// The uncompressed point (SEC 1 §2.3.3). Whether it is on the curve is checked with each signature.
     fn point(&self, size: usize) -> Result<Box<[u8]>, String> {
-        let (x, y) = (octets("x", self.x.as_deref())?, octets("y", self.y.as_deref())?);
+        let (x, y) =
+            (decode_base64url("x", self.x.as_deref())?, decode_base64url("y", self.y.as_deref())?);
         if (x.len(), y.len()) != (size, size) {
-            return Err(format!("has no point of twice {size} octets"));
+            return Err(format!("has no point with two coordinates of {size} bytes"));
         }
         Ok([&[4], &*x, &*y].concat().into())
     }
 }
 
-fn octets(field: &str, text: Option<&str>) -> Result<Box<[u8]>, String> {
+fn decode_base64url(field: &str, text: Option<&str>) -> Result<Box<[u8]>, String> {
     let text = text.ok_or_else(|| format!("has no {field}"))?;
-    let octets = URL_SAFE_NO_PAD.decode(text);
-    octets.map(Into::into).map_err(|_| format!("has an {field} that is no base64url"))
+    let bytes = URL_SAFE_NO_PAD.decode(text);
+    bytes.map(Into::into).map_err(|_| format!("has a field {field} that is not base64url"))
 }
 
-/// The ids, which are no secret; whose the keys are is told by them.
+/// The ids of the keys, for logs.
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.0.keys()).finish()
@@ -231,7 +237,7 @@ mod tests {
     use crate::kubernetes::review::mint::{Signer, encode};
 
     fn read(keys: &[Value]) -> (Keys, Vec<String>) {
-        Keys::read(json!({"keys": keys}).to_string().as_bytes()).unwrap()
+        Keys::decode(json!({"keys": keys}).to_string().as_bytes()).unwrap()
     }
 
     /// A key, with some fields replaced.
@@ -242,26 +248,23 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_cannot_be_used_is_left_out_with_the_reason_and_the_others_are_kept() {
+    fn unusable_key_is_left_out_with_a_reason_and_the_others_are_kept() {
         let (rsa, ec, good) = (Signer::rs256("r"), Signer::es256("e"), Signer::es384("good"));
-        for (key, says) in [
+        for (key, reason) in [
             (with(&ec, &json!({"kid": null})), "the key \"\" has no id"),
             (with(&ec, &json!({"kid": 7})), "cannot be read"),
             (with(&ec, &json!({"use": "enc"})), "the key \"e\" is not for signatures"),
             (with(&ec, &json!({"alg": "ES512"})), "is for \"ES512\""),
             (with(&ec, &json!({"crv": "P-521", "alg": "ES512"})), "\"EC\" on \"P-521\""),
-            (with(&ec, &json!({"crv": "P-384"})), "no point of twice 48 octets"),
-            (with(&ec, &json!({"x": encode([1; 31])})), "no point of twice 32 octets"),
-            (with(&ec, &json!({"y": "="})), "has an y that is no base64url"),
+            (with(&ec, &json!({"crv": "P-384"})), "no point with two coordinates of 48"),
+            (with(&ec, &json!({"x": encode([1; 31])})), "no point with two coordinates of 32"),
+            (with(&ec, &json!({"y": "="})), "has a field y that is not base64url"),
             (with(&ec, &json!({"y": null})), "has no y"),
             (with(&rsa, &json!({"alg": "RS512"})), "is for \"RS512\""),
-            (with(&rsa, &json!({"n": encode([3; 128])})), "a modulus of 128 octets"),
-            (with(&rsa, &json!({"n": encode([3; 2000])})), "a modulus of 2000 octets"),
+            (with(&rsa, &json!({"n": encode([3; 128])})), "a modulus of 128 bytes"),
+            (with(&rsa, &json!({"n": encode([3; 2000])})), "a modulus of 2000 bytes"),
             (with(&rsa, &json!({"n": encode([0; 256])})), "a modulus of"),
-            (
-                json!({"kty": "oct", "kid": "o", "k": "c2VjcmV0"}),
-                "of a kind that rollcall cannot use",
-            ),
+            (json!({"kty": "oct", "kid": "o", "k": "c2VjcmV0"}), "a type that rollcall cannot use"),
             (
                 json!({"kty": "OKP", "kid": "o", "crv": "Ed25519", "x": "AA"}),
                 "\"OKP\" on \"Ed25519\"",
@@ -270,33 +273,33 @@ mod tests {
         ] {
             let (keys, unused) = read(&[key, good.jwk()]);
             assert_eq!(format!("{keys:?}"), "[\"good\"]");
-            assert!(unused.len() == 1 && unused[0].contains(says), "no {says:?} in {unused:?}");
+            assert!(unused.len() == 1 && unused[0].contains(reason), "no {reason:?} in {unused:?}");
         }
         for bad in ["", "{}", "[]", "{\"keys\": {}}", "{\"keys\": [}"] {
-            assert!(Keys::read(bad.as_bytes()).is_err(), "{bad}");
+            assert!(Keys::decode(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn of_two_keys_with_one_id_the_first_counts() {
+    fn first_of_two_keys_with_the_same_id_is_kept() {
         let (first, second) = (Signer::es256("k"), Signer::es256("k"));
         let (keys, _) = read(&[first.jwk(), second.jwk()]);
         let verify = |signer: &Signer| keys.verify("k", Algorithm::Es256, b"x", &signer.sign(b"x"));
-        assert_eq!((verify(&first), verify(&second)), (Ok(()), Err(Unsigned::BadSignature)));
+        assert_eq!((verify(&first), verify(&second)), (Ok(()), Err(SignatureError::BadSignature)));
     }
 
     #[test]
-    fn a_point_that_is_on_no_curve_verifies_nothing() {
+    fn key_with_a_point_off_the_curve_verifies_no_signature() {
         let signer = Signer::es256("k");
         let (keys, unused) = read(&[with(&signer, &json!({"x": encode([7; 32])}))]);
         assert_eq!((keys.len(), unused), (1, Vec::new()));
         let signature = signer.sign(b"x");
         let verified = keys.verify("k", Algorithm::Es256, b"x", &signature);
-        assert_eq!(verified, Err(Unsigned::BadSignature));
+        assert_eq!(verified, Err(SignatureError::BadSignature));
     }
 
     #[test]
-    fn more_keys_than_a_cluster_has_are_not_kept() {
+    fn number_of_keys_is_bounded() {
         let signer = Signer::es256("k");
         let many: Vec<_> =
             (0..100).map(|at| with(&signer, &json!({"kid": format!("k{at}")}))).collect();

@@ -1,4 +1,4 @@
-//! Tokens made by hand, for tests: key pairs of each kind, and what a cluster would publish of them.
+//! Tokens for tests: key pairs of each type, and the JWKS that a cluster would publish for them.
 
 use base64::{
     Engine as _,
@@ -15,13 +15,13 @@ use serde_json::{Value, json};
 
 use crate::kubernetes::review::{issuer::Published, keys::Keys};
 
-/// When tokens of these tests are looked at, in seconds.
+/// The time at which tests check tokens, in seconds since the Unix epoch.
 pub(super) const NOW: i64 = 1_800_000_000;
 
-/// Who signs them.
+/// The issuer of the tokens.
 pub(super) const ISSUER: &str = "https://kubernetes.default.svc";
 
-/// ring makes no RSA keys.
+/// An RSA key from a file, because ring cannot generate RSA keys.
 const RSA: &str = include_str!("../../../tests/keys/rsa.pem");
 
 enum Pair {
@@ -63,7 +63,7 @@ impl Signer {
         Self { id, alg, pair: Pair::Ec(pair) }
     }
 
-    /// What is published of it.
+    /// The public key as a JWK.
     pub(super) fn jwk(&self) -> Value {
         match &self.pair {
             Pair::Rsa(pair) => {
@@ -86,7 +86,7 @@ impl Signer {
         }
     }
 
-    /// The public key, as those who confuse algorithms take it for a secret.
+    /// The bytes of the public key, which an algorithm confusion attack uses as an HMAC secret.
     pub(super) fn public(&self) -> Vec<u8> {
         match &self.pair {
             Pair::Rsa(pair) => pair.public().as_ref().to_vec(),
@@ -106,13 +106,13 @@ impl Signer {
         }
     }
 
-    /// A token of these claims, as Kubernetes writes it.
+    /// A token with these claims, in the form of Kubernetes.
     pub(super) fn token(&self, claims: &Value) -> String {
         let header = json!({"alg": self.alg, "kid": self.id}).to_string();
         self.token_of(&header, &claims.to_string())
     }
 
-    /// A token of a header and claims that may say anything.
+    /// A token with any header and claims.
     pub(super) fn token_of(&self, header: &str, claims: &str) -> String {
         let signed = format!("{}.{}", encode(header), encode(claims));
         let signature = encode(self.sign(signed.as_bytes()));
@@ -120,19 +120,19 @@ impl Signer {
     }
 }
 
-pub(super) fn encode(octets: impl AsRef<[u8]>) -> String {
-    URL_SAFE_NO_PAD.encode(octets)
+pub(super) fn encode(bytes: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// What a cluster of these keys publishes.
+/// What a cluster with these keys publishes.
 pub(super) fn published(signers: &[&Signer]) -> Published {
     let set = json!({"keys": signers.iter().map(|signer| signer.jwk()).collect::<Vec<_>>()});
-    let (keys, unused) = Keys::read(set.to_string().as_bytes()).unwrap();
+    let (keys, unused) = Keys::decode(set.to_string().as_bytes()).unwrap();
     assert_eq!(unused, [""; 0]);
     Published { issuer: ISSUER.into(), keys }
 }
 
-/// What Kubernetes writes into the token of a pod, of the account `orders` in `shop`.
+/// The claims of a pod's token, with the account `orders` in `shop`.
 pub(super) fn claims() -> Value {
     json!({
         "iss": ISSUER, "aud": ["rollcall"], "sub": "system:serviceaccount:shop:orders",

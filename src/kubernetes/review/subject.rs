@@ -1,53 +1,53 @@
-//! Whose a token is: the identity that rights depend on, and beside it the pod that it is bound to.
+//! The subject of a token: the identity that rights depend on, and the pod that the token is bound to.
 //!
 //! Source: <https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/> (bound
-//! tokens). Owns: reading both out of what the API server says of a user. Does not own: asking it
-//! (`review`), and what a pod may do with its own instance (`auth`).
+//! tokens). Owns: decoding both from a UserInfo. Does not own: the review (`review`), and what a pod may do with its own
+//! instance (`auth`).
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::authentication::v1::UserInfo;
 
-/// What tokens for rollcall are made for.
+/// The audience of tokens for rollcall.
 pub const AUDIENCE: &str = "rollcall";
 
-/// What the API server says of its own bookkeeping in `extra`: which pod and node a token is bound to,
-/// and the token's own id. No right of RBAC depends on it, and it differs for each pod of a workload.
+/// The prefix of keys in `extra` with which the API server describes the token: the pod and node that it is bound to,
+/// and the token's id. Rights in RBAC do not depend on them, and they differ between the pods of a workload.
 pub(super) const BINDING: &str = "authentication.kubernetes.io/";
 
-/// The user of a ServiceAccount, before its namespace and name. Nobody else is called so.
+/// The prefix of the user name of a ServiceAccount, before its namespace and name. No other user name has it.
 pub(super) const ACCOUNT: &str = "system:serviceaccount:";
 
-/// Who somebody is, as far as rights of RBAC depend on it.
+/// A user, as far as rights in RBAC depend on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// `system:serviceaccount:shop:orders`, for example.
+    /// For example `system:serviceaccount:shop:orders`.
     pub user: String,
-    /// Of the user, where there is one.
+    /// The uid of the user, if it has one.
     pub uid: Option<String>,
-    /// The groups it is in.
+    /// The groups of the user.
     pub groups: Vec<String>,
-    /// What authenticators add, without what a token is bound to.
+    /// What authenticators add, without the keys that describe the token.
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
-/// The pod that a token is bound to: it ends with it.
+/// The pod that a token is bound to. The token is valid only as long as the pod exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
-    /// That of the ServiceAccount; a token is bound to pods of it only.
+    /// The namespace of the ServiceAccount: a token can only be bound to a pod in that namespace.
     pub namespace: Box<str>,
-    /// Its name.
+    /// The name.
     pub name: Box<str>,
-    /// Which incarnation of that name.
+    /// The uid.
     pub uid: Box<str>,
 }
 
-/// Whose a token is.
+/// The subject of a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Whose {
     /// The same for all pods of a workload.
     pub identity: Identity,
-    /// None for a token that stands for the ServiceAccount alone, or for somebody who is none.
+    /// None for a token that is not bound to a pod, and for users that are not ServiceAccounts.
     pub pod: Option<Pod>,
 }
 
@@ -77,7 +77,7 @@ fn pod(user: &str, extra: &BTreeMap<String, Vec<String>>) -> Option<Pod> {
 mod tests {
     use super::*;
 
-    fn whose(user: &str, extra: &[(&str, &[&str])]) -> Whose {
+    fn subject(user: &str, extra: &[(&str, &[&str])]) -> Whose {
         let values = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
         let extra = extra.iter().map(|(key, of)| ((*key).to_owned(), values(of))).collect();
         Whose::from(UserInfo {
@@ -92,31 +92,31 @@ mod tests {
     const UID: &str = "authentication.kubernetes.io/pod-uid";
 
     #[test]
-    fn pods_of_one_workload_are_the_same_caller_each_with_its_own_pod() {
-        let of = |name, uid| {
+    fn pods_of_a_workload_share_an_identity_and_keep_their_own_pod() {
+        let of_pod = |name, uid| {
             let extra: [(&str, &[&str]); 3] = [(NAME, &[name]), (UID, &[uid]), ("scope", &["x"])];
-            whose("system:serviceaccount:shop:orders", &extra)
+            subject("system:serviceaccount:shop:orders", &extra)
         };
-        let (one, other) = (of("orders-1", "u1"), of("orders-2", "u2"));
-        assert_eq!(one.identity, other.identity);
-        assert_eq!(one.identity.groups, ["a", "b"]);
-        assert_eq!(one.identity.extra.keys().collect::<Vec<_>>(), ["scope"]);
-        assert_eq!(one.identity.uid, None);
+        let (first, second) = (of_pod("orders-1", "u1"), of_pod("orders-2", "u2"));
+        assert_eq!(first.identity, second.identity);
+        assert_eq!(first.identity.groups, ["a", "b"]);
+        assert_eq!(first.identity.extra.keys().collect::<Vec<_>>(), ["scope"]);
+        assert_eq!(first.identity.uid, None);
         let pod = Pod { namespace: "shop".into(), name: "orders-1".into(), uid: "u1".into() };
-        assert_eq!(one.pod, Some(pod));
-        assert_ne!(one.pod, other.pod);
+        assert_eq!(first.pod, Some(pod));
+        assert_ne!(first.pod, second.pod);
     }
 
     #[test]
-    fn a_pod_is_believed_of_a_service_account_and_only_with_name_and_uid() {
+    fn pod_is_accepted_for_service_accounts_only_and_with_name_and_uid() {
         let account = "system:serviceaccount:shop:orders";
         let both: [(&str, &[&str]); 2] = [(NAME, &["p"]), (UID, &["u"])];
-        assert!(whose(account, &both).pod.is_some());
-        assert_eq!(whose("alice", &both).pod, None);
-        assert_eq!(whose("system:serviceaccount:shop", &both).pod, None);
-        assert_eq!(whose(account, &[]).pod, None);
-        assert_eq!(whose(account, &both[..1]).pod, None);
-        assert_eq!(whose(account, &[(NAME, &["p", "q"]), (UID, &["u"])]).pod, None);
-        assert_eq!(whose(account, &[(NAME, &["p"]), (UID, &[""])]).pod, None);
+        assert!(subject(account, &both).pod.is_some());
+        assert_eq!(subject("alice", &both).pod, None);
+        assert_eq!(subject("system:serviceaccount:shop", &both).pod, None);
+        assert_eq!(subject(account, &[]).pod, None);
+        assert_eq!(subject(account, &both[..1]).pod, None);
+        assert_eq!(subject(account, &[(NAME, &["p", "q"]), (UID, &["u"])]).pod, None);
+        assert_eq!(subject(account, &[(NAME, &["p"]), (UID, &[""])]).pod, None);
     }
 }
