@@ -1,7 +1,7 @@
-//! Authorization: what an operation needs of its caller, and how a denial is said.
+//! Authorization: the token and rights that an operation needs, and the wording of a denial.
 //!
-//! Owns: reading the bearer token (RFC 6750 §2.1), the rights of batches, the words of 401 and 403. Does not own: the rights
-//! of single operations (`table`), and whether a caller has them (`auth`).
+//! Owns: extracting the bearer token (RFC 6750 §2.1), the rights of batches, and the wording of 401 and 403. Does not
+//! own: the rights of single operations (`table`), and whether a caller has them (`auth`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,34 +21,35 @@ use crate::http::{
     route::Names,
 };
 
-/// The most namespaces of one batch; each may be a question to the API server.
+/// The most namespaces in one batch; each can cost a request to the API server.
 const MAX_NAMESPACES: usize = 256;
 
-/// For all of these questions together: beats that may count have to count soon.
-const DECIDE_WITHIN: Duration = Duration::from_secs(2);
+/// The time for all these requests together: the other heartbeats of the batch must not wait for long.
+const DECISION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What an operation needs of its caller.
+/// The token and rights that an operation needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Needs {
-    /// Nothing: the answer is public, and is there before the first list of instances.
+    /// No token: the answer is public, and does not need the first list of instances.
     Nothing,
-    /// With `--read-auth` a token, and no right. There before the first list of instances, too.
+    /// With `--read-auth` a token, and no right. The answer does not need the first list of instances.
     Token,
     /// With `--read-auth` a token with these rights.
     Read(&'static [Right]),
-    /// Unless with `--auth none` a token with these rights.
+    /// A token with these rights, except with `--auth none`.
     Write(&'static [Right]),
-    /// Unless with `--auth none` a token; the rights are decided for each item of the batch.
+    /// A token, except with `--auth none`; the rights are checked for each item of the batch.
     WriteEach,
 }
 
-/// Which callers are asked for a token, and the gate that knows their rights.
+/// Which operations need a token, and the gate that checks it.
 pub(super) struct Authorization {
-    /// None with `--auth none`: everybody may do everything.
+    /// `None` with `--auth none`: every caller is allowed to do everything.
     pub(super) gate: Option<Gate>,
-    /// Whether reads need a token too.
+    /// Whether reads also need a token (`--read-auth`).
     pub(super) reads: bool,
-    /// The only namespace that is looked after: whoever may list that may list all there is.
+    /// The only namespace that this replica serves, if it is limited to one. The right to list it suffices to list
+    /// everything.
     pub(super) scope: Option<Box<str>>,
 }
 
@@ -58,7 +59,7 @@ impl Needs {
         matches!(self, Self::Nothing | Self::Token | Self::Read(_))
     }
 
-    /// The rights to be checked before the handler is called. None: no token is asked for.
+    /// The rights that are checked before the handler is called; `None` when no token is needed.
     pub(super) fn rights(self, read_auth: bool) -> Option<&'static [Right]> {
         match self {
             Self::Nothing => None,
@@ -70,7 +71,7 @@ impl Needs {
 }
 
 impl Authorization {
-    /// What an operation needs of its caller; none when no token is asked for.
+    /// The gate, and the rights that an operation needs; `None` when no token is needed.
     pub(super) fn wanted<'a>(
         &'a self,
         needs: Needs,
@@ -81,12 +82,12 @@ impl Authorization {
         let rights = needs.rights(self.reads)?;
         let namespace = Some(names.namespace).filter(|namespace| !namespace.is_empty());
         let namespace = namespace.or(self.scope.as_deref());
-        // A name that is made of the body is not known yet.
+        // A name that is derived from the body is not known yet.
         let name = on_instance.then_some(names.name);
         Some((gate, Wanted { rights, namespace, name }))
     }
 
-    /// Whether somebody may read everything that is looked after here.
+    /// Whether the owner of a token is allowed to list everything that this replica serves.
     pub(super) async fn may_list_all(&self, token: Option<&str>) -> bool {
         match &self.gate {
             Some(gate) if self.reads => {
@@ -98,15 +99,15 @@ impl Authorization {
         }
     }
 
-    /// Whose token it is, if that is known already.
+    /// The user of a token, if it is cached.
     pub(super) fn user(&self, token: Option<&str>, now: Moment) -> Option<String> {
         self.gate.as_ref()?.user(token?, now)
     }
 
-    /// Whether a caller may read what is in these namespaces.
+    /// Checks that a caller is allowed to list these namespaces.
     ///
     /// # Errors
-    /// Why not, of one of them.
+    /// The denial for one of them.
     pub(super) async fn may_list<'a>(
         &self,
         caller: Option<&Caller>,
@@ -115,12 +116,12 @@ impl Authorization {
         if !self.reads {
             return Ok(());
         }
-        let closed = self.closed(caller, &[Right::List], namespaces).await?;
-        closed.into_values().next().map_or(Ok(()), Err)
+        let denied = self.denied_namespaces(caller, &[Right::List], namespaces).await?;
+        denied.into_values().next().map_or(Ok(()), Err)
     }
 
-    /// Of a batch, which instances are the caller's own, so that no right is asked for: one after the other.
-    pub(super) fn own<'a>(
+    /// For each instance of a batch, whether it is the caller's own, which needs no right.
+    pub(super) fn own_instances<'a>(
         &self,
         caller: Option<&Caller>,
         rights: &'static [Right],
@@ -136,20 +137,20 @@ impl Authorization {
         instances.map(own).collect()
     }
 
-    /// Uid of the pod that registers itself: its token is bound to it, and the instance is its own.
+    /// The uid of the calling pod, if its token is bound to the pod and the instance is the pod's own.
     pub(super) fn own_pod(&self, caller: Option<&Caller>, target: &Target<'_>) -> Option<Arc<str>> {
         let (gate, caller) = (self.gate.as_ref()?, caller?);
         let (namespace, name) = (Some(target.namespace), Some(target.name));
         gate.own_pod(caller, &Wanted { rights: &[Right::Patch], namespace, name })
     }
 
-    /// Of these namespaces, those in which the caller lacks one of these rights, or for which that could
-    /// not be decided in time, and why. A batch is decided for whole namespaces: a question for each
-    /// instance would be thousands.
+    /// The namespaces in which the caller lacks one of these rights, or which could not be decided in time, each with
+    /// its problem. A batch is decided per namespace, because a decision per instance could cost thousands of
+    /// requests to the API server.
     ///
     /// # Errors
     /// 422 for too many namespaces.
-    pub(super) async fn closed<'a>(
+    pub(super) async fn denied_namespaces<'a>(
         &self,
         caller: Option<&Caller>,
         rights: &'static [Right],
@@ -159,13 +160,13 @@ impl Authorization {
         let caller = caller.ok_or_else(|| Problem::denied(Denial::NoToken))?;
         let namespaces: BTreeSet<&str> = namespaces.filter(|name| naming::is_label(name)).collect();
         if namespaces.len() > MAX_NAMESPACES {
-            let detail = format!("at most {MAX_NAMESPACES} namespaces at a time");
+            let detail = format!("must be in at most {MAX_NAMESPACES} namespaces");
             return Err(Problem::of(Kind::BadFields, vec![Flaw::body("instances", detail)]));
         }
         let away = || Problem::denied(Denial::Away);
-        let mut closed: BTreeMap<_, _> =
+        let mut denied: BTreeMap<_, _> =
             namespaces.iter().map(|namespace| (*namespace, away())).collect();
-        let mut decided: FuturesUnordered<_> = namespaces
+        let mut decisions: FuturesUnordered<_> = namespaces
             .iter()
             .map(|namespace| async {
                 let wanted = Wanted { rights, namespace: Some(namespace), name: None };
@@ -173,22 +174,22 @@ impl Authorization {
             })
             .collect();
         let decide = async {
-            while let Some((namespace, decision)) = decided.next().await {
+            while let Some((namespace, decision)) = decisions.next().await {
                 match decision {
-                    Ok(()) => drop(closed.remove(namespace)),
-                    Err(denial) => drop(closed.insert(namespace, Problem::denied(denial))),
+                    Ok(()) => drop(denied.remove(namespace)),
+                    Err(denial) => drop(denied.insert(namespace, Problem::denied(denial))),
                 }
             }
         };
-        // What is not decided by then is left closed, with the reason that it began with.
-        let _ = timeout(DECIDE_WITHIN, decide).await;
-        drop(decided);
-        Ok(closed)
+        // A namespace that is not decided in time stays denied, with its initial problem.
+        let _ = timeout(DECISION_TIMEOUT, decide).await;
+        drop(decisions);
+        Ok(denied)
     }
 }
 
-/// The bearer token of a request, if there is one. Of several none is taken: who looked at the request before may have
-/// looked at another than this replica would.
+/// The bearer token of a request, if there is exactly one. Several are refused, because a proxy could have checked
+/// another one than this replica would.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut given = headers.get_all(AUTHORIZATION).iter();
     let value = given.next()?.to_str().ok()?;
@@ -201,19 +202,19 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 impl Problem {
-    /// A caller who may not.
     pub(super) fn denied(denial: Denial) -> Self {
         match denial {
             Denial::NoToken => {
-                let detail = "send Authorization: Bearer with a token of the audience rollcall: in a \
-                              pod a projected serviceAccountToken, by hand kubectl create token \
+                let detail = "send Authorization: Bearer with a token for the audience rollcall: a projected \
+                              serviceAccountToken in a pod, or the output of kubectl create token \
                               NAME --audience rollcall";
-                let flaw = Flaw::header("Authorization", "one bearer token is needed, and no more");
+                let flaw = Flaw::header("Authorization", "send exactly one bearer token");
                 Self { flaws: vec![flaw], ..Self::new(Kind::Unauthenticated, detail) }
             }
-            Denial::BadToken(why) => {
+            Denial::BadToken(reason) => {
                 let detail = format!(
-                    "the token is not accepted: {why}. One that is: kubectl create token NAME --audience rollcall"
+                    "the token is not accepted: {reason}. Create a valid one: kubectl create token NAME --audience \
+                     rollcall"
                 );
                 let flaw = Flaw::header("Authorization", "the token is not accepted");
                 Self { flaws: vec![flaw], ..Self::new(Kind::BadToken, detail) }
@@ -221,24 +222,24 @@ impl Problem {
             Denial::Forbidden { user, right, namespace, pod } => {
                 let mut problem = forbidden(&user, right, namespace);
                 if let Some(pod) = pod {
-                    let own = format!(
-                        ". Without one, a token of the pod {0} opens the instance {0} in namespace {1}, and \
-                         what has this pod among its ownerReferences",
+                    let hint = format!(
+                        ". Without such a Role, a token of the pod {0} allows access to the instance {0} in \
+                         namespace {1}, and to instances with this pod among their ownerReferences",
                         pod.name, pod.namespace
                     );
-                    problem.detail.to_mut().push_str(&own);
+                    problem.detail.to_mut().push_str(&hint);
                 }
                 problem
             }
             Denial::NotAllowedToAsk => {
-                let detail = "rollcall itself lacks the right to ask the Kubernetes API who is calling, or \
-                              what they may; its log names the right. Nothing was refused, so try again \
-                              when it is granted";
+                let detail = "rollcall itself lacks the right to review tokens or access in the Kubernetes \
+                              API; its log names the right. The request was not refused, so try \
+                              again when the right is granted";
                 Self { retry_after: Some(5), ..Self::new(Kind::Unavailable, detail) }
             }
             Denial::Away => {
-                let detail = "the Kubernetes API cannot be asked just now, so nobody can be let in who was \
-                              not here lately; nothing was refused, so try again";
+                let detail = "the Kubernetes API cannot review the token at the moment, and there is no recent \
+                              review of it; the request was not refused, so try again";
                 Self { retry_after: Some(2), ..Self::new(Kind::Unavailable, detail) }
             }
         }
@@ -249,21 +250,21 @@ fn forbidden(user: &str, right: Right, namespace: Option<String>) -> Problem {
     let (verb, subresource) = right.words();
     let resource = subresource
         .map_or_else(|| "serviceinstances".to_owned(), |sub| format!("serviceinstances/{sub}"));
-    let place = namespace
+    let scope = namespace
         .as_deref()
         .map_or_else(|| "all namespaces".to_owned(), |namespace| format!("namespace {namespace}"));
     let detail = format!(
-        "{user} may not {verb} {resource} (API group rollcall.dev) in {place}; a Role or ClusterRole \
-         has to grant it"
+        "{user} may not {verb} {resource} (API group rollcall.dev) in {scope}; grant it with a Role or \
+         ClusterRole"
     );
     let mut problem = Problem::new(Kind::Forbidden, detail);
-    let more = [
+    let extensions = [
         ("user", user.to_owned().into()),
         ("verb", verb.into()),
         ("resource", resource.into()),
         ("namespace", namespace.into()),
     ];
-    problem.more.extend(more.map(|(key, value)| (key.to_owned(), value)));
+    problem.extensions.extend(extensions.map(|(key, value)| (key.to_owned(), value)));
     problem
 }
 
@@ -274,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bearer_token_is_read_as_rfc_6750_writes_it() {
+    fn bearer_token_is_parsed_as_in_rfc_6750() {
         for (given, token) in [
             ("Bearer abc", Some("abc")),
             ("bearer  abc", Some("abc")),
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denial_names_the_verb_the_resource_and_the_place() {
+    fn denial_names_verb_resource_and_namespace() {
         let denied = |namespace: Option<&str>| {
             let namespace = namespace.map(str::to_owned);
             Problem::denied(Denial::Forbidden {
@@ -312,8 +313,8 @@ mod tests {
             problem.detail
         );
         assert!(problem.detail.contains("in namespace shop"), "{}", problem.detail);
-        assert_eq!(problem.more["verb"], "update");
-        assert_eq!(problem.more["namespace"], "shop");
+        assert_eq!(problem.extensions["verb"], "update");
+        assert_eq!(problem.extensions["namespace"], "shop");
         assert!(denied(None).detail.contains("in all namespaces"));
     }
 }

@@ -1,8 +1,9 @@
-//! Admission: everything that is the same for all operations, before a handler is called.
+//! Admission: the checks that all operations share, before a handler is called.
 //!
-//! Owns: its order. The names in the path and the form of `Rollcall-Min-Index`; whether this replica has the first list of
-//! instances; authentication and authorization; the caller's rate; the wait for the index; the bounds of what is under way. It is
-//! one middleware beside each row of `table`. Does not own: the checks themselves (`access`, `limits`, `min_index`).
+//! Owns: their order. First the names in the path and the syntax of `Rollcall-Min-Index`; then whether this replica
+//! has the first list of instances; authentication and authorization; the caller's rate; the wait for the index; the
+//! limit of concurrent requests. The middleware wraps each row of `table`. Does not own: the checks themselves
+//! (`access`, `limits`, `min_index`).
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -27,14 +28,14 @@ use crate::http::{
     route::{Names, OwnedNames},
 };
 
-/// A request that `hot` has let through, so that it is neither asked for its token nor charged again.
+/// A request that `hot` has admitted, so that its token is not checked again, and its caller is not charged again.
 #[derive(Clone, Debug)]
 pub(super) struct Admitted {
     pub(super) caller: Option<Arc<Caller>>,
     pub(super) now: Now,
 }
 
-/// A request over HTTP/2 for which there is no place among those that may be open.
+/// Marks a request over HTTP/2 beyond the limit of open streams.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NoPlace;
 
@@ -51,8 +52,8 @@ pub(super) async fn admit(
         Ok(admitted) => admitted,
         Err(problem) => return problem.into_response(),
     };
-    let mut response = match admission.place(context.names(), context.now.moment) {
-        Ok(_place) => {
+    let mut response = match admission.acquire_permit(context.names(), context.now.moment) {
+        Ok(_permit) => {
             parts.extensions.insert(context);
             next.run(Request::from_parts(parts, body)).await
         }
@@ -78,32 +79,36 @@ impl Admission<'_> {
         let names = OwnedNames::read(self.operation.route.template(), parts.uri.path())?;
         let index = min_index::read(&parts.headers)?;
         if index.is_none() {
-            self.knows_enough()?;
+            self.check_synced()?;
         }
         let Admitted { caller, now } = match parts.extensions.get::<Admitted>() {
             Some(admitted) => admitted.clone(),
-            None => self.caller(names.get(), &parts.headers).await?,
+            None => self.admit_caller(names.get(), &parts.headers).await?,
         };
         let Some(index) = index else {
             return Ok((Context::new(names, caller, now, self.peer), Waited::Reached));
         };
-        // In a box, as below: what waits is large, and most requests do not.
+        // Boxed, as below: the waiting future is large, and most requests do not wait.
         let waited = Box::pin(min_index::reached(self.app, index)).await?;
-        self.knows_enough()
+        self.check_synced()
             .map_err(|problem| Problem { index_reset: waited == Waited::Foreign, ..problem })?;
         Ok((Context::new(names, caller, (self.app.clock)(), self.peer), waited))
     }
 
-    /// Whether this replica has the first list of instances, or need not have it.
-    fn knows_enough(&self) -> Result<(), Problem> {
+    /// Fails unless this replica has the first list of instances, or the operation does not need it.
+    fn check_synced(&self) -> Result<(), Problem> {
         let may_answer =
             self.operation.works_before_sync() || self.app.intake.directory().is_synced();
         if may_answer { Ok(()) } else { Err(Problem::not_synced()) }
     }
 
-    /// Authenticates and authorizes the caller, and charges it. A caller that is not known yet is charged by its address, so
-    /// that questions to the API server have a bound; a denial that is known costs a look-up, and is not charged.
-    async fn caller(&self, names: Names<'_>, headers: &HeaderMap) -> Result<Admitted, Problem> {
+    /// Authenticates and authorizes the caller, and charges its rate. A caller that is not cached is charged by its
+    /// address, which bounds the requests to the API server; a cached denial costs only a lookup, and is not charged.
+    async fn admit_caller(
+        &self,
+        names: Names<'_>,
+        headers: &HeaderMap,
+    ) -> Result<Admitted, Problem> {
         let Self { app, operation, peer } = *self;
         let now = (app.clock)();
         let charge = |caller: Option<&Caller>| app.limits.caller(caller, peer, now.moment);
@@ -124,8 +129,8 @@ impl Admission<'_> {
         Ok(Admitted { caller: Some(caller), now: (app.clock)() })
     }
 
-    /// A place among the requests under way, for as long as the handler runs.
-    fn place(
+    /// A permit to run, held until the handler returns; `None` when the operation does not need one.
+    fn acquire_permit(
         &self,
         names: Names<'_>,
         now: Moment,
@@ -134,10 +139,10 @@ impl Admission<'_> {
         if operation.load == Load::Memory {
             return Ok(None);
         }
-        let place = app.limits.enter()?;
+        let permit = app.limits.enter()?;
         if operation.load == Load::Write {
             app.limits.namespace(names.namespace, 1, now)?;
         }
-        Ok(Some(place))
+        Ok(Some(permit))
     }
 }

@@ -1,7 +1,7 @@
-//! `POST /v1/instances`: many registrations at once, each with its own result.
+//! `POST /v1/instances`: many registrations in one request, each with its own result.
 //!
-//! Owns: how many at a time and for how long. Does not own: a registration (`instances`), rights
-//! (`access`; they are decided for whole namespaces, but for what is the caller's own).
+//! Owns: how many run at a time, and for how long. Does not own: a registration (`instances`), and rights (`access`),
+//! which are decided per namespace, except for the caller's own instance.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -24,26 +24,26 @@ use crate::http::{
     app::App,
     body::{self, BodyOf, Many, Object},
     context::Context,
-    contract::words,
+    contract::values,
     instances,
     list::List,
-    preconditions::{Instead, NoConditions},
+    preconditions::{ConditionAdvice, NoConditions},
     problem::{Flaw, Kind, Problem},
     query::Query,
     rules::MAX_INSTANCES,
     validate::{self, RegistrationBody},
 };
 
-/// Registrations of one batch under way at a time: as many as the writer does at once.
-const AT_ONCE: usize = 32;
+/// How many registrations of one batch run at a time: as many as the writer sends concurrently.
+const MAX_CONCURRENT: usize = 32;
 
-/// How long a batch may take: a thousand take a second or two. Those left over are told so.
-const WITHIN: Duration = Duration::from_secs(20);
+/// The longest time for a batch; 1,000 registrations take one or two seconds. Unfinished registrations get 503.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Flaws that are shown of each, some 500 octets at most: 4 MB of all.
-const MOST_FLAWS: usize = 8;
+/// The most flaws per registration: at about 500 bytes each, a full batch has 4 MB of them.
+const MAX_FLAWS: usize = 8;
 
-/// What a registration needs.
+/// The rights that a registration needs.
 const RIGHTS: &[Right] = &[Right::Create, Right::Patch];
 
 /// Registrations of many instances.
@@ -51,147 +51,154 @@ const RIGHTS: &[Right] = &[Right::Create, Right::Patch];
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "RegistrationBatch")]
 pub(super) struct BatchBody {
-    /// Each has a result of its own; of one name the first counts.
-    #[schemars(length(max = words::REGISTRATIONS))]
+    /// The registrations, each with its own result. Of several with one name, only the first is made.
+    #[schemars(length(max = values::MAX_REGISTRATIONS))]
     instances: List<Object<RegistrationBody>, MAX_INSTANCES>,
 }
 
-/// What came of a batch, in its order.
+/// The results of a batch, in the order of the request.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "RegistrationBatchResult")]
-pub(super) struct BatchAnswer {
-    /// How many are new.
+pub(super) struct BatchResult {
+    /// How many instances were created.
     created: usize,
-    /// How many were there and are registered anew.
+    /// How many instances existed and were registered again.
     registered: usize,
-    /// How many are neither.
+    /// How many registrations failed.
     failed: usize,
-    /// Of each, in their order.
-    results: Vec<One>,
+    /// The result of each registration, in the order of the request.
+    results: Vec<ItemResult>,
 }
 
-/// What came of one.
+/// The result of one registration.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "RegistrationResult")]
-struct One {
-    /// As it was said.
+struct ItemResult {
+    /// The namespace from the request.
     namespace: String,
-    /// As it was said or made.
+    /// The name from the request, or the derived name.
     name: String,
-    /// As if it had been registered alone.
-    #[schemars(with = "words::Status")]
+    /// The status that a single registration would have had.
+    #[schemars(with = "values::HttpStatus")]
     status: u16,
-    /// Of the instance, when it is registered.
+    /// The uid of the instance; absent when the registration failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<String>,
-    /// Why not, when it is not.
+    /// Why the registration failed; absent when it did not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<crate::http::problem::wire::Wire<'static>>")]
+    #[schemars(with = "Option<crate::http::problem::wire::ProblemBody<'static>>")]
     problem: Option<serde_json::Value>,
 }
 
-/// One that can be asked for.
-struct Wanted {
+/// A registration of the batch, after validation.
+struct BatchItem {
     namespace: String,
     name: String,
     registration: Result<Registration, Problem>,
 }
 
-/// Instead of a condition.
-pub(super) enum OneByOne {}
+/// A batch does not take conditions; single registrations do.
+pub(super) enum RegisterSingly {}
 
-impl Instead for OneByOne {
-    const INSTEAD: &'static str =
-        "is not held for many at once: register those one by one for which it matters";
+impl ConditionAdvice for RegisterSingly {
+    const ADVICE: &'static str =
+        "is not supported for batches; register an instance on its own if you need it";
 }
 
 /// `POST /v1/instances`
 pub(super) async fn register(
     State(app): State<Arc<App>>,
     context: Context,
-    _: NoConditions<OneByOne>,
+    _: NoConditions<RegisterSingly>,
     Query(()): Query<()>,
     BodyOf(bytes, _): BodyOf<Many>,
 ) -> Answered {
     let read = body::json::<Object<BatchBody>>(&bytes).map_err(instances::explain_state)?;
     let Object(BatchBody { instances }) = read;
     if instances.is_longer {
-        let flaw = Flaw::body("instances", format!("at most {MAX_INSTANCES} at a time"));
+        let flaw =
+            Flaw::body("instances", format!("must have at most {MAX_INSTANCES} registrations"));
         return Err(Problem::of(Kind::BadFields, vec![flaw]));
     }
-    let wanted = once_each(instances.items);
-    let names = wanted.iter().map(|one| (&*one.namespace, &*one.name));
-    let own = app.authorization.own(context.caller(), RIGHTS, names.clone());
+    let items = unique_items(instances.items);
+    let names = items.iter().map(|item| (&*item.namespace, &*item.name));
+    let own = app.authorization.own_instances(context.caller(), RIGHTS, names.clone());
     let others = names.zip(&own).filter(|(_, own)| !**own).map(|((namespace, _), _)| namespace);
-    let closed = app.authorization.closed(context.caller(), RIGHTS, others).await?;
-    let mut full = BTreeMap::new();
+    let denied = app.authorization.denied_namespaces(context.caller(), RIGHTS, others).await?;
+    let mut limited = BTreeMap::new();
     let mut counts = BTreeMap::<&str, u32>::new();
-    for one in wanted.iter().filter(|one| one.registration.is_ok()) {
-        *counts.entry(&one.namespace).or_default() += 1;
+    for item in items.iter().filter(|item| item.registration.is_ok()) {
+        *counts.entry(&item.namespace).or_default() += 1;
     }
-    // Anew: the body may have taken its time.
+    // Not the time of the request: receiving the body can take seconds.
     let now = (app.clock)().moment;
     for (namespace, count) in counts {
         if let Err(problem) = app.limits.namespace(namespace, count, now) {
-            full.insert(namespace, problem);
+            limited.insert(namespace, problem);
         }
     }
-    let mut waiting = wanted.iter().zip(own);
-    let begin = |(one, own): (_, bool)| {
-        let refused = |one: &Wanted| {
-            let namespace = &*one.namespace;
-            closed.get(namespace).filter(|_| !own).or_else(|| full.get(namespace))
+    let mut waiting = items.iter().zip(own);
+    let begin = |(item, own): (_, bool)| {
+        let refused = |item: &BatchItem| {
+            let namespace = &*item.namespace;
+            denied.get(namespace).filter(|_| !own).or_else(|| limited.get(namespace))
         };
-        asked(&app, &context, refused(one), one)
+        register_or_refuse(&app, &context, refused(item), item)
     };
-    let mut under_way: FuturesOrdered<_> = waiting.by_ref().take(AT_ONCE).map(begin).collect();
-    let mut results = Vec::with_capacity(wanted.len());
-    let too_late = sleep(WITHIN);
-    tokio::pin!(too_late);
+    let mut running: FuturesOrdered<_> = waiting.by_ref().take(MAX_CONCURRENT).map(begin).collect();
+    let mut results = Vec::with_capacity(items.len());
+    let deadline = sleep(BATCH_TIMEOUT);
+    tokio::pin!(deadline);
     loop {
         let result = tokio::select! {
-            next = under_way.next() => match next {
+            next = running.next() => match next {
                 Some(result) => result,
                 None => break,
             },
-            () = &mut too_late => break,
+            () = &mut deadline => break,
         };
-        under_way.extend(waiting.next().map(begin));
+        running.extend(waiting.next().map(begin));
         results.push(result);
     }
-    drop(under_way);
-    let late = wanted.iter().skip(results.len()).map(Wanted::late);
-    results.extend(late.collect::<Vec<_>>());
-    let count = |status| results.iter().filter(|one: &&One| one.status == status).count();
+    drop(running);
+    let unfinished = items.iter().skip(results.len()).map(BatchItem::unfinished);
+    results.extend(unfinished.collect::<Vec<_>>());
+    let count =
+        |status| results.iter().filter(|result: &&ItemResult| result.status == status).count();
     let (created, registered) = (count(201), count(200));
     let failed = results.len() - created - registered;
-    Ok(Answer::json(StatusCode::OK, &BatchAnswer { created, registered, failed, results }))
+    Ok(Answer::json(StatusCode::OK, &BatchResult { created, registered, failed, results }))
 }
 
-/// What is wanted, each name once: they go out side by side, and which of two came last would be chance.
-fn once_each(instances: Vec<Object<RegistrationBody>>) -> Vec<Wanted> {
-    let mut wanted: Vec<Wanted> =
-        instances.into_iter().map(|Object(body)| Wanted::of(body)).collect();
+/// Validates the registrations, and refuses a repeated name: they run concurrently, so the last one would be random.
+fn unique_items(instances: Vec<Object<RegistrationBody>>) -> Vec<BatchItem> {
+    let mut items: Vec<BatchItem> =
+        instances.into_iter().map(|Object(body)| BatchItem::new(body)).collect();
     let mut names = HashSet::new();
-    for one in &mut wanted {
-        if one.registration.is_ok() && !names.insert((one.namespace.clone(), one.name.clone())) {
-            let flaw = Flaw::body("name", "stands in this batch before; say it once");
-            one.registration = Err(Problem::of(Kind::BadFields, vec![flaw]));
+    for item in &mut items {
+        if item.registration.is_ok() && !names.insert((item.namespace.clone(), item.name.clone())) {
+            let flaw = Flaw::body("name", "is already in this batch; give it once");
+            item.registration = Err(Problem::of(Kind::BadFields, vec![flaw]));
         }
     }
-    wanted
+    items
 }
 
-async fn asked(app: &App, context: &Context, refused: Option<&Problem>, one: &Wanted) -> One {
+async fn register_or_refuse(
+    app: &App,
+    context: &Context,
+    refused: Option<&Problem>,
+    item: &BatchItem,
+) -> ItemResult {
     match refused {
-        Some(problem) => one.failed(problem),
-        None => one.registered(app, context).await,
+        Some(problem) => item.failed(problem),
+        None => item.register(app, context).await,
     }
 }
 
-impl Wanted {
-    /// One bad registration does not spoil the others.
-    fn of(mut body: RegistrationBody) -> Self {
+impl BatchItem {
+    /// An invalid registration fails alone.
+    fn new(mut body: RegistrationBody) -> Self {
         let namespace = body.namespace.take().unwrap_or_default();
         let name = body.name.take();
         let mut flaws = Vec::new();
@@ -205,7 +212,7 @@ impl Wanted {
             Ok(_) if !flaws.is_empty() => Err(Problem::of(Kind::BadFields, flaws)),
             Err(problem) => {
                 flaws.extend(problem.flaws);
-                Err(Problem::of(Kind::BadFields, flaws).with_at_most(MOST_FLAWS))
+                Err(Problem::of(Kind::BadFields, flaws).truncate_flaws(MAX_FLAWS))
             }
             registration => registration,
         };
@@ -214,7 +221,7 @@ impl Wanted {
         Self { namespace, name, registration }
     }
 
-    async fn registered(&self, app: &App, context: &Context) -> One {
+    async fn register(&self, app: &App, context: &Context) -> ItemResult {
         let mut registration = match &self.registration {
             Ok(registration) => registration.clone(),
             Err(problem) => return self.failed(problem),
@@ -242,18 +249,24 @@ impl Wanted {
         }
     }
 
-    fn late(&self) -> One {
-        let detail = "the batch took too long, so this one was not waited for; send it again";
+    fn unfinished(&self) -> ItemResult {
+        let detail =
+            "the batch took too long, and this registration was not finished; send it again";
         self.failed(&Problem::new(Kind::Unavailable, detail))
     }
 
-    fn failed(&self, problem: &Problem) -> One {
+    fn failed(&self, problem: &Problem) -> ItemResult {
         let (status, problem) = problem.to_value();
         self.result(status, None, Some(problem))
     }
 
-    fn result(&self, status: u16, uid: Option<String>, problem: Option<serde_json::Value>) -> One {
+    fn result(
+        &self,
+        status: u16,
+        uid: Option<String>,
+        problem: Option<serde_json::Value>,
+    ) -> ItemResult {
         let (namespace, name) = (self.namespace.clone(), self.name.clone());
-        One { namespace, name, status, uid, problem }
+        ItemResult { namespace, name, status, uid, problem }
     }
 }

@@ -1,4 +1,4 @@
-//! Changes to a part of an instance: its attributes, and the operator's word.
+//! Changes to a part of an instance: its attributes, and the operator state.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::http::{
     app::App,
     body::{self, BodyOf, Entries, MAX_ENTRIES, MergePatch, Object, One},
     context::Context,
-    contract::words,
+    contract::values,
     instances,
     preconditions::{Attempts, IfMatch},
     problem::{Flaw, Kind, Problem},
@@ -23,13 +23,13 @@ use crate::http::{
     validate,
 };
 
-/// The operator's word on an instance.
+/// The new operator state of an instance.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "StateChange")]
 pub(super) struct StateBody {
-    /// From now on.
-    #[schemars(with = "words::State")]
+    /// The operator state from now on.
+    #[schemars(with = "values::State")]
     state: String,
 }
 
@@ -42,14 +42,17 @@ pub(super) async fn attributes(
     BodyOf(body, _): BodyOf<MergePatch>,
 ) -> Answered {
     let attributes = body::json::<Entries<Option<String>>>(&body)?;
-    if attributes.are_more {
-        let flaw = Flaw::body("attributes", format!("at most {MAX_ENTRIES} attributes at a time"));
+    if attributes.has_more {
+        let flaw = Flaw::body(
+            "attributes",
+            format!("must have at most {MAX_ENTRIES} attributes in one patch"),
+        );
         return Err(Problem::of(Kind::BadFields, vec![flaw]));
     }
     validate::patch(&attributes.entries)?;
-    let write =
-        Wanted { verb: "change attributes", change: Change::Attributes(attributes.entries) };
-    write.run(&app, &context, &uid, condition).await
+    let change =
+        LoggedChange { verb: "change attributes", change: Change::Attributes(attributes.entries) };
+    change.run(&app, &context, &uid, condition).await
 }
 
 /// `PUT /v1/namespaces/{namespace}/instances/{name}/state`
@@ -62,33 +65,33 @@ pub(super) async fn state(
 ) -> Answered {
     let Object(StateBody { state }) = body::json::<Object<StateBody>>(&body)?;
     let state = OperatorState::parse(&state).ok_or_else(|| {
-        let words: Vec<&str> = OperatorState::ALL.iter().map(|state| state.as_str()).collect();
-        let flaw = Flaw::body("state", format!("must be one of {}", words.join(", ")));
+        let states: Vec<&str> = OperatorState::ALL.iter().map(|state| state.as_str()).collect();
+        let flaw = Flaw::body("state", format!("must be one of {}", states.join(", ")));
         Problem::of(Kind::BadFields, vec![flaw])
     })?;
-    let write = Wanted { verb: "set state", change: Change::State(state) };
-    write.run(&app, &context, &uid, condition).await
+    let change = LoggedChange { verb: "set state", change: Change::State(state) };
+    change.run(&app, &context, &uid, condition).await
 }
 
-/// A change, and its name in the log.
-struct Wanted {
+/// A change, and its name in the write log.
+struct LoggedChange {
     verb: &'static str,
     change: Change,
 }
 
-impl Wanted {
+impl LoggedChange {
     async fn run(&self, app: &App, context: &Context, uid: &Uid, condition: IfMatch) -> Answered {
         let target = context.names().target(uid.get());
         let line = app.writes.begin(context, self.verb, &target);
-        let changed = self.write(app, target, condition).await;
+        let changed = self.apply(app, target, condition).await;
         match &changed {
             Ok(slot) => line.end(Ok((StatusCode::OK, &slot.record().uid))),
             Err(problem) => line.end(Err(problem)),
         }
-        Ok(instances::one(app, StatusCode::OK, &*changed?, (app.clock)()))
+        Ok(instances::answer(app, StatusCode::OK, &*changed?, (app.clock)()))
     }
 
-    async fn write(
+    async fn apply(
         &self,
         app: &App,
         target: Target<'_>,
@@ -98,7 +101,7 @@ impl Wanted {
         loop {
             match app.intake.change(attempts.target(), &self.change).await {
                 Ok(slot) => return Ok(slot),
-                Err(refusal) => attempts.again(refusal)?,
+                Err(refusal) => attempts.retry(refusal)?,
             }
         }
     }

@@ -1,4 +1,4 @@
-//! `GET /v1/cluster`: the replicas as this one sees them.
+//! `GET /v1/cluster`: the replicas, as the replica that answers sees them.
 
 use std::sync::Arc;
 
@@ -13,27 +13,29 @@ use crate::http::{
     answer::{Answer, Answered},
     app::App,
     context::Context,
-    contract::words,
+    contract::values,
     holds::HeldJson,
     phases::Phases,
     query::Query,
     time::Time,
 };
 
-/// What concerns all replicas stands beside the list.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(rename = "Cluster", description = "The replicas as one of them sees them.")]
+#[schemars(
+    rename = "Cluster",
+    description = "The replicas, as the replica that answers sees them."
+)]
 pub(super) struct ClusterJson<'a> {
-    /// Whose view this is.
+    /// The replica that answers.
     answered_by: &'a str,
     /// The DNS zone.
     zone: &'a str,
-    /// Who writes status and evicts; null while an election is under way.
+    /// The leader, which writes statuses and evicts; null while an election is in progress.
     leader: Option<&'a str>,
-    /// Since when, as the leader has written it.
+    /// The start of its leadership, by the clock of the leader.
     leader_since: Option<Time>,
-    /// The one that answers first, then the others by name.
+    /// The replica that answers first, then the others by name.
     replicas: Vec<ReplicaJson<'a>>,
 }
 
@@ -51,113 +53,118 @@ enum ReplicaJson<'a> {
 #[schemars(rename = "OwnReplica")]
 struct OwnJson<'a> {
     identity: &'a str,
-    /// `self`: it is the replica that answers.
-    #[schemars(with = "words::Oneself")]
+    /// `self`: the replica that answers.
+    #[schemars(with = "values::SelfPresence")]
     presence: &'static str,
-    /// Of rollcall.
+    /// The version of rollcall.
     version: &'static str,
-    /// Tells this process from an earlier one of the same name.
+    /// An id of the process, which distinguishes it from an earlier process with the same identity.
     boot: &'a str,
+    /// When the process started.
     started_at: Option<Time>,
-    /// Whether the first list of all instances has been taken in.
+    /// Whether the replica has read the first list of all instances.
     synced: bool,
-    /// Whether beats are answered 200; else 202.
+    /// Whether heartbeats are answered with 200 (else 202).
     promises: bool,
-    /// How far its horizon is behind now; null before its first self-beat is back.
-    #[schemars(with = "Option<words::Millis>")]
+    /// The age of the replica's horizon; null before its first self-beat has returned.
+    #[schemars(with = "Option<values::Millis>")]
     horizon_age_ms: Option<u64>,
-    /// Whether that is more than 15 s.
+    /// Whether the horizon is older than 15 s.
     stale: bool,
-    /// What holds the horizon back, when something does.
+    /// Why the horizon does not move; null when it does.
     standstill: Option<StandstillJson>,
-    /// Whether calls to the Kubernetes API go out.
+    /// The circuit breakers of calls to the Kubernetes API.
     breakers: BreakersJson,
-    /// What somebody has to mend in the cluster, each with what to do.
+    /// Problems of the cluster that an operator must solve, each with its remedy.
     problems: &'a [&'a str],
-    /// The highest resourceVersion that it has applied.
+    /// The highest resourceVersion that the replica has applied.
     index: u64,
-    /// Up to when it may write as the leader, unless it renews that; null when it does not lead.
+    /// When its leadership ends unless it is renewed; null when the replica does not lead.
     leads_until: Option<Time>,
-    /// How many it knows.
+    /// The number of instances that the replica knows.
     instances: usize,
-    /// How many it knows in each phase.
+    /// The number of instances in each phase.
     phases: Phases,
-    /// Leases that have ended and wait for the horizon.
+    /// The number of ended leases that are not judged yet, because the horizon has not passed their end.
     due: usize,
-    /// Who is kept past the lease, since many fell silent together; null when nobody is.
+    /// Instances held past the end of their leases, because many leases ended together; null when there are none.
     held: Option<HeldJson<'a>>,
-    /// Objects that it cannot read.
+    /// The number of objects that the replica cannot read.
     unreadable: usize,
-    /// How often everybody was given back time.
+    /// How often all instances were given back time.
     gaps: u64,
-    /// The last such time.
+    /// The last time that was given back; null when there was none.
     last_gap: Option<LastGapJson>,
-    /// How often the store has gone back, as after a restore of etcd, as far as the replicas that ran together know.
+    /// How often the store has stepped back, for example by a restore of etcd, as far as the replicas that ran at the
+    /// time know.
     epoch: u64,
-    /// The last time that it did while this replica ran; null when it did not.
+    /// The last step back while this replica was running; null when there was none.
     step_back: Option<StepBackJson>,
 }
 
-/// The store went back.
+/// A step back of the store to an older state.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "StepBack")]
 struct StepBackJson {
-    /// When this replica learned of it.
+    /// When this replica detected it.
     noticed_at: Time,
-    /// What proves it, as a sentence.
+    /// The evidence, as a sentence.
     why: String,
 }
 
-/// `closed`: calls go out; `open`: they fail at once, as it has not answered, but for one now and then.
+/// `closed`: calls are made; `open`: calls fail at once, except for occasional trial calls, because the Kubernetes
+/// API did not answer.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Breakers")]
 struct BreakersJson {
-    /// Of instances.
-    #[schemars(with = "words::Breaker")]
+    /// The breaker of writes of instances.
+    #[schemars(with = "values::BreakerState")]
     writes: &'static str,
-    /// Of callers.
-    #[schemars(with = "words::Breaker")]
+    /// The breaker of reviews of callers.
+    #[schemars(with = "values::BreakerState")]
     reviews: &'static str,
 }
 
-/// Another replica, as its newest ledger tells.
+/// Another replica, as its newest ledger describes it.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "OtherReplica")]
 struct PeerJson<'a> {
     identity: &'a str,
-    /// `live`; `gone` when its ledger has not moved for 10 s; `left` when it has said so.
-    #[schemars(with = "words::Presence")]
+    /// `live`; `gone` when its ledger has not changed for 10 s; `left` when it announced that it stopped.
+    #[schemars(with = "values::PeerPresence")]
     presence: &'static str,
-    /// Tells its process from an earlier one of the same name.
+    /// An id of the process, which distinguishes it from an earlier process with the same identity.
     boot: &'a str,
-    /// When its newest ledger was seen.
+    /// When this replica observed the newest ledger.
     seen_at: Time,
-    /// How far its horizon was behind then, and how long ago that is, together; null when it did not say.
-    #[schemars(with = "Option<words::Millis>")]
+    /// The age of its horizon in that ledger, plus the time since then; null when the ledger has no horizon.
+    #[schemars(with = "Option<values::Millis>")]
     horizon_age_ms: Option<u64>,
-    /// The highest resourceVersion that it had applied then.
+    /// The highest resourceVersion that it had applied at that time.
     index: u64,
 }
 
-/// What holds a horizon back.
+/// Why the horizon does not move.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Standstill")]
 struct StandstillJson {
+    /// When the horizon stopped.
     since: Time,
-    /// As a sentence.
+    /// The cause, as a sentence.
     why: String,
 }
 
-/// A time that was given back to everybody.
+/// Time that was given back to all instances.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "LastGap")]
 struct LastGapJson {
+    /// The end of the gap.
     ended_at: Time,
-    /// Null when nobody knows.
-    #[schemars(with = "Option<words::Millis>")]
+    /// The length of the gap; null when it is unknown.
+    #[schemars(with = "Option<values::Millis>")]
     lost_ms: Option<u64>,
 }
 

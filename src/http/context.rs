@@ -1,6 +1,6 @@
-//! The context of a request: what was found out about it before its handler is called.
+//! The context of a request: the results of its admission.
 //!
-//! Owns: [`Context`], which a handler takes as an argument. Does not own: finding it out (`admission`).
+//! Owns: [`Context`], which a handler takes as an argument. Does not own: admission (`admission`).
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -14,13 +14,16 @@ use crate::http::{
     route::{Names, OwnedNames},
 };
 
-/// A request that was admitted.
+/// Only a route without the admission middleware causes this.
+const NOT_ADMITTED: &str = "the request was not admitted; this is a bug in rollcall";
+
+/// The context of an admitted request.
 #[derive(Clone, Debug)]
 pub(super) struct Context {
     names: OwnedNames,
-    /// Whose token it bore; none where no token is asked for.
+    /// `None` when the operation does not need a token.
     pub(super) caller: Option<Arc<Caller>>,
-    /// When it came.
+    /// The time of admission.
     pub(super) now: Now,
     pub(super) peer: IpAddr,
 }
@@ -48,8 +51,8 @@ impl Context {
 impl<S: Sync> FromRequestParts<S> for Context {
     type Rejection = Problem;
 
-    /// Taken out: a handler has one, and keeps it no longer than it needs.
+    /// Removes the context from the request, so that the handler can drop it early.
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        parts.extensions.remove().ok_or_else(|| Problem::internal("a request was not admitted"))
+        parts.extensions.remove().ok_or_else(|| Problem::internal(NOT_ADMITTED))
     }
 }

@@ -1,5 +1,7 @@
-//! What only the page of a single instance shows, because it moves with every beat: the last beat,
-//! what the verdict rests on, and why.
+//! A single instance as JSON, with members that change with every heartbeat and are not in sets: the last heartbeat,
+//! the verdict, and the reason for the phase.
+//!
+//! Owns: these members. Does not own: the members that sets have too (`encode`), and the sentence (`why`).
 
 use std::sync::Arc;
 
@@ -15,77 +17,77 @@ use serde::Serialize;
 
 use crate::http::{
     app::App,
-    contract::words,
+    contract::values,
     encode::{InstanceJson, Renewal},
     time::Time,
-    why::{self, Grounds, Life},
+    why::{self, Evidence, LeaseTimes},
 };
 
-/// What an instance that is shown alone has beside the rest.
+/// The additional members of a single instance.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Detail {
-    #[schemars(with = "words::ResourceVersion")]
+    #[schemars(with = "values::ResourceVersion")]
     resource_version: String,
-    /// The last one that this replica knows of; null for a permanent instance.
+    /// The last heartbeat that this replica knows; null for a permanent instance.
     last_heartbeat: Option<LastHeartbeat>,
-    /// What its phase rests on.
+    /// The evidence for the phase.
     verdict: Verdict,
-    /// Why it is in its phase, as a sentence.
+    /// Why the instance is in its phase, as a sentence.
     why: String,
 }
 
-/// A heartbeat.
+/// The last heartbeat of an instance.
 #[derive(Serialize, JsonSchema)]
 struct LastHeartbeat {
-    /// When it was heard.
+    /// When the heartbeat was received.
     at: Time,
-    /// By which way.
-    #[schemars(with = "words::HeartbeatSource")]
+    /// How the heartbeat arrived.
+    #[schemars(with = "values::HeartbeatSource")]
     source: &'static str,
-    /// The replica that took it first-hand; null when it came through Kubernetes.
+    /// The replica that received the heartbeat; null when it came through Kubernetes.
     replica: Option<String>,
 }
 
-/// What this replica judges by, beside the deadline.
+/// What this replica judges the lease by, in addition to its end.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Verdict {
-    /// Up to when it knows of every heartbeat; null until it is known.
+    /// The moment up to which the replica knows every heartbeat; null until it is known.
     horizon: Option<Time>,
-    /// Before when no such lease ends, where that is later than the last heartbeat makes it.
+    /// The lease does not end before this moment, because time was given back; null when that does not move its end.
     not_before: Option<Time>,
-    /// When an expired object is to be deleted.
+    /// When the object is due for eviction; null when it is not.
     evicts_at: Option<Time>,
-    /// What the leader has written.
-    stored: Option<Stored>,
+    /// The status that the leader has stored; null before the first one.
+    stored: Option<StoredStatusJson>,
 }
 
-/// What stands in the status of an object.
+/// The stored status of an object.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "StoredStatus")]
-struct Stored {
-    /// Which the leader has written.
-    #[schemars(with = "words::Phase")]
+struct StoredStatusJson {
+    /// The stored phase.
+    #[schemars(with = "values::Phase")]
     phase: &'static str,
-    /// Of the condition Ready, for programs.
+    /// The reason of the condition Ready, for programs.
     reason: Option<String>,
 }
 
-/// A single instance as JSON, with its deadline and the reason for its phase.
-pub(super) fn single(app: &App, slot: &Slot, now: Now) -> Vec<u8> {
+/// The JSON of a single instance.
+pub(super) fn to_json(app: &App, slot: &Slot, now: Now) -> Vec<u8> {
     let record = slot.record();
-    let (phase, held) = shown(app, slot, &record);
+    let (phase, held) = current_phase(app, slot, &record);
     let mut json = InstanceJson::new(&record, phase, held, &app.zone);
-    let (renewal, detail) = of(app, slot, &record, phase, held, now);
+    let (renewal, detail) = build(app, slot, &record, phase, held, now);
     json.lease.renewal = Some(renewal);
     json.detail = Some(detail);
-    // Strings and numbers with string keys cannot fail to be written.
+    // Serializing strings and numbers under string keys cannot fail.
     serde_json::to_vec(&json).unwrap_or_default()
 }
 
-/// The detail of an instance in its phase, and how long its lease has to run.
-fn of(
+/// The additional members of an instance, and the remaining time of its lease.
+fn build(
     app: &App,
     slot: &Slot,
     record: &Instance,
@@ -95,15 +97,15 @@ fn of(
 ) -> (Renewal, Detail) {
     let directory = app.intake.directory();
     let (horizon, report) = (directory.horizon(), directory.report());
-    let life = life(app, slot, record, now);
+    let times = lease_times(app, slot, record, now);
     let evict_at = slot.evict_at().filter(|_| phase == Phase::Expired);
-    let grounds = Grounds {
+    let evidence = Evidence {
         instance: record,
         phase,
         now,
         horizon,
         standstill: report.standstill.as_ref(),
-        life,
+        times,
         held,
         carried_over: slot.is_carried_over(),
         evict_at,
@@ -111,59 +113,59 @@ fn of(
         leader: directory.leadership().leader.clone(),
     };
     let time = |moment| Time(now.wall_of(moment));
-    let not_before = life.filter(|life| life.without_grace.is_some());
+    let not_before = times.filter(|times| times.without_grace.is_some());
     let stored = &record.stored;
     let verdict = Verdict {
         horizon: Some(horizon).filter(|horizon| horizon.0 > 0).map(time),
-        not_before: not_before.map(|life| Time(life.deadline)),
+        not_before: not_before.map(|times| Time(times.deadline)),
         evicts_at: evict_at.map(time),
-        stored: stored.phase.map(|phase| Stored {
+        stored: stored.phase.map(|phase| StoredStatusJson {
             phase: phase.as_str(),
             reason: stored.reason().map(str::to_owned),
         }),
     };
     let detail = Detail {
         resource_version: record.resource_version.to_string(),
-        last_heartbeat: life.map(|life| LastHeartbeat {
-            at: Time(life.last_heartbeat),
+        last_heartbeat: times.map(|times| LastHeartbeat {
+            at: Time(times.last_heartbeat),
             source: slot.source().as_str(),
             replica: slot.source().is_own().then(|| app.identity.clone()),
         }),
         verdict,
-        why: why::sentence(&grounds),
+        why: why::sentence(&evidence),
     };
-    (Renewal::ending(record.lease, life.map(|life| life.deadline), now), detail)
+    (Renewal::ending(record.lease, times.map(|times| times.deadline), now), detail)
 }
 
-/// The moments of a leased life. Of the dead, grace do not move the end any more; of those who were
-/// dead when this replica started, only what is stored is known.
-fn life(app: &App, slot: &Slot, record: &Instance, now: Now) -> Option<Life> {
+/// The times of a lease that needs heartbeats. Grace no longer moves the end of an expired lease; of a lease that was
+/// expired when this replica started, only the stored heartbeat is known.
+fn lease_times(app: &App, slot: &Slot, record: &Instance, now: Now) -> Option<LeaseTimes> {
     let deadline = app.intake.directory().deadline(slot)?;
     let duration = record.lease.duration;
     if slot.is_expired() {
         let last_heartbeat = slot.last_heard(record, now);
-        let lasted = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        let deadline = Wall(last_heartbeat.0.saturating_add(lasted));
-        return Some(Life { last_heartbeat, deadline, without_grace: None });
+        let duration_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let deadline = Wall(last_heartbeat.0.saturating_add(duration_ms));
+        return Some(LeaseTimes { last_heartbeat, deadline, without_grace: None });
     }
     let end = slot.lease_end(duration);
-    Some(Life {
+    Some(LeaseTimes {
         last_heartbeat: now.wall_of(slot.last_heartbeat()),
         deadline: now.wall_of(deadline),
         without_grace: (end < deadline).then(|| now.wall_of(end)),
     })
 }
 
-/// The phase that readers are shown, and whether the instance is held; while no view shows this
-/// incarnation, what it would get.
-fn shown(app: &App, slot: &Slot, record: &Instance) -> (Phase, bool) {
+/// The phase in the view of the service, and whether the instance is held. If the view does not have this
+/// incarnation, its phase is computed.
+fn current_phase(app: &App, slot: &Slot, record: &Instance) -> (Phase, bool) {
     let view = app.intake.directory().service(&record.key.namespace, &record.service);
-    let is_it = |member: &&Arc<Member>| member.facts.uid == record.uid;
-    let shown = view.as_deref().and_then(|view| {
-        let by_label = view.by_label(&naming::label(&record.key.name)).filter(is_it);
+    let is_this = |member: &&Arc<Member>| member.facts.uid == record.uid;
+    let viewed = view.as_deref().and_then(|view| {
+        let by_label = view.by_label(&naming::label(&record.key.name)).filter(is_this);
         by_label
-            .or_else(|| view.members.iter().find(is_it))
+            .or_else(|| view.members.iter().find(is_this))
             .map(|member| (member.phase, member.held))
     });
-    shown.unwrap_or_else(|| (record.phase(slot.is_expired()), false))
+    viewed.unwrap_or_else(|| (record.phase(slot.is_expired()), false))
 }

@@ -1,4 +1,7 @@
-//! Discovery: who of a service is there, filtered, ordered, and cheap to ask for again.
+//! Discovery: the instances of a service, filtered, ordered, and with an ETag that makes polling cheap.
+//!
+//! Owns: the answer, its revision and the wait for another one. Does not own: the query (`query`), and the JSON
+//! (`set`, `encode`).
 
 use std::{
     hash::Hasher as _,
@@ -27,23 +30,23 @@ use crate::http::{
     set,
 };
 
-/// Of the tags that a client has, in bytes: 200 of ours. With more it may be answered with one that it has.
-const MOST_KNOWN: usize = 4 * 1024;
+/// The most bytes of `If-None-Match` that are kept: 200 of our tags. A client with more can receive a set that it has.
+const MAX_KNOWN_TAGS: usize = 4 * 1024;
 
-/// `If-None-Match`: what the client has. A copy, since a call may wait for minutes: a clone would keep the whole head of its
-/// request.
+/// `If-None-Match`: the tags that the client has. A deep copy: a call can wait for minutes, and a clone would keep
+/// the whole head of its request in memory.
 #[derive(Debug)]
-pub(super) struct Known(HeaderMap);
+pub(super) struct KnownTags(HeaderMap);
 
-impl<S: Sync> FromRequestParts<S> for Known {
+impl<S: Sync> FromRequestParts<S> for KnownTags {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let mut known = HeaderMap::new();
-        let mut room = MOST_KNOWN;
+        let mut remaining = MAX_KNOWN_TAGS;
         for value in parts.headers.get_all(IF_NONE_MATCH) {
-            let Some(left) = room.checked_sub(value.len()) else { break };
-            room = left;
+            let Some(left) = remaining.checked_sub(value.len()) else { break };
+            remaining = left;
             if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
                 known.append(IF_NONE_MATCH, copy);
             }
@@ -52,28 +55,28 @@ impl<S: Sync> FromRequestParts<S> for Known {
     }
 }
 
-/// `GET /v1/namespaces/{namespace}/services/{service}`: at once, or when there is something new or the time is over.
+/// `GET /v1/namespaces/{namespace}/services/{service}`: at once, or with `wait` after a change or that time.
 pub(super) async fn discover(
     State(app): State<Arc<App>>,
     context: Context,
-    Query(asked): Query<Discovery>,
-    Known(known): Known,
+    Query(query): Query<Discovery>,
+    KnownTags(known): KnownTags,
 ) -> Answered {
     let names = context.names();
     app.covers(names.namespace)?;
-    let first = answer(&app, names, &asked, &known);
-    // An asterisk is no revision from which another could differ.
+    let first = answer(&app, names, &query, &known);
+    // An asterisk is not a revision, so a change could not be detected.
     let waits = first.status() == StatusCode::NOT_MODIFIED && !tags(&known).any(|tag| tag == "*");
-    let Some(wait) = asked.wait.filter(|_| waits) else { return Ok(first) };
-    // Nothing of an answer is kept by what waits: there may be thousands.
+    let Some(wait) = query.wait.filter(|_| waits) else { return Ok(first) };
+    // Thousands of requests can wait here, so they do not keep an answer.
     drop(first);
     let key = ServiceKey::new(names.namespace, names.name);
     let subscription = app.waiters.subscribe(Kind::Poll, [key].into());
     let subscription = subscription.ok_or_else(Problem::too_many_subscribers)?;
-    let something_new = async {
+    let next_change = async {
         loop {
             {
-                let answer = answer(&app, names, &asked, &known);
+                let answer = answer(&app, names, &query, &known);
                 if answer.status() != StatusCode::NOT_MODIFIED {
                     return answer;
                 }
@@ -84,39 +87,38 @@ pub(super) async fn discover(
             subscription.rung().await;
         }
     };
-    let came = timeout(wait, something_new).await;
-    Ok(came.unwrap_or_else(|_| answer(&app, names, &asked, &known)).waited())
+    let changed = timeout(wait, next_change).await;
+    Ok(changed.unwrap_or_else(|_| answer(&app, names, &query, &known)).waited())
 }
 
-fn answer(app: &App, names: Names<'_>, asked: &Discovery, headers: &HeaderMap) -> Answer {
+fn answer(app: &App, names: Names<'_>, query: &Discovery, headers: &HeaderMap) -> Answer {
     let view = app.views.service(names.namespace, names.name);
     let view = view.as_deref();
-    let plain = view.filter(|_| asked.is_plain()).and_then(|view| plain(app, names, view));
+    let plain = view.filter(|_| query.is_plain()).and_then(|view| cached_plain(app, names, view));
     if let Some(plain) = plain {
         return plain.answer(headers);
     }
-    let mut chosen = view.map(|view| asked.filter.select(&view.members)).unwrap_or_default();
-    // Of all that were chosen, in the order of the view: neither the order asked for nor a limit
-    // makes it another set.
+    let mut chosen = view.map(|view| query.filter.select(&view.members)).unwrap_or_default();
+    // The revision covers all chosen instances in the order of the view: a requested order or limit does not change it.
     let revision = revision(chosen.iter().map(|member| &***member));
     let tag = format!("\"{revision}\"");
-    // Another order, or a part, is the same set in other octets (RFC 9110 §8.8.1).
-    let is_whole = asked.order == Order::Name && asked.limit.is_none();
+    // In another order, or limited, it is the same set in other bytes: a weak tag (RFC 9110 §8.8.1).
+    let is_whole = query.order == Order::Name && query.limit.is_none();
     let etag = if is_whole { tag.clone() } else { format!("W/{tag}") };
     let etag = HeaderValue::try_from(etag);
     if is_known(headers, tag.as_bytes()) {
-        return cached(not_modified(), etag);
+        return with_cache_headers(not_modified(), etag);
     }
-    asked.order.arrange(&mut chosen, seed(app, names, asked.order));
-    chosen.truncate(asked.limit.unwrap_or(usize::MAX));
+    query.order.arrange(&mut chosen, seed(app, names, query.order));
+    chosen.truncate(query.limit.unwrap_or(usize::MAX));
     let body = set::body(&app.zone, names, revision, &chosen);
-    cached(Answer::new(StatusCode::OK, "application/json", body), etag)
+    with_cache_headers(Answer::new(StatusCode::OK, "application/json", body), etag)
 }
 
-/// The answer to a discovery without any parameter, if it is kept.
+/// The cached answer to a discovery without parameters, if there is one.
 pub(super) fn kept(app: &App, names: Names<'_>, headers: &HeaderMap) -> Option<Answer> {
     let view = app.views.service(names.namespace, names.name)?;
-    plain(app, names, &view).map(|plain| plain.answer(headers))
+    cached_plain(app, names, &view).map(|plain| plain.answer(headers))
 }
 
 impl Plain {
@@ -124,12 +126,12 @@ impl Plain {
         let known = is_known(headers, &self.tag);
         let answer =
             if known { not_modified() } else { Answer::bytes(StatusCode::OK, self.body.clone()) };
-        cached(answer, HeaderValue::from_maybe_shared(self.tag.clone()))
+        with_cache_headers(answer, HeaderValue::from_maybe_shared(self.tag.clone()))
     }
 }
 
-/// What is kept for a discovery without any parameter; none when it is made anew for everybody.
-fn plain<'a>(app: &App, names: Names<'_>, view: &'a ServedView) -> Option<&'a Plain> {
+/// The cached body of a discovery without parameters; `None` when it is too large to cache.
+fn cached_plain<'a>(app: &App, names: Names<'_>, view: &'a ServedView) -> Option<&'a Plain> {
     let make = || {
         let mut discoverable: Vec<_> = view.discoverable().collect();
         let revision = view.discoverable_revision;
@@ -144,26 +146,26 @@ fn not_modified() -> Answer {
     Answer::empty(StatusCode::NOT_MODIFIED)
 }
 
-/// Whoever keeps it asks again before it is used, and hears that nothing is new.
-fn cached<E>(answer: Answer, etag: Result<HeaderValue, E>) -> Answer {
+/// Caches must revalidate the answer before they use it.
+fn with_cache_headers<E>(answer: Answer, etag: Result<HeaderValue, E>) -> Answer {
     let answer = answer.with_static(CACHE_CONTROL, "no-cache");
-    // Digits in quotes are always one.
+    // A revision in quotes is always a valid header value.
     if let Ok(etag) = etag { answer.with_value(ETAG, etag) } else { answer }
 }
 
-/// Whether the client has this set already (RFC 9110 §13.1.2: weak comparison).
+/// Whether the client has this set already (weak comparison, RFC 9110 §13.1.2).
 pub(super) fn is_known(headers: &HeaderMap, tag: &[u8]) -> bool {
     let opaque = |given: &str| given.strip_prefix("W/").unwrap_or(given).as_bytes() == tag;
     tags(headers).any(|given| given == "*" || opaque(given))
 }
 
-/// What the client says that it has.
+/// The tags of `If-None-Match`.
 fn tags(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let fields = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     fields.flat_map(|field| field.split(',')).map(str::trim)
 }
 
-/// Chance for the random orders, the next turn of this service for the round.
+/// A random seed for the random orders, and the next position of this service for round robin.
 fn seed(app: &App, names: Names<'_>, order: Order) -> u64 {
     match order {
         Order::Name => 0,
@@ -184,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_is_known_by_its_tag_in_any_form_that_http_allows() {
+    fn if_none_match_accepts_every_form_of_a_tag() {
         for (given, known) in [
             ("\"a1\"", true),
             ("W/\"a1\"", true),

@@ -1,34 +1,33 @@
-//! The OpenAPI document as it is served: made when it is first asked for, and kept with its entity tag.
+//! The served OpenAPI document: rendered at the first request, and kept with its entity tag.
 //!
-//! Does not own: what it says (`contract`).
+//! Does not own: its contents (`contract`).
 
 use std::sync::OnceLock;
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The document.
 pub(super) struct Document {
-    make: fn() -> Vec<u8>,
-    made: OnceLock<Made>,
+    render: fn() -> Vec<u8>,
+    rendered: OnceLock<RenderedDocument>,
 }
 
-/// Its text and its tag.
-pub(super) struct Made {
+/// The text of the document, and its entity tag.
+pub(super) struct RenderedDocument {
     pub(super) text: Bytes,
     pub(super) tag: String,
 }
 
 impl Document {
-    pub(super) const fn new(make: fn() -> Vec<u8>) -> Self {
-        Self { make, made: OnceLock::new() }
+    pub(super) const fn new(render: fn() -> Vec<u8>) -> Self {
+        Self { render, rendered: OnceLock::new() }
     }
 
-    pub(super) fn made(&self) -> &Made {
-        self.made.get_or_init(|| {
-            let text = (self.make)();
+    pub(super) fn rendered(&self) -> &RenderedDocument {
+        self.rendered.get_or_init(|| {
+            let text = (self.render)();
             let tag = format!("\"{:016x}\"", xxh3_64(&text));
-            Made { text: text.into(), tag }
+            RenderedDocument { text: text.into(), tag }
         })
     }
 }

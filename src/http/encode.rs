@@ -1,6 +1,6 @@
 //! Instances as JSON.
 //!
-//! Owns: the shape of an instance in every answer. Does not own: choosing and ordering, and keeping what was encoded
+//! Owns: the JSON of an instance in every response. Does not own: selection and order, and caching encoded instances
 //! (`served`).
 
 use std::{net::IpAddr, sync::Arc};
@@ -14,77 +14,77 @@ use rollcall_model::{
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
-use crate::http::{contract::words, time::Time};
+use crate::http::{contract::values, time::Time};
 
-/// An instance as discovery shows it, and with `detail` as it is shown alone.
+/// An instance as discovery returns it; with `detail`, a single instance.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Instance")]
 pub(super) struct InstanceJson<'a, D = ()> {
-    /// Where it is registered.
+    /// The namespace of the instance.
     namespace: &'a str,
-    /// Its name there.
+    /// The name of the instance in its namespace.
     name: &'a str,
-    /// Which incarnation of that name.
+    /// The uid of this incarnation.
     uid: &'a str,
-    /// The service it belongs to.
+    /// The service that the instance belongs to.
     service: &'a str,
-    /// Where it is reached: this, or a hostname.
+    /// The IP addresses of the instance; absent when it has a hostname.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Vec<words::Address>")]
+    #[schemars(with = "Vec<values::Address>")]
     addresses: Option<&'a [IpAddr]>,
-    /// Where it is reached: this, or addresses.
+    /// The DNS name of the instance; absent when it has addresses.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     hostname: Option<&'a str>,
-    /// Its ports.
+    /// The ports of the instance.
     #[serde(serialize_with = "ports")]
     #[schemars(with = "Vec<PortJson<'static>>")]
     ports: &'a [Port],
-    /// Its version.
+    /// The version of the instance.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     version: Option<&'a str>,
-    /// In order.
+    /// The tags of the instance, sorted.
     tags: &'a [Arc<str>],
-    /// Where it runs.
+    /// The zone where the instance runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     zone: Option<&'a str>,
-    /// Its part among those of its priority; 0 is the last resort (RFC 2782).
-    #[schemars(with = "words::Short")]
+    /// The share of requests among instances of the same priority; 0 is for last resorts (RFC 2782).
+    #[schemars(with = "values::Uint16")]
     weight: u16,
-    /// Lower ones first.
-    #[schemars(with = "words::Short")]
+    /// Clients use lower priorities first.
+    #[schemars(with = "values::Uint16")]
     priority: u16,
-    /// Free strings for clients.
+    /// Arbitrary strings for clients.
     #[serde(serialize_with = "pairs")]
-    #[schemars(with = "words::Strings")]
+    #[schemars(with = "values::StringMap")]
     attributes: &'a [(Arc<str>, Arc<str>)],
     /// Kubernetes labels.
     #[serde(serialize_with = "pairs")]
-    #[schemars(with = "words::Strings")]
+    #[schemars(with = "values::StringMap")]
     labels: &'a [(Arc<str>, Arc<str>)],
-    /// The operator's word.
-    #[schemars(with = "words::State")]
+    /// The operator state.
+    #[schemars(with = "values::State")]
     state: State,
-    /// What it says of itself.
-    #[schemars(with = "words::Health")]
+    /// The health that the instance reports.
+    #[schemars(with = "values::Health")]
     health: Health,
-    /// What becomes of both, and of its lease.
-    #[schemars(with = "words::Phase")]
+    /// The phase that follows from state, health and lease.
+    #[schemars(with = "values::Phase")]
     phase: Phase,
-    /// Kept past its lease, since too many fell silent together; not there when it is not.
+    /// Held past the end of the lease, because too many leases ended together; absent when false.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     held: bool,
-    /// Its own name in DNS, without the root's dot.
+    /// The DNS name of this instance, without the final dot.
     dns_name: String,
-    /// Which life it has.
+    /// The terms of the lease.
     pub(super) lease: LeaseJson,
-    /// When its object was made.
+    /// When the object was created.
     created_at: Time,
     #[serde(flatten)]
-    #[schemars(skip)] // of one that is shown alone
+    #[schemars(skip)] // A single instance only.
     pub(super) detail: Option<D>,
 }
 
@@ -93,38 +93,38 @@ pub(super) struct InstanceJson<'a, D = ()> {
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Lease")]
 pub(super) struct LeaseJson {
-    /// Whether it needs heartbeats.
-    #[schemars(with = "words::LeaseMode")]
+    /// Whether the lease needs heartbeats.
+    #[schemars(with = "values::LeaseMode")]
     mode: LeaseMode,
-    /// How long a heartbeat is good for.
-    #[schemars(with = "words::LeaseSeconds")]
+    /// How long a heartbeat renews the lease.
+    #[schemars(with = "values::LeaseSeconds")]
     duration_seconds: u64,
-    /// What becomes of the object when it has ended.
-    #[schemars(with = "words::OnExpiry")]
+    /// What happens to the expired object.
+    #[schemars(with = "values::OnExpiry")]
     on_expiry: OnExpiry,
-    /// How long an expired object stays.
-    #[schemars(with = "words::EvictAfterSeconds")]
+    /// How long an expired object stays before it is evicted.
+    #[schemars(with = "values::EvictAfterSeconds")]
     evict_after_seconds: u64,
     #[serde(flatten)]
-    #[schemars(skip)] // of one that is shown alone
+    #[schemars(skip)] // A single instance only.
     pub(super) renewal: Option<Renewal>,
 }
 
-/// How long a lease has still to run; all null for a permanent instance.
+/// The remaining time of a lease; all members are null for a permanent instance.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Renewal {
-    /// When it ends unless it is renewed, by the clock of the replica.
+    /// When the lease ends unless it is renewed, by the replica's clock.
     expires_at: Option<Time>,
-    /// The same without a common clock; zero when that has passed.
-    #[schemars(with = "Option<words::Millis>")]
+    /// The time until then, for clients with another clock; zero when it has passed.
+    #[schemars(with = "Option<values::Millis>")]
     expires_in_ms: Option<u64>,
-    /// When to beat again: after a third of the lease, so that two lost heartbeats do no harm.
-    #[schemars(with = "Option<words::RenewSeconds>")]
+    /// When to send the next heartbeat: after a third of the lease, so that two lost heartbeats do no harm.
+    #[schemars(with = "Option<values::RenewSeconds>")]
     renew_after_seconds: Option<Seconds>,
 }
 
-/// Seconds, without a fraction where there is none.
+/// Seconds, written as an integer when there is no fraction.
 #[derive(Clone, Copy, Debug)]
 struct Seconds {
     millis: u32,
@@ -141,12 +141,11 @@ impl Serialize for Seconds {
 }
 
 impl Renewal {
-    /// Of a lease that ends at `deadline`.
     pub(super) fn new(lease: Lease, deadline: Option<Moment>, now: Now) -> Self {
         Self::ending(lease, deadline.map(|deadline| now.wall_of(deadline)), now)
     }
 
-    /// Of a lease that ends, or has ended, at `end`.
+    /// For a lease that ends or ended at `end`.
     pub(super) fn ending(lease: Lease, end: Option<Wall>, now: Now) -> Self {
         let renew_after = u32::try_from(millis(lease.renew_after())).unwrap_or(u32::MAX);
         let left = |end: Wall| u64::try_from(end.0.saturating_sub(now.wall.0)).unwrap_or(0);
@@ -158,10 +157,10 @@ impl Renewal {
     }
 }
 
-/// A member of a view.
+/// The JSON of a member of a view.
 pub(super) fn member(member: &Member, zone: &str) -> Vec<u8> {
     let json = InstanceJson::<()>::new(&member.facts, member.phase, member.held, zone);
-    // Strings and numbers with string keys cannot fail to be written.
+    // Serializing strings and numbers under string keys cannot fail.
     serde_json::to_vec(&json).unwrap_or_default()
 }
 
@@ -183,7 +182,7 @@ impl<'a, D> InstanceJson<'a, D> {
             labels,
             state,
             health,
-            // Told by the phase.
+            // Included in the phase.
             stopping: _,
             lease,
         } = facts;
@@ -231,20 +230,20 @@ impl From<Lease> for LeaseJson {
     }
 }
 
-/// A port.
+/// A port of an instance.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Port")]
 struct PortJson<'a> {
-    /// Unique within the instance.
+    /// The name of the port, unique within the instance.
     name: &'a str,
-    /// Its number.
-    #[schemars(with = "words::PortNumber")]
+    /// The port number.
+    #[schemars(with = "values::PortNumber")]
     port: u16,
-    /// Its transport.
-    #[schemars(with = "words::Protocol")]
+    /// The transport protocol.
+    #[schemars(with = "values::Protocol")]
     protocol: Protocol,
-    /// What is spoken there.
+    /// The application protocol.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     app_protocol: Option<&'a str>,
@@ -288,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_shows_every_fact() {
+    fn member_has_every_fact() {
         let record = Arc::new(instance());
         let slot = Arc::new(Slot::new(record.clone(), Moment(0), Source::Start, false));
         let shown = Member::new(record.facts.clone(), slot, Phase::Ready, false);
@@ -314,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_says_when_and_how_soon_to_beat_again() {
+    fn renewal_has_end_and_time_of_the_next_heartbeat() {
         let now = Now { moment: Moment(1000), wall: Wall(0) };
         let lease = Lease { duration: Duration::from_secs(30), ..Lease::default() };
         let renewal = Renewal::new(lease, Some(Moment(31_000)), now);

@@ -1,4 +1,6 @@
-//! Heartbeats: one, many at once, and the renewal of a lease with another length.
+//! Heartbeats: single, in batches, and the renewal of a lease with another length.
+//!
+//! Owns: these calls and their bodies. Does not own: taking a heartbeat (`heartbeat`).
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -18,10 +20,10 @@ use crate::http::{
     app::App,
     body::{self, BodyOf, Many, Object, One, Whole},
     context::Context,
-    contract::words,
+    contract::values,
     encode::Renewal,
     list::List,
-    preconditions::{Attempts, IfMatch, Instead, NoConditions},
+    preconditions::{Attempts, ConditionAdvice, IfMatch, NoConditions},
     problem::{Flaw, Kind, Problem},
     query::{Query, Uid},
     rules::{MAX_BEATS, MAX_NOTE},
@@ -29,36 +31,37 @@ use crate::http::{
 };
 use crate::telemetry::heartbeats::HeartbeatResult;
 
-/// Beats of one batch that wait for Kubernetes at a time: as many as the writer does at once.
-const AT_ONCE: usize = 32;
+/// How many heartbeats of one batch wait for Kubernetes at a time: as many as the writer sends concurrently.
+const MAX_CONCURRENT: usize = 32;
 
-/// How long a batch waits for those of its beats that need Kubernetes; the rest are already
-/// counted by then, and those left over are told so.
-const BATCH_WITHIN: Duration = Duration::from_secs(10);
+/// How long a batch waits for the heartbeats that need Kubernetes. The others are counted by then; those that are not
+/// finished are refused with that reason.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a beat needs.
+/// The rights that a heartbeat needs.
 const RIGHTS: &[Right] = &[Right::Heartbeat];
 
-/// What an instance says with its heartbeat.
+/// The optional body of a heartbeat.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Heartbeat")]
 pub(super) struct HeartbeatBody {
-    /// What it says of itself from now on. Stopping: it is leaving, and no longer discoverable until it says Passing.
-    #[schemars(with = "Option<words::HealthReport>")]
+    /// The health of the instance from now on. Stopping: the instance is leaving, and is not discoverable until it
+    /// reports Passing.
+    #[schemars(with = "Option<values::HealthReport>")]
     health: Option<String>,
-    /// For the replica's log.
-    #[schemars(with = "Option<words::Note>")]
+    /// A note for the replica's log.
+    #[schemars(with = "Option<values::Note>")]
     note: Option<String>,
 }
 
-/// Another length of a lease.
+/// The new length of a lease.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "LeaseLength")]
-pub(super) struct LengthBody {
-    /// How long a heartbeat is good for, from now on.
-    #[schemars(with = "words::LeaseSeconds")]
+pub(super) struct LeaseLengthBody {
+    /// How long a heartbeat renews the lease from now on.
+    #[schemars(with = "values::LeaseSeconds")]
     duration_seconds: Option<Whole>,
 }
 
@@ -67,47 +70,47 @@ pub(super) struct LengthBody {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "HeartbeatBatch")]
 pub(super) struct BatchBody<'a> {
-    /// Each is counted, or listed in the answer with the reason.
+    /// The heartbeats. The response counts each of them, or lists it with a reason.
     #[serde(borrow)]
-    #[schemars(length(max = words::BEATS))]
-    instances: List<Object<BatchBeat<'a>>, MAX_BEATS>,
+    #[schemars(length(max = values::MAX_HEARTBEATS))]
+    instances: List<Object<BatchHeartbeat<'a>>, MAX_BEATS>,
 }
 
 /// One heartbeat of a batch.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "HeartbeatOfBatch")]
-pub(super) struct BatchBeat<'a> {
-    /// Where it is registered.
+pub(super) struct BatchHeartbeat<'a> {
+    /// The namespace of the instance.
     #[serde(borrow)]
-    #[schemars(with = "words::Label")]
+    #[schemars(with = "values::Label")]
     namespace: Cow<'a, str>,
-    /// Its name there.
+    /// The name of the instance in its namespace.
     #[serde(borrow)]
-    #[schemars(with = "words::Subdomain")]
+    #[schemars(with = "values::Subdomain")]
     name: Cow<'a, str>,
-    /// This incarnation and no other.
+    /// The uid that the instance must have.
     uid: Option<Cow<'a, str>>,
-    /// What it says of itself from now on, as in a heartbeat of its own.
-    #[schemars(with = "Option<words::HealthReport>")]
+    /// The health of the instance from now on, as in a single heartbeat.
+    #[schemars(with = "Option<values::HealthReport>")]
     health: Option<Cow<'a, str>>,
 }
 
-/// What came of a batch: counts, then who was not counted and why.
+/// The result of a batch: counts, and the heartbeats that were not counted.
 #[derive(Debug, Default, Serialize, JsonSchema)]
 #[schemars(rename = "HeartbeatBatchResult")]
-pub(super) struct BatchAnswer<'a> {
+pub(super) struct BatchResult<'a> {
     /// How many leases were renewed.
     renewed: u64,
-    /// How many were noted on this replica only, as 202 says of one.
+    /// How many were recorded on this replica only, which is 202 for a single heartbeat.
     recorded: u64,
-    /// Register them again.
-    unknown: Vec<Uncounted<'a>>,
-    /// They were evicted lately: register them again.
-    gone: Vec<Uncounted<'a>>,
-    /// Each says why.
-    refused: Vec<Uncounted<'a>>,
-    /// The newest version of those that were counted.
+    /// Instances that do not exist: register them again.
+    unknown: Vec<UncountedHeartbeat<'a>>,
+    /// Instances that were evicted recently: register them again.
+    gone: Vec<UncountedHeartbeat<'a>>,
+    /// Heartbeats that were refused for other reasons.
+    refused: Vec<UncountedHeartbeat<'a>>,
+    /// The newest resourceVersion of the counted instances.
     #[serde(skip)]
     newest: u64,
 }
@@ -115,49 +118,49 @@ pub(super) struct BatchAnswer<'a> {
 /// A heartbeat that was not counted, and why.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "UncountedHeartbeat")]
-struct Uncounted<'a> {
-    /// As it was said.
+struct UncountedHeartbeat<'a> {
+    /// The namespace from the request.
     namespace: &'a str,
-    /// As it was said.
+    /// The name from the request.
     name: &'a str,
-    /// Why, for people.
+    /// Why it was not counted, for readers.
     reason: Cow<'static, str>,
 }
 
-/// Instead of a condition.
-pub(super) enum ByUid {}
+/// Heartbeats take a uid instead of a condition.
+pub(super) enum UseUid {}
 
-impl Instead for ByUid {
-    const INSTEAD: &'static str = "is not held for heartbeats: ?uid=, or in a batch the uid of each, says which \
-                                   incarnation is meant";
+impl ConditionAdvice for UseUid {
+    const ADVICE: &'static str = "is not supported for heartbeats; name the incarnation with ?uid=, or with the uid \
+                                   of each heartbeat of a batch";
 }
 
-/// The answer to a heartbeat without a body that changes nothing; none when it may have to wait.
+/// The answer to a heartbeat without a body that can be taken in memory; `None` when it has to wait.
 pub(super) fn at_once(app: &App, target: &Target<'_>, now: Now) -> Option<Answer> {
-    let beaten = app.intake.heartbeat_from_memory(target, None, now.moment)?;
-    app.metrics.beats(taken(&beaten), 1);
-    Some(renewed(app, &beaten, now))
+    let accepted = app.intake.heartbeat_from_memory(target, None, now.moment)?;
+    app.metrics.beats(accepted_result(&accepted), 1);
+    Some(renewal_answer(app, &accepted, now))
 }
 
 /// `PUT /v1/namespaces/{namespace}/instances/{name}/heartbeat`
 pub(super) async fn heartbeat(
     State(app): State<Arc<App>>,
     context: Context,
-    _: NoConditions<ByUid>,
+    _: NoConditions<UseUid>,
     Query(uid): Query<Uid>,
     BodyOf(bytes, _): BodyOf<One>,
 ) -> Answered {
-    let said = if bytes.is_empty() {
+    let body = if bytes.is_empty() {
         HeartbeatBody::default()
     } else {
         body::json::<Object<HeartbeatBody>>(&bytes)?.0
     };
-    let health = said.health.as_deref().map(validate::health).transpose()?;
+    let health = body.health.as_deref().map(validate::health).transpose()?;
     let target = context.names().target(uid.get());
     let (namespace, name) = (target.namespace, target.name);
-    if let Some(note) = said.note {
+    if let Some(note) = body.note {
         if note.chars().count() > MAX_NOTE {
-            let flaw = Flaw::body("note", format!("at most {MAX_NOTE} characters"));
+            let flaw = Flaw::body("note", format!("must have at most {MAX_NOTE} characters"));
             return Err(Problem::of(Kind::BadFields, vec![flaw]));
         }
         debug!(
@@ -165,13 +168,13 @@ pub(super) async fn heartbeat(
             name,
             health = health.map(HealthReport::as_str),
             note,
-            "an instance says"
+            "received a note with a heartbeat"
         );
     }
-    let beaten = app.intake.heartbeat(&target, health).await;
-    app.metrics.beats(result(&beaten), 1);
-    let beaten = beaten.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
-    Ok(renewed(&app, &beaten, (app.clock)()))
+    let accepted = app.intake.heartbeat(&target, health).await;
+    app.metrics.beats(heartbeat_result(&accepted), 1);
+    let accepted = accepted.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
+    Ok(renewal_answer(&app, &accepted, (app.clock)()))
 }
 
 /// `PUT /v1/namespaces/{namespace}/instances/{name}/lease`
@@ -182,16 +185,16 @@ pub(super) async fn renew_lease(
     condition: IfMatch,
     BodyOf(bytes, _): BodyOf<One>,
 ) -> Answered {
-    let Object(asked) = body::json::<Object<LengthBody>>(&bytes)?;
-    let duration = validate::duration(asked.duration_seconds)?;
+    let Object(body) = body::json::<Object<LeaseLengthBody>>(&bytes)?;
+    let duration = validate::duration(body.duration_seconds)?;
     let target = context.names().target(uid.get());
     let line = app.writes.begin(&context, "renew lease", &target);
-    let beaten = change_length(&app, target, condition, duration).await;
-    match &beaten {
-        Ok(beaten) => line.end(Ok((status(beaten), &beaten.slot.record().uid))),
+    let accepted = change_length(&app, target, condition, duration).await;
+    match &accepted {
+        Ok(accepted) => line.end(Ok((status(accepted), &accepted.slot.record().uid))),
         Err(problem) => line.end(Err(problem)),
     }
-    Ok(renewed(&app, &beaten?, (app.clock)()))
+    Ok(renewal_answer(&app, &accepted?, (app.clock)()))
 }
 
 async fn change_length(
@@ -202,11 +205,11 @@ async fn change_length(
 ) -> Result<AcceptedHeartbeat, Problem> {
     let mut attempts = Attempts::new(app, target, condition).await?;
     loop {
-        let beaten = app.intake.renew_lease(attempts.target(), duration).await;
-        app.metrics.beats(result(&beaten), 1);
-        match beaten {
-            Ok(beaten) => return Ok(beaten),
-            Err(refusal) => attempts.again(refusal)?,
+        let accepted = app.intake.renew_lease(attempts.target(), duration).await;
+        app.metrics.beats(heartbeat_result(&accepted), 1);
+        match accepted {
+            Ok(accepted) => return Ok(accepted),
+            Err(refusal) => attempts.retry(refusal)?,
         }
     }
 }
@@ -215,34 +218,34 @@ async fn change_length(
 pub(super) async fn batch(
     State(app): State<Arc<App>>,
     context: Context,
-    _: NoConditions<ByUid>,
+    _: NoConditions<UseUid>,
     Query(()): Query<()>,
     BodyOf(bytes, _): BodyOf<Many>,
 ) -> Answered {
     let Object(BatchBody { instances }) = body::json::<Object<BatchBody<'_>>>(&bytes)?;
     if instances.is_longer {
-        let flaw = Flaw::body("instances", format!("at most {MAX_BEATS} at a time"));
+        let flaw = Flaw::body("instances", format!("must have at most {MAX_BEATS} heartbeats"));
         return Err(Problem::of(Kind::BadFields, vec![flaw]));
     }
     let instances = instances.items;
-    let mut answer = BatchAnswer::default();
+    let mut answer = BatchResult::default();
     let mut unavailable = 0;
     let mut slow = Vec::new();
     let names = instances.iter().map(|Object(beat)| (&*beat.namespace, &*beat.name));
-    let own = app.authorization.own(context.caller(), RIGHTS, names.clone());
+    let own = app.authorization.own_instances(context.caller(), RIGHTS, names.clone());
     let others = names.zip(&own).filter(|(_, own)| !**own).map(|((namespace, _), _)| namespace);
-    let closed = app.authorization.closed(context.caller(), RIGHTS, others).await?;
+    let denied = app.authorization.denied_namespaces(context.caller(), RIGHTS, others).await?;
     for (Object(beat), own) in instances.iter().zip(&own) {
-        match beat.read() {
+        match beat.parse() {
             Err(reason) => answer.refused.push(beat.uncounted(reason)),
-            Ok((target, health)) => match closed.get(target.namespace) {
+            Ok((target, health)) => match denied.get(target.namespace) {
                 Some(problem) if !own => {
                     unavailable += u64::from(problem.kind == Kind::Unavailable);
                     answer.refused.push(beat.uncounted(problem.detail.clone()));
                 }
                 _ => {
                     match app.intake.heartbeat_from_memory(&target, health, (app.clock)().moment) {
-                        Some(beaten) => answer.count(&beaten),
+                        Some(accepted) => answer.count(&accepted),
                         None => slow.push((beat, target, health)),
                     }
                 }
@@ -250,7 +253,7 @@ pub(super) async fn batch(
         }
     }
     if !slow.is_empty() {
-        unavailable += ask(&app, &slow, &mut answer).await;
+        unavailable += renew_through_kubernetes(&app, &slow, &mut answer).await;
     }
     let refused = answer.refused.len() as u64 - unavailable;
     app.metrics.beats(HeartbeatResult::Renewed, answer.renewed);
@@ -263,50 +266,57 @@ pub(super) async fn batch(
     Ok(Answer::json(StatusCode::OK, &answer))
 }
 
-type Slow<'a> = (&'a BatchBeat<'a>, Target<'a>, Option<HealthReport>);
+type Slow<'a> = (&'a BatchHeartbeat<'a>, Target<'a>, Option<HealthReport>);
 
-/// The beats that need Kubernetes, some at a time and for a bounded time in all. Answers how many
-/// were refused only because it could not be asked.
-async fn ask<'a>(app: &App, slow: &[Slow<'a>], answer: &mut BatchAnswer<'a>) -> u64 {
+/// Sends the heartbeats that need Kubernetes, [`MAX_CONCURRENT`] at a time and for [`BATCH_TIMEOUT`] in total. Returns how
+/// many were refused only because Kubernetes was not available.
+async fn renew_through_kubernetes<'a>(
+    app: &App,
+    slow: &[Slow<'a>],
+    answer: &mut BatchResult<'a>,
+) -> u64 {
     let mut unavailable = 0;
-    let mut open = vec![true; slow.len()];
+    let mut unfinished = vec![true; slow.len()];
     let mut waiting = slow.iter().enumerate();
     let begin = |(at, (_, target, health)): (usize, &'_ Slow<'a>)| {
         let (target, health) = (*target, *health);
         async move { (at, app.intake.heartbeat(&target, health).await) }
     };
-    let mut asked: FuturesUnordered<_> = waiting.by_ref().take(AT_ONCE).map(begin).collect();
-    let too_late = sleep(BATCH_WITHIN);
-    tokio::pin!(too_late);
+    let mut running: FuturesUnordered<_> =
+        waiting.by_ref().take(MAX_CONCURRENT).map(begin).collect();
+    let deadline = sleep(BATCH_TIMEOUT);
+    tokio::pin!(deadline);
     loop {
         let (at, outcome) = tokio::select! {
-            next = asked.next() => match next {
+            next = running.next() => match next {
                 Some(next) => next,
                 None => break,
             },
-            () = &mut too_late => break,
+            () = &mut deadline => break,
         };
-        asked.extend(waiting.next().map(begin));
-        if let (Some(open), Some((beat, ..))) = (open.get_mut(at), slow.get(at)) {
-            *open = false;
-            unavailable += u64::from(result(&outcome) == HeartbeatResult::Unavailable);
-            answer.note(beat, outcome);
+        running.extend(waiting.next().map(begin));
+        if let (Some(unfinished), Some((beat, ..))) = (unfinished.get_mut(at), slow.get(at)) {
+            *unfinished = false;
+            unavailable += u64::from(heartbeat_result(&outcome) == HeartbeatResult::Unavailable);
+            answer.record(beat, outcome);
         }
     }
-    for ((beat, ..), _) in slow.iter().zip(open).filter(|(_, open)| *open) {
+    for ((beat, ..), _) in slow.iter().zip(unfinished).filter(|(_, unfinished)| *unfinished) {
         unavailable += 1;
-        answer.refused.push(beat.uncounted("Kubernetes was not asked in time; send it again"));
+        answer
+            .refused
+            .push(beat.uncounted("Kubernetes did not answer in time; send the heartbeat again"));
     }
     unavailable
 }
 
-impl BatchBeat<'_> {
-    fn read(&self) -> Result<(Target<'_>, Option<HealthReport>), &'static str> {
+impl BatchHeartbeat<'_> {
+    fn parse(&self) -> Result<(Target<'_>, Option<HealthReport>), &'static str> {
         if !naming::is_label(&self.namespace) {
-            return Err("the namespace is no DNS label");
+            return Err("the namespace is not a DNS label");
         }
         if !naming::is_subdomain(&self.name) {
-            return Err("the name is no DNS subdomain");
+            return Err("the name is not a DNS subdomain");
         }
         let health = match self.health.as_deref() {
             None => None,
@@ -320,26 +330,30 @@ impl BatchBeat<'_> {
         Ok((target, health))
     }
 
-    fn uncounted(&self, reason: impl Into<Cow<'static, str>>) -> Uncounted<'_> {
-        Uncounted { namespace: &self.namespace, name: &self.name, reason: reason.into() }
+    fn uncounted(&self, reason: impl Into<Cow<'static, str>>) -> UncountedHeartbeat<'_> {
+        UncountedHeartbeat { namespace: &self.namespace, name: &self.name, reason: reason.into() }
     }
 }
 
-impl<'a> BatchAnswer<'a> {
-    fn count(&mut self, beaten: &AcceptedHeartbeat) {
-        self.newest = self.newest.max(beaten.slot.record().resource_version);
-        if beaten.recorded {
+impl<'a> BatchResult<'a> {
+    fn count(&mut self, accepted: &AcceptedHeartbeat) {
+        self.newest = self.newest.max(accepted.slot.record().resource_version);
+        if accepted.recorded {
             self.recorded += 1;
         } else {
             self.renewed += 1;
         }
     }
 
-    fn note(&mut self, beat: &'a BatchBeat<'a>, outcome: Result<AcceptedHeartbeat, Refusal>) {
+    fn record(
+        &mut self,
+        beat: &'a BatchHeartbeat<'a>,
+        outcome: Result<AcceptedHeartbeat, Refusal>,
+    ) {
         match outcome {
-            Ok(beaten) => self.count(&beaten),
+            Ok(accepted) => self.count(&accepted),
             Err(refusal) => {
-                let result = result_of(&refusal);
+                let result = refusal_result(&refusal);
                 let list = match result {
                     HeartbeatResult::Unknown => &mut self.unknown,
                     HeartbeatResult::Gone => &mut self.gone,
@@ -352,18 +366,18 @@ impl<'a> BatchAnswer<'a> {
     }
 }
 
-fn result(outcome: &Result<AcceptedHeartbeat, Refusal>) -> HeartbeatResult {
+fn heartbeat_result(outcome: &Result<AcceptedHeartbeat, Refusal>) -> HeartbeatResult {
     match outcome {
-        Ok(beaten) => taken(beaten),
-        Err(refusal) => result_of(refusal),
+        Ok(accepted) => accepted_result(accepted),
+        Err(refusal) => refusal_result(refusal),
     }
 }
 
-fn taken(beaten: &AcceptedHeartbeat) -> HeartbeatResult {
-    if beaten.recorded { HeartbeatResult::Recorded } else { HeartbeatResult::Renewed }
+fn accepted_result(accepted: &AcceptedHeartbeat) -> HeartbeatResult {
+    if accepted.recorded { HeartbeatResult::Recorded } else { HeartbeatResult::Renewed }
 }
 
-fn result_of(refusal: &Refusal) -> HeartbeatResult {
+fn refusal_result(refusal: &Refusal) -> HeartbeatResult {
     match refusal {
         Refusal::Unknown | Refusal::NamespaceMissing => HeartbeatResult::Unknown,
         Refusal::Gone(_) => HeartbeatResult::Gone,
@@ -379,19 +393,19 @@ fn result_of(refusal: &Refusal) -> HeartbeatResult {
     }
 }
 
-/// The status of a heartbeat that was taken.
-fn status(beaten: &AcceptedHeartbeat) -> StatusCode {
-    if beaten.recorded { StatusCode::ACCEPTED } else { StatusCode::OK }
+/// The status of a heartbeat that was accepted.
+fn status(accepted: &AcceptedHeartbeat) -> StatusCode {
+    if accepted.recorded { StatusCode::ACCEPTED } else { StatusCode::OK }
 }
 
-fn renewed(app: &App, beaten: &AcceptedHeartbeat, now: Now) -> Answer {
-    let (directory, record) = (app.intake.directory(), beaten.slot.record());
-    // The annotation, the health or the lease that it rests on may have been written here just now.
+fn renewal_answer(app: &App, accepted: &AcceptedHeartbeat, now: Now) -> Answer {
+    let (directory, record) = (app.intake.directory(), accepted.slot.record());
+    // The heartbeat can have been stored here, as an annotation, a health or a lease.
     directory.raise_newest(record.resource_version);
-    let renewal = Renewal::new(record.lease, directory.deadline(&beaten.slot), now);
-    let answer = Answer::json(status(beaten), &renewal);
-    // Another replica may be able to promise more: the next connection may find it.
-    if beaten.fenced { answer.with_static(CONNECTION, "close") } else { answer }
+    let renewal = Renewal::new(record.lease, directory.deadline(&accepted.slot), now);
+    let answer = Answer::json(status(accepted), &renewal);
+    // A new connection can reach a replica that is not fenced.
+    if accepted.fenced { answer.with_static(CONNECTION, "close") } else { answer }
 }
 
 #[cfg(test)]
@@ -399,12 +413,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_is_read_without_copying_and_its_faults_are_named() {
+    fn batch_is_parsed_without_copying_and_faults_are_located() {
         let text = br#"{"instances": [{"namespace": "shop", "name": "a"}, {"namespace": "shop",
             "name": "b", "uid": "u", "health": "Warning"}]}"#;
         let Object(batch) = body::json::<Object<BatchBody<'_>>>(text).unwrap();
         assert!(matches!(batch.instances.items[0].0.name, Cow::Borrowed("a")));
-        let (target, health) = batch.instances.items[1].0.read().unwrap();
+        let (target, health) = batch.instances.items[1].0.parse().unwrap();
         assert_eq!((target.uid, health), (Some("u"), Some(HealthReport::Warning)));
 
         let text = br#"{"instances": [{"namespace": "shop", "name": "a"}, {"name": "b"}]}"#;
@@ -413,14 +427,18 @@ mod tests {
     }
 
     #[test]
-    fn one_illegal_beat_does_not_spoil_the_batch() {
+    fn invalid_heartbeat_of_a_batch_is_refused_alone() {
         for (namespace, name, health) in
             [("Shop", "a", None), ("shop", "A", None), ("shop", "a", Some("passing"))]
         {
             let health = health.map(Cow::Borrowed);
-            let beat =
-                BatchBeat { namespace: namespace.into(), name: name.into(), uid: None, health };
-            assert!(beat.read().is_err(), "{beat:?}");
+            let beat = BatchHeartbeat {
+                namespace: namespace.into(),
+                name: name.into(),
+                uid: None,
+                health,
+            };
+            assert!(beat.parse().is_err(), "{beat:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who is kept past the lease, as `/v1/cluster` shows it.
+//! Held instances in `GET /v1/cluster`.
 
 use rollcall_core::report::{Held, Hold};
 use rollcall_model::{instance::ServiceKey, lease::Now};
@@ -7,18 +7,18 @@ use serde::Serialize;
 
 use crate::http::time::Time;
 
-/// Who is kept past the lease, since too many fell silent together.
+/// Instances that are held past the end of their leases, because too many leases ended together.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Held")]
 #[serde(rename_all = "camelCase")]
 pub(super) struct HeldJson<'a> {
-    /// How many in all.
+    /// The number of held instances.
     instances: usize,
-    /// Of the greater part of the cluster; null when only services are held.
+    /// The hold of the whole cluster; null when only services are held.
     cluster: Option<HoldJson>,
-    /// A hundred at most.
+    /// The services that are held, 100 at most.
     services: Vec<ServiceJson<'a>>,
-    /// Services that are held too and not shown.
+    /// The number of further held services that are not listed.
     more_services: usize,
 }
 
@@ -32,19 +32,19 @@ struct ServiceJson<'a> {
     hold: HoldJson,
 }
 
-/// What is held.
+/// A hold of a service or of the cluster.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Hold")]
 struct HoldJson {
     /// When the first lease ended.
     since: Time,
-    /// When the last one is given up, unless it beats.
+    /// When the last held instance expires, unless it sends a heartbeat.
     until: Time,
-    /// How many are held now.
+    /// The number of instances that are held now.
     held: usize,
-    /// How many had fallen silent when it began, of how many.
+    /// The number of instances without recent heartbeats when the hold began.
     silent: usize,
-    /// How many there were.
+    /// The number of instances when the hold began.
     of: usize,
 }
 

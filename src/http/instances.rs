@@ -1,4 +1,6 @@
-//! Calls on one instance: register, deregister, read.
+//! Calls on one instance: register, deregister, get.
+//!
+//! Owns: these calls, and the derived name of an instance. Does not own: the bodies (`validate`, `detail`).
 
 use std::sync::Arc;
 
@@ -74,20 +76,20 @@ async fn delete(
 ) -> Result<Deregistered, Problem> {
     let mut attempts = match Attempts::new(app, target, condition).await {
         Err(problem) if problem.kind == Kind::Evicted => {
-            return Err(Problem::unknown(target.namespace, target.name));
+            return Err(Problem::unknown_instance(target.namespace, target.name));
         }
         attempts => attempts?,
     };
     loop {
         match app.intake.deregister(attempts.target()).await {
             Ok(deleted) => return Ok(deleted),
-            Err(refusal) => attempts.again(refusal)?,
+            Err(refusal) => attempts.retry(refusal)?,
         }
     }
 }
 
 /// `GET /v1/namespaces/{namespace}/instances/{name}`
-pub(super) async fn read(
+pub(super) async fn get(
     State(app): State<Arc<App>>,
     context: Context,
     Query(uid): Query<Uid>,
@@ -95,32 +97,32 @@ pub(super) async fn read(
     let names = context.names();
     let found = app.intake.find(&names.target(uid.get())).await;
     let slot = found.map_err(|refusal| Problem::refused(refusal, names.namespace, names.name))?;
-    // It moves with every heartbeat, and its ETag does not.
-    let answer = one(&app, StatusCode::OK, &slot, (app.clock)());
+    // The body changes with every heartbeat, and the ETag does not, so a cache must not keep it.
+    let answer = self::answer(&app, StatusCode::OK, &slot, (app.clock)());
     Ok(answer.with_static(CACHE_CONTROL, "no-store"))
 }
 
-/// One instance, by the version that it is: what `If-Match` may name.
-pub(super) fn one(app: &App, status: StatusCode, slot: &Slot, now: Now) -> Answer {
+/// The answer with one instance. Its ETag is its version, for `If-Match`.
+pub(super) fn answer(app: &App, status: StatusCode, slot: &Slot, now: Now) -> Answer {
     let version = slot.record().resource_version;
     app.intake.directory().raise_newest(version);
     let etag = format!("\"{version}\"");
-    Answer::bytes(status, detail::single(app, slot, now)).with(ETAG, etag)
+    Answer::bytes(status, detail::to_json(app, slot, now)).with(ETAG, etag)
 }
 
 fn read_registration(body: &[u8], service: Option<&str>) -> Result<Registration, Problem> {
     let read = body::json::<Object<RegistrationBody>>(body);
     let Object(read) = read.map_err(explain_state)?;
-    read.is_of_one(service.is_none())?;
+    read.check_path_fields(service.is_none())?;
     validate::registration(read, service)
 }
 
-/// `state` is a field of the stored object, but not of a registration: say whose it is.
+/// `state` is a field of the stored object and not of a registration, so the generic error would confuse.
 pub(super) fn explain_state(problem: Problem) -> Problem {
     match problem.flaws.as_slice() {
         [flaw] if flaw.field == "state" && flaw.is_unknown => {
-            let detail = "belongs to operators, and a registration never overwrites it: leave it \
-                          out here, and set it with PUT …/state, or spec.state with kubectl";
+            let detail = "belongs to operators, and registrations do not change it; leave it out \
+                          here, and set it with PUT …/state, or spec.state with kubectl";
             Problem::of(problem.kind, vec![Flaw::body("state", detail)])
         }
         _ => problem,
@@ -142,7 +144,7 @@ async fn store(
         Err(problem) => line.end(Err(problem)),
     }
     let (status, Registered { slot, created, .. }) = stored?;
-    let answer = one(app, status, &slot, (app.clock)());
+    let answer = self::answer(app, status, &slot, (app.clock)());
     if !created {
         return Ok(answer);
     }
@@ -158,7 +160,7 @@ async fn write(
 ) -> Result<(StatusCode, Registered), Problem> {
     let mut attempts = match Attempts::new(app, target, condition).await {
         Err(problem) if matches!(problem.kind, Kind::UnknownInstance | Kind::Evicted) => {
-            return Err(Problem::not_there(target.namespace, target.name));
+            return Err(Problem::no_instance_to_match(target.namespace, target.name));
         }
         attempts => attempts?,
     };
@@ -166,21 +168,21 @@ async fn write(
         match app.intake.register(attempts.target(), registration).await {
             Ok(stored) if stored.created => return Ok((StatusCode::CREATED, stored)),
             Ok(stored) => return Ok((StatusCode::OK, stored)),
-            Err(refusal) => attempts.again_registering(refusal)?,
+            Err(refusal) => attempts.retry_registration(refusal)?,
         }
     }
 }
 
-/// The name of an instance that brings none: a function of what it is and where, so that doing it
-/// again means the same instance. The order of its addresses does not matter.
+/// The name of an instance that is registered without one. It depends only on the service, the addresses in any
+/// order, and the first port, so that repeating the call registers the same instance.
 pub(super) fn derived_name(registration: &Registration) -> String {
-    let mut place = match &registration.address {
+    let mut parts = match &registration.address {
         Address::Hostname(name) => vec![name.to_string()],
         Address::Ips(ips) => ips.iter().map(ToString::to_string).collect(),
     };
-    place.sort_unstable();
-    place.extend(registration.ports.first().map(|port| format!("{}/{}", port.port, port.protocol)));
-    naming::derived_name(&registration.service, &place.join(" "))
+    parts.sort_unstable();
+    parts.extend(registration.ports.first().map(|port| format!("{}/{}", port.port, port.protocol)));
+    naming::derived_name(&registration.service, &parts.join(" "))
 }
 
 #[cfg(test)]
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_derived_name_is_of_the_place_and_nothing_else() {
+    fn derived_name_depends_on_addresses_and_first_port_only() {
         assert_eq!(name(&["10.0.0.7", "fd00::7"], 80), name(&["fd00::7", "10.0.0.7"], 80));
         assert_ne!(name(&["10.0.0.7"], 80), name(&["10.0.0.7"], 81));
         assert_ne!(name(&["10.0.0.7"], 80), name(&["10.0.0.8"], 80));
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_state_is_refused_with_the_words_whose_it_is() {
+    fn state_in_a_registration_is_refused_with_an_explanation() {
         let problem = read(&json!({"hostname": "a.b", "state": "Up"})).unwrap_err();
         assert_eq!((problem.kind, &*problem.flaws[0].field), (Kind::BadFields, "state"));
         assert!(problem.detail.contains("operators"));

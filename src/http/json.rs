@@ -1,9 +1,8 @@
-//! Strict JSON, each fault named by its path.
+//! Strict JSON, with the path of every fault.
 //!
-//! Strict means: unknown fields, the same field twice (in maps too), lists where objects belong, and anything after the
-//! value are refused, because each is a mistake that a client would rather know of. Owns: the shapes that bodies are made
-//! of, and what is said about a fault. Does not own: finding out what the fault is (`faults`), and what values mean
-//! (`validate`).
+//! Strict means that unknown fields, repeated fields (also in maps), lists in place of objects, and trailing data are
+//! refused, because each is probably a mistake of the client. Owns: the types that bodies consist of, and the wording
+//! of faults. Does not own: classifying a fault (`faults`), and the meaning of values (`validate`).
 
 mod faults;
 
@@ -21,49 +20,49 @@ use serde::{
 use crate::http::problem::{Flaw, Kind, Problem};
 use faults::{Fault, Stash};
 
-/// The most entries of an object of strings that are kept: more than any may have, and enough to say so.
+/// The most entries that are kept of an object of strings: more than any bound, so that the excess is detected.
 pub(super) const MAX_ENTRIES: usize = 128;
 
-/// A value of the whole of `bytes`.
+/// Parses all of `bytes` as one value.
 ///
 /// # Errors
-/// 400 when it is no JSON, 422 naming the field when it is other JSON than expected.
+/// 400 when it is not JSON, 422 with the field when the JSON has another type.
 pub(super) fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     if bytes.is_empty() {
-        return Err(Problem::new(Kind::BadBody, "a JSON object is needed; the body is empty"));
+        return Err(Problem::new(Kind::BadBody, "the body is empty; send a JSON object"));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        let detail = format!("JSON is UTF-8, and the byte at {} is not", error.valid_up_to());
+        let detail = format!("must be UTF-8; the byte at offset {} is not", error.valid_up_to());
         Problem::of(Kind::BadBody, vec![Flaw::body("", detail)])
     })?;
-    // Paths and faults are tracked only once something is wrong: a path costs an allocation a field.
+    // Paths and faults are tracked only after a failure, because a path costs one allocation per field.
     serde_json::from_str(text).map_err(|error| explain::<T>(text, &error))
 }
 
-/// Reads again to find out what is wrong, and where.
+/// Parses again to find out what is wrong, and where.
 fn explain<'a, T: Deserialize<'a>>(text: &'a str, error: &serde_json::Error) -> Problem {
     let stash = Stash::default();
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let read = serde_path_to_error::deserialize::<_, T>(stash.around(&mut deserializer));
     let Err(located) = read else {
-        // It is after the value.
-        return no_json("", &error.to_string());
+        // The fault comes after the value.
+        return invalid_json("", &error.to_string());
     };
     let path = located.path().to_string();
     let path = if path == "." { "" } else { &path };
     match located.inner() {
-        Fault::Syntax(_) if is_beyond_bounds(text, error) => {
-            Problem::of(Kind::BadFields, vec![Flaw::body(path, "is a number beyond all bounds")])
+        Fault::Syntax(_) if is_number_out_of_range(text, error) => {
+            Problem::of(Kind::BadFields, vec![Flaw::body(path, "is a number that is too large")])
         }
-        Fault::Syntax(message) => no_json(path, message),
+        Fault::Syntax(message) => invalid_json(path, message),
         fault => Problem::of(Kind::BadFields, vec![flaw(path, fault)]),
     }
 }
 
-fn no_json(path: &str, message: &str) -> Problem {
-    // A key that was not read to its end has no name but "?".
+fn invalid_json(path: &str, message: &str) -> Problem {
+    // An incomplete key appears as "?" in the path.
     let path = path.trim_end_matches('?').trim_end_matches('.');
-    let detail = format!("this is no JSON: {message}");
+    let detail = format!("invalid JSON: {message}");
     Problem::of(Kind::BadBody, vec![Flaw::body(path, detail)])
 }
 
@@ -73,7 +72,7 @@ fn flaw(path: &str, fault: &Fault) -> Flaw {
         (path, field) => format!("{path}.{field}"),
     };
     match fault {
-        Fault::DuplicateField(field) => Flaw::body(child(field), "is there twice; say it once"),
+        Fault::DuplicateField(field) => Flaw::body(child(field), "is given twice; give it once"),
         Fault::MissingField(field) => Flaw::body(child(field), "is missing"),
         Fault::UnknownField(known) => Flaw::unknown_field(path, known),
         Fault::Mismatch { found, expected } => {
@@ -83,9 +82,9 @@ fn flaw(path: &str, fault: &Fault) -> Flaw {
     }
 }
 
-/// Whether what cannot be read is a number that no type holds. serde_json has no code for that, but says where it stopped:
-/// at the number's end, or in it.
-fn is_beyond_bounds(text: &str, error: &serde_json::Error) -> bool {
+/// Whether the syntax error is a number outside the range of every type. serde_json does not have a code for that,
+/// but reports where it stopped: at the end of the number, or inside it.
+fn is_number_out_of_range(text: &str, error: &serde_json::Error) -> bool {
     let bytes = text.as_bytes();
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
     let before: usize = lines.by_ref().take(error.line().saturating_sub(1)).map(<[u8]>::len).sum();
@@ -98,22 +97,22 @@ fn is_beyond_bounds(text: &str, error: &serde_json::Error) -> bool {
     let is_value = bytes.get(..start).is_some_and(|before| {
         matches!(before.trim_ascii_end().last(), None | Some(b'[' | b',' | b':'))
     });
-    // What is read past is held against the grammar alone.
+    // `IgnoredAny` checks the grammar only, and not the range.
     let is_number = |number: &&str| serde_json::from_str::<IgnoredAny>(number).is_ok();
-    let number = text.get(start..end).filter(is_number).and_then(|it| it.parse::<f64>().ok());
+    let number =
+        text.get(start..end).filter(is_number).and_then(|number| number.parse::<f64>().ok());
     is_value && number.is_some_and(f64::is_infinite)
 }
 
-/// A value that must be a JSON object. Derived structs would take a list of their fields' values
-/// as well.
+/// A value that must be a JSON object. Without it, a derived struct also accepts a list of its fields' values.
 #[derive(Debug)]
 pub(super) struct Object<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries<T>(PhantomData<T>);
+        struct ObjectVisitor<T>(PhantomData<T>);
 
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
             type Value = Object<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,7 +124,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
             }
         }
 
-        deserializer.deserialize_map(Entries(PhantomData))
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
     }
 }
 
@@ -143,11 +142,11 @@ impl<T: JsonSchema> JsonSchema for Object<T> {
     }
 }
 
-/// An object of values of one type, each key once: the first [`MAX_ENTRIES`], and whether there were more.
+/// An object with distinct keys and values of one type: the first [`MAX_ENTRIES`], and whether there are more.
 #[derive(Debug)]
 pub(super) struct Entries<V> {
     pub(super) entries: BTreeMap<String, V>,
-    pub(super) are_more: bool,
+    pub(super) has_more: bool,
 }
 
 /// An object of strings.
@@ -155,15 +154,15 @@ pub(super) type Strings = Entries<String>;
 
 impl<V> Default for Entries<V> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), are_more: false }
+        Self { entries: BTreeMap::new(), has_more: false }
     }
 }
 
 impl<'de, V: Deserialize<'de>> Deserialize<'de> for Entries<V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reading<V>(PhantomData<V>);
+        struct EntriesVisitor<V>(PhantomData<V>);
 
-        impl<'de, V: Deserialize<'de>> Visitor<'de> for Reading<V> {
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for EntriesVisitor<V> {
             type Value = Entries<V>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -174,23 +173,23 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Entries<V> {
                 let mut entries = BTreeMap::new();
                 while entries.len() < MAX_ENTRIES {
                     let Some(key) = map.next_key_seed(NewKey(&entries))? else {
-                        return Ok(Entries { entries, are_more: false });
+                        return Ok(Entries { entries, has_more: false });
                     };
                     entries.insert(key, map.next_value()?);
                 }
-                let mut are_more = false;
+                let mut has_more = false;
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
-                    are_more = true;
+                    has_more = true;
                 }
-                Ok(Entries { entries, are_more })
+                Ok(Entries { entries, has_more })
             }
         }
 
-        deserializer.deserialize_map(Reading(PhantomData))
+        deserializer.deserialize_map(EntriesVisitor(PhantomData))
     }
 }
 
-/// A key that is not there yet. Refused while it is read: so the path of the fault ends with it.
+/// A key that must be new. A repeated key is refused while it is read, so that the path of the fault ends with it.
 struct NewKey<'a, V>(&'a BTreeMap<String, V>);
 
 impl<'de, V> DeserializeSeed<'de> for NewKey<'_, V> {
@@ -213,15 +212,15 @@ impl<V> Visitor<'_> for NewKey<'_, V> {
     }
 }
 
-/// A whole number of any size; its bounds are checked where they can be explained.
+/// An integer of any size; `validate` checks its bounds, and can explain them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Whole(pub(super) i64);
 
 impl<'de> Deserialize<'de> for Whole {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Number;
+        struct IntegerVisitor;
 
-        impl Visitor<'_> for Number {
+        impl Visitor<'_> for IntegerVisitor {
             type Value = Whole;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -236,12 +235,12 @@ impl<'de> Deserialize<'de> for Whole {
                 Ok(Whole(i64::try_from(number).unwrap_or(i64::MAX)))
             }
 
-            /// `1.0` is a whole number too, as JSON Schema has it. Beyond the bounds of i64 `as` keeps to them.
+            /// `1.0` is an integer, as in JSON Schema. Numbers outside the range of `i64` saturate.
             fn visit_f64<E: de::Error>(self, number: f64) -> Result<Whole, E> {
                 if number.fract() == 0.0 {
                     #[expect(
                         clippy::cast_possible_truncation,
-                        reason = "it has no fraction, and `as` saturates"
+                        reason = "the number has no fraction, and `as` saturates"
                     )]
                     return Ok(Whole(number as i64));
                 }
@@ -249,7 +248,7 @@ impl<'de> Deserialize<'de> for Whole {
             }
         }
 
-        deserializer.deserialize_i64(Number)
+        deserializer.deserialize_i64(IntegerVisitor)
     }
 }
 
@@ -259,7 +258,7 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    struct Thing {
+    struct TestBody {
         #[serde(default)]
         parts: Vec<Object<Part>>,
         #[serde(default)]
@@ -273,18 +272,18 @@ mod tests {
     }
 
     fn refused(text: &[u8]) -> (u16, String, String) {
-        let problem = json::<Object<Thing>>(text).unwrap_err();
+        let problem = json::<Object<TestBody>>(text).unwrap_err();
         let flaw = problem.flaws.first().cloned();
         let field = flaw.map(|flaw| flaw.field).unwrap_or_default();
         (problem.kind.status().as_u16(), field, problem.detail.to_string())
     }
 
     #[test]
-    fn each_fault_has_its_status_and_names_its_field() {
+    fn every_fault_has_a_status_and_a_field() {
         let cases: [(&[u8], u16, &str, &str); 15] = [
             (b"", 400, "", "empty"),
             (b"{", 400, "", "EOF"),
-            (b"{\"parts\": [}", 400, "parts[0]", "no JSON"),
+            (b"{\"parts\": [}", 400, "parts[0]", "invalid JSON"),
             (b"{} x", 400, "", "trailing characters"),
             (b"{\"words\": {\"a\": \"\xff\"}}", 400, "", "UTF-8"),
             (b"[]", 422, "", "expected an object"),
@@ -298,16 +297,16 @@ mod tests {
             (b"{\"words\": {\"a\": \"1\", \"a\": \"2\"}}", 422, "words.a", "twice"),
             (b"{\"words\": {\"a\": 1}}", 422, "words.a", "expected a string"),
         ];
-        for (text, status, field, says) in cases {
+        for (text, status, field, message) in cases {
             let shown = String::from_utf8_lossy(text);
-            let (got, named, detail) = refused(text);
-            assert_eq!((got, &*named), (status, field), "{shown}: {detail}");
-            assert!(detail.contains(says), "{shown}: {detail}");
+            let (actual, named, detail) = refused(text);
+            assert_eq!((actual, &*named), (status, field), "{shown}: {detail}");
+            assert!(detail.contains(message), "{shown}: {detail}");
         }
     }
 
     #[test]
-    fn number_that_no_type_holds_is_told_apart_from_what_is_no_json() {
+    fn number_out_of_range_is_not_a_syntax_error() {
         let digits = "9".repeat(5_000);
         for number in ["1e999", "-1e999", "1E+400", &digits] {
             for text in [
@@ -316,7 +315,7 @@ mod tests {
             ] {
                 let (status, field, detail) = refused(text.as_bytes());
                 assert_eq!((status, &*field), (422, "parts[0].size"), "{text}: {detail}");
-                assert!(detail.contains("beyond all bounds"), "{text}: {detail}");
+                assert!(detail.contains("too large"), "{text}: {detail}");
             }
         }
         for (text, field) in [
@@ -332,25 +331,25 @@ mod tests {
     }
 
     #[test]
-    fn fault_is_not_decided_by_what_the_body_quotes() {
+    fn text_in_the_body_does_not_affect_the_fault() {
         let cases: [(&[u8], &str, &str); 3] = [
             (b"{\"missing field `size`\": 1}", "missing field `size`", "unknown field"),
             (b"{\"parts\": \"duplicate field `a`\"}", "parts", "expected a sequence"),
             (b"{\"words\": {\"a`b\": \"1\", \"a`b\": \"2\"}}", "words.a`b", "twice"),
         ];
-        for (text, field, says) in cases {
+        for (text, field, message) in cases {
             let (status, named, detail) = refused(text);
             assert_eq!((status, &*named), (422, field), "{detail}");
-            assert!(detail.contains(says), "{detail}");
+            assert!(detail.contains(message), "{detail}");
         }
     }
 
     #[test]
-    fn what_is_right_is_read() {
+    fn valid_json_is_parsed() {
         let text = br#" {"parts": [{"size": 18446744073709551615}, {"size": 1.0}, {"size": -1e40}], "words": {"a": "b"}} "#;
-        let Object(thing) = json::<Object<Thing>>(text).unwrap();
-        let sizes: Vec<_> = thing.parts.iter().map(|part| part.0.size).collect();
+        let Object(body) = json::<Object<TestBody>>(text).unwrap();
+        let sizes: Vec<_> = body.parts.iter().map(|part| part.0.size).collect();
         assert_eq!(sizes, [Whole(i64::MAX), Whole(1), Whole(i64::MIN)]);
-        assert_eq!(thing.words.entries["a"], "b");
+        assert_eq!(body.words.entries["a"], "b");
     }
 }

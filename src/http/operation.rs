@@ -1,7 +1,7 @@
-//! One operation of the HTTP API: its route and method, its handler, the rights that it needs, and what the contract says.
+//! One operation of the HTTP API: its route and method, its handler, the rights that it needs, and its description.
 //!
-//! Owns: the shape of a row. The rows are in `table`; `router` makes routes of them, `admission` reads the rights and the
-//! load, `contract` writes them down as OpenAPI. Does not own: the words and schemas of values (`contract`).
+//! Owns: the type of a row of the table. The rows are in `table`; `router` makes routes of them, `admission` reads
+//! the rights and the load, `contract` writes them as OpenAPI. Does not own: the schemas of values (`contract`).
 
 use std::sync::Arc;
 
@@ -10,32 +10,30 @@ use hyper::Method;
 
 use crate::http::{access::Needs, app::App, problem::Kind, route::Route};
 
-/// One operation.
 #[derive(Debug)]
 pub(super) struct Operation {
     pub(super) route: Route,
-    /// `HEAD` is answered wherever `GET` is, and has no row.
+    /// `HEAD` works wherever `GET` does, and does not have a row.
     pub(super) method: Method,
     /// Binds the handler to the method.
     pub(super) handler: fn(MethodFilter) -> MethodRouter<Arc<App>>,
-    /// A good name of a method of a client.
+    /// Generated clients name their method after it.
     pub(super) id: &'static str,
-    /// One line.
     pub(super) summary: &'static str,
     pub(super) description: &'static str,
     pub(super) group: Group,
     pub(super) needs: Needs,
     pub(super) load: Load,
     pub(super) query: Query,
-    /// Request headers beside those of every operation.
+    /// Request headers in addition to those of every operation.
     pub(super) headers: &'static [&'static str],
     pub(super) body: Option<Body>,
     pub(super) gives: &'static [Success],
-    /// Problems beside those that follow from the other fields.
+    /// Problems in addition to those that follow from the other fields.
     pub(super) refuses: &'static [&'static [Kind]],
 }
 
-/// What operations are about.
+/// The subject of an operation: a tag in OpenAPI, and a section of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Group {
     Instances,
@@ -44,18 +42,19 @@ pub(super) enum Group {
     Replicas,
 }
 
-/// What an operation costs while it is under way.
+/// The resources that a running operation can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Load {
-    /// It is answered from memory, or waits as a subscriber, which has bounds of its own.
+    /// The answer comes from memory, or the request waits as a subscriber; subscribers have their own limit.
     Memory,
-    /// It may wait for its body or for Kubernetes: a place among [`Limits::enter`](super::limits::Limits::enter).
+    /// It can wait for its body or for Kubernetes: it takes a permit of
+    /// [`Limits::enter`](super::limits::Limits::enter).
     Work,
-    /// The same, and it ends in one write in the namespace of its path.
+    /// Like `Work`, and it makes one write in the namespace of its path.
     Write,
 }
 
-/// What its query may say.
+/// The query parameters that an operation takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Query {
     None,
@@ -65,37 +64,37 @@ pub(super) enum Query {
     WatchMany,
 }
 
-/// What its body is.
+/// The request body of an operation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Body {
-    /// Name of the schema.
+    /// The name of the schema.
     pub(super) schema: &'static str,
     pub(super) required: bool,
     /// Its media types, as `Accept` lists them.
     pub(super) types: &'static str,
 }
 
-/// An answer that is no problem.
+/// A response that is not a problem.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Success {
     pub(super) status: u16,
-    pub(super) says: &'static str,
+    pub(super) description: &'static str,
     pub(super) content: Content,
-    /// Beside those of every answer.
+    /// In addition to those of every response.
     pub(super) headers: &'static [&'static str],
 }
 
-/// What is in an answer.
+/// The body of a response.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Content {
     Nothing,
-    /// JSON of this schema.
+    /// JSON with this schema.
     Json(&'static str),
-    /// The contract.
+    /// The OpenAPI document.
     Contract,
     /// Server-Sent Events.
     Events,
-    /// An instance a line.
+    /// One instance per line.
     Lines,
     Html,
 }
@@ -113,12 +112,14 @@ impl Group {
         }
     }
 
-    pub(super) const fn says(self) -> &'static str {
+    pub(super) const fn description(self) -> &'static str {
         match self {
-            Self::Instances => "Register, change and take away what is to be found.",
-            Self::Heartbeats => "Keep it there: every renewAfterSeconds.",
-            Self::Services => "Who is there: ask, wait for a change, or be told of each.",
-            Self::Replicas => "Rollcall itself.",
+            Self::Instances => "Register, change and deregister instances.",
+            Self::Heartbeats => "Renew leases, every renewAfterSeconds.",
+            Self::Services => {
+                "Find instances: once, after the next change, or as a stream of changes."
+            }
+            Self::Replicas => "The replicas of rollcall, and this API.",
         }
     }
 }
@@ -134,7 +135,7 @@ impl Operation {
         self.route.template().contains("{name}")
     }
 
-    /// Every problem that it may answer with.
+    /// Every problem that this operation can answer with.
     pub(super) fn problems(&self) -> Vec<Kind> {
         let mut kinds = vec![Kind::BadQuery, Kind::BadHeader];
         let mut add =
@@ -158,7 +159,7 @@ impl Operation {
         add(matches!(self.needs, Needs::Read(_) | Needs::Write(_)), &[Kind::Forbidden]);
         self.refuses.iter().for_each(|kinds| add(true, kinds));
         add(true, &[Kind::TooManyRequests]);
-        // Over HTTP/2 also for what is answered from memory.
+        // Also for answers from memory: over HTTP/2 the number of open streams is limited.
         add(true, &[Kind::Overloaded]);
         add(!self.works_before_sync(), &[Kind::NotSynced]);
         add(true, &[Kind::Behind, Kind::Internal]);

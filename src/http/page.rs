@@ -1,7 +1,7 @@
-//! `GET /`: a page for a person with a browser.
+//! `GET /`: an overview page for browsers.
 //!
-//! Owns: its HTML, which needs nothing else: no script, no resource. Does not own: which calls there are
-//! (`table`), and who may list the services (`access`).
+//! Owns: its HTML, which has no scripts and loads no other resource. Does not own: the operations (`table`), and the
+//! right to list services (`access`).
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -23,11 +23,11 @@ use crate::http::{
     query::Query,
 };
 
-/// Services on the page: some 300 bytes each.
-const MOST_SERVICES: usize = 200;
+/// The most services on the page, at about 300 bytes each.
+const MAX_SERVICES: usize = 200;
 
-/// What a browser may do with it: lay it out.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
+/// The page has inline styles and nothing else.
+const CONTENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
 const STYLE: &str = "\
@@ -35,35 +35,35 @@ const STYLE: &str = "\
 table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;padding:.2em .8em .2em 0;\
 border-bottom:1px solid #8884}code{font:14px ui-monospace,monospace;overflow-wrap:anywhere}.n{text-align:right}";
 
-/// `GET /`; the services are for callers that may list them.
+/// `GET /`. Only callers with the right to list services see them.
 pub(super) async fn page(
     State(app): State<Arc<App>>,
     Query(()): Query<()>,
     headers: HeaderMap,
 ) -> Answered {
-    if !takes_html(&headers) {
+    if !accepts_html(&headers) {
         let flaw =
-            Flaw::header("Accept", "this page is text/html; for programs there is /openapi.json");
+            Flaw::header("Accept", "this page is text/html only; programs can use /openapi.json");
         return Err(Problem::of(Kind::NotAcceptable, vec![flaw]));
     }
     let may_list = app.authorization.may_list_all(bearer(&headers)).await;
     let html = Body::from(html(&app, may_list));
     Ok(Answer::new(StatusCode::OK, "text/html; charset=utf-8", html)
         .with_static(CACHE_CONTROL, "no-store")
-        .with_static(CONTENT_SECURITY_POLICY, POLICY)
+        .with_static(CONTENT_SECURITY_POLICY, CONTENT_POLICY)
         .with_static(REFERRER_POLICY, "no-referrer")
         .with_static(X_FRAME_OPTIONS, "DENY")
         .with_static(VARY, "Accept, Authorization"))
 }
 
-/// Whether `Accept` has room for HTML (RFC 9110 §12.5.1): the range that says most decides.
-fn takes_html(headers: &HeaderMap) -> bool {
+/// Whether `Accept` allows HTML (RFC 9110 §12.5.1): the most specific range decides.
+fn accepts_html(headers: &HeaderMap) -> bool {
     let fields = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let ranges = fields.flat_map(|field| field.split(','));
     let mut best = None;
     for range in ranges {
         let mut parts = range.split(';').map(str::trim);
-        let says = match parts.next().unwrap_or_default().to_ascii_lowercase().as_str() {
+        let specificity = match parts.next().unwrap_or_default().to_ascii_lowercase().as_str() {
             "" => continue,
             "text/html" => 3,
             "text/*" => 2,
@@ -72,11 +72,11 @@ fn takes_html(headers: &HeaderMap) -> bool {
         };
         let weight =
             parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-        let wanted =
+        let is_acceptable =
             weight.is_none_or(|weight| weight.parse::<f32>().is_ok_and(|weight| weight > 0.0));
-        best = best.max(Some((says, says > 0 && wanted)));
+        best = best.max(Some((specificity, specificity > 0 && is_acceptable)));
     }
-    best.is_none_or(|(_, takes)| takes)
+    best.is_none_or(|(_, accepts)| accepts)
 }
 
 fn html(app: &App, may_list: bool) -> String {
@@ -90,34 +90,36 @@ fn html(app: &App, may_list: bool) -> String {
          <meta name=\"viewport\" content=\"width=device-width\"><title>rollcall: {replica}</title>\
          <style>{STYLE}</style></head>\n<body>\n<h1>rollcall</h1>\n<p>{}. This is replica \
          <strong>{replica}</strong>, version {version}, DNS zone <code>{zone}</code>. For programs: \
-         <a href=\"openapi.json\">openapi.json</a>; <a href=\"v1/cluster\">the replicas</a>.</p>\n",
+         <a href=\"openapi.json\">openapi.json</a>. Status: <a href=\"v1/cluster\">all replicas</a>.</p>\n",
         Escaped(env!("CARGO_PKG_DESCRIPTION")),
     );
-    services(&mut out, app, may_list);
+    write_services(&mut out, app, may_list);
     out.push_str(&(app.calls)());
     out.push_str("</body>\n</html>\n");
     out
 }
 
-fn services(out: &mut String, app: &App, may_list: bool) {
+fn write_services(out: &mut String, app: &App, may_list: bool) {
     out.push_str("<h2>Services</h2>\n");
     if !may_list {
         out.push_str(
-            "<p>They are shown to those who may list them (<code>--read-auth</code>): send \
-             <code>Authorization: Bearer</code> with a token of the audience rollcall whose user may \
-             <code>list serviceinstances</code>, for example with <code>curl</code> and <code>kubectl create \
-             token NAME --audience rollcall</code>.</p>\n",
+            "<p>Listing services needs a token (<code>--read-auth</code>): send \
+             <code>Authorization: Bearer</code> with a token for the audience rollcall whose user has the right to \
+             <code>list serviceinstances</code>. <code>kubectl create token NAME --audience rollcall</code> \
+             makes one.</p>\n",
         );
         return;
     }
     if !app.intake.directory().is_synced() {
-        out.push_str("<p>This replica has only just started, and does not know them yet.</p>\n");
+        out.push_str(
+            "<p>This replica has not read all instances yet; reload the page in a moment.</p>\n",
+        );
         return;
     }
     let mut views = app.intake.directory().all_services(None);
     views.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     if views.is_empty() {
-        out.push_str("<p>Nobody has registered yet.</p>\n");
+        out.push_str("<p>There are no services yet.</p>\n");
         return;
     }
     out.push_str("<table>\n<tr><th>namespace</th><th>service</th>");
@@ -125,14 +127,17 @@ fn services(out: &mut String, app: &App, may_list: bool) {
         let _ = write!(out, "<th class=\"n\">{phase}</th>");
     }
     out.push_str("</tr>\n");
-    views.iter().take(MOST_SERVICES).for_each(|view| service(out, view));
+    views.iter().take(MAX_SERVICES).for_each(|view| write_service(out, view));
     out.push_str("</table>\n");
-    if let Some(more) = views.len().checked_sub(MOST_SERVICES).filter(|more| *more > 0) {
-        let _ = writeln!(out, "<p>And {more} more: <a href=\"v1/services\">all of them</a>.</p>");
+    if let Some(more) = views.len().checked_sub(MAX_SERVICES).filter(|more| *more > 0) {
+        let _ = writeln!(
+            out,
+            "<p>{more} more services are not shown: <a href=\"v1/services\">list all services</a>.</p>"
+        );
     }
 }
 
-fn service(out: &mut String, view: &Arc<View>) {
+fn write_service(out: &mut String, view: &Arc<View>) {
     let (namespace, service) = (Escaped(&view.key.namespace), Escaped(&view.key.service));
     let _ = write!(
         out,
@@ -145,17 +150,17 @@ fn service(out: &mut String, view: &Arc<View>) {
     out.push_str("</tr>\n");
 }
 
-/// The operations, as HTML.
+/// The list of all operations, as HTML.
 pub(super) fn calls(operations: &[Operation]) -> String {
-    let mut out = "<h2>Calls</h2>\n".to_owned();
+    let mut out = "<h2>API</h2>\n".to_owned();
     for group in Group::ALL {
         let _ = writeln!(out, "<h3>{}</h3>\n<table>", group.name());
-        for call in operations.iter().filter(|call| call.group == group) {
-            let (path, summary) = (Escaped(call.route.template()), Escaped(call.summary));
+        for operation in operations.iter().filter(|operation| operation.group == group) {
+            let (path, summary) = (Escaped(operation.route.template()), Escaped(operation.summary));
             let _ = writeln!(
                 out,
                 "<tr><td><code>{}</code></td><td><code>{path}</code></td><td>{summary}</td></tr>",
-                call.method
+                operation.method
             );
         }
         out.push_str("</table>\n");
@@ -163,7 +168,7 @@ pub(super) fn calls(operations: &[Operation]) -> String {
     out
 }
 
-/// Text as HTML.
+/// Text, escaped for HTML.
 struct Escaped<'a>(&'a str);
 
 impl std::fmt::Display for Escaped<'_> {
@@ -185,8 +190,8 @@ mod tests {
     use crate::http::table::OPERATIONS;
 
     #[test]
-    fn the_page_is_for_those_who_take_html() {
-        for (accept, takes) in [
+    fn accept_must_allow_html() {
+        for (accept, accepts) in [
             (&[][..], true),
             (&["text/html,application/xhtml+xml,*/*;q=0.8"], true),
             (&["*/*"], true),
@@ -202,12 +207,12 @@ mod tests {
             for value in accept {
                 headers.append(ACCEPT, value.parse().unwrap());
             }
-            assert_eq!(takes_html(&headers), takes, "{accept:?}");
+            assert_eq!(accepts_html(&headers), accepts, "{accept:?}");
         }
     }
 
     #[test]
-    fn text_is_never_markup() {
+    fn text_is_escaped() {
         assert_eq!(
             Escaped("<a href=\"x\">'&").to_string(),
             "&lt;a href=&quot;x&quot;&gt;&#39;&amp;"
@@ -215,13 +220,13 @@ mod tests {
     }
 
     #[test]
-    fn every_call_is_on_the_page() {
+    fn page_lists_every_operation() {
         let out = calls(&OPERATIONS);
-        for call in &OPERATIONS {
+        for operation in &OPERATIONS {
             assert!(
-                out.contains(call.route.template()) && out.contains(call.method.as_str()),
+                out.contains(operation.route.template()) && out.contains(operation.method.as_str()),
                 "{}",
-                call.id
+                operation.id
             );
         }
         assert_eq!(out.matches("<tr>").count(), OPERATIONS.len());

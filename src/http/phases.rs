@@ -1,4 +1,4 @@
-//! How many instances are in each phase, as JSON.
+//! Counts of instances by phase, as JSON.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -6,7 +6,7 @@ use rollcall_model::{instance::Phase, view::View};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
-/// How many are in each phase, in the order of [`Phase::ALL`].
+/// The number of instances in each phase, in the order of [`Phase::ALL`].
 #[derive(Default)]
 pub(super) struct Phases([usize; Phase::ALL.len()]);
 
@@ -22,18 +22,18 @@ impl JsonSchema for Phases {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let words = Phase::ALL.iter().map(|phase| phase.as_str());
-        let count = |word: &str| {
-            let says = format!("How many are {word}.");
-            serde_json::json!({"type": "integer", "format": "int64", "minimum": 0, "description": says})
+        let names = Phase::ALL.iter().map(|phase| phase.as_str());
+        let count = |name: &str| {
+            let description = format!("The number of instances in {name}.");
+            serde_json::json!({"type": "integer", "format": "int64", "minimum": 0, "description": description})
         };
         let properties: serde_json::Map<_, _> =
-            words.clone().map(|word| (word.to_owned(), count(word))).collect();
+            names.clone().map(|name| (name.to_owned(), count(name))).collect();
         json_schema!({
             "type": "object",
-            "description": "How many are in each phase.",
+            "description": "The number of instances in each phase.",
             "properties": properties,
-            "required": words.collect::<Vec<_>>(),
+            "required": names.collect::<Vec<_>>(),
         })
     }
 }

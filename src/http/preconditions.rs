@@ -1,7 +1,7 @@
-//! `If-Match`: which versions of an instance a write is meant for (RFC 9110 §13.1.1).
+//! `If-Match`: the versions of an instance that a write is for (RFC 9110 §13.1.1).
 //!
-//! Owns: reading it, and on which version a call is tried. Does not own: holding that against what is stored
-//! (`witness`), which is one step with the write.
+//! Owns: parsing the header, and the version that a call is tried with. Does not own: comparing it with the stored
+//! version (`heartbeat`), which is one step with the write.
 
 use std::marker::PhantomData;
 
@@ -18,47 +18,47 @@ use crate::http::{
     problem::{Flaw, Kind, Problem},
 };
 
-/// How often a call is tried on versions that suit, one newer than the other.
+/// How often a call is tried when the instance changes to another admitted version in between.
 const ATTEMPTS: usize = 4;
 
-/// What `If-Match` demands of the instance.
+/// The condition of `If-Match`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum IfMatch {
-    /// Nothing.
+    /// There is no condition.
     Anything,
-    /// That it is there.
+    /// The instance must exist.
     Existing,
-    /// That it is one of these versions; none where no tag can be that of an instance.
-    One(Vec<u64>),
+    /// The instance must have one of these versions. Empty when no tag of the header can belong to an instance.
+    AnyOf(Vec<u64>),
 }
 
-/// A call on one instance, and the version on which it is tried.
+/// A call on one instance, and the version that it is tried with.
 pub(super) struct Attempts<'a> {
-    wanted: IfMatch,
+    condition: IfMatch,
     target: Target<'a>,
     left: usize,
 }
 
 impl<'a> Attempts<'a> {
-    /// The first try.
+    /// Prepares the first attempt.
     ///
     /// # Errors
-    /// 412 when the condition does not hold; what `find` says where it has to be looked at.
+    /// 412 when the condition does not hold; the refusal of `find` when the instance must be found first.
     pub(super) async fn new(
         app: &App,
         target: Target<'a>,
-        wanted: IfMatch,
+        condition: IfMatch,
     ) -> Result<Self, Problem> {
-        let mut first = Self { wanted, target, left: ATTEMPTS };
-        first.target.version = match &first.wanted {
+        let mut first = Self { condition, target, left: ATTEMPTS };
+        first.target.version = match &first.condition {
             IfMatch::Anything => None,
-            IfMatch::One(versions) if !versions.is_empty() => versions.iter().max().copied(),
-            IfMatch::Existing | IfMatch::One(_) => {
+            IfMatch::AnyOf(versions) if !versions.is_empty() => versions.iter().max().copied(),
+            IfMatch::Existing | IfMatch::AnyOf(_) => {
                 let found = app.intake.find(&target).await;
-                let slot = found.map_err(|refusal| first.refused(refusal))?;
+                let slot = found.map_err(|refusal| first.problem(refusal))?;
                 let version = slot.record().resource_version;
-                if !first.wanted.admits(version) {
-                    return Err(first.refused(Refusal::OtherVersion(version)));
+                if !first.condition.admits(version) {
+                    return Err(first.problem(Refusal::OtherVersion(version)));
                 }
                 Some(version)
             }
@@ -66,65 +66,65 @@ impl<'a> Attempts<'a> {
         Ok(first)
     }
 
-    /// What to try it on.
+    /// The instance and version of the next attempt.
     pub(super) fn target(&self) -> &Target<'a> {
         &self.target
     }
 
-    /// It was refused: another try where the version that is stored suits as well.
+    /// Prepares another attempt after a refusal, if the condition admits the stored version.
     ///
     /// # Errors
-    /// The refusal otherwise.
-    pub(super) fn again(&mut self, refusal: Refusal) -> Result<(), Problem> {
+    /// The refusal, if there is no other attempt.
+    pub(super) fn retry(&mut self, refusal: Refusal) -> Result<(), Problem> {
         match refusal {
             Refusal::OtherVersion(version)
                 if self.left > 1
                     && self.target.version != Some(version)
-                    && self.wanted.admits(version) =>
+                    && self.condition.admits(version) =>
             {
                 self.left -= 1;
                 self.target.version = Some(version);
                 Ok(())
             }
-            refusal => Err(self.refused(refusal)),
+            refusal => Err(self.problem(refusal)),
         }
     }
 
-    /// A registration makes what is not there, unless it is meant for a version.
+    /// Like [`Attempts::retry`], for a registration, which does not create an instance if it names a version.
     ///
     /// # Errors
-    /// As [`Attempts::again`], 412 for what is not there.
-    pub(super) fn again_registering(&mut self, refusal: Refusal) -> Result<(), Problem> {
+    /// As [`Attempts::retry`], and 412 when the instance does not exist.
+    pub(super) fn retry_registration(&mut self, refusal: Refusal) -> Result<(), Problem> {
         match refusal {
-            Refusal::Unknown | Refusal::Gone(_) if self.wanted != IfMatch::Anything => {
-                Err(Problem::not_there(self.target.namespace, self.target.name))
+            Refusal::Unknown | Refusal::Gone(_) if self.condition != IfMatch::Anything => {
+                Err(Problem::no_instance_to_match(self.target.namespace, self.target.name))
             }
-            refusal => self.again(refusal),
+            refusal => self.retry(refusal),
         }
     }
 
-    fn refused(&self, refusal: Refusal) -> Problem {
+    fn problem(&self, refusal: Refusal) -> Problem {
         Problem::refused(refusal, self.target.namespace, self.target.name)
     }
 }
 
-/// No conditions, as an extractor of a call that evaluates none: to act as if one held would be worse
+/// The extractor of a call that does not support conditions: it refuses them, because ignoring one would be worse
 /// (RFC 9110 §13.2.1).
 #[derive(Debug)]
 pub(super) struct NoConditions<T>(PhantomData<T>);
 
-/// What to do instead of a condition.
-pub(super) trait Instead {
-    const INSTEAD: &'static str;
+/// The advice to use something else instead of a condition.
+pub(super) trait ConditionAdvice {
+    const ADVICE: &'static str;
 }
 
-impl<T: Instead, S: Sync> FromRequestParts<S> for NoConditions<T> {
+impl<T: ConditionAdvice, S: Sync> FromRequestParts<S> for NoConditions<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let has = |name: &HeaderName| parts.headers.contains_key(name);
         let given = [IF_MATCH, IF_NONE_MATCH].into_iter().find(has);
-        given.map_or(Ok(Self(PhantomData)), |name| Err(bad(&name, T::INSTEAD)))
+        given.map_or(Ok(Self(PhantomData)), |name| Err(invalid(&name, T::ADVICE)))
     }
 }
 
@@ -132,7 +132,7 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        read(&parts.headers)
+        parse(&parts.headers)
     }
 }
 
@@ -140,49 +140,50 @@ impl IfMatch {
     fn admits(&self, version: u64) -> bool {
         match self {
             Self::Anything | Self::Existing => true,
-            Self::One(versions) => versions.contains(&version),
+            Self::AnyOf(versions) => versions.contains(&version),
         }
     }
 }
 
-/// What the headers demand.
+/// Parses the conditions of a write.
 ///
 /// # Errors
-/// 400 for what is no list of ETags, and for `If-None-Match`, which no write can hold in one step.
-fn read(headers: &HeaderMap) -> Result<IfMatch, Problem> {
+/// 400 for a value that is not a list of ETags, and for `If-None-Match`, which no write can check atomically.
+fn parse(headers: &HeaderMap) -> Result<IfMatch, Problem> {
     if headers.contains_key(IF_NONE_MATCH) {
-        let detail = "is not held for writes: a registration means the same instance however often it is sent, and \
-                      201 tells that it was new; If-Match is held";
-        return Err(bad(&IF_NONE_MATCH, detail));
+        let detail = "is not supported for writes; a registration can be repeated, and 201 means that the instance is \
+                      new. If-Match is supported";
+        return Err(invalid(&IF_NONE_MATCH, detail));
     }
-    let detail = "give * or the ETags of the instance as its answers had them, in quotes: If-Match: \"12345\"";
+    let detail =
+        "must be * or ETags of the instance from earlier responses, in quotes: If-Match: \"12345\"";
     let mut tags = Vec::new();
-    let mut is_there = false;
-    let mut any = false;
+    let mut is_present = false;
+    let mut has_asterisk = false;
     for value in headers.get_all(IF_MATCH) {
-        is_there = true;
+        is_present = true;
         match value.as_bytes().trim_ascii() {
-            b"*" => any = true,
-            list => tags.extend(strong(list).ok_or_else(|| bad(&IF_MATCH, detail))?),
+            b"*" => has_asterisk = true,
+            list => tags.extend(parse_tags(list).ok_or_else(|| invalid(&IF_MATCH, detail))?),
         }
     }
-    match (is_there, any, tags.is_empty()) {
+    match (is_present, has_asterisk, tags.is_empty()) {
         (false, ..) => Ok(IfMatch::Anything),
         (true, true, true) => Ok(IfMatch::Existing),
-        // An empty list is a list (RFC 9110 §5.6.1), and holds of nothing.
-        (true, false, _) => Ok(IfMatch::One(tags.into_iter().flatten().collect())),
-        _ => Err(bad(&IF_MATCH, detail)),
+        // An empty list is valid (RFC 9110 §5.6.1), and matches no version.
+        (true, false, _) => Ok(IfMatch::AnyOf(tags.into_iter().flatten().collect())),
+        _ => Err(invalid(&IF_MATCH, detail)),
     }
 }
 
-fn bad(name: &HeaderName, detail: &'static str) -> Problem {
+fn invalid(name: &HeaderName, detail: &'static str) -> Problem {
     let name = if name == IF_MATCH { "If-Match" } else { "If-None-Match" };
     Problem::of(Kind::BadHeader, vec![Flaw::header(name, detail)])
 }
 
-/// The tags of a list (RFC 9110 §8.8.3): the version of each, none for a weak one, which is never the same, and
-/// for one that no instance can have. None when it is no list.
-fn strong(list: &[u8]) -> Option<Vec<Option<u64>>> {
+/// Parses a list of tags (RFC 9110 §8.8.3): the version of each, or `None` for a weak tag, which never matches, and
+/// for a tag that no instance can have. Returns `None` when the value is not a list of tags.
+fn parse_tags(list: &[u8]) -> Option<Vec<Option<u64>>> {
     let mut tags = Vec::new();
     let mut rest = list;
     loop {
@@ -200,7 +201,7 @@ fn strong(list: &[u8]) -> Option<Vec<Option<u64>>> {
         let end = quoted.iter().position(|byte| *byte == b'"')?;
         let (tag, after) = (quoted.get(..end)?, quoted.get(end + 1..)?);
         rest = after.trim_ascii_start();
-        if !matches!(rest, [] | [b',', ..]) || !tag.iter().all(|byte| is_of_tag(*byte)) {
+        if !matches!(rest, [] | [b',', ..]) || !tag.iter().all(|byte| is_tag_byte(*byte)) {
             return None;
         }
         let digits = Some(tag).filter(|tag| !is_weak && tag.iter().all(u8::is_ascii_digit));
@@ -209,8 +210,8 @@ fn strong(list: &[u8]) -> Option<Vec<Option<u64>>> {
     }
 }
 
-/// Visible, or beyond ASCII.
-fn is_of_tag(byte: u8) -> bool {
+/// Visible ASCII, or a byte outside ASCII.
+fn is_tag_byte(byte: u8) -> bool {
     byte.is_ascii_graphic() || byte >= 0x80
 }
 
@@ -220,18 +221,18 @@ mod tests {
 
     use super::*;
 
-    fn of(values: &[&str]) -> Result<IfMatch, String> {
+    fn parse_values(values: &[&str]) -> Result<IfMatch, String> {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(IF_MATCH, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        read(&headers).map_err(|problem| problem.flaws[0].field.clone())
+        parse(&headers).map_err(|problem| problem.flaws[0].field.clone())
     }
 
     #[test]
-    fn a_condition_is_read_as_rfc_9110_writes_it() {
-        assert_eq!(of(&[]), Ok(IfMatch::Anything));
-        assert_eq!(of(&["*"]), Ok(IfMatch::Existing));
+    fn conditions_are_parsed_as_in_rfc_9110() {
+        assert_eq!(parse_values(&[]), Ok(IfMatch::Anything));
+        assert_eq!(parse_values(&["*"]), Ok(IfMatch::Existing));
         for (given, versions) in [
             (&["\"12345\""][..], &[12_345][..]),
             (&["\"1\", \"2\""], &[1, 2]),
@@ -247,13 +248,13 @@ mod tests {
             (&["\"é\""], &[]),
             (&["\"99999999999999999999\""], &[]),
         ] {
-            assert_eq!(of(given), Ok(IfMatch::One(versions.to_vec())), "{given:?}");
+            assert_eq!(parse_values(given), Ok(IfMatch::AnyOf(versions.to_vec())), "{given:?}");
         }
     }
 
     #[test]
-    fn what_is_no_condition_is_refused() {
-        let wrong = [
+    fn invalid_conditions_are_refused() {
+        let invalid = [
             &["12345"][..],
             &["w/\"1\""],
             &["\"1\" \"2\""],
@@ -262,18 +263,18 @@ mod tests {
             &["*", "\"1\""],
             &["*, \"1\""],
         ];
-        for given in wrong {
-            assert_eq!(of(given), Err("If-Match".to_owned()), "{given:?}");
+        for given in invalid {
+            assert_eq!(parse_values(given), Err("If-Match".to_owned()), "{given:?}");
         }
         let mut headers = HeaderMap::new();
         headers.append(IF_NONE_MATCH, HeaderValue::from_static("*"));
-        assert_eq!(read(&headers).unwrap_err().flaws[0].field, "If-None-Match");
+        assert_eq!(parse(&headers).unwrap_err().flaws[0].field, "If-None-Match");
     }
 
     #[test]
-    fn only_what_is_one_of_them_is_admitted() {
+    fn only_listed_versions_are_admitted() {
         assert!(IfMatch::Existing.admits(7) && IfMatch::Anything.admits(7));
-        assert!(IfMatch::One(vec![5, 7]).admits(7) && !IfMatch::One(vec![5]).admits(7));
-        assert!(!IfMatch::One(Vec::new()).admits(7));
+        assert!(IfMatch::AnyOf(vec![5, 7]).admits(7) && !IfMatch::AnyOf(vec![5]).admits(7));
+        assert!(!IfMatch::AnyOf(Vec::new()).admits(7));
     }
 }

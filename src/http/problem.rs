@@ -1,7 +1,7 @@
-//! Problems: every answer that is not what was asked for, as `application/problem+json`.
+//! Problems: every error response, as `application/problem+json`.
 //!
-//! Source: RFC 9457. Owns: what a problem is, and the wording of what the intake refuses. Does not own: finding what is wrong
-//! (`body`, `validate`, `query`, `route`).
+//! Source: RFC 9457. Owns: the type of a problem, and the wording of the intake's refusals. Does not own: finding the
+//! fault in a request (`body`, `validate`, `query`, `route`).
 
 mod kind;
 pub(in crate::http) mod wire;
@@ -17,14 +17,13 @@ pub(super) use kind::Kind;
 use crate::heartbeat::{Fault, Refusal};
 use crate::http::clip;
 
-/// Flaws that are shown of one request: more than most have fields.
-const MOST_FLAWS: usize = 64;
+/// The most flaws that a problem lists: more than most bodies have fields.
+const MAX_FLAWS: usize = 64;
 
-/// Where a flaw is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-#[schemars(inline, description = "Where it is.")]
-pub(super) enum Place {
+#[schemars(inline, description = "The part of the request that is wrong.")]
+pub(super) enum FlawLocation {
     Path,
     Query,
     Header,
@@ -35,73 +34,77 @@ pub(super) enum Place {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub(super) struct Flaw {
     #[serde(rename = "in")]
-    pub(super) place: Place,
-    /// Path of the field within its place, such as `ports[0].name`; empty for the whole.
+    pub(super) location: FlawLocation,
+    /// Path of the field within that part, such as `ports[0].name`; empty when the whole part is wrong.
     pub(super) field: String,
-    /// What is wrong, and what to do about it.
+    /// What is wrong, and how to correct it.
     pub(super) detail: Cow<'static, str>,
-    /// Whether the body's type has no such field.
+    /// Whether the body's type does not have this field.
     #[serde(skip)]
     pub(super) is_unknown: bool,
 }
 
-/// An answer that says why not.
+/// An error response.
 #[derive(Clone, Debug)]
 pub(super) struct Problem {
     pub(super) kind: Kind,
     pub(super) detail: Cow<'static, str>,
     pub(super) flaws: Vec<Flaw>,
-    /// Members beyond those of the RFC.
-    pub(super) more: Map<String, Value>,
-    /// Seconds.
+    /// Extension members (RFC 9457 §3.2).
+    pub(super) extensions: Map<String, Value>,
+    /// In seconds, before jitter.
     pub(super) retry_after: Option<u32>,
-    /// The methods that would have been allowed.
+    /// The methods that the path takes.
     pub(super) allow: Option<Box<str>>,
-    /// The media types that would have been taken.
+    /// The media types that the call takes.
     pub(super) accept: Option<&'static str>,
-    /// Whether `Rollcall-Min-Index` was of another store.
+    /// Whether the store has not reached the request's `Rollcall-Min-Index`.
     pub(super) index_reset: bool,
 }
 
 impl Flaw {
     pub(super) fn body(field: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::at(Place::Body, field, detail)
+        Self::new(FlawLocation::Body, field, detail)
     }
 
-    /// A field that is none of these.
+    /// A field that the body's type does not have.
     pub(super) fn unknown_field(field: &str, known: &[&str]) -> Self {
-        let listed = match known {
+        let expected = match known {
             [] => "there are no fields".to_owned(),
             [only] => format!("expected {only}"),
-            [one, other] => format!("expected {one} or {other}"),
+            [first, second] => format!("expected {first} or {second}"),
             many => format!("expected one of {}", many.join(", ")),
         };
-        let flaw = Self::body(field, format!("unknown field; {listed}"));
+        let flaw = Self::body(field, format!("unknown field; {expected}"));
         Self { is_unknown: true, ..flaw }
     }
 
     pub(super) fn query(field: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::at(Place::Query, field, detail)
+        Self::new(FlawLocation::Query, field, detail)
     }
 
     pub(super) fn header(field: &str, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::at(Place::Header, field, detail)
+        Self::new(FlawLocation::Header, field, detail)
     }
 
     pub(super) fn path(field: &str, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::at(Place::Path, field, detail)
+        Self::new(FlawLocation::Path, field, detail)
     }
 
-    fn at(place: Place, field: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
+    fn new(
+        location: FlawLocation,
+        field: impl Into<String>,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
         let (field, detail) = (clip::name(field.into()), clip::sentence(detail.into()));
-        Self { place, field, detail, is_unknown: false }
+        Self { location, field, detail, is_unknown: false }
     }
 }
 
 impl From<Fault> for Flaw {
-    /// The API server names fields of the stored object; the body here is flat.
+    /// The API server names fields of the stored object, such as `spec.ports`; the body of a request is flat.
     fn from(fault: Fault) -> Self {
-        // `<nil>` is the whole object.
+        // The API server writes `<nil>` for the whole object.
         let field =
             Some(fault.field.as_str()).filter(|field| *field != "<nil>").unwrap_or_default();
         let flat = field.strip_prefix("spec.").or_else(|| field.strip_prefix("metadata."));
@@ -115,7 +118,7 @@ impl Problem {
             kind,
             detail: clip::sentence(detail.into()),
             flaws: Vec::new(),
-            more: Map::new(),
+            extensions: Map::new(),
             retry_after: None,
             allow: None,
             accept: None,
@@ -123,59 +126,60 @@ impl Problem {
         }
     }
 
-    /// A problem whose flaws say it all.
+    /// A problem whose detail is made from its flaws.
     pub(super) fn of(kind: Kind, flaws: Vec<Flaw>) -> Self {
         let detail = match flaws.as_slice() {
             [only] if only.field.is_empty() => only.detail.clone(),
             [only] => format!("{}: {}", only.field, only.detail).into(),
-            many => format!("{} fields are wrong; see errors", many.len()).into(),
+            many => format!("{} fields are invalid; see errors", many.len()).into(),
         };
-        Self { flaws, ..Self::new(kind, detail) }.with_at_most(MOST_FLAWS)
+        Self { flaws, ..Self::new(kind, detail) }.truncate_flaws(MAX_FLAWS)
     }
 
-    /// The same with so many flaws at most; `detail` says how many there were.
-    pub(super) fn with_at_most(mut self, flaws: usize) -> Self {
-        self.flaws.truncate(flaws);
+    /// Drops all but the first `max` flaws; `detail` keeps their full number.
+    pub(super) fn truncate_flaws(mut self, max: usize) -> Self {
+        self.flaws.truncate(max);
         self
     }
 
-    /// No route has this path.
     pub(super) fn unknown_route(path: &str) -> Self {
-        Self::new(Kind::UnknownRoute, format!("no call has the path {path}; see docs/api.md"))
+        Self::new(
+            Kind::UnknownRoute,
+            format!("there is no call with the path {path}; see docs/api.md"),
+        )
     }
 
-    /// A route does not take this method.
     pub(super) fn method_not_allowed(template: &str, allow: String) -> Self {
         let detail = format!("{template} takes {allow}");
         Self { allow: Some(allow.into()), ..Self::new(Kind::MethodNotAllowed, detail) }
     }
 
-    /// The fault is ours.
     pub(super) fn internal(detail: &'static str) -> Self {
         Self::new(Kind::Internal, detail)
     }
 
-    /// The first list of instances is still on its way.
+    /// The first list of instances is not complete.
     pub(super) fn not_synced() -> Self {
-        let detail = "it has not yet read all instances from Kubernetes; ask again in a second";
+        let detail = "this replica has not yet read all instances from the Kubernetes API; try again, and if this \
+                      persists, GET /v1/cluster says what is wrong";
         Self { retry_after: Some(1), ..Self::new(Kind::NotSynced, detail) }
     }
 
-    /// Another replica may know.
+    /// The namespace is outside `--watch-namespace`.
     fn not_covered(scope: &str, namespace: &str) -> Self {
         let detail = format!(
-            "this replica looks after namespace {scope} only (--watch-namespace); ask one that \
-             looks after {namespace}"
+            "this replica serves namespace {scope} only (--watch-namespace); ask a replica that serves \
+             {namespace}"
         );
-        let flaw = Flaw::path("namespace", format!("this replica looks after {scope} only"));
+        let flaw = Flaw::path("namespace", format!("this replica serves {scope} only"));
         // Misdirected Request, RFC 9110 §15.5.20.
         Self { flaws: vec![flaw], ..Self::new(Kind::Refused(421), detail) }
     }
 
-    /// What the intake refuses to do with an instance.
+    /// The problem for a refusal of the intake.
     pub(super) fn refused(refusal: Refusal, namespace: &str, name: &str) -> Self {
         match refusal {
-            Refusal::Unknown => Self::unknown(namespace, name),
+            Refusal::Unknown => Self::unknown_instance(namespace, name),
             Refusal::NamespaceMissing => Self::unknown_namespace(namespace),
             Refusal::Gone(recent_eviction) => {
                 let when = recent_eviction.evicted.to_string();
@@ -183,55 +187,54 @@ impl Problem {
                 let detail = format!(
                     "instance {namespace}/{name} was evicted at {when}: {reason}. Register again"
                 );
-                let mut gone = Self::new(Kind::Evicted, detail);
-                gone.more.insert("evictedAt".to_owned(), when.into());
-                gone.more.insert("reason".to_owned(), reason.as_ref().into());
-                gone
+                let mut problem = Self::new(Kind::Evicted, detail);
+                problem.extensions.insert("evictedAt".to_owned(), when.into());
+                problem.extensions.insert("reason".to_owned(), reason.as_ref().into());
+                problem
             }
-            Refusal::Terminating(why) => Self {
+            Refusal::Terminating(reason) => Self {
                 retry_after: Some(5),
-                ..Self::new(Kind::Terminating, format!("{namespace}/{name}: {why}"))
+                ..Self::new(Kind::Terminating, format!("{namespace}/{name}: {reason}"))
             },
             Refusal::OtherUid(uid) => {
-                let detail = format!("the name {namespace}/{name} is borne by the uid {uid} now");
-                let flaw = Flaw::query("uid", format!("the instance of this name has uid {uid}"));
-                let mut other = Self::new(Kind::OtherIncarnation, detail);
-                other.flaws.push(flaw);
-                other.more.insert("uid".to_owned(), uid.as_ref().into());
-                other
+                let detail = format!("the instance {namespace}/{name} now has uid {uid}");
+                let flaw = Flaw::query("uid", format!("the instance with this name has uid {uid}"));
+                let mut problem = Self::new(Kind::OtherIncarnation, detail);
+                problem.flaws.push(flaw);
+                problem.extensions.insert("uid".to_owned(), uid.as_ref().into());
+                problem
             }
             Refusal::OtherVersion(version) => Self::other_version(version, namespace, name),
             Refusal::Invalid(faults) => {
                 let flaws: Vec<_> = faults.into_iter().map(Flaw::from).collect();
-                // Beside a fault there stands that the rules were not looked at, which is no fault.
-                let named = flaws.iter().filter(|flaw| !flaw.field.is_empty()).cloned();
-                let named: Vec<_> = named.collect();
-                Self::of(Kind::BadFields, if named.is_empty() { flaws } else { named })
+                // Next to a fault, the API server reports that it skipped the CEL rules; that is not a fault.
+                let located = flaws.iter().filter(|flaw| !flaw.field.is_empty()).cloned();
+                let located: Vec<_> = located.collect();
+                Self::of(Kind::BadFields, if located.is_empty() { flaws } else { located })
             }
             Refusal::Refused { status, message } => Self::new(Kind::Refused(status), message),
             Refusal::Incapable(message) => {
                 let detail = format!(
-                    "rollcall itself lacks a right in Kubernetes, and nothing is wrong with the call: \
-                     {message}. GET /v1/cluster and its log say which; try again when it is granted"
+                    "rollcall itself lacks a right in Kubernetes; the request is not at fault: {message}. \
+                     GET /v1/cluster and the log name the right; try again when it is granted"
                 );
                 Self { retry_after: Some(10), ..Self::new(Kind::Unavailable, detail) }
             }
-            Refusal::Unserved => Self::unserved(),
+            Refusal::Unserved => Self::types_not_installed(),
             Refusal::NotCovered(scope) => Self::not_covered(&scope, namespace),
             Refusal::Away { is_busy, retry_after } => {
                 let detail = if is_busy {
-                    "the Kubernetes API says that it takes no more now (429); try again"
+                    "the Kubernetes API is refusing more requests for now (429); try again"
                 } else {
-                    "the Kubernetes API does not answer, or not in time; nothing was refused, so \
-                     try again"
+                    "the Kubernetes API did not answer in time; the request was not refused, so try \
+                     again"
                 };
-                let away = Self::new(Kind::Unavailable, detail);
-                Self { retry_after: Some(seconds_up(retry_after)), ..away }
+                let problem = Self::new(Kind::Unavailable, detail);
+                Self { retry_after: Some(ceil_seconds(retry_after)), ..problem }
             }
         }
     }
 
-    /// No such namespace.
     fn unknown_namespace(namespace: &str) -> Self {
         let detail = format!(
             "namespace {namespace} does not exist or is being deleted; create it first: \
@@ -241,51 +244,51 @@ impl Problem {
         Self { flaws: vec![flaw], ..Self::new(Kind::UnknownNamespace, detail) }
     }
 
-    /// The definitions are not installed.
-    fn unserved() -> Self {
-        let detail = "the definitions of rollcall's types are not installed in Kubernetes, and nothing is wrong with \
-                      the call: install them with kubectl apply -k crds, and try again";
+    /// The custom resource definitions are not installed.
+    fn types_not_installed() -> Self {
+        let detail = "the definitions of rollcall's types are not installed in Kubernetes; the request is not at \
+                      fault. Install them with kubectl apply -k crds, and try again";
         Self { retry_after: Some(10), ..Self::new(Kind::Unavailable, detail) }
     }
 
-    /// No such instance.
-    pub(super) fn unknown(namespace: &str, name: &str) -> Self {
+    pub(super) fn unknown_instance(namespace: &str, name: &str) -> Self {
         let detail = format!(
-            "no instance {name} in namespace {namespace}, as the API server says; register it \
-             with PUT /v1/namespaces/{namespace}/instances/{name}"
+            "there is no instance {name} in namespace {namespace} (checked with the Kubernetes API); \
+             register it with PUT /v1/namespaces/{namespace}/instances/{name}"
         );
         Self::new(Kind::UnknownInstance, detail)
     }
 
-    /// Nobody more may wait for changes here.
+    /// The replica has as many waits and watches as it allows.
     pub(super) fn too_many_subscribers() -> Self {
-        let detail = "no more waits and watches fit here; try again, by a new connection that may lead \
-                      to another replica, or ask without wait";
+        let detail = "this replica cannot take another wait or watch; try again over a new connection, which can \
+                      reach another replica, or ask without wait";
         Self { retry_after: Some(5), ..Self::new(Kind::TooManySubscribers, detail) }
     }
 
-    /// A version was meant, and there is none.
-    pub(super) fn not_there(namespace: &str, name: &str) -> Self {
-        let detail = format!("there is no {namespace}/{name}: leave If-Match out to register it");
-        let flaw = Flaw::header("If-Match", "the instance is not there");
+    /// `If-Match` names a version, and there is no instance.
+    pub(super) fn no_instance_to_match(namespace: &str, name: &str) -> Self {
+        let detail =
+            format!("there is no instance {namespace}/{name}; leave If-Match out to register it");
+        let flaw = Flaw::header("If-Match", "there is no such instance");
         Self { flaws: vec![flaw], ..Self::new(Kind::OtherVersion, detail) }
     }
 
-    /// Another version than was meant.
+    /// The instance has another version than `If-Match` names.
     fn other_version(version: u64, namespace: &str, name: &str) -> Self {
         let detail = format!(
-            "{namespace}/{name} has changed since: its ETag is \"{version}\" now; read it, and decide anew"
+            "{namespace}/{name} has changed: its ETag is now \"{version}\"; read it again, then decide"
         );
-        let flaw = Flaw::header("If-Match", format!("the instance is version \"{version}\""));
-        let mut other = Self::new(Kind::OtherVersion, detail);
-        other.flaws.push(flaw);
-        other.more.insert("resourceVersion".to_owned(), version.to_string().into());
-        other
+        let flaw = Flaw::header("If-Match", format!("the instance has version \"{version}\""));
+        let mut problem = Self::new(Kind::OtherVersion, detail);
+        problem.flaws.push(flaw);
+        problem.extensions.insert("resourceVersion".to_owned(), version.to_string().into());
+        problem
     }
 }
 
-/// Whole seconds, rounded up: `Retry-After` knows no others.
-fn seconds_up(span: Duration) -> u32 {
+/// Whole seconds, rounded up: `Retry-After` has no fractions.
+fn ceil_seconds(span: Duration) -> u32 {
     u32::try_from(span.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
 }
 
@@ -301,13 +304,13 @@ mod tests {
     }
 
     #[test]
-    fn a_single_flaw_is_the_detail_and_every_flaw_names_its_field() {
+    fn single_flaw_becomes_the_detail() {
         let problem = Problem::of(Kind::BadFields, vec![Flaw::body("weight", "too heavy")]);
         assert_eq!(
             json(&problem),
             serde_json::json!({
                 "type": "tag:rollcall.dev,2026:bad-fields",
-                "title": "Some fields are not as they must be",
+                "title": "Some fields are invalid",
                 "status": 422,
                 "detail": "weight: too heavy",
                 "errors": [{"in": "body", "field": "weight", "detail": "too heavy"}],
@@ -316,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn an_eviction_says_when_and_why() {
+    fn eviction_problem_has_time_and_reason() {
         let recent_eviction =
             RecentEviction { at: Moment(0), evicted: Wall(0), reason: "no beat".into() };
         let problem = json(&Problem::refused(Refusal::Gone(recent_eviction), "shop", "orders-1"));
@@ -326,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_the_stored_object_is_named_as_in_the_flat_body() {
+    fn stored_field_is_named_as_in_the_flat_body() {
         let fault = Fault { field: "spec.ports[0].name".to_owned(), message: "bad".to_owned() };
         let problem = json(&Problem::refused(Refusal::Invalid(vec![fault]), "shop", "orders-1"));
         assert_eq!(problem["errors"][0]["field"], "ports[0].name");
@@ -340,14 +343,18 @@ mod tests {
     }
 
     #[test]
-    fn the_api_server_cannot_make_a_refusal_look_like_success() {
+    fn refused_status_is_always_an_error_of_the_contract() {
         assert_eq!(Kind::Refused(409).status(), StatusCode::CONFLICT);
-        assert_eq!(Kind::Refused(418).status(), StatusCode::FORBIDDEN, "as the contract knows it");
+        assert_eq!(
+            Kind::Refused(418).status(),
+            StatusCode::FORBIDDEN,
+            "418 is not in the contract"
+        );
         assert_eq!(Kind::Refused(200).status(), StatusCode::BAD_GATEWAY);
     }
 
     #[test]
-    fn retry_after_is_never_shorter_than_asked() {
+    fn retry_after_rounds_up() {
         let refusal = Refusal::Away { is_busy: false, retry_after: Duration::from_millis(1200) };
         assert_eq!(Problem::refused(refusal, "a", "b").retry_after, Some(2));
     }

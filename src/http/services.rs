@@ -1,4 +1,4 @@
-//! Lists of services: names, how many are in each phase, and the revision of all of them.
+//! Lists of services: names, counts by phase, and the revision of all instances.
 
 use std::{cmp::Ordering, sync::Arc};
 
@@ -12,7 +12,7 @@ use crate::http::{
     answer::{Answer, Answered},
     app::App,
     context::Context,
-    contract::words,
+    contract::values,
     phases::Phases,
     query::Query,
 };
@@ -21,26 +21,26 @@ use crate::http::{
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Services")]
 pub(super) struct ServicesJson<'a> {
-    /// Where one was asked for.
+    /// The namespace of the request; absent in the list of all services.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     namespace: Option<&'a str>,
-    /// Each that has an instance, in whatever phase.
+    /// Every service with an instance in any phase.
     services: Vec<ServiceJson<'a>>,
 }
 
-/// One of the services.
+/// A service, and counts of its instances.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "ServiceSummary")]
 struct ServiceJson<'a> {
     namespace: &'a str,
     service: &'a str,
-    /// As of a discovery with `health=any`.
-    #[schemars(with = "words::Revision")]
+    /// The revision of discovery with `health=any`.
+    #[schemars(with = "values::Revision")]
     revision: String,
-    /// How many it has, in whatever phase.
+    /// The number of instances, in any phase.
     instances: usize,
-    /// How many are in each phase.
+    /// The number of instances in each phase.
     phases: Phases,
 }
 

@@ -1,7 +1,7 @@
-//! The table of operations: one row makes the route, the rights, what works before the first list of instances, and the
-//! OpenAPI document.
+//! The table of operations: each row defines a route, its rights, its load, and its part of the OpenAPI document.
 //!
-//! Owns: which handler answers what, and the words about it. Does not own: the shape of a row (`operation`).
+//! Owns: which handler serves which call, and the description of each call. Does not own: the type of a row
+//! (`operation`).
 
 use axum::routing::on;
 use hyper::Method;
@@ -17,13 +17,13 @@ use crate::http::{
     services, snapshot, watch,
 };
 
-const OF_INSTANCE: &[&str] = &["ETag"];
-const OF_CHANGE: &[&str] = &["If-Match"];
-const OF_SET: &[&str] = &["ETag", "Cache-Control"];
-const OF_READ: &[&str] = &["Cache-Control"];
+const INSTANCE_HEADERS: &[&str] = &["ETag"];
+const WRITE_REQUEST_HEADERS: &[&str] = &["If-Match"];
+const SET_HEADERS: &[&str] = &["ETag", "Cache-Control"];
+const READ_HEADERS: &[&str] = &["Cache-Control"];
 
-/// What any write of an instance may be refused for, once its body is read.
-const WRITTEN: &[Kind] = &[
+/// Problems of every write of an instance, once its body is read.
+const WRITE_PROBLEMS: &[Kind] = &[
     Kind::UnknownInstance,
     Kind::Terminating,
     Kind::OtherIncarnation,
@@ -36,26 +36,26 @@ const WRITTEN: &[Kind] = &[
     Kind::Overloaded,
 ];
 
-/// A registration makes what is not there.
-const REGISTER: &[&[Kind]] = &[WRITTEN, &[Kind::UnknownNamespace]];
+/// A registration can create an instance, so it needs an existing namespace.
+const REGISTRATION_PROBLEMS: &[&[Kind]] = &[WRITE_PROBLEMS, &[Kind::UnknownNamespace]];
 
-/// A change of one that may have been evicted.
-const CHANGE: &[&[Kind]] = &[WRITTEN, &[Kind::Evicted]];
+/// A change does not create an instance, so it also fails after an eviction.
+const CHANGE_PROBLEMS: &[&[Kind]] = &[WRITE_PROBLEMS, &[Kind::Evicted]];
 
-const fn json_of(schema: &'static str) -> Option<Body> {
+const fn json_body(schema: &'static str) -> Option<Body> {
     Some(Body { schema, required: true, types: body::JSON })
 }
 
-const fn gives(
+const fn json_success(
     status: u16,
-    says: &'static str,
+    description: &'static str,
     schema: &'static str,
     headers: &'static [&'static str],
 ) -> Success {
-    Success { status, says, content: Content::Json(schema), headers }
+    Success { status, description, content: Content::Json(schema), headers }
 }
 
-/// Every operation, those of one path beside each other.
+/// Every operation; operations with the same path are next to each other.
 pub(super) static OPERATIONS: [Operation; 19] = [
     Operation {
         route: Route::Instance,
@@ -63,35 +63,40 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         handler: |method| on(method, instances::register),
         id: "registerInstance",
         summary: "Register an instance, or register it again",
-        description: "Replaces its facts and renews its lease; when nothing differs it is just a heartbeat. Then call \
-                      `heartbeat` every `lease.renewAfterSeconds`.",
+        description: "Replaces the facts of the instance and renews its lease; when no fact differs, it counts as a \
+                      heartbeat. Afterwards call `heartbeat` every `lease.renewAfterSeconds`.",
         group: Group::Instances,
         needs: Needs::Write(&[Right::Create, Right::Patch]),
         load: Load::Write,
         query: Query::Uid,
-        headers: OF_CHANGE,
-        body: json_of("Registration"),
+        headers: WRITE_REQUEST_HEADERS,
+        body: json_body("Registration"),
         gives: &[
-            gives(200, "It was there, and is registered anew.", "InstanceDetail", OF_INSTANCE),
-            gives(201, "It is new.", "InstanceDetail", &["ETag", "Location"]),
+            json_success(
+                200,
+                "The instance existed, and its registration was replaced.",
+                "InstanceDetail",
+                INSTANCE_HEADERS,
+            ),
+            json_success(201, "The instance was created.", "InstanceDetail", &["ETag", "Location"]),
         ],
-        refuses: REGISTER,
+        refuses: REGISTRATION_PROBLEMS,
     },
     Operation {
         route: Route::Instance,
         method: Method::GET,
-        handler: |method| on(method, instances::read),
+        handler: |method| on(method, instances::get),
         id: "getInstance",
-        summary: "One instance, with its lease and why it is in its phase",
-        description: "As the replica that answers sees it. What discovery shows, and beside it when the lease ends, the last \
-                      heartbeat, and what the verdict rests on.",
+        summary: "Get an instance, with its lease and the reason for its phase",
+        description: "The instance as the replica that answers sees it: everything that discovery returns, the end \
+                      of the lease, the last heartbeat, and the reason for the phase.",
         group: Group::Instances,
         needs: Needs::Read(&[Right::Get]),
         load: Load::Work,
         query: Query::Uid,
         headers: &[],
         body: None,
-        gives: &[gives(200, "The instance.", "InstanceDetail", &["ETag", "Cache-Control"])],
+        gives: &[json_success(200, "The instance.", "InstanceDetail", &["ETag", "Cache-Control"])],
         refuses: &[&[
             Kind::UnknownInstance,
             Kind::Evicted,
@@ -106,22 +111,22 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         method: Method::DELETE,
         handler: |method| on(method, instances::deregister),
         id: "deregisterInstance",
-        summary: "Take an instance away",
-        description: "It is out of all answers when this replica has answered, and out of those of the others some milliseconds \
-                      later.",
+        summary: "Deregister an instance",
+        description: "When this call returns, the instance has left the answers of this replica; it leaves those of \
+                      the other replicas some milliseconds later.",
         group: Group::Instances,
         needs: Needs::Write(&[Right::Delete]),
         load: Load::Write,
         query: Query::Uid,
-        headers: OF_CHANGE,
+        headers: WRITE_REQUEST_HEADERS,
         body: None,
         gives: &[Success {
             status: 204,
-            says: "It is gone.",
+            description: "The instance was deregistered.",
             content: Content::Nothing,
             headers: &[],
         }],
-        refuses: &[WRITTEN],
+        refuses: &[WRITE_PROBLEMS],
     },
     Operation {
         route: Route::ServiceInstances,
@@ -129,19 +134,24 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         handler: |method| on(method, instances::register_named),
         id: "registerInstanceOfService",
         summary: "Register an instance without choosing a name",
-        description: "Its name is made from the service, the addresses (or the hostname) and the first port, so that doing it \
-                      again is a registration of the same instance.",
+        description: "The name is derived from the service, the addresses (or the hostname) and the first port, so \
+                      repeating the call registers the same instance again.",
         group: Group::Instances,
         needs: Needs::Write(&[Right::Create, Right::Patch]),
         load: Load::Write,
         query: Query::Uid,
-        headers: OF_CHANGE,
-        body: json_of("RegistrationOfService"),
+        headers: WRITE_REQUEST_HEADERS,
+        body: json_body("RegistrationOfService"),
         gives: &[
-            gives(200, "It was there, and is registered anew.", "InstanceDetail", OF_INSTANCE),
-            gives(201, "It is new.", "InstanceDetail", &["ETag", "Location"]),
+            json_success(
+                200,
+                "The instance existed, and its registration was replaced.",
+                "InstanceDetail",
+                INSTANCE_HEADERS,
+            ),
+            json_success(201, "The instance was created.", "InstanceDetail", &["ETag", "Location"]),
         ],
-        refuses: REGISTER,
+        refuses: REGISTRATION_PROBLEMS,
     },
     Operation {
         route: Route::Instances,
@@ -149,16 +159,22 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         handler: |method| on(method, batch::register),
         id: "registerInstances",
         summary: "Register up to 1,000 instances at once",
-        description: "Each has a result of its own, in their order. A body that is not of this shape is refused whole, but a \
-                      value that is out of bounds spoils only its own registration. Those left after 20 s have the \
-                      status 503: send them again. It holds no `If-Match`: register those one by one for which it matters.",
+        description: "Each registration has its own result, in the order of the request. A body with the wrong \
+                      structure is refused as a whole; a value that is out of bounds fails only its own \
+                      registration. Registrations that are not finished after 20 s have the status 503: send them \
+                      again. `If-Match` is not supported: register an instance on its own if you need it.",
         group: Group::Instances,
         needs: Needs::WriteEach,
         load: Load::Work,
         query: Query::None,
         headers: &[],
-        body: json_of("RegistrationBatch"),
-        gives: &[gives(200, "What came of each.", "RegistrationBatchResult", &[])],
+        body: json_body("RegistrationBatch"),
+        gives: &[json_success(
+            200,
+            "The result of each registration.",
+            "RegistrationBatchResult",
+            &[],
+        )],
         refuses: &[&[Kind::Overloaded]],
     },
     Operation {
@@ -167,33 +183,38 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         handler: |method| on(method, changes::attributes),
         id: "changeAttributes",
         summary: "Change some attributes of an instance",
-        description: "A JSON merge patch (RFC 7396): null takes one away, what is not named stays. Whoever watches the service is \
-                      told. A later registration replaces them all.",
+        description: "A JSON merge patch (RFC 7396): null removes an attribute, and attributes that are not named \
+                      stay. Watches of the service report the change. A later registration replaces all attributes.",
         group: Group::Instances,
         needs: Needs::Write(&[Right::Patch]),
         load: Load::Write,
         query: Query::Uid,
-        headers: OF_CHANGE,
+        headers: WRITE_REQUEST_HEADERS,
         body: Some(Body { schema: "AttributesPatch", required: true, types: body::PATCH }),
-        gives: &[gives(200, "The instance after it.", "InstanceDetail", &["ETag", "Accept-Patch"])],
-        refuses: CHANGE,
+        gives: &[json_success(
+            200,
+            "The changed instance.",
+            "InstanceDetail",
+            &["ETag", "Accept-Patch"],
+        )],
+        refuses: CHANGE_PROBLEMS,
     },
     Operation {
         route: Route::State,
         method: Method::PUT,
         handler: |method| on(method, changes::state),
         id: "setState",
-        summary: "Say the operator's word: Up, Draining or OutOfService",
-        description: "No registration overwrites it, and no heartbeat; but Draining ends with a registration by another pod that \
-                      takes the instance over.",
+        summary: "Set the operator state: Up, Draining or OutOfService",
+        description: "Registrations and heartbeats do not change the state, with one exception: when another pod \
+                      takes over the instance by registering it, Draining becomes Up.",
         group: Group::Instances,
         needs: Needs::Write(&[Right::State]),
         load: Load::Write,
         query: Query::Uid,
-        headers: OF_CHANGE,
-        body: json_of("StateChange"),
-        gives: &[gives(200, "The instance after it.", "InstanceDetail", OF_INSTANCE)],
-        refuses: CHANGE,
+        headers: WRITE_REQUEST_HEADERS,
+        body: json_body("StateChange"),
+        gives: &[json_success(200, "The changed instance.", "InstanceDetail", INSTANCE_HEADERS)],
+        refuses: CHANGE_PROBLEMS,
     },
     Operation {
         route: Route::Heartbeat,
@@ -201,9 +222,11 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         handler: |method| on(method, heartbeats::heartbeat),
         id: "heartbeat",
         summary: "Renew the lease of an instance",
-        description: "Call it every `renewAfterSeconds`, a third of the lease, so that two lost calls do no harm. 404 and 410 \
-                      mean: register again. 409 of the type terminating means: wait until the object is gone, then register again. 503 means: nobody knows, beat on. It holds no `If-Match`: `uid` says which \
-                      incarnation is meant.",
+        description: "Call it every `renewAfterSeconds`, a third of the lease, so that two lost calls do no harm. \
+                      After 404 or 410, register again. After 409 with the type `terminating`, wait until the object \
+                      is gone, then register again. After 503, continue with heartbeats: the replica could not find \
+                      out whether the instance exists. `If-Match` is not supported: use `uid` to name the \
+                      incarnation.",
         group: Group::Heartbeats,
         needs: Needs::Write(&[Right::Heartbeat]),
         load: Load::Work,
@@ -211,10 +234,11 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         headers: &[],
         body: Some(Body { schema: "Heartbeat", required: false, types: body::JSON }),
         gives: &[
-            gives(200, "Renewed: every replica keeps it for its whole lease.", "Renewal", &[]),
-            gives(
+            json_success(200, "The lease is renewed on every replica.", "Renewal", &[]),
+            json_success(
                 202,
-                "Noted on this replica, and promised by none: beat on, by a new connection where this one is closed.",
+                "The heartbeat is recorded on this replica only: continue with heartbeats, over a new connection if \
+                 this one is closed.",
                 "Renewal",
                 &[],
             ),
@@ -237,18 +261,19 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         handler: |method| on(method, heartbeats::batch),
         id: "heartbeats",
         summary: "Renew the leases of up to 10,000 instances at once",
-        description: "Register the `unknown` and the `gone` again; each of the `refused` says why. A body that is not of this \
-                      shape is refused whole, but a value that is out of bounds spoils only its own heartbeat. It holds no \
-                      `If-Match`: the `uid` of each says which incarnation is meant.",
+        description: "Register the `unknown` and `gone` instances again; each of the `refused` has a reason. A body \
+                      with the wrong structure is refused as a whole; a value that is out of bounds fails only its \
+                      own heartbeat. `If-Match` is not supported: use the `uid` of each heartbeat to name the \
+                      incarnation.",
         group: Group::Heartbeats,
         needs: Needs::WriteEach,
         load: Load::Work,
         query: Query::None,
         headers: &[],
-        body: json_of("HeartbeatBatch"),
-        gives: &[gives(
+        body: json_body("HeartbeatBatch"),
+        gives: &[json_success(
             200,
-            "How many were renewed, and who was not.",
+            "How many leases were renewed, and which were not.",
             "HeartbeatBatchResult",
             &[],
         )],
@@ -259,28 +284,30 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         method: Method::PUT,
         handler: |method| on(method, heartbeats::renew_lease),
         id: "renewLease",
-        summary: "Renew a lease with another length",
-        description: "From now on a heartbeat is good for so long. A later registration that has a lease says it anew.",
+        summary: "Renew a lease and change its length",
+        description: "From now on, every heartbeat renews the lease for this length. A later registration with a \
+                      lease replaces it.",
         group: Group::Heartbeats,
         needs: Needs::Write(&[Right::Patch]),
         load: Load::Write,
         query: Query::Uid,
-        headers: OF_CHANGE,
-        body: json_of("LeaseLength"),
+        headers: WRITE_REQUEST_HEADERS,
+        body: json_body("LeaseLength"),
         gives: &[
-            gives(200, "Renewed, with the new length.", "Renewal", &[]),
-            gives(202, "Noted on this replica, and promised by none.", "Renewal", &[]),
+            json_success(200, "The lease is renewed, with the new length.", "Renewal", &[]),
+            json_success(202, "The renewal is recorded on this replica only.", "Renewal", &[]),
         ],
-        refuses: CHANGE,
+        refuses: CHANGE_PROBLEMS,
     },
     Operation {
         route: Route::Service,
         method: Method::GET,
         handler: |method| on(method, discover::discover),
         id: "discover",
-        summary: "The instances of a service that are discoverable",
-        description: "Those that are Ready or Warning and match. An unknown service is an empty set, not an error. With `wait` and \
-                      If-None-Match it is answered when the set is another one, or with 304 when the time is over.",
+        summary: "List the discoverable instances of a service",
+        description: "The instances that are in Ready or Warning and match the query. An unknown service has an \
+                      empty set; it is not an error. With `wait` and If-None-Match the response comes when the set \
+                      has changed, or with 304 after that time.",
         group: Group::Services,
         needs: Needs::Read(&[Right::List]),
         load: Load::Memory,
@@ -288,12 +315,12 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         headers: &["If-None-Match"],
         body: None,
         gives: &[
-            gives(200, "The set.", "Discovery", OF_SET),
+            json_success(200, "The set of instances.", "Discovery", SET_HEADERS),
             Success {
                 status: 304,
-                says: "It is the set that is known.",
+                description: "The set is the one that the client has.",
                 content: Content::Nothing,
-                headers: OF_SET,
+                headers: SET_HEADERS,
             },
         ],
         refuses: &[&[Kind::TooManySubscribers]],
@@ -303,9 +330,10 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         method: Method::GET,
         handler: |method| on(method, watch::one),
         id: "watchService",
-        summary: "Be told of the set, and of each change in it",
-        description: "Server-Sent Events: a `snapshot`, then `upsert` and `remove`. The stream ends now and then: connect again, to any \
-                      replica, with the id of the last event as Last-Event-ID, after `retry` milliseconds.",
+        summary: "Watch the instances of a service",
+        description: "Server-Sent Events: a `snapshot`, then `upsert` and `remove` events. The stream ends from time \
+                      to time: connect to any replica again after `retry` milliseconds, with the id of the last \
+                      event as Last-Event-ID.",
         group: Group::Services,
         needs: Needs::Read(&[Right::List]),
         load: Load::Memory,
@@ -314,9 +342,9 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         body: None,
         gives: &[Success {
             status: 200,
-            says: "Events, without end.",
+            description: "An open-ended stream of events.",
             content: Content::Events,
-            headers: OF_READ,
+            headers: READ_HEADERS,
         }],
         refuses: &[&[Kind::TooManySubscribers]],
     },
@@ -325,8 +353,9 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         method: Method::GET,
         handler: |method| on(method, watch::many),
         id: "watch",
-        summary: "The same of up to 100 services in one stream",
-        description: "As `watchService`. An id is the revision of each service, in the order asked, joined by commas.",
+        summary: "Watch up to 100 services in one stream",
+        description: "Works like `watchService`. An event id is the revision of each service, in the order of the \
+                      query, separated by commas.",
         group: Group::Services,
         needs: Needs::Read(&[]),
         load: Load::Memory,
@@ -335,9 +364,9 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         body: None,
         gives: &[Success {
             status: 200,
-            says: "Events, without end.",
+            description: "An open-ended stream of events.",
             content: Content::Events,
-            headers: OF_READ,
+            headers: READ_HEADERS,
         }],
         refuses: &[&[Kind::Refused(421), Kind::TooManySubscribers]],
     },
@@ -346,15 +375,15 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         method: Method::GET,
         handler: |method| on(method, services::list_of_namespace),
         id: "listServicesOfNamespace",
-        summary: "The services of one namespace, with counts by phase",
-        description: "By name. A revision is that of a discovery with `health=any`.",
+        summary: "List the services of one namespace, with counts by phase",
+        description: "Sorted by name. A revision is that of discovery with `health=any`.",
         group: Group::Services,
         needs: Needs::Read(&[Right::List]),
         load: Load::Memory,
         query: Query::None,
         headers: &[],
         body: None,
-        gives: &[gives(200, "The services.", "Services", OF_READ)],
+        gives: &[json_success(200, "The services.", "Services", READ_HEADERS)],
         refuses: &[],
     },
     Operation {
@@ -362,15 +391,15 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         method: Method::GET,
         handler: |method| on(method, services::list),
         id: "listServices",
-        summary: "All services, with counts by phase",
-        description: "By namespace and name. A revision is that of a discovery with `health=any`.",
+        summary: "List all services, with counts by phase",
+        description: "Sorted by namespace and name. A revision is that of discovery with `health=any`.",
         group: Group::Services,
         needs: Needs::Read(&[Right::List]),
         load: Load::Memory,
         query: Query::None,
         headers: &[],
         body: None,
-        gives: &[gives(200, "The services.", "Services", OF_READ)],
+        gives: &[json_success(200, "The services.", "Services", READ_HEADERS)],
         refuses: &[],
     },
     Operation {
@@ -378,8 +407,9 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         method: Method::GET,
         handler: |method| on(method, snapshot::snapshot),
         id: "snapshot",
-        summary: "Every instance, whatever its phase, one a line",
-        description: "Made while it is read, service by service: what changes meanwhile may be in it or not.",
+        summary: "List every instance in every phase, one per line",
+        description: "Written service by service while the client reads, so it can contain or miss changes that are \
+                      made during that time.",
         group: Group::Services,
         needs: Needs::Read(&[Right::List]),
         load: Load::Memory,
@@ -388,9 +418,9 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         body: None,
         gives: &[Success {
             status: 200,
-            says: "Lines of JSON.",
+            description: "One JSON object per line.",
             content: Content::Lines,
-            headers: OF_READ,
+            headers: READ_HEADERS,
         }],
         refuses: &[],
     },
@@ -399,15 +429,15 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         method: Method::GET,
         handler: |method| on(method, cluster::cluster),
         id: "getCluster",
-        summary: "The replicas as this one sees them, and what somebody has to mend",
-        description: "Answered from the start on, also while everything else is 503.",
+        summary: "Get the replicas and the problems of the cluster, as this replica sees them",
+        description: "Answered from the start on, even while other calls are 503.",
         group: Group::Replicas,
         needs: Needs::Token,
         load: Load::Memory,
         query: Query::None,
         headers: &[],
         body: None,
-        gives: &[gives(200, "The replicas.", "Cluster", OF_READ)],
+        gives: &[json_success(200, "The replicas.", "Cluster", READ_HEADERS)],
         refuses: &[],
     },
     Operation {
@@ -415,8 +445,9 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         method: Method::GET,
         handler: |method| on(method, contract::contract),
         id: "getContract",
-        summary: "This contract, as OpenAPI 3.1",
-        description: "Made from the code that answers. The same on every replica of a version.",
+        summary: "Get this contract, as OpenAPI 3.1",
+        description: "Generated from the code that serves the calls. All replicas of one version serve the same \
+                      document.",
         group: Group::Replicas,
         needs: Needs::Nothing,
         load: Load::Memory,
@@ -426,15 +457,15 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         gives: &[
             Success {
                 status: 200,
-                says: "The document.",
+                description: "The document.",
                 content: Content::Contract,
-                headers: OF_SET,
+                headers: SET_HEADERS,
             },
             Success {
                 status: 304,
-                says: "It is the one that is known.",
+                description: "The document is the one that the client has.",
                 content: Content::Nothing,
-                headers: OF_SET,
+                headers: SET_HEADERS,
             },
         ],
         refuses: &[],
@@ -444,8 +475,8 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         method: Method::GET,
         handler: |method| on(method, page::page),
         id: "getPage",
-        summary: "A page for a person with a browser",
-        description: "What this is, the calls, and the services, if the caller may list them.",
+        summary: "Get an overview page for browsers",
+        description: "The replica, the calls, and, if the caller is allowed to list them, the services.",
         group: Group::Replicas,
         needs: Needs::Nothing,
         load: Load::Work,
@@ -454,7 +485,7 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         body: None,
         gives: &[Success {
             status: 200,
-            says: "HTML.",
+            description: "The page.",
             content: Content::Html,
             headers: &[
                 "Cache-Control",
@@ -473,7 +504,7 @@ pub fn document() -> Vec<u8> {
     contract::text(&OPERATIONS)
 }
 
-/// The same as HTML, for the page.
+/// The list of all operations as HTML, for the page.
 pub(super) fn calls() -> String {
     page::calls(&OPERATIONS)
 }
@@ -500,15 +531,18 @@ mod tests {
     ];
 
     #[test]
-    fn every_method_of_every_route_is_one_call_and_head_goes_with_get() {
+    fn every_method_of_a_route_has_one_operation_and_head_follows_get() {
         for route in Route::ALL {
             for method in METHODS {
-                let rows = OPERATIONS.iter().filter(|it| it.route == route && it.method == method);
+                let rows = OPERATIONS
+                    .iter()
+                    .filter(|operation| operation.route == route && operation.method == method);
                 let count = rows.count();
                 let (template, allow) = (route.template(), allow(&OPERATIONS, route));
-                let allows = |method: &Method| allow.split(", ").any(|it| it == method.as_str());
+                let allows =
+                    |method: &Method| allow.split(", ").any(|allowed| allowed == method.as_str());
                 if method == Method::HEAD {
-                    assert_eq!(count, 0, "{template}: HEAD goes without saying");
+                    assert_eq!(count, 0, "{template}: HEAD must not have a row");
                     assert_eq!(allows(&method), allows(&Method::GET), "{template}");
                 } else {
                     assert_eq!(count, usize::from(allows(&method)), "{method} {template}");
@@ -519,8 +553,8 @@ mod tests {
     }
 
     #[test]
-    fn every_call_has_a_name_of_its_own_and_one_line() {
-        let ids: HashSet<_> = OPERATIONS.iter().map(|it| it.id).collect();
+    fn operation_ids_are_unique_and_summaries_fit_one_line() {
+        let ids: HashSet<_> = OPERATIONS.iter().map(|operation| operation.id).collect();
         assert_eq!(ids.len(), OPERATIONS.len());
         for operation in &OPERATIONS {
             let Operation { id, summary, description, .. } = operation;
@@ -528,18 +562,25 @@ mod tests {
             assert!(summary.len() < 80 && !summary.ends_with('.'), "{summary}");
             assert!(description.ends_with('.'), "{id}: {description}");
             let method = operation.method.clone();
-            assert!(MethodFilter::try_from(method).is_ok(), "{id}: axum does not know its method");
+            assert!(
+                MethodFilter::try_from(method).is_ok(),
+                "{id}: axum does not support its method"
+            );
         }
     }
 
     #[test]
-    fn every_kind_of_problem_can_come_of_a_call_or_of_none() {
-        let of_none = [Kind::UnknownRoute, Kind::MethodNotAllowed];
-        let slug = |kind: Kind| kind.words().0;
-        let known: HashSet<_> =
-            OPERATIONS.iter().flat_map(Operation::problems).chain(of_none).map(slug).collect();
+    fn every_kind_of_problem_is_listed() {
+        let of_no_operation = [Kind::UnknownRoute, Kind::MethodNotAllowed];
+        let slug = |kind: Kind| kind.slug();
+        let known: HashSet<_> = OPERATIONS
+            .iter()
+            .flat_map(Operation::problems)
+            .chain(of_no_operation)
+            .map(slug)
+            .collect();
         for kind in Kind::ALL {
-            assert!(known.contains(slug(kind)), "{kind:?} is in no call");
+            assert!(known.contains(slug(kind)), "{kind:?} is listed by no operation");
         }
         assert_eq!(known.len(), Kind::ALL.len());
     }

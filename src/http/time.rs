@@ -1,7 +1,6 @@
 //! Wall times in JSON.
 //!
-//! Owns: how they are written and what the contract says of them. Does not own: the text itself
-//! (`rollcall_model::lease`).
+//! Owns: their serialization and their schema. Does not own: the text format (`rollcall_model::lease`).
 
 use std::borrow::Cow;
 
@@ -9,8 +8,8 @@ use rollcall_model::lease::Wall;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
-/// A wall time in an answer. It is formatted straight into the JSON, without a string of its own: the
-/// answer to every heartbeat has one.
+/// A wall time in a response. It is formatted directly into the JSON, without a temporary string, because every
+/// response to a heartbeat has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Time(pub(super) Wall);
 
@@ -31,7 +30,7 @@ impl JsonSchema for Time {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "type": "string", "format": "date-time", "description": "RFC 3339, in UTC, to the millisecond.",
+            "type": "string", "format": "date-time", "description": "An RFC 3339 time in UTC, with milliseconds.",
         })
     }
 }

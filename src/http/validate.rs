@@ -1,6 +1,7 @@
-//! From the flat body of a registration to the facts in it, with every bad field at once.
+//! Validates the flat body of a registration, and reports all invalid fields at once.
 //!
-//! Owns: the body's fields and their defaults. The bounds are those of the stored object (`rules`).
+//! Owns: the body's fields and their defaults. Does not own: the bounds, which are those of the stored object
+//! (`rules`).
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
@@ -16,7 +17,7 @@ use serde::Deserialize;
 
 use crate::http::{
     body::{MAX_ENTRIES, Object, Strings, Whole},
-    contract::words,
+    contract::values,
     list::List,
     problem::{Flaw, Kind, Problem},
     rules::{
@@ -25,61 +26,62 @@ use crate::http::{
     },
 };
 
-/// What is to be known of an instance: where it is reached, what it is, and which life it has. Exactly one of
-/// `addresses` and `hostname` is given; null is as good as nothing.
-// The schema does not say so: generators lose the other properties, or fail, where `oneOf` stands beside `properties`.
+/// The facts of an instance: its service, its addresses and ports, and the terms of its lease. Give exactly one of
+/// `addresses` and `hostname`; null counts as absent.
+// The schema does not require exactly one: with `oneOf` next to `properties`, generators drop the properties, or fail.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "Registration")]
 pub(super) struct RegistrationBody {
-    /// Where it is registered.
-    // In a batch; else both stand in the path.
-    #[schemars(with = "words::Label")]
+    /// The namespace of the instance.
+    // In a batch only; otherwise namespace and name are in the path.
+    #[schemars(with = "values::Label")]
     pub(super) namespace: Option<String>,
-    /// Its name there; without one it is made from the service, the addresses and the first port.
-    #[schemars(with = "Option<words::Subdomain>")]
+    /// The name of the instance in its namespace; by default it is derived from the service, the addresses and the
+    /// first port.
+    #[schemars(with = "Option<values::Subdomain>")]
     pub(super) name: Option<String>,
-    /// The service it belongs to, which never changes.
-    #[schemars(with = "words::Label")]
+    /// The service that the instance belongs to; it cannot be changed.
+    #[schemars(with = "values::Label")]
     service: Option<String>,
-    /// Where it is reached: this, or a hostname.
-    #[schemars(with = "Option<words::Addresses>")]
+    /// The IP addresses of the instance. Give either these or a hostname.
+    #[schemars(with = "Option<values::Addresses>")]
     addresses: Option<List<String, MAX_ADDRESSES>>,
-    /// Where it is reached: a DNS name that others resolve. This, or addresses.
-    #[schemars(with = "Option<words::Hostname>")]
+    /// The DNS name of the instance, which clients resolve themselves. Give either this or addresses.
+    #[schemars(with = "Option<values::Hostname>")]
     hostname: Option<String>,
-    /// Its ports, each with a name of its own.
+    /// The ports of the instance, each with its own name.
     #[schemars(length(max = MAX_PORTS))]
     ports: Option<List<Object<PortBody>, MAX_PORTS>>,
-    /// Its version, by which it can be asked for.
-    #[schemars(with = "Option<words::Word>")]
+    /// The version of the instance; discovery can filter by it.
+    #[schemars(with = "Option<values::VisibleText>")]
     version: Option<String>,
-    /// By which it can be asked for.
-    #[schemars(with = "Option<words::Tags>")]
+    /// The tags of the instance; discovery can filter by them.
+    #[schemars(with = "Option<values::Tags>")]
     tags: Option<List<String, MAX_TAGS>>,
-    /// Where it runs, by which it can be asked for or preferred.
-    #[schemars(with = "Option<words::Word>")]
+    /// The zone where the instance runs; discovery can filter by it or prefer it.
+    #[schemars(with = "Option<values::VisibleText>")]
     zone: Option<String>,
-    #[schemars(with = "Option<words::Short>", description = format!(
-        "Its part among those of its priority; 0 is the last resort (RFC 2782). {} unless said.",
+    #[schemars(with = "Option<values::Uint16>", description = format!(
+        "The share of requests among instances of the same priority; 0 is for last resorts (RFC 2782). Default: {}.",
         defaults::WEIGHT
     ))]
     weight: Option<Whole>,
     #[schemars(
-        with = "Option<words::Short>",
-        description = format!("Lower ones first. {} unless said.", defaults::PRIORITY)
+        with = "Option<values::Uint16>",
+        description = format!("Clients use lower priorities first. Default: {}.", defaults::PRIORITY)
     )]
     priority: Option<Whole>,
-    /// Free strings for clients.
-    #[schemars(with = "Option<words::Attributes>")]
+    /// Arbitrary strings for clients.
+    #[schemars(with = "Option<values::Attributes>")]
     attributes: Option<Strings>,
     /// Kubernetes labels, for selectors.
-    #[schemars(with = "Option<words::Labels>")]
+    #[schemars(with = "Option<values::Labels>")]
     labels: Option<Strings>,
-    /// What it says of itself. Left out, a word that a heartbeat has set stays.
-    #[schemars(with = "Option<words::HealthReport>")]
+    /// The health that the instance reports. By default the last reported health stays.
+    #[schemars(with = "Option<values::HealthReport>")]
     health: Option<String>,
-    #[schemars(description = lease_says(&Lease::default()))]
+    #[schemars(description = lease_description(&Lease::default()))]
     lease: Option<Object<LeaseBody>>,
 }
 
@@ -87,19 +89,19 @@ pub(super) struct RegistrationBody {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "RegistrationPort")]
 pub(super) struct PortBody {
-    /// Unique within the instance; `_name` is its label in DNS.
-    #[schemars(with = "words::PortName")]
+    /// The name of the port, unique within the instance; its DNS label is `_name`.
+    #[schemars(with = "values::PortName")]
     name: Option<String>,
-    /// Its number.
-    #[schemars(with = "words::PortNumber")]
+    /// The port number.
+    #[schemars(with = "values::PortNumber")]
     port: Option<Whole>,
     #[schemars(
-        with = "Option<words::Protocol>",
-        description = format!("{} unless said.", Protocol::default())
+        with = "Option<values::Protocol>",
+        description = format!("The transport protocol. Default: {}.", Protocol::default())
     )]
     protocol: Option<String>,
-    /// What is spoken there, as in a Kubernetes Service.
-    #[schemars(with = "Option<words::AppProtocol>")]
+    /// The application protocol, as in a Kubernetes Service.
+    #[schemars(with = "Option<values::AppProtocol>")]
     app_protocol: Option<String>,
 }
 
@@ -108,49 +110,49 @@ pub(super) struct PortBody {
 #[schemars(rename = "RegistrationLease")]
 pub(super) struct LeaseBody {
     #[schemars(
-        with = "Option<words::LeaseMode>",
-        description = format!("{} unless said.", Lease::default().mode)
+        with = "Option<values::LeaseMode>",
+        description = format!("Whether the lease needs heartbeats. Default: {}.", Lease::default().mode)
     )]
     mode: Option<String>,
-    #[schemars(with = "Option<words::LeaseSeconds>", description = format!(
-        "How long a heartbeat is good for: {} unless said.",
+    #[schemars(with = "Option<values::LeaseSeconds>", description = format!(
+        "How long a heartbeat renews the lease, in seconds. Default: {}.",
         defaults::DURATION_SECONDS
     ))]
     duration_seconds: Option<Whole>,
     #[schemars(
-        with = "Option<words::OnExpiry>",
-        description = format!("{} unless said.", defaults::ON_EXPIRY_OF_REGISTRATION)
+        with = "Option<values::OnExpiry>",
+        description = format!("What happens to the expired object. Default: {}.", defaults::ON_EXPIRY_OF_REGISTRATION)
     )]
     on_expiry: Option<String>,
-    #[schemars(with = "Option<words::EvictAfterSeconds>", description = format!(
-        "How long an expired object stays to be seen, or to come back by a beat: {} unless said.",
+    #[schemars(with = "Option<values::EvictAfterSeconds>", description = format!(
+        "How long an expired object stays before it is evicted, in seconds; a heartbeat revives it. Default: {}.",
         defaults::EVICT_AFTER_SECONDS
     ))]
     evict_after_seconds: Option<Whole>,
 }
 
-/// What the contract says of the field `lease`.
-fn lease_says(default: &Lease) -> String {
+/// The description of the field `lease` in the contract.
+fn lease_description(default: &Lease) -> String {
     let Lease { mode, duration, on_expiry, evict_after } = default;
     let (duration, evict_after) = (duration.as_secs(), evict_after.as_secs());
     format!(
-        "Which life it has. Left out, one that is there keeps its own, and a new one gets {mode}, {duration} s, \
-         {on_expiry} after {evict_after} s."
+        "The terms of the lease. Without them an existing instance keeps its lease; a new instance gets {mode}, \
+         {duration} s, {on_expiry} after {evict_after} s."
     )
 }
 
 impl RegistrationBody {
-    /// What says where it belongs by its path does not say it in its body; a path that does not name the instance leaves the
-    /// name to rollcall.
+    /// Checks that the body of a single registration has neither namespace nor name: they are in the path, or, if the
+    /// path does not name the instance, rollcall derives the name.
     ///
     /// # Errors
     /// 422 naming the field.
-    pub(super) fn is_of_one(&self, is_named: bool) -> Result<(), Problem> {
-        const IN_PATH: &str = "unknown field; it stands in the path";
+    pub(super) fn check_path_fields(&self, is_named: bool) -> Result<(), Problem> {
+        const IN_PATH: &str = "unknown field; it is part of the path";
         let name = if is_named {
             IN_PATH
         } else {
-            "unknown field; this call makes the name: to choose it, PUT …/instances/{name}"
+            "unknown field; this call derives the name; to choose it, use PUT …/instances/{name}"
         };
         let fields = [("namespace", &self.namespace, IN_PATH), ("name", &self.name, name)];
         let given = fields.into_iter().filter(|(_, value, _)| value.is_some());
@@ -159,20 +161,20 @@ impl RegistrationBody {
     }
 }
 
-/// What is wrong so far.
+/// The flaws found so far.
 #[derive(Debug, Default)]
 struct Flaws(Vec<Flaw>);
 
-/// The facts of a registration. A service named by the path needs no second mention.
+/// Validates the body of a registration. The service can be left out when the path names it.
 ///
 /// # Errors
-/// 422 with every field that is not as it must be.
+/// 422 with every invalid field.
 pub(super) fn registration(
     body: RegistrationBody,
     in_path: Option<&str>,
 ) -> Result<Registration, Problem> {
     let RegistrationBody {
-        // Where it is registered: its caller has read them.
+        // Read by the caller.
         namespace: _,
         name: _,
         service,
@@ -195,58 +197,61 @@ pub(super) fn registration(
     let registration = Registration {
         service,
         ports: flaws.ports(ports.unwrap_or_default()),
-        version: flaws.word("version", version),
+        version: flaws.short_text("version", version),
         tags: flaws.tags(tags.unwrap_or_default()),
-        zone: flaws.word("zone", zone),
+        zone: flaws.short_text("zone", zone),
         weight: flaws.within_u16("weight", weight, defaults::WEIGHT),
         priority: flaws.within_u16("priority", priority, defaults::PRIORITY),
         attributes: flaws.attributes(attributes.unwrap_or_default()),
         labels: flaws.labels(labels.unwrap_or_default()),
         health: health.and_then(|word| flaws.health("health", &word)),
-        // The caller is no part of the body.
+        // The caller of the API, not the body, identifies the pod.
         pod: None,
         lease: lease.map(|Object(lease)| flaws.lease(&lease)),
         address: address.unwrap_or_else(|| Address::Ips(Arc::from([]))),
     };
-    flaws.end(registration)
+    flaws.finish(registration)
 }
 
-/// The word that a heartbeat or registration reports.
+/// Parses the health that a heartbeat reports.
 ///
 /// # Errors
 /// 422 naming the field `health`.
 pub(super) fn health(word: &str) -> Result<HealthReport, Problem> {
     let mut flaws = Flaws::default();
     let report = flaws.health("health", word).unwrap_or(HealthReport::Passing);
-    flaws.end(report)
+    flaws.finish(report)
 }
 
-/// What a merge patch says of the attributes: a value, or that there is none.
+/// Validates a merge patch of the attributes; a null value removes its attribute.
 ///
 /// # Errors
 /// 422 naming each attribute, or `attributes` where there are too many.
 pub(super) fn patch(attributes: &BTreeMap<String, Option<String>>) -> Result<(), Problem> {
     let mut flaws = Flaws::default();
     if attributes.len() > MAX_ATTRIBUTES {
-        flaws.add("attributes", format!("at most {MAX_ATTRIBUTES} in one patch"));
+        flaws.add(
+            "attributes",
+            format!("must have at most {MAX_ATTRIBUTES} attributes in one patch"),
+        );
     }
     for (key, value) in attributes {
         flaws.attribute(key, value.as_deref().unwrap_or_default());
     }
-    flaws.end(())
+    flaws.finish(())
 }
 
-/// How long a lease is to be.
+/// Validates the new length of a lease.
 ///
 /// # Errors
 /// 422 naming the field `durationSeconds`.
 pub(super) fn duration(seconds: Option<Whole>) -> Result<Duration, Problem> {
     let mut flaws = Flaws::default();
     if seconds.is_none() {
-        flaws.add("durationSeconds", "is missing: say how many seconds a beat is to be good for");
+        flaws.add("durationSeconds", "is missing; give the length of the lease in seconds");
     }
     let duration = flaws.seconds("durationSeconds", seconds, LEASE, Duration::ZERO);
-    flaws.end(duration)
+    flaws.finish(duration)
 }
 
 impl Flaws {
@@ -254,17 +259,22 @@ impl Flaws {
         self.0.push(Flaw::body(field, detail));
     }
 
-    fn end<T>(self, value: T) -> Result<T, Problem> {
+    fn finish<T>(self, value: T) -> Result<T, Problem> {
         if self.0.is_empty() { Ok(value) } else { Err(Problem::of(Kind::BadFields, self.0)) }
     }
 
     fn service(&mut self, service: Option<String>, in_path: Option<&str>) -> String {
         match (&service, in_path) {
             (Some(given), Some(path)) if given != path => {
-                self.add("service", format!("the path says {path}: say the same, or nothing"));
+                self.add(
+                    "service",
+                    format!("does not match the path, which says {path}; leave it out"),
+                );
             }
             (Some(given), None) if !naming::is_label(given) => self.add("service", rules::LABEL),
-            (None, None) => self.add("service", "is missing: name the service it belongs to"),
+            (None, None) => {
+                self.add("service", "is missing; name the service that the instance belongs to");
+            }
             _ => {}
         }
         service.or_else(|| in_path.map(str::to_owned)).unwrap_or_default()
@@ -284,10 +294,10 @@ impl Flaws {
                 Some(Address::Hostname(hostname.into()))
             }
             (both, _) => {
-                let missing = if both.is_some() { "both are given" } else { "both are missing" };
+                let given = if both.is_some() { "both are given" } else { "both are missing" };
                 self.add(
                     "addresses",
-                    format!("give exactly one of addresses and hostname; {missing}"),
+                    format!("give exactly one of addresses and hostname; {given}"),
                 );
                 None
             }
@@ -297,17 +307,17 @@ impl Flaws {
     fn ips(&mut self, addresses: &List<String, MAX_ADDRESSES>) -> Option<Address> {
         let List { items: addresses, is_longer } = addresses;
         if addresses.is_empty() || *is_longer {
-            self.add("addresses", format!("must be 1 to {MAX_ADDRESSES} IP addresses"));
+            self.add("addresses", format!("must have 1 to {MAX_ADDRESSES} IP addresses"));
             return None;
         }
         let mut ips: Vec<IpAddr> = Vec::with_capacity(addresses.len());
         for (i, address) in addresses.iter().enumerate() {
-            match rules::ip(address) {
+            match rules::parse_ip(address) {
                 None => self.add(format!("addresses[{i}]"), rules::IP),
                 Some(ip) if ips.contains(&ip) => {
                     self.add(
                         format!("addresses[{i}]"),
-                        format!("{ip} is there twice; say it once"),
+                        format!("{ip} is given twice; give it once"),
                     );
                 }
                 Some(ip) => ips.push(ip),
@@ -319,14 +329,14 @@ impl Flaws {
     fn ports(&mut self, bodies: List<Object<PortBody>, MAX_PORTS>) -> Vec<Port> {
         let List { items: bodies, is_longer } = bodies;
         if is_longer {
-            self.add("ports", format!("at most {MAX_PORTS} ports"));
+            self.add("ports", format!("must have at most {MAX_PORTS} ports"));
             return Vec::new();
         }
         let mut ports: Vec<Port> = Vec::with_capacity(bodies.len());
         for (i, Object(body)) in bodies.into_iter().enumerate() {
             let port = self.port(i, body);
             if !port.name.is_empty() && ports.iter().any(|other| other.name == port.name) {
-                let detail = format!("{} is there twice: give each port its own name", port.name);
+                let detail = format!("{} is given twice; give each port its own name", port.name);
                 self.add(format!("ports[{i}].name"), detail);
             }
             ports.push(port);
@@ -338,9 +348,10 @@ impl Flaws {
         let PortBody { name, port, protocol, app_protocol } = body;
         let field = |name: &str| format!("ports[{i}].{name}");
         match &name {
-            None => self.add(field("name"), "is missing: give each port a name, such as http"),
+            None => self.add(field("name"), "is missing; give each port a name, such as http"),
             Some(name) if name.len() > MAX_PORT_NAME || !naming::is_label(name) => {
-                let detail = format!("{}; at most {MAX_PORT_NAME} of them", rules::LABEL);
+                let detail =
+                    format!("{}; for a port at most {MAX_PORT_NAME} characters", rules::LABEL);
                 self.add(field("name"), detail);
             }
             Some(_) => {}
@@ -354,7 +365,8 @@ impl Flaws {
         if protocol.is_none() {
             self.add(field("protocol"), format!("must be {}", Protocol::listed()));
         }
-        if app_protocol.as_ref().is_some_and(|word| !rules::is_word(word, naming::MAX_NAME)) {
+        if app_protocol.as_ref().is_some_and(|word| !rules::is_visible_text(word, naming::MAX_NAME))
+        {
             self.add(field("appProtocol"), rules::APP_PROTOCOL);
         }
         Port {
@@ -365,24 +377,24 @@ impl Flaws {
         }
     }
 
-    fn word(&mut self, field: &str, word: Option<String>) -> Option<String> {
-        if word.as_ref().is_some_and(|word| !rules::is_word(word, rules::MAX_WORD)) {
-            self.add(field, rules::WORD);
+    fn short_text(&mut self, field: &str, text: Option<String>) -> Option<String> {
+        if text.as_ref().is_some_and(|text| !rules::is_visible_text(text, rules::MAX_SHORT_TEXT)) {
+            self.add(field, rules::SHORT_TEXT);
         }
-        word
+        text
     }
 
     fn tags(&mut self, tags: List<String, MAX_TAGS>) -> Vec<String> {
         let List { items: mut tags, is_longer } = tags;
         if is_longer {
-            self.add("tags", format!("at most {MAX_TAGS} tags"));
+            self.add("tags", format!("must have at most {MAX_TAGS} tags"));
             return Vec::new();
         }
         for (i, tag) in tags.iter().enumerate() {
-            if !rules::is_word(tag, rules::MAX_WORD) {
-                self.add(format!("tags[{i}]"), rules::WORD);
+            if !rules::is_visible_text(tag, rules::MAX_SHORT_TEXT) {
+                self.add(format!("tags[{i}]"), rules::SHORT_TEXT);
             } else if tags.iter().take(i).any(|other| other == tag) {
-                self.add(format!("tags[{i}]"), format!("{tag} is there twice; say it once"));
+                self.add(format!("tags[{i}]"), format!("{tag} is given twice; give it once"));
             }
         }
         tags.sort_unstable();
@@ -400,7 +412,7 @@ impl Flaws {
     fn attributes(&mut self, attributes: Strings) -> BTreeMap<String, String> {
         let attributes = attributes.entries;
         if attributes.len() > MAX_ATTRIBUTES {
-            self.add("attributes", format!("at most {MAX_ATTRIBUTES} attributes"));
+            self.add("attributes", format!("must have at most {MAX_ATTRIBUTES} attributes"));
         }
         for (key, value) in &attributes {
             self.attribute(key, value);
@@ -413,15 +425,15 @@ impl Flaws {
             self.add(format!("attributes.{key}"), rules::ATTRIBUTE_KEY);
         }
         if value.chars().count() > MAX_ATTRIBUTE {
-            let detail = format!("at most {MAX_ATTRIBUTE} characters");
+            let detail = format!("must have at most {MAX_ATTRIBUTE} characters");
             self.add(format!("attributes.{key}"), detail);
         }
     }
 
     fn labels(&mut self, labels: Strings) -> BTreeMap<String, String> {
-        let Strings { entries: labels, are_more } = labels;
-        if are_more {
-            self.add("labels", format!("at most {MAX_ENTRIES} labels"));
+        let Strings { entries: labels, has_more } = labels;
+        if has_more {
+            self.add("labels", format!("must have at most {MAX_ENTRIES} labels"));
         }
         for (key, value) in &labels {
             if !rules::is_label_key(key) {

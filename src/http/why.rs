@@ -1,4 +1,6 @@
-//! Why an instance is in its phase, as a sentence for a person in a hurry.
+//! Why an instance is in its phase, as a sentence.
+//!
+//! Owns: the member `why`. Does not own: the phase (`rollcall_model`), and collecting the evidence (`detail`).
 
 use std::sync::Arc;
 
@@ -8,155 +10,170 @@ use rollcall_model::{
     lease::{Moment, Now, OnExpiry, Wall},
 };
 
-/// What a verdict rests on, and what it leads to.
-pub(super) struct Grounds<'a> {
+/// The evidence for the phase of an instance, and what happens next.
+pub(super) struct Evidence<'a> {
     pub(super) instance: &'a Instance,
     pub(super) phase: Phase,
     pub(super) now: Now,
-    /// The horizon.
     pub(super) horizon: Moment,
-    /// Why it stands still, if it does.
+    /// Why the horizon does not move, if it does not.
     pub(super) standstill: Option<&'a Standstill>,
-    /// None for a permanent instance.
-    pub(super) life: Option<Life>,
-    /// Whether it is kept past its lease, since many fell silent together.
+    /// `None` for a permanent instance.
+    pub(super) times: Option<LeaseTimes>,
+    /// Whether the guard holds the instance past the end of its lease.
     pub(super) held: bool,
-    /// Whether it was expired already when this replica started.
+    /// Whether the instance was already expired when this replica started.
     pub(super) carried_over: bool,
-    /// When the object is to be deleted, if that is decided.
+    /// When the object is due for eviction, if that is decided.
     pub(super) evict_at: Option<Moment>,
-    /// An address that it shares with another instance.
+    /// An address that the instance shares with another instance.
     pub(super) shared: Option<Shared>,
-    /// Who writes the status.
+    /// The last known leader, which writes the status.
     pub(super) leader: Option<Arc<str>>,
 }
 
-/// The life of an instance that needs heartbeats.
+/// The times of a lease that needs heartbeats.
 #[derive(Clone, Copy)]
-pub(super) struct Life {
+pub(super) struct LeaseTimes {
     pub(super) last_heartbeat: Wall,
     pub(super) deadline: Wall,
-    /// Where the deadline would be, had no time been given back; none when it is there.
+    /// The deadline without the time that was given back; `None` when that makes no difference.
     pub(super) without_grace: Option<Wall>,
 }
 
-/// Phase and reason.
-pub(super) fn sentence(grounds: &Grounds<'_>) -> String {
-    let phase = grounds.phase;
+/// The phase and the reason for it.
+pub(super) fn sentence(evidence: &Evidence<'_>) -> String {
+    let phase = evidence.phase;
     let reason = match phase {
-        Phase::Terminating => conditions::terminating(grounds.instance),
-        Phase::Expired => expired(grounds),
-        Phase::OutOfService | Phase::Draining => of(grounds, "its operator says so (spec.state)"),
-        Phase::Stopping => {
-            of(grounds, "it reports that it is leaving (Stopping), until it reports Passing")
+        Phase::Terminating => conditions::terminating(evidence.instance),
+        Phase::Expired => describe_expiry(evidence),
+        Phase::OutOfService | Phase::Draining => {
+            with_lease(evidence, &format!("its operator state is {phase} (spec.state)"))
         }
-        Phase::Critical => of(grounds, "it reports itself so, and is not discoverable"),
-        Phase::Warning => of(grounds, "it reports itself so, and is still discoverable"),
-        Phase::Ready => of(grounds, "it is Up and reports itself as Passing"),
+        Phase::Stopping => with_lease(
+            evidence,
+            "it reported Stopping, and stays out of the answers until it reports Passing",
+        ),
+        Phase::Critical => {
+            with_lease(evidence, "its health is Critical, so it is not discoverable")
+        }
+        Phase::Warning => {
+            with_lease(evidence, "its health is Warning, and it is still discoverable")
+        }
+        Phase::Ready => with_lease(evidence, "its state is Up and its health is Passing"),
     };
-    format!("{phase}: {reason}{}{}", shared(grounds), stored(grounds))
+    format!(
+        "{phase}: {reason}{}{}",
+        describe_shared_address(evidence),
+        describe_stored_phase(evidence)
+    )
 }
 
-fn of(grounds: &Grounds<'_>, reason: &str) -> String {
-    let Some(life) = grounds.life else {
-        return format!("{reason}; it is permanent and needs no heartbeats");
+fn with_lease(evidence: &Evidence<'_>, reason: &str) -> String {
+    let Some(times) = evidence.times else {
+        return format!("{reason}; its lease is Permanent and needs no heartbeats");
     };
-    let until = life.deadline;
-    if grounds.held {
-        return format!("{reason}; {}", held(grounds, life));
+    let until = times.deadline;
+    if evidence.held {
+        return format!("{reason}; {}", describe_hold(evidence, times));
     }
-    if life.deadline < grounds.now.wall {
-        return format!("{reason}; {}", unjudged(grounds, until));
+    if times.deadline < evidence.now.wall {
+        return format!("{reason}; {}", describe_unjudged(evidence, until));
     }
-    let given_back = life.without_grace.map_or_else(String::new, |end| {
+    let extension = times.without_grace.map_or_else(String::new, |end| {
         format!(
-            ", not only until {}, since time in which heartbeats could not be heard is given back",
-            end
+            " instead of {end}, because time in which heartbeats may have been missed was given back"
         )
     });
-    format!("{reason}; its lease runs until {until}{given_back}")
+    format!("{reason}; its lease runs until {until}{extension}")
 }
 
-fn held(grounds: &Grounds<'_>, life: Life) -> String {
-    let lease = i64::try_from(grounds.instance.lease.duration.as_millis()).unwrap_or(i64::MAX);
-    let until = Wall(life.deadline.0.saturating_add(lease));
-    if life.deadline >= grounds.now.wall {
+fn describe_hold(evidence: &Evidence<'_>, times: LeaseTimes) -> String {
+    let duration = i64::try_from(evidence.instance.lease.duration.as_millis()).unwrap_or(i64::MAX);
+    let until = Wall(times.deadline.0.saturating_add(duration));
+    if times.deadline >= evidence.now.wall {
         return format!(
-            "its lease ended, but too many fell silent together, so it is kept in the answers (held); time was given back \
-             since, so until {} at least and {until} at most; /v1/cluster has the numbers",
-            life.deadline
+            "its lease ended, but too many leases ended together, so it is held and stays in the answers; time was \
+             given back since then, so it stays until {} at least and {until} at most; GET /v1/cluster has the \
+             numbers",
+            times.deadline
         );
     }
     format!(
-        "its lease ended at {}, but too many fell silent together, so it is kept in the answers (held) \
-         until {until} at most; /v1/cluster has the numbers",
-        life.deadline
+        "its lease ended at {}, but too many leases ended together, so it is held and stays in the answers \
+         until {until} at most; GET /v1/cluster has the numbers",
+        times.deadline
     )
 }
 
-fn unjudged(grounds: &Grounds<'_>, until: Wall) -> String {
-    let horizon = grounds.now.wall_of(grounds.horizon);
-    let held = grounds
+fn describe_unjudged(evidence: &Evidence<'_>, until: Wall) -> String {
+    let horizon = evidence.now.wall_of(evidence.horizon);
+    let standstill = evidence
         .standstill
-        .map_or_else(String::new, |standstill| format!(" ({})", standstill.sentence(grounds.now)));
+        .map_or_else(String::new, |standstill| format!(" ({})", standstill.sentence(evidence.now)));
     format!(
-        "its lease ended at {until}, but this replica knows of all heartbeats only up to {horizon} \
-         (the horizon), so it is not yet judged{held}"
+        "its lease ended at {until}, but it stays in the answers, because this replica knows every heartbeat only \
+         up to {horizon} (the horizon){standstill}"
     )
 }
 
-fn expired(grounds: &Grounds<'_>) -> String {
-    let seconds = grounds.instance.lease.duration.as_secs();
-    let last = grounds.life.map_or_else(String::new, |life| life.last_heartbeat.to_string());
-    let cause = if grounds.carried_over {
+fn describe_expiry(evidence: &Evidence<'_>) -> String {
+    let seconds = evidence.instance.lease.duration.as_secs();
+    let last = evidence.times.map_or_else(String::new, |times| times.last_heartbeat.to_string());
+    let cause = if evidence.carried_over {
         format!(
-            "it was stored so before this replica started, after a lease of {seconds} s without a \
-             heartbeat; the last one noted was at {last}"
+            "it was stored as Expired before this replica started: no heartbeat is recorded after {last}, and its \
+             lease of {seconds} s has ended"
         )
     } else {
-        let horizon = grounds.now.wall_of(grounds.horizon);
+        let horizon = evidence.now.wall_of(evidence.horizon);
         format!(
-            "no heartbeat is known after {last}, so its lease of {seconds} s ended, and the horizon \
-             ({horizon}) has passed that"
+            "no heartbeat is known after {last}, so its lease of {seconds} s has ended; this replica knows every \
+             heartbeat up to {horizon} (the horizon)"
         )
     };
-    format!("{cause}. A heartbeat brings it back; {}", fate(grounds))
+    format!("{cause}. A heartbeat revives it; {}", describe_eviction(evidence))
 }
 
-fn fate(grounds: &Grounds<'_>) -> String {
-    let (lease, state) = (grounds.instance.lease, grounds.instance.state);
-    match (lease.on_expiry, grounds.evict_at) {
-        (OnExpiry::Retain, _) => "the object stays".to_owned(),
+fn describe_eviction(evidence: &Evidence<'_>) -> String {
+    let (lease, state) = (evidence.instance.lease, evidence.instance.state);
+    match (lease.on_expiry, evidence.evict_at) {
+        (OnExpiry::Retain, _) => "without one the object is kept (onExpiry Retain)".to_owned(),
         (OnExpiry::Evict, _) if state == State::OutOfService => {
-            format!("the object stays while its operator says {state} (spec.state)")
+            format!(
+                "without one the object is kept while its operator state is {state} (spec.state)"
+            )
         }
-        (OnExpiry::Evict, Some(at)) if at > grounds.now.moment => {
-            format!("else the object is deleted at {}", grounds.now.wall_of(at))
+        (OnExpiry::Evict, Some(at)) if at > evidence.now.moment => {
+            format!("without one the object is deleted at {}", evidence.now.wall_of(at))
         }
-        (OnExpiry::Evict, Some(_)) => "else the object is deleted now".to_owned(),
+        (OnExpiry::Evict, Some(_)) => "without one the object is deleted now".to_owned(),
         (OnExpiry::Evict, None) => {
             let seconds = lease.evict_after.as_secs();
-            format!("else the object is deleted {seconds} s after it is stored as Expired")
+            format!("without one the object is deleted {seconds} s after its status says Expired")
         }
     }
 }
 
-/// Whose address it may be by now.
-fn shared(grounds: &Grounds<'_>) -> String {
-    let sentence = |shared: &Shared| format!(". {}", shared.sentence(&grounds.instance.key));
-    grounds.shared.as_ref().map_or_else(String::new, sentence)
+/// The other instance with the same address.
+fn describe_shared_address(evidence: &Evidence<'_>) -> String {
+    let sentence = |shared: &Shared| format!(". {}", shared.sentence(&evidence.instance.key));
+    evidence.shared.as_ref().map_or_else(String::new, sentence)
 }
 
-/// What kubectl shows meanwhile, where that is another phase.
-fn stored(grounds: &Grounds<'_>) -> String {
-    let leader = grounds.leader.as_deref();
-    let who = leader.map_or_else(|| "nobody does at present".to_owned(), |it| format!("{it} does"));
-    match grounds.instance.stored.phase {
-        Some(stored) if stored != grounds.phase => {
-            format!(". Its status still says {stored}: whoever leads writes it, and {who}")
+/// The phase that kubectl shows, where it differs.
+fn describe_stored_phase(evidence: &Evidence<'_>) -> String {
+    let leader = evidence.leader.as_deref();
+    let leadership = leader.map_or_else(
+        || "there is no leader at the moment".to_owned(),
+        |leader| format!("the last known leader is {leader}"),
+    );
+    match evidence.instance.stored.phase {
+        Some(stored) if stored != evidence.phase => {
+            format!(". Its status still says {stored}: the leader writes it, and {leadership}")
         }
         None if leader.is_none() => {
-            format!(". Its status is not written yet: whoever leads writes it, and {who}")
+            format!(". Its status is not written yet: the leader writes it, and {leadership}")
         }
         _ => String::new(),
     }
@@ -174,15 +191,16 @@ mod tests {
     }
 
     /// At second 100 of both clocks.
-    fn grounds(instance: &Instance, phase: Phase, deadline: i64) -> Grounds<'_> {
-        let life = Life { last_heartbeat: Wall(0), deadline: Wall(deadline), without_grace: None };
-        Grounds {
+    fn evidence(instance: &Instance, phase: Phase, deadline: i64) -> Evidence<'_> {
+        let times =
+            LeaseTimes { last_heartbeat: Wall(0), deadline: Wall(deadline), without_grace: None };
+        Evidence {
             instance,
             phase,
             now: Now { moment: Moment(100_000), wall: Wall(100_000) },
             horizon: Moment(90_000),
             standstill: None,
-            life: Some(life),
+            times: Some(times),
             held: false,
             carried_over: false,
             evict_at: None,
@@ -192,72 +210,72 @@ mod tests {
     }
 
     #[test]
-    fn a_floor_that_moves_the_deadline_is_said_with_the_end_without_it() {
+    fn extended_deadline_is_explained_with_the_original_one() {
         let instance = instance();
-        let mut grounds = grounds(&instance, Phase::Ready, 120_000);
-        grounds.life = grounds.life.map(|life| Life { without_grace: Some(Wall(30_000)), ..life });
+        let mut evidence = evidence(&instance, Phase::Ready, 120_000);
+        evidence.times =
+            evidence.times.map(|times| LeaseTimes { without_grace: Some(Wall(30_000)), ..times });
         assert_eq!(
-            sentence(&grounds),
-            "Ready: it is Up and reports itself as Passing; its lease runs until \
-             1970-01-01T00:02:00.000Z, not only until 1970-01-01T00:00:30.000Z, since time in \
-             which heartbeats could not be heard is given back"
+            sentence(&evidence),
+            "Ready: its state is Up and its health is Passing; its lease runs until \
+             1970-01-01T00:02:00.000Z instead of 1970-01-01T00:00:30.000Z, because time in \
+             which heartbeats may have been missed was given back"
         );
     }
 
     #[test]
-    fn a_floor_that_lies_ahead_is_no_end_of_the_lease_of_one_that_is_held() {
+    fn held_instance_with_later_grace_has_earliest_and_latest_end() {
         let instance = instance();
-        let held = Grounds { held: true, ..grounds(&instance, Phase::Ready, 120_000) };
-        assert_eq!(
-            sentence(&held),
-            "Ready: it is Up and reports itself as Passing; its lease ended, but too many fell silent together, so it is kept \
-             in the answers (held); time was given back since, so until 1970-01-01T00:02:00.000Z at least and \
-             1970-01-01T00:02:30.000Z at most; /v1/cluster has the numbers"
-        );
-    }
-
-    #[test]
-    fn the_held_are_said_to_be_so_and_for_how_long_at_most() {
-        let instance = instance();
-        let held = Grounds { held: true, ..grounds(&instance, Phase::Ready, 95_000) };
+        let held = Evidence { held: true, ..evidence(&instance, Phase::Ready, 120_000) };
         assert_eq!(
             sentence(&held),
-            "Ready: it is Up and reports itself as Passing; its lease ended at \
-             1970-01-01T00:01:35.000Z, but too many fell silent together, so it is kept in the \
-             answers (held) until 1970-01-01T00:02:05.000Z at most; /v1/cluster has the numbers"
+            "Ready: its state is Up and its health is Passing; its lease ended, but too many leases ended together, \
+             so it is held and stays in the answers; time was given back since then, so it stays until \
+             1970-01-01T00:02:00.000Z at least and 1970-01-01T00:02:30.000Z at most; GET /v1/cluster has the numbers"
         );
     }
 
     #[test]
-    fn a_lease_that_waits_for_the_horizon_is_said_with_what_holds_it_back() {
+    fn held_instance_is_explained_with_its_latest_end() {
+        let instance = instance();
+        let held = Evidence { held: true, ..evidence(&instance, Phase::Ready, 95_000) };
+        assert_eq!(
+            sentence(&held),
+            "Ready: its state is Up and its health is Passing; its lease ended at \
+             1970-01-01T00:01:35.000Z, but too many leases ended together, so it is held and stays in \
+             the answers until 1970-01-01T00:02:05.000Z at most; GET /v1/cluster has the numbers"
+        );
+    }
+
+    #[test]
+    fn ended_lease_behind_the_horizon_is_explained_with_the_standstill() {
         let instance = instance();
         let cause = Cause::Unwritten("refused with 403: no".into());
         let standstill = Standstill { since: Moment(91_000), cause };
-        let mut grounds = grounds(&instance, Phase::Ready, 95_000);
-        grounds.standstill = Some(&standstill);
-        let said = sentence(&grounds);
+        let mut evidence = evidence(&instance, Phase::Ready, 95_000);
+        evidence.standstill = Some(&standstill);
+        let why = sentence(&evidence);
+        let cause = standstill.sentence(evidence.now);
+        assert!(cause.contains("refused with 403: no"), "{cause}");
         assert!(
-            said.ends_with(
-                "so it is not yet judged (this replica's writes to the Kubernetes API have failed \
-             since 1970-01-01T00:01:31.000Z: refused with 403: no)"
-            ),
-            "{said}"
+            why.ends_with(&format!("1970-01-01T00:01:30.000Z (the horizon) ({cause})")),
+            "{why}"
         );
     }
 
     #[test]
-    fn the_expired_learn_when_they_are_deleted_and_what_kubectl_still_shows() {
+    fn expired_instance_is_explained_with_eviction_and_stored_phase() {
         let instance = instance();
-        let mut grounds = grounds(&instance, Phase::Expired, 30_000);
-        assert!(sentence(&grounds).ends_with(
-            "else the object is deleted 60 s after it is stored as Expired. Its status still says \
-             Ready: whoever leads writes it, and r0 does"
+        let mut evidence = evidence(&instance, Phase::Expired, 30_000);
+        assert!(sentence(&evidence).ends_with(
+            "without one the object is deleted 60 s after its status says Expired. Its status still \
+             says Ready: the leader writes it, and the last known leader is r0"
         ));
-        grounds.evict_at = Some(Moment(130_000));
-        grounds.leader = None;
-        assert!(sentence(&grounds).ends_with(
-            "else the object is deleted at 1970-01-01T00:02:10.000Z. Its status still says Ready: \
-             whoever leads writes it, and nobody does at present"
+        evidence.evict_at = Some(Moment(130_000));
+        evidence.leader = None;
+        assert!(sentence(&evidence).ends_with(
+            "without one the object is deleted at 1970-01-01T00:02:10.000Z. Its status still says \
+             Ready: the leader writes it, and there is no leader at the moment"
         ));
     }
 }

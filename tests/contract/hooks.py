@@ -5,7 +5,7 @@ import re
 import schemathesis
 
 NAME = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-UNSAID = ("is there twice", "service is immutable")
+UNSAID = ("is given twice", "is there twice", "service is immutable")
 WAIT = re.compile("([0-9]{1,9})(ms|s|m)")
 UNITS = {"ms": 1, "s": 1000, "m": 60000}
 

@@ -119,7 +119,7 @@ async fn a_late_call_changes_nothing_that_it_did_not_know_of() {
         (400, &json!("If-Match"))
     );
     assert_eq!(malformed.json()["type"], BAD_HEADER);
-    assert_eq!(malformed.json()["title"], "A header cannot be understood");
+    assert_eq!(malformed.json()["title"], "A header is not valid");
     for never in ["W/\"1\"", "\"1\", \"2\"", "\"x\""] {
         let refused = conditional(&rollcall, ("DELETE", &path), never, &empty).await;
         assert_eq!(refused.status, 412, "{never}: {:?}", refused.json());
@@ -167,7 +167,7 @@ async fn a_condition_that_is_not_held_is_refused_and_not_ignored() {
             let flaw = &refused.json()["errors"][0];
             assert_eq!((refused.status, &flaw["field"]), (400, &json!(header)), "{call}: {flaw}");
             assert_eq!(refused.json()["type"], BAD_HEADER, "{call}");
-            assert!(flaw["detail"].as_str().unwrap().starts_with("is not held for"), "{flaw}");
+            assert!(flaw["detail"].as_str().unwrap().starts_with("is not supported for"), "{flaw}");
         }
     }
 }

@@ -39,7 +39,7 @@ fn bodies() -> Vec<Case> {
     let large = with(&format!(r#", "attributes": {{"a": "{}"}}"#, "x".repeat(70_000)));
     vec![
         case(put, "", (400, "", "empty")),
-        case(put, r#"{"service": "#, (400, "service", "no JSON")),
+        case(put, r#"{"service": "#, (400, "service", "invalid JSON")),
         case(put, with("") + "x", (400, "", "trailing")),
         case(put, b"{\"service\": \"\xff\"}".as_slice(), (400, "", "UTF-8")),
         case(put, "[]", (422, "", "expected an object")),
@@ -84,7 +84,7 @@ fn other_bodies() -> Vec<Case> {
         case(
             ["PUT", "/v1/namespaces/nowhere/instances/a", JSON],
             with(""),
-            (421, "namespace", "looks after"),
+            (421, "namespace", "serves"),
         ),
         case(
             ["PUT", BEAT, JSON],
@@ -110,7 +110,7 @@ fn other_bodies() -> Vec<Case> {
         case(
             ["POST", "/v1/namespaces/NS/services/orders/instances", JSON],
             with("").replace("orders", "other"),
-            (422, "service", "the path says orders"),
+            (422, "service", "the path, which says orders"),
         ),
     ]
 }
@@ -141,7 +141,7 @@ fn heads() -> Vec<Case> {
 
 fn queries() -> Vec<Case> {
     vec![
-        case(["GET", "/v1/namespaces/NS/services/a?limit=0", ""], "", (400, "limit", "from 1")),
+        case(["GET", "/v1/namespaces/NS/services/a?limit=0", ""], "", (400, "limit", "at least 1")),
         case(
             ["GET", "/v1/namespaces/NS/services/a?order=best", ""],
             "",
@@ -193,12 +193,12 @@ fn waits() -> Vec<Case> {
         case(["GET", "/v1/watch?order=name&service=NS/a", ""], "", (400, "order", "leave it out")),
         case(["GET", "/v1/watch", ""], "", (400, "service", "missing")),
         case(["GET", "/v1/watch?service=a", ""], "", (400, "service", "namespace/service")),
-        case(["GET", "/v1/watch?service=nowhere/a", ""], "", (421, "namespace", "looks after")),
+        case(["GET", "/v1/watch?service=nowhere/a", ""], "", (421, "namespace", "serves")),
         case(["PUT", "/v1/watch", ""], "", (405, "", "GET, HEAD")),
         case(
             ["GET", "/v1/namespaces/nowhere/services/a/watch", ""],
             "",
-            (421, "namespace", "looks after"),
+            (421, "namespace", "serves"),
         ),
     ]
 }

@@ -188,7 +188,7 @@ async fn a_pod_registers_and_beats_with_tokens_that_nobody_is_asked_about() {
     is_problem(
         &put(rollcall.http, &token_of_first, &other).await,
         403,
-        "opens the instance orders-1",
+        "allows access to the instance orders-1",
     );
     // Rights are asked for as ever.
     let operator = token(&ns, "operator", "rollcall").await;
@@ -277,7 +277,7 @@ async fn while_the_api_server_is_away_tokens_that_were_never_here_are_good_by_th
     // Whether there is another key cannot be told now; that nonsense is none can.
     let strange = forge.token_as(&json!({"kid": "made-up"}), true);
     let answer = call_as(&strange, rollcall.http, ("PUT", &beat), None).await;
-    is_problem(&answer, 503, "cannot be asked");
+    is_problem(&answer, 503, "cannot review the token");
     assert_ne!(answer.header("retry-after"), "");
     let answer = call_as("nonsense", rollcall.http, ("PUT", &beat), None).await;
     is_problem(&answer, 401, "three parts");

@@ -257,7 +257,7 @@ async fn while_the_api_server_is_away_those_who_are_known_beat_on_and_strangers_
     }
     proxy.set(Mode::Cut);
     let answer = call_as(&later, rollcall.http, ("PUT", &beat), None).await;
-    is_problem(&answer, 503, &["nobody can be let in"]);
+    is_problem(&answer, 503, &["cannot review the token"]);
     assert_ne!(answer.header("retry-after"), "");
     // Longer than a right is remembered without asking.
     let started = std::time::Instant::now();
@@ -279,7 +279,7 @@ async fn while_the_api_server_is_away_those_who_are_known_beat_on_and_strangers_
     let counted = said["renewed"].as_u64().unwrap() + said["recorded"].as_u64().unwrap();
     assert_eq!((counted, said["refused"].as_array().unwrap().len()), (1, 2), "{said}");
     assert!(
-        said["refused"][0]["reason"].as_str().unwrap().contains("nobody can be let in"),
+        said["refused"][0]["reason"].as_str().unwrap().contains("cannot review the token"),
         "{said}"
     );
     proxy.set(Mode::Pass);

@@ -99,7 +99,7 @@ async fn with_read_auth_the_services_are_for_those_who_may_list_them() {
         is_safe(page);
         let text = String::from_utf8(page.body.clone()).unwrap();
         assert!(text.contains("/v1/heartbeats"), "the calls are for everybody");
-        !text.contains("shown to those who may list them")
+        !text.contains("Listing services needs a token")
     };
     assert!(!shown(&call(rollcall.http, "GET", "/", None).await));
     assert!(!shown(&call_as(&may_not, rollcall.http, ("GET", "/"), None).await));

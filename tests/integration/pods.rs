@@ -105,7 +105,7 @@ async fn what_is_not_its_own_is_refused_with_what_would_be_needed() {
     let other = world.path("orders-2");
     let elsewhere = "/v1/namespaces/default/instances/orders-1".to_owned();
     let user = format!("system:serviceaccount:{}:orders", world.ns.name);
-    let own = format!("opens the instance orders-1 in namespace {}", world.ns.name);
+    let own = format!("allows access to the instance orders-1 in namespace {}", world.ns.name);
     for (method, path, verb) in [
         ("PUT", other.clone(), "create serviceinstances"),
         ("DELETE", other.clone(), "delete serviceinstances"),
@@ -132,7 +132,7 @@ async fn what_is_not_its_own_is_refused_with_what_would_be_needed() {
     let second = token_of(&world.ns, &pod(&world.ns, "orders", "orders-2").await).await;
     assert_eq!(call_as(&second, world.http(), ("PUT", &other), body()).await.status, 201);
     let answer = call_as(&second, world.http(), (own.0, &own.1), body()).await;
-    is_refused(&answer, &["opens the instance orders-2"]);
+    is_refused(&answer, &["allows access to the instance orders-2"]);
 }
 
 #[tokio::test]
@@ -185,7 +185,7 @@ async fn in_batches_its_own_counts_and_the_others_are_refused_one_by_one() {
     for beat in refused {
         let reason = beat["reason"].as_str().unwrap();
         assert!(reason.contains("may not update serviceinstances/heartbeat"), "{reason}");
-        assert!(reason.contains("opens the instance orders-1"), "{reason}");
+        assert!(reason.contains("allows access to the instance orders-1"), "{reason}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The document: operations, parameters, headers and schemas, written down as OpenAPI 3.1.
+//! The OpenAPI 3.1 document: operations, parameters, headers and schemas.
 
 use hyper::Method;
 use serde_json::{Map, Value, json};
@@ -11,21 +11,22 @@ use crate::http::{
 };
 
 const DESCRIPTION: &str = "\
-A registry of running instances. Register one (`PUT …/instances/{name}`), keep it there with a heartbeat every \
-`renewAfterSeconds`, and ask who is there by DNS or here: once (`GET …/services/{service}`), until something changes \
+A registry of running instances. Register an instance (`PUT …/instances/{name}`), renew its lease with a heartbeat every \
+`renewAfterSeconds`, and find instances by DNS or here: once (`GET …/services/{service}`), after the next change \
 (`wait=30s` with `If-None-Match`), or as a stream (`…/watch`).
 
-Any replica answers any call; speak to another when one does not answer. What is no success is a problem \
-(`application/problem+json`, RFC 9457): `type` is for programs, `detail` and `errors` say what to do. A path that no call has \
-is 404 `unknown-route`, a method that a path does not take 405 with `Allow`. `HEAD` works wherever `GET` does. What is no \
-HTTP at all, or has more than 64 KiB of headers, is answered by the connection itself, with 400 or 431 and nothing else. \
-A webhook of the cluster that refuses with a status of its own is told as 403 `refused`.
+Every replica answers every call; use another replica when one does not answer. Every error is a problem \
+(`application/problem+json`, RFC 9457): `type` is for programs, `detail` and `errors` say what to do. An unknown path is 404 \
+`unknown-route`; a method that a path does not take is 405 with `Allow`. `HEAD` works wherever `GET` does. A request that is \
+not HTTP, or has more than 64 KiB of headers, gets a bare 400 or 431. If a webhook of the cluster refuses a request with a \
+status that is not listed here, the response is 403 `refused`.
 
-Members that are not described here may come; do not fail on them. None that is described goes away within `/v1`.";
+Responses can have members that are not described here; clients must ignore them. No described member is removed within `/v1`.";
 
 /// The whole document.
 pub(super) fn document(operations: &[Operation]) -> Value {
-    let tags = Group::ALL.map(|group| json!({"name": group.name(), "description": group.says()}));
+    let tags =
+        Group::ALL.map(|group| json!({"name": group.name(), "description": group.description()}));
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -35,7 +36,7 @@ pub(super) fn document(operations: &[Operation]) -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "/", "description": "The replica that gave this document; any other will do."}],
+        "servers": [{"url": "/", "description": "The replica that served this document; every replica works."}],
         "tags": tags,
         "paths": paths(operations),
         "components": {
@@ -46,8 +47,9 @@ pub(super) fn document(operations: &[Operation]) -> Value {
             "securitySchemes": {"token": {
                 "type": "http",
                 "scheme": "bearer",
-                "description": "A token of Kubernetes of the audience rollcall: in a pod a projected serviceAccountToken, by \
-                                hand `kubectl create token NAME --audience rollcall`. None is needed with --auth none.",
+                "description": "A Kubernetes token for the audience rollcall: a projected serviceAccountToken in a \
+                                pod, or `kubectl create token NAME --audience rollcall` on the command line. With \
+                                --auth none no token is needed.",
             }},
         },
     })
@@ -57,8 +59,9 @@ fn paths(operations: &[Operation]) -> Map<String, Value> {
     let mut paths = Map::new();
     for route in Route::ALL {
         let of_route = operations.iter().filter(|operation| operation.route == route);
-        let path: Map<_, _> =
-            of_route.map(|it| (it.method.as_str().to_ascii_lowercase(), operation(it))).collect();
+        let path: Map<_, _> = of_route
+            .map(|row| (row.method.as_str().to_ascii_lowercase(), operation(row)))
+            .collect();
         paths.insert(route.template().to_owned(), path.into());
     }
     paths
@@ -67,24 +70,24 @@ fn paths(operations: &[Operation]) -> Map<String, Value> {
 fn operation(operation: &Operation) -> Value {
     let mut responses = problems::responses(operation);
     for success in operation.gives {
-        responses.insert(success.status.to_string(), answer(operation, success));
+        responses.insert(success.status.to_string(), response(operation, success));
     }
     let mut value = json!({
         "operationId": operation.id,
         "tags": [operation.group.name()],
         "summary": operation.summary,
         "description": operation.description,
-        "parameters": parameters::of(operation),
+        "parameters": parameters::for_operation(operation),
         "responses": responses,
         "security": security(operation.needs),
     });
     if let (Some(value), Some(body)) = (value.as_object_mut(), &operation.body) {
-        value.insert("requestBody".to_owned(), request(body));
+        value.insert("requestBody".to_owned(), request_body(body));
     }
     value
 }
 
-/// Reads are for everybody unless `--read-auth`.
+/// Reads need a token only with `--read-auth`.
 fn security(needs: Needs) -> Value {
     match needs {
         Needs::Nothing => json!([]),
@@ -93,44 +96,45 @@ fn security(needs: Needs) -> Value {
     }
 }
 
-fn request(body: &Body) -> Value {
+fn request_body(body: &Body) -> Value {
     let types = body.types.split(", ").map(|name| (name.to_owned(), content(body.schema)));
     json!({"required": body.required, "content": types.collect::<Map<_, _>>()})
 }
 
-fn answer(operation: &Operation, success: &Success) -> Value {
-    let mut answer = json!({
-        "description": success.says,
+fn response(operation: &Operation, success: &Success) -> Value {
+    let mut response = json!({
+        "description": success.description,
         "headers": headers::response(success.headers),
     });
     let (name, content) = match success.content {
-        Content::Nothing => return answer,
+        Content::Nothing => return response,
         Content::Json(schema) => ("application/json", content(schema)),
         Content::Contract => ("application/json", json!({"schema": {"type": "object"}})),
-        // Of a stream of events the schema is that of each event.
+        // The schema of a stream of events is that of one event.
         Content::Events => ("text/event-stream", content("WatchEvent")),
         Content::Lines => ("application/x-ndjson", lines("Instance", &examples::line())),
         Content::Html => ("text/html", json!({"schema": {"type": "string"}})),
     };
-    if let Some(answer) = answer.as_object_mut() {
-        answer.insert("content".to_owned(), Map::from_iter([(name.to_owned(), content)]).into());
+    if let Some(object) = response.as_object_mut() {
+        object.insert("content".to_owned(), Map::from_iter([(name.to_owned(), content)]).into());
         let links = links(operation, success);
         if !links.is_empty() {
-            answer.insert("links".to_owned(), links.into());
+            object.insert("links".to_owned(), links.into());
         }
     }
-    answer
+    response
 }
 
 fn content(schema: &str) -> Value {
     let mut content = json!({"schema": {"$ref": schemas::reference(schema)}});
-    if let (Some(content), Some(example)) = (content.as_object_mut(), examples::of(schema)) {
+    if let (Some(content), Some(example)) = (content.as_object_mut(), examples::for_schema(schema))
+    {
         content.insert("example".to_owned(), example);
     }
     content
 }
 
-/// Lines are text to OpenAPI 3.1; of what each is, 3.2 has a word.
+/// OpenAPI 3.1 can describe lines as text only; 3.2 has `itemSchema` for the type of one line.
 fn lines(schema: &str, example: &str) -> Value {
     json!({
         "schema": {"type": "string"},
@@ -139,7 +143,7 @@ fn lines(schema: &str, example: &str) -> Value {
     })
 }
 
-/// What can be asked next with what was answered.
+/// Links: the calls that take values of this response.
 fn links(operation: &Operation, success: &Success) -> Map<String, Value> {
     const OF_INSTANCE: [&str; 6] = [
         "heartbeat",
@@ -154,16 +158,16 @@ fn links(operation: &Operation, success: &Success) -> Map<String, Value> {
         Content::Json("Services") => {
             let first = "$response.body#/services/0";
             let namespace = format!("{first}/namespace");
-            let named =
+            let path =
                 json!({"path.namespace": namespace, "path.service": format!("{first}/service")});
-            (&["discover", "watchService"], named)
+            (&["discover", "watchService"], path)
         }
         Content::Json("InstanceDetail") if is_write => {
-            let named = json!({
+            let path = json!({
                 "path.namespace": "$response.body#/namespace",
                 "path.name": "$response.body#/name",
             });
-            (&OF_INSTANCE, named)
+            (&OF_INSTANCE, path)
         }
         _ => return Map::new(),
     };
@@ -181,7 +185,7 @@ mod tests {
     use crate::http::{contract::walk::walk, table::OPERATIONS};
 
     #[test]
-    fn every_reference_leads_somewhere_and_every_component_is_led_to() {
+    fn references_resolve_and_every_component_is_used() {
         let document = document(&OPERATIONS);
         let mut used = std::collections::HashSet::new();
         walk(&document, "", &mut |path, value| {
@@ -192,10 +196,10 @@ mod tests {
         });
         for (kind, components) in document["components"].as_object().unwrap() {
             for name in components.as_object().unwrap().keys() {
-                let of_none =
+                let of_no_operation =
                     ["token", "UnknownRoute", "MethodNotAllowed"].contains(&name.as_str());
                 assert!(
-                    of_none || used.contains(&format!("/components/{kind}/{name}")),
+                    of_no_operation || used.contains(&format!("/components/{kind}/{name}")),
                     "{kind} {name}"
                 );
             }
@@ -203,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn every_example_is_of_its_schema() {
+    fn examples_match_their_schemas() {
         let document = document(&OPERATIONS);
         let mut examples = 0;
         walk(&document["paths"], "", &mut |path, value| {
@@ -226,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn every_schema_and_its_members_are_described() {
+    fn every_schema_member_has_a_description() {
         let document = document(&OPERATIONS);
         let mut missing = Vec::new();
         let schemas = document["components"]["schemas"].as_object().unwrap();

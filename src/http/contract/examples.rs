@@ -1,11 +1,11 @@
-//! Examples of bodies. That they are of their schemas is held by a test.
+//! Examples of bodies. A test in `document` validates them against their schemas.
 
 use serde_json::{Value, json};
 
 use crate::http::problem::Kind;
 
-/// One of each schema that a body can be.
-pub(super) fn of(schema: &str) -> Option<Value> {
+/// The example for a schema of a body.
+pub(super) fn for_schema(schema: &str) -> Option<Value> {
     Some(match schema {
         "Registration" => registration(json!({"service": "orders"})),
         "RegistrationOfService" => registration(json!({})),
@@ -26,7 +26,7 @@ pub(super) fn of(schema: &str) -> Option<Value> {
         ]}),
         "HeartbeatBatchResult" => json!({
             "renewed": 1, "recorded": 0,
-            "unknown": [{"namespace": "shop", "name": "ledger", "reason": "no instance ledger in namespace shop"}],
+            "unknown": [{"namespace": "shop", "name": "ledger", "reason": "there is no instance ledger"}],
             "gone": [], "refused": [],
         }),
         "LeaseLength" => json!({"durationSeconds": 300}),
@@ -44,16 +44,14 @@ pub(super) fn of(schema: &str) -> Option<Value> {
     })
 }
 
-/// A problem of this kind.
 pub(super) fn problem(kind: Kind) -> Value {
-    let (_, title) = kind.words();
     let mut problem = json!({
         "type": kind.uri(),
-        "title": title,
+        "title": kind.title(),
         "status": kind.status().as_u16(),
-        "detail": "what is wrong with this request, and what to do",
+        "detail": "what is wrong with this request, and what to do about it",
     });
-    let more = match kind {
+    let extensions = match kind {
         Kind::BadFields => json!({
             "detail": "weight: must be a number from 0 to 65535",
             "errors": [{"in": "body", "field": "weight", "detail": "must be a number from 0 to 65535"}],
@@ -67,13 +65,13 @@ pub(super) fn problem(kind: Kind) -> Value {
         Kind::OtherVersion => json!({"resourceVersion": "4711"}),
         _ => return problem,
     };
-    if let (Some(problem), Value::Object(more)) = (problem.as_object_mut(), more) {
-        problem.extend(more);
+    if let (Some(problem), Value::Object(extensions)) = (problem.as_object_mut(), extensions) {
+        problem.extend(extensions);
     }
     problem
 }
 
-/// A line of the snapshot.
+/// One line of the snapshot.
 pub(super) fn line() -> String {
     format!("{}\n", instance())
 }
@@ -82,19 +80,19 @@ const UID: &str = "5c8f1f6e-6a0b-4f0e-9d53-3f6f7f3c2a11";
 const REVISION: &str = "8f14e45fceea167a";
 const TIME: &str = "2026-01-02T03:04:05.678Z";
 
-/// With what every registration of the examples has.
-fn registration(mut has: Value) -> Value {
-    let all = json!({
+/// Adds the fields that every registration of the examples has.
+fn registration(mut fields: Value) -> Value {
+    let common = json!({
         "addresses": ["10.0.0.7"],
         "ports": [{"name": "http", "port": 8080}],
         "version": "2.3.1",
         "attributes": {"team": "blue"},
         "lease": {"durationSeconds": 30},
     });
-    if let (Some(has), Value::Object(all)) = (has.as_object_mut(), all) {
-        has.extend(all);
+    if let (Some(fields), Value::Object(common)) = (fields.as_object_mut(), common) {
+        fields.extend(common);
     }
-    has
+    fields
 }
 
 fn set() -> Value {
@@ -126,17 +124,17 @@ fn detail() -> Value {
     {
         lease.extend(renewal);
     }
-    let more = json!({
+    let extensions = json!({
         "resourceVersion": "4711",
         "lastHeartbeat": {"at": TIME, "source": "http", "replica": "rollcall-0"},
         "verdict": {
             "horizon": TIME, "notBefore": null, "evictsAt": null,
             "stored": {"phase": "Ready", "reason": "LeaseRenewed"},
         },
-        "why": "Ready: it is Up and reports itself as Passing; its lease runs until 2026-01-02T03:04:35.678Z",
+        "why": "Ready: its state is Up and its health is Passing; its lease runs until 2026-01-02T03:04:35.678Z",
     });
-    if let (Some(detail), Value::Object(more)) = (detail.as_object_mut(), more) {
-        detail.extend(more);
+    if let (Some(detail), Value::Object(extensions)) = (detail.as_object_mut(), extensions) {
+        detail.extend(extensions);
     }
     detail
 }

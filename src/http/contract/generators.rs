@@ -1,7 +1,7 @@
-//! For tests: what generators of clients cannot take, though OpenAPI 3.1 allows it.
+//! Tests: the contract avoids forms that OpenAPI 3.1 allows and client generators cannot handle.
 //!
-//! Owns: the forms that the contract must not have, each with the generators that fail on it. Does not own: that a
-//! generated client works; `tests/clients` proves that for three languages.
+//! Owns: the forms to avoid, each with the generators that fail on it. Does not own: whether a generated client works;
+//! `tests/clients` proves that for three languages.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{document::document, walk::walk};
 use crate::http::table::OPERATIONS;
 
-/// Every schema of the document, also those inside others, with its path.
+/// Every schema of the document, including nested ones, with its path.
 fn schemas() -> Vec<(String, Value)> {
     let mut schemas = Vec::new();
     walk(&document(&OPERATIONS), "", &mut |path, value| {
@@ -23,9 +23,10 @@ fn schemas() -> Vec<(String, Value)> {
     schemas
 }
 
-/// openapi-python-client forgets the properties; openapi-generator writes Rust and Java that do not compile.
+/// Otherwise openapi-python-client drops the properties, and openapi-generator writes Rust and Java that do not
+/// compile.
 #[test]
-fn no_alternatives_stand_beside_properties() {
+fn alternatives_have_no_sibling_properties() {
     for (path, schema) in schemas() {
         let is_object = schema.get("properties").is_some() || schema["type"] == "object";
         for alternatives in ["oneOf", "anyOf", "allOf"] {
@@ -34,27 +35,31 @@ fn no_alternatives_stand_beside_properties() {
     }
 }
 
-/// An alternative without a name becomes a type that is named by its position. With a discriminator openapi-generator writes
-/// Rust that takes the member away before the schema that requires it is read, and forgets all but one of its values.
+/// Generators name an unnamed alternative by its position. With a discriminator openapi-generator writes Rust that
+/// removes the member before it reads the schema that requires it, and drops all but one of its values.
 #[test]
-fn alternatives_are_schemas_with_names_or_null() {
+fn alternatives_are_named_schemas_or_null() {
     for (path, schema) in schemas() {
         let alternatives =
             ["oneOf", "anyOf"].into_iter().filter_map(|kind| schema[kind].as_array());
-        for one in alternatives.flatten() {
-            assert!(one["$ref"].is_string() || one["type"] == "null", "{path}: {one}");
+        for alternative in alternatives.flatten() {
+            assert!(
+                alternative["$ref"].is_string() || alternative["type"] == "null",
+                "{path}: {alternative}"
+            );
         }
         assert!(schema.get("discriminator").is_none(), "{path}");
     }
 }
 
-/// openapi-generator names the enum of a member after the member, in the file of the schema that has it: `event` in `Event`.
+/// openapi-generator names the enum of a member after the member, in the file of its schema: `event` in `Event` would
+/// clash.
 #[test]
-fn no_schema_has_the_name_of_a_member_of_its_alternatives() {
+fn schema_name_differs_from_members_of_its_alternatives() {
     let document = document(&OPERATIONS);
     for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
-        for one in schema["oneOf"].as_array().into_iter().flatten() {
-            let target = one["$ref"].as_str().unwrap().strip_prefix('#').unwrap();
+        for alternative in schema["oneOf"].as_array().into_iter().flatten() {
+            let target = alternative["$ref"].as_str().unwrap().strip_prefix('#').unwrap();
             let members = document.pointer(target).unwrap()["properties"].as_object().unwrap();
             let same = members.keys().find(|member| member.eq_ignore_ascii_case(name));
             assert_eq!(same, None, "{name}: {target}");
@@ -62,9 +67,9 @@ fn no_schema_has_the_name_of_a_member_of_its_alternatives() {
     }
 }
 
-/// oapi-codegen makes a Go type of each component, whatever its kind, and spells `port` and `Port` alike.
+/// oapi-codegen makes a Go type of each component of every kind, and gives `port` and `Port` the same name.
 #[test]
-fn no_name_is_that_of_two_components() {
+fn component_names_are_unique_across_kinds() {
     let document = document(&OPERATIONS);
     let mut kinds: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (kind, components) in document["components"].as_object().unwrap() {
@@ -78,9 +83,9 @@ fn no_name_is_that_of_two_components() {
     assert!(twice.is_empty(), "{twice:?}");
 }
 
-/// openapi-generator ignores `const`, and takes no members but a description beside a reference.
+/// openapi-generator ignores `const`, and every member next to a reference except a description.
 #[test]
-fn constants_are_enums_and_references_are_alone() {
+fn constants_are_enums_and_references_have_no_siblings() {
     for (path, schema) in schemas() {
         assert!(schema.get("const").is_none(), "{path}: write it as an enum of one value");
         if schema.get("$ref").is_some_and(Value::is_string) {
@@ -93,14 +98,14 @@ fn constants_are_enums_and_references_are_alone() {
     }
 }
 
-/// Without a format, openapi-generator takes 32 bits for every whole number; a resourceVersion has more.
+/// Without a format, openapi-generator uses 32 bits for every integer; a resourceVersion needs more.
 #[test]
-fn every_number_says_its_width() {
+fn every_number_has_a_format() {
     let mut numbers = 0;
     for (path, schema) in schemas() {
         let types: Vec<_> = match &schema["type"] {
             Value::Array(types) => types.iter().filter_map(Value::as_str).collect(),
-            one => one.as_str().into_iter().collect(),
+            single => single.as_str().into_iter().collect(),
         };
         let format = schema["format"].as_str().unwrap_or_default();
         if types.contains(&"number") {

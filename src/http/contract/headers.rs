@@ -1,15 +1,15 @@
-//! Headers of requests and answers, as the contract describes them.
+//! Headers of requests and responses in the contract.
 
 use serde_json::{Map, Value, json};
 
-use super::{names, words};
+use super::{names, values};
 
-/// Headers that a request may have.
-const REQUEST: [&str; 6] =
+/// Headers of requests.
+const REQUEST_HEADERS: [&str; 6] =
     ["Rollcall-Min-Index", "X-Request-Id", "If-Match", "If-None-Match", "Last-Event-ID", "Accept"];
 
-/// On every answer.
-const EVERY: [&str; 7] = [
+/// Headers of every response.
+const EVERY_RESPONSE: [&str; 7] = [
     "Rollcall-Replica",
     "Rollcall-Index",
     "Rollcall-Index-Reset",
@@ -19,8 +19,8 @@ const EVERY: [&str; 7] = [
     "X-Content-Type-Options",
 ];
 
-/// Those that are there whatever happens.
-const CERTAIN: [&str; 12] = [
+/// Headers that a response always has where the contract lists them.
+const ALWAYS_PRESENT: [&str; 12] = [
     "Rollcall-Replica",
     "Rollcall-Stale",
     "X-Content-Type-Options",
@@ -35,45 +35,48 @@ const CERTAIN: [&str; 12] = [
     "X-Frame-Options",
 ];
 
-/// The parameter objects of all request headers, by the name of the component.
+/// The parameter objects of all request headers, by component name.
 pub(super) fn parameters() -> Map<String, Value> {
-    REQUEST.iter().map(|name| (names::parameter(name), parameter(name))).collect()
+    REQUEST_HEADERS.iter().map(|name| (names::parameter(name), parameter(name))).collect()
 }
 
 fn parameter(name: &str) -> Value {
     let text = || json!({"type": "string"});
-    let (says, schema) = match name {
+    let (description, schema) = match name {
         "Rollcall-Min-Index" => (
-            "The Rollcall-Index of an earlier answer, of whichever replica: this one answers when it has applied \
-             that much, or 503 after 5 s. So reads never go back, and see what was written elsewhere. Where the store \
-             itself has not reached it, the answer comes at once, with Rollcall-Index-Reset.",
-            // Of 64 bits without a sign; the numbers that etcd gives are below the half.
-            json!({"type": "integer", "format": words::width(None), "minimum": 0, "maximum": u64::MAX}),
+            "The Rollcall-Index of an earlier response of any replica. This replica answers when it has applied that \
+             index, or with 503 after 5 s, so reads never go back in time and include writes through other replicas. \
+             If the store itself has not reached the index, the response comes at once, with Rollcall-Index-Reset.",
+            // An unsigned 64-bit number; etcd uses only the lower half of the range.
+            json!({"type": "integer", "format": values::width(None), "minimum": 0, "maximum": u64::MAX}),
         ),
         "X-Request-Id" => (
-            "Answered back with the answer, and in the access log, if it has 128 characters at most.",
+            "An id of the request, of at most 128 characters. It is returned in the response and written to the \
+             access log.",
             text(),
         ),
         "If-Match" => (
-            "Only if the instance is one of these versions: ETags of its answers, as `\"12345\"`, several by commas; \
-             `*`: only if it is there. A weak ETag is never the one. Else 412.",
+            "Makes the call only if the instance has one of these versions; otherwise the response is 412. A version \
+             is the ETag of a response, such as `\"12345\"`; separate several by commas. `*` matches every version \
+             of an existing instance. A weak ETag never matches.",
             json!({"type": "string", "pattern": "^([*]|((W/)?\"[!#-~]*\"(, ?(W/)?\"[!#-~]*\")*)?)$"}),
         ),
         "If-None-Match" => (
-            "The ETag that is known already: 304 while there is nothing new. With wait, the answer is held back for \
-             as long.",
+            "The ETag that the client has: the response is 304 while it is current. With wait, the response waits \
+             for a change first.",
             text(),
         ),
         "Last-Event-ID" => (
-            "The id of the last event that was received, from whichever replica: what it tells is not told again.",
+            "The id of the last event that the client received, from any replica: the stream continues after that \
+             event.",
             text(),
         ),
         _ => (
-            "What the client takes; the page is HTML.",
+            "The media types that the client accepts; the page is text/html.",
             json!({"type": "string", "default": "text/html"}),
         ),
     };
-    let mut parameter = json!({"name": name, "in": "header", "required": false, "description": says, "schema": schema});
+    let mut parameter = json!({"name": name, "in": "header", "required": false, "description": description, "schema": schema});
     let example = match name {
         "If-Match" => "*",
         "If-None-Match" => "\"8f14e45fceea167a\"",
@@ -87,7 +90,7 @@ fn parameter(name: &str) -> Value {
     parameter
 }
 
-/// The header objects of all answers, by name.
+/// The header objects of all responses, by name.
 pub(super) fn components() -> Map<String, Value> {
     let others = [
         "ETag",
@@ -100,62 +103,67 @@ pub(super) fn components() -> Map<String, Value> {
         "Cache-Control",
     ];
     let page = ["Content-Security-Policy", "Referrer-Policy", "X-Frame-Options"];
-    let all = EVERY.into_iter().chain(others).chain(page);
+    let all = EVERY_RESPONSE.into_iter().chain(others).chain(page);
     all.map(|name| (name.to_owned(), header(name))).collect()
 }
 
 fn header(name: &str) -> Value {
     let text = || json!({"type": "string"});
-    let (says, schema) = match name {
+    let (description, schema) = match name {
         "Rollcall-Replica" => ("The replica that answered.", text()),
         "Rollcall-Index" => (
-            "The resourceVersion that covers what the answer rests on: all that this replica has applied, and what it \
-             wrote itself, the write that is answered among it. On one replica it only grows, but when the store went back (epoch in /v1/cluster). Not there after a \
-             deletion of which neither the watch nor the store tells the version in time.",
-            words::count().into(),
+            "The resourceVersion up to which the response is current: it covers everything that this replica has \
+             applied and its own writes, including the write of this call. On one replica it never falls, unless the \
+             store was restored (epoch in /v1/cluster). Absent after a deletion whose version neither the watch nor \
+             the store reported in time.",
+            values::count().into(),
         ),
         "Rollcall-Index-Reset" => (
-            "The store has not reached the Rollcall-Min-Index of the request: it is of another store (etcd was restored \
-             from a backup), or made up. Go on with the Rollcall-Index of this answer, though it is lower.",
+            "The store has not reached the Rollcall-Min-Index of the request: the index comes from another store \
+             (etcd was restored from a backup), or was made up. Continue with the Rollcall-Index of this response, \
+             although it is lower.",
             json!({"type": "string", "enum": ["true"]}),
         ),
         "Rollcall-Age" => (
-            "Milliseconds by which its horizon is behind: up to there it knows of every heartbeat. Not there before \
-             that is known.",
-            words::count().into(),
+            "The age of the replica's horizon in milliseconds. The replica knows every heartbeat up to its horizon. \
+             Absent until the horizon is known.",
+            values::count().into(),
         ),
         "Rollcall-Stale" => (
-            "Whether that is more than 15 s: the answer may lack what happened since.",
+            "Whether the horizon is older than 15 s: later changes can be missing from the response.",
             json!({"type": "string", "enum": ["true", "false"]}),
         ),
-        "X-Request-Id" => ("That of the request, if it had one.", text()),
-        "X-Content-Type-Options" => {
-            ("It is what Content-Type says.", json!({"type": "string", "enum": ["nosniff"]}))
-        }
+        "X-Request-Id" => ("The X-Request-Id of the request, if it had one.", text()),
+        "X-Content-Type-Options" => (
+            "Browsers must not guess another type than Content-Type.",
+            json!({"type": "string", "enum": ["nosniff"]}),
+        ),
         "ETag" => (
-            "Of a set: its revision, weak for another order than by name and for a part. Of an instance: its version.",
+            "For a set, its revision: weak when the set is not ordered by name, or limited. For an instance, its \
+             version.",
             json!({"type": "string", "pattern": "^(W/)?\"[^\"]+\"$"}),
         ),
         "Location" => {
             ("The path of the instance.", json!({"type": "string", "format": "uri-reference"}))
         }
         "Retry-After" => (
-            "When to ask again, in seconds, with some chance in it, so that not all come back at once.",
+            "When to try again, in seconds, with random jitter so that clients do not come back together.",
             json!({"type": "integer", "format": "int64", "minimum": 1}),
         ),
-        "WWW-Authenticate" => ("Which token is needed (RFC 6750).", text()),
+        "WWW-Authenticate" => ("The authentication that is needed (RFC 6750).", text()),
         "Allow" => ("The methods that the path takes.", text()),
-        "Accept" => ("The media types that would have been taken (RFC 9110 §12.5.1).", text()),
-        "Accept-Patch" => ("The media types of a patch (RFC 5789).", text()),
-        "Cache-Control" => {
-            ("no-cache: ask again with If-None-Match; no-store: keep it nowhere.", text())
-        }
-        _ => ("What a browser may do with the page.", text()),
+        "Accept" => ("The media types that the call takes (RFC 9110 §12.5.1).", text()),
+        "Accept-Patch" => ("The media types that the call takes as a patch (RFC 5789).", text()),
+        "Cache-Control" => (
+            "no-cache: a cache must revalidate with If-None-Match; no-store: nothing may be cached.",
+            text(),
+        ),
+        _ => ("Restricts what a browser does with the page.", text()),
     };
-    json!({"description": says, "required": CERTAIN.contains(&name), "schema": schema})
+    json!({"description": description, "required": ALWAYS_PRESENT.contains(&name), "schema": schema})
 }
 
-/// A header that an answer may have.
+/// A header that is not always present.
 pub(super) fn optional(name: &str) -> Value {
     let mut header = header(name);
     if let Some(header) = header.as_object_mut() {
@@ -164,13 +172,13 @@ pub(super) fn optional(name: &str) -> Value {
     header
 }
 
-/// The headers of an answer, those of every answer first.
+/// The headers of a response: those of every response, then `more`.
 pub(super) fn response(more: &[&str]) -> Map<String, Value> {
-    only(&EVERY).into_iter().chain(only(more)).collect()
+    references(&EVERY_RESPONSE).into_iter().chain(references(more)).collect()
 }
 
-/// What a problem has beside them.
-pub(super) fn of_problem(status: u16) -> &'static [&'static str] {
+/// The additional headers of a problem.
+pub(super) fn for_problem(status: u16) -> &'static [&'static str] {
     match status {
         401 | 403 => &["Cache-Control", "WWW-Authenticate"],
         405 => &["Cache-Control", "Allow"],
@@ -180,8 +188,8 @@ pub(super) fn of_problem(status: u16) -> &'static [&'static str] {
     }
 }
 
-/// These and no others.
-pub(super) fn only(names: &[&str]) -> Map<String, Value> {
+/// References to these headers only.
+pub(super) fn references(names: &[&str]) -> Map<String, Value> {
     let reference = |name: &&str| json!({"$ref": format!("#/components/headers/{name}")});
     names.iter().map(|name| ((*name).to_owned(), reference(name))).collect()
 }

@@ -1,7 +1,7 @@
 //! The contract: the HTTP API as OpenAPI 3.1, made from the table of operations.
 //!
-//! Owns: `GET /openapi.json`, and the document that `rollcall openapi` prints. Does not own: any bound, pattern or
-//! word of the API; they come from where they are acted on (docs/decisions/0014).
+//! Owns: `GET /openapi.json`, and the document that `rollcall openapi` prints. Does not own: the bounds, patterns and
+//! vocabularies of the API; they come from the code that enforces them (docs/decisions/0014).
 
 mod document;
 mod examples;
@@ -12,9 +12,9 @@ mod names;
 mod parameters;
 mod problems;
 mod schemas;
+pub(in crate::http) mod values;
 #[cfg(test)]
 mod walk;
-pub(in crate::http) mod words;
 
 use std::sync::Arc;
 
@@ -28,14 +28,14 @@ use crate::http::{
     answer::{Answer, Answered},
     app::App,
     discover,
-    document::Made,
+    document::RenderedDocument,
     operation::Operation,
     query::Query,
 };
 
-/// The document, as it is committed and served.
+/// The document as text, as it is committed and served.
 pub(super) fn text(operations: &'static [Operation]) -> Vec<u8> {
-    // Maps with string keys cannot fail to be written.
+    // Serializing maps with string keys cannot fail.
     let mut text = serde_json::to_vec_pretty(&document::document(operations)).unwrap_or_default();
     text.push(b'\n');
     text
@@ -47,7 +47,7 @@ pub(super) async fn contract(
     Query(()): Query<()>,
     headers: HeaderMap,
 ) -> Answered {
-    let Made { text, tag } = app.document.made();
+    let RenderedDocument { text, tag } = app.document.rendered();
     let answer = if discover::is_known(&headers, tag.as_bytes()) {
         Answer::empty(StatusCode::NOT_MODIFIED)
     } else {

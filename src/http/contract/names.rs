@@ -1,14 +1,14 @@
-//! Names of components that are made from other names.
+//! Names of components that are derived from other names.
 //!
-//! Generators make types and constants of them. Does not own: the names of schemas, which are those of the types in Rust.
+//! Generators turn them into types and constants. Does not own: the names of schemas, which come from the Rust types.
 
-/// The component of a parameter. One namespace holds the types of parameters and schemas: `health` would meet the schema
-/// `Health`.
+/// The component of a parameter. Generators put the types of parameters and schemas into one namespace, where the
+/// parameter `health` would clash with the schema `Health`.
 pub(super) fn parameter(name: &str) -> String {
     format!("{}Parameter", camel(name))
 }
 
-/// Words between hyphens, in CamelCase.
+/// A hyphenated name in CamelCase.
 pub(super) fn camel(name: &str) -> String {
     let capital = |word: &str| {
         let mut letters = word.chars();

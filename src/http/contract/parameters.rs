@@ -1,24 +1,25 @@
-//! Parameters of paths and queries, as the contract describes them.
+//! Parameters of paths and queries in the contract.
 
 use schemars::JsonSchema as _;
 use serde_json::{Map, Value, json};
 
-use super::{names, words};
+use super::{names, values};
 use crate::http::operation::{Operation, Query};
 
-/// What filters a set.
+/// Query parameters that filter a set.
 const FILTERS: [&str; 7] = ["version", "tag", "zone", "near", "port", "selector", "health"];
 
-/// All of them, by name.
+/// The parameter objects of all paths and queries, by component name.
 pub(super) fn components() -> Map<String, Value> {
     let query = FILTERS.into_iter().chain(["order", "limit", "wait", "uid", "service"]);
-    let query = query.map(|name| (in_query(name), of_query(name)));
-    let path = ["namespace", "service", "name"].map(|name| (names::parameter(name), of_path(name)));
+    let query = query.map(|name| (query_component(name), query_parameter(name)));
+    let path =
+        ["namespace", "service", "name"].map(|name| (names::parameter(name), path_parameter(name)));
     query.chain(path).collect()
 }
 
-/// References to those of a call.
-pub(super) fn of(operation: &Operation) -> Vec<Value> {
+/// References to the parameters of a call.
+pub(super) fn for_operation(operation: &Operation) -> Vec<Value> {
     let template = operation.route.template();
     let in_path = ["namespace", "service", "name"]
         .into_iter()
@@ -31,67 +32,69 @@ pub(super) fn of(operation: &Operation) -> Vec<Value> {
         Query::Watch => FILTERS.to_vec(),
         Query::WatchMany => ["service"].into_iter().chain(FILTERS).collect(),
     };
-    let in_query = query.into_iter().map(in_query);
+    let in_query = query.into_iter().map(query_component);
     let headers = ["Rollcall-Min-Index", "X-Request-Id"].iter().chain(operation.headers);
     let all = in_path.chain(in_query).chain(headers.map(|name| names::parameter(name)));
     all.map(|key| json!({"$ref": format!("#/components/parameters/{key}")})).collect()
 }
 
-/// The name of the component of a query parameter. A service is a name in a path, and several in a query.
-fn in_query(name: &str) -> String {
+/// The component of a query parameter. `service` is one name in a path and a list in a query, so it has two components.
+fn query_component(name: &str) -> String {
     names::parameter(if name == "service" { "services" } else { name })
 }
 
-fn of_path(name: &str) -> Value {
+fn path_parameter(name: &str) -> Value {
     let mut generator = schemars::SchemaGenerator::default();
-    let (says, schema, example) = match name {
+    let (description, schema, example) = match name {
         "namespace" => {
-            ("A Kubernetes namespace.", words::Label::json_schema(&mut generator), "shop")
+            ("A Kubernetes namespace.", values::Label::json_schema(&mut generator), "shop")
         }
         "service" => {
-            ("The name of a service.", words::Label::json_schema(&mut generator), "orders")
+            ("The name of a service.", values::Label::json_schema(&mut generator), "orders")
         }
         _ => {
-            ("The name of an instance.", words::Subdomain::json_schema(&mut generator), "orders-1")
+            ("The name of an instance.", values::Subdomain::json_schema(&mut generator), "orders-1")
         }
     };
     json!({
-        "name": name, "in": "path", "required": true, "description": says, "schema": schema, "example": example,
+        "name": name, "in": "path", "required": true, "description": description, "schema": schema, "example": example,
     })
 }
 
-fn of_query(name: &str) -> Value {
-    let says = match name {
+fn query_parameter(name: &str) -> Value {
+    let description = match name {
         "version" => {
-            "Only those of this version; `2-3-1`, its form as a DNS label, selects `2.3.1` too."
+            "Only instances of this version; `2-3-1`, the form as a DNS label, also selects `2.3.1`."
         }
-        "tag" => "Only those with this tag; given again: with all of them.",
-        "zone" => "Only those in this zone.",
-        "near" => "Those in this zone, or all when it has nobody.",
-        "port" => "Only those with a port of this name.",
+        "tag" => {
+            "Only instances with this tag; given several times, only instances with all the tags."
+        }
+        "zone" => "Only instances in this zone.",
+        "near" => "Instances in this zone, or all instances if none is in it.",
+        "port" => "Only instances with a port of this name.",
         "selector" => {
-            "Only those with labels that match, in Kubernetes' grammar: `track=canary,tier in (a, b),!old`."
+            "Only instances whose labels match this Kubernetes label selector: `track=canary,tier in (a, b),!old`."
         }
         "health" => {
-            "`passing`: Ready alone; `any`: whatever the phase. Without it Ready and Warning."
+            "`passing`: instances in Ready only; `any`: instances in every phase. Default: Ready and Warning."
         }
         "order" => {
-            "`weighted`: by priority, then at random by weight; `roundrobin`: by priority, each call beginning one \
-             further."
+            "`weighted`: by priority, then at random by weight; `roundrobin`: by priority, each call starts at the \
+             next instance."
         }
-        "limit" => "The first so many of that order.",
+        "limit" => "The number of instances to return, from the start of that order.",
         "wait" => {
-            "With If-None-Match: how long to wait for another set, as `30s`, `500ms` or `1m`, at most `5m`."
+            "With If-None-Match: how long to wait for a changed set, such as `30s`, `500ms` or `1m`, at most `5m`."
         }
-        "uid" => "This incarnation and no other, else 412.",
-        _ => "A service, as `namespace/service`; given again: several, up to 100.",
+        "uid" => "The uid that the instance must have; otherwise the response is 412.",
+        _ => "A service, as `namespace/service`; give it several times for up to 100 services.",
     };
     let mut parameter = json!({
         "name": name,
         "in": "query",
         "required": name == "service",
-        "description": says,
-        "schema": words::of_query(name),
+        "description": description,
+        "schema": values::query_parameter(name),
     });
     let example = match name {
         "selector" => json!("track=canary,!old"),

@@ -1,7 +1,7 @@
 //! The schemas of all bodies, derived from the types that read and write them.
 //!
-//! Owns: what no single type says: that a registration in a path has no name in its body, that an instance alone
-//! has more than one in a set, and the shape of events.
+//! Owns: what no single type expresses: a registration with its name in the path has no name in its body, a single
+//! instance has more members than an instance of a set, and the shape of events.
 
 use std::collections::BTreeSet;
 
@@ -10,61 +10,59 @@ use schemars::{
 };
 use serde_json::{Map, Value, json};
 
-use super::words;
+use super::values;
 use crate::http::{
     batch, changes, cluster, detail, encode, heartbeats, problem, services, validate,
 };
 
-/// Where schemas are.
 const PATH: &str = "#/components/schemas";
 
-/// The reference to a schema.
 pub(super) fn reference(name: &str) -> String {
     format!("{PATH}/{name}")
 }
 
 /// All schemas by name.
 pub(super) fn all() -> Map<String, Value> {
-    let mut all = read();
-    for (name, schema) in written() {
-        // The vocabularies are in both, and the same.
+    let mut all = request_schemas();
+    for (name, schema) in response_schemas() {
+        // The vocabularies are in both, with equal schemas.
         all.insert(name, schema);
     }
-    refine(&mut all);
+    add_variants(&mut all);
     all.extend(events());
-    let says = "An instance is new, or looks different, or is among those asked for now; and the revision of the set to \
-                which that leads.";
-    let upsert = merged(&all, &["Remove", "Instance"], says);
+    let description = "An instance that is new, has changed, or matches the query now, and the revision of the set \
+                       after this change.";
+    let upsert = merged(&all, &["Remove", "Instance"], description);
     all.insert("Upsert".to_owned(), upsert);
     all
 }
 
-/// What bodies of requests are read into.
-fn read() -> Map<String, Value> {
+/// Schemas of the types that request bodies are read into.
+fn request_schemas() -> Map<String, Value> {
     let mut generator = settings().for_deserialize().into_generator();
     add::<validate::RegistrationBody>(&mut generator);
     add::<batch::BatchBody>(&mut generator);
     add::<heartbeats::HeartbeatBody>(&mut generator);
-    add::<heartbeats::LengthBody>(&mut generator);
+    add::<heartbeats::LeaseLengthBody>(&mut generator);
     add::<heartbeats::BatchBody<'static>>(&mut generator);
     add::<changes::StateBody>(&mut generator);
-    let patch = words::AttributesPatch::json_schema(&mut generator);
+    let patch = values::AttributesPatch::json_schema(&mut generator);
     let mut all = generator.take_definitions(true);
     all.insert("AttributesPatch".to_owned(), patch.into());
     all
 }
 
-/// What answers are written from.
-fn written() -> Map<String, Value> {
+/// Schemas of the types that responses are written from.
+fn response_schemas() -> Map<String, Value> {
     let mut generator = settings().for_serialize().into_generator();
     add::<encode::InstanceJson<'static>>(&mut generator);
     add::<encode::Renewal>(&mut generator);
     add::<detail::Detail>(&mut generator);
-    add::<batch::BatchAnswer>(&mut generator);
-    add::<heartbeats::BatchAnswer<'static>>(&mut generator);
+    add::<batch::BatchResult>(&mut generator);
+    add::<heartbeats::BatchResult<'static>>(&mut generator);
     add::<services::ServicesJson<'static>>(&mut generator);
     add::<cluster::ClusterJson<'static>>(&mut generator);
-    add::<problem::wire::Wire<'static>>(&mut generator);
+    add::<problem::wire::ProblemBody<'static>>(&mut generator);
     generator.take_definitions(true)
 }
 
@@ -74,14 +72,15 @@ fn settings() -> SchemaSettings {
             settings.definitions_path = "/components/schemas".into();
             settings.meta_schema = None;
         })
-        .with_transform(RecursiveTransform(plain_number))
+        .with_transform(RecursiveTransform(use_openapi_format))
 }
 
-/// `uint16` and the like are formats of Rust; OpenAPI has `int32` and `int64`.
-fn plain_number(schema: &mut Schema) {
-    let is_of_rust = |format: &Value| format.as_str().is_some_and(|it| it.starts_with("uint"));
-    if schema.get("format").is_some_and(is_of_rust) {
-        let width = words::width(schema.get("maximum").and_then(Value::as_i64));
+/// schemars writes formats such as `uint16`, which OpenAPI does not have; it has `int32` and `int64`.
+fn use_openapi_format(schema: &mut Schema) {
+    let is_rust_format =
+        |format: &Value| format.as_str().is_some_and(|format| format.starts_with("uint"));
+    if schema.get("format").is_some_and(is_rust_format) {
+        let width = values::width(schema.get("maximum").and_then(Value::as_i64));
         schema.insert("format".to_owned(), width.into());
     }
 }
@@ -90,40 +89,37 @@ fn add<T: JsonSchema>(generator: &mut SchemaGenerator) {
     let _ = generator.subschema_for::<T>();
 }
 
-/// Makes the variants of one type.
-fn refine(all: &mut Map<String, Value>) {
+/// Derives the schemas that are variants of one type.
+fn add_variants(all: &mut Map<String, Value>) {
     let Some(Value::Object(registration)) = all.get("Registration").cloned() else { return };
     let in_path = without(registration.clone(), &["namespace", "name"]);
-    let of_service = without(in_path.clone(), &["service"]);
+    let without_service = without(in_path.clone(), &["service"]);
     all.insert("RegistrationOfBatch".to_owned(), registration.into());
     all.insert("Registration".to_owned(), in_path.into());
-    all.insert("RegistrationOfService".to_owned(), of_service.into());
+    all.insert("RegistrationOfService".to_owned(), without_service.into());
     if let Some(items) = all
         .get_mut("RegistrationBatch")
         .and_then(|it| it.pointer_mut("/properties/instances/items"))
     {
         *items = json!({"$ref": reference("RegistrationOfBatch")});
     }
-    let lease = merged(
-        all,
-        &["Lease", "Renewal"],
-        "The terms of a lease, and how long it has still to run.",
-    );
+    let lease = merged(all, &["Lease", "Renewal"], "The terms of a lease, and its remaining time.");
     all.insert("LeaseDetail".to_owned(), lease);
-    let says = "An instance that is shown alone, as the replica that answers sees it.";
-    let mut alone = merged(all, &["Instance", "Detail"], says);
-    if let Some(lease) = alone.pointer_mut("/properties/lease") {
-        *lease = json!({"$ref": reference("LeaseDetail"), "description": "Which life it has."});
+    let description = "A single instance, as the replica that answers sees it.";
+    let mut single = merged(all, &["Instance", "Detail"], description);
+    if let Some(lease) = single.pointer_mut("/properties/lease") {
+        *lease = json!({"$ref": reference("LeaseDetail"), "description": "The terms of its lease, and its remaining \
+                                                                          time."});
     }
-    all.insert("InstanceDetail".to_owned(), alone);
+    all.insert("InstanceDetail".to_owned(), single);
     all.remove("Detail");
     if let Some(Value::Object(replica)) = all.get_mut("Replica") {
         replica.remove("anyOf");
-        replica.insert("oneOf".to_owned(), one_of(&["OwnReplica", "OtherReplica"]).into());
+        replica.insert("oneOf".to_owned(), references(&["OwnReplica", "OtherReplica"]).into());
     }
-    let says = "An instance as discovery shows it.";
+    let description = "An instance as discovery returns it.";
     if let Some(instance) = all.get_mut("Instance").and_then(Value::as_object_mut) {
-        instance.insert("description".to_owned(), says.into());
+        instance.insert("description".to_owned(), description.into());
     }
 }
 
@@ -142,52 +138,52 @@ fn without(mut object: Map<String, Value>, members: &[&str]) -> Map<String, Valu
 }
 
 /// One object with the members of several.
-fn merged(all: &Map<String, Value>, names: &[&str], says: &str) -> Value {
+fn merged(all: &Map<String, Value>, names: &[&str], description: &str) -> Value {
     let (mut properties, mut required) = (Map::new(), BTreeSet::new());
     for schema in names.iter().filter_map(|name| all.get(*name)) {
         properties.extend(schema["properties"].as_object().cloned().unwrap_or_default());
         required
             .extend(schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str));
     }
-    json!({"type": "object", "description": says, "properties": properties, "required": required})
+    json!({"type": "object", "description": description, "properties": properties, "required": required})
 }
 
-/// What is written by hand, byte by byte: sets and events.
+/// Schemas of sets and events, whose JSON is written by hand.
 fn events() -> Map<String, Value> {
-    let label = |says: &str| json!({"type": "string", "description": says});
+    let label = |description: &str| json!({"type": "string", "description": description});
     let mut generator = settings().into_generator();
-    let revision: Value = words::Revision::json_schema(&mut generator).into();
+    let revision: Value = values::Revision::json_schema(&mut generator).into();
     let set = json!({
         "type": "object",
-        "description": "The instances of a service that were asked for.",
+        "description": "The instances of a service that match the query.",
         "properties": {
-            "namespace": label("Where the service is."),
-            "service": label("Its name."),
+            "namespace": label("The namespace of the service."),
+            "service": label("The name of the service."),
             "revision": revision,
             "instances": {
                 "type": "array",
                 "items": {"$ref": reference("Instance")},
-                "description": "In the order asked for.",
+                "description": "The instances, in the requested order.",
             },
         },
         "required": ["namespace", "service", "revision", "instances"],
     });
     let remove = json!({
         "type": "object",
-        "description": "An instance is gone, or not among those asked for any more.",
+        "description": "An instance that is gone, or no longer matches the query.",
         "properties": {
-            "namespace": label("Where it was."),
-            "service": label("To which service it belonged."),
-            "name": label("Its name."),
+            "namespace": label("The namespace of the instance."),
+            "service": label("The service that the instance belonged to."),
+            "name": label("The name of the instance."),
             "revision": revision,
         },
         "required": ["namespace", "service", "name", "revision"],
     });
     let events = json!({
-        "description": "One event of a watch. What changed together is told together, and only the last of these events has \
-                        an id: the revision of each service, in the order asked. Beside events there are comments \
-                        (`: alive`, every 15 s) and `retry`.",
-        "oneOf": one_of(&["SnapshotEvent", "UpsertEvent", "RemoveEvent"]),
+        "description": "One event of a watch. Changes that were made together are sent together, and only the last \
+                        of these events has an id: the revision of each service, in the order of the query. The \
+                        stream also has comments (`: alive`, every 15 s) and `retry`.",
+        "oneOf": references(&["SnapshotEvent", "UpsertEvent", "RemoveEvent"]),
     });
     Map::from_iter([
         ("Discovery".to_owned(), set),
@@ -195,39 +191,37 @@ fn events() -> Map<String, Value> {
         ("WatchEvent".to_owned(), events),
         (
             "SnapshotEvent".to_owned(),
-            event("snapshot", "Discovery", "All instances that were asked for."),
+            event("snapshot", "Discovery", "All instances that match the query."),
         ),
         (
             "UpsertEvent".to_owned(),
-            event("upsert", "Upsert", "An instance that is new or looks different."),
+            event("upsert", "Upsert", "An instance that is new or has changed."),
         ),
-        (
-            "RemoveEvent".to_owned(),
-            event("remove", "Remove", "An instance that no longer belongs to the set."),
-        ),
+        ("RemoveEvent".to_owned(), event("remove", "Remove", "An instance that left the set.")),
     ])
 }
 
-/// References to schemas that a member tells apart: in each it has values of its own. A discriminator would say so again, and
-/// openapi-generator then writes Rust that takes the member away before the schema that requires it is read.
-fn one_of(schemas: &[&str]) -> Vec<Value> {
+/// References to alternative schemas, which one member tells apart by its values. There is no discriminator: it would
+/// only repeat this, and openapi-generator then writes Rust that removes the member before it reads the schema that
+/// requires it.
+fn references(schemas: &[&str]) -> Vec<Value> {
     schemas.iter().map(|name| json!({"$ref": reference(name)})).collect()
 }
 
-/// In the words of OpenAPI 3.2 for items of a stream.
-fn event(kind: &str, data: &str, says: &str) -> Value {
+/// Named as OpenAPI 3.2 names the items of a stream.
+fn event(kind: &str, data: &str, description: &str) -> Value {
     json!({
         "type": "object",
-        "description": says,
+        "description": description,
         "properties": {
-            "event": {"type": "string", "enum": [kind], "description": "Which event it is."},
+            "event": {"type": "string", "enum": [kind], "description": "The type of the event."},
             "data": {
                 "type": "string",
                 "contentMediaType": "application/json",
                 "contentSchema": {"$ref": reference(data)},
-                "description": "JSON, as a string.",
+                "description": "The data as JSON, in a string.",
             },
-            "id": {"type": "string", "description": "For Last-Event-ID."},
+            "id": {"type": "string", "description": "The value for Last-Event-ID."},
         },
         "required": ["event", "data"],
     })

@@ -1,8 +1,8 @@
-//! For tests: every value of the document with its path. Does not own: what is asked of them.
+//! For tests: visits every value of the document with its path.
 
 use serde_json::Value;
 
-/// Calls `visit` with every value below one, itself included.
+/// Calls `visit` with `value` and every value in it.
 pub(super) fn walk(value: &Value, path: &str, visit: &mut impl FnMut(&str, &Value)) {
     visit(path, value);
     match value {

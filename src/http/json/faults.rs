@@ -1,8 +1,8 @@
-//! What is wrong with a JSON text, as values: serde hands its errors on as sentences, and nothing is decided by those.
+//! Faults of a JSON text as values. serde passes errors on as sentences, which must not be parsed.
 //!
-//! Owns: a deserializer around another one whose error type keeps what serde says of a field, and what it is made of. The
-//! inner error type cannot carry that, so a fault waits beside it until the call returns. Reads as a stream: nothing of the
-//! text is kept. Does not own: what is said about a fault (`json`).
+//! Owns: a deserializer around another one, whose error type keeps the structure of an error. The inner error type
+//! cannot carry that structure, so a fault is stored in a [`Stash`] until the call returns. The text is streamed and
+//! not kept. Does not own: the wording of a fault (`json`).
 
 use std::{cell::Cell, fmt};
 
@@ -17,52 +17,53 @@ use serde::{
 
 use crate::http::clip;
 
-/// What is wrong.
+/// A fault of a JSON text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// It is no JSON, or a number that no type holds; the parser's sentence.
+    /// Not JSON, or a number outside the range of every type, in the words of the parser.
     Syntax(String),
-    /// A field that is not one of these.
+    /// A field that is not one of these fields.
     UnknownField(&'static [&'static str]),
     MissingField(&'static str),
-    /// Empty where the path names it already.
+    /// Empty when the path already ends with the field.
     DuplicateField(&'static str),
     /// Another type or value.
     Mismatch {
-        /// As `invalid type: null`; cut, since it quotes the text.
+        /// Such as `invalid type: null`; truncated, because it quotes the text.
         found: String,
         expected: String,
     },
-    /// Something else; the sentence of the type that was read.
+    /// Another fault, in the words of the type that was read.
     Other(String),
 }
 
-/// A deserializer with [`Fault`] for its errors. It asks the inner one for whatever there is, so that every mismatch is
-/// found by a visitor and not by the inner one: JSON says its types. Of enums it reads those whose variants are words.
-pub(super) struct Structured<'s, D> {
+/// A deserializer with [`Fault`] as its error type. It calls `deserialize_any` of the inner one, which JSON supports,
+/// so that a visitor detects every mismatch and not the inner deserializer. It supports enums with unit variants
+/// only.
+pub(super) struct FaultDeserializer<'s, D> {
     inner: D,
     stash: &'s Stash,
 }
 
-/// The fault of which the inner deserializer has been told by a placeholder.
+/// The fault behind a placeholder error that was given to the inner deserializer.
 #[derive(Default)]
 pub(super) struct Stash(Cell<Option<Fault>>);
 
 impl Stash {
-    /// A deserializer that leaves its faults here.
-    pub(super) fn around<D>(&self, inner: D) -> Structured<'_, D> {
-        Structured { inner, stash: self }
+    /// A deserializer that stores its faults here.
+    pub(super) fn around<D>(&self, inner: D) -> FaultDeserializer<'_, D> {
+        FaultDeserializer { inner, stash: self }
     }
 
-    fn put<T, E: de::Error>(&self, result: Result<T, Fault>) -> Result<T, E> {
+    fn capture<T, E: de::Error>(&self, result: Result<T, Fault>) -> Result<T, E> {
         result.map_err(|fault| {
             self.0.set(Some(fault));
             E::custom("")
         })
     }
 
-    /// What is behind an error of the inner deserializer: what was put, or else its own.
-    fn take<T, E: fmt::Display>(&self, result: Result<T, E>) -> Result<T, Fault> {
+    /// The fault behind an error of the inner deserializer: the stored fault, or else a syntax error.
+    fn recover<T, E: fmt::Display>(&self, result: Result<T, E>) -> Result<T, Fault> {
         result.map_err(|error| self.0.take().unwrap_or_else(|| Fault::Syntax(error.to_string())))
     }
 }
@@ -109,34 +110,36 @@ impl de::Error for Fault {
 }
 
 impl Fault {
-    fn mismatch(of: &str, found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+    fn mismatch(what: &str, found: Unexpected<'_>, expected: &dyn Expected) -> Self {
         let found = match found {
-            // As JSON calls it.
-            Unexpected::Unit => format!("invalid {of}: null"),
-            // Quoted: what is beyond a few hundred bytes is cut before it is escaped.
+            // serde calls it `unit value`.
+            Unexpected::Unit => format!("invalid {what}: null"),
+            // Long text is truncated before it is escaped.
             Unexpected::Str(text) => {
-                clip::name(format!("invalid {of}: string {:?}", clip::head(text)))
+                clip::name(format!("invalid {what}: string {:?}", clip::head(text)))
             }
-            found => clip::name(format!("invalid {of}: {found}")),
+            found => clip::name(format!("invalid {what}: {found}")),
         };
         Self::Mismatch { found, expected: expected.to_string() }
     }
 }
 
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for Structured<'_, D> {
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for FaultDeserializer<'_, D> {
     type Error = Fault;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        self.stash.take(self.inner.deserialize_any(Watched { it: visitor, stash: self.stash }))
+        self.stash
+            .recover(self.inner.deserialize_any(Capturing { inner: visitor, stash: self.stash }))
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        self.stash.take(self.inner.deserialize_option(Watched { it: visitor, stash: self.stash }))
+        self.stash
+            .recover(self.inner.deserialize_option(Capturing { inner: visitor, stash: self.stash }))
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        let watched = Watched { it: visitor, stash: self.stash };
-        self.stash.take(self.inner.deserialize_ignored_any(watched))
+        let visitor = Capturing { inner: visitor, stash: self.stash };
+        self.stash.recover(self.inner.deserialize_ignored_any(visitor))
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -153,7 +156,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Structured<'_, D> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        self.deserialize_any(Word(visitor))
+        self.deserialize_any(VariantVisitor(visitor))
     }
 
     forward_to_deserialize_any! {
@@ -162,25 +165,25 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Structured<'_, D> {
     }
 }
 
-/// A visitor, a seed or an access whose faults are put into the stash.
-struct Watched<'s, T> {
-    it: T,
+/// A visitor, a seed or an access that stores its faults in the stash.
+struct Capturing<'s, T> {
+    inner: T,
     stash: &'s Stash,
 }
 
 macro_rules! visit {
     ($($method:ident: $type:ty),*) => {$(
         fn $method<E: de::Error>(self, value: $type) -> Result<V::Value, E> {
-            self.stash.put(self.it.$method(value))
+            self.stash.capture(self.inner.$method(value))
         }
     )*};
 }
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, V> {
+impl<'de, V: Visitor<'de>> Visitor<'de> for Capturing<'_, V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.it.expecting(f)
+        self.inner.expecting(f)
     }
 
     visit! {
@@ -189,82 +192,82 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Watched<'_, V> {
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<V::Value, E> {
-        self.stash.put(self.it.visit_unit())
+        self.stash.capture(self.inner.visit_unit())
     }
 
     fn visit_none<E: de::Error>(self) -> Result<V::Value, E> {
-        self.stash.put(self.it.visit_none())
+        self.stash.capture(self.inner.visit_none())
     }
 
     fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
-        self.stash.put(self.it.visit_some(self.stash.around(inner)))
+        self.stash.capture(self.inner.visit_some(self.stash.around(inner)))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
-        let Self { it, stash } = self;
-        stash.put(it.visit_seq(Watched { it: inner, stash }))
+        let Self { inner: target, stash } = self;
+        stash.capture(target.visit_seq(Capturing { inner, stash }))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
-        let Self { it, stash } = self;
-        stash.put(it.visit_map(Watched { it: inner, stash }))
+        let Self { inner: target, stash } = self;
+        stash.capture(target.visit_map(Capturing { inner, stash }))
     }
 }
 
-impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Watched<'_, S> {
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Capturing<'_, S> {
     type Value = S::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
-        self.stash.put(self.it.deserialize(self.stash.around(inner)))
+        self.stash.capture(self.inner.deserialize(self.stash.around(inner)))
     }
 }
 
-impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Watched<'_, A> {
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Capturing<'_, A> {
     type Error = Fault;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, Fault> {
-        let Self { it, stash } = self;
-        stash.take(it.next_element_seed(Watched { it: seed, stash }))
+        let Self { inner: target, stash } = self;
+        stash.recover(target.next_element_seed(Capturing { inner: seed, stash }))
     }
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Watched<'_, A> {
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Capturing<'_, A> {
     type Error = Fault;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, Fault> {
-        let Self { it, stash } = self;
-        stash.take(it.next_key_seed(Watched { it: seed, stash }))
+        let Self { inner: target, stash } = self;
+        stash.recover(target.next_key_seed(Capturing { inner: seed, stash }))
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Fault> {
-        let Self { it, stash } = self;
-        stash.take(it.next_value_seed(Watched { it: seed, stash }))
+        let Self { inner: target, stash } = self;
+        stash.recover(target.next_value_seed(Capturing { inner: seed, stash }))
     }
 }
 
-/// The visitor of an enum, to which a string is the name of a variant.
-struct Word<V>(V);
+/// The visitor of an enum, which reads a string as the name of a variant.
+struct VariantVisitor<V>(V);
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Word<V> {
+impl<'de, V: Visitor<'de>> Visitor<'de> for VariantVisitor<V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.expecting(f)
     }
 
-    fn visit_str<E: de::Error>(self, word: &str) -> Result<V::Value, E> {
-        self.0.visit_enum(unit(word))
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<V::Value, E> {
+        self.0.visit_enum(unit(name))
     }
 }
 
-fn unit<'a, 'de, E: de::Error + 'a>(word: &'a str) -> impl EnumAccess<'de, Error = E> + 'a {
-    word.into_deserializer()
+fn unit<'a, 'de, E: de::Error + 'a>(name: &'a str) -> impl EnumAccess<'de, Error = E> + 'a {
+    name.into_deserializer()
 }
 
 #[cfg(test)]
@@ -276,7 +279,7 @@ mod tests {
 
     #[derive(Debug, Deserialize, PartialEq)]
     #[serde(deny_unknown_fields)]
-    struct Thing {
+    struct Sample {
         number: Option<u8>,
         flag: Option<bool>,
         word: Option<Word>,
@@ -295,7 +298,7 @@ mod tests {
     struct New(i32);
 
     #[derive(Debug, Deserialize)]
-    struct Whole {
+    struct Required {
         #[serde(rename = "all")]
         _all: bool,
     }
@@ -305,21 +308,21 @@ mod tests {
     }
 
     #[test]
-    fn values_are_read_as_without_the_adapter() {
+    fn adapter_reads_the_same_values() {
         for text in [
             "{}",
             "{\"number\": 7, \"flag\": true, \"word\": \"Up\", \"pair\": [1, 2], \"new\": -5}",
             "{\"number\": null, \"list\": [{}, {\"list\": [{\"word\": \"Down\"}]}]}",
         ] {
-            let plain: Thing = serde_json::from_str(text).unwrap();
-            assert_eq!(read::<Thing>(text).unwrap(), plain, "{text}");
+            let plain: Sample = serde_json::from_str(text).unwrap();
+            assert_eq!(read::<Sample>(text).unwrap(), plain, "{text}");
         }
         let text = "{\"a\": [1, -2, 3.5, \"b\\n\", null, {\"c\": false}]}";
         assert_eq!(read::<Value>(text).unwrap(), serde_json::from_str::<Value>(text).unwrap());
     }
 
     #[test]
-    fn faults_are_values_whatever_the_text_quotes() {
+    fn faults_are_structured_whatever_the_text_contains() {
         const KNOWN: &[&str] = &["number", "flag", "word", "list", "pair", "new"];
         let mismatch = |found: &str, expected: &str| Fault::Mismatch {
             found: found.to_owned(),
@@ -335,7 +338,7 @@ mod tests {
                 "{\"number\": \"duplicate field `a`, expected b\"}",
                 mismatch("invalid type: string \"duplicate field `a`, expected b\"", "u8"),
             ),
-            ("{\"list\": [null]}", mismatch("invalid type: null", "struct Thing")),
+            ("{\"list\": [null]}", mismatch("invalid type: null", "struct Sample")),
             ("{\"pair\": [1]}", mismatch("invalid length: 1", "a tuple of size 2")),
             ("{\"word\": 1}", mismatch("invalid type: integer `1`", "enum Word")),
             (
@@ -343,23 +346,23 @@ mod tests {
                 Fault::Other("unknown variant `Left`, expected `Up` or `Down`".to_owned()),
             ),
         ] {
-            assert_eq!(read::<Thing>(text).unwrap_err(), fault, "{text}");
+            assert_eq!(read::<Sample>(text).unwrap_err(), fault, "{text}");
         }
-        assert_eq!(read::<Whole>("{}").unwrap_err(), Fault::MissingField("all"));
+        assert_eq!(read::<Required>("{}").unwrap_err(), Fault::MissingField("all"));
     }
 
     #[test]
-    fn what_is_no_json_is_told_apart_from_what_is_not_expected() {
+    fn syntax_errors_are_distinct_from_mismatches() {
         for text in ["", "{", "{\"list\": [}", "{\"list\": [{]}", "{\"number\": 1e999}", "nul"] {
-            let fault = read::<Thing>(text).unwrap_err();
+            let fault = read::<Sample>(text).unwrap_err();
             assert!(matches!(fault, Fault::Syntax(_)), "{text}: {fault}");
         }
     }
 
     #[test]
-    fn quoted_text_is_cut() {
+    fn quoted_text_is_truncated() {
         let text = format!("{{\"number\": \"{}\"}}", "x".repeat(100_000));
-        let Err(Fault::Mismatch { found, .. }) = read::<Thing>(&text) else { panic!() };
+        let Err(Fault::Mismatch { found, .. }) = read::<Sample>(&text) else { panic!() };
         assert!(found.len() < 300, "{}", found.len());
     }
 }

@@ -1,11 +1,10 @@
-//! The kinds of problems: their statuses, their types for programs, and their titles for people.
+//! The kinds of problems: their statuses, their types for programs, and their titles for readers.
 
 use hyper::StatusCode;
 
-/// Names the kinds. A tag URI (RFC 4151) promises no page behind it, as a URL would.
-const TYPE: &str = "tag:rollcall.dev,2026:";
+/// Prefix of every `type`. A tag URI (RFC 4151) does not promise a page that explains it, as a URL would.
+const TYPE_PREFIX: &str = "tag:rollcall.dev,2026:";
 
-/// What went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) enum Kind {
     IllegalName,
@@ -13,9 +12,9 @@ pub(in crate::http) enum Kind {
     BadHeader,
     BadBody,
     SlowBody,
-    /// No token.
+    /// The request has no usable token.
     Unauthenticated,
-    /// A token that is not accepted.
+    /// The request has a token, and the API server does not accept it.
     BadToken,
     Forbidden,
     UnknownRoute,
@@ -36,14 +35,14 @@ pub(in crate::http) enum Kind {
     Overloaded,
     TooManySubscribers,
     Unavailable,
-    /// The fault is ours.
+    /// A bug in rollcall.
     Internal,
-    /// As the API server said, with its status.
+    /// The API server or this replica refused the request with this status.
     Refused(u16),
 }
 
 impl Kind {
-    /// Each kind once.
+    /// Each kind once; `Refused` once for all its statuses.
     pub(in crate::http) const ALL: [Self; 28] = [
         Self::IllegalName,
         Self::BadQuery,
@@ -75,8 +74,8 @@ impl Kind {
         Self::Refused(403),
     ];
 
-    /// The statuses with which something is refused for a reason of Kubernetes' own, or (421) of this replica's.
-    const REFUSED: [u16; 5] = [400, 403, 409, 421, 422];
+    /// The statuses that are passed on: those of the Kubernetes API, and 421 of this replica.
+    const PASSED_ON: [u16; 5] = [400, 403, 409, 421, 422];
 
     pub(in crate::http) fn status(self) -> StatusCode {
         match self {
@@ -103,9 +102,8 @@ impl Kind {
             | Self::TooManySubscribers
             | Self::Overloaded
             | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            // What the API server answers is passed on only as far as the contract knows it: a webhook of the
-            // cluster may refuse with any status.
-            Self::Refused(status) if Self::REFUSED.contains(&status) => {
+            // A webhook of the cluster can refuse with any status; only those in the contract are passed on.
+            Self::Refused(status) if Self::PASSED_ON.contains(&status) => {
                 StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY)
             }
             Self::Forbidden | Self::Refused(400..500) => StatusCode::FORBIDDEN,
@@ -113,43 +111,77 @@ impl Kind {
         }
     }
 
-    /// Its `type`.
+    /// The `type` member of the problem.
     pub(in crate::http) fn uri(self) -> String {
-        format!("{TYPE}{}", self.words().0)
+        format!("{TYPE_PREFIX}{}", self.slug())
     }
 
-    pub(in crate::http) fn words(self) -> (&'static str, &'static str) {
+    /// The last part of its `type`.
+    pub(in crate::http) const fn slug(self) -> &'static str {
         match self {
-            Self::IllegalName => ("illegal-name", "A name in the path is not legal"),
-            Self::BadQuery => ("bad-query", "The query cannot be understood"),
-            Self::BadHeader => ("bad-header", "A header cannot be understood"),
-            Self::BadBody => ("bad-body", "The body is not the JSON that was expected"),
-            Self::SlowBody => ("slow-body", "The body did not arrive in time"),
-            Self::Unauthenticated => ("unauthenticated", "It has to be known who is calling"),
-            Self::BadToken => ("bad-token", "The token is not accepted"),
-            Self::Forbidden => ("forbidden", "The caller may not do this"),
-            Self::UnknownRoute => ("unknown-route", "There is nothing at this path"),
-            Self::MethodNotAllowed => ("method-not-allowed", "Not with this method"),
-            Self::UnknownInstance => ("unknown-instance", "There is no such instance"),
-            Self::UnknownNamespace => ("unknown-namespace", "There is no such namespace"),
-            Self::NotAcceptable => ("not-acceptable", "It is to be had as HTML only"),
-            Self::Evicted => ("evicted", "The instance was evicted"),
-            Self::Terminating => ("terminating", "The instance is being deleted"),
-            Self::OtherIncarnation => ("other-incarnation", "Another incarnation bears this name"),
-            Self::OtherVersion => ("other-version", "The instance has changed since"),
-            Self::TooLarge => ("too-large", "The body is too large"),
-            Self::WrongContentType => ("wrong-content-type", "The body must be plain JSON"),
-            Self::BadFields => ("bad-fields", "Some fields are not as they must be"),
-            Self::NotSynced => ("not-synced", "This replica has only just started"),
-            Self::TooManyRequests => ("too-many-requests", "This is more than may be asked for"),
-            Self::Overloaded => ("overloaded", "This replica has as much to do as it can take"),
-            Self::Behind => ("behind", "This replica has not seen that yet"),
-            Self::TooManySubscribers => {
-                ("too-many-subscribers", "This replica has as many subscribers as it can take")
-            }
-            Self::Unavailable => ("unavailable", "Kubernetes cannot be asked just now"),
-            Self::Internal => ("internal", "This replica failed"),
-            Self::Refused(_) => ("refused", "This is refused"),
+            Self::IllegalName => "illegal-name",
+            Self::BadQuery => "bad-query",
+            Self::BadHeader => "bad-header",
+            Self::BadBody => "bad-body",
+            Self::SlowBody => "slow-body",
+            Self::Unauthenticated => "unauthenticated",
+            Self::BadToken => "bad-token",
+            Self::Forbidden => "forbidden",
+            Self::UnknownRoute => "unknown-route",
+            Self::MethodNotAllowed => "method-not-allowed",
+            Self::UnknownInstance => "unknown-instance",
+            Self::UnknownNamespace => "unknown-namespace",
+            Self::NotAcceptable => "not-acceptable",
+            Self::Evicted => "evicted",
+            Self::Terminating => "terminating",
+            Self::OtherIncarnation => "other-incarnation",
+            Self::OtherVersion => "other-version",
+            Self::TooLarge => "too-large",
+            Self::WrongContentType => "wrong-content-type",
+            Self::BadFields => "bad-fields",
+            Self::NotSynced => "not-synced",
+            Self::TooManyRequests => "too-many-requests",
+            Self::Overloaded => "overloaded",
+            Self::Behind => "behind",
+            Self::TooManySubscribers => "too-many-subscribers",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+            Self::Refused(_) => "refused",
+        }
+    }
+
+    pub(in crate::http) const fn title(self) -> &'static str {
+        match self {
+            Self::IllegalName => "A name in the path is not valid",
+            Self::BadQuery => "The query is not valid",
+            Self::BadHeader => "A header is not valid",
+            Self::BadBody => "The body is not valid JSON",
+            Self::SlowBody => "The body did not arrive in time",
+            Self::Unauthenticated => "A bearer token is needed",
+            Self::BadToken => "The token is not accepted",
+            Self::Forbidden => "The caller is not allowed to do this",
+            Self::UnknownRoute => "No such path",
+            Self::MethodNotAllowed => "Method not allowed",
+            Self::UnknownInstance => "No such instance",
+            Self::UnknownNamespace => "No such namespace",
+            Self::NotAcceptable => "This page is HTML only",
+            Self::Evicted => "The instance was evicted",
+            Self::Terminating => "The instance is being deleted",
+            Self::OtherIncarnation => "Another incarnation has this name",
+            Self::OtherVersion => "The instance does not have this version",
+            Self::TooLarge => "The body is too large",
+            Self::WrongContentType => "The body must be uncompressed JSON",
+            Self::BadFields => "Some fields are invalid",
+            Self::NotSynced => "This replica has not read all instances yet",
+            Self::TooManyRequests => "Too many requests",
+            Self::Overloaded => "This replica is at capacity",
+            Self::Behind => "This replica has not reached that index yet",
+            Self::TooManySubscribers => "This replica has too many subscribers",
+            Self::Unavailable => "Rollcall cannot use the Kubernetes API at the moment",
+            Self::Internal => "Internal error",
+            Self::Refused(421) => "This replica serves another namespace",
+            Self::Refused(502) => "The stored object cannot be read",
+            Self::Refused(_) => "The request was refused",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A problem as it is sent: its body and its headers.
+//! The response for a problem: its body and its headers.
 //!
 //! Source: RFC 9457.
 
@@ -21,88 +21,88 @@ use crate::http::{
     problem::{Flaw, Kind, Problem},
 };
 
-/// What went wrong, as RFC 9457 writes it.
+/// An error, as RFC 9457 defines it.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "Problem")]
-pub(in crate::http) struct Wire<'a> {
-    /// For programs.
-    #[schemars(with = "Type")]
+pub(in crate::http) struct ProblemBody<'a> {
+    /// The kind of problem, for programs.
+    #[schemars(with = "TypeSchema")]
     r#type: String,
-    /// The same for people.
+    /// The kind of problem, for readers.
     title: &'static str,
-    /// The status of the answer; inside a batch, the one that it would have had alone.
+    /// The status of the response; in a batch, the status that a single call would have had.
     #[schemars(range(min = 400, max = 599))]
     status: u16,
-    /// What is wrong with this request, and what to do.
+    /// What is wrong with this request, and what to do about it.
     detail: &'a str,
-    /// Every flaw that was found; not there when there is none to be named.
+    /// Every flaw that was found, 64 at most; absent when no part of the request is at fault.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [Flaw],
     #[serde(flatten)]
-    #[schemars(with = "More")]
-    more: &'a Map<String, Value>,
+    #[schemars(with = "ExtensionsSchema")]
+    extensions: &'a Map<String, Value>,
 }
 
-/// The `type` of a problem.
-enum Type {}
+/// Schema of the `type` member.
+enum TypeSchema {}
 
-impl JsonSchema for Type {
+impl JsonSchema for TypeSchema {
     fn schema_name() -> Cow<'static, str> {
         "ProblemType".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let types: Vec<_> = Kind::ALL.into_iter().map(Kind::uri).collect();
-        json_schema!({"type": "string", "enum": types, "description": "What went wrong, for programs."})
+        json_schema!({"type": "string", "enum": types, "description": "The kind of problem, for programs."})
     }
 }
 
-/// Members beyond those of the RFC.
-enum More {}
+/// Schema of the extension members (RFC 9457 §3.2).
+enum ExtensionsSchema {}
 
-impl JsonSchema for More {
+impl JsonSchema for ExtensionsSchema {
     fn schema_name() -> Cow<'static, str> {
         "ProblemMembers".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let text = |says: &str| json!({"type": "string", "description": says});
+        let text = |description: &str| json!({"type": "string", "description": description});
         json_schema!({
             "type": "object",
             "properties": {
-                "user": text("forbidden: who is calling, as Kubernetes says."),
-                "verb": text("forbidden: what is missing for this user."),
-                "resource": text("forbidden: on what."),
-                "namespace": {"type": ["string", "null"], "description": "forbidden: where; null means everywhere."},
-                "evictedAt": {"type": "string", "format": "date-time", "description": "evicted: when."},
-                "reason": text("evicted: why."),
-                "uid": text("other-incarnation: the one that bears the name."),
-                "resourceVersion": text("other-version: the one that it has; not there where it is not there."),
+                "user": text("forbidden: the user name of the caller, as Kubernetes reports it."),
+                "verb": text("forbidden: the verb that this user lacks."),
+                "resource": text("forbidden: the resource that the verb is for."),
+                "namespace": {"type": ["string", "null"], "description": "forbidden: the namespace of the right; \
+                                                                          null means all namespaces."},
+                "evictedAt": {"type": "string", "format": "date-time", "description": "evicted: when the instance was evicted."},
+                "reason": text("evicted: why the instance was evicted."),
+                "uid": text("other-incarnation: the uid of the instance that has the name now."),
+                "resourceVersion": text("other-version: the current version; absent when there is no such instance."),
             },
         })
     }
 }
 
 impl Problem {
-    /// The same inside another answer, with its status.
+    /// The status and the body, for the result of a batch.
     pub(in crate::http) fn to_value(&self) -> (u16, Value) {
         let value = serde_json::from_slice(&self.to_json()).unwrap_or_default();
         (self.kind.status().as_u16(), value)
     }
 
-    /// The body of the answer.
+    /// The body of the response.
     pub(in crate::http) fn to_json(&self) -> Vec<u8> {
-        let (_, title) = self.kind.words();
-        let wire = Wire {
+        let body = ProblemBody {
             r#type: self.kind.uri(),
-            title,
+            title: self.kind.title(),
             status: self.kind.status().as_u16(),
             detail: &self.detail,
             errors: &self.flaws,
-            more: &self.more,
+            extensions: &self.extensions,
         };
-        // Strings and numbers with string keys cannot fail to be written.
-        serde_json::to_vec(&wire).unwrap_or_default()
+        // Serializing strings and numbers under string keys cannot fail.
+        serde_json::to_vec(&body).unwrap_or_default()
     }
 }
 
@@ -114,7 +114,7 @@ impl IntoResponse for Problem {
         headers.reserve(headers::USUAL);
         let mut set = |name, value| drop(headers.insert(name, HeaderValue::from_static(value)));
         set(CONTENT_TYPE, "application/problem+json");
-        // Some statuses may be kept unless it is said (RFC 9110 §15.1), and none of these lasts.
+        // Caches may keep some of these statuses by default (RFC 9110 §15.1), and none of them lasts.
         set(CACHE_CONTROL, "no-store");
         // RFC 6750 §3.
         match self.kind {
@@ -125,7 +125,7 @@ impl IntoResponse for Problem {
             Kind::Forbidden => {
                 set(WWW_AUTHENTICATE, "Bearer realm=\"rollcall\", error=\"insufficient_scope\"");
             }
-            // What is left of the body is not worth reading.
+            // The rest of the body is not read, so the connection cannot be used again.
             Kind::SlowBody | Kind::TooLarge => set(CONNECTION, "close"),
             _ => {}
         }
@@ -136,7 +136,7 @@ impl IntoResponse for Problem {
             set(ACCEPT, types);
         }
         if let Some(seconds) = self.retry_after {
-            // With jitter: clients that were refused together should not come back together.
+            // With jitter, so that clients that were refused together do not come back together.
             let later = seconds + fastrand::u32(0..=seconds.div_ceil(2));
             headers.insert(RETRY_AFTER, HeaderValue::from(later));
         }

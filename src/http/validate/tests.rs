@@ -1,4 +1,4 @@
-//! Tests of validation: defaults, bounds, and every bad field at once.
+//! Tests of validation: defaults, bounds, and all invalid fields at once.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ fn fields(value: &Value) -> Vec<String> {
 }
 
 #[test]
-fn the_shortest_body_gets_every_default() {
+fn minimal_body_gets_every_default() {
     let read = read(&json!({"service": "orders", "addresses": ["10.0.0.7"]}), None).unwrap();
     assert_eq!((read.weight, read.priority), (100, 0));
     assert_eq!((read.lease, read.health), (None, None));
@@ -25,14 +25,14 @@ fn the_shortest_body_gets_every_default() {
 }
 
 #[test]
-fn a_partial_lease_is_completed_as_documented() {
+fn partial_lease_gets_the_documented_defaults() {
     let body = json!({"service": "a", "hostname": "b.example", "lease": {"durationSeconds": 5}});
     let lease = read(&body, None).unwrap().lease.unwrap();
     assert_eq!(lease, Lease { duration: Duration::from_secs(5), ..Lease::default() });
 }
 
 #[test]
-fn all_bad_fields_are_named_at_once() {
+fn all_invalid_fields_are_named_at_once() {
     let body = json!({
         "service": "Orders", "addresses": ["10.0.0.7", "ten", "10.0.0.7"],
         "ports": [{"name": "Http", "port": 0, "protocol": "tcp"}, {"port": 80, "appProtocol": ""},
@@ -74,7 +74,7 @@ fn all_bad_fields_are_named_at_once() {
 }
 
 #[test]
-fn too_much_of_anything_is_named() {
+fn too_many_items_are_refused() {
     let many = |n: usize| (0..n).map(|i| i.to_string()).collect::<Vec<_>>();
     let ports: Vec<_> = many(33).iter().map(|n| json!({"name": n, "port": 1})).collect();
     let attributes: BTreeMap<_, _> = many(65).into_iter().map(|n| (n, "")).collect();
@@ -85,7 +85,7 @@ fn too_much_of_anything_is_named() {
 }
 
 #[test]
-fn a_patch_is_bounded_as_the_attributes_are() {
+fn patch_has_the_bounds_of_the_attributes() {
     let flaws = |patch: BTreeMap<String, Option<String>>| {
         let flaws = patch_of(&patch).err().map(|problem| problem.flaws).unwrap_or_default();
         flaws.into_iter().map(|flaw| flaw.field).collect::<Vec<_>>()
@@ -99,7 +99,7 @@ fn a_patch_is_bounded_as_the_attributes_are() {
 }
 
 #[test]
-fn there_is_exactly_one_way_to_reach_it() {
+fn exactly_one_of_addresses_and_hostname_is_needed() {
     assert_eq!(fields(&json!({"service": "a"})), ["addresses"]);
     let both = json!({"service": "a", "addresses": ["10.0.0.7"], "hostname": "b.example"});
     assert_eq!(fields(&both), ["addresses"]);
@@ -107,7 +107,7 @@ fn there_is_exactly_one_way_to_reach_it() {
 }
 
 #[test]
-fn the_service_of_the_path_is_not_contradicted() {
+fn service_in_body_must_match_the_path() {
     let body = |service: &str| json!({"service": service, "addresses": ["10.0.0.7"]});
     assert!(read(&body("orders"), Some("orders")).is_ok());
     assert_eq!(read(&body("other"), Some("orders")).unwrap_err().flaws[0].field, "service");
@@ -115,7 +115,7 @@ fn the_service_of_the_path_is_not_contradicted() {
 }
 
 #[test]
-fn a_lease_is_renewed_within_its_bounds() {
+fn lease_length_has_bounds() {
     assert_eq!(duration(Some(Whole(300))).unwrap(), Duration::from_secs(300));
     for seconds in [None, Some(Whole(1)), Some(Whole(86_401)), Some(Whole(-5))] {
         let problem = duration(seconds).unwrap_err();
