@@ -31,7 +31,7 @@ use tokio::sync::Semaphore;
 use crate::kubernetes::{breaker::Breaker, call::GuardedCalls, failure::Failure};
 use crate::telemetry::metrics::ApiMetrics;
 
-/// Reviews under way at once, for each of two kinds: repeated reviews, which were answered before, and first reviews. An
+/// The most reviews under way at once, for each of two kinds: repeated reviews, which were answered before, and first reviews. An
 /// API server answers a review in 1 to 5 ms, so each kind gets about 2,000 a second. The kinds are limited separately, so
 /// that a flood of made-up tokens delays only new callers. Otherwise repeated reviews would time out, and a revoked right
 /// would stay valid by its last answer.
