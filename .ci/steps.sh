@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# What .ci/run and .ci/full share: they run steps one by one, stop at the first that fails, and print how long each
-# took. To be sourced; the working directory is the top of the repository from then on.
+# Shared by .ci/run and .ci/full: runs steps one after the other, stops at the first failure, and prints the duration
+# of each. For sourcing only; it changes the working directory to the root of the repository.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# Where tests/run puts kubectl when the machine has none.
+# Where tests/run installs kubectl if the machine has none.
 PATH=$PATH:${XDG_CACHE_HOME:-$HOME/.cache}/rollcall/bin
 
 fail() {
@@ -12,32 +12,32 @@ fail() {
 	exit 1
 }
 
-under_way=
+current_step=
 begun=0
 times=()
 
-# Announces a step, runs it, and says how long it took. No `||` here: it would make bash go on after a failed command
-# inside the step.
+# Announces a step, runs it, and prints its duration. Do not use `||` here: bash would then continue after a
+# failed command inside the step.
 step() {
-	under_way=$1
+	current_step=$1
 	begun=$SECONDS
 	shift
-	printf '\n==> %s\n' "$under_way"
+	printf '\n==> %s\n' "$current_step"
 	"$@"
-	times+=("$under_way" "$((SECONDS - begun))")
+	times+=("$current_step" "$((SECONDS - begun))")
 	printf '==> %s: %s s\n' "${times[@]: -2}"
-	under_way=
+	current_step=
 }
 
-# The last command of a script: the table of its steps, ready for CONTRIBUTING.md.
+# The last command of a script: prints the table of its steps in the format of CONTRIBUTING.md.
 passed() {
 	printf '\n| step | seconds |\n|---|---|\n'
 	printf '| %s | %s |\n' "${times[@]}" all "$SECONDS"
 	printf '\n%s: every step passed, after %s s\n' "$0" "$SECONDS"
 }
 
-# The last words when a step has failed, whichever command ended the script.
+# Reports the failed step, whichever command ended the script.
 ended() {
-	[ -z "$under_way" ] || echo "$0: $under_way: failed after $((SECONDS - begun)) s" >&2
+	[ -z "$current_step" ] || echo "$0: $current_step: failed after $((SECONDS - begun)) s" >&2
 }
 trap ended EXIT

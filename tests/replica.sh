@@ -1,8 +1,9 @@
 # shellcheck shell=bash
-# What tests/contract/run and tests/clients/run share: `rollcall dev` in a folder of its own, and the end of all that was
-# started. To be sourced at the top of the repository by a script with `set -euo pipefail`.
+# Shared by tests/contract/run and tests/clients/run: starts `rollcall dev` in a temporary folder, and stops everything
+# at the end. For sourcing at the root of the repository, by a script with `set -euo pipefail`.
 #
-# Sets `rollcall`, the executable, and `made`, a folder that is removed at the end. Does not own: what is asked of the replica.
+# Sets `rollcall`, the executable, and `made`, a temporary folder that is removed at the end. Does not own: the
+# requests to the replica.
 
 rollcall="${CARGO_TARGET_DIR:-target}/debug/rollcall"
 made=$(mktemp -d)
@@ -13,7 +14,7 @@ fail() {
 	exit 1
 }
 
-# The last started ends first. SIGTERM ends `rollcall dev` with all that it has started.
+# Stops processes in reverse order. SIGTERM stops `rollcall dev` with everything that it has started.
 ended() {
 	local status=$? i
 	for ((i = ${#started[@]} - 1; i >= 0; i--)); do
@@ -25,12 +26,12 @@ ended() {
 }
 trap ended EXIT
 
-# Repeats a command until it succeeds, for so many seconds.
+# Repeats a command until it succeeds, for at most this many seconds.
 until_ok() {
 	local until=$((SECONDS + $1))
 	shift
 	until "$@" >/dev/null 2>&1; do
-		[ "$SECONDS" -lt "$until" ] || fail "not in time: $*"
+		[ "$SECONDS" -lt "$until" ] || fail "not successful in time: $*"
 		sleep 0.2
 	done
 }

@@ -1,8 +1,8 @@
-//! No modules import each other in a cycle, directly or through others, in any source tree.
+//! Modules do not import each other in a cycle, directly or through other modules, in any source tree.
 //!
-//! A module is a file. It imports another if code outside tests names something of it by its path;
-//! what a module re-exports is its own. `mod child;` is no import, so a parent may declare a child
-//! that uses the parent's items, but may not use the child's items as well.
+//! A module is a file. It imports another module if its code outside tests names an item of that module by
+//! path. Re-exported items count as the module's own. `mod child;` is not an import: a parent may declare a
+//! child that uses the parent's items, but then it may not use the child's items.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,18 +11,17 @@ use crate::{
     tree::{self, File},
 };
 
-/// Files and folders in which cycles remain, with the reason. An entry without a cycle fails the
-/// test.
+/// Files and folders in which cycles are accepted, with the reason. An entry without a cycle fails the test.
 const EXCEPTIONS: &[(&str, &str)] = &[];
 
-/// By importing file and imported file, the names that are imported, each with its first line.
+/// The imported names by importing file and imported file, each with its first line.
 type Imports<'a> = BTreeMap<&'a str, BTreeMap<&'a str, BTreeMap<&'a str, usize>>>;
 
-/// What the modules of one source tree import of each other.
+/// The imports among the modules of one source tree.
 fn imports<'a>(modules: &[&'a Module]) -> Imports<'a> {
-    let place = |module: &&'a Module| (module.path.as_slice(), module.file.as_str());
-    // From the end: of `lib.rs` and `main.rs`, whose paths are the same, the first is the library.
-    let files: BTreeMap<_, _> = modules.iter().rev().map(place).collect();
+    let module_file = |module: &&'a Module| (module.path.as_slice(), module.file.as_str());
+    // In reverse, so that `lib.rs` replaces `main.rs`, which has the same path.
+    let files: BTreeMap<_, _> = modules.iter().rev().map(module_file).collect();
     let mut imports = Imports::new();
     for module in modules {
         let targets = imports.entry(module.file.as_str()).or_default();
@@ -40,7 +39,7 @@ fn imports<'a>(modules: &[&'a Module]) -> Imports<'a> {
     imports
 }
 
-/// The sets of nodes in which each can be reached from each.
+/// The sets of nodes that can all reach each other.
 pub(crate) fn cycles<'a>(
     edges: &BTreeMap<&'a str, BTreeSet<&'a str>>,
 ) -> BTreeSet<BTreeSet<&'a str>> {
@@ -61,11 +60,11 @@ pub(crate) fn cycles<'a>(
 
 struct Cycle<'a> {
     files: BTreeSet<&'a str>,
-    /// What in it imports what.
-    words: String,
+    /// The imports in the cycle, as text.
+    description: String,
 }
 
-fn find(modules: &[Module]) -> Vec<Cycle<'_>> {
+fn find_cycles(modules: &[Module]) -> Vec<Cycle<'_>> {
     let trees: BTreeSet<_> = modules.iter().map(|module| &module.tree).collect();
     let mut found = Vec::new();
     for tree in trees {
@@ -73,46 +72,49 @@ fn find(modules: &[Module]) -> Vec<Cycle<'_>> {
         let imports = imports(&modules);
         let edges = imports.iter().map(|(from, to)| (*from, to.keys().copied().collect()));
         for files in cycles(&edges.collect()) {
-            let words = describe(&files, &imports);
-            found.push(Cycle { files, words });
+            let description = describe(&files, &imports);
+            found.push(Cycle { files, description });
         }
     }
     found
 }
 
 fn describe(files: &BTreeSet<&str>, imports: &Imports<'_>) -> String {
-    let mut words = format!("{} modules", files.len());
+    let mut description = format!("{} modules", files.len());
     for from in files {
         for (to, names) in imports[from].iter().filter(|(to, _)| files.contains(*to)) {
             let line = names.values().min().unwrap_or(&0);
             let names: Vec<_> = names.keys().copied().collect();
-            words += &format!("\n    {from}:{line} imports {} from {to}", names.join(", "));
+            description += &format!("\n    {from}:{line} imports {} from {to}", names.join(", "));
         }
     }
-    words
+    description
 }
 
-/// Cycles outside the excepted places, and exceptions without a cycle.
-fn wrong(modules: &[Module], exceptions: &[(&str, &str)]) -> Vec<String> {
-    let found = find(modules);
-    let is_in = |place: &str, cycle: &Cycle<'_>| {
-        let mut rests = cycle.files.iter().map(|file| file.strip_prefix(place));
+/// Cycles without an exception, and exceptions without a cycle.
+fn violations(modules: &[Module], exceptions: &[(&str, &str)]) -> Vec<String> {
+    let found = find_cycles(modules);
+    let is_in = |folder: &str, cycle: &Cycle<'_>| {
+        let mut rests = cycle.files.iter().map(|file| file.strip_prefix(folder));
         rests.all(|rest| rest.is_some_and(|rest| rest.starts_with('/') || rest == ".rs"))
     };
     let unexpected =
-        found.iter().filter(|cycle| !exceptions.iter().any(|(place, _)| is_in(place, cycle)));
-    let mut wrong: Vec<_> = unexpected.map(|cycle| cycle.words.clone()).collect();
-    for (place, _) in exceptions {
-        if !found.iter().any(|cycle| is_in(place, cycle)) {
-            wrong.push(format!("{place} has no cycle any more: remove the exception"));
+        found.iter().filter(|cycle| !exceptions.iter().any(|(folder, _)| is_in(folder, cycle)));
+    let mut violations: Vec<_> = unexpected.map(|cycle| cycle.description.clone()).collect();
+    for (folder, _) in exceptions {
+        if !found.iter().any(|cycle| is_in(folder, cycle)) {
+            violations.push(format!("{folder} has no cycle any more: remove its exception"));
         }
     }
-    wrong
+    violations
 }
 
 #[test]
-fn no_modules_import_each_other_in_a_cycle() {
-    tree::must_be_empty("cycles among modules", &wrong(modules::all(), EXCEPTIONS));
+fn modules_have_no_import_cycle() {
+    tree::assert_none(
+        "these modules import each other in a cycle; move the shared item into a module of its own",
+        &violations(modules::all(), EXCEPTIONS),
+    );
 }
 
 const CYCLE: [(&str, &str); 5] = [
@@ -123,38 +125,38 @@ const CYCLE: [(&str, &str); 5] = [
     ("src/d.rs", "pub fn i() {}\n#[cfg(test)]\nmod tests { use crate::a::B; }\n"),
 ];
 
-fn wrong_in(files: &[(&str, &str)], exceptions: &[&str]) -> Vec<String> {
+fn violations_in(files: &[(&str, &str)], exceptions: &[&str]) -> Vec<String> {
     let files: Vec<_> = files.iter().map(|(file, text)| File::new(file, text)).collect();
-    let exceptions: Vec<_> = exceptions.iter().map(|place| (*place, "")).collect();
-    wrong(&modules::read(&files), &exceptions)
+    let exceptions: Vec<_> = exceptions.iter().map(|folder| (*folder, "")).collect();
+    violations(&modules::read_modules(&files), &exceptions)
 }
 
 #[test]
-fn a_cycle_is_found_with_each_import_in_it() {
+fn cycle_is_found_with_each_of_its_imports() {
     let expected = "3 modules\n    \
                     src/a.rs:3 imports B, g from src/a/b.rs\n    \
                     src/a/b.rs:1 imports deep, self from src/a/c.rs\n    \
                     src/a/c.rs:2 imports B, self from src/a.rs";
-    assert_eq!(wrong_in(&CYCLE, &[]), [expected]);
+    assert_eq!(violations_in(&CYCLE, &[]), [expected]);
 }
 
 #[test]
-fn an_exception_covers_the_cycles_in_its_folder_and_no_others() {
-    assert_eq!(wrong_in(&CYCLE, &["src/a"]), [""; 0]);
-    assert_eq!(wrong_in(&CYCLE, &["src/a/b"]).len(), 2);
+fn exception_covers_only_cycles_in_its_folder() {
+    assert_eq!(violations_in(&CYCLE, &["src/a"]), [""; 0]);
+    assert_eq!(violations_in(&CYCLE, &["src/a/b"]).len(), 2);
     assert_eq!(
-        wrong_in(&CYCLE[..2], &["src/a"]),
-        ["src/a has no cycle any more: remove the exception"]
+        violations_in(&CYCLE[..2], &["src/a"]),
+        ["src/a has no cycle any more: remove its exception"]
     );
 }
 
 #[test]
-fn a_child_may_use_its_parent_and_crates_are_apart() {
+fn child_may_use_its_parent_and_crates_are_separate() {
     let declares = ("src/a.rs", "mod b;\npub(crate) struct A;\n");
     let uses = ("src/a/b.rs", "use super::A;\npub(super) fn f(_: A) {}\n");
-    assert_eq!(wrong_in(&[declares, uses], &[]), [""; 0]);
+    assert_eq!(violations_in(&[declares, uses], &[]), [""; 0]);
     let other = ("crates/x/src/a.rs", "mod b;\nuse b::B;\n");
-    assert_eq!(wrong_in(&[uses, other], &[]), [""; 0]);
+    assert_eq!(violations_in(&[uses, other], &[]), [""; 0]);
     let both = ("crates/x/src/a/b.rs", "use super::A;\n");
-    assert_eq!(wrong_in(&[declares, uses, other, both], &[]).len(), 1);
+    assert_eq!(violations_in(&[declares, uses, other, both], &[]).len(), 1);
 }

@@ -1,11 +1,10 @@
-//! Links from one page of the repository to another.
+//! Links between the pages of the repository.
 
 use std::path::Path;
 
 use crate::tree::{self, File};
 
-/// The targets of the links of a page that lead to files, with their lines. What is inside code
-/// is no link.
+/// The targets of a page's links to files, with their lines. Text in code is not a link.
 fn relative_links(text: &str) -> Vec<(usize, String)> {
     let mut fenced = false;
     let mut found = Vec::new();
@@ -20,7 +19,7 @@ fn relative_links(text: &str) -> Vec<(usize, String)> {
 }
 
 fn targets(line: &str) -> impl Iterator<Item = String> {
-    // Every other part is between backticks.
+    // Every second part is between backticks.
     let prose: String = line.split('`').step_by(2).collect::<Vec<_>>().join("`");
     let parts: Vec<String> = prose.split("](").skip(1).map(str::to_owned).collect();
     parts.into_iter().filter_map(|part| {
@@ -39,15 +38,15 @@ fn broken(page: &File, exists: impl Fn(&Path) -> bool) -> Vec<String> {
 }
 
 #[test]
-fn links_between_pages_lead_somewhere() {
+fn links_between_pages_have_targets() {
     let exists = |path: &Path| tree::root().join(path).exists();
     let wrong: Vec<_> =
         tree::files("", ".md").iter().flat_map(|page| broken(page, exists)).collect();
-    tree::must_be_empty("these links lead nowhere", &wrong);
+    tree::assert_none("these links have no target", &wrong);
 }
 
 #[test]
-fn a_broken_link_is_found_with_its_line() {
+fn broken_link_is_found_with_its_line() {
     let text =
         "[a](b.md) and [c](../d.md#e \"f\")\n```\n[g](h)\n```\n[i](https://j) [k](#l) `[m](n)`\n";
     let page = File::new("docs/o.md", text);

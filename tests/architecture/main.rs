@@ -1,5 +1,5 @@
-//! The rules of CONTRIBUTING.md that concern the structure of the code: which modules may import
-//! which, that no modules import each other in a cycle, what the pure parts may use, and upkeep.
+//! The rules of CONTRIBUTING.md about the structure of the code: which modules may import which, no import
+//! cycles, what the pure crates may use, and file conventions.
 //!
 //! These tests read files only; nothing is compiled or started.
 
@@ -11,8 +11,8 @@
     reason = "a test fails by panicking"
 )]
 
-mod arrows;
 mod cycles;
+mod imports;
 mod links;
 mod manifests;
 mod mentions;

@@ -1,11 +1,11 @@
-//! The manifests of the workspace: dependencies with reasons and in order, and the lints that hold
-//! for every crate.
+//! The manifests of the workspace: every dependency has a reason and is in order, and the lints apply to every
+//! crate.
 
 use crate::tree::{self, File};
 
 /// A line of a manifest that sets a key.
 pub(crate) struct Entry<'a> {
-    /// `dependencies`, `workspace.lints.rust`; empty above the first section.
+    /// For example `dependencies` or `workspace.lints.rust`; empty above the first section.
     pub(crate) section: &'a str,
     /// Counted from 1.
     pub(crate) line: usize,
@@ -18,12 +18,12 @@ impl<'a> Entry<'a> {
         self.text.split(['=', '.', ' ']).next().unwrap_or_default()
     }
 
-    /// Whether a dependency, or the lints, are those of the workspace.
+    /// Whether the entry is inherited from the workspace.
     fn is_inherited(&self) -> bool {
         self.setting().contains("workspace=true")
     }
 
-    /// Without blanks and comment.
+    /// The entry without spaces and comment.
     fn setting(&self) -> String {
         self.text[..self.comment()].replace(' ', "")
     }
@@ -32,7 +32,7 @@ impl<'a> Entry<'a> {
         self.text[self.comment()..].trim_start_matches('#').trim().len() > 3
     }
 
-    /// Where the comment begins.
+    /// The offset of the comment.
     fn comment(&self) -> usize {
         let mut quoted = false;
         let found = self.text.char_indices().find(|(_, c)| {
@@ -54,12 +54,13 @@ pub(crate) fn entries(manifest: &str) -> impl Iterator<Item = Entry<'_>> {
     })
 }
 
-/// A line for each; of `[dependencies.name]` every line, so that no rule lets it pass.
+/// One entry for each dependency. In a section `[dependencies.name]` every line is an entry, so that no rule
+/// overlooks it.
 pub(crate) fn dependencies(manifest: &str) -> impl Iterator<Item = Entry<'_>> {
     entries(manifest).filter(|entry| entry.section.contains("dependencies"))
 }
 
-/// Of the packages of the workspace: the one at the root, and `crates/*`.
+/// The manifests of the workspace: the root's and those in `crates/*`.
 pub(crate) fn all() -> Vec<File> {
     let crates = tree::files("crates", "Cargo.toml");
     let root = std::fs::read_to_string(tree::root().join("Cargo.toml")).unwrap();
@@ -67,7 +68,8 @@ pub(crate) fn all() -> Vec<File> {
     std::iter::once(File::new("Cargo.toml", &root)).chain(members).collect()
 }
 
-/// Dependencies without a reason. In a workspace the reason is beside the version, at the root.
+/// Dependencies without a reason. In a workspace the reason is next to the version, in the manifest of the
+/// root.
 fn unexplained(manifest: &File) -> Vec<String> {
     let is_root = manifest.path == "Cargo.toml";
     let explained = |entry: &Entry<'_>| entry.is_inherited() || (is_root && entry.has_reason());
@@ -75,7 +77,7 @@ fn unexplained(manifest: &File) -> Vec<String> {
     wrong.map(|entry| format!("{}:{}: {}", manifest.path, entry.line, entry.text)).collect()
 }
 
-/// Names that stand before a smaller one, within each group of neighbouring lines.
+/// Dependencies that are followed by a smaller name, within each group of adjacent lines.
 fn unsorted(manifest: &File) -> Vec<String> {
     let entries: Vec<_> = dependencies(&manifest.text).collect();
     let neighbours = entries.windows(2).filter(|pair| pair[0].line + 1 == pair[1].line);
@@ -85,7 +87,7 @@ fn unsorted(manifest: &File) -> Vec<String> {
         .collect()
 }
 
-/// Packages in which unsafe code is not forbidden. The first manifest is the root's.
+/// Packages that do not forbid unsafe code. The first manifest is the root's.
 fn without_lints(manifests: &[File]) -> Vec<String> {
     let sets = |file: &File, section, setting| {
         entries(&file.text).any(|entry| entry.section == section && entry.setting() == setting)
@@ -104,17 +106,20 @@ fn without_lints(manifests: &[File]) -> Vec<String> {
 }
 
 #[test]
-fn every_dependency_says_what_it_is_for_and_they_are_sorted() {
+fn dependencies_have_reasons_and_are_sorted() {
     let manifests = all();
     assert!(dependencies(&manifests[0].text).count() > 10, "the dependencies were not found");
     let unexplained: Vec<_> = manifests.iter().flat_map(unexplained).collect();
-    tree::must_be_empty("say behind each what it is for, in the root's Cargo.toml", &unexplained);
+    tree::assert_none(
+        "give each dependency a comment that says what it is for, in the Cargo.toml of the root",
+        &unexplained,
+    );
     let unsorted: Vec<_> = manifests.iter().flat_map(unsorted).collect();
-    tree::must_be_empty("these are out of order", &unsorted);
+    tree::assert_none("sort these dependencies by name", &unsorted);
 }
 
 #[test]
-fn a_dependency_without_a_reason_or_out_of_order_is_found() {
+fn dependency_without_reason_or_out_of_order_is_found() {
     let manifest = "[package]\nname = \"x\"\n[dependencies]\nb = \"1\" # letters\n\
                     a = \"1#2 no comment\"\n\n# Optional:\naa = { version = \"1\" } #\n\
                     ab = { workspace = true }\nac.workspace = true\n[lib]\nc = 1\n\
@@ -135,11 +140,11 @@ fn a_dependency_without_a_reason_or_out_of_order_is_found() {
 
 #[test]
 fn unsafe_code_is_forbidden_in_every_crate() {
-    tree::must_be_empty("lints", &without_lints(&all()));
+    tree::assert_none("forbid unsafe code in every crate", &without_lints(&all()));
 }
 
 #[test]
-fn a_crate_that_does_not_forbid_unsafe_code_is_found() {
+fn crate_that_does_not_forbid_unsafe_code_is_found() {
     let root = |text| File::new("Cargo.toml", text);
     let member = |text| File::new("crates/x/Cargo.toml", text);
     let alone = root("[lints.rust]\nunsafe_code = \"forbid\"\n");

@@ -1,7 +1,8 @@
-//! The paths, macros and method calls in a file of Rust, each with its line, and whether it is for
-//! tests only. `syn` reads the code as tokens, so that macros and attributes are read like the rest.
+//! The paths, macros and method calls in a Rust file, each with its line and whether it is only for tests.
+//! `syn` reads the code as tokens, so macros and attributes are covered as well.
 //!
-//! Does not own: which file a path leads to (`modules`).
+//! Does not own: which file a path refers to (`modules`).
+//!
 
 use std::{collections::BTreeMap, mem};
 
@@ -15,13 +16,13 @@ use syn::{
 
 pub(crate) type Path = Vec<String>;
 
-/// Something that code names.
+/// An item that code refers to.
 pub(crate) struct Mention {
-    /// From `crate` or the name of another crate on: `crate::http::route::find`, `std::fs`, with
-    /// `*` at its end if everything is imported. A macro ends in `!`, a method call is `.name`,
-    /// and asynchronous code is `async` or `await`.
+    /// The path from `crate` or the name of another crate on: `crate::http::route::find`, `std::fs`. It ends in
+    /// `*` if everything is imported. A macro ends in `!`, a method call is `.name`, and asynchronous code is
+    /// `async` or `await`.
     pub(crate) path: Path,
-    /// Where its last segment is, counted from 1.
+    /// The line of its last segment, counted from 1.
     pub(crate) line: usize,
     /// Whether it is under `#[cfg(test)]` in its file.
     pub(crate) for_tests: bool,
@@ -34,22 +35,21 @@ pub(crate) struct Mentions {
     pub(crate) modules_for_tests: Vec<Path>,
 }
 
-/// Reads the text of `module`, a path that begins with `crate`.
-pub(crate) fn read(text: &str, module: &[String]) -> syn::Result<Mentions> {
-    let mut reader = Reader { here: module.to_vec(), ..Reader::default() };
-    reader.tokens(text.parse()?)?;
-    for mention in &mut reader.found.all {
-        resolve(mention, &reader.names);
+/// Collects the mentions in the text of `module`, a path that begins with `crate`.
+pub(crate) fn collect_mentions(text: &str, module: &[String]) -> syn::Result<Mentions> {
+    let mut collector = Collector { module_path: module.to_vec(), ..Collector::default() };
+    collector.tokens(text.parse()?)?;
+    for mention in &mut collector.found.all {
+        resolve(mention, &collector.names);
     }
-    Ok(reader.found)
+    Ok(collector.found)
 }
 
-/// What the names stand for that a file imports or declares, and whether it does so for tests. One
-/// map is enough for all blocks: where two of them import different modules by the same name, the
-/// file imports both.
+/// The paths of the names that a file imports or declares, and whether it does so only for tests. One map is
+/// enough for all blocks: if two blocks import different modules under the same name, the file imports both.
 type Names = BTreeMap<(bool, String), Path>;
 
-/// Replaces the first segment by what it stands for, which may begin with such a name, too.
+/// Replaces the first segment by its path, which can itself begin with such a name.
 fn resolve(mention: &mut Mention, names: &Names) {
     let path = &mut mention.path;
     for _ in 0..4 {
@@ -61,15 +61,15 @@ fn resolve(mention: &mut Mention, names: &Names) {
 }
 
 #[derive(Default)]
-struct Reader {
-    /// The module that is being read: the file's, or an inline one below it.
-    here: Path,
+struct Collector {
+    /// The current module: the file's, or an inline module in it.
+    module_path: Path,
     for_tests: bool,
     names: Names,
     found: Mentions,
 }
 
-impl Reader {
+impl Collector {
     fn tokens(&mut self, tokens: TokenStream) -> syn::Result<()> {
         (|input: ParseStream<'_>| self.stream(input)).parse2(tokens)
     }
@@ -121,7 +121,7 @@ impl Reader {
     fn import(&mut self, path: Path, ident: &Ident, rename: Option<&Ident>) {
         let path = self.absolute(path);
         let name = rename.map(text).or_else(|| path.last().cloned()).unwrap_or_default();
-        // Paths that begin with a type lead to the module that the type was imported from.
+        // A path that begins with a type refers to the module from which the type was imported.
         if name.starts_with(char::is_lowercase) {
             self.names.insert((self.for_tests, name), path.clone());
         }
@@ -131,14 +131,14 @@ impl Reader {
     fn module(&mut self, input: ParseStream<'_>) -> syn::Result<()> {
         input.parse::<Token![mod]>()?;
         let name = text(&input.parse()?);
-        self.here.push(name.clone());
-        self.names.insert((self.for_tests, name), self.here.clone());
+        self.module_path.push(name.clone());
+        self.names.insert((self.for_tests, name), self.module_path.clone());
         if input.peek(Brace) {
             self.tokens(input.parse::<Group>()?.stream())?;
         } else if self.for_tests {
-            self.found.modules_for_tests.push(self.here.clone());
+            self.found.modules_for_tests.push(self.module_path.clone());
         }
-        self.here.pop();
+        self.module_path.pop();
         Ok(())
     }
 
@@ -153,7 +153,7 @@ impl Reader {
         let is_macro = input.peek(Token![!]) && !input.peek(Token![!=]);
         match path.as_mut_slice() {
             [.., name] if is_macro => name.push('!'),
-            [word] if word == "async" || word == "await" => {}
+            [keyword] if keyword == "async" || keyword == "await" => {}
             [name] if is_member => name.insert(0, '.'),
             [_] => return Ok(()),
             _ => {}
@@ -167,14 +167,14 @@ impl Reader {
         self.found.all.push(Mention { path, line, for_tests: self.for_tests });
     }
 
-    /// Replaces `self` and `super` at the beginning.
+    /// Replaces a leading `self` or `super`.
     fn absolute(&self, path: Path) -> Path {
-        let ups = path.iter().take_while(|segment| *segment == "super").count();
-        let rest = &path[usize::from(path[0] == "self").max(ups)..];
+        let supers = path.iter().take_while(|segment| *segment == "super").count();
+        let rest = &path[usize::from(path[0] == "self").max(supers)..];
         match path[0].as_str() {
             "self" | "super" => {
-                let above = self.here.len().saturating_sub(ups).max(1);
-                [&self.here[..above], rest].concat()
+                let above = self.module_path.len().saturating_sub(supers).max(1);
+                [&self.module_path[..above], rest].concat()
             }
             _ => path,
         }
@@ -185,14 +185,14 @@ fn text(ident: &Ident) -> String {
     ident.unraw().to_string()
 }
 
-/// What an attribute stands before: up to a semicolon, or with its braces.
+/// The item after an attribute: up to a semicolon, or including its braces.
 fn rest_of_item(input: ParseStream<'_>) -> syn::Result<TokenStream> {
     let mut item = Vec::new();
     while !input.is_empty() {
         let tree = input.parse()?;
         let has_ended = match &tree {
             TokenTree::Punct(punct) => punct.as_char() == ';',
-            // A use tree has its semicolon behind its braces.
+            // A use tree has its semicolon after its braces.
             TokenTree::Group(group) => {
                 group.delimiter() == Delimiter::Brace && !input.peek(Token![;])
             }
@@ -207,7 +207,8 @@ fn rest_of_item(input: ParseStream<'_>) -> syn::Result<TokenStream> {
 }
 
 fn found(text: &str) -> Vec<String> {
-    let mentions = read(text, &["crate".to_owned(), "a".to_owned(), "b".to_owned()]).unwrap().all;
+    let mentions =
+        collect_mentions(text, &["crate".to_owned(), "a".to_owned(), "b".to_owned()]).unwrap().all;
     let shown = mentions.iter().map(|mention| {
         let for_tests = if mention.for_tests { " for tests" } else { "" };
         format!("{} {}{for_tests}", mention.line, mention.path.join("::"))
@@ -216,7 +217,7 @@ fn found(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn use_trees_are_written_out_with_their_lines() {
+fn use_trees_are_expanded_with_their_lines() {
     let code = "use crate::{\n  a::{b, c as d},\n  e::{self, f::*},\n};\nx(crate::g::h(), i);";
     assert_eq!(
         found(code),
@@ -226,7 +227,7 @@ fn use_trees_are_written_out_with_their_lines() {
 }
 
 #[test]
-fn paths_begin_at_the_crate_wherever_they_are_written() {
+fn paths_are_resolved_from_the_crate() {
     let code = "mod child;\npub(in crate::c) use child::D;\nuse std::fs as files;\nuse super::e;\n\
                 mod inner {\n use super::f::G;\n use self::h;\n}\n\
                 fn i() -> files::File { e::j(child::<crate::k::L>(..super::m::N)) }";
@@ -245,7 +246,7 @@ fn paths_begin_at_the_crate_wherever_they_are_written() {
 }
 
 #[test]
-fn macros_and_attributes_are_read_and_comments_and_literals_are_not() {
+fn macros_and_attributes_count_and_comments_and_literals_do_not() {
     let code = "/* a::b /* c::d */ */ // e::f\n#[g(with = crate::h::i)]\nmacro_rules! j {\n \
                 ($k:expr) => { use crate::l::{m, n}; $crate::o::P };\n}\n\
                 const Q: &str = r##\"r::s\"# t::u\"##; fn v<'w>() { x!(\"y::z\", 'a', crate::b::c) }";
@@ -262,10 +263,13 @@ fn macros_and_attributes_are_read_and_comments_and_literals_are_not() {
 }
 
 #[test]
-fn what_is_for_tests_is_marked_up_to_the_end_of_its_item() {
+fn cfg_test_items_are_marked_up_to_their_end() {
     let code = "a::b();\n#[cfg(test)]\nmod tests {\n fn f() { g::h() }\n}\n#[cfg(test)]\n\
                 use i::{j};\n#[cfg(test)]\nmod k;\nmod l;\nm::n();\nfn o() { if p != q { r.s() } }";
     let expected = ["1 a::b", "4 g::h for tests", "7 i::j for tests", "11 m::n", "12 .s"];
     assert_eq!(found(code), expected);
-    assert_eq!(read(code, &["crate".to_owned()]).unwrap().modules_for_tests, [["crate", "k"]]);
+    assert_eq!(
+        collect_mentions(code, &["crate".to_owned()]).unwrap().modules_for_tests,
+        [["crate", "k"]]
+    );
 }

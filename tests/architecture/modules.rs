@@ -1,4 +1,4 @@
-//! The modules of every source tree, a file each, and what they mention.
+//! The modules of every source tree (one per file), and their mentions.
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
@@ -14,13 +14,13 @@ pub(crate) struct Module {
     pub(crate) tree: String,
     /// Its path in the crate, from `crate` on.
     pub(crate) path: Path,
-    /// Whether it, or a module above it, is declared under `#[cfg(test)]`.
+    /// Whether it, or a parent module, is declared under `#[cfg(test)]`.
     pub(crate) for_tests: bool,
     pub(crate) mentions: Vec<Mention>,
 }
 
 impl Module {
-    /// What it mentions outside tests.
+    /// Its mentions outside tests.
     pub(crate) fn shipped(&self) -> impl Iterator<Item = &Mention> {
         self.mentions.iter().filter(|mention| !self.for_tests && !mention.for_tests)
     }
@@ -30,19 +30,19 @@ impl Module {
 pub(crate) fn all() -> &'static [Module] {
     static ALL: LazyLock<Vec<Module>> = LazyLock::new(|| {
         let files = ["src", "crates"].iter().flat_map(|folder| tree::files(folder, ".rs"));
-        let all = read(&files.collect::<Vec<_>>());
+        let all = read_modules(&files.collect::<Vec<_>>());
         assert!(all.len() > 10, "the sources were not found");
         all
     });
     &ALL
 }
 
-/// The modules in these files; those outside source trees are left out.
-pub(crate) fn read(files: &[File]) -> Vec<Module> {
+/// The modules in these files. Files outside the source trees are left out.
+pub(crate) fn read_modules(files: &[File]) -> Vec<Module> {
     let (mut modules, mut for_tests) = (Vec::new(), BTreeSet::new());
     for file in files {
-        let Some((tree, path)) = place(&file.path) else { continue };
-        let found = mentions::read(&file.text, &path);
+        let Some((tree, path)) = module_path(&file.path) else { continue };
+        let found = mentions::collect_mentions(&file.text, &path);
         let found = found.unwrap_or_else(|error| panic!("{}: {error}", file.path));
         for_tests.extend(found.modules_for_tests.into_iter().map(|path| (tree.clone(), path)));
         let (file, mentions) = (file.path.clone(), found.all);
@@ -56,7 +56,7 @@ pub(crate) fn read(files: &[File]) -> Vec<Module> {
 }
 
 /// The source tree that a file belongs to, and its module's path in the crate.
-fn place(file: &str) -> Option<(String, Path)> {
+fn module_path(file: &str) -> Option<(String, Path)> {
     let parts: Vec<_> = file.strip_suffix(".rs")?.split('/').collect();
     let (tree, names) = match parts.as_slice() {
         ["src", names @ ..] => ("src".to_owned(), names),
@@ -72,19 +72,19 @@ fn place(file: &str) -> Option<(String, Path)> {
 }
 
 #[test]
-fn modules_are_named_by_their_files_in_every_source_tree() {
+fn module_paths_follow_file_paths() {
     let files = ["src/lib.rs", "src/a/mod.rs", "crates/b/src/main.rs", "crates/b/src/c.rs"];
     let outside = ["crates/b/tests/d.rs", "crates/b/build.rs"];
     let files: Vec<_> = files.iter().chain(&outside).map(|file| File::new(file, "")).collect();
     let shown = |module: &Module| format!("{} {}", module.tree, module.path.join("::"));
     assert_eq!(
-        read(&files).iter().map(shown).collect::<Vec<_>>(),
+        read_modules(&files).iter().map(shown).collect::<Vec<_>>(),
         ["src crate", "src crate::a", "crates/b/src crate", "crates/b/src crate::c"]
     );
 }
 
 #[test]
-fn a_module_that_is_declared_for_tests_ships_nothing() {
+fn cfg_test_module_ships_nothing() {
     let files = [
         File::new("src/http/mod.rs", "mod route;\n#[cfg(test)]\nmod world;\n"),
         File::new("src/http/world/first.rs", "a::b();"),
@@ -92,6 +92,7 @@ fn a_module_that_is_declared_for_tests_ships_nothing() {
         File::new("src/http/route.rs", "a::b();\n#[cfg(test)]\nmod tests { a::b(); }"),
         File::new("crates/b/src/http/world.rs", "a::b();"),
     ];
-    let shipped: Vec<_> = read(&files).iter().map(|module| module.shipped().count()).collect();
+    let shipped: Vec<_> =
+        read_modules(&files).iter().map(|module| module.shipped().count()).collect();
     assert_eq!(shipped, [0, 0, 0, 1, 1]);
 }

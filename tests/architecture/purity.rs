@@ -1,5 +1,5 @@
-//! What the state machine and its model may use: no I/O, no async, no clock. So they can be proved
-//! by simulation.
+//! What the crates `core` and `model` may use: no I/O, no async, no clock. This makes a deterministic
+//! simulation possible.
 
 use crate::{
     manifests,
@@ -7,10 +7,10 @@ use crate::{
     tree::{self, File},
 };
 
-/// The pure packages, and the folder that they come from.
+/// The folders of the pure crates.
 const PURE: &[&str] = &["crates/model/", "crates/core/"];
 
-/// The small pure crates that they may use, as code names them.
+/// The dependencies that they may use, as code names them.
 const CRATES: &[&str] = &[
     "ahash",
     "arc_swap",
@@ -26,7 +26,7 @@ const CRATES: &[&str] = &[
     "xxhash_rust",
 ];
 
-/// Parts of std that reach outside the process or read a clock, and the words of asynchronous code.
+/// Parts of std with I/O, threads or a clock, and the keywords of asynchronous code.
 const IMPURE: &[&str] = &[
     "async",
     "await",
@@ -50,7 +50,7 @@ fn is_pure(file: &str) -> bool {
     PURE.iter().any(|folder| file.starts_with(folder))
 }
 
-/// The dependencies of a package that are not pure, as code names them, with their lines.
+/// The dependencies of a crate that are not pure, as code names them, with their lines.
 fn impure_crates(manifest: &str) -> Vec<(usize, String)> {
     manifests::dependencies(manifest)
         .filter(|entry| entry.section != "dev-dependencies")
@@ -64,24 +64,24 @@ fn impure_dependencies(manifest: &File) -> Vec<String> {
     found.map(|(line, name)| format!("{}:{line}: {name}", manifest.path)).collect()
 }
 
-/// What a module mentions of `crates` and of the impure parts of std.
+/// The mentions of `crates` and of impure parts of std in a module.
 fn impure_mentions(module: &Module, crates: &[(usize, String)]) -> Vec<String> {
     let found = module.shipped().filter_map(|mention| {
         let path = mention.path.join("::");
-        let begins = |part: &&str| {
+        let is_prefix = |part: &&str| {
             path.strip_prefix(*part).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
         };
         let is_foreign = crates.iter().any(|(_, name)| *name == mention.path[0]);
-        (is_foreign || IMPURE.iter().any(begins))
+        (is_foreign || IMPURE.iter().any(is_prefix))
             .then(|| format!("{}:{}: {path}", module.file, mention.line))
     });
     found.collect()
 }
 
 #[test]
-fn the_state_machine_has_no_input_or_output_no_async_and_no_clock() {
+fn core_and_model_use_no_io_no_async_and_no_clock() {
     let manifests = manifests::all();
-    // A crate sees only its own dependencies; a module in `src` sees all of the server's.
+    // A crate can use only its own dependencies; a module in `src` can use all of the server's.
     let crates = impure_crates(&manifests[0].text);
     assert!(crates.iter().any(|(_, name)| name == "tokio"), "the dependencies were not found");
     let modules: Vec<_> = modules::all().iter().filter(|module| is_pure(&module.file)).collect();
@@ -91,15 +91,18 @@ fn the_state_machine_has_no_input_or_output_no_async_and_no_clock() {
         .flat_map(impure_dependencies)
         .chain(modules.into_iter().flat_map(|module| impure_mentions(module, &crates)))
         .collect();
-    tree::must_be_empty("the state machine and its model may not use these", &wrong);
+    tree::assert_none(
+        "the crates core and model must stay pure (no I/O, no async, no clock) and may not use these",
+        &wrong,
+    );
 }
 
 #[test]
-fn whatever_is_impure_is_found_unless_it_is_for_tests() {
+fn impure_use_outside_tests_is_found() {
     let text = "use std::{time::{self, Duration, Instant}, fs, io as disk};\nuse papaya::HashMap;\n\
                 async fn f() {\n  kube::x(time::SystemTime::now()).await; disk::stdin() }\n\
                 #[cfg(test)]\nmod tests { use tokio::time; }\n";
-    let module = &modules::read(&[File::new("crates/core/src/a.rs", text)])[0];
+    let module = &modules::read_modules(&[File::new("crates/core/src/a.rs", text)])[0];
     let crates = [(1, "kube".to_owned()), (2, "tokio".to_owned())];
     let expected = [
         "1: std::time::Instant",
@@ -118,7 +121,7 @@ fn whatever_is_impure_is_found_unless_it_is_for_tests() {
 }
 
 #[test]
-fn a_dependency_that_is_not_pure_is_found() {
+fn impure_dependency_is_found() {
     let text = "[dependencies]\narc-swap.workspace = true\nkube = { workspace = true }\n\
                 [dev-dependencies]\nproptest = { workspace = true }\n\
                 [target.'cfg(unix)'.dependencies]\nnix.workspace = true\n";

@@ -7,7 +7,7 @@ use std::{
 
 /// One file of text.
 pub(crate) struct File {
-    /// From the root of the repository, with `/`.
+    /// The path from the root of the repository, with `/`.
     pub(crate) path: String,
     pub(crate) text: String,
 }
@@ -22,8 +22,8 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every file below `folder` (`""` is the whole repository) whose name ends so, in order of path;
-/// none if there is no such folder.
+/// Every file below `folder` (`""` is the whole repository) whose name has this ending, ordered by path. Empty
+/// if the folder does not exist.
 pub(crate) fn files(folder: &str, ending: &str) -> Vec<File> {
     let mut found = Vec::new();
     if root().join(folder).is_dir() {
@@ -50,7 +50,7 @@ fn collect(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Fails with everything that is wrong, not with the first.
-pub(crate) fn must_be_empty(rule: &str, wrong: &[String]) {
+/// Fails with a list of all violations of a rule.
+pub(crate) fn assert_none(rule: &str, wrong: &[String]) {
     assert!(wrong.is_empty(), "{rule}:\n  {}\n", wrong.join("\n  "));
 }

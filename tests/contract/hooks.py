@@ -1,26 +1,26 @@
-"""What is sent is bounded where it would only make the run wait; and what HTTP itself demands is no failure."""
+"""Hooks for schemathesis: requests that would only delay the run are adjusted, and behaviour that HTTP requires is no failure."""
 
 import re
 
 import schemathesis
 
 NAME = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-UNSAID = ("is given twice", "is there twice", "service is immutable")
+NOT_IN_SCHEMA = ("is given twice", "is there twice", "service is immutable")
 WAIT = re.compile("([0-9]{1,9})(ms|s|m)")
 UNITS = {"ms": 1, "s": 1000, "m": 60000}
 
 
 def is_wait(text):
-    """One that the server would wait for; others it refuses, and they are sent as they are."""
+    """Whether the server accepts this wait. Invalid values are sent unchanged, because the server must reject them."""
     parts = WAIT.fullmatch(text)
     return bool(parts) and 0 < int(parts[1]) * UNITS[parts[2]] <= 300000
 
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """A wait is for something to happen, and here nothing does: 20 ms of it are enough. An index that the
-    store has not reached costs a list of it, at most one a second; tests/integration asks for one. A namespace has to
-    be there before anything can be in it: `rollcall dev` has made shop."""
+    """Adjusts a request. No change happens during a wait, so 20 ms are enough. An index above the store's costs a list,
+    at most one a second; tests/integration covers that. A namespace must exist before an instance can be in it:
+    `rollcall dev` has created shop."""
     query, headers, path = case.query, case.headers, case.path_parameters
     if query and isinstance(query.get("wait"), str) and is_wait(query["wait"]):
         query["wait"] = "20ms"
@@ -35,7 +35,7 @@ def before_call(context, case, kwargs):
 
 
 def registrations(case):
-    """The registrations in the body of a request."""
+    """Returns the registrations in the body of a request."""
     operation, body = case.operation.definition.raw.get("operationId"), case.body
     if not isinstance(body, dict):
         return []
@@ -46,9 +46,9 @@ def registrations(case):
 
 
 def give_one_address(registration):
-    """Exactly one of addresses and hostname is given. The schema allows both and neither, as generators of clients cannot
-    take the rule; without this most registrations would be refused for it. tests/integration/http_errors.rs holds that it is
-    enforced."""
+    """Sets exactly one of addresses and hostname. The schema allows both and neither, because client generators do not
+    support this rule; without this function the server would reject most registrations. tests/integration/http_errors.rs
+    tests the rule."""
     if registration.get("addresses") is not None:
         registration.pop("hostname", None)
     elif registration.get("hostname") is None:
@@ -57,8 +57,8 @@ def give_one_address(registration):
 
 @schemathesis.check
 def problem_of_its_response(context, response, case):
-    """A problem has the status of its answer, and a type that the contract lists there. The schema of all problems is one, and
-    does not say this."""
+    """Checks that a problem has the status of its response, and a type that the contract lists for it. The schema is the
+    same for all problems and cannot express this."""
     document = case.operation.schema.raw_schema
     responses = document["paths"][case.operation.path][case.operation.method.lower()]["responses"]
     described = responses.get(str(response.status_code), {})
@@ -76,10 +76,11 @@ def problem_of_its_response(context, response, case):
 def filter_failure(context, failure, case, response):
     kind = type(failure).__name__
     if kind == "AcceptedNegativeData":
-        # A header that nobody knows has to be ignored (RFC 9110, section 5.1). A parameter of the query that nobody knows is
-        # refused, and that is not filtered.
+        # A server must ignore unknown header fields (RFC 9110, section 5.1). Unknown query parameters are
+        # rejected, and that is not filtered.
         return not any(name.lower().startswith("x-schemathesis-") for name in case.headers or {})
     if kind == "RejectedPositiveData":
-        # What no schema can say: that names differ, and that a service is for good.
-        return not any(said in response.text for said in UNSAID)
+        # Rules that a schema cannot express: names in a batch must differ, and the service of an instance is
+        # immutable.
+        return not any(rule in response.text for rule in NOT_IN_SCHEMA)
     return True

@@ -1,6 +1,6 @@
-//! Candidates around one record, in virtual time: each with a clock of its own, which may run fast
-//! or slow; calls that are late, lost on the way there or on the way back; processes that freeze,
-//! crash and resign; a person who deletes the record.
+//! Candidates that compete for one record, in virtual time. Each has its own clock, which can run fast or slow.
+//! Calls are late, or lost before or after their execution. Processes freeze, crash and resign. An operator
+//! deletes the record.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,70 +13,70 @@ const TICK: u64 = 20;
 const CALL: u64 = 3_000;
 const PAUSE: u64 = 500;
 
-/// How the world is made worse than the rules allow for, to see that the checks notice.
+/// How the world violates the assumptions of the election, to show that the checks detect it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sabotage {
+pub enum Mutation {
     None,
-    /// The store takes any write, whatever version it was decided on.
+    /// The store accepts a write whatever version it was decided on.
     NoCompare,
-    /// A tenure counts from the answer, not from the sending.
-    FromTheAnswer,
-    /// A rival's clock runs at twice the rate.
+    /// A term counts from the response instead of the request.
+    TermFromResponse,
+    /// The clock of one process runs at twice the rate.
     FastClock,
 }
 
 /// Which faults happen.
 #[derive(Clone, Copy, Debug)]
-pub struct Weather {
+pub struct FaultKinds {
     pub restarts: bool,
     pub deletions: bool,
 }
 
 struct Process {
     candidate: Candidate,
-    /// Local milliseconds at true time 0, and how many parts in a thousand it runs.
+    /// Local milliseconds at true time 0, and the rate of the clock in parts per thousand.
     offset: u64,
     rate: u64,
     frozen_until: u64,
     wake: u64,
     /// The call that it waits for.
     call: Option<Call>,
-    lives: u32,
+    boot: u32,
 }
 
-/// A call under way: the step, when it was sent, the time limit, and the answer with its time.
+/// A call in flight: the step, when it was sent, its deadline, and the response with its time.
 type Call = (Step, Moment, u64, Option<(u64, Answer)>);
 
 /// A write or read on its way to the store.
-struct Flight {
+struct CallInFlight {
     from: usize,
-    life: u32,
+    boot: u32,
     step: Step,
     holder: Option<Arc<str>>,
     arrives: u64,
-    /// When its answer is there; never, if it is lost.
+    /// When its response arrives; `None` if it is lost.
     answers: Option<u64>,
 }
 
 pub struct World {
     pub time: u64,
     rng: fastrand::Rng,
-    sabotage: Sabotage,
-    weather: Weather,
+    mutation: Mutation,
+    fault_kinds: FaultKinds,
     store: Option<Record>,
     version: u64,
     processes: Vec<Process>,
-    flights: Vec<Flight>,
+    calls_in_flight: Vec<CallInFlight>,
     pub changes: u32,
-    led: Option<usize>,
+    last_leader: Option<usize>,
 }
 
 impl World {
-    pub fn new(seed: u64, processes: usize, weather: Weather, sabotage: Sabotage) -> Self {
+    pub fn new(seed: u64, processes: usize, fault_kinds: FaultKinds, mutation: Mutation) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let processes = (0..processes)
             .map(|index| {
-                let fast = sabotage == Sabotage::FastClock && index == 0;
+                let fast = mutation == Mutation::FastClock && index == 0;
                 Process {
                     candidate: Candidate::new(format!("p{index}_0").into()),
                     offset: rng.u64(1_000..10_000_000),
@@ -84,7 +84,7 @@ impl World {
                     frozen_until: 0,
                     wake: rng.u64(0..3_000),
                     call: None,
-                    lives: 0,
+                    boot: 0,
                 }
             })
             .collect();
@@ -92,34 +92,34 @@ impl World {
         Self {
             time: 0,
             rng,
-            sabotage,
-            weather,
+            mutation,
+            fault_kinds,
             store,
             version: 0,
             processes,
-            flights: Vec::new(),
+            calls_in_flight: Vec::new(),
             changes: 0,
-            led: None,
+            last_leader: None,
         }
     }
 
-    /// Who leads by their own clock and knowledge, frozen or not.
+    /// The processes that lead by their own clock and knowledge, frozen or not.
     pub fn leaders(&self) -> Vec<usize> {
         let leads = |p: &Process| self.local(p) < p.candidate.tenure();
         let all = self.processes.iter().enumerate();
         all.filter(|(_, p)| leads(p)).map(|(index, _)| index).collect()
     }
 
-    /// Plays `span` milliseconds.
+    /// Runs for `span` milliseconds.
     ///
     /// # Errors
-    /// What happened that never may.
-    pub fn play(&mut self, span: u64, faults: bool) -> Result<(), String> {
+    /// Describes the violation: two processes lead at the same time.
+    pub fn run(&mut self, span: u64, faults: bool) -> Result<(), String> {
         let end = self.time + span;
         while self.time < end {
             self.time += TICK;
             if faults {
-                self.mischief();
+                self.inject_faults();
             }
             self.arrive();
             for index in 0..self.processes.len() {
@@ -127,12 +127,15 @@ impl World {
             }
             let leaders = self.leaders();
             if leaders.len() > 1 {
-                return Err(format!("at {} ms {leaders:?} lead together", self.time));
+                return Err(format!(
+                    "at {} ms, processes {leaders:?} lead at the same time",
+                    self.time
+                ));
             }
             if let Some(&leader) = leaders.first()
-                && self.led != Some(leader)
+                && self.last_leader != Some(leader)
             {
-                self.led = Some(leader);
+                self.last_leader = Some(leader);
                 self.changes += 1;
             }
         }
@@ -143,13 +146,13 @@ impl World {
         Moment(process.offset + self.time * process.rate / 1_000)
     }
 
-    fn mischief(&mut self) {
+    fn inject_faults(&mut self) {
         let index = self.rng.usize(..self.processes.len());
         match self.rng.u32(..2_000) {
             0 => self.processes[index].frozen_until = self.time + self.rng.u64(100..40_000),
-            1 if self.weather.restarts => self.restart(index),
-            2 if self.weather.deletions => self.store = None,
-            3 if self.weather.restarts => self.release(index),
+            1 if self.fault_kinds.restarts => self.restart(index),
+            2 if self.fault_kinds.deletions => self.store = None,
+            3 if self.fault_kinds.restarts => self.release(index),
             _ => {}
         }
     }
@@ -157,8 +160,8 @@ impl World {
     fn restart(&mut self, index: usize) {
         let wake = self.time + self.rng.u64(100..5_000);
         let process = &mut self.processes[index];
-        process.lives += 1;
-        process.candidate = Candidate::new(format!("p{index}_{}", process.lives).into());
+        process.boot += 1;
+        process.candidate = Candidate::new(format!("p{index}_{}", process.boot).into());
         process.call = None;
         process.wake = wake;
     }
@@ -168,24 +171,31 @@ impl World {
         let step =
             Step::Hold { version: record.version, transitions: record.transitions, renews: true };
         let arrives = self.time + self.rng.u64(1..20_000);
-        let life = self.processes[index].lives;
-        self.flights.push(Flight { from: index, life, step, holder: None, arrives, answers: None });
+        let boot = self.processes[index].boot;
+        self.calls_in_flight.push(CallInFlight {
+            from: index,
+            boot,
+            step,
+            holder: None,
+            arrives,
+            answers: None,
+        });
         self.restart(index);
     }
 
-    /// What is on its way gets there, also when its sender is frozen, dead or has given up.
+    /// Calls in flight reach the store even when their sender is frozen, has ended or has given up.
     fn arrive(&mut self) {
-        let due = |flight: &Flight| flight.arrives <= self.time;
+        let due = |arriving: &CallInFlight| arriving.arrives <= self.time;
         let (mut due, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.flights).into_iter().partition(due);
-        self.flights = rest;
-        due.sort_by_key(|flight| flight.arrives);
-        for flight in due {
-            let answer = self.answer(&flight.step, flight.holder);
-            let process = &mut self.processes[flight.from];
-            if process.lives == flight.life
-                && let (Some(call), Some(at)) = (&mut process.call, flight.answers)
-                && call.0 == flight.step
+            std::mem::take(&mut self.calls_in_flight).into_iter().partition(due);
+        self.calls_in_flight = rest;
+        due.sort_by_key(|arriving| arriving.arrives);
+        for arriving in due {
+            let answer = self.answer(&arriving.step, arriving.holder);
+            let process = &mut self.processes[arriving.from];
+            if process.boot == arriving.boot
+                && let (Some(call), Some(at)) = (&mut process.call, arriving.answers)
+                && call.0 == arriving.step
                 && call.3.is_none()
             {
                 call.3 = Some((at, answer));
@@ -206,7 +216,7 @@ impl World {
             }
             Step::Hold { version, transitions, .. } => {
                 let Some(stored) = &self.store else { return Answer::Absent };
-                if stored.version != *version && self.sabotage != Sabotage::NoCompare {
+                if stored.version != *version && self.mutation != Mutation::NoCompare {
                     return Answer::Conflict;
                 }
                 *transitions
@@ -236,7 +246,7 @@ impl World {
                 }
             };
             let stored = matches!(answer, Answer::Stored(_));
-            let counted = if self.sabotage == Sabotage::FromTheAnswer { now } else { sent };
+            let counted = if self.mutation == Mutation::TermFromResponse { now } else { sent };
             process.candidate.answered(&step, counted, now, answer);
             let pause = match (&step, stored) {
                 (Step::Read, _) if process.candidate.next(now) != Step::Read => 0,
@@ -262,8 +272,15 @@ impl World {
         let answers = answered.then_some(arrives + back);
         process.call = Some((step.clone(), now, self.time + CALL, None));
         process.wake = u64::MAX;
-        let life = process.lives;
-        self.flights.push(Flight { from: index, life, step, holder, arrives, answers });
+        let boot = process.boot;
+        self.calls_in_flight.push(CallInFlight {
+            from: index,
+            boot,
+            step,
+            holder,
+            arrives,
+            answers,
+        });
     }
 }
 

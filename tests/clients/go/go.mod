@@ -1,4 +1,4 @@
-// The client that oapi-codegen generates, and the program that drives it. `rollcall` is generated.
+// A test of the client that oapi-codegen generates. The package `rollcall` is generated.
 module rollcall.dev/tests/clients
 
 go 1.26.0

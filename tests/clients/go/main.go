@@ -1,4 +1,4 @@
-// Drives a replica with the client that oapi-codegen generates from openapi.json: register, heartbeat, discover, deregister.
+// Tests a replica with the client that oapi-codegen generates from openapi.json: register, heartbeat, discover, deregister.
 //
 //	drive http://127.0.0.1:8080 NAMESPACE
 package main
@@ -110,7 +110,7 @@ func drive(ctx context.Context, url, namespace string) error {
 	return nil
 }
 
-// discover asks for every instance with the tag of this client, whatever its phase.
+// discover returns all instances with the tag of this client, in any phase.
 func discover(ctx context.Context, client *rollcall.ClientWithResponses, namespace string) ([]rollcall.Instance, error) {
 	health, order := rollcall.DiscoverParamsHealthAny, rollcall.DiscoverParamsOrderWeighted
 	found, err := client.DiscoverWithResponse(ctx, namespace, service,

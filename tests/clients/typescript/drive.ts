@@ -1,4 +1,4 @@
-// Drives a replica with openapi-fetch and the types that openapi-typescript generates from openapi.json: register, heartbeat,
+// Tests a replica with openapi-fetch and the types that openapi-typescript generates from openapi.json: register, heartbeat,
 // discover, deregister.
 //
 //     node drive.js http://127.0.0.1:8080 NAMESPACE

@@ -1,4 +1,4 @@
-//! From addresses back to members: whatever is published, the index says what the views say.
+//! From addresses back to members: the index always agrees with the published views.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -12,7 +12,7 @@ use rollcall_model::{
 
 use crate::rig::{Rig, instance};
 
-/// Half of these are in the networks.
+/// Half of these addresses are in the networks.
 const IPS: [&str; 8] = [
     "10.0.0.1",
     "10.0.0.2",
@@ -30,7 +30,7 @@ fn networks() -> Vec<ipnet::IpNet> {
 }
 
 fn rig() -> Rig {
-    let mut rig = Rig::of(Directory::default().with_networks(&networks()));
+    let mut rig = Rig::with_directory(Directory::default().with_networks(&networks()));
     rig.list(Vec::new());
     rig
 }
@@ -49,7 +49,7 @@ fn members_at(rig: &Rig, ip: &str) -> Vec<String> {
 }
 
 #[test]
-fn bearers_come_by_namespace_service_and_label_whatever_their_phase() {
+fn members_at_an_address_are_ordered_by_namespace_service_and_label() {
     let mut rig = rig();
     let elsewhere = |service: &str, instance: Instance| {
         instance.with(|facts| {
@@ -62,7 +62,7 @@ fn bearers_come_by_namespace_service_and_label_whatever_their_phase() {
     rig.put(at("a", &["10.0.0.1", "10.9.9.9"]));
     rig.put(elsewhere("x", at("b", &["10.0.0.1"])));
     rig.put(elsewhere("w", at("c", &["10.0.0.1"])));
-    rig.pass(15.0);
+    rig.advance(15.0);
     let all = ["away/c", "away/b", "shop/a", "shop/b"];
     assert_eq!(members_at(&rig, "10.0.0.1"), all);
     assert_eq!(members_at(&rig, "10.0.0.2"), ["shop/b"]);
@@ -70,23 +70,23 @@ fn bearers_come_by_namespace_service_and_label_whatever_their_phase() {
 }
 
 #[test]
-fn who_does_not_bear_its_label_bears_no_address_until_it_does() {
+fn member_without_its_label_has_no_address_entry_until_the_label_is_free() {
     let mut rig = rig();
     let label = naming::label("a.b");
     let first = rig.put(at(&label, &["10.0.0.1"]));
     rig.put(at("a.b", &["10.0.0.1", "10.0.0.2"]));
-    let (bearer, other) = (rig.view().members[0].clone(), rig.view().members[1].clone());
-    assert_eq!(bearer.label, other.label);
-    assert_eq!(members_at(&rig, "10.0.0.1"), [bearer.facts.key.to_string()]);
+    let (labelled, other) = (rig.view().members[0].clone(), rig.view().members[1].clone());
+    assert_eq!(labelled.label, other.label);
+    assert_eq!(members_at(&rig, "10.0.0.1"), [labelled.facts.key.to_string()]);
     rig.version += 1;
-    let gone = if bearer.facts.uid == first.uid { &first.facts } else { &bearer.facts };
+    let gone = if labelled.facts.uid == first.uid { &first.facts } else { &labelled.facts };
     rig.apply(Fact::Removed { key: gone.key.clone(), uid: gone.uid.clone(), index: rig.version });
     rig.settle();
     assert_eq!(members_at(&rig, "10.0.0.1"), [other.facts.key.to_string()]);
 }
 
 #[test]
-fn nobody_bears_anything_where_no_networks_are_given() {
+fn index_is_empty_without_networks() {
     let mut rig = Rig::new();
     rig.put(at("a", &["10.0.0.1"]));
     assert_eq!(members_at(&rig, "10.0.0.1"), [""; 0]);
@@ -95,18 +95,18 @@ fn nobody_bears_anything_where_no_networks_are_given() {
 
 /// One change to one of a few names.
 #[derive(Clone, Debug)]
-enum Step {
+enum Change {
     Put { name: usize, service: usize, ips: Vec<usize>, weight: u16 },
     Delete { name: usize },
     Settle,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn changes() -> impl Strategy<Value = Vec<Change>> {
     let ips = prop::collection::vec(0..IPS.len(), 0..4);
     let put = (0..6usize, 0..2usize, ips, 0..2u16)
-        .prop_map(|(name, service, ips, weight)| Step::Put { name, service, ips, weight });
-    let delete = (0..6usize).prop_map(|name| Step::Delete { name });
-    prop::collection::vec(prop_oneof![4 => put, 2 => delete, 3 => Just(Step::Settle)], 0..40)
+        .prop_map(|(name, service, ips, weight)| Change::Put { name, service, ips, weight });
+    let delete = (0..6usize).prop_map(|name| Change::Delete { name });
+    prop::collection::vec(prop_oneof![4 => put, 2 => delete, 3 => Just(Change::Settle)], 0..40)
 }
 
 /// Two pairs share a label.
@@ -116,16 +116,16 @@ fn name(at: usize) -> String {
     names.into_iter().chain(alike).nth(at).unwrap()
 }
 
-fn do_step(rig: &mut Rig, step: &Step) {
-    match step {
-        Step::Settle => rig.settle(),
-        Step::Put { name: at, service, ips, weight } => {
+fn apply_change(rig: &mut Rig, change: &Change) {
+    match change {
+        Change::Settle => rig.settle(),
+        Change::Put { name: at, service, ips, weight } => {
             let (name, version) = (name(*at), rig.version);
             let known = rig.directory.slot("shop", &name).map(|slot| slot.record());
             let mut next = known.map_or_else(|| instance(&name), |known| (*known).clone());
             let service = ["orders", "carts"][*service].into();
             if next.service != service {
-                // Another incarnation.
+                // A new object under the same name.
                 (next.service, next.uid) = (service, format!("{name} {version}").into());
             }
             next.weight = *weight;
@@ -135,7 +135,7 @@ fn do_step(rig: &mut Rig, step: &Step) {
             };
             rig.store(next);
         }
-        Step::Delete { name: at } => {
+        Change::Delete { name: at } => {
             let Some(slot) = rig.directory.slot("shop", &name(*at)) else { return };
             let (key, uid) = (slot.record().key.clone(), slot.record().uid.clone());
             rig.version += 1;
@@ -144,15 +144,16 @@ fn do_step(rig: &mut Rig, step: &Step) {
     }
 }
 
-/// The index, made anew of all views.
+/// The index as it follows from all views.
 fn expected(rig: &Rig) -> BTreeMap<IpAddr, Vec<Arc<Member>>> {
     let networks = networks();
     let mut index = BTreeMap::<IpAddr, Vec<Arc<Member>>>::new();
     let mut views = rig.directory.all_services(None);
     views.sort_by(|a, b| a.key.cmp(&b.key));
     for view in views {
-        let bears = |it: &&Arc<Member>| Arc::ptr_eq(view.by_label(&it.label).unwrap(), *it);
-        for member in view.members.iter().filter(bears) {
+        let has_label =
+            |member: &&Arc<Member>| Arc::ptr_eq(view.by_label(&member.label).unwrap(), *member);
+        for member in view.members.iter().filter(has_label) {
             for ip in member.facts.ips() {
                 let members_at = index.entry(*ip).or_default();
                 let known = members_at.last().is_some_and(|last| Arc::ptr_eq(last, member));
@@ -170,14 +171,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn the_index_is_the_one_that_all_views_make(
-        steps in steps(),
+    fn index_agrees_with_the_published_views(
+        changes in changes(),
         ip in 0..IPS.len(),
         length in 0..=32u8,
     ) {
         let mut rig = rig();
-        for step in steps {
-            do_step(&mut rig, &step);
+        for change in changes {
+            apply_change(&mut rig, &change);
             let expected = expected(&rig);
             for ip in IPS.map(|ip| ip.parse::<IpAddr>().unwrap()) {
                 let members_at = rig.directory.members_at(ip);

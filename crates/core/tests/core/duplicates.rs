@@ -1,4 +1,4 @@
-//! Two processes under one name: what the younger, the older and the others make of it.
+//! Two processes with one identity: how the younger, the older and the other replicas react.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use rollcall_model::{instance::Phase, lease::Moment};
 
 use crate::ledgers::Pair;
 
-/// A ledger of the process `boot` under the name `replica`, which found that of `replaced`.
+/// A ledger of the process `boot` of `replica`, which found a ledger of the process `replaced` at its start.
 fn ledger(
     pair: &mut Pair,
     (replica, boot): (&str, &str),
@@ -31,12 +31,12 @@ fn ledger(
     }
 }
 
-fn hear(pair: &mut Pair, of: (&str, &str), replaced: Option<&str>, sequence: u64) {
+fn observe(pair: &mut Pair, of: (&str, &str), replaced: Option<&str>, sequence: u64) {
     let ledger = ledger(pair, of, replaced, sequence);
-    pair.hear(ledger);
+    pair.observe_ledger(ledger);
 }
 
-fn reported(pair: &Pair) -> Vec<(String, String)> {
+fn reported_duplicates(pair: &Pair) -> Vec<(String, String)> {
     let duplicates = pair.directory.report().duplicates.clone();
     duplicates
         .iter()
@@ -44,73 +44,76 @@ fn reported(pair: &Pair) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The heartbeats that the process reports in one ledger.
+/// Adds a heartbeat of instance `a` to a ledger.
 fn with_heartbeat(mut ledger: Ledger, age: u32) -> Ledger {
     ledger.segments[0].beats = vec![(id("uid-a"), age)];
     ledger
 }
 
 #[test]
-fn younger_yields_to_two_ledgers_of_the_older_and_goes_on_when_that_is_silent() {
-    // This process is `b`; it found nothing, so that the smaller boot is the older.
+fn younger_process_yields_after_two_ledgers_of_the_older_and_resumes_when_it_is_silent() {
+    // This process is `b` and found no ledger, so the smaller boot counts as the older.
     let mut pair = Pair::new();
-    pair.pass(6_000);
-    hear(&mut pair, ("r0", "a"), None, 7);
-    pair.pass(1_000);
-    assert!(!pair.directory.report().yields, "it may be a late one of a dead process");
-    hear(&mut pair, ("r0", "a"), None, 7);
-    assert!(!pair.directory.report().yields, "the same once more");
-    let written = pair.told.len();
+    pair.advance(6_000);
+    observe(&mut pair, ("r0", "a"), None, 7);
+    pair.advance(1_000);
+    assert!(
+        !pair.directory.report().yields,
+        "one ledger can be a late write of a process that has ended"
+    );
+    observe(&mut pair, ("r0", "a"), None, 7);
+    assert!(!pair.directory.report().yields, "the same ledger again");
+    let written = pair.written_ledgers.len();
     for sequence in 8..20 {
-        hear(&mut pair, ("r0", "a"), None, sequence);
-        pair.pass(2_000);
+        observe(&mut pair, ("r0", "a"), None, sequence);
+        pair.advance(2_000);
         assert!(pair.directory.report().yields);
         assert!(pair.directory.is_fenced(Moment(pair.time)));
     }
-    assert_eq!(reported(&pair), [("a".to_owned(), "b".to_owned())]);
-    assert!(pair.told.len() <= written + 1, "it writes no ledger");
-    pair.pass(18_000);
+    assert_eq!(reported_duplicates(&pair), [("a".to_owned(), "b".to_owned())]);
+    assert!(pair.written_ledgers.len() <= written + 1, "it writes no ledger");
+    pair.advance(18_000);
     assert!(!pair.directory.report().yields);
-    assert!(!pair.directory.is_fenced(Moment(pair.time)), "it promises again");
+    assert!(!pair.directory.is_fenced(Moment(pair.time)), "it answers 200 again");
 }
 
 #[test]
-fn older_goes_on_and_counts_what_the_younger_took() {
+fn older_process_continues_and_counts_heartbeats_of_the_younger() {
     let mut pair = Pair::new();
-    pair.live(6);
+    pair.run(6);
     for sequence in 1..4 {
         let young = ledger(&mut pair, ("r0", "c"), Some("b"), sequence);
-        pair.hear(with_heartbeat(young, 0));
-        pair.live(3);
+        pair.observe_ledger(with_heartbeat(young, 0));
+        pair.run(3);
     }
     assert!(!pair.directory.report().yields);
     assert!(!pair.directory.is_fenced(Moment(pair.time)));
-    assert_eq!(reported(&pair), [("b".to_owned(), "c".to_owned())]);
-    pair.live(5);
+    assert_eq!(reported_duplicates(&pair), [("b".to_owned(), "c".to_owned())]);
+    pair.run(5);
     assert_eq!(pair.phase(), Phase::Ready, "a heartbeat that the younger took");
-    pair.live(30);
-    assert_eq!(pair.phase(), Phase::Expired, "and no more is given back");
+    pair.run(30);
+    assert_eq!(pair.phase(), Phase::Expired, "no further time is given back");
 }
 
 #[test]
-fn others_count_the_older_and_give_nothing_back_once_both_are_told_apart() {
+fn other_replicas_follow_the_older_process_without_further_gaps() {
     let mut pair = Pair::new();
-    pair.live(6);
+    pair.run(6);
     let mut old = 0;
-    // The younger takes over, and the older goes on.
+    // The younger process takes over, and the older one continues to run.
     for young in 1..6 {
         old += 1;
-        hear(&mut pair, ("r2", "old"), None, old);
-        pair.live(2);
-        hear(&mut pair, ("r2", "young"), Some("old"), young);
-        pair.live(1);
+        observe(&mut pair, ("r2", "old"), None, old);
+        pair.run(2);
+        observe(&mut pair, ("r2", "young"), Some("old"), young);
+        pair.run(1);
     }
-    assert_eq!(reported(&pair), [("old".to_owned(), "young".to_owned())]);
+    assert_eq!(reported_duplicates(&pair), [("old".to_owned(), "young".to_owned())]);
     let gaps = pair.directory.report().gaps;
     for _ in 0..30 {
         old += 1;
-        hear(&mut pair, ("r2", "old"), None, old);
-        pair.live(2);
+        observe(&mut pair, ("r2", "old"), None, old);
+        pair.run(2);
     }
     let report = pair.directory.report();
     let peer = report.replicas.iter().find(|peer| &*peer.replica == "r2").unwrap();
@@ -118,29 +121,29 @@ fn others_count_the_older_and_give_nothing_back_once_both_are_told_apart() {
 }
 
 #[test]
-fn replica_that_starts_after_a_step_back_notices_none() {
+fn replica_that_starts_after_a_step_back_adopts_the_epoch() {
     let mut pair = Pair::starting();
     let peer = Ledger { epoch: 3, ..ledger(&mut pair, ("r2", "x"), None, 1) };
     pair.apply(Fact::LedgersListed(vec![Arc::new(peer)]));
-    pair.pass(6_000);
+    pair.advance(6_000);
     let report = pair.directory.report();
     assert_eq!((report.epoch, pair.catalog.counts().step_backs), (3, 0));
-    assert!(pair.told.iter().all(|ledger| ledger.epoch == 3));
+    assert!(pair.written_ledgers.iter().all(|ledger| ledger.epoch == 3));
 }
 
 #[test]
-fn late_ledger_of_a_replaced_process_is_no_twin() {
+fn late_ledger_of_a_replaced_process_is_not_a_duplicate() {
     let mut pair = Pair::new();
-    pair.live(6);
-    hear(&mut pair, ("r2", "old"), None, 1);
-    pair.live(1);
-    hear(&mut pair, ("r2", "young"), Some("old"), 1);
-    hear(&mut pair, ("r2", "old"), None, 2);
+    pair.run(6);
+    observe(&mut pair, ("r2", "old"), None, 1);
+    pair.run(1);
+    observe(&mut pair, ("r2", "young"), Some("old"), 1);
+    observe(&mut pair, ("r2", "old"), None, 2);
     for young in 2..8 {
-        pair.live(2);
-        hear(&mut pair, ("r2", "young"), Some("old"), young);
+        pair.run(2);
+        observe(&mut pair, ("r2", "young"), Some("old"), young);
     }
-    assert_eq!(reported(&pair), []);
+    assert_eq!(reported_duplicates(&pair), []);
     let report = pair.directory.report();
     let peer = report.replicas.iter().find(|peer| &*peer.replica == "r2").unwrap();
     assert_eq!(&*peer.boot, "young");

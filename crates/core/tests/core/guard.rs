@@ -1,4 +1,4 @@
-//! The guard: who is held, for how long, what ends it, and what it stops meanwhile.
+//! The guard: which instances are held, for how long, what ends a hold, and what a hold prevents.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use rollcall_model::{
 
 use crate::rig::{Rig, evictions, instance, lease};
 
-fn of(service: &str, name: &str) -> Instance {
+fn instance_of(service: &str, name: &str) -> Instance {
     instance(name).with(|facts| facts.service = service.into())
 }
 
-/// Three of service `orders` with a lease of 10 s, who beat a second apart at 1, 2 and 3 s.
-fn struck() -> Rig {
+/// Three instances of service `orders` with a lease of 10 s. Their last heartbeats come at 1, 2 and 3 s.
+fn silent_service() -> Rig {
     let mut rig = Rig::new();
     ["a", "b", "c"].into_iter().for_each(|name| drop(rig.put(instance(name))));
     for name in ["a", "b", "c"] {
-        rig.pass(1.0);
-        rig.beat(name);
+        rig.advance(1.0);
+        rig.heartbeat(name);
     }
     rig
 }
@@ -36,7 +36,7 @@ fn held(rig: &Rig) -> usize {
     rig.directory.report().held.as_ref().map_or(0, |held| held.instances)
 }
 
-fn told(duties: &[Duty]) -> Vec<Announcement> {
+fn announcements(duties: &[Duty]) -> Vec<Announcement> {
     let what = |duty: &Duty| match duty {
         Duty::Announce { what, .. } => Some(what.clone()),
         _ => None,
@@ -44,7 +44,7 @@ fn told(duties: &[Duty]) -> Vec<Announcement> {
     duties.iter().filter_map(what).collect()
 }
 
-fn told_of(duties: &[Duty]) -> Vec<&str> {
+fn announced_names(duties: &[Duty]) -> Vec<&str> {
     fn name(duty: &Duty) -> Option<&str> {
         let Duty::Announce { on, .. } = duty else { return None };
         Some(&on.key.name)
@@ -53,95 +53,99 @@ fn told_of(duties: &[Duty]) -> Vec<&str> {
 }
 
 #[test]
-fn a_service_that_falls_silent_as_one_is_kept_for_one_more_lease_each() {
-    let mut rig = struck();
+fn mass_expiry_of_a_service_holds_each_instance_for_one_more_lease() {
+    let mut rig = silent_service();
     let before = rig.view().revision;
-    let duties = rig.pass(8.5);
+    let duties = rig.advance(8.5);
     assert_eq!((held(&rig), discoverable(&rig)), (1, 3), "a's lease ended half a second ago");
-    assert_eq!(told(&duties), [Announcement::Held { service: "orders".into(), of: 3 }]);
-    assert_ne!(rig.view().revision, before, "the answers say it");
-    let duties = rig.pass(2.0);
+    assert_eq!(announcements(&duties), [Announcement::Held { service: "orders".into(), of: 3 }]);
+    assert_ne!(rig.view().revision, before, "the view shows the hold");
+    let duties = rig.advance(2.0);
     assert_eq!((held(&rig), discoverable(&rig)), (3, 3));
-    assert_eq!(told_of(&duties), ["b", "c"], "once of each that is held: {duties:?}");
+    assert_eq!(
+        announced_names(&duties),
+        ["b", "c"],
+        "one Event for each held instance: {duties:?}"
+    );
     let report = rig.directory.report();
     let (key, hold) = report.held.as_ref().unwrap().services[0].clone();
     assert_eq!((&*key.service, hold.silent, hold.of, hold.held), ("orders", 3, 3, 3));
-    rig.pass(7.4);
+    rig.advance(7.4);
     assert_eq!(discoverable(&rig), 3);
-    rig.pass(0.3);
+    rig.advance(0.3);
     assert_eq!((rig.phase("a"), discoverable(&rig)), (Some(Phase::Expired), 2));
-    rig.pass(2.1);
+    rig.advance(2.1);
     assert_eq!((held(&rig), discoverable(&rig)), (0, 0), "one further lease at most");
     assert!(rig.directory.report().held.is_none());
     assert_eq!(rig.catalog.counts().holds, 1);
 }
 
 #[test]
-fn one_that_dies_among_others_who_beat_is_not_held() {
-    let mut rig = struck();
+fn instance_that_expires_alone_is_not_held() {
+    let mut rig = silent_service();
     for _ in 0..3 {
-        rig.pass(3.0);
-        rig.beat("b");
+        rig.advance(3.0);
+        rig.heartbeat("b");
     }
     assert_eq!((rig.phase("a"), held(&rig)), (Some(Phase::Expired), 0));
 }
 
 #[test]
-fn whoever_beats_twice_in_a_lease_vouches_for_the_service() {
+fn instance_with_two_heartbeats_in_a_lease_prevents_a_hold() {
     let mut rig = Rig::new();
     ["a", "b"].into_iter().for_each(|name| drop(rig.put(instance(name))));
     for _ in 0..20 {
-        rig.pass(4.9);
-        rig.beat("b");
+        rig.advance(4.9);
+        rig.heartbeat("b");
     }
     assert_eq!((rig.phase("a"), rig.catalog.counts().holds), (Some(Phase::Expired), 0));
 }
 
 #[test]
-fn the_only_one_of_a_service_is_not_held_nor_one_beside_a_permanent_one() {
+fn single_instance_and_instance_next_to_a_permanent_one_are_not_held() {
     let mut rig = Rig::new();
     rig.put(instance("a"));
-    let mut permanent = of("pair", "p");
+    let mut permanent = instance_of("pair", "p");
     permanent.lease.mode = LeaseMode::Permanent;
     rig.put(permanent);
-    rig.put(of("pair", "b"));
-    rig.pass(10.5);
+    rig.put(instance_of("pair", "b"));
+    rig.advance(10.5);
     assert_eq!(rig.phase("a"), Some(Phase::Expired));
     assert_eq!((held(&rig), rig.catalog.counts().holds), (0, 0));
 }
 
 #[test]
-fn those_who_are_not_offered_neither_vouch_nor_are_held() {
+fn undiscoverable_instances_neither_prevent_a_hold_nor_are_held() {
     let mut rig = Rig::new();
     ["a", "b"].into_iter().for_each(|name| drop(rig.put(instance(name))));
     rig.put(instance("drained").with(|facts| facts.state = State::Draining));
     rig.put(instance("critical").with(|facts| facts.health = Health::Critical));
-    rig.pass(5.0);
-    rig.beat("critical");
-    rig.pass(5.5);
+    rig.advance(5.0);
+    rig.heartbeat("critical");
+    rig.advance(5.5);
     assert_eq!((held(&rig), discoverable(&rig)), (2, 2));
     assert_eq!(rig.phase("drained"), Some(Phase::Expired));
 }
 
 #[test]
-fn a_beat_ends_it_for_its_instance_and_the_others_keep_their_time() {
-    let mut rig = struck();
-    rig.pass(11.0);
+fn heartbeat_ends_the_hold_of_its_instance_only() {
+    let mut rig = silent_service();
+    rig.advance(11.0);
     assert_eq!(held(&rig), 3);
     rig.annotate("b");
     assert_eq!((held(&rig), discoverable(&rig)), (2, 3));
     assert!(rig.view().by_label("b").is_some_and(|b| !b.held && b.phase == Phase::Ready));
-    rig.pass(3.0);
-    assert_eq!(discoverable(&rig), 3, "who comes back next finds the others");
-    rig.pass(6.5);
+    rig.advance(3.0);
+    assert_eq!(discoverable(&rig), 3, "the revived instance keeps the others discoverable");
+    rig.advance(6.5);
     assert_eq!((held(&rig), discoverable(&rig)), (0, 1));
     assert_eq!(rig.phase("b"), Some(Phase::Ready));
 }
 
 #[test]
-fn one_that_is_deleted_or_made_permanent_is_not_held_any_more() {
-    let mut rig = struck();
-    rig.pass(11.0);
+fn deleted_or_permanent_instance_is_no_longer_held() {
+    let mut rig = silent_service();
+    rig.advance(11.0);
     let mut a = rig.record("a");
     a.lease.mode = LeaseMode::Permanent;
     rig.put(a);
@@ -151,43 +155,43 @@ fn one_that_is_deleted_or_made_permanent_is_not_held_any_more() {
     rig.apply(rollcall_core::fact::Fact::Removed { key: b.key.clone(), uid: b.uid.clone(), index });
     rig.settle();
     assert_eq!((held(&rig), discoverable(&rig)), (1, 2));
-    rig.pass(12.0);
+    rig.advance(12.0);
     assert_eq!((held(&rig), discoverable(&rig)), (0, 1));
 }
 
 #[test]
-fn nothing_of_a_held_service_is_evicted_and_of_others_it_is() {
+fn hold_blocks_evictions_of_its_service_only() {
     let mut rig = Rig::new();
     let late = Lease { evict_after: Duration::from_secs(15), ..lease(10) };
     rig.put(instance("old").with(|facts| facts.lease = late));
-    rig.put(of("other", "lone"));
-    rig.live(2.0);
+    rig.put(instance_of("other", "lone"));
+    rig.run(2.0);
     ["a", "b"].into_iter().for_each(|name| drop(rig.put(instance(name))));
     for _ in 0..3 {
-        rig.live(3.0);
+        rig.run(3.0);
         rig.annotate("a");
         rig.annotate("b");
     }
-    rig.live(0.1);
+    rig.run(0.1);
     assert_eq!(rig.phase("old"), Some(Phase::Expired));
-    // Both are silent from here on, and held from the tenth second to the twentieth.
+    // Both are silent from here on. They are held from the tenth second to the twentieth.
     let names = |duties: &[Duty]| -> Vec<_> {
         evictions(duties).into_iter().map(|on| on.key.name.to_string()).collect()
     };
-    let duties = rig.live(19.0);
+    let duties = rig.run(19.0);
     assert_eq!((held(&rig), names(&duties)), (2, vec!["lone".to_owned()]));
-    let duties = rig.live(3.0);
+    let duties = rig.run(3.0);
     assert_eq!((held(&rig), names(&duties)), (0, vec!["old".to_owned()]));
 }
 
-/// Twelve services of one instance each, so that only the cluster as a whole can be guarded.
+/// Services of one instance each, so that the guard can act only for the cluster as a whole.
 fn cluster(many: usize) -> Rig {
     let mut rig = Rig::new();
-    (0..many).for_each(|at| drop(rig.put(of(&format!("s{at}"), &format!("i{at}")))));
+    (0..many).for_each(|at| drop(rig.put(instance_of(&format!("s{at}"), &format!("i{at}")))));
     rig
 }
 
-fn alive(rig: &Rig, many: usize) -> usize {
+fn cluster_discoverable(rig: &Rig, many: usize) -> usize {
     let phase = |at: usize| {
         let view = rig.directory.service("shop", &format!("s{at}")).unwrap();
         view.discoverable().count()
@@ -196,125 +200,135 @@ fn alive(rig: &Rig, many: usize) -> usize {
 }
 
 #[test]
-fn the_greater_part_of_ten_or_more_is_kept_too_and_stops_every_eviction() {
+fn mass_expiry_of_the_cluster_is_held_and_blocks_all_evictions() {
     let mut rig = cluster(12);
-    rig.put(of("short", "gone").with(|facts| facts.lease = lease(3)));
-    rig.live(5.0);
-    (0..5).for_each(|at| drop(rig.beat(&format!("i{at}"))));
-    let duties = rig.live(6.0);
+    rig.put(instance_of("short", "gone").with(|facts| facts.lease = lease(3)));
+    rig.run(5.0);
+    (0..5).for_each(|at| drop(rig.heartbeat(&format!("i{at}"))));
+    let duties = rig.run(6.0);
     let all = Announcement::HeldAll { silent: 7, of: 13 };
-    assert_eq!((held(&rig), alive(&rig, 12)), (7, 12));
-    assert_eq!(told(&duties), vec![all; 8], "of each that is held, and of the replica itself");
+    assert_eq!((held(&rig), cluster_discoverable(&rig, 12)), (7, 12));
+    assert_eq!(
+        announcements(&duties),
+        vec![all; 8],
+        "one Event for each held instance and one for the replica itself"
+    );
     let hold = rig.directory.report().held.as_ref().unwrap().everybody.unwrap();
     assert_eq!((hold.silent, hold.of, hold.held), (7, 13, 7), "the replica itself has a lease too");
     (0..5).for_each(|at| drop(rig.annotate(&format!("i{at}"))));
-    assert!(evictions(&rig.live(8.5)).is_empty(), "not even the one that died alone");
-    rig.live(1.0);
-    assert_eq!((held(&rig), alive(&rig, 12)), (0, 5), "one further lease at most");
+    assert!(evictions(&rig.run(8.5)).is_empty(), "not even the instance that expired alone");
+    rig.run(1.0);
+    assert_eq!((held(&rig), cluster_discoverable(&rig, 12)), (0, 5), "one further lease at most");
 }
 
 #[test]
-fn half_of_the_cluster_is_not_its_greater_part_and_nine_are_no_cluster() {
+fn cluster_hold_needs_ten_instances_and_more_than_half_silent() {
     let mut rig = cluster(11);
-    rig.live(5.5);
-    (0..5).for_each(|at| drop(rig.beat(&format!("i{at}"))));
-    rig.live(5.5);
-    assert_eq!((held(&rig), alive(&rig, 11)), (0, 5), "six of twelve");
+    rig.run(5.5);
+    (0..5).for_each(|at| drop(rig.heartbeat(&format!("i{at}"))));
+    rig.run(5.5);
+    assert_eq!((held(&rig), cluster_discoverable(&rig, 11)), (0, 5), "six of twelve");
     let mut rig = cluster(8);
-    rig.live(11.0);
-    assert_eq!((held(&rig), alive(&rig, 8)), (0, 0), "eight of nine");
+    rig.run(11.0);
+    assert_eq!((held(&rig), cluster_discoverable(&rig, 8)), (0, 0), "eight of nine");
 }
 
 #[test]
-fn while_nothing_can_be_heard_nobody_is_held_and_then_everybody_has_time_first() {
-    let mut rig = struck();
+fn outage_starts_no_hold_and_gives_time_back_first() {
+    let mut rig = silent_service();
     rig.api_is_up = false;
-    rig.pass(30.0);
+    rig.advance(30.0);
     assert_eq!((held(&rig), discoverable(&rig)), (0, 3), "not judged, so not held");
     rig.api_is_up = true;
-    rig.pass(9.0);
+    rig.advance(9.0);
     assert_eq!((held(&rig), discoverable(&rig)), (0, 3), "given back");
-    rig.pass(3.0);
+    rig.advance(3.0);
     assert_eq!((held(&rig), discoverable(&rig)), (3, 3));
-    rig.pass(11.0);
+    rig.advance(11.0);
     assert_eq!(discoverable(&rig), 0);
 }
 
 #[test]
-fn whoever_comes_back_first_leaves_the_others_their_time_also_those_who_are_not_due_yet() {
-    let mut rig = struck();
-    rig.pass(8.5);
+fn revival_keeps_the_hold_for_instances_that_are_not_due_yet() {
+    let mut rig = silent_service();
+    rig.advance(8.5);
     assert_eq!(held(&rig), 1, "a alone is due");
     rig.annotate("a");
-    rig.pass(2.0);
-    assert_eq!((held(&rig), discoverable(&rig)), (2, 3), "b and c were of the same stroke");
+    rig.advance(2.0);
+    assert_eq!((held(&rig), discoverable(&rig)), (2, 3), "b and c belong to the same mass expiry");
 }
 
 #[test]
-fn a_second_stroke_within_a_hold_is_counted_with_the_first() {
-    let mut rig = struck();
-    rig.pass(9.5);
+fn second_mass_expiry_joins_the_current_hold() {
+    let mut rig = silent_service();
+    rig.advance(9.5);
     assert_eq!(held(&rig), 2, "a and b");
     rig.annotate("b");
-    rig.pass(10.3);
+    rig.advance(10.3);
     assert_eq!(rig.phase("a"), Some(Phase::Expired));
     assert_eq!((held(&rig), discoverable(&rig)), (2, 2), "c, and b again");
-    rig.pass(2.0);
+    rig.advance(2.0);
     assert_eq!((held(&rig), discoverable(&rig)), (1, 1), "c has had its time, b has not");
-    rig.pass(10.0);
+    rig.advance(10.0);
     assert_eq!((held(&rig), discoverable(&rig)), (0, 0));
     assert!(rig.directory.report().held.is_none());
 }
 
 #[test]
-fn a_process_that_stood_still_while_one_is_held_gives_time_and_takes_none() {
-    let mut rig = struck();
-    rig.pass(1.5);
-    rig.beat("c");
-    rig.pass(11.0);
+fn stall_during_a_hold_never_shortens_it() {
+    let mut rig = silent_service();
+    rig.advance(1.5);
+    rig.heartbeat("c");
+    rig.advance(11.0);
     assert_eq!(held(&rig), 3, "c until 24.5 s");
-    let back = |rig: &mut Rig| ["a", "b"].into_iter().for_each(|name| drop(rig.annotate(name)));
-    back(&mut rig);
-    // Somebody else comes due after all of the stroke have, so that the horizon goes on.
-    rig.pass(0.7);
-    rig.put(of("other", "d").with(|facts| facts.lease = lease(5)));
-    rig.pass(5.3);
-    back(&mut rig);
-    // From 21.5 s on.
+    let renew_a_and_b =
+        |rig: &mut Rig| ["a", "b"].into_iter().for_each(|name| drop(rig.annotate(name)));
+    renew_a_and_b(&mut rig);
+    // Another instance becomes due after all three, so that the horizon moves.
+    rig.advance(0.7);
+    rig.put(instance_of("other", "d").with(|facts| facts.lease = lease(5)));
+    rig.advance(5.3);
+    renew_a_and_b(&mut rig);
+    // The process is stalled from 21.5 s on.
     rig.time += 1_000;
     rig.settle();
-    assert_eq!(rig.catalog.counts().gaps, 1, "so nobody's lease ends before 23.5 s");
-    // Somebody changes its object, so that it is looked at.
+    assert_eq!(rig.catalog.counts().gaps, 1, "so no lease ends before 23.5 s");
+    // A change of the object makes the catalog check it.
     let record = rig.record("c");
     rig.put(record.with(|facts| facts.weight = 7));
-    rig.pass(1.9);
+    rig.advance(1.9);
     assert_eq!(rig.phase("c"), Some(Phase::Ready), "{:?}", rig.now());
-    rig.pass(0.5);
+    rig.advance(0.5);
     assert_eq!(rig.phase("c"), Some(Phase::Expired), "{:?}", rig.now());
 }
 
 #[test]
-fn where_a_floor_lies_behind_the_end_of_a_hold_it_lasts_until_then_and_no_longer() {
-    let mut rig = struck();
-    let mut duties = rig.pass(17.0);
+fn grace_extends_a_hold_to_its_end_and_no_further() {
+    let mut rig = silent_service();
+    let mut duties = rig.advance(17.0);
     assert_eq!(held(&rig), 3, "until 21, 22 and 23 s");
     rig.time += 2_000;
     rig.settle();
-    duties.extend(rig.pass(1.9));
-    assert_eq!((held(&rig), discoverable(&rig)), (3, 3), "nobody before 24 s: {:?}", rig.now());
-    duties.extend(rig.pass(0.3));
+    duties.extend(rig.advance(1.9));
+    assert_eq!(
+        (held(&rig), discoverable(&rig)),
+        (3, 3),
+        "no lease ends before 24 s: {:?}",
+        rig.now()
+    );
+    duties.extend(rig.advance(0.3));
     assert_eq!((held(&rig), discoverable(&rig)), (0, 0), "{:?}", rig.now());
-    assert_eq!(told_of(&duties), ["a", "b", "c"], "{duties:?}");
+    assert_eq!(announced_names(&duties), ["a", "b", "c"], "{duties:?}");
 }
 
 #[test]
-fn a_beat_that_counts_since_a_floor_lies_ahead_ends_it_at_once() {
-    let mut rig = struck();
-    rig.pass(11.0);
+fn heartbeat_within_grace_ends_a_hold_at_once() {
+    let mut rig = silent_service();
+    rig.advance(11.0);
     assert_eq!(held(&rig), 3);
     rig.time += 2_000;
     rig.settle();
-    assert!(matches!(rig.beat("c"), Heartbeat::Renewed(_)), "a whole lease is given");
-    rig.pass(0.3);
+    assert!(matches!(rig.heartbeat("c"), Heartbeat::Renewed(_)), "a whole lease is given");
+    rig.advance(0.3);
     assert_eq!((held(&rig), discoverable(&rig)), (2, 3));
 }

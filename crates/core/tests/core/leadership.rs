@@ -1,4 +1,4 @@
-//! Leadership: everybody judges, one writes, and its time is bounded.
+//! Leadership: every replica judges leases, one writes, and its term is bounded.
 
 use rollcall_core::{
     fact::{Announcement, Duty, Fact},
@@ -8,7 +8,7 @@ use rollcall_model::{instance::Phase, lease::Moment};
 
 use crate::rig::{Rig, evictions, instance};
 
-fn tell(rig: &mut Rig, tenure: u64) {
+fn set_term(rig: &mut Rig, tenure: u64) {
     let leadership = Leadership {
         leader: Some("other".into()),
         since: None,
@@ -19,78 +19,78 @@ fn tell(rig: &mut Rig, tenure: u64) {
     rig.settle();
 }
 
-/// A replica that has listed nobody and does not lead.
+/// A replica that has found no instance and does not lead.
 fn follower() -> Rig {
     let mut rig = Rig::new();
-    tell(&mut rig, 0);
-    rig.take();
+    set_term(&mut rig, 0);
+    rig.take_duties();
     rig
 }
 
 #[test]
-fn a_follower_judges_and_asks_for_no_write() {
+fn follower_ends_leases_and_asks_for_no_write() {
     let mut rig = follower();
     rig.put(instance("a"));
-    assert_eq!(rig.pass(30.0), []);
+    assert_eq!(rig.advance(30.0), []);
     assert_eq!(rig.phase("a"), Some(Phase::Expired));
     assert_eq!(rig.directory.leadership().leader.as_deref(), Some("other"));
     assert!(!rig.directory.leadership().is_own(Moment(rig.time)));
 }
 
 #[test]
-fn a_new_leader_does_what_the_one_before_left_undone() {
+fn new_leader_completes_pending_duties() {
     let mut rig = follower();
     rig.put(instance("left"));
-    let mut strange = instance("strange");
-    strange.unknown_health = Some("Fine".into());
-    rig.put(strange);
-    let mut dead = instance("dead");
-    dead.stored.phase = Some(Phase::Expired);
-    dead.stored.observed_heartbeat = dead.heartbeat.clone();
-    rig.put(dead);
-    assert_eq!(rig.pass(60.0), []);
-    tell(&mut rig, u64::MAX);
-    let duties = rig.pass(0.1);
+    let mut unknown = instance("unknown");
+    unknown.unknown_health = Some("Fine".into());
+    rig.put(unknown);
+    let mut expired = instance("expired");
+    expired.stored.phase = Some(Phase::Expired);
+    expired.stored.observed_heartbeat = expired.heartbeat.clone();
+    rig.put(expired);
+    assert_eq!(rig.advance(60.0), []);
+    set_term(&mut rig, u64::MAX);
+    let duties = rig.advance(0.1);
     let status = |name: &str| {
         let written =
             |duty: &&Duty| matches!(duty, Duty::WriteStatus { on, .. } if *on.key.name == *name);
         duties.iter().filter(written).count()
     };
-    assert_eq!((status("left"), status("strange")), (1, 1), "{duties:?}");
-    let told = |duty: &Duty| {
+    assert_eq!((status("left"), status("unknown")), (1, 1), "{duties:?}");
+    let is_unknown_health = |duty: &Duty| {
         matches!(duty, Duty::Announce { what: Announcement::UnknownHealth { .. }, .. })
     };
-    assert_eq!(duties.iter().filter(|duty| told(duty)).count(), 1);
-    // After its status, which was not as it should be.
-    rig.obey(duties);
-    assert_eq!(evictions(&rig.live(1.0)).len(), 1, "its time was over already");
+    assert_eq!(duties.iter().filter(|duty| is_unknown_health(duty)).count(), 1);
+    // The eviction follows the status write, because the stored status was incomplete.
+    rig.carry_out(duties);
+    assert_eq!(evictions(&rig.run(1.0)).len(), 1, "its wait was already over");
 }
 
 #[test]
-fn a_tenure_ends_by_itself_also_while_the_process_stood_still() {
+fn term_ends_by_itself_even_while_the_process_is_stopped() {
     let mut rig = follower();
     let end = rig.time + 5_000;
-    tell(&mut rig, end);
+    set_term(&mut rig, end);
     rig.put(instance("a"));
-    assert_eq!(rig.take().len(), 1, "its first status");
-    // Stopped, and let go after the end: nothing of what became due is written.
+    assert_eq!(rig.take_duties().len(), 1, "its first status");
+    // The process is stopped until after the end of its term: nothing that became due is written.
     rig.time = end;
     rig.put(instance("b"));
-    assert_eq!(rig.pass(60.0), []);
+    assert_eq!(rig.advance(60.0), []);
 }
 
 #[test]
-fn a_leader_that_is_renewed_goes_on_and_repeats_nothing() {
+fn renewed_leader_repeats_no_write() {
     let mut rig = follower();
     rig.put(instance("a"));
     let mut statuses = 0;
     for _ in 0..20 {
         let end = rig.time + 10_000;
-        tell(&mut rig, end);
+        set_term(&mut rig, end);
         let before = rig.version;
-        let others = rig.live(2.0);
+        let others = rig.run(2.0);
         assert!(evictions(&others).is_empty());
-        rig.beat("a");
+        rig.heartbeat("a");
         statuses += rig.version - before;
     }
     // One status, and the self-beats of 40 s.
@@ -98,20 +98,20 @@ fn a_leader_that_is_renewed_goes_on_and_repeats_nothing() {
 }
 
 #[test]
-fn a_follower_keeps_nothing_that_grows() {
+fn follower_memory_is_bounded() {
     let mut rig = follower();
     for round in 0..500 {
         let mut next = instance("a");
         next.uid = format!("uid-{round}").into();
         rig.put(next);
-        rig.pass(0.05);
+        rig.advance(0.05);
     }
-    tell(&mut rig, u64::MAX);
-    assert_eq!(rig.pass(0.2).len(), 1, "the one status of the one that is left");
+    set_term(&mut rig, u64::MAX);
+    assert_eq!(rig.advance(0.2).len(), 1, "one status, of the last object");
 }
 
 #[test]
-fn a_name_that_has_come_back_with_another_process_does_not_lead_by_what_the_one_before_won() {
+fn restarted_replica_does_not_inherit_leadership() {
     let mut rig = Rig::new();
     let mut leads = |boot: Option<&str>| {
         let (leader, boot) = (Some("r0".into()), boot.map(Into::into));
@@ -122,5 +122,5 @@ fn a_name_that_has_come_back_with_another_process_does_not_lead_by_what_the_one_
     };
     assert_eq!(leads(Some("before")), None);
     assert_eq!(leads(Some("b")).as_deref(), Some("r0"));
-    assert_eq!(leads(None).as_deref(), Some("r0"), "not known of a former version");
+    assert_eq!(leads(None).as_deref(), Some("r0"), "an earlier version reports no boot");
 }

@@ -1,4 +1,4 @@
-//! Leases: who is judged, when, and what brings somebody back.
+//! Leases: when an instance expires, and what revives it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,134 +11,142 @@ use rollcall_model::{
 use crate::rig::{Rig, instance, lease};
 
 #[test]
-fn an_instance_is_offered_for_its_whole_lease_and_gone_soon_after() {
+fn instance_is_discoverable_for_its_whole_lease_and_expires_soon_after() {
     let mut rig = Rig::new();
     rig.put(instance("a"));
-    rig.pass(9.9);
+    rig.advance(9.9);
     assert_eq!(rig.phase("a"), Some(Phase::Ready));
-    rig.pass(1.0);
+    rig.advance(1.0);
     assert_eq!(rig.phase("a"), Some(Phase::Expired));
 }
 
 #[test]
-fn a_beat_renews_from_its_arrival() {
+fn heartbeat_renews_the_lease_from_its_arrival() {
     let mut rig = Rig::new();
     rig.put(instance("a"));
-    rig.pass(9.0);
-    assert!(matches!(rig.beat("a"), Heartbeat::Renewed(_)));
-    rig.pass(9.9);
+    rig.advance(9.0);
+    assert!(matches!(rig.heartbeat("a"), Heartbeat::Renewed(_)));
+    rig.advance(9.9);
     assert_eq!(rig.phase("a"), Some(Phase::Ready));
-    rig.pass(1.0);
+    rig.advance(1.0);
     assert_eq!(rig.phase("a"), Some(Phase::Expired));
 }
 
 #[test]
-fn nobody_is_judged_while_the_horizon_stands_still() {
+fn no_lease_ends_while_the_horizon_stalls() {
     let mut rig = Rig::new();
     rig.put(instance("a"));
     rig.api_is_up = false;
-    rig.pass(600.0);
+    rig.advance(600.0);
     assert_eq!(rig.phase("a"), Some(Phase::Ready));
     assert!(rig.directory.is_stale(rig.now().moment));
 }
 
 #[test]
-fn the_time_of_an_outage_is_given_back_and_no_more_than_one_lease() {
+fn outage_is_given_back_up_to_one_lease() {
     let mut rig = Rig::new();
     rig.put(instance("a"));
     rig.api_is_up = false;
-    rig.pass(60.0);
+    rig.advance(60.0);
     rig.api_is_up = true;
-    rig.pass(9.5);
+    rig.advance(9.5);
     assert_eq!(rig.phase("a"), Some(Phase::Ready));
-    rig.pass(6.0);
+    rig.advance(6.0);
     assert_eq!(rig.phase("a"), Some(Phase::Expired));
 }
 
 #[test]
-fn a_process_that_was_stopped_gives_back_the_time() {
+fn stall_is_given_back() {
     let mut rig = Rig::new();
     rig.put(instance("a"));
-    rig.pass(9.0);
+    rig.advance(9.0);
     rig.time += 20_000;
     rig.settle();
-    rig.pass(9.5);
+    rig.advance(9.5);
     assert_eq!(rig.phase("a"), Some(Phase::Ready));
-    rig.pass(1.5);
+    rig.advance(1.5);
     assert_eq!(rig.phase("a"), Some(Phase::Expired));
 }
 
 #[test]
-fn wall_clocks_that_jump_move_nothing() {
+fn wall_clock_jump_moves_no_deadline() {
     let mut rig = Rig::new();
     rig.put(instance("a"));
     for shift in [-86_400_000, 86_400_000, 0] {
         rig.wall_shift = shift;
-        rig.pass(3.2);
+        rig.advance(3.2);
     }
     assert_eq!(rig.phase("a"), Some(Phase::Ready));
     rig.wall_shift = -86_400_000;
-    rig.pass(1.5);
+    rig.advance(1.5);
     assert_eq!(rig.phase("a"), Some(Phase::Expired));
 }
 
 #[test]
-fn what_is_stored_as_expired_stays_so_until_a_beat_that_differs() {
+fn stored_expired_instance_stays_expired_until_a_new_heartbeat() {
     let mut rig = Rig::new();
     rig.put(instance("a"));
-    rig.live(12.0);
+    rig.run(12.0);
     let stored = rig.record("a");
     assert!(stored.is_stored_expired());
 
     let mut other = Rig::unlisted();
     other.version = 1000;
     other.list(vec![stored.clone()]);
-    assert_eq!(other.phase("a"), Some(Phase::Expired), "a start gives no lease to the expired");
+    assert_eq!(
+        other.phase("a"),
+        Some(Phase::Expired),
+        "a start gives no lease to an expired instance"
+    );
     let mut touched = stored;
     touched.weight = 7;
     other.put(touched);
-    assert_eq!(other.phase("a"), Some(Phase::Expired), "another change is no beat");
+    assert_eq!(other.phase("a"), Some(Phase::Expired), "another change is not a heartbeat");
     let mut removed = other.record("a");
     removed.heartbeat = None;
     other.put(removed);
-    assert_eq!(other.phase("a"), Some(Phase::Expired), "nor is a removal of the annotation");
-    assert!(matches!(other.beat("a"), Heartbeat::Write(_)), "a revival is written first");
+    assert_eq!(
+        other.phase("a"),
+        Some(Phase::Expired),
+        "removing the annotation is not a heartbeat"
+    );
+    assert!(matches!(other.heartbeat("a"), Heartbeat::Write(_)), "a revival is written first");
     other.annotate("a");
     assert_eq!(other.phase("a"), Some(Phase::Ready));
 }
 
 #[test]
-fn a_start_gives_everybody_else_one_lease() {
+fn start_gives_every_other_instance_one_lease() {
     let mut rig = Rig::unlisted();
     rig.list(vec![instance("a")]);
-    rig.pass(9.9);
+    rig.advance(9.9);
     assert_eq!(rig.phase("a"), Some(Phase::Ready));
-    rig.pass(1.0);
+    rig.advance(1.0);
     assert_eq!(rig.phase("a"), Some(Phase::Expired));
 }
 
 #[test]
-fn new_terms_begin_with_a_whole_lease() {
+fn changed_duration_starts_a_whole_lease() {
     let mut rig = Rig::new();
     let mut a = rig.put(instance("a"));
-    rig.pass(9.0);
+    rig.advance(9.0);
     a.lease = lease(3);
     let mut a = rig.put(a);
-    rig.pass(2.9);
+    rig.advance(2.9);
     assert_eq!(rig.phase("a"), Some(Phase::Ready));
     a.lease = lease(60);
     rig.put(a);
-    rig.pass(59.0);
+    rig.advance(59.0);
     assert_eq!(rig.phase("a"), Some(Phase::Ready));
-    rig.pass(2.0);
+    rig.advance(2.0);
     assert_eq!(rig.phase("a"), Some(Phase::Expired));
 }
 
 #[test]
-fn a_longer_lease_alone_brings_no_expired_instance_back() {
+fn longer_lease_does_not_revive_an_expired_instance() {
     let mut rig = Rig::new();
     rig.put(instance("a"));
-    rig.live(12.0);
+    rig.run(12.0);
     let mut a = rig.record("a");
     a.lease = lease(60);
     rig.put(a);
@@ -146,79 +154,80 @@ fn a_longer_lease_alone_brings_no_expired_instance_back() {
 }
 
 #[test]
-fn an_instance_made_permanent_lives_and_one_made_leased_gets_its_first_lease() {
+fn mode_change_to_permanent_revives_and_mode_change_to_heartbeat_starts_a_lease() {
     let mut rig = Rig::new();
     rig.put(instance("a"));
-    rig.live(12.0);
+    rig.run(12.0);
     let mut a = rig.record("a");
     a.lease.mode = LeaseMode::Permanent;
     rig.put(a);
     assert_eq!(rig.phase("a"), Some(Phase::Ready));
-    assert!(matches!(rig.beat("a"), Heartbeat::Permanent(_)));
-    rig.live(1000.0);
+    assert!(matches!(rig.heartbeat("a"), Heartbeat::Permanent(_)));
+    rig.run(1000.0);
     let mut a = rig.record("a");
     a.lease.mode = LeaseMode::Heartbeat;
     rig.put(a);
-    rig.pass(9.9);
+    rig.advance(9.9);
     assert_eq!(rig.phase("a"), Some(Phase::Ready));
-    rig.pass(1.0);
+    rig.advance(1.0);
     assert_eq!(rig.phase("a"), Some(Phase::Expired));
 }
 
 #[test]
-fn a_beat_later_than_one_lease_is_a_revival_even_before_the_verdict() {
+fn heartbeat_later_than_one_lease_is_a_revival_before_the_verdict() {
     let mut rig = Rig::new();
     rig.put(instance("a"));
     rig.api_is_up = false;
-    rig.pass(11.0);
-    assert!(matches!(rig.beat("a"), Heartbeat::Write(_)));
+    rig.advance(11.0);
+    assert!(matches!(rig.heartbeat("a"), Heartbeat::Write(_)));
 }
 
-/// A write that was decided before, and timed out here, may still land: only a stored beat makes
-/// it fail. So after a beat that could only be noted nothing is promised until one is stored.
+/// A status write that was decided earlier and timed out here can still arrive. Only a stored heartbeat makes
+/// it fail. After a heartbeat that could only be recorded, the replica therefore promises nothing until one is
+/// stored.
 #[test]
-fn after_a_beat_that_could_not_be_stored_every_beat_is_written_until_one_is() {
+fn after_an_unstored_heartbeat_every_heartbeat_is_written_until_one_is_stored() {
     let mut rig = Rig::new();
     rig.put(instance("a"));
-    rig.live(12.0);
+    rig.run(12.0);
     let a = rig.record("a");
     rig.apply(Fact::Beat { key: a.key.clone(), uid: a.uid.clone(), at: Moment(rig.time) });
     rig.settle();
-    assert_eq!(rig.phase("a"), Some(Phase::Ready), "it is discoverable, since it beats");
+    assert_eq!(rig.phase("a"), Some(Phase::Ready), "discoverable, because it sends heartbeats");
     rig.time += 1000;
-    assert!(matches!(rig.beat("a"), Heartbeat::Write(_)));
+    assert!(matches!(rig.heartbeat("a"), Heartbeat::Write(_)));
     rig.annotate("a");
-    assert!(matches!(rig.beat("a"), Heartbeat::Renewed(_)));
+    assert!(matches!(rig.heartbeat("a"), Heartbeat::Renewed(_)));
 }
 
 #[test]
-fn a_noted_beat_ends_like_any_other() {
+fn lease_after_a_recorded_heartbeat_ends_as_usual() {
     let mut rig = Rig::new();
     rig.put(instance("a"));
-    rig.live(12.0);
+    rig.run(12.0);
     let a = rig.record("a");
     rig.apply(Fact::Beat { key: a.key.clone(), uid: a.uid.clone(), at: Moment(rig.time) });
-    rig.pass(9.9);
+    rig.advance(9.9);
     assert_eq!(rig.phase("a"), Some(Phase::Ready));
-    rig.pass(1.0);
+    rig.advance(1.0);
     assert_eq!(rig.phase("a"), Some(Phase::Expired));
 }
 
-/// The verdict of an earlier process may land after this one began to take beats.
+/// The verdict of an earlier process can be stored after this process began to take heartbeats.
 #[test]
-fn a_beat_for_what_is_stored_as_expired_is_written_though_it_lives_here() {
+fn heartbeat_for_a_stored_expired_object_is_written_although_it_is_live_here() {
     let mut rig = Rig::new();
     let mut late = rig.put(instance("a"));
-    assert!(matches!(rig.beat("a"), Heartbeat::Renewed(_)));
+    assert!(matches!(rig.heartbeat("a"), Heartbeat::Renewed(_)));
     late.stored.phase = Some(Phase::Expired);
     late.stored.observed_heartbeat.clone_from(&late.heartbeat);
     rig.put(late);
     assert_eq!(rig.phase("a"), Some(Phase::Ready));
-    assert!(matches!(rig.beat("a"), Heartbeat::Write(_)));
+    assert!(matches!(rig.heartbeat("a"), Heartbeat::Write(_)));
 }
 
 #[test]
-fn a_health_that_changes_is_written_and_an_unchanged_one_is_not() {
+fn only_a_changed_health_is_written() {
     let mut rig = Rig::new();
     rig.put(instance("a"));
     let now = rig.now().moment;
@@ -229,17 +238,17 @@ fn a_health_that_changes_is_written_and_an_unchanged_one_is_not() {
 }
 
 #[test]
-fn many_leases_end_without_a_storm_of_self_beats() {
+fn self_beats_are_bounded_when_many_leases_end() {
     let mut rig = Rig::new();
     for i in 0..200 {
-        let mut one = instance(&format!("i{i}"));
-        one.lease.duration = Duration::from_millis(2000 + 50 * i);
-        rig.apply(Fact::Upserted(Arc::new(one)));
+        let mut object = instance(&format!("i{i}"));
+        object.lease.duration = Duration::from_millis(2000 + 50 * i);
+        rig.apply(Fact::Upserted(Arc::new(object)));
     }
     rig.settle();
     let before = rig.version;
-    // Those who fall silent together are held for one more lease each.
-    rig.pass(25.0);
+    // Instances that fall silent together are held for one more lease each.
+    rig.advance(25.0);
     assert_eq!(rig.view().count(Phase::Expired), 200);
     let beats = rig.version - before;
     assert!(beats <= 2 * 25 + 3, "{beats} self-beats in 25 s");

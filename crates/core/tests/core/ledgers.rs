@@ -1,4 +1,4 @@
-//! Ledgers: what a replica makes of those of others, and what it says in its own.
+//! Ledgers: how a replica uses those of other replicas, and what it reports in its own.
 
 use std::{
     sync::{
@@ -22,22 +22,22 @@ use rollcall_model::{
 
 use crate::rig::{ZONE, instance};
 
-/// A replica `r0` whose ledgers and self-beats come back at once, and another one, `r1`, whose clock is
-/// 500 s behind.
+/// A replica `r0` whose ledgers and self-beats come back at once, and another replica `r1`, whose clock is 500
+/// s behind.
 pub struct Pair {
     pub catalog: Catalog,
     pub directory: Arc<Directory>,
     pub time: u64,
     pub version: u64,
-    pub told: Vec<Ledger>,
+    pub written_ledgers: Vec<Ledger>,
     pub sequence: u64,
-    /// Version of the last ledger heard of the other.
-    pub heard: u64,
-    /// The ledgers that were to be deleted.
-    pub swept: Vec<(String, u64)>,
+    /// Version of the last ledger that `r0` observed of `r1`.
+    pub observed_version: u64,
+    /// The ledgers that the catalog asked to delete.
+    pub deleted_ledgers: Vec<(String, u64)>,
 }
 
-const BEHIND: u64 = 500_000;
+const PEER_CLOCK_LAG: u64 = 500_000;
 
 impl Pair {
     pub fn new() -> Self {
@@ -46,7 +46,7 @@ impl Pair {
         pair
     }
 
-    /// One that has listed instances, and ledgers not yet.
+    /// A replica that has listed instances but not ledgers.
     pub fn starting() -> Self {
         let directory = Arc::new(Directory::default());
         let own = InstanceKey::new("rollcall-system", "r0");
@@ -58,17 +58,17 @@ impl Pair {
             directory,
             time: 1_000_000,
             version: 100,
-            told: vec![],
+            written_ledgers: vec![],
             sequence: 0,
-            heard: 0,
-            swept: vec![],
+            observed_version: 0,
+            deleted_ledgers: vec![],
         };
         let instances = vec![Arc::new(instance("a"))];
         pair.apply(Fact::Listed { instances, index: 1 });
         pair
     }
 
-    /// One that leads.
+    /// A replica that leads.
     pub fn leading() -> Self {
         let mut pair = Self::new();
         let leader = Some("r0".into());
@@ -87,8 +87,8 @@ impl Pair {
         self.catalog.apply(fact, now);
     }
 
-    /// Lets time pass; whatever this replica writes for its own sake comes back.
-    pub fn pass(&mut self, milliseconds: u64) {
+    /// Lets time pass. Self-beats and ledgers of this replica come back at once.
+    pub fn advance(&mut self, milliseconds: u64) {
         let end = self.time + milliseconds;
         while self.time < end {
             self.time = self.catalog.next_settle(Moment(self.time)).0.min(end);
@@ -109,10 +109,10 @@ impl Pair {
                         self.apply(Fact::LedgerWritten { sequence, answer: Ok(self.version) });
                         let back = Ledger { version: self.version, ..ledger.clone() };
                         self.apply(Fact::LedgerSeen(Arc::new(back)));
-                        self.told.push(ledger);
+                        self.written_ledgers.push(ledger);
                     }
                     Duty::Sweep { replica, version } => {
-                        self.swept.push((replica.to_string(), version));
+                        self.deleted_ledgers.push((replica.to_string(), version));
                     }
                     _ => {}
                 }
@@ -120,44 +120,44 @@ impl Pair {
         }
     }
 
-    /// The other replica's next ledger, stamped now.
-    pub fn other(&mut self, beats: Vec<(u64, u32)>) -> Ledger {
+    /// The next ledger of the other replica, stamped now.
+    pub fn peer_ledger(&mut self, beats: Vec<(u64, u32)>) -> Ledger {
         self.sequence += 1;
         self.version += 1;
-        let own = self.told.last().map(|ledger| ledger.stamp);
+        let own = self.written_ledgers.last().map(|ledger| ledger.stamp);
         let peers = own.map(|stamp| PeerSeen {
             replica: "r0".into(),
             boot: "b".into(),
             stamp,
-            at: Moment(self.time - BEHIND),
+            at: Moment(self.time - PEER_CLOCK_LAG),
         });
         Ledger {
             replica: "r1".into(),
             boot: "x".into(),
             version: self.version,
             sequence: self.sequence,
-            stamp: Moment(self.time - BEHIND),
+            stamp: Moment(self.time - PEER_CLOCK_LAG),
             peers: peers.into_iter().collect(),
             segments: vec![Segment { first: self.sequence, sequence: self.sequence, beats }],
             ..Ledger::default()
         }
     }
 
-    pub fn hear(&mut self, ledger: Ledger) {
-        self.heard = ledger.version;
+    pub fn observe_ledger(&mut self, ledger: Ledger) {
+        self.observed_version = ledger.version;
         self.apply(Fact::LedgerSeen(Arc::new(ledger)));
     }
 
-    /// Both go on for so many seconds, the other one a ledger each second.
-    pub fn live(&mut self, seconds: u64) {
+    /// Both replicas run for this many seconds. The other one writes a ledger every second.
+    pub fn run(&mut self, seconds: u64) {
         for _ in 0..seconds {
-            self.pass(1_000);
-            let ledger = self.other(vec![]);
-            self.hear(ledger);
+            self.advance(1_000);
+            let ledger = self.peer_ledger(vec![]);
+            self.observe_ledger(ledger);
         }
     }
 
-    pub fn beat(&self) -> Heartbeat {
+    pub fn heartbeat(&self) -> Heartbeat {
         self.directory.heartbeat("shop", "a", None, None, Moment(self.time))
     }
 
@@ -168,162 +168,169 @@ impl Pair {
 }
 
 #[test]
-fn nobody_is_answered_before_the_own_ledger_and_a_self_beat_after_it_were_seen() {
+fn fence_opens_after_the_own_ledger_and_a_later_self_beat_came_back() {
     let mut pair = Pair::new();
     assert!(pair.directory.is_fenced(Moment(pair.time)));
-    pair.pass(6_000);
+    pair.advance(6_000);
     assert!(!pair.directory.is_fenced(Moment(pair.time)));
-    assert!(pair.directory.is_fenced(Moment(pair.time + 10_000)), "a fence needs no settling");
+    assert!(
+        pair.directory.is_fenced(Moment(pair.time + 10_000)),
+        "the fence closes without a settle"
+    );
 }
 
 #[test]
-fn a_beat_that_another_replica_took_keeps_its_instance() {
+fn heartbeat_taken_by_another_replica_renews_the_lease() {
     let mut pair = Pair::new();
-    pair.live(8);
-    let ledger = pair.other(vec![(id("uid-a"), 0)]);
-    pair.hear(ledger);
-    pair.live(9);
+    pair.run(8);
+    let ledger = pair.peer_ledger(vec![(id("uid-a"), 0)]);
+    pair.observe_ledger(ledger);
+    pair.run(9);
     assert_eq!(pair.phase(), Phase::Ready);
-    pair.live(3);
+    pair.run(3);
     assert_eq!(pair.phase(), Phase::Expired);
 }
 
 #[test]
-fn a_replica_that_falls_silent_holds_everybody_until_a_lease_after_its_fence() {
+fn silent_replica_gives_one_lease_from_its_fence() {
     let mut pair = Pair::new();
-    pair.live(5);
-    pair.pass(19_000);
+    pair.run(5);
+    pair.advance(19_000);
     assert_eq!(pair.phase(), Phase::Ready, "silent for 19 s: fenced after 10, and a lease of 10");
-    pair.pass(3_000);
+    pair.advance(3_000);
     assert_eq!(pair.phase(), Phase::Expired);
 }
 
 #[test]
-fn a_replica_that_comes_back_with_nothing_missing_holds_nobody_any_more() {
+fn returned_replica_with_nothing_missing_withdraws_the_grace() {
     let mut pair = Pair::new();
-    pair.live(5);
-    pair.pass(11_000);
-    pair.live(2);
+    pair.run(5);
+    pair.advance(11_000);
+    pair.run(2);
     assert_eq!(pair.phase(), Phase::Expired);
 }
 
 #[test]
-fn a_replica_that_said_that_it_leaves_holds_nobody() {
+fn leaving_replica_gives_no_grace() {
     let mut pair = Pair::new();
-    pair.live(5);
-    let leaving = Ledger { leaving: true, ..pair.other(vec![]) };
-    pair.hear(leaving);
-    pair.pass(7_000);
+    pair.run(5);
+    let leaving = Ledger { leaving: true, ..pair.peer_ledger(vec![]) };
+    pair.observe_ledger(leaving);
+    pair.advance(7_000);
     assert_eq!(pair.phase(), Phase::Expired);
 }
 
 #[test]
-fn the_leader_deletes_the_ledger_of_who_left_and_after_minutes_of_who_is_gone() {
+fn leader_deletes_ledgers_of_replicas_that_left_or_are_gone() {
     let mut pair = Pair::leading();
-    pair.live(3);
-    pair.pass(299_000);
-    assert!(pair.swept.is_empty());
-    pair.pass(2_000);
-    let version = pair.heard;
-    assert_eq!(pair.swept, [("r1".to_owned(), version)], "once, in the version seen");
-    pair.pass(400_000);
-    assert_eq!(pair.swept.len(), 1);
+    pair.run(3);
+    pair.advance(299_000);
+    assert!(pair.deleted_ledgers.is_empty());
+    pair.advance(2_000);
+    let version = pair.observed_version;
+    assert_eq!(pair.deleted_ledgers, [("r1".to_owned(), version)], "once, in the observed version");
+    pair.advance(400_000);
+    assert_eq!(pair.deleted_ledgers.len(), 1);
     let mut pair = Pair::leading();
-    pair.live(3);
-    let leaving = Ledger { leaving: true, ..pair.other(vec![]) };
-    pair.hear(leaving);
-    pair.pass(9_000);
-    assert!(pair.swept.is_empty(), "the pod takes it away in time, where there is one");
-    pair.pass(2_000);
-    assert_eq!(pair.swept.len(), 1);
+    pair.run(3);
+    let leaving = Ledger { leaving: true, ..pair.peer_ledger(vec![]) };
+    pair.observe_ledger(leaving);
+    pair.advance(9_000);
+    assert!(
+        pair.deleted_ledgers.is_empty(),
+        "the ledger is normally deleted together with its pod"
+    );
+    pair.advance(2_000);
+    assert_eq!(pair.deleted_ledgers.len(), 1);
     let mut pair = Pair::new();
-    pair.live(3);
-    pair.pass(400_000);
-    assert!(pair.swept.is_empty(), "that is the leader's");
+    pair.run(3);
+    pair.advance(400_000);
+    assert!(pair.deleted_ledgers.is_empty(), "only the leader deletes ledgers");
 }
 
 #[test]
-fn missing_segments_give_everybody_a_lease_from_then() {
+fn missing_segments_give_every_instance_one_lease() {
     let mut pair = Pair::new();
-    pair.live(8);
-    let _lost = pair.other(vec![(id("uid-a"), 0)]);
-    pair.live(9);
+    pair.run(8);
+    let _lost = pair.peer_ledger(vec![(id("uid-a"), 0)]);
+    pair.run(9);
     assert_eq!(pair.phase(), Phase::Ready);
     let report = pair.directory.report();
     assert!(
         report.last_gap.is_some_and(|gap| gap.lost.is_none()) && report.gaps == 1,
         "{report:?}"
     );
-    pair.live(4);
+    pair.run(4);
     assert_eq!(pair.phase(), Phase::Expired);
 }
 
 #[test]
-fn a_late_beat_is_written_even_where_a_floor_holds_its_instance() {
+fn late_heartbeat_is_written_even_within_grace() {
     let mut pair = Pair::new();
-    pair.live(9);
-    let _lost = pair.other(vec![]);
-    pair.live(3);
+    pair.run(9);
+    let _lost = pair.peer_ledger(vec![]);
+    pair.run(3);
     assert_eq!(pair.phase(), Phase::Ready);
-    assert!(matches!(pair.beat(), Heartbeat::Write(_)));
+    assert!(matches!(pair.heartbeat(), Heartbeat::Write(_)));
 }
 
 #[test]
-fn who_is_asked_answers_at_once() {
+fn asked_replica_writes_its_ledger_at_once() {
     let mut pair = Pair::new();
-    pair.live(4);
-    let before = pair.told.len();
-    let asking = Ledger { ask: true, ..pair.other(vec![]) };
-    pair.hear(asking);
-    pair.pass(250);
-    assert_eq!(pair.told.len(), before + 1);
+    pair.run(4);
+    let before = pair.written_ledgers.len();
+    let asking = Ledger { ask: true, ..pair.peer_ledger(vec![]) };
+    pair.observe_ledger(asking);
+    pair.advance(250);
+    assert_eq!(pair.written_ledgers.len(), before + 1);
 }
 
 #[test]
-fn a_leaving_replica_answers_nobody_and_says_so_once() {
+fn leaving_replica_is_fenced_and_reports_it_once() {
     let mut pair = Pair::new();
-    pair.live(6);
+    pair.run(6);
     pair.apply(Fact::Leaving);
     assert!(pair.directory.is_fenced(Moment(pair.time)));
-    pair.pass(20_000);
-    assert_eq!(pair.told.iter().filter(|ledger| ledger.leaving).count(), 1);
-    assert!(pair.told.last().is_some_and(|ledger| ledger.leaving));
+    pair.advance(20_000);
+    assert_eq!(pair.written_ledgers.iter().filter(|ledger| ledger.leaving).count(), 1);
+    assert!(pair.written_ledgers.last().is_some_and(|ledger| ledger.leaving));
 }
 
-/// On real threads: whatever a ledger's stamp speaks for is in it, or was in one before.
+/// On real threads: a ledger or an earlier one contains every heartbeat up to its stamp.
 #[test]
-fn no_flush_leaves_out_a_beat_that_its_stamp_speaks_for() {
+fn ledger_contains_every_heartbeat_up_to_its_stamp() {
     const ROUNDS: u64 = 300_000;
     let mut pair = Pair::new();
-    pair.pass(6_000);
+    pair.advance(6_000);
     let clock = Arc::new(AtomicU64::new(pair.time));
-    // The door is ahead of the flushes by a few hundred beats at most, so that they meet.
-    let reached = Arc::new(AtomicU64::new(pair.time));
-    let (directory, time, behind) = (pair.directory.clone(), clock.clone(), reached.clone());
-    let door = thread::spawn(move || {
+    // The thread that takes heartbeats is ahead of the flushes by a few hundred heartbeats at most, so that
+    // they meet.
+    let flushed_until = Arc::new(AtomicU64::new(pair.time));
+    let (directory, time, behind) = (pair.directory.clone(), clock.clone(), flushed_until.clone());
+    let taking = thread::spawn(move || {
         let mut counted = Vec::new();
         for _ in 0..ROUNDS {
             let at = Moment(time.fetch_add(1, Ordering::SeqCst) + 1);
             while at.0 > behind.load(Ordering::SeqCst) + 400 {
                 thread::yield_now();
             }
-            // One that met a flush counts from a little later.
+            // A heartbeat that met a flush counts from a little later.
             if let Heartbeat::Renewed(slot) = directory.heartbeat("shop", "a", None, None, at) {
                 counted.push(slot.last_heartbeat());
             }
         }
         counted
     });
-    while !door.is_finished() {
+    while !taking.is_finished() {
         let now = clock.load(Ordering::SeqCst);
-        pair.pass(now.saturating_sub(pair.time));
-        reached.store(pair.time, Ordering::SeqCst);
+        pair.advance(now.saturating_sub(pair.time));
+        flushed_until.store(pair.time, Ordering::SeqCst);
     }
-    let counted = door.join().unwrap();
+    let counted = taking.join().unwrap();
     assert!(!counted.is_empty());
-    pair.pass(clock.load(Ordering::SeqCst) - pair.time + 6_000);
-    let told: Vec<_> = pair
-        .told
+    pair.advance(clock.load(Ordering::SeqCst) - pair.time + 6_000);
+    let reported: Vec<_> = pair
+        .written_ledgers
         .iter()
         .map(|ledger| {
             let beats = ledger.segments.iter().flat_map(|segment| &segment.beats);
@@ -331,11 +338,11 @@ fn no_flush_leaves_out_a_beat_that_its_stamp_speaks_for() {
             (ledger.stamp, Moment(newest.unwrap_or(0)))
         })
         .collect();
-    let (mut told, mut best) = (told.into_iter().peekable(), Moment(0));
+    let (mut reported, mut best) = (reported.into_iter().peekable(), Moment(0));
     for at in counted {
-        // Up to the first ledger that speaks for it.
+        // Up to the first ledger whose stamp covers this heartbeat.
         while best < at {
-            let (stamp, newest) = told.next().unwrap();
+            let (stamp, newest) = reported.next().unwrap();
             best = best.max(newest);
             assert!(best >= at || stamp < at, "{at:?} is not in the ledger of {stamp:?}");
         }

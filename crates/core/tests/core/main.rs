@@ -1,4 +1,4 @@
-//! The registry, fact by fact: what it shows, whom it judges, what it asks to be done.
+//! The state machine, fact by fact: what it publishes, which leases it ends, which duties it asks for.
 
 #![allow(
     missing_docs,
@@ -10,23 +10,23 @@
 )]
 
 mod address_index;
-mod columns;
+mod announcements;
 mod duplicates;
+mod duties;
 mod evictions;
 mod guard;
-mod history;
+mod heartbeat_race;
 mod installations;
 mod leadership;
 mod leases;
 mod ledgers;
-mod order;
-mod race;
+mod object_versions;
 mod revisions;
 mod rig;
-mod serials;
+mod selection;
 mod shared_addresses;
+mod status_columns;
+mod step_back;
 mod stopping;
 mod terminating;
-mod told;
-mod versions;
-mod writes;
+mod zone_serial;

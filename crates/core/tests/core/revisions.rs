@@ -1,4 +1,4 @@
-//! Revisions: the same for the same answer, whatever came in which order, and blind to beats.
+//! Revisions: equal for equal views whatever the order of the facts, and unchanged by heartbeats.
 
 use std::sync::Arc;
 
@@ -12,18 +12,18 @@ use rollcall_model::instance::{Health, Instance, State};
 use crate::rig::{Rig, instance};
 
 #[test]
-fn a_beat_by_http_or_annotation_changes_no_revision_and_no_member_but_its_record() {
+fn heartbeat_changes_no_revision() {
     let mut rig = Rig::new();
     rig.put(instance("a"));
     let before = rig.view();
     rig.time += 1000;
-    let _ = rig.beat("a");
+    let _ = rig.heartbeat("a");
     rig.annotate("a");
     assert_eq!(rig.view().revision, before.revision);
 }
 
 #[test]
-fn whatever_readers_see_changes_the_revision() {
+fn visible_change_changes_the_revision() {
     let mut rig = Rig::new();
     let base = rig.put(instance("a"));
     let changes: [fn(&mut Instance); 6] = [
@@ -44,7 +44,7 @@ fn whatever_readers_see_changes_the_revision() {
 }
 
 #[test]
-fn the_last_instance_takes_its_service_and_namespace_along() {
+fn removal_of_the_last_instance_removes_service_and_namespace() {
     let mut rig = Rig::new();
     let a = rig.put(instance("a"));
     assert!(rig.directory.has_namespace("shop"));
@@ -57,40 +57,42 @@ fn the_last_instance_takes_its_service_and_namespace_along() {
 
 /// One change to one of a few names.
 #[derive(Clone, Debug)]
-enum Step {
+enum Change {
     Put { name: u8, weight: u16 },
     Delete { name: u8 },
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let put = (0..5u8, 0..3u16).prop_map(|(name, weight)| Step::Put { name, weight });
-    let delete = (0..5u8).prop_map(|name| Step::Delete { name });
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let put = (0..5u8, 0..3u16).prop_map(|(name, weight)| Change::Put { name, weight });
+    let delete = (0..5u8).prop_map(|name| Change::Delete { name });
     prop::collection::vec(prop_oneof![3 => put, 1 => delete], 0..30)
 }
 
-/// The facts of these steps, as a watch tells them, and what is there at the end.
-fn history(steps: &[Step]) -> (Vec<Fact>, Vec<Instance>, u64) {
-    let mut there: Vec<Instance> = Vec::new();
+/// The facts that a watch reports for these steps, the instances at the end, and the last version.
+fn facts_of(changes: &[Change]) -> (Vec<Fact>, Vec<Instance>, u64) {
+    let mut instances: Vec<Instance> = Vec::new();
     let mut facts = Vec::new();
     let mut version = 200;
-    for step in steps {
+    for change in changes {
         version += 1;
-        match step {
-            Step::Put { name, weight } => {
+        match change {
+            Change::Put { name, weight } => {
                 let name = format!("i{name}");
-                let known = there.iter().position(|i| *i.key.name == *name);
-                let mut next = known.map_or_else(|| instance(&name), |at| there.remove(at));
+                let known = instances.iter().position(|i| *i.key.name == *name);
+                let mut next = known.map_or_else(|| instance(&name), |at| instances.remove(at));
                 if known.is_none() {
                     next.uid = format!("{name}-{version}").into();
                 }
                 (next.weight, next.resource_version) = (*weight, version);
-                there.push(next.clone());
+                instances.push(next.clone());
                 facts.push(Fact::Upserted(Arc::new(next)));
             }
-            Step::Delete { name } => {
+            Change::Delete { name } => {
                 let name = format!("i{name}");
-                let Some(at) = there.iter().position(|i| *i.key.name == *name) else { continue };
-                let gone = there.remove(at);
+                let Some(at) = instances.iter().position(|i| *i.key.name == *name) else {
+                    continue;
+                };
+                let gone = instances.remove(at);
                 facts.push(Fact::Removed {
                     key: gone.key.clone(),
                     uid: gone.uid.clone(),
@@ -99,42 +101,42 @@ fn history(steps: &[Step]) -> (Vec<Fact>, Vec<Instance>, u64) {
             }
         }
     }
-    (facts, there, version)
+    (facts, instances, version)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// A replica that followed everything, one that lists afresh, and one that missed the middle
-    /// and lists again all show the same.
+    /// Three replicas show the same revisions: one followed every change, one lists at its start, and one
+    /// missed the middle and lists again.
     #[test]
-    fn a_relist_shows_what_following_and_a_fresh_start_show(steps in steps(), seen in 0..30usize) {
-        let (facts, there, version) = history(&steps);
+    fn relist_watch_and_restart_give_equal_revisions(changes in changes(), followed_until in 0..30usize) {
+        let (facts, instances, version) = facts_of(&changes);
         let mut followed = Rig::new();
         facts.iter().for_each(|fact| followed.apply(fact.clone()));
         followed.settle();
 
         let mut fresh = Rig::unlisted();
         fresh.version = version;
-        fresh.list(there.clone());
+        fresh.list(instances.clone());
 
         let mut relisted = Rig::new();
-        facts.iter().take(seen).for_each(|fact| relisted.apply(fact.clone()));
+        facts.iter().take(followed_until).for_each(|fact| relisted.apply(fact.clone()));
         relisted.settle();
         relisted.version = version;
-        relisted.list(there);
+        relisted.list(instances);
 
         prop_assert_eq!(followed.shown(), fresh.shown());
         prop_assert_eq!(relisted.shown(), fresh.shown());
     }
 
-    /// Answers to writes may overtake the watch or come late, in any order: the end is the same.
+    /// Responses to writes can be ahead of the watch or behind it, in any order. The result is the same.
     #[test]
-    fn answers_ahead_of_the_watch_or_behind_it_change_nothing_in_the_end(
-        steps in steps(),
+    fn order_of_responses_and_watch_does_not_change_the_result(
+        changes in changes(),
         answers in prop::collection::vec((0..30usize, 0..30usize), 0..10),
     ) {
-        let (facts, _, _) = history(&steps);
+        let (facts, _, _) = facts_of(&changes);
         let mut plain = Rig::new();
         let mut mixed = Rig::new();
         for (at, fact) in facts.iter().enumerate() {
@@ -152,50 +154,51 @@ proptest! {
     }
 }
 
-/// What the next round tells those who wait.
-fn revised(rig: &mut Rig) -> Vec<String> {
+/// The services whose subscribers the next round notifies.
+fn changed_services(rig: &mut Rig) -> Vec<String> {
     let _ = rig.catalog.settle(rig.now(), 64);
     rig.catalog.take_revised().iter().map(ToString::to_string).collect()
 }
 
-/// An instance is stored anew with every beat and every status: what it shows is in memory once.
+/// Every heartbeat and every status write stores a new version of an instance. What stays the same is in memory
+/// once.
 #[test]
-fn what_stays_the_same_is_shared_by_the_view_and_the_newest_record() {
+fn view_and_record_share_unchanged_facts() {
     let mut rig = Rig::new();
     let first = rig.put(instance("a"));
     let view = rig.view();
     let facts = |rig: &Rig| rig.directory.slot("shop", "a").unwrap().record().facts.clone();
-    // As it comes over the wire: with facts of its own.
+    // As a watch decodes it: with its own copy of the facts.
     let again = Instance { facts: Arc::new((*first.facts).clone()), ..rig.annotate("a") };
     rig.put(again);
     assert!(Arc::ptr_eq(&facts(&rig), &view.members[0].facts));
-    assert!(Arc::ptr_eq(&view, &rig.view()), "readers go on with what they have");
+    assert!(Arc::ptr_eq(&view, &rig.view()), "readers keep the view that they have");
     rig.put(rig.record("a").with(|facts| facts.weight = 7));
     assert!(Arc::ptr_eq(&facts(&rig), &rig.view().members[0].facts));
     assert_eq!((view.members[0].facts.weight, rig.view().members[0].facts.weight), (100, 7));
 }
 
 #[test]
-fn who_waits_is_told_of_services_that_look_different_once_and_of_no_other() {
+fn subscribers_are_notified_once_of_each_changed_service() {
     let mut rig = Rig::new();
     let base = rig.store(instance("a"));
     let ledger = instance("b").with(|facts| facts.service = "ledger".into());
     rig.store(ledger);
-    let mut both = revised(&mut rig);
+    let mut both = changed_services(&mut rig);
     both.sort_unstable();
     assert_eq!(both, ["shop/ledger", "shop/orders"]);
-    assert_eq!(revised(&mut rig), [""; 0], "once");
+    assert_eq!(changed_services(&mut rig), [""; 0], "once");
     rig.time += 1000;
-    let _ = rig.beat("a");
+    let _ = rig.heartbeat("a");
     let beaten = Instance { heartbeat: Some("second".into()), ..base.clone() };
     rig.store(beaten);
-    assert_eq!(revised(&mut rig), [""; 0], "a beat is no change");
+    assert_eq!(changed_services(&mut rig), [""; 0], "a heartbeat is not a change");
     rig.store(base.clone().with(|facts| facts.weight = 7));
-    assert_eq!(revised(&mut rig), ["shop/orders"]);
+    assert_eq!(changed_services(&mut rig), ["shop/orders"]);
     rig.store(base.clone().with(|facts| facts.weight = 8));
     rig.store(base.clone().with(|facts| facts.weight = 7));
-    assert_eq!(revised(&mut rig), [""; 0], "there and back within a round");
+    assert_eq!(changed_services(&mut rig), [""; 0], "changed and changed back within one round");
     rig.version += 1;
     rig.apply(Fact::Removed { key: base.key.clone(), uid: base.uid.clone(), index: rig.version });
-    assert_eq!(revised(&mut rig), ["shop/orders"], "it went");
+    assert_eq!(changed_services(&mut rig), ["shop/orders"], "it was removed");
 }

@@ -1,5 +1,5 @@
-//! A catalog with hand-made facts and a hand-moved clock; its self-beats come back at once unless
-//! the API server is said to be away.
+//! A test rig: a catalog that receives hand-made facts and runs on a clock that the test moves. Its self-beats
+//! come back at once, unless the test makes the API server unavailable.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -23,17 +23,17 @@ pub struct Rig {
     pub directory: Arc<Directory>,
     /// Milliseconds on the replica's clock.
     pub time: u64,
-    /// The wall clock, apart from it.
+    /// Offset of the wall clock in milliseconds.
     pub wall_shift: i64,
-    /// The newest version of everything.
+    /// The newest resourceVersion that was given out.
     pub version: u64,
-    /// Whether self-beats come back.
+    /// Whether self-beats are written and come back.
     pub api_is_up: bool,
-    pub room: usize,
+    pub capacity: usize,
     own: InstanceKey,
-    /// Duties that nobody has taken yet.
-    kept: Vec<Duty>,
-    /// Objects that cannot be read, by name, as a list tells of them.
+    /// Duties that the test has not taken yet.
+    pending_duties: Vec<Duty>,
+    /// Unreadable objects by name; a list reports them as well.
     unreadable: BTreeMap<InstanceKey, Fact>,
 }
 
@@ -55,7 +55,7 @@ pub fn instance(name: &str) -> Instance {
 }
 
 impl Rig {
-    /// A replica that has listed nobody.
+    /// A replica that has listed, and has found no instance.
     pub fn new() -> Self {
         let mut rig = Self::unlisted();
         rig.list(Vec::new());
@@ -63,11 +63,11 @@ impl Rig {
     }
 
     pub fn unlisted() -> Self {
-        Self::of(Directory::default())
+        Self::with_directory(Directory::default())
     }
 
-    /// The same, with a directory that is told what to look after.
-    pub fn of(directory: Directory) -> Self {
+    /// A replica that has not listed and publishes into this directory.
+    pub fn with_directory(directory: Directory) -> Self {
         let directory = Arc::new(directory);
         let own = InstanceKey::new("rollcall-system", "r0");
         let (boot, zone) = ("b".into(), ZONE.into());
@@ -84,9 +84,9 @@ impl Rig {
             wall_shift: 0,
             version: 100,
             api_is_up: true,
-            room: 64,
+            capacity: 64,
             own,
-            kept: Vec::new(),
+            pending_duties: Vec::new(),
             unreadable: BTreeMap::new(),
         }
     }
@@ -112,11 +112,12 @@ impl Rig {
         self.catalog.apply(fact, self.now());
     }
 
-    /// Settles once, and keeps the duties for [`Rig::pass`]; the self-beat comes back at once.
+    /// Settles once and keeps the duties for [`Rig::pass`]. The self-beat comes back at once.
     pub fn settle(&mut self) {
-        let mut duties = self.catalog.settle(self.now(), self.room);
-        let beat = duties.iter().position(|duty| matches!(duty, Duty::SelfBeat(_)));
-        if let Some(Duty::SelfBeat(SelfBeat { value, .. })) = beat.map(|at| duties.remove(at)) {
+        let mut duties = self.catalog.settle(self.now(), self.capacity);
+        let self_beat = duties.iter().position(|duty| matches!(duty, Duty::SelfBeat(_)));
+        if let Some(Duty::SelfBeat(SelfBeat { value, .. })) = self_beat.map(|at| duties.remove(at))
+        {
             let mut answer = Err("away".into());
             if self.api_is_up {
                 let mut own = instance("r0");
@@ -126,22 +127,22 @@ impl Rig {
                 answer = Ok(self.store(own).resource_version);
             }
             self.apply(Fact::SelfBeatWritten { answer });
-            duties.extend(self.catalog.settle(self.now(), self.room));
+            duties.extend(self.catalog.settle(self.now(), self.capacity));
         }
         if let Some(at) = duties.iter().position(|duty| *duty == Duty::Relist) {
             duties.remove(at);
             self.relist();
-            duties.extend(self.catalog.settle(self.now(), self.room));
+            duties.extend(self.catalog.settle(self.now(), self.capacity));
         }
-        self.kept.extend(duties);
+        self.pending_duties.extend(duties);
     }
 
-    /// A list of all that is known: nothing has changed meanwhile.
+    /// Applies a list of everything that is known: nothing has changed since.
     fn relist(&mut self) {
         let views = self.directory.all_services(None);
         let members = views.iter().flat_map(|view| view.members.iter());
         let slots = members
-            .map(|it| &it.facts.key)
+            .map(|member| &member.facts.key)
             .filter_map(|key| self.directory.slot(&key.namespace, &key.name));
         let instances = slots.map(|slot| slot.record()).collect();
         let index = self.version;
@@ -151,22 +152,24 @@ impl Rig {
         }
     }
 
-    /// The duties since the last time, but those on the replica itself; what is told on it is among them.
-    pub fn take(&mut self) -> Vec<Duty> {
-        let own = |duty: &Duty| on(duty).is_some_and(|on| *on.key.name == *"r0");
-        self.kept.retain(|duty| matches!(duty, Duty::Announce { .. }) || !own(duty));
-        std::mem::take(&mut self.kept)
+    /// Takes the duties since the last call. Duties on the replica's own instance are left out, except Events
+    /// about it.
+    pub fn take_duties(&mut self) -> Vec<Duty> {
+        let own = |duty: &Duty| object_version(duty).is_some_and(|on| *on.key.name == *"r0");
+        self.pending_duties.retain(|duty| matches!(duty, Duty::Announce { .. }) || !own(duty));
+        std::mem::take(&mut self.pending_duties)
     }
 
-    /// Lets time pass, settling as the engine does; all duties on the way but those on itself.
-    pub fn pass(&mut self, seconds: f64) -> Vec<Duty> {
+    /// Lets time pass, settles as the engine does, and returns all duties but those on the replica's own
+    /// instance.
+    pub fn advance(&mut self, seconds: f64) -> Vec<Duty> {
         let end = self.time + (seconds * 1000.0) as u64;
         while self.time < end {
             let next = self.catalog.next_settle(Moment(self.time)).0;
             self.time = next.min(end);
             self.settle();
         }
-        self.take()
+        self.take_duties()
     }
 
     pub fn list(&mut self, instances: Vec<Instance>) {
@@ -176,7 +179,7 @@ impl Rig {
         self.settle();
     }
 
-    /// The watch brings a new version of this; the stored record.
+    /// The watch reports a new version of this instance. Returns the stored record.
     pub fn store(&mut self, mut instance: Instance) -> Instance {
         self.version += 1;
         instance.resource_version = self.version;
@@ -184,22 +187,22 @@ impl Rig {
         instance
     }
 
-    /// The same, shown.
+    /// As [`Rig::store`], and settles, so that readers see it.
     pub fn put(&mut self, instance: Instance) -> Instance {
         let stored = self.store(instance);
         self.settle();
         stored
     }
 
-    /// The watch brings another value of the heartbeat annotation.
+    /// The watch reports another value of the heartbeat annotation.
     pub fn annotate(&mut self, name: &str) -> Instance {
         let mut next = self.record(name);
         next.heartbeat = Some(format!("beat {}", self.version).into());
         self.put(next)
     }
 
-    /// Carries statuses out as the controller does, and answers the other duties.
-    pub fn obey(&mut self, duties: Vec<Duty>) -> Vec<Duty> {
+    /// Writes the statuses as the controller does, and returns the other duties.
+    pub fn carry_out(&mut self, duties: Vec<Duty>) -> Vec<Duty> {
         let mut others = Vec::new();
         for duty in duties {
             let Duty::WriteStatus { on, desired, .. } = duty else {
@@ -209,7 +212,11 @@ impl Rig {
             let mut next = self.record(&on.key.name);
             next.stored = StoredStatus {
                 phase: Some(desired.phase),
-                conditions: desired.conditions.iter().map(|it| it.stored("t")).collect(),
+                conditions: desired
+                    .conditions
+                    .iter()
+                    .map(|condition| condition.stored("t"))
+                    .collect(),
                 observed_generation: desired.observed_generation,
                 observed_heartbeat: desired.observed_heartbeat,
                 last_heartbeat: desired.last_heartbeat,
@@ -230,12 +237,12 @@ impl Rig {
         self.apply(Fact::Attempted { key, uid, outcome });
     }
 
-    /// Lets time pass as [`Rig::pass`], with statuses written.
-    pub fn live(&mut self, seconds: f64) -> Vec<Duty> {
+    /// Lets time pass as [`Rig::pass`], and writes the statuses.
+    pub fn run(&mut self, seconds: f64) -> Vec<Duty> {
         let mut others = Vec::new();
         for _ in 0..(seconds * 10.0) as u64 {
-            let duties = self.pass(0.1);
-            others.extend(self.obey(duties));
+            let duties = self.advance(0.1);
+            others.extend(self.carry_out(duties));
         }
         others
     }
@@ -244,7 +251,7 @@ impl Rig {
         (*self.directory.slot("shop", name).unwrap().record()).clone()
     }
 
-    pub fn beat(&self, name: &str) -> Heartbeat {
+    pub fn heartbeat(&self, name: &str) -> Heartbeat {
         self.directory.heartbeat("shop", name, None, None, Moment(self.time))
     }
 
@@ -252,13 +259,13 @@ impl Rig {
         self.directory.service("shop", "orders").unwrap()
     }
 
-    /// The phase shown; none when the instance is not.
+    /// The phase that readers see, or `None` when the instance is not in the view.
     pub fn phase(&self, name: &str) -> Option<Phase> {
         let view = self.directory.service("shop", "orders")?;
         view.by_label(name).map(|member| member.phase)
     }
 
-    /// Everything that readers can be shown, to compare replicas by.
+    /// The revision of every service, to compare what replicas publish.
     pub fn shown(&self) -> BTreeMap<String, u64> {
         let views = self.directory.all_services(Some("shop"));
         views.iter().map(|view| (view.key.to_string(), view.revision.0)).collect()
@@ -277,8 +284,8 @@ pub fn ready(status: &str, reason: &str) -> Condition {
     }
 }
 
-/// What a duty is about.
-pub fn on(duty: &Duty) -> Option<&Version> {
+/// The object version that a duty is about.
+pub fn object_version(duty: &Duty) -> Option<&Version> {
     match duty {
         Duty::SelfBeat(_) | Duty::Relist | Duty::Flush(_) | Duty::Sweep { .. } => None,
         Duty::WriteStatus { on, .. }

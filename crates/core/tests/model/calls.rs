@@ -1,5 +1,5 @@
-//! Calls to the API server: what a replica sends, when it is carried out, and what the answer leads to,
-//! as the engine, the controller and the doors of the program do it. Does not own what is free (`scene`).
+//! Calls to the API server: what a replica sends, when it is executed, and what the response leads to, as in
+//! the engine, the controller and the HTTP server. Does not own: which calls can be delayed (`scene`).
 
 use std::sync::Arc;
 
@@ -13,28 +13,28 @@ use rollcall_model::lease::Moment;
 
 use crate::{
     Time,
-    api::{Answer, Change, Fail, Op},
-    words,
+    api::{ApiError, ApiOperation, ApiResponse, HeartbeatChange},
+    describe,
     world::{World, key, name},
 };
 
-/// Who waits for a call.
+/// The caller that waits for a response.
 #[derive(Clone, Debug)]
 pub enum Caller {
     SelfBeat,
     Flush(u64),
     Duty { on: Version, reason: Option<Arc<str>> },
-    Door { instance: usize, arrived: Time },
+    HttpServer { instance: usize, arrived: Time },
 }
 
-/// A call to the API server that has not been carried out.
+/// A call to the API server that has not been executed.
 #[derive(Clone, Debug)]
 pub struct Call {
     pub replica: usize,
     boot: u64,
-    op: Op,
+    op: ApiOperation,
     caller: Caller,
-    pub given_up: bool,
+    pub timed_out: bool,
 }
 
 impl Call {
@@ -42,111 +42,119 @@ impl Call {
         matches!(self.caller, Caller::Flush(_))
     }
 
-    /// A self-beat, a ledger, or one of the leader or of a door.
+    /// The kind of the call: a self-beat, a ledger, or a write of the leader or the HTTP server.
     pub fn kind(&self) -> usize {
         match self.caller {
             Caller::SelfBeat => 0,
             Caller::Flush(_) => 1,
-            Caller::Duty { .. } | Caller::Door { .. } => 2,
+            Caller::Duty { .. } | Caller::HttpServer { .. } => 2,
         }
     }
 }
 
-/// As it is read at the other end.
-fn over_the_wire(ledger: Ledger) -> Ledger {
+/// The ledger as another replica decodes it.
+fn encode_and_decode(ledger: Ledger) -> Ledger {
     let segments = codec::decode(&codec::encode(&ledger.segments)).unwrap();
     Ledger { segments, ..ledger }
 }
 
 impl World {
-    /// Carries a duty to its call.
-    pub fn hand_on(&mut self, replica: usize, duty: Duty) {
+    /// Starts the call of a duty.
+    pub fn start_duty(&mut self, replica: usize, duty: Duty) {
         let own = self.replicas[replica].own.clone();
         let (op, caller) = match duty {
             Duty::SelfBeat(SelfBeat { value, .. }) => {
-                let change = Change { value: value.into(), health: None, duration: None };
-                (Op::Beat { key: own, uid: None, change }, Caller::SelfBeat)
+                let change = HeartbeatChange { value: value.into(), health: None, duration: None };
+                (ApiOperation::Beat { key: own, uid: None, change }, Caller::SelfBeat)
             }
             Duty::Flush(ledger) => {
                 let sequence = ledger.sequence;
-                // What is beaten from now on is told by another ledger.
-                self.replicas[replica].beaten = Default::default();
-                let ledger = Arc::new(over_the_wire(ledger));
-                (Op::Flush { key: own, ledger }, Caller::Flush(sequence))
+                // A later ledger reports the heartbeats from now on.
+                self.replicas[replica].heartbeat_taken = Default::default();
+                let ledger = Arc::new(encode_and_decode(ledger));
+                (ApiOperation::Flush { key: own, ledger }, Caller::Flush(sequence))
             }
-            Duty::WriteStatus { on, desired, .. } => {
-                (Op::Status { on: on.clone(), desired }, Caller::Duty { on, reason: None })
-            }
+            Duty::WriteStatus { on, desired, .. } => (
+                ApiOperation::Status { on: on.clone(), desired },
+                Caller::Duty { on, reason: None },
+            ),
             Duty::Evict { on, reason } => {
                 let (key, uid, version) = (on.key.clone(), on.uid.clone(), on.resource_version);
-                let op = Op::Delete { key, uid: Some(uid), version: Some(version), evicts: true };
+                let op = ApiOperation::Delete {
+                    key,
+                    uid: Some(uid),
+                    version: Some(version),
+                    evicts: true,
+                };
                 (op, Caller::Duty { on, reason: Some(reason) })
             }
-            // For people, and no beat: what comes of it changes nothing here.
+            // A checkpoint is only for users and not a heartbeat: it changes nothing here.
             Duty::Checkpoint { on, .. } => {
                 let (key, uid) = (on.key, on.uid);
                 let fact = Fact::Attempted { key, uid, outcome: Outcome::Done };
                 let now = self.now(replica);
                 return self.replicas[replica].catalog.apply(fact, now);
             }
-            // No store goes back here.
+            // No store steps back here.
             Duty::Relist | Duty::Announce { .. } | Duty::Sweep { .. } => return,
         };
         self.call(replica, op, caller);
     }
 
-    pub fn call(&mut self, replica: usize, op: Op, caller: Caller) {
-        self.note(|| format!("    r{replica} sends {}", words::call(&op)));
+    pub fn call(&mut self, replica: usize, op: ApiOperation, caller: Caller) {
+        self.log(|| format!("    r{replica} sends {}", describe::call(&op)));
         let boot = self.replicas[replica].boot;
-        self.calls.push(Call { replica, boot, op, caller, given_up: false });
+        self.calls.push(Call { replica, boot, op, caller, timed_out: false });
     }
 
-    pub fn is_cut(&self, call: &Call) -> bool {
-        self.replicas[call.replica].cut[call.kind()]
+    pub fn fails(&self, call: &Call) -> bool {
+        self.replicas[call.replica].failing_calls[call.kind()]
     }
 
-    pub fn land(&mut self, index: usize) {
+    pub fn execute_call(&mut self, index: usize) {
         let call = self.calls.remove(index);
-        self.note(|| format!("    carried out: {} of r{}", words::call(&call.op), call.replica));
+        self.log(|| format!("    executed: {} of r{}", describe::call(&call.op), call.replica));
         let api = match call.op {
-            Op::Flush { .. } => &mut self.ledgers,
+            ApiOperation::Flush { .. } => &mut self.ledgers,
             _ => &mut self.objects,
         };
         let answer = api.execute(&call.op, self.time);
         let version = api.version;
-        if answer.is_ok() && matches!(call.op, Op::Delete { .. }) {
+        if answer.is_ok() && matches!(call.op, ApiOperation::Delete { .. }) {
             self.evicted(call.op.key());
         }
-        if let (Caller::Door { instance, .. }, Ok(_)) = (&call.caller, &answer) {
-            self.touch(*instance);
+        if let (Caller::HttpServer { instance, .. }, Ok(_)) = (&call.caller, &answer) {
+            self.record_possible_heartbeat(*instance);
         }
-        let one = &self.replicas[call.replica];
-        if !call.given_up && one.up && one.boot == call.boot {
+        let process = &self.replicas[call.replica];
+        if !call.timed_out && process.up && process.boot == call.boot {
             self.answered(call, answer, version);
         }
     }
 
-    pub fn give_up(&mut self, index: usize) {
-        self.calls[index].given_up = true;
+    pub fn time_out(&mut self, index: usize) {
+        self.calls[index].timed_out = true;
         let call = self.calls[index].clone();
-        self.note(|| format!("    given up: {} of r{}", words::call(&call.op), call.replica));
-        self.answered(call, Err(Fail::Away), 0);
+        self.log(|| format!("    timed out: {} of r{}", describe::call(&call.op), call.replica));
+        self.answered(call, Err(ApiError::Unavailable), 0);
     }
 
-    /// A call was answered, and left the store at `version`.
-    fn answered(&mut self, call: Call, answer: Answer, version: u64) {
+    /// A call was answered, with the store at `version` then.
+    fn answered(&mut self, call: Call, answer: ApiResponse, version: u64) {
         let replica = call.replica;
         let stored = if answer.is_err() { Err("away".into()) } else { Ok(version) };
         match call.caller {
-            Caller::SelfBeat => self.tell(replica, [Fact::SelfBeatWritten { answer: stored }]),
+            Caller::SelfBeat => {
+                self.apply_facts(replica, [Fact::SelfBeatWritten { answer: stored }]);
+            }
             Caller::Flush(sequence) => {
-                self.tell(replica, [Fact::LedgerWritten { sequence, answer: stored }]);
+                self.apply_facts(replica, [Fact::LedgerWritten { sequence, answer: stored }]);
             }
             Caller::Duty { on, reason } => {
                 let outcome = match (&answer, reason) {
                     (Ok(_), Some(_)) => Outcome::Evicted,
                     (Ok(_), None) => Outcome::Done,
-                    (Err(Fail::Away), _) => Outcome::Failed,
+                    (Err(ApiError::Unavailable), _) => Outcome::Failed,
                     (Err(_), _) => Outcome::Conflict,
                 };
                 let written = answer.ok().flatten();
@@ -156,28 +164,28 @@ impl World {
                     sent: Sent::default(),
                 });
                 let attempted = Fact::Attempted { key: on.key, uid: on.uid, outcome };
-                self.tell(replica, written.into_iter().chain([attempted]));
+                self.apply_facts(replica, written.into_iter().chain([attempted]));
             }
-            Caller::Door { instance, arrived } => match answer {
+            Caller::HttpServer { instance, arrived } => match answer {
                 Ok(Some(stored)) => {
                     let written = Fact::Written {
                         instance: stored.clone(),
                         by: Source::Http,
                         sent: Sent::default(),
                     };
-                    self.tell(replica, [written]);
-                    self.note(|| format!("    {} is answered 200", name(instance)));
+                    self.apply_facts(replica, [written]);
+                    self.log(|| format!("    {} is answered 200", name(instance)));
                     self.promise_stored(instance, Some(replica), arrived, &stored);
                 }
-                Err(Fail::Away) => {
+                Err(ApiError::Unavailable) => {
                     let at = Moment(arrived + self.replicas[replica].offset);
                     let Some(slot) = self.slot(replica, instance) else { return };
                     let uid = slot.record().uid.clone();
-                    self.touch(instance);
-                    self.note(|| format!("    {} is answered 202", name(instance)));
-                    self.tell(replica, [Fact::Beat { key: key(instance), uid, at }]);
+                    self.record_possible_heartbeat(instance);
+                    self.log(|| format!("    {} is answered 202", name(instance)));
+                    self.apply_facts(replica, [Fact::Beat { key: key(instance), uid, at }]);
                 }
-                _ => self.note(|| format!("    {} is refused", name(instance))),
+                _ => self.log(|| format!("    {} is refused", name(instance))),
             },
         }
     }

@@ -1,44 +1,43 @@
-//! The digest of a world: a hash of its whole `Debug` text, whatever the order of maps and sets.
+//! The digest of a world: a hash of its `Debug` text that ignores the order of maps and sets.
 //!
-//! Owns: reading that text as it is written, without keeping it. Does not own: what is written
-//! (`world`).
+//! Owns: hashing the text while it is written, without storing it. Does not own: what is written (`world`).
 //!
-//! What is equal is written by the same code in the same pieces, so pieces are hashed as they come.
+//! Equal values are written by the same code in the same pieces, so the pieces are hashed as they come.
 //!
-//! Every field of the registry's types derives `Debug`, so what the future depends on is in the text; a
-//! field that it does not depend on (a figure, a report) only keeps worlds apart that might be one,
-//! which costs time and hides nothing. Braces enclose fields or the entries of maps and sets, whose order
-//! means nothing; brackets and parentheses enclose what is in order. The one list whose order means
-//! nothing either is the heap of timers: it gives out the least, however it is laid out.
+//! All types of the state machine derive `Debug` for every field, so the text contains everything that the
+//! future depends on. A field without influence on the future (a count, a report) only keeps equivalent worlds
+//! apart, which costs time and hides nothing. Braces enclose fields, or the entries of maps and sets, whose
+//! order has no meaning; brackets and parentheses enclose ordered values. The heap of timers is the only list
+//! whose order has no meaning: it always returns its least entry.
 
 use std::fmt::{self, Write};
 
-/// What encloses the text that is being read.
+/// The braces, brackets or parentheses around the current text.
 struct Frame {
     ordered: bool,
     sum: u64,
-    /// Of the element so far.
+    /// The hash of the current element so far.
     element: u64,
 }
 
-/// Takes text, and answers the hash of what it says.
+/// Hashes `Debug` text.
 pub struct Digest {
-    /// The innermost.
+    /// The innermost frame.
     frame: Frame,
-    /// Those around it.
+    /// The frames around it.
     around: Vec<Frame>,
     quoted: bool,
     escaped: bool,
-    /// Of the name of the field that is a heap.
+    /// The hash of the field name `heap:`.
     heap: u64,
 }
 
 impl Digest {
-    /// Of whatever `write` writes.
+    /// The digest of the text that `write` writes.
     pub fn of(write: impl FnOnce(&mut Self) -> fmt::Result) -> u64 {
         let mut digest = Self::new();
         write(&mut digest).unwrap();
-        assert!(digest.around.is_empty() && !digest.quoted, "this is not what `Debug` writes");
+        assert!(digest.around.is_empty() && !digest.quoted, "this is not complete `Debug` text");
         digest.close()
     }
 
@@ -60,14 +59,14 @@ impl Digest {
         scramble(self.frame.sum ^ u64::from(self.frame.ordered))
     }
 
-    /// Takes what stands before the next byte that means something, and that byte.
+    /// Hashes the text up to the next byte with a meaning, and that byte. Returns the rest.
     fn take<'t>(&mut self, text: &'t [u8]) -> &'t [u8] {
         let quoted = self.quoted;
         let means = |byte: &u8| match quoted {
             true => matches!(byte, b'"' | b'\\'),
             false => is_sign(*byte),
         };
-        // Whatever is escaped is text.
+        // An escaped byte is text.
         let plain = match std::mem::take(&mut self.escaped) {
             true => 1,
             false => text.iter().position(means).unwrap_or(text.len()),
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_maps_and_sets_means_nothing_and_that_of_lists_does() {
+    fn order_matters_in_lists_and_not_in_maps_and_sets() {
         let many = 0..500;
         let (ab, ba): (HashMap<_, _>, HashMap<_, _>) = (
             many.clone().map(|i| (i, [i])).collect(),
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_written_differently_differs() {
+    fn different_texts_have_different_digests() {
         #[derive(Debug)]
         struct Heap {
             heap: BinaryHeap<u8>,

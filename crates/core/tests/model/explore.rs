@@ -1,11 +1,11 @@
-//! Exploring: a scene as a model that the checker walks through, way by way.
+//! A scene as a model that the checker explores path by path.
 //!
-//! A catalog cannot be copied, but it is pure and quick: a state is the list of the actions that led to it,
-//! and to take a step the world is built anew and led along. Two states are one if the digests of
-//! their worlds are. What a state shows is kept beside it, so that a world is built once.
+//! A catalog cannot be cloned, but it is pure and fast. A state is therefore the list of actions that led to
+//! it, and each step rebuilds the world and replays them. Two states are equal if the digests of their worlds
+//! are equal. A state keeps what its world showed, so that a world is built only once.
 //!
-//! Owns: states, properties, and how a scene is run. Does not own: what happens (`world`) and what is
-//! free (`scene`).
+//! Owns: states, properties, and how a scene is explored. Does not own: the effect of actions (`world`), and
+//! which actions are possible (`scene`).
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -19,35 +19,35 @@ use stateright::{Checker, HasDiscoveries, Model, Property};
 
 use crate::{
     digest::Digest,
-    machine::Make,
+    mutants::BuildMachine,
     scene::{Budget, Scene},
     world::{Action, World},
 };
 
-/// What is seen of a world.
+/// A state of the model.
 #[derive(Clone)]
 pub struct State {
-    /// The way to it.
-    way: Vec<Action>,
+    /// The actions that led to it.
+    path: Vec<Action>,
     digest: u64,
-    /// What can happen next.
+    /// The actions that are possible next.
     next: Vec<Action>,
     broken: Option<&'static str>,
-    signs: Signs,
+    expected_events: ExpectedEvents,
 }
 
-/// What shows that a scene was worth something.
+/// Events that must occur in a scene, to show that it tests something.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Signs {
-    /// Somebody was judged dead.
-    pub judged: bool,
+pub struct ExpectedEvents {
+    /// An instance expired.
+    pub expired: bool,
     /// An object was evicted.
     pub evicted: bool,
-    /// Somebody is discoverable where it would not be, but for a ledger.
-    pub saved: bool,
-    /// A replica that has seen its ledger answers 202.
+    /// An instance is discoverable only because of a ledger.
+    pub kept_by_ledger: bool,
+    /// A replica whose ledger came back before answers 202.
     pub fenced: bool,
-    /// Somebody is discoverable again.
+    /// An instance was revived.
     pub revived: bool,
 }
 
@@ -69,44 +69,44 @@ impl fmt::Debug for State {
     }
 }
 
-/// A scene under some rules.
+/// A scene under a set of rules.
 #[derive(Clone)]
-pub struct Play {
+pub struct SceneModel {
     pub scene: &'static Scene,
-    pub make: Make,
-    /// How much longer than written in the scene.
+    pub make: BuildMachine,
+    /// By how many steps the scene is longer than written.
     pub deeper: u8,
 }
 
-/// What came of it.
-pub struct Outcome {
+/// The result of an exploration.
+pub struct Exploration {
     pub states: usize,
-    /// How often a step was taken.
+    /// The number of steps.
     pub steps: usize,
     pub depth: usize,
-    /// The promise that was broken, and the way there.
+    /// The broken promise, and the path to it.
     pub broken: Option<(&'static str, Vec<Action>)>,
-    /// The signs that were seen.
-    pub signs: Vec<&'static str>,
+    /// The events that occurred.
+    pub expected_events: Vec<&'static str>,
     pub seconds: f64,
 }
 
-impl Play {
-    /// The world at the end of a way.
-    fn world(&self, way: &[Action], journal: bool) -> (World, Budget) {
+impl SceneModel {
+    /// The world at the end of a path.
+    fn world(&self, path: &[Action], journal: bool) -> (World, Budget) {
         let mut world = self.scene.begin(self.make, journal);
         let mut budget = self.scene.budget(self.deeper);
-        for action in way {
-            budget.pay(*action);
-            let (time, describe) = (world.time as f64 / 1000.0, *action);
-            world.note(|| format!("{time:>7.3} {describe:?}"));
+        for action in path {
+            budget.subtract(*action);
+            let (time, described) = (world.time as f64 / 1000.0, *action);
+            world.log(|| format!("{time:>7.3} {described:?}"));
             world.step(*action);
         }
         (world, budget)
     }
 
-    fn state(&self, way: Vec<Action>) -> State {
-        let (world, budget) = self.world(&way, false);
+    fn state(&self, path: Vec<Action>) -> State {
+        let (world, budget) = self.world(&path, false);
         let digest = Digest::of(|to| {
             use fmt::Write;
             world.describe(to)?;
@@ -116,41 +116,42 @@ impl Play {
             Some(_) => Vec::new(),
             None => self.scene.actions(&world, &budget),
         };
-        State { way, digest, next, broken: world.broken, signs: world.signs() }
+        State { path, digest, next, broken: world.broken, expected_events: world.expected_events() }
     }
 
-    /// A way in words, with what came of each action.
-    pub fn tell(&self, way: &[Action]) -> String {
-        let (mut world, _) = self.world(way, true);
+    /// Describes a path, with the effect of each action.
+    pub fn describe_path(&self, path: &[Action]) -> String {
+        let (mut world, _) = self.world(path, true);
         let journal = world.journal.take().unwrap_or_default();
         let from = journal.iter().position(|line| line.starts_with("---")).unwrap_or(0);
         journal[from..].join("\n")
     }
 
-    /// Walks every way of the scene; until one breaks a promise, if one does.
-    #[expect(clippy::disallowed_methods, reason = "how long the walk took, for the reader alone")]
-    pub fn run(&self) -> Outcome {
+    /// Explores every path of the scene, until one breaks a promise.
+    #[expect(clippy::disallowed_methods, reason = "the duration is only printed")]
+    pub fn run(&self) -> Exploration {
         let begun = Instant::now();
         let checker = self.clone().checker().threads(1).finish_when(HasDiscoveries::AnyFailures);
         let checker = checker.spawn_bfs().join();
         let discoveries = checker.discoveries();
-        let broken = discoveries.get("kept").map(|path| {
+        let broken = discoveries.get("promises hold").map(|path| {
             let state = path.last_state();
-            (state.broken.unwrap(), state.way.clone())
+            (state.broken.unwrap(), state.path.clone())
         });
-        let signs = discoveries.into_keys().filter(|name| *name != "kept").collect();
-        Outcome {
+        let expected_events =
+            discoveries.into_keys().filter(|name| *name != "promises hold").collect();
+        Exploration {
             states: checker.unique_state_count(),
             steps: checker.state_count(),
             depth: checker.max_depth(),
             broken,
-            signs,
+            expected_events,
             seconds: begun.elapsed().as_secs_f64(),
         }
     }
 }
 
-impl Model for Play {
+impl Model for SceneModel {
     type State = State;
     type Action = Action;
 
@@ -163,44 +164,46 @@ impl Model for Play {
     }
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
-        let mut way = last.way.clone();
-        way.push(action);
-        Some(self.state(way))
+        let mut path = last.path.clone();
+        path.push(action);
+        Some(self.state(path))
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("kept", |_, state: &State| state.broken.is_none()),
-            Property::sometimes("judged", |_, state: &State| state.signs.judged),
-            Property::sometimes("evicted", |_, state: &State| state.signs.evicted),
-            Property::sometimes("saved", |_, state: &State| state.signs.saved),
-            Property::sometimes("fenced", |_, state: &State| state.signs.fenced),
-            Property::sometimes("revived", |_, state: &State| state.signs.revived),
+            Property::always("promises hold", |_, state: &State| state.broken.is_none()),
+            Property::sometimes("expired", |_, state: &State| state.expected_events.expired),
+            Property::sometimes("evicted", |_, state: &State| state.expected_events.evicted),
+            Property::sometimes("kept by ledger", |_, state: &State| {
+                state.expected_events.kept_by_ledger
+            }),
+            Property::sometimes("fenced", |_, state: &State| state.expected_events.fenced),
+            Property::sometimes("revived", |_, state: &State| state.expected_events.revived),
         ]
     }
 }
 
-/// Two ways to one digest have to go on alike: the same actions, to the same digests.
+/// Two paths to one digest must have equal successors: the same actions, with the same digests.
 #[test]
-fn worlds_that_are_taken_for_one_go_on_alike() {
+fn worlds_with_equal_digests_have_equal_successors() {
     const STATES: usize = 500;
-    let scene = &crate::scenes::FREE;
-    let play = Play { scene, make: crate::machine::machine::<AllRules>, deeper: 0 };
+    let scene = &crate::scenes::EVERY_ORDER;
+    let model = SceneModel { scene, make: crate::mutants::build::<AllRules>, deeper: 0 };
     let after = |state: &State| -> Vec<(Action, State)> {
-        let step = |action: &Action| (*action, play.next_state(state, *action).unwrap());
+        let step = |action: &Action| (*action, model.next_state(state, *action).unwrap());
         state.next.iter().map(step).collect()
     };
     let digests = |after: &[(Action, State)]| -> Vec<_> {
         after.iter().map(|(action, state)| (*action, state.digest)).collect()
     };
     let (mut known, mut merged) = (HashMap::new(), 0);
-    let mut queue = VecDeque::from(play.init_states());
+    let mut queue = VecDeque::from(model.init_states());
     while let Some(state) = queue.pop_front().filter(|_| known.len() < STATES) {
         let after = after(&state);
         match known.entry(state.digest) {
             Entry::Occupied(before) => {
                 merged += 1;
-                assert_eq!(*before.get(), digests(&after), "{}", play.tell(&state.way));
+                assert_eq!(*before.get(), digests(&after), "{}", model.describe_path(&state.path));
             }
             Entry::Vacant(place) => {
                 place.insert(digests(&after));
@@ -208,6 +211,6 @@ fn worlds_that_are_taken_for_one_go_on_alike() {
             }
         }
     }
-    println!("{} states, {merged} more that were taken for one of them", known.len());
-    assert!(merged > STATES / 2, "too few are taken for one");
+    println!("{} states, {merged} more with the digest of one of them", known.len());
+    assert!(merged > STATES / 2, "too few states have equal digests");
 }

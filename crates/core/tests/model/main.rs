@@ -1,15 +1,16 @@
-//! The model: every interleaving of a small world, with the real registry in it.
+//! The model: every interleaving of a small world that contains the real state machine.
 //!
-//! The simulation (tests/sim) tries many ways by luck; here a checker (stateright) walks all of them, for
-//! two replicas, two instances and a few steps of time, in scenes that begin shortly before something
-//! interesting. Every scene is walked with all rules in force, to its end; and, without the clause for which
-//! it is there, until a promise is broken: the way there is printed as a list of actions.
+//! The simulation (tests/sim) tries random interleavings. Here a model checker (stateright) explores all of
+//! them, for two replicas, two instances and a few steps of time, in scenes that begin shortly before an
+//! interesting moment. Every scene is explored completely with all rules in force. Without the clause that a
+//! scene is about, it is explored until a promise breaks, and the path to that state is printed as a list of
+//! actions.
 //!
-//! `ROLLCALL_DEPTH=n` makes every scene but the one where everything is free longer, by n steps of time, and by n
-//! beats where there are several. Each step makes it about five times as many states.
+//! `ROLLCALL_DEPTH=n` makes every scene longer, except the one in which every order is possible: by n steps of
+//! time, and by n heartbeats where there are several. Each step multiplies the number of states by about five.
 //!
-//! Not in this world, and left to the simulation: a third replica, clocks that run apart, lists that are not of
-//! now, ledgers in parts, ledgers that are deleted, leases and leaders that change, farewells.
+//! Not modelled here, and left to the simulation: a third replica, clocks that drift apart, stale lists,
+//! ledgers in parts, deleted ledgers, changes of leases and leaders, deregistrations.
 
 #![allow(
     missing_docs,
@@ -22,20 +23,20 @@
 )]
 
 #[path = "../sim/api.rs"]
-#[allow(dead_code, reason = "the simulation asks more of it")]
+#[allow(dead_code, reason = "the simulation uses more of it")]
 mod api;
 mod calls;
+mod describe;
 mod digest;
 mod explore;
-#[path = "../common/machine.rs"]
-#[allow(dead_code, reason = "the simulation asks more of it")]
-mod machine;
-mod promise;
+#[path = "../common/mutants.rs"]
+#[allow(dead_code, reason = "the simulation uses more of it")]
+mod mutants;
+mod promises;
 mod replica;
 mod scene;
 mod scenes;
 mod watches;
-mod words;
 mod world;
 
 use std::env;
@@ -43,8 +44,8 @@ use std::env;
 use rollcall_core::rules::{AllRules, Rules};
 
 use crate::{
-    explore::{Outcome, Play},
-    machine::machine,
+    explore::{Exploration, SceneModel},
+    mutants::build,
     scene::Scene,
 };
 
@@ -55,158 +56,158 @@ fn deeper() -> u8 {
     env::var("ROLLCALL_DEPTH").ok().map_or(0, |value| value.parse().unwrap())
 }
 
-/// Walks a scene with all rules in force.
+/// Explores a scene with all rules in force.
 fn holds(scene: &'static Scene) {
-    let play = Play { scene, make: machine::<AllRules>, deeper: deeper() };
-    let Outcome { states, steps, depth, broken, signs, seconds } = play.run();
+    let model = SceneModel { scene, make: build::<AllRules>, deeper: deeper() };
+    let Exploration { states, steps, depth, broken, expected_events, seconds } = model.run();
     println!(
-        "{}: {states} states by {steps} steps, {depth} deep, {seconds:.1} s, {signs:?}",
+        "{}: {states} states by {steps} steps, {depth} deep, {seconds:.1} s, {expected_events:?}",
         scene.name
     );
-    if let Some((promise, way)) = broken {
-        panic!("{}: {promise} is broken\n{}", scene.name, play.tell(&way));
+    if let Some((promise, path)) = broken {
+        panic!("{}: {promise} is broken\n{}", scene.name, model.describe_path(&path));
     }
-    for sign in scene.signs {
-        assert!(signs.contains(sign), "{}: {sign} was not seen", scene.name);
+    for sign in scene.expected_events {
+        assert!(expected_events.contains(sign), "{}: {sign} was not observed", scene.name);
     }
 }
 
-/// Walks a scene with a clause taken out, until a promise is broken.
+/// Explores a scene without one clause, until a promise breaks.
 fn breaks<R: Rules>(scene: &'static Scene, promise: &str) {
-    let play = Play { scene, make: machine::<R>, deeper: 0 };
-    let Outcome { states, broken, seconds, .. } = play.run();
-    let Some((what, way)) = broken else {
-        panic!("{}: nothing was broken in {states} states", scene.name);
+    let model = SceneModel { scene, make: build::<R>, deeper: 0 };
+    let Exploration { states, broken, seconds, .. } = model.run();
+    let Some((what, path)) = broken else {
+        panic!("{}: no promise was broken in {states} states", scene.name);
     };
     println!(
         "{}: {what} is broken after {states} states, {seconds:.1} s\n{}\n",
         scene.name,
-        play.tell(&way)
+        model.describe_path(&path)
     );
     assert_eq!(what, promise);
 }
 
 #[test]
-fn late_ledgers_are_waited_for() {
+fn late_ledger_does_not_cost_a_lease() {
     holds(&scenes::LATE_LEDGERS);
 }
 
 #[test]
 fn without_two_bounds_the_horizon_runs_ahead() {
-    breaks::<machine::OneBound>(&scenes::LATE_LEDGERS, "P1");
+    breaks::<mutants::SingleClockBound>(&scenes::LATE_LEDGERS, "P1");
 }
 
 #[test]
-fn a_newcomer_is_waited_for() {
-    holds(&scenes::NEWCOMER);
+fn new_replica_is_waited_for() {
+    holds(&scenes::NEW_REPLICA);
 }
 
 #[test]
-fn without_the_own_ledger_a_newcomer_is_overlooked() {
-    breaks::<machine::OwnLedgerUnseen>(&scenes::NEWCOMER, "P1");
+fn without_the_own_ledger_a_new_replica_is_missed() {
+    breaks::<mutants::OwnLedgerIgnored>(&scenes::NEW_REPLICA, "P1");
 }
 
 #[test]
-fn a_restart_loses_nothing() {
+fn restart_loses_no_heartbeat() {
     holds(&scenes::RESTART);
 }
 
 #[test]
-fn without_the_boot_a_restart_loses_beats() {
-    breaks::<machine::ChangedBootUnnoticed>(&scenes::RESTART, "P1");
+fn without_the_boot_a_restart_loses_heartbeats() {
+    breaks::<mutants::ChangedBootIgnored>(&scenes::RESTART, "P1");
 }
 
 #[test]
-fn whoever_falls_silent_has_promised_nothing_that_is_broken() {
+fn silent_replica_breaks_no_promise() {
     holds(&scenes::SILENCE);
 }
 
 #[test]
-fn without_a_fence_a_silent_replica_goes_on_promising() {
-    breaks::<machine::NoFence>(&scenes::SILENCE, "P1");
+fn without_the_fence_a_silent_replica_keeps_promising() {
+    breaks::<mutants::NoFence>(&scenes::SILENCE, "P1");
 }
 
 #[test]
-fn without_floors_of_the_silent_their_last_beats_are_lost() {
-    breaks::<machine::SilenceUnnoticed>(&scenes::SILENCE, "P1");
+fn without_grace_for_silent_replicas_their_last_heartbeats_are_lost() {
+    breaks::<mutants::SilentReplicaIgnored>(&scenes::SILENCE, "P1");
 }
 
 #[test]
-fn an_own_ledger_seen_late_promises_nothing() {
-    holds(&scenes::OWN_LATE);
+fn own_ledger_that_comes_back_late_opens_no_fence() {
+    holds(&scenes::OWN_LEDGER_LATE);
 }
 
 #[test]
 fn without_the_stamp_a_late_ledger_opens_the_fence() {
-    breaks::<machine::FenceBySight>(&scenes::OWN_LATE, "P1");
+    breaks::<mutants::FenceByObservation>(&scenes::OWN_LEDGER_LATE, "P1");
 }
 
 #[test]
-fn whoever_comes_back_learns_first_what_was_decided() {
-    holds(&scenes::RETURN);
+fn returned_replica_observes_verdicts_before_it_promises() {
+    holds(&scenes::RETURNED);
 }
 
 #[test]
-fn without_waiting_for_instances_whoever_comes_back_promises_what_is_being_evicted() {
-    breaks::<machine::FenceForgetsInstances>(&scenes::RETURN, "P3");
+fn without_waiting_for_instances_a_returned_replica_confirms_an_evicted_instance() {
+    breaks::<mutants::FenceIgnoresInstances>(&scenes::RETURNED, "P3");
 }
 
 #[test]
-fn nobody_is_evicted_before_all_have_seen_it_expired() {
-    holds(&scenes::BLIND);
+fn no_eviction_before_every_replica_has_observed_the_expiry() {
+    holds(&scenes::INSTANCES_LATE);
 }
 
 #[test]
-fn without_acknowledgement_somebody_is_evicted_who_was_answered_200() {
-    breaks::<machine::EvictsUnacknowledged>(&scenes::BLIND, "P3");
+fn without_acknowledgement_a_confirmed_instance_is_evicted() {
+    breaks::<mutants::EvictsWithoutAcknowledgement>(&scenes::INSTANCES_LATE, "P3");
 }
 
 #[test]
-fn self_beats_seen_late_are_no_newer() {
-    holds(&scenes::ATTEMPTS);
+fn late_self_beat_does_not_move_the_horizon_too_far() {
+    holds(&scenes::SELF_BEATS_LATE);
 }
 
 #[test]
-fn without_the_first_sending_an_older_self_beat_is_credited_a_newer_time() {
-    breaks::<machine::LatestAttempt>(&scenes::ATTEMPTS, "P1");
+fn without_the_first_sending_an_older_self_beat_counts_as_newer() {
+    breaks::<mutants::SelfBeatByLatestAttempt>(&scenes::SELF_BEATS_LATE, "P1");
 }
 
 #[test]
-fn a_late_beat_is_written_before_it_is_answered() {
-    holds(&scenes::FLOORS);
+fn late_heartbeat_is_written_before_it_is_answered() {
+    holds(&scenes::GRACE);
 }
 
 #[test]
-fn without_revivals_a_late_beat_is_answered_that_others_do_not_show() {
-    breaks::<machine::LateBeatCounts>(&scenes::FLOORS, "Late");
+fn without_revivals_a_late_heartbeat_is_confirmed_by_one_replica_only() {
+    breaks::<mutants::LateHeartbeatRenews>(&scenes::GRACE, "Late");
 }
 
 #[test]
-fn missed_ledgers_cost_nobody_a_lease() {
-    holds(&scenes::MISSED);
+fn missed_ledger_does_not_cost_a_lease() {
+    holds(&scenes::LEDGERS_MISSED);
 }
 
 #[test]
-fn without_gaps_what_a_missed_ledger_told_is_lost() {
-    breaks::<machine::MissingUnnoticed>(&scenes::MISSED, "P1");
+fn without_gaps_heartbeats_of_a_missed_ledger_are_lost() {
+    breaks::<mutants::MissingSegmentsIgnored>(&scenes::LEDGERS_MISSED, "P1");
 }
 
 #[test]
-fn the_dead_leave_in_time() {
-    holds(&scenes::WELL);
+fn expired_instances_leave_in_time() {
+    holds(&scenes::ALL_WELL);
 }
 
 #[test]
-fn without_ask_one_waits_for_the_other() {
-    breaks::<machine::NobodyAsks>(&scenes::WELL, "P2");
+fn without_ask_one_replica_waits_for_the_other() {
+    breaks::<mutants::LedgerNeverAsks>(&scenes::ALL_WELL, "P2");
 }
 
 #[test]
-fn what_a_lost_answer_told_is_told_again() {
-    holds(&scenes::LOST);
+fn heartbeats_of_an_unconfirmed_ledger_are_reported_again() {
+    holds(&scenes::RESPONSES_LOST);
 }
 
 #[test]
-fn nothing_breaks_where_everything_is_free() {
-    holds(&scenes::FREE);
+fn no_promise_breaks_when_every_order_is_possible() {
+    holds(&scenes::EVERY_ORDER);
 }

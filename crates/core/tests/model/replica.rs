@@ -1,5 +1,5 @@
-//! One replica: a real catalog and directory, where its watches stand, and what keeps it from being
-//! prompt. Does not own what happens to it (`world`).
+//! One replica: a real catalog and directory, the positions of its watches, and what can delay it. Does not
+//! own: the effect of actions (`world`).
 
 use std::{fmt, sync::Arc};
 
@@ -13,23 +13,23 @@ use rollcall_model::{
 
 use crate::{
     Time,
-    machine::{Machine, Make},
+    mutants::{BuildMachine, StateMachine},
     world::{self, INSTANCES, World},
 };
 
-/// How far the clocks of two replicas are apart, at least.
-pub const APART: Time = 1_000_000;
+/// The least difference between the clocks of two replicas.
+pub const CLOCK_DISTANCE: Time = 1_000_000;
 
-/// When a watch tells what there is.
+/// When a watch delivers changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
+pub enum Delivery {
     /// At once.
-    Prompt,
-    /// One by one, at any time within a step.
-    Soon,
+    AtOnce,
+    /// One by one, at any time within a step of time.
+    WithinStep,
     /// One by one, at any time.
-    Single,
-    /// Not before it goes on, or begins anew.
+    OneByOne,
+    /// Not before the watch resumes or lists again.
     Stopped,
 }
 
@@ -38,60 +38,60 @@ pub struct Replica {
     pub boot: u64,
     pub up: bool,
     pub frozen: bool,
-    /// Which of its calls fail, by kind (`Call::kind`); what it is told, it is told.
-    pub cut: [bool; 3],
-    /// Which wait to be carried out, one by one.
-    pub free_calls: [bool; 3],
-    /// Of its watches.
-    pub paces: [Pace; 2],
-    /// How much of each log it was told; none before a list.
+    /// Which of its calls fail, by kind (`Call::kind`). Watches still deliver.
+    pub failing_calls: [bool; 3],
+    /// Which of its calls wait to be executed one by one, by kind.
+    pub delayed_calls: [bool; 3],
+    /// By watch.
+    pub deliveries: [Delivery; 2],
+    /// How much of each log was delivered; `None` before the first list.
     pub positions: [Option<usize>; 2],
     pub leads: bool,
-    pub catalog: Box<dyn Machine>,
+    pub catalog: Box<dyn StateMachine>,
     pub directory: Arc<Directory>,
-    /// Its clock is the world's, moved by this.
+    /// Its clock is the clock of the world plus this.
     pub offset: Time,
-    /// Who has beaten here in this step.
-    pub beaten: [bool; INSTANCES],
-    /// Until when each is alive by what was heard here, ledgers aside. Only for signs.
-    pub first_hand: [Time; INSTANCES],
-    make: Make,
+    /// Which instances sent a heartbeat here in this step.
+    pub heartbeat_taken: [bool; INSTANCES],
+    /// The end of each lease by what this replica observed itself, without ledgers. Only for `ExpectedEvents`.
+    pub direct_lease_end: [Time; INSTANCES],
+    make: BuildMachine,
 }
 
 impl Replica {
-    pub fn new(index: usize, make: Make) -> Self {
+    pub fn new(index: usize, make: BuildMachine) -> Self {
         let own = InstanceKey::new("rollcall", &format!("r{index}"));
-        let (catalog, directory) = fresh(&own, 0, make);
+        let (catalog, directory) = new_catalog(&own, 0, make);
         Self {
             own,
             boot: 0,
             up: false,
             frozen: false,
-            cut: [false; 3],
-            free_calls: [false; 3],
-            paces: [Pace::Prompt; 2],
+            failing_calls: [false; 3],
+            delayed_calls: [false; 3],
+            deliveries: [Delivery::AtOnce; 2],
             positions: [None; 2],
             leads: false,
             catalog,
             directory,
-            offset: APART * (1 + 4 * index as Time),
-            beaten: [false; INSTANCES],
-            first_hand: [0; INSTANCES],
+            offset: CLOCK_DISTANCE * (1 + 4 * index as Time),
+            heartbeat_taken: [false; INSTANCES],
+            direct_lease_end: [0; INSTANCES],
             make,
         }
     }
 
-    /// Whether it does anything.
+    /// Whether the process runs and is not frozen.
     pub fn runs(&self) -> bool {
         self.up && !self.frozen
     }
 
-    /// Another process in its place, which has seen nothing.
+    /// Starts another process in its place, which knows nothing.
     pub fn start(&mut self) {
         (self.up, self.frozen) = (true, false);
         self.boot += 1;
         self.positions = [None; 2];
-        (self.catalog, self.directory) = fresh(&self.own, self.boot, self.make);
+        (self.catalog, self.directory) = new_catalog(&self.own, self.boot, self.make);
         if self.leads {
             self.lead();
         }
@@ -106,7 +106,11 @@ impl Replica {
     }
 }
 
-fn fresh(own: &InstanceKey, boot: u64, make: Make) -> (Box<dyn Machine>, Arc<Directory>) {
+fn new_catalog(
+    own: &InstanceKey,
+    boot: u64,
+    make: BuildMachine,
+) -> (Box<dyn StateMachine>, Arc<Directory>) {
     let directory = Arc::new(Directory::default());
     let (boot, zone, ledger) = (format!("b{boot}"), "z".to_owned(), Some(own.name.clone()));
     let settings = Settings { own: own.clone(), boot, zone, ledger };
@@ -119,7 +123,7 @@ impl World {
         self.replicas[replica].directory.slot(&key.namespace, &key.name)
     }
 
-    /// Whether readers of this replica are discoverable an instance.
+    /// Whether this replica publishes an instance as discoverable.
     pub fn is_discoverable(&self, replica: usize, instance: usize) -> bool {
         let key = world::key(instance);
         let service = world::SERVICES[instance];
@@ -128,22 +132,29 @@ impl World {
         member.is_some_and(|member| member.phase.is_discoverable())
     }
 
-    /// Everything that the future of this world depends on, as text.
+    /// Writes everything that the future of this world depends on.
     pub fn describe(&self, to: &mut impl fmt::Write) -> fmt::Result {
-        write!(to, "{}, {:?}, {:?}, {:?}", self.time, self.calls, self.promised, self.broken)?;
+        write!(to, "{}, {:?}, {:?}, {:?}", self.time, self.calls, self.promises, self.broken)?;
         for api in [&self.objects, &self.ledgers] {
             write!(to, ", {}, {:?}, {:?}", api.version, api.objects, api.ledgers)?;
         }
-        for one in &self.replicas {
-            let [instances, ledgers] = one.positions;
-            // Of the logs, what it is still to be told.
+        for process in &self.replicas {
+            let [instances, ledgers] = process.positions;
+            // The parts of the logs that are not delivered yet.
             let instances = instances.map(|position| &self.objects.log[position..]);
             let ledgers = ledgers.map(|position| &self.ledgers.ledger_log[position..]);
-            let switches =
-                (one.boot, one.up, one.frozen, one.cut, one.free_calls, one.paces, one.beaten);
+            let switches = (
+                process.boot,
+                process.up,
+                process.frozen,
+                process.failing_calls,
+                process.delayed_calls,
+                process.deliveries,
+                process.heartbeat_taken,
+            );
             write!(to, ", {instances:?}, {ledgers:?}, {switches:?}")?;
-            if one.up {
-                write!(to, ", {:?}", one.catalog)?;
+            if process.up {
+                write!(to, ", {:?}", process.catalog)?;
             }
         }
         Ok(())

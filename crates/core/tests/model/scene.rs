@@ -1,65 +1,65 @@
-//! Scenes: where a world begins, what is free in it, and how much of each may happen.
+//! Scenes: where a world begins, which actions can come in any order, and how many of each are allowed.
 //!
-//! A scene begins warmed up, shortly before something interesting, because a world that begins with
-//! nothing is far from there, and the number of ways grows with every step. Owns what may happen;
-//! not what it does (`world`). The scenes themselves are in `scenes`.
+//! A scene begins in a prepared world shortly before an interesting moment, because an empty world is far from
+//! one and the number of paths grows with every step. Owns: which actions are possible. Does not own: their
+//! effect (`world`), and the scenes themselves (`scenes`).
 
 use rollcall_core::slot::Source;
 use rollcall_model::lease::{Lease, LeaseMode, OnExpiry};
 
 use crate::{
     Time,
-    explore::Signs,
-    machine::Make,
-    promise::Asserts,
-    replica::Pace,
-    watches::FEEDS,
+    explore::ExpectedEvents,
+    mutants::BuildMachine,
+    promises::ExtraPromises,
+    replica::Delivery,
+    watches::RESOURCES,
     world::{Action, INSTANCES, LEASE, REPLICAS, World},
 };
 
-/// What may happen, and how often.
+/// How often each action is allowed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Budget {
     pub ticks: u8,
-    /// How many beats at doors, in all.
+    /// Heartbeats over HTTP, in total.
     pub beats: u8,
-    pub stored: u8,
-    pub given_up: u8,
+    pub annotations: u8,
+    pub timeouts: u8,
     pub crashes: u8,
     pub freezes: u8,
-    pub mends: u8,
+    pub reconnects: u8,
     pub relists: u8,
 }
 
 pub struct Scene {
     pub name: &'static str,
-    /// How long an expired object stays.
+    /// How long an expired object stays before it is evicted.
     pub evict_after: Time,
-    /// Until where everything goes by itself; ends with what is free from then on.
-    pub warm: fn(&mut World),
-    /// Who may beat where: instance and replica.
-    pub doors: &'static [(usize, usize)],
+    /// Prepares the world, without choices; ends by setting what can be delayed from then on.
+    pub prepare: fn(&mut World),
+    /// Which heartbeats are possible: instance and replica.
+    pub http_heartbeats: &'static [(usize, usize)],
     pub budget: Budget,
-    pub asserts: Asserts,
-    /// Signs that have to be seen.
-    pub signs: &'static [&'static str],
+    pub extra_promises: ExtraPromises,
+    /// Events that must occur.
+    pub expected_events: &'static [&'static str],
 }
 
 impl Budget {
-    /// Takes what an action costs.
-    pub fn pay(&mut self, action: Action) {
+    /// Subtracts an action.
+    pub fn subtract(&mut self, action: Action) {
         match action {
             Action::Tick => self.ticks -= 1,
             Action::Beat { .. } => self.beats -= 1,
-            Action::Annotate { .. } => self.stored -= 1,
-            Action::GiveUp { .. } => self.given_up -= 1,
+            Action::Annotate { .. } => self.annotations -= 1,
+            Action::Timeout { .. } => self.timeouts -= 1,
             Action::Crash { .. } => self.crashes -= 1,
             Action::Freeze { .. } => self.freezes -= 1,
-            Action::Mend { .. } => self.mends -= 1,
+            Action::Reconnect { .. } => self.reconnects -= 1,
             Action::Relist { .. } => self.relists -= 1,
             Action::Deliver { .. }
             | Action::Resume { .. }
-            | Action::Land { .. }
+            | Action::Execute { .. }
             | Action::Start { .. }
             | Action::Thaw { .. } => {}
         }
@@ -67,63 +67,73 @@ impl Budget {
 }
 
 impl Scene {
-    /// The world in which the scene begins.
-    pub fn begin(&self, make: Make, journal: bool) -> World {
-        let of = std::time::Duration::from_millis;
+    /// Builds the world in which the scene begins.
+    pub fn begin(&self, make: BuildMachine, journal: bool) -> World {
+        let millis = std::time::Duration::from_millis;
         let (mode, on_expiry) = (LeaseMode::Heartbeat, OnExpiry::Evict);
-        let lease =
-            Lease { mode, on_expiry, duration: of(LEASE), evict_after: of(self.evict_after) };
+        let lease = Lease {
+            mode,
+            on_expiry,
+            duration: millis(LEASE),
+            evict_after: millis(self.evict_after),
+        };
         let mut world = World::new(make, lease, journal);
-        (self.warm)(&mut world);
-        world.asserts = self.asserts;
-        world.note(|| format!("--- {}", self.name));
+        (self.prepare)(&mut world);
+        world.extra_promises = self.extra_promises;
+        world.log(|| format!("--- {}", self.name));
         world
     }
 
-    /// What may happen in a scene that is made longer. What may happen once only is kept so: where
-    /// everything is free, another step is out of reach.
+    /// The budget of a scene that is `deeper` steps longer. Actions that are allowed once stay so: where every
+    /// order is possible, another step is out of reach.
     pub fn budget(&self, deeper: u8) -> Budget {
         let more = |budget| if budget > 1 { budget + deeper } else { budget };
         Budget { ticks: more(self.budget.ticks), beats: more(self.budget.beats), ..self.budget }
     }
 
-    /// What can happen next.
+    /// The actions that are possible next.
     pub fn actions(&self, world: &World, budget: &Budget) -> Vec<Action> {
         let mut actions = Vec::new();
         for replica in 0..REPLICAS {
-            for feed in FEEDS {
-                let one = &world.replicas[replica];
-                match one.paces[feed as usize] {
-                    _ if !one.runs() => {}
-                    Pace::Single | Pace::Soon if world.is_behind(replica, feed) => {
-                        actions.push(Action::Deliver { replica, feed });
+            for resource in RESOURCES {
+                let process = &world.replicas[replica];
+                match process.deliveries[resource as usize] {
+                    _ if !process.runs() => {}
+                    Delivery::OneByOne | Delivery::WithinStep
+                        if world.is_behind(replica, resource) =>
+                    {
+                        actions.push(Action::Deliver { replica, resource });
                     }
-                    Pace::Stopped if budget.relists > 0 => {
-                        actions.push(Action::Relist { replica, feed });
+                    Delivery::Stopped if budget.relists > 0 => {
+                        actions.push(Action::Relist { replica, resource });
                     }
-                    Pace::Stopped => actions.push(Action::Resume { replica, feed }),
+                    Delivery::Stopped => actions.push(Action::Resume { replica, resource }),
                     _ => {}
                 }
             }
-            self.of_replica(world, budget, replica, &mut actions);
+            self.replica_actions(world, budget, replica, &mut actions);
         }
         for (call, waiting) in world.calls.iter().enumerate() {
-            let runs = waiting.given_up || world.replicas[waiting.replica].runs();
-            if runs && (waiting.given_up || !world.is_cut(waiting)) {
-                actions.push(Action::Land { call });
+            let runs = waiting.timed_out || world.replicas[waiting.replica].runs();
+            if runs && (waiting.timed_out || !world.fails(waiting)) {
+                actions.push(Action::Execute { call });
             }
-            if runs && !waiting.given_up && budget.given_up > 0 {
-                actions.push(Action::GiveUp { call });
+            if runs && !waiting.timed_out && budget.timeouts > 0 {
+                actions.push(Action::Timeout { call });
             }
         }
         if budget.beats > 0 {
-            let doors = self.doors.iter().filter(|(instance, replica)| {
-                let one = &world.replicas[*replica];
-                one.runs() && one.directory.is_synced() && !one.beaten[*instance]
+            let http_heartbeats = self.http_heartbeats.iter().filter(|(instance, replica)| {
+                let process = &world.replicas[*replica];
+                process.runs()
+                    && process.directory.is_synced()
+                    && !process.heartbeat_taken[*instance]
             });
-            actions.extend(doors.map(|&(instance, replica)| Action::Beat { instance, replica }));
+            actions.extend(
+                http_heartbeats.map(|&(instance, replica)| Action::Beat { instance, replica }),
+            );
         }
-        if budget.stored > 0 {
+        if budget.annotations > 0 {
             actions.push(Action::Annotate { instance: 0 });
         }
         if budget.ticks > 0 {
@@ -132,15 +142,21 @@ impl Scene {
         actions
     }
 
-    fn of_replica(&self, world: &World, budget: &Budget, replica: usize, to: &mut Vec<Action>) {
-        let one = &world.replicas[replica];
-        if !one.up {
+    fn replica_actions(
+        &self,
+        world: &World,
+        budget: &Budget,
+        replica: usize,
+        to: &mut Vec<Action>,
+    ) {
+        let process = &world.replicas[replica];
+        if !process.up {
             return to.push(Action::Start { replica });
         }
-        if one.frozen {
+        if process.frozen {
             return to.push(Action::Thaw { replica });
         }
-        // Promises are checked at both; mishaps of one of the two are enough.
+        // Promises are checked on both replicas; faults of one of them are enough.
         if replica == 1 {
             if budget.crashes > 0 {
                 to.push(Action::Crash { replica });
@@ -149,30 +165,31 @@ impl Scene {
                 to.push(Action::Freeze { replica });
             }
         }
-        if one.cut.contains(&true) && budget.mends > 0 {
-            to.push(Action::Mend { replica });
+        if process.failing_calls.contains(&true) && budget.reconnects > 0 {
+            to.push(Action::Reconnect { replica });
         }
     }
 }
 
 impl World {
-    /// What shows that something happened.
-    pub fn signs(&self) -> Signs {
-        let mut signs = Signs::default();
-        for (replica, one) in self.replicas.iter().enumerate().filter(|(_, one)| one.up) {
-            let counts = one.catalog.counts();
-            signs.judged |= counts.expired > 0;
-            signs.revived |= counts.revived > 0;
-            let fenced = one.directory.is_fenced(self.now(replica).moment);
-            signs.fenced |= fenced && one.directory.horizon().0 > 0;
+    /// Which of the expected events have occurred.
+    pub fn expected_events(&self) -> ExpectedEvents {
+        let mut expected_events = ExpectedEvents::default();
+        for (replica, process) in self.replicas.iter().enumerate().filter(|(_, process)| process.up)
+        {
+            let counts = process.catalog.counts();
+            expected_events.expired |= counts.expired > 0;
+            expected_events.revived |= counts.revived > 0;
+            let fenced = process.directory.is_fenced(self.now(replica).moment);
+            expected_events.fenced |= fenced && process.directory.horizon().0 > 0;
             for instance in 0..INSTANCES {
-                let told = self.slot(replica, instance).map(|slot| slot.source());
-                signs.saved |= told == Some(Source::Ledger)
+                let source = self.slot(replica, instance).map(|slot| slot.source());
+                expected_events.kept_by_ledger |= source == Some(Source::Ledger)
                     && self.is_discoverable(replica, instance)
-                    && self.time > one.first_hand[instance];
+                    && self.time > process.direct_lease_end[instance];
             }
         }
-        signs.evicted = self.promised.iter().any(|promised| promised.evicted);
-        signs
+        expected_events.evicted = self.promises.iter().any(|promises| promises.evicted);
+        expected_events
     }
 }

@@ -1,95 +1,97 @@
-//! The two watches of a replica: what the server's log says, in order, and lists of what is there now. Owns
-//! the positions; not when they move (`scene`).
+//! The two watches of a replica: the changes of the server's log in order, and lists of what exists. Owns: the
+//! positions. Does not own: when they move (`scene`).
 
 use rollcall_core::fact::Fact;
 
 use crate::{
     api::{Event, LedgerEvent},
-    words,
+    describe,
     world::World,
 };
 
-/// Which of the two watches.
+/// The resource of a watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Feed {
+pub enum Resource {
     Instances,
     Ledgers,
 }
 
-pub const FEEDS: [Feed; 2] = [Feed::Instances, Feed::Ledgers];
+pub const RESOURCES: [Resource; 2] = [Resource::Instances, Resource::Ledgers];
 
 impl World {
-    fn log_of(&self, feed: Feed) -> usize {
-        match feed {
-            Feed::Instances => self.objects.log.len(),
-            Feed::Ledgers => self.ledgers.ledger_log.len(),
+    fn log_of(&self, resource: Resource) -> usize {
+        match resource {
+            Resource::Instances => self.objects.log.len(),
+            Resource::Ledgers => self.ledgers.ledger_log.len(),
         }
     }
 
-    /// Whether a watch has something to tell.
-    pub fn is_behind(&self, replica: usize, feed: Feed) -> bool {
-        let one = &self.replicas[replica];
-        let log = self.log_of(feed);
-        one.runs() && one.positions[feed as usize].is_none_or(|position| position < log)
+    /// Whether a watch has changes to deliver.
+    pub fn is_behind(&self, replica: usize, resource: Resource) -> bool {
+        let process = &self.replicas[replica];
+        let log = self.log_of(resource);
+        process.runs() && process.positions[resource as usize].is_none_or(|position| position < log)
     }
 
-    /// The next thing, alone.
-    pub fn deliver(&mut self, replica: usize, feed: Feed) {
-        if self.replicas[replica].positions[feed as usize].is_none() {
-            return self.list(replica, feed);
+    /// Delivers the next change only.
+    pub fn deliver(&mut self, replica: usize, resource: Resource) {
+        if self.replicas[replica].positions[resource as usize].is_none() {
+            return self.list(replica, resource);
         }
-        let fact = self.next(replica, feed);
-        self.tell(replica, [fact]);
+        let fact = self.next(replica, resource);
+        self.apply_facts(replica, [fact]);
     }
 
-    /// All that there is, together.
-    pub fn catch_up(&mut self, replica: usize, feed: Feed) {
-        if self.replicas[replica].positions[feed as usize].is_none() {
-            return self.list(replica, feed);
+    /// Delivers all changes at once.
+    pub fn catch_up(&mut self, replica: usize, resource: Resource) {
+        if self.replicas[replica].positions[resource as usize].is_none() {
+            return self.list(replica, resource);
         }
         let mut facts = Vec::new();
-        while self.is_behind(replica, feed) {
-            facts.push(self.next(replica, feed));
+        while self.is_behind(replica, resource) {
+            facts.push(self.next(replica, resource));
         }
-        self.tell(replica, facts);
+        self.apply_facts(replica, facts);
     }
 
-    fn next(&mut self, replica: usize, feed: Feed) -> Fact {
-        let position = self.replicas[replica].positions[feed as usize].as_mut().unwrap();
+    fn next(&mut self, replica: usize, resource: Resource) -> Fact {
+        let position = self.replicas[replica].positions[resource as usize].as_mut().unwrap();
         let at = *position;
         *position += 1;
-        let fact = match feed {
-            Feed::Instances => match &self.objects.log[at] {
+        let fact = match resource {
+            Resource::Instances => match &self.objects.log[at] {
                 Event::Upserted(instance) => Fact::Upserted(instance.clone()),
                 Event::Removed { key, uid, index } => {
                     Fact::Removed { key: key.clone(), uid: uid.clone(), index: *index }
                 }
             },
-            Feed::Ledgers => match &self.ledgers.ledger_log[at] {
+            Resource::Ledgers => match &self.ledgers.ledger_log[at] {
                 LedgerEvent::Written(ledger) => Fact::LedgerSeen(ledger.clone()),
                 LedgerEvent::Deleted { replica, version } => {
                     Fact::LedgerGone { replica: replica.clone(), version: *version }
                 }
             },
         };
-        self.note(|| format!("    r{replica} sees {}", words::seen(&fact)));
+        self.log(|| format!("    r{replica} observes {}", describe::fact(&fact)));
         fact
     }
 
-    fn list(&mut self, replica: usize, feed: Feed) {
-        self.replicas[replica].positions[feed as usize] = Some(self.log_of(feed));
+    fn list(&mut self, replica: usize, resource: Resource) {
+        self.replicas[replica].positions[resource as usize] = Some(self.log_of(resource));
         let first = !self.replicas[replica].directory.is_synced();
-        let fact = match feed {
-            Feed::Instances => {
+        let fact = match resource {
+            Resource::Instances => {
                 let instances = self.objects.objects.values().cloned().collect();
                 Fact::Listed { instances, index: self.objects.version }
             }
-            Feed::Ledgers => Fact::LedgersListed(self.ledgers.ledgers.values().cloned().collect()),
+            Resource::Ledgers => {
+                Fact::LedgersListed(self.ledgers.ledgers.values().cloned().collect())
+            }
         };
-        self.note(|| format!("    r{replica} lists {feed:?}"));
-        self.tell(replica, [fact]);
-        if first && feed == Feed::Instances {
-            self.promise_newcomer(replica);
+        self.log(|| format!("    r{replica} lists {resource:?}"));
+        self.apply_facts(replica, [fact]);
+        if first && resource == Resource::Instances {
+            self.promise_after_first_list(replica);
         }
     }
 }

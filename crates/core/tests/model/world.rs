@@ -1,12 +1,12 @@
-//! The world: two replicas with real catalogs, two instances, an API server, and one clock that moves in
-//! steps. Owns what each action does, and in what order. Its calls are in `calls`, its watches in `watches`;
-//! it does not own what is promised (`promise`), and which actions a scene allows (`scene`).
+//! The world: two replicas with real catalogs, two instances, an API server, and one clock that moves in steps.
+//! Owns: the effect of each action, and its order. Calls are in `calls`, watches in `watches`. Does not own:
+//! the promises (`promises`), and which actions a scene allows (`scene`).
 //!
-//! A replica settles at every step, and after everything that it is told: as soon as the engine of the
-//! program would, but for the rounds between steps, in which it is told nothing.
+//! A replica settles at every step of time and after every fact, as soon as the engine of the server would.
+//! Rounds of the engine between steps in which no fact arrives are left out.
 //!
-//! What is not free in a scene happens at once: calls are carried out and answered, watches tell what
-//! there is. So a scene says what may be late, and the checker tries all of its ways of being late.
+//! What cannot be delayed in a scene happens at once: calls are executed and answered, watches deliver every
+//! change. So a scene says what can be late, and the checker tries every order.
 
 use std::fmt;
 
@@ -18,63 +18,62 @@ use rollcall_model::{
 
 use crate::{
     Time,
-    api::{Api, Change, Op},
+    api::{Api, ApiOperation, HeartbeatChange},
     calls::{Call, Caller},
-    machine::Make,
-    promise::{Asserts, Promised},
-    replica::{Pace, Replica},
-    watches::{FEEDS, Feed},
+    mutants::BuildMachine,
+    promises::{ExtraPromises, InstancePromises},
+    replica::{Delivery, Replica},
+    watches::{RESOURCES, Resource},
 };
 
-/// How long an instance is believed alive after a beat, and what one step of time is: a quarter of that, and
-/// less than what counts as a stall.
+/// The duration of a lease. A step of time is a quarter of that, and shorter than what counts as a stall.
 pub const LEASE: Time = 2_000;
 const STEP: Time = LEASE / 4;
 
-/// The first version of ledgers: above all of instances, which are counted apart.
+/// The first version of ledgers: above all versions of instances, which are counted separately.
 const LEDGERS_FROM: u64 = 1_000_000;
 
 pub const REPLICAS: usize = 2;
 pub const INSTANCES: usize = 2;
 
 const NAMESPACE: &str = "shop";
-/// Each in a service of its own, so that the guard, which only ever keeps somebody longer, hides nothing.
+/// Each instance is in its own service, so that the guard, which only prolongs leases, hides nothing.
 pub const SERVICES: [&str; INSTANCES] = ["s0", "s1"];
 
 /// One step of the world.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// A step of time, after which every replica settles.
+    /// A step of time passes, then every replica settles.
     Tick,
     Beat {
         instance: usize,
         replica: usize,
     },
-    /// A client stores a beat itself.
+    /// A client stores a heartbeat annotation.
     Annotate {
         instance: usize,
     },
-    /// A watch tells the next thing, or lists when it has not yet.
+    /// A watch delivers the next change, or its first list.
     Deliver {
         replica: usize,
-        feed: Feed,
+        resource: Resource,
     },
-    /// A watch that was stopped goes on.
+    /// A stopped watch resumes.
     Resume {
         replica: usize,
-        feed: Feed,
+        resource: Resource,
     },
-    /// A watch begins anew with a list, and goes on.
+    /// A watch lists again, and continues from there.
     Relist {
         replica: usize,
-        feed: Feed,
+        resource: Resource,
     },
-    /// A call is carried out, and answered if its caller still waits.
-    Land {
+    /// A call is executed, and answered if its caller still waits.
+    Execute {
         call: usize,
     },
-    /// A caller waits no longer, and takes its call for failed; it may still be carried out.
-    GiveUp {
+    /// The deadline of a caller passes and its call counts as failed; the call can still be executed.
+    Timeout {
         call: usize,
     },
     Crash {
@@ -90,25 +89,25 @@ pub enum Action {
         replica: usize,
     },
     /// The calls of a replica reach the API server again.
-    Mend {
+    Reconnect {
         replica: usize,
     },
 }
 
 pub struct World {
     pub time: Time,
-    /// Instances and ledgers are counted apart, ledgers from [`LEDGERS_FROM`]: a ledger's version is above all that it
-    /// says of instances.
+    /// The versions of instances and ledgers are counted separately, ledgers from [`LEDGERS_FROM`]: a ledger's
+    /// version is above all versions of instances that it reports.
     pub objects: Api,
     pub ledgers: Api,
     pub replicas: [Replica; REPLICAS],
     pub calls: Vec<Call>,
-    pub promised: [Promised; INSTANCES],
+    pub promises: [InstancePromises; INSTANCES],
     pub lease: Lease,
-    /// Who beats where in every step: instance and replica.
+    /// The heartbeats in every step: instance and replica.
     pub steady: &'static [(usize, usize)],
-    pub asserts: Asserts,
-    /// The first promise that was broken.
+    pub extra_promises: ExtraPromises,
+    /// The first broken promise.
     pub broken: Option<&'static str>,
     pub journal: Option<Vec<String>>,
 }
@@ -118,19 +117,23 @@ impl fmt::Debug for Action {
         match self {
             Self::Tick => write!(f, "time passes"),
             Self::Beat { instance, replica } => {
-                write!(f, "{} beats at r{replica}", name(*instance))
+                write!(f, "{} sends a heartbeat to r{replica}", name(*instance))
             }
-            Self::Annotate { instance } => write!(f, "{} stores a beat", name(*instance)),
-            Self::Deliver { replica, feed } => write!(f, "r{replica} is told of {feed:?}"),
-            Self::Resume { replica, feed } => write!(f, "r{replica} is told of {feed:?} again"),
-            Self::Relist { replica, feed } => write!(f, "r{replica} lists {feed:?} anew"),
-            Self::Land { call } => write!(f, "call {call} is carried out"),
-            Self::GiveUp { call } => write!(f, "call {call} is given up"),
+            Self::Annotate { instance } => write!(f, "{} stores a heartbeat", name(*instance)),
+            Self::Deliver { replica, resource } => {
+                write!(f, "r{replica} receives a change of {resource:?}")
+            }
+            Self::Resume { replica, resource } => {
+                write!(f, "the watch of {resource:?} at r{replica} resumes")
+            }
+            Self::Relist { replica, resource } => write!(f, "r{replica} lists {resource:?} again"),
+            Self::Execute { call } => write!(f, "call {call} is executed"),
+            Self::Timeout { call } => write!(f, "call {call} times out"),
             Self::Crash { replica } => write!(f, "r{replica} crashes"),
             Self::Start { replica } => write!(f, "r{replica} starts"),
             Self::Freeze { replica } => write!(f, "r{replica} is frozen"),
-            Self::Thaw { replica } => write!(f, "r{replica} goes on"),
-            Self::Mend { replica } => write!(f, "calls of r{replica} arrive again"),
+            Self::Thaw { replica } => write!(f, "r{replica} continues"),
+            Self::Reconnect { replica } => write!(f, "calls of r{replica} arrive again"),
         }
     }
 }
@@ -144,18 +147,18 @@ pub fn key(instance: usize) -> InstanceKey {
 }
 
 impl World {
-    /// The instances are registered, and nobody has started.
-    pub fn new(make: Make, lease: Lease, journal: bool) -> Self {
+    /// The instances are registered, and no replica runs yet.
+    pub fn new(make: BuildMachine, lease: Lease, journal: bool) -> Self {
         let mut world = Self {
             time: 0,
             objects: Api::default(),
             ledgers: Api::from(LEDGERS_FROM),
             replicas: [0, 1].map(|index| Replica::new(index, make)),
             calls: Vec::new(),
-            promised: [Promised::new(lease), Promised::new(lease)],
+            promises: [InstancePromises::new(lease), InstancePromises::new(lease)],
             lease,
             steady: &[],
-            asserts: Asserts::default(),
+            extra_promises: ExtraPromises::default(),
             broken: None,
             journal: journal.then(Vec::new),
         };
@@ -169,45 +172,45 @@ impl World {
     }
 
     fn register(&mut self, key: InstanceKey, service: &str, lease: Lease) {
-        let op = Op::Register { key, service: service.into(), lease, beat: "0".into() };
+        let op = ApiOperation::Register { key, service: service.into(), lease, beat: "0".into() };
         self.objects.execute(&op, self.time).unwrap();
     }
 
-    pub fn note(&mut self, text: impl FnOnce() -> String) {
+    pub fn log(&mut self, text: impl FnOnce() -> String) {
         if let Some(journal) = &mut self.journal {
             journal.push(text());
         }
     }
 
-    /// The clocks of a replica: apart from the other's, and as fast.
+    /// The clocks of a replica: with an offset to those of the other one, and equally fast.
     pub fn now(&self, replica: usize) -> Now {
         let moment = Moment(self.time + self.replicas[replica].offset);
         Now { moment, wall: Wall(1_700_000_000_000 + self.time as i64) }
     }
 
-    /// Does what an action says, and then all that is not free.
+    /// Executes an action, and then everything that cannot be delayed.
     pub fn step(&mut self, action: Action) {
         match action {
             Action::Tick => {
                 self.tick();
-                self.flow();
+                self.run_undelayed();
                 for &(instance, replica) in self.steady {
                     self.beat(instance, replica);
                 }
             }
             Action::Beat { instance, replica } => self.beat(instance, replica),
             Action::Annotate { instance } => self.annotate(instance),
-            Action::Deliver { replica, feed } => self.deliver(replica, feed),
-            Action::Resume { replica, feed } => {
-                self.replicas[replica].paces[feed as usize] = Pace::Prompt;
+            Action::Deliver { replica, resource } => self.deliver(replica, resource),
+            Action::Resume { replica, resource } => {
+                self.replicas[replica].deliveries[resource as usize] = Delivery::AtOnce;
             }
-            Action::Relist { replica, feed } => {
-                self.replicas[replica].paces[feed as usize] = Pace::Prompt;
-                self.replicas[replica].positions[feed as usize] = None;
-                self.deliver(replica, feed);
+            Action::Relist { replica, resource } => {
+                self.replicas[replica].deliveries[resource as usize] = Delivery::AtOnce;
+                self.replicas[replica].positions[resource as usize] = None;
+                self.deliver(replica, resource);
             }
-            Action::Land { call } => self.land(call),
-            Action::GiveUp { call } => self.give_up(call),
+            Action::Execute { call } => self.execute_call(call),
+            Action::Timeout { call } => self.time_out(call),
             Action::Crash { replica } => self.crash(replica),
             Action::Start { replica } => self.start(replica),
             Action::Freeze { replica } => self.replicas[replica].frozen = true,
@@ -215,27 +218,27 @@ impl World {
                 self.replicas[replica].frozen = false;
                 self.settle(replica);
             }
-            Action::Mend { replica } => self.replicas[replica].cut = [false; 3],
+            Action::Reconnect { replica } => self.replicas[replica].failing_calls = [false; 3],
         }
-        self.flow();
+        self.run_undelayed();
     }
 
     fn tick(&mut self) {
         self.time += STEP;
-        self.replicas.iter_mut().for_each(|one| one.beaten = Default::default());
+        self.replicas.iter_mut().for_each(|process| process.heartbeat_taken = Default::default());
         for replica in 0..REPLICAS {
-            for feed in FEEDS {
-                while self.replicas[replica].paces[feed as usize] == Pace::Soon
-                    && self.is_behind(replica, feed)
+            for resource in RESOURCES {
+                while self.replicas[replica].deliveries[resource as usize] == Delivery::WithinStep
+                    && self.is_behind(replica, resource)
                 {
-                    self.deliver(replica, feed);
+                    self.deliver(replica, resource);
                 }
             }
             self.settle(replica);
         }
     }
 
-    /// A new process, which knows nothing.
+    /// Starts a new process, which knows nothing.
     pub fn start(&mut self, replica: usize) {
         self.replicas[replica].start();
         self.forget_promises(replica);
@@ -245,27 +248,27 @@ impl World {
     fn crash(&mut self, replica: usize) {
         self.replicas[replica].up = false;
         for call in self.calls.iter_mut().filter(|call| call.replica == replica) {
-            call.given_up = true;
+            call.timed_out = true;
         }
     }
 
-    /// One round of the engine without facts.
+    /// Runs one round of the engine without facts.
     pub fn settle(&mut self, replica: usize) {
         if !self.replicas[replica].runs() {
             return;
         }
         let now = self.now(replica);
         let duties = self.replicas[replica].catalog.settle(now, 64);
-        // As the engine does, which tells those who wait.
+        // As the engine does, which notifies subscribers.
         drop(self.replicas[replica].catalog.take_revised());
         for duty in duties {
-            self.hand_on(replica, duty);
+            self.start_duty(replica, duty);
         }
         self.check(replica);
     }
 
-    /// One round of the engine with these.
-    pub fn tell(&mut self, replica: usize, facts: impl IntoIterator<Item = Fact>) {
+    /// Runs one round of the engine with these facts.
+    pub fn apply_facts(&mut self, replica: usize, facts: impl IntoIterator<Item = Fact>) {
         let now = self.now(replica);
         for fact in facts {
             self.replicas[replica].catalog.apply(fact, now);
@@ -273,29 +276,30 @@ impl World {
         self.settle(replica);
     }
 
-    /// All that is not free, until nothing is left of it.
-    pub fn flow(&mut self) {
+    /// Executes everything that cannot be delayed, until nothing of it is left.
+    pub fn run_undelayed(&mut self) {
         loop {
             let prompt = |call: &Call| {
                 let replica = &self.replicas[call.replica];
-                !call.given_up && !replica.free_calls[call.kind()] && replica.runs()
+                !call.timed_out && !replica.delayed_calls[call.kind()] && replica.runs()
             };
             if let Some(call) = self.calls.iter().position(prompt) {
-                if self.is_cut(&self.calls[call]) {
-                    self.give_up(call);
+                if self.fails(&self.calls[call]) {
+                    self.time_out(call);
                     self.calls.remove(call);
                 } else {
-                    self.land(call);
+                    self.execute_call(call);
                 }
                 continue;
             }
-            let all = (0..REPLICAS).flat_map(|replica| FEEDS.map(|feed| (replica, feed)));
-            let behind = |(replica, feed): &(usize, Feed)| {
-                self.replicas[*replica].paces[*feed as usize] == Pace::Prompt
-                    && self.is_behind(*replica, *feed)
+            let all =
+                (0..REPLICAS).flat_map(|replica| RESOURCES.map(|resource| (replica, resource)));
+            let behind = |(replica, resource): &(usize, Resource)| {
+                self.replicas[*replica].deliveries[*resource as usize] == Delivery::AtOnce
+                    && self.is_behind(*replica, *resource)
             };
-            let Some((replica, feed)) = all.into_iter().find(behind) else { return };
-            self.catch_up(replica, feed);
+            let Some((replica, resource)) = all.into_iter().find(behind) else { return };
+            self.catch_up(replica, resource);
         }
     }
 
@@ -304,33 +308,33 @@ impl World {
         let directory = self.replicas[replica].directory.clone();
         match directory.heartbeat(&key.namespace, &key.name, None, None, now) {
             Heartbeat::Renewed(slot) => {
-                self.touch(instance);
-                self.replicas[replica].beaten[instance] = true;
+                self.record_possible_heartbeat(instance);
+                self.replicas[replica].heartbeat_taken[instance] = true;
                 let fenced = directory.is_fenced(now);
-                self.note(|| format!("    answered {}", if fenced { 202 } else { 200 }));
+                self.log(|| format!("    answered {}", if fenced { 202 } else { 200 }));
                 if !fenced {
                     self.promise(instance, replica, &slot.record());
                 }
                 self.check(replica);
             }
             Heartbeat::Write(slot) => {
-                self.replicas[replica].beaten[instance] = true;
+                self.replicas[replica].heartbeat_taken[instance] = true;
                 let record = slot.record();
                 let value = format!("{}/{replica}", self.time).into();
-                let change = Change { value, health: None, duration: None };
-                let op = Op::Beat { key, uid: Some(record.uid.clone()), change };
-                self.call(replica, op, Caller::Door { instance, arrived: self.time });
+                let change = HeartbeatChange { value, health: None, duration: None };
+                let op = ApiOperation::Beat { key, uid: Some(record.uid.clone()), change };
+                self.call(replica, op, Caller::HttpServer { instance, arrived: self.time });
             }
-            other => self.note(|| format!("    refused: {other:?}")),
+            other => self.log(|| format!("    refused: {other:?}")),
         }
     }
 
     fn annotate(&mut self, instance: usize) {
         let value = format!("{}/client", self.time).into();
-        let change = Change { value, health: None, duration: None };
-        let op = Op::Beat { key: key(instance), uid: None, change };
+        let change = HeartbeatChange { value, health: None, duration: None };
+        let op = ApiOperation::Beat { key: key(instance), uid: None, change };
         if let Ok(Some(stored)) = self.objects.execute(&op, self.time) {
-            self.touch(instance);
+            self.record_possible_heartbeat(instance);
             self.promise_stored(instance, None, self.time, &stored);
         }
     }

@@ -1,5 +1,5 @@
-//! The model API server: objects with uid and resourceVersion, preconditions, and the log that
-//! watches are fed from. Owns what a write does; not how long it takes (`world`).
+//! The model of the API server: objects with uid and resourceVersion, preconditions, and the log that feeds the
+//! watches. Owns: the effect of a request. Does not own: how long it takes (`world`).
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -11,54 +11,54 @@ use rollcall_model::{
 
 use crate::Time;
 
-/// What can be asked of the server.
+/// A request to the API server.
 #[derive(Clone, Debug)]
-pub enum Op {
-    /// A forced apply of the facts, with a fresh heartbeat annotation.
+pub enum ApiOperation {
+    /// A forced server-side apply of the facts, with a new heartbeat annotation.
     Register { key: InstanceKey, service: Arc<str>, lease: Lease, beat: Arc<str> },
-    /// A merge patch of the heartbeat annotation, and of what comes with it.
-    Beat { key: InstanceKey, uid: Option<Arc<str>>, change: Change },
-    /// A status, on one version.
+    /// A merge patch of the heartbeat annotation, and of the health and lease that come with it.
+    Beat { key: InstanceKey, uid: Option<Arc<str>>, change: HeartbeatChange },
+    /// A status write, for one version of the object.
     Status { on: Version, desired: Desired },
-    /// `status.lastHeartbeatTime`, on one version; by sabotage as a beat.
+    /// A write of `status.lastHeartbeatTime`, for one version. Under a mutation it counts as a heartbeat.
     Checkpoint { on: Version, beat: Wall, beats: bool },
-    /// A delete, of one incarnation and perhaps one version.
+    /// A delete, with the uid and the version as optional preconditions.
     Delete { key: InstanceKey, uid: Option<Arc<str>>, version: Option<u64>, evicts: bool },
     /// A read.
     Get { key: InstanceKey },
-    /// A ledger, in place of the one before.
+    /// A write of a ledger, which replaces the previous one.
     Flush { key: InstanceKey, ledger: Arc<Ledger> },
-    /// A ledger is deleted, in this version only if one is given.
+    /// A delete of a ledger, with the version as an optional precondition.
     DeleteLedger { key: InstanceKey, version: Option<u64> },
 }
 
-/// What a beat changes.
+/// What a heartbeat changes.
 #[derive(Clone, Debug)]
-pub struct Change {
+pub struct HeartbeatChange {
     pub value: Arc<str>,
     pub health: Option<HealthReport>,
     pub duration: Option<Duration>,
 }
 
-/// Why a call failed, as callers tell failures apart.
+/// Why a call failed, as far as callers distinguish failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fail {
-    Away,
+pub enum ApiError {
+    Unavailable,
     NotFound,
     Conflict,
 }
 
-/// The answer to a call; a delete has no object.
-pub type Answer = Result<Option<Arc<Instance>>, Fail>;
+/// The response to a call. A delete returns no object.
+pub type ApiResponse = Result<Option<Arc<Instance>>, ApiError>;
 
-/// One change, as watches tell it.
+/// One change of an instance, as a watch reports it.
 #[derive(Clone, Debug)]
 pub enum Event {
     Upserted(Arc<Instance>),
     Removed { key: InstanceKey, uid: Arc<str>, index: u64 },
 }
 
-/// One change of a ledger, as watches tell it.
+/// One change of a ledger, as a watch reports it.
 #[derive(Clone, Debug)]
 pub enum LedgerEvent {
     Written(Arc<Ledger>),
@@ -93,7 +93,7 @@ impl LedgerEvent {
     }
 }
 
-impl Op {
+impl ApiOperation {
     pub fn key(&self) -> &InstanceKey {
         match self {
             Self::Register { key, .. }
@@ -110,7 +110,7 @@ impl Op {
         !matches!(self, Self::Get { .. })
     }
 
-    /// A word for the journal.
+    /// The name of the request in the timeline.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Register { .. } => "register",
@@ -127,15 +127,15 @@ impl Op {
 }
 
 impl Api {
-    /// An empty store that has given out this version.
+    /// An empty store whose last version is `version`.
     pub fn from(version: u64) -> Self {
         Self { version, ..Self::default() }
     }
 
-    /// Does what is asked, at once and as a whole.
-    pub fn execute(&mut self, op: &Op, now: Time) -> Answer {
+    /// Executes a request atomically.
+    pub fn execute(&mut self, op: &ApiOperation, now: Time) -> ApiResponse {
         match op {
-            Op::Register { key, service, lease, beat } => {
+            ApiOperation::Register { key, service, lease, beat } => {
                 let fresh = || new_instance(key, service, *lease, now);
                 let mut next = self.objects.get(key).map_or_else(fresh, |old| (**old).clone());
                 if next.uid.is_empty() {
@@ -147,10 +147,10 @@ impl Api {
                 next.heartbeat = Some(beat.clone());
                 Ok(Some(self.store(next)))
             }
-            Op::Beat { key, uid, change } => {
-                let old = self.objects.get(key).ok_or(Fail::NotFound)?;
+            ApiOperation::Beat { key, uid, change } => {
+                let old = self.objects.get(key).ok_or(ApiError::NotFound)?;
                 if uid.as_ref().is_some_and(|uid| *uid != old.uid) {
-                    return Err(Fail::Conflict);
+                    return Err(ApiError::Conflict);
                 }
                 let mut next = (**old).clone();
                 next.heartbeat = Some(change.value.clone());
@@ -161,25 +161,25 @@ impl Api {
                 next.lease.duration = duration;
                 Ok(Some(self.store(next)))
             }
-            Op::Status { on, desired } => {
-                let mut next = (*self.exactly(on)?).clone();
+            ApiOperation::Status { on, desired } => {
+                let mut next = (*self.object_in_version(on)?).clone();
                 next.stored = stored(desired, now);
                 Ok(Some(self.store(next)))
             }
-            Op::Checkpoint { on, beat, beats } => {
-                let mut next = (*self.exactly(on)?).clone();
+            ApiOperation::Checkpoint { on, beat, beats } => {
+                let mut next = (*self.object_in_version(on)?).clone();
                 next.stored.last_heartbeat = Some(*beat);
                 if *beats {
                     next.heartbeat = Some(beat.0.to_string().into());
                 }
                 Ok(Some(self.store(next)))
             }
-            Op::Delete { key, uid, version, .. } => {
-                let old = self.objects.get(key).ok_or(Fail::NotFound)?;
+            ApiOperation::Delete { key, uid, version, .. } => {
+                let old = self.objects.get(key).ok_or(ApiError::NotFound)?;
                 let other = uid.as_ref().is_some_and(|uid| *uid != old.uid)
                     || version.is_some_and(|version| version != old.resource_version);
                 if other {
-                    return Err(Fail::Conflict);
+                    return Err(ApiError::Conflict);
                 }
                 let uid = old.uid.clone();
                 self.objects.remove(key);
@@ -187,13 +187,15 @@ impl Api {
                 self.log.push(Event::Removed { key: key.clone(), uid, index: self.version });
                 Ok(None)
             }
-            Op::Flush { ledger, .. } => Ok(self.flush(ledger)),
-            Op::DeleteLedger { key, version } => self.delete_ledger(&key.name, *version),
-            Op::Get { key } => self.objects.get(key).cloned().map(Some).ok_or(Fail::NotFound),
+            ApiOperation::Flush { ledger, .. } => Ok(self.flush(ledger)),
+            ApiOperation::DeleteLedger { key, version } => self.delete_ledger(&key.name, *version),
+            ApiOperation::Get { key } => {
+                self.objects.get(key).cloned().map(Some).ok_or(ApiError::NotFound)
+            }
         }
     }
 
-    /// Goes back by so many versions, and then gives out none below the present one plus `leap`.
+    /// Restores the store to `back` versions ago. The next versions are above the restored one plus `leap`.
     pub fn restore(&mut self, back: u64, leap: u64) {
         let version = self.version.saturating_sub(back);
         self.log.retain(|event| event.version() <= version);
@@ -205,7 +207,7 @@ impl Api {
         self.version = version + leap;
     }
 
-    /// Whether this was stored so, and the store has not gone back behind it.
+    /// Whether this record was stored in this version, and no restore has removed it since.
     pub fn has_stored(&self, record: &Instance) -> bool {
         let version = record.resource_version;
         let at = self.log.binary_search_by_key(&version, Event::version);
@@ -220,10 +222,10 @@ impl Api {
         None
     }
 
-    fn delete_ledger(&mut self, replica: &Arc<str>, version: Option<u64>) -> Answer {
-        let stored = self.ledgers.get(replica).ok_or(Fail::NotFound)?;
+    fn delete_ledger(&mut self, replica: &Arc<str>, version: Option<u64>) -> ApiResponse {
+        let stored = self.ledgers.get(replica).ok_or(ApiError::NotFound)?;
         if version.is_some_and(|version| version != stored.version) {
-            return Err(Fail::Conflict);
+            return Err(ApiError::Conflict);
         }
         self.ledgers.remove(replica);
         self.version += 1;
@@ -232,13 +234,13 @@ impl Api {
         Ok(None)
     }
 
-    fn exactly(&self, on: &Version) -> Result<Arc<Instance>, Fail> {
-        let old = self.objects.get(&on.key).ok_or(Fail::NotFound)?;
+    fn object_in_version(&self, on: &Version) -> Result<Arc<Instance>, ApiError> {
+        let old = self.objects.get(&on.key).ok_or(ApiError::NotFound)?;
         let same = old.uid == on.uid && old.resource_version == on.resource_version;
-        same.then(|| old.clone()).ok_or(Fail::Conflict)
+        same.then(|| old.clone()).ok_or(ApiError::Conflict)
     }
 
-    /// Stores a new version; one that changes nothing is none.
+    /// Stores a new version, unless nothing changes.
     fn store(&mut self, mut next: Instance) -> Arc<Instance> {
         if let Some(old) = self.objects.get(&next.key).filter(|old| ***old == next) {
             return old.clone();
@@ -252,7 +254,7 @@ impl Api {
     }
 }
 
-/// What was there after these changes, and the version then.
+/// The objects after these changes, and the last version.
 pub fn objects_of(log: &[Event]) -> (Vec<Arc<Instance>>, u64) {
     let (mut objects, mut version) = (BTreeMap::new(), 0);
     for event in log {
@@ -270,7 +272,7 @@ pub fn objects_of(log: &[Event]) -> (Vec<Arc<Instance>>, u64) {
     (objects.into_values().collect(), version)
 }
 
-/// The same of ledgers.
+/// The ledgers after these changes.
 pub fn ledgers_of(log: &[LedgerEvent]) -> Vec<Arc<Ledger>> {
     let mut ledgers = BTreeMap::new();
     for event in log {

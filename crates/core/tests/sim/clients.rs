@@ -1,6 +1,6 @@
-//! Clients: they register, beat every third of a lease by HTTP or annotation, die, come back
-//! late, leave, and change their lease under way. Owns what a client does; not what it is
-//! promised (`check`).
+//! Clients: they register, send heartbeats every third of a lease by HTTP or annotation, stop, come back late,
+//! deregister, and change their lease while running. Owns: what a client does. Does not own: what it is
+//! promised (`promises`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,62 +11,62 @@ use rollcall_model::{
 
 use crate::{
     Time,
-    api::{Answer, Change, Fail, Op},
-    faults::{Fault, Kind},
+    api::{ApiError, ApiOperation, ApiResponse, HeartbeatChange},
+    faults::{Fault, FaultKind},
     replica::Caller,
-    server::{Ask, Reply},
+    server::{Reply, RequestKind},
     world::{Event, World},
 };
 
 const NAMESPACE: &str = "shop";
 
 /// How long a client waits for the API server.
-const PATIENCE: Time = 3_000;
+const API_TIMEOUT: Time = 3_000;
 
-/// By which way somebody beats.
+/// How a client sends its heartbeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum HeartbeatChannel {
     Http,
     Annotation,
     Alternating,
     Random,
 }
 
-/// Which door somebody goes to.
+/// Which replica a client calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
-    /// The same, as long as it answers.
+pub enum ReplicaChoice {
+    /// The same replica, as long as it answers.
     Sticky,
-    /// Each in turn.
+    /// Each replica in turn.
     Alternating,
-    /// Any.
+    /// A random replica.
     Random,
-    /// The same, even if it answers 202.
+    /// The same replica, even if it answers 202.
     Stubborn,
 }
 
 #[derive(Debug)]
 pub struct Client {
-    pub door: Door,
-    /// Beats at the very end of its lease instead of every third.
-    tardy: bool,
-    /// The door it went to last.
+    pub replica_choice: ReplicaChoice,
+    /// Sends heartbeats at the end of its lease instead of every third.
+    late: bool,
+    /// The replica that it called last.
     replica: usize,
-    /// How often it was refused in a row.
+    /// Refusals in a row.
     refused: u32,
     pub key: InstanceKey,
     pub service: Arc<str>,
-    pub way: Way,
-    /// The terms that it believes in.
+    pub channel: HeartbeatChannel,
+    /// The lease as the client knows it.
     pub lease: Lease,
-    /// Another length that it wants.
-    wants: Option<Duration>,
-    pub alive: bool,
-    /// Since when it has been beating without a break.
+    /// The duration that it asks for.
+    wanted_duration: Option<Duration>,
+    pub running: bool,
+    /// Since when it has sent heartbeats without a break.
     pub steady_since: Option<Time>,
     /// Whether it believes that it is registered.
     registered: bool,
-    /// Timers and answers of an earlier life are ignored.
+    /// Timers and responses of an earlier generation are ignored.
     pub generation: u64,
     beats: u64,
 }
@@ -80,19 +80,29 @@ impl Client {
             on_expiry: if evicts { OnExpiry::Evict } else { OnExpiry::Retain },
             evict_after: Duration::from_secs(rng.u64(0..4).pow(2)),
         };
-        let ways = [Way::Http, Way::Annotation, Way::Alternating, Way::Random];
-        let doors = [Door::Sticky, Door::Alternating, Door::Random, Door::Stubborn];
+        let channels = [
+            HeartbeatChannel::Http,
+            HeartbeatChannel::Annotation,
+            HeartbeatChannel::Alternating,
+            HeartbeatChannel::Random,
+        ];
+        let choices = [
+            ReplicaChoice::Sticky,
+            ReplicaChoice::Alternating,
+            ReplicaChoice::Random,
+            ReplicaChoice::Stubborn,
+        ];
         Self {
-            door: doors[rng.usize(..doors.len())],
+            replica_choice: choices[rng.usize(..choices.len())],
             replica: rng.usize(..replicas),
             refused: 0,
-            tardy: replicas > 1 && rng.u8(..4) == 0,
+            late: replicas > 1 && rng.u8(..4) == 0,
             key: InstanceKey::new(NAMESPACE, &format!("c{index}")),
             service: format!("s{}", rng.u8(..3)).into(),
-            way: ways[rng.usize(..ways.len())],
+            channel: channels[rng.usize(..channels.len())],
             lease,
-            wants: None,
-            alive: false,
+            wanted_duration: None,
+            running: false,
             steady_since: None,
             registered: false,
             generation: 0,
@@ -101,63 +111,64 @@ impl Client {
     }
 
     fn length(&self) -> Duration {
-        self.wants.unwrap_or(self.lease.duration).min(self.lease.duration)
+        self.wanted_duration.unwrap_or(self.lease.duration).min(self.lease.duration)
     }
 }
 
 impl World {
-    /// A client's timer.
-    pub fn client(&mut self, client: usize, generation: u64) {
+    /// The timer of a client fires.
+    pub fn client_timer(&mut self, client: usize, generation: u64) {
         if self.clients[client].generation != generation {
             return;
         }
-        let settled = self.now >= self.calm;
-        if !self.clients[client].alive {
-            self.clients[client].alive = true;
+        let settled = self.now >= self.changes_end;
+        if !self.clients[client].running {
+            self.clients[client].running = true;
             self.clients[client].steady_since = Some(self.now);
-            self.note(Some(client), || "client: is here".to_owned());
+            self.log(Some(client), || "client: starts".to_owned());
         } else if (!settled && self.rng.u8(..40) == 0)
-            || (settled && self.now < self.calm + 25_000 && self.rng.u8(..12) == 0)
+            || (settled && self.now < self.changes_end + 25_000 && self.rng.u8(..12) == 0)
         {
-            return self.end_life(client, settled);
+            return self.stop_client(client, settled);
         } else if !settled && self.rng.u8(..40) == 0 {
-            self.clients[client].wants = Some(Duration::from_secs(self.rng.u64(2..=20)));
+            self.clients[client].wanted_duration = Some(Duration::from_secs(self.rng.u64(2..=20)));
         }
-        self.speak(client);
+        self.send_heartbeat(client);
         let length = self.clients[client].length().as_millis() as u64;
-        let jittered = match self.clients[client].tardy {
+        let jittered = match self.clients[client].late {
             true => length - self.rng.u64(12..300),
             false => length / 3 * self.rng.u64(75..=100) / 100,
         };
         self.push_in(jittered, Event::Client { client, generation });
     }
 
-    /// Dies without a word, or says farewell, or is deleted by its operator.
-    fn end_life(&mut self, client: usize, settled: bool) {
-        let one = &mut self.clients[client];
-        one.alive = false;
-        one.steady_since = None;
-        one.generation += 1;
-        let (generation, lease) = (one.generation, one.lease.duration.as_millis() as u64);
+    /// Ends the client: it stops without deregistering, deregisters, or an operator deletes its object.
+    fn stop_client(&mut self, client: usize, settled: bool) {
+        let client_state = &mut self.clients[client];
+        client_state.running = false;
+        client_state.steady_since = None;
+        client_state.generation += 1;
+        let (generation, lease) =
+            (client_state.generation, client_state.lease.duration.as_millis() as u64);
         match self.rng.u8(..8) {
             0 => {
-                self.note(Some(client), || "client: leaves".to_owned());
+                self.log(Some(client), || "client: deregisters".to_owned());
                 self.clients[client].registered = false;
-                self.dismiss(client);
-                let replica = self.door(client);
-                self.send(client, replica, Ask::Leave);
+                self.drop_promises(client);
+                let replica = self.choose_replica(client);
+                self.send(client, replica, RequestKind::Leave);
             }
             1 => {
-                self.note(Some(client), || "client: its operator deletes it".to_owned());
-                self.dismiss(client);
+                self.log(Some(client), || "client: an operator deletes its object".to_owned());
+                self.drop_promises(client);
                 let key = self.clients[client].key.clone();
-                let op = Op::Delete { key, uid: None, version: None, evicts: false };
-                self.call(op, Caller::Client { client, generation }, PATIENCE);
+                let op = ApiOperation::Delete { key, uid: None, version: None, evicts: false };
+                self.call(op, Caller::Client { client, generation }, API_TIMEOUT);
             }
-            _ => self.note(Some(client), || "client: dies".to_owned()),
+            _ => self.log(Some(client), || "client: stops".to_owned()),
         }
         if !settled && self.rng.u8(..3) > 0 {
-            // Often about when the lease ends, which is the worst moment.
+            // Often at about the end of the lease, which is the worst moment.
             let away = match self.rng.bool() {
                 true => self.rng.u64(lease / 2..lease * 4),
                 false => lease - 300 + self.rng.u64(0..2_000),
@@ -166,64 +177,66 @@ impl World {
         }
     }
 
-    fn speak(&mut self, client: usize) {
-        let one = &mut self.clients[client];
-        one.beats += 1;
-        let by_http = match one.way {
-            Way::Http => true,
-            Way::Annotation => false,
-            Way::Alternating => one.beats.is_multiple_of(2),
-            Way::Random => self.rng.bool(),
+    fn send_heartbeat(&mut self, client: usize) {
+        let client_state = &mut self.clients[client];
+        client_state.beats += 1;
+        let by_http = match client_state.channel {
+            HeartbeatChannel::Http => true,
+            HeartbeatChannel::Annotation => false,
+            HeartbeatChannel::Alternating => client_state.beats.is_multiple_of(2),
+            HeartbeatChannel::Random => self.rng.bool(),
         };
         let registered = self.clients[client].registered;
         match (registered, by_http) {
             (false, true) => {
                 let lease = self.clients[client].lease;
-                let replica = self.door(client);
-                self.send(client, replica, Ask::Register(lease));
+                let replica = self.choose_replica(client);
+                self.send(client, replica, RequestKind::Register(lease));
             }
             (false, false) => self.apply_manifest(client),
             (true, true) => {
-                let ask = match self.clients[client].wants {
-                    Some(duration) => Ask::Lease(duration),
-                    None => Ask::Beat(self.health()),
+                let kind = match self.clients[client].wanted_duration {
+                    Some(duration) => RequestKind::Lease(duration),
+                    None => RequestKind::Beat(self.health()),
                 };
-                let replica = self.door(client);
-                self.send(client, replica, ask);
+                let replica = self.choose_replica(client);
+                self.send(client, replica, kind);
             }
             (true, false) => self.annotate(client),
         }
     }
 
-    /// Goes to a door.
-    fn door(&mut self, client: usize) -> usize {
+    /// Chooses the replica for the next request.
+    fn choose_replica(&mut self, client: usize) -> usize {
         let duplicates =
             self.duplicates.values().filter(|duplicate| self.replicas[**duplicate].up).count();
         let many = self.replicas.len() - self.duplicates.len() + duplicates;
         let any = self.rng.usize(..many);
-        let one = &mut self.clients[client];
-        one.replica = match one.door {
-            Door::Sticky | Door::Stubborn => one.replica,
-            Door::Alternating => (one.replica + 1) % many,
-            Door::Random => any,
+        let client_state = &mut self.clients[client];
+        client_state.replica = match client_state.replica_choice {
+            ReplicaChoice::Sticky | ReplicaChoice::Stubborn => client_state.replica,
+            ReplicaChoice::Alternating => (client_state.replica + 1) % many,
+            ReplicaChoice::Random => any,
         };
-        one.replica
+        client_state.replica
     }
 
-    /// Most clients die together, or all beat at once.
-    pub fn client_fault(&mut self, fault: Fault, begins: bool) {
+    /// Most clients stop together, or all send heartbeats at once.
+    pub fn apply_client_fault(&mut self, fault: Fault, begins: bool) {
         for client in 0..self.clients.len() {
-            let alive = self.clients[client].alive;
+            let running = self.clients[client].running;
             match (fault.kind, begins) {
-                (Kind::Storm, _) if alive => (0..3).for_each(|_| self.speak(client)),
-                (Kind::MassDeath, true) if alive && self.rng.u8(..5) > 0 => {
-                    let one = &mut self.clients[client];
-                    one.alive = false;
-                    one.steady_since = None;
-                    one.generation += 1;
-                    self.note(Some(client), || "client: dies with others".to_owned());
+                (FaultKind::HeartbeatStorm, _) if running => {
+                    (0..3).for_each(|_| self.send_heartbeat(client));
                 }
-                (Kind::MassDeath, false) if !alive => {
+                (FaultKind::MassExpiry, true) if running && self.rng.u8(..5) > 0 => {
+                    let client_state = &mut self.clients[client];
+                    client_state.running = false;
+                    client_state.steady_since = None;
+                    client_state.generation += 1;
+                    self.log(Some(client), || "client: stops with others".to_owned());
+                }
+                (FaultKind::MassExpiry, false) if !running => {
                     self.clients[client].generation += 1;
                     let generation = self.clients[client].generation;
                     let at = self.rng.u64(0..200);
@@ -234,10 +247,10 @@ impl World {
         }
     }
 
-    /// Most beats say nothing of health.
+    /// The health in a heartbeat; most have none.
     fn health(&mut self) -> Option<HealthReport> {
         match self.rng.u8(..24) {
-            _ if self.now >= self.calm => None,
+            _ if self.now >= self.changes_end => None,
             0 => Some(HealthReport::Warning),
             1 => Some(HealthReport::Passing),
             _ => None,
@@ -245,65 +258,69 @@ impl World {
     }
 
     fn apply_manifest(&mut self, client: usize) {
-        let beat = self.fresh();
-        let one = &self.clients[client];
-        let (key, service, generation) = (one.key.clone(), one.service.clone(), one.generation);
-        let op = Op::Register { key, service, lease: one.lease, beat };
-        self.call(op, Caller::Client { client, generation }, PATIENCE);
+        let beat = self.unique_value();
+        let client_state = &self.clients[client];
+        let (key, service, generation) =
+            (client_state.key.clone(), client_state.service.clone(), client_state.generation);
+        let op = ApiOperation::Register { key, service, lease: client_state.lease, beat };
+        self.call(op, Caller::Client { client, generation }, API_TIMEOUT);
     }
 
     fn annotate(&mut self, client: usize) {
-        let change =
-            Change { value: self.fresh(), health: None, duration: self.clients[client].wants };
-        let one = &self.clients[client];
-        let (key, generation) = (one.key.clone(), one.generation);
-        let op = Op::Beat { key, uid: None, change };
-        self.call(op, Caller::Client { client, generation }, PATIENCE);
+        let change = HeartbeatChange {
+            value: self.unique_value(),
+            health: None,
+            duration: self.clients[client].wanted_duration,
+        };
+        let client_state = &self.clients[client];
+        let (key, generation) = (client_state.key.clone(), client_state.generation);
+        let op = ApiOperation::Beat { key, uid: None, change };
+        self.call(op, Caller::Client { client, generation }, API_TIMEOUT);
     }
 
-    /// The API server answered a client.
-    pub fn api_answered(
+    /// The API server has answered a client.
+    pub fn client_call_answered(
         &mut self,
         (client, generation): (usize, u64),
-        op: &Op,
-        answer: &Answer,
+        op: &ApiOperation,
+        answer: &ApiResponse,
         applied: Time,
     ) {
-        self.note(Some(client), || match answer {
+        self.log(Some(client), || match answer {
             Ok(_) => format!("client: {} stored", op.name()),
             Err(fail) => format!("client: {} → {fail:?}", op.name()),
         });
         if let Ok(Some(stored)) = answer {
             self.promise_stored(client, applied, stored);
         }
-        if self.clients[client].generation != generation || !self.clients[client].alive {
+        if self.clients[client].generation != generation || !self.clients[client].running {
             return;
         }
         match answer {
-            Ok(Some(stored)) => self.believes(client, stored.lease),
-            Err(Fail::NotFound) => self.registers_again(client),
+            Ok(Some(stored)) => self.take_lease(client, stored.lease),
+            Err(ApiError::NotFound) => self.register_again(client),
             _ => {}
         }
     }
 
-    /// A door answered a client.
-    pub fn replied(&mut self, request: usize, reply: &Reply) {
+    /// A replica has answered a client.
+    pub fn response_arrived(&mut self, request: usize, reply: &Reply) {
         let (client, generation) =
             (self.requests[request].client, self.requests[request].generation);
-        if self.clients[client].generation != generation || !self.clients[client].alive {
+        if self.clients[client].generation != generation || !self.clients[client].running {
             return;
         }
         match reply {
-            Reply::Ok(Some(lease)) => self.believes(client, *lease),
+            Reply::Ok(Some(lease)) => self.take_lease(client, *lease),
             Reply::Ok(None) => {}
-            Reply::Unknown | Reply::Gone => self.registers_again(client),
-            Reply::Recorded if self.clients[client].door == Door::Stubborn => {}
-            Reply::Recorded => self.goes_elsewhere(client),
+            Reply::Unknown | Reply::Gone => self.register_again(client),
+            Reply::Recorded if self.clients[client].replica_choice == ReplicaChoice::Stubborn => {}
+            Reply::Recorded => self.switch_replica(client),
             Reply::Refused => {
-                self.goes_elsewhere(client);
+                self.switch_replica(client);
                 self.clients[client].refused += 1;
                 if self.clients[client].refused < 3 && self.replicas.len() > 1 {
-                    self.speak(client);
+                    self.send_heartbeat(client);
                 }
                 return;
             }
@@ -311,21 +328,22 @@ impl World {
         self.clients[client].refused = 0;
     }
 
-    fn goes_elsewhere(&mut self, client: usize) {
-        let one = &mut self.clients[client];
-        one.replica = (one.replica + 1) % self.replicas.len();
+    fn switch_replica(&mut self, client: usize) {
+        let client_state = &mut self.clients[client];
+        client_state.replica = (client_state.replica + 1) % self.replicas.len();
     }
 
-    fn believes(&mut self, client: usize, lease: Lease) {
-        let one = &mut self.clients[client];
-        one.registered = true;
-        one.lease = lease;
-        one.wants = one.wants.filter(|wants| *wants != lease.duration);
+    fn take_lease(&mut self, client: usize, lease: Lease) {
+        let client_state = &mut self.clients[client];
+        client_state.registered = true;
+        client_state.lease = lease;
+        client_state.wanted_duration =
+            client_state.wanted_duration.filter(|wanted| *wanted != lease.duration);
     }
 
-    fn registers_again(&mut self, client: usize) {
+    fn register_again(&mut self, client: usize) {
         if std::mem::replace(&mut self.clients[client].registered, false) {
-            self.speak(client);
+            self.send_heartbeat(client);
         }
     }
 }

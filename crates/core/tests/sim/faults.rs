@@ -1,190 +1,206 @@
-//! What goes wrong, and when: a random plan a seed. Owns the plan; `world` carries it out.
+//! Which faults happen and when: a random plan for each seed. Owns: the plan. Does not own: its execution
+//! (`world`).
 
 use crate::{
     Time,
-    watch::{FEEDS, Feed},
+    watches::{RESOURCES, Resource},
 };
 
-/// What goes wrong.
+/// The kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FaultKind {
     /// The API server refuses connections; watches break.
     Refuse,
-    /// The API server is stopped: calls hang until it goes on, and are then carried out.
+    /// The API server is stopped: calls hang until it continues, and are then carried out.
     Hang,
     /// Reads and watches work, writes are refused.
     ReadOnly,
-    /// Each way takes up to four seconds.
+    /// Requests and responses take up to four seconds each.
     Slow,
-    /// Many answers are lost though the write was done.
-    LoseAnswers,
-    /// The API server is away, and back with an older store.
-    GoesBack,
-    /// The same, and others have written more since than was lost.
-    GoesBackAndOn,
-    /// The same, and versions go on far above those that were given out (`etcdutl snapshot restore --bump-revision
-    /// --mark-compacted`).
-    Leaps,
-    /// The watch says nothing.
+    /// Many responses are lost although the write was done.
+    LoseResponses,
+    /// The API server is unavailable, then comes back with an older store.
+    Restore,
+    /// As `Restore`, and other clients have since written more versions than were lost.
+    RestoreThenWrites,
+    /// As `Restore`, and new versions are far above those that were given out (`etcdutl snapshot restore
+    /// --bump-revision --mark-compacted`).
+    RestoreWithRevisionBump,
+    /// The watch reports nothing.
     Stall,
-    /// The watch says everything seconds late.
+    /// The watch reports every change seconds late.
     Lag,
-    /// The watch breaks, and resumes from where it was.
+    /// The watch breaks, and resumes where it was.
     Drop,
-    /// The watch breaks, and begins anew with a list: its place was compacted.
+    /// The watch breaks and starts again with a list, because its position was compacted.
     Relist,
-    /// The same, and then tells again what was before the list.
+    /// As `Relist`, and the watch then repeats changes from before the list.
     Replay,
     /// The process is stopped.
     Freeze,
-    /// The process dies, and starts anew at the end.
+    /// The process crashes, and starts again at the end of the fault.
     Crash,
     /// The wall clock jumps.
-    WallJump,
-    /// The process leaves in good order, and another one of its name joins at the end.
+    WallClockJump,
+    /// The process shuts down gracefully, and another process of this replica starts at the end of the fault.
     Leave,
-    /// Nothing that the replica sends reaches the API server; what that sends arrives.
-    Mute,
-    /// Somebody deletes the replica's ledger.
+    /// No request of the replica reaches the API server. Watches still work.
+    CutOff,
+    /// The replica's ledger is deleted by hand.
     DeleteLedger,
-    /// A second process of the replica's name runs beside it, and is killed in the end.
+    /// A second process with the replica's identity runs at the same time, and is killed at the end.
     Duplicate,
-    /// Most clients die together, and come back together.
-    MassDeath,
-    /// All clients beat at once, several times.
-    Storm,
+    /// Most clients stop together, and come back together.
+    MassExpiry,
+    /// All clients send several heartbeats at once.
+    HeartbeatStorm,
 }
 
-/// To stop the API servers, restore etcd and start them again takes so long at least.
-const RESTORE: Time = 5_500;
+/// The shortest time to stop the API servers, restore etcd and start them again.
+const SHORTEST_RESTORE: Time = 5_500;
 
-/// How long a second process of the same name runs: long enough that what is dead by then has to be gone.
-const DUPLICATE: Time = 70_000;
+/// How long a second process with the same identity runs: long enough that instances that expire while
+/// it runs must have left.
+const DUPLICATE_LENGTH: Time = 70_000;
 
-impl Kind {
-    /// Whether the store goes back.
+impl FaultKind {
+    /// Whether the store steps back.
     pub fn is_restore(self) -> bool {
-        matches!(self, Self::GoesBack | Self::GoesBackAndOn | Self::Leaps)
+        matches!(self, Self::Restore | Self::RestoreThenWrites | Self::RestoreWithRevisionBump)
     }
 }
 
-/// What can befall one replica that keeps no ledger.
-const ALONE: usize = 16;
+/// How many of `KINDS` apply to a single replica without a ledger.
+const SINGLE_REPLICA_KINDS: usize = 16;
 
-const KINDS: [Kind; 22] = [
-    Kind::Refuse,
-    Kind::Hang,
-    Kind::ReadOnly,
-    Kind::Slow,
-    Kind::LoseAnswers,
-    Kind::GoesBack,
-    Kind::GoesBackAndOn,
-    Kind::Leaps,
-    Kind::Stall,
-    Kind::Lag,
-    Kind::Drop,
-    Kind::Relist,
-    Kind::Replay,
-    Kind::Freeze,
-    Kind::Crash,
-    Kind::WallJump,
-    Kind::Leave,
-    Kind::Mute,
-    Kind::DeleteLedger,
-    Kind::Duplicate,
-    Kind::MassDeath,
-    Kind::Storm,
+const KINDS: [FaultKind; 22] = [
+    FaultKind::Refuse,
+    FaultKind::Hang,
+    FaultKind::ReadOnly,
+    FaultKind::Slow,
+    FaultKind::LoseResponses,
+    FaultKind::Restore,
+    FaultKind::RestoreThenWrites,
+    FaultKind::RestoreWithRevisionBump,
+    FaultKind::Stall,
+    FaultKind::Lag,
+    FaultKind::Drop,
+    FaultKind::Relist,
+    FaultKind::Replay,
+    FaultKind::Freeze,
+    FaultKind::Crash,
+    FaultKind::WallClockJump,
+    FaultKind::Leave,
+    FaultKind::CutOff,
+    FaultKind::DeleteLedger,
+    FaultKind::Duplicate,
+    FaultKind::MassExpiry,
+    FaultKind::HeartbeatStorm,
 ];
 
-/// One fault, at one replica where it is about one.
+/// One fault. It affects one replica or, for faults of the API server and the clients, all.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
-    pub kind: Kind,
+    pub kind: FaultKind,
     pub replica: usize,
-    /// Which watch, where it is about one; both when none.
-    pub feed: Option<Feed>,
+    /// The affected watch; `None` for both. Only for faults of watches.
+    pub resource: Option<Resource>,
     pub from: Time,
     pub to: Time,
 }
 
-/// What a world is about. Some mistakes show only where certain faults meet.
+/// The theme of a world. Some errors show only where certain faults meet.
 #[derive(Clone, Copy, Debug)]
 pub enum Theme {
-    /// Faults of these kinds at any time; at this watch, where they are about one.
-    Any(&'static [Kind], Option<Feed>),
-    /// Two replicas fall silent at different times, and answer until they are fenced.
-    Silences,
-    /// A replica's own ledger comes back late, then it is not heard.
+    /// Faults of these kinds at any time, on this watch where the kind affects a watch.
+    Any(&'static [FaultKind], Option<Resource>),
+    /// Two replicas fall silent one after the other, and answer heartbeats until they are fenced.
+    StaggeredSilence,
+    /// A replica's own ledger comes back late, then its requests no longer arrive.
     LateLedger,
-    /// A replica was not heard, comes back, and does not see instances; the others hear of it late.
-    Return,
-    /// A replica starts anew, and soon sees no instances any more; clients die before, and come back after.
+    /// A replica returns after its requests did not arrive, and its instance watch is stalled. The others
+    /// observe its ledgers late.
+    Rejoin,
+    /// A replica restarts and soon its instance watch stalls. Clients stop before that and come back after it.
     Newcomer,
 }
 
-/// Anything.
+/// Every kind of fault.
 const ANYTHING: Theme = Theme::Any(&KINDS, None);
-/// Replicas die, and are back soon.
-pub const DEATHS: Theme = Theme::Any(&[Kind::Crash, Kind::Crash, Kind::Leave], None);
-/// Replicas are not heard, then die.
-const CUT_OFF: Theme =
-    Theme::Any(&[Kind::Mute, Kind::Freeze, Kind::Crash, Kind::Slow, Kind::Lag], None);
-/// Ledgers are missed.
-pub const MISSED: Theme = Theme::Any(
-    &[Kind::Relist, Kind::Relist, Kind::Replay, Kind::Stall, Kind::DeleteLedger],
-    Some(Feed::Ledgers),
+/// Replicas end, and are back soon.
+pub const CRASHES: Theme =
+    Theme::Any(&[FaultKind::Crash, FaultKind::Crash, FaultKind::Leave], None);
+/// Requests of replicas do not arrive, and processes freeze or crash.
+const ISOLATED: Theme = Theme::Any(
+    &[FaultKind::CutOff, FaultKind::Freeze, FaultKind::Crash, FaultKind::Slow, FaultKind::Lag],
+    None,
 );
-/// Replicas join or come back, and do not see instances.
-const BLIND: Theme = Theme::Any(
-    &[Kind::Stall, Kind::Lag, Kind::Crash, Kind::Mute, Kind::Freeze],
-    Some(Feed::Instances),
+/// Watches of ledgers miss changes.
+pub const MISSED_LEDGERS: Theme = Theme::Any(
+    &[
+        FaultKind::Relist,
+        FaultKind::Relist,
+        FaultKind::Replay,
+        FaultKind::Stall,
+        FaultKind::DeleteLedger,
+    ],
+    Some(Resource::Ledgers),
+);
+/// Replicas join or come back while their instance watch is late.
+const STALE_INSTANCES: Theme = Theme::Any(
+    &[FaultKind::Stall, FaultKind::Lag, FaultKind::Crash, FaultKind::CutOff, FaultKind::Freeze],
+    Some(Resource::Instances),
 );
 /// Writes arrive late.
-pub const LATE: Theme = Theme::Any(&[Kind::Hang, Kind::Slow, Kind::LoseAnswers, Kind::Lag], None);
+pub const LATE: Theme =
+    Theme::Any(&[FaultKind::Hang, FaultKind::Slow, FaultKind::LoseResponses, FaultKind::Lag], None);
 
-/// Nothing but clients who die as one, or beat as one.
-pub const TOGETHER: Theme = Theme::Any(&[Kind::MassDeath, Kind::MassDeath, Kind::Storm], None);
+/// Only clients that stop together, or send heartbeats together.
+pub const CORRELATED_CLIENTS: Theme =
+    Theme::Any(&[FaultKind::MassExpiry, FaultKind::MassExpiry, FaultKind::HeartbeatStorm], None);
 
-/// The store goes back, while something else is wrong.
+/// The store steps back while other faults happen.
 pub const RESTORES: Theme = Theme::Any(
     &[
-        Kind::GoesBack,
-        Kind::GoesBackAndOn,
-        Kind::Leaps,
-        Kind::GoesBack,
-        Kind::GoesBackAndOn,
-        Kind::Lag,
-        Kind::Stall,
-        Kind::Freeze,
-        Kind::Mute,
+        FaultKind::Restore,
+        FaultKind::RestoreThenWrites,
+        FaultKind::RestoreWithRevisionBump,
+        FaultKind::Restore,
+        FaultKind::RestoreThenWrites,
+        FaultKind::Lag,
+        FaultKind::Stall,
+        FaultKind::Freeze,
+        FaultKind::CutOff,
     ],
     None,
 );
 
-/// Two processes of one name, while clients die.
-pub const DUPLICATES: Theme =
-    Theme::Any(&[Kind::Duplicate, Kind::Duplicate, Kind::MassDeath, Kind::Storm], None);
+/// Two processes with one identity, while clients stop.
+pub const DUPLICATES: Theme = Theme::Any(
+    &[FaultKind::Duplicate, FaultKind::Duplicate, FaultKind::MassExpiry, FaultKind::HeartbeatStorm],
+    None,
+);
 
 const THEMES: [Theme; 16] = [
     ANYTHING,
     ANYTHING,
     ANYTHING,
     ANYTHING,
-    DEATHS,
-    CUT_OFF,
-    MISSED,
-    BLIND,
+    CRASHES,
+    ISOLATED,
+    MISSED_LEDGERS,
+    STALE_INSTANCES,
     LATE,
-    TOGETHER,
+    CORRELATED_CLIENTS,
     RESTORES,
     DUPLICATES,
-    Theme::Silences,
+    Theme::StaggeredSilence,
     Theme::LateLedger,
-    Theme::Return,
+    Theme::Rejoin,
     Theme::Newcomer,
 ];
 
-/// A plan of `count` faults, each between 0.3 and 30 s long, all within a minute or so.
+/// A plan of `count` faults, most of them between 0.3 and 30 s long, all within about a minute.
 pub fn plan(
     rng: &mut fastrand::Rng,
     count: usize,
@@ -192,76 +208,95 @@ pub fn plan(
     theme: Option<Theme>,
 ) -> Vec<Fault> {
     match theme.unwrap_or_else(|| THEMES[rng.usize(..THEMES.len())]) {
-        Theme::Any(kinds, feed) => (0..count).map(|_| any(rng, replicas, kinds, feed)).collect(),
+        Theme::Any(kinds, resource) => {
+            (0..count).map(|_| any(rng, replicas, kinds, resource)).collect()
+        }
         _ if count == 0 => Vec::new(),
-        Theme::Silences => silences(rng, replicas),
+        Theme::StaggeredSilence => staggered_silence(rng, replicas),
         Theme::LateLedger => late_ledger(rng, replicas),
-        Theme::Return => returns(rng, replicas),
+        Theme::Rejoin => rejoin(rng, replicas),
         Theme::Newcomer => newcomer(rng, replicas),
     }
 }
 
-fn any(rng: &mut fastrand::Rng, replicas: usize, kinds: &[Kind], only: Option<Feed>) -> Fault {
+fn any(
+    rng: &mut fastrand::Rng,
+    replicas: usize,
+    kinds: &[FaultKind],
+    only: Option<Resource>,
+) -> Fault {
     let from = rng.u64(10_000..60_000);
     let length = (300.0 * 100f64.powf(rng.f64())) as u64;
     let kind = kinds[rng.usize(..kinds.len())];
     let length = match kind {
-        Kind::Duplicate => DUPLICATE,
-        _ if kind.is_restore() => length.max(RESTORE),
+        FaultKind::Duplicate => DUPLICATE_LENGTH,
+        _ if kind.is_restore() => length.max(SHORTEST_RESTORE),
         _ => length,
     };
-    let feed = [None, Some(FEEDS[0]), Some(FEEDS[1])][rng.usize(..3)];
-    Fault { kind, replica: rng.usize(..replicas), feed: only.or(feed), from, to: from + length }
+    let resource = [None, Some(RESOURCES[0]), Some(RESOURCES[1])][rng.usize(..3)];
+    Fault {
+        kind,
+        replica: rng.usize(..replicas),
+        resource: only.or(resource),
+        from,
+        to: from + length,
+    }
 }
 
-fn mute(replica: usize, from: Time, to: Time) -> Fault {
-    Fault { kind: Kind::Mute, replica, feed: None, from, to }
+fn cut_off(replica: usize, from: Time, to: Time) -> Fault {
+    Fault { kind: FaultKind::CutOff, replica, resource: None, from, to }
 }
 
-fn silences(rng: &mut fastrand::Rng, replicas: usize) -> Vec<Fault> {
-    let (one, from) = (rng.usize(..replicas), rng.u64(15_000..30_000));
+fn staggered_silence(rng: &mut fastrand::Rng, replicas: usize) -> Vec<Fault> {
+    let (first, from) = (rng.usize(..replicas), rng.u64(15_000..30_000));
     let later = from + rng.u64(2_000..9_500);
     let to = later + rng.u64(12_000..35_000);
-    vec![mute(one, from, to), mute((one + 1) % replicas, later, to + rng.u64(0..5_000))]
+    vec![cut_off(first, from, to), cut_off((first + 1) % replicas, later, to + rng.u64(0..5_000))]
 }
 
 fn late_ledger(rng: &mut fastrand::Rng, replicas: usize) -> Vec<Fault> {
     let (replica, from) = (rng.usize(..replicas), rng.u64(15_000..30_000));
-    let (feed, to) = (Some(Feed::Ledgers), from + 30_000);
-    let lag = Fault { kind: Kind::Lag, replica, feed, from: from - 8_000, to };
-    vec![lag, mute(replica, from, from + rng.u64(14_000..30_000))]
+    let (resource, to) = (Some(Resource::Ledgers), from + 30_000);
+    let lag = Fault { kind: FaultKind::Lag, replica, resource, from: from - 8_000, to };
+    vec![lag, cut_off(replica, from, from + rng.u64(14_000..30_000))]
 }
 
-fn returns(rng: &mut fastrand::Rng, replicas: usize) -> Vec<Fault> {
+fn rejoin(rng: &mut fastrand::Rng, replicas: usize) -> Vec<Fault> {
     let (replica, from) = (rng.usize(..replicas), rng.u64(15_000..30_000));
     let back = from + rng.u64(12_500..25_000);
     let to = back + rng.u64(2_000..12_000);
-    let instances = Some(Feed::Instances);
-    let stall = Fault { kind: Kind::Stall, replica, feed: instances, from, to };
-    let mut faults = vec![mute(replica, from, back), stall];
+    let instances = Some(Resource::Instances);
+    let stall = Fault { kind: FaultKind::Stall, replica, resource: instances, from, to };
+    let mut faults = vec![cut_off(replica, from, back), stall];
     for other in (0..replicas).filter(|other| *other != replica) {
-        let (feed, from) = (Some(Feed::Ledgers), back - 3_000);
-        faults.push(Fault { kind: Kind::Lag, replica: other, feed, from, to: back + 6_000 });
+        let (resource, from) = (Some(Resource::Ledgers), back - 3_000);
+        faults.push(Fault {
+            kind: FaultKind::Lag,
+            replica: other,
+            resource,
+            from,
+            to: back + 6_000,
+        });
     }
     faults
 }
 
 fn newcomer(rng: &mut fastrand::Rng, replicas: usize) -> Vec<Fault> {
     let (replica, start) = (rng.usize(..replicas), rng.u64(25_000..40_000));
-    let about = |kind, feed, from, to| Fault { kind, replica, feed, from, to };
-    let blind = start + rng.u64(500..2_500);
-    let died = start - rng.u64(0..12_000);
+    let about = |kind, resource, from, to| Fault { kind, replica, resource, from, to };
+    let stall_start = start + rng.u64(500..2_500);
+    let expiry_start = start - rng.u64(0..12_000);
     vec![
-        about(Kind::Crash, None, start - 1_000, start),
-        about(Kind::Stall, Some(Feed::Instances), blind, blind + 25_000),
-        about(Kind::MassDeath, None, died, start + rng.u64(3_000..18_000)),
+        about(FaultKind::Crash, None, start - 1_000, start),
+        about(FaultKind::Stall, Some(Resource::Instances), stall_start, stall_start + 25_000),
+        about(FaultKind::MassExpiry, None, expiry_start, start + rng.u64(3_000..18_000)),
     ]
 }
 
-/// The same for a replica that keeps no ledger.
-pub fn plan_alone(rng: &mut fastrand::Rng, count: usize) -> Vec<Fault> {
-    const KINDS_ALONE: Theme = Theme::Any(KINDS.split_at(ALONE).0, None);
-    let mut faults = plan(rng, count, 1, Some(KINDS_ALONE));
-    faults.iter_mut().for_each(|fault| fault.feed = None);
+/// A plan for a single replica without a ledger.
+pub fn plan_single_replica(rng: &mut fastrand::Rng, count: usize) -> Vec<Fault> {
+    const THEME: Theme = Theme::Any(KINDS.split_at(SINGLE_REPLICA_KINDS).0, None);
+    let mut faults = plan(rng, count, 1, Some(THEME));
+    faults.iter_mut().for_each(|fault| fault.resource = None);
     faults
 }

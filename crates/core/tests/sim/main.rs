@@ -1,8 +1,8 @@
-//! The seeded simulation: the real registry, in virtual time, against a model API server whose
-//! network and replicas misbehave. Nothing here sleeps, and a seed always gives the same run.
+//! The seeded simulation: the real state machine in virtual time, against a model of the API server, with
+//! faults in its network and in the replicas. Nothing sleeps, and a seed always gives the same run.
 //!
-//! `ROLLCALL_SEEDS` says how many seeds are run and `ROLLCALL_FROM` which is the first; `ROLLCALL_SEED` runs
-//! one and prints its timeline, without what `ROLLCALL_WITHOUT` names.
+//! `ROLLCALL_SEEDS` is the number of seeds and `ROLLCALL_FROM` the first one. `ROLLCALL_SEED` runs a single
+//! seed and prints its timeline; `ROLLCALL_WITHOUT` names the faults and clients to leave out of it.
 
 #![allow(
     missing_docs,
@@ -15,19 +15,20 @@
 )]
 
 mod api;
-mod check;
 mod clients;
 mod election;
+mod end_of_run;
 mod faults;
-mod guard;
-#[path = "../common/machine.rs"]
-#[allow(dead_code, reason = "the model asks more of it")]
-mod machine;
+mod guard_promise;
+#[path = "../common/mutants.rs"]
+#[allow(dead_code, reason = "the model uses more of it")]
+mod mutants;
+mod mutations;
+mod promises;
 mod replica;
-mod sabotage;
 mod server;
 mod shrink;
-mod watch;
+mod watches;
 mod world;
 
 use std::{
@@ -38,9 +39,9 @@ use std::{
 };
 
 use crate::{
-    check::{Stats, Violation},
-    sabotage::Sabotage,
-    shrink::{Without, shrink},
+    mutations::Mutation,
+    promises::{Stats, Violation},
+    shrink::{Exclusions, shrink},
     world::World,
 };
 
@@ -50,17 +51,17 @@ type Time = u64;
 /// The DNS zone in statuses.
 const ZONE: &str = "rollcall.internal";
 
-/// Seeds of one `cargo test`.
+/// Number of seeds in one `cargo test`.
 const SEEDS: u64 = 10_000;
 
-fn run(seed: u64, sabotage: Sabotage) -> Result<(Stats, u64), Violation> {
-    let mut world = World::new(seed, sabotage, false);
+fn run(seed: u64, mutation: Mutation) -> Result<(Stats, u64), Violation> {
+    let mut world = World::new(seed, mutation, false);
     world.run()?;
-    Ok((world.check.stats, world.trace))
+    Ok((world.checker.stats, world.digest))
 }
 
-/// Runs seeds on all cores; what happened in all, and what broke, by seed.
-fn run_all(seeds: Range<u64>, sabotage: Sabotage) -> (Stats, Vec<(u64, Violation)>) {
+/// Runs seeds on all cores. Returns the sum of their statistics, and the violations by seed.
+fn run_all(seeds: Range<u64>, mutation: Mutation) -> (Stats, Vec<(u64, Violation)>) {
     let next = AtomicU64::new(seeds.start);
     let work = || {
         let (mut sum, mut broken) = (Stats::default(), Vec::new());
@@ -69,7 +70,7 @@ fn run_all(seeds: Range<u64>, sabotage: Sabotage) -> (Stats, Vec<(u64, Violation
             if seed >= seeds.end {
                 return (sum, broken);
             }
-            match run(seed, sabotage) {
+            match run(seed, mutation) {
                 Ok((stats, _)) => sum.add(&stats),
                 Err(violation) => broken.push((seed, violation)),
             }
@@ -89,15 +90,15 @@ fn run_all(seeds: Range<u64>, sabotage: Sabotage) -> (Stats, Vec<(u64, Violation
     (sum, broken)
 }
 
-/// What happened to the client in question, and how to see it again.
+/// The report of a violation: its timeline, and the command that runs it again.
 fn report(seed: u64, violation: Violation) -> String {
-    let (without, violation) = shrink(seed, Sabotage::None, violation);
-    let mut world = World::with(seed, Sabotage::None, true, &without);
+    let (without, violation) = shrink(seed, Mutation::None, violation);
+    let mut world = World::with(seed, Mutation::None, true, &without);
     let _ = world.run();
     let at = violation.at as f64 / 1000.0;
     format!(
         "seed {seed}, at {at:.3} s: {}\n{}\nfaults: {:#?}\nclient: {:?}\n\nagain: ROLLCALL_SEED={seed} \
-         ROLLCALL_WITHOUT={without} cargo test --test sim -- --nocapture promises\n",
+         ROLLCALL_WITHOUT={without} cargo test --test sim -- --nocapture every_promise\n",
         violation.what,
         world.timeline(violation.client, 60),
         world.faults,
@@ -110,16 +111,16 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 #[test]
-fn the_promises_hold_for_every_seed() {
+fn every_promise_holds_for_every_seed() {
     if let Some(seed) = number("ROLLCALL_SEED") {
-        let mut world = World::with(seed, Sabotage::None, true, &Without::of_environment());
+        let mut world = World::with(seed, Mutation::None, true, &Exclusions::from_environment());
         let end = world.run();
         println!("{}", world.timeline(None, usize::MAX));
         return assert!(end.is_ok(), "seed {seed}: {end:?}");
     }
     let from = number("ROLLCALL_FROM").unwrap_or(0);
     let seeds = number("ROLLCALL_SEEDS").unwrap_or(SEEDS);
-    let (sum, broken) = run_all(from..from + seeds, Sabotage::None);
+    let (sum, broken) = run_all(from..from + seeds, Mutation::None);
     println!("{seeds} seeds: {sum:?}");
     let others: Vec<_> = broken.iter().map(|(seed, v)| format!("{seed} {}", v.what)).collect();
     if let Some((seed, violation)) = broken.into_iter().next() {
@@ -133,47 +134,50 @@ fn the_promises_hold_for_every_seed() {
     assert!(sum.lapses > seeds && sum.evictions > seeds / 4, "too little happened: {sum:?}");
 }
 
-/// Seeds of faults around a store that goes back.
+/// Number of seeds with faults around a store that steps back.
 const RESTORES: u64 = 4_000;
 
 #[test]
-fn promises_hold_when_the_store_goes_back() {
+fn promises_hold_when_the_store_steps_back() {
     let seeds = number("ROLLCALL_SEEDS").unwrap_or(RESTORES);
     let from = number("ROLLCALL_FROM").unwrap_or(0);
-    let (sum, broken) = run_all(from..from + seeds, Sabotage::OnlyRestores);
+    let (sum, broken) = run_all(from..from + seeds, Mutation::OnlyRestoreFaults);
     println!("{seeds} seeds: {sum:?}");
     let broken: Vec<_> = broken.iter().map(|(seed, v)| format!("{seed} {}", v.what)).collect();
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
 #[test]
-fn the_same_seed_gives_the_same_run() {
+fn same_seed_gives_the_same_run() {
     for seed in 1..60 {
-        assert_eq!(run(seed, Sabotage::None).unwrap(), run(seed, Sabotage::None).unwrap());
+        assert_eq!(run(seed, Mutation::None).unwrap(), run(seed, Mutation::None).unwrap());
     }
 }
 
-/// Runs seeds until one is caught, and answers by what; none when none is.
-fn caught(sabotage: Sabotage, within: u64) -> Option<String> {
-    const AT_ONCE: u64 = 50;
-    for from in (0..within).step_by(AT_ONCE as usize) {
-        let (_, broken) = run_all(from..within.min(from + AT_ONCE), sabotage);
+/// Runs seeds until one breaks a promise. Returns the violation, or `None` when all seeds pass.
+fn broken_promise(mutation: Mutation, within: u64) -> Option<String> {
+    const BATCH: u64 = 50;
+    for from in (0..within).step_by(BATCH as usize) {
+        let (_, broken) = run_all(from..within.min(from + BATCH), mutation);
         if let Some((seed, violation)) = broken.first() {
-            println!("{sabotage:?}: caught by seed {seed}: {}", violation.what);
+            println!("{mutation:?}: caught by seed {seed}: {}", violation.what);
             return Some(violation.what.clone());
         }
     }
-    println!("{sabotage:?}: not caught in {within} seeds");
+    println!("{mutation:?}: not caught in {within} seeds");
     None
 }
 
 #[test]
-fn every_clause_is_there_for_a_reason() {
-    let uncaught: Vec<_> = sabotage::ALL
+fn every_mutation_breaks_a_promise() {
+    let uncaught: Vec<_> = mutations::ALL
         .iter()
-        .filter(|(sabotage, promise, within)| {
-            !caught(*sabotage, *within).is_some_and(|what| what.starts_with(promise))
+        .filter(|(mutation, promise, within)| {
+            !broken_promise(*mutation, *within).is_some_and(|what| what.starts_with(promise))
         })
         .collect();
-    assert!(uncaught.is_empty(), "not caught, or not by this promise: {uncaught:?}");
+    assert!(
+        uncaught.is_empty(),
+        "these mutations break no promise, or another one than expected: {uncaught:?}"
+    );
 }

@@ -1,6 +1,5 @@
-//! One replica: a real catalog and directory, and around them what the engine, the controller and
-//! the self-beat do in the program, in virtual time. Its watch is in `watch`, its HTTP door in
-//! `door`.
+//! One replica: a real catalog and directory, and models of the engine, the controller and the self-beat of the
+//! server, in virtual time. Its watches are in `watches`, its HTTP server in `server`.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -23,69 +22,69 @@ use rollcall_model::{
 
 use crate::{
     Time, ZONE,
-    api::{Answer, Change, Fail, Op},
-    check::Pace,
-    faults::{Fault, Kind},
-    machine::{Machine, Make},
-    sabotage::Sabotage,
-    server::Then,
-    watch::Watch,
+    api::{ApiError, ApiOperation, ApiResponse, HeartbeatChange},
+    faults::{Fault, FaultKind},
+    mutants::{BuildMachine, StateMachine},
+    mutations::Mutation,
+    promises::BoundedWrite,
+    server::Continuation,
+    watches::Watch,
     world::{Event, World},
 };
 
 /// As in `engine` and `controller`.
 const DUTIES: usize = 64;
-const AT_ONCE: usize = 16;
+const CONCURRENT_DUTIES: usize = 16;
 
-/// Deadlines of calls, as in `cluster::writer`.
+/// Deadlines of calls, as in `kubernetes::writer`.
 pub const WRITE_TIMEOUT: Time = 5_000;
 const SELF_BEAT_TIMEOUT: Time = 2_000;
 
-/// Who called the API server.
+/// The caller of the API server.
 #[derive(Clone, Debug)]
 pub enum Caller {
     Client { client: usize, generation: u64 },
-    Door { request: usize },
+    HttpServer { request: usize },
     Duty { replica: usize, boot: u64, on: Version, reason: Option<Arc<str>> },
     SelfBeat { replica: usize, boot: u64, value: Arc<str> },
     Flush { replica: usize, boot: u64, sequence: u64, leaving: bool },
-    Nobody,
+    Detached,
 }
 
-/// A fact on its way to the engine, and which request waits for it.
-type Waiting = (Fact, Option<(usize, Then)>);
+/// A fact on its way to the engine, and the request that waits for it.
+type WaitingFact = (Fact, Option<(usize, Continuation)>);
 
 pub struct Replica {
     pub own: InstanceKey,
     pub boot: u64,
     pub up: bool,
     pub frozen: u32,
-    pub catalog: Box<dyn Machine>,
+    pub catalog: Box<dyn StateMachine>,
     pub directory: Arc<Directory>,
     pub watches: [Watch; 2],
-    /// How many faults keep it from being heard.
-    pub muted: u32,
-    /// When it began, and had listed everything while all was well.
+    /// How many faults keep its requests from the API server.
+    pub cut_off: u32,
+    /// When the process started, plus the time for its first lists while all is well.
     pub started: Time,
-    /// Up to when it leads, by its own clock.
+    /// Until when it leads, by its own clock.
     pub tenure: Moment,
-    /// The newest ledger of each other replica that it has taken in: boot and stamp.
-    pub heard: BTreeMap<Arc<str>, (Arc<str>, Moment)>,
-    /// The replica's clock is the world's, moved by this.
+    /// Boot and stamp of the newest ledger of each other replica that it has observed.
+    pub observed_ledgers: BTreeMap<Arc<str>, (Arc<str>, Moment)>,
+    /// The replica's clock is the clock of the world plus this.
     offset: u64,
-    /// And faster by so many millionths.
+    /// By how many millionths its clock is faster.
     pub ppm: i64,
     wall_shift: i64,
-    facts: Vec<Waiting>,
-    /// What came while the process was frozen.
+    facts: Vec<WaitingFact>,
+    /// Events that arrived while the process was frozen.
     parked: Vec<Event>,
     duties: VecDeque<Duty>,
     busy: usize,
     wake: Option<Time>,
 }
 
-/// As it is read at the other end.
-fn over_the_wire(ledger: Ledger) -> Ledger {
+/// The ledger as another replica decodes it.
+fn encode_and_decode(ledger: Ledger) -> Ledger {
     let segments = codec::decode(&codec::encode(&ledger.segments)).unwrap();
     Ledger { segments, ..ledger }
 }
@@ -93,18 +92,18 @@ fn over_the_wire(ledger: Ledger) -> Ledger {
 fn fresh_catalog(
     own: &InstanceKey,
     boot: u64,
-    alone: bool,
-    make: Make,
-) -> (Box<dyn Machine>, Arc<Directory>) {
+    single_replica: bool,
+    make: BuildMachine,
+) -> (Box<dyn StateMachine>, Arc<Directory>) {
     let directory = Arc::new(Directory::default());
     let boot = format!("b{boot}");
-    let (zone, ledger) = (ZONE.to_owned(), (!alone).then(|| own.name.clone()));
+    let (zone, ledger) = (ZONE.to_owned(), (!single_replica).then(|| own.name.clone()));
     let settings = Settings { own: own.clone(), boot, zone, ledger };
     let mut catalog = make(settings, directory.clone());
-    if !alone {
+    if !single_replica {
         return (catalog, directory);
     }
-    // The only replica: nobody contests it.
+    // A single replica leads without an election.
     let leadership = Leadership {
         leader: Some(own.name.clone()),
         since: None,
@@ -116,15 +115,15 @@ fn fresh_catalog(
 }
 
 impl Replica {
-    /// A second process of the name of replica `index`.
+    /// A second process with the identity of replica `index`.
     pub fn duplicate(index: usize, rng: &mut fastrand::Rng, ppm: i64) -> Self {
-        // Boots of both processes differ.
+        // The boots of both processes differ.
         Self { boot: 1_000, ..Self::new(index, rng, ppm) }
     }
 
     pub fn new(index: usize, rng: &mut fastrand::Rng, ppm: i64) -> Self {
         let own = InstanceKey::new("rollcall-system", &format!("r{index}"));
-        let (catalog, directory) = fresh_catalog(&own, 0, true, Sabotage::None.machine());
+        let (catalog, directory) = fresh_catalog(&own, 0, true, Mutation::None.state_machine());
         Self {
             own,
             boot: 0,
@@ -133,10 +132,10 @@ impl Replica {
             catalog,
             directory,
             watches: [Watch::default(), Watch::default()],
-            muted: 0,
+            cut_off: 0,
             started: 0,
             tenure: Moment::default(),
-            heard: BTreeMap::new(),
+            observed_ledgers: BTreeMap::new(),
             offset: rng.u64(1_000_000..1_000_000_000),
             ppm,
             wall_shift: 0,
@@ -148,24 +147,25 @@ impl Replica {
         }
     }
 
-    /// The replica's clocks.
-    pub fn now(&self, time: Time, sabotage: Sabotage) -> Now {
+    /// The replica's clocks at the time `time` of the world.
+    pub fn now(&self, time: Time, mutation: Mutation) -> Now {
         let wall = 1_700_000_000_000 + i64::try_from(time).unwrap() + self.wall_shift;
-        let moment = match sabotage {
-            Sabotage::WallDecides => u64::try_from(wall).unwrap(),
+        let moment = match mutation {
+            Mutation::WallClockDecides => u64::try_from(wall).unwrap(),
             _ => (time + self.offset).saturating_add_signed(time as i64 * self.ppm / 1_000_000),
         };
         Now { moment: Moment(moment), wall: Wall(wall) }
     }
 
-    fn hear(&mut self, fact: &Fact) {
-        let seen = match fact {
+    fn record_ledgers(&mut self, fact: &Fact) {
+        let ledgers = match fact {
             Fact::LedgerSeen(ledger) => std::slice::from_ref(ledger),
             Fact::LedgersListed(ledgers) => ledgers,
             _ => return,
         };
-        for ledger in seen {
-            self.heard.insert(ledger.replica.clone(), (ledger.boot.clone(), ledger.stamp));
+        for ledger in ledgers {
+            self.observed_ledgers
+                .insert(ledger.replica.clone(), (ledger.boot.clone(), ledger.stamp));
         }
     }
 
@@ -175,57 +175,64 @@ impl Replica {
 }
 
 impl World {
-    /// Starts a process: nothing known, everything to be listed.
+    /// Starts a process that knows nothing and lists everything.
     pub fn start(&mut self, replica: usize) {
-        let one = &mut self.replicas[replica];
-        one.up = true;
-        one.boot += 1;
-        let (alone, make) = (self.alone, self.sabotage.machine());
-        (one.catalog, one.directory) = fresh_catalog(&one.own, one.boot, alone, make);
-        (one.busy, one.wake, one.tenure) = (0, None, Moment::default());
-        one.started = self.now + 300;
-        one.heard.clear();
-        one.facts.clear();
-        one.parked.clear();
-        one.duties.clear();
-        self.forget_watches(replica);
-        self.check_begins(replica);
+        let process = &mut self.replicas[replica];
+        process.up = true;
+        process.boot += 1;
+        let (single_replica, make) = (self.single_replica, self.mutation.state_machine());
+        (process.catalog, process.directory) =
+            fresh_catalog(&process.own, process.boot, single_replica, make);
+        (process.busy, process.wake, process.tenure) = (0, None, Moment::default());
+        process.started = self.now + 300;
+        process.observed_ledgers.clear();
+        process.facts.clear();
+        process.parked.clear();
+        process.duties.clear();
+        self.reset_watches(replica);
+        self.expect_first_list(replica);
         self.wake(replica, self.now + 1);
     }
 
-    pub fn replica_fault(&mut self, fault: Fault, begins: bool) {
+    pub fn apply_replica_fault(&mut self, fault: Fault, begins: bool) {
         let replica = fault.replica;
         match (fault.kind, begins) {
-            (Kind::Freeze, true) => self.replicas[replica].frozen += 1,
-            (Kind::Freeze, false) => self.thaw(replica),
-            (Kind::Crash, true) => self.replicas[replica].up = false,
-            (Kind::Crash, false) => {
+            (FaultKind::Freeze, true) => self.replicas[replica].frozen += 1,
+            (FaultKind::Freeze, false) => self.thaw(replica),
+            (FaultKind::Crash, true) => self.replicas[replica].up = false,
+            (FaultKind::Crash, false) => {
                 if !self.replicas[replica].up {
                     self.start(replica);
                 }
             }
-            (Kind::Leave, true) => self.tell(replica, Fact::Leaving, None),
-            (Kind::Leave, false) => {
+            (FaultKind::Leave, true) => self.send_fact(replica, Fact::Leaving, None),
+            (FaultKind::Leave, false) => {
                 self.replicas[replica].up = false;
                 self.start(replica);
             }
-            (Kind::Mute, true) => self.replicas[replica].muted += 1,
-            (Kind::Mute, false) => self.replicas[replica].muted -= 1,
-            (Kind::DeleteLedger, true) => {
+            (FaultKind::CutOff, true) => self.replicas[replica].cut_off += 1,
+            (FaultKind::CutOff, false) => self.replicas[replica].cut_off -= 1,
+            (FaultKind::DeleteLedger, true) => {
                 let key = self.replicas[replica].own.clone();
-                self.call(Op::DeleteLedger { key, version: None }, Caller::Nobody, WRITE_TIMEOUT);
+                self.call(
+                    ApiOperation::DeleteLedger { key, version: None },
+                    Caller::Detached,
+                    WRITE_TIMEOUT,
+                );
             }
-            (Kind::DeleteLedger, false) => {}
-            (Kind::Duplicate, begins) => self.duplicate(replica, begins),
-            (Kind::MassDeath | Kind::Storm, begins) => self.client_fault(fault, begins),
-            (Kind::WallJump, _) => {
+            (FaultKind::DeleteLedger, false) => {}
+            (FaultKind::Duplicate, begins) => self.duplicate(replica, begins),
+            (FaultKind::MassExpiry | FaultKind::HeartbeatStorm, begins) => {
+                self.apply_client_fault(fault, begins);
+            }
+            (FaultKind::WallClockJump, _) => {
                 self.replicas[replica].wall_shift = self.rng.i64(-100_000..100_000);
             }
-            _ => self.watch_fault(fault, begins),
+            _ => self.apply_watch_fault(fault, begins),
         }
     }
 
-    /// A second process of the same name begins, or is killed.
+    /// A second process of the same identity starts, or is killed.
     fn duplicate(&mut self, replica: usize, begins: bool) {
         let duplicate = self.duplicate_of(replica);
         match begins {
@@ -236,14 +243,14 @@ impl World {
     }
 
     fn thaw(&mut self, replica: usize) {
-        let one = &mut self.replicas[replica];
-        one.frozen -= 1;
-        if one.frozen > 0 {
+        let process = &mut self.replicas[replica];
+        process.frozen -= 1;
+        if process.frozen > 0 {
             return;
         }
-        // Everything that waits is found at about the same time, in any order.
-        one.wake = None;
-        for event in std::mem::take(&mut one.parked) {
+        // Everything that waits arrives at about the same time, in any order.
+        process.wake = None;
+        for event in std::mem::take(&mut process.parked) {
             let delay = self.rng.u64(0..20);
             if !matches!(event, Event::Engine { .. }) {
                 self.push_in(delay, event);
@@ -253,149 +260,159 @@ impl World {
         self.wake(replica, soon);
     }
 
-    /// Keeps an event for later when the process is frozen.
+    /// Keeps an event for later if the process is frozen.
     pub fn park(&mut self, replica: usize, event: &Event) -> bool {
-        let one = &mut self.replicas[replica];
-        let frozen = one.frozen > 0 && one.up;
+        let process = &mut self.replicas[replica];
+        let frozen = process.frozen > 0 && process.up;
         if frozen {
-            one.parked.push(event.clone());
+            process.parked.push(event.clone());
         }
         frozen
     }
 
-    /// Gives the engine a fact.
-    pub fn tell(&mut self, replica: usize, fact: Fact, then: Option<(usize, Then)>) {
-        self.replicas[replica].facts.push((fact, then));
+    /// Sends a fact to the engine.
+    pub fn send_fact(
+        &mut self,
+        replica: usize,
+        fact: Fact,
+        continuation: Option<(usize, Continuation)>,
+    ) {
+        self.replicas[replica].facts.push((fact, continuation));
         let soon = self.now + self.rng.u64(0..=2);
         self.wake(replica, soon);
     }
 
     fn wake(&mut self, replica: usize, at: Time) {
-        let one = &mut self.replicas[replica];
-        if one.wake.is_none_or(|wake| at < wake) {
-            one.wake = Some(at);
+        let process = &mut self.replicas[replica];
+        if process.wake.is_none_or(|wake| at < wake) {
+            process.wake = Some(at);
             self.push(at, Event::Engine { replica });
         }
     }
 
     /// One round of the engine.
     pub fn engine(&mut self, replica: usize) {
-        let one = &mut self.replicas[replica];
-        if !one.up || one.wake != Some(self.now) {
+        let process = &mut self.replicas[replica];
+        if !process.up || process.wake != Some(self.now) {
             return;
         }
-        if one.frozen > 0 {
-            return self.pretend(replica);
+        if process.frozen > 0 {
+            return self.settle_while_frozen(replica);
         }
-        one.wake = None;
-        let now = one.now(self.now, self.sabotage);
-        let facts = std::mem::take(&mut one.facts);
-        let before = one.catalog.counts().step_backs;
+        process.wake = None;
+        let now = process.now(self.now, self.mutation);
+        let facts = std::mem::take(&mut process.facts);
+        let before = process.catalog.counts().step_backs;
         let mut waiting = Vec::new();
-        for (fact, then) in facts {
-            one.hear(&fact);
-            one.catalog.apply(fact, now);
-            waiting.extend(then);
+        for (fact, continuation) in facts {
+            process.record_ledgers(&fact);
+            process.catalog.apply(fact, now);
+            waiting.extend(continuation);
         }
-        let duties = one.catalog.settle(now, DUTIES - one.duties.len());
-        let next = one.catalog.next_settle(now.moment);
+        let duties = process.catalog.settle(now, DUTIES - process.duties.len());
+        let next = process.catalog.next_settle(now.moment);
         let pause = Replica::pause(now, next);
-        let has_noticed = one.catalog.counts().step_backs > before;
-        let report = one.directory.report();
-        if let Some(step) = report.step_back.as_ref().filter(|_| has_noticed) {
-            self.note(None, || format!("r{replica}: epoch {}: {}", report.epoch, step.reason));
+        let has_detected = process.catalog.counts().step_backs > before;
+        let report = process.directory.report();
+        if let Some(step) = report.step_back.as_ref().filter(|_| has_detected) {
+            self.log(None, || format!("r{replica}: epoch {}: {}", report.epoch, step.reason));
         }
         self.wake(replica, self.now + pause);
         self.check_replica(replica);
-        for (request, then) in waiting {
-            self.shown(request, then);
+        for (request, continuation) in waiting {
+            self.continue_request(request, continuation);
         }
         for duty in duties {
-            self.hand_on(replica, duty);
+            self.start_duty(replica, duty);
         }
-        self.work(replica);
+        self.start_queued_duties(replica);
     }
 
-    /// Sabotage: a frozen process judges on, deaf, so that it never notices.
-    fn pretend(&mut self, replica: usize) {
-        if self.sabotage != Sabotage::SettlesWhileFrozen {
+    /// Under a mutation, a frozen process continues to settle without input, so that it never detects its
+    /// stall.
+    fn settle_while_frozen(&mut self, replica: usize) {
+        if self.mutation != Mutation::SettlesWhileFrozen {
             return;
         }
-        let one = &mut self.replicas[replica];
-        one.wake = None;
-        let now = one.now(self.now, self.sabotage);
-        if !one.catalog.settle(now, 0).is_empty() {
-            one.catalog.apply(Fact::SelfBeatWritten { answer: Ok(u64::MAX) }, now);
+        let process = &mut self.replicas[replica];
+        process.wake = None;
+        let now = process.now(self.now, self.mutation);
+        if !process.catalog.settle(now, 0).is_empty() {
+            process.catalog.apply(Fact::SelfBeatWritten { answer: Ok(u64::MAX) }, now);
         }
         self.wake(replica, self.now + 250);
     }
 
-    fn hand_on(&mut self, replica: usize, duty: Duty) {
+    fn start_duty(&mut self, replica: usize, duty: Duty) {
         let (value, reads) = match duty {
             Duty::SelfBeat(SelfBeat { value, reads }) => (value, reads),
             Duty::Flush(ledger) => return self.flush(replica, ledger),
             Duty::Relist => return self.relist(replica),
             other => return self.replicas[replica].duties.push_back(other),
         };
-        self.check_pace(replica, Pace::SelfBeat);
+        self.check_write_rate(replica, BoundedWrite::SelfBeat);
         let (own, boot) = (self.replicas[replica].own.clone(), self.replicas[replica].boot);
         let value: Arc<str> = value.into();
-        self.note(None, || format!("r{replica}: self-beat {value}"));
+        self.log(None, || format!("r{replica}: self-beat {value}"));
         let from = Caller::SelfBeat { replica, boot, value };
         if reads {
-            return self.call(Op::Get { key: own }, from, SELF_BEAT_TIMEOUT);
+            return self.call(ApiOperation::Get { key: own }, from, SELF_BEAT_TIMEOUT);
         }
         self.write_self_beat(own, from);
     }
 
     fn write_self_beat(&mut self, own: InstanceKey, from: Caller) {
         let Caller::SelfBeat { value, .. } = &from else { return };
-        let change = Change { value: value.clone(), health: None, duration: None };
-        self.call(Op::Beat { key: own, uid: None, change }, from, SELF_BEAT_TIMEOUT);
+        let change = HeartbeatChange { value: value.clone(), health: None, duration: None };
+        self.call(ApiOperation::Beat { key: own, uid: None, change }, from, SELF_BEAT_TIMEOUT);
     }
 
     /// Writes the own ledger.
     fn flush(&mut self, replica: usize, ledger: Ledger) {
-        self.check_pace(replica, Pace::Ledger);
-        let ledger = over_the_wire(ledger);
+        self.check_write_rate(replica, BoundedWrite::Ledger);
+        let ledger = encode_and_decode(ledger);
         let (key, boot) = (self.replicas[replica].own.clone(), self.replicas[replica].boot);
         let (sequence, leaving) = (ledger.sequence, ledger.leaving);
-        self.note(None, || {
+        self.log(None, || {
             let (stamp, ask, index) = (ledger.stamp.0, ledger.ask, ledger.index);
             format!("r{replica}: ledger {sequence} at {stamp}, ask {ask}, index {index}")
         });
-        if self.sabotage == Sabotage::HeaderFirst {
+        if self.mutation == Mutation::HeaderFirst {
             let mut header = ledger.clone();
             header.segments.last_mut().unwrap().beats.clear();
-            let op = Op::Flush { key: key.clone(), ledger: Arc::new(header) };
-            self.call(op, Caller::Nobody, SELF_BEAT_TIMEOUT);
+            let op = ApiOperation::Flush { key: key.clone(), ledger: Arc::new(header) };
+            self.call(op, Caller::Detached, SELF_BEAT_TIMEOUT);
         }
-        let op = Op::Flush { key, ledger: Arc::new(ledger) };
+        let op = ApiOperation::Flush { key, ledger: Arc::new(ledger) };
         let from = Caller::Flush { replica, boot, sequence, leaving };
         self.call(op, from, SELF_BEAT_TIMEOUT);
     }
 
-    fn flushed(
+    fn ledger_answered(
         &mut self,
         replica: usize,
         (sequence, leaving): (u64, bool),
-        (answer, version): (&Answer, u64),
+        (answer, version): (&ApiResponse, u64),
     ) {
         let answer = answer.as_ref().map(|_| version).map_err(|_| "failed".into());
         if leaving && answer.is_ok() {
-            self.note(None, || format!("r{replica}: has left"));
+            self.log(None, || format!("r{replica}: has ended"));
             self.replicas[replica].up = false;
             if self.rng.bool() {
                 let key = self.replicas[replica].own.clone();
-                self.call(Op::DeleteLedger { key, version: None }, Caller::Nobody, WRITE_TIMEOUT);
+                self.call(
+                    ApiOperation::DeleteLedger { key, version: None },
+                    Caller::Detached,
+                    WRITE_TIMEOUT,
+                );
             }
             return;
         }
-        self.tell(replica, Fact::LedgerWritten { sequence, answer }, None);
+        self.send_fact(replica, Fact::LedgerWritten { sequence, answer }, None);
     }
 
-    fn work(&mut self, replica: usize) {
-        while self.replicas[replica].busy < AT_ONCE {
+    fn start_queued_duties(&mut self, replica: usize) {
+        while self.replicas[replica].busy < CONCURRENT_DUTIES {
             let Some(duty) = self.replicas[replica].duties.pop_front() else { return };
             if !self.leads(replica) {
                 self.replicas[replica].duties.clear();
@@ -404,26 +421,26 @@ impl World {
             let (on, op, reason) = match duty {
                 Duty::WriteStatus { on, desired, .. } => {
                     let phase = desired.phase;
-                    self.note_key(&on.key, |_| format!("r{replica}: status {phase}"));
-                    (on.clone(), Op::Status { on, desired }, None)
+                    self.log_key(&on.key, |_| format!("r{replica}: status {phase}"));
+                    (on.clone(), ApiOperation::Status { on, desired }, None)
                 }
                 Duty::Checkpoint { on, last_heartbeat } => {
-                    self.check_pace(replica, Pace::Checkpoint);
-                    let beats = self.sabotage == Sabotage::CheckpointBeats;
-                    (on.clone(), Op::Checkpoint { on, beat: last_heartbeat, beats }, None)
+                    self.check_write_rate(replica, BoundedWrite::Checkpoint);
+                    let beats = self.mutation == Mutation::CheckpointCountsAsHeartbeat;
+                    (on.clone(), ApiOperation::Checkpoint { on, beat: last_heartbeat, beats }, None)
                 }
                 Duty::Evict { on, reason } => {
-                    let exact = self.sabotage != Sabotage::EvictsAnyVersion;
+                    let exact = self.mutation != Mutation::EvictsWithoutVersion;
                     let version = exact.then_some(on.resource_version);
                     let (key, uid) = (on.key.clone(), Some(on.uid.clone()));
-                    self.note_key(&key, |_| format!("r{replica}: evict {}", on.resource_version));
-                    (on, Op::Delete { key, uid, version, evicts: true }, Some(reason))
+                    self.log_key(&key, |_| format!("r{replica}: evict {}", on.resource_version));
+                    (on, ApiOperation::Delete { key, uid, version, evicts: true }, Some(reason))
                 }
                 Duty::Sweep { replica: gone, version } => {
-                    self.note(None, || format!("r{replica}: deletes the ledger of {gone}"));
+                    self.log(None, || format!("r{replica}: deletes the ledger of {gone}"));
                     let key = InstanceKey { name: gone, ..self.replicas[replica].own.clone() };
-                    let op = Op::DeleteLedger { key, version: Some(version) };
-                    self.call(op, Caller::Nobody, WRITE_TIMEOUT);
+                    let op = ApiOperation::DeleteLedger { key, version: Some(version) };
+                    self.call(op, Caller::Detached, WRITE_TIMEOUT);
                     continue;
                 }
                 Duty::Announce { .. } | Duty::SelfBeat(_) | Duty::Relist | Duty::Flush(_) => {
@@ -436,27 +453,33 @@ impl World {
         }
     }
 
-    /// Asked again before anything is sent.
+    /// Checked again before every write.
     fn leads(&self, replica: usize) -> bool {
-        let one = &self.replicas[replica];
-        self.alone || one.now(self.now, self.sabotage).moment < one.tenure
+        let process = &self.replicas[replica];
+        self.single_replica || process.now(self.now, self.mutation).moment < process.tenure
     }
 
-    /// A call was answered, and left the store at `version`.
-    pub fn duty_answered(&mut self, from: &Caller, op: &Op, answer: &Answer, version: u64) {
+    /// A call was answered, with the store at `version` then.
+    pub fn duty_answered(
+        &mut self,
+        from: &Caller,
+        op: &ApiOperation,
+        answer: &ApiResponse,
+        version: u64,
+    ) {
         match from {
             Caller::SelfBeat { replica, boot, value } if self.is_running(*replica, *boot) => {
-                self.self_beaten(*replica, value, op, answer);
+                self.self_beat_answered(*replica, value, op, answer);
             }
             Caller::Flush { replica, boot, sequence, leaving }
                 if self.is_running(*replica, *boot) =>
             {
-                self.flushed(*replica, (*sequence, *leaving), (answer, version));
+                self.ledger_answered(*replica, (*sequence, *leaving), (answer, version));
             }
             Caller::Duty { replica, boot, on, reason } if self.is_running(*replica, *boot) => {
                 self.replicas[*replica].busy -= 1;
-                self.attempted(*replica, on, reason.clone(), answer);
-                self.work(*replica);
+                self.duty_finished(*replica, on, reason.clone(), answer);
+                self.start_queued_duties(*replica);
             }
             _ => {}
         }
@@ -466,18 +489,18 @@ impl World {
         self.replicas[replica].up && self.replicas[replica].boot == boot
     }
 
-    fn attempted(
+    fn duty_finished(
         &mut self,
         replica: usize,
         on: &Version,
         reason: Option<Arc<str>>,
-        answer: &Answer,
+        answer: &ApiResponse,
     ) {
         let outcome = match (answer, reason) {
             (Ok(_), Some(_)) => Outcome::Evicted,
             (Ok(written), None) => {
                 if let Some(instance) = written {
-                    self.tell(
+                    self.send_fact(
                         replica,
                         Fact::Written {
                             instance: instance.clone(),
@@ -489,36 +512,43 @@ impl World {
                 }
                 Outcome::Done
             }
-            (Err(Fail::Away), _) => Outcome::Failed,
+            (Err(ApiError::Unavailable), _) => Outcome::Failed,
             (Err(_), _) => Outcome::Conflict,
         };
         let (key, uid) = (on.key.clone(), on.uid.clone());
-        self.tell(replica, Fact::Attempted { key, uid, outcome }, None);
+        self.send_fact(replica, Fact::Attempted { key, uid, outcome }, None);
     }
 
-    fn self_beaten(&mut self, replica: usize, value: &Arc<str>, op: &Op, answer: &Answer) {
-        if let (Op::Get { key }, Ok(_) | Err(Fail::NotFound)) = (op, answer) {
+    fn self_beat_answered(
+        &mut self,
+        replica: usize,
+        value: &Arc<str>,
+        op: &ApiOperation,
+        answer: &ApiResponse,
+    ) {
+        if let (ApiOperation::Get { key }, Ok(_) | Err(ApiError::NotFound)) = (op, answer) {
             let version = answer.as_ref().ok().and_then(Option::as_ref);
             let version = version.map(|own| own.resource_version);
-            self.tell(replica, Fact::OwnRead { version }, None);
+            self.send_fact(replica, Fact::OwnRead { version }, None);
             let boot = self.replicas[replica].boot;
             let from = Caller::SelfBeat { replica, boot, value: value.clone() };
             return self.write_self_beat(key.clone(), from);
         }
-        if *answer == Err(Fail::NotFound) && matches!(op, Op::Beat { .. }) {
+        if *answer == Err(ApiError::NotFound) && matches!(op, ApiOperation::Beat { .. }) {
             let (key, boot) = (self.replicas[replica].own.clone(), self.replicas[replica].boot);
             let (service, beat) = ("rollcall".into(), value.clone());
-            let op = Op::Register { key, service, lease: Lease::default(), beat };
+            let op = ApiOperation::Register { key, service, lease: Lease::default(), beat };
             let from = Caller::SelfBeat { replica, boot, value: value.clone() };
             return self.call(op, from, WRITE_TIMEOUT);
         }
-        if let (Sabotage::AnswerIsSeen, Ok(Some(instance))) = (self.sabotage, answer) {
-            self.tell(replica, Fact::Upserted(instance.clone()), None);
+        if let (Mutation::SelfBeatObservedByResponse, Ok(Some(instance))) = (self.mutation, answer)
+        {
+            self.send_fact(replica, Fact::Upserted(instance.clone()), None);
         }
         let answer = match answer {
             Ok(stored) => Ok(stored.as_ref().map_or(0, |own| own.resource_version)),
             Err(_) => Err("failed".into()),
         };
-        self.tell(replica, Fact::SelfBeatWritten { answer }, None);
+        self.send_fact(replica, Fact::SelfBeatWritten { answer }, None);
     }
 }

@@ -1,5 +1,5 @@
-//! The HTTP door of a replica: what `witness::intake` does with a beat, a registration, another
-//! lease and a farewell, as a small state machine between calls.
+//! The HTTP server of a replica: what `heartbeat::intake` does with a heartbeat, a registration, another lease
+//! and a deregistration, as a small state machine between calls.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,31 +15,31 @@ use rollcall_model::{
 
 use crate::{
     Time,
-    api::{Answer, Change, Fail, Op},
+    api::{ApiError, ApiOperation, ApiResponse, HeartbeatChange},
+    mutations::Mutation,
     replica::{Caller, WRITE_TIMEOUT},
-    sabotage::Sabotage,
     world::{Event, World},
 };
 
-/// As in `witness::intake`.
+/// As in `heartbeat::intake`.
 const ATTEMPTS: u8 = 4;
 
-/// A client that waits longer than this for an answer has hung up.
-const PATIENCE: Time = 2_000;
+/// A client that waits longer than this for a response has closed the connection.
+const CLIENT_TIMEOUT: Time = 2_000;
 
-/// What a client asks for.
+/// What a client requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub enum RequestKind {
     Beat(Option<HealthReport>),
     Register(Lease),
     Lease(Duration),
     Leave,
 }
 
-/// What it is answered.
+/// The response to a client.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
-    /// 200 or 201, with the lease that counts.
+    /// 200 or 201, with the lease in force.
     Ok(Option<Lease>),
     /// 202.
     Recorded,
@@ -51,15 +51,15 @@ pub enum Reply {
     Refused,
 }
 
-/// What is done once readers see a fact.
+/// How a request continues once readers see a fact.
 #[derive(Clone, Copy, Debug)]
-pub enum Then {
-    Answer,
-    Again,
-    Record,
+pub enum Continuation {
+    Respond,
+    Retry,
+    RespondRecorded,
     Refuse,
-    /// A farewell is answered whatever readers see.
-    Farewell,
+    /// A deregistration is answered whatever readers see.
+    RespondDeregistered,
 }
 
 #[derive(Debug)]
@@ -67,25 +67,25 @@ pub struct Request {
     pub client: usize,
     pub generation: u64,
     pub replica: usize,
-    pub ask: Ask,
+    pub kind: RequestKind,
     sent: Time,
     boot: u64,
     attempts: u8,
-    /// When the present attempt began, and what was known then.
+    /// When the current attempt began, and what the replica knew then.
     arrived: Time,
     known: Sent,
 }
 
 impl World {
     /// A client sends a request to a replica.
-    pub fn send(&mut self, client: usize, replica: usize, ask: Ask) {
+    pub fn send(&mut self, client: usize, replica: usize, kind: RequestKind) {
         let generation = self.clients[client].generation;
         let sent = self.now;
         let request = Request {
             client,
             generation,
             replica,
-            ask,
+            kind,
             sent,
             boot: 0,
             attempts: 0,
@@ -97,88 +97,88 @@ impl World {
         self.push_in(network, Event::Request(self.requests.len() - 1));
     }
 
-    /// It reaches the door.
-    pub fn request(&mut self, request: usize) {
+    /// The request reaches the replica.
+    pub fn request_arrived(&mut self, request: usize) {
         let replica = self.requests[request].replica;
         if !self.replicas[replica].up || !self.replicas[replica].directory.is_synced() {
             return self.reply(request, Reply::Refused);
         }
-        // Nobody reads what was sent to a stopped process by somebody who has hung up.
-        let is_there = self.now - self.requests[request].sent < PATIENCE;
-        if !self.park(replica, &Event::Request(request)) && is_there {
+        // A request to a stopped process is dropped if its client has closed the connection.
+        let is_connected = self.now - self.requests[request].sent < CLIENT_TIMEOUT;
+        if !self.park(replica, &Event::Request(request)) && is_connected {
             self.requests[request].boot = self.replicas[replica].boot;
             self.attempt(request);
         }
     }
 
     fn attempt(&mut self, request: usize) {
-        let one = &mut self.requests[request];
-        one.attempts += 1;
-        one.arrived = self.now;
-        one.known = self.replicas[one.replica].directory.before_write();
-        if one.attempts > ATTEMPTS {
+        let request_state = &mut self.requests[request];
+        request_state.attempts += 1;
+        request_state.arrived = self.now;
+        request_state.known = self.replicas[request_state.replica].directory.before_write();
+        if request_state.attempts > ATTEMPTS {
             return self.reply(request, Reply::Refused);
         }
-        let (client, replica) = (one.client, one.replica);
-        match one.ask {
-            Ask::Beat(health) => self.take_beat(request, health),
-            Ask::Lease(duration) => {
-                if let Some(slot) = self.find(request) {
+        let (client, replica) = (request_state.client, request_state.replica);
+        match request_state.kind {
+            RequestKind::Beat(health) => self.take_beat(request, health),
+            RequestKind::Lease(duration) => {
+                if let Some(slot) = self.find_slot(request) {
                     self.store_heartbeat(request, &slot, None, Some(duration));
                 }
             }
-            Ask::Leave => {
-                if let Some(slot) = self.find(request) {
+            RequestKind::Leave => {
+                if let Some(slot) = self.find_slot(request) {
                     let key = self.clients[client].key.clone();
                     let uid = Some(slot.record().uid.clone());
-                    let op = Op::Delete { key, uid, version: None, evicts: false };
-                    self.call(op, Caller::Door { request }, WRITE_TIMEOUT);
+                    let op = ApiOperation::Delete { key, uid, version: None, evicts: false };
+                    self.call(op, Caller::HttpServer { request }, WRITE_TIMEOUT);
                 }
             }
-            Ask::Register(lease) => {
+            RequestKind::Register(lease) => {
                 let key = self.clients[client].key.clone();
                 let slot = self.replicas[replica].directory.slot(&key.namespace, &key.name);
                 if slot.is_some_and(|slot| slot.record().lease == lease)
-                    && self.ordinary(request, None)
+                    && self.renew_without_write(request, None)
                 {
                     return;
                 }
-                let (service, beat) = (self.clients[client].service.clone(), self.fresh());
-                let op = Op::Register { key, service, lease, beat };
-                self.call(op, Caller::Door { request }, WRITE_TIMEOUT);
+                let (service, beat) = (self.clients[client].service.clone(), self.unique_value());
+                let op = ApiOperation::Register { key, service, lease, beat };
+                self.call(op, Caller::HttpServer { request }, WRITE_TIMEOUT);
             }
         }
     }
 
-    /// A heartbeat annotation unlike every other.
-    pub fn fresh(&mut self) -> Arc<str> {
+    /// A unique value for the heartbeat annotation.
+    pub fn unique_value(&mut self) -> Arc<str> {
         format!("{} {:06x}", self.now, self.rng.u32(..0x0100_0000)).into()
     }
 
-    /// Whether a beat of now is answered 202.
+    /// Whether a heartbeat is answered 202 now.
     fn is_fenced(&self, request: usize) -> bool {
         let replica = &self.replicas[self.requests[request].replica];
-        replica.directory.is_fenced(replica.now(self.now, self.sabotage).moment)
+        replica.directory.is_fenced(replica.now(self.now, self.mutation).moment)
     }
 
     fn heartbeat(&mut self, request: usize, health: Option<HealthReport>) -> Heartbeat {
-        let one = &self.requests[request];
-        let key = &self.clients[one.client].key;
-        let replica = &self.replicas[one.replica];
-        let now = replica.now(self.now, self.sabotage).moment;
+        let request_state = &self.requests[request];
+        let key = &self.clients[request_state.client].key;
+        let replica = &self.replicas[request_state.replica];
+        let now = replica.now(self.now, self.mutation).moment;
         replica.directory.heartbeat(&key.namespace, &key.name, None, health, now)
     }
 
-    /// A beat that needs no write; whether it was one, and could be answered.
-    fn ordinary(&mut self, request: usize, health: Option<HealthReport>) -> bool {
+    /// Renews a lease if no write is needed. Returns whether the request was answered.
+    fn renew_without_write(&mut self, request: usize, health: Option<HealthReport>) -> bool {
         match self.heartbeat(request, health) {
-            Heartbeat::Permanent(slot) => self.accept(request, &slot, true),
+            Heartbeat::Permanent(slot) => self.confirm(request, &slot, true),
             Heartbeat::Renewed(slot) => {
-                self.counted(self.requests[request].client);
+                self.record_possible_heartbeat(self.requests[request].client);
                 if self.is_fenced(request) {
                     return false;
                 }
-                self.accept(request, &slot, false);
+                self.confirm(request, &slot, false);
             }
             _ => return false,
         }
@@ -187,16 +187,16 @@ impl World {
 
     fn take_beat(&mut self, request: usize, health: Option<HealthReport>) {
         match self.heartbeat(request, health) {
-            Heartbeat::Permanent(slot) => self.accept(request, &slot, true),
+            Heartbeat::Permanent(slot) => self.confirm(request, &slot, true),
             Heartbeat::Renewed(slot) => {
-                self.counted(self.requests[request].client);
+                self.record_possible_heartbeat(self.requests[request].client);
                 match self.is_fenced(request) {
                     true => self.reply(request, Reply::Recorded),
-                    false => self.accept(request, &slot, false),
+                    false => self.confirm(request, &slot, false),
                 }
             }
-            Heartbeat::Write(slot) if self.sabotage == Sabotage::AnswersFirst => {
-                self.record_beat(request, &slot.record(), Then::Answer);
+            Heartbeat::Write(slot) if self.mutation == Mutation::RespondsBeforeWrite => {
+                self.record_beat(request, &slot.record(), Continuation::Respond);
             }
             Heartbeat::Write(slot) => self.store_heartbeat(request, &slot, health, None),
             Heartbeat::Gone(_) => self.reply(request, Reply::Gone),
@@ -207,11 +207,11 @@ impl World {
         }
     }
 
-    /// The slot a request is about; none when it was answered, or the server has to be asked.
-    fn find(&mut self, request: usize) -> Option<Arc<Slot>> {
-        let one = &self.requests[request];
-        let key = self.clients[one.client].key.clone();
-        let directory = self.replicas[one.replica].directory.clone();
+    /// The slot of the requested instance. `None` if the request was answered, or the API server must be asked.
+    fn find_slot(&mut self, request: usize) -> Option<Arc<Slot>> {
+        let request_state = &self.requests[request];
+        let key = self.clients[request_state.client].key.clone();
+        let directory = self.replicas[request_state.replica].directory.clone();
         let slot = directory.slot(&key.namespace, &key.name);
         match &slot {
             Some(_) => {}
@@ -226,7 +226,7 @@ impl World {
     fn fetch(&mut self, request: usize) {
         self.requests[request].known.least = 0;
         let key = self.clients[self.requests[request].client].key.clone();
-        self.call(Op::Get { key }, Caller::Door { request }, WRITE_TIMEOUT);
+        self.call(ApiOperation::Get { key }, Caller::HttpServer { request }, WRITE_TIMEOUT);
     }
 
     fn store_heartbeat(
@@ -237,84 +237,90 @@ impl World {
         duration: Option<Duration>,
     ) {
         let record = slot.record();
-        let change = Change { value: self.fresh(), health, duration };
-        let op = Op::Beat { key: record.key.clone(), uid: Some(record.uid.clone()), change };
-        self.call(op, Caller::Door { request }, WRITE_TIMEOUT);
+        let change = HeartbeatChange { value: self.unique_value(), health, duration };
+        let op =
+            ApiOperation::Beat { key: record.key.clone(), uid: Some(record.uid.clone()), change };
+        self.call(op, Caller::HttpServer { request }, WRITE_TIMEOUT);
     }
 
-    fn record_beat(&mut self, request: usize, record: &Instance, then: Then) {
-        self.counted(self.requests[request].client);
-        let one = &self.requests[request];
-        let replica = &self.replicas[one.replica];
-        let at = replica.now(one.arrived, self.sabotage).moment;
+    fn record_beat(&mut self, request: usize, record: &Instance, continuation: Continuation) {
+        self.record_possible_heartbeat(self.requests[request].client);
+        let request_state = &self.requests[request];
+        let replica = &self.replicas[request_state.replica];
+        let at = replica.now(request_state.arrived, self.mutation).moment;
         let (key, uid) = (record.key.clone(), record.uid.clone());
-        self.tell(one.replica, Fact::Beat { key, uid, at }, Some((request, then)));
+        self.send_fact(
+            request_state.replica,
+            Fact::Beat { key, uid, at },
+            Some((request, continuation)),
+        );
     }
 
-    /// A call that the door made is answered.
-    pub fn door_answered(&mut self, request: usize, op: &Op, answer: Answer) {
+    /// A call of the HTTP server is answered.
+    pub fn http_call_answered(&mut self, request: usize, op: &ApiOperation, answer: ApiResponse) {
         let (replica, boot) = (self.requests[request].replica, self.requests[request].boot);
         if !self.is_running(replica, boot) {
             return;
         }
         let sent = self.requests[request].known;
-        let then = match op {
-            Op::Get { .. } => Then::Again,
-            _ => Then::Answer,
+        let continuation = match op {
+            ApiOperation::Get { .. } => Continuation::Retry,
+            _ => Continuation::Respond,
         };
         match (op, answer) {
             (_, Ok(Some(written))) => {
-                self.tell(
+                self.send_fact(
                     replica,
                     Fact::Written { instance: written, by: Source::Http, sent },
-                    Some((request, then)),
+                    Some((request, continuation)),
                 );
             }
-            (Op::Delete { key, uid: Some(uid), .. }, Ok(None)) => {
+            (ApiOperation::Delete { key, uid: Some(uid), .. }, Ok(None)) => {
                 let fact = Fact::Deleted { key: key.clone(), uid: uid.clone() };
-                self.tell(replica, fact, Some((request, Then::Farewell)));
+                self.send_fact(replica, fact, Some((request, Continuation::RespondDeregistered)));
             }
-            (Op::Beat { key, .. }, Err(Fail::Away)) => {
-                let then = match self.requests[request].ask {
-                    Ask::Lease(_) => Then::Refuse,
-                    _ => Then::Record,
+            (ApiOperation::Beat { key, .. }, Err(ApiError::Unavailable)) => {
+                let continuation = match self.requests[request].kind {
+                    RequestKind::Lease(_) => Continuation::Refuse,
+                    _ => Continuation::RespondRecorded,
                 };
                 let slot = self.replicas[replica].directory.slot(&key.namespace, &key.name);
                 match slot {
-                    Some(slot) => self.record_beat(request, &slot.record(), then),
+                    Some(slot) => self.record_beat(request, &slot.record(), continuation),
                     None => self.reply(request, Reply::Refused),
                 }
             }
-            (Op::Beat { key, uid: Some(uid), .. }, Err(_)) => {
+            (ApiOperation::Beat { key, uid: Some(uid), .. }, Err(_)) => {
                 let fact = Fact::Deleted { key: key.clone(), uid: uid.clone() };
-                self.tell(replica, fact, Some((request, Then::Again)));
+                self.send_fact(replica, fact, Some((request, Continuation::Retry)));
             }
-            (_, Err(Fail::NotFound)) => self.reply(request, Reply::Unknown),
+            (_, Err(ApiError::NotFound)) => self.reply(request, Reply::Unknown),
             _ => self.reply(request, Reply::Refused),
         }
     }
 
-    /// Readers see what the request waited for.
-    pub fn shown(&mut self, request: usize, then: Then) {
-        match then {
-            Then::Again => self.attempt(request),
-            Then::Record => self.reply(request, Reply::Recorded),
-            Then::Refuse => self.reply(request, Reply::Refused),
-            Then::Farewell => self.reply(request, Reply::Ok(None)),
-            Then::Answer => {
-                let one = &self.requests[request];
-                let key = &self.clients[one.client].key;
-                let slot = self.replicas[one.replica].directory.slot(&key.namespace, &key.name);
+    /// Continues a request after readers see the fact that it waited for.
+    pub fn continue_request(&mut self, request: usize, continuation: Continuation) {
+        match continuation {
+            Continuation::Retry => self.attempt(request),
+            Continuation::RespondRecorded => self.reply(request, Reply::Recorded),
+            Continuation::Refuse => self.reply(request, Reply::Refused),
+            Continuation::RespondDeregistered => self.reply(request, Reply::Ok(None)),
+            Continuation::Respond => {
+                let request_state = &self.requests[request];
+                let key = &self.clients[request_state.client].key;
+                let slot =
+                    self.replicas[request_state.replica].directory.slot(&key.namespace, &key.name);
                 match slot {
-                    Some(slot) => self.accept(request, &slot, true),
+                    Some(slot) => self.confirm(request, &slot, true),
                     None => self.reply(request, Reply::Unknown),
                 }
             }
         }
     }
 
-    /// Answers 200: from here on the promise holds. `stored` says that the API server has it.
-    fn accept(&mut self, request: usize, slot: &Slot, stored: bool) {
+    /// Answers 200: the promise holds from here on. `stored` says whether the API server has the heartbeat.
+    fn confirm(&mut self, request: usize, slot: &Slot, stored: bool) {
         let record = slot.record();
         let (client, arrived) = (self.requests[request].client, self.requests[request].arrived);
         let replica = self.requests[request].replica;
@@ -324,9 +330,9 @@ impl World {
 
     fn reply(&mut self, request: usize, reply: Reply) {
         let client = self.requests[request].client;
-        let ask = self.requests[request].ask;
+        let kind = self.requests[request].kind;
         let replica = self.requests[request].replica;
-        self.note(Some(client), || format!("r{replica}: {ask:?} → {reply:?}"));
+        self.log(Some(client), || format!("r{replica}: {kind:?} → {reply:?}"));
         let network = self.rng.u64(1..10);
         self.push_in(network, Event::Response(request, reply));
     }

@@ -1,5 +1,5 @@
-//! The world: virtual time, the queue of what happens next, and calls on their way to the API
-//! server and back. Owns the order of things; each thing's own behaviour is in its module.
+//! The world: virtual time, the queue of events, and calls on their way to the API server and back. Owns: the
+//! order of events. Does not own: the behaviour of replicas, clients and watches (their modules).
 
 use std::{
     cmp::Reverse,
@@ -10,30 +10,30 @@ use rollcall_model::instance::InstanceKey;
 
 use crate::{
     Time,
-    api::{Answer, Api, Fail, Op},
-    check::{Check, Violation},
+    api::{Api, ApiError, ApiOperation, ApiResponse},
     clients::Client,
-    election::Office,
-    faults::{Fault, Kind, plan, plan_alone},
+    election::Term,
+    faults::{Fault, FaultKind, plan, plan_single_replica},
+    mutations::Mutation,
+    promises::{Checker, Violation},
     replica::{Caller, Replica},
-    sabotage::Sabotage,
     server::{Reply, Request},
-    shrink::Without,
-    watch::Feed,
+    shrink::Exclusions,
+    watches::Resource,
 };
 
-/// What happens next.
+/// An event in the queue.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A call reaches the API server.
-    Arrive(usize),
-    /// Its answer reaches the caller.
-    Answered(usize, Answer),
-    /// The caller waits no longer.
-    GiveUp(usize),
+    CallArrives(usize),
+    /// The response to a call reaches the caller.
+    CallAnswered(usize, ApiResponse),
+    /// The deadline of the caller passes.
+    CallTimeout(usize),
     Watch {
         replica: usize,
-        feed: Feed,
+        resource: Resource,
         epoch: u64,
     },
     Engine {
@@ -43,9 +43,9 @@ pub enum Event {
         client: usize,
         generation: u64,
     },
-    /// An HTTP request reaches its door.
+    /// An HTTP request reaches its replica.
     Request(usize),
-    /// The answer reaches the client.
+    /// The response reaches the client.
     Response(usize, Reply),
     Election,
     Join(usize),
@@ -56,46 +56,46 @@ pub enum Event {
 /// A call to the API server.
 #[derive(Debug)]
 pub struct Call {
-    pub op: Op,
+    pub op: ApiOperation,
     pub from: Caller,
     done: bool,
-    /// When it was carried out, and the version of the store then.
+    /// When it was executed, and the version of the store then.
     pub applied: Time,
     version: u64,
 }
 
-struct Next {
+struct QueuedEvent {
     at: Time,
     order: u64,
     event: Event,
 }
 
-impl PartialEq for Next {
+impl PartialEq for QueuedEvent {
     fn eq(&self, other: &Self) -> bool {
         (self.at, self.order) == (other.at, other.order)
     }
 }
-impl Eq for Next {}
-impl PartialOrd for Next {
+impl Eq for QueuedEvent {}
+impl PartialOrd for QueuedEvent {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
-impl Ord for Next {
+impl Ord for QueuedEvent {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.at, self.order).cmp(&(other.at, other.order))
     }
 }
 
-/// How many faults of each kind are going on.
+/// How many faults of each kind of the API server are active.
 #[derive(Debug, Default)]
-pub struct Weather {
+pub struct ApiFaults {
     pub refusing: u32,
     pub hanging: u32,
     pub read_only: u32,
     pub slow: u32,
     pub losing: u32,
-    /// When the API server goes on.
+    /// When a stopped API server continues.
     hangs_until: Time,
 }
 
@@ -107,57 +107,58 @@ pub struct World {
     pub clients: Vec<Client>,
     pub requests: Vec<Request>,
     pub faults: Vec<Fault>,
-    pub weather: Weather,
-    /// By replica, its duplicate: both have one name.
+    pub api_faults: ApiFaults,
+    /// By replica, the index of its duplicate, which has the same identity.
     pub duplicates: BTreeMap<usize, usize>,
-    pub check: Check,
-    pub sabotage: Sabotage,
-    /// One replica that keeps no ledger.
-    pub alone: bool,
-    distance: Time,
-    pub office: Office,
-    /// When the last fault is over, and when clients stop changing their minds.
-    pub mended: Time,
-    pub calm: Time,
+    pub checker: Checker,
+    pub mutation: Mutation,
+    /// A single replica without a ledger.
+    pub single_replica: bool,
+    latency: Time,
+    pub term: Term,
+    /// When the last fault is over, and when clients stop changing.
+    pub faults_end: Time,
+    pub changes_end: Time,
     pub end: Time,
     calls: Vec<Call>,
-    queue: BinaryHeap<Reverse<Next>>,
+    queue: BinaryHeap<Reverse<QueuedEvent>>,
     order: u64,
     /// A hash of everything that happened.
-    pub trace: u64,
+    pub digest: u64,
     journal: Option<Vec<(Time, Option<usize>, String)>>,
 }
 
 impl World {
-    pub fn new(seed: u64, sabotage: Sabotage, keep_journal: bool) -> Self {
-        Self::with(seed, sabotage, keep_journal, &Without::default())
+    pub fn new(seed: u64, mutation: Mutation, keep_journal: bool) -> Self {
+        Self::with(seed, mutation, keep_journal, &Exclusions::default())
     }
 
-    /// The same, but for what is left out.
-    pub fn with(seed: u64, sabotage: Sabotage, keep_journal: bool, without: &Without) -> Self {
+    /// The world of a seed, without the given faults and clients.
+    pub fn with(seed: u64, mutation: Mutation, keep_journal: bool, without: &Exclusions) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        // A quarter without faults, a quarter with one, the others with several.
+        // A quarter of the seeds has no fault, a quarter has one, the others have several.
         let count = match seed % 4 {
-            // About a store that goes back there is always something wrong.
-            0 if !sabotage.is_about_restores() => 0,
+            // A mutation about a store that steps back always needs a fault.
+            0 if !mutation.is_about_restores() => 0,
             1 => 1,
             2 => rng.usize(2..8),
             _ => rng.usize(4..12),
         };
         let replicas = [0, 1, 2, 2, 3, 3, 4][rng.usize(..7)];
-        let (alone, replicas) = (replicas == 0, replicas.max(1));
-        // Clocks that run as they should, as they do, or as badly as is allowed for.
+        let (single_replica, replicas) = (replicas == 0, replicas.max(1));
+        // Clocks without drift, with usual drift, or with the largest allowed drift.
         let drift = [0, 200, 490][rng.usize(..3)];
-        let faults = match alone {
-            true => plan_alone(&mut rng, count),
-            false => plan(&mut rng, count, replicas, sabotage.theme()),
+        let faults = match single_replica {
+            true => plan_single_replica(&mut rng, count),
+            false => plan(&mut rng, count, replicas, mutation.theme()),
         };
-        // How far the API server is away, each way.
-        let duplicates: Vec<_> = faults.iter().filter(|it| it.kind == Kind::Duplicate).collect();
-        let duplicates: BTreeSet<_> = duplicates.into_iter().map(|it| it.replica).collect();
-        let distance = [0, 0, 50, 90][rng.usize(..4)];
-        let mended = faults.iter().map(|fault| fault.to).max().unwrap_or(0);
-        let calm = mended.max(50_000) + 5_000;
+        let duplicates: Vec<_> =
+            faults.iter().filter(|fault| fault.kind == FaultKind::Duplicate).collect();
+        let duplicates: BTreeSet<_> = duplicates.into_iter().map(|fault| fault.replica).collect();
+        // The network delay to the API server, each way.
+        let latency = [0, 0, 50, 90][rng.usize(..4)];
+        let faults_end = faults.iter().map(|fault| fault.to).max().unwrap_or(0);
+        let changes_end = faults_end.max(50_000) + 5_000;
         let many = rng.usize(3..10);
         let clients: Vec<_> = (0..many).map(|i| Client::new(i, &mut rng, replicas)).collect();
         let mut world = Self {
@@ -165,30 +166,26 @@ impl World {
             api: Api::from(0),
             replicas: (0..replicas)
                 .map(|i| {
-                    let ppm = if alone { 0 } else { rng.i64(-drift..=drift) };
+                    let ppm = if single_replica { 0 } else { rng.i64(-drift..=drift) };
                     Replica::new(i, &mut rng, ppm)
                 })
                 .collect(),
-            check: Check::new(clients.len(), replicas + duplicates.len()),
-            duplicates: duplicates
-                .iter()
-                .enumerate()
-                .map(|(at, of)| (*of, replicas + at))
-                .collect(),
-            alone,
-            distance,
-            office: Office::default(),
+            checker: Checker::new(clients.len(), replicas + duplicates.len()),
+            duplicates: duplicates.iter().copied().zip(replicas..).collect(),
+            single_replica,
+            latency,
+            term: Term::default(),
             clients,
             requests: Vec::new(),
-            weather: Weather::default(),
-            sabotage,
-            mended,
-            calm,
-            end: calm + 125_000,
+            api_faults: ApiFaults::default(),
+            mutation,
+            faults_end,
+            changes_end,
+            end: changes_end + 125_000,
             calls: Vec::new(),
             queue: BinaryHeap::new(),
             order: 0,
-            trace: seed,
+            digest: seed,
             journal: keep_journal.then(Vec::new),
             rng,
             faults,
@@ -203,7 +200,7 @@ impl World {
         world
     }
 
-    fn begin(&mut self, without: &Without) {
+    fn begin(&mut self, without: &Exclusions) {
         for i in 0..self.faults.len() {
             self.push(self.faults[i].from, Event::Fault(i));
             self.push(self.faults[i].to, Event::FaultEnd(i));
@@ -215,7 +212,7 @@ impl World {
             }
         }
         for replica in 0..self.replicas.len() - self.duplicates.len() {
-            // The first is there; others may join.
+            // The first replica starts at once; others may join later.
             let joins = replica > 0 && self.rng.bool();
             let at = if joins { self.rng.u64(0..30_000) } else { 0 };
             self.push(at, Event::Join(replica));
@@ -231,26 +228,26 @@ impl World {
             }
             self.now = next.at;
             self.mix(next.at);
-            self.happen(next.event);
-            if let Some(violation) = self.check.violation.take() {
+            self.handle_event(next.event);
+            if let Some(violation) = self.checker.violation.take() {
                 return Err(violation);
             }
         }
         self.now = self.end;
-        self.finally();
-        self.check.violation.take().map_or(Ok(()), Err)
+        self.check_end();
+        self.checker.violation.take().map_or(Ok(()), Err)
     }
 
-    fn happen(&mut self, event: Event) {
+    fn handle_event(&mut self, event: Event) {
         match event {
-            Event::Arrive(call) => self.arrive(call),
-            Event::Answered(call, answer) => self.answered(call, answer),
-            Event::GiveUp(call) => {
+            Event::CallArrives(call) => self.arrive(call),
+            Event::CallAnswered(call, answer) => self.answered(call, answer),
+            Event::CallTimeout(call) => {
                 if !self.calls[call].done {
-                    self.deliver(&Event::GiveUp(call), call, &Err(Fail::Away));
+                    self.deliver(&Event::CallTimeout(call), call, &Err(ApiError::Unavailable));
                 }
             }
-            Event::Watch { replica, feed, epoch } => self.watch(replica, feed, epoch),
+            Event::Watch { replica, resource, epoch } => self.watch_event(replica, resource, epoch),
             Event::Election => self.election(),
             Event::Join(replica) => {
                 if !self.replicas[replica].up {
@@ -258,48 +255,48 @@ impl World {
                 }
             }
             Event::Engine { replica } => self.engine(replica),
-            Event::Client { client, generation } => self.client(client, generation),
-            Event::Request(request) => self.request(request),
-            Event::Response(request, reply) => self.replied(request, &reply),
-            Event::Fault(fault) => self.fault(self.faults[fault], true),
-            Event::FaultEnd(fault) => self.fault(self.faults[fault], false),
+            Event::Client { client, generation } => self.client_timer(client, generation),
+            Event::Request(request) => self.request_arrived(request),
+            Event::Response(request, reply) => self.response_arrived(request, &reply),
+            Event::Fault(fault) => self.apply_fault(self.faults[fault], true),
+            Event::FaultEnd(fault) => self.apply_fault(self.faults[fault], false),
         }
     }
 
     pub fn push(&mut self, at: Time, event: Event) {
         self.order += 1;
-        self.queue.push(Reverse(Next { at, order: self.order, event }));
+        self.queue.push(Reverse(QueuedEvent { at, order: self.order, event }));
     }
 
     pub fn push_in(&mut self, delay: Time, event: Event) {
         self.push(self.now + delay, event);
     }
 
-    /// How long one way to or from the API server takes.
-    pub fn way(&mut self) -> Time {
-        let slow = self.weather.slow > 0;
-        self.distance + if slow { self.rng.u64(50..4000) } else { self.rng.u64(1..=60) }
+    /// The delay of one request or response of the API server.
+    pub fn network_delay(&mut self) -> Time {
+        let slow = self.api_faults.slow > 0;
+        self.latency + if slow { self.rng.u64(50..4000) } else { self.rng.u64(1..=60) }
     }
 
-    /// The same for what a watch tells, at least.
-    pub fn way_back(&self) -> Time {
-        self.distance
+    /// The shortest delay of a watch event.
+    pub fn shortest_watch_delay(&self) -> Time {
+        self.latency
     }
 
-    /// Calls the API server; the caller waits for `patience`.
-    pub fn call(&mut self, op: Op, from: Caller, patience: Time) {
+    /// Calls the API server. The caller waits for `timeout`.
+    pub fn call(&mut self, op: ApiOperation, from: Caller, timeout: Time) {
         let id = self.calls.len();
         self.calls.push(Call { op, from, done: false, applied: 0, version: 0 });
-        let way = self.way();
-        self.push_in(way, Event::Arrive(id));
-        self.push_in(patience, Event::GiveUp(id));
+        let network_delay = self.network_delay();
+        self.push_in(network_delay, Event::CallArrives(id));
+        self.push_in(timeout, Event::CallTimeout(id));
     }
 
-    /// Who made a call, if it was a replica.
+    /// The replica that made a call, if one did.
     fn caller(&self, from: &Caller) -> Option<usize> {
         match from {
-            Caller::Client { .. } | Caller::Nobody => None,
-            Caller::Door { request } => Some(self.requests[*request].replica),
+            Caller::Client { .. } | Caller::Detached => None,
+            Caller::HttpServer { request } => Some(self.requests[*request].replica),
             Caller::Duty { replica, .. }
             | Caller::SelfBeat { replica, .. }
             | Caller::Flush { replica, .. } => Some(*replica),
@@ -308,51 +305,52 @@ impl World {
 
     fn arrive(&mut self, id: usize) {
         let caller = self.caller(&self.calls[id].from);
-        if caller.is_some_and(|replica| self.replicas[replica].muted > 0) {
+        if caller.is_some_and(|replica| self.replicas[replica].cut_off > 0) {
             return;
         }
-        if self.weather.hanging > 0 {
-            let again = self.weather.hangs_until + self.rng.u64(1..300);
-            return self.push(again.max(self.now + 1), Event::Arrive(id));
+        if self.api_faults.hanging > 0 {
+            let again = self.api_faults.hangs_until + self.rng.u64(1..300);
+            return self.push(again.max(self.now + 1), Event::CallArrives(id));
         }
         let op = self.calls[id].op.clone();
-        let refused = self.weather.refusing > 0 || (self.weather.read_only > 0 && op.is_write());
+        let refused =
+            self.api_faults.refusing > 0 || (self.api_faults.read_only > 0 && op.is_write());
         let answer = if refused {
-            Err(Fail::Away)
+            Err(ApiError::Unavailable)
         } else {
-            self.before(&op);
+            self.before_write(&op);
             let before = self.api.version;
             let answer = self.api.execute(&op, self.now);
             (self.calls[id].applied, self.calls[id].version) = (self.now, self.api.version);
-            self.note_key(op.key(), |w| {
+            self.log_key(op.key(), |w| {
                 format!("server: {} → {}", op.name(), outcome(&answer, w.api.version))
             });
             if self.api.version != before {
-                self.committed(&op);
-                self.kick_watches();
+                self.after_write(&op);
+                self.schedule_watches();
             }
             answer
         };
         self.mix(self.api.version);
-        let lost = self.weather.losing > 0 && self.rng.f64() < 0.4;
+        let lost = self.api_faults.losing > 0 && self.rng.f64() < 0.4;
         if !lost {
-            let way = self.way();
-            self.push_in(way, Event::Answered(id, answer));
+            let network_delay = self.network_delay();
+            self.push_in(network_delay, Event::CallAnswered(id, answer));
         }
     }
 
-    fn answered(&mut self, id: usize, answer: Answer) {
-        if self.weather.hanging > 0 {
-            let again = self.weather.hangs_until + self.rng.u64(1..300);
-            return self.push(again.max(self.now + 1), Event::Answered(id, answer));
+    fn answered(&mut self, id: usize, answer: ApiResponse) {
+        if self.api_faults.hanging > 0 {
+            let again = self.api_faults.hangs_until + self.rng.u64(1..300);
+            return self.push(again.max(self.now + 1), Event::CallAnswered(id, answer));
         }
         if !self.calls[id].done {
-            self.deliver(&Event::Answered(id, answer.clone()), id, &answer);
+            self.deliver(&Event::CallAnswered(id, answer.clone()), id, &answer);
         }
     }
 
-    /// Hands an answer to the caller, or parks it while that one is frozen.
-    fn deliver(&mut self, event: &Event, id: usize, answer: &Answer) {
+    /// Hands a response to the caller, or keeps it while the process of the caller is frozen.
+    fn deliver(&mut self, event: &Event, id: usize, answer: &ApiResponse) {
         let from = self.calls[id].from.clone();
         let replica = self.caller(&from);
         if replica.is_some_and(|replica| self.park(replica, event)) {
@@ -363,88 +361,91 @@ impl World {
         let (op, applied, version) = (op.clone(), *applied, *version);
         match from {
             Caller::Client { client, generation } => {
-                self.api_answered((client, generation), &op, answer, applied);
+                self.client_call_answered((client, generation), &op, answer, applied);
             }
-            Caller::Door { request } => self.door_answered(request, &op, answer.clone()),
+            Caller::HttpServer { request } => self.http_call_answered(request, &op, answer.clone()),
             other => self.duty_answered(&other, &op, answer, version),
         }
     }
 
-    fn fault(&mut self, fault: Fault, begins: bool) {
-        self.note(None, || format!("{:?} {}", fault.kind, if begins { "begins" } else { "ends" }));
+    fn apply_fault(&mut self, fault: Fault, begins: bool) {
+        self.log(None, || format!("{:?} {}", fault.kind, if begins { "begins" } else { "ends" }));
         if begins && self.faults.len() == 1 {
-            self.remember_steady(fault);
+            self.record_steady_clients(fault);
         }
-        let weather = &mut self.weather;
+        let api_faults = &mut self.api_faults;
         let counter = match fault.kind {
-            Kind::Refuse | Kind::GoesBack | Kind::GoesBackAndOn | Kind::Leaps => {
-                &mut weather.refusing
-            }
-            Kind::Hang => &mut weather.hanging,
-            Kind::ReadOnly => &mut weather.read_only,
-            Kind::Slow => &mut weather.slow,
-            Kind::LoseAnswers => &mut weather.losing,
-            _ => return self.replica_fault(fault, begins),
+            FaultKind::Refuse
+            | FaultKind::Restore
+            | FaultKind::RestoreThenWrites
+            | FaultKind::RestoreWithRevisionBump => &mut api_faults.refusing,
+            FaultKind::Hang => &mut api_faults.hanging,
+            FaultKind::ReadOnly => &mut api_faults.read_only,
+            FaultKind::Slow => &mut api_faults.slow,
+            FaultKind::LoseResponses => &mut api_faults.losing,
+            _ => return self.apply_replica_fault(fault, begins),
         };
         *counter = if begins { *counter + 1 } else { *counter - 1 };
-        if begins && fault.kind == Kind::Hang {
-            weather.hangs_until = weather.hangs_until.max(fault.to);
+        if begins && fault.kind == FaultKind::Hang {
+            api_faults.hangs_until = api_faults.hangs_until.max(fault.to);
         }
         if fault.kind.is_restore() && !begins {
             self.restore(fault.kind);
         }
-        if fault.kind.is_restore() || matches!(fault.kind, Kind::Refuse | Kind::Hang) {
+        if fault.kind.is_restore() || matches!(fault.kind, FaultKind::Refuse | FaultKind::Hang) {
             for replica in 0..self.replicas.len() {
                 self.block_watches(replica, begins);
             }
         }
     }
 
-    /// The API server is back, with an older store.
-    fn restore(&mut self, kind: Kind) {
+    /// The API server comes back with an older store.
+    fn restore(&mut self, kind: FaultKind) {
         let back = self.rng.u64(1..80).min(self.api.version);
         let leap = match kind {
-            Kind::GoesBackAndOn => back + self.rng.u64(0..200),
-            Kind::Leaps => 1_000_000,
+            FaultKind::RestoreThenWrites => back + self.rng.u64(0..200),
+            FaultKind::RestoreWithRevisionBump => 1_000_000,
             _ => 0,
         };
         let before = self.api.clone();
         self.api.restore(back, leap);
-        self.restore_watches(&before, kind == Kind::Leaps);
-        self.note(None, || format!("the store goes back by {back}, and on by {leap}"));
+        self.restore_watches(&before, kind == FaultKind::RestoreWithRevisionBump);
+        self.log(None, || {
+            format!("the store steps back by {back} versions, and continues {leap} above that")
+        });
         for client in 0..self.clients.len() {
-            self.check_restored(client, before.objects.get(&self.clients[client].key));
+            self.adjust_to_restore(client, before.objects.get(&self.clients[client].key));
         }
     }
 
-    /// The place of the second process of a replica's name.
+    /// The index of the second process of a replica's identity.
     pub fn duplicate_of(&self, replica: usize) -> usize {
         self.duplicates.get(&replica).copied().unwrap_or(replica)
     }
 
-    /// Which client a key belongs to; none for a replica's own.
+    /// The client of a key; `None` for the own instance of a replica.
     pub fn client_of(&self, key: &InstanceKey) -> Option<usize> {
         key.name.strip_prefix('c').and_then(|number| number.parse().ok())
     }
 
     pub fn mix(&mut self, value: u64) {
-        self.trace = (self.trace ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+        self.digest = (self.digest ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
     }
 
-    pub fn note(&mut self, client: Option<usize>, text: impl FnOnce() -> String) {
+    pub fn log(&mut self, client: Option<usize>, text: impl FnOnce() -> String) {
         if let Some(journal) = &mut self.journal {
             journal.push((self.now, client, text()));
         }
     }
 
-    pub fn note_key(&mut self, key: &InstanceKey, text: impl FnOnce(&Self) -> String) {
+    pub fn log_key(&mut self, key: &InstanceKey, text: impl FnOnce(&Self) -> String) {
         if self.journal.is_some() {
             let (client, text) = (self.client_of(key), text(self));
-            self.note(client, || text);
+            self.log(client, || text);
         }
     }
 
-    /// The last of what concerned one client, or everybody.
+    /// The last lines of the timeline that concern one client, or all.
     pub fn timeline(&self, client: Option<usize>, lines: usize) -> String {
         let journal = self.journal.iter().flatten();
         let concerning: Vec<_> = journal
@@ -458,7 +459,7 @@ impl World {
     }
 }
 
-fn outcome(answer: &Answer, version: u64) -> String {
+fn outcome(answer: &ApiResponse, version: u64) -> String {
     match answer {
         Ok(Some(object)) => format!("version {}", object.resource_version),
         Ok(None) => format!("gone at version {version}"),

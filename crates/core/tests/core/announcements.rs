@@ -1,4 +1,4 @@
-//! What is told to people: reports, and which changes become Events.
+//! What users see: reports, and the changes that become Events.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,68 +13,71 @@ use rollcall_model::{
 
 use crate::rig::{Rig, instance};
 
-/// Lets time pass with statuses written, and answers what was to be told with them.
-fn told(rig: &mut Rig, seconds: f64) -> Vec<Announcement> {
-    let mut told = Vec::new();
+/// Lets time pass, writes the statuses, and returns the announcements.
+fn announced(rig: &mut Rig, seconds: f64) -> Vec<Announcement> {
+    let mut announced = Vec::new();
     for _ in 0..(seconds * 10.0) as u64 {
-        let duties = rig.pass(0.1);
-        told.extend(duties.iter().filter_map(|duty| match duty {
+        let duties = rig.advance(0.1);
+        announced.extend(duties.iter().filter_map(|duty| match duty {
             Duty::WriteStatus { announce, .. } => announce.clone(),
             Duty::Announce { what, .. } => Some(what.clone()),
             _ => None,
         }));
-        rig.obey(duties);
+        rig.carry_out(duties);
     }
-    told
+    announced
 }
 
-fn turn(rig: &mut Rig, health: Health) -> Vec<Announcement> {
+fn report_health(rig: &mut Rig, health: Health) -> Vec<Announcement> {
     let mut next = rig.record("a");
     next.health = health;
     next.heartbeat = Some(format!("beat {}", rig.version).into());
     rig.put(next);
-    told(rig, 1.0)
+    announced(rig, 1.0)
 }
 
 #[test]
-fn an_instance_that_swings_between_healths_is_told_once_a_minute_with_its_end() {
+fn flapping_health_is_announced_once_a_minute() {
     let mut rig = Rig::new();
     rig.put(instance("a"));
-    assert!(told(&mut rig, 1.0).is_empty());
+    assert!(announced(&mut rig, 1.0).is_empty());
     let mut all = Vec::new();
     for _ in 0..30 {
-        all.extend(turn(&mut rig, Health::Critical));
-        all.extend(turn(&mut rig, Health::Passing));
+        all.extend(report_health(&mut rig, Health::Critical));
+        all.extend(report_health(&mut rig, Health::Passing));
     }
     assert_eq!(all, [Announcement::Critical, Announcement::Recovered]);
     for _ in 0..10 {
-        all.extend(turn(&mut rig, Health::Critical));
-        assert!(turn(&mut rig, Health::Critical).is_empty(), "it says the same again");
-        all.extend(turn(&mut rig, Health::Passing));
+        all.extend(report_health(&mut rig, Health::Critical));
+        assert!(
+            report_health(&mut rig, Health::Critical).is_empty(),
+            "it reports the same health again"
+        );
+        all.extend(report_health(&mut rig, Health::Passing));
     }
     assert_eq!(all.len(), 4, "{all:?}");
 }
 
 #[test]
-fn who_comes_back_in_another_phase_is_not_said_to_be_offered() {
+fn revival_announces_the_actual_phase() {
     let mut rig = Rig::new();
     rig.put(instance("a"));
-    assert!(matches!(told(&mut rig, 12.0)[..], [Announcement::Expired { .. }]));
-    let told = turn(&mut rig, Health::Critical);
+    assert!(matches!(announced(&mut rig, 12.0)[..], [Announcement::Expired { .. }]));
+    let announced = report_health(&mut rig, Health::Critical);
     let phase = Phase::Critical;
-    assert!(matches!(&told[..], [Announcement::Revived { phase: p, .. }] if *p == phase));
+    assert!(matches!(&announced[..], [Announcement::Revived { phase: p, .. }] if *p == phase));
 }
 
 #[test]
-fn an_object_that_cannot_be_read_leaves_the_answers_and_is_told_once_for_each_reason() {
+fn unreadable_object_leaves_the_view_and_is_announced_once_per_reason() {
     let mut rig = Rig::new();
     let a = rig.put(instance("a"));
-    let mut all = told(&mut rig, 1.0);
+    let mut all = announced(&mut rig, 1.0);
     for (version, reason) in [(200, "one"), (201, "one"), (202, "another"), (203, "another")] {
         rig.version = version;
         let on = Version { resource_version: version, ..Version::of(&a) };
         rig.apply(Fact::Unreadable { on, reason: reason.into() });
-        all.extend(told(&mut rig, 1.0));
+        all.extend(announced(&mut rig, 1.0));
         assert_eq!(rig.phase("a"), None);
         assert_eq!(rig.directory.report().unreadable, 1);
     }
@@ -92,28 +95,28 @@ fn an_object_that_cannot_be_read_leaves_the_answers_and_is_told_once_for_each_re
 }
 
 #[test]
-fn a_report_says_what_holds_the_horizon_back_until_it_moves_again() {
+fn report_names_the_cause_of_a_standstill_until_the_horizon_moves() {
     let mut rig = Rig::unlisted();
     let start = rig.time;
     rig.apply(Fact::Interrupted { reason: "refused with 403".into() });
-    rig.pass(1.0);
+    rig.advance(1.0);
     let report = rig.directory.report();
     assert_eq!(&*report.boot, "b");
     assert!(report.started.is_some_and(|at| at.0 - start <= 250), "{report:?}");
     let cause = Cause::NotListed(Some("refused with 403".into()));
-    assert_eq!(report.standstill.as_ref().map(|it| &it.cause), Some(&cause));
+    assert_eq!(report.standstill.as_ref().map(|standstill| &standstill.cause), Some(&cause));
     rig.list(vec![instance("a")]);
-    rig.pass(1.0);
+    rig.advance(1.0);
     assert_eq!(rig.directory.report().standstill, None);
     rig.api_is_up = false;
-    rig.pass(30.0);
+    rig.advance(30.0);
     let report = rig.directory.report();
     let Some(Standstill { since, cause }) = &report.standstill else { panic!("{report:?}") };
     assert_eq!(cause, &Cause::Unwritten("away".into()));
     assert!(*since > rig.directory.horizon() && rig.time - since.0 >= 24_000, "{report:?}");
-    assert_eq!((report.due, report.gaps), (2, 0), "the own one too");
+    assert_eq!((report.due, report.gaps), (2, 0), "a and the replica's own instance");
     rig.api_is_up = true;
-    rig.pass(6.0);
+    rig.advance(6.0);
     let report = rig.directory.report();
     assert_eq!((&report.standstill, report.due, report.gaps), (&None, 0, 1));
     assert!(
@@ -123,19 +126,19 @@ fn a_report_says_what_holds_the_horizon_back_until_it_moves_again() {
 }
 
 #[test]
-fn a_start_is_no_beat_in_what_is_stored() {
+fn start_is_not_stored_as_a_heartbeat() {
     let mut a = instance("a");
     a.stored.last_heartbeat = Some(Wall(7));
     let mut rig = Rig::unlisted();
     rig.list(vec![a]);
-    let duties = rig.pass(15.0);
-    let noted = |duty: &Duty| match duty {
+    let duties = rig.advance(15.0);
+    let written = |duty: &Duty| match duty {
         Duty::WriteStatus { desired, .. } => desired.last_heartbeat,
         Duty::Checkpoint { last_heartbeat, .. } => Some(*last_heartbeat),
         _ => None,
     };
-    let noted: Vec<_> = duties.iter().filter_map(noted).collect();
-    assert!(!noted.is_empty() && noted.iter().all(|at| *at == Wall(7)), "{noted:?}");
+    let written: Vec<_> = duties.iter().filter_map(written).collect();
+    assert!(!written.is_empty() && written.iter().all(|at| *at == Wall(7)), "{written:?}");
     let record = Arc::new(rig.record("a"));
     let slot = rig.directory.slot("shop", "a").unwrap();
     assert_eq!(slot.last_heard(&record, rig.now()), Wall(7));

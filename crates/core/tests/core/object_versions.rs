@@ -1,4 +1,4 @@
-//! Versions and incarnations: what is old does no harm, what is gone stays gone.
+//! Versions and uids: an old version changes nothing, and a deleted object stays deleted.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use rollcall_model::instance::Instance;
 use crate::rig::{Rig, instance, lease};
 
 #[test]
-fn an_old_version_that_comes_late_changes_nothing() {
+fn late_old_version_changes_nothing() {
     let mut rig = Rig::new();
     let old = rig.put(instance("a"));
     let mut new = old.clone();
@@ -27,35 +27,39 @@ fn an_old_version_that_comes_late_changes_nothing() {
 }
 
 #[test]
-fn an_old_version_is_no_beat() {
+fn late_old_version_is_not_a_heartbeat() {
     let mut rig = Rig::new();
     let old = rig.put(instance("a"));
     rig.annotate("a");
     let beat = rig.directory.slot("shop", "a").unwrap().last_heartbeat();
-    rig.pass(3.0);
+    rig.advance(3.0);
     rig.apply(Fact::Upserted(Arc::new(old)));
     assert_eq!(rig.directory.slot("shop", "a").unwrap().last_heartbeat(), beat);
 }
 
 #[test]
-fn a_name_that_is_created_anew_is_another_instance() {
+fn recreated_name_is_another_instance() {
     let mut rig = Rig::new();
     let first = rig.put(instance("a"));
-    rig.pass(9.0);
+    rig.advance(9.0);
     let mut second = first.clone();
     second.uid = "another".into();
-    // Its creation may be seen though the removal was missed.
+    // The creation can be observed although the removal was missed.
     let second = rig.put(second);
     assert_eq!(rig.record("a").uid, second.uid);
     rig.apply(Fact::Removed { key: first.key.clone(), uid: first.uid.clone(), index: rig.version });
     rig.settle();
-    assert_eq!(rig.directory.len(), 2, "the late removal of the first takes the second not along");
+    assert_eq!(
+        rig.directory.len(),
+        2,
+        "the late removal of the first object does not remove the second"
+    );
     let old = rig.directory.heartbeat("shop", "a", Some("uid-a"), None, rig.now().moment);
     assert!(matches!(old, Heartbeat::OtherUid(uid) if *uid == *"another"));
 }
 
 #[test]
-fn what_we_deleted_does_not_come_back_by_an_older_version() {
+fn own_deletion_is_not_undone_by_an_older_version() {
     let mut rig = Rig::new();
     let a = rig.put(instance("a"));
     rig.apply(Fact::Deleted { key: a.key.clone(), uid: a.uid.clone() });
@@ -69,7 +73,7 @@ fn what_we_deleted_does_not_come_back_by_an_older_version() {
     });
     rig.settle();
     assert_eq!(rig.phase("a"), None);
-    // The name itself is free.
+    // The name can be used again.
     let mut next = a;
     next.uid = "another".into();
     rig.put(next);
@@ -77,7 +81,7 @@ fn what_we_deleted_does_not_come_back_by_an_older_version() {
 }
 
 #[test]
-fn an_answer_that_comes_after_the_removal_was_seen_brings_nobody_back() {
+fn response_after_an_observed_removal_restores_nothing() {
     let mut rig = Rig::new();
     let a = rig.put(instance("a"));
     rig.version += 1;
@@ -88,7 +92,7 @@ fn an_answer_that_comes_after_the_removal_was_seen_brings_nobody_back() {
 }
 
 #[test]
-fn a_list_keeps_what_was_written_after_it_and_drops_what_it_lacks() {
+fn list_keeps_later_writes_and_drops_missing_objects() {
     let mut rig = Rig::new();
     let old = rig.put(instance("old"));
     let mut new = instance("new");
@@ -100,7 +104,7 @@ fn a_list_keeps_what_was_written_after_it_and_drops_what_it_lacks() {
 }
 
 #[test]
-fn the_index_never_goes_back_and_is_never_ahead_of_the_watch() {
+fn index_never_decreases_and_is_never_ahead_of_the_watch() {
     let mut rig = Rig::new();
     rig.apply(Fact::Progress { index: 500 });
     rig.settle();
@@ -114,20 +118,20 @@ fn the_index_never_goes_back_and_is_never_ahead_of_the_watch() {
 }
 
 #[test]
-fn a_list_that_began_before_a_deletion_brings_nothing_back_and_the_next_is_the_truth() {
+fn list_begun_before_a_deletion_restores_nothing_and_the_next_list_counts() {
     let mut rig = Rig::new();
     let a = rig.put(instance("a"));
     rig.apply(Fact::Deleted { key: a.key.clone(), uid: a.uid.clone() });
     rig.settle();
     assert_eq!(rig.phase("a"), None);
     rig.list(vec![a.clone()]);
-    assert_eq!(rig.phase("a"), None, "the list may have begun before");
+    assert_eq!(rig.phase("a"), None, "the list can have begun before the deletion");
     rig.list(vec![a]);
-    assert!(rig.phase("a").is_some(), "it was never gone");
+    assert!(rig.phase("a").is_some(), "it was never deleted");
 }
 
 #[test]
-fn a_removal_is_awaited_until_the_index_covers_it() {
+fn removal_is_awaited_until_the_index_covers_it() {
     let mut rig = Rig::new();
     let a = rig.put(instance("a"));
     let deleted = Fact::Deleted { key: a.key.clone(), uid: a.uid.clone() };
@@ -139,16 +143,16 @@ fn a_removal_is_awaited_until_the_index_covers_it() {
     assert!(rig.directory.awaits_removal(&a.uid), "the list is older");
     let removal = index + 7;
     rig.apply(Fact::Removed { key: a.key.clone(), uid: a.uid.clone(), index: removal });
-    assert!(rig.directory.awaits_removal(&a.uid), "readers do not see it yet");
+    assert!(rig.directory.awaits_removal(&a.uid), "readers do not see the removal yet");
     rig.settle();
     assert!(!rig.directory.awaits_removal(&a.uid) && rig.directory.index() >= removal);
     rig.apply(deleted);
     rig.settle();
-    assert!(!rig.directory.awaits_removal(&a.uid), "the watch was quicker than the answer");
+    assert!(!rig.directory.awaits_removal(&a.uid), "the watch was faster than the response");
 }
 
 #[test]
-fn a_list_without_it_covers_a_removal_unless_it_is_older_than_the_object() {
+fn list_without_the_object_covers_its_removal_unless_it_is_older() {
     let mut rig = Rig::new();
     let a = Arc::new(Instance { resource_version: rig.version + 10, ..instance("a") });
     let (by, sent) = (Source::Http, Sent::default());
@@ -163,7 +167,7 @@ fn a_list_without_it_covers_a_removal_unless_it_is_older_than_the_object() {
 }
 
 #[test]
-fn the_newest_version_covers_what_this_replica_wrote_before_the_watch_brings_it() {
+fn newest_version_covers_own_writes_before_the_watch_reports_them() {
     let mut rig = Rig::new();
     let mut a = instance("a");
     a.resource_version = 900;
@@ -177,19 +181,23 @@ fn the_newest_version_covers_what_this_replica_wrote_before_the_watch_brings_it(
 }
 
 #[test]
-fn a_beat_is_told_by_the_way_it_came() {
+fn heartbeat_source_is_reported() {
     let mut rig = Rig::new();
     let mut a = rig.put(instance("a"));
-    rig.pass(1.0);
+    rig.advance(1.0);
     rig.annotate("a");
     assert_eq!(rig.directory.slot("shop", "a").unwrap().source(), Source::Annotation);
-    rig.pass(1.0);
+    rig.advance(1.0);
     a.heartbeat = Some("written by us".into());
     rig.version += 1;
     a.resource_version = rig.version;
     rig.apply(Fact::Written { instance: Arc::new(a), by: Source::Http, sent: Sent::default() });
     assert_eq!(rig.directory.slot("shop", "a").unwrap().source(), Source::Http);
-    assert_eq!(rig.catalog.counts().annotation_beats, 1, "neither that one nor our own");
+    assert_eq!(
+        rig.catalog.counts().annotation_beats,
+        1,
+        "neither the HTTP heartbeat nor the self-beat counts as an annotation heartbeat"
+    );
 }
 
 fn source(rig: &Rig) -> Source {
@@ -197,15 +205,15 @@ fn source(rig: &Rig) -> Source {
 }
 
 #[test]
-fn who_is_in_the_first_list_was_heard_at_the_start_and_who_comes_later_at_its_creation() {
+fn source_is_start_for_the_first_list_and_creation_for_later_objects() {
     let mut rig = Rig::unlisted();
     rig.list(vec![instance("a")]);
     assert_eq!(source(&rig), Source::Start);
     let mut rig = Rig::new();
     rig.put(instance("a"));
     assert_eq!(source(&rig), Source::Creation);
-    rig.pass(1.0);
-    let _ = rig.beat("a");
+    rig.advance(1.0);
+    let _ = rig.heartbeat("a");
     assert_eq!(source(&rig), Source::Http);
     let mut next = rig.record("a");
     next.lease = lease(20);
@@ -214,7 +222,7 @@ fn who_is_in_the_first_list_was_heard_at_the_start_and_who_comes_later_at_its_cr
 }
 
 #[test]
-fn a_registration_is_told_as_such_whether_its_answer_or_the_watch_comes_first() {
+fn registration_is_the_source_whether_response_or_watch_comes_first() {
     let registered = |rig: &mut Rig, a: &Instance| {
         rig.apply(Fact::Written {
             instance: Arc::new(a.clone()),
@@ -231,9 +239,9 @@ fn a_registration_is_told_as_such_whether_its_answer_or_the_watch_comes_first() 
     let a = rig.put(instance("a"));
     registered(&mut rig, &a);
     assert_eq!(source(&rig), Source::Registration);
-    // A beat since then stays the last one.
-    rig.pass(1.0);
-    let _ = rig.beat("a");
+    // A heartbeat that came after the registration stays the last one.
+    rig.advance(1.0);
+    let _ = rig.heartbeat("a");
     registered(&mut rig, &a);
     assert_eq!(source(&rig), Source::Http);
     rig.annotate("a");

@@ -1,4 +1,4 @@
-//! The store goes back, as after a restore of etcd: what proves it, and what follows.
+//! The store steps back, as after a restore of etcd: what proves it, and what follows.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ fn listed(instances: Vec<Instance>, index: u64) -> Fact {
     Fact::Listed { instances: instances.into_iter().map(Arc::new).collect(), index }
 }
 
-fn steps(rig: &Rig) -> u64 {
+fn step_backs(rig: &Rig) -> u64 {
     rig.catalog.counts().step_backs
 }
 
@@ -31,27 +31,27 @@ fn address(rig: &Rig, name: &str) -> Option<String> {
     Some(slot.record().ips()[0].to_string())
 }
 
-/// Settles without answering anything: whether a list was asked for.
+/// Settles without answering a duty. Returns whether a list was asked for.
 fn asks_for_a_list(rig: &mut Rig) -> bool {
     rig.catalog.settle(rig.now(), 64).contains(&Duty::Relist)
 }
 
 #[test]
-fn write_stored_below_what_was_seen_proves_a_step_back() {
+fn write_stored_below_an_observed_version_proves_a_step_back() {
     let mut rig = Rig::new();
     rig.put(at("a", 0, "10.0.0.1"));
     let index = rig.directory.index();
     let sent = rig.directory.before_write();
     let b = Arc::new(at("b", index - 1, "10.0.0.2"));
     rig.apply(Fact::Written { instance: b, by: Source::Registration, sent });
-    assert_eq!(steps(&rig), 1);
+    assert_eq!(step_backs(&rig), 1);
     assert!(asks_for_a_list(&mut rig));
-    assert_eq!(address(&rig, "b").as_deref(), Some("10.0.0.2"), "what is stored is shown");
+    assert_eq!(address(&rig, "b").as_deref(), Some("10.0.0.2"), "the stored object is shown");
     assert!(rig.directory.index() < index, "the index begins afresh");
 }
 
 #[test]
-fn write_that_changes_nothing_and_an_answer_behind_the_watch_prove_nothing() {
+fn unchanged_write_and_late_response_prove_no_step_back() {
     let mut rig = Rig::new();
     let a = rig.put(instance("a"));
     let known = rig.directory.before_read().of(a.resource_version);
@@ -61,14 +61,14 @@ fn write_that_changes_nothing_and_an_answer_behind_the_watch_prove_nothing() {
     rig.version += 5;
     rig.put(instance("b"));
     rig.apply(Fact::Written { instance: Arc::new(written), by: Source::Http, sent });
-    // Sent before a step back that is known by now.
+    // Sent before a step back that has been detected since.
     let late = Sent { epoch: 7, least: 1_000_000 };
     rig.apply(Fact::Written { instance: Arc::new(a), by: Source::Http, sent: late });
-    assert_eq!(steps(&rig), 0);
+    assert_eq!(step_backs(&rig), 0);
 }
 
 #[test]
-fn list_below_the_position_is_followed_by_another_that_replaces_everything() {
+fn list_below_the_known_version_leads_to_a_list_that_replaces_everything() {
     let mut rig = Rig::new();
     rig.put(at("kept", 0, "10.0.0.1"));
     rig.put(at("moved", 0, "10.0.0.12"));
@@ -78,7 +78,7 @@ fn list_below_the_position_is_followed_by_another_that_replaces_everything() {
         vec![at("kept", 101, "10.0.0.1"), at("moved", 90, "10.0.0.2"), at("left", 91, "10.0.0.3")]
     };
     rig.apply(listed(old(), index - 2));
-    assert_eq!(steps(&rig), 1);
+    assert_eq!(step_backs(&rig), 1);
     assert_eq!(address(&rig, "moved").as_deref(), Some("10.0.0.12"), "until the next list");
     assert!(asks_for_a_list(&mut rig));
     rig.apply(listed(old(), index - 1));
@@ -86,11 +86,11 @@ fn list_below_the_position_is_followed_by_another_that_replaces_everything() {
     assert_eq!(address(&rig, "moved").as_deref(), Some("10.0.0.2"));
     assert_eq!(address(&rig, "left").as_deref(), Some("10.0.0.3"));
     assert_eq!(address(&rig, "new"), None);
-    assert_eq!((steps(&rig), rig.directory.index()), (1, index - 1));
+    assert_eq!((step_backs(&rig), rig.directory.index()), (1, index - 1));
 }
 
 #[test]
-fn object_older_than_known_or_of_the_same_version_with_other_contents_proves_it() {
+fn older_object_or_same_version_with_other_contents_proves_a_step_back() {
     for (version, heartbeat, expected) in [(104, "first", 1), (105, "other", 1), (105, "first", 0)]
     {
         let mut rig = Rig::new();
@@ -99,7 +99,7 @@ fn object_older_than_known_or_of_the_same_version_with_other_contents_proves_it(
         let stored = at("a", version, "10.0.0.9");
         let stored = Instance { heartbeat: Some(heartbeat.into()), ..stored };
         rig.apply(listed(vec![stored], 2_000));
-        assert_eq!(steps(&rig), expected, "{version} {heartbeat}");
+        assert_eq!(step_backs(&rig), expected, "{version} {heartbeat}");
         rig.settle();
         let is = if expected == 0 { "10.0.0.9" } else { "10.0.0.1" };
         assert_eq!(address(&rig, "a").as_deref(), Some(is), "read by another definition");
@@ -107,12 +107,12 @@ fn object_older_than_known_or_of_the_same_version_with_other_contents_proves_it(
 }
 
 #[test]
-fn own_instance_is_read_after_an_outage_and_proves_it_when_it_is_older() {
+fn older_own_instance_after_an_outage_proves_a_step_back() {
     for (version, expected) in [(Some(u64::MAX), 0), (Some(3), 1), (None, 0)] {
         let mut rig = Rig::new();
-        rig.pass(6.0);
+        rig.advance(6.0);
         rig.api_is_up = false;
-        rig.pass(6.0);
+        rig.advance(6.0);
         let reads = loop {
             rig.time += 50;
             let duties = rig.catalog.settle(rig.now(), 64);
@@ -126,17 +126,17 @@ fn own_instance_is_read_after_an_outage_and_proves_it_when_it_is_older() {
         };
         assert!(reads, "the API server was away");
         rig.apply(Fact::OwnRead { version });
-        assert_eq!(steps(&rig), expected, "{version:?}");
+        assert_eq!(step_backs(&rig), expected, "{version:?}");
     }
 }
 
 #[test]
-fn expired_in_the_backup_with_a_later_heartbeat_stays_and_others_have_a_lease() {
+fn step_back_keeps_instances_with_a_known_heartbeat_and_gives_a_lease() {
     let mut rig = Rig::new();
     rig.put(instance("a"));
     rig.put(instance("b"));
-    rig.pass(8.0);
-    assert!(matches!(rig.beat("a"), Heartbeat::Renewed(_)));
+    rig.advance(8.0);
+    assert!(matches!(rig.heartbeat("a"), Heartbeat::Renewed(_)));
     let mut expired = Instance { resource_version: 50, ..instance("a") };
     expired.stored.phase = Some(Phase::Expired);
     expired.stored.observed_heartbeat = expired.heartbeat.clone();
@@ -144,22 +144,22 @@ fn expired_in_the_backup_with_a_later_heartbeat_stays_and_others_have_a_lease() 
     rig.apply(listed(vec![expired.clone(), b.clone()], 60));
     rig.apply(listed(vec![expired, b], 60));
     rig.version = 60;
-    rig.pass(5.0);
+    rig.advance(5.0);
     assert_eq!(rig.phase("a"), Some(Phase::Ready), "a heartbeat of it is known");
-    assert_eq!(rig.phase("b"), Some(Phase::Ready), "its lease of before is over");
-    rig.beat("a");
-    rig.pass(6.0);
+    assert_eq!(rig.phase("b"), Some(Phase::Ready), "its earlier lease is over");
+    rig.heartbeat("a");
+    rig.advance(6.0);
     assert_eq!(rig.phase("b"), Some(Phase::Expired));
 }
 
 #[test]
 fn step_back_is_announced_on_the_own_instance_and_reported() {
     let mut rig = Rig::new();
-    rig.pass(6.0);
+    rig.advance(6.0);
     rig.apply(listed(Vec::new(), 1));
-    let duties = rig.pass(6.0);
-    let told = |duty: &&Duty| matches!(duty, Duty::Announce { on, what: Announcement::StoreWentBack { .. } } if &*on.key.name == "r0");
-    assert_eq!(duties.iter().filter(told).count(), 1, "{duties:?}");
+    let duties = rig.advance(6.0);
+    let is_announced = |duty: &&Duty| matches!(duty, Duty::Announce { on, what: Announcement::StoreWentBack { .. } } if &*on.key.name == "r0");
+    assert_eq!(duties.iter().filter(is_announced).count(), 1, "{duties:?}");
     let report = rig.directory.report();
     assert_eq!(report.epoch, 1);
     let reason = report.step_back.as_ref().unwrap().reason.to_string();

@@ -1,4 +1,5 @@
-//! The columns in status: written with the verdict, rewritten when they are wrong, and not for ever.
+//! The columns in the status: written with the verdict, corrected when they are wrong, and not rewritten
+//! forever.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use rollcall_core::{
 };
 use rollcall_model::instance::{Address, Health, Instance, Port, Protocol, State};
 
-use crate::rig::{Rig, instance, on};
+use crate::rig::{Rig, instance, object_version};
 
 fn desired(duties: &[Duty]) -> Vec<Desired> {
     let status = |duty: &Duty| match duty {
@@ -18,7 +19,7 @@ fn desired(duties: &[Duty]) -> Vec<Desired> {
     duties.iter().filter_map(status).collect()
 }
 
-/// Dual stack, with so many ports.
+/// A dual-stack instance with this many ports.
 fn listening(ports: u16) -> Instance {
     let port = |number| Port {
         name: format!("p{number}").into(),
@@ -33,74 +34,75 @@ fn listening(ports: u16) -> Instance {
 }
 
 #[test]
-fn columns_come_with_the_verdict_in_the_same_write() {
+fn columns_are_written_together_with_the_phase() {
     let mut rig = Rig::new();
     rig.store(listening(5));
-    let written = desired(&rig.pass(1.0));
+    let written = desired(&rig.advance(1.0));
     assert_eq!(written.len(), 1);
     assert_eq!(written[0].addresses, "10.0.0.7,fd00::7");
     assert_eq!(written[0].ports.as_deref(), Some("p1:1/TCP,p2:2/UDP,p3:3/TCP +2 more"));
 }
 
 #[test]
-fn a_hostname_stands_where_addresses_would_and_no_ports_are_none() {
+fn hostname_fills_the_address_column_and_no_ports_leave_it_empty() {
     let mut rig = Rig::new();
     let mut a = instance("a");
     a.address = Address::Hostname("db.example.com".into());
     rig.store(a);
-    let written = desired(&rig.pass(1.0));
+    let written = desired(&rig.advance(1.0));
     assert_eq!((written[0].addresses.as_str(), &written[0].ports), ("db.example.com", &None));
 }
 
 #[test]
-fn an_object_written_before_there_were_columns_gets_them_once() {
+fn object_without_columns_gets_them_once() {
     let mut rig = Rig::new();
     rig.store(listening(1));
-    rig.live(1.0);
+    rig.run(1.0);
     let mut old = rig.record("a");
     (old.stored.addresses, old.stored.ports, old.resource_version) = (None, None, 1);
-    // A new leader, which has written nothing yet.
+    // A new leader that has not written anything yet.
     let mut rig = Rig::unlisted();
     rig.list(vec![old]);
     let mut written = 0;
     for _ in 0..20 {
-        let duties = rig.pass(0.1);
+        let duties = rig.advance(0.1);
         written += desired(&duties).len();
-        rig.obey(duties);
+        rig.carry_out(duties);
     }
     assert_eq!(written, 1);
     assert_eq!(rig.record("a").stored.ports.as_deref(), Some("p1:1/TCP"));
 }
 
 #[test]
-fn a_changed_spec_rewrites_them() {
+fn spec_change_rewrites_columns() {
     let mut rig = Rig::new();
     rig.store(listening(1));
-    rig.live(1.0);
+    rig.run(1.0);
     let mut next = rig.record("a");
     next.ports = listening(2).ports.clone();
     next.generation += 1;
     rig.put(next);
-    assert_eq!(desired(&rig.pass(0.5))[0].ports.as_deref(), Some("p1:1/TCP,p2:2/UDP"));
+    assert_eq!(desired(&rig.advance(0.5))[0].ports.as_deref(), Some("p1:1/TCP,p2:2/UDP"));
 }
 
-/// rollcall was updated, and its CRDs were not: the API server takes the write and drops the fields.
+/// rollcall was updated but its CRDs were not: the API server accepts the write and drops the fields.
 #[test]
-fn columns_that_an_older_schema_drops_are_not_written_for_ever() {
+fn columns_that_an_older_schema_drops_are_not_rewritten_forever() {
     let mut rig = Rig::new();
     rig.store(listening(1));
     let mut written = 0;
     for beat in 0..20 {
-        for duty in rig.pass(0.1) {
+        for duty in rig.advance(0.1) {
             let Duty::WriteStatus { on: version, desired, .. } = &duty else { continue };
             written += 1;
             let mut next = rig.record(&version.key.name);
             next.stored.phase = Some(desired.phase);
-            next.stored.conditions = desired.conditions.iter().map(|it| it.stored("t")).collect();
+            next.stored.conditions =
+                desired.conditions.iter().map(|condition| condition.stored("t")).collect();
             next.stored.last_heartbeat = desired.last_heartbeat;
             next.stored.observed_generation = desired.observed_generation;
             rig.put(next);
-            rig.attempted(on(&duty).unwrap(), Outcome::Done);
+            rig.attempted(object_version(&duty).unwrap(), Outcome::Done);
         }
         if beat % 5 == 0 {
             rig.annotate("a");
@@ -110,17 +112,17 @@ fn columns_that_an_older_schema_drops_are_not_written_for_ever() {
     let mut next = rig.record("a");
     next.generation += 1;
     rig.put(next);
-    assert_eq!(desired(&rig.pass(0.5)).len(), 1, "another spec is written");
+    assert_eq!(desired(&rig.advance(0.5)).len(), 1, "another spec is written");
 }
 
 #[test]
-fn a_health_that_changes_behind_another_phase_is_shown() {
+fn health_change_is_written_while_another_phase_has_precedence() {
     let mut rig = Rig::new();
     rig.put(instance("a").with(|facts| facts.state = State::Draining));
-    rig.live(1.0);
+    rig.run(1.0);
     assert_eq!(rig.record("a").stored.health, Some(Health::Passing));
     let mut next = rig.record("a");
     next.health = Health::Warning;
     rig.put(next);
-    assert_eq!(desired(&rig.pass(0.5))[0].health, Health::Warning);
+    assert_eq!(desired(&rig.advance(0.5))[0].health, Health::Warning);
 }

@@ -1,31 +1,33 @@
-//! Words for people: what is sent, and what is seen. Owns nothing else.
+//! Text for the printed paths: calls and observed facts. Owns nothing else.
 
 use rollcall_core::{fact::Fact, ledger::Ledger};
 
-use crate::{api::Op, replica::APART};
+use crate::{api::ApiOperation, replica::CLOCK_DISTANCE};
 
-/// A call, for people.
-pub fn call(op: &Op) -> String {
+/// Describes a call.
+pub fn call(op: &ApiOperation) -> String {
     match op {
-        Op::Beat { key, change, .. } => format!("beat {} of {}", change.value, key.name),
-        Op::Status { on, desired } => format!("status {} of {}", desired.phase, on.key.name),
-        Op::Flush { ledger, .. } => of_ledger(ledger),
+        ApiOperation::Beat { key, change, .. } => format!("beat {} of {}", change.value, key.name),
+        ApiOperation::Status { on, desired } => {
+            format!("status {} of {}", desired.phase, on.key.name)
+        }
+        ApiOperation::Flush { ledger, .. } => ledger_text(ledger),
         other => format!("{} of {}", other.name(), other.key().name),
     }
 }
 
-fn of_ledger(ledger: &Ledger) -> String {
+fn ledger_text(ledger: &Ledger) -> String {
     let beats: usize = ledger.segments.iter().map(|segment| segment.beats.len()).sum();
     let Ledger { replica, boot, sequence, index, ask, .. } = ledger;
     let ask = if *ask { ", asks" } else { "" };
-    let stamp = ledger.stamp.0 % APART;
+    let stamp = ledger.stamp.0 % CLOCK_DISTANCE;
     format!(
         "ledger {sequence} of {replica}/{boot}, stamp {stamp}, index {index}, {beats} beats{ask}"
     )
 }
 
-/// A fact of a watch, for people.
-pub fn seen(fact: &Fact) -> String {
+/// Describes a fact that a watch reports.
+pub fn fact(fact: &Fact) -> String {
     match fact {
         Fact::Upserted(instance) => {
             let phase = instance.stored.phase.map_or("no phase", |phase| phase.as_str());
@@ -33,7 +35,7 @@ pub fn seen(fact: &Fact) -> String {
             let (name, version) = (&instance.key.name, instance.resource_version);
             format!("{name} in version {version}: {phase}, beat {beat}")
         }
-        Fact::LedgerSeen(ledger) => of_ledger(ledger),
+        Fact::LedgerSeen(ledger) => ledger_text(ledger),
         other => format!("{other:?}"),
     }
 }

@@ -1,17 +1,17 @@
-//! The serial of what is published: moved by what readers see, and by nothing else.
+//! The DNS serial of the published zone: only a change that readers can see moves it.
 
 use rollcall_core::fact::Fact;
 use rollcall_model::instance::Phase;
 
 use crate::rig::{Rig, instance};
 
-/// The second of wall time that a rig is in.
+/// The rig's wall time in seconds.
 fn second(rig: &Rig) -> u32 {
     u32::try_from(rig.now().wall.0 / 1000).unwrap()
 }
 
 #[test]
-fn the_first_list_moves_the_serial_also_when_there_is_nobody() {
+fn first_list_moves_the_serial_even_when_it_is_empty() {
     let mut rig = Rig::unlisted();
     rig.api_is_up = false;
     rig.settle();
@@ -21,21 +21,21 @@ fn the_first_list_moves_the_serial_also_when_there_is_nobody() {
     let before = rig.directory.serial();
     rig.time += 2000;
     rig.list(Vec::new());
-    assert_eq!(rig.directory.serial(), before, "a relist that brings nothing new");
+    assert_eq!(rig.directory.serial(), before, "a list without changes");
 }
 
 #[test]
-fn beats_self_beats_statuses_and_new_versions_move_no_serial() {
+fn heartbeats_and_statuses_do_not_move_the_serial() {
     let mut rig = Rig::new();
     let a = rig.put(instance("a"));
-    rig.live(1.0);
+    rig.run(1.0);
     let before = rig.directory.serial();
     for _ in 0..5 {
-        rig.live(2.0);
-        let _ = rig.beat("a");
+        rig.run(2.0);
+        let _ = rig.heartbeat("a");
         rig.annotate("a");
         rig.put(rig.record("a"));
-        // Changed and changed back before anybody could see it.
+        // Changed and changed back before a reader could see it.
         let (now, mut other) = (rig.record("a"), rig.record("a"));
         other.weight = 7;
         rig.store(other);
@@ -46,15 +46,15 @@ fn beats_self_beats_statuses_and_new_versions_move_no_serial() {
 }
 
 #[test]
-fn whatever_readers_see_moves_the_serial() {
+fn visible_change_moves_the_serial() {
     let mut rig = Rig::new();
     let a = rig.put(instance("a"));
     let born = second(&rig);
-    assert_eq!(rig.directory.serial(), born, "a service has come");
+    assert_eq!(rig.directory.serial(), born, "a new service");
     rig.time += 2000;
     let changed = rig.put(a.with(|facts| facts.weight = 7));
     assert_eq!(rig.directory.serial(), second(&rig), "another weight");
-    rig.live(20.0);
+    rig.run(20.0);
     assert_eq!(rig.phase("a"), Some(Phase::Expired));
     let expired = rig.directory.serial() - born;
     assert!((10..=12).contains(&expired), "a lease of 10 s has ended after {expired} s");
@@ -65,11 +65,11 @@ fn whatever_readers_see_moves_the_serial() {
         index: rig.version,
     });
     rig.settle();
-    assert_eq!(rig.directory.serial(), second(&rig), "a service is gone");
+    assert_eq!(rig.directory.serial(), second(&rig), "a removed service");
 }
 
 #[test]
-fn a_change_in_the_second_of_a_transfer_has_a_serial_of_its_own() {
+fn change_in_the_second_of_a_transfer_gets_its_own_serial() {
     let mut rig = Rig::new();
     let mut a = rig.put(instance("a"));
     let given = rig.directory.serial_for_transfer();

@@ -1,4 +1,4 @@
-//! Selection and order: who is chosen, and who comes first how often.
+//! Selection and order: which instances a filter selects, and how often each comes first.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,9 +17,9 @@ fn view(instances: Vec<Instance>) -> Arc<View> {
 }
 
 fn weighted(name: &str, weight: u16) -> Instance {
-    let mut one = instance(name);
-    one.weight = weight;
-    one
+    let mut object = instance(name);
+    object.weight = weight;
+    object
 }
 
 fn names(members: &[&Arc<Member>]) -> Vec<String> {
@@ -27,7 +27,7 @@ fn names(members: &[&Arc<Member>]) -> Vec<String> {
 }
 
 #[test]
-fn who_comes_first_follows_the_weights() {
+fn first_place_follows_the_weights() {
     let weights = [("a", 1u32), ("b", 2), ("c", 3), ("d", 10)];
     let all = weights.iter().map(|(name, weight)| weighted(name, *weight as u16)).collect();
     let view = view(all);
@@ -45,12 +45,12 @@ fn who_comes_first_follows_the_weights() {
             (f64::from(first[*name]) - expected).powi(2) / expected
         })
         .sum();
-    // Three degrees of freedom: beyond 21.1 once in ten thousand, and the seeds are fixed.
+    // Three degrees of freedom: a value above 21.1 has a probability of 1 in 10,000, and the seeds are fixed.
     assert!(chi < 21.1, "chi² {chi}: {first:?}");
 }
 
 #[test]
-fn equal_weights_have_every_order_equally_often() {
+fn equal_weights_give_every_order_equally_often() {
     let view = view(["a", "b", "c"].map(|name| weighted(name, 100)).into());
     let mut orders: BTreeMap<Vec<String>, u32> = BTreeMap::new();
     for seed in 0..12_000 {
@@ -77,7 +77,7 @@ fn weight_zero_is_the_last_resort_and_priority_comes_before_weight() {
 }
 
 #[test]
-fn in_turn_everybody_is_first_equally_often_within_the_best_priority() {
+fn round_robin_puts_each_instance_of_the_best_priority_first_equally_often() {
     let mut backup = instance("backup");
     backup.priority = 1;
     let view = view(vec![instance("a"), instance("b"), instance("c"), backup]);
@@ -105,7 +105,7 @@ fn near_prefers_a_zone_and_falls_back_to_all_while_a_zone_pins() {
 }
 
 #[test]
-fn near_looks_at_those_who_are_wanted_and_not_at_the_others() {
+fn near_considers_only_instances_that_match_the_other_filters() {
     let mut here = instance("here");
     (here.zone, here.version) = (Some("eu-1a".into()), Some("1".into()));
     let mut there = instance("there");
@@ -117,10 +117,10 @@ fn near_looks_at_those_who_are_wanted_and_not_at_the_others() {
 }
 
 #[test]
-fn all_tags_are_wanted_at_once_and_values_may_be_written_as_in_dns() {
-    let mut one = instance("one");
-    one.tags = Arc::new(["Blue".into(), "v2.1".into()]);
-    let view = view(vec![one]);
+fn filter_requires_all_tags_and_accepts_dns_spelling() {
+    let mut object = instance("one");
+    object.tags = Arc::new(["Blue".into(), "v2.1".into()]);
+    let view = view(vec![object]);
     let tags = |tags: &[&str]| Filter {
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
         ..Filter::default()

@@ -1,5 +1,5 @@
-//! The one race: a beat and the verdict on its instance, on real threads. A beat that was counted
-//! is never followed by a verdict within its lease, and one that was not is told so.
+//! The one race: a heartbeat against the verdict on its instance, on real threads. A heartbeat that was counted
+//! is never followed by a verdict within its lease, and one that was not counted is answered as late.
 
 use std::{
     hint,
@@ -23,86 +23,86 @@ use crate::rig::{Rig, instance};
 
 const ROUNDS: u64 = 4_000;
 
-/// Who goes first: in some rounds one of them for certain, in most whoever is faster.
+/// Which of the two goes first: a fixed one in some rounds, the faster one in most.
 #[derive(Clone, Copy, PartialEq)]
-enum First {
+enum GoesFirst {
     Beat,
     Verdict,
     Either,
 }
 
-fn first(round: u64) -> First {
+fn goes_first(round: u64) -> GoesFirst {
     match round % 16 {
-        0 => First::Beat,
-        1 => First::Verdict,
-        _ => First::Either,
+        0 => GoesFirst::Beat,
+        1 => GoesFirst::Verdict,
+        _ => GoesFirst::Either,
     }
 }
 
-/// Beats at the very end of leases, each within it by a hair, on a thread of its own.
-fn door(
+/// Sends heartbeats on its own thread, each at the last millisecond of a lease.
+fn send_heartbeats(
     directory: &Directory,
-    gate: &Barrier,
+    barrier: &Barrier,
     rounds: &Receiver<(u64, u64)>,
     answers: &Sender<bool>,
 ) {
     for (round, at) in rounds {
-        if first(round) != First::Beat {
-            gate.wait();
+        if goes_first(round) != GoesFirst::Beat {
+            barrier.wait();
         }
-        if first(round) == First::Verdict {
-            gate.wait();
+        if goes_first(round) == GoesFirst::Verdict {
+            barrier.wait();
         }
-        // Sooner or later, so that the two meet at every point.
+        // A varying delay, so that the two threads meet at every point.
         (0..round % 97 * 16).for_each(|_| hint::spin_loop());
         let beat = directory.heartbeat("shop", "a", None, None, Moment(at));
         answers.send(matches!(beat, Heartbeat::Renewed(_))).unwrap();
-        if first(round) == First::Beat {
-            gate.wait();
+        if goes_first(round) == GoesFirst::Beat {
+            barrier.wait();
         }
     }
 }
 
 #[test]
-fn a_beat_is_either_counted_before_the_verdict_or_told_that_it_came_too_late() {
+fn heartbeat_is_counted_before_the_verdict_or_answered_as_late() {
     let mut rig = Rig::new();
     rig.put(instance("a"));
-    let gate = Arc::new(Barrier::new(2));
+    let barrier = Arc::new(Barrier::new(2));
     let ((send, rounds), (answer, answers)) = (channel(), channel());
-    let (directory, other) = (rig.directory.clone(), gate.clone());
-    let beating = thread::spawn(move || door(&directory, &other, &rounds, &answer));
+    let (directory, other) = (rig.directory.clone(), barrier.clone());
+    let heartbeats = thread::spawn(move || send_heartbeats(&directory, &other, &rounds, &answer));
     let mut counted = 0;
     for round in 0..ROUNDS {
         rig.annotate("a");
         let slot = rig.directory.slot("shop", "a").unwrap();
         let end = slot.lease_end(rig.record("a").lease.duration);
-        // Everything is ready for the verdict but the call that gives it.
-        rig.pass((end.0 - rig.time) as f64 / 1000.0);
+        // Everything is ready for the verdict except the call that gives it.
+        rig.advance((end.0 - rig.time) as f64 / 1000.0);
         rig.time += 300;
-        let seen = self_beat(&mut rig);
-        rig.apply(Fact::Upserted(seen));
+        let own = self_beat(&mut rig);
+        rig.apply(Fact::Upserted(own));
         send.send((round, end.0)).unwrap();
-        gate.wait();
+        barrier.wait();
         rig.catalog.settle(rig.now(), 64);
-        if first(round) == First::Verdict {
-            gate.wait();
+        if goes_first(round) == GoesFirst::Verdict {
+            barrier.wait();
         }
         let was_counted = answers.recv().unwrap();
         assert_ne!(was_counted, slot.is_expired(), "counted: {was_counted}");
         assert_eq!(rig.view().members[0].phase.is_discoverable(), was_counted);
-        match first(round) {
-            First::Beat => assert!(was_counted),
-            First::Verdict => assert!(!was_counted),
-            First::Either => counted += u64::from(was_counted),
+        match goes_first(round) {
+            GoesFirst::Beat => assert!(was_counted),
+            GoesFirst::Verdict => assert!(!was_counted),
+            GoesFirst::Either => counted += u64::from(was_counted),
         }
         rig.apply(Fact::SelfBeatWritten { answer: Ok(rig.version) });
     }
     drop(send);
-    beating.join().unwrap();
+    heartbeats.join().unwrap();
     println!("where either could be first, {counted} beats of {} were", ROUNDS / 16 * 14);
 }
 
-/// Asks the catalog for a self-beat, and keeps it from being seen.
+/// Asks the catalog for a self-beat, and returns it instead of letting the watch report it.
 fn self_beat(rig: &mut Rig) -> Arc<Instance> {
     loop {
         let now = rig.now();
