@@ -1,4 +1,4 @@
-"""How a call finds a replica that answers it, the token, and the index that keeps reads from going back."""
+"""Calls: finding a replica that answers, the token, and the index that prevents reads of an older state."""
 
 import json
 import os
@@ -6,13 +6,13 @@ import tempfile
 import threading
 import unittest
 
-from nonsense import NONSENSE, SLOW
+from malformed import MALFORMED, SLOW
 from rollcall_client import BadAnswer, Problem, Rollcall, RollcallError, TokenError, Unavailable
-from stand_in import BOUND, FakeClock, StandIn, answer, problem
+from scripted_server import BOUND, FakeClock, ScriptedServer, answer, problem
 
 SET = {"namespace": "shop", "service": "orders", "revision": "r1", "instances": [{"name": "a", "new": 1}], "new": 2}
-UNAUTHENTICATED = NONSENSE["401"]
-# Statuses that another try does not change.
+UNAUTHENTICATED = MALFORMED["401"]
+# Answers that are not retried.
 FINAL = {"400 with HTML", "401", "403", "407", "418 with an empty problem"}
 
 
@@ -25,74 +25,74 @@ class CallTest(unittest.TestCase):
         self.clock = FakeClock()
 
     def replica(self, *script, otherwise=None):
-        made = StandIn(*script, otherwise=otherwise)
-        self.addCleanup(made.close)
-        return made
+        server = ScriptedServer(*script, otherwise=otherwise)
+        self.addCleanup(server.close)
+        return server
 
     def rollcall(self, *replicas, **options):
         return Rollcall([replica.address for replica in replicas], clock=self.clock, **{"timeout": BOUND, **options})
 
 
 class Replicas(CallTest):
-    def test_any_answer_that_may_be_temporary_leads_to_the_next_replica(self):
-        for name, nonsense in NONSENSE.items():
+    def test_transient_failure_leads_to_the_next_replica(self):
+        for name, bad_answer in MALFORMED.items():
             if name in FINAL or name.startswith("429"):
                 continue
             with self.subTest(name):
-                bad, good = self.replica(otherwise=nonsense), self.replica(otherwise=found())
+                bad, good = self.replica(otherwise=bad_answer), self.replica(otherwise=found())
                 rollcall = self.rollcall(bad, good)
                 self.assertEqual(rollcall.discover("shop", "orders"), (SET, '"r1"'))
                 rollcall.discover("shop", "orders")
-                self.assertEqual((len(bad.requests), len(good.requests)), (1, 2), "it stays at the one that answers")
+                self.assertEqual((len(bad.requests), len(good.requests)), (1, 2), "the next call goes to the replica that answered")
                 self.assertEqual(self.clock.sleeps, [])
 
-    def test_no_answer_in_time_leads_to_the_next_replica(self):
-        for name, nonsense in SLOW.items():
+    def test_timeout_leads_to_the_next_replica(self):
+        for name, bad_answer in SLOW.items():
             with self.subTest(name):
-                rollcall = self.rollcall(self.replica(nonsense), self.replica(otherwise=found()), timeout=0.5)
+                rollcall = self.rollcall(self.replica(bad_answer), self.replica(otherwise=found()), timeout=0.5)
                 self.assertEqual(rollcall.discover("shop", "orders"), (SET, '"r1"'))
 
-    def test_a_refusal_is_raised_at_once(self):
+    def test_refusal_is_raised_at_once(self):
         for name in FINAL:
             with self.subTest(name):
-                replica = self.replica(otherwise=NONSENSE[name])
+                replica = self.replica(otherwise=MALFORMED[name])
                 with self.assertRaises(Problem):
                     self.rollcall(replica).discover("shop", "orders")
                 self.assertEqual(len(replica.requests), 1)
 
-    def test_patience_ends_with_the_last_failure(self):
+    def test_last_failure_is_raised_when_the_patience_ends(self):
         for name, kind in (("302", BadAnswer), ("504", Problem), ("closed at once", Unavailable)):
             with self.subTest(name):
                 self.clock = FakeClock()
-                replica = self.replica(otherwise=NONSENSE[name])
+                replica = self.replica(otherwise=MALFORMED[name])
                 with self.assertRaises(kind):
                     self.rollcall(replica, patience=30).discover("shop", "orders")
                 self.assertLess(20, sum(self.clock.sleeps))
                 self.assertLess(sum(self.clock.sleeps), 30)
 
-    def test_no_replica_listens(self):
-        replica = StandIn()
+    def test_unavailable_is_raised_if_no_replica_listens(self):
+        replica = ScriptedServer()
         replica.close()
         with self.assertRaises(Unavailable):
             self.rollcall(replica).discover("shop", "orders")
 
-    def test_addresses_that_are_none_are_unavailable(self):
+    def test_invalid_address_raises_a_rollcall_error(self):
         for address in ("127.0.0.1:http", "..:1", "a" * 70 + ".example:1", "\0:1"):
             with self.subTest(address), self.assertRaises(RollcallError):
                 Rollcall([address], clock=self.clock, patience=0).discover("shop", "orders")
 
-    def test_retry_after_is_waited_for_once_all_replicas_were_asked(self):
+    def test_retry_after_counts_after_all_replicas_were_asked(self):
         busy = problem("503 Service Unavailable", "not-ready", Retry_After="2")
         first, second = self.replica(busy, found()), self.replica(busy)
         self.rollcall(first, second).discover("shop", "orders")
         self.assertEqual(self.clock.sleeps, [2])
 
-    def test_429_is_waited_for_at_the_same_replica(self):
-        first, second = self.replica(NONSENSE["429 with seconds"], found()), self.replica()
+    def test_429_is_retried_at_the_same_replica(self):
+        first, second = self.replica(MALFORMED["429 with seconds"], found()), self.replica()
         self.rollcall(first, second).discover("shop", "orders")
         self.assertEqual((self.clock.sleeps, len(second.requests)), ([1], 0))
 
-    def test_retry_after_beyond_the_patience_is_not_waited_for(self):
+    def test_retry_after_beyond_the_patience_raises_at_once(self):
         replica = self.replica(problem("503 Service Unavailable", "not-ready", Retry_After="50"))
         with self.assertRaises(Problem) as raised:
             self.rollcall(replica).discover("shop", "orders")
@@ -106,20 +106,20 @@ class Replicas(CallTest):
             pauses += self.clock.sleeps
         self.assertEqual(len(set(pauses)), 3)
 
-    def test_redirect_is_not_followed_with_the_token(self):
+    def test_redirect_is_not_followed(self):
         target = self.replica(otherwise=found())
-        lure = answer("302 Found", "", Location=f"http://{target.address}/v1/namespaces/shop/services/orders")
+        redirect = answer("302 Found", "", Location=f"http://{target.address}/v1/namespaces/shop/services/orders")
         with self.assertRaises(BadAnswer):
-            self.rollcall(self.replica(otherwise=lure), token="secret").discover("shop", "orders")
+            self.rollcall(self.replica(otherwise=redirect), token="secret").discover("shop", "orders")
         self.assertEqual(target.requests, [])
 
-    def test_304_without_a_condition_is_no_answer(self):
+    def test_304_without_a_condition_is_a_bad_answer(self):
         bad = answer("304 Not Modified", Content_Length=None, ETag='"r1"')
         with self.assertRaises(BadAnswer):
             self.rollcall(self.replica(otherwise=bad)).discover("shop", "orders")
         self.assertEqual(self.rollcall(self.replica(bad)).discover("shop", "orders", etag='"r1"'), (None, '"r1"'))
 
-    def test_problem_keeps_what_the_server_said(self):
+    def test_problem_keeps_all_members(self):
         members = {"type": "tag:rollcall.dev,2026:bad-fields", "detail": "d", "errors": [{"field": "f"}], "new": 1}
         replica = self.replica(answer("422 Unprocessable Entity", members))
         with self.assertRaises(Problem) as raised:
@@ -133,14 +133,14 @@ class Replicas(CallTest):
         self.rollcall(replica).discover("a/b", "c?d", tag=["x y", "&"], wait="500ms")
         self.assertEqual(replica.requests[0].path, "/v1/namespaces/a%2Fb/services/c%3Fd?tag=x+y&tag=%26&wait=500ms")
 
-    def test_wait_that_is_no_time_is_a_mistake_of_the_caller(self):
+    def test_invalid_wait_raises_a_value_error(self):
         for wait in ("", "30", "s", "1h", "-1s"):
             with self.subTest(wait), self.assertRaises(ValueError):
                 self.rollcall(self.replica()).discover("shop", "orders", wait=wait or "x")
 
 
 class Addresses(unittest.TestCase):
-    def test_addresses_that_cannot_be_called_are_refused_at_once(self):
+    def test_invalid_addresses_are_refused_at_once(self):
         for addresses, error in [
             ("127.0.0.1:8080", TypeError),
             ([], ValueError),
@@ -163,7 +163,7 @@ class Tokens(CallTest):
         with open(self.path, "wb") as file:
             file.write(token if isinstance(token, bytes) else token.encode())
 
-    def sent(self, replica):
+    def sent_tokens(self, replica):
         return [request.headers.get("authorization") for request in replica.requests]
 
     def test_token_file_is_read_again_at_a_401(self):
@@ -173,7 +173,7 @@ class Tokens(CallTest):
         self.write("new\n")
         rollcall.discover("shop", "orders")
         rollcall.discover("shop", "orders")
-        self.assertEqual(self.sent(replica), ["Bearer old", "Bearer old", "Bearer old", "Bearer new"])
+        self.assertEqual(self.sent_tokens(replica), ["Bearer old", "Bearer old", "Bearer old", "Bearer new"])
 
     def test_401_with_the_same_token_is_raised(self):
         replica = self.replica(otherwise=UNAUTHENTICATED)
@@ -190,7 +190,7 @@ class Tokens(CallTest):
             rollcall.discover("shop", "orders")
         self.assertEqual(len(replica.requests), 3)
 
-    def test_file_that_is_being_written_leaves_the_former_token(self):
+    def test_unreadable_token_file_keeps_the_former_token(self):
         replica = self.replica(found(), UNAUTHENTICATED, UNAUTHENTICATED, UNAUTHENTICATED, otherwise=found())
         rollcall = self.rollcall(replica, token_file=self.path)
         rollcall.discover("shop", "orders")
@@ -200,9 +200,9 @@ class Tokens(CallTest):
                 rollcall.discover("shop", "orders")
         os.remove(self.path)
         rollcall.discover("shop", "orders")
-        self.assertEqual(self.sent(replica), ["Bearer old"] * 5)
+        self.assertEqual(self.sent_tokens(replica), ["Bearer old"] * 5)
 
-    def test_file_that_is_not_there_yet_is_a_failure_of_the_call(self):
+    def test_missing_token_file_fails_the_call(self):
         os.remove(self.path)
         replica = self.replica(found())
         rollcall = self.rollcall(replica, token_file=self.path)
@@ -210,9 +210,9 @@ class Tokens(CallTest):
             rollcall.discover("shop", "orders")
         self.write("new")
         rollcall.discover("shop", "orders")
-        self.assertEqual(self.sent(replica), ["Bearer new"])
+        self.assertEqual(self.sent_tokens(replica), ["Bearer new"])
 
-    def test_token_that_no_header_may_have_is_refused_without_being_shown(self):
+    def test_token_that_is_invalid_in_a_header_is_refused_without_being_shown(self):
         for token in ("two\r\nlines", "ümlaut", "two words"):
             with self.subTest(token), self.assertRaises(TokenError) as raised:
                 self.rollcall(self.replica(), token=token).discover("shop", "orders")
@@ -224,25 +224,25 @@ class Tokens(CallTest):
         rollcall = self.rollcall(replica, token=lambda: next(tokens))
         rollcall.discover("shop", "orders")
         rollcall.discover("shop", "orders")
-        # "c" was compared with "b".
-        self.assertEqual(self.sent(replica), ["Bearer a", "Bearer b", "Bearer d"])
+        # The client compared "c" with the refused "b".
+        self.assertEqual(self.sent_tokens(replica), ["Bearer a", "Bearer b", "Bearer d"])
 
-    def test_token_and_file_together_are_a_mistake_of_the_caller(self):
+    def test_token_and_token_file_together_raise_a_value_error(self):
         with self.assertRaises(ValueError):
             Rollcall(["127.0.0.1:1"], token="a", token_file=self.path)
 
 
 class Index(CallTest):
-    def asked(self, replica):
+    def requested_indexes(self, replica):
         return [request.headers.get("rollcall-min-index") for request in replica.requests]
 
     def test_reads_ask_for_the_highest_index_of_any_replica(self):
-        first, second = self.replica(found("7"), NONSENSE["502"]), self.replica(found("5"), found("9"), found())
+        first, second = self.replica(found("7"), MALFORMED["502"]), self.replica(found("5"), found("9"), found())
         rollcall = self.rollcall(first, second)
         for _ in range(4):
             rollcall.discover("shop", "orders")
-        self.assertEqual(self.asked(first), [None, "7"])
-        self.assertEqual(self.asked(second), ["7", "7", "9"])
+        self.assertEqual(self.requested_indexes(first), [None, "7"])
+        self.assertEqual(self.requested_indexes(second), ["7", "7", "9"])
 
     def test_writes_raise_the_index_and_do_not_ask_for_it(self):
         lease = {"uid": "u", "lease": {"renewAfterSeconds": 1}}
@@ -251,15 +251,15 @@ class Index(CallTest):
         rollcall.register("shop", "a", "orders")
         rollcall.register("shop", "a", "orders")
         rollcall.discover("shop", "orders")
-        self.assertEqual(self.asked(replica), [None, None, "7"])
+        self.assertEqual(self.requested_indexes(replica), [None, None, "7"])
 
     def test_restored_store_resets_the_index(self):
-        """After a restore the store is at 40, and the client has seen 900."""
+        """The restored store is at index 40, and the client has read 900."""
         replica = self.replica(found("900"), found("40", Rollcall_Index_Reset="true"), found("41"), found())
         rollcall = self.rollcall(replica)
         for _ in range(4):
             rollcall.discover("shop", "orders")
-        self.assertEqual(self.asked(replica), [None, "900", "40", "41"])
+        self.assertEqual(self.requested_indexes(replica), [None, "900", "40", "41"])
 
     def test_index_resets_as_often_as_the_store_is_restored(self):
         reset = {"Rollcall_Index_Reset": "true"}
@@ -267,7 +267,7 @@ class Index(CallTest):
         rollcall = self.rollcall(replica)
         for _ in range(6):
             rollcall.discover("shop", "orders")
-        self.assertEqual(self.asked(replica), [None, "900", "40", "50", "3", "4"])
+        self.assertEqual(self.requested_indexes(replica), [None, "900", "40", "50", "3", "4"])
 
     def test_304_and_problems_reset_the_index_too(self):
         reset = {"Rollcall_Index": "40", "Rollcall_Index_Reset": "true"}
@@ -284,17 +284,17 @@ class Index(CallTest):
                 except Problem:
                     pass
                 rollcall.discover("shop", "orders")
-                self.assertEqual(self.asked(replica), [None, "900", "40"])
+                self.assertEqual(self.requested_indexes(replica), [None, "900", "40"])
 
     def test_lower_index_without_a_reset_changes_nothing(self):
         replica = self.replica(found("900"), found("40"), found("40", Rollcall_Index_Reset="false"), found())
         rollcall = self.rollcall(replica)
         for _ in range(4):
             rollcall.discover("shop", "orders")
-        self.assertEqual(self.asked(replica), [None, "900", "900", "900"])
+        self.assertEqual(self.requested_indexes(replica), [None, "900", "900", "900"])
 
-    def test_late_reset_does_not_undo_what_was_seen_since(self):
-        """Two requests ask for 900. The first is answered late, when the other has begun anew at 40 and gone on to 60."""
+    def test_late_reset_does_not_undo_newer_reads(self):
+        """Two requests ask for 900. The first is answered late, when the other has reset the index to 40 and read 60."""
         arrived, release = threading.Event(), threading.Event()
 
         def late(connection):
@@ -314,23 +314,23 @@ class Index(CallTest):
         release.set()
         thread.join(BOUND)
         rollcall.discover("shop", "orders")
-        self.assertEqual(self.asked(fast), ["900", "40", "60"])
+        self.assertEqual(self.requested_indexes(fast), ["900", "40", "60"])
 
-    def test_index_that_is_none_is_ignored(self):
+    def test_invalid_index_is_ignored(self):
         for index in ("", "²", "-1", "0x10", "7, 8", "9" * 19, "9" * 5000, "true"):
             with self.subTest(index):
                 replica = self.replica(found("7"), found(index or " ", Rollcall_Index_Reset="true"), found())
                 rollcall = self.rollcall(replica)
                 for _ in range(3):
                     rollcall.discover("shop", "orders")
-                self.assertEqual(self.asked(replica), [None, "7", "7"])
+                self.assertEqual(self.requested_indexes(replica), [None, "7", "7"])
 
-    def test_made_up_index_is_corrected_by_the_next_reset(self):
+    def test_false_index_is_corrected_by_the_next_reset(self):
         replica = self.replica(found("9" * 18), found("40", Rollcall_Index_Reset="true"), found())
         rollcall = self.rollcall(replica)
         for _ in range(3):
             rollcall.discover("shop", "orders")
-        self.assertEqual(self.asked(replica), [None, "9" * 18, "40"])
+        self.assertEqual(self.requested_indexes(replica), [None, "9" * 18, "40"])
 
 
 class Bodies(CallTest):
@@ -349,7 +349,7 @@ class Bodies(CallTest):
             with self.subTest(bad), self.assertRaises(BadAnswer):
                 self.rollcall(self.replica(otherwise=answer("200 OK", bad)), patience=0).register("shop", "a", "orders")
 
-    def test_fields_are_sent_as_they_are_given(self):
+    def test_fields_are_sent_unchanged(self):
         replica = self.replica(answer("201 Created", {"uid": "u", "lease": {"renewAfterSeconds": 1}}))
         self.rollcall(replica).register("shop", "a", "orders", addresses=["10.0.0.7"], lease={"durationSeconds": 6})
         self.assertEqual(

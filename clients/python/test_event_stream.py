@@ -6,12 +6,12 @@ from rollcall_client import EventParser
 
 
 def parsed(text, size=None):
-    """The blocks of a text that arrives in pieces of so many bytes, as tuples, and the parser."""
-    octets = text if isinstance(text, bytes) else text.encode()
-    size = size or max(1, len(octets))
+    """Parses a text that arrives in pieces of `size` bytes. Returns the blocks as tuples, and the parser."""
+    data = text if isinstance(text, bytes) else text.encode()
+    size = size or max(1, len(data))
     parser, blocks = EventParser(), []
-    for at in range(0, len(octets), size):
-        blocks += parser.feed(octets[at : at + size])
+    for at in range(0, len(data), size):
+        blocks += parser.feed(data[at : at + size])
     return [tuple(block) for block in blocks], parser
 
 
@@ -63,27 +63,27 @@ class EventStream(unittest.TestCase):
     def test_colons_in_values_stay(self):
         self.check('data: {"a": ":"}\n\n', ("message", '{"a": ":"}', None))
 
-    def test_comment_with_a_single_newline_is_skipped(self):
-        self.check(": alive\nevent: a\n: alive\ndata: x\n: alive\n\n: alive\n", ("a", "x", None))
+    def test_comment_line_is_skipped(self):
+        self.check(": comment\nevent: a\n: comment\ndata: x\n: comment\n\n: comment\n", ("a", "x", None))
 
     def test_comment_as_a_block_is_skipped(self):
-        self.check(": alive\n\ndata: x\n\n: alive\n\n", ("message", "x", None))
+        self.check(": comment\n\ndata: x\n\n: comment\n\n", ("message", "x", None))
 
-    def test_retry_in_a_block_of_its_own(self):
+    def test_retry_in_a_separate_block(self):
         self.check("retry: 1500\n\ndata: x\n\n", ("message", "x", None), retry=1500)
 
     def test_retry_in_the_block_of_the_first_event(self):
         self.check("retry: 1500\nevent: snapshot\ndata: x\nid: 1\n\n", ("snapshot", "x", "1"), retry=1500)
 
-    def test_retry_that_is_no_number_is_ignored(self):
+    def test_retry_that_is_not_a_number_is_ignored(self):
         for value in ("", "-1", "1.5", "1e3", " 7", "٣", "x"):
             with self.subTest(value=value):
                 self.check(f"retry: {value}\n\n")
 
-    def test_retry_of_five_thousand_digits_is_just_long(self):
+    def test_retry_of_five_thousand_digits_is_bounded(self):
         self.assertEqual(parsed(f"retry: {'9' * 5000}\n")[1].retry, 10**9)
 
-    def test_event_that_is_cut_off_is_dropped(self):
+    def test_incomplete_event_is_dropped(self):
         self.check("data: x\nid: 1\n\ndata: y\nid: 2\n", ("message", "x", "1"))
         self.check("data: x\nid: 1\n\ndata: y\nid: 2", ("message", "x", "1"))
 
@@ -96,13 +96,13 @@ class EventStream(unittest.TestCase):
     def test_id_with_a_nul_is_ignored(self):
         self.check("data: x\nid: 1\0\n\n", ("message", "x", None))
 
-    def test_block_without_data_is_no_event(self):
+    def test_block_without_data_is_not_an_event(self):
         self.check("event: a\n\n")
 
     def test_unknown_fields_are_ignored(self):
         self.check("Data: x\ndata : x\nfoo: x\nbar\ndata: y\n\n", ("message", "y", None))
 
-    def test_bytes_that_are_no_utf_8_are_replaced(self):
+    def test_bytes_that_are_not_utf_8_are_replaced(self):
         self.check(b"data: \xff\n\n", ("message", "\ufffd", None))
 
     def test_long_line_in_small_pieces_takes_linear_time(self):

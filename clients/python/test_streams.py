@@ -1,4 +1,4 @@
-"""`watch`, `follow` and `poll` continue after whatever a replica answers."""
+"""`watch`, `follow` and `poll` continue whatever a replica answers."""
 
 import itertools
 import json
@@ -6,12 +6,12 @@ import logging
 import socket
 import unittest
 
-from nonsense import NONSENSE, SLOW
+from malformed import MALFORMED, SLOW
 from rollcall_client import Problem, Rollcall
-from stand_in import BOUND, FakeClock, StandIn, answer, chunks, problem, stream
+from scripted_server import BOUND, FakeClock, ScriptedServer, answer, chunks, problem, stream
 
 BAD_QUERY = problem("400 Bad Request", "bad-query")
-NO_STREAMS = {**NONSENSE, "200 with a JSON set": answer("200 OK", {"instances": []})}
+NOT_STREAMS = {**MALFORMED, "200 with a JSON set": answer("200 OK", {"instances": []})}
 
 
 def snapshot(*names, id=None, head=""):
@@ -35,49 +35,49 @@ class StreamTest(unittest.TestCase):
         self.clock = FakeClock()
 
     def begin(self, kind, *script, otherwise=None, filters=None, **options):
-        """The generator, on one replica."""
-        self.replica = StandIn(*script, otherwise=otherwise)
+        """Starts a generator of the client with one replica."""
+        self.replica = ScriptedServer(*script, otherwise=otherwise)
         self.addCleanup(self.replica.close)
         rollcall = Rollcall([self.replica.address], clock=self.clock, **{"timeout": BOUND, **options})
-        made = getattr(rollcall, kind)("shop", "orders", **(filters or {}))
-        self.addCleanup(made.close)
-        return made
+        generator = getattr(rollcall, kind)("shop", "orders", **(filters or {}))
+        self.addCleanup(generator.close)
+        return generator
 
-    def sent(self, name):
+    def sent_headers(self, name):
         return [request.headers.get(name) for request in self.replica.requests]
 
     def ids(self):
-        return self.sent("last-event-id")
+        return self.sent_headers("last-event-id")
 
 
 class Watch(StreamTest):
-    def test_any_answer_is_followed_by_another_try_with_the_same_id(self):
-        for name, nonsense in NO_STREAMS.items():
+    def test_any_failure_is_retried_with_the_same_id(self):
+        for name, bad_answer in NOT_STREAMS.items():
             with self.subTest(name):
                 self.clock = FakeClock()
                 again = stream(snapshot("b", id="2"))
-                watch = self.begin("watch", stream(snapshot("a", id="1")), nonsense, nonsense, again)
+                watch = self.begin("watch", stream(snapshot("a", id="1")), bad_answer, bad_answer, again)
                 self.assertEqual([next(watch)[0], next(watch)[1]["instances"][0]["name"]], ["snapshot", "b"])
                 self.assertEqual(len(self.replica.requests), 4)
-                # With 400 the id may be what is refused.
+                # A 400 may be about the id, so the id is dropped.
                 again = None if name == "400 with HTML" else "1"
                 self.assertEqual(self.ids(), [None, "1", again, again])
                 self.assertEqual(len(self.clock.sleeps), 3)
                 self.assertLess(0, min(self.clock.sleeps))
 
-    def test_any_first_answer_is_followed_by_another_try(self):
-        for name, nonsense in NO_STREAMS.items():
+    def test_any_first_failure_is_retried(self):
+        for name, bad_answer in NOT_STREAMS.items():
             with self.subTest(name):
-                watch = self.begin("watch", nonsense, stream(snapshot("a", id="1")))
+                watch = self.begin("watch", bad_answer, stream(snapshot("a", id="1")))
                 self.assertEqual(next(watch)[0], "snapshot")
 
-    def test_no_answer_in_time_is_followed_by_another_try(self):
-        for name, nonsense in SLOW.items():
+    def test_timeout_is_retried(self):
+        for name, bad_answer in SLOW.items():
             with self.subTest(name):
-                watch = self.begin("watch", nonsense, otherwise=stream(snapshot("a", id="1")), timeout=0.5)
+                watch = self.begin("watch", bad_answer, otherwise=stream(snapshot("a", id="1")), timeout=0.5)
                 self.assertEqual(next(watch)[0], "snapshot")
 
-    def test_stream_that_falls_silent_is_left(self):
+    def test_silent_stream_is_replaced(self):
         def silent(connection):
             connection.sendall(stream(snapshot("a", id="1")))
             connection.recv(1)
@@ -86,28 +86,28 @@ class Watch(StreamTest):
         self.assertEqual([next(watch)[0], next(watch)[0]], ["snapshot", "snapshot"])
         self.assertEqual(self.ids(), [None, "1"])
 
-    def test_stream_with_comments_only_is_alive(self):
-        def alive(connection):
+    def test_stream_with_comments_only_is_kept(self):
+        def send_comments(connection):
             connection.sendall(stream(snapshot("a", id="1")))
             connection.settimeout(0.1)
             for _ in range(15):
                 try:
                     connection.recv(1)
                 except socket.timeout:
-                    connection.sendall(b": alive\n")
+                    connection.sendall(b": comment\n")
             connection.sendall(change("upsert", "b", id="2").encode())
 
-        watch = self.begin("watch", alive, stream_timeout=1.0)
+        watch = self.begin("watch", send_comments, stream_timeout=1.0)
         self.assertEqual([next(watch)[0], next(watch)[0]], ["snapshot", "upsert"])
         self.assertEqual(len(self.replica.requests), 1)
 
-    def test_breaking_off_goes_on_with_the_last_id(self):
+    def test_broken_stream_continues_with_the_last_id(self):
         broken = chunks(snapshot("a", id="1"), change("upsert", "b", id="2"), is_complete=False)
         watch = self.begin("watch", broken, stream(change("remove", "b", id="3")))
         self.assertEqual([next(watch)[0] for _ in range(3)], ["snapshot", "upsert", "remove"])
         self.assertEqual(self.ids(), [None, "2"])
 
-    def test_event_that_is_cut_off_has_no_effect(self):
+    def test_incomplete_event_has_no_effect(self):
         for cut in range(1, len(change("upsert", "b", id="2"))):
             with self.subTest(cut):
                 broken = chunks(snapshot("a", id="1"), change("upsert", "b", id="2")[:-cut], is_complete=False)
@@ -115,10 +115,10 @@ class Watch(StreamTest):
                 self.assertEqual([next(watch)[1].get("name") for _ in range(2)], [None, "c"])
                 self.assertEqual(self.ids(), [None, "1"])
 
-    def test_breaking_off_between_the_events_of_one_change_asks_for_a_snapshot(self):
-        """Had the change been undone, the server would send nothing to the former id, and `b` would stay."""
+    def test_stream_broken_within_a_change_continues_with_a_snapshot(self):
+        """If the change were undone, the server would send nothing for the former id, and `b` would stay."""
         broken = chunks(snapshot("a", id="1"), change("upsert", "b"), is_complete=False)
-        follow = self.begin("follow", broken, NONSENSE["502"], stream(snapshot("a", id="1")))
+        follow = self.begin("follow", broken, MALFORMED["502"], stream(snapshot("a", id="1")))
         self.assertEqual([sorted(next(follow)) for _ in range(3)], [["a"], ["a", "b"], ["a"]])
         self.assertEqual(self.ids(), [None, None, None])
 
@@ -134,11 +134,11 @@ class Watch(StreamTest):
 
     def test_malformed_event_asks_for_a_snapshot(self):
         for name, bad in {
-            "data that is no JSON": "event: upsert\ndata: <html>\nid: 2\n\n",
+            "data that is not JSON": "event: upsert\ndata: <html>\nid: 2\n\n",
             "empty data": "event: upsert\ndata:\nid: 2\n\n",
-            "upsert of no instance": "event: upsert\ndata: {}\nid: 2\n\n",
+            "upsert without an instance": "event: upsert\ndata: {}\nid: 2\n\n",
             "remove of a list": "event: remove\ndata: []\nid: 2\n\n",
-            "name that is no string": 'event: remove\ndata: {"name": {}}\nid: 2\n\n',
+            "name that is not a string": 'event: remove\ndata: {"name": {}}\nid: 2\n\n',
             "snapshot without instances": "event: snapshot\ndata: {}\nid: 2\n\n",
             "snapshot of numbers": 'event: snapshot\ndata: {"instances": [1]}\nid: 2\n\n',
             "a thousand lists deep": "event: upsert\ndata: " + "[" * 100_000 + "\nid: 2\n\n",
@@ -154,8 +154,8 @@ class Watch(StreamTest):
         self.assertEqual([next(watch)[0] for _ in range(2)], ["snapshot", "snapshot"])
         self.assertEqual(self.ids(), [None, "3"])
 
-    def test_retry_is_waited_for_after_an_orderly_end(self):
-        for name, head in {"in a block of its own": "retry: 4000\n\n", "in the first block": "retry: 4000\n"}.items():
+    def test_retry_counts_after_an_orderly_end(self):
+        for name, head in {"in a separate block": "retry: 4000\n\n", "in the first block": "retry: 4000\n"}.items():
             for chance, expected in ((0.0, 2.0), (1.0, 4.0)):
                 with self.subTest(name, chance=chance):
                     self.clock = FakeClock(random=chance)
@@ -178,14 +178,14 @@ class Watch(StreamTest):
                 self.assertEqual(len(self.clock.sleeps), 12)
                 self.assertLess(3, self.clock.sleeps[-1])
 
-    def test_long_life_ends_the_back_off(self):
-        watch = self.begin("watch", *[NONSENSE["502"]] * 8, chunks(snapshot("a"), is_complete=False), stream(snapshot("b")))
+    def test_long_stream_ends_the_back_off(self):
+        watch = self.begin("watch", *[MALFORMED["502"]] * 8, chunks(snapshot("a"), is_complete=False), stream(snapshot("b")))
         next(watch)
         self.clock.now += 60
         next(watch)
         self.assertEqual(self.clock.sleeps[-2:], [5.0, 0.1])
 
-    def test_retry_after_is_honoured_up_to_a_minute(self):
+    def test_retry_after_is_respected_up_to_a_minute(self):
         for value, expected in (("7", 7), ("3600", 60), ("Fri, 31 Dec 2100 23:59:59 GMT", 60), ("soon", 0.1)):
             with self.subTest(value):
                 self.clock = FakeClock()
@@ -193,30 +193,30 @@ class Watch(StreamTest):
                 next(watch)
                 self.assertEqual(self.clock.sleeps, [expected])
 
-    def test_first_request_that_rollcall_refuses_is_raised(self):
+    def test_refusal_of_the_first_request_is_raised(self):
         with self.assertRaises(Problem):
             next(self.begin("watch", otherwise=BAD_QUERY, filters={"tga": "x"}))
         self.assertEqual(self.clock.sleeps, [])
 
-    def test_later_request_that_rollcall_refuses_is_repeated_without_the_id(self):
+    def test_refusal_of_a_later_request_is_retried_without_the_id(self):
         watch = self.begin("watch", stream(snapshot("a", id="1")), BAD_QUERY, stream(snapshot("b")))
         self.assertEqual([next(watch)[0] for _ in range(2)], ["snapshot", "snapshot"])
         self.assertEqual(self.ids(), [None, "1", None])
 
     def test_token_is_renewed_at_a_401(self):
         tokens = iter(["old", "new", "new"])
-        watch = self.begin("watch", NONSENSE["401"], stream(snapshot("a")), token=lambda: next(tokens))
+        watch = self.begin("watch", MALFORMED["401"], stream(snapshot("a")), token=lambda: next(tokens))
         next(watch)
-        self.assertEqual((self.sent("authorization"), self.clock.sleeps), (["Bearer old", "Bearer new"], []))
+        self.assertEqual((self.sent_headers("authorization"), self.clock.sleeps), (["Bearer old", "Bearer new"], []))
 
-    def test_token_that_cannot_be_read_is_waited_for(self):
+    def test_failing_token_function_is_retried(self):
         tokens = iter([OSError("not yet"), "new"])
 
         def token():
-            given = next(tokens)
-            if isinstance(given, Exception):
-                raise given
-            return given
+            token = next(tokens)
+            if isinstance(token, Exception):
+                raise token
+            return token
 
         next(self.begin("watch", stream(snapshot("a")), token=token))
         self.assertEqual(self.clock.sleeps, [0.1])
@@ -226,22 +226,22 @@ class Watch(StreamTest):
         watch = self.begin("watch", stream(snapshot("a", id="1"), Rollcall_Index="900"), restored, stream(snapshot("b")))
         for _ in range(3):
             next(watch)
-        self.assertEqual(self.sent("rollcall-min-index"), [None, "900", "40"])
+        self.assertEqual(self.sent_headers("rollcall-min-index"), [None, "900", "40"])
 
     def test_failures_are_logged(self):
-        next(self.begin("watch", NONSENSE["502"], NONSENSE["302"], stream(snapshot("a"))))
+        next(self.begin("watch", MALFORMED["502"], MALFORMED["302"], stream(snapshot("a"))))
         self.assertEqual([record.levelname for record in self.logged], ["WARNING", "WARNING"])
         self.assertIn("watch of shop/orders", self.logged[0].getMessage())
 
-    def test_what_the_caller_throws_ends_the_stream(self):
+    def test_exception_of_the_caller_ends_the_stream(self):
         watch = self.begin("watch", stream(snapshot("a")))
         next(watch)
         with self.assertRaises(KeyError):
-            watch.throw(KeyError("of the caller"))
+            watch.throw(KeyError("from the caller"))
         self.assertEqual(list(watch), [])
 
     def test_follow_shows_the_set_after_each_event(self):
-        text = snapshot("a", "b", id="1") + change("upsert", "c") + change("remove", "a") + change("remove", "nobody", id="2")
+        text = snapshot("a", "b", id="1") + change("upsert", "c") + change("remove", "a") + change("remove", "unknown", id="2")
         follow = self.begin("follow", stream(text))
         sets = [sorted(instances) for instances in itertools.islice(follow, 4)]
         self.assertEqual(sets, [["a", "b"], ["a", "b", "c"], ["b", "c"], ["b", "c"]])
@@ -257,38 +257,38 @@ class Poll(StreamTest):
     def names(self, poll, count):
         return [[instance["name"] for instance in found["instances"]] for found in itertools.islice(poll, count)]
 
-    def test_any_answer_is_followed_by_another_try(self):
-        for name, nonsense in NONSENSE.items():
+    def test_any_failure_is_retried(self):
+        for name, bad_answer in MALFORMED.items():
             with self.subTest(name):
                 self.clock = FakeClock()
-                poll = self.begin("poll", nonsense, self.found("a"), nonsense, nonsense, self.found("b"))
+                poll = self.begin("poll", bad_answer, self.found("a"), bad_answer, bad_answer, self.found("b"))
                 self.assertEqual(self.names(poll, 2), [["a"], ["b"]])
                 self.assertEqual(len(self.clock.sleeps), 3)
                 self.assertLess(0, min(self.clock.sleeps))
                 again = None if name == "400 with HTML" else '"a"'
-                self.assertEqual(self.sent("if-none-match"), [None, None, '"a"', again, again])
+                self.assertEqual(self.sent_headers("if-none-match"), [None, None, '"a"', again, again])
 
-    def test_no_answer_in_time_is_followed_by_another_try(self):
-        for name, nonsense in SLOW.items():
+    def test_timeout_is_retried(self):
+        for name, bad_answer in SLOW.items():
             with self.subTest(name):
-                poll = self.begin("poll", nonsense, otherwise=self.found("a"), timeout=0.5)
+                poll = self.begin("poll", bad_answer, otherwise=self.found("a"), timeout=0.5)
                 self.assertEqual(self.names(poll, 1), [["a"]])
 
-    def test_answers_without_news_are_not_shown(self):
+    def test_unchanged_answers_are_not_yielded(self):
         poll = self.begin("poll", self.found("a"), self.UNCHANGED, self.found("a"), self.found("b"))
         self.assertEqual(self.names(poll, 2), [["a"], ["b"]])
         self.assertEqual([request.path.partition("?")[2] for request in self.replica.requests], ["", *["wait=30s"] * 3])
 
-    def test_answers_at_once_without_news_back_off(self):
+    def test_immediate_unchanged_answers_back_off(self):
         for name, bad in {"304": self.UNCHANGED, "the same set": self.found("a"), "no ETag": self.found("a", tag=False)}.items():
             with self.subTest(name):
                 self.clock = FakeClock()
                 poll = self.begin("poll", self.found("a"), *[bad] * 12, self.found("b"))
                 self.assertEqual(self.names(poll, 2), [["a"], ["b"]])
-                self.assertEqual(len(self.clock.sleeps), 11, "one is the farewell of a replica that is stopped")
+                self.assertEqual(len(self.clock.sleeps), 11, "the first one may come from a replica that shuts down")
                 self.assertEqual(self.clock.sleeps[-1], 5.0)
 
-    def test_short_waits_that_are_over_are_no_failures(self):
+    def test_elapsed_short_waits_are_not_failures(self):
         clock = self.clock
 
         def unchanged(connection):
@@ -299,14 +299,14 @@ class Poll(StreamTest):
         self.assertEqual(self.names(poll, 2), [["a"], ["b"]])
         self.assertEqual(self.clock.sleeps, [])
 
-    def test_retry_after_is_honoured_up_to_a_minute(self):
+    def test_retry_after_is_respected_up_to_a_minute(self):
         for value, expected in (("7", 7), ("3600", 60), ("Fri, 31 Dec 2100 23:59:59 GMT", 60), ("soon", 0.1)):
             with self.subTest(value):
                 self.clock = FakeClock()
                 self.names(self.begin("poll", answer("429 Too Many Requests", "", Retry_After=value), self.found("a")), 1)
                 self.assertEqual(self.clock.sleeps, [expected])
 
-    def test_first_request_that_rollcall_refuses_is_raised(self):
+    def test_refusal_of_the_first_request_is_raised(self):
         with self.assertRaises(Problem):
             next(self.begin("poll", otherwise=BAD_QUERY))
 
@@ -314,7 +314,7 @@ class Poll(StreamTest):
         restored = self.found("b", Rollcall_Index="40", Rollcall_Index_Reset="true")
         poll = self.begin("poll", self.found("a", Rollcall_Index="900"), restored, self.found("c"))
         self.assertEqual(self.names(poll, 3), [["a"], ["b"], ["c"]])
-        self.assertEqual(self.sent("rollcall-min-index"), [None, "900", "40"])
+        self.assertEqual(self.sent_headers("rollcall-min-index"), [None, "900", "40"])
 
 
 if __name__ == "__main__":

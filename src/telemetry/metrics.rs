@@ -3,7 +3,7 @@
 //! Owns: the registry, and the families of the rooms that have none of their own. Labels are
 //! bounded: never a name that a client chose. Series that are known beforehand are there from the
 //! first scrape on, at 0, so that a rate sees the first time that something happens. What is added
-//! here is to be scraped in `tests/integration/seen.rs`, which then asks for its row in `docs/metrics.md`.
+//! here is to be scraped in `tests/integration/observability.rs`, which then asks for its row in `docs/metrics.md`.
 
 use std::time::Duration;
 

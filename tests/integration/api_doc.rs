@@ -1,5 +1,4 @@
-//! docs/api.md, executed: every example is sent, in order, and must be answered as it says, and as the contract
-//! that is served says.
+//! Executes docs/api.md: every example is sent, in order, and its answer must match the example and the served contract.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,90 +12,94 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 use serde_json::Value;
 
 use crate::support::contract::{self, Contract, Request};
-use crate::support::events::Events;
+use crate::support::events::EventStream;
 use crate::support::{Rollcall, eventually, http, namespace};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/api.md");
 
-/// Stands for anything, and with a word after it for anything that is called that.
+/// A wildcard. With a word after it, it is a named wildcard, and all wildcards of one name match the same text.
 const ANY: char = '…';
 
-/// One fenced block.
+/// One fenced block of the document.
 struct Example {
-    /// The line of its fence, to be found again.
+    /// The line of its fence, for error messages.
     line: usize,
-    kind: Kind,
-    /// Empty where an answer goes on.
+    kind: ExampleKind,
+    /// Empty in a block that continues a stream.
     request: String,
     answer: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ExampleKind {
     /// A request and its answer.
     Call,
-    /// The same; it may take a while to come true.
+    /// A request that is repeated until the answer matches.
     Eventually,
-    /// A request whose answer does not end.
+    /// A request that opens a stream.
     Stream,
-    /// With what the last such answer goes on.
+    /// Further events of the last stream.
     Events,
 }
 
-/// What was matched by named wildcards.
-type Words = HashMap<String, String>;
+/// The texts that named wildcards have matched.
+type NamedTexts = HashMap<String, String>;
 
 #[tokio::test]
-async fn every_example_of_the_document_is_answered_as_it_says() {
+async fn every_example_of_the_document_is_answered_as_written() {
     let home = namespace("api-doc").await;
     let rollcall = Rollcall::start(&home).await;
     run(rollcall.http, &home.name).await;
 }
 
-/// Executes the document against `base`, with `namespace` in the place of `shop`.
+/// Executes the document against `base`, with `namespace` in place of `shop`.
 pub(crate) async fn run(base: SocketAddr, namespace: &str) {
-    // Ready is not yet well: its first self-beat may still be on its way.
+    // A replica can be ready before its first self-beat comes back.
     eventually("the horizon is known", Duration::from_secs(60), async || {
         let answer = http::call(base, "GET", "/v1/cluster", None).await;
         (answer.header("rollcall-stale") == "false").then_some(())
     })
     .await;
     let text = std::fs::read_to_string(DOCUMENT).unwrap().replace("shop", namespace);
-    let contract = Contract::of(base).await;
+    let contract = Contract::fetch(base).await;
     let examples = examples(&text);
     assert!(examples.len() > 20, "only {} examples found", examples.len());
-    let mut words = Words::new();
+    let mut words = NamedTexts::new();
     let mut stream = None;
     for example in examples {
         let tried = match example.kind {
-            Kind::Call => try_one((base, &contract), &example, &words).await,
-            Kind::Eventually => {
+            ExampleKind::Call => check_example((base, &contract), &example, &words).await,
+            ExampleKind::Eventually => {
                 let what = format!("the example at line {}", example.line);
                 let known = words.clone();
                 let outcome = eventually(&what, Duration::from_secs(60), async || {
-                    try_one((base, &contract), &example, &known).await.ok()
+                    check_example((base, &contract), &example, &known).await.ok()
                 });
                 Ok(outcome.await)
             }
-            Kind::Stream => {
-                let (opened, body) = open(base, &example, &words).await;
-                follow((stream.insert(opened), &contract), &body, &words).await
+            ExampleKind::Stream => {
+                let (opened, body) = open_stream(base, &example, &words).await;
+                check_events((stream.insert(opened), &contract), &body, &words).await
             }
-            Kind::Events => {
+            ExampleKind::Events => {
                 let stream = stream.as_mut().expect("no stream is open");
-                follow((stream, &contract), &example.answer, &words).await
+                check_events((stream, &contract), &example.answer, &words).await
             }
         };
         words.extend(tried.unwrap_or_else(|wrong| panic!("docs/api.md:{}: {wrong}", example.line)));
     }
 }
 
-/// Opens a stream whose head is as the example says; what is to come in it.
-async fn open(base: SocketAddr, example: &Example, known: &Words) -> (Events, String) {
+/// Opens a stream and checks its head. Returns the expected events.
+async fn open_stream(
+    base: SocketAddr,
+    example: &Example,
+    known: &NamedTexts,
+) -> (EventStream, String) {
     let request = fill_in(&example.request, known);
     let (line, headers) = request.split_once('\n').unwrap_or((&request, ""));
     let headers: String = headers.lines().map(|header| format!("{header}\r\n")).collect();
-    let stream = Events::open(base, line.strip_prefix("GET ").unwrap(), &headers).await;
+    let stream = EventStream::open(base, line.strip_prefix("GET ").unwrap(), &headers).await;
     let (head, body) = example.answer.split_once("\n\n").unwrap();
     for line in head.lines().map(str::to_ascii_lowercase) {
         assert!(stream.head.contains(&line), "docs/api.md:{}: {}", example.line, stream.head);
@@ -104,12 +107,12 @@ async fn open(base: SocketAddr, example: &Example, known: &Words) -> (Events, St
     (stream, body.to_owned())
 }
 
-/// The next events are those of the text.
-async fn follow(
-    (stream, contract): (&mut Events, &Contract),
+/// Checks that the next events are those of the text.
+async fn check_events(
+    (stream, contract): (&mut EventStream, &Contract),
     text: &str,
-    known: &Words,
-) -> Result<Words, String> {
+    known: &NamedTexts,
+) -> Result<NamedTexts, String> {
     let mut words = known.clone();
     for expected in text.trim().split("\n\n") {
         let field = |name: &str| {
@@ -119,13 +122,13 @@ async fn follow(
         let got = stream.next().await.ok_or("the stream has ended")?;
         contract.check_event(&got.kind, &got.data).map_err(|wrong| format!("{wrong}: {got:?}"))?;
         let data = serde_json::from_str(&to_json(&field("data: ")));
-        let data: Value = data.map_err(|error| format!("the example is no JSON: {error}"))?;
+        let data: Value = data.map_err(|error| format!("the example is not JSON: {error}"))?;
         matches(&data, &got.data, "$", &mut words)
             .map_err(|path| format!("differs at {path}: {got:?}"))?;
         let fits =
             got.kind == field("event: ") && text_matches(&field("id: "), &got.id, &mut words);
         if !fits {
-            return Err(format!("{expected}\n  expected, not {got:?}"));
+            return Err(format!("expected {expected}\n  got {got:?}"));
         }
     }
     Ok(words)
@@ -139,13 +142,13 @@ fn examples(text: &str) -> Vec<Example> {
         let block: Vec<_> =
             lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect();
         let kind = match info.trim() {
-            "eventually" => Kind::Eventually,
-            "stream" => Kind::Stream,
-            "events" => Kind::Events,
-            _ => Kind::Call,
+            "eventually" => ExampleKind::Eventually,
+            "stream" => ExampleKind::Stream,
+            "events" => ExampleKind::Events,
+            _ => ExampleKind::Call,
         };
         let answer = block.iter().position(|line| line.starts_with("HTTP/1.1 "));
-        let answer = answer.or_else(|| (kind == Kind::Events).then_some(0));
+        let answer = answer.or_else(|| (kind == ExampleKind::Events).then_some(0));
         let answer = answer.unwrap_or_else(|| panic!("docs/api.md:{}: no answer", at + 1));
         let (request, answer) = block.split_at(answer);
         examples.push(Example {
@@ -158,11 +161,11 @@ fn examples(text: &str) -> Vec<Example> {
     examples
 }
 
-async fn try_one(
+async fn check_example(
     (base, contract): (SocketAddr, &Contract),
     example: &Example,
-    known: &Words,
-) -> Result<Words, String> {
+    known: &NamedTexts,
+) -> Result<NamedTexts, String> {
     let request = fill_in(&example.request, known);
     let (head, body) = request.split_once("\n\n").unwrap_or((&request, ""));
     let (line, headers) = head.split_once('\n').unwrap_or((head, ""));
@@ -172,14 +175,12 @@ async fn try_one(
     }
     bytes.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
     let got = http::exchange(base, bytes.as_bytes()).await.map_err(|error| error.to_string())?;
-    let (method, path) = line.split_once(' ').ok_or_else(|| format!("request? {line}"))?;
+    let (method, path) =
+        line.split_once(' ').ok_or_else(|| format!("not a request line: {line}"))?;
     let headers = contract::headers(headers);
-    let asked = Request { method, path, headers, body: body.as_bytes() };
-    contract.check(&asked, &got).map_err(|wrong| {
-        format!(
-            "{line}\n  not as openapi.json has it: {wrong}: {}",
-            String::from_utf8_lossy(&got.body)
-        )
+    let request = Request { method, path, headers, body: body.as_bytes() };
+    contract.check(&request, &got).map_err(|wrong| {
+        format!("{line}\n  violates openapi.json: {wrong}: {}", String::from_utf8_lossy(&got.body))
     })?;
 
     let (head, body) = example.answer.split_once("\n\n").unwrap_or((&example.answer, ""));
@@ -187,37 +188,42 @@ async fn try_one(
     let shown = String::from_utf8_lossy(&got.body);
     let status = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap_or("");
     if status != got.status.to_string() {
-        return Err(format!("{line}\n  status {status} expected, not {}: {shown}", got.status));
+        return Err(format!("{line}\n  expected status {status}, got {}: {shown}", got.status));
     }
-    let mut words = Words::new();
+    let mut words = NamedTexts::new();
     for header in lines {
-        let (name, value) = header.split_once(": ").ok_or_else(|| format!("header? {header}"))?;
+        let (name, value) =
+            header.split_once(": ").ok_or_else(|| format!("not a header: {header}"))?;
         let has = got.header(&name.to_ascii_lowercase());
         if !text_matches(value, has, &mut words) {
-            return Err(format!("{line}\n  {name}: {value} expected, not {has:?}"));
+            return Err(format!("{line}\n  {name}: expected {value}, got {has:?}"));
         }
     }
     if body.trim().is_empty() {
-        return if got.body.is_empty() { Ok(words) } else { Err(format!("{line}: body? {shown}")) };
+        return if got.body.is_empty() {
+            Ok(words)
+        } else {
+            Err(format!("{line}: unexpected body {shown}"))
+        };
     }
     let expected: Value = serde_json::from_str(&to_json(body))
-        .map_err(|error| format!("the example is no JSON: {error}"))?;
+        .map_err(|error| format!("the example is not JSON: {error}"))?;
     let mismatch = |path| format!("{line}\n  differs at {path}: {shown}");
     matches(&expected, &got.json(), "$", &mut words).map_err(mismatch)?;
     Ok(words)
 }
 
-/// Puts what was called by a word in its place.
-fn fill_in(text: &str, words: &Words) -> String {
+/// Replaces named wildcards by the texts that they have matched.
+fn fill_in(text: &str, words: &NamedTexts) -> String {
     let mut text = text.to_owned();
     for (word, value) in words {
         text = text.replace(&format!("{ANY}{word}"), value);
     }
-    assert!(!text.contains(ANY), "a request asks for a word that is not known yet: {text}");
+    assert!(!text.contains(ANY), "a request uses a wildcard that has not matched yet: {text}");
     text
 }
 
-/// Writes bare wildcards as JSON: a value becomes a string, further members a member of their own.
+/// Makes bare wildcards valid JSON: a value becomes a string, further members become one member.
 fn to_json(text: &str) -> String {
     let mut out = String::new();
     let mut in_string = false;
@@ -240,8 +246,13 @@ fn to_json(text: &str) -> String {
     out
 }
 
-/// Says where the values differ.
-fn matches(expected: &Value, got: &Value, path: &str, words: &mut Words) -> Result<(), String> {
+/// Compares the values, and returns the path of the first difference.
+fn matches(
+    expected: &Value,
+    got: &Value,
+    path: &str,
+    words: &mut NamedTexts,
+) -> Result<(), String> {
     match (expected, got) {
         (Value::String(any), _) if any == "…" => Ok(()),
         (Value::String(expected), Value::String(got)) if text_matches(expected, got, words) => {
@@ -270,12 +281,12 @@ fn matches(expected: &Value, got: &Value, path: &str, words: &mut Words) -> Resu
             Ok(())
         }
         (expected, got) if expected == got => Ok(()),
-        (expected, _) => Err(format!("{path} ({expected} expected)")),
+        (expected, _) => Err(format!("{path} (expected {expected})")),
     }
 }
 
-/// Whether a text has the form of a pattern. A word that is there twice stands for the same.
-fn text_matches(pattern: &str, text: &str, words: &mut Words) -> bool {
+/// Whether a text matches a pattern. A named wildcard that occurs twice matches the same text.
+fn text_matches(pattern: &str, text: &str, words: &mut NamedTexts) -> bool {
     let Some((literal, rest)) = pattern.split_once(ANY) else { return pattern == text };
     let Some(text) = text.strip_prefix(literal) else { return false };
     let end = rest.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(rest.len());
@@ -295,10 +306,10 @@ fn text_matches(pattern: &str, text: &str, words: &mut Words) -> bool {
 }
 
 #[test]
-fn wildcards_match_what_they_should_and_no_more() {
+fn wildcards_match_exactly_what_they_should() {
     let same = |expected: &str, got: &str| {
         let expected = serde_json::from_str(&to_json(expected)).unwrap();
-        matches(&expected, &serde_json::from_str(got).unwrap(), "$", &mut Words::new()).is_ok()
+        matches(&expected, &serde_json::from_str(got).unwrap(), "$", &mut NamedTexts::new()).is_ok()
     };
     assert!(same(r#"{"a": …, …}"#, r#"{"a": 1, "b": 2}"#));
     assert!(!same(r#"{"a": …}"#, r#"{"a": 1, "b": 2}"#));

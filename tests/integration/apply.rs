@@ -1,6 +1,6 @@
-//! Manifests that are applied again: an unchanged one changes nothing, and two managers of equal ones do not conflict.
+//! Manifests that are applied again: an unchanged manifest changes nothing, and two managers of equal ones do not conflict.
 //!
-//! The fields are those of the schema, so that one without a case fails here.
+//! The fields come from the schema, so that a field without a case fails here.
 
 use std::collections::BTreeSet;
 
@@ -10,16 +10,16 @@ use rollcall::dev::install;
 use rollcall_api::{ServiceInstance, manifests};
 use serde_json::{Value, json};
 
-use crate::fields::{fields, merged};
-use crate::lives::BOUND;
+use crate::instance_fields::{fields, merged};
+use crate::lease_lifecycle::BOUND;
 use crate::registrations::put;
-use crate::support::kubectl::{Printed, kubectl};
+use crate::support::kubectl::{KubectlOutput, kubectl};
 use crate::support::{Namespace, Rollcall, control_plane, eventually, namespace, namespace_in};
 
-/// The definition before protocols lost their default and ports were merged by name.
+/// The previous definition, in which protocols have a default and ports are not merged by name.
 const REVISION_2: &str = include_str!("fixtures/serviceinstances.revision-2.yaml");
 
-/// Fields of the spec, and a spec that says them and no more than it has to.
+/// Fields of the spec, and a spec that sets them and only what else is required.
 fn cases() -> Vec<(&'static [&'static str], Value)> {
     let ports = |ports: Value| json!({"ports": ports});
     let lease = |field: &str, value: Value| json!({"lease": {"mode": "Heartbeat", field: value}});
@@ -53,13 +53,13 @@ fn cases() -> Vec<(&'static [&'static str], Value)> {
     ]
 }
 
-/// The manifest of an instance with this spec beside what it has to say.
+/// The manifest of an instance with this spec in addition to the required fields.
 fn manifest(name: &str, spec: &Value) -> Value {
-    let least =
+    let minimal =
         json!({"service": "web", "addresses": ["10.0.0.7"], "lease": {"mode": "Permanent"}});
     json!({
         "apiVersion": "rollcall.dev/v1alpha1", "kind": "ServiceInstance",
-        "metadata": {"name": name}, "spec": merged(least, spec),
+        "metadata": {"name": name}, "spec": merged(minimal, spec),
     })
 }
 
@@ -71,40 +71,40 @@ fn all_cases() -> String {
     cases().iter().enumerate().map(manifest).collect()
 }
 
-fn apply(ns: &Namespace, manifests: &str) -> Printed {
+fn apply(ns: &Namespace, manifests: &str) -> KubectlOutput {
     kubectl(ns, &["apply", "-f", "-"], manifests)
 }
 
-fn apply_server_side(ns: &Namespace, manager: &str, manifests: &str) -> Printed {
+fn apply_server_side(ns: &Namespace, manager: &str, manifests: &str) -> KubectlOutput {
     let manager = format!("--field-manager={manager}");
     kubectl(ns, &["apply", "--server-side", &manager, "-f", "-"], manifests)
 }
 
-/// Applied again, these manifests change nothing, whichever way and manager it is.
+/// Checks that applying these manifests again changes nothing, for client-side and server-side apply and any manager.
 #[track_caller]
-fn is_unchanged(ns: &Namespace, manifests: &str) {
+fn assert_unchanged(ns: &Namespace, manifests: &str) {
     let changes_nothing = || {
         let printed = apply(ns, manifests).success();
         let changed: Vec<_> = printed.lines().filter(|it| !it.ends_with(" unchanged")).collect();
         assert!(changed.is_empty() && !printed.is_empty(), "{changed:#?}");
         let difference = kubectl(ns, &["diff", "-f", "-"], manifests);
-        assert_eq!((difference.code, difference.out.as_str()), (0, ""), "{difference:?}");
+        assert_eq!((difference.code, difference.stdout.as_str()), (0, ""), "{difference:?}");
     };
     changes_nothing();
-    // The first one takes the fields of the client-side apply over; it and another manager own them then.
+    // The first apply takes over the fields of the client-side apply; then kubectl and another manager own them.
     for manager in ["kubectl", "other", "kubectl"] {
         apply_server_side(ns, manager, manifests).success();
     }
     let server_side = ["diff", "--server-side", "--field-manager=other", "-f", "-"];
     let difference = kubectl(ns, &server_side, manifests);
-    assert_eq!((difference.code, difference.out.as_str()), (0, ""), "{difference:?}");
-    // A server-side apply by kubectl takes the annotation away in which it notes the last manifest; now it is noted again.
+    assert_eq!((difference.code, difference.stdout.as_str()), (0, ""), "{difference:?}");
+    // A server-side apply by kubectl removes the annotation with the last manifest; the next client-side apply restores it.
     apply(ns, manifests).success();
     changes_nothing();
 }
 
 #[test]
-fn every_field_of_the_schema_is_applied_again() {
+fn every_field_of_the_schema_has_an_apply_case() {
     let crd = serde_json::to_value(ServiceInstance::crd()).unwrap();
     let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
     let mut all = BTreeSet::new();
@@ -115,14 +115,14 @@ fn every_field_of_the_schema_is_applied_again() {
 }
 
 #[tokio::test]
-async fn an_unchanged_manifest_changes_nothing_and_two_managers_do_not_conflict() {
+async fn unchanged_manifest_changes_nothing_and_two_managers_do_not_conflict() {
     let ns = namespace("apply-again").await;
     apply(&ns, &all_cases()).success();
-    is_unchanged(&ns, &all_cases());
+    assert_unchanged(&ns, &all_cases());
 }
 
 #[tokio::test]
-async fn every_sample_is_unchanged_when_it_is_applied_again() {
+async fn applying_the_samples_again_changes_nothing() {
     let ns = namespace("apply-samples").await;
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/samples");
     let mut samples = String::new();
@@ -131,11 +131,11 @@ async fn every_sample_is_unchanged_when_it_is_applied_again() {
         samples += &format!("---\n{}", text.replace("namespace: shop", ""));
     }
     assert_eq!(apply(&ns, &samples).success().lines().count(), 7);
-    is_unchanged(&ns, &samples);
+    assert_unchanged(&ns, &samples);
 }
 
 #[tokio::test]
-async fn a_manifest_that_equals_a_registration_changes_nothing() {
+async fn manifest_equal_to_a_registration_changes_nothing() {
     let ns = namespace("apply-registered").await;
     let rollcall = Rollcall::start(&ns).await;
     let ports =
@@ -144,15 +144,15 @@ async fn a_manifest_that_equals_a_registration_changes_nothing() {
     assert_eq!(put(&rollcall, &ns, "a", &body).await.0, 201);
     let manifest = manifest("a", &json!({"ports": ports})).to_string();
     apply_server_side(&ns, "kubectl", &manifest).success();
-    // The first client-side apply writes down what it applied.
+    // The first client-side apply records what it applied.
     apply(&ns, &manifest).success();
-    is_unchanged(&ns, &manifest);
+    assert_unchanged(&ns, &manifest);
     assert_eq!(put(&rollcall, &ns, "a", &body).await.0, 200);
-    is_unchanged(&ns, &manifest);
+    assert_unchanged(&ns, &manifest);
 }
 
 #[tokio::test]
-async fn a_registration_replaces_the_ports_that_others_applied() {
+async fn registration_replaces_ports_applied_by_other_managers() {
     let ns = namespace("apply-ports").await;
     let rollcall = Rollcall::start(&ns).await;
     let api = ns.api::<ServiceInstance>();
@@ -163,7 +163,7 @@ async fn a_registration_replaces_the_ports_that_others_applied() {
     let body = |ports: Value| json!({"service": "web", "addresses": ["10.0.0.7"], "ports": ports});
     let http = json!({"name": "http", "port": 8080});
     assert_eq!(put(&rollcall, &ns, "a", &body(json!([http]))).await.0, 201);
-    let theirs = json!([
+    let applied = json!([
         {"name": "http", "port": 8080, "protocol": "UDP", "appProtocol": "coap"},
         {"name": "admin", "port": 9090},
     ]);
@@ -173,56 +173,60 @@ async fn a_registration_replaces_the_ports_that_others_applied() {
         json!([http, {"name": "admin", "port": 9091}]),
         json!([]),
     ] {
-        let theirs = manifest("a", &json!({"ports": theirs, "lease": null})).to_string();
+        let manifest = manifest("a", &json!({"ports": applied, "lease": null})).to_string();
         let args = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
-        kubectl(&ns, &args, &theirs).success();
+        kubectl(&ns, &args, &manifest).success();
         let (status, answer) = put(&rollcall, &ns, "a", &body(ports.clone())).await;
         assert_eq!(status, 200, "{answer}");
         assert_eq!(stored().await, ports);
-        let writes = ns.writes_of("a");
+        let writes = ns.count_writes_of("a");
         assert_eq!(put(&rollcall, &ns, "a", &body(ports)).await.0, 200);
-        assert_eq!(ns.writes_of("a"), writes, "the same again is a heartbeat");
+        assert_eq!(ns.count_writes_of("a"), writes, "the same registration is a heartbeat");
     }
 }
 
 #[tokio::test]
-async fn objects_of_the_definition_before_are_unchanged_from_the_second_apply_on() {
+async fn objects_of_the_previous_definition_are_unchanged_from_the_second_apply_on() {
     let shared = control_plane::own("revision-2", &[]).await;
     let ns = namespace_in(shared, "apply-upgrade").await;
     let old: CustomResourceDefinition = serde_yaml_ng::from_str(REVISION_2).unwrap();
     install::install_crds(&ns.client, &[old]).await.unwrap();
-    let protocol = async |expected: &'static str| {
-        eventually(&format!("the API server fills in {expected:?}"), BOUND, async || {
-            let manifest = manifest("probe", &json!({"ports": [{"name": "a", "port": 1}]}));
-            let path = "-o=jsonpath={.spec.ports[0].protocol}";
-            let printed = kubectl(
-                &ns,
-                &["create", "--dry-run=server", path, "-f", "-"],
-                &manifest.to_string(),
-            );
-            (printed.code == 0 && printed.out == expected).then_some(())
-        })
+    let until_default_protocol = async |expected: &'static str| {
+        eventually(
+            &format!("the API server fills in the protocol {expected:?}"),
+            BOUND,
+            async || {
+                let manifest = manifest("probe", &json!({"ports": [{"name": "a", "port": 1}]}));
+                let path = "-o=jsonpath={.spec.ports[0].protocol}";
+                let printed = kubectl(
+                    &ns,
+                    &["create", "--dry-run=server", path, "-f", "-"],
+                    &manifest.to_string(),
+                );
+                (printed.code == 0 && printed.stdout == expected).then_some(())
+            },
+        )
         .await;
     };
-    protocol("TCP").await;
+    until_default_protocol("TCP").await;
     let ports =
         json!([{"name": "http", "port": 8080}, {"name": "dns", "port": 53, "protocol": "UDP"}]);
     let [by_server, registered] = ["by-server", "registered"]
         .map(|name| manifest(name, &json!({"ports": ports})).to_string());
     apply(&ns, &all_cases()).success();
     apply_server_side(&ns, "kubectl", &by_server).success();
-    // As a registration of the version before wrote it.
+    // As a registration through the previous version wrote it.
     let explicit = registered.replace("\"port\":8080", "\"port\":8080,\"protocol\":\"TCP\"");
     apply_server_side(&ns, "rollcall", &explicit).success();
 
     install::install_crds(&ns.client, &manifests::crds()).await.unwrap();
-    protocol("").await;
+    until_default_protocol("").await;
     apply(&ns, &all_cases()).success();
-    is_unchanged(&ns, &all_cases());
+    assert_unchanged(&ns, &all_cases());
     for manifest in [&by_server, &registered] {
         apply_server_side(&ns, "kubectl", manifest).success();
         apply(&ns, manifest).success();
-        is_unchanged(&ns, manifest);
+        assert_unchanged(&ns, manifest);
     }
 
     let rollcall = Rollcall::start(&ns).await;

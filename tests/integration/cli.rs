@@ -1,12 +1,12 @@
-//! The command line, run as people run it.
+//! The command line.
 
 use std::process::{Command, Stdio};
 
 #[test]
-fn whoever_reads_no_more_than_the_beginning_of_what_is_printed_is_told_of_no_error() {
+fn closed_output_pipe_is_not_an_error() {
     for command in ["openapi", "crds"] {
         let (reader, writer) = std::io::pipe().unwrap();
-        // As `head` does when it has seen enough.
+        // As `head` does when it has enough lines.
         drop(reader);
         let ended = Command::new(env!("CARGO_BIN_EXE_rollcall"))
             .arg(command)

@@ -1,4 +1,4 @@
-//! The committed manifests are the generated ones.
+//! The committed manifests equal the generated ones.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,7 +13,7 @@ use std::path::Path;
 
 use rollcall_api::manifests;
 
-/// The files of a folder by name, with their content.
+/// The content of the files in a folder, by name.
 fn files(folder: &Path) -> BTreeMap<String, String> {
     let entries =
         fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
@@ -26,11 +26,11 @@ fn files(folder: &Path) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn the_committed_crds_are_what_the_types_generate() {
+fn committed_crds_equal_the_generated_crds() {
     let committed = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("crds"));
     let generated: BTreeMap<_, _> = manifests::render().unwrap().into_iter().collect();
     let names = |files: &BTreeMap<String, String>| files.keys().cloned().collect::<Vec<_>>();
-    let remedy = format!("run `{}` and commit what it changes", manifests::REGENERATE);
+    let remedy = format!("run `{}` and commit the changes", manifests::REGENERATE);
     assert_eq!(names(&committed), names(&generated), "crds/ holds other files: {remedy}");
     for (name, content) in &generated {
         assert!(committed.get(name) == Some(content), "crds/{name} has drifted: {remedy}");
@@ -38,7 +38,7 @@ fn the_committed_crds_are_what_the_types_generate() {
 }
 
 #[test]
-fn printing_and_writing_give_the_same_definitions() {
+fn printed_definitions_equal_the_written_files() {
     let printed = manifests::stream().unwrap();
     let documents = printed.split("---\n").filter(|document| !document.is_empty()).count();
     assert_eq!(documents, manifests::crds().len());

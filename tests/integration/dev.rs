@@ -1,5 +1,5 @@
-//! The control plane itself, and `rollcall dev`: it comes up, binds its users, keeps its state, and ends
-//! with whoever started it.
+//! The control plane itself, and `rollcall dev`: it starts, binds its users, keeps its state, and ends with the process
+//! that started it.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,11 +27,11 @@ use serde_json::{Value, json};
 use crate::support::control_plane::{binaries, launcher, shared, state_dir};
 use crate::support::{Rollcall, eventually, namespace};
 
-/// For what takes seconds on a quiet machine.
+/// The bound for what takes seconds on a quiet machine.
 const SOON: Duration = Duration::from_secs(180);
 
 #[tokio::test]
-async fn a_namespace_is_deleted_to_its_end() {
+async fn deleted_namespace_disappears() {
     let home = namespace("deleted").await;
     let api: Api<Namespace> = Api::all(home.client.clone());
     api.delete(&home.name, &DeleteParams::default()).await.unwrap();
@@ -42,7 +42,7 @@ async fn a_namespace_is_deleted_to_its_end() {
 }
 
 #[tokio::test]
-async fn the_rollcall_user_may_do_what_its_role_grants_and_nothing_else() {
+async fn rollcall_user_has_exactly_the_rights_of_its_role() {
     let home = namespace("rbac").await;
     let client = shared().await.control_plane.rollcall().await.unwrap();
     let instances: Api<ServiceInstance> = Api::all(client.clone());
@@ -58,7 +58,7 @@ async fn the_rollcall_user_may_do_what_its_role_grants_and_nothing_else() {
 async fn tokens_for_an_audience_are_issued_and_reviewed() {
     let home = namespace("tokens").await;
     let accounts: Api<ServiceAccount> = home.api();
-    eventually("the default ServiceAccount is there", SOON, async || {
+    eventually("the default ServiceAccount exists", SOON, async || {
         accounts.get_opt("default").await.unwrap()
     })
     .await;
@@ -78,7 +78,7 @@ async fn tokens_for_an_audience_are_issued_and_reviewed() {
 }
 
 #[tokio::test]
-async fn a_control_plane_started_again_in_its_folder_keeps_its_objects() {
+async fn restarted_control_plane_keeps_its_objects() {
     let options = Options {
         dir: state_dir("again"),
         binaries: binaries().await,
@@ -90,7 +90,7 @@ async fn a_control_plane_started_again_in_its_folder_keeps_its_objects() {
     namespaces(&first).await.create(&PostParams::default(), &object).await.unwrap();
     let pids = [&first.etcd, &first.apiserver, &first.controller_manager].map(Child::pid);
     first.stop().await;
-    assert!(pids.iter().all(|pid| is_gone(*pid)), "stopped, and yet there is one of {pids:?}");
+    assert!(pids.iter().all(|pid| is_gone(*pid)), "one of {pids:?} still runs");
 
     let second = ControlPlane::start(&options).await.unwrap();
     namespaces(&second).await.get("kept").await.unwrap();
@@ -98,25 +98,25 @@ async fn a_control_plane_started_again_in_its_folder_keeps_its_objects() {
 }
 
 #[tokio::test]
-async fn everything_ends_when_dev_is_killed() {
+async fn all_child_processes_end_when_dev_is_killed() {
     let dev = Dev::start("killed", &[]).await;
     let pids = dev.pids();
     dev.child.kill();
     dev.child.ended().await;
-    eventually("all that it started is gone", SOON, async || {
+    eventually("all its child processes have ended", SOON, async || {
         pids.iter().all(|pid| is_gone(*pid)).then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_killed_replica_comes_back_and_sigterm_ends_everything() {
+async fn killed_replica_is_restarted_and_sigterm_ends_everything() {
     let dev = Dev::start("ended", &[]).await;
     let replica = dev.json()["replicas"][0].clone();
     assert_eq!(replica["identity"], "rollcall-0");
     let pid = rustix::process::Pid::from_raw(replica["pid"].as_i64().unwrap() as i32).unwrap();
     rustix::process::kill_process(pid, Signal::KILL).unwrap();
-    eventually("another process is in its place", SOON, async || {
+    eventually("a new process has replaced it", SOON, async || {
         let now = &dev.json()["replicas"][0];
         (now["pid"] != replica["pid"] && now["http"] == replica["http"]).then_some(())
     })
@@ -126,12 +126,12 @@ async fn a_killed_replica_comes_back_and_sigterm_ends_everything() {
     dev.child.signal(Signal::TERM);
     let end = eventually("it ends", SOON, async || dev.child.has_ended()).await;
     assert_eq!(end, "exit status: 0", "{}", dev.child.obituary(&end));
-    assert!(pids.iter().all(|pid| is_gone(*pid)), "ended, and yet there is one of {pids:?}");
+    assert!(pids.iter().all(|pid| is_gone(*pid)), "one of {pids:?} still runs");
     assert!(!dev.dir.join("dev.json").exists());
 }
 
 #[tokio::test]
-async fn samples_are_installed_unless_they_are_unwanted() {
+async fn samples_are_installed_unless_disabled() {
     for (name, flags, expected) in [("samples", &[][..], true), ("bare", &["--no-samples"], false)]
     {
         let dev = Dev::start(name, flags).await;
@@ -142,7 +142,7 @@ async fn samples_are_installed_unless_they_are_unwanted() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_said_with_its_flag_before_anything_is_started() {
+async fn port_in_use_is_reported_with_its_flag_before_anything_starts() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let child = Dev::spawn("port", &["--admin-listen", &address]).await;
@@ -153,12 +153,12 @@ async fn a_port_in_use_is_said_with_its_flag_before_anything_is_started() {
 }
 
 #[tokio::test]
-async fn a_replica_of_a_test_comes_back_on_its_addresses() {
+async fn restarted_test_replica_keeps_its_addresses() {
     let home = namespace("replica").await;
     let mut rollcall = Rollcall::start(&home).await;
     let first = rollcall.pid();
-    rollcall.freeze();
-    rollcall.thaw();
+    rollcall.stall();
+    rollcall.resume();
     rollcall.until_ready().await;
     rollcall.restart().await;
     assert!(is_gone(first));
@@ -178,7 +178,7 @@ fn assert_forbidden<T: std::fmt::Debug>(answer: kube::Result<T>) {
     }
 }
 
-/// Whether no process runs under that id; a zombie that nobody reaped does not run.
+/// Whether no process runs under that id. A zombie does not run.
 fn is_gone(pid: u32) -> bool {
     let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
     stat.map_or(true, |stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
@@ -192,7 +192,7 @@ struct Dev {
 
 impl Dev {
     async fn start(name: &str, flags: &[&str]) -> Self {
-        binaries().await; // built once, with progress that is seen, and not within the bound below
+        binaries().await; // built once, with visible progress, outside the bound below
         let child = Self::spawn(name, flags).await;
         let dir = child.log().parent().unwrap().join("state");
         let dev = Self { child, dir };
@@ -230,11 +230,11 @@ impl Dev {
         serde_json::from_slice(&fs::read(self.dir.join("dev.json")).unwrap()).unwrap()
     }
 
-    /// Of everything that it started.
+    /// The process ids of all its child processes.
     fn pids(&self) -> Vec<u32> {
         let json = self.json();
-        let one = |name: &str| json[name]["pid"].clone();
-        let mut pids = vec![one("etcd"), one("apiserver"), one("controllerManager")];
+        let pid = |name: &str| json[name]["pid"].clone();
+        let mut pids = vec![pid("etcd"), pid("apiserver"), pid("controllerManager")];
         pids.extend(json["replicas"].as_array().unwrap().iter().map(|r| r["pid"].clone()));
         pids.iter().map(|pid| u32::try_from(pid.as_u64().unwrap()).unwrap()).collect()
     }

@@ -1,4 +1,4 @@
-//! Connections as clients really use them: kept alive, sent in pieces, abandoned, and drained.
+//! HTTP/1.1 connections: kept alive, with bodies in pieces, abandoned, and drained at shutdown.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -12,14 +12,13 @@ use tokio::{
 
 use crate::support::{Rollcall, http, namespace};
 
-/// Long enough for a busy machine.
 const BOUND: Duration = Duration::from_secs(60);
 
 async fn connect(to: SocketAddr) -> TcpStream {
     TcpStream::connect(to).await.unwrap()
 }
 
-/// Reads until the text has come as often as expected, or the connection ends.
+/// Reads until the text has come `times` times, or the connection ends.
 async fn read_until(stream: &mut TcpStream, text: &str, times: usize) -> String {
     let mut got = Vec::new();
     let reading = async {
@@ -36,7 +35,7 @@ async fn read_until(stream: &mut TcpStream, text: &str, times: usize) -> String 
 }
 
 #[tokio::test]
-async fn a_connection_is_kept_for_many_requests_and_takes_them_in_a_row() {
+async fn connection_is_kept_alive_and_accepts_pipelined_requests() {
     let home = namespace("http-alive").await;
     let rollcall = Rollcall::start(&home).await;
     let path = format!("/v1/namespaces/{}/services/orders", home.name);
@@ -53,7 +52,7 @@ async fn a_connection_is_kept_for_many_requests_and_takes_them_in_a_row() {
 }
 
 #[tokio::test]
-async fn a_chunked_body_is_read_and_bounded_like_any_other() {
+async fn chunked_body_is_read_and_bounded() {
     let home = namespace("http-chunked").await;
     let rollcall = Rollcall::start(&home).await;
     let head = format!(
@@ -73,7 +72,7 @@ async fn a_chunked_body_is_read_and_bounded_like_any_other() {
 }
 
 #[tokio::test]
-async fn a_head_that_never_ends_is_dropped_and_an_idle_connection_is_not() {
+async fn incomplete_head_is_dropped_and_an_idle_connection_is_kept() {
     let home = namespace("http-slow").await;
     let rollcall = Rollcall::start(&home).await;
     let mut idle = connect(rollcall.http).await;
@@ -87,7 +86,7 @@ async fn a_head_that_never_ends_is_dropped_and_an_idle_connection_is_not() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_does_not_hold_up_the_end() {
+async fn idle_connection_does_not_delay_the_shutdown() {
     let home = namespace("http-drain").await;
     let rollcall = Rollcall::start(&home).await;
     let mut idle = connect(rollcall.http).await;

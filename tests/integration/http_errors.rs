@@ -1,4 +1,4 @@
-//! Bad input over HTTP: each mistake has its own clear problem, which names what is wrong.
+//! Invalid requests over HTTP: each mistake has its own problem, which names the field.
 
 #![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ const JSON: &str = "content-type: application/json\r\n";
 const FORM: &str = "content-type: application/x-www-form-urlencoded\r\n";
 const ZIPPED: &str = "content-type: application/json\r\ncontent-encoding: gzip\r\n";
 
-/// A request, and what is to be said of it: status, the field named, a part of the words.
+/// A request and its expected problem: status, field, and a part of the detail.
 struct Case {
     method: &'static str,
     path: &'static str,
@@ -21,15 +21,15 @@ struct Case {
     body: Vec<u8>,
     status: u16,
     field: &'static str,
-    says: &'static str,
+    detail: &'static str,
 }
 
 fn case(
     [method, path, headers]: [&'static str; 3],
     body: impl Into<Vec<u8>>,
-    (status, field, says): (u16, &'static str, &'static str),
+    (status, field, detail): (u16, &'static str, &'static str),
 ) -> Case {
-    Case { method, path, headers, body: body.into(), status, field, says }
+    Case { method, path, headers, body: body.into(), status, field, detail }
 }
 
 fn bodies() -> Vec<Case> {
@@ -170,14 +170,14 @@ fn queries() -> Vec<Case> {
             (400, "id", "takes uid"),
         ),
         case(
-            ["GET", "/v1/namespaces/NS/instances/nobody", ""],
+            ["GET", "/v1/namespaces/NS/instances/missing", ""],
             "",
-            (404, "", "no instance nobody"),
+            (404, "", "no instance missing"),
         ),
         case(
-            ["DELETE", "/v1/namespaces/NS/instances/nobody", ""],
+            ["DELETE", "/v1/namespaces/NS/instances/missing", ""],
             "",
-            (404, "", "no instance nobody"),
+            (404, "", "no instance missing"),
         ),
     ]
 }
@@ -203,7 +203,7 @@ fn waits() -> Vec<Case> {
     ]
 }
 
-/// Says what is wrong with the answer, if anything is.
+/// Describes the difference between the answer and the expected problem, if there is one.
 fn mismatch(case: &Case, got: &http::Answer) -> Option<String> {
     let problem = got.json();
     let empty = Vec::new();
@@ -215,21 +215,21 @@ fn mismatch(case: &Case, got: &http::Answer) -> Option<String> {
         && got.header("content-type") == "application/problem+json"
         && problem["type"].as_str().is_some_and(|kind| kind.starts_with("tag:rollcall.dev,2026:"))
         && (case.field.is_empty() || named.is_some())
-        && detail.as_str().is_some_and(|detail| detail.contains(case.says))
+        && detail.as_str().is_some_and(|detail| detail.contains(case.detail))
         && !got.header("rollcall-index").is_empty();
     (!is_right).then(|| {
-        let Case { method, path, status, field, says, .. } = case;
+        let Case { method, path, status, field, detail, .. } = case;
         let body = String::from_utf8_lossy(&case.body);
         let body: String = body.chars().take(120).collect();
         format!(
-            "{method} {path} {body}\n  expected {status} {field:?} {says:?}\n  got {} {problem}",
+            "{method} {path} {body}\n  expected {status} {field:?} {detail:?}\n  got {} {problem}",
             got.status
         )
     })
 }
 
 #[tokio::test]
-async fn each_mistake_has_its_own_problem_that_names_the_field() {
+async fn each_mistake_has_a_problem_that_names_the_field() {
     let home = namespace("http-errors").await;
     let rollcall = Rollcall::start(&home).await;
     let mut wrong = Vec::new();
@@ -251,7 +251,7 @@ async fn each_mistake_has_its_own_problem_that_names_the_field() {
 }
 
 #[tokio::test]
-async fn head_answers_like_get_without_the_body() {
+async fn head_is_answered_like_get_without_a_body() {
     let home = namespace("http-head").await;
     let rollcall = Rollcall::start(&home).await;
     let path = format!("/v1/namespaces/{}/services/orders", home.name);

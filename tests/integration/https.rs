@@ -1,4 +1,4 @@
-//! HTTPS: both protocols by ALPN, certificates of clients, and a new certificate without a restart.
+//! HTTPS: both protocols by ALPN, client certificates, and a new certificate without a restart.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -23,10 +23,10 @@ use crate::support::{
     namespace,
 };
 
-/// Long enough for a busy machine, and a look at the files every 10 s.
+/// The files are read every 10 s; the rest is for a busy machine.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// An authority.
+/// A certificate authority.
 struct Authority {
     certificate: String,
     issuer: Issuer<'static, KeyPair>,
@@ -41,7 +41,7 @@ impl Authority {
         Self { certificate, issuer: Issuer::new(params, key) }
     }
 
-    /// A certificate that is good until a year ends, and its key.
+    /// Signs a certificate that is valid until the start of this year, and returns it with its key.
     fn sign(&self, until: i32) -> (String, String) {
         let mut params = CertificateParams::new(["rollcall.test".to_owned()]).unwrap();
         params.not_after = date_time_ymd(until, 1, 1);
@@ -51,7 +51,7 @@ impl Authority {
     }
 }
 
-/// Where a replica's files are.
+/// The files of a replica.
 struct Files {
     dir: PathBuf,
 }
@@ -71,7 +71,7 @@ impl Files {
     }
 }
 
-/// A client that trusts an authority, and shows a certificate if it has one.
+/// A client that trusts an authority, and presents a certificate if it has one.
 fn client(trusted: &str, own: Option<&(String, String)>, protocol: &str) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(trusted.as_bytes()).unwrap()).unwrap();
@@ -91,27 +91,27 @@ fn client(trusted: &str, own: Option<&(String, String)>, protocol: &str) -> Clie
     config
 }
 
-async fn greet(to: SocketAddr, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
+async fn handshake(to: SocketAddr, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(to).await?;
     let name = ServerName::try_from("rollcall.test").unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
-/// The state of the replica, by HTTP/1.1.
+/// `/v1/cluster` of the replica, over HTTP/1.1.
 async fn get(to: SocketAddr, config: ClientConfig) -> std::io::Result<String> {
-    let mut stream = greet(to, config).await?;
+    let mut stream = handshake(to, config).await?;
     let request = "GET /v1/cluster HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     let _ = timeout(BOUND, stream.read_to_end(&mut answer)).await.unwrap();
     if answer.is_empty() {
-        return Err(std::io::Error::other("it was closed"));
+        return Err(std::io::Error::other("the connection was closed"));
     }
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// For other tests: the flags of HTTPS, and a client that trusts it.
-pub fn secured(name: &str) -> (Vec<String>, ClientConfig) {
+/// For other tests: the flags of HTTPS, and a client that trusts the certificate.
+pub fn flags_and_client(name: &str) -> (Vec<String>, ClientConfig) {
     let (authority, files) = (Authority::new(), Files::new(name));
     files.put(&authority.sign(2040));
     let flags = [("--http-tls-cert", "tls.crt"), ("--http-tls-key", "tls.key")]
@@ -119,7 +119,7 @@ pub fn secured(name: &str) -> (Vec<String>, ClientConfig) {
     (flags.concat(), client(&authority.certificate, None, "http/1.1"))
 }
 
-/// For other tests: asks once.
+/// For other tests: sends one request.
 pub async fn ask(to: SocketAddr, config: ClientConfig) {
     let answer = get(to, config).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -131,10 +131,10 @@ async fn metric(replica: &Rollcall, name: &str) -> f64 {
     line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
 }
 
-const ENDS: &str = "rollcall_http_tls_certificate_ends_seconds";
+const EXPIRY: &str = "rollcall_http_tls_certificate_ends_seconds";
 
 #[tokio::test]
-async fn both_protocols_are_there_and_a_new_certificate_is_used_without_a_restart() {
+async fn both_protocols_work_and_a_new_certificate_needs_no_restart() {
     let ns = namespace("https").await;
     let (first, second) = (Authority::new(), Authority::new());
     let files = Files::new("https");
@@ -146,7 +146,7 @@ async fn both_protocols_are_there_and_a_new_certificate_is_used_without_a_restar
     let answer = get(replica.http, trusts_first()).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(try_call(replica.http, "GET", "/v1/cluster", None).await.is_err(), "without TLS");
-    let stream = greet(replica.http, client(&first.certificate, None, "h2")).await.unwrap();
+    let stream = handshake(replica.http, client(&first.certificate, None, "h2")).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let (mut send, connection) = h2::client::handshake(stream).await.unwrap();
     let held_open = tokio::spawn(connection);
@@ -156,12 +156,12 @@ async fn both_protocols_are_there_and_a_new_certificate_is_used_without_a_restar
         answer.await.unwrap().status()
     };
     assert_eq!(ask(&mut send).await, 200);
-    let ends = metric(&replica, ENDS).await;
+    let ends = metric(&replica, EXPIRY).await;
 
-    // Half of a change is said, and what there was stays.
+    // A certificate without its key is reported, and the old pair stays in use.
     let new = second.sign(2041);
     std::fs::write(files.path("tls.crt"), &new.0).unwrap();
-    eventually("half of a change is refused", BOUND, async || {
+    eventually("a certificate without its key is refused", BOUND, async || {
         let refused = "rollcall_http_tls_renewals_total{result=\"refused\"}";
         (metric(&replica, refused).await == 1.0).then_some(())
     })
@@ -169,23 +169,23 @@ async fn both_protocols_are_there_and_a_new_certificate_is_used_without_a_restar
     assert!(replica.whole_log().contains("does not match"), "{}", replica.log());
     get(replica.http, trusts_first()).await.unwrap();
     files.put(&new);
-    eventually("the new certificate is shown", BOUND, async || {
+    eventually("the new certificate is served", BOUND, async || {
         get(replica.http, client(&second.certificate, None, "http/1.1")).await.ok()
     })
     .await;
     assert!(get(replica.http, trusts_first()).await.is_err());
-    assert_eq!(ask(&mut send).await, 200, "what was open stays open");
+    assert_eq!(ask(&mut send).await, 200, "an open connection stays open");
     let year = 365.0 * 86_400.0;
-    let later = metric(&replica, ENDS).await - ends;
+    let later = metric(&replica, EXPIRY).await - ends;
     assert!((year..year + 2.0 * 86_400.0).contains(&later), "{later}");
     assert_eq!(replica.terminate().await, "exit status: 0");
-    // It may have been about to say something when the socket was closed; an error of HTTP/2 it is not.
+    // The client may have been sending when the socket was closed; that is not an HTTP/2 error.
     let end = timeout(BOUND, held_open).await.unwrap().unwrap();
     assert!(end.as_ref().err().is_none_or(h2::Error::is_io), "{end:?}");
 }
 
 #[tokio::test]
-async fn where_clients_need_a_certificate_only_those_with_one_come_in() {
+async fn client_certificate_is_required_when_a_client_ca_is_set() {
     let ns = namespace("mtls").await;
     let (ours, theirs) = (Authority::new(), Authority::new());
     let files = Files::new("mtls");
@@ -205,7 +205,7 @@ async fn where_clients_need_a_certificate_only_those_with_one_come_in() {
 }
 
 #[tokio::test]
-async fn files_that_cannot_be_used_are_named_at_the_start() {
+async fn unusable_certificate_files_are_named_at_the_start() {
     let ns = namespace("https-bad").await;
     let files = Files::new("https-bad");
     let (certificate, key) = Authority::new().sign(2040);
@@ -214,7 +214,7 @@ async fn files_that_cannot_be_used_are_named_at_the_start() {
     std::fs::write(&other, Authority::new().sign(2040).1).unwrap();
     std::fs::write(files.path("empty"), "").unwrap();
     let (key, empty, none) = (files.path("tls.key"), files.path("empty"), files.path("none"));
-    for (flags, says) in [
+    for (flags, message) in [
         ([&none, &key], "cannot read"),
         ([&empty, &key], "contains no certificate"),
         ([&good, &good], "contains no private key"),
@@ -225,6 +225,6 @@ async fn files_that_cannot_be_used_are_named_at_the_start() {
         let replica = Rollcall::launch(&ns, "rollcall-0", &flags).await;
         assert_eq!(replica.until_ended().await, "exit status: 1");
         let log = replica.whole_log();
-        assert!(log.contains(says) && log.contains("--http-tls-"), "{log}");
+        assert!(log.contains(message) && log.contains("--http-tls-"), "{log}");
     }
 }

@@ -1,6 +1,6 @@
-//! What `kubectl apply -k` installs: on fresh control planes, with the real kubectl, as far as an API server can
-//! check. There is no node, so no pod runs: the replica that takes the place of one runs here, with the
-//! variables of the Deployment and a token of the ServiceAccount.
+//! What `kubectl apply -k` installs, on fresh control planes and with the real kubectl, as far as an API server can check
+//! it. No node exists, so no pod runs. In place of a pod, a replica runs here with the variables of the Deployment and a
+//! token of its ServiceAccount.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,36 +32,36 @@ const CLUSTER: &str = "deploy/overlays/cluster";
 const NAMESPACE: &str = "deploy/overlays/namespace";
 const ACCOUNT: &str = "system:serviceaccount:rollcall-system:rollcall";
 
-/// For what takes seconds on a quiet machine.
+/// The bound for what takes seconds on a quiet machine.
 const SOON: Duration = Duration::from_secs(120);
 
-/// Of a PodDisruptionBudget kubectl says `configured` whenever it is applied, though nothing changes: it patches the
-/// selector as a whole.
-fn is_unchanged(line: &str, said: &str) -> bool {
-    line.ends_with(said) || line.starts_with("poddisruptionbudget.policy/rollcall configured")
+/// kubectl reports a PodDisruptionBudget as `configured` whenever it is applied, even without a change, because it patches
+/// the selector as a whole.
+fn is_unchanged(line: &str, suffix: &str) -> bool {
+    line.ends_with(suffix) || line.starts_with("poddisruptionbudget.policy/rollcall configured")
 }
 
 #[tokio::test]
-async fn one_command_installs_all_of_it_into_a_fresh_cluster_without_a_warning() {
-    let cluster = Fresh::start("install-cluster").await;
-    let rendered = lines(&cluster.kubectl(&["kustomize", CLUSTER]).await, "kind: ");
+async fn one_command_installs_everything_into_a_fresh_cluster_without_a_warning() {
+    let cluster = FreshCluster::start("install-cluster").await;
+    let rendered = count_lines(&cluster.kubectl(&["kustomize", CLUSTER]).await, "kind: ");
     let applied = cluster.apply(CLUSTER, &[]).await;
     assert_eq!(applied.len(), rendered, "{applied:#?}");
     assert!(applied.iter().all(|line| line.ends_with(" created")), "{applied:#?}");
 
-    for (flags, said) in [(&[][..], " unchanged"), (DRY, " unchanged (server dry run)")] {
+    for (flags, suffix) in [(&[][..], " unchanged"), (DRY, " unchanged (server dry run)")] {
         let again = cluster.apply(CLUSTER, flags).await;
-        assert!(again.iter().all(|line| is_unchanged(line, said)), "{again:#?}");
+        assert!(again.iter().all(|line| is_unchanged(line, suffix)), "{again:#?}");
     }
     let samples = cluster.apply("deploy/samples", &[]).await;
     assert!(samples.iter().all(|line| line.ends_with(" created")), "{samples:#?}");
     cluster.assert_may("shop", true).await;
-    cluster.replica_is_ready_and_registered_in("rollcall-system").await;
+    cluster.check_replica("rollcall-system").await;
 }
 
 #[tokio::test]
-async fn pods_of_the_deployment_pass_the_restricted_standard_that_their_namespace_enforces() {
-    let cluster = Fresh::start("install-pods").await;
+async fn pods_of_the_deployment_meet_the_enforced_restricted_standard() {
+    let cluster = FreshCluster::start("install-pods").await;
     cluster.apply(CLUSTER, &[]).await;
     let template = cluster.deployment().await["spec"]["template"].take();
     let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"]});
@@ -71,7 +71,7 @@ async fn pods_of_the_deployment_pass_the_restricted_standard_that_their_namespac
     let create = ["create", "-n", "rollcall-system", "--dry-run=server", "-f", &file];
     assert_eq!(cluster.kubectl(&create).await.trim(), "pod/rollcall-0 created (server dry run)");
 
-    // That it is enforced, and that a warning would have been seen above.
+    // The standard is enforced, so the test above would have shown a warning.
     pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
     cluster.write("pod.json", &pod.to_string());
     let refused = cluster.run(&create).await;
@@ -84,8 +84,8 @@ async fn pods_of_the_deployment_pass_the_restricted_standard_that_their_namespac
 }
 
 #[tokio::test]
-async fn the_overlay_that_the_page_shows_brings_its_image_its_flag_and_the_network_policy() {
-    let cluster = Fresh::start("install-own").await;
+async fn documented_overlay_sets_image_flag_and_network_policy() {
+    let cluster = FreshCluster::start("install-own").await;
     let own = cluster.own_overlay();
     let applied = cluster.apply(&own, &[]).await;
     assert!(applied.iter().any(|line| line.starts_with("networkpolicy")), "{applied:#?}");
@@ -98,12 +98,12 @@ async fn the_overlay_that_the_page_shows_brings_its_image_its_flag_and_the_netwo
 }
 
 #[tokio::test]
-async fn the_namespace_overlay_gives_rights_in_one_namespace_and_none_in_another() {
-    let cluster = Fresh::start("install-namespace").await;
+async fn namespace_overlay_grants_rights_in_one_namespace_only() {
+    let cluster = FreshCluster::start("install-namespace").await;
     for namespace in ["shop", "other"] {
         cluster.kubectl(&["create", "namespace", namespace]).await;
     }
-    // A dry run on a cluster that has nothing yet needs the namespace, which it only pretends to make.
+    // A dry run on an empty cluster needs an existing namespace, because it does not create one.
     cluster.kubectl(&["apply", "-f", "deploy/rbac/namespace.yaml"]).await;
     let dry = cluster.apply(NAMESPACE, DRY).await;
     let created = dry.iter().filter(|line| line.ends_with(" created (server dry run)"));
@@ -116,12 +116,12 @@ async fn the_namespace_overlay_gives_rights_in_one_namespace_and_none_in_another
     cluster.assert_may("shop", true).await;
     cluster.assert_may("other", false).await;
     cluster.assert_may("rollcall-system", false).await;
-    cluster.replica_is_ready_and_registered_in("shop").await;
+    cluster.check_replica("shop").await;
 }
 
 #[tokio::test]
 async fn every_kustomization_builds_and_the_overlays_name_this_version() {
-    for folder in kustomizations().into_iter().map(|folder| buildable(&folder)) {
+    for folder in kustomizations().into_iter().map(|folder| buildable_folder(&folder)) {
         let built = run(Command::new("kubectl").arg("kustomize").arg(&folder)).await;
         assert!(built.ok && built.stderr.is_empty(), "{}: {built:?}", folder.display());
         assert!(built.stdout.contains("kind: "), "{}", folder.display());
@@ -134,7 +134,7 @@ async fn every_kustomization_builds_and_the_overlays_name_this_version() {
 }
 
 #[tokio::test]
-async fn every_variable_of_the_deployment_is_one_that_serve_knows() {
+async fn serve_knows_every_variable_of_the_deployment() {
     let rollcall = env!("CARGO_BIN_EXE_rollcall");
     let help = run(Command::new(rollcall).args(["serve", "--help"])).await.stdout;
     let known = variables(&help);
@@ -151,18 +151,18 @@ async fn every_variable_of_the_deployment_is_one_that_serve_knows() {
 
 const DRY: &[&str] = &["--dry-run=server"];
 
-/// The names of the variables in a text.
+/// The names of the rollcall variables in a text.
 fn variables(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
     words.filter(|word| word.starts_with("ROLLCALL_")).map(str::to_owned).collect()
 }
 
-/// How many lines begin so.
-fn lines(text: &str, beginning: &str) -> usize {
+/// The number of lines that begin with this.
+fn count_lines(text: &str, beginning: &str) -> usize {
     text.lines().filter(|line| line.starts_with(beginning)).count()
 }
 
-/// Every folder of the repository that `kubectl kustomize` takes.
+/// Every folder of the repository that has a kustomization.
 fn kustomizations() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = vec![root.join("crds"), root.join("deploy")];
@@ -176,8 +176,8 @@ fn kustomizations() -> Vec<PathBuf> {
     found
 }
 
-/// A component changes something else: an overlay of it and the whole cluster's is built in its place.
-fn buildable(folder: &Path) -> PathBuf {
+/// A component only changes other resources, so the overlay that is built consists of it and the cluster overlay.
+fn buildable_folder(folder: &Path) -> PathBuf {
     let text = fs::read_to_string(folder.join("kustomization.yaml")).unwrap();
     if !text.contains("kind: Component") {
         return folder.to_owned();
@@ -194,33 +194,34 @@ fn buildable(folder: &Path) -> PathBuf {
     own
 }
 
-/// What a program said.
+/// The output and result of a program.
 #[derive(Debug)]
-struct Said {
+struct ProgramOutput {
     ok: bool,
     stdout: String,
     stderr: String,
 }
 
-async fn run(command: &mut Command) -> Said {
+async fn run(command: &mut Command) -> ProgramOutput {
     command.current_dir(env!("CARGO_MANIFEST_DIR")).kill_on_drop(true);
-    let output = timeout(SOON, command.output()).await.expect("it ends").unwrap_or_else(|error| {
-        panic!("{command:?}: {error}; the tests need kubectl in PATH, see README.md")
-    });
-    Said {
+    let output =
+        timeout(SOON, command.output()).await.expect("the program ends").unwrap_or_else(|error| {
+            panic!("{command:?}: {error}; the tests need kubectl in PATH, see README.md")
+        });
+    ProgramOutput {
         ok: output.status.success(),
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
 }
 
-/// A control plane in which nothing is installed, for one test.
-struct Fresh {
+/// A control plane without an installation, for one test.
+struct FreshCluster {
     plane: ControlPlane,
     dir: PathBuf,
 }
 
-impl Fresh {
+impl FreshCluster {
     async fn start(name: &str) -> Self {
         let dir = state_dir(name);
         let options = Options {
@@ -233,22 +234,22 @@ impl Fresh {
         Self { plane, dir }
     }
 
-    async fn run(&self, args: &[&str]) -> Said {
+    async fn run(&self, args: &[&str]) -> ProgramOutput {
         let mut command = Command::new("kubectl");
         command.arg("--kubeconfig").arg(&self.plane.kubeconfig);
-        // What it remembers of an API server is by address, and ours may have been another's.
+        // kubectl caches discovery by address, and another API server may have had this address.
         command.arg("--cache-dir").arg(self.dir.join("cache")).args(args);
         run(&mut command).await
     }
 
-    /// Its output. It succeeds, and has nothing to say besides: warnings of the API server are printed, too.
+    /// The output of a kubectl command that succeeds without printing warnings.
     async fn kubectl(&self, args: &[&str]) -> String {
-        let said = self.run(args).await;
-        assert!(said.ok && said.stderr.is_empty(), "kubectl {}: {said:?}", args.join(" "));
-        said.stdout
+        let output = self.run(args).await;
+        assert!(output.ok && output.stderr.is_empty(), "kubectl {}: {output:?}", args.join(" "));
+        output.stdout
     }
 
-    /// What became of each object; no unknown or misspelt field is let through.
+    /// Applies a folder with strict validation, and returns the line about each object.
     async fn apply(&self, folder: &str, flags: &[&str]) -> Vec<String> {
         let args = [&["apply", "--validate=strict", "-k", folder], flags].concat();
         self.kubectl(&args).await.lines().map(str::to_owned).collect()
@@ -265,7 +266,7 @@ impl Fresh {
         path.to_str().unwrap().to_owned()
     }
 
-    /// The overlay that docs/install.md shows, outside of the repository; kustomize takes only relative paths.
+    /// The overlay in docs/install.md, written outside the repository. kustomize accepts relative paths only.
     fn own_overlay(&self) -> String {
         let own = fs::canonicalize(&self.dir).unwrap().join("own");
         fs::create_dir_all(&own).unwrap();
@@ -274,52 +275,53 @@ impl Fresh {
         let page = include_str!("../../docs/install.md");
         let (_, block) = page.split_once("```yaml\n").unwrap();
         let (kustomization, _) = block.split_once("```").unwrap();
-        let here = kustomization.replace("- rollcall/deploy/", &format!("- {repository}/deploy/"));
-        assert_ne!(here, kustomization);
-        self.write("own/kustomization.yaml", &here);
+        let adapted =
+            kustomization.replace("- rollcall/deploy/", &format!("- {repository}/deploy/"));
+        assert_ne!(adapted, kustomization);
+        self.write("own/kustomization.yaml", &adapted);
         own.to_str().unwrap().to_owned()
     }
 
-    /// Whether the ServiceAccount may look after instances in a namespace.
+    /// Checks whether the ServiceAccount can manage the instances of a namespace.
     async fn assert_may(&self, namespace: &str, expected: bool) {
         for (verb, subresource) in
             [("list", ""), ("watch", ""), ("patch", ""), ("delete", ""), ("patch", "status")]
         {
             let ask = ["auth", "can-i", verb, "serviceinstances.rollcall.dev", "-n", namespace];
             let args = [&ask[..], &["--as", ACCOUNT, "--subresource", subresource]].concat();
-            // The authorizer hears of a binding a moment later.
+            // The authorizer observes a new binding a moment later.
             eventually(&format!("{} is {expected}", args.join(" ")), SOON, async || {
                 let answer = self.run(&args).await;
-                let said = answer.stdout.trim();
-                assert!(["yes", "no"].contains(&said), "{answer:?}");
-                ((said == "yes") == expected).then_some(())
+                let decision = answer.stdout.trim();
+                assert!(["yes", "no"].contains(&decision), "{answer:?}");
+                ((decision == "yes") == expected).then_some(())
             })
             .await;
         }
     }
 
-    /// A replica with the variables of the Deployment and a token of the ServiceAccount answers all probes, and has
-    /// made its own instance there.
-    async fn replica_is_ready_and_registered_in(&self, namespace: &str) {
+    /// Checks that a replica with the variables of the Deployment and a token of the ServiceAccount passes all probes and
+    /// creates its own instance in this namespace.
+    async fn check_replica(&self, namespace: &str) {
         let container = self.deployment().await["spec"]["template"]["spec"]["containers"][0].take();
-        let (_replica, http, admin) = self.replica(&container).await;
+        let (_replica, http, admin) = self.start_replica(&container).await;
         for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
             let path = container[probe]["httpGet"]["path"].as_str().unwrap();
-            eventually(&format!("{path} says yes"), SOON, async || {
+            eventually(&format!("{path} answers 200"), SOON, async || {
                 (replicas::status(admin, path).await == Some(200)).then_some(())
             })
             .await;
         }
-        eventually("its own instance is there", SOON, async || {
+        eventually("the replica's own instance exists", SOON, async || {
             let args = ["get", "si", "rollcall-0", "-n", namespace, "-o", "name"];
             self.run(&args).await.ok.then_some(())
         })
         .await;
-        self.a_workload_is_let_in(namespace, http).await;
+        self.check_workload_access(namespace, http).await;
     }
 
-    /// As installed, callers need a token, and a right that a role of the installation grants.
-    async fn a_workload_is_let_in(&self, namespace: &str, http: SocketAddr) {
+    /// Checks that callers need a token, and a right that a role of the installation grants.
+    async fn check_workload_access(&self, namespace: &str, http: SocketAddr) {
         self.kubectl(&["create", "serviceaccount", "orders", "-n", namespace]).await;
         let account = format!("{namespace}:orders");
         let bind = ["create", "rolebinding", "orders", "-n", namespace, "--clusterrole"];
@@ -330,14 +332,14 @@ impl Fresh {
         let path = format!("/v1/namespaces/{namespace}/instances/orders-1");
         let body = json!({"service": "orders", "addresses": ["10.0.0.7"]});
         assert_eq!(call(http, "PUT", &path, Some(body.clone())).await.status, 401);
-        eventually("who is bound to the role may register", SOON, async || {
+        eventually("an account that is bound to the role can register", SOON, async || {
             let call = call_as(token.trim(), http, ("PUT", &path), Some(body.clone())).await;
             (call.status == 201).then_some(())
         })
         .await;
     }
 
-    async fn replica(&self, container: &Value) -> (Child, SocketAddr, SocketAddr) {
+    async fn start_replica(&self, container: &Value) -> (Child, SocketAddr, SocketAddr) {
         let token = self.kubectl(&["create", "token", "rollcall", "-n", "rollcall-system"]).await;
         let file = kubeconfig(&self.plane.url, &self.plane.ca, "rollcall", token.trim());
         let file = self.write("account.kubeconfig", &file);
@@ -354,7 +356,7 @@ impl Fresh {
         let mut env = replicas::environment();
         for variable in container["env"].as_array().unwrap() {
             let name = variable["name"].as_str().unwrap().to_owned();
-            env.push((name.leak(), Some(value(variable).to_owned().leak())));
+            env.push((name.leak(), Some(kubelet_value(variable).to_owned().leak())));
         }
         let program = Program {
             name: "rollcall serve".to_owned(),
@@ -368,16 +370,16 @@ impl Fresh {
     }
 }
 
-/// What the kubelet would put into a variable.
-fn value(variable: &Value) -> &str {
+/// The value that the kubelet sets a variable to.
+fn kubelet_value(variable: &Value) -> &str {
     let field = &variable["valueFrom"]["fieldRef"]["fieldPath"];
     match field.as_str() {
         Some("metadata.name") => "rollcall-0",
         Some("metadata.namespace") => "rollcall-system",
         Some("status.podIP") => "127.0.0.1",
-        Some("metadata.uid") => "", // no pod, and so nothing that goes with it
-        Some(other) => panic!("{other} is not told to this test"),
-        // Of a Secret that need not be there.
+        Some("metadata.uid") => "", // no pod exists, so nothing depends on its uid
+        Some(other) => panic!("the test has no value for {other}"),
+        // The Secret is optional and does not exist here.
         None if variable["valueFrom"]["secretKeyRef"]["optional"] == true => "",
         None => variable["value"].as_str().unwrap(),
     }

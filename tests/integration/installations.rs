@@ -1,4 +1,4 @@
-//! Two installations of rollcall on one API server, whose scopes overlap.
+//! Two installations of rollcall with overlapping scopes on one API server.
 
 use std::time::Duration;
 
@@ -13,19 +13,21 @@ use crate::support::{Namespace, Rollcall, eventually, namespace};
 
 const BOUND: Duration = Duration::from_secs(60);
 
-/// For how long they write against each other: several leases.
-const WATCHED: Duration = Duration::from_secs(40);
+/// How long the test counts their writes: several leases.
+const OBSERVED: Duration = Duration::from_secs(40);
 
-/// The instances that both look after.
-const MANY: usize = 5;
+/// The number of instances that both manage.
+const INSTANCES: usize = 5;
 
-/// How many writes of a status the replicas have asked for in a namespace.
-fn status_writes(ns: &Namespace) -> usize {
+/// The number of status writes that the replicas sent for a namespace.
+fn count_status_writes(ns: &Namespace) -> usize {
     let log = std::fs::read_to_string(&ns.shared.audit_log).unwrap();
     let calls = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let is_status = |call: &Value| {
-        let on = &call["objectRef"];
-        on["namespace"] == *ns.name && on["subresource"] == "status" && call["verb"] == "patch"
+        let object = &call["objectRef"];
+        object["namespace"] == *ns.name
+            && object["subresource"] == "status"
+            && call["verb"] == "patch"
     };
     calls.filter(is_status).count()
 }
@@ -35,20 +37,20 @@ async fn problems(replica: &Rollcall) -> String {
     cluster["replicas"][0]["problems"].to_string()
 }
 
-async fn others(replica: &Rollcall) -> bool {
+async fn reports_other_installation(replica: &Rollcall) -> bool {
     let metrics = call(replica.admin, "GET", "/metrics", None).await;
     let text = String::from_utf8(metrics.body).unwrap();
     text.lines().any(|line| line == "rollcall_other_installations 1.0")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_installations_that_overlap_write_little_evict_nothing_and_say_it() {
+async fn overlapping_installations_write_little_evict_nothing_and_report_each_other() {
     let ns = namespace("overlap").await;
     let home = namespace("overlap-home").await;
     let first = Rollcall::start(&ns).await;
     let second = Rollcall::start_with(&ns, "other-0", &["--own-namespace", &home.name]).await;
     let beat = async || {
-        for at in 0..MANY {
+        for at in 0..INSTANCES {
             let path = format!("/v1/namespaces/{}/instances/o{at}", ns.name);
             let lease = json!({"durationSeconds": 6, "evictAfterSeconds": 0});
             let body = json!({"service": "orders", "addresses": ["10.0.0.1"], "lease": lease});
@@ -58,33 +60,33 @@ async fn two_installations_that_overlap_write_little_evict_nothing_and_say_it() 
     };
     beat().await;
     for replica in [&first, &second] {
-        eventually("it says that there is another installation", BOUND, async || {
+        eventually("the other installation is reported", BOUND, async || {
             beat().await;
-            let says = problems(replica).await.contains("another installation of rollcall");
-            (says && others(replica).await).then_some(())
+            let is_problem = problems(replica).await.contains("another installation of rollcall");
+            (is_problem && reports_other_installation(replica).await).then_some(())
         })
         .await;
         assert!(replica.whole_log().contains("another installation of rollcall"));
     }
     let oldest = [problems(&first).await, problems(&second).await];
-    let oldest = oldest.iter().filter(|said| said.contains("this one is the oldest")).count();
-    assert_eq!(oldest, 1, "one is the older one");
+    let oldest = oldest.iter().filter(|text| text.contains("this one is the oldest")).count();
+    assert_eq!(oldest, 1, "exactly one is the oldest");
 
     let instances = ns.api::<ServiceInstance>();
     let uid = async |at: usize| instances.get(&format!("o{at}")).await.unwrap().metadata.uid;
     let before = [uid(0).await, uid(1).await, uid(2).await, uid(3).await, uid(4).await];
-    let (written, begun) = (status_writes(&ns), Instant::now());
-    while begun.elapsed() < WATCHED {
+    let (written, begun) = (count_status_writes(&ns), Instant::now());
+    while begun.elapsed() < OBSERVED {
         beat().await;
         sleep(Duration::from_millis(1500)).await;
     }
-    let written = status_writes(&ns) - written;
+    let written = count_status_writes(&ns) - written;
     assert!(
-        written <= 8 * MANY,
-        "{written} statuses in {WATCHED:?}: they write against each other"
+        written <= 8 * INSTANCES,
+        "{written} status writes in {OBSERVED:?}: the installations overwrite each other"
     );
     for (at, before) in before.iter().enumerate() {
-        assert_eq!(uid(at).await, *before, "o{at} was evicted while it sent heartbeats");
+        assert_eq!(uid(at).await, *before, "o{at} was evicted although it sent heartbeats");
         let status = instances.get(&format!("o{at}")).await.unwrap().status.unwrap();
         assert!(status.installation.is_some());
     }
@@ -95,8 +97,8 @@ async fn two_installations_that_overlap_write_little_evict_nothing_and_say_it() 
     };
     assert!(count("OtherInstallation") >= 1, "{events:?}");
     assert_eq!(count("Evicted"), 0);
-    assert!(events.len() <= 6 * MANY, "{} Events", events.len());
-    let paths = (0..MANY).map(|at| format!("/v1/namespaces/{}/instances/o{at}", ns.name));
+    assert!(events.len() <= 6 * INSTANCES, "{} Events", events.len());
+    let paths = (0..INSTANCES).map(|at| format!("/v1/namespaces/{}/instances/o{at}", ns.name));
     for path in paths {
         assert_ne!(call(first.http, "GET", &path, None).await.json()["phase"], "Expired");
     }

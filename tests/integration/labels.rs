@@ -1,4 +1,4 @@
-//! Labels of a registration: gone when the next one leaves them out, while those of other managers stay.
+//! Labels of a registration: the next registration removes those that it leaves out, and keeps labels of other managers.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -9,21 +9,21 @@ use kube::api::{Api, Patch, PatchParams};
 use rollcall_api::ServiceInstance;
 use serde_json::{Value, json};
 
-use crate::lives::{create, manifest};
+use crate::lease_lifecycle::{create, manifest};
 use crate::registrations::put;
 use crate::support::{Namespace, Rollcall, eventually, http::call, namespace};
 
 /// A registration of `web` with these labels.
-fn with(labels: Value) -> Value {
+fn with_labels(labels: Value) -> Value {
     json!({"service": "web", "addresses": ["10.0.0.7"], "labels": labels})
 }
 
-/// The labels of an object as it is stored.
+/// The stored labels of an object.
 async fn stored(api: &Api<ServiceInstance>, name: &str) -> Value {
     json!(api.get(name).await.unwrap().metadata.labels.unwrap_or_default())
 }
 
-/// The names of the instances of `web` that a selector finds.
+/// The names of the instances of `web` that match a selector.
 async fn selected(rollcall: &Rollcall, ns: &Namespace, selector: &str) -> Vec<String> {
     let path = format!("/v1/namespaces/{}/services/web?selector={selector}", ns.name);
     let found = call(rollcall.http, "GET", &path, None).await.json();
@@ -31,7 +31,7 @@ async fn selected(rollcall: &Rollcall, ns: &Namespace, selector: &str) -> Vec<St
     instances.iter().map(|it| it["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Waits until the replica shows these labels of `web`'s only instance.
+/// Waits until discovery shows these labels of the only instance of `web`.
 async fn until_shown(rollcall: &Rollcall, ns: &Namespace, labels: Value) {
     let path = format!("/v1/namespaces/{}/services/web", ns.name);
     eventually(&format!("labels {labels} are shown"), Duration::from_secs(60), async || {
@@ -41,7 +41,7 @@ async fn until_shown(rollcall: &Rollcall, ns: &Namespace, labels: Value) {
     .await;
 }
 
-/// `kubectl apply --server-side` of these labels and this state.
+/// Runs `kubectl apply --server-side` with these labels and this state.
 fn kubectl_apply(ns: &Namespace, name: &str, labels: &[(&str, &str)], state: &str) {
     let object = json!({
         "apiVersion": "rollcall.dev/v1alpha1", "kind": "ServiceInstance",
@@ -57,15 +57,15 @@ fn kubectl_apply(ns: &Namespace, name: &str, labels: &[(&str, &str)], state: &st
 }
 
 #[tokio::test]
-async fn a_label_that_the_next_registration_leaves_out_is_removed() {
+async fn label_left_out_of_the_next_registration_is_removed() {
     let ns = namespace("label-gone").await;
     let rollcall = Rollcall::start(&ns).await;
     let api = ns.api::<ServiceInstance>();
-    let both = with(json!({"track": "canary", "tier": "front"}));
+    let both = with_labels(json!({"track": "canary", "tier": "front"}));
     assert_eq!(put(&rollcall, &ns, "a", &both).await.0, 201);
     assert_eq!(selected(&rollcall, &ns, "track=canary").await, ["a"]);
 
-    let (status, answer) = put(&rollcall, &ns, "a", &with(json!({"tier": "front"}))).await;
+    let (status, answer) = put(&rollcall, &ns, "a", &with_labels(json!({"tier": "front"}))).await;
     assert_eq!((status, &answer["labels"]), (200, &json!({"tier": "front"})));
     assert_eq!(stored(&api, "a").await, json!({"tier": "front"}));
     assert_eq!(selected(&rollcall, &ns, "track").await, [""; 0]);
@@ -78,16 +78,16 @@ async fn a_label_that_the_next_registration_leaves_out_is_removed() {
     }
     assert_eq!(stored(&api, "a").await, json!({}));
     assert_eq!(selected(&rollcall, &ns, "tier").await, [""; 0]);
-    assert_eq!(ns.writes_of("a"), 3, "the same registration again is a heartbeat");
+    assert_eq!(ns.count_writes_of("a"), 3, "the same registration is a heartbeat");
 }
 
 #[tokio::test]
-async fn a_label_that_the_next_registration_in_a_batch_leaves_out_is_removed() {
+async fn label_left_out_of_the_next_batch_is_removed() {
     let ns = namespace("label-batch").await;
     let rollcall = Rollcall::start(&ns).await;
     let api = ns.api::<ServiceInstance>();
     for labels in [json!({"track": "canary", "tier": "front"}), json!({"tier": "front"})] {
-        let mut instance = with(labels.clone());
+        let mut instance = with_labels(labels.clone());
         (instance["namespace"], instance["name"]) = (json!(ns.name), json!("a"));
         let batch = json!({"instances": [instance]});
         let answer = call(rollcall.http, "POST", "/v1/instances", Some(batch)).await.json();
@@ -99,36 +99,40 @@ async fn a_label_that_the_next_registration_in_a_batch_leaves_out_is_removed() {
 }
 
 #[tokio::test]
-async fn a_label_that_is_left_out_is_removed_also_after_a_server_side_apply_by_kubectl() {
+async fn label_left_out_is_removed_after_a_server_side_apply_by_kubectl() {
     let ns = namespace("label-apply").await;
     let rollcall = Rollcall::start(&ns).await;
     let api = ns.api::<ServiceInstance>();
     let labels = json!({"track": "canary", "tier": "front"});
-    assert_eq!(put(&rollcall, &ns, "a", &with(labels)).await.0, 201);
+    assert_eq!(put(&rollcall, &ns, "a", &with_labels(labels)).await.0, 201);
     kubectl_apply(&ns, "a", &[("team", "blue"), ("tier", "front")], "Draining");
     let all = json!({"track": "canary", "tier": "front", "team": "blue"});
     assert_eq!(stored(&api, "a").await, all);
 
-    // `tier` is kubectl's as well.
+    // kubectl owns `tier` too.
     let kept = json!({"tier": "front", "team": "blue"});
     for _ in 0..3 {
-        let (status, answer) = put(&rollcall, &ns, "a", &with(json!({}))).await;
+        let (status, answer) = put(&rollcall, &ns, "a", &with_labels(json!({}))).await;
         assert_eq!((status, &answer["labels"]), (200, &kept));
     }
     assert_eq!(stored(&api, "a").await, kept);
     assert_eq!(api.get("a").await.unwrap().spec.state, rollcall_api::State::Draining);
-    assert_eq!(ns.writes_of("a"), 2, "labels of others make no registration a write");
+    assert_eq!(ns.count_writes_of("a"), 2, "labels of other managers cause no write");
 
     kubectl_apply(&ns, "a", &[("team", "blue")], "Up");
-    assert_eq!(stored(&api, "a").await, json!({"team": "blue"}), "nothing of it is ours any more");
+    assert_eq!(
+        stored(&api, "a").await,
+        json!({"team": "blue"}),
+        "the registration owns no label now"
+    );
 }
 
 #[tokio::test]
-async fn a_label_that_others_set_stays_and_costs_no_write() {
+async fn label_of_another_manager_stays_and_causes_no_write() {
     let ns = namespace("label-foreign").await;
     let rollcall = Rollcall::start(&ns).await;
     let api = ns.api::<ServiceInstance>();
-    let registration = with(json!({"track": "canary"}));
+    let registration = with_labels(json!({"track": "canary"}));
     assert_eq!(put(&rollcall, &ns, "a", &registration).await.0, 201);
     let patch = Patch::Merge(json!({"metadata": {"labels": {"team": "blue"}}}));
     let manager = PatchParams { field_manager: Some("kubectl-label".into()), ..<_>::default() };
@@ -139,28 +143,28 @@ async fn a_label_that_others_set_stays_and_costs_no_write() {
         let (status, answer) = put(&rollcall, &ns, "a", &registration).await;
         assert_eq!((status, &answer["labels"]), (200, &both));
     }
-    assert_eq!(ns.writes_of("a"), 1, "the same registration again is a heartbeat");
+    assert_eq!(ns.count_writes_of("a"), 1, "the same registration is a heartbeat");
 
     for _ in 0..3 {
-        let (status, answer) = put(&rollcall, &ns, "a", &with(json!({}))).await;
+        let (status, answer) = put(&rollcall, &ns, "a", &with_labels(json!({}))).await;
         assert_eq!((status, &answer["labels"]), (200, &json!({"team": "blue"})));
     }
     assert_eq!(stored(&api, "a").await, json!({"team": "blue"}));
-    assert_eq!(ns.writes_of("a"), 2, "one write takes the registration's label away");
+    assert_eq!(ns.count_writes_of("a"), 2, "one write removes the registration's label");
 }
 
 #[tokio::test]
-async fn a_label_that_replaced_what_a_manifest_said_is_removed_when_left_out() {
+async fn label_of_a_registration_that_replaced_a_manifest_is_removed_when_left_out() {
     let ns = namespace("label-replaced").await;
     let rollcall = Rollcall::start(&ns).await;
     let mut object = manifest("a", "web", json!({"mode": "Heartbeat", "durationSeconds": 600}));
     (object.spec.addresses, object.spec.hostname) = (vec![], Some("db.example.com".to_owned()));
     let api = create(&ns, &object).await;
-    // An address beside the hostname is refused, so this is no apply.
-    assert_eq!(put(&rollcall, &ns, "a", &with(json!({"track": "canary"}))).await.0, 200);
+    // An address next to the hostname is invalid, so this registration is not written by an apply.
+    assert_eq!(put(&rollcall, &ns, "a", &with_labels(json!({"track": "canary"}))).await.0, 200);
     assert_eq!(stored(&api, "a").await, json!({"track": "canary"}));
     for _ in 0..2 {
-        let (status, answer) = put(&rollcall, &ns, "a", &with(json!({}))).await;
+        let (status, answer) = put(&rollcall, &ns, "a", &with_labels(json!({}))).await;
         assert_eq!((status, &answer["labels"]), (200, &json!({})));
     }
     assert_eq!(stored(&api, "a").await, json!({}));

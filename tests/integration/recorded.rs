@@ -1,15 +1,15 @@
-//! The HTTP API, request by request, against what was recorded.
+//! The HTTP API, request by request, compared with a recording.
 //!
 //! About 1,100 requests go to real replicas over raw sockets, in order, and each response (status, every header, body) must
-//! be the one in `fixtures/recorded.txt`. So a change of the HTTP server shows in a diff of that file, or changes
-//! nothing. After an intended change, and whenever a table gets another request:
+//! equal the one in `fixtures/recorded.txt`. So every change of a response shows in the diff of that file. After an
+//! intended change, and after adding a request to a table, run:
 //!
 //! ```console
 //! $ UPDATE_RECORDED=1 cargo test --test integration recorded::
 //! ```
 //!
-//! What is replaced before the comparison, and nothing else, is listed at the top of `recorded/normal.rs`; placeholders
-//! in requests at the top of `recorded/world.rs`.
+//! The values that are replaced before the comparison are listed at the top of `recorded/normal.rs`, the placeholders in
+//! requests at the top of `recorded/world.rs`.
 
 #![expect(clippy::too_many_lines, reason = "tables of requests, each a list without logic")]
 
@@ -40,12 +40,12 @@ use futures::future::join_all;
 
 use client::{Received, exchange};
 use fixture::Recorded;
-use normal::{Chosen, Normalizer};
-use pair::{Kind, Pair, Replica};
-use world::{Place, World};
+use normal::{Normalizer, TestValues};
+use pair::{Pair, PairKind, Replica};
+use world::{ReplicaUnderTest, TestReplicas};
 
-/// Fewer pairs than this are no proof.
-const AT_LEAST: usize = 500;
+/// The test fails with fewer pairs, because then some tables are missing.
+const MIN_PAIRS: usize = 500;
 
 fn pairs() -> Vec<Pair> {
     let tables = [
@@ -70,56 +70,56 @@ fn pairs() -> Vec<Pair> {
     tables.into_iter().flatten().collect()
 }
 
-/// The length of the body of GET, for the response to HEAD.
-async fn get_length(world: &World, pair: &Pair) -> Option<usize> {
+/// The length of the body of GET, to check the response to HEAD.
+async fn get_length(replicas: &TestReplicas, pair: &Pair) -> Option<usize> {
     if pair.method() != "HEAD" {
         return None;
     }
-    let mut get = world.place(pair.replica).resolved(pair).await;
+    let mut get = replicas.get(pair.replica).resolved(pair).await;
     get.line = get.line.replacen("HEAD", "GET", 1);
     if get.line.contains("watch") {
         return None;
     }
-    let received = exchange(world.place(pair.replica).rollcall.http, &get).await;
+    let received = exchange(replicas.get(pair.replica).rollcall.http, &get).await;
     received.responses.first().map(|response| response.body.len())
 }
 
-/// Sends a request, and says how long the body of GET is, for the response to HEAD. When the version of an instance moves
-/// between being asked for and being sent, because the leader writes a status just then, the request is sent again with
-/// the newer one; so is HEAD when its resource changed after GET.
-async fn sent(world: &World, pair: &Pair) -> (Received, Option<usize>) {
-    let place = world.place(pair.replica);
+/// Sends a request, and returns the response and the length of the body of GET, to check the response to HEAD. If the
+/// leader writes a status between resolving the version of an instance and sending the request, the request is sent again
+/// with the newer version. HEAD is sent again if its resource changed after GET.
+async fn send(replicas: &TestReplicas, pair: &Pair) -> (Received, Option<usize>) {
+    let replica = replicas.get(pair.replica);
     let names_version = pair.headers.iter().any(|header| header.contains("<<version"));
     for _ in 0..5 {
-        let length = get_length(world, pair).await;
-        let resolved = place.resolved(pair).await;
+        let length = get_length(replicas, pair).await;
+        let resolved = replica.resolved(pair).await;
         let headers = resolved.headers.clone();
         if pair.replica == Replica::Open {
-            place.until_it_promises().await;
+            replica.until_confirming().await;
         }
-        let received = sent_once(place, pair, resolved).await;
+        let received = send_once(replica, pair, resolved).await;
         let is_refused = received.responses.iter().any(|response| response.status.contains(" 412"));
-        if names_version && is_refused && place.resolved(pair).await.headers != headers {
+        if names_version && is_refused && replica.resolved(pair).await.headers != headers {
             continue;
         }
-        let differs = |said: usize| length.is_some_and(|length| said != length);
+        let differs = |announced: usize| length.is_some_and(|length| announced != length);
         if !received.responses.iter().any(|it| it.length().is_some_and(differs)) {
             return (received, length);
         }
     }
-    panic!("{}: the version or the length moves all the time", pair.name)
+    panic!("{}: the version or the length changed five times", pair.name)
 }
 
-async fn sent_once(place: &Place, pair: &Pair, resolved: Pair) -> Received {
+async fn send_once(replica: &ReplicaUnderTest, pair: &Pair, resolved: Pair) -> Received {
     let mut received = match &pair.kind {
-        Kind::Stream { first, during: Some((line, body)), then } => {
-            // The tables hold static text; the namespace is not known before.
-            let (line, body) = (place.text(line).await, place.text(body).await);
+        PairKind::Stream { first, during: Some((line, body)), then } => {
+            // The tables hold static text, and the namespace is known only at run time.
+            let (line, body) = (replica.resolve_text(line).await, replica.resolve_text(body).await);
             let during = Some((&*line.leak(), &*body.leak()));
-            let kind = Kind::Stream { first: *first, during, then: *then };
-            exchange(place.rollcall.http, &Pair { kind, ..resolved }).await
+            let kind = PairKind::Stream { first: *first, during, then: *then };
+            exchange(replica.rollcall.http, &Pair { kind, ..resolved }).await
         }
-        _ => exchange(place.rollcall.http, &resolved).await,
+        _ => exchange(replica.rollcall.http, &resolved).await,
     };
     if received.responses.is_empty() && received.end.is_empty() {
         received.end = "no response".to_owned();
@@ -128,21 +128,21 @@ async fn sent_once(place: &Place, pair: &Pair, resolved: Pair) -> Received {
 }
 
 #[tokio::test]
-async fn every_response_is_the_recorded_one() {
+async fn every_response_matches_the_recording() {
     let all = pairs();
     let mut names = BTreeSet::new();
     let named = all.iter().filter(|pair| !pair.is_wait()).map(|pair| &pair.name);
     let twice: Vec<_> = named.filter(|name| !names.insert(*name)).collect();
-    assert!(twice.is_empty(), "names that are there twice: {twice:?}");
-    let world = Box::pin(World::start()).await;
-    let slow = join_all(all.iter().filter(|pair| pair.is_slow).map(|pair| sent(&world, pair)));
+    assert!(twice.is_empty(), "duplicate names: {twice:?}");
+    let replicas = Box::pin(TestReplicas::start()).await;
+    let slow = join_all(all.iter().filter(|pair| pair.is_slow).map(|pair| send(&replicas, pair)));
     let in_order = async {
         let mut received = Vec::new();
         for pair in all.iter().filter(|pair| !pair.is_slow) {
             match pair.kind {
-                Kind::Settle => world.place(pair.replica).settle().await,
-                Kind::Until(is_so) => world.place(pair.replica).until(&pair.line, is_so).await,
-                _ => received.push((pair, sent(&world, pair).await)),
+                PairKind::Settle => replicas.get(pair.replica).settle().await,
+                PairKind::Until(holds) => replicas.get(pair.replica).until(&pair.line, holds).await,
+                _ => received.push((pair, send(&replicas, pair).await)),
             }
         }
         received
@@ -154,14 +154,14 @@ async fn every_response_is_the_recorded_one() {
     let received: Vec<_> = received
         .iter()
         .map(|(pair, (received, length))| {
-            let Place { namespace, rollcall, .. } = world.place(pair.replica);
+            let ReplicaUnderTest { namespace, rollcall, .. } = replicas.get(pair.replica);
             let ports = [rollcall.http, rollcall.dns, rollcall.admin].map(|it| it.port());
-            let chosen = Chosen { namespace: &namespace.name, ports };
-            let response = normalizer.text(&pair.name, &chosen, received, *length);
+            let test_values = TestValues { namespace: &namespace.name, ports };
+            let response = normalizer.normalize(&pair.name, &test_values, received, *length);
             Recorded { name: pair.name.clone(), request: pair.displayed(), response }
         })
         .collect();
-    assert!(received.len() >= AT_LEAST, "only {} pairs", received.len());
+    assert!(received.len() >= MIN_PAIRS, "only {} pairs", received.len());
     if std::env::var_os("UPDATE_RECORDED").is_some() {
         return fixture::write(&received);
     }

@@ -1,4 +1,4 @@
-//! Registrations over HTTP beside what kubectl and others do to the same objects.
+//! Registrations over HTTP combined with changes by kubectl and others to the same objects.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use rollcall_api::{DIALECT_ANNOTATION, OnExpiry, ServiceInstance};
 use serde_json::{Value, json};
 
-use crate::lives::{create, discoverable, manifest, until};
+use crate::lease_lifecycle::{create, discoverable, manifest, until_discoverable};
 use crate::support::{Namespace, Rollcall, dns, eventually, http::call, namespace};
 
-/// Registers an instance: the status and the body of the answer.
+/// Registers an instance, and returns the status and body of the answer.
 pub(crate) async fn put(
     rollcall: &Rollcall,
     ns: &Namespace,
@@ -24,7 +24,7 @@ pub(crate) async fn put(
 }
 
 #[tokio::test]
-async fn a_registration_replaces_what_a_manifest_said_and_is_then_just_a_beat() {
+async fn registration_replaces_a_manifest_and_is_a_heartbeat_when_repeated() {
     let ns = namespace("replaced").await;
     let rollcall = Rollcall::start(&ns).await;
     let mut object = manifest("a", "web", json!({"mode": "Heartbeat", "durationSeconds": 600}));
@@ -34,7 +34,7 @@ async fn a_registration_replaces_what_a_manifest_said_and_is_then_just_a_beat() 
     object.spec.attributes = [("team".to_owned(), "blue".to_owned())].into();
     object.spec.state = rollcall_api::State::Draining;
     let api = create(&ns, &object).await;
-    eventually("it is known", Duration::from_secs(60), async || {
+    eventually("the instance is known", Duration::from_secs(60), async || {
         let path = format!("/v1/namespaces/{}/services/web?health=any", ns.name);
         let answer = call(rollcall.http, "GET", &path, None).await;
         (answer.json()["instances"].as_array()?.len() == 1).then_some(())
@@ -52,19 +52,22 @@ async fn a_registration_replaces_what_a_manifest_said_and_is_then_just_a_beat() 
         assert!(after.spec.attributes.is_empty(), "{:?}", after.spec.attributes);
         assert_eq!(after.spec.hostname.is_some(), hostname);
         assert_eq!(after.spec.addresses.is_empty(), hostname);
-        assert_eq!(after.spec.state, rollcall_api::State::Draining, "the operator's word stays");
-        assert_eq!(after.spec.lease.duration_seconds, 600, "so does a lease not mentioned");
+        assert_eq!(after.spec.state, rollcall_api::State::Draining, "the operator state stays");
+        assert_eq!(after.spec.lease.duration_seconds, 600, "a lease that is not mentioned stays");
         assert_eq!(after.spec.lease.on_expiry, OnExpiry::Retain);
-        let spoken = after.metadata.annotations.unwrap();
+        let annotations = after.metadata.annotations.unwrap();
         let (status, _) = put(&rollcall, &ns, "a", &body).await;
         assert_eq!(status, 200);
         let again = api.get("a").await.unwrap().metadata.annotations.unwrap();
-        assert_eq!(again, spoken, "the same again is just a beat: nothing is written");
+        assert_eq!(
+            again, annotations,
+            "the same registration is only a heartbeat: nothing is written"
+        );
     }
 }
 
 #[tokio::test]
-async fn a_lease_that_is_stored_is_kept_also_when_the_watch_has_not_told_of_it() {
+async fn registration_keeps_a_stored_lease_before_the_watch_reports_it() {
     let ns = namespace("kept-lease").await;
     let rollcall = Rollcall::start(&ns).await;
     for i in 0..10 {
@@ -80,20 +83,20 @@ async fn a_lease_that_is_stored_is_kept_also_when_the_watch_has_not_told_of_it()
 }
 
 #[tokio::test]
-async fn an_object_that_a_finalizer_holds_is_not_forgotten() {
+async fn object_with_a_finalizer_is_known_until_it_is_gone() {
     let ns = namespace("finalizer").await;
     let rollcall = Rollcall::start(&ns).await;
     let api: Api<ServiceInstance> =
         create(&ns, &manifest("a", "web", json!({"mode": "Permanent"}))).await;
-    until(&rollcall, &ns, "web", true).await;
+    until_discoverable(&rollcall, &ns, "web", true).await;
     let finalizers = |list: Value| Patch::Merge(json!({"metadata": {"finalizers": list}}));
     let held = finalizers(json!(["example.com/held"]));
     api.patch("a", &PatchParams::default(), &held).await.unwrap();
     let path = format!("/v1/namespaces/{}/instances/a", ns.name);
     assert_eq!(call(rollcall.http, "DELETE", &path, None).await.status, 204);
-    assert_eq!(call(rollcall.http, "GET", &path, None).await.status, 200, "it is still there");
+    assert_eq!(call(rollcall.http, "GET", &path, None).await.status, 200, "it still exists");
     api.patch("a", &PatchParams::default(), &finalizers(Value::Null)).await.unwrap();
-    until(&rollcall, &ns, "web", false).await;
+    until_discoverable(&rollcall, &ns, "web", false).await;
     eventually("its name is free", Duration::from_secs(60), async || {
         (call(rollcall.http, "GET", &path, None).await.status == 404).then_some(())
     })
@@ -101,7 +104,7 @@ async fn an_object_that_a_finalizer_holds_is_not_forgotten() {
 }
 
 #[tokio::test]
-async fn of_another_namespace_nothing_is_said() {
+async fn unwatched_namespace_is_refused_by_http_and_dns() {
     let (ns, other) = (namespace("scoped").await, namespace("unscoped").await);
     let rollcall = Rollcall::start(&ns).await;
     create(&other, &manifest("a", "web", json!({"mode": "Permanent"}))).await;
@@ -116,10 +119,10 @@ async fn of_another_namespace_nothing_is_said() {
 }
 
 #[tokio::test]
-async fn attributes_come_back_as_they_were_whatever_is_in_them() {
+async fn attributes_keep_any_text() {
     let ns = namespace("any-text").await;
     let rollcall = Rollcall::start(&ns).await;
-    // The API server reads an apply as YAML, which has line breaks and forbidden characters of its own.
+    // The API server parses an apply as YAML, which treats some line breaks and characters specially.
     let text = "tab\t, \u{7f}\u{87}, line\u{85}line\u{2028}line\u{2029}line, \u{feff}\u{fffe}\u{ffff}, \u{1f600}\"\\\u{1}";
     let body = json!({"service": "web", "addresses": ["10.0.9.2"], "attributes": {"a": text}});
     let (status, stored) = put(&rollcall, &ns, "a", &body).await;
@@ -127,20 +130,20 @@ async fn attributes_come_back_as_they_were_whatever_is_in_them() {
 }
 
 #[tokio::test]
-async fn the_annotations_of_others_outlast_registrations() {
+async fn registration_keeps_annotations_of_other_managers() {
     let ns = namespace("annotations").await;
     let rollcall = Rollcall::start(&ns).await;
     let api = ns.api::<ServiceInstance>();
     let body =
         |version: &str| json!({"service": "web", "addresses": ["10.0.0.7"], "version": version});
     assert_eq!(put(&rollcall, &ns, "a", &body("1")).await.0, 201);
-    let theirs = json!({"metadata": {"annotations": {DIALECT_ANNOTATION: "eureka", "example.com/note": "kept"}}});
-    api.patch("a", &PatchParams::default(), &Patch::Merge(theirs)).await.unwrap();
+    let annotate = json!({"metadata": {"annotations": {DIALECT_ANNOTATION: "eureka", "example.com/note": "kept"}}});
+    api.patch("a", &PatchParams::default(), &Patch::Merge(annotate)).await.unwrap();
     let mut leaves_out = body("2");
     leaves_out.as_object_mut().unwrap().remove("version");
     let mut stopping = body("3");
     stopping["health"] = json!("Stopping");
-    // By an apply, by a merge patch that takes a fact away, and by one that keeps what the instance says.
+    // Written by an apply, by a merge patch that removes a field, and by a merge patch that changes the health.
     for body in [body("2"), leaves_out, stopping, body("4")] {
         assert_eq!(put(&rollcall, &ns, "a", &body).await.0, 200);
         let annotations = api.get("a").await.unwrap().metadata.annotations.unwrap();
@@ -150,14 +153,14 @@ async fn the_annotations_of_others_outlast_registrations() {
 }
 
 #[tokio::test]
-async fn registration_in_a_namespace_that_is_being_deleted_says_so() {
+async fn registration_in_a_terminating_namespace_is_answered_404() {
     let ns = namespace("ending").await;
     let rollcall = Rollcall::start(&ns).await;
     let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(ns.client.clone());
     namespaces.delete(&ns.name, &DeleteParams::default()).await.unwrap();
     let body = json!({"service": "web", "addresses": ["10.0.0.7"], "lease": {"mode": "Permanent"}});
-    // Admission learns of it by a watch of its own.
-    let refused = eventually("it is refused", Duration::from_secs(60), async || {
+    // The admission plugin learns of the deletion by its own watch.
+    let refused = eventually("the registration is refused", Duration::from_secs(60), async || {
         let (status, answer) =
             put(&rollcall, &ns, &format!("a-{}", fastrand::u32(..)), &body).await;
         (status != 201).then_some((status, answer))

@@ -1,12 +1,12 @@
-//! Several replicas, one truth: three real processes with faults before, around and in them, and clients who
-//! hold them to what they answered. Each scenario ends with its account, a line of a table (`Account::line`).
+//! Several replicas under faults: three real processes with faults in them and in front of the API server, and clients
+//! that check every answer. Each scenario ends with its report, one line of a table (`RunReport::line`).
 
 mod answers;
-mod duplicates;
-mod restores;
-mod servers;
-mod strokes;
-mod versions;
+mod control_plane_outages;
+mod duplicate_process;
+mod etcd_restores;
+mod mass_expiry;
+mod mixed_versions;
 
 use std::time::Duration;
 
@@ -14,31 +14,33 @@ use kube::api::{Api, DeleteParams};
 use rollcall_api::HeartbeatLedger;
 use tokio::time::{Instant, sleep};
 
-use crate::lives::BOUND;
+use crate::lease_lifecycle::BOUND;
 use crate::support::fleet::{Fleet, REPLICAS};
 use crate::support::http::try_call;
-use crate::support::load::{Load, Way, mixed};
+use crate::support::load::{HeartbeatMode, Load, mixed};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::{Rollcall, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn beats_at_any_replica_count_everywhere_and_the_dead_leave_all() {
+async fn heartbeats_count_on_every_replica_and_expired_instances_leave_every_replica() {
     let fleet = Fleet::start("in-turn").await;
-    let clients: Vec<_> =
-        mixed().into_iter().chain([(Way::InTurn, 3), (Way::From(1), 4)]).collect();
+    let clients: Vec<_> = mixed()
+        .into_iter()
+        .chain([(HeartbeatMode::RoundRobin, 3), (HeartbeatMode::Prefer(1), 4)])
+        .collect();
     let mut load = Load::start(&fleet, &clients).await;
     load.run(12).await;
-    let dying = clients.len() - 2;
-    load.bury(dying).await;
-    load.bury(dying + 1).await;
+    let first_stopped = clients.len() - 2;
+    load.stop_client(first_stopped).await;
+    load.stop_client(first_stopped + 1).await;
     load.settle().await;
     load.run(3).await;
-    let account = load.end(&fleet).await;
-    assert!(account.is_clean(), "{account:#?}");
+    let report = load.end(&fleet).await;
+    assert!(report.is_clean(), "{report:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_lost_when_the_leader_a_witness_or_all_are_killed() {
+async fn killing_the_leader_another_replica_or_all_loses_no_instance() {
     let mut fleet = Fleet::start("killed").await;
     let load = Load::start(&fleet, &mixed()).await;
     let leader = fleet.leader().await;
@@ -56,80 +58,83 @@ async fn nobody_is_lost_when_the_leader_a_witness_or_all_are_killed() {
         replica.restart().await;
     }
     load.run(12).await;
-    let account = load.end(&fleet).await;
-    assert!(account.is_clean(), "{account:#?}");
+    let report = load.end(&fleet).await;
+    assert!(report.is_clean(), "{report:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_lost_when_replicas_stand_still_for_longer_than_others_wait() {
+async fn stalled_replicas_lose_no_instance() {
     let fleet = Fleet::start("still").await;
     let load = Load::start(&fleet, &mixed()).await;
     let leader = fleet.leader().await;
     for at in [leader, (leader + 1) % REPLICAS] {
-        fleet.replicas[at].freeze();
+        fleet.replicas[at].stall();
         load.run(17).await;
-        fleet.replicas[at].thaw();
+        fleet.replicas[at].resume();
         load.run(4).await;
     }
-    let account = load.end(&fleet).await;
-    assert!(account.is_clean(), "{account:#?}");
+    let report = load.end(&fleet).await;
+    assert!(report.is_clean(), "{report:#?}");
 }
 
-/// One replica does not reach the API server, in one of several ways, for longer than others wait for it.
-async fn partitioned(mode: Mode, prefix: &str) {
+/// Separates one replica from the API server, for longer than the others wait for it.
+async fn check_partition(mode: Mode, prefix: &str) {
     let fleet = Fleet::start(prefix).await;
     let load = Load::start(&fleet, &mixed()).await;
-    let apart = fleet.leader().await;
+    let separated = fleet.leader().await;
     load.run(2).await;
-    fleet.set(apart, mode);
+    fleet.set(separated, mode);
     let beat = || async {
-        // The client of `mixed` that beats at this replica and no other.
+        // The client of `mixed` that sends heartbeats to this replica only.
         let path =
-            format!("/v1/namespaces/{}/instances/a{}/heartbeat", fleet.ns.name, 3 * apart + 1);
-        try_call(fleet.replicas[apart].http, "PUT", &path, None).await.ok()
+            format!("/v1/namespaces/{}/instances/a{}/heartbeat", fleet.ns.name, 3 * separated + 1);
+        try_call(fleet.replicas[separated].http, "PUT", &path, None).await.ok()
     };
-    eventually("it promises nothing any more, and sends its clients away", BOUND, async || {
+    eventually("it answers 202 and closes the connection", BOUND, async || {
         let answer = beat().await.filter(|answer| answer.status != 200)?;
         assert_eq!((answer.status, answer.header("connection")), (202, "close"));
         Some(())
     })
     .await;
     load.run(8).await;
-    // By now the others may have evicted it: then it is not known, and nobody can be asked.
+    // The others may have evicted the instance by now: then it is unknown here, and the API server cannot be asked.
     let status = beat().await.map(|answer| answer.status);
-    assert!(matches!(status, Some(202 | 503)), "as long as it lasts, but {status:?}");
-    fleet.set(apart, Mode::Pass);
+    assert!(
+        matches!(status, Some(202 | 503)),
+        "no heartbeat is confirmed while it is separated: {status:?}"
+    );
+    fleet.set(separated, Mode::Pass);
     load.run(6).await;
-    eventually("it promises again", BOUND, async || {
+    eventually("it answers 200 again", BOUND, async || {
         beat().await.filter(|answer| answer.status == 200).map(|_| ())
     })
     .await;
-    let account = load.end(&fleet).await;
-    assert!(account.is_clean(), "{account:#?}");
+    let report = load.end(&fleet).await;
+    assert!(report.is_clean(), "{report:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_cut_off_promises_nothing_after_ten_seconds_and_nobody_is_lost() {
-    partitioned(Mode::Cut, "cut-off").await;
+async fn replica_that_is_cut_off_confirms_no_heartbeat_and_loses_no_instance() {
+    check_partition(Mode::Cut, "cut-off").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_whose_api_server_hangs_promises_nothing_after_ten_seconds_and_nobody_is_lost() {
-    partitioned(Mode::Stall, "hangs").await;
+async fn replica_with_a_stalled_api_server_confirms_no_heartbeat_and_loses_no_instance() {
+    check_partition(Mode::Stall, "hangs").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_is_deaf_promises_nothing_after_ten_seconds_and_nobody_is_lost() {
-    partitioned(Mode::Deaf, "deaf-one").await;
+async fn replica_without_answers_of_the_api_server_confirms_no_heartbeat_and_loses_no_instance() {
+    check_partition(Mode::RequestsOnly, "requests-only").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_is_mute_promises_nothing_after_ten_seconds_and_nobody_is_lost() {
-    partitioned(Mode::Mute, "mute").await;
+async fn replica_whose_requests_are_lost_confirms_no_heartbeat_and_loses_no_instance() {
+    check_partition(Mode::AnswersOnly, "answers-only").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_lost_while_the_api_server_hangs_for_all() {
+async fn stalled_api_server_of_all_replicas_loses_no_instance() {
     let fleet = Fleet::start("all-hang").await;
     let load = Load::start(&fleet, &mixed()).await;
     load.run(2).await;
@@ -137,25 +142,25 @@ async fn nobody_is_lost_while_the_api_server_hangs_for_all() {
     load.run(25).await;
     fleet.set_all(Mode::Pass);
     load.run(8).await;
-    let account = load.end(&fleet).await;
-    assert!(account.is_clean(), "{account:#?}");
+    let report = load.end(&fleet).await;
+    assert!(report.is_clean(), "{report:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_api_server_far_away_for_one_replica_misleads_nobody() {
+async fn slow_api_server_of_one_replica_causes_no_false_expiry() {
     let fleet = Fleet::start("far").await;
     let mut load = Load::start(&fleet, &mixed()).await;
     fleet.set(0, Mode::Slow(Duration::from_millis(300)));
     fleet.set(1, Mode::Slow(Duration::from_millis(50)));
     load.run(15).await;
-    load.bury(0).await;
+    load.stop_client(0).await;
     load.settle().await;
-    let account = load.end(&fleet).await;
-    assert!(account.is_clean(), "{account:#?}");
+    let report = load.end(&fleet).await;
+    assert!(report.is_clean(), "{report:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_lost_when_all_are_restarted_one_after_the_other() {
+async fn rolling_restart_loses_no_instance() {
     let mut fleet = Fleet::start("rolling").await;
     let load = Load::start(&fleet, &mixed()).await;
     for replica in &mut fleet.replicas {
@@ -164,12 +169,12 @@ async fn nobody_is_lost_when_all_are_restarted_one_after_the_other() {
         replica.restart().await;
     }
     load.run(8).await;
-    let account = load.end(&fleet).await;
-    assert!(account.is_clean(), "{account:#?}");
+    let report = load.end(&fleet).await;
+    assert!(report.is_clean(), "{report:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_lost_when_somebody_deletes_the_ledgers() {
+async fn deleted_ledgers_lose_no_instance() {
     let fleet = Fleet::start("deleted-ledger").await;
     let load = Load::start(&fleet, &mixed()).await;
     let ledgers = fleet.ns.api::<HeartbeatLedger>();
@@ -182,58 +187,58 @@ async fn nobody_is_lost_when_somebody_deletes_the_ledgers() {
         ledgers.delete(&replica.identity, &DeleteParams::default()).await.unwrap();
     }
     load.run(14).await;
-    let account = load.end(&fleet).await;
-    assert!(account.is_clean(), "{account:#?}");
+    let report = load.end(&fleet).await;
+    assert!(report.is_clean(), "{report:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lease_made_longer_or_shorter_at_one_replica_is_so_at_all() {
+async fn changed_lease_counts_on_every_replica() {
     let fleet = Fleet::start("lengths").await;
     let mut load = Load::start(&fleet, &mixed()).await;
     let clients = mixed().len() - 2;
     for seconds in [8, 3, 6, 2, 4] {
-        (0..clients).for_each(|index| load.renew(index, seconds));
+        (0..clients).for_each(|index| load.change_lease(index, seconds));
         load.run(6).await;
     }
-    load.bury(2).await;
-    load.bury(3).await;
+    load.stop_client(2).await;
+    load.stop_client(3).await;
     load.settle().await;
-    let account = load.end(&fleet).await;
-    assert!(account.is_clean(), "{account:#?}");
+    let report = load.end(&fleet).await;
+    assert!(report.is_clean(), "{report:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_thousand_that_register_at_once_are_all_there_and_nobody_else_suffers() {
+async fn two_thousand_registrations_at_once_disturb_no_other_instance() {
     let fleet = Fleet::start("storm").await;
     let load = Load::start(&fleet, &mixed()).await;
     fleet.populate("storm", 2_000).await;
     load.run(6).await;
-    let account = load.end(&fleet).await;
-    assert!(account.is_clean(), "{account:#?}");
+    let report = load.end(&fleet).await;
+    assert!(report.is_clean(), "{report:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_lost_when_a_replica_stands_still_while_it_is_asked_to_leave() {
+async fn replica_that_stalls_during_its_shutdown_loses_no_instance() {
     let mut fleet = Fleet::start("still-leaving").await;
     let load = Load::start(&fleet, &mixed()).await;
     let leader = fleet.leader().await;
     load.run(2).await;
-    fleet.replicas[leader].freeze();
+    fleet.replicas[leader].stall();
     load.run(2).await;
     fleet.replicas[leader].signal_term();
-    // It is gone for the others before it can say that it leaves.
+    // The others count it as gone before it can announce that it leaves.
     load.run(12).await;
-    fleet.replicas[leader].thaw();
+    fleet.replicas[leader].resume();
     assert_eq!(fleet.replicas[leader].until_ended().await, "exit status: 0");
     load.run(2).await;
     fleet.replicas[leader].restart().await;
     load.run(6).await;
-    let account = load.end(&fleet).await;
-    assert!(account.is_clean(), "{account:#?}");
+    let report = load.end(&fleet).await;
+    assert!(report.is_clean(), "{report:#?}");
 }
 
-/// What chance does to one replica until `end`, now and then.
-async fn misfortunes(
+/// Injects random faults into one replica until `end`.
+async fn inject_faults(
     (replica, proxy): (&mut Rollcall, &Proxy),
     ledgers: &Api<HeartbeatLedger>,
     mut dice: fastrand::Rng,
@@ -244,9 +249,9 @@ async fn misfortunes(
         let span = Duration::from_millis(dice.u64(500..13_000));
         let mode = match dice.usize(..8) {
             0 | 1 => {
-                replica.freeze();
+                replica.stall();
                 sleep(span).await;
-                replica.thaw();
+                replica.resume();
                 continue;
             }
             2 => {
@@ -260,8 +265,8 @@ async fn misfortunes(
                 continue;
             }
             4 => Mode::Stall,
-            5 => Mode::Deaf,
-            6 => Mode::Mute,
+            5 => Mode::RequestsOnly,
+            6 => Mode::AnswersOnly,
             _ => Mode::Cut,
         };
         proxy.set(mode);
@@ -271,15 +276,15 @@ async fn misfortunes(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_lost_by_faults_of_all_replicas_at_once() {
+async fn random_faults_of_all_replicas_at_once_lose_no_instance() {
     let seed = fastrand::u64(..);
     let mut dice = fastrand::Rng::with_seed(seed);
     let mut fleet = Fleet::start("chance").await;
     let load = Load::start(&fleet, &mixed()).await;
     let (ledgers, end) = (fleet.ns.api(), Instant::now() + Duration::from_secs(25));
     let replicas = fleet.replicas.iter_mut().zip(&fleet.proxies);
-    let all = replicas.map(|replica| misfortunes(replica, &ledgers, dice.fork(), end));
+    let all = replicas.map(|replica| inject_faults(replica, &ledgers, dice.fork(), end));
     futures::future::join_all(all).await;
-    let account = load.end(&fleet).await;
-    assert!(account.is_clean(), "seed {seed}: {account:#?}");
+    let report = load.end(&fleet).await;
+    assert!(report.is_clean(), "seed {seed}: {report:#?}");
 }

@@ -1,4 +1,4 @@
-//! Spans of requests, as a collector gets them: OTLP over HTTP, decoded here by hand. Only with the feature `otel`.
+//! Spans of requests, as a collector receives them: OTLP over HTTP, decoded here by hand. Needs the feature `otel`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,14 +22,14 @@ const BOUND: Duration = Duration::from_secs(60);
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
 
-/// A field of a protobuf message: its number, and what it holds.
+/// The value of a field of a protobuf message.
 #[derive(Clone, Debug)]
 enum Value {
     Number(u64),
-    Octets(Vec<u8>),
+    Bytes(Vec<u8>),
 }
 
-/// A span as it came.
+/// An exported span.
 #[derive(Debug)]
 struct Span {
     trace: String,
@@ -38,11 +38,11 @@ struct Span {
     name: String,
     kind: u64,
     attributes: Vec<(String, String)>,
-    /// Of the process.
+    /// Attributes of the process.
     resource: Vec<(String, String)>,
 }
 
-/// Takes what a replica exports, and keeps it.
+/// A collector that keeps the bodies that a replica exports.
 struct Collector {
     address: SocketAddr,
     bodies: Arc<Mutex<Vec<Bytes>>>,
@@ -74,18 +74,18 @@ impl Collector {
         Self { address, bodies }
     }
 
-    /// Everything so far.
+    /// The spans received so far.
     fn spans(&self) -> Vec<Span> {
         let bodies = self.bodies.lock().clone();
         let all = bodies.iter().flat_map(|body| messages(body, 1));
-        let of_one = |process: Vec<u8>| {
+        let spans_of = |process: Vec<u8>| {
             let resource: Vec<_> = messages(&process, 1).collect();
             let resource = resource.iter().flat_map(|it| attributes(it, 1)).collect::<Vec<_>>();
             let scopes: Vec<_> = messages(&process, 2).collect();
             let spans: Vec<_> = scopes.iter().flat_map(|scope| messages(scope, 2)).collect();
-            spans.into_iter().map(move |span| read(&span, resource.clone()))
+            spans.into_iter().map(move |span| parse_span(&span, resource.clone()))
         };
-        all.flat_map(of_one).collect()
+        all.flat_map(spans_of).collect()
     }
 
     async fn span(&self, name: &str) -> Span {
@@ -101,8 +101,8 @@ impl Span {
     }
 }
 
-/// A span (opentelemetry/proto/trace/v1/trace.proto).
-fn read(span: &[u8], resource: Vec<(String, String)>) -> Span {
+/// Parses a span (opentelemetry/proto/trace/v1/trace.proto).
+fn parse_span(span: &[u8], resource: Vec<(String, String)>) -> Span {
     let kind = fields(span).into_iter().find_map(|(at, value)| match value {
         Value::Number(kind) if at == 6 => Some(kind),
         _ => None,
@@ -118,9 +118,9 @@ fn read(span: &[u8], resource: Vec<(String, String)>) -> Span {
     }
 }
 
-/// Keys and values (common.proto), numbers as text.
+/// Parses keys and values (common.proto); numbers become text.
 fn attributes(message: &[u8], at: u64) -> Vec<(String, String)> {
-    let one = |pair: Vec<u8>| {
+    let key_value = |pair: Vec<u8>| {
         let value = messages(&pair, 2).next().unwrap();
         let value = match fields(&value).pop() {
             Some((_, Value::Number(number))) => number.to_string(),
@@ -128,21 +128,21 @@ fn attributes(message: &[u8], at: u64) -> Vec<(String, String)> {
         };
         (text(&pair, 1), value)
     };
-    messages(message, at).map(one).collect()
+    messages(message, at).map(key_value).collect()
 }
 
 fn text(message: &[u8], at: u64) -> String {
     String::from_utf8(messages(message, at).next().unwrap_or_default()).unwrap()
 }
 
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What a message holds at a field, whole.
+/// The submessages, strings or bytes in a field.
 fn messages(message: &[u8], at: u64) -> impl Iterator<Item = Vec<u8>> {
     fields(message).into_iter().filter_map(move |(number, value)| match value {
-        Value::Octets(octets) if number == at => Some(octets),
+        Value::Bytes(bytes) if number == at => Some(bytes),
         _ => None,
     })
 }
@@ -152,19 +152,19 @@ fn fields(mut message: &[u8]) -> Vec<(u64, Value)> {
     let mut fields = Vec::new();
     while !message.is_empty() {
         let tag = varint(&mut message);
-        let mut take = |octets: usize| {
-            let (taken, rest) = message.split_at(octets);
+        let mut take = |length: usize| {
+            let (taken, rest) = message.split_at(length);
             message = rest;
             taken.to_vec()
         };
         let value = match tag & 7 {
-            1 => Value::Octets(take(8)),
-            5 => Value::Octets(take(4)),
+            1 => Value::Bytes(take(8)),
+            5 => Value::Bytes(take(4)),
             2 => {
-                let octets = varint(&mut message);
-                let (taken, rest) = message.split_at(usize::try_from(octets).unwrap());
+                let length = varint(&mut message);
+                let (taken, rest) = message.split_at(usize::try_from(length).unwrap());
                 message = rest;
-                Value::Octets(taken.to_vec())
+                Value::Bytes(taken.to_vec())
             }
             _ => Value::Number(varint(&mut message)),
         };
@@ -176,10 +176,10 @@ fn fields(mut message: &[u8]) -> Vec<(u64, Value)> {
 fn varint(message: &mut &[u8]) -> u64 {
     let mut number = 0;
     for at in 0.. {
-        let octet = message[0];
+        let byte = message[0];
         *message = &message[1..];
-        number |= u64::from(octet & 0x7f) << (7 * at);
-        if octet < 0x80 {
+        number |= u64::from(byte & 0x7f) << (7 * at);
+        if byte < 0x80 {
             break;
         }
     }
@@ -190,12 +190,12 @@ async fn start(ns: &Namespace, collector: &Collector) -> Rollcall {
     let endpoint = format!("http://{}", collector.address);
     let variables =
         [("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "200")];
-    let replica = Rollcall::launch_in(ns, "rollcall-0", &[], &variables).await;
+    let replica = Rollcall::launch_with_env(ns, "rollcall-0", &[], &variables).await;
     replica.until_ready().await;
     replica
 }
 
-/// A request that belongs to a trace.
+/// Sends a request that belongs to a trace.
 async fn ask(replica: &Rollcall, line: &str, flags: &str) -> u16 {
     let request = format!(
         "{line} HTTP/1.1\r\nhost: a\r\nconnection: close\r\nuser-agent: a test\r\ntracestate: vendor=x\r\n\
@@ -205,12 +205,12 @@ async fn ask(replica: &Rollcall, line: &str, flags: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn a_request_is_a_span_of_the_trace_that_it_came_with() {
+async fn request_is_a_span_of_the_trace_in_its_headers() {
     let ns = namespace("spans").await;
     let collector = Collector::start().await;
     let replica = start(&ns, &collector).await;
-    // Answered at once, and after the API server was asked.
-    let beat = format!("PUT /v1/namespaces/{}/instances/nobody/heartbeat", ns.name);
+    // One call is answered at once, and one after a call to the API server.
+    let beat = format!("PUT /v1/namespaces/{}/instances/missing/heartbeat", ns.name);
     for (line, name, status) in [
         ("GET /v1/services", "GET /v1/services", "200"),
         (&*beat, "PUT /v1/namespaces/{namespace}/instances/{name}/heartbeat", "404"),
@@ -234,9 +234,9 @@ async fn a_request_is_a_span_of_the_trace_that_it_came_with() {
         ] {
             assert_eq!(span.get(key), value, "{key} of {span:?}");
         }
-        assert_eq!(span.kind, 2, "of a server");
+        assert_eq!(span.kind, 2, "the kind of a server span");
     }
-    // Who says that nobody records this trace is heeded; who says nothing begins one.
+    // A request of an unsampled trace is not exported, and a request without a trace starts one.
     assert_eq!(ask(&replica, "DELETE /v1/cluster", "00").await, 405);
     assert_eq!(call(replica.http, "POST", "/v1/cluster", None).await.status, 405);
     let own = collector.span("POST /v1/cluster").await;
@@ -244,7 +244,7 @@ async fn a_request_is_a_span_of_the_trace_that_it_came_with() {
     assert!(collector.spans().iter().all(|span| span.name != "DELETE /v1/cluster"));
 }
 
-async fn spans(replica: &Rollcall, result: &str) -> u64 {
+async fn span_count(replica: &Rollcall, result: &str) -> u64 {
     let text = call(replica.admin, "GET", "/metrics", None).await.body;
     let text = String::from_utf8(text).unwrap();
     let series = format!("rollcall_trace_spans_total{{result=\"{result}\"}} ");
@@ -252,7 +252,7 @@ async fn spans(replica: &Rollcall, result: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn the_last_spans_are_sent_at_the_end_and_a_collector_that_is_away_holds_up_nobody() {
+async fn last_spans_are_exported_at_shutdown_and_an_unreachable_collector_delays_no_request() {
     let ns = namespace("last-spans").await;
     let collector = Collector::start().await;
     let replica = start(&ns, &collector).await;
@@ -260,7 +260,7 @@ async fn the_last_spans_are_sent_at_the_end_and_a_collector_that_is_away_holds_u
     assert_eq!(replica.terminate().await, "exit status: 0");
     assert!(collector.spans().iter().any(|span| span.name == "GET /v1/snapshot"));
 
-    // Connections to it are taken, and nothing is ever answered.
+    // This collector accepts connections and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = silent.local_addr().unwrap();
     let collector = Collector { address, bodies: Arc::default() };
@@ -268,30 +268,33 @@ async fn the_last_spans_are_sent_at_the_end_and_a_collector_that_is_away_holds_u
     for _ in 0..3_000 {
         assert_eq!(call(replica.http, "GET", "/v1/cluster", None).await.status, 200);
     }
-    assert_eq!((spans(&replica, "begun").await, spans(&replica, "exported").await), (3_000, 0));
-    eventually("the loss is said", BOUND, async || {
+    assert_eq!(
+        (span_count(&replica, "begun").await, span_count(&replica, "exported").await),
+        (3_000, 0)
+    );
+    eventually("the failed export is logged", BOUND, async || {
         replica.whole_log().contains("spans cannot be exported").then_some(())
     })
     .await;
-    assert!(spans(&replica, "failed").await > 0);
+    assert!(span_count(&replica, "failed").await > 0);
     let started = std::time::Instant::now();
     assert_eq!(replica.terminate().await, "exit status: 0");
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
-async fn without_an_endpoint_nothing_is_exported_and_one_that_cannot_be_used_is_named() {
+async fn nothing_is_exported_without_an_endpoint_and_an_unusable_endpoint_is_named() {
     let ns = namespace("no-spans").await;
     let replica = Rollcall::start(&ns).await;
     let text = call(replica.admin, "GET", "/metrics", None).await.body;
     assert!(!String::from_utf8(text).unwrap().contains("rollcall_trace_spans"));
-    for (name, value, says) in [
+    for (name, value, hint) in [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4318", "http://collector:4318"),
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector:4318", "http://collector:4318"),
     ] {
-        let replica = Rollcall::launch_in(&ns, "rollcall-1", &[], &[(name, value)]).await;
+        let replica = Rollcall::launch_with_env(&ns, "rollcall-1", &[], &[(name, value)]).await;
         assert_eq!(replica.until_ended().await, "exit status: 1");
         let log = replica.whole_log();
-        assert!(log.contains(name) && log.contains(says), "{log}");
+        assert!(log.contains(name) && log.contains(hint), "{log}");
     }
 }

@@ -1,7 +1,8 @@
-"""A client of rollcall for Python 3.9 and later, with only the standard library.
+"""A client of rollcall for Python 3.9 and later that needs only the standard library.
 
-Written from openapi.json. A call goes to the replica that answered last and, when that one fails, to the next. Reads never
-go back, whichever replica answers (Rollcall-Min-Index). README.md says what happens on each kind of failure.
+It was written from openapi.json. A call goes to the replica that answered last and, if that replica fails, to the next. A read
+never returns an older state than an earlier read, whichever replica answers (Rollcall-Min-Index). README.md describes what
+happens on each kind of failure.
 """
 
 from .client import Rollcall

@@ -1,5 +1,5 @@
-"""What answers must have, so that the client acts on nothing else. Members that are not named here are ignored. Each function
-raises ValueError on an answer that the API does not define; the caller makes a BadAnswer of it."""
+"""Checks that an answer has what the client needs. Other members are ignored. Each function raises ValueError on an answer
+that the API does not define, which the caller converts to a BadAnswer."""
 
 import email.utils
 import json
@@ -9,7 +9,7 @@ import re
 from .errors import Problem
 from .exchange import TRANSPORT_ERRORS
 
-PERMANENT_INTERVAL = 60.0  # seconds between the heartbeats of a permanent instance, which only notice its deletion
+PERMANENT_INTERVAL = 60.0  # seconds between heartbeats of a permanent instance, which only detect that it was deleted
 
 
 def parse_json(body):
@@ -37,7 +37,7 @@ def parse_renewal(_response, body):
 
 
 def interval_of(lease):
-    """Seconds to the next heartbeat. rollcall sends 0.666 to 28,800, and null for a permanent instance."""
+    """The seconds until the next heartbeat. rollcall sends 0.666 to 28,800, and null for a permanent instance."""
     _expect(isinstance(lease, dict) and "renewAfterSeconds" in lease, "renewAfterSeconds is missing")
     seconds = lease["renewAfterSeconds"]
     if seconds is None:
@@ -59,12 +59,12 @@ def parse_event(block):
     if block.event == "snapshot":
         _checked_set(data)
     else:
-        _expect(_is_named(data), f"the {block.event} names no instance")
+        _expect(_is_named(data), f"the {block.event} event has no instance name")
     return block.event, data
 
 
 def problem_of(exchange, now):
-    """Never raises ValueError: the status says enough."""
+    """Reads the problem of an error status. A body that is not JSON raises no ValueError, because the status is enough."""
     headers, body = exchange.response.headers, b""
     try:
         body = exchange.read_body()
@@ -75,14 +75,14 @@ def problem_of(exchange, now):
 
 
 def retry_after_of(headers, now):
-    """The seconds of `Retry-After`, which is a number or a date (RFC 9110, section 10.2.3); None for anything else."""
+    """The seconds in `Retry-After`, which is a number or a date (RFC 9110, section 10.2.3). None for any other value."""
     value = (headers.get("Retry-After") or "").strip()
     if re.fullmatch("[0-9]+", value):
         return float(value)
     until = _timestamp_of(value)
     if until is None:
         return None
-    # By the server's clock, where it sends it: that of this machine may differ by more than the wait.
+    # Measured by the server's clock, if it sends Date, because this machine's clock can differ by more than the wait.
     server_now = _timestamp_of(headers.get("Date") or "")
     return max(0.0, until - (now if server_now is None else server_now))
 
@@ -104,6 +104,6 @@ def _is_named(instance):
     return isinstance(instance, dict) and isinstance(instance.get("name"), str)
 
 
-def _expect(holds, otherwise):
+def _expect(holds, message):
     if not holds:
-        raise ValueError(otherwise)
+        raise ValueError(message)

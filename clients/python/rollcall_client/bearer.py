@@ -1,10 +1,10 @@
-"""The bearer token: where it comes from, and when it is read again."""
+"""The bearer token: its source, and when it is read again."""
 
 import re
 
 from .errors import LOG, TokenError
 
-LARGEST_CHARACTERS = 1 << 16  # the server takes no more than 64 KiB of headers
+LARGEST_CHARACTERS = 1 << 16  # the server accepts at most 64 KiB of headers
 
 
 class BearerToken:
@@ -25,16 +25,16 @@ class BearerToken:
     def _call_source(self):
         try:
             return self._source()
-        except Exception as error:  # It is the caller's function: a stream or a lease must survive whatever it raises.
+        except Exception as error:  # The caller's function can raise anything, and a stream or a lease must survive it.
             raise TokenError(f"the token function failed: {error!r}") from error
 
     def has_changed(self, used):
-        """Whether there is another token than the one that was refused."""
+        """Reads the token again, and returns whether it differs from the refused one."""
         if self._path is not None:
             try:
                 self._cached = self._read_file()
             except TokenError as error:
-                # The kubelet may be writing it. The former one stays, and the next 401 leads here again.
+                # The kubelet may be writing the file. The former token stays in use until the next 401.
                 LOG.warning("%s", error)
         return self.current() != used
 
@@ -51,9 +51,9 @@ class BearerToken:
 
 def _checked(token, what):
     if token is not None and not isinstance(token, str):
-        raise TokenError(f"the {what} is no string")
+        raise TokenError(f"the {what} is not a string")
     token = (token or "").strip()
-    # The message does not quote the token: it is a secret.
+    # The message does not quote the token, because it is a secret.
     if re.search("[^\x21-\x7e]", token):
-        raise TokenError(f"the {what} has characters that no header may have")
+        raise TokenError(f"the {what} has characters that are not allowed in a header")
     return token

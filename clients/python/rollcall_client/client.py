@@ -5,41 +5,42 @@ import urllib.parse
 
 from . import answers
 from .bearer import BearerToken
-from .errors import BadAnswer, Problem, RollcallError, Unavailable, is_refused_for_good, is_status
+from .errors import BadAnswer, Problem, RollcallError, Unavailable, is_permanent_refusal, is_status
 from .event_stream import EventParser
 from .exchange import LARGEST_BYTES, TRANSPORT_ERRORS
 from .lease import Lease
 from .replicas import LONGEST_WAIT, Clock, Replicas
 
-SHORT_LIFE = 10.0  # seconds: the end of a stream that was shorter counts as a failure
-SOON = 1.0  # seconds: a long poll that answers sooner and without news counts as a failure
+SHORT_LIFE = 10.0  # seconds: a stream that ends sooner counts as a failure
+SOON = 1.0  # seconds: a long poll that is answered sooner without a change counts as a failure
 
 
 class Rollcall:
-    """Several threads may share one."""
+    """A client of one installation of rollcall. It can be shared by several threads."""
 
     def __init__(
         self, addresses, token=None, token_file=None, timeout=10.0, patience=30.0, tls=None, stream_timeout=45.0, clock=Clock
     ):
-        """`addresses`: `host:port` of each replica, or of a Service before them. `token`: a bearer token, or a function that
-        returns the current one. `token_file`: the path of one instead, which is read again after a 401. `timeout`: of one
-        call on one replica. `patience`: how long a call tries in all. `tls`: an `ssl.SSLContext`
-        (`ssl.create_default_context(cafile=…)`) where the replicas serve HTTPS. `stream_timeout`: how long a stream may be
-        silent; rollcall writes every 15 s."""
+        """`addresses`: `host:port` of each replica, or of a Service in front of them. `token`: a bearer token, or a function
+        that returns the current token. `token_file`: instead of `token`, the path of a file, which is read again after a 401.
+        `timeout`: seconds for one call to one replica. `patience`: seconds for all tries of a call. `tls`: an
+        `ssl.SSLContext` (`ssl.create_default_context(cafile=…)`) if the replicas serve HTTPS. `stream_timeout`: seconds
+        after which a stream without data counts as broken; rollcall writes every 15 s."""
         if isinstance(addresses, str):
-            raise TypeError("addresses is a list, such as ['rollcall:8080'], not a string")
+            raise TypeError("addresses must be a list, such as ['rollcall:8080'], not a string")
         if not addresses:
             raise ValueError("give at least one address")
         if urls := [address for address in addresses if "/" in address]:
-            raise ValueError(f"an address is host:port, without a scheme or a path: {urls}")
+            raise ValueError(f"an address must be host:port, without a scheme or a path: {urls}")
         self._replicas = Replicas(addresses, BearerToken(token, token_file), timeout, patience, tls, clock)
         self._clock, self._stream_timeout = clock, stream_timeout
 
     # Instances and their leases
 
     def register(self, namespace, name, service, timeout=None, patience=None, **fields):
-        """Registers, or registers again, and returns the stored instance. `fields` are the other fields of the body. While
-        the former object of this name is being deleted (409 `terminating`), it waits, for `patience` at most."""
+        """Registers an instance, for the first time or again, and returns the stored instance. `fields` are the other fields
+        of the body. While the former object of this name is being deleted (409 `terminating`), the call waits for at most
+        `patience` seconds."""
         path, body = _path(namespace, "instances", name), {"service": service, **fields}
         patience = self._replicas.patience if patience is None else patience
         until, tries = self._clock.monotonic() + patience, 0
@@ -55,14 +56,14 @@ class Rollcall:
             self._clock.sleep(wait)
 
     def heartbeat(self, namespace, name, uid=None, health=None, note=None, timeout=None, patience=None):
-        """Renews the lease and returns `{expiresAt, expiresInMs, renewAfterSeconds}`. After a 202, which promises nothing, the
-        next call goes to another replica."""
+        """Renews the lease and returns `{expiresAt, expiresInMs, renewAfterSeconds}`. A 202 means that the replica recorded
+        the heartbeat without confirming it, so the next call goes to another replica."""
         path = _path(namespace, "instances", name, "heartbeat") + _query({"uid": uid})
         body = {key: value for key, value in [("health", health), ("note", note)] if value is not None}
         return self._replicas.call("PUT", path, answers.parse_renewal, body or None, timeout=timeout, patience=patience)
 
     def deregister(self, namespace, name, uid=None):
-        """Removes the instance. It is no error if there is none."""
+        """Removes the instance. Succeeds if it does not exist."""
         try:
             path = _path(namespace, "instances", name) + _query({"uid": uid})
             self._replicas.call("DELETE", path, answers.check_deregistered)
@@ -71,15 +72,16 @@ class Rollcall:
                 raise
 
     def keep(self, namespace, name, service, on_beat=None, **fields):
-        """Registers, and sends heartbeats from a thread of its own until `stop()`, which drains and deregisters. That thread
-        calls `on_beat` with each renewal, and with an exception for each heartbeat that failed; it must return soon."""
+        """Registers an instance, and sends heartbeats from a new thread until `stop()`, which drains and deregisters. The
+        thread calls `on_beat` with each renewal and with the exception of each failed heartbeat; `on_beat` must return
+        quickly."""
         return Lease(self, self._replicas, (namespace, name, service), fields, on_beat)
 
     # Services
 
     def discover(self, namespace, service, etag=None, wait=None, patience=None, **filters):
-        """Returns the set `{revision, instances, …}` and its ETag; None instead of the set while `etag` is current. With
-        `wait` (`"30s"`) the server delays that answer until the set changes or the time is over."""
+        """Returns the set `{revision, instances, …}` and its ETag, or None instead of the set if `etag` is still current.
+        With `wait` (`"30s"`) the server delays the answer until the set changes or the time is over."""
         path = _path(namespace, "services", service) + _query({**filters, "wait": wait})
         headers = {"If-None-Match": etag} if etag else {}
         timeout = self._replicas.timeout + _seconds(wait)
@@ -94,8 +96,8 @@ class Rollcall:
         return self._replicas.call("GET", path, parse, headers=headers, timeout=timeout, patience=patience)
 
     def poll(self, namespace, service, wait="30s", **filters):
-        """Yields the set, and then each different one, by long polls. It never ends, and raises only if rollcall refuses the
-        first request for its parameters (400)."""
+        """Yields the set, and then every changed set, by long polls. It never ends, and raises only if rollcall refuses the
+        parameters of the first request (400)."""
         etag, last, failures, has_begun = None, None, 0, False
         soon = min(SOON, _seconds(wait) / 2) or SOON
         while True:
@@ -103,10 +105,10 @@ class Rollcall:
             try:
                 found, etag = self.discover(namespace, service, etag, wait=wait if etag else None, patience=0, **filters)
             except RollcallError as failure:
-                if is_refused_for_good(failure, has_begun):
+                if is_permanent_refusal(failure, has_begun):
                     raise
                 failures += 1
-                # The ETag may be what is refused.
+                # The refusal may be about the ETag.
                 etag = None if is_status(failure, 400) else etag
                 self._replicas.pause(f"poll of {namespace}/{service}", failures, failure)
                 continue
@@ -115,7 +117,8 @@ class Rollcall:
                 failures, last = 0, found
                 yield found
             elif self._clock.monotonic() - asked < soon:
-                # A replica that is stopping answers at once: another one is asked at once. More of that would be a busy loop.
+                # A replica that shuts down answers at once, so the next one is asked at once. From the second time on, the
+                # client pauses to avoid a busy loop.
                 failures += 1
                 if failures > 1:
                     self._clock.sleep(self._replicas.delay(failures))
@@ -123,9 +126,9 @@ class Rollcall:
                 failures = 0
 
     def watch(self, namespace, service, **filters):
-        """Yields `(event, data)` of one service: `snapshot`, `upsert` and `remove`. It connects again, to whichever replica
-        answers, and continues where it was. It never ends, and raises only if rollcall refuses the first request for its
-        parameters (400)."""
+        """Yields `(event, data)` of one service: `snapshot`, `upsert` and `remove`. After a failure it connects again, to any
+        replica that answers, and continues from the last event. It never ends, and raises only if rollcall refuses the
+        parameters of the first request (400)."""
         path = _path(namespace, "services", service, "watch") + _query(filters)
         position, failures, has_begun = _Position(), 0, False
         while True:
@@ -133,7 +136,7 @@ class Rollcall:
             events = self._read_events(path, position)
             try:
                 while True:
-                    # Only `next` is guarded, not what the caller does with the event.
+                    # Only `next` is guarded, so that exceptions of the caller pass.
                     try:
                         event = next(events)
                     except StopIteration:
@@ -145,15 +148,15 @@ class Rollcall:
                     yield event
             finally:
                 events.close()
-            if is_refused_for_good(failure, has_begun):
+            if is_permanent_refusal(failure, has_begun):
                 raise failure
             failures = failures + 1 if self._clock.monotonic() - begun < SHORT_LIFE else 1
             if failure is not None:
-                # The id may be what is refused.
+                # The refusal may be about the id.
                 position.last_id = "" if is_status(failure, 400) else position.last_id
                 self._replicas.pause(f"watch of {namespace}/{service}", failures, failure)
             else:
-                # An orderly end. `retry` is random already, and different for each client.
+                # The stream ended in order. The server sends each client a different random `retry`.
                 backoff = self._replicas.delay(failures) if failures > 1 else 0.0
                 self._clock.sleep(max(backoff, position.retry * (0.5 + self._clock.random() / 2)))
 
@@ -170,7 +173,7 @@ class Rollcall:
             yield dict(instances)
 
     def _read_events(self, path, position):
-        """The events of one connection. Ends at an orderly end of the stream."""
+        """Yields the events of one connection, until the stream ends in order."""
         headers = {"Accept": "text/event-stream"}
         if position.last_id:
             headers["Last-Event-ID"] = position.last_id
@@ -196,9 +199,9 @@ class Rollcall:
                     return
         except TRANSPORT_ERRORS as error:
             self._replicas.leave(exchange.address)
-            raise Unavailable(f"{exchange.address}: the stream broke off: {error!r}") from error
+            raise Unavailable(f"{exchange.address}: the stream broke: {error!r}") from error
         except ValueError as error:
-            # What is lost is unknown: without an id, the next stream begins with a snapshot.
+            # Events may be lost. Without an id the next stream begins with a snapshot.
             position.last_id = ""
             self._replicas.leave(exchange.address)
             raise BadAnswer(f"{exchange.address}: the stream is malformed: {error}") from error
@@ -207,8 +210,9 @@ class Rollcall:
 
 
 class _Position:
-    """Where a stream continues. `last_id` is empty between the events of one change, of which only the last has an id: the
-    state is that of no id then, and if the change were undone meanwhile, the server would send nothing for the older id."""
+    """The position from which a stream continues. A change can consist of several events, of which only the last has an id.
+    Between them `last_id` is empty, because the state matches no id: if the change were undone before the client connects
+    again, the server would send nothing for the older id."""
 
     def __init__(self):
         self.last_id, self.retry = "", 1.0
@@ -219,8 +223,8 @@ def _path(namespace, *parts):
 
 
 def _query(parameters):
-    given = {key: value for key, value in parameters.items() if value is not None}
-    return "?" + urllib.parse.urlencode(given, doseq=True) if given else ""
+    present = {key: value for key, value in parameters.items() if value is not None}
+    return "?" + urllib.parse.urlencode(present, doseq=True) if present else ""
 
 
 def _seconds(wait):
@@ -228,5 +232,5 @@ def _seconds(wait):
         return 0.0
     match = re.fullmatch("([0-9]+)(ms|s|m)", wait)
     if match is None:
-        raise ValueError(f"wait is a number with ms, s or m, such as 30s, not {wait!r}")
+        raise ValueError(f"wait must be a number with ms, s or m, such as 30s, not {wait!r}")
     return int(match[1]) * {"ms": 0.001, "s": 1, "m": 60}[match[2]]

@@ -1,4 +1,4 @@
-"""The exceptions of the client, and what distinguishes one failure from another."""
+"""The exceptions of the client, and the differences between failures."""
 
 import logging
 
@@ -6,8 +6,8 @@ LOG = logging.getLogger("rollcall")
 
 
 class RollcallError(Exception):
-    """Every failure of a call. `is_transient`: another try, or another replica, may succeed. `retry_after`: the seconds that
-    the answer asked to wait, or None."""
+    """The base class of all failures of a call. `is_transient`: another try, or another replica, can succeed. `retry_after`:
+    the seconds to wait according to the answer, or None."""
 
     is_transient = True
     retry_after = None
@@ -18,7 +18,7 @@ class Unavailable(RollcallError):
 
 
 class BadAnswer(RollcallError):
-    """An answer that the API does not define: HTML, a redirect, JSON without the members that it must have."""
+    """An answer that the API does not define: HTML, a redirect, or JSON without required members."""
 
 
 class TokenError(RollcallError):
@@ -28,7 +28,7 @@ class TokenError(RollcallError):
 
 
 class Problem(RollcallError):
-    """An error status. `type` is for programs, `detail` for people (RFC 9457)."""
+    """An error status with its problem (RFC 9457). Programs use `type`; `detail` is text for users."""
 
     def __init__(self, status, members, retry_after=None):
         self.status, self.members, self.retry_after = status, members, retry_after
@@ -45,7 +45,7 @@ def is_status(failure, status):
     return isinstance(failure, Problem) and failure.status == status
 
 
-def is_refused_for_good(failure, has_begun):
-    """Whether rollcall refuses the parameters of a stream. After the first success, a refusal comes from something else: a
-    replica of another version, or the id or ETag that the client sends back."""
+def is_permanent_refusal(failure, has_begun):
+    """Whether rollcall refuses the parameters of a stream. After the first success a refusal has another cause: a replica of
+    another version, or the id or ETag that the client sends."""
     return not has_begun and is_status(failure, 400) and failure.is_from_rollcall

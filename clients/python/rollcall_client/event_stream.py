@@ -1,18 +1,18 @@
-"""The format of Server-Sent Events. What the events of rollcall mean is in `answers`."""
+"""The format of Server-Sent Events. `answers` parses their content."""
 
 import collections
 import re
 
-Block = collections.namedtuple("Block", "event data id")  # data, id: None where the block has none
+Block = collections.namedtuple("Block", "event data id")  # data and id are None if the block has none
 
 
 class EventParser:
-    """Parses text/event-stream by the rules of WHATWG HTML, section 9.2.6. `retry`, in milliseconds, holds from the moment it
-    is read. Everything else in a block holds from the empty line that ends it, so a block that is cut off has no effect."""
+    """Parses text/event-stream by the rules of WHATWG HTML, section 9.2.6. `retry`, in milliseconds, takes effect when it is
+    read. All other fields take effect at the empty line that ends their block, so an incomplete block has no effect."""
 
     def __init__(self):
         self.retry = None
-        self.pending_bytes = 0  # of the block that has not ended
+        self.pending_bytes = 0  # of the incomplete block
         self._pieces, self._is_first, self._is_after_cr = [], True, False
         self._event, self._data, self._id = "", [], None
 
@@ -30,7 +30,7 @@ class EventParser:
     def _lines(self, piece):
         if self._is_after_cr and piece.startswith(b"\n"):
             piece = piece[1:]
-        # A CR at the end of a piece ends the line at once: the LF that may follow belongs to the same line end.
+        # A CR at the end of a piece ends the line at once. An LF after it belongs to the same line end.
         self._is_after_cr = piece.endswith(b"\r")
         self.pending_bytes += len(piece)
         *ends, rest = re.split(b"\r\n|\r|\n", piece)
@@ -45,7 +45,7 @@ class EventParser:
         self._pieces.append(rest)
 
     def _take_field(self, line):
-        # A comment is a line whose field has no name.
+        # A comment is a line with an empty field name.
         field, _, value = line.partition(":")
         value = value[1:] if value.startswith(" ") else value
         if field == "data":

@@ -1,4 +1,4 @@
-"""One request and its response on a connection of its own, within bounds of time and size."""
+"""One request and its response on a separate connection, with bounds on time and size."""
 
 import functools
 import http.client
@@ -6,14 +6,14 @@ import io
 import math
 import time
 
-LARGEST_BYTES = 64 << 20  # of one body, or of one event: about 100,000 instances
+LARGEST_BYTES = 64 << 20  # for one body or one event: about 100,000 instances
 
-# What a connection may raise. UnicodeError: an address that is no host name.
+# The exceptions of a connection. UnicodeError: the address is not a valid host name.
 TRANSPORT_ERRORS = (OSError, http.client.HTTPException, UnicodeError)
 
 
 class Exchange:
-    """`begin` returns when the head of the response has arrived. The caller closes it."""
+    """A request and its response. `begin` returns when the head of the response has arrived. The caller closes it."""
 
     def __init__(self, address):
         self.address, self.response, self._connection = address, None, None
@@ -43,7 +43,7 @@ class Exchange:
         return b"".join(pieces)
 
     def read_piece(self, idle):
-        """What has arrived of a stream; empty at its end. Waits for `idle` seconds at most."""
+        """The next bytes of a stream, or empty bytes at its end. Waits for at most `idle` seconds."""
         self.response.bound.set_idle(idle)
         return self.response.read1(65536)
 
@@ -55,7 +55,7 @@ class Exchange:
 
 
 class _Response(http.client.HTTPResponse):
-    """A response with one deadline for all of it: the timeout of a socket begins anew with every byte."""
+    """A response with one deadline for all its bytes. The timeout of a socket would start again with every byte."""
 
     def __init__(self, sock, *args, until, **kwargs):
         super().__init__(sock, *args, **kwargs)
@@ -69,14 +69,14 @@ class _BoundedReader(io.RawIOBase):
         self._raw, self._sock, self._until, self._idle = raw, sock, until, math.inf
 
     def set_idle(self, seconds):
-        """From now on each read has its own bound, and the whole response has none."""
+        """Replaces the deadline of the response by a bound for each further read."""
         self._until, self._idle = math.inf, seconds
 
     def readable(self):
         return True
 
     def readinto(self, buffer):
-        # The real clock, also in tests: it is the operating system that waits here.
+        # Tests use the real clock here too, because the operating system does the waiting.
         left = min(self._idle, self._until - time.monotonic())
         if left <= 0:
             raise TimeoutError("the response was not complete in time")

@@ -1,4 +1,4 @@
-"""An instance that a thread keeps registered."""
+"""A lease that a thread renews."""
 
 import threading
 
@@ -7,7 +7,7 @@ from .errors import LOG, Problem, RollcallError, is_status
 
 
 class Lease:
-    """Made by `Rollcall.keep`. The thread ends with `stop`, and with nothing else."""
+    """The lease of a registered instance, made by `Rollcall.keep`. Only `stop` ends its thread."""
 
     def __init__(self, rollcall, replicas, identity, fields, on_beat):
         self._rollcall, self._replicas, self._clock = rollcall, replicas, replicas.clock
@@ -20,9 +20,9 @@ class Lease:
 
     def stop(self, drain=6.0):
         """Reports `Stopping`, continues to send heartbeats for `drain` seconds, and deregisters. Clients keep DNS answers for
-        up to 5 s: by then no new requests come, and those that came are finished. Returns whether the instance is
-        deregistered; if not, its lease runs out, unless another call succeeds."""
-        # The callback may call this too, also for a failure that is reported below.
+        up to 5 s, so the drain lets them move away and open requests finish. Returns whether the instance is deregistered.
+        If not, its lease expires, unless another call of `stop` succeeds."""
+        # The callback can call this too, even while a failure below is reported.
         if not self._stopping.acquire(blocking=False):
             return False
         try:
@@ -37,16 +37,16 @@ class Lease:
                 self._rollcall.heartbeat(*self._identity[:2], health="Stopping")
                 self._clock.sleep(drain)
             except RollcallError as failure:
-                # The instance stays discoverable, so there is nothing to wait for.
+                # The instance stays discoverable, so waiting is of no use.
                 self._report(failure)
         self._ended.set()
         if threading.current_thread() is not self._thread:
-            # Bounded, because the resolution of a host name is not.
+            # The join is bounded, because resolving a host name is not.
             self._thread.join(self._replicas.patience)
         try:
             self._rollcall.deregister(*self._identity[:2], uid=self.instance["uid"])
         except RollcallError as failure:
-            # 412: the name belongs to another incarnation, which this lease does not own.
+            # 412: another incarnation has the name, and this lease does not own it.
             if not is_status(failure, 412):
                 self._report(failure)
                 return False
@@ -60,14 +60,14 @@ class Lease:
                 wait = self._interval = interval_of(renewal)
                 failures = 0
                 result = renewal
-            except Exception as failure:  # Whatever it is, it costs one heartbeat.
+            except Exception as failure:  # Any failure costs only one heartbeat.
                 failures += 1
                 wait = min(self._interval, self._replicas.delay(failures, failure))
                 result = failure
             self._report(result)
 
     def _renew(self):
-        # Two thirds of the lease are left. A round over all replicas takes half of it, also if most do not answer.
+        # Two thirds of the lease are left. A round over all replicas takes half of the lease, even if most do not answer.
         share = self._interval * min(1.0, 1.5 / len(self._replicas.addresses))
         bounds = {"timeout": min(self._replicas.timeout, max(1.0, share)), "patience": 0}
         try:
@@ -81,12 +81,12 @@ class Lease:
 
     def _report(self, result):
         if isinstance(result, Exception):
-            # A traceback only for what this client did not foresee.
+            # Only an unexpected exception is logged with its traceback.
             trace = None if isinstance(result, RollcallError) else result
             LOG.warning("the heartbeat of %s/%s failed: %s", *self._identity[:2], result, exc_info=trace)
         if self._on_beat is None:
             return
         try:
             self._on_beat(result)
-        except (Exception, SystemExit):  # SystemExit would end a thread without a trace.
+        except (Exception, SystemExit):  # SystemExit would end the thread silently.
             LOG.exception("the on_beat callback of %s/%s failed", *self._identity[:2])

@@ -1,4 +1,4 @@
-"""How a call finds a replica that answers it: tries, pauses, the token, and the index of what was read."""
+"""Finds a replica that answers a call: tries, pauses, the token, and the index of the last read."""
 
 import json
 import math
@@ -11,12 +11,12 @@ from .answers import problem_of
 from .errors import LOG, BadAnswer, RollcallError, Unavailable, is_status
 from .exchange import TRANSPORT_ERRORS, Exchange
 
-LONGEST_WAIT = 60.0  # seconds: rollcall's own Retry-After ends there
+LONGEST_WAIT = 60.0  # seconds: the longest Retry-After that rollcall sends
 LONGEST_BACKOFF = 10.0  # seconds
 
 
 class Clock:
-    """Time and chance. Tests pass another one to `Rollcall`."""
+    """Time and randomness. Tests pass another clock to `Rollcall`."""
 
     monotonic = staticmethod(time.monotonic)
     wall_time = staticmethod(time.time)
@@ -29,7 +29,7 @@ class Clock:
 
 
 class Replicas:
-    """Several threads may share one."""
+    """The replicas, and which one to ask first. It can be shared by several threads."""
 
     def __init__(self, addresses, token, timeout, patience, tls, clock):
         self.addresses, self.timeout, self.patience, self.clock = list(addresses), timeout, patience, clock
@@ -38,7 +38,7 @@ class Replicas:
         self._first, self._index = 0, 0
 
     def call(self, method, path, parse, body=None, headers=None, timeout=None, patience=None):
-        """What `parse` makes of the answer. Every call may be done twice, so after a lost answer it is tried again."""
+        """Calls a replica and returns the parsed answer. Every call is idempotent, so it is repeated after a lost answer."""
         encoded = None if body is None else json.dumps(body).encode()
 
         def attempt(address, token):
@@ -46,34 +46,34 @@ class Replicas:
             try:
                 found = parse(exchange.response, exchange.read_body())
             except TRANSPORT_ERRORS as error:
-                raise Unavailable(f"{address}: the answer broke off: {error!r}") from error
+                raise Unavailable(f"{address}: the answer is incomplete: {error!r}") from error
             except ValueError as error:
                 raise BadAnswer(f"{address}: status {exchange.response.status}: {error}") from error
             finally:
                 exchange.close()
             if exchange.response.status == 202:
-                # This replica promises nothing: it may be cut off from the others.
+                # The replica did not confirm the call, because it may be cut off from the others.
                 self.leave(address)
             return found
 
         return self._retry(attempt, self.patience if patience is None else patience)
 
     def open_stream(self, path, headers):
-        """The exchange of a stream whose head has arrived. Asks each replica once. The caller closes it."""
+        """Opens a stream and returns its exchange when the head has arrived. Asks each replica once. The caller closes it."""
         return self._retry(lambda address, token: self._open(address, token, "GET", path, None, headers, self.timeout), 0)
 
     def leave(self, address):
-        """Makes the next replica the first, unless another thread has done so."""
+        """Makes the next replica the first to ask, unless another thread has done so."""
         with self._lock:
             if self.addresses[self._first] == address:
                 self._first = (self._first + 1) % len(self.addresses)
 
     def delay(self, failures, failure=None):
-        """Seconds to wait after so many failures in a row: longer with each, no less than `Retry-After`, and with a random
-        part, so that clients do not return together."""
+        """The seconds to wait after `failures` failures in a row. They grow with each failure, are at least `Retry-After`, and
+        have a random part, so that clients do not all return at the same time."""
         backoff = min(LONGEST_BACKOFF, 0.1 * 2 ** min(failures, 10)) * (0.5 + self.clock.random() / 2)
-        asked = getattr(failure, "retry_after", None) or 0.0
-        return max(backoff, min(asked, LONGEST_WAIT) * (1 + self.clock.random() / 10))
+        retry_after = getattr(failure, "retry_after", None) or 0.0
+        return max(backoff, min(retry_after, LONGEST_WAIT) * (1 + self.clock.random() / 10))
 
     def pause(self, what, failures, failure):
         wait = self.delay(failures, failure)
@@ -81,8 +81,8 @@ class Replicas:
         self.clock.sleep(wait)
 
     def _retry(self, attempt, patience):
-        """Calls `attempt` with one replica after the other until one succeeds, with a pause after each round. Raises the last
-        failure when the next pause would exceed `patience`."""
+        """Calls `attempt` with each replica in turn until it succeeds, and pauses after each round. Raises the last failure
+        when the next pause would exceed `patience`."""
         until = self.clock.monotonic() + patience
         tries, is_token_renewed = 0, False
         while True:
@@ -95,7 +95,7 @@ class Replicas:
                     continue
                 if not failure.is_transient:
                     raise
-                # 429 is about the caller: it would not do better at the other replicas.
+                # 429 is about the caller, so the other replicas would answer the same.
                 is_busy = is_status(failure, 429)
                 if not is_busy:
                     self.leave(address)
@@ -108,7 +108,7 @@ class Replicas:
             self.clock.sleep(wait)
 
     def _open(self, address, token, method, path, body, headers, timeout):
-        """The exchange of one request with one replica, whose status is a success. The caller closes it."""
+        """Sends one request to one replica, and returns the exchange if the status is a success. The caller closes it."""
         headers = dict(headers)
         if token:
             headers["Authorization"] = f"Bearer {token}"
@@ -125,7 +125,7 @@ class Replicas:
             if status in (200, 201, 202, 204, 304):
                 return exchange
             if status < 400:
-                # Redirects are not followed: the token is for rollcall only.
+                # Redirects are not followed, because the token is for rollcall only.
                 raise BadAnswer(f"{address}: status {status}, which rollcall never sends")
             raise problem_of(exchange, self.clock.wall_time())
         except TRANSPORT_ERRORS as error:
@@ -137,13 +137,13 @@ class Replicas:
 
     def _observe_index(self, headers, asked_index):
         index = headers.get("Rollcall-Index", "")
-        # Up to 18 digits, so that a wrong one does not exceed what the server can parse.
+        # At most 18 digits, so that an invalid index does not exceed what the server can parse.
         if not re.fullmatch("[0-9]{1,18}", index):
             return
         is_reset = headers.get("Rollcall-Index-Reset") == "true"
         with self._lock:
-            # The store was restored from a backup: `asked_index` is of its former life. If the index is below that already,
-            # another thread has begun anew, and may have observed more since.
+            # The store was restored from a backup, and `asked_index` is from before that. If the index is already lower,
+            # another thread has reset it, and may have observed a newer one since.
             if is_reset and self._index >= asked_index:
                 self._index = int(index)
             else:

@@ -1,5 +1,5 @@
-"""Tests a replica with the client that openapi-python-client generates from openapi.json: register, heartbeat, discover,
-deregister.
+"""Drives a replica with the client that openapi-python-client generates from openapi.json: register, send a heartbeat,
+discover, deregister.
 
     drive.py http://127.0.0.1:8080 NAMESPACE
 """
@@ -90,7 +90,7 @@ def drive(url, namespace):
 def main():
     if len(sys.argv) != 3:
         sys.exit("usage: drive.py URL NAMESPACE")
-    # Python reports errors of a module only when it is imported.
+    # Importing a module is what reveals its errors.
     for module in pkgutil.walk_packages(rollcall_client.__path__, "rollcall_client."):
         importlib.import_module(module.name)
     drive(sys.argv[1], sys.argv[2])

@@ -1,4 +1,4 @@
-//! Bodies that are refused as a whole: no JSON, another type, too large, in chunks.
+//! Bodies that are refused as a whole: not JSON, of another type, too large, or chunked.
 
 use super::pair::{Pair, instance, json, padded, pair, raw};
 
@@ -68,7 +68,7 @@ pub(super) fn pairs() -> Vec<Pair> {
         let with = pair(format!("body, content type: {kind:?}"), instance("PUT", "none"));
         all.push(with.header(format!("content-type: {kind}")).body(BODY));
     }
-    // Of types that are accepted the body is read, and refused.
+    // With an accepted type the body is read and refused.
     for kind in ["application/json;charset=utf-8", "Application/JSON", " application/json ; a=b"] {
         let with = pair(format!("body, content type: {kind:?}"), instance("PUT", "none"));
         all.push(with.header(format!("content-type: {kind}")).body("[]"));

@@ -1,4 +1,4 @@
-//! Changes to a part of an instance: attributes, and the state that the operator sets.
+//! Changes to a part of an instance: attributes, and the operator state.
 
 use super::pair::{Pair, instance, json, pair, service, settle};
 
@@ -9,8 +9,8 @@ pub(super) fn pairs() -> Vec<Pair> {
 }
 
 fn attributes() -> Vec<Pair> {
-    let patch = |name: &str, of: &str, body: &str| {
-        json(format!("attributes: {name}"), instance("PATCH", of), body)
+    let patch = |name: &str, rest: &str, body: &str| {
+        json(format!("attributes: {name}"), instance("PATCH", rest), body)
     };
     let on = "orders-1/attributes";
     let many = |count: usize, value: &str| {
@@ -60,8 +60,8 @@ fn attributes() -> Vec<Pair> {
 }
 
 fn states() -> Vec<Pair> {
-    let put = |name: &str, of: &str, body: &str| {
-        json(format!("state: {name}"), instance("PUT", of), body)
+    let put = |name: &str, rest: &str, body: &str| {
+        json(format!("state: {name}"), instance("PUT", rest), body)
     };
     let on = "stock-1/state";
     vec![

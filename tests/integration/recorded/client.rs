@@ -1,7 +1,6 @@
 //! Sends requests over raw sockets and HTTP/2, and reads whole responses.
 //!
-//! Owns: the bytes on the wire, and dividing them into responses; chunks are decoded. Does not own: what is compared
-//! (`normal`).
+//! Owns: the bytes on the wire, dividing them into responses, and decoding chunks. Does not own: the comparison (`normal`).
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,16 +10,16 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::pair::{Kind, Pair};
+use super::pair::{Pair, PairKind};
 use crate::support::http;
 
 /// Longer than any deadline that a recorded request runs into.
 const BOUND: Duration = Duration::from_secs(30);
 
-/// How long a connection that nothing says is closed is watched.
+/// How long a connection is observed that is expected to stay open.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// How long a connection may take to close that the response said would be closed.
+/// The bound for closing a connection after a response announced that.
 const CLOSES_WITHIN: Duration = Duration::from_secs(5);
 
 /// A response as it arrived.
@@ -31,7 +30,7 @@ pub(super) struct Response {
     /// Names in lower case.
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
-    /// It answers HEAD, so that its length is that of a body which is not there.
+    /// It answers HEAD, so its length is that of a body that is not sent.
     pub(super) is_head: bool,
 }
 
@@ -40,38 +39,38 @@ impl Response {
         self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
     }
 
-    /// `Content-Length`, where it is there.
+    /// `Content-Length`, if present.
     pub(super) fn length(&self) -> Option<usize> {
         self.header("content-length").and_then(|length| length.parse().ok())
     }
 }
 
-/// All that came of a request.
+/// The responses to a request, and the end of the connection.
 #[derive(Debug, Default)]
 pub(super) struct Received {
     pub(super) responses: Vec<Response>,
-    /// What became of the connection, and whatever else is to be recorded.
+    /// How the connection ended, and other facts to record.
     pub(super) end: String,
 }
 
-/// Sends a request whose placeholders are replaced.
+/// Sends a request without placeholders.
 pub(super) async fn exchange(to: SocketAddr, pair: &Pair) -> Received {
     let sent = async {
         match &pair.kind {
-            Kind::Http1 => {
+            PairKind::Http1 => {
                 let mut received =
-                    raw(to, &request(pair), usize::MAX, pair.method() == "HEAD").await?;
+                    exchange_raw(to, &request(pair), usize::MAX, pair.method() == "HEAD").await?;
                 received.end = String::new();
                 Ok(received)
             }
-            Kind::Raw { responses } => {
-                raw(to, &pair.body, *responses, pair.body.starts_with(b"HEAD ")).await
+            PairKind::Raw { responses } => {
+                exchange_raw(to, &pair.body, *responses, pair.body.starts_with(b"HEAD ")).await
             }
-            Kind::Http2 => http2(to, pair).await,
-            Kind::Stream { first, during, then } => {
-                stream(to, &request(pair), *first, *during, *then).await
+            PairKind::Http2 => exchange_http2(to, pair).await,
+            PairKind::Stream { first, during, then } => {
+                exchange_stream(to, &request(pair), *first, *during, *then).await
             }
-            Kind::Settle | Kind::Until(_) => Ok(Received::default()),
+            PairKind::Settle | PairKind::Until(_) => Ok(Received::default()),
         }
     };
     match timeout(BOUND, sent).await {
@@ -87,7 +86,7 @@ fn ended(end: String) -> Received {
 
 fn request(pair: &Pair) -> Vec<u8> {
     let mut head = format!("{} HTTP/1.1\r\nhost: rollcall\r\n", pair.line);
-    if !matches!(pair.kind, Kind::Stream { .. }) {
+    if !matches!(pair.kind, PairKind::Stream { .. }) {
         head.push_str("connection: close\r\n");
     }
     for header in &pair.headers {
@@ -100,8 +99,8 @@ fn request(pair: &Pair) -> Vec<u8> {
     [head.as_bytes(), b"\r\n", &pair.body].concat()
 }
 
-/// Sends bytes and reads so many responses, or until the connection is closed.
-async fn raw(
+/// Sends bytes, and reads until this many responses have come or the connection is closed.
+async fn exchange_raw(
     to: SocketAddr,
     request: &[u8],
     responses: usize,
@@ -109,16 +108,16 @@ async fn raw(
 ) -> std::io::Result<Received> {
     let (mut from, mut into) = TcpStream::connect(to).await?.into_split();
     let request = request.to_vec();
-    // The server may close the connection before it has read everything: what it has sent before counts.
+    // The server may close the connection before it has read everything; responses sent before that count.
     let sending = tokio::spawn(async move {
         let _ = into.write_all(&request).await;
         into
     });
     let (mut bytes, mut is_closed) = (Vec::new(), false);
-    while !is_closed && divided(&bytes, is_head, false).len() < responses {
+    while !is_closed && split_responses(&bytes, is_head, false).len() < responses {
         is_closed = !read_more(&mut from, &mut bytes).await;
     }
-    let so_far = divided(&bytes, is_head, false);
+    let so_far = split_responses(&bytes, is_head, false);
     let announced = so_far.last().is_none_or(|last| {
         last.header("connection") == Some("close") || last.status.starts_with("HTTP/1.0")
     });
@@ -129,18 +128,18 @@ async fn raw(
     }
     sending.abort();
     let end = if is_closed { "the connection is closed" } else { "the connection stays open" };
-    Ok(Received { responses: divided(&bytes, is_head, true), end: end.to_owned() })
+    Ok(Received { responses: split_responses(&bytes, is_head, true), end: end.to_owned() })
 }
 
-/// Answers whether more came; a reset is an end like any other.
+/// Returns whether more bytes came. A reset is an end like any other.
 async fn read_more(from: &mut (impl tokio::io::AsyncRead + Unpin), bytes: &mut Vec<u8>) -> bool {
     matches!(from.read_buf(bytes).await, Ok(read) if read > 0)
 }
 
-/// The whole responses in these bytes; at the end of a connection, what is left is shown as well.
-fn divided(mut bytes: &[u8], is_head: bool, is_end: bool) -> Vec<Response> {
+/// The complete responses in these bytes. At the end of a connection, the remaining bytes are shown too.
+fn split_responses(mut bytes: &[u8], is_head: bool, is_end: bool) -> Vec<Response> {
     let mut responses = Vec::new();
-    while let Some((response, rest)) = first(bytes, is_head, is_end) {
+    while let Some((response, rest)) = parse_response(bytes, is_head, is_end) {
         responses.push(response);
         bytes = rest;
     }
@@ -151,7 +150,7 @@ fn divided(mut bytes: &[u8], is_head: bool, is_end: bool) -> Vec<Response> {
     responses
 }
 
-fn first(bytes: &[u8], is_head: bool, is_end: bool) -> Option<(Response, &[u8])> {
+fn parse_response(bytes: &[u8], is_head: bool, is_end: bool) -> Option<(Response, &[u8])> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let mut lines = head.split("\r\n");
@@ -188,7 +187,7 @@ fn first(bytes: &[u8], is_head: bool, is_end: bool) -> Option<(Response, &[u8])>
     Some((response, rest))
 }
 
-/// The decoded body, what follows it, and whether its last chunk has come.
+/// The decoded body, the bytes after it, and whether the last chunk has come.
 fn chunks(mut bytes: &[u8]) -> (Vec<u8>, &[u8], bool) {
     let mut body = Vec::new();
     loop {
@@ -209,32 +208,32 @@ fn chunks(mut bytes: &[u8]) -> (Vec<u8>, &[u8], bool) {
     }
 }
 
-/// Reads events, sends a request beside them, and reads more.
-async fn stream(
+/// Reads events, sends another request in between, and reads more events.
+async fn exchange_stream(
     to: SocketAddr,
     request: &[u8],
     first_events: usize,
     during: Option<(&str, &str)>,
     then: usize,
 ) -> std::io::Result<Received> {
-    let mut stream = TcpStream::connect(to).await?;
-    stream.write_all(request).await?;
+    let mut exchange_stream = TcpStream::connect(to).await?;
+    exchange_stream.write_all(request).await?;
     let mut bytes = Vec::new();
-    let mut response = until_events(&mut stream, &mut bytes, first_events).await?;
+    let mut response = until_events(&mut exchange_stream, &mut bytes, first_events).await?;
     let mut end = String::new();
     if let Some((line, body)) = during {
         let (method, path) = line.split_once(' ').unwrap_or((line, ""));
         let body = (!body.is_empty()).then(|| serde_json::from_str(body)).transpose()?;
         let answer = http::try_call(to, method, path, body).await?;
         end = format!("{line} was answered {}", answer.status);
-        response = until_events(&mut stream, &mut bytes, first_events + then).await?;
+        response = until_events(&mut exchange_stream, &mut bytes, first_events + then).await?;
     }
     Ok(Received { responses: vec![response], end })
 }
 
 /// Reads until this many events have arrived since the beginning.
 async fn until_events(
-    stream: &mut TcpStream,
+    exchange_stream: &mut TcpStream,
     bytes: &mut Vec<u8>,
     events: usize,
 ) -> std::io::Result<Response> {
@@ -247,24 +246,24 @@ async fn until_events(
             let whole = text.split_inclusive("\n\n").filter(|part| part.ends_with("\n\n"));
             if is_whole || whole.filter(|part| part.contains("event: ")).count() >= events {
                 let head_only = [head, b""].concat();
-                let mut response = first(&head_only, true, true)
+                let mut response = parse_response(&head_only, true, true)
                     .map(|(response, _)| response)
                     .ok_or_else(|| std::io::Error::other("no head"))?;
                 (response.body, response.is_head) = (body, false);
                 return Ok(response);
             }
         }
-        if stream.read_buf(bytes).await? == 0 {
-            let parsed = divided(bytes, false, true).into_iter().next();
+        if exchange_stream.read_buf(bytes).await? == 0 {
+            let parsed = split_responses(bytes, false, true).into_iter().next();
             return parsed.ok_or_else(|| std::io::Error::other("the stream ended"));
         }
     }
 }
 
-async fn http2(to: SocketAddr, pair: &Pair) -> std::io::Result<Received> {
+async fn exchange_http2(to: SocketAddr, pair: &Pair) -> std::io::Result<Received> {
     let failed = |error: h2::Error| std::io::Error::other(error);
-    let stream = TcpStream::connect(to).await?;
-    let (send, connection) = h2::client::handshake(stream).await.map_err(failed)?;
+    let exchange_stream = TcpStream::connect(to).await?;
+    let (send, connection) = h2::client::handshake(exchange_stream).await.map_err(failed)?;
     let connection = tokio::spawn(connection);
     let (method, target) = pair.line.split_once(' ').unwrap_or((&pair.line, "/"));
     let uri = format!("http://rollcall{target}");

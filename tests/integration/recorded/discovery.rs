@@ -2,7 +2,7 @@
 
 use super::pair::{Pair, json, pair, service};
 
-/// The path of the service `orders`, as the placeholder for an ETag wants it.
+/// The path of the service `orders`, in the form that the placeholder for an ETag takes.
 const ORDERS: &str = "/v1/namespaces/NS/services/orders";
 
 pub(super) fn pairs() -> Vec<Pair> {

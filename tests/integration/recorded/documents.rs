@@ -2,7 +2,7 @@
 
 use super::pair::{Pair, pair, settle};
 
-/// While nothing is registered.
+/// Before any registration.
 pub(super) fn empty() -> Vec<Pair> {
     vec![
         settle(),

@@ -1,4 +1,4 @@
-//! Registrations whose fields are refused, one by one and together.
+//! Registrations with invalid fields, single and combined.
 
 use super::pair::{Pair, instance, json};
 

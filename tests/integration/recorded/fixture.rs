@@ -1,4 +1,4 @@
-//! The fixture: its text, and how a run differs from it.
+//! The fixture: its text, and the differences between it and a run.
 //!
 //! Owns: `tests/integration/fixtures/recorded.txt`. Each pair begins with `=== ` and its name; lines of the request begin with
 //! `> `, lines of the response with `< `.
@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// A pair as it is recorded.
+/// A recorded pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Recorded {
     pub(super) name: String,
@@ -22,7 +22,7 @@ fn marked(mark: &str, text: &str) -> String {
     text.lines().map(|line| format!("{mark} {line}").trim_end().to_owned() + "\n").collect()
 }
 
-/// Writes all of them anew.
+/// Writes the fixture.
 pub(super) fn write(pairs: &[Recorded]) {
     let mut out =
         "Requests and the responses to them, as recorded; see tests/integration/recorded.rs. Written with\n\
@@ -36,21 +36,21 @@ pub(super) fn write(pairs: &[Recorded]) {
     std::fs::write(path(), out).unwrap();
 }
 
-/// All that is recorded, in order.
+/// Reads all recorded pairs, in order.
 pub(super) fn read() -> Vec<Recorded> {
     let text = std::fs::read_to_string(path()).unwrap_or_default();
     let block = |block: &str| {
         let (name, lines) = block.split_once('\n').unwrap_or((block, ""));
-        let of = |mark: &str| {
+        let lines_with = |mark: &str| {
             let lines = lines.split('\n').filter_map(|line| line.strip_prefix(mark));
             lines.map(|line| line.strip_prefix(' ').unwrap_or(line).to_owned() + "\n").collect()
         };
-        Recorded { name: name.to_owned(), request: of(">"), response: of("<") }
+        Recorded { name: name.to_owned(), request: lines_with(">"), response: lines_with("<") }
     };
     text.split("\n=== ").skip(1).map(block).collect()
 }
 
-/// As it is read back: with the same ends of lines.
+/// The pair as it is read back, with the same line ends.
 pub(super) fn normalized(pair: &Recorded) -> Recorded {
     let trimmed = |text: &str| -> String {
         text.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
@@ -62,10 +62,10 @@ pub(super) fn normalized(pair: &Recorded) -> Recorded {
     }
 }
 
-/// Everything that differs, for a person to read.
+/// Describes all differences.
 pub(super) fn differences(recorded: &[Recorded], received: &[Recorded]) -> Vec<String> {
     let by_name: BTreeMap<_, _> = recorded.iter().map(|pair| (pair.name.as_str(), pair)).collect();
-    let again = "record it with UPDATE_RECORDED=1, on a server whose behavior is the one wanted";
+    let again = "record it with UPDATE_RECORDED=1 on a server with the intended behavior";
     let mut wrong = Vec::new();
     for pair in received {
         let pair = normalized(pair);
@@ -84,23 +84,23 @@ pub(super) fn differences(recorded: &[Recorded], received: &[Recorded]) -> Vec<S
     }
     for pair in recorded {
         if !received.iter().any(|received| received.name == pair.name) {
-            wrong.push(format!("=== {}\nis recorded, and in no table: {again}", pair.name));
+            wrong.push(format!("=== {}\nis recorded but not in any table: {again}", pair.name));
         }
     }
     wrong
 }
 
-/// Lines that are in one text only; of long lines the part around the first difference.
+/// The lines that are in one text only. Of long lines, the part around the first difference.
 fn difference(recorded: &str, received: &str) -> String {
     let (old, new): (Vec<_>, Vec<_>) = (recorded.lines().collect(), received.lines().collect());
-    let gone: Vec<_> = old.iter().filter(|line| !new.contains(line)).collect();
-    let come: Vec<_> = new.iter().filter(|line| !old.contains(line)).collect();
-    if gone.is_empty() && come.is_empty() {
+    let removed: Vec<_> = old.iter().filter(|line| !new.contains(line)).collect();
+    let added: Vec<_> = new.iter().filter(|line| !old.contains(line)).collect();
+    if removed.is_empty() && added.is_empty() {
         return format!("the order or number of lines differs:\n{recorded}---\n{received}");
     }
     let mut out = String::new();
-    for at in 0..gone.len().max(come.len()) {
-        let (was, is) = (gone.get(at).copied().copied(), come.get(at).copied().copied());
+    for at in 0..removed.len().max(added.len()) {
+        let (was, is) = (removed.get(at).copied().copied(), added.get(at).copied().copied());
         let same = was.zip(is).map_or(0, |(was, is)| {
             was.chars().zip(is.chars()).take_while(|(was, is)| was == is).count()
         });

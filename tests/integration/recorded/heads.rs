@@ -1,4 +1,4 @@
-//! Headers in odd forms: the request id, the least index, several of one name, and heads that are no HTTP.
+//! Unusual headers: the request id, the minimum index, repeated headers, and heads that are not HTTP.
 
 use super::pair::{Pair, pair, raw};
 

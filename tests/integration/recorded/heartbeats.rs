@@ -1,13 +1,13 @@
-//! Heartbeats, alone and in batches, and lengths of leases.
+//! Heartbeats, single and in batches, and changes of leases.
 
 use super::pair::{Pair, instance, json, pair, settle};
 
 pub(super) fn pairs() -> Vec<Pair> {
-    let beat = |name: &str, of: &str| pair(format!("heartbeat: {name}"), instance("PUT", of));
-    let says = |name: &str, body: &str| {
+    let beat = |name: &str, rest: &str| pair(format!("heartbeat: {name}"), instance("PUT", rest));
+    let with_body = |name: &str, body: &str| {
         json(format!("heartbeat: {name}"), instance("PUT", "orders-1/heartbeat"), body)
     };
-    let note = |length: usize| format!(r#"{{"note": "{}"}}"#, "ä".repeat(length));
+    let note_of_length = |length: usize| format!(r#"{{"note": "{}"}}"#, "ä".repeat(length));
     let mut all = vec![
         beat("no body", "orders-1/heartbeat"),
         beat("permanent", "ledger/heartbeat"),
@@ -24,28 +24,28 @@ pub(super) fn pairs() -> Vec<Pair> {
         beat("If-Match, unknown", "nobody/heartbeat").header("if-match: \"1\""),
         beat("a content type without a body", "orders-1/heartbeat")
             .header("content-type: text/plain"),
-        says("an empty object", "{}"),
-        says("the same health", r#"{"health": "Passing"}"#),
-        says("a note", r#"{"note": "the disk is nearly full"}"#),
-        says("another health and a note", r#"{"health": "Warning", "note": "slow"}"#),
+        with_body("an empty object", "{}"),
+        with_body("the same health", r#"{"health": "Passing"}"#),
+        with_body("a note", r#"{"note": "the disk is nearly full"}"#),
+        with_body("another health and a note", r#"{"health": "Warning", "note": "slow"}"#),
         settle(),
         pair("instance: after Warning", instance("GET", "orders-1")),
-        says("Critical", r#"{"health": "Critical"}"#),
-        says("Stopping", r#"{"health": "Stopping"}"#),
+        with_body("Critical", r#"{"health": "Critical"}"#),
+        with_body("Stopping", r#"{"health": "Stopping"}"#),
         settle(),
         pair("instance: after Stopping", instance("GET", "orders-1")),
-        says("Passing again", r#"{"health": "Passing"}"#),
-        says("null", r#"{"health": null, "note": null}"#),
-        says("an unknown health", r#"{"health": "ok"}"#),
-        says("health in lower case", r#"{"health": "passing"}"#),
-        says("health that is no string", r#"{"health": 1}"#),
-        says("an unknown field", r#"{"status": "ok"}"#),
-        says("a field twice", r#"{"health": "Passing", "health": "Passing"}"#),
-        says("a note that is long", &note(256)),
-        says("a note that is too long", &note(257)),
-        says("a list", "[]"),
-        says("a string", r#""Passing""#),
-        says("no JSON", "{"),
+        with_body("Passing again", r#"{"health": "Passing"}"#),
+        with_body("null", r#"{"health": null, "note": null}"#),
+        with_body("an unknown health", r#"{"health": "ok"}"#),
+        with_body("health in lower case", r#"{"health": "passing"}"#),
+        with_body("health that is no string", r#"{"health": 1}"#),
+        with_body("an unknown field", r#"{"status": "ok"}"#),
+        with_body("a field twice", r#"{"health": "Passing", "health": "Passing"}"#),
+        with_body("a note that is long", &note_of_length(256)),
+        with_body("a note that is too long", &note_of_length(257)),
+        with_body("a list", "[]"),
+        with_body("a string", r#""Passing""#),
+        with_body("no JSON", "{"),
         beat("another type", "orders-1/heartbeat").header("content-type: text/plain").body("{}"),
         beat("no type", "orders-1/heartbeat").body("{}"),
         json(
@@ -69,7 +69,7 @@ pub(super) fn pairs() -> Vec<Pair> {
         pair("heartbeat: POST", instance("POST", "orders-1/heartbeat")),
     ];
     all.extend(batches());
-    all.extend(lengths());
+    all.extend(lease_changes());
     all
 }
 
@@ -132,29 +132,29 @@ fn batches() -> Vec<Pair> {
     pairs
 }
 
-fn lengths() -> Vec<Pair> {
-    let of = |name: &str, of: &str, body: &str| {
-        json(format!("length of a lease: {name}"), instance("PUT", of), body)
+fn lease_changes() -> Vec<Pair> {
+    let lease = |name: &str, rest: &str, body: &str| {
+        json(format!("length of a lease: {name}"), instance("PUT", rest), body)
     };
     let mut all = vec![
-        of("an hour", "orders-2/lease", r#"{"durationSeconds": 3600}"#),
-        of("the same again", "orders-2/lease", r#"{"durationSeconds": 3600}"#),
-        of(
+        lease("an hour", "orders-2/lease", r#"{"durationSeconds": 3600}"#),
+        lease("the same again", "orders-2/lease", r#"{"durationSeconds": 3600}"#),
+        lease(
             "a day, of this uid",
             "orders-2/lease?uid=<<uid orders-2>>",
             r#"{"durationSeconds": 86400}"#,
         ),
-        of("another uid", "orders-2/lease?uid=another", r#"{"durationSeconds": 60}"#),
-        of("permanent", "ledger/lease", r#"{"durationSeconds": 60}"#),
-        of("unknown", "nobody/lease", r#"{"durationSeconds": 60}"#),
+        lease("another uid", "orders-2/lease?uid=another", r#"{"durationSeconds": 60}"#),
+        lease("permanent", "ledger/lease", r#"{"durationSeconds": 60}"#),
+        lease("unknown", "nobody/lease", r#"{"durationSeconds": 60}"#),
         settle(),
-        of("at a version", "orders-2/lease", r#"{"durationSeconds": 7200}"#)
+        lease("at a version", "orders-2/lease", r#"{"durationSeconds": 7200}"#)
             .header("if-match: \"<<version orders-2>>\""),
-        of("at another version", "orders-2/lease", r#"{"durationSeconds": 60}"#)
+        lease("at another version", "orders-2/lease", r#"{"durationSeconds": 60}"#)
             .header("if-match: \"1\""),
-        of("at any version", "orders-2/lease", r#"{"durationSeconds": 86400}"#)
+        lease("at any version", "orders-2/lease", r#"{"durationSeconds": 86400}"#)
             .header("if-match: *"),
-        of("If-None-Match", "orders-2/lease", r#"{"durationSeconds": 60}"#)
+        lease("If-None-Match", "orders-2/lease", r#"{"durationSeconds": 60}"#)
             .header("if-none-match: *"),
         pair("length of a lease: no body", instance("PUT", "orders-2/lease")),
     ];
@@ -169,7 +169,7 @@ fn lengths() -> Vec<Pair> {
         ("an unknown field", r#"{"durationSeconds": 60, "mode": "Permanent"}"#),
         ("another form of the name", r#"{"duration_seconds": 60}"#),
     ] {
-        all.push(of(name, "orders-2/lease", body));
+        all.push(lease(name, "orders-2/lease", body));
     }
     all
 }

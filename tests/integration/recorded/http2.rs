@@ -1,4 +1,4 @@
-//! Requests over HTTP/2 by prior knowledge.
+//! Requests over HTTP/2 with prior knowledge.
 
 use super::pair::{Pair, instance, json, padded, pair, service};
 

@@ -1,29 +1,29 @@
-//! Responses as text in which nothing is left that differs between two runs.
+//! Responses as text without the values that differ between two runs.
 //!
-//! These are replaced, and nothing else:
+//! These values are replaced, and no others:
 //!
 //! | what | becomes |
 //! |---|---|
 //! | the name of the namespace | `<ns>` |
 //! | a time (RFC 3339 in milliseconds, as rollcall writes it) | `<time>` |
-//! | a uid | `<uid of P>`, P being the pair in whose response it came first |
+//! | a uid | `<uid of P>`, where P is the first pair with it in its response |
 //! | the revision of a set, which is a hash over uids | `<revision of P>` |
 //! | `"resourceVersion"`, the `ETag` of an instance, `is version "N"` and `its ETag is "N"` in a sentence | `<version>` |
-//! | `"port"`, where it is one that the test chose for the replica | `<port>` |
+//! | `"port"`, if the test chose this port for the replica | `<port>` |
 //! | `Rollcall-Index`, `"index"` | `<index>` |
 //! | `Rollcall-Age`, `"horizonAgeMs"`, `"expiresInMs"`, `retry:` of a stream | `<ms>` |
 //! | `Date` | `<date>` |
-//! | `Retry-After`, which has chance in it | `<seconds>` |
+//! | `Retry-After`, which is random | `<seconds>` |
 //! | `"boot"` | `<boot>` |
-//! | `"horizon"` and `"leadsUntil"`, where they are times | `<time>` |
-//! | `"stored"`: what the leader has written by then | `<stored>` |
+//! | `"horizon"` and `"leadsUntil"`, if they are times | `<time>` |
+//! | `"stored"`: what the leader has written so far | `<stored>` |
 //! | `"gaps"`, `"lastGap"`: they depend on how long the machine paused | `<gaps>` |
-//! | `Content-Length`, where it is the length of the body (for HEAD, of the body of GET) | `<length>` |
-//! | the six headers of every response, where each is there once with its usual value ([`COMMON`]) | `(common headers)` |
+//! | `Content-Length`, if it is the length of the body (for HEAD, of the body of GET) | `<length>` |
+//! | the six headers of every response, if each is there once with its usual value ([`COMMON`]) | `(common headers)` |
 //! | the order of headers of different names | sorted |
 //! | chunks | the decoded body |
-//! | the document of `/openapi.json`, where it is that of the repository | `<openapi.json>` |
-//! | a body of more than 10,000 bytes, after all of this | its beginning, its length and its hash |
+//! | the document of `/openapi.json`, if it equals that of the repository | `<openapi.json>` |
+//! | a body of more than 10,000 bytes, after these replacements | its beginning, its length and its hash |
 
 use std::collections::BTreeMap;
 
@@ -33,10 +33,10 @@ use super::client::{Received, Response};
 
 const CONTRACT: &[u8] = include_bytes!("../../../openapi.json");
 
-/// The longest body that is recorded as it is.
+/// The longest body that is recorded completely.
 const LONGEST: usize = 10_000;
 
-/// The headers of every response of rollcall, as they are recorded.
+/// The headers that every response of rollcall has, as recorded.
 const COMMON: [&str; 6] = [
     "date: <date>",
     "rollcall-age: <ms>",
@@ -46,24 +46,24 @@ const COMMON: [&str; 6] = [
     "x-content-type-options: nosniff",
 ];
 
-/// What the test chose for the replica that responds.
-pub(super) struct Chosen<'a> {
+/// The namespace and ports that the test chose for the replica that responds.
+pub(super) struct TestValues<'a> {
     pub(super) namespace: &'a str,
     pub(super) ports: [u16; 3],
 }
 
-/// The values that were received so far, with what stands for them.
+/// The values received so far, with their placeholders.
 #[derive(Default)]
 pub(super) struct Normalizer {
     known: BTreeMap<String, String>,
 }
 
 impl Normalizer {
-    /// The text that is recorded and compared. `get_length` is the length of the body of GET.
-    pub(super) fn text(
+    /// The text to record and compare. `get_length` is the length of the body of GET.
+    pub(super) fn normalize(
         &mut self,
         name: &str,
-        chosen: &Chosen<'_>,
+        test_values: &TestValues<'_>,
         received: &Received,
         get_length: Option<usize>,
     ) -> String {
@@ -75,7 +75,7 @@ impl Normalizer {
             headers.sort_by(|a, b| a.0.cmp(&b.0));
             let mut lines = Vec::new();
             for (header, value) in &headers {
-                let value = self.header(name, chosen, response, (header, value), get_length);
+                let value = self.header(name, test_values, response, (header, value), get_length);
                 lines.push(format!("{header}: {value}"));
             }
             let is_once = |common: &&str| lines.iter().filter(|line| line == common).count() == 1;
@@ -89,12 +89,12 @@ impl Normalizer {
             }
             if !response.body.is_empty() {
                 out.push('\n');
-                out.push_str(&self.body(name, chosen, &response.body));
+                out.push_str(&self.body(name, test_values, &response.body));
                 out.push('\n');
             }
         }
         if !received.end.is_empty() {
-            let end = self.values(name, chosen, &received.end);
+            let end = self.values(name, test_values, &received.end);
             out.push_str(&format!("({end})\n"));
         }
         out
@@ -103,7 +103,7 @@ impl Normalizer {
     fn header(
         &mut self,
         name: &str,
-        chosen: &Chosen<'_>,
+        test_values: &TestValues<'_>,
         response: &Response,
         (header, value): (&str, &str),
         get_length: Option<usize>,
@@ -119,37 +119,37 @@ impl Normalizer {
             "etag" if is_version(value) => "\"<version>\"".to_owned(),
             "etag" => {
                 let tag = value.trim_start_matches("W/").trim_matches('"').to_owned();
-                // That of the contract stays as it is: it is a hash of the document alone.
+                // The ETag of the contract is kept, because it is a hash of the document only.
                 if tag != format!("{:016x}", xxh3_64(CONTRACT)) {
                     self.learn(&tag, "revision", name);
                 }
-                self.values(name, chosen, value)
+                self.values(name, test_values, value)
             }
-            _ => self.values(name, chosen, value),
+            _ => self.values(name, test_values, value),
         }
     }
 
-    fn body(&mut self, name: &str, chosen: &Chosen<'_>, body: &[u8]) -> String {
+    fn body(&mut self, name: &str, test_values: &TestValues<'_>, body: &[u8]) -> String {
         if body == CONTRACT {
             return "<openapi.json>".to_owned();
         }
         let text = String::from_utf8_lossy(body);
-        let text = self.values(name, chosen, &text);
+        let text = self.values(name, test_values, &text);
         let Some(begin) = text.get(..LONGEST) else { return text };
         let begin: String = begin.chars().take(400).collect();
         format!("{begin} … {} bytes in all, hash {:016x}", text.len(), xxh3_64(text.as_bytes()))
     }
 
-    /// Replaces every value of the table above that is recognized by itself or by the name before it.
-    fn values(&mut self, name: &str, chosen: &Chosen<'_>, text: &str) -> String {
+    /// Replaces the values of the table above that are recognized by their form or by the name before them.
+    fn values(&mut self, name: &str, test_values: &TestValues<'_>, text: &str) -> String {
         for revision in strings_after(text, "\"revision\":\"") {
             self.learn(&revision, "revision", name);
         }
         for uid in uids(text) {
             self.learn(&uid, "uid", name);
         }
-        let mut text = text.replace(chosen.namespace, "<ns>");
-        for port in chosen.ports {
+        let mut text = text.replace(test_values.namespace, "<ns>");
+        for port in test_values.ports {
             text = text.replace(&format!("\"port\":{port},"), "\"port\":<port>,");
         }
         for (value, placeholder) in &self.known {
@@ -188,19 +188,19 @@ impl Normalizer {
     }
 }
 
-/// The ETag of an instance is its resourceVersion; that of a set has letters, or is longer.
+/// Whether this is the ETag of an instance, its resourceVersion. The ETag of a set has letters, or is longer.
 fn is_version(tag: &str) -> bool {
     let inner = tag.trim_matches('"');
     inner.len() < 12 && !inner.is_empty() && inner.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// What stands between each `before` and the next quotation mark.
+/// The strings between each `before` and the next quotation mark.
 fn strings_after(text: &str, before: &str) -> Vec<String> {
     let parts = text.split(before).skip(1);
     parts.filter_map(|part| part.split_once('"').map(|(value, _)| value.to_owned())).collect()
 }
 
-/// Replaces the digits that follow `before`.
+/// Replaces the digits after `before`.
 fn digits_after(text: &str, before: &str, placeholder: &str) -> String {
     let mut parts = text.split(before);
     let mut out = parts.next().unwrap_or_default().to_owned();
@@ -213,7 +213,7 @@ fn digits_after(text: &str, before: &str, placeholder: &str) -> String {
     out
 }
 
-/// Replaces the null or the flat object that follows `before`.
+/// Replaces the null or flat object after `before`.
 fn value_after(text: &str, before: &str, placeholder: &str) -> String {
     let mut parts = text.split(before);
     let mut out = parts.next().unwrap_or_default().to_owned();
@@ -227,7 +227,7 @@ fn value_after(text: &str, before: &str, placeholder: &str) -> String {
     out
 }
 
-/// Whether the bytes have this shape: `0` a digit, `h` a hexadecimal digit, else itself.
+/// Whether the bytes have this shape: `0` is a digit, `h` a hexadecimal digit, any other byte itself.
 fn has_shape(bytes: &[u8], shape: &[u8]) -> bool {
     bytes.len() >= shape.len()
         && bytes.iter().zip(shape).all(|(byte, wanted)| match wanted {
@@ -266,18 +266,18 @@ mod tests {
     #[test]
     fn only_volatile_values_are_replaced() {
         let mut normalizer = Normalizer::default();
-        let chosen = Chosen { namespace: "rec-1", ports: [1, 2, 30_000] };
+        let test_values = TestValues { namespace: "rec-1", ports: [1, 2, 30_000] };
         let text = r#"{"uid":"01234567-89ab-cdef-0123-456789abcdef","namespace":"rec-1","resourceVersion":"12","weight":7,"port":30000,
             "createdAt":"2026-12-01T00:00:00.000Z","expiresInMs":29999,"verdict":{"stored":{"phase":"Ready"}},"stored":null}"#;
         let again = r#"{"uid":"01234567-89ab-cdef-0123-456789abcdef"}"#;
         assert_eq!(
-            normalizer.values("a", &chosen, text),
+            normalizer.values("a", &test_values, text),
             r#"{"uid":"<uid of a>","namespace":"<ns>","resourceVersion":"<version>","weight":7,"port":<port>,
             "createdAt":"<time>","expiresInMs":<ms>,"verdict":{"stored":<stored>},"stored":<stored>}"#
         );
-        assert_eq!(normalizer.values("b", &chosen, again), r#"{"uid":"<uid of a>"}"#);
+        assert_eq!(normalizer.values("b", &test_values, again), r#"{"uid":"<uid of a>"}"#);
         assert_eq!(
-            normalizer.values("b", &chosen, r#""expiresInMs":null"#),
+            normalizer.values("b", &test_values, r#""expiresInMs":null"#),
             r#""expiresInMs":null"#
         );
     }

@@ -1,6 +1,6 @@
-//! A request of the recording, in the form in which the tables write it.
+//! A request of the recording, as the tables write it.
 //!
-//! Owns: the kinds of requests and how a request is displayed. Does not own: sending (`client`), the placeholders in a
+//! Owns: the kinds of requests, and how a request is displayed. Does not own: sending (`client`), the placeholders in a
 //! request (`world`).
 
 use serde_json::Value;
@@ -14,26 +14,26 @@ pub(super) enum Replica {
     Tokens,
     /// With `--auth token --read-auth`.
     ReadTokens,
-    /// With `--http-caller-rate 1`: two requests at once.
+    /// With `--http-caller-rate 1`: the bucket holds two requests.
     CallerRate,
-    /// With `--http-namespace-rate 1`: two writes at once.
+    /// With `--http-namespace-rate 1`: the bucket holds two writes.
     NamespaceRate,
 }
 
 /// How a request is sent, and how its response is read.
 #[derive(Clone, Debug)]
-pub(super) enum Kind {
+pub(super) enum PairKind {
     /// Over HTTP/1.1 with `Connection: close`, until the server closes the connection.
     Http1,
-    /// The bytes as they are, until so many responses have arrived.
+    /// These bytes, until this many responses have arrived.
     Raw { responses: usize },
-    /// Over HTTP/2 by prior knowledge.
+    /// Over HTTP/2 with prior knowledge.
     Http2,
-    /// A stream of events: reads so many, then sends a request beside it, then reads so many more.
+    /// A stream: reads `first` events, then sends another request, then reads `then` more events.
     Stream { first: usize, during: Option<(&'static str, &'static str)>, then: usize },
     /// Waits until the leader has stored the status of every instance. Not recorded.
     Settle,
-    /// Waits until the answer to a GET is so. Not recorded.
+    /// Waits until the answer to a GET meets the condition. Not recorded.
     Until(fn(u16, &Value) -> bool),
 }
 
@@ -42,14 +42,14 @@ pub(super) enum Kind {
 pub(super) struct Pair {
     pub(super) name: String,
     pub(super) replica: Replica,
-    pub(super) kind: Kind,
-    /// Method and target, separated by a space; not used by [`Kind::Raw`].
+    pub(super) kind: PairKind,
+    /// Method and target, separated by a space; not used by [`PairKind::Raw`].
     pub(super) line: String,
-    /// Each without its line end.
+    /// Each without its line break.
     pub(super) headers: Vec<String>,
-    /// With [`Kind::Raw`] all that is sent.
+    /// With [`PairKind::Raw`] the whole request.
     pub(super) body: Vec<u8>,
-    /// It runs beside the others, because the server answers it only after seconds.
+    /// It runs in parallel with the others, because the server answers it only after seconds.
     pub(super) is_slow: bool,
 }
 
@@ -58,7 +58,7 @@ pub(super) fn pair(name: impl Into<String>, line: impl Into<String>) -> Pair {
     Pair {
         name: name.into(),
         replica: Replica::Open,
-        kind: Kind::Http1,
+        kind: PairKind::Http1,
         line: line.into(),
         headers: Vec::new(),
         body: Vec::new(),
@@ -75,45 +75,45 @@ pub(super) fn json(
     pair(name, line).header("content-type: application/json").body(body)
 }
 
-/// Bytes as they are, and the number of responses that are expected.
+/// A request of these bytes, and the number of expected responses.
 pub(super) fn raw(name: impl Into<String>, bytes: impl Into<Vec<u8>>, responses: usize) -> Pair {
-    Pair { kind: Kind::Raw { responses }, body: bytes.into(), ..pair(name, "") }
+    Pair { kind: PairKind::Raw { responses }, body: bytes.into(), ..pair(name, "") }
 }
 
 /// The first events of a stream.
 pub(super) fn events(name: impl Into<String>, line: impl Into<String>, first: usize) -> Pair {
-    Pair { kind: Kind::Stream { first, during: None, then: 0 }, ..pair(name, line) }
+    Pair { kind: PairKind::Stream { first, during: None, then: 0 }, ..pair(name, line) }
 }
 
 /// Waits until the status of every instance is stored.
 pub(super) fn settle() -> Pair {
-    Pair { kind: Kind::Settle, ..pair("", "") }
+    Pair { kind: PairKind::Settle, ..pair("", "") }
 }
 
-/// Waits until the response to a GET of this path is so.
-pub(super) fn until(path: &str, is_so: fn(u16, &Value) -> bool) -> Pair {
-    Pair { kind: Kind::Until(is_so), ..pair("", format!("GET {path}")) }
+/// Waits until the response to a GET of this path meets the condition.
+pub(super) fn until(path: &str, holds: fn(u16, &Value) -> bool) -> Pair {
+    Pair { kind: PairKind::Until(holds), ..pair("", format!("GET {path}")) }
 }
 
-/// Method and path of a call on an instance, with what follows its name.
+/// Method and path of a call on an instance. `rest` begins with its name.
 pub(super) fn instance(method: &str, rest: &str) -> String {
     format!("{method} /v1/namespaces/<<ns>>/instances/{rest}")
 }
 
-/// Method and path of a call on a service, with what follows its name.
+/// Method and path of a call on a service. `rest` begins with its name.
 pub(super) fn service(method: &str, rest: &str) -> String {
     format!("{method} /v1/namespaces/<<ns>>/services/{rest}")
 }
 
-/// Text followed by so many blanks that it has this length.
+/// Text padded with spaces to this length.
 pub(super) fn padded(text: &str, length: usize) -> String {
     format!("{text}{}", " ".repeat(length - text.len()))
 }
 
 impl Pair {
-    /// Whether it only waits.
+    /// Whether it only waits and sends no request.
     pub(super) fn is_wait(&self) -> bool {
-        matches!(self.kind, Kind::Settle | Kind::Until(_))
+        matches!(self.kind, PairKind::Settle | PairKind::Until(_))
     }
 
     pub(super) fn header(mut self, header: impl Into<String>) -> Self {
@@ -126,29 +126,29 @@ impl Pair {
         self
     }
 
-    pub(super) fn on(mut self, replica: Replica) -> Self {
+    pub(super) fn to(mut self, replica: Replica) -> Self {
         self.replica = replica;
         self
     }
 
-    /// With the token of a ServiceAccount of the replica's namespace.
-    pub(super) fn by(self, account: &str) -> Self {
+    /// Adds the token of a ServiceAccount of the replica's namespace.
+    pub(super) fn with_token(self, account: &str) -> Self {
         self.header(format!("authorization: Bearer <<token {account}>>"))
     }
 
     pub(super) fn http2(mut self) -> Self {
-        self.kind = Kind::Http2;
+        self.kind = PairKind::Http2;
         self
     }
 
-    /// A stream: after its first events another request with a JSON body, then so many more events.
+    /// Sends another request with a JSON body after the first events of a stream, and reads more events.
     pub(super) fn during(
         mut self,
         line: &'static str,
         body: &'static str,
         more_events: usize,
     ) -> Self {
-        if let Kind::Stream { during, then, .. } = &mut self.kind {
+        if let PairKind::Stream { during, then, .. } = &mut self.kind {
             (*during, *then) = (Some((line, body)), more_events);
         }
         self
@@ -166,16 +166,16 @@ impl Pair {
     /// The request as the fixture shows it, with its placeholders.
     pub(super) fn displayed(&self) -> String {
         let how = match &self.kind {
-            Kind::Http1 | Kind::Settle | Kind::Until(_) => String::new(),
-            Kind::Raw { responses } => format!("(raw bytes, {responses} responses)\n"),
-            Kind::Http2 => "(HTTP/2)\n".to_owned(),
-            Kind::Stream { first, during: None, .. } => format!("(a stream, {first} events)\n"),
-            Kind::Stream { first, during: Some((line, body)), then } => {
+            PairKind::Http1 | PairKind::Settle | PairKind::Until(_) => String::new(),
+            PairKind::Raw { responses } => format!("(raw bytes, {responses} responses)\n"),
+            PairKind::Http2 => "(HTTP/2)\n".to_owned(),
+            PairKind::Stream { first, during: None, .. } => format!("(a stream, {first} events)\n"),
+            PairKind::Stream { first, during: Some((line, body)), then } => {
                 format!("(a stream, {first} events; then {line} {body}; then {then} events)\n")
             }
         };
         let mut text = how;
-        if !matches!(self.kind, Kind::Raw { .. }) {
+        if !matches!(self.kind, PairKind::Raw { .. }) {
             text.push_str(&shown(self.line.as_bytes()));
             for header in &self.headers {
                 text.push('\n');
@@ -190,7 +190,7 @@ impl Pair {
     }
 }
 
-/// Bytes as text in which every line is visible; the middle of what is long is left out.
+/// Bytes as text in which every line is visible. The middle of long text is left out.
 fn shown(bytes: &[u8]) -> String {
     const LONGEST: usize = 700;
     let text = bytes.escape_ascii().to_string();

@@ -1,4 +1,4 @@
-//! Paths and methods: what means no call, what means a call in an unusual form, and names that are not legal.
+//! Paths and methods: unknown paths, calls in an unusual form, and invalid names.
 
 use super::pair::{Pair, instance, json, pair, raw};
 

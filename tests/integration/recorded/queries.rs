@@ -1,4 +1,4 @@
-//! Parameters with values that are refused, and odd forms of queries.
+//! Parameters with invalid values, and unusual forms of queries.
 
 use super::pair::{Pair, pair, service};
 

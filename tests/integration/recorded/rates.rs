@@ -1,8 +1,8 @@
-//! More than one caller, or one namespace, may ask for.
+//! Requests above the rate limits of a caller and of a namespace.
 
 use super::pair::{Pair, Replica, json, raw};
 
-/// Each request once the bucket of two is empty, in one write, so that no time passes between them.
+/// Each request when the bucket of two is empty, all in one write so that the bucket does not refill in between.
 pub(super) fn pairs() -> Vec<Pair> {
     let request = |line: &str| format!("{line} HTTP/1.1\r\nhost: a\r\nx-request-id: r\r\n\r\n");
     let instance = "/v1/namespaces/<<ns>>/instances/a";
@@ -17,7 +17,7 @@ pub(super) fn pairs() -> Vec<Pair> {
         "GET /".to_owned(),
         "GET /openapi.json".to_owned(),
         "GET /v1/cluster?a".to_owned(),
-        // What is refused for another reason before is not counted.
+        // A request that is refused earlier for another reason is not counted.
         "GET /nothing".to_owned(),
         "PUT /v1/services".to_owned(),
         format!("PUT {instance}_/state"),
@@ -34,8 +34,8 @@ pub(super) fn pairs() -> Vec<Pair> {
     };
     let batch = format!(r#"{{"instances": [{}, {}, {}]}}"#, one("a"), one("b"), one("c"));
     vec![
-        raw("rate of a caller", callers, lines.len()).on(Replica::CallerRate),
-        json("rate of writes: a batch", "POST /v1/instances", batch).on(Replica::NamespaceRate),
-        raw("rate of writes: one by one", writes, 5).on(Replica::NamespaceRate),
+        raw("rate of a caller", callers, lines.len()).to(Replica::CallerRate),
+        json("rate of writes: a batch", "POST /v1/instances", batch).to(Replica::NamespaceRate),
+        raw("rate of writes: one by one", writes, 5).to(Replica::NamespaceRate),
     ]
 }

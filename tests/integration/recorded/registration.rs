@@ -1,4 +1,4 @@
-//! Registrations, alone, without a name, and in batches; and deregistrations.
+//! Registrations: single, without a name, and in batches; and deregistrations.
 
 use super::pair::{Pair, instance, json, pair, service, settle, until};
 
@@ -11,13 +11,13 @@ const FULL: &str = r#"{"service": "orders", "addresses": ["10.0.0.7", "fd00::7"]
 "attributes": {"team": "blue"}, "labels": {"track": "canary", "tier": "a"}, "health": "Passing",
 "lease": {"mode": "Heartbeat", "durationSeconds": 86400, "onExpiry": "Evict", "evictAfterSeconds": 86400}}"#;
 
-fn of(service: &str, address: &str, more: &str) -> String {
+fn registration_body(service: &str, address: &str, more: &str) -> String {
     format!(r#"{{"service": "{service}", "addresses": ["{address}"], {more}}}"#)
 }
 
 pub(super) fn pairs() -> Vec<Pair> {
-    let put = |name: &str, of: &str, body: String| {
-        json(format!("registration: {name}"), instance("PUT", of), body)
+    let put = |name: &str, rest: &str, body: String| {
+        json(format!("registration: {name}"), instance("PUT", rest), body)
     };
     let post = |name: &str, body: String| {
         json(
@@ -26,36 +26,36 @@ pub(super) fn pairs() -> Vec<Pair> {
             body,
         )
     };
-    let one = of("orders", "10.0.0.8", LONG);
+    let one = registration_body("orders", "10.0.0.8", LONG);
     let mut all = vec![
         put("every field", "orders-1", FULL.to_owned()),
         put("the same again", "orders-1", FULL.to_owned()),
         put("few fields", "orders-2", one.clone()),
         put("the same again, few fields", "orders-2", one),
-        put("another address", "orders-2", of("orders", "10.0.0.9", LONG)),
-        put("the lease is left out and stays", "orders-2", of("orders", "10.0.0.9", r#""version": "2.3.2", "zone": "eu-1b", "priority": 2"#)),
-        put("another service", "orders-2", of("other", "10.0.0.9", LONG)),
-        put("Warning", "orders-3", of("orders", "10.0.0.10", &format!(r#""health": "Warning", "priority": 3, "zone": "eu-1b", "labels": {{"tier": "b"}}, {LONG}"#))),
-        put("Critical", "orders-4", of("orders", "10.0.0.11", &format!(r#""health": "Critical", "priority": 4, {LONG}"#))),
+        put("another address", "orders-2", registration_body("orders", "10.0.0.9", LONG)),
+        put("the lease is left out and stays", "orders-2", registration_body("orders", "10.0.0.9", r#""version": "2.3.2", "zone": "eu-1b", "priority": 2"#)),
+        put("another service", "orders-2", registration_body("other", "10.0.0.9", LONG)),
+        put("Warning", "orders-3", registration_body("orders", "10.0.0.10", &format!(r#""health": "Warning", "priority": 3, "zone": "eu-1b", "labels": {{"tier": "b"}}, {LONG}"#))),
+        put("Critical", "orders-4", registration_body("orders", "10.0.0.11", &format!(r#""health": "Critical", "priority": 4, {LONG}"#))),
         put("a hostname, permanent", "ledger", r#"{"service": "ledger", "hostname": "ledger.example.com", "lease": {"mode": "Permanent"}}"#.to_owned()),
         put("permanent, again", "ledger", r#"{"service": "ledger", "hostname": "ledger.example.com", "lease": {"mode": "Permanent"}}"#.to_owned()),
-        put("lease in full, Retain", "stock-1", of("stock", "10.0.1.1", r#""lease": {"durationSeconds": 3600, "onExpiry": "Retain", "evictAfterSeconds": 0}"#)),
-        put("a name with dots", "a.b.c", of("dotted", "10.0.1.2", LONG)),
+        put("lease in full, Retain", "stock-1", registration_body("stock", "10.0.1.1", r#""lease": {"durationSeconds": 3600, "onExpiry": "Retain", "evictAfterSeconds": 0}"#)),
+        put("a name with dots", "a.b.c", registration_body("dotted", "10.0.1.2", LONG)),
         put("an escaped name", "%6frders-1", FULL.to_owned()),
-        put("weight 0", "orders-5", of("weights", "10.0.1.3", &format!(r#""weight": 0, {LONG}"#))),
-        put("numbers without a fraction", "orders-6", of("weights", "10.0.1.4", &format!(r#""weight": 7.0, "priority": 1e2, {LONG}"#))),
-        put("an unusual form of an IPv6 address", "orders-7", of("weights", "FD00:0:0::0001", LONG)),
+        put("weight 0", "orders-5", registration_body("weights", "10.0.1.3", &format!(r#""weight": 0, {LONG}"#))),
+        put("numbers without a fraction", "orders-6", registration_body("weights", "10.0.1.4", &format!(r#""weight": 7.0, "priority": 1e2, {LONG}"#))),
+        put("an unusual form of an IPv6 address", "orders-7", registration_body("weights", "FD00:0:0::0001", LONG)),
         post("new", format!(r#"{{"addresses": ["10.0.1.9"], "ports": [{{"name": "http", "port": 8080}}], {LONG}}}"#)),
         post("again", format!(r#"{{"addresses": ["10.0.1.9"], "ports": [{{"name": "http", "port": 8080}}], {LONG}}}"#)),
         post("the service is said again", format!(r#"{{"service": "stock", "hostname": "stock.example.com", {LONG}}}"#)),
-        post("another service than in the path", of("other", "10.0.1.10", LONG)),
+        post("another service than in the path", registration_body("other", "10.0.1.10", LONG)),
         post("with a name", r#"{"name": "a", "addresses": ["10.0.1.10"]}"#.to_owned()),
         post("no address", "{}".to_owned()),
         json("registration without a name: other uid", service("POST", "stock/instances?uid=x"), format!(r#"{{"addresses": ["10.0.1.9"], "ports": [{{"name": "http", "port": 8080}}], {LONG}}}"#)),
         settle(),
-        json("registration: uid of this incarnation", instance("PUT", "orders-2?uid=<<uid orders-2>>"), of("orders", "10.0.0.9", r#""version": "2.3.2", "zone": "eu-1b", "priority": 2"#)),
-        json("registration: uid of another incarnation", instance("PUT", "orders-2?uid=another"), of("orders", "10.0.0.9", LONG)),
-        json("registration: uid of what is not there", instance("PUT", "nobody?uid=another"), of("orders", "10.0.0.9", LONG)),
+        json("registration: uid of this incarnation", instance("PUT", "orders-2?uid=<<uid orders-2>>"), registration_body("orders", "10.0.0.9", r#""version": "2.3.2", "zone": "eu-1b", "priority": 2"#)),
+        json("registration: uid of another incarnation", instance("PUT", "orders-2?uid=another"), registration_body("orders", "10.0.0.9", LONG)),
+        json("registration: uid of what is not there", instance("PUT", "nobody?uid=another"), registration_body("orders", "10.0.0.9", LONG)),
     ];
     all.extend(conditions());
     all.extend(batches());
@@ -72,9 +72,15 @@ pub(super) fn pairs() -> Vec<Pair> {
 
 /// `If-Match` and `If-None-Match` of a registration.
 fn conditions() -> Vec<Pair> {
-    let body = || of("orders", "10.0.0.9", r#""version": "2.3.2", "zone": "eu-1b", "priority": 2"#);
+    let body = || {
+        registration_body(
+            "orders",
+            "10.0.0.9",
+            r#""version": "2.3.2", "zone": "eu-1b", "priority": 2"#,
+        )
+    };
     let mut all = Vec::new();
-    for (name, of, header) in [
+    for (name, rest, header) in [
         ("the version that it has", "orders-2", "if-match: \"<<version orders-2>>\""),
         ("one of several", "orders-2", "if-match: \"1\", \"<<version orders-2>>\" , \"zz\""),
         ("any version", "orders-2", "if-match: *"),
@@ -91,7 +97,7 @@ fn conditions() -> Vec<Pair> {
         ("If-None-Match, a tag", "orders-2", "if-none-match: \"1\""),
     ] {
         let name = format!("registration, condition: {name}");
-        all.push(json(name, instance("PUT", of), body()).header(header));
+        all.push(json(name, instance("PUT", rest), body()).header(header));
     }
     let two = json("registration, condition: two headers", instance("PUT", "orders-2"), body());
     all.push(two.header("if-match: \"1\"").header("if-match: \"<<version orders-2>>\""));
@@ -181,10 +187,10 @@ fn batches() -> Vec<Pair> {
     pairs
 }
 
-/// Deregistrations, and what is left of instances whose lease ended.
+/// Deregistrations, and reads of instances whose lease has ended.
 pub(super) fn deletions() -> Vec<Pair> {
     let delete =
-        |name: &str, of: &str| pair(format!("deregistration: {name}"), instance("DELETE", of));
+        |name: &str, rest: &str| pair(format!("deregistration: {name}"), instance("DELETE", rest));
     let brief = "/v1/namespaces/<<ns>>/instances/brief";
     let retained = "/v1/namespaces/<<ns>>/instances/retained";
     let short = r#""lease": {"durationSeconds": 2, "evictAfterSeconds": 0}"#;
@@ -207,13 +213,21 @@ pub(super) fn deletions() -> Vec<Pair> {
         json(
             "registration: after a deregistration",
             instance("PUT", "orders-5"),
-            of("weights", "10.0.1.3", LONG),
+            registration_body("weights", "10.0.1.3", LONG),
         ),
-        json("lease that ends: evicted", instance("PUT", "brief"), of("brief", "10.0.3.1", short)),
+        json(
+            "lease that ends: evicted",
+            instance("PUT", "brief"),
+            registration_body("brief", "10.0.3.1", short),
+        ),
         json(
             "lease that ends: retained",
             instance("PUT", "retained"),
-            of("retained", "10.0.3.2", r#""lease": {"durationSeconds": 2, "onExpiry": "Retain"}"#),
+            registration_body(
+                "retained",
+                "10.0.3.2",
+                r#""lease": {"durationSeconds": 2, "onExpiry": "Retain"}"#,
+            ),
         ),
         until(brief, |status, _| status == 410),
         until(retained, |_, body| {
@@ -237,7 +251,7 @@ pub(super) fn deletions() -> Vec<Pair> {
         json(
             "lease that ended: registration at a version, evicted",
             format!("PUT {brief}"),
-            of("brief", "10.0.3.1", LONG),
+            registration_body("brief", "10.0.3.1", LONG),
         )
         .header("if-match: *"),
         pair("lease that ended: read, retained", format!("GET {retained}")),
@@ -255,7 +269,7 @@ pub(super) fn deletions() -> Vec<Pair> {
         json(
             "lease that ended: registration, evicted",
             format!("PUT {brief}"),
-            of("brief", "10.0.3.1", LONG),
+            registration_body("brief", "10.0.3.1", LONG),
         ),
         settle(),
         pair("snapshot: at the end", "GET /v1/snapshot"),

@@ -1,11 +1,11 @@
-//! Callers: without a token, with one that is not accepted, with one that lacks a right, and with one that has it.
+//! Callers without a token, with an invalid token, without the right, and with the right.
 
 use super::pair::{Pair, Replica, instance, json, pair, service};
 
 const BODY: &str =
     r#"{"service": "orders", "addresses": ["10.0.0.7"], "lease": {"durationSeconds": 86400}}"#;
 
-/// Every call that needs a right, with a body that is accepted.
+/// Every call that needs a right, with a valid body.
 fn writes() -> Vec<(&'static str, String, &'static str)> {
     vec![
         ("register", instance("PUT", "orders-1"), BODY),
@@ -56,15 +56,15 @@ pub(super) fn pairs() -> Vec<Pair> {
     let write = |caller: &str, (name, line, body): (&str, String, &str)| {
         let name = format!("tokens, {caller}: {name}");
         let pair = if body.is_empty() { pair(name, line) } else { json(name, line, body) };
-        pair.on(Replica::Tokens)
+        pair.to(Replica::Tokens)
     };
     all.extend(writes().into_iter().map(|call| write("no token", call)));
     all.extend(headers());
     for caller in ["elsewhere", "nobody", "workload", "operator", "sidecar", "reader"] {
-        all.extend(writes().into_iter().map(|call| write(caller, call).by(caller)));
+        all.extend(writes().into_iter().map(|call| write(caller, call).with_token(caller)));
     }
     let read = |name: &str, line: String| {
-        pair(format!("tokens, reads are open: {name}"), line).on(Replica::Tokens)
+        pair(format!("tokens, reads are open: {name}"), line).to(Replica::Tokens)
     };
     all.push(read("discovery", service("GET", "orders")));
     all.push(read("page", "GET /".to_owned()).header("authorization: Bearer nonsense"));
@@ -75,17 +75,17 @@ pub(super) fn pairs() -> Vec<Pair> {
     for caller in ["", "elsewhere", "nobody", "reader"] {
         for (name, line) in reads() {
             let who = if caller.is_empty() { "no token" } else { caller };
-            let pair = pair(format!("read-auth, {who}: {name}"), line).on(Replica::ReadTokens);
-            all.push(if caller.is_empty() { pair } else { pair.by(caller) });
+            let pair = pair(format!("read-auth, {who}: {name}"), line).to(Replica::ReadTokens);
+            all.push(if caller.is_empty() { pair } else { pair.with_token(caller) });
         }
     }
     all
 }
 
-/// A pod keeps its own instance.
+/// A pod manages its own instance.
 fn pods() -> Vec<Pair> {
     let own = |name: &str, line: String, body: &str| {
-        json(format!("tokens, a pod: {name}"), line, body).on(Replica::Tokens).by("pod-1")
+        json(format!("tokens, a pod: {name}"), line, body).to(Replica::Tokens).with_token("pod-1")
     };
     vec![
         own("its own instance", instance("PUT", "pod-1"), BODY),
@@ -101,15 +101,15 @@ fn pods() -> Vec<Pair> {
     ]
 }
 
-/// Forms of the header, on a heartbeat.
+/// Forms of the Authorization header, on a heartbeat.
 fn headers() -> Vec<Pair> {
     let beat = |name: &str| {
         pair(format!("authorization: {name}"), instance("PUT", "orders-1/heartbeat"))
-            .on(Replica::Tokens)
+            .to(Replica::Tokens)
     };
     let mut all = vec![
-        beat("two headers").by("workload").header("authorization: Bearer nonsense"),
-        beat("the same twice").by("workload").by("workload"),
+        beat("two headers").with_token("workload").header("authorization: Bearer nonsense"),
+        beat("the same twice").with_token("workload").with_token("workload"),
         beat("another casing").header("Authorization: bEARER <<token workload>>"),
         beat("several blanks").header("authorization: Bearer    <<token workload>>"),
         beat("a blank behind it").header("authorization: Bearer <<token workload>>  "),
@@ -117,30 +117,33 @@ fn headers() -> Vec<Pair> {
         beat("a token in another header").header("x-authorization: Bearer <<token workload>>"),
         beat("a long token").header(format!("authorization: Bearer {}", "x".repeat(10_000))),
         beat("before a bad body").body("{"),
-        beat("a bad body").by("workload").header("content-type: application/json").body("{"),
-        beat("a bad query").by("workload").header("if-match: *"),
+        beat("a bad body")
+            .with_token("workload")
+            .header("content-type: application/json")
+            .body("{"),
+        beat("a bad query").with_token("workload").header("if-match: *"),
         pair(
             "authorization: another namespace",
             "PUT /v1/namespaces/kube-system/instances/a/heartbeat",
         )
-        .on(Replica::Tokens)
-        .by("workload"),
+        .to(Replica::Tokens)
+        .with_token("workload"),
         pair("authorization: an illegal name comes first", instance("PUT", "A/heartbeat"))
-            .on(Replica::Tokens),
+            .to(Replica::Tokens),
         pair("authorization: the method comes first", instance("POST", "a/heartbeat"))
-            .on(Replica::Tokens),
-        pair("authorization: the path comes first", "PUT /nothing").on(Replica::Tokens),
+            .to(Replica::Tokens),
+        pair("authorization: the path comes first", "PUT /nothing").to(Replica::Tokens),
         pair("authorization: the index comes first", instance("PUT", "a/heartbeat"))
-            .on(Replica::Tokens)
+            .to(Replica::Tokens)
             .header("rollcall-min-index: x"),
         pair("authorization: the query comes after it", instance("PUT", "a/heartbeat?a=b"))
-            .on(Replica::Tokens),
+            .to(Replica::Tokens),
         pair("authorization: over HTTP/2, no token", instance("PUT", "orders-1/heartbeat"))
-            .on(Replica::Tokens)
+            .to(Replica::Tokens)
             .http2(),
         pair("authorization: over HTTP/2", instance("PUT", "nobody/heartbeat"))
-            .on(Replica::Tokens)
-            .by("workload")
+            .to(Replica::Tokens)
+            .with_token("workload")
             .http2(),
     ];
     for value in [

@@ -2,7 +2,7 @@
 
 use super::pair::{Pair, events, pair, service};
 
-const SEEN: &str = "/v1/namespaces/<<ns>>/instances/seen-1";
+const INSTANCE: &str = "/v1/namespaces/<<ns>>/instances/seen-1";
 
 pub(super) fn pairs() -> Vec<Pair> {
     let many = |count: usize| {
@@ -62,7 +62,7 @@ pub(super) fn pairs() -> Vec<Pair> {
             1,
         ),
         events("watch: a body", service("GET", "ledger/watch"), 1).body("{}"),
-        pair("watch: what is gone after it", format!("GET {SEEN}")),
+        pair("watch: what is gone after it", format!("GET {INSTANCE}")),
         pair("watch: HEAD", service("HEAD", "orders/watch")),
         pair("watch: HEAD of many", "HEAD /v1/watch?service=<<ns>>/orders"),
         pair("watch: no service", "GET /v1/watch"),

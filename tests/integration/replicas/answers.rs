@@ -1,4 +1,5 @@
-//! An API server that answers and does not do what is asked, or tells late: for one replica, for the leader, for all.
+//! An API server that answers without doing what it is asked, or delivers watch events late: for one replica, for the
+//! leader, for all.
 
 use std::time::Duration;
 
@@ -7,53 +8,52 @@ use crate::support::http::call;
 use crate::support::http_proxy::Fault;
 use crate::support::load::{Load, mixed};
 
-/// A fault that nobody met proves nothing: whether a replica has been answered so.
-async fn has_met(fleet: &Fleet, at: usize, code: u16) -> bool {
+/// Whether a replica received this status. A fault that no replica met proves nothing.
+async fn has_received(fleet: &Fleet, at: usize, code: u16) -> bool {
     let metrics = call(fleet.replicas[at].admin, "GET", "/metrics", None).await;
     String::from_utf8(metrics.body).unwrap().contains(&format!("code=\"{code}\""))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_lost_when_one_replica_is_told_to_come_back_later() {
-    let fleet = Fleet::start_behind_http("told-429").await;
+async fn replica_that_is_answered_429_loses_no_instance() {
+    let fleet = Fleet::start_behind_http("get-429").await;
     let load = Load::start(&fleet, &mixed()).await;
     let leader = fleet.leader().await;
     load.run(2).await;
     fleet.fail(leader, Fault::TooMany);
     load.run(15).await;
-    assert!(has_met(&fleet, leader, 429).await);
+    assert!(has_received(&fleet, leader, 429).await);
     fleet.fail(leader, Fault::None);
     load.run(6).await;
-    let account = load.end(&fleet).await;
-    assert!(account.is_clean(), "{account:#?}");
+    let report = load.end(&fleet).await;
+    assert!(report.is_clean(), "{report:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_lost_when_a_third_of_all_calls_fail() {
+async fn api_server_that_fails_a_third_of_all_calls_loses_no_instance() {
     let fleet = Fleet::start_behind_http("a-third-500").await;
     let mut load = Load::start(&fleet, &mixed()).await;
     load.run(2).await;
     fleet.fail_all(Fault::Third);
     load.run(15).await;
     for at in 0..REPLICAS {
-        assert!(has_met(&fleet, at, 500).await);
+        assert!(has_received(&fleet, at, 500).await);
     }
-    // When it leaves is chance; that it does, `settle` sees.
-    load.allow(Duration::from_secs(60));
-    load.bury(3).await;
+    // When the instance leaves depends on chance; `settle` checks that it does.
+    load.allow_delay(Duration::from_secs(60));
+    load.stop_client(3).await;
     load.settle().await;
     fleet.fail_all(Fault::None);
     load.run(5).await;
-    let account = load.end(&fleet).await;
-    assert!(account.is_clean(), "{account:#?}");
+    let report = load.end(&fleet).await;
+    assert!(report.is_clean(), "{report:#?}");
 }
 
-/// For longer than any lease, the fence (10 s), the silence after which a replica is gone (10 s) and the leader's
-/// lease.
+/// Longer than any lease, the fence (10 s), the silence after which a replica is gone (10 s), and the leader's lease.
 const READ_ONLY: u64 = 18;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_lost_when_nothing_can_be_written_by_the_leader_and_then_by_anybody() {
+async fn read_only_api_server_loses_no_instance() {
     let fleet = Fleet::start_behind_http("read-only").await;
     let load = Load::start(&fleet, &mixed()).await;
     let leader = fleet.leader().await;
@@ -63,29 +63,30 @@ async fn nobody_is_lost_when_nothing_can_be_written_by_the_leader_and_then_by_an
     fleet.fail_all(Fault::ReadOnly);
     load.run(READ_ONLY).await;
     for at in 0..REPLICAS {
-        assert!(has_met(&fleet, at, 503).await);
+        assert!(has_received(&fleet, at, 503).await);
     }
     fleet.fail_all(Fault::None);
     load.run(6).await;
-    let account = load.end(&fleet).await;
-    assert!(account.is_clean(), "{account:#?}");
-    assert!(account.recorded > 0, "without a ledger nothing is promised: {account:#?}");
+    let report = load.end(&fleet).await;
+    assert!(report.is_clean(), "{report:#?}");
+    assert!(report.recorded > 0, "without a ledger no heartbeat is confirmed: {report:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_lost_when_one_replica_hears_three_seconds_late_what_it_says_at_once() {
+async fn replica_with_late_watch_events_loses_no_instance() {
     let fleet = Fleet::start_behind_http("late-watches").await;
     let mut load = Load::start(&fleet, &mixed()).await;
     let late = Duration::from_secs(3);
     fleet.fail(0, Fault::LateWatches(late));
     load.run(20).await;
-    // It judges when it has heard of everybody, and nobody can judge before it has said so: once there, once back.
-    load.allow(2 * late);
-    load.bury(0).await;
-    load.bury(4).await;
+    // This replica expires an instance when it knows every heartbeat, and the others wait for its ledger: that is
+    // one delay to the replica and one back.
+    load.allow_delay(2 * late);
+    load.stop_client(0).await;
+    load.stop_client(4).await;
     load.settle().await;
     fleet.fail(0, Fault::None);
     load.run(6).await;
-    let account = load.end(&fleet).await;
-    assert!(account.is_clean(), "{account:#?}");
+    let report = load.end(&fleet).await;
+    assert!(report.is_clean(), "{report:#?}");
 }

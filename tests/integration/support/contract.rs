@@ -1,6 +1,6 @@
-//! The served contract, and whether a request and its answer are as it says.
+//! Checks requests and responses against the served contract.
 //!
-//! More is asked than a client may rely on: an answer has no member, header or status that is not described.
+//! The check is stricter than what a client can rely on: a response has no undocumented member, header or status.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::http::{Answer, call};
 
-/// What answers of any server have.
-const OF_HTTP: [&str; 8] = [
+/// Headers that every HTTP response can have, whatever the contract says.
+const GENERAL_HEADERS: [&str; 8] = [
     "date",
     "content-length",
     "content-type",
@@ -21,24 +21,24 @@ const OF_HTTP: [&str; 8] = [
     "accept-patch",
 ];
 
-/// The contract of a replica.
+/// The contract that a replica serves.
 pub struct Contract {
     document: Value,
 }
 
-/// A request.
+/// A request to check.
 pub struct Request<'a> {
     pub method: &'a str,
-    /// With its query.
+    /// With its query string.
     pub path: &'a str,
-    /// Names in lower case.
+    /// With names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: &'a [u8],
 }
 
 impl Contract {
-    /// As it is served.
-    pub async fn of(base: SocketAddr) -> Self {
+    /// Fetches the contract from a replica, and closes all its schemas to undocumented members.
+    pub async fn fetch(base: SocketAddr) -> Self {
         let answer = call(base, "GET", "/openapi.json", None).await;
         assert_eq!(answer.status, 200);
         let mut document = answer.json();
@@ -51,44 +51,47 @@ impl Contract {
         Self { document }
     }
 
-    /// Says what is not as the contract has it.
+    /// Returns the first violation of the contract by a request and its response.
     pub fn check(&self, request: &Request<'_>, answer: &Answer) -> Result<(), String> {
         let path = request.path.split('?').next().unwrap();
         let method = if request.method == "HEAD" { "GET" } else { request.method };
         let Some(operations) = self.operations(path) else {
-            return self.answers(&self.document["components"]["responses"]["UnknownRoute"], answer);
+            return self
+                .check_response(&self.document["components"]["responses"]["UnknownRoute"], answer);
         };
         let operation = &operations[method.to_ascii_lowercase()];
         if operation.is_null() {
-            return self
-                .answers(&self.document["components"]["responses"]["MethodNotAllowed"], answer);
+            return self.check_response(
+                &self.document["components"]["responses"]["MethodNotAllowed"],
+                answer,
+            );
         }
         let response = self.resolved(&operation["responses"][answer.status.to_string()]);
         if response.is_null() {
             return Err(format!("status {} is not in the contract", answer.status));
         }
-        self.answers(response, answer)?;
-        let asked = self.asks(operation, request);
-        // Of a batch each is refused by itself.
+        self.check_response(response, answer)?;
+        let valid = self.check_request(operation, request);
+        // Each item of a batch is refused separately.
         let outcome = answer.json();
         let some_refused = outcome["failed"].as_u64().is_some_and(|failed| failed > 0)
             || outcome["refused"].as_array().is_some_and(|refused| !refused.is_empty());
         let problem = outcome["type"].as_str().unwrap_or_default().to_owned();
-        match (answer.status, asked) {
+        match (answer.status, valid) {
             (200, Err(_)) if some_refused => Ok(()),
-            (200..400, Err(wrong)) => Err(format!("it was answered, though {wrong}")),
+            (200..400, Err(wrong)) => Err(format!("an invalid request was accepted: {wrong}")),
             (400 | 422, Ok(()))
                 if [":bad-fields", ":bad-query", ":bad-header"]
                     .iter()
                     .any(|kind| problem.ends_with(kind)) =>
             {
-                Err("it was refused, though the contract allows it".to_owned())
+                Err("a request that the contract allows was refused".to_owned())
             }
             _ => Ok(()),
         }
     }
 
-    /// An event of a stream, by its kind and data.
+    /// Checks an event of a stream by its kind and data.
     pub fn check_event(&self, kind: &str, data: &Value) -> Result<(), String> {
         let events =
             self.document["components"]["schemas"]["WatchEvent"]["oneOf"].as_array().unwrap();
@@ -96,26 +99,26 @@ impl Contract {
         let mut events = events.iter().map(|event| self.resolved(event));
         let of_kind = events.find(|event| event["properties"]["event"]["enum"] == kinds);
         let event = of_kind.ok_or_else(|| format!("no event {kind} is in the contract"))?;
-        self.fits(&event["properties"]["data"]["contentSchema"], data)
+        self.check_schema(&event["properties"]["data"]["contentSchema"], data)
     }
 
-    /// A line of a snapshot.
+    /// Checks a line of a snapshot.
     pub fn check_line(&self, line: &Value) -> Result<(), String> {
         let lines = &self.document["paths"]["/v1/snapshot"]["get"]["responses"]["200"]["content"];
-        self.fits(&lines["application/x-ndjson"]["x-itemSchema"], line)
+        self.check_schema(&lines["application/x-ndjson"]["x-itemSchema"], line)
     }
 
     fn operations(&self, path: &str) -> Option<&Value> {
         let paths = self.document["paths"].as_object().unwrap();
-        let fits = |template: &str| {
+        let check_schema = |template: &str| {
             let (asked, known) = (path.split('/'), template.split('/'));
             path.matches('/').count() == template.matches('/').count()
                 && asked.zip(known).all(|(asked, known)| asked == known || known.starts_with('{'))
         };
-        paths.iter().find(|(template, _)| fits(template)).map(|(_, operations)| operations)
+        paths.iter().find(|(template, _)| check_schema(template)).map(|(_, operations)| operations)
     }
 
-    fn answers(&self, response: &Value, answer: &Answer) -> Result<(), String> {
+    fn check_response(&self, response: &Value, answer: &Answer) -> Result<(), String> {
         let documented = response["headers"].as_object().cloned().unwrap_or_default();
         for (name, header) in &documented {
             let header = self.resolved(header);
@@ -124,12 +127,12 @@ impl Contract {
                 None if header["required"] == true => return Err(format!("{name} is missing")),
                 None => {}
                 Some((_, text)) => self
-                    .fits(&header["schema"], &typed(&header["schema"], text))
+                    .check_schema(&header["schema"], &typed(&header["schema"], text))
                     .map_err(|wrong| format!("{name}: {wrong}"))?,
             }
         }
         let is_known = |name: &str| {
-            OF_HTTP.contains(&name)
+            GENERAL_HEADERS.contains(&name)
                 || documented.keys().any(|known| known.eq_ignore_ascii_case(name))
         };
         if let Some((name, _)) = answer.headers.iter().find(|(name, _)| !is_known(name)) {
@@ -137,24 +140,24 @@ impl Contract {
         }
         let kind = answer.header("content-type").split(';').next().unwrap_or_default();
         if kind == "application/problem+json" && !answer.body.is_empty() {
-            is_problem_of(response, answer)?;
+            check_problem(response, answer)?;
         }
         match response["content"].as_object() {
             None if answer.body.is_empty() => Ok(()),
-            None => Err("the contract has no body".to_owned()),
+            None => Err("the contract has no body for this response".to_owned()),
             Some(content) => {
                 let content =
                     content.get(kind).ok_or_else(|| format!("{kind} is not in the contract"))?;
                 if kind.ends_with("json") && !kind.ends_with("x-ndjson") && !answer.body.is_empty()
                 {
-                    return self.fits(&content["schema"], &answer.json());
+                    return self.check_schema(&content["schema"], &answer.json());
                 }
                 Ok(())
             }
         }
     }
 
-    fn asks(&self, operation: &Value, request: &Request<'_>) -> Result<(), String> {
+    fn check_request(&self, operation: &Value, request: &Request<'_>) -> Result<(), String> {
         let parameters: Vec<&Value> = operation["parameters"]
             .as_array()
             .unwrap()
@@ -176,23 +179,24 @@ impl Contract {
                 Some("array") => json!(values),
                 _ => typed(&known["schema"], &values[0]),
             };
-            self.fits(&known["schema"], &value).map_err(|wrong| format!("{name}: {wrong}"))?;
+            self.check_schema(&known["schema"], &value)
+                .map_err(|wrong| format!("{name}: {wrong}"))?;
         }
         for (name, value) in &request.headers {
-            let is_it = |it: &&&Value| {
+            let matches = |it: &&&Value| {
                 it["in"] == "header" && it["name"].as_str().unwrap().eq_ignore_ascii_case(name)
             };
-            if let Some(header) = parameters.iter().find(is_it) {
-                self.fits(&header["schema"], &typed(&header["schema"], value))
+            if let Some(header) = parameters.iter().find(matches) {
+                self.check_schema(&header["schema"], &typed(&header["schema"], value))
                     .map_err(|wrong| format!("{name}: {wrong}"))?;
             } else if !["content-type", "accept"].contains(&name.as_str()) {
                 return Err(format!("the header {name} is not in the contract"));
             }
         }
-        self.says(&operation["requestBody"], request)
+        self.check_body(&operation["requestBody"], request)
     }
 
-    fn says(&self, body: &Value, request: &Request<'_>) -> Result<(), String> {
+    fn check_body(&self, body: &Value, request: &Request<'_>) -> Result<(), String> {
         if request.body.is_empty() {
             return if body["required"] == true {
                 Err("a body is needed".to_owned())
@@ -206,11 +210,11 @@ impl Contract {
         if content.is_null() {
             return Err(format!("a body of {kind} is not in the contract"));
         }
-        let said = serde_json::from_slice(request.body).map_err(|error| error.to_string())?;
-        self.fits(&content["schema"], &said)
+        let body = serde_json::from_slice(request.body).map_err(|error| error.to_string())?;
+        self.check_schema(&content["schema"], &body)
     }
 
-    fn fits(&self, schema: &Value, value: &Value) -> Result<(), String> {
+    fn check_schema(&self, schema: &Value, value: &Value) -> Result<(), String> {
         let root = json!({
             "components": self.document["components"], "schema": schema, "$ref": "#/schema",
         });
@@ -228,9 +232,9 @@ impl Contract {
     }
 }
 
-/// A problem has the status of its answer, and a type that the response lists. The schema of all problems is one, so
-/// that generated clients have one type for them; it does not say this.
-fn is_problem_of(response: &Value, answer: &Answer) -> Result<(), String> {
+/// Checks that a problem has the status of its response and a type that the contract lists for it. All problems share one
+/// schema, so that generated clients have one type for them, and that schema does not say this.
+fn check_problem(response: &Value, answer: &Answer) -> Result<(), String> {
     let problem = answer.json();
     if problem["status"] != answer.status {
         return Err(format!("the problem has the status {}", problem["status"]));
@@ -243,7 +247,7 @@ fn is_problem_of(response: &Value, answer: &Answer) -> Result<(), String> {
     }
 }
 
-/// Text of a header or a query as what its schema says that it is.
+/// Converts the text of a header or query parameter to the type in its schema.
 fn typed(schema: &Value, text: &str) -> Value {
     match schema["type"].as_str() {
         Some("integer") => text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number)),
@@ -251,7 +255,7 @@ fn typed(schema: &Value, text: &str) -> Value {
     }
 }
 
-/// The headers of a request as they stand there.
+/// Parses the header lines of a request.
 pub fn headers(lines: &str) -> Vec<(String, String)> {
     let pair = |line: &str| {
         let (name, value) = line.split_once(": ").unwrap();
@@ -260,9 +264,8 @@ pub fn headers(lines: &str) -> Vec<(String, String)> {
     lines.lines().map(pair).collect()
 }
 
-/// Nothing described is nothing found.
 #[test]
-fn what_is_not_in_the_contract_is_told() {
+fn undocumented_parts_are_violations() {
     let document = json!({
         "paths": {"/a": {"get": {"parameters": [], "responses": {"200": {
             "description": "it", "content": {"application/json": {"schema": {"type": "integer"}}},
@@ -282,17 +285,17 @@ fn what_is_not_in_the_contract_is_told() {
         ("/a", 200, "application/json", "\"1\""),
         ("/a?b=c", 200, "application/json", "1"),
     ] {
-        let told = contract.check(&request(path), &answer(status, kind, body));
-        assert!(told.is_err(), "{path} {status} {kind} {body}");
+        let result = contract.check(&request(path), &answer(status, kind, body));
+        assert!(result.is_err(), "{path} {status} {kind} {body}");
     }
 }
 
 #[test]
-fn problem_that_the_response_does_not_list_is_refused() {
+fn problem_type_that_the_response_does_not_list_is_a_violation() {
     let response = json!({"x-problem-types": ["tag:a", "tag:b"]});
     let outcome = |body: Value| {
         let body = body.to_string().into_bytes();
-        is_problem_of(&response, &Answer { status: 409, headers: Vec::new(), body })
+        check_problem(&response, &Answer { status: 409, headers: Vec::new(), body })
     };
     assert_eq!(outcome(json!({"type": "tag:b", "status": 409})), Ok(()));
     assert!(outcome(json!({"type": "tag:c", "status": 409})).is_err());

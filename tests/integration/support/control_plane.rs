@@ -1,5 +1,5 @@
-//! The control plane of a test run: one for the whole process, started by the first test that needs it; and one of
-//! its own for a test that harms it.
+//! The control plane of a test run: one for the whole process, which the first test that needs it starts; and separate
+//! ones for tests that harm theirs.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,37 +17,37 @@ use rollcall::dev::{
 use rollcall_api::manifests;
 use tokio::runtime::{Builder, Handle};
 
-/// What the replicas asked of the API server, one JSON object a line, in the folder of the control plane.
+/// The API server's log of the replicas' requests, one JSON object a line, in the folder of the control plane.
 const AUDIT_LOG: &str = "audit.log";
 
-/// A control plane, and a runtime that lives as long: that of the shared one as long as the process, while each test
-/// has its own, which ends with it.
-pub struct Shared {
+/// A control plane, and a runtime that lasts as long. The shared one lasts as long as the process, while the runtime of
+/// each test ends with the test.
+pub struct TestControlPlane {
     pub control_plane: ControlPlane,
     pub runtime: Handle,
-    /// What the replicas asked of the API server, one JSON object a line.
+    /// The API server's log of the replicas' requests, one JSON object a line.
     pub audit_log: PathBuf,
 }
 
-/// The control plane of this test run. The first caller waits for it to be ready; on a fresh machine it
-/// is built first, which takes minutes and shows its progress.
-pub async fn shared() -> Arc<Shared> {
-    static SHARED: OnceLock<Arc<Shared>> = OnceLock::new();
-    tokio::task::spawn_blocking(|| SHARED.get_or_init(start).clone()).await.unwrap()
+/// The control plane of this test run. The first caller waits until it is ready. On a fresh machine it is built first, which
+/// takes minutes and shows its progress.
+pub async fn shared() -> Arc<TestControlPlane> {
+    static SHARED: OnceLock<Arc<TestControlPlane>> = OnceLock::new();
+    tokio::task::spawn_blocking(|| SHARED.get_or_init(start_shared).clone()).await.unwrap()
 }
 
-/// A control plane that no other test uses, with further flags of kube-apiserver. It ends with its test.
-pub async fn own(name: &str, flags: &[&str]) -> Arc<Shared> {
-    Arc::new(begin(&format!("control-plane-{name}"), flags).await)
+/// A control plane that no other test uses, with these additional flags of kube-apiserver. It ends with its test.
+pub async fn own(name: &str, flags: &[&str]) -> Arc<TestControlPlane> {
+    Arc::new(start_in(&format!("control-plane-{name}"), flags).await)
 }
 
-/// How a running program of a control plane was started, so that it can be started again as it was.
+/// The command of a running program of a control plane, so that it can be started again unchanged.
 pub fn program_of(child: &Child) -> Program {
     let process = Path::new("/proc").join(child.pid().to_string());
     let line = fs::read(process.join("cmdline")).unwrap();
-    let words = line.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec()));
-    let mut args: Vec<_> = words.skip(1).collect();
-    args.pop(); // each word ends with a zero
+    let args = line.split(|byte| *byte == 0).map(|arg| OsString::from_vec(arg.to_vec()));
+    let mut args: Vec<_> = args.skip(1).collect();
+    args.pop(); // each argument ends with a zero byte, so the last part is empty
     Program {
         name: child.name().to_owned(),
         path: fs::read_link(process.join("exe")).unwrap(),
@@ -63,12 +63,12 @@ pub fn launcher() -> Launcher {
     Launcher::new(PathBuf::from(env!("CARGO_BIN_EXE_rollcall")))
 }
 
-/// The programs of a control plane, built if need be.
+/// The programs of a control plane, built if necessary.
 pub async fn binaries() -> Binaries {
     Binaries::find_or_build(&Places::from_env().unwrap(), &launcher()).await.unwrap()
 }
 
-/// A fresh folder for the state of one thing, removed by a later run.
+/// A fresh folder for the state of one program. A later run removes it.
 pub fn state_dir(name: &str) -> PathBuf {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
     let root = ROOT.get_or_init(|| {
@@ -81,7 +81,7 @@ pub fn state_dir(name: &str) -> PathBuf {
     dir
 }
 
-/// Removes what earlier runs left. Theirs ended with them, so nobody uses it.
+/// Removes the folders of earlier runs, whose processes have ended.
 fn remove_stale(tmp: &Path) {
     for entry in fs::read_dir(tmp).unwrap().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -92,8 +92,8 @@ fn remove_stale(tmp: &Path) {
     }
 }
 
-/// Has the API server write down what the replicas ask of it, in `audit.log`.
-fn audit(dir: &Path) -> Vec<String> {
+/// Makes the API server log the replicas' requests in `audit.log`.
+fn audit_flags(dir: &Path) -> Vec<String> {
     let policy = serde_json::json!({
         "apiVersion": "audit.k8s.io/v1",
         "kind": "Policy",
@@ -106,11 +106,11 @@ fn audit(dir: &Path) -> Vec<String> {
         .into()
 }
 
-/// Starts a control plane with the definitions and the rights in it.
-async fn begin(name: &str, flags: &[&str]) -> Shared {
+/// Starts a control plane, and installs the definitions and roles.
+async fn start_in(name: &str, flags: &[&str]) -> TestControlPlane {
     let dir = state_dir(name);
     let audit_log = dir.join(AUDIT_LOG);
-    let mut apiserver_flags = audit(&dir);
+    let mut apiserver_flags = audit_flags(&dir);
     apiserver_flags.extend(flags.iter().map(ToString::to_string));
     let options =
         Options { apiserver_flags, dir, binaries: binaries().await, launcher: launcher() };
@@ -119,19 +119,19 @@ async fn begin(name: &str, flags: &[&str]) -> Shared {
     install::install_crds(&client, &manifests::crds()).await.unwrap();
     install::apply(&client, deploy::RBAC).await.unwrap();
     install::apply(&client, deploy::ROLES).await.unwrap();
-    Shared { control_plane, runtime: Handle::current(), audit_log }
+    TestControlPlane { control_plane, runtime: Handle::current(), audit_log }
 }
 
-fn start() -> Arc<Shared> {
+fn start_shared() -> Arc<TestControlPlane> {
     let (sender, receiver) = std::sync::mpsc::channel();
     let thread = thread::Builder::new().name("control-plane".to_owned());
     let run = move || {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            sender.send(Arc::new(begin("control-plane", &[]).await)).unwrap();
-            std::future::pending::<()>().await; // the children end with the process
+            sender.send(Arc::new(start_in("control-plane", &[]).await)).unwrap();
+            std::future::pending::<()>().await; // the child processes end with this process
         });
     };
     thread.spawn(run).unwrap();
-    receiver.recv().expect("the control plane did not start; its error is above")
+    receiver.recv().expect("the control plane did not start; the error is above")
 }

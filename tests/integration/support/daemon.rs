@@ -1,5 +1,5 @@
-//! DNS programs of other people, each a process that ends with its test: unbound and dnsmasq before rollcall, NSD
-//! behind it.
+//! Third-party DNS servers, each a process that ends with its test: unbound and dnsmasq in front of rollcall, NSD as a
+//! secondary of it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use super::{dns, eventually};
 /// From start to the first answer, on a busy machine.
 const BOUND: Duration = Duration::from_secs(30);
 
-/// How unbound gets at a zone.
+/// How unbound reaches a zone.
 #[derive(Clone, Copy, Debug)]
 pub enum Upstream {
     /// It asks an authority (`stub-zone`).
@@ -24,8 +24,7 @@ pub enum Upstream {
     Forward,
 }
 
-/// One of them, running on a free port of 127.0.0.1. Dropped, it is killed; when the test panics, the end of its log is
-/// shown.
+/// A DNS server on a free port of 127.0.0.1. Dropping it kills it, and prints the end of its log when the test panics.
 pub struct Daemon {
     /// Where it answers, over UDP and TCP.
     pub address: SocketAddr,
@@ -33,7 +32,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// An unbound that validates, checks case (0x20), believes in NXDOMAIN for all names below, keeps TTLs as they are,
+    /// An unbound that validates, checks case (0x20), takes an NXDOMAIN as valid for all names below, does not change TTLs,
     /// and asks `server` about these zones.
     pub async fn unbound(name: &str, server: SocketAddr, zones: &[(&str, Upstream)]) -> Self {
         let address = ports::free().unwrap();
@@ -74,8 +73,8 @@ impl Daemon {
         Self::start(name, ("dnsmasq", "dnsmasq-base"), (address, &text), &args, zone).await
     }
 
-    /// An NSD at `address` that has `zone` from `server`; `transfer` is how it asks (`AXFR`, or nothing for IXFR
-    /// first). It is told of changes by whoever is on this machine.
+    /// An NSD at `address` that transfers `zone` from `server`. `transfer` is `AXFR`, or empty for IXFR
+    /// first. It accepts a NOTIFY from this machine.
     pub async fn nsd(
         name: &str,
         (address, server): (SocketAddr, SocketAddr),
@@ -127,12 +126,12 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}", self.child.obituary("here only, by the test"));
+            eprintln!("{}", self.child.obituary("only this text, from the test"));
         }
     }
 }
 
-/// Where a program is; Debian's servers are where only root looks.
+/// Finds a program. Debian installs servers in folders that are in the PATH of root only.
 fn find(command: &str, package: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);

@@ -9,10 +9,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-/// How long an answer is waited for.
+/// How long the client waits for a response.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A question as octets, with RD set as resolvers want it.
+/// Encodes a query with RD set, as a stub resolver does.
 pub fn query(name: &str, kind: RecordType) -> Vec<u8> {
     let mut query = Message::new(fastrand::u16(..), MessageType::Query, OpCode::Query);
     query.metadata.recursion_desired = true;
@@ -21,16 +21,16 @@ pub fn query(name: &str, kind: RecordType) -> Vec<u8> {
     query.to_vec().unwrap()
 }
 
-/// Asks once over UDP; none when nothing came within two seconds.
+/// Sends a query once over UDP; none when no response came within two seconds.
 pub async fn ask(to: SocketAddr, name: &str, kind: RecordType) -> Option<Message> {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.send_to(&query(name, kind), to).await.unwrap();
     let mut buffer = [0; 4096];
-    let came = timeout(PATIENCE, socket.recv(&mut buffer)).await.ok()?.ok()?;
-    Message::from_vec(&buffer[..came]).ok()
+    let length = timeout(PATIENCE, socket.recv(&mut buffer)).await.ok()?.ok()?;
+    Message::from_vec(&buffer[..length]).ok()
 }
 
-/// Asks over UDP, and again over TCP when that was cut, as every resolver of an operating system does.
+/// Asks over UDP, and again over TCP when that response was truncated, as the resolver of an operating system does.
 pub async fn ask_all(to: SocketAddr, name: &str, kind: RecordType) -> Option<Message> {
     let answer = ask(to, name, kind).await?;
     if !answer.metadata.truncation {
@@ -38,17 +38,17 @@ pub async fn ask_all(to: SocketAddr, name: &str, kind: RecordType) -> Option<Mes
     }
     let exchange = async {
         let mut stream = TcpStream::connect(to).await.ok()?;
-        let octets = query(name, kind);
-        stream.write_u16(octets.len().try_into().ok()?).await.ok()?;
-        stream.write_all(&octets).await.ok()?;
-        let mut octets = vec![0; stream.read_u16().await.ok()?.into()];
-        stream.read_exact(&mut octets).await.ok()?;
-        Message::from_vec(&octets).ok()
+        let bytes = query(name, kind);
+        stream.write_u16(bytes.len().try_into().ok()?).await.ok()?;
+        stream.write_all(&bytes).await.ok()?;
+        let mut bytes = vec![0; stream.read_u16().await.ok()?.into()];
+        stream.read_exact(&mut bytes).await.ok()?;
+        Message::from_vec(&bytes).ok()
     };
     timeout(PATIENCE, exchange).await.ok()?
 }
 
-/// The records of an answer as text without TTLs, in lower case and sorted.
+/// The records of an answer as lower-case text without TTLs, sorted.
 pub fn rows(answer: &Message) -> Vec<String> {
     let row = |record: &Record| format!("{} {} {}", record.name, record.record_type(), record.data);
     let mut rows: Vec<_> =
@@ -57,8 +57,7 @@ pub fn rows(answer: &Message) -> Vec<String> {
     rows
 }
 
-/// The addresses at a name, sorted; none when there was no answer or an error that does not say
-/// that there are none.
+/// The addresses at a name, sorted; none without a response, or with an error other than NXDOMAIN.
 pub async fn addresses(to: SocketAddr, name: &str) -> Option<Vec<IpAddr>> {
     let answer = ask(to, name, RecordType::A).await?;
     let code = answer.metadata.response_code;

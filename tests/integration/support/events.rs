@@ -1,4 +1,4 @@
-//! A client of Server-Sent Events that reads what a test asks for and no more.
+//! A client of Server-Sent EventStream that reads only as much as a test asks for.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -12,36 +12,36 @@ use tokio::time::timeout;
 /// Long enough for a busy machine.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// An open stream.
-pub struct Events {
+/// An open stream of Server-Sent EventStream.
+pub struct EventStream {
     stream: TcpStream,
-    /// Status line and headers, as they came.
+    /// Status line and headers, in lower case.
     pub head: String,
     raw: Vec<u8>,
-    /// What the chunks held, not yet read as events.
+    /// The text of the chunks, not yet parsed as events.
     text: String,
     has_ended: bool,
     ready: VecDeque<Event>,
-    /// What came beside events: a hint when to come again, and signs of life.
-    pub beside: Vec<String>,
+    /// Lines outside events: `retry:` hints and comments.
+    pub non_events: Vec<String>,
 }
 
 /// One event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     pub kind: String,
-    /// Empty when it has none.
+    /// Empty when the event has none.
     pub id: String,
     pub data: Value,
 }
 
-impl Events {
-    /// Opens a stream, and waits for its head. `headers` each end with their line.
+impl EventStream {
+    /// Opens a stream, and waits for its head. Each of `headers` ends with a line break.
     pub async fn open(to: SocketAddr, path: &str, headers: &str) -> Self {
         Self::try_open(to, path, headers).await.unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
-    /// The same, when it may well fail.
+    /// Opens a stream, and returns an error when that fails.
     pub async fn try_open(to: SocketAddr, path: &str, headers: &str) -> std::io::Result<Self> {
         let mut stream = TcpStream::connect(to).await?;
         let request = format!("GET {path} HTTP/1.1\r\nhost: {to}\r\n{headers}\r\n");
@@ -54,14 +54,14 @@ impl Events {
                 break head;
             }
             if timeout(BOUND, stream.read_buf(&mut raw)).await?? == 0 {
-                return Err(std::io::Error::other("it ended before its head"));
+                return Err(std::io::Error::other("the connection ended before the head"));
             }
         };
-        let (text, ready, beside) = (String::new(), VecDeque::new(), Vec::new());
-        Ok(Self { stream, head, raw, text, has_ended: false, ready, beside })
+        let (text, ready, non_events) = (String::new(), VecDeque::new(), Vec::new());
+        Ok(Self { stream, head, raw, text, has_ended: false, ready, non_events })
     }
 
-    /// The next event; none when the stream has ended as it should, with its last chunk.
+    /// The next event; none when the stream ended properly, with its last chunk.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             self.take_chunks();
@@ -72,12 +72,12 @@ impl Events {
                 return None;
             }
             let read = timeout(BOUND, self.stream.read_buf(&mut self.raw)).await;
-            let read = read.expect("no event came in time").expect("the stream broke off");
+            let read = read.expect("no event within the bound").expect("the stream broke");
             assert!(read > 0, "the stream ended without its last chunk");
         }
     }
 
-    /// Whether nothing comes within this time.
+    /// Whether no event comes within this time.
     pub async fn is_quiet(&mut self, span: Duration) -> bool {
         timeout(span, self.next()).await.is_err()
     }
@@ -96,16 +96,18 @@ impl Events {
         }
         while let Some(end) = self.text.find("\n\n") {
             let lines: String = self.text.drain(..end + 2).collect();
-            let is_beside = |line: &&str| line.starts_with("retry: ") || line.starts_with(':');
-            self.beside.extend(lines.lines().filter(is_beside).map(str::to_owned));
-            // Many clients make an event of every blank line: each ends a block that is one.
-            self.ready.push_back(read(&lines).unwrap_or_else(|| panic!("no event: {lines:?}")));
+            let is_outside = |line: &&str| line.starts_with("retry: ") || line.starts_with(':');
+            self.non_events.extend(lines.lines().filter(is_outside).map(str::to_owned));
+            // Many clients dispatch an event at every blank line, so every block must be an event.
+            self.ready.push_back(
+                parse_event(&lines).unwrap_or_else(|| panic!("not an event: {lines:?}")),
+            );
         }
     }
 }
 
-/// An event of its lines; none when they have no data.
-fn read(lines: &str) -> Option<Event> {
+/// Parses an event; none when the lines have no data.
+fn parse_event(lines: &str) -> Option<Event> {
     let field = |name: &str| {
         let found = lines.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
         found.unwrap_or_default().to_owned()

@@ -7,41 +7,41 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt as _};
 use serde_json::{Value, json};
 
-use super::control_plane::{Shared, shared};
+use super::control_plane::{TestControlPlane, shared};
 use super::http::try_call;
 use super::http_proxy::{Fault, HttpProxy};
 use super::proxy::{Mode, Proxy};
 use super::{Namespace, Rollcall, eventually, namespace, namespace_in};
 
-/// How many there are.
+/// The number of replicas.
 pub const REPLICAS: usize = 3;
 
-/// For whatever takes a lease of the leader, or a start, on a busy machine.
+/// The bound for what takes the leader's lease, or a start, on a busy machine.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// They end with their test.
+/// Three replicas that end with their test.
 pub struct Fleet {
     pub ns: Namespace,
     pub replicas: Vec<Rollcall>,
-    /// One before the API server for each of them, unless it speaks HTTP.
+    /// The TCP proxies between the replicas and the API server; empty with HTTP proxies.
     pub proxies: Vec<Proxy>,
-    /// The same, if it does.
+    /// The HTTP proxies between the replicas and the API server; empty with TCP proxies.
     pub http_proxies: Vec<HttpProxy>,
 }
 
 impl Fleet {
-    /// Starts all three and waits until they are ready. `prefix` is a DNS label.
+    /// Starts all replicas and waits until they are ready. `prefix` is a DNS label.
     pub async fn start(prefix: &str) -> Self {
         Self::start_in(shared().await, prefix).await
     }
 
-    /// The same in a control plane of the test's own.
-    pub async fn start_in(control_plane: Arc<Shared>, prefix: &str) -> Self {
+    /// Starts them in the test's own control plane.
+    pub async fn start_in(control_plane: Arc<TestControlPlane>, prefix: &str) -> Self {
         let ns = namespace_in(control_plane, prefix).await;
         let (mut proxies, mut kubeconfigs) = (Vec::new(), Vec::new());
         for at in 0..REPLICAS {
             let file = format!("{}-{at}", ns.name);
-            let (proxy, kubeconfig) = Proxy::of(&ns.rollcall_kubeconfig, &file).await;
+            let (proxy, kubeconfig) = Proxy::in_front_of(&ns.rollcall_kubeconfig, &file).await;
             proxies.push(proxy);
             kubeconfigs.push(kubeconfig);
         }
@@ -49,13 +49,13 @@ impl Fleet {
         Self { ns, replicas, proxies, http_proxies: Vec::new() }
     }
 
-    /// The same, with proxies that know of requests.
+    /// Starts them behind HTTP proxies, which can fail single requests.
     pub async fn start_behind_http(prefix: &str) -> Self {
         let ns = namespace(prefix).await;
         let (mut http_proxies, mut kubeconfigs) = (Vec::new(), Vec::new());
         for at in 0..REPLICAS {
             let file = format!("{}-{at}", ns.name);
-            let (proxy, kubeconfig) = HttpProxy::of(&ns.rollcall_kubeconfig, &file).await;
+            let (proxy, kubeconfig) = HttpProxy::in_front_of(&ns.rollcall_kubeconfig, &file).await;
             http_proxies.push(proxy);
             kubeconfigs.push(kubeconfig);
         }
@@ -63,28 +63,28 @@ impl Fleet {
         Self { ns, replicas, proxies: Vec::new(), http_proxies }
     }
 
-    /// What becomes of the traffic between a replica and the API server from now on.
+    /// Sets what happens to the traffic between a replica and the API server.
     pub fn set(&self, at: usize, mode: Mode) {
         self.proxies[at].set(mode);
     }
 
-    /// The same for all.
+    /// Sets the same for all replicas.
     pub fn set_all(&self, mode: Mode) {
         self.proxies.iter().for_each(|proxy| proxy.set(mode));
     }
 
-    /// What becomes of the calls of a replica from now on, behind a proxy that speaks HTTP.
+    /// Sets what happens to the calls of a replica, behind an HTTP proxy.
     pub fn fail(&self, at: usize, fault: Fault) {
         self.http_proxies[at].set(fault);
     }
 
-    /// The same for all.
+    /// Sets the same for all replicas.
     pub fn fail_all(&self, fault: Fault) {
         self.http_proxies.iter().for_each(|proxy| proxy.set(fault));
     }
 
-    /// Registers `count` instances of a service at all replicas at once, with a lease of 10 minutes, and waits until all
-    /// are discoverable by all.
+    /// Registers `count` instances of a service through all replicas at once, with a lease of 10 minutes, and waits until
+    /// all replicas return all of them.
     pub async fn populate(&self, service: &str, count: usize) {
         let namespace = &self.ns.name;
         let register = async |at: usize| {
@@ -93,7 +93,7 @@ impl Fleet {
             let lease = json!({"durationSeconds": 600});
             let body = json!({"service": service, "addresses": [address], "lease": lease});
             let replica = &self.replicas[at % REPLICAS];
-            eventually("it is registered", BOUND, async || {
+            eventually("the instance is registered", BOUND, async || {
                 let answer = try_call(replica.http, "PUT", &path, Some(body.clone())).await.ok()?;
                 let status = answer.status;
                 assert!(matches!(status, 200 | 201 | 429 | 503), "{status}: {}", answer.json());
@@ -103,38 +103,38 @@ impl Fleet {
         };
         stream::iter((0..count).map(register)).buffer_unordered(64).collect::<Vec<()>>().await;
         for replica in &self.replicas {
-            eventually("all are discoverable by all", BOUND, async || {
+            eventually("every replica returns every instance", BOUND, async || {
                 let path = format!("/v1/namespaces/{namespace}/services/{service}");
-                let said = try_call(replica.http, "GET", &path, None).await.ok()?.json();
-                (said["instances"].as_array()?.len() == count).then_some(())
+                let body = try_call(replica.http, "GET", &path, None).await.ok()?.json();
+                (body["instances"].as_array()?.len() == count).then_some(())
             })
             .await;
         }
     }
 
-    /// Which of them leads, as one of them says.
+    /// The index of the leader, as the first replica reports it.
     pub async fn leader(&self) -> usize {
-        eventually("somebody leads", BOUND, async || {
-            let said = try_call(self.replicas[0].http, "GET", "/v1/cluster", None).await.ok()?;
-            let leader = said.json()["leader"].as_str()?.to_owned();
+        eventually("a replica leads", BOUND, async || {
+            let cluster = try_call(self.replicas[0].http, "GET", "/v1/cluster", None).await.ok()?;
+            let leader = cluster.json()["leader"].as_str()?.to_owned();
             self.replicas.iter().position(|replica| replica.identity == leader)
         })
         .await
     }
 
-    /// How many writes the replicas of this namespace have asked of the API server, by what they wrote.
+    /// The number of writes that the replicas of this namespace sent to the API server, by resource.
     pub fn api_writes(&self) -> Vec<(String, usize)> {
         let log = std::fs::read_to_string(&self.ns.shared.audit_log).unwrap();
         let mut writes = std::collections::BTreeMap::new();
         for line in log.lines().filter(|line| line.contains(&self.ns.name)) {
             let Ok(call) = serde_json::from_str::<Value>(line) else { continue };
-            let (verb, what) = (&call["verb"], &call["objectRef"]);
-            let write = ["create", "update", "patch", "delete"].iter().any(|it| verb == it);
-            if write && what["namespace"] == self.ns.name.as_str() {
-                let kind = what["resource"].as_str().unwrap_or_default();
-                let part = what["subresource"].as_str().unwrap_or_default();
-                let what = format!("{kind}/{part}");
-                *writes.entry(what.trim_end_matches('/').to_owned()).or_insert(0) += 1;
+            let (verb, object) = (&call["verb"], &call["objectRef"]);
+            let is_write = ["create", "update", "patch", "delete"].iter().any(|it| verb == it);
+            if is_write && object["namespace"] == self.ns.name.as_str() {
+                let resource = object["resource"].as_str().unwrap_or_default();
+                let subresource = object["subresource"].as_str().unwrap_or_default();
+                let resource = format!("{resource}/{subresource}");
+                *writes.entry(resource.trim_end_matches('/').to_owned()).or_insert(0) += 1;
             }
         }
         writes.into_iter().collect()

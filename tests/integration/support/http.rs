@@ -1,4 +1,4 @@
-//! A small HTTP client: one request a connection, everything as it came.
+//! A small HTTP client: one request per connection, the response unchanged.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -18,26 +18,26 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The body as JSON; null when it is none.
+    /// The body as JSON; null when it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// A header's value; empty when it is not there.
+    /// A header's value; empty when the header is missing.
     pub fn header(&self, name: &str) -> &str {
         let found = self.headers.iter().find(|(header, _)| header == name);
         found.map_or("", |(_, value)| value)
     }
 }
 
-/// Sends a request with a JSON body, if one is given, and answers what came within 30 s.
+/// Sends a request, with a JSON body if there is one, and returns the response that came within 30 s.
 pub async fn call(to: SocketAddr, method: &str, path: &str, body: Option<Value>) -> Answer {
     try_call(to, method, path, body)
         .await
         .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
 }
 
-/// The same with a bearer token.
+/// [`call`] with a bearer token.
 pub async fn call_as(
     token: &str,
     to: SocketAddr,
@@ -50,7 +50,7 @@ pub async fn call_as(
         .unwrap_or_else(|error| panic!("{method} {path}: {error}"))
 }
 
-/// The same as [`call`], when it may well fail.
+/// [`call`] that returns an error instead of failing the test.
 pub async fn try_call(
     to: SocketAddr,
     method: &str,
@@ -71,7 +71,7 @@ async fn send_json(
     send(to, &format!("{method} {path}"), &format!("{headers}{kind}"), &body).await
 }
 
-/// Sends a request with one more header and a body as it is, and answers what came within 30 s.
+/// Sends a request with one more header and this body, and returns the response that came within 30 s.
 pub async fn call_with(
     to: SocketAddr,
     call: &str,
@@ -83,7 +83,7 @@ pub async fn call_with(
         .unwrap_or_else(|error| panic!("{call}: {error}"))
 }
 
-/// Each of `headers` ends with its line.
+/// Each of `headers` ends with a line break.
 async fn send(to: SocketAddr, call: &str, headers: &str, body: &str) -> std::io::Result<Answer> {
     let request = format!(
         "{call} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}",
@@ -92,7 +92,7 @@ async fn send(to: SocketAddr, call: &str, headers: &str, body: &str) -> std::io:
     exchange(to, request.as_bytes()).await
 }
 
-/// Sends bytes as they are, which ask for the end of the connection, and answers what came within 30 s.
+/// Sends these bytes, which must ask to close the connection, and returns the response that came within 30 s.
 pub async fn exchange(to: SocketAddr, request: &[u8]) -> std::io::Result<Answer> {
     let exchange = async {
         let mut stream = TcpStream::connect(to).await?;
@@ -103,10 +103,10 @@ pub async fn exchange(to: SocketAddr, request: &[u8]) -> std::io::Result<Answer>
     };
     // Longer than a batch of registrations takes, which has 20 s.
     let bytes = timeout(Duration::from_secs(30), exchange).await??;
-    parse(&bytes).ok_or_else(|| std::io::Error::other("no whole answer came"))
+    parse(&bytes).ok_or_else(|| std::io::Error::other("no complete response came"))
 }
 
-/// The first answer of what came; its body is all that came after the head.
+/// Parses the first response in `bytes`. Everything after its head is its body.
 pub fn parse(bytes: &[u8]) -> Option<Answer> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(bytes.get(..end)?).ok()?;

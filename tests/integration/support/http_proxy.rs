@@ -1,9 +1,9 @@
-//! Faults in the answers of the real API server: an HTTP proxy that refuses some calls, holds writes back, or delays what
-//! watches tell.
+//! Faults in the answers of the real API server: an HTTP proxy that refuses some calls, holds writes back, or delays watch
+//! events.
 //!
-//! The replica speaks plain HTTP to it, and it speaks TLS to the API server as the user of the replica's kubeconfig: so
-//! there is no certificate to make, and a fault can be said in terms of requests. Owns what becomes of requests;
-//! does not own what becomes of bytes (`proxy`).
+//! The replica speaks plain HTTP to it, and it speaks TLS to the API server as the user of the replica's kubeconfig, so it
+//! needs no certificate, and a fault is a rule about requests. Owns: what happens to requests. Does not own: what happens
+//! to bytes (`proxy`).
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -34,35 +34,35 @@ use tokio::time::{Instant, sleep_until};
 
 use super::control_plane::state_dir;
 
-/// What becomes of calls. A watch that is open goes on, as one does at an API server that begins to refuse.
+/// What happens to calls. An open watch continues, as with an API server that begins to refuse calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// All is well.
+    /// No fault.
     None,
-    /// Everything is answered 429: come back in 7 seconds.
+    /// Every call is answered 429 with `Retry-After: 7`.
     TooMany,
-    /// Everything is answered with this status of a gateway or a failing server.
+    /// Every call is answered with this status, as from a gateway or a failing server.
     All(u16),
     /// A third of all calls is answered 500.
     Third,
-    /// Reads and watches are answered; what would write is answered 500 or 503, and not done.
+    /// Reads and watches pass; writes are answered 500 or 503 and are not done.
     ReadOnly,
-    /// The keys of the cluster, and who signs, are answered 500.
+    /// The signing keys and the issuer of the cluster are answered 500.
     Keys,
-    /// What a watch tells arrives so much later. All else is quick.
+    /// Watch events arrive this much later, and everything else at once.
     LateWatches(Duration),
-    /// Writes of the instance of this name wait in the proxy, and arrive when the fault is over.
+    /// Writes of the instance with this name wait in the proxy, and pass when the fault is over.
     HeldWrites(&'static str),
 }
 
 /// A proxy between one replica and the API server. It ends with its test's runtime.
 pub struct HttpProxy {
     fault: watch::Sender<Fault>,
-    /// How many writes wait.
+    /// The number of waiting writes.
     held: Arc<AtomicUsize>,
 }
 
-/// What a connection sees of the fault.
+/// The state that connections share.
 #[derive(Clone)]
 struct Faults {
     now: watch::Receiver<Fault>,
@@ -70,23 +70,23 @@ struct Faults {
 }
 
 type Failure = Box<dyn Error + Send + Sync>;
-type Answer = Response<UnsyncBoxBody<Bytes, Failure>>;
+type ProxyResponse = Response<UnsyncBoxBody<Bytes, Failure>>;
 
-/// For how long a 429 asks to stay away.
+/// The Retry-After of a 429.
 const RETRY_AFTER_SECONDS: u32 = 7;
 
-/// What a watch has told and is still to arrive, in frames of some events: more than ten seconds tell.
-const ON_THE_WAY: usize = 4096;
+/// The bound of delayed frames of a watch. A frame has several events; this is more than ten seconds bring.
+const MAX_DELAYED: usize = 4096;
 
 impl HttpProxy {
-    /// A proxy to the server of a kubeconfig, and the kubeconfig that leads to the proxy. `name` is that of its file.
-    pub async fn of(kubeconfig: &Path, name: &str) -> (Self, PathBuf) {
+    /// Starts a proxy to the server of a kubeconfig, and writes a kubeconfig that leads to the proxy, in a file of this name.
+    pub async fn in_front_of(kubeconfig: &Path, name: &str) -> (Self, PathBuf) {
         let text = std::fs::read_to_string(kubeconfig).unwrap();
         let server = Kubeconfig::from_yaml(&text).unwrap();
         let options = KubeConfigOptions::default();
         let mut config = Config::from_custom_kubeconfig(server, &options).await.unwrap();
         config.proxy_url = None;
-        config.default_retry = false; // a refusal is for the replica to see
+        config.default_retry = false; // the replica must see each refusal
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ours = format!("http://{}", listener.local_addr().unwrap());
         let theirs = config.cluster_url.to_string();
@@ -107,15 +107,15 @@ impl HttpProxy {
         .await;
     }
 
-    /// From now on.
+    /// Sets what happens to calls from now on.
     pub fn set(&self, fault: Fault) {
         self.fault.send_replace(fault);
     }
 }
 
 impl Fault {
-    /// The status with which it refuses a call, if it does.
-    fn refuses(self, method: &Method, path: &str) -> Option<u16> {
+    /// The status of a refused call; none if it passes.
+    fn refusal_status(self, method: &Method, path: &str) -> Option<u16> {
         let chance = |one_in: u8| fastrand::u8(..one_in) == 0;
         match self {
             Self::TooMany => Some(429),
@@ -139,8 +139,8 @@ impl Fault {
 }
 
 impl Faults {
-    /// Waits while the fault holds a call back. No deadline: the replica has one.
-    async fn let_pass(&mut self, method: &Method, path: &str) {
+    /// Waits while the fault holds a call back. It has no deadline because the replica has one.
+    async fn until_passed(&mut self, method: &Method, path: &str) {
         if self.now.borrow().holds(method, path) {
             self.held.fetch_add(1, Ordering::Relaxed);
             let _ = self.now.wait_for(|fault| !fault.holds(method, path)).await;
@@ -152,27 +152,27 @@ impl Faults {
 async fn accept(listener: TcpListener, server: Client, faults: Faults) {
     while let Ok((replica, _)) = listener.accept().await {
         let (server, faults) = (server.clone(), faults.clone());
-        let service = service_fn(move |request| answer(request, server.clone(), faults.clone()));
+        let service = service_fn(move |request| forward(request, server.clone(), faults.clone()));
         let connection = http1::Builder::new().serve_connection(TokioIo::new(replica), service);
-        // It ends when either side closes it.
+        // The task ends when either side closes the connection.
         tokio::spawn(async move { drop(connection.await) });
     }
 }
 
-/// An error closes the connection, as when the API server is not there.
-async fn answer(
+/// Forwards a call or refuses it. An error closes the connection, as when the API server is down.
+async fn forward(
     request: Request<Incoming>,
     server: Client,
     mut faults: Faults,
-) -> Result<Answer, Failure> {
+) -> Result<ProxyResponse, Failure> {
     let (mut head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
-    faults.let_pass(&head.method, head.uri.path()).await;
-    let refused = faults.now.borrow().refuses(&head.method, head.uri.path());
+    faults.until_passed(&head.method, head.uri.path()).await;
+    let refused = faults.now.borrow().refusal_status(&head.method, head.uri.path());
     if let Some(code) = refused {
         return refusal(code);
     }
-    // The client puts its own there.
+    // The client sets its own.
     for name in [HOST, AUTHORIZATION, CONNECTION] {
         head.headers.remove(name);
     }
@@ -187,8 +187,8 @@ async fn answer(
     Ok(Response::from_parts(head, body))
 }
 
-/// As an API server refuses.
-fn refusal(code: u16) -> Result<Answer, Failure> {
+/// A refusal as an API server sends it.
+fn refusal(code: u16) -> Result<ProxyResponse, Failure> {
     let reason = if code == 429 { "TooManyRequests" } else { "InternalError" };
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
@@ -203,11 +203,11 @@ fn refusal(code: u16) -> Result<Answer, Failure> {
     Ok(answer.body(body.boxed_unsync())?)
 }
 
-/// Each frame as much later as the fault of its time says, and in order.
+/// Delays each frame by the delay that was set when it arrived, and keeps their order.
 fn delayed(mut body: Body, faults: watch::Receiver<Fault>) -> UnsyncBoxBody<Bytes, Failure> {
-    let (sender, frames) = mpsc::channel(ON_THE_WAY);
+    let (sender, frames) = mpsc::channel(MAX_DELAYED);
     tokio::spawn(async move {
-        // A watch that breaks ends: the replica goes on from where it is.
+        // A broken watch ends here too, and the replica continues from its last event.
         while let Some(Ok(frame)) = body.frame().await {
             let due = Instant::now() + faults.borrow().delay();
             if sender.send((due, frame)).await.is_err() {

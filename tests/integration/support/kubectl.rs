@@ -1,32 +1,29 @@
-//! kubectl, as it is installed on this machine, with every right.
+//! Runs the installed kubectl with every right.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use super::Namespace;
 
-/// What kubectl printed, and how it ended.
+/// What kubectl printed, and its exit code.
 #[derive(Debug)]
-pub struct Printed {
-    /// Its exit code.
+pub struct KubectlOutput {
     pub code: i32,
-    /// Its output.
-    pub out: String,
-    /// Its complaints.
-    pub err: String,
+    pub stdout: String,
+    pub stderr: String,
 }
 
-impl Printed {
+impl KubectlOutput {
     /// The output of a call that succeeded.
     #[track_caller]
     pub fn success(self) -> String {
         assert_eq!(self.code, 0, "{self:?}");
-        self.out
+        self.stdout
     }
 }
 
 /// Runs kubectl in a namespace, with `input` as its standard input.
-pub fn kubectl(ns: &Namespace, args: &[&str], input: &str) -> Printed {
+pub fn kubectl(ns: &Namespace, args: &[&str], input: &str) -> KubectlOutput {
     let mut command = Command::new("kubectl");
     command.arg("--kubeconfig").arg(&ns.kubeconfig).args(["-n", &ns.name]).args(args);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -37,9 +34,9 @@ pub fn kubectl(ns: &Namespace, args: &[&str], input: &str) -> Printed {
     drop(stdin);
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Printed {
+    KubectlOutput {
         code: output.status.code().unwrap_or(-1),
-        out: text(output.stdout),
-        err: text(output.stderr),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
     }
 }

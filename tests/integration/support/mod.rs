@@ -1,5 +1,5 @@
-//! What the tests share: a real control plane for the whole run, a namespace for each test, real replicas,
-//! and waiting for a condition instead of sleeping.
+//! Shared support for the tests: one real control plane for the whole run, a namespace for each test, real replicas, and
+//! waiting for a condition instead of sleeping.
 
 #![allow(
     dead_code,
@@ -11,7 +11,6 @@
     reason = "support for tests: it fails by panicking, and not every test uses all of it"
 )]
 
-pub mod account;
 pub mod contract;
 pub mod control_plane;
 pub mod daemon;
@@ -27,6 +26,7 @@ mod namespace;
 pub mod proxy;
 pub mod rbac;
 mod replica;
+pub mod report;
 
 use std::time::Duration;
 
@@ -35,8 +35,8 @@ use tokio::time::{sleep, timeout};
 pub use namespace::{Namespace, namespace, namespace_in};
 pub use replica::Rollcall;
 
-/// Asks again every 50 ms until there is an answer; fails the test, saying `what`, when there is none
-/// within `bound`. The bound is for a busy machine: it is no promise about speed.
+/// Calls `ask` every 50 ms until it returns a value. Fails the test with `what` when there is none within `bound`. The
+/// bound allows for a busy machine; it promises nothing about speed.
 pub async fn eventually<T>(what: &str, bound: Duration, ask: impl AsyncFn() -> Option<T>) -> T {
     let asking = async {
         loop {

@@ -11,41 +11,40 @@ use kube::{Client, Resource};
 use rollcall::dev::{install, manifests};
 use serde_json::{Value, json};
 
-use super::control_plane::{Shared, shared};
+use super::control_plane::{TestControlPlane, shared};
 
-/// A namespace that nobody else uses; deleted, as far as that goes, when the test ends.
+/// A namespace that no other test uses. Deleted, on a best effort, when the test ends.
 pub struct Namespace {
-    /// Its name.
     pub name: String,
-    /// May do everything; its connections belong to this test's runtime.
+    /// Has every right; its connections belong to this test's runtime.
     pub client: Client,
     /// For `rollcall serve`: the user that RBAC binds.
     pub rollcall_kubeconfig: PathBuf,
-    /// For kubectl: the user that may do everything.
+    /// For kubectl: the user with every right.
     pub kubeconfig: PathBuf,
     /// The control plane that it is in.
-    pub shared: Arc<Shared>,
+    pub shared: Arc<TestControlPlane>,
 }
 
-/// Makes one whose name begins with `prefix` (a DNS label).
+/// Creates a namespace whose name begins with `prefix` (a DNS label).
 pub async fn namespace(prefix: &str) -> Namespace {
     namespace_in(shared().await, prefix).await
 }
 
-/// The same in a control plane of the test's own.
-pub async fn namespace_in(shared: Arc<Shared>, prefix: &str) -> Namespace {
+/// Creates a namespace in the test's own control plane.
+pub async fn namespace_in(shared: Arc<TestControlPlane>, prefix: &str) -> Namespace {
     static NEXT: AtomicU32 = AtomicU32::new(1);
-    // All of one length: what is recorded of a response may count its bytes.
+    // All names have one length, because a recorded response can contain its own length.
     let name = format!("{prefix}-{:03}", NEXT.fetch_add(1, Ordering::Relaxed));
     let client = shared.control_plane.admin().await.unwrap();
     let api: Api<KubeNamespace> = Api::all(client.clone());
     let object = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
     api.create(&PostParams::default(), &object).await.unwrap();
-    // A replica of this test lives here, so what it may do in its own namespace has to be here too.
+    // A replica of this test runs in this namespace, so it needs its Role here.
     for manifest in [manifests::ROLE, manifests::ROLE_BINDING] {
-        let here =
+        let manifest =
             manifest.replacen("namespace: rollcall-system", &format!("namespace: {name}"), 1);
-        install::apply(&client, &[&here]).await.unwrap();
+        install::apply(&client, &[&manifest]).await.unwrap();
     }
     Namespace {
         name,
@@ -57,7 +56,7 @@ pub async fn namespace_in(shared: Arc<Shared>, prefix: &str) -> Namespace {
 }
 
 impl Namespace {
-    /// The objects of a kind in this namespace, with every right.
+    /// A client for one kind of object in this namespace, with every right.
     pub fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = kube::core::NamespaceResourceScope>,
@@ -66,18 +65,18 @@ impl Namespace {
         Api::namespaced(self.client.clone(), &self.name)
     }
 
-    /// How many writes of an instance, its status aside, the replicas have asked of the API server.
-    pub fn writes_of(&self, instance: &str) -> usize {
+    /// How many writes of an instance the replicas have sent to the API server, not counting its status.
+    pub fn count_writes_of(&self, instance: &str) -> usize {
         let log = std::fs::read_to_string(&self.shared.audit_log).unwrap();
         let calls = log.lines().filter(|line| line.contains(&self.name));
         let calls = calls.filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let is_write = |call: &Value| {
-            let on = &call["objectRef"];
+            let object = &call["objectRef"];
             ["create", "update", "patch"].iter().any(|verb| call["verb"] == *verb)
-                && on["resource"] == "serviceinstances"
-                && on["namespace"] == *self.name
-                && on["name"] == instance
-                && on.get("subresource").is_none()
+                && object["resource"] == "serviceinstances"
+                && object["namespace"] == *self.name
+                && object["name"] == instance
+                && object.get("subresource").is_none()
         };
         calls.filter(is_write).count()
     }
@@ -87,7 +86,7 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         let name = std::mem::take(&mut self.name);
         let shared = Arc::clone(&self.shared);
-        // On the runtime that outlives this test; nobody waits for it.
+        // This runs on the runtime that outlives the test, and the test does not wait for it.
         self.shared.runtime.spawn(async move {
             let client = shared.control_plane.admin().await.unwrap();
             let api: Api<KubeNamespace> = Api::all(client);

@@ -1,5 +1,5 @@
-//! Faults in front of the real API server: a TCP proxy that can stand still in one direction or both, be
-//! slow, or cut everything.
+//! Faults in front of the real API server: a TCP proxy that can stall in one direction or both, delay, or cut all
+//! traffic.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,20 +14,20 @@ use tokio::time::{Instant, sleep_until};
 use super::Namespace;
 use super::control_plane::state_dir;
 
-/// What becomes of traffic.
+/// What happens to the traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// It passes.
     Pass,
-    /// Everything arrives so much later, in either direction.
+    /// Everything arrives this much later, in both directions.
     Slow(Duration),
-    /// Connections stay open and nothing gets through, as with a stopped server or a dead path.
+    /// Connections stay open and nothing passes, as with a stopped server or a broken path.
     Stall,
-    /// Requests get through, answers do not: what is asked is done, and nobody learns of it.
-    Deaf,
-    /// Answers and watches get through, requests do not.
-    Mute,
-    /// Connections are refused, open ones are closed.
+    /// Requests pass and answers do not: the API server does what it is asked, and the replica does not learn of it.
+    RequestsOnly,
+    /// Answers and watches pass, requests do not.
+    AnswersOnly,
+    /// New connections are refused and open ones are closed.
     Cut,
 }
 
@@ -36,34 +36,34 @@ pub struct Proxy {
     mode: watch::Sender<Mode>,
 }
 
-/// In what direction bytes go.
+/// The direction of bytes.
 #[derive(Clone, Copy)]
-enum Way {
+enum Direction {
     Requests,
     Answers,
 }
 
-/// On their way, until it is time to arrive.
+/// Bytes that wait until it is time to deliver them.
 struct Chunk {
     bytes: Vec<u8>,
     due: Instant,
 }
 
-/// Chunks on their way in one direction of one connection: 4 MiB at most.
-const ON_THE_WAY: usize = 64;
+/// The bound of waiting chunks in one direction of one connection: 4 MiB.
+const MAX_WAITING: usize = 64;
 
 impl Proxy {
-    /// Puts a proxy in front of the API server for whatever uses `namespace.rollcall_kubeconfig`.
-    pub async fn before(namespace: &mut Namespace) -> Self {
+    /// Starts a proxy, and changes `namespace.rollcall_kubeconfig` to lead to it.
+    pub async fn install(namespace: &mut Namespace) -> Self {
         let kubeconfig = namespace.rollcall_kubeconfig.clone();
-        let (proxy, path) = Self::of(&kubeconfig, &namespace.name).await;
+        let (proxy, path) = Self::in_front_of(&kubeconfig, &namespace.name).await;
         namespace.rollcall_kubeconfig = path;
         proxy
     }
 
-    /// A proxy to the server of a kubeconfig, and the kubeconfig that leads to the proxy. `name` is that
-    /// of its file.
-    pub async fn of(kubeconfig: &Path, name: &str) -> (Self, PathBuf) {
+    /// Starts a proxy to the server of a kubeconfig, and writes a kubeconfig that leads to the proxy, in a file with this
+    /// name.
+    pub async fn in_front_of(kubeconfig: &Path, name: &str) -> (Self, PathBuf) {
         let text = std::fs::read_to_string(kubeconfig).unwrap();
         let (_, rest) = text.split_once("https://").unwrap();
         let server: String =
@@ -77,17 +77,17 @@ impl Proxy {
         (Self { mode }, path)
     }
 
-    /// From now on.
+    /// Sets what happens to the traffic from now on.
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
 }
 
 impl Mode {
-    fn stops(self, way: Way) -> bool {
-        match way {
-            Way::Requests => matches!(self, Self::Stall | Self::Mute),
-            Way::Answers => matches!(self, Self::Stall | Self::Deaf),
+    fn blocks(self, direction: Direction) -> bool {
+        match direction {
+            Direction::Requests => matches!(self, Self::Stall | Self::AnswersOnly),
+            Direction::Answers => matches!(self, Self::Stall | Self::RequestsOnly),
         }
     }
 
@@ -107,41 +107,46 @@ async fn accept(listener: TcpListener, server: SocketAddr, modes: watch::Receive
             let ((from_client, to_client), (from_server, to_server)) =
                 (client.into_split(), server.into_split());
             tokio::select! {
-                () = copy(from_client, to_server, modes.clone(), Way::Requests) => {}
-                () = copy(from_server, to_client, modes, Way::Answers) => {}
+                () = copy(from_client, to_server, modes.clone(), Direction::Requests) => {}
+                () = copy(from_server, to_client, modes, Direction::Answers) => {}
             }
         });
     }
 }
 
-/// Until one of the ends closes, or everything is cut.
-async fn copy(from: OwnedReadHalf, to: OwnedWriteHalf, modes: watch::Receiver<Mode>, way: Way) {
-    let (sender, receiver) = mpsc::channel(ON_THE_WAY);
+/// Copies bytes until one of the ends closes, or the traffic is cut.
+async fn copy(
+    from: OwnedReadHalf,
+    to: OwnedWriteHalf,
+    modes: watch::Receiver<Mode>,
+    direction: Direction,
+) {
+    let (sender, receiver) = mpsc::channel(MAX_WAITING);
     let mut cut = modes.clone();
-    let carried = async {
-        let giving = give(to, receiver, modes.clone(), way);
-        tokio::pin!(giving);
+    let transfer = async {
+        let delivery = deliver(to, receiver, modes.clone(), direction);
+        tokio::pin!(delivery);
         tokio::select! {
-            // What is on its way still arrives.
-            () = take(from, sender, modes, way) => giving.await,
-            () = &mut giving => {}
+            // Waiting chunks are still delivered.
+            () = receive(from, sender, modes, direction) => delivery.await,
+            () = &mut delivery => {}
         }
     };
     tokio::select! {
-        () = carried => {}
+        () = transfer => {}
         _ = cut.wait_for(|mode| *mode == Mode::Cut) => {}
     }
 }
 
-async fn take(
+async fn receive(
     mut from: OwnedReadHalf,
     to: mpsc::Sender<Chunk>,
     mut modes: watch::Receiver<Mode>,
-    way: Way,
+    direction: Direction,
 ) {
     let mut buffer = vec![0; 65_536];
     loop {
-        if modes.wait_for(|mode| !mode.stops(way)).await.is_err() {
+        if modes.wait_for(|mode| !mode.blocks(direction)).await.is_err() {
             return;
         }
         let Ok(read @ 1..) = from.read(&mut buffer).await else { return };
@@ -152,16 +157,16 @@ async fn take(
     }
 }
 
-/// What was on its way when the proxy stalled arrives when it goes on.
-async fn give(
+/// Delivers chunks when they are due. Chunks that wait while the proxy stalls are delivered after that.
+async fn deliver(
     mut to: OwnedWriteHalf,
     mut chunks: mpsc::Receiver<Chunk>,
     mut modes: watch::Receiver<Mode>,
-    way: Way,
+    direction: Direction,
 ) {
     while let Some(chunk) = chunks.recv().await {
         sleep_until(chunk.due).await;
-        if modes.wait_for(|mode| !mode.stops(way)).await.is_err() {
+        if modes.wait_for(|mode| !mode.blocks(direction)).await.is_err() {
             return;
         }
         if to.write_all(&chunk.bytes).await.is_err() {

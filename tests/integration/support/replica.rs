@@ -13,16 +13,16 @@ use super::control_plane::{launcher, state_dir};
 use super::http::call;
 use super::{Namespace, eventually};
 
-/// A running replica that watches one namespace. Dropped, it is killed; when the test panics, the end of its log
-/// is shown.
+/// A running replica that watches one namespace. Dropping it kills it, and prints the end of its log when the test
+/// panics.
 pub struct Rollcall {
-    /// Its name among the replicas.
+    /// Its identity, `--identity`.
     pub identity: String,
-    /// Where it answers HTTP.
+    /// Its HTTP address.
     pub http: SocketAddr,
-    /// Where it answers DNS, over UDP and TCP.
+    /// Its DNS address, for UDP and TCP.
     pub dns: SocketAddr,
-    /// Where `/readyz` and `/metrics` are.
+    /// The address of `/readyz` and `/metrics`.
     pub admin: SocketAddr,
     program: Program,
     child: Child,
@@ -34,20 +34,20 @@ impl Rollcall {
         Self::start_with(namespace, "rollcall-0", &[]).await
     }
 
-    /// The same with an identity and further flags, which win over those set here.
+    /// Starts a replica with this identity and further flags, which override those set here.
     pub async fn start_with(namespace: &Namespace, identity: &str, flags: &[&str]) -> Self {
         let rollcall = Self::launch(namespace, identity, flags).await;
         rollcall.until_ready().await;
         rollcall
     }
 
-    /// The same, without waiting for anything.
+    /// Starts a replica without waiting until it is ready.
     pub async fn launch(namespace: &Namespace, identity: &str, flags: &[&str]) -> Self {
-        Self::launch_in(namespace, identity, flags, &[]).await
+        Self::launch_with_env(namespace, identity, flags, &[]).await
     }
 
-    /// The same, with variables in its environment.
-    pub async fn launch_in(
+    /// Starts a replica with environment variables, without waiting until it is ready.
+    pub async fn launch_with_env(
         namespace: &Namespace,
         identity: &str,
         flags: &[&str],
@@ -59,7 +59,7 @@ impl Rollcall {
         let name = namespace.name.as_str();
         let (http_listen, dns_listen, admin_listen) =
             (http.to_string(), dns.to_string(), admin.to_string());
-        let own = [
+        let defaults = [
             ["--kubeconfig", kubeconfig],
             ["--http-listen", http_listen.as_str()],
             ["--dns-listen", dns_listen.as_str()],
@@ -70,10 +70,10 @@ impl Rollcall {
             ["--auth", "none"],
             ["--linger-seconds", "0"],
         ];
-        let own = own.iter().filter(|[flag, _]| !flags.contains(flag)).flatten();
-        args.extend(own.chain(flags).map(Into::into));
+        let defaults = defaults.iter().filter(|[flag, _]| !flags.contains(flag)).flatten();
+        args.extend(defaults.chain(flags).map(Into::into));
         let dir = state_dir("rollcall");
-        // The values live as long as the test run, which is as long as they are needed.
+        // A program takes static values, so they are leaked for the rest of the test run.
         let leaked =
             |(name, value): &(&'static str, &str)| (*name, Some(&*value.to_string().leak()));
         let mut env = replicas::environment();
@@ -90,15 +90,15 @@ impl Rollcall {
         Self { identity: identity.to_owned(), http, dns, admin, program, child }
     }
 
-    /// A figure of its metrics; none before it was ever counted.
-    pub async fn figure(&self, series: &str) -> Option<f64> {
+    /// The value of a series of its metrics; none before it exists.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
         let answer = call(self.admin, "GET", "/metrics", None).await;
         let text = String::from_utf8(answer.body).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map(|value| value.parse().unwrap())
     }
 
-    /// Waits until `/readyz` says yes.
+    /// Waits until `/readyz` answers 200.
     pub async fn until_ready(&self) {
         eventually("rollcall is ready", Duration::from_secs(60), async || {
             if let Some(end) = self.child.has_ended() {
@@ -109,19 +109,19 @@ impl Rollcall {
         .await;
     }
 
-    /// Starts it anew on the same addresses, after it was ended in whatever way, and waits until it is ready.
+    /// Starts it again on the same addresses, and waits until it is ready. Kills it first if it still runs.
     pub async fn restart(&mut self) {
         self.relaunch().await;
         self.until_ready().await;
     }
 
-    /// The same, as another executable.
-    pub async fn becomes(&mut self, executable: &Path) {
+    /// Restarts it with another executable.
+    pub async fn restart_as(&mut self, executable: &Path) {
         self.program.path = executable.to_owned();
         self.restart().await;
     }
 
-    /// The same, without waiting for it to be ready.
+    /// Restarts it without waiting until it is ready.
     pub async fn relaunch(&mut self) {
         self.kill().await;
         self.child = launcher().start(&self.program).await.unwrap();
@@ -132,34 +132,34 @@ impl Rollcall {
         self.child.pid()
     }
 
-    /// `kill -9`, and waits until it is gone.
+    /// Sends SIGKILL, and waits until it has ended.
     pub async fn kill(&self) {
         self.child.kill();
         self.child.ended().await;
     }
 
-    /// `kill -STOP`: it stands still.
-    pub fn freeze(&self) {
-        assert!(self.child.signal(Signal::STOP), "rollcall is gone");
+    /// Sends SIGSTOP: the process is stalled.
+    pub fn stall(&self) {
+        assert!(self.child.signal(Signal::STOP), "rollcall has ended");
     }
 
-    /// `kill -CONT`: it goes on.
-    pub fn thaw(&self) {
-        assert!(self.child.signal(Signal::CONT), "rollcall is gone");
+    /// Sends SIGCONT: the process runs again.
+    pub fn resume(&self) {
+        assert!(self.child.signal(Signal::CONT), "rollcall has ended");
     }
 
-    /// SIGTERM, and no waiting.
+    /// Sends SIGTERM without waiting.
     pub fn signal_term(&self) {
-        assert!(self.child.signal(Signal::TERM), "rollcall is gone");
+        assert!(self.child.signal(Signal::TERM), "rollcall has ended");
     }
 
-    /// SIGTERM, as Kubernetes does, and waits until it is gone; how it ended (`exit status: 0`).
+    /// Sends SIGTERM, as Kubernetes does, waits until it has ended, and returns how (`exit status: 0`).
     pub async fn terminate(&self) -> String {
         self.child.signal(Signal::TERM);
         self.until_ended().await
     }
 
-    /// Waits until it is gone, after a SIGTERM; how it ended.
+    /// Waits until it has ended after a SIGTERM, and returns how.
     pub async fn until_ended(&self) -> String {
         let bound = Duration::from_secs(30);
         eventually("rollcall ends on SIGTERM", bound, async || self.child.has_ended()).await
@@ -170,7 +170,7 @@ impl Rollcall {
         format!("http://{}{path}", self.http)
     }
 
-    /// All of its log.
+    /// Its whole log.
     pub fn whole_log(&self) -> String {
         std::fs::read_to_string(self.child.log()).unwrap()
     }
@@ -184,7 +184,7 @@ impl Rollcall {
 impl Drop for Rollcall {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the end of the log of {}:\n{}", self.program.name, self.log());
+            eprintln!("the last lines of the log of {}:\n{}", self.program.name, self.log());
         }
     }
 }

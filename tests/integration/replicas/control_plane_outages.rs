@@ -1,19 +1,19 @@
-//! The API server and etcd themselves: stopped, killed, started again, their history compacted. Each scenario has a control
-//! plane of its own, since all others would suffer with it.
+//! Outages of the API server and etcd: stopped, killed, restarted, history compacted. Each scenario has its own control
+//! plane, because a shared one would disturb the other tests.
 
 use std::time::Duration;
 
 use rollcall::dev::Child;
 use rollcall::dev::child::Signal;
 
-use crate::lives::BOUND;
+use crate::lease_lifecycle::BOUND;
 use crate::support::control_plane::{launcher, own, program_of};
 use crate::support::eventually;
 use crate::support::fleet::Fleet;
 use crate::support::load::{Load, mixed};
 use crate::support::proxy::Mode;
 
-/// Kills a program of a control plane, and after `seconds` starts it again as it was.
+/// Kills a program of a control plane, and starts it again after `seconds`.
 async fn kill_and_start(child: &Child, load: &Load, seconds: u64) -> Child {
     let program = program_of(child);
     child.kill();
@@ -22,7 +22,7 @@ async fn kill_and_start(child: &Child, load: &Load, seconds: u64) -> Child {
     launcher().start(&program).await.unwrap()
 }
 
-/// Waits until the API server takes requests again.
+/// Waits until the API server answers again.
 async fn until_served(fleet: &Fleet) {
     eventually("the API server is back", BOUND, async || {
         fleet.ns.client.apiserver_version().await.ok().map(|_| ())
@@ -30,13 +30,13 @@ async fn until_served(fleet: &Fleet) {
     .await;
 }
 
-/// 32 s make the same difference as two minutes: longer than each lease here (5 s at most), the fence and the silence
-/// (10 s), the leader's lease (15 s) and the life of a watch that nobody ends (25 s). No rule about instances
-/// counts longer.
+/// 32 s make the same difference as two minutes: they are longer than each lease here (at most 5 s), the fence and the
+/// silence after which a replica is gone (10 s), the leader's lease (15 s), and the longest watch (25 s). No rule about
+/// instances has a longer period.
 const STOPPED: u64 = 32;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_lost_while_the_api_server_stands_still_nor_when_it_is_killed_and_starts_again() {
+async fn stopped_or_restarted_api_server_loses_no_instance() {
     let control_plane = own("api", &[]).await;
     let fleet = Fleet::start_in(control_plane.clone(), "api-server").await;
     let load = Load::start(&fleet, &mixed()).await;
@@ -46,16 +46,16 @@ async fn nobody_is_lost_while_the_api_server_stands_still_nor_when_it_is_killed_
     load.run(STOPPED).await;
     assert!(api_server.signal(Signal::CONT));
     load.run(8).await;
-    // What a watch of before has seen is not in the memory of the new process: 410, and lists anew.
+    // The new process does not remember the revision of an old watch: it answers 410, and the replica lists again.
     let _started = kill_and_start(api_server, &load, 3).await;
     until_served(&fleet).await;
     load.run(8).await;
-    let account = load.end(&fleet).await;
-    assert!(account.is_clean(), "{account:#?}");
+    let report = load.end(&fleet).await;
+    assert!(report.is_clean(), "{report:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_lost_when_etcd_is_killed_and_starts_again() {
+async fn restarted_etcd_loses_no_instance() {
     let control_plane = own("etcd", &[]).await;
     let fleet = Fleet::start_in(control_plane.clone(), "etcd").await;
     let load = Load::start(&fleet, &mixed()).await;
@@ -65,16 +65,16 @@ async fn nobody_is_lost_when_etcd_is_killed_and_starts_again() {
     let _etcd = kill_and_start(&etcd, &load, 12).await;
     until_served(&fleet).await;
     load.run(8).await;
-    let account = load.end(&fleet).await;
-    assert!(account.is_clean(), "{account:#?}");
+    let report = load.end(&fleet).await;
+    assert!(report.is_clean(), "{report:#?}");
 }
 
-/// Without a cache the API server asks etcd, which keeps what it is told to keep: some 4 to 8 s.
-const FORGETFUL: [&str; 2] = ["--watch-cache=false", "--etcd-compaction-interval=4s"];
+/// Without a watch cache the API server asks etcd, which keeps its history for about 4 to 8 s here.
+const SHORT_HISTORY: [&str; 2] = ["--watch-cache=false", "--etcd-compaction-interval=4s"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_was_away_while_history_was_compacted_lists_anew_and_nobody_is_lost() {
-    let fleet = Fleet::start_in(own("compacted", &FORGETFUL).await, "compacted").await;
+async fn replica_that_missed_compacted_history_lists_again_and_loses_no_instance() {
+    let fleet = Fleet::start_in(own("compacted", &SHORT_HISTORY).await, "compacted").await;
     let mut load = Load::start(&fleet, &mixed()).await;
     let away = fleet.leader().await;
     load.run(2).await;
@@ -82,14 +82,14 @@ async fn a_replica_that_was_away_while_history_was_compacted_lists_anew_and_nobo
     let before = lists();
     fleet.set(away, Mode::Cut);
     load.run(5).await;
-    // Whoever dies while a replica is gone may have been heard by it: 10 s and a lease. And that replica, back after
-    // 15 s, gives everybody a lease for what it has missed.
-    load.allow(Duration::from_secs(15));
-    load.bury(0).await;
+    // An instance that expires while a replica is gone stays for 10 s and a lease, in case that replica took heartbeats.
+    // When that replica is back after 15 s, it gives every instance another lease.
+    load.allow_delay(Duration::from_secs(15));
+    load.stop_client(0).await;
     load.run(10).await;
     fleet.set(away, Mode::Pass);
-    eventually("it lists anew", BOUND, async || (lists() > before).then_some(())).await;
+    eventually("it lists again", BOUND, async || (lists() > before).then_some(())).await;
     load.run(6).await;
-    let account = load.end(&fleet).await;
-    assert!(account.is_clean(), "{account:#?}");
+    let report = load.end(&fleet).await;
+    assert!(report.is_clean(), "{report:#?}");
 }

@@ -1,5 +1,5 @@
-//! etcd is restored from a backup while replicas run: they notice, list anew, and say so. On a control plane of the test's
-//! own, with a real etcd whose data folder is put back.
+//! etcd is restored from a backup while replicas run: they detect it, list again and report it. Each scenario has its own
+//! control plane, with a real etcd whose data folder is replaced.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,23 +7,27 @@ use std::path::{Path, PathBuf};
 use rollcall::dev::Child;
 use serde_json::{Value, json};
 
-use crate::lives::BOUND;
+use crate::lease_lifecycle::BOUND;
 use crate::support::Rollcall;
-use crate::support::control_plane::{Shared, launcher, own, program_of};
+use crate::support::control_plane::{TestControlPlane, launcher, own, program_of};
 use crate::support::eventually;
 use crate::support::fleet::Fleet;
 use crate::support::http::{call, try_call};
 use crate::support::proxy::Mode;
 
-/// The store of a control plane, which can be put back.
+/// The programs of a control plane whose data can be restored.
 struct Store {
     etcd: Child,
     api_server: Child,
 }
 
 impl Store {
-    /// Stops both programs, does something with the data folder, and starts them again.
-    async fn stopped(programs: [&Child; 2], fleet: &Fleet, change: impl FnOnce(&Path)) -> Self {
+    /// Stops both programs, changes the data folder, and starts them again.
+    async fn restart_with_change(
+        programs: [&Child; 2],
+        fleet: &Fleet,
+        change: impl FnOnce(&Path),
+    ) -> Self {
         let [etcd, api_server] = programs.map(program_of);
         for child in programs {
             child.kill();
@@ -40,13 +44,14 @@ impl Store {
         Self { etcd, api_server }
     }
 
-    async fn backed_up(shared: &Shared, fleet: &Fleet, to: &Path) -> Self {
+    async fn back_up(shared: &TestControlPlane, fleet: &Fleet, to: &Path) -> Self {
         let plane = &shared.control_plane;
-        Self::stopped([&plane.etcd, &plane.apiserver], fleet, |data| copy(data, to)).await
+        Self::restart_with_change([&plane.etcd, &plane.apiserver], fleet, |data| copy(data, to))
+            .await
     }
 
-    async fn restored(&self, fleet: &Fleet, from: &Path) -> Self {
-        Self::stopped([&self.etcd, &self.api_server], fleet, |data| {
+    async fn restore(&self, fleet: &Fleet, from: &Path) -> Self {
+        Self::restart_with_change([&self.etcd, &self.api_server], fleet, |data| {
             fs::remove_dir_all(data).unwrap();
             copy(from, data);
         })
@@ -72,7 +77,7 @@ fn path(fleet: &Fleet, name: &str) -> String {
 async fn register(fleet: &Fleet, name: &str, address: &str) {
     let lease = json!({"durationSeconds": 300});
     let body = json!({"service": "orders", "addresses": [address], "lease": lease});
-    eventually("it is registered", BOUND, async || {
+    eventually("the instance is registered", BOUND, async || {
         let (replica, path) = (&fleet.replicas[0], path(fleet, name));
         let answer = try_call(replica.http, "PUT", &path, Some(body.clone())).await.ok()?;
         matches!(answer.status, 200 | 201).then_some(())
@@ -80,7 +85,7 @@ async fn register(fleet: &Fleet, name: &str, address: &str) {
     .await;
 }
 
-/// The addresses of the service, as a replica offers them.
+/// The addresses of the service in the answer of a replica.
 async fn discoverable(fleet: &Fleet, replica: &Rollcall) -> Option<Vec<String>> {
     let path = format!("/v1/namespaces/{}/services/orders", fleet.ns.name);
     let answer = try_call(replica.http, "GET", &path, None).await.ok()?;
@@ -91,58 +96,58 @@ async fn discoverable(fleet: &Fleet, replica: &Rollcall) -> Option<Vec<String>> 
     Some(addresses)
 }
 
-async fn offer(fleet: &Fleet, expected: &[&str]) {
+async fn until_answered(fleet: &Fleet, expected: &[&str]) {
     for replica in &fleet.replicas {
-        eventually(&format!("{} offers {expected:?}", replica.identity), BOUND, async || {
-            let is = discoverable(fleet, replica).await?;
-            (is == expected).then_some(())
+        eventually(&format!("{} answers {expected:?}", replica.identity), BOUND, async || {
+            let addresses = discoverable(fleet, replica).await?;
+            (addresses == expected).then_some(())
         })
         .await;
     }
 }
 
-/// One replica as it speaks of itself in `/v1/cluster`.
-async fn own_word(replica: &Rollcall) -> Value {
+/// A replica's own entry in `/v1/cluster`.
+async fn get_replica(replica: &Rollcall) -> Value {
     call(replica.http, "GET", "/v1/cluster", None).await.json()["replicas"][0].clone()
 }
 
-/// Puts etcd back by what has happened since the backup; `meanwhile` before any replica reaches it again.
-async fn put_back(name: &str, meanwhile: impl AsyncFnOnce(&Fleet)) {
+/// Restores etcd from a backup. `before_reconnect` runs before any replica reaches it again.
+async fn check_restore(name: &str, before_reconnect: impl AsyncFnOnce(&Fleet)) {
     let shared = own(name, &[]).await;
     let fleet = Fleet::start_in(shared.clone(), name).await;
     register(&fleet, "kept", "10.0.0.1").await;
     register(&fleet, "moved", "10.0.0.2").await;
     register(&fleet, "left", "10.0.0.3").await;
     let backup: PathBuf = program_of(&shared.control_plane.etcd).dir.join("backup");
-    let store = Store::backed_up(&shared, &fleet, &backup).await;
+    let store = Store::back_up(&shared, &fleet, &backup).await;
     register(&fleet, "moved", "10.0.0.12").await;
     register(&fleet, "new", "10.0.0.4").await;
-    eventually("it has left", BOUND, async || {
+    eventually("the instance is deregistered", BOUND, async || {
         let replica = &fleet.replicas[1];
         let answer = try_call(replica.http, "DELETE", &path(&fleet, "left"), None).await.ok()?;
         matches!(answer.status, 200 | 204 | 404).then_some(())
     })
     .await;
-    offer(&fleet, &["10.0.0.1", "10.0.0.12", "10.0.0.4"]).await;
+    until_answered(&fleet, &["10.0.0.1", "10.0.0.12", "10.0.0.4"]).await;
 
     fleet.set_all(Mode::Cut);
-    let _store = store.restored(&fleet, &backup).await;
-    meanwhile(&fleet).await;
+    let _store = store.restore(&fleet, &backup).await;
+    before_reconnect(&fleet).await;
     fleet.set_all(Mode::Pass);
 
-    // What was deregistered since is back for a lease, and what was registered since has to do so again.
-    offer(&fleet, &["10.0.0.1", "10.0.0.2", "10.0.0.3"]).await;
+    // An instance deregistered since the backup is back for a lease; one registered since must register again.
+    until_answered(&fleet, &["10.0.0.1", "10.0.0.2", "10.0.0.3"]).await;
     for replica in &fleet.replicas {
         let beat = format!("{}/heartbeat", path(&fleet, "new"));
         assert_eq!(call(replica.http, "PUT", &beat, None).await.status, 404);
-        let said = own_word(replica).await;
-        assert!(said["epoch"].as_u64() >= Some(1), "{said}");
-        assert!(said["stepBack"]["why"].is_string(), "{said}");
+        let state = get_replica(replica).await;
+        assert!(state["epoch"].as_u64() >= Some(1), "{state}");
+        assert!(state["stepBack"]["why"].is_string(), "{state}");
         assert!(replica.whole_log().contains("the store went back"), "{}", replica.log());
-        assert!(replica.figure("rollcall_store_step_backs_total").await >= Some(1.0));
+        assert!(replica.metric("rollcall_store_step_backs_total").await >= Some(1.0));
     }
     register(&fleet, "new", "10.0.0.5").await;
-    offer(&fleet, &["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.5"]).await;
+    until_answered(&fleet, &["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.5"]).await;
     for replica in &fleet.replicas {
         eventually("heartbeats are answered 200 again", BOUND, async || {
             let beat = format!("{}/heartbeat", path(&fleet, "kept"));
@@ -154,14 +159,14 @@ async fn put_back(name: &str, meanwhile: impl AsyncFnOnce(&Fleet)) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn restored_store_is_noticed_and_taken_in_anew() {
-    put_back("restored", async |_| {}).await;
+async fn restored_store_is_detected_and_listed_again() {
+    check_restore("restored", async |_| {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn restored_store_is_noticed_though_others_wrote_more_than_was_lost() {
-    put_back("overtaken", async |fleet: &Fleet| {
-        // More writes than replicas can have made since the backup.
+async fn restored_store_is_detected_even_when_its_revision_is_already_higher() {
+    check_restore("overtaken", async |fleet: &Fleet| {
+        // More writes than the replicas made since the backup.
         for round in 0..400 {
             let patch = json!({"metadata": {"annotations": {"round": round.to_string()}}});
             let namespaces =

@@ -1,4 +1,4 @@
-//! Bounds on what one caller and one namespace may ask for.
+//! Rate limits for one caller and for one namespace.
 
 use serde_json::{Value, json};
 
@@ -11,11 +11,11 @@ fn permanent(name: &str, namespace: &str) -> Value {
 }
 
 #[tokio::test]
-async fn one_caller_is_told_when_he_asks_for_too_much_and_when_to_come_back() {
+async fn caller_above_its_rate_is_answered_429_with_a_retry_time() {
     let ns = namespace("caller-rate").await;
     let rollcall = Rollcall::start_with(&ns, "rollcall-0", &["--http-caller-rate", "20"]).await;
     let mut refused = None;
-    // Forty at once, and as many more as seconds go by.
+    // The bucket holds forty requests, and refills while the test runs.
     for _ in 0..1000 {
         let answer = call(rollcall.http, "GET", "/v1/services", None).await;
         if answer.status != 200 {
@@ -23,7 +23,7 @@ async fn one_caller_is_told_when_he_asks_for_too_much_and_when_to_come_back() {
             break;
         }
     }
-    let refused = refused.expect("a thousand requests are too many");
+    let refused = refused.expect("a thousand requests exceed the rate");
     assert_eq!(refused.status, 429);
     assert_eq!(refused.json()["type"], "tag:rollcall.dev,2026:too-many-requests");
     assert!(refused.json()["detail"].to_string().contains("--http-caller-rate"));
@@ -31,12 +31,12 @@ async fn one_caller_is_told_when_he_asks_for_too_much_and_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_namespace_has_so_many_writes_and_no_more_in_batches_either() {
+async fn namespace_rate_limits_writes_including_those_in_batches() {
     let ns = namespace("namespace-rate").await;
     let rollcall = Rollcall::start_with(&ns, "rollcall-0", &["--http-namespace-rate", "2"]).await;
     let batch = |count: usize| {
-        let one = |at| permanent(&format!("o{at}"), &ns.name);
-        json!({"instances": (0..count).map(one).collect::<Vec<_>>()})
+        let registration = |at| permanent(&format!("o{at}"), &ns.name);
+        json!({"instances": (0..count).map(registration).collect::<Vec<_>>()})
     };
     let post = async |count| call(rollcall.http, "POST", "/v1/instances", Some(batch(count))).await;
     let too_many = post(5).await.json();
@@ -51,7 +51,7 @@ async fn a_namespace_has_so_many_writes_and_no_more_in_batches_either() {
             .push(call(rollcall.http, "PUT", &format!("{path}/state"), Some(state)).await.status);
     }
     assert!(statuses.contains(&429), "{statuses:?}");
-    // Beats are no writes, and reads are not bounded by it.
+    // Heartbeats are not writes, and reads are not limited.
     for _ in 0..20 {
         assert_eq!(
             call(rollcall.http, "PUT", &format!("{path}/heartbeat"), None).await.status,

@@ -1,5 +1,4 @@
-//! What a real API server accepts and refuses: every rule of the definition, by manifest, with the
-//! field and the words a person gets to see.
+//! What a real API server accepts and refuses: every rule of the definition, with the field and the message that users see.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,17 +13,16 @@ use serde_json::{Map, Value, json};
 
 use crate::support;
 
-/// A manifest that is refused: what is changed in a good spec, the field that is named, and a part
-/// of what is said about it.
+/// A refused manifest: the change to a valid spec, the field that the error names, and a part of its message.
 type Refusal = (Value, &'static str, &'static str);
 
-/// A spec as short as it may be.
-fn good() -> Value {
+/// The shortest valid spec.
+fn valid_spec() -> Value {
     json!({"service": "orders", "addresses": ["10.0.0.7"], "lease": {"mode": "Permanent"}})
 }
 
-/// `spec` with the fields of `changes`; null removes a field.
-fn with(mut spec: Value, changes: &Value) -> Value {
+/// `spec` with the fields of `changes`. Null removes a field.
+fn with_changes(mut spec: Value, changes: &Value) -> Value {
     let fields = spec.as_object_mut().unwrap();
     for (field, value) in changes.as_object().unwrap() {
         if value.is_null() {
@@ -46,7 +44,7 @@ fn manifest(name: &str, spec: &Value) -> DynamicObject {
     serde_json::from_value(object).unwrap()
 }
 
-/// Untyped, because what is tested are manifests that the types could not hold.
+/// An untyped client, because the types cannot hold invalid manifests.
 fn untyped(home: &support::Namespace) -> Api<DynamicObject> {
     let resource = ApiResource::erase::<ServiceInstance>(&());
     Api::namespaced_with(home.client.clone(), &home.name, &resource)
@@ -56,28 +54,28 @@ fn typed(home: &support::Namespace) -> Api<ServiceInstance> {
     Api::namespaced(home.client.clone(), &home.name)
 }
 
-/// Says what is wrong when the answer is no refusal of that field in those words.
-fn mismatch<T>(answer: Result<T, kube::Error>, field: &str, says: &str) -> Option<String> {
+/// Describes the difference when the answer is not a refusal of that field with that message.
+fn mismatch<T>(answer: Result<T, kube::Error>, field: &str, message: &str) -> Option<String> {
     let status = match answer {
         Ok(_) => return Some("was accepted".to_owned()),
         Err(kube::Error::Api(status)) => status,
         Err(other) => return Some(format!("no answer: {other}")),
     };
     let causes = status.details.iter().flat_map(|details| &details.causes);
-    let named = causes.into_iter().any(|c| c.field == field && c.message.contains(says));
+    let named = causes.into_iter().any(|c| c.field == field && c.message.contains(message));
     (!named).then(|| status.message.clone())
 }
 
-/// Tries all of them, so that one run shows all that is wrong.
-async fn refused(prefix: &str, cases: Vec<Refusal>) {
+/// Tries all manifests, so that one run shows every failure.
+async fn assert_refused(prefix: &str, cases: Vec<Refusal>) {
     let home = support::namespace(prefix).await;
     let instances = untyped(&home);
     let mut wrong = Vec::new();
-    for (changes, field, says) in cases {
-        let object = manifest("refused", &with(good(), &changes));
+    for (changes, field, message) in cases {
+        let object = manifest("refused", &with_changes(valid_spec(), &changes));
         let answer = instances.create(&PostParams::default(), &object).await;
-        if let Some(got) = mismatch(answer, field, says) {
-            wrong.push(format!("{changes}\n  should say: {field}: {says}\n  but: {got}"));
+        if let Some(got) = mismatch(answer, field, message) {
+            wrong.push(format!("{changes}\n  expected: {field}: {message}\n  got: {got}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -92,9 +90,9 @@ fn numbered(count: usize, prefix: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_service_that_is_no_dns_label_is_refused() {
+async fn service_must_be_a_dns_label() {
     let label = "service must be a DNS label";
-    refused(
+    assert_refused(
         "service",
         vec![
             (json!({"service": null}), "spec.service", "Required value"),
@@ -110,9 +108,9 @@ async fn a_service_that_is_no_dns_label_is_refused() {
 }
 
 #[tokio::test]
-async fn an_instance_is_in_exactly_one_place() {
+async fn instance_has_either_addresses_or_a_hostname() {
     let one = "give exactly one of addresses";
-    refused(
+    assert_refused(
         "place",
         vec![
             (json!({"addresses": null}), "spec", one),
@@ -124,7 +122,7 @@ async fn an_instance_is_in_exactly_one_place() {
 }
 
 #[tokio::test]
-async fn addresses_that_are_no_ips_or_not_unique_are_refused() {
+async fn addresses_must_be_unique_ip_addresses() {
     let ip = "each address must be an IPv4 or IPv6 address";
     let wrong =
         ["10.0.0.300", "010.0.0.7", "10.0.0.7:80", "10.0.0.0/8", "fe80::1%eth0", "[fd00::7]"];
@@ -142,15 +140,15 @@ async fn addresses_that_are_no_ips_or_not_unique_are_refused() {
             "must have at most 16 items",
         ),
     ]);
-    refused("addresses", cases).await;
+    assert_refused("addresses", cases).await;
 }
 
 #[tokio::test]
-async fn a_hostname_that_is_no_dns_name_is_refused() {
+async fn hostname_must_be_a_dns_name() {
     let name = "hostname must be a DNS name in lower case";
     let field = "spec.hostname";
     let at = |hostname: &str| json!({"addresses": null, "hostname": hostname});
-    refused(
+    assert_refused(
         "hostname",
         vec![
             (at("DB.example.com"), field, name),
@@ -166,11 +164,11 @@ async fn a_hostname_that_is_no_dns_name_is_refused() {
 }
 
 #[tokio::test]
-async fn ports_that_dns_could_not_tell_apart_are_refused() {
+async fn ports_must_be_distinguishable_in_dns() {
     let label = "a port's name must be a DNS label";
     let one = |port: Value| json!({"ports": [port]});
     let twice = json!([{"name": "http", "port": 80}, {"name": "http", "port": 81}]);
-    refused(
+    assert_refused(
         "ports",
         vec![
             (json!({"ports": twice}), "spec.ports", "port names must be unique"),
@@ -210,12 +208,12 @@ async fn ports_that_dns_could_not_tell_apart_are_refused() {
 }
 
 #[tokio::test]
-async fn versions_tags_zones_and_attributes_keep_their_bounds() {
+async fn versions_tags_zones_and_attributes_are_bounded() {
     let many: Map<String, Value> =
         numbered(65, "k").into_iter().map(|key| (key, json!("v"))).collect();
     let key = "each attribute key must have 1 to 63";
-    let of = |key: String, value: String| json!({"attributes": {key: value}});
-    refused(
+    let attribute = |key: String, value: String| json!({"attributes": {key: value}});
+    assert_refused(
         "words",
         vec![
             (json!({"version": "2 3"}), "spec.version", "no blanks"),
@@ -228,10 +226,14 @@ async fn versions_tags_zones_and_attributes_keep_their_bounds() {
             (json!({"tags": ["t".repeat(64)]}), "spec.tags[0]", "may not be more than 63"),
             (json!({"tags": numbered(33, "t")}), "spec.tags", "must have at most 32 items"),
             (json!({"attributes": many}), "spec.attributes", "must have at most 64 items"),
-            (of("a=b".into(), "v".into()), "spec.attributes", key),
-            (of(String::new(), "v".into()), "spec.attributes", key),
-            (of("k".repeat(64), "v".into()), "spec.attributes", key),
-            (of("k".into(), "v".repeat(1025)), "spec.attributes.k", "may not be more than 1024"),
+            (attribute("a=b".into(), "v".into()), "spec.attributes", key),
+            (attribute(String::new(), "v".into()), "spec.attributes", key),
+            (attribute("k".repeat(64), "v".into()), "spec.attributes", key),
+            (
+                attribute("k".into(), "v".repeat(1025)),
+                "spec.attributes.k",
+                "may not be more than 1024",
+            ),
         ],
     )
     .await;
@@ -241,7 +243,7 @@ async fn versions_tags_zones_and_attributes_keep_their_bounds() {
 async fn numbers_and_states_outside_their_range_are_refused() {
     let least = "greater than or equal to 0";
     let most = "less than or equal to 65535";
-    refused(
+    assert_refused(
         "numbers",
         vec![
             (json!({"weight": -1}), "spec.weight", least),
@@ -256,9 +258,9 @@ async fn numbers_and_states_outside_their_range_are_refused() {
 }
 
 #[tokio::test]
-async fn a_lease_must_say_which_life_it_is() {
+async fn lease_needs_a_mode_and_valid_durations() {
     let lease = |field: &str, value: Value| json!({"lease": {"mode": "Heartbeat", field: value}});
-    refused(
+    assert_refused(
         "lease",
         vec![
             (json!({"lease": null}), "spec.lease", "Required value"),
@@ -283,10 +285,11 @@ async fn a_lease_must_say_which_life_it_is() {
 }
 
 #[tokio::test]
-async fn an_instance_cannot_change_its_service() {
+async fn service_of_an_instance_is_immutable() {
     let home = support::namespace("immutable").await;
     let instances = untyped(&home);
-    let created = instances.create(&PostParams::default(), &manifest("orders-1", &good())).await;
+    let created =
+        instances.create(&PostParams::default(), &manifest("orders-1", &valid_spec())).await;
     created.unwrap();
     let merge = |spec: Value| Patch::Merge(json!({"spec": spec}));
     let parameters = PatchParams::default();
@@ -302,10 +305,10 @@ async fn an_instance_cannot_change_its_service() {
 }
 
 #[tokio::test]
-async fn the_api_server_fills_in_what_a_short_manifest_leaves_out() {
+async fn api_server_fills_in_defaults() {
     let home = support::namespace("defaults").await;
     let changes = json!({"ports": [{"name": "http", "port": 8080}]});
-    let object = manifest("orders-1", &with(good(), &changes));
+    let object = manifest("orders-1", &with_changes(valid_spec(), &changes));
     untyped(&home).create(&PostParams::default(), &object).await.unwrap();
 
     let spec = typed(&home).get("orders-1").await.unwrap().spec;
@@ -316,7 +319,7 @@ async fn the_api_server_fills_in_what_a_short_manifest_leaves_out() {
 }
 
 #[tokio::test]
-async fn the_largest_legal_instance_is_stored_and_read_back() {
+async fn largest_valid_instance_is_stored_and_read_back() {
     let home = support::namespace("largest").await;
     let of_length = |length: usize, n: usize| format!("{n:a>length$}");
     let attributes: Map<String, Value> =
@@ -353,11 +356,11 @@ async fn the_largest_legal_instance_is_stored_and_read_back() {
 }
 
 #[tokio::test]
-async fn services_are_found_by_field_selector() {
+async fn instances_are_selected_by_their_service() {
     let home = support::namespace("selectable").await;
     let instances = untyped(&home);
     for service in ["orders", "payments"] {
-        let object = manifest(service, &with(good(), &json!({"service": service})));
+        let object = manifest(service, &with_changes(valid_spec(), &json!({"service": service})));
         instances.create(&PostParams::default(), &object).await.unwrap();
     }
     let orders = kube::api::ListParams::default().fields("spec.service=orders");
@@ -367,11 +370,13 @@ async fn services_are_found_by_field_selector() {
 }
 
 #[tokio::test]
-async fn a_status_takes_only_what_is_known_and_leaves_the_spec_alone() {
+async fn status_rejects_unknown_values_and_does_not_change_the_spec() {
     let home = support::namespace("status").await;
     let instances = untyped(&home);
-    let created =
-        instances.create(&PostParams::default(), &manifest("orders-1", &good())).await.unwrap();
+    let created = instances
+        .create(&PostParams::default(), &manifest("orders-1", &valid_spec()))
+        .await
+        .unwrap();
     let parameters = PatchParams::default();
     let write =
         |status: Value| Patch::Merge(json!({"status": status, "spec": {"service": "elsewhere"}}));
@@ -401,7 +406,7 @@ async fn a_status_takes_only_what_is_known_and_leaves_the_spec_alone() {
 }
 
 #[tokio::test]
-async fn every_sample_is_accepted_as_it_stands() {
+async fn every_sample_is_accepted() {
     let home = support::namespace("samples").await;
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/samples");
     let strict = PatchParams::apply("samples").validation_strict();

@@ -1,7 +1,7 @@
-//! Every field of an instance: a change of it alone is seen by every reader and stored, and is taken back by a
-//! registration that leaves it out.
+//! Every field of an instance: a change of this field alone is stored and reaches every reader, and a registration that
+//! leaves the field out resets it.
 //!
-//! The fields are those of the schema, so that one without a case fails here.
+//! The fields come from the schema, so that a field without a case fails here.
 
 use std::collections::BTreeSet;
 
@@ -11,30 +11,30 @@ use rollcall_api::{HEALTH_ANNOTATION, ServiceInstance};
 use serde_json::{Value, json};
 
 use crate::registrations::put;
-use crate::support::events::Events;
+use crate::support::events::EventStream;
 use crate::support::http::call;
 use crate::support::{Namespace, Rollcall, namespace};
 
-/// A field, and what a registration says that differs from the least one in it alone.
+/// A field, and a registration body that differs from the minimal one in this field only.
 struct Case {
-    /// Its path in the spec, or `labels` or `health`, which stand in the metadata.
+    /// Its path in the spec, or `labels` or `health`, which are in the metadata.
     field: &'static str,
-    says: Value,
-    /// What discovery shows beyond that.
+    body: Value,
+    /// Further changes in discovery.
     also: Value,
 }
 
-fn case(field: &'static str, says: Value) -> Case {
-    Case { field, says, also: json!({}) }
+fn case(field: &'static str, body: Value) -> Case {
+    Case { field, body, also: json!({}) }
 }
 
-/// A registration that says no more than it has to.
-fn least() -> Value {
+/// A registration with the required fields only.
+fn minimal() -> Value {
     let ports = json!([{"name": "http", "port": 8080}]);
     json!({"service": "web", "addresses": ["10.0.0.7"], "ports": ports, "lease": {}})
 }
 
-/// Every field but `service` and `state`, which a registration cannot change.
+/// Every field except `service` and `state`, which a registration cannot change.
 fn cases() -> Vec<Case> {
     let port = |port: Value| json!({"ports": [port]});
     let two = json!([{"name": "http", "port": 8080}, {"name": "admin", "port": 9090}]);
@@ -62,13 +62,13 @@ fn cases() -> Vec<Case> {
         case("labels", json!({"labels": {"track": "canary"}})),
         Case {
             field: "health",
-            says: json!({"health": "Warning"}),
+            body: json!({"health": "Warning"}),
             also: json!({"phase": "Warning"}),
         },
     ]
 }
 
-/// The paths of all fields of the spec, of lists of objects and of objects within.
+/// The paths of all fields of the spec, including fields of nested objects and of objects in lists.
 pub(crate) fn fields(path: &str, schema: &Value, found: &mut BTreeSet<String>) {
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
@@ -80,7 +80,7 @@ pub(crate) fn fields(path: &str, schema: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-/// As RFC 7396 has it.
+/// Merges as in RFC 7396.
 pub(crate) fn merged(mut target: Value, patch: &Value) -> Value {
     let members = target.as_object_mut().unwrap();
     for (name, value) in patch.as_object().unwrap() {
@@ -96,12 +96,12 @@ pub(crate) fn merged(mut target: Value, patch: &Value) -> Value {
     target
 }
 
-/// What is there when a registration says this.
-fn after(before: &Value, says: &Value) -> Value {
-    with_protocols(merged(before.clone(), says))
+/// The expected instance after a registration with these changes.
+fn after(before: &Value, body: &Value) -> Value {
+    with_protocols(merged(before.clone(), body))
 }
 
-/// A port that says no more is TCP.
+/// Fills in TCP for ports without a protocol.
 fn with_protocols(mut instance: Value) -> Value {
     for port in instance["ports"].as_array_mut().into_iter().flatten() {
         port.as_object_mut().unwrap().entry("protocol").or_insert_with(|| json!("TCP"));
@@ -109,29 +109,29 @@ fn with_protocols(mut instance: Value) -> Value {
     instance
 }
 
-/// What is stored of an instance: its spec, labels and health.
+/// The stored state of an instance: its spec, labels and health.
 async fn stored(api: &Api<ServiceInstance>) -> Value {
     let object = api.get("a").await.unwrap();
     let mut stored = serde_json::to_value(object.spec).unwrap();
     let labels = object.metadata.labels.unwrap_or_default();
     let health = object.metadata.annotations.unwrap_or_default().remove(HEALTH_ANNOTATION);
     stored["health"] = json!(health.as_deref().unwrap_or("Passing"));
-    // What is empty is left out, here as in the spec.
+    // Empty labels are left out, as in the spec.
     if !labels.is_empty() {
         stored["labels"] = json!(labels);
     }
     with_protocols(stored)
 }
 
-struct World {
+struct Fixture {
     ns: Namespace,
     rollcall: Rollcall,
     api: Api<ServiceInstance>,
-    events: Events,
+    events: EventStream,
 }
 
-impl World {
-    /// Discovery of the service: the revision, and its only instance.
+impl Fixture {
+    /// Discovery of the service: its revision and its only instance.
     async fn discovered(&self) -> (String, Value) {
         let path = format!("/v1/namespaces/{}/services/web?health=any", self.ns.name);
         let set = call(self.rollcall.http, "GET", &path, None).await.json();
@@ -139,13 +139,13 @@ impl World {
         (set["revision"].as_str().unwrap().to_owned(), set["instances"][0].clone())
     }
 
-    async fn registers(&self, body: &Value) {
+    async fn register(&self, body: &Value) {
         let (status, answer) = put(&self.rollcall, &self.ns, "a", body).await;
         assert_eq!(status, 200, "{body}: {answer}");
     }
 
-    /// Waits for the event that leads to this revision, and answers the instance in it.
-    async fn upserted(&mut self, revision: &str) -> Value {
+    /// Waits for the event with this revision, and returns its instance.
+    async fn next_upsert(&mut self, revision: &str) -> Value {
         loop {
             let mut event = self.events.next().await.expect("the stream has ended");
             assert_eq!(event.kind, "upsert", "{event:?}");
@@ -156,23 +156,23 @@ impl World {
         }
     }
 
-    /// Every reader sees this instance in this revision; what is stored is this.
-    async fn sees(&mut self, field: &str, revision: &str, shown: &Value, kept: &Value) {
+    /// Checks that every reader gets this instance with this revision, and that `kept` is stored.
+    async fn check_readers(&mut self, field: &str, revision: &str, shown: &Value, kept: &Value) {
         assert_eq!(self.discovered().await, (revision.to_owned(), shown.clone()), "{field}");
-        assert_eq!(self.upserted(revision).await, *shown, "{field}");
+        assert_eq!(self.next_upsert(revision).await, *shown, "{field}");
         assert_eq!(stored(&self.api).await, *kept, "{field}");
     }
 }
 
-async fn world(prefix: &str) -> World {
+async fn fixture(prefix: &str) -> Fixture {
     let ns = namespace(prefix).await;
     let rollcall = Rollcall::start(&ns).await;
-    assert_eq!(put(&rollcall, &ns, "a", &least()).await.0, 201);
+    assert_eq!(put(&rollcall, &ns, "a", &minimal()).await.0, 201);
     let path = format!("/v1/namespaces/{}/services/web/watch?health=any", ns.name);
-    let mut events = Events::open(rollcall.http, &path, "").await;
+    let mut events = EventStream::open(rollcall.http, &path, "").await;
     assert_eq!(events.next().await.unwrap().kind, "snapshot");
     let api = ns.api::<ServiceInstance>();
-    World { ns, rollcall, api, events }
+    Fixture { ns, rollcall, api, events }
 }
 
 #[test]
@@ -181,76 +181,76 @@ fn every_field_of_the_schema_has_a_case() {
     let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
     let mut all = BTreeSet::new();
     fields("", spec, &mut all);
-    let beside = ["service", "state"].into_iter();
+    let others = ["service", "state"].into_iter();
     let in_metadata = ["labels", "health"];
     let cases = cases();
     let covered = cases.iter().map(|case| case.field).filter(|it| !in_metadata.contains(it));
-    let covered: BTreeSet<String> = covered.chain(beside).map(str::to_owned).collect();
+    let covered: BTreeSet<String> = covered.chain(others).map(str::to_owned).collect();
     assert_eq!(covered, all);
 }
 
 #[tokio::test]
-async fn a_change_of_one_field_is_seen_by_all_and_is_taken_back_when_left_out() {
-    let mut world = world("one-field").await;
-    let (revision, shown) = world.discovered().await;
-    let kept = stored(&world.api).await;
-    for Case { field, says, also } in cases() {
-        world.registers(&merged(least(), &says)).await;
-        let (changed, _) = world.discovered().await;
+async fn change_of_one_field_reaches_every_reader_and_is_reset_when_left_out() {
+    let mut fixture = fixture("one-field").await;
+    let (revision, shown) = fixture.discovered().await;
+    let kept = stored(&fixture.api).await;
+    for Case { field, body, also } in cases() {
+        fixture.register(&merged(minimal(), &body)).await;
+        let (changed, _) = fixture.discovered().await;
         assert_ne!(changed, revision, "{field} is not in the revision");
-        let shown_now = after(&after(&shown, &says), &also);
-        world.sees(field, &changed, &shown_now, &after(&kept, &says)).await;
+        let shown_now = after(&after(&shown, &body), &also);
+        fixture.check_readers(field, &changed, &shown_now, &after(&kept, &body)).await;
 
-        // Health is what it was last said to be.
+        // A registration without a health keeps the reported one.
         let left_out = if field == "health" { json!({"health": "Passing"}) } else { json!({}) };
-        world.registers(&merged(least(), &left_out)).await;
-        world.sees(field, &revision, &shown, &kept).await;
+        fixture.register(&merged(minimal(), &left_out)).await;
+        fixture.check_readers(field, &revision, &shown, &kept).await;
     }
 }
 
 #[tokio::test]
-async fn what_another_manager_set_in_a_field_is_taken_back_by_the_next_registration() {
-    let mut world = world("others-field").await;
-    let (revision, shown) = world.discovered().await;
-    let kept = stored(&world.api).await;
+async fn registration_resets_fields_that_another_manager_set() {
+    let mut fixture = fixture("others-field").await;
+    let (revision, shown) = fixture.discovered().await;
+    let kept = stored(&fixture.api).await;
     let manager = PatchParams { field_manager: Some("editor".into()), ..PatchParams::default() };
-    // Labels of others stay, and so does a health that is left out.
-    for Case { field, says, .. } in cases().into_iter().take_while(|case| case.field != "labels") {
-        let patch = Patch::Merge(json!({"spec": says}));
-        world.api.patch("a", &manager, &patch).await.unwrap();
-        let event = world.events.next().await.unwrap();
+    // Labels of other managers stay, and so does a health that is left out.
+    for Case { field, body, .. } in cases().into_iter().take_while(|case| case.field != "labels") {
+        let patch = Patch::Merge(json!({"spec": body}));
+        fixture.api.patch("a", &manager, &patch).await.unwrap();
+        let event = fixture.events.next().await.unwrap();
         assert_eq!((event.kind.as_str(), event.id != revision), ("upsert", true), "{field}");
-        world.registers(&least()).await;
-        world.sees(field, &revision, &shown, &kept).await;
+        fixture.register(&minimal()).await;
+        fixture.check_readers(field, &revision, &shown, &kept).await;
     }
 }
 
 #[tokio::test]
-async fn the_operators_state_is_seen_by_all_and_stays_until_the_operator_takes_it_back() {
-    let mut world = world("state-field").await;
-    let (revision, shown) = world.discovered().await;
-    let kept = stored(&world.api).await;
-    let path = format!("/v1/namespaces/{}/instances/a/state", world.ns.name);
-    let says = json!({"state": "Draining"});
-    assert_eq!(call(world.rollcall.http, "PUT", &path, Some(says.clone())).await.status, 200);
-    let (changed, _) = world.discovered().await;
+async fn operator_state_reaches_every_reader_and_stays_until_it_is_changed() {
+    let mut fixture = fixture("state-field").await;
+    let (revision, shown) = fixture.discovered().await;
+    let kept = stored(&fixture.api).await;
+    let path = format!("/v1/namespaces/{}/instances/a/state", fixture.ns.name);
+    let draining = json!({"state": "Draining"});
+    assert_eq!(call(fixture.rollcall.http, "PUT", &path, Some(draining.clone())).await.status, 200);
+    let (changed, _) = fixture.discovered().await;
     assert_ne!(changed, revision);
     let shown_now = after(&shown, &json!({"state": "Draining", "phase": "Draining"}));
-    world.sees("state", &changed, &shown_now, &after(&kept, &says)).await;
+    fixture.check_readers("state", &changed, &shown_now, &after(&kept, &draining)).await;
 
-    world.registers(&least()).await;
-    assert_eq!(world.discovered().await, (changed, shown_now));
+    fixture.register(&minimal()).await;
+    assert_eq!(fixture.discovered().await, (changed, shown_now));
     let up = json!({"state": "Up"});
-    assert_eq!(call(world.rollcall.http, "PUT", &path, Some(up)).await.status, 200);
-    world.sees("state", &revision, &shown, &kept).await;
+    assert_eq!(call(fixture.rollcall.http, "PUT", &path, Some(up)).await.status, 200);
+    fixture.check_readers("state", &revision, &shown, &kept).await;
 }
 
 #[tokio::test]
 async fn the_service_of_an_instance_cannot_be_changed() {
-    let world = world("service-field").await;
-    let before = (world.discovered().await, stored(&world.api).await);
-    let other = merged(least(), &json!({"service": "other"}));
-    let (status, answer) = put(&world.rollcall, &world.ns, "a", &other).await;
+    let fixture = fixture("service-field").await;
+    let before = (fixture.discovered().await, stored(&fixture.api).await);
+    let other = merged(minimal(), &json!({"service": "other"}));
+    let (status, answer) = put(&fixture.rollcall, &fixture.ns, "a", &other).await;
     assert_eq!((status, &answer["errors"][0]["field"]), (422, &json!("service")), "{answer}");
-    assert_eq!((world.discovered().await, stored(&world.api).await), before);
+    assert_eq!((fixture.discovered().await, stored(&fixture.api).await), before);
 }

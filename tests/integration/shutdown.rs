@@ -1,4 +1,4 @@
-//! Going away: in order, within time, and without losing a beat that was answered.
+//! Shutdown: in order, within the time that Kubernetes allows, and without losing a heartbeat that was answered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::lives::until;
+use crate::lease_lifecycle::until_discoverable;
 use crate::support::http::{call, try_call};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::{Rollcall, dns, eventually, namespace};
@@ -18,14 +18,14 @@ use crate::support::{Rollcall, dns, eventually, namespace};
 const BOUND: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn dns_goes_on_when_http_has_closed_and_a_second_signal_ends_it_at_once() {
+async fn dns_outlasts_http_and_a_second_signal_ends_the_process_at_once() {
     let ns = namespace("linger").await;
     let rollcall = Rollcall::start_with(&ns, "rollcall-0", &["--linger-seconds", "60"]).await;
     let path = format!("/v1/namespaces/{}/instances/a", ns.name);
     let body = json!({"service": "a", "addresses": ["10.0.0.1"]});
     assert_eq!(call(rollcall.http, "PUT", &path, Some(body)).await.status, 201);
     rollcall.signal_term();
-    eventually("only DNS is left", BOUND, async || {
+    eventually("only DNS is answered", BOUND, async || {
         rollcall.log().contains("only DNS is answered now").then_some(())
     })
     .await;
@@ -38,25 +38,25 @@ async fn dns_goes_on_when_http_has_closed_and_a_second_signal_ends_it_at_once() 
     let answer = dns::ask(rollcall.dns, &name, RecordType::A).await.unwrap();
     assert_eq!(answer.answers.len(), 1, "{answer:?}");
     let gone = format!("rollcall-0.rollcall.{}.svc.rollcall.internal", ns.name);
-    // The watch may be a moment behind.
-    eventually("it has left", BOUND, async || {
+    // The watch can be a moment behind.
+    eventually("the replica's own instance has left the answers", BOUND, async || {
         (dns::addresses(rollcall.dns, &gone).await == Some(vec![])).then_some(())
     })
     .await;
-    // The rest of the minute is not waited for.
+    // It does not wait for the rest of the minute.
     assert_eq!(rollcall.terminate().await, "exit status: 1");
     assert!(rollcall.log().contains("asked twice to stop"), "{}", rollcall.log());
 }
 
 #[tokio::test]
-async fn nobody_is_judged_for_beats_that_find_the_door_closed() {
+async fn instances_do_not_expire_while_http_is_closed_at_shutdown() {
     let ns = namespace("closing").await;
     let rollcall = Rollcall::start_with(&ns, "rollcall-0", &["--linger-seconds", "5"]).await;
     let path = format!("/v1/namespaces/{}/instances/a", ns.name);
     let lease = json!({"durationSeconds": 2, "evictAfterSeconds": 0});
     let body = json!({"service": "a", "addresses": ["10.0.0.1"], "lease": lease});
     assert_eq!(call(rollcall.http, "PUT", &path, Some(body)).await.status, 201);
-    // A body that never comes holds the HTTP door for as long as it may.
+    // A body that never comes keeps HTTP open until its limit.
     let mut slow = TcpStream::connect(rollcall.http).await.unwrap();
     let head = format!(
         "PUT {path} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n"
@@ -67,11 +67,11 @@ async fn nobody_is_judged_for_beats_that_find_the_door_closed() {
     let name = format!("a.{}.svc.rollcall.internal", ns.name);
     let mut asked = 0;
     while let Some(addresses) = dns::addresses(rollcall.dns, &name).await {
-        assert_eq!(addresses.len(), 1, "it was judged, and nobody could have heard it");
+        assert_eq!(addresses.len(), 1, "it expired while no heartbeat could be received");
         asked += 1;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // DNS was there for longer than the lease.
+    // DNS answered for longer than the lease.
     assert!(asked > 100, "{asked}");
     assert_eq!(rollcall.terminate().await, "exit status: 0");
     let stored = ns.api::<ServiceInstance>().get_status("a").await.unwrap();
@@ -79,22 +79,26 @@ async fn nobody_is_judged_for_beats_that_find_the_door_closed() {
 }
 
 #[tokio::test]
-async fn with_the_api_server_stalled_it_still_ends_within_the_time_of_a_pod() {
+async fn shutdown_with_a_stalled_api_server_fits_the_grace_period_of_a_pod() {
     let mut ns = namespace("stalled-end").await;
-    let proxy = Proxy::before(&mut ns).await;
+    let proxy = Proxy::install(&mut ns).await;
     let rollcall = Rollcall::start(&ns).await;
     proxy.set(Mode::Stall);
-    // `terminate` gives it the 30 s that Kubernetes does.
+    // `terminate` allows it the 30 s that Kubernetes does.
     assert_eq!(rollcall.terminate().await, "exit status: 0");
 }
 
-/// Beats for one instance, as fast as they are answered, until `stop`; how many were answered 200.
-async fn beat(rollcall: std::net::SocketAddr, path: String, stop: Arc<AtomicBool>) -> usize {
+/// Sends heartbeats for one instance, one after the other, until `stop`; returns how many were answered 200.
+async fn send_heartbeats(
+    rollcall: std::net::SocketAddr,
+    path: String,
+    stop: Arc<AtomicBool>,
+) -> usize {
     let mut answered = 0;
     while !stop.load(Ordering::Relaxed) {
         match try_call(rollcall, "PUT", &path, None).await {
             Ok(answer) if answer.status == 200 => answered += 1,
-            // Not there, only just back, or leaving: a client asks again.
+            // Not running, not synced yet, or shutting down: a client asks again.
             Ok(answer) => assert!(matches!(answer.status, 202 | 503), "{:?}", answer.json()),
             Err(_) => {}
         }
@@ -104,7 +108,7 @@ async fn beat(rollcall: std::net::SocketAddr, path: String, stop: Arc<AtomicBool
 }
 
 #[tokio::test]
-async fn restarts_under_load_lose_no_beat_that_was_answered() {
+async fn restarts_under_load_lose_no_answered_heartbeat() {
     let ns = namespace("restarts").await;
     let mut rollcall = Rollcall::start(&ns).await;
     let stop = Arc::new(AtomicBool::new(false));
@@ -117,39 +121,43 @@ async fn restarts_under_load_lose_no_beat_that_was_answered() {
             "lease": {"durationSeconds": 3},
         });
         assert_eq!(call(rollcall.http, "PUT", &path, Some(body)).await.status, 201);
-        let beats = beat(rollcall.http, format!("{path}/heartbeat"), stop.clone());
+        let beats = send_heartbeats(rollcall.http, format!("{path}/heartbeat"), stop.clone());
         clients.push(tokio::spawn(beats));
     }
-    let seen = Arc::new(AtomicUsize::new(0));
+    let answers = Arc::new(AtomicUsize::new(0));
     let watcher = tokio::spawn({
-        let (stop, seen, dns) = (stop.clone(), seen.clone(), rollcall.dns);
+        let (stop, answers, dns) = (stop.clone(), answers.clone(), rollcall.dns);
         let name = format!("a.{}.svc.rollcall.internal", ns.name);
         async move {
             while !stop.load(Ordering::Relaxed) {
-                // No answer, or SERVFAIL, is no false answer.
+                // No answer, or SERVFAIL, is not a false answer.
                 if let Some(addresses) = dns::addresses(dns, &name).await {
-                    assert_eq!(addresses.len(), 20, "somebody who beats is not discoverable");
-                    seen.fetch_add(1, Ordering::Relaxed);
+                    assert_eq!(
+                        addresses.len(),
+                        20,
+                        "an instance with heartbeats is not discoverable"
+                    );
+                    answers.fetch_add(1, Ordering::Relaxed);
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
     });
     for _ in 0..4 {
-        let before = seen.load(Ordering::Relaxed);
-        eventually("DNS is asked some more", BOUND, async || {
-            (seen.load(Ordering::Relaxed) > before + 50).then_some(())
+        let before = answers.load(Ordering::Relaxed);
+        eventually("DNS has answered 50 more queries", BOUND, async || {
+            (answers.load(Ordering::Relaxed) > before + 50).then_some(())
         })
         .await;
         assert_eq!(rollcall.terminate().await, "exit status: 0");
         rollcall.restart().await;
     }
-    // A whole lease after the last start: whoever was forgotten would have expired.
+    // More than a lease after the last start: a forgotten instance would have expired.
     tokio::time::sleep(Duration::from_secs(5)).await;
     stop.store(true, Ordering::Relaxed);
     watcher.await.unwrap();
     for client in clients {
         assert!(client.await.unwrap() > 20);
     }
-    until(&rollcall, &ns, "a", false).await;
+    until_discoverable(&rollcall, &ns, "a", false).await;
 }

@@ -1,30 +1,30 @@
-//! Objects that are being deleted while a finalizer holds them: out of the answers, and no call keeps them.
+//! Objects that are being deleted and are kept by a finalizer: they leave the answers, and calls for them are refused.
 
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use rollcall_api::{Phase, ServiceInstance};
 use serde_json::{Value, json};
 
-use crate::lives::{BOUND, create, manifest, until, until_phase};
+use crate::lease_lifecycle::{BOUND, create, manifest, until_discoverable, until_phase};
 use crate::support::http::{Answer, call};
 use crate::support::kubectl::kubectl;
 use crate::support::{Namespace, Rollcall, eventually, namespace};
 
 const FINALIZER: &str = "example.com/held";
 
-/// Sets the finalizers of `a`; none lets a deleted object go.
-async fn hold(api: &Api<ServiceInstance>, finalizers: &[&str]) {
+/// Sets the finalizers of `a`. With an empty list a deleted object goes.
+async fn set_finalizers(api: &Api<ServiceInstance>, finalizers: &[&str]) {
     let patch = Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
     api.patch("a", &PatchParams::default(), &patch).await.unwrap();
 }
 
-/// The object says that it is being deleted, and this replica knows it.
+/// Waits until the status says Terminating, and this replica does not answer the instance.
 async fn until_terminating(rollcall: &Rollcall, ns: &Namespace, api: &Api<ServiceInstance>) {
     until_phase(api, "a", Phase::Terminating).await;
-    until(rollcall, ns, "web", false).await;
+    until_discoverable(rollcall, ns, "web", false).await;
 }
 
-fn is_refused(answer: &Answer, what: &str) {
+fn assert_refused(answer: &Answer, what: &str) {
     let problem = answer.json();
     assert_eq!((answer.status, &problem["status"]), (409, &json!(409)), "{what}: {problem}");
     assert_eq!(problem["type"], "tag:rollcall.dev,2026:terminating", "{what}");
@@ -34,8 +34,8 @@ fn is_refused(answer: &Answer, what: &str) {
     assert!((5..=8).contains(&retry_after.parse::<u32>().unwrap()), "{what}: {retry_after}");
 }
 
-/// Each call that would keep the instance, with the `body` of its registration or another one.
-async fn all_calls_are_refused(rollcall: &Rollcall, ns: &Namespace, body: Value) {
+/// Sends each call that would keep the instance, with the `body` of its registration and with another one.
+async fn assert_calls_are_refused(rollcall: &Rollcall, ns: &Namespace, body: Value) {
     let path = format!("/v1/namespaces/{}/instances/a", ns.name);
     let other = json!({"service": "web", "addresses": ["10.0.0.8"]});
     for (method, suffix, body) in [
@@ -48,7 +48,7 @@ async fn all_calls_are_refused(rollcall: &Rollcall, ns: &Namespace, body: Value)
         ("PUT", "/state", Some(json!({"state": "Draining"}))),
     ] {
         let path = format!("{path}{suffix}");
-        is_refused(&call(rollcall.http, method, &path, body).await, &path);
+        assert_refused(&call(rollcall.http, method, &path, body).await, &path);
     }
     let named = json!({"namespace": ns.name, "name": "a"});
     let beats = json!({"instances": [named]});
@@ -63,7 +63,7 @@ async fn all_calls_are_refused(rollcall: &Rollcall, ns: &Namespace, body: Value)
 }
 
 #[tokio::test]
-async fn an_object_that_is_being_deleted_leaves_the_answers_and_takes_no_call_until_it_is_gone() {
+async fn terminating_object_leaves_the_answers_and_refuses_calls_until_it_is_gone() {
     for by_http in [true, false] {
         let ns = namespace("terminating").await;
         let rollcall = Rollcall::start(&ns).await;
@@ -73,8 +73,8 @@ async fn an_object_that_is_being_deleted_leaves_the_answers_and_takes_no_call_un
         let registered = call(rollcall.http, "PUT", &path, Some(body.clone())).await;
         assert_eq!(registered.status, 201);
         let api = ns.api::<ServiceInstance>();
-        until(&rollcall, &ns, "web", true).await;
-        hold(&api, &[FINALIZER]).await;
+        until_discoverable(&rollcall, &ns, "web", true).await;
+        set_finalizers(&api, &[FINALIZER]).await;
         if by_http {
             assert_eq!(call(rollcall.http, "DELETE", &path, None).await.status, 204);
         } else {
@@ -82,12 +82,12 @@ async fn an_object_that_is_being_deleted_leaves_the_answers_and_takes_no_call_un
         }
         until_terminating(&rollcall, &ns, &api).await;
         let row = kubectl(&ns, &["get", "si", "a"], "").success();
-        assert_eq!(row.matches("Terminating").count(), 2, "phase and reason: {row}");
-        let page = call(rollcall.http, "GET", &path, None).await.json();
-        assert_eq!(page["phase"], "Terminating");
-        assert!(page["why"].as_str().unwrap().contains(FINALIZER), "{page}");
+        assert_eq!(row.matches("Terminating").count(), 2, "phase and reason in {row}");
+        let instance = call(rollcall.http, "GET", &path, None).await.json();
+        assert_eq!(instance["phase"], "Terminating");
+        assert!(instance["why"].as_str().unwrap().contains(FINALIZER), "{instance}");
 
-        all_calls_are_refused(&rollcall, &ns, body).await;
+        assert_calls_are_refused(&rollcall, &ns, body).await;
         let stored = api.get("a").await.unwrap();
         assert_eq!(
             (stored.spec.addresses, stored.spec.attributes.len()),
@@ -96,10 +96,10 @@ async fn an_object_that_is_being_deleted_leaves_the_answers_and_takes_no_call_un
         assert_eq!(
             call(rollcall.http, "DELETE", &path, None).await.status,
             204,
-            "as often as one likes"
+            "a repeated deregistration"
         );
 
-        hold(&api, &[]).await;
+        set_finalizers(&api, &[]).await;
         eventually("its name is free", BOUND, async || {
             (call(rollcall.http, "GET", &path, None).await.status == 404).then_some(())
         })
@@ -108,20 +108,20 @@ async fn an_object_that_is_being_deleted_leaves_the_answers_and_takes_no_call_un
 }
 
 /// The Events about `a`, by reason.
-async fn reasons(ns: &Namespace) -> Vec<String> {
+async fn event_reasons(ns: &Namespace) -> Vec<String> {
     let events = ns.api::<Event>().list(&Default::default()).await.unwrap();
     events.items.into_iter().filter_map(|event| event.reason).collect()
 }
 
 #[tokio::test]
-async fn an_eviction_that_a_finalizer_holds_is_asked_for_once_and_told_when_the_object_is_gone() {
+async fn eviction_kept_by_a_finalizer_is_requested_once_and_reported_when_the_object_is_gone() {
     let ns = namespace("held-eviction").await;
     let rollcall = Rollcall::start(&ns).await;
     let lease: Value = json!({
         "mode": "Heartbeat", "durationSeconds": 2, "onExpiry": "Evict", "evictAfterSeconds": 0,
     });
     let api = create(&ns, &manifest("a", "web", lease)).await;
-    hold(&api, &[FINALIZER]).await;
+    set_finalizers(&api, &[FINALIZER]).await;
     until_terminating(&rollcall, &ns, &api).await;
     // An eviction that fails is tried again after 5 s.
     tokio::time::sleep(std::time::Duration::from_secs(7)).await;
@@ -129,10 +129,10 @@ async fn an_eviction_that_a_finalizer_holds_is_asked_for_once_and_told_when_the_
     let deletes =
         log.lines().filter(|it| it.contains(&ns.name) && it.contains("\"verb\":\"delete\""));
     assert_eq!(deletes.count(), 1);
-    assert!(!reasons(&ns).await.contains(&"Evicted".to_owned()), "it is still there");
-    hold(&api, &[]).await;
-    eventually("the Event tells of it", BOUND, async || {
-        reasons(&ns).await.contains(&"Evicted".to_owned()).then_some(())
+    assert!(!event_reasons(&ns).await.contains(&"Evicted".to_owned()), "the object still exists");
+    set_finalizers(&api, &[]).await;
+    eventually("an Event reports the eviction", BOUND, async || {
+        event_reasons(&ns).await.contains(&"Evicted".to_owned()).then_some(())
     })
     .await;
 }

@@ -1,11 +1,11 @@
-//! Changes to a part of an instance, batches of registrations, and versions that a call is meant for.
+//! Changes to a part of an instance, batches of registrations, and conditional requests.
 
 use serde_json::{Value, json};
 
 use crate::support::http::{Answer, call, call_with, exchange};
 use crate::support::{Rollcall, namespace};
 
-async fn conditional(
+async fn send_conditional(
     rollcall: &Rollcall,
     call: (&str, &str),
     version: &str,
@@ -26,7 +26,7 @@ fn permanent(weight: u16) -> Value {
 }
 
 #[tokio::test]
-async fn the_operators_word_outlives_every_registration() {
+async fn operator_state_outlasts_registrations() {
     let ns = namespace("state").await;
     let rollcall = Rollcall::start(&ns).await;
     let path = format!("/v1/namespaces/{}/instances/o1", ns.name);
@@ -40,13 +40,13 @@ async fn the_operators_word_outlives_every_registration() {
     }
     let back = call(rollcall.http, "PUT", &state, Some(json!({"state": "Up"}))).await;
     assert_eq!((back.status, &back.json()["phase"]), (200, &json!("Ready")));
-    let nobody = format!("/v1/namespaces/{}/instances/nobody/state", ns.name);
-    let none = call(rollcall.http, "PUT", &nobody, Some(json!({"state": "Up"}))).await;
-    assert_eq!(none.status, 404, "{:?}", none.json());
+    let missing = format!("/v1/namespaces/{}/instances/missing/state", ns.name);
+    let answer = call(rollcall.http, "PUT", &missing, Some(json!({"state": "Up"}))).await;
+    assert_eq!(answer.status, 404, "{:?}", answer.json());
 }
 
 #[tokio::test]
-async fn attributes_are_patched_one_by_one_and_bad_ones_are_named() {
+async fn attributes_are_patched_individually_and_invalid_ones_are_named() {
     let ns = namespace("attributes").await;
     let rollcall = Rollcall::start(&ns).await;
     let path = format!("/v1/namespaces/{}/instances/o1", ns.name);
@@ -66,9 +66,9 @@ async fn attributes_are_patched_one_by_one_and_bad_ones_are_named() {
         (json!({"c": {"d": "e"}}), "c"),
         (json!({"c": "x".repeat(2000)}), "attributes.c"),
         (json!({"a=b": null}), "attributes.a=b"),
-        (many(65, 0), "attributes"),
-        // With those that are there already they are too many for the object.
-        (many(64, 100), "attributes"),
+        (attributes_from(65, 0), "attributes"),
+        // Together with the existing attributes these are too many.
+        (attributes_from(64, 100), "attributes"),
         (json!(["c"]), ""),
     ] {
         let refused = patch(wrong.clone()).await;
@@ -84,8 +84,8 @@ async fn attributes_are_patched_one_by_one_and_bad_ones_are_named() {
     }
 }
 
-/// So many attributes.
-fn many(count: usize, from: usize) -> serde_json::Value {
+/// `count` attributes.
+fn attributes_from(count: usize, from: usize) -> serde_json::Value {
     (from..from + count)
         .map(|at| (format!("k{at}"), json!("v")))
         .collect::<serde_json::Map<_, _>>()
@@ -93,7 +93,7 @@ fn many(count: usize, from: usize) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn a_late_call_changes_nothing_that_it_did_not_know_of() {
+async fn outdated_conditional_requests_change_nothing() {
     let ns = namespace("if-match").await;
     let rollcall = Rollcall::start(&ns).await;
     let path = format!("/v1/namespaces/{}/instances/o1", ns.name);
@@ -109,11 +109,11 @@ async fn a_late_call_changes_nothing_that_it_did_not_know_of() {
         (("PUT", &*state), json!({"state": "Draining"})),
         (("DELETE", &*path), empty.clone()),
     ] {
-        let refused = conditional(&rollcall, call, &old, &body).await;
+        let refused = send_conditional(&rollcall, call, &old, &body).await;
         assert_eq!(refused.status, 412, "{call:?}: {:?}", refused.json());
         assert_eq!(refused.json()["type"], "tag:rollcall.dev,2026:other-version");
     }
-    let malformed = conditional(&rollcall, ("DELETE", &path), "1", &empty).await;
+    let malformed = send_conditional(&rollcall, ("DELETE", &path), "1", &empty).await;
     assert_eq!(
         (malformed.status, &malformed.json()["errors"][0]["field"]),
         (400, &json!("If-Match"))
@@ -121,53 +121,55 @@ async fn a_late_call_changes_nothing_that_it_did_not_know_of() {
     assert_eq!(malformed.json()["type"], BAD_HEADER);
     assert_eq!(malformed.json()["title"], "A header is not valid");
     for never in ["W/\"1\"", "\"1\", \"2\"", "\"x\""] {
-        let refused = conditional(&rollcall, ("DELETE", &path), never, &empty).await;
+        let refused = send_conditional(&rollcall, ("DELETE", &path), never, &empty).await;
         assert_eq!(refused.status, 412, "{never}: {:?}", refused.json());
     }
-    let nobody = format!("{path}-not-there");
+    let missing = format!("{path}-missing");
     for never in ["*", "\"5\"", "W/\"5\""] {
-        let refused = conditional(&rollcall, ("PUT", &nobody), never, &permanent(1)).await;
+        let refused = send_conditional(&rollcall, ("PUT", &missing), never, &permanent(1)).await;
         assert_eq!(refused.status, 412, "{never}: {:?}", refused.json());
-        let refused = conditional(&rollcall, ("DELETE", &nobody), never, &empty).await;
-        assert_eq!(refused.status, 404, "without the condition it would be that: {never}");
+        let refused = send_conditional(&rollcall, ("DELETE", &missing), never, &empty).await;
+        assert_eq!(refused.status, 404, "a missing instance is 404 with any condition: {never}");
     }
-    let changed = conditional(&rollcall, ("PATCH", &attributes), "*", &json!({"a": "1"})).await;
+    let changed =
+        send_conditional(&rollcall, ("PATCH", &attributes), "*", &json!({"a": "1"})).await;
     assert_eq!((changed.status, changed.header("accept-patch").is_empty()), (200, false));
-    let again = conditional(&rollcall, ("PUT", &path), "*", &permanent(2)).await;
+    let again = send_conditional(&rollcall, ("PUT", &path), "*", &permanent(2)).await;
     assert_eq!(again.status, 200, "{:?}", again.json());
-    let listed = format!("\"1\", W/\"2\", {}", again.header("etag"));
-    let taken = conditional(&rollcall, ("PATCH", &attributes), &listed, &json!({"a": "2"})).await;
-    // The status may have been written in between.
-    assert!([200, 412].contains(&taken.status), "{:?}", taken.json());
-    // The status is written beside us: read until nothing has come in between.
-    let done = crate::support::eventually("the version holds", BOUND, async || {
+    let list = format!("\"1\", W/\"2\", {}", again.header("etag"));
+    let patched =
+        send_conditional(&rollcall, ("PATCH", &attributes), &list, &json!({"a": "2"})).await;
+    // The controller may have written the status in between.
+    assert!([200, 412].contains(&patched.status), "{:?}", patched.json());
+    // The controller writes the status at the same time: repeat until nothing is written in between.
+    let done = crate::support::eventually("the version matches", BOUND, async || {
         let now = call(rollcall.http, "GET", &path, None).await;
-        let done = conditional(&rollcall, ("DELETE", &path), now.header("etag"), &empty).await;
+        let done = send_conditional(&rollcall, ("DELETE", &path), now.header("etag"), &empty).await;
         (done.status == 204).then_some(now.json()["weight"].clone())
     });
     assert_eq!(done.await, 2);
 }
 
 #[tokio::test]
-async fn a_condition_that_is_not_held_is_refused_and_not_ignored() {
+async fn unsupported_condition_is_refused_and_not_ignored() {
     let ns = namespace("no-condition").await;
     let rollcall = Rollcall::start(&ns).await;
     let path = format!("/v1/namespaces/{}/instances/o1", ns.name);
     assert_eq!(call(rollcall.http, "PUT", &path, Some(permanent(1))).await.status, 201);
-    let nobody = json!({"instances": []}).to_string();
+    let none = json!({"instances": []}).to_string();
     for (call, body) in [
         (format!("PUT {path}/heartbeat"), ""),
         (format!("PUT {path}/heartbeat"), "{}"),
-        ("POST /v1/heartbeats".to_owned(), &*nobody),
-        ("POST /v1/instances".to_owned(), &*nobody),
+        ("POST /v1/heartbeats".to_owned(), &*none),
+        ("POST /v1/instances".to_owned(), &*none),
     ] {
         for header in ["If-Match", "If-None-Match"] {
-            let given = (header, "*\r\ncontent-type: application/json");
-            let refused = call_with(rollcall.http, &call, given, body).await;
-            let flaw = &refused.json()["errors"][0];
-            assert_eq!((refused.status, &flaw["field"]), (400, &json!(header)), "{call}: {flaw}");
+            let header_lines = (header, "*\r\ncontent-type: application/json");
+            let refused = call_with(rollcall.http, &call, header_lines, body).await;
+            let error = &refused.json()["errors"][0];
+            assert_eq!((refused.status, &error["field"]), (400, &json!(header)), "{call}: {error}");
             assert_eq!(refused.json()["type"], BAD_HEADER, "{call}");
-            assert!(flaw["detail"].as_str().unwrap().starts_with("is not supported for"), "{flaw}");
+            assert!(error["detail"].as_str().unwrap().starts_with("is not supported for"), "{error}");
         }
     }
 }
@@ -177,27 +179,27 @@ const BAD_HEADER: &str = "tag:rollcall.dev,2026:bad-header";
 const BOUND: std::time::Duration = std::time::Duration::from_secs(60);
 
 #[tokio::test]
-async fn a_replica_that_is_behind_asks_before_it_refuses_a_newer_version() {
+async fn replica_asks_the_api_server_before_it_refuses_a_newer_version() {
     let ns = namespace("ahead").await;
     let rollcall = Rollcall::start(&ns).await;
     let path = format!("/v1/namespaces/{}/instances/o1", ns.name);
     assert_eq!(call(rollcall.http, "PUT", &path, Some(permanent(1))).await.status, 201);
-    // A version that nobody has: it cannot be known here that it is not a newer one.
-    let far = conditional(&rollcall, ("DELETE", &path), "\"9999999999\"", &json!({})).await;
+    // A version that does not exist: the replica cannot know that it is not a newer one.
+    let far = send_conditional(&rollcall, ("DELETE", &path), "\"9999999999\"", &json!({})).await;
     assert_eq!(far.status, 412, "{:?}", far.json());
     assert_eq!(call(rollcall.http, "GET", &path, None).await.status, 200);
 }
 
 #[tokio::test]
-async fn a_thousand_registrations_have_a_result_each_and_one_more_is_too_many() {
+async fn a_thousand_registrations_have_a_result_each_and_a_thousand_and_one_are_refused() {
     let ns = namespace("many").await;
     let rollcall = Rollcall::start(&ns).await;
-    let one = |i: usize| {
+    let registration = |i: usize| {
         let name = if i == 500 { "Not a name".to_owned() } else { format!("o{i}") };
         json!({"namespace": ns.name, "name": name, "service": "orders",
             "addresses": [format!("10.1.{}.{}", i / 250, i % 250)], "lease": {"mode": "Permanent"}})
     };
-    let all: Vec<Value> = (0..1000).map(one).collect();
+    let all: Vec<Value> = (0..1000).map(registration).collect();
     let batch = json!({"instances": all});
     let answer = call(rollcall.http, "POST", "/v1/instances", Some(batch.clone())).await.json();
     let counts = ["created", "registered", "failed"].map(|count| answer[count].as_u64().unwrap());
@@ -208,36 +210,36 @@ async fn a_thousand_registrations_have_a_result_each_and_one_more_is_too_many() 
         (&results[500]["status"], &results[500]["problem"]["errors"][0]["field"]),
         (&json!(422), &json!("name"))
     );
-    // Each can be found by whoever asks now.
+    // Every registered instance is discoverable at once.
     let service = format!("/v1/namespaces/{}/services/orders", ns.name);
     let found = call(rollcall.http, "GET", &service, None).await.json();
     assert_eq!(found["instances"].as_array().unwrap().len(), 999);
     let again = call(rollcall.http, "POST", "/v1/instances", Some(batch)).await.json();
     assert_eq!((again["registered"].as_u64(), again["created"].as_u64()), (Some(999), Some(0)));
-    let too_many = json!({"instances": (0..1001).map(one).collect::<Vec<_>>()});
+    let too_many = json!({"instances": (0..1001).map(registration).collect::<Vec<_>>()});
     let refused = call(rollcall.http, "POST", "/v1/instances", Some(too_many)).await;
     assert_eq!((refused.status, &refused.json()["errors"][0]["field"]), (422, &json!("instances")));
 }
 
 #[tokio::test]
-async fn a_snapshot_has_every_instance_on_a_line_of_its_own() {
+async fn snapshot_has_one_line_for_each_instance() {
     let ns = namespace("snapshot").await;
     let rollcall = Rollcall::start(&ns).await;
-    let one = |i: usize| {
+    let registration = |i: usize| {
         json!({"namespace": ns.name, "name": format!("o{i}"), "service": format!("s{}", i % 7),
             "addresses": [format!("10.2.0.{i}")], "lease": {"mode": "Permanent"}})
     };
-    let all = json!({"instances": (0..200).map(one).collect::<Vec<_>>()});
+    let all = json!({"instances": (0..200).map(registration).collect::<Vec<_>>()});
     assert_eq!(
         call(rollcall.http, "POST", "/v1/instances", Some(all)).await.json()["created"],
         200
     );
-    // HTTP/1.0 knows no chunks.
+    // HTTP/1.0 has no chunked encoding.
     let answer = exchange(rollcall.http, b"GET /v1/snapshot HTTP/1.0\r\n\r\n").await.unwrap();
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/x-ndjson"));
     let text = String::from_utf8(answer.body.clone()).unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    // The replica itself is one, too.
+    // The replica's own instance is in the snapshot too.
     assert_eq!(lines.len(), 201);
     let mut names: Vec<_> = lines.iter().map(|line| line["name"].to_string()).collect();
     names.sort_unstable();
@@ -248,7 +250,7 @@ async fn a_snapshot_has_every_instance_on_a_line_of_its_own() {
 }
 
 #[tokio::test]
-async fn reads_wait_for_what_was_written_elsewhere() {
+async fn read_with_a_minimum_index_sees_a_write_at_another_replica() {
     let ns = namespace("min-index").await;
     let (a, b) = (Rollcall::start(&ns).await, Rollcall::start_with(&ns, "rollcall-1", &[]).await);
     let get = async |replica: &Rollcall, path: &str, index: &str| {
@@ -274,7 +276,7 @@ async fn reads_wait_for_what_was_written_elsewhere() {
 }
 
 #[tokio::test]
-async fn of_many_who_renew_the_same_version_one_wins() {
+async fn one_of_several_lease_changes_for_one_version_succeeds() {
     let ns = namespace("lease-match").await;
     let rollcall = Rollcall::start(&ns).await;
     let path = format!("/v1/namespaces/{}/instances/o1", ns.name);
@@ -283,26 +285,26 @@ async fn of_many_who_renew_the_same_version_one_wins() {
     let lease = format!("{path}/lease");
     let renew = async |seconds: u32| {
         let body = json!({"durationSeconds": seconds});
-        conditional(&rollcall, ("PUT", &lease), &version, &body).await.status
+        send_conditional(&rollcall, ("PUT", &lease), &version, &body).await.status
     };
     let (a, b, c, d) = tokio::join!(renew(60), renew(70), renew(80), renew(90));
     let mut statuses = [a, b, c, d];
     statuses.sort_unstable();
-    // None at all when the status was written in between.
+    // None succeeds if the controller wrote the status in between.
     assert!(statuses[1..] == [412; 3] && [200, 412].contains(&statuses[0]), "{statuses:?}");
 }
 
 #[tokio::test]
-async fn a_name_that_stands_twice_in_a_batch_counts_once() {
+async fn duplicate_name_in_a_batch_counts_once() {
     let ns = namespace("twice").await;
     let rollcall = Rollcall::start(&ns).await;
-    let one = |weight: u16| {
-        let mut one = permanent(weight);
-        one["namespace"] = json!(ns.name);
-        one["name"] = json!("o1");
-        one
+    let registration = |weight: u16| {
+        let mut body = permanent(weight);
+        body["namespace"] = json!(ns.name);
+        body["name"] = json!("o1");
+        body
     };
-    let batch = json!({"instances": [one(1), one(2), one(3)]});
+    let batch = json!({"instances": [registration(1), registration(2), registration(3)]});
     let answer = call(rollcall.http, "POST", "/v1/instances", Some(batch)).await.json();
     assert_eq!((&answer["created"], &answer["failed"]), (&json!(1), &json!(2)), "{answer}");
     assert_eq!(answer["results"][1]["problem"]["errors"][0]["field"], "name");

@@ -1,4 +1,4 @@
-//! What rollcall needs of its cluster: every right, no more, and a clear word when one is missing.
+//! The rights that rollcall needs in its cluster: it has each of them, no others, and reports a missing one clearly.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use rollcall_api::HeartbeatLedger;
 use rollcall_api::manifests::{REVISION, REVISION_ANNOTATION};
 use serde_json::{Value, json};
 
-use crate::lives::{create, manifest};
+use crate::lease_lifecycle::{create, manifest};
 use crate::support::control_plane::{launcher, own, state_dir};
 use crate::support::http::{call, call_as, try_call};
 use crate::support::rbac::{self, API_SERVER};
@@ -23,31 +23,31 @@ use crate::support::{Namespace, Rollcall, eventually, namespace, namespace_in};
 
 const BOUND: Duration = Duration::from_secs(60);
 
-/// A right as a line: group, resource, name, verb.
-type Line = (String, String, Option<String>, String);
+/// A right as a tuple: group, resource, name, verb.
+type RightTuple = (String, String, Option<String>, String);
 
-fn line(right: &Right) -> Line {
+fn tuple(right: &Right) -> RightTuple {
     let owned = str::to_owned;
     (owned(right.group), owned(right.resource), right.name.map(owned), owned(right.verb))
 }
 
-fn lines(rules: &[PolicyRule]) -> Vec<Line> {
+fn tuples(rules: &[PolicyRule]) -> Vec<RightTuple> {
     let mut all = Vec::new();
     for rule in rules {
         let names = rule.resource_names.clone().unwrap_or_default();
         let names: Vec<_> =
             if names.is_empty() { vec![None] } else { names.into_iter().map(Some).collect() };
         for path in rule.non_resource_urls.iter().flatten() {
-            let line = |verb: &String| (String::new(), path.clone(), None, verb.clone());
-            all.extend(rule.verbs.iter().map(line));
+            let tuple = |verb: &String| (String::new(), path.clone(), None, verb.clone());
+            all.extend(rule.verbs.iter().map(tuple));
         }
         for group in rule.api_groups.iter().flatten() {
             for resource in rule.resources.iter().flatten() {
                 for name in &names {
-                    let line = |verb: &String| {
+                    let tuple = |verb: &String| {
                         (group.clone(), resource.clone(), name.clone(), verb.clone())
                     };
-                    all.extend(rule.verbs.iter().map(line));
+                    all.extend(rule.verbs.iter().map(tuple));
                 }
             }
         }
@@ -55,30 +55,30 @@ fn lines(rules: &[PolicyRule]) -> Vec<Line> {
     all
 }
 
-/// The rules of a role of `deploy/rbac`, by its kind and name.
-fn granted(role: &str) -> Vec<Line> {
+/// The rules of a role in `deploy/rbac`, given by its kind and name.
+fn granted_rights(role: &str) -> Vec<RightTuple> {
     let (kind, name) = role.split_once(' ').unwrap();
     let document = manifests::RBAC
         .iter()
         .map(|text| serde_yaml_ng::from_str::<Value>(text).unwrap())
         .find(|object| object["kind"] == kind && object["metadata"]["name"] == name)
         .unwrap_or_else(|| panic!("deploy/rbac has no {role}"));
-    lines(&serde_json::from_value::<Vec<PolicyRule>>(document["rules"].clone()).unwrap())
+    tuples(&serde_json::from_value::<Vec<PolicyRule>>(document["rules"].clone()).unwrap())
 }
 
 #[test]
-fn the_roles_grant_what_is_needed_and_nothing_else() {
+fn roles_grant_exactly_the_needed_rights() {
     for role in ["ClusterRole rollcall-instances", "ClusterRole rollcall-server", "Role rollcall"] {
-        let mut needed: Vec<Line> =
-            RIGHTS.iter().filter(|right| right.role == role).map(line).collect();
-        let mut granted = granted(role);
+        let mut needed: Vec<RightTuple> =
+            RIGHTS.iter().filter(|right| right.role == role).map(tuple).collect();
+        let mut granted = granted_rights(role);
         needed.sort();
         granted.sort();
         assert_eq!(granted, needed, "{role}: src/kubernetes/rights.rs and deploy/rbac differ");
     }
     let roles: BTreeSet<_> = RIGHTS.iter().map(|right| right.role).collect();
     let others = manifests::RBAC.iter().filter(|text| text.contains("\nrules:")).count();
-    assert_eq!(roles.len(), others, "a role of deploy/rbac grants what is in no table");
+    assert_eq!(roles.len(), others, "a role in deploy/rbac is not in the table of rights");
 }
 
 fn rules(rights: impl Iterator<Item = &'static Right>) -> Vec<Value> {
@@ -93,8 +93,8 @@ fn rules(rights: impl Iterator<Item = &'static Right>) -> Vec<Value> {
         .collect()
 }
 
-/// A ServiceAccount that may do all that rollcall needs but one thing.
-async fn lacking(ns: &Namespace, index: usize, lack: &'static Right) -> PathBuf {
+/// The kubeconfig of a ServiceAccount that has every right that rollcall needs except `lack`.
+async fn kubeconfig_without(ns: &Namespace, index: usize, lack: &'static Right) -> PathBuf {
     let account = format!("lacks-{index}");
     let full = format!("{}-{account}", ns.name);
     let has = |place: fn(&Right) -> bool| {
@@ -125,12 +125,12 @@ async fn lacking(ns: &Namespace, index: usize, lack: &'static Right) -> PathBuf 
     install::apply(&ns.client, &texts).await.unwrap();
     let token = rbac::token(ns, &account, API_SERVER).await;
     let ControlPlane { url, ca, .. } = &ns.shared.control_plane;
-    let path = state_dir("lacking").join(format!("{full}.kubeconfig"));
+    let path = state_dir("missing-right").join(format!("{full}.kubeconfig"));
     std::fs::write(&path, kubeconfig(url, ca, &account, &token)).unwrap();
     path
 }
 
-/// What the admin port answers; nothing before it is there.
+/// Asks the admin port; status 0 before it listens.
 async fn ask(rollcall: &Rollcall, path: &str) -> (u16, String) {
     match try_call(rollcall.admin, "GET", path, None).await {
         Ok(answer) => (answer.status, String::from_utf8(answer.body).unwrap()),
@@ -138,33 +138,33 @@ async fn ask(rollcall: &Rollcall, path: &str) -> (u16, String) {
     }
 }
 
-/// The rights that a replica says are missing, by its metrics.
-async fn missing(rollcall: &Rollcall) -> Vec<String> {
+/// The missing rights, from the replica's metrics.
+async fn missing_rights(rollcall: &Rollcall) -> Vec<String> {
     let (_, text) = ask(rollcall, "/metrics").await;
     let missing = text.lines().filter_map(|line| line.strip_prefix("rollcall_right_missing{"));
     missing.filter_map(|line| line.strip_suffix("} 1")).map(str::to_owned).collect()
 }
 
-async fn says_what_is_missing(ns: &Namespace, index: usize, lack: &'static Right) {
-    let path = lacking(ns, index, lack).await;
+async fn check_missing_right(ns: &Namespace, index: usize, lack: &'static Right) {
+    let path = kubeconfig_without(ns, index, lack).await;
     let tokens = if lack.need == Need::Jwks { "jwks" } else { "review" };
     let flags =
         ["--auth", "token", "--auth-tokens", tokens, "--kubeconfig", path.to_str().unwrap()];
     let rollcall = Rollcall::launch(ns, &format!("lacks-{index}"), &flags).await;
     let label = format!("verb=\"{}\",resource=\"{}\"", lack.verb, lack.resource);
-    // A role that was granted only now may take a moment to count.
+    // The authorizer observes a new role a moment later.
     eventually(&format!("only {label} is missing"), BOUND, async || {
-        (missing(&rollcall).await == [label.as_str()]).then_some(())
+        (missing_rights(&rollcall).await == [label.as_str()]).then_some(())
     })
     .await;
     let sentence = format!("rollcall lacks the right to {} {}", lack.verb, lack.resource);
-    let said = eventually(&sentence, BOUND, async || {
+    let logged = eventually(&sentence, BOUND, async || {
         let log = rollcall.whole_log();
         log.lines().find(|line| line.contains(&sentence)).map(str::to_owned)
     })
     .await;
-    for word in ["without it", lack.without, lack.role, "apply the overlay again"] {
-        assert!(said.contains(word), "no {word:?} in {said}");
+    for part in ["without it", lack.without, lack.role, "apply the overlay again"] {
+        assert!(logged.contains(part), "no {part:?} in {logged}");
     }
     if lack.need == Need::Start {
         let (status, why) = ask(&rollcall, "/readyz").await;
@@ -184,44 +184,40 @@ async fn says_what_is_missing(ns: &Namespace, index: usize, lack: &'static Right
 }
 
 #[tokio::test]
-async fn each_right_that_is_taken_away_is_said_with_what_does_not_work_and_what_to_do() {
-    let ns = namespace("lacking").await;
+async fn each_missing_right_is_reported_with_its_consequence_and_fix() {
+    let ns = namespace("missing-right").await;
     let all: Vec<_> = RIGHTS.iter().filter(|right| right.need != Need::Jwks).collect();
     for (chunk, rights) in all.chunks(4).enumerate() {
         let replicas = rights
             .iter()
             .enumerate()
-            .map(|(at, right)| says_what_is_missing(&ns, chunk * 4 + at, right));
+            .map(|(at, right)| check_missing_right(&ns, chunk * 4 + at, right));
         join_all(replicas).await;
     }
 }
 
-/// Kubernetes grants them to every ServiceAccount, so nobody lacks them but where somebody took that away.
+/// Kubernetes grants these rights to every ServiceAccount by default, so this test removes that binding.
 #[tokio::test]
-async fn rights_over_the_keys_are_missed_where_they_are_asked_for_and_kubernetes_does_not_grant_them()
- {
+async fn missing_rights_to_the_signing_keys_are_reported_with_jwks() {
     let ns = namespace_in(own("no-discovery", &[]).await, "no-discovery").await;
     let bindings: Api<ClusterRoleBinding> = Api::all(ns.client.clone());
     let default = "system:service-account-issuer-discovery";
     bindings.delete(default, &DeleteParams::default()).await.unwrap();
     let rights = RIGHTS.iter().filter(|right| right.need == Need::Jwks).enumerate();
-    let replicas: Vec<_> = rights.map(|(at, right)| says_what_is_missing(&ns, at, right)).collect();
+    let replicas: Vec<_> = rights.map(|(at, right)| check_missing_right(&ns, at, right)).collect();
     assert_eq!(replicas.len(), 2);
     join_all(replicas).await;
 }
 
 #[tokio::test]
-async fn a_replica_that_waits_for_a_right_starts_when_it_is_granted() {
+async fn replica_that_waits_for_a_right_starts_when_the_right_is_granted() {
     let ns = namespace("granted").await;
     let list = &RIGHTS[0];
-    let path = lacking(&ns, 0, list).await;
+    let path = kubeconfig_without(&ns, 0, list).await;
     let flags = ["--kubeconfig", path.to_str().unwrap()];
     let rollcall = Rollcall::launch(&ns, "rollcall-0", &flags).await;
-    eventually("it says what it waits for", BOUND, async || {
-        rollcall
-            .whole_log()
-            .contains("rollcall lacks the right to list serviceinstances")
-            .then_some(())
+    eventually("it reports what it waits for", BOUND, async || {
+        rollcall.whole_log().contains("rollcall lacks the right to list serviceinstances").then_some(())
     })
     .await;
     let api: Api<Role> = ns.api();
@@ -232,11 +228,11 @@ async fn a_replica_that_waits_for_a_right_starts_when_it_is_granted() {
     rollcall.until_ready().await;
     let log = rollcall.whole_log();
     assert!(log.contains("everything that rollcall needs is there"), "{log}");
-    // Taken away again it is seen at the next look, a minute later at most, and the replica answers on.
+    // The next check, at most a minute later, finds the right withdrawn; the replica still answers.
     role.metadata.resource_version = None;
     role.rules = Some(Vec::new());
     api.replace("lacks-0", &PostParams::default(), &role).await.unwrap();
-    eventually("the withdrawal is said", BOUND * 3, async || {
+    eventually("the withdrawal is reported", BOUND * 3, async || {
         let cluster = call(rollcall.http, "GET", "/v1/cluster", None).await.json();
         let problems = cluster["replicas"][0]["problems"].to_string();
         problems.contains("rollcall lacks the right to list serviceinstances").then_some(())
@@ -245,8 +241,8 @@ async fn a_replica_that_waits_for_a_right_starts_when_it_is_granted() {
     assert_eq!(ask(&rollcall, "/readyz").await.0, 200);
 }
 
-/// Everything that a replica does, so that each of its rights is used.
-async fn whole_life(ns: &Namespace) -> Rollcall {
+/// Makes a replica use each of its rights.
+async fn use_every_right(ns: &Namespace) -> Rollcall {
     let rollcall = Rollcall::start_with(ns, "rollcall-0", &["--auth", "token"]).await;
     let token = rbac::token(ns, "operator", "rollcall").await;
     let role = ("ClusterRole", "rollcall-operator");
@@ -257,7 +253,7 @@ async fn whole_life(ns: &Namespace) -> Rollcall {
     assert_eq!(put.status, 201, "{:?}", put.json());
     assert_eq!(call_as(&token, rollcall.http, ("DELETE", &path), None).await.status, 204);
     assert_eq!(call(rollcall.http, "GET", &path, None).await.status, 404);
-    // Of a replica that has left: the leader deletes it.
+    // The ledger of a replica that has left: the leader deletes it.
     let former = json!({
         "apiVersion": "rollcall.dev/v1alpha1", "kind": "HeartbeatLedger",
         "metadata": {"name": "former"},
@@ -265,24 +261,25 @@ async fn whole_life(ns: &Namespace) -> Rollcall {
     });
     let former: HeartbeatLedger = serde_json::from_value(former).unwrap();
     ns.api().create(&PostParams::default(), &former).await.unwrap();
-    // Dies twice, so that an Event repeats.
+    // The instance expires twice, so that an Event repeats.
     let lease = json!({"mode": "Heartbeat", "durationSeconds": 2});
-    create(ns, &manifest("dying", "dying", lease)).await;
-    let beat = format!("/v1/namespaces/{}/instances/dying/heartbeat", ns.name);
+    create(ns, &manifest("expiring", "expiring", lease)).await;
+    let beat = format!("/v1/namespaces/{}/instances/expiring/heartbeat", ns.name);
     for _ in 0..2 {
         eventually("it expires", BOUND, async || {
-            let dying = call(rollcall.http, "GET", beat.trim_end_matches("/heartbeat"), None).await;
-            (dying.json()["phase"] == "Expired").then_some(())
+            let instance =
+                call(rollcall.http, "GET", beat.trim_end_matches("/heartbeat"), None).await;
+            (instance.json()["phase"] == "Expired").then_some(())
         })
         .await;
-        let beaten = call_as(&token, rollcall.http, ("PUT", &beat), None).await;
-        assert_eq!(beaten.status, 200, "{:?}", beaten.json());
+        let renewed = call_as(&token, rollcall.http, ("PUT", &beat), None).await;
+        assert_eq!(renewed.status, 200, "{:?}", renewed.json());
     }
     rollcall
 }
 
-/// What the API server let the replicas do, as it wrote it down.
-fn used(audit: &str) -> BTreeSet<Line> {
+/// The rights that the replicas used, from the API server's audit log.
+fn used_rights(audit: &str) -> BTreeSet<RightTuple> {
     let mut used = BTreeSet::new();
     for event in audit.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -299,25 +296,26 @@ fn used(audit: &str) -> BTreeSet<Line> {
         if let Some(sub) = object["subresource"].as_str() {
             resource = format!("{resource}/{sub}");
         }
-        let line = (text(&object["apiGroup"]), resource, None, text(&event["verb"]));
-        // An apply of what was not there is authorized as a creation too.
-        if line.3 == "patch" && code == 201 {
-            used.insert((line.0.clone(), line.1.clone(), None, "create".to_owned()));
+        let tuple = (text(&object["apiGroup"]), resource, None, text(&event["verb"]));
+        // An apply that creates an object is authorized as a creation too.
+        if tuple.3 == "patch" && code == 201 {
+            used.insert((tuple.0.clone(), tuple.1.clone(), None, "create".to_owned()));
         }
-        used.insert(line);
+        used.insert(tuple);
     }
     used
 }
 
 #[tokio::test]
-async fn no_right_is_unused() {
+async fn every_right_is_used() {
     let ns = namespace("used").await;
-    let _rollcall = whole_life(&ns).await;
+    let _rollcall = use_every_right(&ns).await;
     let flags = ["--auth", "token", "--auth-tokens", "jwks"];
-    let _by_keys = Rollcall::start_with(&ns, "rollcall-1", &flags).await;
+    let _with_jwks = Rollcall::start_with(&ns, "rollcall-1", &flags).await;
     eventually("every right is used", BOUND, async || {
-        let used = used(&std::fs::read_to_string(&ns.shared.audit_log).unwrap());
-        let unused = RIGHTS.iter().map(|right| (line(right).0, line(right).1, None, line(right).3));
+        let used = used_rights(&std::fs::read_to_string(&ns.shared.audit_log).unwrap());
+        let unused =
+            RIGHTS.iter().map(|right| (tuple(right).0, tuple(right).1, None, tuple(right).3));
         let unused: Vec<_> = unused.filter(|right| !used.contains(right)).collect();
         unused.is_empty().then_some(())
     })
@@ -325,7 +323,7 @@ async fn no_right_is_unused() {
 }
 
 #[tokio::test]
-async fn definitions_that_are_missing_or_too_old_are_waited_for() {
+async fn replica_waits_for_missing_or_outdated_definitions() {
     use rollcall::dev::control_plane::Options;
     let options = Options {
         dir: state_dir("no-definitions"),
@@ -340,14 +338,14 @@ async fn definitions_that_are_missing_or_too_old_are_waited_for() {
     ns.rollcall_kubeconfig = control_plane.rollcall_kubeconfig.clone();
     let flags = ["--own-namespace", "rollcall-system", "--watch-namespace", "rollcall-system"];
     let rollcall = Rollcall::launch(&ns, "rollcall-0", &flags).await;
-    let says = async |what: &str| {
-        eventually(what, BOUND, async || {
+    let until_unready = async |text: &str| {
+        eventually(text, BOUND, async || {
             let (status, why) = ask(&rollcall, "/readyz").await;
-            (status == 503 && why.contains(what)).then_some(why)
+            (status == 503 && why.contains(text)).then_some(why)
         })
         .await
     };
-    let why = says("does not serve all types of rollcall.dev/v1alpha1").await;
+    let why = until_unready("does not serve all types of rollcall.dev/v1alpha1").await;
     assert!(why.contains("kubectl apply -k crds"), "{why}");
     let mut crds: Vec<CustomResourceDefinition> = rollcall_api::manifests::crds();
     let annotations = |crd: &mut CustomResourceDefinition, revision: u32| {
@@ -356,7 +354,8 @@ async fn definitions_that_are_missing_or_too_old_are_waited_for() {
     };
     crds.iter_mut().for_each(|crd| annotations(crd, REVISION - 1));
     install::install_crds(&client, &crds).await.unwrap();
-    says(&format!("has revision {}, but this rollcall needs {REVISION}", REVISION - 1)).await;
+    until_unready(&format!("has revision {}, but this rollcall needs {REVISION}", REVISION - 1))
+        .await;
     crds.iter_mut().for_each(|crd| annotations(crd, REVISION + 1));
     install::install_crds(&client, &crds).await.unwrap();
     rollcall.until_ready().await;
@@ -365,43 +364,39 @@ async fn definitions_that_are_missing_or_too_old_are_waited_for() {
 }
 
 #[tokio::test]
-async fn an_api_server_that_does_not_answer_or_does_not_know_us_is_said_and_waited_for() {
-    let mut ns = namespace("nobody").await;
+async fn replica_waits_for_an_api_server_that_does_not_answer_or_does_not_accept_its_token() {
+    let mut ns = namespace("no-api-server").await;
     let good = std::fs::read_to_string(&ns.rollcall_kubeconfig).unwrap();
     let token = &ns.shared.control_plane.credentials.rollcall;
     let url = &ns.shared.control_plane.url;
     let nowhere = format!("https://{}", rollcall::dev::ports::free().unwrap());
-    for (name, bad, says) in [
-        (
-            "strange",
-            good.replace(token.as_str(), "strange"),
-            "does not accept rollcall's credentials (401)",
-        ),
+    for (name, bad, reason) in [
+        ("bad-token", good.replace(token.as_str(), "strange"), "does not know this rollcall (401)"),
         ("nowhere", good.replace(url.as_str(), &nowhere), "the Kubernetes API does not answer"),
     ] {
-        let path = state_dir("nobody").join(format!("{}-{name}.kubeconfig", ns.name));
+        let path = state_dir("no-api-server").join(format!("{}-{name}.kubeconfig", ns.name));
         std::fs::write(&path, &bad).unwrap();
         ns.rollcall_kubeconfig = path;
         let rollcall = Rollcall::launch(&ns, name, &[]).await;
-        eventually(says, BOUND, async || {
+        eventually(reason, BOUND, async || {
             let (status, why) = ask(&rollcall, "/readyz").await;
-            (status == 503 && why.contains(says)).then_some(())
+            (status == 503 && why.contains(reason)).then_some(())
         })
         .await;
-        assert!(rollcall.whole_log().contains(says));
-        // The doors are there already, and say that nothing is known yet.
+        assert!(rollcall.whole_log().contains(reason));
+        // The HTTP server already answers, with 503 because nothing is known yet.
         assert_eq!(call(rollcall.http, "GET", "/v1/services", None).await.status, 503);
         assert_eq!(rollcall.terminate().await, "exit status: 0");
     }
 }
 
-/// What a replica says has to be mended.
+/// The problems that a replica reports.
 async fn problems(rollcall: &Rollcall) -> String {
     let cluster = call(rollcall.http, "GET", "/v1/cluster", None).await.json();
     cluster["replicas"][0]["problems"].to_string()
 }
 
-/// Deletes an instance that was registered before, until that is answered so.
+/// Registers and deletes an instance until the deletion is answered with this status.
 async fn until_deleting_is(ns: &Namespace, rollcall: &Rollcall, status: u16) {
     let path = format!("/v1/namespaces/{}/instances/a", ns.name);
     eventually(&format!("a deletion is answered {status}"), BOUND, async || {
@@ -414,11 +409,11 @@ async fn until_deleting_is(ns: &Namespace, rollcall: &Rollcall, status: u16) {
 }
 
 #[tokio::test]
-async fn a_right_is_a_problem_from_its_first_refusal_to_its_first_success() {
+async fn missing_right_is_a_problem_from_its_first_refusal_to_its_first_success() {
     let ns = namespace("withdrawn").await;
     let delete = RIGHTS.iter().find(|it| it.verb == "delete" && it.role.contains("instances"));
     let delete = delete.unwrap();
-    let path = lacking(&ns, 0, delete).await;
+    let path = kubeconfig_without(&ns, 0, delete).await;
     let flags = ["--kubeconfig", path.to_str().unwrap()];
     let rollcall = Rollcall::start_with(&ns, "rollcall-0", &flags).await;
     let sentence = "rollcall lacks the right to delete serviceinstances (API group rollcall.dev)";
@@ -439,13 +434,13 @@ async fn a_right_is_a_problem_from_its_first_refusal_to_its_first_success() {
         assert_eq!(problems(&rollcall).await, "[]", "right after the first success");
         set(Some(delete)).await;
         until_deleting_is(&ns, &rollcall, 503).await;
-        let said = problems(&rollcall).await;
-        assert!(said.contains(sentence), "right after the first refusal: {said}");
+        let reported = problems(&rollcall).await;
+        assert!(reported.contains(sentence), "right after the first refusal: {reported}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn definitions_that_are_deleted_at_run_time_are_said_and_noticed_when_they_are_back() {
+async fn definitions_deleted_at_run_time_are_reported_until_they_are_back() {
     let ns = namespace_in(own("undefined", &[]).await, "undefined").await;
     let rollcall = Rollcall::start(&ns).await;
     let path = format!("/v1/namespaces/{}/instances/a", ns.name);
@@ -457,31 +452,31 @@ async fn definitions_that_are_deleted_at_run_time_are_said_and_noticed_when_they
     for definition in rollcall_api::manifests::crds() {
         let name = definition.metadata.name.unwrap();
         definitions.delete(&name, &DeleteParams::default()).await.unwrap();
-        eventually("it is gone with its objects", BOUND, async || {
+        eventually("the definition and its objects are gone", BOUND, async || {
             definitions.get_opt(&name).await.unwrap().is_none().then_some(())
         })
         .await;
     }
-    eventually("a call says what is missing", BOUND, async || {
+    eventually("an answer says what is missing", BOUND, async || {
         let answer = call(rollcall.http, "PUT", &path, Some(body.clone())).await;
         let detail = answer.json()["detail"].to_string();
         (answer.status == 503 && detail.contains("install them with kubectl apply -k crds"))
             .then_some(())
     })
     .await;
-    let said = problems(&rollcall).await;
-    assert!(said.contains("does not serve all types of rollcall.dev/v1alpha1"), "{said}");
-    assert_eq!(ask(&rollcall, "/readyz").await.0, 200, "what it knows it answers");
+    let reported = problems(&rollcall).await;
+    assert!(reported.contains("does not serve all types of rollcall.dev/v1alpha1"), "{reported}");
+    assert_eq!(ask(&rollcall, "/readyz").await.0, 200, "it answers what it knows");
     assert!(!rollcall.whole_log().contains("the Kubernetes API does not answer"));
 
     install::install_crds(&ns.client, &rollcall_api::manifests::crds()).await.unwrap();
-    eventually("it works again", BOUND, async || {
+    eventually("registrations work again", BOUND, async || {
         let answer = call(rollcall.http, "PUT", &path, Some(body.clone())).await;
-        let seen = call(rollcall.http, "GET", &path, None).await;
-        (answer.status < 300 && seen.status == 200).then_some(())
+        let read = call(rollcall.http, "GET", &path, None).await;
+        (answer.status < 300 && read.status == 200).then_some(())
     })
     .await;
-    eventually("and nothing is to be mended", BOUND, async || {
+    eventually("no problem is reported", BOUND, async || {
         (problems(&rollcall).await == "[]").then_some(())
     })
     .await;

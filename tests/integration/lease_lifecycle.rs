@@ -1,5 +1,4 @@
-//! The lives of instances on a real API server: by annotation, by HTTP, permanent; their ends, and
-//! their returns.
+//! The lifecycle of instances on a real API server: kept by annotation, by HTTP or permanent; expiry, eviction and revival.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,10 +10,9 @@ use serde_json::{Value, json};
 
 use crate::support::{Namespace, Rollcall, dns, eventually, http::call, namespace};
 
-/// Long enough for a busy machine.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);
 
-/// An instance as a manifest would have it, with a lease.
+/// An instance with this lease, as a manifest.
 pub(crate) fn manifest(name: &str, service: &str, lease: Value) -> ServiceInstance {
     serde_json::from_value(json!({
         "apiVersion": "rollcall.dev/v1alpha1", "kind": "ServiceInstance",
@@ -27,21 +25,21 @@ pub(crate) fn manifest(name: &str, service: &str, lease: Value) -> ServiceInstan
     .unwrap()
 }
 
-/// Makes an instance and answers its Api.
+/// Creates an instance and returns a client for its kind.
 pub(crate) async fn create(ns: &Namespace, instance: &ServiceInstance) -> Api<ServiceInstance> {
     let api = ns.api::<ServiceInstance>();
     api.create(&PostParams::default(), instance).await.unwrap();
     api
 }
 
-/// A beat as `kubectl annotate --overwrite` makes it.
+/// Sends a heartbeat as `kubectl annotate --overwrite` does.
 pub(crate) async fn annotate(api: &Api<ServiceInstance>, name: &str) -> kube::Result<()> {
     let value = format!("beat {}", fastrand::u64(..));
     let patch = json!({"metadata": {"annotations": {"rollcall.dev/heartbeat": value}}});
     api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(|_| ())
 }
 
-/// Whether DNS and HTTP both offer exactly one instance of a service, or both none.
+/// Whether a service is discoverable: DNS and HTTP both return exactly one instance, or both none.
 pub(crate) async fn discoverable(
     rollcall: &Rollcall,
     ns: &Namespace,
@@ -55,8 +53,13 @@ pub(crate) async fn discoverable(
     (in_dns == in_http).then_some(in_dns == 1)
 }
 
-/// Waits until both doors agree that a service is discoverable, or is not.
-pub(crate) async fn until(rollcall: &Rollcall, ns: &Namespace, service: &str, want: bool) {
+/// Waits until DNS and HTTP agree that a service is discoverable, or is not.
+pub(crate) async fn until_discoverable(
+    rollcall: &Rollcall,
+    ns: &Namespace,
+    service: &str,
+    want: bool,
+) {
     let what = format!("{service} discoverable: {want}");
     eventually(&what, BOUND, async || {
         (discoverable(rollcall, ns, service).await? == want).then_some(())
@@ -64,7 +67,7 @@ pub(crate) async fn until(rollcall: &Rollcall, ns: &Namespace, service: &str, wa
     .await;
 }
 
-/// Waits for a phase to be stored, and answers the object.
+/// Waits until this phase is stored, and returns the object.
 pub(crate) async fn until_phase(
     api: &Api<ServiceInstance>,
     name: &str,
@@ -82,29 +85,29 @@ fn lease(seconds: u32) -> Value {
 }
 
 #[tokio::test]
-async fn an_annotation_alone_keeps_an_instance_alive_and_its_end_is_never_early() {
+async fn annotations_alone_renew_a_lease_and_it_never_expires_early() {
     let ns = namespace("annotated").await;
     let rollcall = Rollcall::start(&ns).await;
     let api = create(&ns, &manifest("a", "web", lease(4))).await;
-    until(&rollcall, &ns, "web", true).await;
+    until_discoverable(&rollcall, &ns, "web", true).await;
     let mut last = Instant::now();
     for _ in 0..12 {
         annotate(&api, "a").await.unwrap();
         last = Instant::now();
-        assert_eq!(discoverable(&rollcall, &ns, "web").await, Some(true), "it beats");
+        assert_eq!(discoverable(&rollcall, &ns, "web").await, Some(true), "it sends heartbeats");
         tokio::time::sleep(Duration::from_millis(400)).await;
     }
-    until(&rollcall, &ns, "web", false).await;
+    until_discoverable(&rollcall, &ns, "web", false).await;
     assert!(last.elapsed() >= Duration::from_secs(4), "gone after {:?}", last.elapsed());
     let object = until_phase(&api, "a", Phase::Expired).await;
     let ready = &object.status.unwrap().conditions[0];
     assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "LeaseExpired"));
     assert!(ready.message.contains("lease of 4 s"), "{}", ready.message);
     annotate(&api, "a").await.unwrap();
-    until(&rollcall, &ns, "web", true).await;
+    until_discoverable(&rollcall, &ns, "web", true).await;
     until_phase(&api, "a", Phase::Ready).await;
     let events: Api<Event> = ns.api();
-    eventually("Events tell of end and return", BOUND, async || {
+    eventually("Events report expiry and revival", BOUND, async || {
         let events = events.list(&Default::default()).await.ok()?;
         let reasons: Vec<_> = events.items.iter().filter_map(|e| e.reason.as_deref()).collect();
         (reasons.contains(&"LeaseExpired") && reasons.contains(&"Revived")).then_some(())
@@ -113,7 +116,7 @@ async fn an_annotation_alone_keeps_an_instance_alive_and_its_end_is_never_early(
 }
 
 #[tokio::test]
-async fn one_registered_over_http_is_evicted_and_one_from_a_manifest_stays() {
+async fn expired_registration_is_evicted_and_expired_manifest_is_retained() {
     let ns = namespace("evicted").await;
     let rollcall = Rollcall::start(&ns).await;
     let api = create(&ns, &manifest("kept", "kept", lease(2))).await;
@@ -126,7 +129,7 @@ async fn one_registered_over_http_is_evicted_and_one_from_a_manifest_stays() {
     assert_eq!(
         discoverable(&rollcall, &ns, "gone").await,
         Some(true),
-        "visible before it was answered"
+        "discoverable before the registration is answered"
     );
     until_phase(&api, "gone", Phase::Expired).await;
     eventually("the object is deleted", BOUND, async || {
@@ -137,43 +140,51 @@ async fn one_registered_over_http_is_evicted_and_one_from_a_manifest_stays() {
     let beat = call(rollcall.http, "PUT", &format!("{path}/heartbeat"), None).await;
     assert_eq!(beat.status, 410, "{:?}", beat.json());
     assert!(beat.json()["detail"].as_str().unwrap().contains("lease"), "{:?}", beat.json());
-    assert_eq!(call(rollcall.http, "PUT", &path, Some(body)).await.status, 201, "it comes back");
+    assert_eq!(
+        call(rollcall.http, "PUT", &path, Some(body)).await.status,
+        201,
+        "it registers again"
+    );
     let kept = format!("/v1/namespaces/{}/instances/kept/heartbeat", ns.name);
-    assert_eq!(call(rollcall.http, "PUT", &kept, None).await.status, 200, "a late beat revives");
+    assert_eq!(
+        call(rollcall.http, "PUT", &kept, None).await.status,
+        200,
+        "a late heartbeat revives it"
+    );
     assert_eq!(discoverable(&rollcall, &ns, "kept").await, Some(true));
 }
 
 #[tokio::test]
-async fn the_dead_are_remembered_and_the_living_kept_across_kill_and_restart() {
+async fn expired_and_live_instances_are_unchanged_by_a_kill_and_restart() {
     let ns = namespace("restart").await;
     let mut rollcall = Rollcall::start(&ns).await;
-    let api = create(&ns, &manifest("dead", "dead", lease(2))).await;
-    create(&ns, &manifest("alive", "alive", lease(30))).await;
-    create(&ns, &manifest("rock", "rock", json!({"mode": "Permanent"}))).await;
-    until_phase(&api, "dead", Phase::Expired).await;
+    let api = create(&ns, &manifest("expired", "expired", lease(2))).await;
+    create(&ns, &manifest("live", "live", lease(30))).await;
+    create(&ns, &manifest("permanent", "permanent", json!({"mode": "Permanent"}))).await;
+    until_phase(&api, "expired", Phase::Expired).await;
     rollcall.restart().await;
-    for (service, want) in [("dead", false), ("alive", true), ("rock", true)] {
+    for (service, want) in [("expired", false), ("live", true), ("permanent", true)] {
         assert_eq!(discoverable(&rollcall, &ns, service).await, Some(want), "{service}");
     }
-    annotate(&api, "dead").await.unwrap();
-    until(&rollcall, &ns, "dead", true).await;
+    annotate(&api, "expired").await.unwrap();
+    until_discoverable(&rollcall, &ns, "expired", true).await;
 }
 
 #[tokio::test]
-async fn a_stopped_process_loses_nobody_who_keeps_beating() {
+async fn stopped_process_expires_no_instance_that_sends_heartbeats() {
     let ns = namespace("frozen").await;
     let rollcall = Rollcall::start(&ns).await;
     let api = create(&ns, &manifest("by-annotation", "by-annotation", lease(4))).await;
     create(&ns, &manifest("by-http", "by-http", lease(4))).await;
     for service in ["by-annotation", "by-http"] {
-        until(&rollcall, &ns, service, true).await;
+        until_discoverable(&rollcall, &ns, service, true).await;
     }
     let http = rollcall.http;
     let path = format!("/v1/namespaces/{}/instances/by-http/heartbeat", ns.name);
-    let beating = tokio::spawn(beat_both(api.clone(), http, path));
-    rollcall.freeze();
+    let beating = tokio::spawn(send_both_heartbeats(api.clone(), http, path));
+    rollcall.stall();
     tokio::time::sleep(Duration::from_secs(9)).await;
-    rollcall.thaw();
+    rollcall.resume();
     for _ in 0..60 {
         for service in ["by-annotation", "by-http"] {
             assert_ne!(
@@ -186,13 +197,13 @@ async fn a_stopped_process_loses_nobody_who_keeps_beating() {
     }
     beating.abort();
     for service in ["by-annotation", "by-http"] {
-        until(&rollcall, &ns, service, false).await;
+        until_discoverable(&rollcall, &ns, service, false).await;
     }
 }
 
-/// Beats for one by annotation and for the other by HTTP, every second; an answer that does not
-/// come is a beat lost.
-async fn beat_both(api: Api<ServiceInstance>, http: SocketAddr, path: String) {
+/// Sends a heartbeat every second, for one instance by annotation and for the other by HTTP. A heartbeat without an
+/// answer is lost.
+async fn send_both_heartbeats(api: Api<ServiceInstance>, http: SocketAddr, path: String) {
     loop {
         let second = tokio::time::sleep(Duration::from_secs(1));
         let beat = async {
@@ -205,18 +216,18 @@ async fn beat_both(api: Api<ServiceInstance>, http: SocketAddr, path: String) {
 }
 
 #[tokio::test]
-async fn a_namespace_goes_with_everything_in_it() {
+async fn deleted_namespace_leaves_the_answers() {
     let ns = namespace("deleted").await;
     let rollcall = Rollcall::start(&ns).await;
     create(&ns, &manifest("a", "web", lease(30))).await;
-    until(&rollcall, &ns, "web", true).await;
+    until_discoverable(&rollcall, &ns, "web", true).await;
     let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(ns.client.clone());
     namespaces.delete(&ns.name, &Default::default()).await.unwrap();
     eventually("the namespace is gone", Duration::from_secs(120), async || {
         matches!(namespaces.get_opt(&ns.name).await, Ok(None)).then_some(())
     })
     .await;
-    until(&rollcall, &ns, "web", false).await;
+    until_discoverable(&rollcall, &ns, "web", false).await;
     let path = format!("/v1/namespaces/{}/instances/b", ns.name);
     let body = json!({"service": "web", "addresses": ["10.0.0.8"]});
     let refused = call(rollcall.http, "PUT", &path, Some(body)).await;
@@ -225,7 +236,7 @@ async fn a_namespace_goes_with_everything_in_it() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_is_not_looked_after_is_refused_before_anything_is_written() {
+async fn unwatched_namespace_is_refused_before_anything_is_written() {
     let (ns, other) = (namespace("scope").await, namespace("elsewhere").await);
     let rollcall = Rollcall::start(&ns).await;
     let path = format!("/v1/namespaces/{}/instances/a", other.name);

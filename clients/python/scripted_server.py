@@ -1,4 +1,4 @@
-"""A server in place of a replica, which sends exactly the bytes that a test gives it, and a clock that does not wait."""
+"""A server in place of a replica that sends exactly the bytes of a script, and a clock that does not wait."""
 
 import collections
 import json
@@ -8,13 +8,13 @@ import threading
 
 from rollcall_client import Clock
 
-BOUND = 10.0  # seconds, for everything that a test waits for
+BOUND = 10.0  # seconds, for everything that tests wait for
 
 Request = collections.namedtuple("Request", "method path headers body")
 
 
 def answer(status="200 OK", body="", **headers):
-    """The bytes of an answer. `headers` are named with `_` in place of `-`; one that is None is left out."""
+    """The bytes of an answer. Names in `headers` have `_` instead of `-`. A header that is None is left out."""
     body = body if isinstance(body, (str, bytes)) else json.dumps(body)
     body = body.encode() if isinstance(body, str) else body
     lines = {"Content_Type": "application/json", "Content_Length": len(body), **headers}
@@ -33,14 +33,14 @@ def stream(text, **headers):
 
 
 def chunks(*pieces, is_complete=True, **headers):
-    """A stream in chunks. Without the last chunk it breaks off."""
+    """A stream in chunks. With `is_complete=False` it lacks the last chunk."""
     whole = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (piece.encode() for piece in pieces))
     return stream(b"", Transfer_Encoding="chunked", **headers) + whole + (b"0\r\n\r\n" if is_complete else b"")
 
 
-class StandIn:
-    """Takes one connection after the other. Each gets the next of `script`: bytes, or a function that gets the socket. Then
-    the connection is closed. When the script has ended, `otherwise` is sent."""
+class ScriptedServer:
+    """A server that accepts one connection at a time. Each request is answered by the next entry of `script`, which is bytes
+    or a function of the socket, and then the connection is closed. After the end of the script it sends `otherwise`."""
 
     def __init__(self, *script, otherwise=None):
         self.script, self.requests = collections.deque(script), []
@@ -71,7 +71,7 @@ class StandIn:
                     else:
                         connection.sendall(action)
                 except OSError:
-                    pass  # The client has left, as some tests have it do.
+                    pass  # The client has closed the connection, as in some tests.
 
 
 def _read_request(reader):
@@ -84,12 +84,12 @@ def _read_request(reader):
 
 
 def reset(connection):
-    """Ends a connection with RST in place of FIN."""
+    """Ends a connection with RST instead of FIN."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
 
 class FakeClock(Clock):
-    """Sleeps are recorded and take no time. A thread that waits for an event goes on when `step` says so."""
+    """A clock whose sleeps are recorded and take no time. A thread that waits for an event continues at the next `step`."""
 
     def __init__(self, random=0.0):
         self.now, self.sleeps, self.waits = 1_000.0, [], queue.Queue()
@@ -105,7 +105,7 @@ class FakeClock(Clock):
         self.sleeps.append(seconds)
         self.now += seconds
         if len(self.sleeps) > 1_000:
-            raise AssertionError("the client tries without end")
+            raise AssertionError("the client retries endlessly")
 
     def random(self):
         return self._random
@@ -118,13 +118,13 @@ class FakeClock(Clock):
         return event.is_set()
 
     def next_wait(self):
-        """For how long the thread wants to wait next. Fails if there is none any more."""
+        """The length of the next wait of the heartbeat thread. Fails if the thread has ended."""
         try:
             return self.waits.get(timeout=BOUND)
         except queue.Empty:
             raise AssertionError("the heartbeat thread has ended") from None
 
     def step(self):
-        """Ends the present wait, and returns the length of the next."""
+        """Ends the current wait, and returns the length of the next one."""
         self._steps.release()
         return self.next_wait()

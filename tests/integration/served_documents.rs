@@ -1,4 +1,4 @@
-//! The page and the contract, as they are served.
+//! The HTML page and the contract.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ fn get(path: &str) -> Request<'_> {
 }
 
 #[tokio::test]
-async fn the_contract_is_served_as_it_is_committed_and_once_is_enough() {
+async fn served_contract_equals_the_committed_one_and_is_cacheable() {
     let ns = namespace("contract").await;
     let rollcall = Rollcall::start(&ns).await;
     let served = call(rollcall.http, "GET", "/openapi.json", None).await;
@@ -29,7 +29,7 @@ async fn the_contract_is_served_as_it_is_committed_and_once_is_enough() {
     assert_eq!((again.status, again.body.len(), again.header("etag")), (304, 0, tag));
 }
 
-fn is_safe(page: &Answer) {
+fn assert_safe(page: &Answer) {
     let policy = page.header("content-security-policy");
     assert!(policy.starts_with("default-src 'none'; style-src 'unsafe-inline'"), "{policy}");
     for (name, value) in [
@@ -48,15 +48,15 @@ fn is_safe(page: &Answer) {
 }
 
 #[tokio::test]
-async fn a_person_with_a_browser_sees_the_calls_and_the_services() {
+async fn page_shows_the_calls_and_links_the_services() {
     let ns = namespace("page").await;
     let rollcall = Rollcall::start(&ns).await;
-    let contract = Contract::of(rollcall.http).await;
+    let contract = Contract::fetch(rollcall.http).await;
     let path = format!("/v1/namespaces/{}/instances/o1", ns.name);
     assert_eq!(call(rollcall.http, "PUT", &path, Some(permanent("orders"))).await.status, 201);
     let page = call(rollcall.http, "GET", "/", None).await;
     assert_eq!(page.status, 200);
-    is_safe(&page);
+    assert_safe(&page);
     contract.check(&get("/"), &page).unwrap();
     let text = String::from_utf8(page.body.clone()).unwrap();
     let link = format!("v1/namespaces/{}/services/orders?health=any", ns.name);
@@ -88,21 +88,21 @@ async fn a_person_with_a_browser_sees_the_calls_and_the_services() {
 }
 
 #[tokio::test]
-async fn with_read_auth_the_services_are_for_those_who_may_list_them() {
+async fn page_shows_services_only_to_callers_with_the_right_to_list_them() {
     let ns = namespace("page-auth").await;
     let flags = ["--auth", "token", "--read-auth"];
     let rollcall = Rollcall::start_with(&ns, "rollcall-0", &flags).await;
-    let may = rbac::token(&ns, "reader", "rollcall").await;
+    let reader = rbac::token(&ns, "reader", "rollcall").await;
     rbac::grant(&ns, ("ClusterRole", "rollcall-reader"), "reader", ("list", None, None)).await;
-    let may_not = rbac::token(&ns, "stranger", "rollcall").await;
-    let shown = |page: &Answer| {
-        is_safe(page);
+    let unprivileged = rbac::token(&ns, "unprivileged", "rollcall").await;
+    let shows_services = |page: &Answer| {
+        assert_safe(page);
         let text = String::from_utf8(page.body.clone()).unwrap();
-        assert!(text.contains("/v1/heartbeats"), "the calls are for everybody");
+        assert!(text.contains("/v1/heartbeats"), "the calls are shown to every caller");
         !text.contains("Listing services needs a token")
     };
-    assert!(!shown(&call(rollcall.http, "GET", "/", None).await));
-    assert!(!shown(&call_as(&may_not, rollcall.http, ("GET", "/"), None).await));
-    assert!(shown(&call_as(&may, rollcall.http, ("GET", "/"), None).await));
+    assert!(!shows_services(&call(rollcall.http, "GET", "/", None).await));
+    assert!(!shows_services(&call_as(&unprivileged, rollcall.http, ("GET", "/"), None).await));
+    assert!(shows_services(&call_as(&reader, rollcall.http, ("GET", "/"), None).await));
     assert_eq!(call(rollcall.http, "GET", "/openapi.json", None).await.status, 200);
 }

@@ -1,6 +1,6 @@
-//! Writes that lose a race with a deletion, a new registration or another replica's write of the same name.
+//! Writes that lose a race with a deletion, a new registration, or another replica's write of the same name.
 //!
-//! A proxy in front of the real API server holds the replica's write back until the other side is done.
+//! A proxy in front of the real API server holds the replica's write back until the other write is done.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use rollcall_api::ServiceInstance;
 use serde_json::{Value, json};
 
-use crate::lives::{create, manifest};
+use crate::lease_lifecycle::{create, manifest};
 use crate::support::http::{Answer, call, call_with};
 use crate::support::http_proxy::{Fault, HttpProxy};
 use crate::support::{Namespace, Rollcall, eventually, namespace};
@@ -24,9 +24,9 @@ struct Race {
     path: String,
 }
 
-/// What happens to the instance while the write is held back.
+/// The competing write while the replica's write is held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meanwhile {
+enum CompetingWrite {
     Deleted,
     DeletedAndCreated,
     Changed,
@@ -35,7 +35,8 @@ enum Meanwhile {
 impl Race {
     async fn in_namespace(ns: &mut Namespace, identity: &str) -> Self {
         let direct = ns.rollcall_kubeconfig.clone();
-        let (proxy, path) = HttpProxy::of(&direct, &format!("{}-{identity}", ns.name)).await;
+        let (proxy, path) =
+            HttpProxy::in_front_of(&direct, &format!("{}-{identity}", ns.name)).await;
         ns.rollcall_kubeconfig = path;
         let rollcall = Rollcall::start_with(ns, identity, &[]).await;
         ns.rollcall_kubeconfig = direct;
@@ -49,7 +50,7 @@ impl Race {
         (ns, race)
     }
 
-    /// Waits until the replica knows of the last deletion: else it takes the same registration for a heartbeat.
+    /// Waits until the replica knows of the last deletion. Otherwise it takes the same registration for a heartbeat.
     async fn until_unknown(&self) {
         eventually("the deletion is known", Duration::from_secs(60), async || {
             let known = call(self.rollcall.http, "GET", &self.path, None).await;
@@ -58,14 +59,14 @@ impl Race {
         .await;
     }
 
-    /// Registers the instance that the race is about: its uid and its ETag.
-    async fn first(&self) -> (String, String) {
+    /// Registers the instance, and returns its uid and ETag.
+    async fn register_first(&self) -> (String, String) {
         self.until_unknown().await;
-        let body = facts(json!({"version": "1", "attributes": {"team": "blue"}}));
+        let body = registration(json!({"version": "1", "attributes": {"team": "blue"}}));
         let answer = call(self.rollcall.http, "PUT", &self.path, Some(body)).await;
         assert_eq!(answer.status, 201, "{}", answer.json());
         let uid = answer.json()["uid"].as_str().unwrap().to_owned();
-        // The status is written beside the calls, and moves the version.
+        // The controller writes the status independently, which changes the version.
         let settled = eventually("the status is written", Duration::from_secs(60), async || {
             let stored = self.api.get(NAME).await.unwrap();
             let etag = format!("\"{}\"", stored.metadata.resource_version?);
@@ -75,14 +76,14 @@ impl Race {
         (uid, settled.await)
     }
 
-    /// Sends a call whose write arrives when that has happened: its answer, and the object as it was before the write.
-    async fn lost(
+    /// Sends a call whose write arrives after the competing write. Returns its answer, and the object as it was before.
+    async fn lose(
         &self,
         ns: &Namespace,
         (method, path): (&str, &str),
         header: (&str, &str),
         body: &Value,
-        meanwhile: Meanwhile,
+        competing: CompetingWrite,
     ) -> (Answer, Option<ServiceInstance>) {
         self.proxy.set(Fault::HeldWrites(NAME));
         let call = format!("{method} {path}");
@@ -90,13 +91,13 @@ impl Race {
         let asked = call_with(self.rollcall.http, &call, header, &body);
         let other = async {
             self.proxy.until_held().await;
-            if meanwhile == Meanwhile::Changed {
+            if competing == CompetingWrite::Changed {
                 let patch = Patch::Merge(json!({"metadata": {"labels": {"changed": "yes"}}}));
                 self.api.patch(NAME, &PatchParams::default(), &patch).await.unwrap();
             } else {
                 self.api.delete(NAME, &DeleteParams::default()).await.unwrap();
             }
-            if meanwhile == Meanwhile::DeletedAndCreated {
+            if competing == CompetingWrite::DeletedAndCreated {
                 create(ns, &manifest(NAME, "web", json!({"mode": "Permanent"}))).await;
             }
             let before = self.api.get_opt(NAME).await.unwrap();
@@ -107,12 +108,12 @@ impl Race {
     }
 }
 
-/// The facts of a registration, with these besides.
-fn facts(more: Value) -> Value {
-    let mut facts =
+/// The body of a registration with these additional fields.
+fn registration(more: Value) -> Value {
+    let mut registration =
         json!({"service": "web", "addresses": ["10.0.0.7"], "lease": {"durationSeconds": 600}});
-    facts.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    facts
+    registration.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    registration
 }
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -121,10 +122,10 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 async fn write_for_a_uid_never_touches_or_creates_another_incarnation() {
     let (ns, race) = Race::new("uid-race").await;
     let calls = [
-        // An apply that keeps every fact; one that leaves a fact over; a merge patch, since the health changes.
-        ("PUT", "", facts(json!({"version": "2", "attributes": {"team": "blue"}}))),
-        ("PUT", "", facts(json!({"weight": 7}))),
-        ("PUT", "", facts(json!({"version": "1", "health": "Warning"}))),
+        // An apply that keeps every field; an apply that leaves a field out; a merge patch, because the health changes.
+        ("PUT", "", registration(json!({"version": "2", "attributes": {"team": "blue"}}))),
+        ("PUT", "", registration(json!({"weight": 7}))),
+        ("PUT", "", registration(json!({"version": "1", "health": "Warning"}))),
         ("PUT", "", json!({"service": "web", "hostname": "db.example.com"})),
         ("PUT", "/lease", json!({"durationSeconds": 60})),
         ("PUT", "/state", json!({"state": "Draining"})),
@@ -132,12 +133,12 @@ async fn write_for_a_uid_never_touches_or_creates_another_incarnation() {
         ("PUT", "/heartbeat", json!({"health": "Warning"})),
         ("DELETE", "", json!(null)),
     ];
-    for (method, below, body) in calls {
-        for meanwhile in [Meanwhile::Deleted, Meanwhile::DeletedAndCreated] {
-            let (uid, _) = race.first().await;
-            let path = format!("{}{below}?uid={uid}", race.path);
-            let (answer, before) = race.lost(&ns, (method, &path), JSON, &body, meanwhile).await;
-            let shown = format!("{method} {below} {body} {meanwhile:?}: {}", answer.json());
+    for (method, suffix, body) in calls {
+        for competing in [CompetingWrite::Deleted, CompetingWrite::DeletedAndCreated] {
+            let (uid, _) = race.register_first().await;
+            let path = format!("{}{suffix}?uid={uid}", race.path);
+            let (answer, before) = race.lose(&ns, (method, &path), JSON, &body, competing).await;
+            let shown = format!("{method} {suffix} {body} {competing:?}: {}", answer.json());
             let after = race.api.get_opt(NAME).await.unwrap();
             match before {
                 None => {
@@ -164,15 +165,19 @@ async fn write_for_a_uid_never_touches_or_creates_another_incarnation() {
 }
 
 #[tokio::test]
-async fn registration_that_names_no_uid_outlives_a_deletion() {
+async fn registration_without_a_uid_succeeds_after_a_deletion() {
     let (ns, race) = Race::new("no-uid-race").await;
-    for body in [facts(json!({"weight": 7})), facts(json!({"version": "1", "health": "Warning"}))] {
-        for (meanwhile, status) in [(Meanwhile::Deleted, 201), (Meanwhile::DeletedAndCreated, 200)]
+    for body in [
+        registration(json!({"weight": 7})),
+        registration(json!({"version": "1", "health": "Warning"})),
+    ] {
+        for (competing, status) in
+            [(CompetingWrite::Deleted, 201), (CompetingWrite::DeletedAndCreated, 200)]
         {
-            race.first().await;
+            race.register_first().await;
             let put = ("PUT", &*race.path);
-            let (answer, before) = race.lost(&ns, put, JSON, &body, meanwhile).await;
-            let shown = format!("{body} {meanwhile:?}: {}", answer.json());
+            let (answer, before) = race.lose(&ns, put, JSON, &body, competing).await;
+            let shown = format!("{body} {competing:?}: {}", answer.json());
             assert_eq!(answer.status, status, "{shown}");
             let after = race.api.get(NAME).await.unwrap();
             assert_eq!(before.is_some(), status == 200, "{shown}");
@@ -183,28 +188,28 @@ async fn registration_that_names_no_uid_outlives_a_deletion() {
 }
 
 #[tokio::test]
-async fn deletion_that_loses_a_race_says_what_is_there() {
+async fn deletion_that_loses_a_race_reports_the_existing_object() {
     let (ns, race) = Race::new("delete-race").await;
-    for (meanwhile, condition, status, kind) in [
-        (Meanwhile::Deleted, "", 404, "unknown-instance"),
-        (Meanwhile::Deleted, "*", 404, "unknown-instance"),
-        (Meanwhile::Deleted, "etag", 404, "unknown-instance"),
-        (Meanwhile::DeletedAndCreated, "", 412, "other-incarnation"),
-        (Meanwhile::DeletedAndCreated, "*", 412, "other-incarnation"),
-        (Meanwhile::DeletedAndCreated, "etag", 412, "other-incarnation"),
-        (Meanwhile::Changed, "etag", 412, "other-version"),
-        (Meanwhile::Changed, "", 204, ""),
-        (Meanwhile::Changed, "*", 204, ""),
+    for (competing, condition, status, kind) in [
+        (CompetingWrite::Deleted, "", 404, "unknown-instance"),
+        (CompetingWrite::Deleted, "*", 404, "unknown-instance"),
+        (CompetingWrite::Deleted, "etag", 404, "unknown-instance"),
+        (CompetingWrite::DeletedAndCreated, "", 412, "other-incarnation"),
+        (CompetingWrite::DeletedAndCreated, "*", 412, "other-incarnation"),
+        (CompetingWrite::DeletedAndCreated, "etag", 412, "other-incarnation"),
+        (CompetingWrite::Changed, "etag", 412, "other-version"),
+        (CompetingWrite::Changed, "", 204, ""),
+        (CompetingWrite::Changed, "*", 204, ""),
     ] {
-        let (_, etag) = race.first().await;
+        let (_, etag) = race.register_first().await;
         let condition = match condition {
             "" => JSON,
             "etag" => ("if-match", &*etag),
             any => ("if-match", any),
         };
         let delete = ("DELETE", &*race.path);
-        let (answer, before) = race.lost(&ns, delete, condition, &json!(null), meanwhile).await;
-        let shown = format!("{condition:?} {meanwhile:?}: {} {}", answer.status, answer.json());
+        let (answer, before) = race.lose(&ns, delete, condition, &json!(null), competing).await;
+        let shown = format!("{condition:?} {competing:?}: {} {}", answer.status, answer.json());
         assert_eq!(answer.status, status, "{shown}");
         if !kind.is_empty() {
             assert_eq!(answer.json()["type"], format!("tag:rollcall.dev,2026:{kind}"), "{shown}");
@@ -218,18 +223,18 @@ async fn deletion_that_loses_a_race_says_what_is_there() {
 }
 
 #[tokio::test]
-async fn of_two_replicas_only_the_one_that_creates_the_object_says_201() {
+async fn only_the_replica_that_creates_the_object_answers_201() {
     let mut ns = namespace("created-once").await;
     let a = Race::in_namespace(&mut ns, "rollcall-0").await;
     let b = Race::in_namespace(&mut ns, "rollcall-1").await;
     for in_batch in [false, true] {
         let register = async |race: &Race| {
             if !in_batch {
-                return call(race.rollcall.http, "PUT", &race.path, Some(facts(json!({}))))
+                return call(race.rollcall.http, "PUT", &race.path, Some(registration(json!({}))))
                     .await
                     .status;
             }
-            let one = facts(json!({"namespace": ns.name, "name": NAME}));
+            let one = registration(json!({"namespace": ns.name, "name": NAME}));
             let batch = Some(json!({"instances": [one]}));
             let answer = call(race.rollcall.http, "POST", "/v1/instances", batch).await.json();
             u16::try_from(answer["results"][0]["status"].as_u64().unwrap()).unwrap()

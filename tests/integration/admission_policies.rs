@@ -1,5 +1,5 @@
-//! The optional policies of deploy/components/admission, on a real API server. They are bound to the test's
-//! own namespace, since others share that server.
+//! The optional policies of deploy/components/admission, on a real API server. They are bound to the test's own namespace,
+//! because other tests use the same server.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -15,10 +15,10 @@ use crate::support::{Namespace, Rollcall, eventually, namespace};
 
 const COMPONENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/components/admission");
 
-/// For a policy or a right to be known to the API server.
+/// The time until the API server observes a policy or a right.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// Runs kubectl, as the ServiceAccount `writer` or as who may do everything; what it said when it failed.
+/// Runs kubectl, as the ServiceAccount `writer` or with every right. Returns its error output when it fails.
 fn kubectl(
     ns: &Namespace,
     writer: bool,
@@ -50,7 +50,7 @@ fn kubectl(
     if output.status.success() { Ok(()) } else { Err(String::from_utf8(output.stderr).unwrap()) }
 }
 
-/// Applies a policy and its binding for one namespace only.
+/// Applies a policy, with its binding restricted to one namespace.
 fn install(ns: &Namespace, file: &str) {
     apply(ns, &text(file));
 }
@@ -74,8 +74,8 @@ fn apply(ns: &Namespace, text: &str) {
     }
 }
 
-/// The ServiceAccount `writer`, which may write instances and nothing else.
-async fn let_writer_write(ns: &Namespace) {
+/// Creates the ServiceAccount `writer`, which has the right to write instances and no other right.
+async fn create_writer(ns: &Namespace) {
     kubectl(ns, false, &["create", "serviceaccount", "writer"], None).unwrap();
     let verbs = "--verb=get,create,update,patch";
     let role = ["create", "role", "plain", verbs, "--resource=serviceinstances.rollcall.dev"];
@@ -91,16 +91,16 @@ fn instance(name: &str, addresses: &[&str]) -> Value {
 }
 
 #[tokio::test]
-async fn addresses_that_nobody_else_can_reach_are_refused_with_what_to_give_instead() {
+async fn unreachable_addresses_are_refused_with_a_fix() {
     let ns = namespace("addresses").await;
     let apply = |name: &str, addresses: &[&str]| {
         kubectl(&ns, false, &["apply", "-f", "-"], Some(&instance(name, addresses)))
     };
     apply("before", &["127.0.0.1"]).unwrap();
     install(&ns, "addresses.yaml");
-    // A new one each time: what does not change is not asked about.
+    // A new instance each time, because unchanged objects are not checked.
     let probe = async || apply(&format!("p{}", fastrand::u32(..)), &["127.0.0.1"]).err();
-    eventually("the policy holds", BOUND, probe).await;
+    eventually("the policy is in force", BOUND, probe).await;
     for address in [
         "127.9.9.9",
         "::1",
@@ -112,37 +112,37 @@ async fn addresses_that_nobody_else_can_reach_are_refused_with_what_to_give_inst
         "ff02::1",
         "255.255.255.255",
     ] {
-        let said = apply("o1", &["10.0.0.7", address]).unwrap_err();
-        let wanted = format!("spec.addresses: {address} cannot be reached by others");
-        assert!(said.contains(&wanted), "{address}: {said}");
+        let error = apply("o1", &["10.0.0.7", address]).unwrap_err();
+        let expected = format!("spec.addresses: {address} cannot be reached by others");
+        assert!(error.contains(&expected), "{address}: {error}");
     }
     assert!(apply("o1", &["fd00:ec2::254"]).unwrap_err().contains("metadata service"));
     apply("o1", &["10.0.0.7", "fd00::7", "203.0.113.9"]).unwrap();
-    // What was there before is not stuck.
+    // Other changes of an older instance are still possible.
     kubectl(&ns, false, &["annotate", "si", "before", "rollcall.dev/heartbeat=1"], None).unwrap();
 }
 
 #[tokio::test]
-async fn only_who_may_write_status_says_that_an_instance_is_a_replica() {
+async fn installation_annotation_needs_the_right_to_write_status() {
     let ns = namespace("replica-mark").await;
-    let_writer_write(&ns).await;
+    create_writer(&ns).await;
     kubectl(&ns, true, &["create", "-f", "-"], Some(&instance("o1", &["10.0.0.7"]))).unwrap();
     let mark = |as_writer: bool| {
         let value = format!("rollcall.dev/installation=x{}", fastrand::u32(..));
         kubectl(&ns, as_writer, &["annotate", "--overwrite", "si", "o1", &value], None)
     };
     install(&ns, "installation.yaml");
-    let said = eventually("the policy holds", BOUND, async || mark(true).err()).await;
-    assert!(said.contains("only rollcall itself writes it"), "{said}");
+    let error = eventually("the policy is in force", BOUND, async || mark(true).err()).await;
+    assert!(error.contains("only rollcall itself writes it"), "{error}");
     mark(false).unwrap();
     let heartbeat = ["annotate", "--overwrite", "si", "o1", "rollcall.dev/heartbeat=1"];
     kubectl(&ns, true, &heartbeat, None).unwrap();
 }
 
 #[tokio::test]
-async fn beats_and_the_operators_word_need_their_rights_in_objects_too() {
+async fn heartbeats_and_operator_state_need_their_rights_with_kubectl_too() {
     let ns = namespace("beats").await;
-    let_writer_write(&ns).await;
+    create_writer(&ns).await;
     let write = |args: &[&str]| kubectl(&ns, true, args, None);
     kubectl(&ns, true, &["create", "-f", "-"], Some(&instance("o1", &["10.0.0.7"]))).unwrap();
     let beat = |value: &str| {
@@ -154,19 +154,19 @@ async fn beats_and_the_operators_word_need_their_rights_in_objects_too() {
     };
     beat("1").unwrap();
     install(&ns, "heartbeats.yaml");
-    let said = eventually("the policy holds", BOUND, async || {
+    let error = eventually("the policy is in force", BOUND, async || {
         beat(&format!("x{}", fastrand::u32(..))).err()
     })
     .await;
     assert!(
-        said.contains(
+        error.contains(
             "writer may not beat for o1: that needs update on serviceinstances/heartbeat"
         ),
-        "{said}"
+        "{error}"
     );
-    let said = state("Draining").unwrap_err();
-    assert!(said.contains("may not change the state of o1"), "{said}");
-    // Everything else is as before.
+    let error = state("Draining").unwrap_err();
+    assert!(error.contains("may not change the state of o1"), "{error}");
+    // Other changes need no further right.
     write(&["annotate", "si", "o1", "note=1"]).unwrap();
     write(&["patch", "si", "o1", "--type=merge", "-p", r#"{"spec":{"weight":7}}"#]).unwrap();
     write(&["annotate", "si", "o1", "rollcall.dev/heartbeat-"]).unwrap();
@@ -178,7 +178,7 @@ async fn beats_and_the_operators_word_need_their_rights_in_objects_too() {
     state("Draining").unwrap();
 }
 
-/// The policy of addresses with the rule that is left to be edited in force, as its comment says to do it.
+/// The policy of addresses with its optional rule enabled, as the comment in the file describes.
 fn with_networks() -> String {
     let text = text("addresses.yaml");
     let (before, rule) = text.split_once("take away the # from here on:\n").unwrap();
@@ -186,7 +186,7 @@ fn with_networks() -> String {
 }
 
 #[tokio::test]
-async fn over_http_a_policy_is_passed_on_in_its_own_words_and_rollcall_itself_still_beats() {
+async fn refusal_by_a_policy_reaches_http_callers_and_rollcall_can_still_write() {
     let ns = namespace("networks").await;
     let rollcall = Rollcall::start(&ns).await;
     let path = |name: &str| format!("/v1/namespaces/{}/instances/{name}", ns.name);
@@ -197,22 +197,25 @@ async fn over_http_a_policy_is_passed_on_in_its_own_words_and_rollcall_itself_st
     assert_eq!(put("o1", "10.0.0.7").await.status, 201);
     apply(&ns, &with_networks());
     install(&ns, "heartbeats.yaml");
-    let refused = eventually("the policy holds", BOUND, async || {
+    let refused = eventually("the policy is in force", BOUND, async || {
         let answer = put(&format!("p{}", fastrand::u32(..)), "203.0.113.9").await;
         (answer.status != 201).then_some(answer)
     })
     .await;
     let problem = refused.json();
-    let said = problem["detail"].as_str().unwrap();
+    let detail = problem["detail"].as_str().unwrap();
     assert!(matches!(refused.status, 403 | 422), "{problem}");
-    assert!(said.contains("only addresses of this cluster's networks may be registered"), "{said}");
+    assert!(
+        detail.contains("only addresses of this cluster's networks may be registered"),
+        "{detail}"
+    );
     assert_eq!(put("o2", "10.0.0.8").await.status, 201);
     assert_eq!(put("o3", "fd00::8").await.status, 201);
-    // What rollcall writes for callers whom it has asked is not asked again.
+    // Rollcall has authorized these callers itself, so the policy does not check its writes again.
     for health in ["Warning", "Passing"] {
         let beat = Some(json!({"health": health}));
-        let beaten = call(rollcall.http, "PUT", &format!("{}/heartbeat", path("o1")), beat).await;
-        assert_eq!(beaten.status, 200, "{}", beaten.json());
+        let renewed = call(rollcall.http, "PUT", &format!("{}/heartbeat", path("o1")), beat).await;
+        assert_eq!(renewed.status, 200, "{}", renewed.json());
     }
     let state = Some(json!({"state": "Draining"}));
     let drained = call(rollcall.http, "PUT", &format!("{}/state", path("o1")), state).await;

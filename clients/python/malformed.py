@@ -1,23 +1,23 @@
-"""Answers to anything that no replica sends, or sends only while it fails, by name. A client survives each."""
+"""Answers, by name, that a replica never sends, or sends only when it fails. The client must survive each of them."""
 
 import socket
 
-from stand_in import answer, problem, reset
+from scripted_server import answer, problem, reset
 
 PAGE = "<html><body>502 Bad Gateway</body></html>"
 HTML = {"Content_Type": "text/html"}
 
 
-def say_nothing(connection):
+def stay_silent(connection):
     """Reads nothing and writes nothing until the client leaves."""
     connection.recv(1)
 
 
-def drip(connection):
-    """One byte at a time, so that no single read of the client waits for long."""
+def send_slowly(connection):
+    """Sends one byte at a time, so that no single read of the client waits for long."""
     try:
-        for octet in b"HTTP/1.1 200 OK\r\nX-Filler: " + b"x" * 10_000:
-            connection.sendall(bytes([octet]))
+        for byte in b"HTTP/1.1 200 OK\r\nX-Filler: " + b"x" * 10_000:
+            connection.sendall(bytes([byte]))
             connection.settimeout(0.02)
             try:
                 if not connection.recv(1):
@@ -28,24 +28,24 @@ def drip(connection):
         pass
 
 
-# Slow ones are listed apart: a client needs a short timeout for them.
-SLOW = {"silence": say_nothing, "one byte every 20 ms": drip}
+# Slow answers are listed separately, because the client needs a short timeout for them.
+SLOW = {"silence": stay_silent, "one byte every 20 ms": send_slowly}
 
-NONSENSE = {
+MALFORMED = {
     "closed at once": b"",
     "reset": reset,
-    "no HTTP": b"SSH-2.0-OpenSSH_9.2\r\n",
-    "octets at random": bytes(range(128, 256)) * 8,
+    "not HTTP": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "random bytes": bytes(range(128, 256)) * 8,
     "status line without a number": b"HTTP/1.1 OK\r\n\r\n",
     "status of four digits": b"HTTP/1.1 2000 OK\r\n\r\n",
     "HTTP/3 in the status line": b"HTTP/3 200 OK\r\n\r\n",
-    "head that breaks off": b"HTTP/1.1 200 OK\r\nContent-Le",
+    "incomplete head": b"HTTP/1.1 200 OK\r\nContent-Le",
     "head that never ends": b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: x\r\n" % n for n in range(200)) + b"\r\n",
     "header of 100 KiB": answer("200 OK", "{}", X_Long="x" * 100_000),
-    "body that breaks off": answer("200 OK", '{"expi', Content_Length=500),
-    "chunks that break off": answer("200 OK", b"5\r\n{\"a\":", Content_Length=None, Transfer_Encoding="chunked"),
+    "incomplete body": answer("200 OK", '{"expi', Content_Length=500),
+    "incomplete chunks": answer("200 OK", b"5\r\n{\"a\":", Content_Length=None, Transfer_Encoding="chunked"),
     "chunk without a size": answer("200 OK", b"size\r\n{}\r\n", Content_Length=None, Transfer_Encoding="chunked"),
-    "Content-Length that is no number": answer("200 OK", "{", Content_Length="many"),
+    "Content-Length that is not a number": answer("200 OK", "{", Content_Length="many"),
     "200 with HTML": answer("200 OK", PAGE, **HTML),
     "200 with nothing": answer("200 OK", ""),
     "200 with an empty object": answer("200 OK", "{}"),
@@ -53,9 +53,9 @@ NONSENSE = {
     "200 with a list": answer("200 OK", "[]"),
     "200 with a string": answer("200 OK", '"ok"'),
     "200 with a number of 10,000 digits": answer("200 OK", "9" * 10_000),
-    "200 with JSON that is cut": answer("200 OK", '{"renewAfterSeconds": 1'),
+    "200 with incomplete JSON": answer("200 OK", '{"renewAfterSeconds": 1'),
     "200 with JSON 100,000 lists deep": answer("200 OK", "[" * 100_000),
-    "200 with bytes that are no UTF-8": answer("200 OK", b"\xff\xfe{}"),
+    "200 with bytes that are not UTF-8": answer("200 OK", b"\xff\xfe{}"),
     "200 with gzip": answer("200 OK", b"\x1f\x8b\x08\0\0\0\0\0", Content_Encoding="gzip"),
     "200 with members of other types": answer("200 OK", {"uid": 1, "lease": 2, "renewAfterSeconds": "3", "instances": 4}),
     "101": answer("101 Switching Protocols", Content_Length=None, Upgrade="websocket"),
@@ -74,8 +74,8 @@ NONSENSE = {
     "500 with members of other types": answer("500 Oh", {"type": 5, "detail": [], "errors": "none"}),
     "502": answer("502 Bad Gateway", PAGE, **HTML),
     "503 with a date": problem("503 Service Unavailable", "not-ready", Retry_After="Fri, 31 Dec 1999 23:59:59 GMT"),
-    "503 with a Retry-After that is neither": problem("503 Service Unavailable", "not-ready", Retry_After="soon"),
-    "503 whose body breaks off": answer("503 Service Unavailable", "{", Content_Length=500),
+    "503 with an invalid Retry-After": problem("503 Service Unavailable", "not-ready", Retry_After="soon"),
+    "503 with an incomplete body": answer("503 Service Unavailable", "{", Content_Length=500),
     "504": answer("504 Gateway Timeout", PAGE, **HTML),
-    "Rollcall-Index that is no number": answer("200 OK", "", Rollcall_Index="²"),
+    "Rollcall-Index that is not a number": answer("200 OK", "", Rollcall_Index="²"),
 }

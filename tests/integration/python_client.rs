@@ -1,4 +1,4 @@
-//! The client for Python: on two replicas that are killed under it, and its own tests with malformed answers.
+//! The Python client: with two replicas that are killed while it runs, and its own tests with malformed answers.
 
 use std::collections::HashMap;
 use std::process::Stdio;
@@ -12,26 +12,26 @@ use tokio::time::timeout;
 use crate::support::http::{call, try_call};
 use crate::support::{Namespace, Rollcall, eventually, namespace};
 
-/// For whatever happens on a busy machine.
+/// The bound for every step, on a busy machine.
 const BOUND: Duration = Duration::from_secs(90);
 
-/// Of the client's lease, as clients/python/drive.py has it.
+/// The client's lease, as set in clients/python/drive.py.
 const LEASE: Duration = Duration::from_secs(6);
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python");
 
-/// Higher than any index of the store: clients/python/drive.py begins with it, like a client from before a restore.
+/// An index higher than any of the store. clients/python/drive.py starts with it, like a client from before a restore.
 const INDEX_BEFORE_RESTORE: u64 = 1_000_000_000_000_000;
 
-/// The driver, and what it has told so far.
+/// The driver process, and the lines that it has printed.
 struct Client {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
     /// The newest line of each kind.
-    told: HashMap<String, Value>,
-    /// How many were told of each kind.
+    newest: HashMap<String, Value>,
+    /// The number of lines of each kind.
     counts: HashMap<String, usize>,
-    /// Sets in which it was not itself, though it had been.
+    /// Lines whose set lacks the client's own instance, although the set before had it.
     lost: Vec<Value>,
 }
 
@@ -47,10 +47,10 @@ impl Client {
             .spawn()
             .unwrap_or_else(|error| panic!("python3 cannot be started ({error}): install python3"));
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines, told: HashMap::new(), counts: HashMap::new(), lost: Vec::new() }
+        Self { child, lines, newest: HashMap::new(), counts: HashMap::new(), lost: Vec::new() }
     }
 
-    /// Reads on until the newest lines are as they should be.
+    /// Reads lines until the condition holds.
     async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
         let reading = async {
             while !holds(self) {
@@ -60,28 +60,29 @@ impl Client {
                 let has = |set: &Value| {
                     set["names"].as_array().is_some_and(|names| names.contains(&json!("python")))
                 };
-                if line["names"].is_array() && !has(&line) && self.told.get(&via).is_some_and(has) {
+                if line["names"].is_array() && !has(&line) && self.newest.get(&via).is_some_and(has)
+                {
                     self.lost.push(line.clone());
                 }
                 *self.counts.entry(via.clone()).or_default() += 1;
-                self.told.insert(via, line);
+                self.newest.insert(via, line);
             }
         };
         let done = timeout(BOUND, reading).await;
-        assert!(done.is_ok(), "not within {BOUND:?}: {what}; it told {:?}", self.told);
+        assert!(done.is_ok(), "not within {BOUND:?}: {what}; newest lines: {:?}", self.newest);
     }
 
     fn shows(&self, names: &[&str]) -> bool {
         ["stream", "poll"]
             .iter()
-            .all(|via| self.told.get(*via).is_some_and(|line| line["names"] == json!(names)))
+            .all(|via| self.newest.get(*via).is_some_and(|line| line["names"] == json!(names)))
     }
 
-    /// Waits for so many further heartbeats that were answered.
-    async fn beats(&mut self, count: usize) {
+    /// Waits for `count` further answered heartbeats.
+    async fn until_heartbeats(&mut self, count: usize) {
         let begun = self.counts.get("beat").copied().unwrap_or_default();
-        self.until("it beats", |it| {
-            let beat = it.told.get("beat");
+        self.until("heartbeats are answered", |it| {
+            let beat = it.newest.get("beat");
             it.counts.get("beat").is_some_and(|now| *now >= begun + count)
                 && beat.is_some_and(|line| line.get("failed").is_none())
         })
@@ -93,7 +94,7 @@ async fn put(at: &Rollcall, ns: &Namespace, name: &str) {
     let path = format!("/v1/namespaces/{}/instances/{name}", ns.name);
     let body =
         json!({"service": "orders", "addresses": ["10.0.0.8"], "lease": {"mode": "Permanent"}});
-    let registered = eventually("it is registered", BOUND, async || {
+    let registered = eventually("the instance is registered", BOUND, async || {
         let answer = try_call(at.http, "PUT", &path, Some(body.clone())).await.ok()?;
         [200, 201].contains(&answer.status).then_some(())
     });
@@ -108,46 +109,46 @@ async fn uid(at: &Rollcall, ns: &Namespace) -> String {
 }
 
 #[tokio::test]
-async fn a_client_loses_neither_its_lease_nor_an_outcome_when_its_replicas_are_killed() {
+async fn client_keeps_its_lease_and_its_watches_when_replicas_are_killed() {
     let ns = namespace("python").await;
     let mut first = Rollcall::launch(&ns, "rollcall-0", &[]).await;
     let second = Rollcall::launch(&ns, "rollcall-1", &[]).await;
     first.until_ready().await;
     second.until_ready().await;
     let mut client = Client::start(&ns, &first, &second);
-    client.until("it sees itself", |it| it.shows(&["python"])).await;
+    client.until("it sees its own instance", |it| it.shows(&["python"])).await;
     for via in ["stream index", "poll index"] {
-        client.until(via, |it| it.told.contains_key(via)).await;
-        let index = client.told[via]["index"].as_u64().unwrap();
+        client.until(via, |it| it.newest.contains_key(via)).await;
+        let index = client.newest[via]["index"].as_u64().unwrap();
         assert!((1..INDEX_BEFORE_RESTORE).contains(&index), "{via} was not reset: {index}");
     }
-    let born = uid(&second, &ns).await;
-    client.beats(1).await;
+    let first_uid = uid(&second, &ns).await;
+    client.until_heartbeats(1).await;
     put(&first, &ns, "a").await;
     client.until("it sees a", |it| it.shows(&["a", "python"])).await;
 
-    // The one that it beats at.
+    // The client sends its heartbeats to this replica.
     first.kill().await;
     let killed = Instant::now();
     put(&second, &ns, "b").await;
     client.until("it sees b", |it| it.shows(&["a", "b", "python"])).await;
-    client.beats(3).await;
+    client.until_heartbeats(3).await;
     while killed.elapsed() < 2 * LEASE {
-        client.beats(1).await;
+        client.until_heartbeats(1).await;
     }
-    assert_eq!(uid(&second, &ns).await, born, "it was evicted");
+    assert_eq!(uid(&second, &ns).await, first_uid, "the instance was evicted");
 
-    // The one that it speaks to now, and follows at.
+    // The client now uses this replica for heartbeats and watches.
     first.restart().await;
     second.kill().await;
     put(&first, &ns, "c").await;
     client.until("it sees c", |it| it.shows(&["a", "b", "c", "python"])).await;
-    client.beats(3).await;
-    assert_eq!(uid(&first, &ns).await, born, "it was evicted");
-    assert!(client.lost.is_empty(), "it was not to be seen: {:?}", client.lost);
+    client.until_heartbeats(3).await;
+    assert_eq!(uid(&first, &ns).await, first_uid, "the instance was evicted");
+    assert!(client.lost.is_empty(), "its own instance was missing: {:?}", client.lost);
 
     drop(client.child.stdin.take());
-    client.until("it has taken leave", |it| it.told.contains_key("stopped")).await;
+    client.until("it has deregistered", |it| it.newest.contains_key("stopped")).await;
     let path = format!("/v1/namespaces/{}/instances/python", ns.name);
     assert_eq!(call(first.http, "GET", &path, None).await.status, 404);
 }
@@ -160,9 +161,9 @@ async fn python_client_survives_malformed_answers() {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let output = timeout(BOUND, tests).await.expect("the tests of the client end").unwrap();
+    let output = timeout(BOUND, tests).await.expect("the client's tests end").unwrap();
     let report = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{report}");
-    // Before Python 3.12 it is a success to find no test.
+    // Before Python 3.12 unittest succeeds when it finds no test.
     assert!(report.contains("\nRan ") && !report.contains("\nRan 0 tests"), "{report}");
 }
