@@ -1,11 +1,11 @@
-# The image: rollcall and the libraries it loads, nothing else, run as a user without a name.
+# The image: rollcall and its shared libraries only. It runs as an unnamed user.
 #
 #     docker build -t rollcall:0.1.0 .
 #
-# Without a container engine: deploy/image/build.sh. It takes USER, EXPOSE and ENTRYPOINT from here, and both take the files
-# from deploy/image/rootfs.sh.
+# deploy/image/build.sh builds the same image without a container engine. It reads USER, EXPOSE and ENTRYPOINT from this file.
+# Both builds take the files from deploy/image/rootfs.sh.
 FROM rust:1.95-bookworm AS build
-# What is built in beside what everybody needs: otel (docs/metrics.md), or nothing.
+# Optional cargo features: otel (docs/metrics.md), or none.
 ARG FEATURES=
 WORKDIR /src
 COPY . .

@@ -1,8 +1,9 @@
-//! Token buckets by key, in as much memory whoever comes: what a stranger may ask for in a second.
+//! Token buckets by key, in a fixed amount of memory: the rate limits for untrusted input.
 //!
-//! Owns: the buckets. A key is hashed to one, and those that share one share its tokens; there are so many that
-//! honest ones seldom do, and the hash is keyed, so that nobody finds out whom he could starve. Time is an argument.
-//! Does not own: what a key is, and what becomes of who has none left.
+//! Owns: the buckets. A key is hashed to a bucket, and keys with the same bucket share its tokens. There are enough
+//! buckets that ordinary keys seldom share one, and the hash is keyed, so that a client cannot find out which other
+//! keys share its bucket. Time is an argument. Does not own: the meaning of a key, and the answer when a bucket is
+//! empty.
 
 use std::{
     num::NonZeroU32,
@@ -12,40 +13,42 @@ use std::{
 use rollcall_model::lease::Moment;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// Buckets, of eight octets each: 128 KiB.
+/// Number of buckets, of 8 bytes each: 128 KiB.
 const BUCKETS: usize = 16_384;
 
-/// Seconds' worth of tokens that a full bucket holds.
+/// Capacity of a bucket, in seconds of its rate.
 pub const BURST: u32 = 2;
 
-/// Buckets that fill at one rate (the generic cell rate algorithm: each is the moment at which it is full).
+/// Buckets that all fill at one rate. Each stores the moment at which it will be full (generic cell rate algorithm).
 #[derive(Debug)]
 pub struct Buckets {
-    /// µs that one token takes to come.
+    /// Time for one token, in µs.
     cost: u64,
-    full: Box<[AtomicU64]>,
-    key: u64,
+    /// When each bucket is full, in µs.
+    full_at: Box<[AtomicU64]>,
+    hash_key: u64,
 }
 
 impl Buckets {
-    /// So many tokens a second and key.
+    /// Buckets that gain `rate` tokens per second.
     #[must_use]
-    pub fn new(rate: NonZeroU32, key: u64) -> Self {
-        let full = (0..BUCKETS).map(|_| AtomicU64::new(0)).collect();
-        Self { cost: 1_000_000 / u64::from(rate.get()), full, key }
+    pub fn new(rate: NonZeroU32, hash_key: u64) -> Self {
+        let full_at = (0..BUCKETS).map(|_| AtomicU64::new(0)).collect();
+        Self { cost: 1_000_000 / u64::from(rate.get()), full_at, hash_key }
     }
 
-    /// Takes `count` tokens, if there are as many.
-    pub fn take(&self, of: &[u8], count: u32, now: Moment) -> bool {
-        let at = xxh3_64_with_seed(of, self.key) % BUCKETS as u64;
-        let Some(bucket) = usize::try_from(at).ok().and_then(|at| self.full.get(at)) else {
+    /// Takes `count` tokens from the bucket of `key`, or none if it has fewer.
+    pub fn take(&self, key: &[u8], count: u32, now: Moment) -> bool {
+        let index = xxh3_64_with_seed(key, self.hash_key) % BUCKETS as u64;
+        let Some(bucket) = usize::try_from(index).ok().and_then(|index| self.full_at.get(index))
+        else {
             return true;
         };
         let now = now.0.saturating_mul(1000);
-        let within = now.saturating_add(u64::from(BURST) * 1_000_000);
+        let limit = now.saturating_add(u64::from(BURST) * 1_000_000);
         let cost = self.cost.saturating_mul(count.into());
         let take =
-            |full: u64| Some(full.max(now).saturating_add(cost)).filter(|full| *full <= within);
+            |full: u64| Some(full.max(now).saturating_add(cost)).filter(|full| *full <= limit);
         bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 }
@@ -54,21 +57,21 @@ impl Buckets {
 mod tests {
     use super::*;
 
-    fn taken(buckets: &Buckets, of: &str, at: u64, times: usize) -> usize {
-        (0..times).filter(|_| buckets.take(of.as_bytes(), 1, Moment(at))).count()
+    fn taken(buckets: &Buckets, key: &str, at: u64, times: usize) -> usize {
+        (0..times).filter(|_| buckets.take(key.as_bytes(), 1, Moment(at))).count()
     }
 
     #[test]
-    fn a_key_has_its_rate_and_two_seconds_at_once() {
+    fn key_has_its_rate_and_a_burst_of_two_seconds() {
         let buckets = Buckets::new(NonZeroU32::new(100).unwrap(), 1);
         assert_eq!(taken(&buckets, "a", 10_000, 1000), 200);
-        assert_eq!(taken(&buckets, "b", 10_000, 10), 10, "another");
+        assert_eq!(taken(&buckets, "b", 10_000, 10), 10, "another key");
         assert_eq!(taken(&buckets, "a", 10_500, 1000), 50, "half a second later");
         assert_eq!(taken(&buckets, "a", 99_000, 1000), 200, "much later");
     }
 
     #[test]
-    fn many_are_taken_together_or_not_at_all() {
+    fn tokens_are_taken_all_or_none() {
         let buckets = Buckets::new(NonZeroU32::new(100).unwrap(), 1);
         assert!(buckets.take(b"a", 150, Moment(10_000)));
         assert!(!buckets.take(b"a", 51, Moment(10_000)));

@@ -29,24 +29,24 @@ struct Cli {
 enum Command {
     /// Run one replica of the registry
     Serve(Box<ServeArgs>),
-    /// Run the registry with a real Kubernetes control plane on this machine, to try it out
+    /// Run a real Kubernetes control plane and the registry on this machine, to try rollcall out
     #[cfg(feature = "dev")]
     Dev(dev::DevArgs),
-    /// Print the custom resource definitions, ready for `kubectl apply -f -`
+    /// Print the custom resource definitions, for `kubectl apply -f -`
     Crds {
-        /// Write them as files into this folder instead
+        /// Write the definitions to files in this directory instead
         #[arg(long)]
         out: Option<PathBuf>,
     },
-    /// Print the contract of the HTTP API, as OpenAPI 3.1
+    /// Print the OpenAPI 3.1 document of the HTTP API
     Openapi,
-    /// Run a program that ends when its parent does
+    /// Run a program that ends together with its parent process
     #[cfg(feature = "dev")]
     #[command(hide = true)]
     ExecWithParent(dev::launch::ExecWithParent),
 }
 
-/// Parses the command line and runs what it says.
+/// Parses the command line and runs the command.
 #[must_use]
 pub fn run() -> ExitCode {
     let command = Cli::parse().command;
@@ -57,7 +57,7 @@ pub fn run() -> ExitCode {
     match execute(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            logs::last_words(format, &format!("{error:#}"));
+            logs::print_fatal(format, &format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -79,9 +79,9 @@ fn execute(command: Command) -> anyhow::Result<()> {
 fn print(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        // Whoever reads has seen enough: `rollcall openapi | head`.
+        // The reader has closed the pipe, as in `rollcall openapi | head`.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        printed => printed.context("cannot write to standard output"),
+        result => result.context("cannot write to standard output"),
     }
 }
 
@@ -89,5 +89,5 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("cannot start the runtime")
+        .context("cannot start the async runtime")
 }

@@ -1,29 +1,27 @@
-//! The clock: the one place where time is read.
+//! The clocks of this machine.
 //!
-//! Everything else gets time as an argument, so that it can be proved without waiting.
+//! Owns: every reading of a clock. All other modules take time as an argument, so that tests need not wait.
 
 use std::time::Duration;
 
 use rollcall_model::lease::{Moment, Now, Reading, Wall};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-/// Now, on both clocks.
-///
-/// Moments come from CLOCK_BOOTTIME: monotonic, and it counts the time in which the machine was
-/// suspended.
+/// The current moment and the current wall time.
 #[must_use]
 pub fn now() -> Now {
     Now { moment: moment(), wall: wall() }
 }
 
-/// Now, on the clock that decides.
+/// The current moment, on the clock that leases are judged by: CLOCK_BOOTTIME. It is monotonic, and it counts the time
+/// in which the machine was suspended.
 #[must_use]
 pub fn moment() -> Moment {
     Moment(u64::try_from(millis(clock_gettime(ClockId::Boottime))).unwrap_or(0))
 }
 
-/// For how long this machine has been suspended since it was started: by so much is the clock that counts
-/// it ahead of the one that does not. How long a suspension was, machines know to a second or so.
+/// How long this machine has been suspended since it was started: the difference between CLOCK_BOOTTIME, which counts
+/// suspensions, and CLOCK_MONOTONIC, which does not. Machines know the length of a suspension to about a second.
 #[must_use]
 pub fn suspended() -> Duration {
     let millis = |clock| u64::try_from(millis(clock_gettime(clock))).unwrap_or(0);
@@ -31,7 +29,7 @@ pub fn suspended() -> Duration {
     Duration::from_millis(boot.saturating_sub(monotonic))
 }
 
-/// Now, on the clock that is shown.
+/// The current wall time, which is only displayed.
 #[must_use]
 pub fn wall() -> Wall {
     Wall(millis(clock_gettime(ClockId::Realtime)))
@@ -41,7 +39,7 @@ fn millis(time: Timespec) -> i64 {
     time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000)
 }
 
-/// Now, on the clock that measures: CLOCK_MONOTONIC, in nanoseconds.
+/// The current reading of the clock for durations: CLOCK_MONOTONIC, in nanoseconds.
 #[must_use]
 pub fn reading() -> Reading {
     let now = clock_gettime(ClockId::Monotonic);
@@ -49,18 +47,18 @@ pub fn reading() -> Reading {
     Reading(Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0)))
 }
 
-/// Measures how long something took.
+/// Measures a duration.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Reading);
 
 impl Stopwatch {
-    /// Begins to measure.
+    /// Starts a measurement.
     #[must_use]
     pub fn start() -> Self {
         Self(reading())
     }
 
-    /// The time since it began.
+    /// The time since the start.
     #[must_use]
     pub fn elapsed(self) -> Duration {
         reading().since(self.0)

@@ -1,4 +1,7 @@
-//! The configuration of a replica: flags, their `ROLLCALL_…` variables, and one validated value.
+//! The configuration of a replica.
+//!
+//! Owns: the flags of `rollcall serve`, their `ROLLCALL_…` variables, and their validation into one [`Config`].
+//! Does not own: what the settings do (the modules that read them).
 
 mod dns;
 mod error;
@@ -18,73 +21,74 @@ use crate::telemetry::logs::Format;
 pub use dns::{DnsArgs, DnsSettings, Empty, NameServer};
 pub use error::ConfigError;
 
-/// Who may write over HTTP.
+/// Which callers may write over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Auth {
-    /// Whose token says so: a bearer token of the audience `rollcall`, and rights by RBAC.
+    /// Callers with a bearer token for the audience `rollcall` and with rights granted by RBAC
     Token,
-    /// Anybody who reaches the port: for `rollcall dev` and tests.
+    /// Every caller that reaches the port: for `rollcall dev` and tests
     None,
 }
 
-/// How it is found out whose a token is.
+/// How the caller behind a token is identified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum AuthTokens {
-    /// The API server is asked about each (TokenReview), and knows when its pod is gone
+    /// One TokenReview for each token: the API server rejects the token of a deleted pod
     Review,
-    /// By the keys that the API server publishes: no call a token, and each is good until it ends
+    /// Signatures are verified with the API server's public keys: no call per token, but a token is valid until it
+    /// expires
     Jwks,
 }
 
 /// The flags of `rollcall serve`.
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
-    /// DNS zone that the registry answers for
+    /// DNS zone that this server answers for
     #[arg(long, env = "ROLLCALL_ZONE", default_value = "rollcall.internal")]
     pub zone: String,
-    /// Where to answer HTTP
-    #[arg(long, env = "ROLLCALL_HTTP_LISTEN", default_value = "0.0.0.0:8080", value_parser = listen)]
+    /// Address and port of the HTTP server
+    #[arg(long, env = "ROLLCALL_HTTP_LISTEN", default_value = "0.0.0.0:8080", value_parser = parse_listen_address)]
     pub http_listen: SocketAddr,
-    /// Where to answer DNS, by UDP and TCP
-    #[arg(long, env = "ROLLCALL_DNS_LISTEN", default_value = "0.0.0.0:1053", value_parser = listen)]
+    /// Address and port of the DNS server, UDP and TCP
+    #[arg(long, env = "ROLLCALL_DNS_LISTEN", default_value = "0.0.0.0:1053", value_parser = parse_listen_address)]
     pub dns_listen: SocketAddr,
-    /// Where to answer probes and metrics
-    #[arg(long, env = "ROLLCALL_ADMIN_LISTEN", default_value = "0.0.0.0:9090", value_parser = listen)]
+    /// Address and port of the admin server: probes, metrics and the log level
+    #[arg(long, env = "ROLLCALL_ADMIN_LISTEN", default_value = "0.0.0.0:9090", value_parser = parse_listen_address)]
     pub admin_listen: SocketAddr,
-    /// Name of this replica, unique among the replicas; in a pod its name
+    /// Name of this replica, unique among the replicas; in a pod, use the name of the pod
     #[arg(long, env = "ROLLCALL_IDENTITY", default_value = "", hide_default_value = true)]
     pub identity: String,
-    /// Address at which others reach this replica [default: that of --http-listen, or 127.0.0.1 when
-    /// that is any]
+    /// Address at which clients reach this replica [default: the address of --http-listen, or
+    /// 127.0.0.1 if that is unspecified]
     #[arg(long, env = "ROLLCALL_ADVERTISE_ADDRESS")]
     pub advertise_address: Option<IpAddr>,
-    /// Uid of the pod that this replica is in: what it keeps for itself goes with it
+    /// UID of the pod of this replica: Kubernetes deletes the replica's ledger together with the pod
     #[arg(long, env = "ROLLCALL_POD_UID")]
     pub pod_uid: Option<String>,
-    /// Namespace that rollcall itself lives in
+    /// Namespace that rollcall itself runs in
     #[arg(long, env = "ROLLCALL_OWN_NAMESPACE", default_value = "rollcall-system")]
     pub own_namespace: String,
-    /// Look after this namespace only [default: all]
+    /// Serve the instances of this namespace only [default: all namespaces]
     #[arg(long, env = "ROLLCALL_WATCH_NAMESPACE")]
     pub watch_namespace: Option<String>,
-    /// How to reach the Kubernetes API [default: $KUBECONFIG, else ~/.kube/config, else the pod's
-    /// ServiceAccount]
+    /// Kubeconfig file for the Kubernetes API [default: $KUBECONFIG, else ~/.kube/config, else the
+    /// ServiceAccount of the pod]
     #[arg(long, env = "ROLLCALL_KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,
-    /// Who may write over HTTP
+    /// Which callers may write over HTTP
     #[arg(long, env = "ROLLCALL_AUTH", default_value = "token")]
     pub auth: Auth,
-    /// How it is found out whose a token is
+    /// How bearer tokens are verified
     #[arg(long, env = "ROLLCALL_AUTH_TOKENS", default_value = "review")]
     pub auth_tokens: AuthTokens,
-    /// Ask for a token and rights to read over HTTP, too
+    /// Require a token and rights for reads over HTTP as well
     #[arg(long, env = "ROLLCALL_READ_AUTH", value_parser = BoolishValueParser::new())]
     pub read_auth: bool,
-    /// Requests a second of one caller over HTTP, and twice as many at once; without a token a caller is an
-    /// address; 0: no bound
+    /// HTTP requests per second and caller, with bursts of twice as many; callers without a token are
+    /// told apart by their address; 0 means no limit
     #[arg(long, env = "ROLLCALL_HTTP_CALLER_RATE", default_value_t = 10_000, value_name = "RATE")]
     pub http_caller_rate: u32,
-    /// Writes a second over HTTP in one namespace, and twice as many at once; 0: no bound
+    /// HTTP writes per second and namespace, with bursts of twice as many; 0 means no limit
     #[arg(
         long,
         env = "ROLLCALL_HTTP_NAMESPACE_RATE",
@@ -92,89 +96,89 @@ pub struct ServeArgs {
         value_name = "RATE"
     )]
     pub http_namespace_rate: u32,
-    /// Certificate chain (PEM) for HTTP: with it there is only HTTPS at --http-listen. The files are looked at every
-    /// 10 s, and new ones are used without a restart
+    /// Certificate chain (PEM): with it, --http-listen serves HTTPS only. The files are checked every 10 s, and
+    /// renewed ones are used without a restart
     #[arg(long, env = "ROLLCALL_HTTP_TLS_CERT", value_name = "FILE")]
     pub http_tls_cert: Option<PathBuf>,
-    /// Private key (PEM) of that certificate
+    /// Private key (PEM) of the certificate in --http-tls-cert
     #[arg(long, env = "ROLLCALL_HTTP_TLS_KEY", value_name = "FILE")]
     pub http_tls_key: Option<PathBuf>,
-    /// Authorities (PEM) one of which has to have signed a certificate of every client
+    /// Certificate authorities (PEM): every client must present a certificate signed by one of them
     #[arg(long, env = "ROLLCALL_HTTP_TLS_CLIENT_CA", value_name = "FILE")]
     pub http_tls_client_ca: Option<PathBuf>,
-    /// How long DNS is still answered when everything else has ended
+    /// Seconds for which DNS is still answered at shutdown, after everything else has stopped
     #[arg(long, env = "ROLLCALL_LINGER_SECONDS", default_value_t = 3)]
     #[arg(value_parser = clap::value_parser!(u64).range(..=60))]
     pub linger_seconds: u64,
-    /// What to log, for example info or info,rollcall::kubernetes=debug
+    /// Log filter, for example info or info,rollcall::kubernetes=debug
     #[arg(long, env = "ROLLCALL_LOG", default_value = "info")]
     pub log: String,
-    /// How to write the log
+    /// Format of the log
     #[arg(long, env = "ROLLCALL_LOG_FORMAT", default_value = "text")]
     pub log_format: Format,
-    /// The rest of DNS.
+    /// Further flags of the DNS server.
     #[command(flatten)]
     pub dns: DnsArgs,
 }
 
-/// How much may be asked for over HTTP. 0 is no bound.
+/// Rate limits of HTTP. 0 means no limit.
 #[derive(Clone, Copy, Debug)]
 pub struct Rates {
-    /// Requests a second of one caller.
+    /// Requests per second and caller.
     pub caller: u32,
-    /// Writes a second in one namespace.
+    /// Writes per second and namespace.
     pub namespace: u32,
 }
 
-/// The files of TLS over HTTP.
+/// The certificate files of HTTPS.
 #[derive(Clone, Debug)]
 pub struct HttpTls {
-    /// The certificate chain, the server's own first.
+    /// The certificate chain, with the certificate of the server first.
     pub certificate: PathBuf,
-    /// Its key.
+    /// The private key of that certificate.
     pub key: PathBuf,
-    /// Who signs the certificates of clients, if they need one.
+    /// The authorities that sign client certificates, if clients must present one.
     pub client_ca: Option<PathBuf>,
 }
 
 /// A validated configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Lower case, without the root's dot.
+    /// The DNS zone, in lower case and without the final dot.
     pub zone: String,
-    /// HTTP.
+    /// Where the HTTP server listens.
     pub http_listen: SocketAddr,
-    /// DNS.
+    /// Where the DNS server listens.
     pub dns_listen: SocketAddr,
-    /// Probes and metrics.
+    /// Where the admin server listens.
     pub admin_listen: SocketAddr,
-    /// The replica's own `ServiceInstance`: in the namespace that it watches, or in its own.
+    /// The replica's own `ServiceInstance`: in the namespace that it watches, or else in rollcall's own namespace.
     pub own: InstanceKey,
-    /// Tells this process from others of the same identity, earlier ones among them.
+    /// Distinguishes this process from other, also earlier, processes with the same identity.
     pub boot: String,
-    /// The pod that it is in, if it is in one.
+    /// UID of the pod of this replica, if it runs in a pod.
     pub pod_uid: Option<String>,
-    /// Where rollcall itself lives, the Lease of its leader, and the ledgers.
+    /// Namespace of rollcall itself, of the leader's Lease and of the ledgers.
     pub own_namespace: String,
-    /// Where others reach this replica.
+    /// Address at which clients reach this replica.
     pub advertise_address: IpAddr,
-    /// One namespace, or all.
+    /// The one namespace that is served; `None` means all.
     pub scope: Option<String>,
-    /// Who may write over HTTP.
+    /// Which callers may write over HTTP.
     pub auth: Auth,
-    /// How it is found out whose a token is.
+    /// How bearer tokens are verified.
     pub auth_tokens: AuthTokens,
-    /// Whether reads need a token, too.
+    /// Whether reads need a token as well.
     pub read_auth: bool,
-    /// How much may be asked for over HTTP.
+    /// Rate limits of HTTP.
     pub http_rates: Rates,
-    /// Certificate and key; without them there is no TLS.
+    /// The certificate files of HTTPS; without them the server speaks plain HTTP.
     pub http_tls: Option<HttpTls>,
-    /// How to reach the Kubernetes API, if not by what is found.
+    /// An explicit kubeconfig file.
     pub kubeconfig: Option<PathBuf>,
-    /// How long DNS is still answered when everything else has ended.
+    /// How long DNS is still answered at shutdown, after everything else has stopped.
     pub linger: Duration,
-    /// The rest of DNS.
+    /// Further settings of the DNS server.
     pub dns: DnsSettings,
 }
 
@@ -182,34 +186,34 @@ impl ServeArgs {
     /// Checks every flag before anything is bound.
     ///
     /// # Errors
-    /// Names the flag, its value and what to give instead.
+    /// Names the flag, its value and the fix.
     pub fn validate(&self) -> Result<Config, ConfigError> {
         let zone = self.zone.trim_end_matches('.').to_ascii_lowercase();
-        // The longest name in the zone has labels of 63 octets for instance, service and
-        // namespace, and `svc`: what is left of 253 octets is the zone's.
+        // A domain name has at most 253 bytes. The longest name in the zone has three labels of 63 bytes (instance,
+        // service, namespace) and `svc`; the rest is left for the zone.
         check("zone", &zone, naming::is_subdomain(&zone) && zone.len() <= 56, ZONE)?;
         check("identity", &self.identity, naming::is_subdomain(&self.identity), IDENTITY)?;
         check("own-namespace", &self.own_namespace, naming::is_label(&self.own_namespace), LABEL)?;
         if let Some(scope) = &self.watch_namespace {
             check("watch-namespace", scope, naming::is_label(scope), LABEL)?;
         }
-        let pointless = self.read_auth && self.auth == Auth::None;
-        check("auth", "none", !pointless, READ_AUTH)?;
-        let pointless = self.auth_tokens == AuthTokens::Jwks && self.auth == Auth::None;
-        check("auth", "none", !pointless, AUTH_TOKENS)?;
+        let conflict = self.read_auth && self.auth == Auth::None;
+        check("auth", "none", !conflict, READ_AUTH)?;
+        let conflict = self.auth_tokens == AuthTokens::Jwks && self.auth == Auth::None;
+        check("auth", "none", !conflict, AUTH_TOKENS)?;
         if let Some(address) = self.advertise_address {
             let reachable = !address.is_unspecified() && !address.is_multicast();
             check("advertise-address", &address.to_string(), reachable, ADVERTISE)?;
         }
         let advertise_address =
-            self.advertise_address.unwrap_or_else(|| reachable(self.http_listen));
-        let home = self.watch_namespace.as_deref().unwrap_or(&self.own_namespace);
+            self.advertise_address.unwrap_or_else(|| default_advertise_address(self.http_listen));
+        let namespace = self.watch_namespace.as_deref().unwrap_or(&self.own_namespace);
         Ok(Config {
             zone,
             http_listen: self.http_listen,
             dns_listen: self.dns_listen,
             admin_listen: self.admin_listen,
-            own: InstanceKey::new(home, &self.identity),
+            own: InstanceKey::new(namespace, &self.identity),
             boot: format!("{:08x}", fastrand::u32(..)),
             pod_uid: self.pod_uid.clone().filter(|uid| !uid.is_empty()),
             own_namespace: self.own_namespace.clone(),
@@ -245,17 +249,17 @@ impl ServeArgs {
     }
 }
 
-/// An address to listen on, for clap.
-fn listen(text: &str) -> Result<SocketAddr, String> {
+/// Parses an address to listen on, for clap. Port 0 is rejected because clients must know the port.
+fn parse_listen_address(text: &str) -> Result<SocketAddr, String> {
     let fix = "give an IP address and a port, for example 0.0.0.0:8080";
     match text.parse::<SocketAddr>() {
-        Ok(address) if address.port() == 0 => Err(format!("{fix}: others have to know the port")),
+        Ok(address) if address.port() == 0 => Err(format!("{fix}: clients must know the port")),
         Ok(address) => Ok(address),
         Err(_) => Err(fix.to_owned()),
     }
 }
 
-/// Variables that look like ours and are none: most likely misspelt, and without effect.
+/// Environment variables that begin with `ROLLCALL_` but are not known: most likely misspelt.
 #[must_use]
 pub fn unknown_variables() -> Vec<String> {
     let command = ServeArgs::augment_args(Command::new("serve"));
@@ -269,17 +273,17 @@ pub fn unknown_variables() -> Vec<String> {
 }
 
 const ZONE: &str = "give a DNS name of at most 56 characters, for example rollcall.internal";
-const READ_AUTH: &str = "with --read-auth callers are asked for tokens: leave one of them out";
-const AUTH_TOKENS: &str =
-    "with --auth-tokens jwks callers are asked for tokens: leave one of them out";
-const ADVERTISE: &str = "give an address that others can reach; in a pod that of the pod";
+const READ_AUTH: &str =
+    "--read-auth requires tokens, and --auth none does not check them: remove one of the two";
+const AUTH_TOKENS: &str = "--auth-tokens jwks verifies tokens, and --auth none does not check them: remove one of the two";
+const ADVERTISE: &str = "give an address that clients can reach; in a pod, the address of the pod";
 const IDENTITY: &str =
     "give a DNS name in lower case, for example rollcall-0 (or set ROLLCALL_IDENTITY)";
-const TLS_KEY: &str = "give the private key that goes with --http-tls-cert";
+const TLS_KEY: &str = "give the private key of the certificate in --http-tls-cert";
 const TLS_CERT: &str = "give a certificate chain, for example /tls/tls.crt";
 const LABEL: &str = "give the name of a namespace, for example rollcall-system";
 
-fn reachable(listen: SocketAddr) -> IpAddr {
+fn default_advertise_address(listen: SocketAddr) -> IpAddr {
     if listen.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { listen.ip() }
 }
 
@@ -289,7 +293,7 @@ mod tests {
     use clap::FromArgMatches as _;
 
     impl ServeArgs {
-        /// Of these flags, with those that a test of others needs.
+        /// Parses `flags`, after the flags that every test needs.
         pub(crate) fn of(flags: &[&str]) -> Self {
             let all = ["serve", "--identity", "r-0", "--auth", "none"];
             let command = Self::augment_args(Command::new("serve"));
@@ -303,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_flag_is_named_with_its_value_and_the_fix() {
+    fn invalid_flag_error_names_flag_value_and_fix() {
         for (flags, flag) in [
             (["--zone", "no_zone"], "--zone \"no_zone\""),
             (["--own-namespace", "A"], "--own-namespace \"A\""),
@@ -311,7 +315,7 @@ mod tests {
             (["--advertise-address", "0.0.0.0"], "--advertise-address \"0.0.0.0\""),
             (["--advertise-address", "ff02::1"], "--advertise-address \"ff02::1\""),
             (["--dns-allow", "10.0.0.0/8,10.0.0.0/33"], "--dns-allow \"10.0.0.0/33\""),
-            (["--dns-transfer", "everybody"], "--dns-transfer \"everybody\""),
+            (["--dns-transfer", "no_network"], "--dns-transfer \"no_network\""),
             (["--dns-name-servers", "no_host"], "--dns-name-servers \"no_host\""),
             (["--dns-reverse-zones", "10.0.0.0/12"], "--dns-reverse-zones \"10.0.0.0/12\""),
             (["--dns-reverse-zones", "::/0"], "--dns-reverse-zones \"::/0\""),
@@ -336,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_hosts_and_secrets_are_read() {
+    fn networks_hosts_and_secrets_are_parsed() {
         let zones = ["--dns-reverse-zones", "10.244.7.0/16,fd00::/8"];
         let hosts = ["--dns-name-servers", "rollcall-dns,10.96.0.53, ::1"];
         let secret = "000102030405060708090a0b0c0d0e0f";
@@ -357,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_lives_in_the_namespace_that_it_watches() {
+    fn own_instance_is_in_the_watched_namespace() {
         let config = parse(&["--watch-namespace", "shop", "--zone", "Example.Org."]).unwrap();
         assert_eq!(config.own, InstanceKey::new("shop", "r-0"));
         assert_eq!(config.zone, "example.org");

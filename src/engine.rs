@@ -1,8 +1,8 @@
-//! The engine: the one task that owns the registry. Facts in, views and duties out.
+//! The engine: the one task that owns the state machine. Facts in, views and duties out.
 //!
-//! Owns: time, the order of facts, and the hand-over of duties. It drains its channel before it
-//! lets the catalog judge, and tells whoever waits for a fact that readers can see it. Does not
-//! own: any rule.
+//! Owns: the time of each round, the order of facts, and the dispatch of duties. It drains its channel before the
+//! catalog judges leases, and calls back the sender of a fact once readers can see the effect. Does not own: the
+//! rules (`rollcall_core`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,63 +30,68 @@ use tracing::{info, warn};
 use crate::clock;
 use crate::telemetry::{heartbeats::HeartbeatMetrics, metrics::EngineMetrics};
 
-/// Facts under way to the engine. A round takes well under a millisecond for as many, so this is
-/// a second's worth at any rate that an API server reaches; a full channel holds the watch back.
+/// Capacity of the fact channel. A round over this many facts takes well under a millisecond, so the channel holds a
+/// second's worth at any rate that an API server reaches. A full channel slows the watch down.
 pub const FACTS: usize = 4096;
 
-/// Duties under way to the controller; the rest waits in the catalog, at most one an instance.
+/// Capacity of the duty channel to the controller. Further duties wait in the catalog, at most one per instance.
 pub const DUTIES: usize = 64;
 
-/// Facts taken in before readers get to see them.
+/// Maximum number of facts in one round, before readers see their effect.
 const BATCH: usize = 4096;
 
-/// The two clocks are read one after the other: so much apart they have parted.
-const PARTED: Duration = Duration::from_millis(100);
+/// A difference between the two clocks beyond this means a suspension. They are read one after the other, so a small
+/// difference is normal.
+const SUSPENSION_THRESHOLD: Duration = Duration::from_millis(100);
 
-/// This machine was suspended: by how much its clock has jumped is known to nobody exactly, so all that is
-/// known of other replicas' clocks is worth nothing. The process ends, and starts anew under another boot.
+/// This machine was suspended. The exact length of a suspension is unknown, so every bound on the clocks of the other
+/// replicas is invalid. The process must end and start again under a new boot.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("this machine was suspended for {} s, so rollcall has to start anew", .0.as_secs_f32())]
+#[error(
+    "this machine was suspended for {} s, so rollcall must restart: its bounds on the clocks of other replicas are \
+     invalid",
+    .0.as_secs_f32()
+)]
 pub struct Suspended(pub Duration);
 
-/// Tells whoever waits that these services look different now. It must not block.
+/// Notifies subscribers that the views of these services have changed. It must not block.
 pub type Announce = Box<dyn Fn(&[ServiceKey]) + Send>;
 
-/// The task that owns the registry.
+/// The task that owns the state machine.
 pub struct Engine {
     /// The state machine.
     pub catalog: Catalog,
-    /// Facts in.
+    /// Incoming facts.
     pub facts: mpsc::Receiver<Delivery>,
-    /// Duties on objects out.
+    /// Outgoing duties on objects.
     pub duties: mpsc::Sender<Duty>,
-    /// Self-beats out; the catalog has one under way at a time.
+    /// Outgoing self-beats; the catalog asks for one at a time.
     pub self_beats: mpsc::Sender<SelfBeat>,
-    /// Ledgers out, likewise.
+    /// Outgoing ledgers, also one at a time.
     pub ledgers: mpsc::Sender<Ledger>,
-    /// Has both watches list anew.
+    /// Make both watches list again.
     pub relist: [Arc<Notify>; 2],
-    /// Figures, published for the metrics.
+    /// The counters of the catalog, published for the metrics.
     pub counts: Arc<arc_swap::ArcSwap<Counts>>,
-    /// The engine's own.
+    /// Metrics of the engine itself.
     pub metrics: EngineMetrics,
-    /// Beats that the watch brought.
+    /// Counts heartbeats that the watch delivered.
     pub beats: HeartbeatMetrics,
-    /// Who is told of services that look different now.
+    /// Called with the services whose views have changed.
     pub announce: Announce,
-    /// Since when the horizon has stood still, once that was said.
-    pub stands_since: Option<Moment>,
-    /// The other installations that were mentioned last.
+    /// When the current standstill of the horizon began, once it was logged.
+    pub standstill_since: Option<Moment>,
+    /// The other installations that were logged last.
     pub overlap: Option<Overlap>,
-    /// Identities of two processes, as they were said last.
+    /// The duplicate processes that were logged last.
     pub duplicates: Vec<Duplicate>,
 }
 
 impl Engine {
-    /// Runs until nobody can send facts any more.
+    /// Runs until every sender of facts is gone.
     ///
     /// # Errors
-    /// When the machine was suspended; nobody is judged after that.
+    /// When the machine was suspended; no lease is judged after that.
     pub async fn run(mut self) -> Result<(), Suspended> {
         let mut batch = Vec::with_capacity(BATCH);
         let suspended = clock::suspended();
@@ -101,32 +106,32 @@ impl Engine {
                 let Ok(delivery) = self.facts.try_recv() else { break };
                 batch.push(delivery);
             }
-            awake_since(suspended, clock::suspended())?;
+            check_suspension(suspended, clock::suspended())?;
             self.round(&mut batch);
         }
     }
 
     fn round(&mut self, batch: &mut Vec<Delivery>) {
         let facts = batch.len();
-        let (now, begun) = (clock::now(), clock::reading());
-        let mut waiting = Vec::new();
+        let (now, started) = (clock::now(), clock::reading());
+        let mut callbacks = Vec::new();
         let mut oldest: Option<Reading> = None;
         for delivery in batch.drain(..) {
             let before = self.catalog.unpublished();
             self.catalog.apply(delivery.fact, now);
-            // Not where an earlier one has changed the same service: that one is older.
+            // A service that an earlier fact has changed already counts with that older fact.
             if self.catalog.unpublished() > before {
-                oldest = Some(oldest.map_or(delivery.received, |it| it.min(delivery.received)));
+                oldest = Some(oldest.map_or(delivery.received, |at| at.min(delivery.received)));
             }
-            waiting.extend(delivery.applied);
+            callbacks.extend(delivery.applied);
         }
         let duties = self.catalog.settle(now, self.duties.capacity());
         let visible = clock::reading();
-        waiting.into_iter().for_each(|applied| applied());
+        callbacks.into_iter().for_each(|applied| applied());
         for duty in duties {
-            self.hand_on(duty);
+            self.dispatch_duty(duty);
         }
-        // After those for whom it is urgent: to wake thousands takes a moment.
+        // After the callbacks, which are urgent: waking thousands of subscribers takes a moment.
         (self.announce)(&self.catalog.take_revised());
         let counts = self.catalog.counts();
         let before = self.counts.swap(Arc::new(counts));
@@ -136,63 +141,68 @@ impl Engine {
         }
         if counts.gaps > before.gaps {
             warn!(
-                "beats may have gone unheard; everybody is given that time, one lease at most, see lastGap in /v1/cluster"
+                "heartbeats may have been missed; every instance is given that time back, one lease at most, see \
+                 lastGap in /v1/cluster"
             );
         }
         if counts.step_backs > before.step_backs {
             let report = self.catalog.directory().report();
-            let why = report.step_back.as_ref().map(|it| it.reason.to_string());
+            let why = report.step_back.as_ref().map(|step_back| step_back.reason.to_string());
             warn!(
                 why,
-                "the store went back, as after a restore of etcd from a backup: everything is listed anew, and every \
-                 instance has one lease"
+                "the store stepped back, as after a restore of etcd from a backup: all objects are listed again, and \
+                 every instance is given one lease"
             );
         }
         if counts.holds > before.holds {
             warn!(
-                "many instances fell silent together; they are kept in the answers for one more lease at \
-                 most, see /v1/cluster"
+                "many leases ended together; these instances are held in the answers for one more lease at most, see \
+                 /v1/cluster"
             );
         }
-        self.mention_standstill(now);
-        self.mention_overlap();
+        self.log_standstill(now);
+        self.log_overlap();
         self.log_duplicates();
-        self.metrics.round(facts, visible.since(begun));
+        self.metrics.round(facts, visible.since(started));
     }
 
-    /// Says it when the horizon has become stale, and when it goes on.
-    fn mention_standstill(&mut self, now: Now) {
+    /// Logs when the horizon becomes stale, and when it moves again.
+    fn log_standstill(&mut self, now: Now) {
         let report = self.catalog.directory().report();
-        let stale = |it: &&Standstill| now.moment.since(it.since) > STALE_AFTER;
-        match (report.standstill.as_ref().filter(stale), self.stands_since) {
+        let stale = |standstill: &&Standstill| now.moment.since(standstill.since) > STALE_AFTER;
+        match (report.standstill.as_ref().filter(stale), self.standstill_since) {
             (Some(standstill), None) => {
-                self.stands_since = Some(standstill.since);
+                self.standstill_since = Some(standstill.since);
                 let why = standstill.sentence(now);
-                warn!(why, "the horizon stands still: nobody is judged, and the dead stay");
+                warn!(
+                    why,
+                    "the horizon is stalled: no lease is judged, and instances stay in the answers after their lease has \
+                     ended"
+                );
             }
             (None, Some(since)) => {
-                self.stands_since = None;
+                self.standstill_since = None;
                 let seconds = now.moment.since(since).as_secs();
-                info!(seconds, "the horizon goes on");
+                info!(seconds, "the horizon moves again: leases are judged");
             }
             _ => {}
         }
     }
 
-    /// Says which other installations there are, whenever that changes.
-    fn mention_overlap(&mut self) {
+    /// Logs the other installations whenever they change.
+    fn log_overlap(&mut self) {
         let overlap = self.catalog.directory().report().overlap.clone();
         if overlap == self.overlap {
             return;
         }
         match &overlap {
             Some(overlap) => warn!("{}", overlap.sentence()),
-            None => info!("no other installation of rollcall was seen for 20 minutes"),
+            None => info!("no other installation of rollcall was observed for 20 minutes"),
         }
         self.overlap = overlap;
     }
 
-    /// Says which identities two processes have, whenever that changes.
+    /// Logs the duplicate processes whenever they change.
     fn log_duplicates(&mut self) {
         let duplicates = self.catalog.directory().report().duplicates.clone();
         for duplicate in duplicates.iter().filter(|duplicate| !self.duplicates.contains(duplicate))
@@ -201,15 +211,19 @@ impl Engine {
         }
         for duplicate in self.duplicates.iter().filter(|duplicate| !duplicates.contains(duplicate))
         {
-            info!(replica = %duplicate.replica, younger = %duplicate.younger, "one of two processes of an identity is not heard any more");
+            info!(
+                replica = %duplicate.replica,
+                younger = %duplicate.younger,
+                "one of two processes with the same identity is no longer observed"
+            );
         }
         self.duplicates = duplicates;
     }
 
-    fn hand_on(&self, duty: Duty) {
+    fn dispatch_duty(&self, duty: Duty) {
         let full = match duty {
-            Duty::SelfBeat(wanted) => {
-                matches!(self.self_beats.try_send(wanted), Err(TrySendError::Full(_)))
+            Duty::SelfBeat(self_beat) => {
+                matches!(self.self_beats.try_send(self_beat), Err(TrySendError::Full(_)))
             }
             Duty::Relist => {
                 self.relist.iter().for_each(|watch| watch.notify_one());
@@ -221,16 +235,16 @@ impl Engine {
             other => matches!(self.duties.try_send(other), Err(TrySendError::Full(_))),
         };
         if full {
-            // Cannot be: the catalog was told how much room there is. Nobody behind a channel is
-            // no fault: the process is going away, and those tasks ended first.
-            warn!("a duty found no taker");
+            // Cannot happen: the catalog knows the free capacity of the channel. A closed channel is not an error: it
+            // belongs to a task that has ended at shutdown.
+            warn!("a duty was dropped because its channel is full");
         }
     }
 }
 
-fn awake_since(before: Duration, now: Duration) -> Result<(), Suspended> {
+fn check_suspension(before: Duration, now: Duration) -> Result<(), Suspended> {
     let slept = now.saturating_sub(before);
-    if slept < PARTED { Ok(()) } else { Err(Suspended(slept)) }
+    if slept < SUSPENSION_THRESHOLD { Ok(()) } else { Err(Suspended(slept)) }
 }
 
 #[cfg(test)]
@@ -261,23 +275,23 @@ mod tests {
             metrics: EngineMetrics::new(&mut registry),
             beats: HeartbeatMetrics::new(&mut registry),
             announce: Box::new(|_| {}),
-            stands_since: None,
+            standstill_since: None,
             overlap: None,
             duplicates: Vec::new(),
         };
         (engine, registry)
     }
 
-    /// What the watch told so many seconds ago.
-    fn stored(name: &str, version: u64, weight: u16, ago: u64) -> Delivery {
+    /// A version of an instance that the watch delivered `ago` seconds ago.
+    fn upserted(name: &str, version: u64, weight: u16, ago: u64) -> Delivery {
         let sample = Instance { resource_version: version, ..Instance::sample("shop", name) };
         let record = sample.with(|facts| facts.weight = weight);
         let received = clock::reading().0.saturating_sub(Duration::from_secs(ago));
         Delivery::new(Fact::Upserted(Arc::new(record)), Reading(received))
     }
 
-    /// How many changes were measured, and how many whole seconds they took together.
-    fn measured(registry: &Registry) -> (u64, u64) {
+    /// The number of measured changes, and the sum of their durations in whole seconds.
+    fn visible_changes(registry: &Registry) -> (u64, u64) {
         let mut text = String::new();
         text::encode(&mut text, registry).unwrap();
         let value = |name: &str| {
@@ -289,29 +303,30 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_measured_once_a_round_from_the_oldest_of_what_made_it() {
+    fn change_is_measured_once_per_round_from_its_oldest_fact() {
         let (mut engine, registry) = engine();
         let listed = Fact::Listed { instances: Vec::new(), index: 1 };
         engine.round(&mut vec![Delivery::new(listed, Reading::default())]);
-        assert_eq!(measured(&registry), (0, 0), "nobody was there, and nobody is");
-        engine.round(&mut vec![stored("a", 2, 1, 20), stored("b", 3, 1, 10)]);
-        assert_eq!(measured(&registry), (1, 20));
-        engine.round(&mut vec![stored("a", 4, 1, 1000)]);
-        assert_eq!(measured(&registry), (1, 20), "a version that shows nothing new");
-        engine.round(&mut vec![stored("a", 5, 1, 1000), stored("b", 6, 2, 10)]);
-        assert_eq!(measured(&registry), (2, 30), "only what changed something counts");
-        engine.round(&mut vec![stored("a", 7, 2, 1000), stored("a", 8, 1, 10)]);
-        assert_eq!(measured(&registry), (2, 30), "changed and changed back");
+        assert_eq!(visible_changes(&registry), (0, 0), "an empty list changes nothing");
+        engine.round(&mut vec![upserted("a", 2, 1, 20), upserted("b", 3, 1, 10)]);
+        assert_eq!(visible_changes(&registry), (1, 20));
+        engine.round(&mut vec![upserted("a", 4, 1, 1000)]);
+        assert_eq!(visible_changes(&registry), (1, 20), "a version without a visible change");
+        engine.round(&mut vec![upserted("a", 5, 1, 1000), upserted("b", 6, 2, 10)]);
+        assert_eq!(visible_changes(&registry), (2, 30), "only facts that change a view count");
+        engine.round(&mut vec![upserted("a", 7, 2, 1000), upserted("a", 8, 1, 10)]);
+        assert_eq!(visible_changes(&registry), (2, 30), "changed and changed back");
     }
 
     #[test]
-    fn clocks_that_part_are_a_suspension_and_two_that_are_read_one_after_the_other_are_not() {
+    fn only_clock_difference_above_threshold_is_a_suspension() {
         let before = Duration::from_secs(3_600);
-        assert_eq!(awake_since(before, before + Duration::from_millis(2)), Ok(()));
-        assert_eq!(awake_since(before, before - Duration::from_millis(2)), Ok(()));
-        let slept = awake_since(before, before + Duration::from_millis(12_500));
-        let said = slept.map_err(|suspended| suspended.to_string());
-        let sentence = "this machine was suspended for 12.5 s, so rollcall has to start anew";
-        assert_eq!(said, Err(sentence.to_owned()));
+        assert_eq!(check_suspension(before, before + Duration::from_millis(2)), Ok(()));
+        assert_eq!(check_suspension(before, before - Duration::from_millis(2)), Ok(()));
+        let suspended = check_suspension(before, before + Duration::from_millis(12_500));
+        let message = suspended.map_err(|suspended| suspended.to_string());
+        let sentence = "this machine was suspended for 12.5 s, so rollcall must restart: its bounds on the clocks of \
+                        other replicas are invalid";
+        assert_eq!(message, Err(sentence.to_owned()));
     }
 }

@@ -1,8 +1,7 @@
 //! rollcall: a service registry for Kubernetes.
 //!
-//! Facts come in from the Kubernetes API and from the doors; one pure state machine
-//! ([`rollcall_core`]) turns them into views, which the doors answer from, and duties, which are
-//! carried out against the Kubernetes API.
+//! Facts come in from the Kubernetes API and over HTTP. One pure state machine ([`rollcall_core`]) turns them into
+//! views, from which HTTP and DNS answer, and into duties, which are carried out against the Kubernetes API.
 
 pub mod auth;
 pub mod buckets;

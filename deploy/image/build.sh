@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# The image as a file, made without a container engine:
+# Builds the image as a file, without a container engine:
 #
 #     deploy/image/build.sh [--binary FILE] [--tag NAME:TAG] OUT.tar
 #
-# OUT.tar is a docker-archive. To bring it where it runs:
+# OUT.tar is a docker-archive. To load it where it runs:
 #
 #     docker load -i OUT.tar
 #     kind load image-archive OUT.tar
 #     ctr -n k8s.io images import OUT.tar        # on the node
 #
-# Without --binary it builds one (6 to 8 minutes on two cores). A binary that somebody else built has to be one of this
-# machine's architecture. The same binary makes the same file, octet for octet.
+# Without --binary it builds the binary (6 to 8 minutes on two cores). A given binary must have the architecture of this machine.
+# The same binary always results in the same file, byte for byte.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$here/../..
@@ -39,19 +39,19 @@ tag=${tag:-rollcall:$version}
 case $(uname -m) in
 x86_64) architecture=amd64 ;;
 aarch64) architecture=arm64 ;;
-*) fail "images are made on x86_64 and aarch64, and this is $(uname -m)" ;;
+*) fail "cannot build an image on $(uname -m): use x86_64 or aarch64" ;;
 esac
 
-# What the last stage of the Dockerfile says of the process.
-said() {
+# Prints the value of an instruction in the last stage of the Dockerfile.
+instruction() {
 	local value
 	value=$(sed -n '/^FROM scratch/,$s/^'"$1"' //p' "$repository/Dockerfile")
 	[ -n "$value" ] || fail "the Dockerfile has no $1 after FROM scratch"
 	echo "$value"
 }
-user=$(said USER)
-entrypoint=$(said ENTRYPOINT)
-ports=$(said EXPOSE | tr ' ' '\n' | sed 's/.*/"&": {}/' | paste -sd,)
+user=$(instruction USER)
+entrypoint=$(instruction ENTRYPOINT)
+ports=$(instruction EXPOSE | tr ' ' '\n' | sed 's/.*/"&": {}/' | paste -sd,)
 
 if [ -z "$binary" ]; then
 	cargo build --manifest-path "$repository/Cargo.toml" --release --locked --no-default-features
@@ -78,4 +78,4 @@ JSON
 tar -C "$work" --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=0644 -cf "$work/image.tar" \
 	manifest.json config.json layer.tar
 mv "$work/image.tar" "$out"
-echo "$out: $tag for linux/$architecture, $(stat -c %s "$out") octets"
+echo "$out: $tag for linux/$architecture, $(stat -c %s "$out") bytes"

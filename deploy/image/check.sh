@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Whether an image of deploy/image/build.sh starts on its own:
+# Checks that an image of deploy/image/build.sh can start:
 #
 #     deploy/image/check.sh IMAGE.tar
 #
-# unpacks it, and runs its entry point as its user, with its files as a read-only root and nothing else: no /proc, no
-# devices, no rights. It needs root, or a kernel that gives everybody user namespaces, and jq.
+# unpacks the image and runs its entry point as its user, with its files as a read-only root and nothing else: no /proc, no
+# devices, no capabilities. It needs jq, and root or a kernel with unprivileged user namespaces.
 set -euo pipefail
 [ $# -eq 1 ] || {
 	echo "usage: deploy/image/check.sh IMAGE.tar" >&2
@@ -21,25 +21,25 @@ fail() {
 	echo "image: $*" >&2
 	exit 1
 }
-# Of a JSON file, one value.
-of() {
+# Prints one value of a JSON file.
+json_value() {
 	jq --exit-status --raw-output "$2" "$work/$1"
 }
 
-config=$(of manifest.json '.[0].Config')
-layer=$(of manifest.json '.[0].Layers | if length == 1 then .[0] else error("not one layer") end')
-[ "sha256:$(sha256sum "$work/$layer" | cut -d ' ' -f 1)" = "$(of "$config" '.rootfs.diff_ids[0]')" ] ||
-	fail "the layer is not the one that its configuration names"
-user=$(of "$config" .config.User)
+config=$(json_value manifest.json '.[0].Config')
+layer=$(json_value manifest.json '.[0].Layers | if length == 1 then .[0] else error("not one layer") end')
+[ "sha256:$(sha256sum "$work/$layer" | cut -d ' ' -f 1)" = "$(json_value "$config" '.rootfs.diff_ids[0]')" ] ||
+	fail "the layer differs from the one in the configuration"
+user=$(json_value "$config" .config.User)
 [[ $user =~ ^([1-9][0-9]*):([1-9][0-9]*)$ ]] ||
-	fail "the user is $user: runAsNonRoot needs numbers, and none of them 0"
+	fail "the user is $user, but runAsNonRoot needs a numeric user and group other than 0"
 uid=${BASH_REMATCH[1]} gid=${BASH_REMATCH[2]}
-entrypoint=$(of "$config" '.config.Entrypoint | if length == 1 then .[0] else error("not one word") end')
+entrypoint=$(json_value "$config" '.config.Entrypoint | if length == 1 then .[0] else error("not one argument") end')
 tar -C "$root" -xf "$work/$layer"
-[ -z "$(find "$root" -perm /6000)" ] || fail "there is a file that gives rights away (setuid or setgid)"
-[ ! -e "$root/bin/sh" ] || fail "there is a shell"
+[ -z "$(find "$root" -perm /6000)" ] || fail "the image contains a setuid or setgid file"
+[ ! -e "$root/bin/sh" ] || fail "the image contains a shell"
 
-# The outer namespace may mount; the inner one has the image's user, and with it no rights at all.
+# The outer namespace can mount. The inner one runs as the user of the image, without any capabilities.
 inside() {
 	env -i unshare --user --map-root-user --mount -- bash -euc '
 		root=$1 uid=$2 gid=$3
@@ -51,19 +51,19 @@ inside() {
 }
 
 version=$(inside --version)
-[[ $(inside serve --help) == *ROLLCALL_IDENTITY* ]] || fail "serve --help does not say ROLLCALL_IDENTITY"
-[[ $(inside crds) == *"kind: CustomResourceDefinition"* ]] || fail "crds prints no definition"
+[[ $(inside serve --help) == *ROLLCALL_IDENTITY* ]] || fail "serve --help does not list ROLLCALL_IDENTITY"
+[[ $(inside crds) == *"kind: CustomResourceDefinition"* ]] || fail "crds does not print a definition"
 if answer=$(inside dev --help 2>&1); then
-	fail "it has the subcommand dev: build it with --no-default-features"
+	fail "the image has the subcommand dev: build it with --no-default-features"
 fi
-[[ $answer == *"unrecognized subcommand"* ]] || fail "dev --help says: $answer"
+[[ $answer == *"unrecognized subcommand"* ]] || fail "unexpected answer of dev --help: $answer"
 if answer=$(inside crds --out /elsewhere 2>&1); then
-	fail "it could write into its root"
+	fail "the process could write to its root file system"
 fi
-# Far enough into its start to need the Kubernetes API, which is not here.
+# The process must get far enough to need the Kubernetes API, which does not exist here.
 if answer=$(inside serve --identity check --auth none 2>&1); then
-	fail "it serves without a Kubernetes API"
+	fail "serve runs without a Kubernetes API"
 fi
-[[ $answer == *"found no Kubernetes API"* ]] || fail "serve says: $answer"
+[[ $answer == *"found no Kubernetes API"* ]] || fail "unexpected answer of serve: $answer"
 
 echo "$1: $version, as $user, from $(find "$root" -type f | wc -l) files of $(du --apparent-size -sh "$root" | cut -f 1)"

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# The files of the image:
+# Collects the files of the image:
 #
-#     deploy/image/rootfs.sh BINARY FOLDER
+#     deploy/image/rootfs.sh BINARY DIR
 #
-# fills FOLDER, which must not be there yet, with the binary, its shared libraries where its loader looks for them, and the
-# licence. No CA certificates: rollcall speaks to the Kubernetes API only, whose CA comes with the ServiceAccount. No shell,
-# no users, no /tmp: it writes no files.
+# creates DIR, which must not exist, with the binary, its shared libraries where the loader expects them, and the licence. There
+# are no CA certificates, because rollcall connects only to the Kubernetes API, whose CA comes with the ServiceAccount. There is
+# no shell, no list of users and no /tmp, because rollcall writes no files.
 set -euo pipefail
 binary=$1 root=$2
 mkdir "$root"
 
-# Function names stay, for what a crash says; the tables of lines, five sixths of the file, do not.
+# Keep function names for backtraces. Strip the line tables, which are five sixths of the file.
 install -D -m 0755 "$binary" "$root/usr/bin/rollcall"
 strip --strip-debug "$root/usr/bin/rollcall"
 
-# A static one has none, and then ldd fails.
+# ldd fails for a static binary, which has no shared libraries.
 if libraries=$(ldd "$binary" 2>/dev/null); then
-	case $libraries in *"not found"*) echo "rootfs: $binary lacks a library: $libraries" >&2; exit 1 ;; esac
+	case $libraries in *"not found"*) echo "rootfs: a shared library of $binary is missing: $libraries" >&2; exit 1 ;; esac
 	grep -o '/[^ ]*' <<<"$libraries" | xargs cp --dereference --parents --target-directory "$root"
 fi
 

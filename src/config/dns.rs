@@ -1,5 +1,5 @@
-//! DNS beyond where it listens and for which zone: its flags, and one validated value of them. Does not own: what
-//! they do (`dns`).
+//! The flags of the DNS server other than its zone and its address, and their validation. Does not own: what the
+//! settings do (`dns`).
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -13,136 +13,136 @@ use rollcall_model::naming;
 
 use crate::config::error::{ConfigError, check};
 
-/// What a service answers that has nobody to offer.
+/// What DNS answers for a service without a discoverable instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Empty {
-    /// No error and no records
+    /// NOERROR without records
     #[default]
     #[value(name = "nodata")]
     NoData,
-    /// NXDOMAIN, for all names of the service
+    /// NXDOMAIN, for every name of the service
     #[value(name = "nxdomain")]
     NxDomain,
-    /// The Expired and Critical ones, unless their state takes them out
+    /// The Expired and Critical instances, unless their operator state removes them
     Last,
 }
 
-/// The flags.
+/// The flags of the DNS server.
 #[derive(Args, Clone, Debug)]
 pub struct DnsArgs {
-    /// Where resolvers reach this service: addresses, or names that are looked up every minute, for
-    /// `ns.dns.<zone>` [default: --advertise-address]
+    /// Addresses at which resolvers reach this server, for the name `ns.dns.<zone>`; host names are resolved
+    /// again every minute [default: --advertise-address]
     #[arg(long, env = "ROLLCALL_DNS_NAME_SERVERS", value_delimiter = ',', value_name = "HOST")]
     pub dns_name_servers: Vec<String>,
-    /// Networks whose addresses are answered with names (PTR), for example 10.244.0.0/16,fd00::/8
+    /// Networks for which this server answers reverse lookups (PTR), for example 10.244.0.0/16,fd00::/8
     #[arg(long, env = "ROLLCALL_DNS_REVERSE_ZONES", value_delimiter = ',', value_name = "CIDR")]
     pub dns_reverse_zones: Vec<String>,
-    /// What a service answers that has nobody to offer
+    /// What to answer for a service without a discoverable instance
     #[arg(long, env = "ROLLCALL_DNS_EMPTY", default_value = "nodata")]
     pub dns_empty: Empty,
-    /// The most instances in an answer: each client has the same part of a service for a minute [default:
-    /// all]
+    /// Maximum number of instances in an answer; each client gets the same subset of a service for a minute
+    /// [default: all]
     #[arg(long, env = "ROLLCALL_DNS_MAX_ANSWERS", value_name = "COUNT")]
     pub dns_max_answers: Option<NonZeroUsize>,
-    /// Networks that may ask [default: all]
+    /// Networks that may send queries [default: all]
     #[arg(long, env = "ROLLCALL_DNS_ALLOW", value_delimiter = ',', value_name = "CIDR")]
     pub dns_allow: Vec<String>,
     /// Networks that may transfer the zone (AXFR) [default: none]
     #[arg(long, env = "ROLLCALL_DNS_TRANSFER", value_delimiter = ',', value_name = "CIDR")]
     pub dns_transfer: Vec<String>,
-    /// Secondaries that are told of changes (NOTIFY), for example 10.0.0.53:53
+    /// Secondary servers to notify of changes (NOTIFY), for example 10.0.0.53:53
     #[arg(long, env = "ROLLCALL_DNS_NOTIFY", value_delimiter = ',', value_name = "ADDRESS:PORT")]
     pub dns_notify: Vec<SocketAddr>,
-    /// Errors and NXDOMAIN a second that go to one /24 or /56 by UDP without a cookie; the others are cut, and
-    /// asked for again by TCP; 0: no bound
+    /// Errors and NXDOMAIN answers per second to one /24 or /56 over UDP without a cookie; answers beyond that
+    /// are truncated, so that clients ask again over TCP; 0 means no limit
     #[arg(long, env = "ROLLCALL_DNS_ERROR_RATE", default_value_t = 500, value_name = "RATE")]
     pub dns_error_rate: u32,
-    /// 32 hexadecimal digits, the same on every replica, that DNS cookies are made by [default: each its
-    /// own]
+    /// Secret for DNS cookies: 32 hexadecimal digits, the same on every replica [default: a random secret on
+    /// each replica]
     #[arg(long, env = "ROLLCALL_DNS_COOKIE_SECRET", hide_env_values = true, value_name = "HEX")]
     pub dns_cookie_secret: Option<String>,
-    /// The largest UDP answer to who has shown no cookie, in octets
+    /// Maximum size in bytes of a UDP answer to a client without a valid cookie
     #[arg(
         long,
         env = "ROLLCALL_DNS_COOKIELESS_SIZE",
         default_value_t = 1232,
-        value_name = "OCTETS"
+        value_name = "BYTES"
     )]
     #[arg(value_parser = clap::value_parser!(u16).range(512..=1232))]
     pub dns_cookieless_size: u16,
-    /// TCP connections at once; one address may have a quarter of them
+    /// Maximum number of open TCP connections; one address can have a quarter of them
     #[arg(long, env = "ROLLCALL_DNS_CONNECTIONS", default_value_t = 1024, value_name = "COUNT")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub dns_connections: u32,
-    /// One in so many queries is logged while --log has rollcall::dns::query=debug; with =trace each
+    /// Log one in this many queries while --log contains rollcall::dns::query=debug; =trace logs every query
     #[arg(long, env = "ROLLCALL_DNS_LOG_EVERY", default_value_t = 100, value_name = "COUNT")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub dns_log_every: u32,
 }
 
-/// Where a name server is.
+/// The address of a name server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NameServer {
-    /// There.
+    /// A fixed IP address.
     Address(IpAddr),
-    /// Where the resolver of this machine says: the Service of rollcall's DNS.
+    /// A host name that the resolver of this machine resolves: usually the Service of rollcall's DNS.
     Host(String),
 }
 
-/// The settings of DNS beyond where it listens and for which zone: the flags, validated.
+/// The validated settings of the DNS server other than its zone and its address.
 #[derive(Clone, Debug)]
 pub struct DnsSettings {
-    /// Where resolvers reach this service.
+    /// Where resolvers reach this server.
     pub name_servers: Vec<NameServer>,
-    /// Networks whose addresses are answered with names; each ends where a label of its zone does.
+    /// Networks for which reverse lookups are answered; each prefix ends on a label boundary of its zone.
     pub reverse: Vec<IpNet>,
-    /// What a service answers that has nobody to offer.
+    /// What to answer for a service without a discoverable instance.
     pub empty: Empty,
-    /// How many instances an answer has at most, if there is a ceiling.
+    /// Maximum number of instances in an answer, if there is one.
     pub ceiling: Option<NonZeroUsize>,
-    /// Networks that may ask; all when none is named.
+    /// Networks that may send queries; empty means all.
     pub allow: Vec<IpNet>,
-    /// Networks that may transfer the zone; none when none is named.
+    /// Networks that may transfer the zone; empty means none.
     pub transfer: Vec<IpNet>,
-    /// Secondaries that are told of changes.
+    /// Secondary servers to notify of changes.
     pub notify: Vec<SocketAddr>,
-    /// Errors and denials a second that go whole to one /24 or /56 over UDP; 0 is no bound.
+    /// Errors and NXDOMAIN answers per second that are sent whole to one /24 or /56 over UDP; 0 means no limit.
     pub error_rate: u32,
-    /// The secret of cookies, the same on every replica; none makes one up.
+    /// The secret of DNS cookies, the same on every replica; `None` means a random one.
     pub cookie_secret: Option<[u8; 16]>,
-    /// The largest UDP message in answer to a query without a cookie of ours, in bytes.
+    /// Maximum size in bytes of a UDP answer to a query without a valid cookie.
     pub cookieless: u16,
-    /// Connections at once.
+    /// Maximum number of open TCP connections.
     pub connections: usize,
-    /// How long a connection may be idle.
+    /// How long a TCP connection can be idle before it is closed.
     pub idle: Duration,
-    /// One in so many queries is logged while that is switched on.
+    /// One in this many queries is logged while query logging is on.
     pub log_every: u32,
 }
 
-/// A connection on which nothing is asked for this long is closed (RFC 7766 §6.2.3); clients are told
-/// (RFC 7828).
+/// A connection without a query for this long is closed (RFC 7766 §6.2.3). Clients learn the value from the
+/// edns-tcp-keepalive option (RFC 7828).
 const IDLE: Duration = Duration::from_secs(10);
 
-const CIDR: &str = "give networks by their length in bits, for example 10.0.0.0/8,fd00::/8";
-const REVERSE: &str = "a reverse zone ends where a label does: give a length that is a multiple of 8 bits for IPv4 \
+const CIDR: &str = "give networks in CIDR notation, for example 10.0.0.0/8,fd00::/8";
+const REVERSE: &str = "a reverse zone ends on a label boundary: give a prefix length that is a multiple of 8 for IPv4 \
                        (10.244.0.0/16), of 4 for IPv6 (fd00::/8)";
 const HOST: &str = "give IP addresses or host names, for example rollcall-dns or 10.96.0.53";
-const SECRET: &str = "give 32 hexadecimal digits, for example those of `openssl rand -hex 16`";
-const NOTIFY: &str = "give addresses that can be reached, each with its port";
+const SECRET: &str = "give 32 hexadecimal digits, for example the output of `openssl rand -hex 16`";
+const NOTIFY: &str = "give reachable addresses, each with its port";
 
 impl DnsArgs {
-    /// Checks every flag. Without a name server, resolvers reach this service at `advertised`.
+    /// Checks every flag. If no name server is given, resolvers reach this server at `advertised`.
     ///
     /// # Errors
-    /// Names the flag, its value and what to give instead.
+    /// Names the flag, its value and the fix.
     pub(super) fn validate(&self, advertised: IpAddr) -> Result<DnsSettings, ConfigError> {
-        let servers = present(&self.dns_name_servers).map(name_server);
+        let servers = non_empty(&self.dns_name_servers).map(parse_name_server);
         let mut name_servers = servers.collect::<Result<Vec<_>, _>>()?;
         if name_servers.is_empty() {
             name_servers.push(NameServer::Address(advertised));
         }
-        let reverse = networks("dns-reverse-zones", &self.dns_reverse_zones)?;
+        let reverse = parse_networks("dns-reverse-zones", &self.dns_reverse_zones)?;
         for network in &reverse {
             let is_zone = naming::reverse_labels(*network).is_some();
             check("dns-reverse-zones", &network.to_string(), is_zone, REVERSE)?;
@@ -152,16 +152,16 @@ impl DnsArgs {
             check("dns-notify", &address.to_string(), reachable, NOTIFY)?;
         }
         let secret = self.dns_cookie_secret.as_deref().filter(|secret| !secret.is_empty());
-        let cookie_secret = secret.and_then(octets);
-        // What was given is not repeated: it may be in a log then.
+        let cookie_secret = secret.and_then(parse_secret);
+        // The error does not repeat the value, because a secret must not reach the log.
         check("dns-cookie-secret", "…", secret.is_none() || cookie_secret.is_some(), SECRET)?;
         Ok(DnsSettings {
             name_servers,
             reverse,
             empty: self.dns_empty,
             ceiling: self.dns_max_answers,
-            allow: networks("dns-allow", &self.dns_allow)?,
-            transfer: networks("dns-transfer", &self.dns_transfer)?,
+            allow: parse_networks("dns-allow", &self.dns_allow)?,
+            transfer: parse_networks("dns-transfer", &self.dns_transfer)?,
             notify: self.dns_notify.clone(),
             error_rate: self.dns_error_rate,
             cookie_secret,
@@ -173,12 +173,12 @@ impl DnsArgs {
     }
 }
 
-/// An empty variable is as good as none.
-fn present(values: &[String]) -> impl Iterator<Item = &str> {
+/// Trims the values and skips empty ones, because an empty variable counts as not set.
+fn non_empty(values: &[String]) -> impl Iterator<Item = &str> {
     values.iter().map(|value| value.trim()).filter(|value| !value.is_empty())
 }
 
-fn name_server(text: &str) -> Result<NameServer, ConfigError> {
+fn parse_name_server(text: &str) -> Result<NameServer, ConfigError> {
     if let Ok(address) = text.parse() {
         return Ok(NameServer::Address(address));
     }
@@ -187,17 +187,17 @@ fn name_server(text: &str) -> Result<NameServer, ConfigError> {
     Ok(NameServer::Host(text.to_owned()))
 }
 
-/// Networks; a single address is one of its own.
-fn networks(flag: &'static str, values: &[String]) -> Result<Vec<IpNet>, ConfigError> {
-    let read = |value: &str| {
+/// Parses networks; a single address is a network of one address.
+fn parse_networks(flag: &'static str, values: &[String]) -> Result<Vec<IpNet>, ConfigError> {
+    let parse = |value: &str| {
         let network = value.parse::<IpNet>().ok();
         network.or_else(|| value.parse::<IpAddr>().ok().map(IpNet::from)).map(|net| net.trunc())
     };
-    let wrong = |value: &str| ConfigError::Value { flag, value: value.to_owned(), fix: CIDR };
-    present(values).map(|value| read(value).ok_or_else(|| wrong(value))).collect()
+    let error = |value: &str| ConfigError::Value { flag, value: value.to_owned(), fix: CIDR };
+    non_empty(values).map(|value| parse(value).ok_or_else(|| error(value))).collect()
 }
 
-fn octets(secret: &str) -> Option<[u8; 16]> {
+fn parse_secret(secret: &str) -> Option<[u8; 16]> {
     let digits = secret.len() == 32 && secret.bytes().all(|digit| digit.is_ascii_hexdigit());
     digits.then(|| u128::from_str_radix(secret, 16).ok().map(u128::to_be_bytes)).flatten()
 }

@@ -1,41 +1,40 @@
-//! A flag that cannot be used, and the check that finds it. Does not own: which flags there are (`config`).
+//! Errors about flags, and the check that returns them. Does not own: the flags (`config`).
 
 use thiserror::Error;
 
-/// A flag that cannot be used.
+/// A flag that is invalid or missing.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum ConfigError {
-    /// Its value cannot be used.
+    /// The value of the flag is invalid.
     #[error("--{flag} {value:?} cannot be used: {fix}")]
     Value {
-        /// Which.
+        /// The flag.
         flag: &'static str,
-        /// What was given.
+        /// The invalid value.
         value: String,
         /// What to give instead.
         fix: &'static str,
     },
-    /// It is missing beside another.
+    /// The flag is missing although another flag requires it.
     #[error("--{flag} is missing: {fix}")]
     Missing {
-        /// Which.
+        /// The flag.
         flag: &'static str,
         /// What to give.
         fix: &'static str,
     },
 }
 
-/// An error unless the value fits.
+/// Returns an error unless `is_valid`.
 pub(super) fn check(
     flag: &'static str,
     value: &str,
-    fits: bool,
+    is_valid: bool,
     fix: &'static str,
 ) -> Result<(), ConfigError> {
-    if fits { Ok(()) } else { Err(ConfigError::Value { flag, value: value.to_owned(), fix }) }
+    if is_valid { Ok(()) } else { Err(ConfigError::Value { flag, value: value.to_owned(), fix }) }
 }
 
-/// The error that a flag is missing.
 pub(super) fn missing(flag: &'static str, fix: &'static str) -> ConfigError {
     ConfigError::Missing { flag, fix }
 }

@@ -1,11 +1,11 @@
-//! What `rollcall dev` prints when all is ready.
+//! The text that `rollcall dev` prints once everything is ready.
 
 use super::args::DevArgs;
 use super::control_plane::ControlPlane;
 use super::replicas::{self, Replica};
 use super::state_dir::StateDir;
 
-/// The text: what runs where, what is not safe about it, and commands to try.
+/// Lists the addresses and files, warns about missing authentication, and gives commands to try.
 pub(super) fn banner(
     control_plane: &ControlPlane,
     replicas: &[Replica],
@@ -23,11 +23,11 @@ pub(super) fn banner(
             replicas::log(state.path(), replica).display()
         );
     }
-    let fate = if state.is_temporary() { "temporary" } else { "kept" };
+    let kept = if state.is_temporary() { "temporary" } else { "kept" };
     text += &format!("  Kubernetes  {}\n", control_plane.url);
-    text += &format!("  state  {} ({fate})\n\n", state.path().display());
-    text += "  !! It runs with --auth none: whoever reaches the HTTP address may register, change and\n\
-             \x20 !! remove every instance. For trying things out on this machine only.\n\n";
+    text += &format!("  state  {} ({kept})\n\n", state.path().display());
+    text += "  !! rollcall runs with --auth none: every client that reaches the HTTP address can register,\n\
+             \x20 !! change and remove every instance. Use it on this machine only.\n\n";
     text += &format!(
         "Try, in another terminal:\n\n  export KUBECONFIG={}\n",
         control_plane.kubeconfig.display()
@@ -36,7 +36,7 @@ pub(super) fn banner(
     if let (Some(replica), false) = (replicas.first(), options.no_samples) {
         text += &samples(replica);
     }
-    text + "\nCtrl-C ends it all.\n"
+    text + "\nPress Ctrl-C to stop everything.\n"
 }
 
 fn samples(replica: &Replica) -> String {

@@ -1,7 +1,7 @@
-//! Where etcd, kube-apiserver and kube-controller-manager are on this machine.
+//! The search for etcd, kube-apiserver and kube-controller-manager on this machine.
 //!
-//! Owns the search: `KUBEBUILDER_ASSETS`, then `PATH`, then the cache, each program for itself.
-//! What is found in none of them is built into the cache by `build`.
+//! Owns: the search order, separately for each program: `KUBEBUILDER_ASSETS`, then `PATH`, then the cache. Does not
+//! own: building the programs that are not found (`build`).
 
 use std::env;
 use std::ffi::OsString;
@@ -11,26 +11,26 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The pinned modules that the binaries are built from.
+/// The pinned Go modules from which the programs are built.
 pub(super) const GO_MOD: &str = include_str!("modules/go.mod");
-/// Their checksums.
+/// The checksums of these modules.
 pub(super) const GO_SUM: &str = include_str!("modules/go.sum");
 
-/// There is no folder for the cache.
+/// Neither variable names a directory for the cache.
 #[derive(Debug, Error)]
-#[error("no place to keep built programs: set HOME or XDG_CACHE_HOME")]
+#[error("cannot choose a cache directory for built programs: set HOME or XDG_CACHE_HOME")]
 pub struct NoCache;
 
-/// One of the three programs.
+/// One of the three programs of the control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tool {
     /// The name of its executable.
     pub(super) name: &'static str,
-    /// The Go package it is built from.
+    /// The Go package from which it is built.
     pub(super) package: &'static str,
 }
 
-/// In the order in which they are built: the small one first.
+/// The programs in build order, the smallest one first.
 pub(super) const TOOLS: [Tool; 3] = [
     Tool { name: "etcd", package: "go.etcd.io/etcd/server/v3" },
     Tool { name: "kube-apiserver", package: "k8s.io/kubernetes/cmd/kube-apiserver" },
@@ -51,22 +51,22 @@ pub struct Binaries {
     pub controller_manager: PathBuf,
 }
 
-/// Where to look, in this order.
+/// Where programs are searched, in this order.
 #[derive(Debug, Clone)]
 pub struct Places {
     /// `KUBEBUILDER_ASSETS`, if set.
     pub assets: Option<PathBuf>,
     /// `PATH`, if set.
     pub path: Option<OsString>,
-    /// Our folder in the cache: one for each content of the module files.
+    /// The directory of this version in the cache, named after a hash of the module files.
     pub cache: PathBuf,
 }
 
 impl Places {
-    /// The places that the environment of this process names.
+    /// The search paths from the environment of this process.
     ///
     /// # Errors
-    /// When there is neither `XDG_CACHE_HOME` nor `HOME`.
+    /// When neither `XDG_CACHE_HOME` nor `HOME` is set.
     pub fn from_env() -> Result<Self, NoCache> {
         let folder = |name| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         // A relative XDG_CACHE_HOME is invalid (XDG Base Directory Specification).
@@ -82,13 +82,12 @@ impl Places {
         })
     }
 
-    /// Where built programs are kept.
+    /// The directory of built programs.
     pub(super) fn built(&self) -> PathBuf {
         self.cache.join("bin")
     }
 
-    /// The executable of that name, if it is in one of the places. One found outside the cache is
-    /// taken as it is, whatever its version.
+    /// Finds the executable with this name. An executable outside the cache is accepted with any version.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<PathBuf> {
         let path = self.path.iter().flat_map(env::split_paths);
@@ -96,7 +95,7 @@ impl Places {
         folders.map(|folder| folder.join(name)).find(|file| is_executable(file))
     }
 
-    /// All three programs, or which of them are in none of the places.
+    /// Finds all three programs, or returns the missing ones.
     pub(super) fn find_all(&self) -> Result<Binaries, Vec<Tool>> {
         let found = TOOLS.map(|tool| self.find(tool.name));
         if let [Some(etcd), Some(apiserver), Some(controller_manager)] = found {
@@ -107,7 +106,7 @@ impl Places {
     }
 }
 
-/// Whether it is a file that somebody may execute.
+/// Whether the path is a file with any execute permission.
 fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
@@ -117,7 +116,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    /// A folder for this test with an executable of each name in `a`, `b` and the cache.
+    /// Creates a directory for this test, with executables of these names in `a` (assets), `b` (`PATH`) and the cache.
     fn places(test: &str, a: &[&str], b: &[&str], cache: &[&str]) -> Places {
         let root = env::temp_dir().join(format!("rollcall-places-{}-{test}", std::process::id()));
         let _ = fs::remove_dir_all(&root);
@@ -148,14 +147,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_programs_are_returned() {
         let places = places("missing", &[], &["kube-apiserver"], &[]);
         let missing = places.find_all().unwrap_err();
         assert_eq!(missing, [TOOLS[0], TOOLS[2]]);
     }
 
     #[test]
-    fn a_file_that_cannot_be_executed_is_no_program() {
+    fn file_without_execute_permission_is_not_found() {
         let places = places("mode", &["etcd"], &[], &[]);
         let file = places.assets.as_ref().unwrap().join("etcd");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();

@@ -1,6 +1,6 @@
-//! Building the programs of the control plane, once a machine, from pinned Go modules.
+//! Builds the programs of the control plane from pinned Go modules, once per machine.
 //!
-//! Owns the cache folder, the lock on it and the progress that a person sees.
+//! Owns: the cache directory, its lock, and the reported progress. Does not own: the search for programs (`binaries`).
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -13,56 +13,56 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::binaries::{Binaries, GO_MOD, GO_SUM, Places, Tool};
 use super::child::{Child, last_line};
 use super::launch::{LaunchError, Launcher, Program};
-use super::terminal::say;
+use super::terminal::print_progress;
 
-/// The version that the built Kubernetes programs report; that of the module files.
+/// The version that the built Kubernetes programs report, the same as in the module files.
 const VERSION: &str = "v1.36.3";
 
-/// Between two lines of progress.
+/// Interval between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(5);
 
 /// The programs could not be built.
 #[derive(Debug, Error)]
 pub enum BuildError {
-    /// There is no Go here, and so nothing to build with.
+    /// Programs are missing, and so is Go, which could build them.
     #[error(
-        "no {missing}, and no Go to build it with. Do one of these, then try again:\n  \
-         - install Go 1.26 or newer (https://go.dev/dl, or a package `golang`) so that `go` is in PATH; \
-         everything is then built once, in about 6 minutes;\n  \
-         - or put etcd (3.6), kube-apiserver and kube-controller-manager (1.33 or newer) into PATH, \
-         or into a folder and that folder into KUBEBUILDER_ASSETS"
+        "cannot find {missing}, nor Go to build it with. Do one of the following, then try again:\n  \
+         - install Go 1.26 or newer (https://go.dev/dl, or the package `golang`) so that `go` is in PATH; \
+         the programs are then built once, in about 6 minutes\n  \
+         - put etcd (3.6), kube-apiserver and kube-controller-manager (1.33 or newer) into a directory of PATH, \
+         or into another directory, and set KUBEBUILDER_ASSETS to it"
     )]
     NoGo {
         /// The programs that are missing.
         missing: String,
     },
-    /// The cache folder could not be used.
-    #[error("cannot use the cache folder {path}: {source}", path = path.display())]
+    /// The cache directory could not be used.
+    #[error("cannot use the cache directory {path}: {source}", path = path.display())]
     Folder {
-        /// The folder, or a file in it.
+        /// The directory, or a file in it.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// go could not be started.
+    /// The Go compiler could not be started.
     #[error(transparent)]
     Launch(#[from] LaunchError),
-    /// go failed.
+    /// The Go compiler failed.
     #[error("cannot build {tool}: {obituary}")]
     Go {
-        /// What was built.
+        /// The program that was being built.
         tool: &'static str,
-        /// How go ended, and its last words.
+        /// How the compiler ended, and the end of its log.
         obituary: String,
     },
 }
 
 impl Binaries {
-    /// Finds the three programs, and builds into the cache what is missing, with progress on
-    /// standard error. That takes about 6 minutes on 2 cores the first time.
+    /// Finds the three programs, and builds the missing ones into the cache, with progress on standard error. The first
+    /// build takes about 6 minutes on 2 cores.
     ///
     /// # Errors
-    /// When something is missing and cannot be built; the message says what to install.
+    /// When a program is missing and cannot be built; the message says what to install.
     pub async fn find_or_build(places: &Places, launcher: &Launcher) -> Result<Self, BuildError> {
         let missing = match places.find_all() {
             Ok(binaries) => return Ok(binaries),
@@ -70,33 +70,34 @@ impl Binaries {
         };
         build(places, launcher, &missing).await?;
         places.find_all().map_err(|missing| {
-            let source = io::Error::other(format!("{} vanished", names(&missing)));
+            let source =
+                io::Error::other(format!("{} disappeared after the build", names(&missing)));
             BuildError::Folder { path: places.built(), source }
         })
     }
 }
 
-/// Builds `missing` into the cache, unless another process just did.
+/// Builds the missing programs into the cache, unless another process has built them in the meantime.
 async fn build(places: &Places, launcher: &Launcher, missing: &[Tool]) -> Result<(), BuildError> {
     let go = places.find("go").ok_or_else(|| BuildError::NoGo { missing: names(missing) })?;
-    let folders = Folders::make(&places.cache)?;
-    let _lock = lock(&folders.lock).await?;
+    let dirs = CacheDirs::make(&places.cache)?;
+    let _lock = lock(&dirs.lock).await?;
     let missing: Vec<Tool> =
         missing.iter().filter(|tool| places.find(tool.name).is_none()).copied().collect();
     if missing.is_empty() {
         return Ok(());
     }
-    say(&format!(
-        "building {} from source into {}, once: about 6 minutes on 2 cores, seconds when go has them in its cache",
+    print_progress(&format!(
+        "building {} from source into {}: once, about 6 minutes on 2 cores, or seconds if they are in Go's build cache",
         names(&missing),
         places.cache.display()
     ));
-    folders.clear()?;
+    dirs.clear()?;
     for (done, tool) in missing.iter().enumerate() {
         let step = format!("[{} of {}] {}", done + 1, missing.len(), tool.name);
-        build_one(&folders, launcher, go.clone(), *tool, &step).await?;
+        build_one(&dirs, launcher, go.clone(), *tool, &step).await?;
     }
-    say("built all; the next start needs none of this");
+    print_progress("all programs are built; later starts reuse them");
     Ok(())
 }
 
@@ -104,17 +105,17 @@ fn names(tools: &[Tool]) -> String {
     tools.iter().map(|tool| tool.name).collect::<Vec<_>>().join(", ")
 }
 
-/// The parts of the cache folder.
-struct Folders {
-    /// Held by whoever builds.
+/// The paths in the cache directory.
+struct CacheDirs {
+    /// Locked by the process that builds.
     lock: PathBuf,
-    /// The module files, and what go writes before it is complete.
+    /// The working directory: the module files, and programs before they are complete.
     source: PathBuf,
     /// The finished programs.
     bin: PathBuf,
 }
 
-impl Folders {
+impl CacheDirs {
     fn make(cache: &Path) -> Result<Self, BuildError> {
         let made =
             Self { lock: cache.join("lock"), source: cache.join("source"), bin: cache.join("bin") };
@@ -123,7 +124,7 @@ impl Folders {
         Ok(made)
     }
 
-    /// Leaves nothing in the working folder but the module files. Only under the lock.
+    /// Empties the working directory except for the module files. The caller must hold the lock.
     fn clear(&self) -> Result<(), BuildError> {
         let clear = || {
             if self.source.exists() {
@@ -137,19 +138,19 @@ impl Folders {
     }
 }
 
-/// Takes the lock, waiting without a limit: its holder's end, however it comes, frees it.
+/// Takes the lock. The wait has no deadline, because the kernel frees the lock when its holder ends.
 async fn lock(path: &Path) -> Result<File, BuildError> {
     let failed = |source| BuildError::Folder { path: path.to_owned(), source };
     let file = File::create(path).map_err(failed)?;
     let mut ticks = ticks();
-    let mut told = false;
+    let mut reported = false;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
-            Err(TryLockError::WouldBlock) if !told => {
-                say("another process is building the control plane; waiting for it");
-                told = true;
+            Err(TryLockError::WouldBlock) if !reported => {
+                print_progress("waiting for another process that is building the control plane");
+                reported = true;
             }
             Err(TryLockError::WouldBlock) => {}
         }
@@ -158,13 +159,13 @@ async fn lock(path: &Path) -> Result<File, BuildError> {
 }
 
 async fn build_one(
-    folders: &Folders,
+    dirs: &CacheDirs,
     launcher: &Launcher,
     go: PathBuf,
     tool: Tool,
     step: &str,
 ) -> Result<(), BuildError> {
-    let made = folders.source.join(tool.name);
+    let made = dirs.source.join(tool.name);
     let flags = format!("-s -w -X k8s.io/component-base/version.gitVersion={VERSION}");
     let args = [
         "build",
@@ -181,9 +182,9 @@ async fn build_one(
         name: "go".to_owned(),
         path: go,
         args: args.iter().map(Into::into).collect(),
-        dir: folders.source.clone(),
-        log: folders.source.join(format!("{}.log", tool.name)),
-        // Static, and from the pinned modules whatever this person's Go set-up says.
+        dir: dirs.source.clone(),
+        log: dirs.source.join(format!("{}.log", tool.name)),
+        // Builds static executables from the pinned modules, whatever the user's Go settings are.
         env: vec![
             ("CGO_ENABLED", Some("0")),
             ("GOFLAGS", Some("-mod=readonly")),
@@ -192,29 +193,29 @@ async fn build_one(
             ("GOARCH", None),
         ],
     };
-    say(step);
+    print_progress(step);
     let child = launcher.start(&program).await?;
     let end = watch_progress(&child, step).await;
     if !made.is_file() {
         return Err(BuildError::Go { tool: tool.name, obituary: child.obituary(&end) });
     }
-    let target = folders.bin.join(tool.name);
+    let target = dirs.bin.join(tool.name);
     fs::rename(&made, &target).map_err(|source| BuildError::Folder { path: target, source })
 }
 
-/// Shows how long it takes and the last line of its output until it ends; says how it ended. No
-/// limit: a machine may be slow, and a person sees the progress and has Ctrl-C.
+/// Prints the elapsed time and the last line of the output until the process ends. Returns how it ended. There is no
+/// deadline, because a machine can be slow, and the user sees the progress and can press Ctrl-C.
 async fn watch_progress(child: &Child, step: &str) -> String {
     let mut ticks = ticks();
-    ticks.tick().await; // the first is at once
+    ticks.tick().await; // the first tick completes at once
     let mut seconds = 0;
     loop {
         tokio::select! {
             end = child.ended() => return end,
             _ = ticks.tick() => {
                 seconds += PROGRESS.as_secs();
-                let package = last_line(child.log()).unwrap_or_else(|| "still going".to_owned());
-                say(&format!("{step}, {seconds} s: {package}"));
+                let package = last_line(child.log()).unwrap_or_else(|| "in progress".to_owned());
+                print_progress(&format!("{step}, {seconds} s: {package}"));
             }
         }
     }

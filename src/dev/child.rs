@@ -1,6 +1,6 @@
-//! A process that was started here: its signals, its end, its log.
+//! A child process: its signals, its end and its log.
 //!
-//! Owns one running child. Dropping the handle kills it. Does not own the starting
+//! Owns: one running process, which is killed when its handle is dropped. Does not own: starting it
 //! ([`super::launch`]).
 
 use std::fmt;
@@ -18,41 +18,42 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process, kill_process_gro
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// How long a process that was sent SIGKILL may take to be gone.
+/// How long a process can take to end after SIGKILL.
 const AFTER_KILL: Duration = Duration::from_secs(5);
 
-/// A running child process, or one that has ended. Dropped, it is killed with its process group.
+/// A child process that runs or has ended. Dropping it kills its process group.
 pub struct Child {
     name: String,
     log: PathBuf,
-    life: Arc<Life>,
+    process: Arc<ProcessState>,
     ended: watch::Receiver<Option<String>>,
 }
 
-/// Whether the pid is still ours to send signals to.
-struct Life {
+/// The pid, and whether it still belongs to the child, so that signals reach no other process.
+struct ProcessState {
     pid: Pid,
-    alive: Mutex<bool>,
+    running: Mutex<bool>,
 }
 
 impl Child {
-    /// Takes over a process that leads its own group.
+    /// Takes over a process that is the leader of its own process group.
     pub(super) fn adopt(mut child: process::Child, name: String, log: PathBuf) -> io::Result<Self> {
         let pid = Pid::from_child(&child);
-        let life = Arc::new(Life { pid, alive: Mutex::new(true) });
+        let process = Arc::new(ProcessState { pid, running: Mutex::new(true) });
         let (sender, ended) = watch::channel(None);
-        let watched = Arc::clone(&life);
-        // On failure the thread's closure is dropped with the process handle, which would leave it running.
+        let watched = Arc::clone(&process);
+        // If the thread cannot start, its closure drops the process handle without killing the process. Dropping
+        // `child` kills it.
         let started = thread::Builder::new().name("reaper".to_owned()).spawn(move || {
-            watched.until_ended();
+            watched.wait_until_ended();
             let end = child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
             sender.send_replace(Some(end));
         });
-        let child = Self { name, log, life, ended };
+        let child = Self { name, log, process, ended };
         started.map(|_| child)
     }
 
-    /// What people call it.
+    /// Its name in messages.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -61,54 +62,54 @@ impl Child {
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.life.pid.as_raw_nonzero().get().unsigned_abs()
+        self.process.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Sends it a signal; false when it has ended.
+    /// Sends a signal. Returns false if the process has ended.
     pub fn signal(&self, signal: Signal) -> bool {
-        let alive = self.life.alive.lock();
-        *alive && kill_process(self.life.pid, signal).is_ok()
+        let running = self.process.running.lock();
+        *running && kill_process(self.process.pid, signal).is_ok()
     }
 
-    /// Kills it and every process of its group.
+    /// Kills every process of its group.
     pub fn kill(&self) {
-        let alive = self.life.alive.lock();
-        if *alive {
-            let _ = kill_process_group(self.life.pid, Signal::KILL);
+        let running = self.process.running.lock();
+        if *running {
+            let _ = kill_process_group(self.process.pid, Signal::KILL);
         }
     }
 
-    /// How it ended (`exit status: 1`), if it has.
+    /// How it ended (for example `exit status: 1`), or `None` while it runs.
     #[must_use]
     pub fn has_ended(&self) -> Option<String> {
         self.ended.borrow().clone()
     }
 
-    /// Waits, without a limit, until it has ended; says how.
+    /// Waits, without a deadline, until it has ended. Returns how.
     pub async fn ended(&self) -> String {
         let mut ended = self.ended.clone();
-        // The reaper always says how before it goes; the other case cannot be told from it.
+        // The reaper thread always sends the result before it ends.
         let end = ended.wait_for(Option::is_some).await.ok().and_then(|end| end.clone());
         end.unwrap_or_else(|| "it ended".to_owned())
     }
 
-    /// Asks it to end with SIGTERM and, when it has not within `grace`, kills it.
+    /// Sends SIGTERM, and kills the process if it has not ended within `grace`.
     pub async fn stop(&self, grace: Duration) {
         self.signal(Signal::TERM);
-        self.signal(Signal::CONT); // a stopped process would not see the request
+        self.signal(Signal::CONT); // a stopped process handles SIGTERM only after SIGCONT
         if timeout(grace, self.ended()).await.is_err() {
             self.kill();
             let _ = timeout(AFTER_KILL, self.ended()).await;
         }
     }
 
-    /// Where its output goes.
+    /// The file of its output.
     #[must_use]
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// What a person needs when it ended and should not have: how, and the end of its log.
+    /// A message about an unexpected end: how the process ended, and the end of its log.
     #[must_use]
     pub fn obituary(&self, end: &str) -> String {
         format!(
@@ -132,17 +133,17 @@ impl fmt::Debug for Child {
     }
 }
 
-impl Life {
-    /// Blocks until the process has ended, without reaping it: its pid cannot be somebody else's
-    /// before `alive` is false, so no signal can reach a stranger.
-    fn until_ended(&self) {
+impl ProcessState {
+    /// Blocks until the process has ended, without reaping it. The kernel cannot reuse its pid before `running` is
+    /// false, so no signal can reach another process.
+    fn wait_until_ended(&self) {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         while matches!(waitid(WaitId::Pid(self.pid), options), Err(rustix::io::Errno::INTR)) {}
-        *self.alive.lock() = false;
+        *self.running.lock() = false;
     }
 }
 
-/// The last `lines` lines of a text file, each indented; says so when there is nothing.
+/// The last `lines` lines of a text file, indented, or `(nothing)` if it is empty.
 #[must_use]
 pub fn tail(path: &Path, lines: usize) -> String {
     let last = last_lines(path, lines);
@@ -152,7 +153,7 @@ pub fn tail(path: &Path, lines: usize) -> String {
     last.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
 }
 
-/// The last line of a text file, if there is any.
+/// The last line of a text file, if it has one.
 pub(super) fn last_line(path: &Path) -> Option<String> {
     last_lines(path, 1).pop()
 }

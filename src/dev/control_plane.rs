@@ -1,7 +1,7 @@
 //! A real control plane on this machine: etcd, kube-apiserver and kube-controller-manager.
 //!
-//! Owns their start up to ready and their end. Does not own their flags (`flags`) nor what
-//! is installed in it ([`super::install`]).
+//! Owns: starting the programs until they are ready, and stopping them. Does not own: their flags (`flags`), and the
+//! objects that are installed ([`super::install`]).
 
 use std::ffi::OsString;
 use std::fs;
@@ -24,28 +24,28 @@ use super::flags::{apiserver_args, controller_manager_args, etcd_args};
 use super::launch::{LaunchError, Launcher, Program};
 use super::ports;
 
-/// From start to ready: 4 s on a quiet machine, more on a busy one.
+/// Deadline from start to ready. A start takes 4 s on an idle machine, and more on a busy one.
 const READY_WITHIN: Duration = Duration::from_secs(120);
-/// One look at `/readyz`.
+/// Deadline of one request to `/readyz`.
 const PROBE: Duration = Duration::from_secs(2);
-/// Between two looks.
+/// Pause between two requests.
 const PROBE_EVERY: Duration = Duration::from_millis(100);
-/// For an orderly end of each program.
+/// How long each program can take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// The control plane did not come up.
+/// The control plane could not be started.
 #[derive(Debug, Error)]
 pub enum ControlPlaneError {
-    /// Its folder could not be used.
-    #[error("cannot use the state folder {path}: {source}", path = path.display())]
+    /// Its state directory could not be used.
+    #[error("cannot use the state directory {path}: {source}", path = path.display())]
     Folder {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// There is no free port on 127.0.0.1.
-    #[error("no free port for the API server: {0}")]
+    #[error("cannot find a free port for the API server: {0}")]
     Port(#[source] io::Error),
     /// Tokens or keys could not be made.
     #[error(transparent)]
@@ -53,17 +53,21 @@ pub enum ControlPlaneError {
     /// A program could not be started.
     #[error(transparent)]
     Launch(#[from] LaunchError),
-    /// A program ended while starting.
+    /// A program ended during the start.
     #[error("the control plane did not start: {0}")]
-    Died(String),
+    Exited(String),
     /// It was not ready in time.
-    #[error("the API server was not ready within {} s: {last}. The last lines of {}:\n{tail}", READY_WITHIN.as_secs(), log.display())]
+    #[error(
+        "the API server was not ready within {} s: {last}. The last lines of {}:\n{tail}",
+        READY_WITHIN.as_secs(),
+        log.display()
+    )]
     NotReady {
         /// The last answer.
         last: String,
         /// The API server's log.
         log: PathBuf,
-        /// Its end.
+        /// The end of that log.
         tail: String,
     },
     /// A client could not be made from its kubeconfig.
@@ -71,31 +75,31 @@ pub enum ControlPlaneError {
     Client(String),
 }
 
-/// What a control plane is started with.
+/// The options of a control plane.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where everything is kept, made if absent. One that was used before brings its objects back.
+    /// The state directory, created if absent. An existing one still has its objects.
     pub dir: PathBuf,
     /// The programs.
     pub binaries: Binaries,
-    /// How they are started.
+    /// Starts the programs.
     pub launcher: Launcher,
     /// Further flags of kube-apiserver.
     pub apiserver_flags: Vec<String>,
 }
 
-/// A running control plane. Dropped, all of it is killed.
+/// A running control plane. Dropping it kills all its programs.
 #[derive(Debug)]
 pub struct ControlPlane {
     /// `https://127.0.0.1:port`.
     pub url: String,
-    /// The certificates that the API server is known by, as PEM.
+    /// The certificates that clients trust for the API server, as PEM.
     pub ca: Vec<u8>,
     /// The tokens of its users.
     pub credentials: Credentials,
-    /// For a person or a test: the user may do everything.
+    /// For users and tests: a user with all rights.
     pub kubeconfig: PathBuf,
-    /// For replicas: their user may do what RBAC grants.
+    /// For replicas: a user with the rights that RBAC grants.
     pub rollcall_kubeconfig: PathBuf,
     /// etcd.
     pub etcd: Child,
@@ -109,10 +113,10 @@ impl ControlPlane {
     /// Starts the programs and waits until the API server is ready.
     ///
     /// # Errors
-    /// When a program does not start or the API server is not ready within two minutes; the message
-    /// shows the end of the log that says why.
+    /// When a program does not start, or the API server is not ready within two minutes. The message contains the end
+    /// of the log.
     pub async fn start(options: &Options) -> Result<Self, ControlPlaneError> {
-        let dir = prepare(&options.dir)?;
+        let dir = create_state_dir(&options.dir)?;
         let credentials = Credentials::load_or_make(&dir)?;
         let address = ports::free().map_err(ControlPlaneError::Port)?;
         let url = format!("https://{address}");
@@ -125,7 +129,7 @@ impl ControlPlane {
         let mut args = apiserver_args(&port).to_vec();
         args.extend(options.apiserver_flags.iter().map(String::as_str));
         let apiserver = start("kube-apiserver", &options.binaries.apiserver, &args).await?;
-        let ca = ready(&dir, &url, &credentials, [&etcd, &apiserver]).await?;
+        let ca = wait_until_ready(&dir, &url, &credentials, [&etcd, &apiserver]).await?;
 
         let admin_file = dir.join("kubeconfig");
         write_private(&admin_file, &kubeconfig(&url, &ca, "admin", &credentials.admin))?;
@@ -147,24 +151,24 @@ impl ControlPlane {
         })
     }
 
-    /// A client that may do everything. Each call makes a new one, with connections of its own that
-    /// belong to the runtime it is made in.
+    /// A client with all rights. Each call creates a new one, because its connections belong to the runtime that
+    /// creates them.
     ///
     /// # Errors
-    /// When there is no TLS.
+    /// When the TLS configuration is unusable.
     pub async fn admin(&self) -> Result<Client, ControlPlaneError> {
         client(&kubeconfig(&self.url, &self.ca, "admin", &self.credentials.admin)).await
     }
 
-    /// A client that may do what a replica may do.
+    /// A client with the rights of a replica.
     ///
     /// # Errors
-    /// When there is no TLS.
+    /// When the TLS configuration is unusable.
     pub async fn rollcall(&self) -> Result<Client, ControlPlaneError> {
         client(&kubeconfig(&self.url, &self.ca, ROLLCALL_USER, &self.credentials.rollcall)).await
     }
 
-    /// Waits, without a limit, for one of the programs to end, which none should; says which, and why.
+    /// Waits, without a deadline, until a program ends unexpectedly. Returns which one, and why.
     pub async fn failed(&self) -> String {
         tokio::select! {
             end = self.etcd.ended() => self.etcd.obituary(&end),
@@ -173,15 +177,15 @@ impl ControlPlane {
         }
     }
 
-    /// Ends everything in order: an API server whose etcd went first would not end by itself.
+    /// Stops the programs in order: the API server does not stop by itself once its etcd is gone.
     pub async fn stop(self) {
         self.apiserver.stop(GRACE).await;
         tokio::join!(self.controller_manager.stop(GRACE), self.etcd.stop(GRACE));
     }
 }
 
-/// Makes the folder, for its owner only; its absolute path.
-fn prepare(dir: &Path) -> Result<PathBuf, ControlPlaneError> {
+/// Creates the directory, readable by its owner only. Returns its absolute path.
+fn create_state_dir(dir: &Path) -> Result<PathBuf, ControlPlaneError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -190,7 +194,7 @@ fn prepare(dir: &Path) -> Result<PathBuf, ControlPlaneError> {
         .map_err(|source| ControlPlaneError::Folder { path: dir.to_owned(), source })
 }
 
-/// Paths in the arguments are relative to `dir`, the working folder.
+/// Paths in the arguments are relative to `dir`, which is the working directory.
 fn program(dir: &Path, name: &str, path: &Path, args: &[&str]) -> Program {
     Program {
         name: name.to_owned(),
@@ -202,8 +206,8 @@ fn program(dir: &Path, name: &str, path: &Path, args: &[&str]) -> Program {
     }
 }
 
-/// Waits until `/readyz` says yes; the certificates that the server is known by.
-async fn ready(
+/// Waits until `/readyz` answers 200. Returns the certificates that clients trust for the API server.
+async fn wait_until_ready(
     dir: &Path,
     url: &str,
     credentials: &Credentials,
@@ -214,10 +218,10 @@ async fn ready(
         loop {
             for child in children {
                 if let Some(end) = child.has_ended() {
-                    return Err(ControlPlaneError::Died(child.obituary(&end)));
+                    return Err(ControlPlaneError::Exited(child.obituary(&end)));
                 }
             }
-            // It writes its certificate on the first start; until then there is nothing to trust.
+            // The API server writes its certificate at the first start; clients trust none before.
             let ca = fs::read(dir.join(CA_FILE)).unwrap_or_default();
             match probe(&kubeconfig(url, &ca, "admin", &credentials.admin)).await {
                 Ok(()) => return Ok(ca),
@@ -250,6 +254,6 @@ async fn client(kubeconfig: &str) -> Result<Client, ControlPlaneError> {
     let options = KubeConfigOptions::default();
     let mut config =
         Config::from_custom_kubeconfig(file, &options).await.map_err(|e| failed(&e))?;
-    config.proxy_url = None; // HTTPS_PROXY is for elsewhere; this is 127.0.0.1
+    config.proxy_url = None; // HTTPS_PROXY is not for 127.0.0.1
     Client::try_from(config).map_err(|e| failed(&e))
 }

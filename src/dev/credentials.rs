@@ -1,8 +1,7 @@
-//! Who may speak to the local control plane, and the files that say so.
+//! Credentials for the local control plane.
 //!
-//! Owns the tokens, the ServiceAccount key and the kubeconfigs. There is no PKI: kube-apiserver
-//! signs its own certificate. All of it is kept in the state folder, readable by its owner only, and
-//! stays the same over restarts.
+//! Owns: the tokens, the ServiceAccount key and the kubeconfigs. They are files in the state directory, readable by its
+//! owner only, and stay the same across restarts. Does not own: certificates; kube-apiserver signs its own.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -15,26 +14,26 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use thiserror::Error;
 
-/// The certificate that kube-apiserver makes for itself, followed by that of its CA.
+/// The certificate that kube-apiserver generates for itself, followed by the certificate of its CA.
 pub(super) const CA_FILE: &str = "pki/apiserver.crt";
-/// Who may speak to the API server: `token,user,uid,"group,…"`.
+/// The users of the API server, one per line: `token,user,uid,"group,…"`.
 pub(super) const TOKENS_FILE: &str = "tokens.csv";
 /// Signs ServiceAccount tokens.
 pub(super) const SIGNING_KEY: &str = "service-account.key";
-/// Checks them.
+/// Verifies ServiceAccount tokens.
 pub(super) const PUBLIC_KEY: &str = "service-account.pub";
 
-/// The user that the replicas are, so that RBAC binds them as in a cluster.
+/// The user of the replicas, with the same name as in a cluster, so that the same RBAC bindings apply.
 pub const ROLLCALL_USER: &str = "system:serviceaccount:rollcall-system:rollcall";
 
-/// What precedes the point in the `SubjectPublicKeyInfo` of a P-256 key (RFC 5480 §2): sequence,
-/// algorithm id-ecPublicKey with curve prime256v1, bit string of 66 octets.
+/// The bytes before the point in the `SubjectPublicKeyInfo` of a P-256 key (RFC 5480 §2): sequence, algorithm
+/// id-ecPublicKey with curve prime256v1, bit string of 66 bytes.
 const P256_PUBLIC_PREFIX: [u8; 26] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
     0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 
-/// The credentials could not be made or kept.
+/// The credentials could not be generated or stored.
 #[derive(Debug, Error)]
 pub enum CredentialsError {
     /// A file could not be read or written.
@@ -42,28 +41,28 @@ pub enum CredentialsError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The system gave no random numbers, or no key could be made of them.
-    #[error("the system gave no random numbers for a key")]
+    /// The system returned no random numbers, or no key could be generated from them.
+    #[error("cannot generate a key: the system returned no random numbers")]
     Random,
 }
 
 /// The tokens of the two users.
 #[derive(Debug, Clone)]
 pub struct Credentials {
-    /// Of `admin`, who may do everything.
+    /// Token of `admin`, which has all rights.
     pub admin: String,
-    /// Of [`ROLLCALL_USER`], who may do what RBAC grants.
+    /// Token of [`ROLLCALL_USER`], which has the rights that RBAC grants.
     pub rollcall: String,
 }
 
 impl Credentials {
-    /// Reads what `dir` holds and makes what is missing.
+    /// Reads the credentials in `dir` and generates missing ones.
     ///
     /// # Errors
-    /// When a file cannot be used or there is no randomness.
+    /// When a file cannot be used, or the system returns no random numbers.
     pub fn load_or_make(dir: &Path) -> Result<Self, CredentialsError> {
         let made = Self {
             admin: token(&dir.join("admin.token"))?,
@@ -80,7 +79,7 @@ impl Credentials {
     }
 }
 
-/// A kubeconfig that stands for itself: address, CA and token are all inside.
+/// A self-contained kubeconfig: address, CA and token are inline.
 #[must_use]
 pub fn kubeconfig(url: &str, ca: &[u8], user: &str, token: &str) -> String {
     let ca = BASE64.encode(ca);
@@ -94,10 +93,10 @@ pub fn kubeconfig(url: &str, ca: &[u8], user: &str, token: &str) -> String {
     )
 }
 
-/// Writes a file that only its owner may read, all or nothing.
+/// Writes a file atomically, readable by its owner only.
 ///
 /// # Errors
-/// When the folder does not let us.
+/// When the file cannot be written.
 pub fn write_private(path: &Path, text: &str) -> Result<(), CredentialsError> {
     let part = path.with_extension("part");
     let write = || {
@@ -109,7 +108,7 @@ pub fn write_private(path: &Path, text: &str) -> Result<(), CredentialsError> {
     write().map_err(|source| CredentialsError::File { path: path.to_owned(), source })
 }
 
-/// A random token that stays the same: 128 bits in hexadecimal.
+/// Reads the token in this file, or generates one: 128 random bits in hexadecimal.
 fn token(path: &Path) -> Result<String, CredentialsError> {
     if let Ok(kept) = fs::read_to_string(path) {
         return Ok(kept);
@@ -121,7 +120,7 @@ fn token(path: &Path) -> Result<String, CredentialsError> {
     Ok(token)
 }
 
-/// An ECDSA P-256 key as two PEM files; kube-apiserver takes both forms and needs no RSA.
+/// Generates an ECDSA P-256 key as two PEM files, unless they exist. kube-apiserver accepts ECDSA for both.
 fn service_account_key(dir: &Path) -> Result<(), CredentialsError> {
     let (private, public) = (dir.join(SIGNING_KEY), dir.join(PUBLIC_KEY));
     if private.is_file() && public.is_file() {

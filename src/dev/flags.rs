@@ -1,15 +1,16 @@
-//! The flags of the programs of the control plane, each with its reason.
+//! The flags of etcd, kube-apiserver and kube-controller-manager.
 //!
-//! File names in them are relative to the state folder, which is their working folder.
+//! Owns: the flags, with the reasons for them. File names are relative to the state directory, which is the working
+//! directory of all three.
 
 use super::credentials::{PUBLIC_KEY, SIGNING_KEY, TOKENS_FILE};
 
-/// What makes namespaces deletable, owners' dependents collected, and `default` ServiceAccounts.
+/// The controllers that delete namespaces, collect dependents of deleted owners, and create `default` ServiceAccounts.
 const CONTROLLERS: &str =
     "namespace-controller,garbage-collector-controller,serviceaccount-controller";
 
-/// On unix sockets, so that there is no port to choose. etcd wants `host:port` there: the socket's
-/// file in the working folder is `etcd:0`. Without fsync: the state of a try-out may go with a power cut.
+/// etcd listens on unix sockets, so that no port has to be chosen. It requires the form `host:port`, so the socket is
+/// the file `etcd:0` in the working directory. fsync is off, because a power cut costs only the state of a trial.
 pub(super) const fn etcd_args() -> [&'static str; 11] {
     [
         "--data-dir",
@@ -26,8 +27,8 @@ pub(super) const fn etcd_args() -> [&'static str; 11] {
     ]
 }
 
-/// With `--cert-dir` and no certificate it signs its own; users come from a file of tokens. The
-/// advertised address is given since there may be no network to guess it from.
+/// With `--cert-dir` and without a certificate, kube-apiserver signs its own. Users come from a token file. The
+/// advertised address is explicit, because a machine without a network has none to detect.
 pub(super) const fn apiserver_args(port: &str) -> [&str; 22] {
     [
         "--etcd-servers",
@@ -55,7 +56,7 @@ pub(super) const fn apiserver_args(port: &str) -> [&str; 22] {
     ]
 }
 
-/// Without an election: there is only one.
+/// Leader election is off, because there is only one controller manager.
 pub(super) const fn controller_manager_args() -> [&'static str; 7] {
     [
         "--kubeconfig",

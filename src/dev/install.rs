@@ -1,7 +1,7 @@
-//! Putting objects into a cluster, as `kubectl apply --server-side` would.
+//! Installs objects in a cluster, like `kubectl apply --server-side`.
 //!
-//! Owns the order, the waiting for definitions to be served, and the retries that a kind needs
-//! which has only just been defined.
+//! Owns: the order, the wait until definitions are served, and the retries for objects of a new kind. Does not own: the
+//! manifests (`manifests`).
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,33 +16,33 @@ use serde::Deserialize as _;
 use thiserror::Error;
 use tokio::time::{sleep, timeout};
 
-/// Who owns the fields of what is installed.
+/// The field manager of installed objects.
 const FIELD_MANAGER: &str = "rollcall-dev";
-/// One call.
+/// Deadline of one call.
 const CALL: Duration = Duration::from_secs(10);
-/// Until a definition is established, or an object of a new kind accepted.
+/// Deadline until a definition is established, or an object of a new kind is accepted.
 const SETTLE: Duration = Duration::from_secs(30);
-/// Between two tries.
-const AGAIN: Duration = Duration::from_millis(200);
+/// Pause between two tries.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
 
-/// Something was not installed.
+/// An object was not installed.
 #[derive(Debug, Error)]
 pub enum InstallError {
-    /// A document is no Kubernetes object.
+    /// A document is not a Kubernetes object.
     #[error("cannot read a manifest: {0}")]
     Parse(#[from] serde_yaml_ng::Error),
-    /// A document does not say what it is.
+    /// A document lacks a required field.
     #[error("a manifest has no {field}: it needs apiVersion, kind and metadata.name")]
     Incomplete {
-        /// What is missing.
+        /// The missing field.
         field: &'static str,
     },
-    /// The API server refused it, or did not take it in time.
-    #[error("cannot install {what}: {why}")]
+    /// The API server refused the object, or did not accept it in time.
+    #[error("cannot install {object}: {why}")]
     Refused {
         /// Kind and name.
-        what: String,
-        /// The last answer.
+        object: String,
+        /// The last error.
         why: String,
     },
 }
@@ -50,7 +50,7 @@ pub enum InstallError {
 /// Installs custom resource definitions and waits until each is served.
 ///
 /// # Errors
-/// [`InstallError::Refused`] with the server's words.
+/// [`InstallError::Refused`] with the message of the API server.
 pub async fn install_crds(
     client: &Client,
     crds: &[CustomResourceDefinition],
@@ -58,7 +58,7 @@ pub async fn install_crds(
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     for crd in crds {
         let name = crd.name_any();
-        let refused = |why: String| InstallError::Refused { what: format!("CRD {name}"), why };
+        let refused = |why: String| InstallError::Refused { object: format!("CRD {name}"), why };
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let patch = Patch::Apply(crd);
         let apply = api.patch(&name, &params, &patch);
@@ -75,12 +75,11 @@ pub async fn install_crds(
     Ok(())
 }
 
-/// Applies every object of these YAML documents (each text may hold several), namespaces first,
-/// otherwise in their order. Objects that need a namespace and name none go to `default`.
-/// Kustomizations, which are for `kubectl`, are skipped.
+/// Applies every object of these YAML texts, each of one or more documents: namespaces first, the others in the given
+/// order. Namespaced objects without a namespace go to `default`. Kustomizations, which are for `kubectl`, are skipped.
 ///
 /// # Errors
-/// When a document is no object, or the API server refuses one.
+/// When a document is not an object, or the API server refuses one.
 pub async fn apply(client: &Client, documents: &[&str]) -> Result<(), InstallError> {
     let mut objects = Vec::new();
     for text in documents {
@@ -89,19 +88,19 @@ pub async fn apply(client: &Client, documents: &[&str]) -> Result<(), InstallErr
     objects.sort_by_key(|(kind, _)| kind.kind != "Namespace"); // a stable sort
     let mut known = HashMap::new();
     for (kind, object) in &objects {
-        let what = format!("{} {}", kind.kind, object.name_any());
+        let name = format!("{} {}", kind.kind, object.name_any());
         let mut why = no_answer(SETTLE);
         let tries = async {
             loop {
                 match try_apply(client, &mut known, kind, object).await {
                     Ok(()) => return Ok(()),
                     Err(Failure::Final(error)) => return Err(error),
-                    Err(Failure::Passing(error)) => why = error,
+                    Err(Failure::Retryable(error)) => why = error,
                 }
-                sleep(AGAIN).await;
+                sleep(RETRY_AFTER).await;
             }
         };
-        let refused = |why| InstallError::Refused { what: what.clone(), why };
+        let refused = |why| InstallError::Refused { object: name.clone(), why };
         match timeout(SETTLE, tries).await {
             Ok(answer) => answer.map_err(refused)?,
             Err(_) => return Err(refused(why)),
@@ -112,10 +111,10 @@ pub async fn apply(client: &Client, documents: &[&str]) -> Result<(), InstallErr
 
 /// Why an object was not applied.
 enum Failure {
-    /// It will not be.
+    /// A retry cannot succeed.
     Final(String),
-    /// It may be a moment later.
-    Passing(String),
+    /// A retry can succeed.
+    Retryable(String),
 }
 
 type Kinds = HashMap<GroupVersionKind, (ApiResource, ApiCapabilities)>;
@@ -140,16 +139,16 @@ async fn try_apply(
     timed(api.patch(&object.name_any(), &params, &Patch::Apply(object))).await.map(|_| ())
 }
 
-/// One call with its deadline. What the server calls invalid or forbidden stays so; a kind that is not
-/// found may have been defined only now.
+/// Runs one call with its deadline. An invalid or forbidden object stays so, but a kind that is not found can be served
+/// a moment later.
 async fn timed<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
     match timeout(CALL, call).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(kube::Error::Api(status))) if matches!(status.code, 400 | 401 | 403 | 409 | 422) => {
             Err(Failure::Final(status.message.clone()))
         }
-        Ok(Err(error)) => Err(Failure::Passing(error.to_string())),
-        Err(_) => Err(Failure::Passing(no_answer(CALL))),
+        Ok(Err(error)) => Err(Failure::Retryable(error.to_string())),
+        Err(_) => Err(Failure::Retryable(no_answer(CALL))),
     }
 }
 
@@ -160,11 +159,11 @@ fn no_answer(within: Duration) -> String {
 fn parse(text: &str) -> Result<Vec<(GroupVersionKind, DynamicObject)>, InstallError> {
     let mut objects = Vec::new();
     for document in serde_yaml_ng::Deserializer::from_str(text) {
-        // An empty document, say after a last `---`, is nothing.
+        // A document can be empty, for example after a final `---`.
         let Some(object) = Option::<DynamicObject>::deserialize(document)? else { continue };
         let missing = |field| InstallError::Incomplete { field };
         let types = object.types.as_ref().ok_or_else(|| missing("apiVersion or kind"))?;
-        let kind = GroupVersionKind::try_from(types).map_err(|_| missing("good apiVersion"))?;
+        let kind = GroupVersionKind::try_from(types).map_err(|_| missing("valid apiVersion"))?;
         if kind.group == "kustomize.config.k8s.io" {
             continue;
         }
@@ -181,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_holds_several_objects_and_empty_documents() {
+    fn text_with_several_objects_and_empty_documents_is_parsed() {
         let text = "---\n# only a comment\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n\
                     ---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: b}\nrules: []\n---\n";
         let objects = parse(text).unwrap();
@@ -197,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_without_a_name_is_refused_with_what_it_needs() {
+    fn object_without_name_is_refused_with_the_missing_field() {
         let error = parse("apiVersion: v1\nkind: Namespace\n").unwrap_err();
         assert!(error.to_string().contains("metadata.name"), "{error}");
     }

@@ -1,8 +1,8 @@
-//! Starting processes that end with this one, whatever ends it, SIGKILL included.
+//! Starts processes that end together with this one, even if this one is killed with SIGKILL.
 //!
-//! Owns the way a program is started: by one thread that lives as long as this process, through
-//! `rollcall exec-with-parent`, which asks the kernel for a SIGKILL on the parent's death before it
-//! becomes the program. Does not own what happens to it afterwards: that is [`super::child`].
+//! Owns: starting a program. One thread, which runs as long as this process, starts `rollcall exec-with-parent`. That
+//! command asks the kernel for a SIGKILL when its parent ends, and then executes the program. Does not own: the running
+//! process ([`super::child`]).
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -20,8 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::child::Child;
 
-/// Commands waiting for the starting thread. Each caller waits for its answer, so as many as there
-/// are callers at once: a handful; beyond this the next one waits.
+/// Capacity of the queue to the starting thread. Each caller waits for its reply, so the queue holds one request per
+/// concurrent caller, a handful. Further callers wait.
 const QUEUE: usize = 16;
 
 /// A program could not be started.
@@ -32,21 +32,21 @@ pub enum LaunchError {
     Log {
         /// The log file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The operating system refused a process or a thread.
+    /// The operating system refused to create a process or a thread.
     #[error("cannot start {name}: {source}")]
     Spawn {
-        /// What was to be started.
+        /// The program.
         name: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The starting thread is gone, which happens only while this process ends.
+    /// The starting thread has ended, which happens only while this process ends.
     #[error("cannot start {name}: this process is ending")]
     Ending {
-        /// What was to be started.
+        /// The program.
         name: String,
     },
 }
@@ -54,61 +54,61 @@ pub enum LaunchError {
 /// A program to start.
 #[derive(Debug, Clone)]
 pub struct Program {
-    /// What people call it, in messages.
+    /// Its name in messages.
     pub name: String,
     /// The executable.
     pub path: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
-    /// Its working folder.
+    /// Its working directory.
     pub dir: PathBuf,
-    /// Where its output goes, standard error included; appended to.
+    /// The file to which its standard output and standard error are appended.
     pub log: PathBuf,
-    /// Variables to set, or to take away, in the environment it inherits.
+    /// Variables to set (`Some`) or remove (`None`) in its environment.
     pub env: Vec<(&'static str, Option<&'static str>)>,
 }
 
 /// The arguments of the hidden subcommand `exec-with-parent`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ExecWithParent {
-    /// Process id of the parent that the program must not outlive.
+    /// Process id of the parent; the program is killed when the parent ends.
     pub parent: i32,
     /// The program and its arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     pub command: Vec<OsString>,
 }
 
-/// Starts programs by means of the `rollcall` executable.
+/// Starts programs through the `rollcall` executable.
 #[derive(Debug, Clone)]
 pub struct Launcher {
     rollcall: PathBuf,
 }
 
-/// A command for the starting thread, and where its process goes.
+/// A command for the starting thread, and the channel for the started process.
 struct Request {
     command: Command,
     reply: oneshot::Sender<io::Result<process::Child>>,
 }
 
 impl Launcher {
-    /// A launcher that uses the `rollcall` executable at this path.
+    /// Creates a launcher that uses the `rollcall` executable at this path.
     #[must_use]
     pub const fn new(rollcall: PathBuf) -> Self {
         Self { rollcall }
     }
 
-    /// Starts `program` in a process group of its own, so that a terminal's Ctrl-C does not reach it.
+    /// Starts `program` in its own process group, so that Ctrl-C in a terminal does not reach it.
     ///
     /// # Errors
-    /// When its log cannot be opened or the system refuses a process. A program that cannot be
-    /// executed is no error here: its process ends at once and its log says why.
+    /// When its log cannot be opened, or the system refuses to create a process. If the program cannot be executed,
+    /// this function succeeds, and the process ends at once with the reason in its log.
     pub async fn start(&self, program: &Program) -> Result<Child, LaunchError> {
         let spawn = |source| LaunchError::Spawn { name: program.name.clone(), source };
         let ending = || LaunchError::Ending { name: program.name.clone() };
         let command = self.command(program)?;
         let starter = starter().map_err(spawn)?;
         let (reply, answer) = oneshot::channel();
-        // No deadline on either await: the thread only forks, and lives as long as we do.
+        // Neither await has a deadline: the thread only forks, and runs as long as this process.
         starter.send(Request { command, reply }).await.map_err(|_| ending())?;
         let process = answer.await.map_err(|_| ending())?.map_err(spawn)?;
         Child::adopt(process, program.name.clone(), program.log.clone()).map_err(spawn)
@@ -139,18 +139,18 @@ impl Launcher {
     }
 }
 
-/// Becomes the program, which then dies when the parent does. Returns only when that failed.
+/// Executes the program in place of this process, with a kill signal when the parent ends. Returns only on failure.
 #[must_use]
 pub fn exec_with_parent(args: &ExecWithParent) -> io::Error {
     let Some((program, rest)) = args.command.split_first() else {
-        return io::Error::other("no program was named");
+        return io::Error::other("no program is given");
     };
     if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
         return error.into();
     }
-    // The parent may have died before the line above: then no signal will ever come.
+    // If the parent ended before the line above, the kernel will never send the signal.
     if getppid().is_none_or(|parent| parent.as_raw_nonzero().get() != args.parent) {
-        return io::Error::other(format!("the parent, process {}, is gone", args.parent));
+        return io::Error::other(format!("the parent process {} has ended", args.parent));
     }
     let error = Command::new(program).args(rest).exec();
     io::Error::new(error.kind(), format!("{}: {error}", Path::new(program).display()))
@@ -160,8 +160,8 @@ fn open_log(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
-/// The one thread that starts processes. The kernel sends the death signal when the *thread* that
-/// forked ends, so this one never ends before the process does.
+/// The channel to the one thread that starts processes. The kernel sends the parent-death signal when the *thread* that
+/// forked ends, so this thread must run as long as the process.
 fn starter() -> io::Result<mpsc::Sender<Request>> {
     static STARTER: OnceLock<Result<mpsc::Sender<Request>, io::ErrorKind>> = OnceLock::new();
     STARTER
@@ -169,7 +169,7 @@ fn starter() -> io::Result<mpsc::Sender<Request>> {
             let (sender, receiver) = mpsc::channel(QUEUE);
             thread::Builder::new()
                 .name("starter".to_owned())
-                .spawn(move || serve(receiver))
+                .spawn(move || start_processes(receiver))
                 .map(|_| sender)
                 .map_err(|error| error.kind())
         })
@@ -177,10 +177,10 @@ fn starter() -> io::Result<mpsc::Sender<Request>> {
         .map_err(io::Error::from)
 }
 
-fn serve(mut requests: mpsc::Receiver<Request>) {
+fn start_processes(mut requests: mpsc::Receiver<Request>) {
     while let Some(Request { mut command, reply }) = requests.blocking_recv() {
         let Err(unwanted) = reply.send(command.spawn()) else { continue };
-        // Whoever asked has gone away meanwhile.
+        // The caller no longer waits for this process.
         if let Ok(mut process) = unwanted {
             let _ = process.kill();
             let _ = process.wait();

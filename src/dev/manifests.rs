@@ -1,6 +1,6 @@
-//! The manifests of `deploy/` that are installed beside the CRDs, inside the executable.
+//! The manifests of `deploy/` that are compiled into the executable and installed together with the CRDs.
 
-/// What the replicas may do, and the namespace and ServiceAccount that they run in.
+/// The rights of the replicas, and their namespace and ServiceAccount.
 pub const RBAC: &[&str] = &[
     include_str!("../../deploy/rbac/namespace.yaml"),
     include_str!("../../deploy/rbac/serviceaccount.yaml"),
@@ -12,20 +12,20 @@ pub const RBAC: &[&str] = &[
     ROLE_BINDING,
 ];
 
-/// What they may do in the namespace that they run in.
+/// The rights of the replicas in their own namespace.
 pub const ROLE: &str = include_str!("../../deploy/rbac/role.yaml");
 
-/// Binds it.
+/// Binds [`ROLE`].
 pub const ROLE_BINDING: &str = include_str!("../../deploy/rbac/rolebinding.yaml");
 
-/// What others may be granted.
+/// ClusterRoles that can be granted to the users of rollcall.
 pub const ROLES: &[&str] = &[
     include_str!("../../deploy/roles/workload.yaml"),
     include_str!("../../deploy/roles/operator.yaml"),
     include_str!("../../deploy/roles/reader.yaml"),
 ];
 
-/// Services to try rollcall with.
+/// Sample services.
 pub const SAMPLES: &[&str] = &[
     include_str!("../../deploy/samples/namespace.yaml"),
     include_str!("../../deploy/samples/orders.yaml"),
@@ -40,7 +40,7 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    /// Every file of a folder of `deploy/` but its kustomization.
+    /// Every file in a directory of `deploy/` except its kustomization.
     fn files(folder: &str) -> Vec<String> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(folder);
         let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_of_the_folders_is_installed() {
+    fn every_manifest_of_these_directories_is_installed() {
         for (folder, installed) in [("rbac", RBAC), ("roles", ROLES), ("samples", SAMPLES)] {
             let mut installed: Vec<String> = installed.iter().map(|&s| s.to_owned()).collect();
             installed.sort();

@@ -1,9 +1,8 @@
-//! A real etcd, kube-apiserver and kube-controller-manager on this machine, for `rollcall dev` and
-//! for the tests (cargo feature `dev`; not in the image).
+//! A real etcd, kube-apiserver and kube-controller-manager on this machine, for `rollcall dev` and for the tests (cargo
+//! feature `dev`; not in the image).
 //!
-//! Owns finding or building the programs, starting them so that they end with whoever started them,
-//! and installing what rollcall needs. Does not own what rollcall itself does: replicas are processes
-//! of the same executable, started like everything else.
+//! Owns: finding or building the programs, starting them so that they end together with the starting process, and
+//! installing what rollcall needs. Does not own: rollcall itself; its replicas are processes of the same executable.
 
 mod args;
 mod banner;

@@ -1,4 +1,4 @@
-//! Ports on this machine: a free one, and whether an address can be listened on.
+//! Free ports on this machine. Does not own: the servers that listen on them.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -6,26 +6,27 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 use parking_lot::Mutex;
 
-/// Free ports are taken from here: below the range from which the kernel takes the local ports of
-/// outgoing connections (32768 and up on Linux), which could take a port between our look and its use.
+/// The range of free ports. It is below the ephemeral ports (32768 and up on Linux), because an outgoing connection
+/// could take an ephemeral port between the check and its use.
 const RANGE: std::ops::Range<u16> = 15_000..32_000;
 
-/// How many ports are tried before giving up.
+/// How many random ports are tried.
 const TRIES: usize = 200;
 
-/// What this process was given already: its owner may not listen yet, or not at the moment. No more than the range has.
-static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+/// Ports that this process has handed out before, because their users may not listen yet, or not at the moment. Bounded
+/// by [`RANGE`].
+static ASSIGNED: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
-/// An address on 127.0.0.1 whose port nobody listens on now, over TCP or UDP, and that was not given before.
+/// An address on 127.0.0.1 whose port is free for TCP and UDP now, and that was not handed out before.
 ///
 /// # Errors
-/// The last refusal, when many random ports were all taken.
+/// The last error, when all tried ports were in use.
 pub fn free() -> io::Result<SocketAddr> {
     let mut last = io::Error::other("no free port");
     for _ in 0..TRIES {
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(RANGE)));
         match available(addr) {
-            Ok(()) if GIVEN.lock().insert(addr.port()) => return Ok(addr),
+            Ok(()) if ASSIGNED.lock().insert(addr.port()) => return Ok(addr),
             Ok(()) => {}
             Err(error) => last = error,
         }
@@ -33,10 +34,10 @@ pub fn free() -> io::Result<SocketAddr> {
     Err(last)
 }
 
-/// Whether this process could listen on `addr` now, over both TCP and UDP.
+/// Checks whether this process can listen on `addr` now, over both TCP and UDP.
 ///
 /// # Errors
-/// What the operating system said when it could not.
+/// The error of the operating system.
 pub fn available(addr: SocketAddr) -> io::Result<()> {
     TcpListener::bind(addr)?;
     UdpSocket::bind(addr)?;
@@ -48,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_port_is_given_twice_though_nobody_listens_on_it() {
+    fn free_port_is_handed_out_only_once() {
         let ports: BTreeSet<_> = (0..1_000).map(|_| free().unwrap().port()).collect();
         assert_eq!(ports.len(), 1_000);
     }

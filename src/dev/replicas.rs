@@ -1,6 +1,7 @@
-//! The replicas of `rollcall dev`, each a process of its own.
+//! The replicas of `rollcall dev`, each in its own process.
 //!
-//! Owns their flags, their start up to ready, and bringing back one that died.
+//! Owns: their flags, starting them until they are ready, and restarting a replica that has ended. Does not own: the
+//! processes (`child`).
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -17,48 +18,48 @@ use tokio_util::sync::CancellationToken;
 
 use super::child::{Child, tail};
 use super::launch::{Launcher, Program};
-use super::terminal::say;
+use super::terminal::print_progress;
 
-/// From start to ready.
+/// Deadline from start to ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// Between two looks at `/readyz`.
+/// Pause between two requests to `/readyz`.
 const PROBE_EVERY: Duration = Duration::from_millis(50);
-/// One look.
+/// Deadline of one request to `/readyz`.
 const PROBE: Duration = Duration::from_secs(2);
-/// For an orderly end: draining has its own deadline within.
+/// How long a replica can take to end after SIGTERM. Each step of its shutdown has its own deadline.
 const GRACE: Duration = Duration::from_secs(10);
-/// Before the first restart; it doubles with each that follows soon.
+/// Pause before the first restart. It doubles with each restart of a replica that ends soon again.
 const BACKOFF: Duration = Duration::from_secs(1);
-/// At most so long between two restarts.
+/// Maximum pause before a restart.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
-/// Who lived so long starts with the first backoff again.
+/// A replica that has run this long begins with the first pause again.
 const STEADY: Duration = Duration::from_secs(60);
 
-/// What one replica is: an element of `replicas` in `dev.json`.
+/// A replica, also as an element of `replicas` in `dev.json`.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Replica {
-    /// Its name.
+    /// Its identity.
     pub(super) identity: String,
     /// Its process id; 0 before the first start.
     pub(super) pid: u32,
-    /// Where it answers HTTP.
+    /// Address of its HTTP server.
     pub(super) http: SocketAddr,
-    /// Where it answers DNS.
+    /// Address of its DNS server.
     pub(super) dns: SocketAddr,
-    /// Where `/readyz` is.
+    /// Address of its admin server.
     pub(super) admin: SocketAddr,
 }
 
-/// How replicas are started.
+/// Starts replicas.
 #[derive(Debug, Clone)]
 pub(super) struct Starter {
     /// The `rollcall` executable.
     pub(super) rollcall: PathBuf,
-    /// How processes are started.
+    /// Starts processes.
     pub(super) launcher: Launcher,
-    /// Where their logs go.
+    /// Directory of the logs.
     pub(super) dir: PathBuf,
-    /// The kubeconfig of the user that they are.
+    /// Kubeconfig of the replicas.
     pub(super) kubeconfig: PathBuf,
 }
 
@@ -75,7 +76,7 @@ impl Starter {
             ["--identity", &replica.identity],
             ["--own-namespace", "rollcall-system"],
             ["--auth", "none"],
-            // Nobody here is told by Kubernetes to ask elsewhere.
+            // There is no Service that still routes queries to a stopping replica.
             ["--linger-seconds", "0"],
         ];
         args.extend(flags.iter().flatten().map(Into::into));
@@ -89,7 +90,7 @@ impl Starter {
         }
     }
 
-    /// Starts a replica and waits until it is ready; puts its pid into `replica`.
+    /// Starts a replica and waits until it is ready. Stores its pid in `replica`.
     pub(super) async fn start(&self, replica: &mut Replica) -> Result<Child> {
         let child = self.launcher.start(&self.program(replica)).await?;
         replica.pid = child.pid();
@@ -99,7 +100,7 @@ impl Starter {
             }
         };
         tokio::select! {
-            biased; // its death first: somebody else may answer on its port
+            biased; // its end first, because another process can answer on its port
             end = child.ended() => bail!(child.obituary(&end)),
             done = timeout(READY_WITHIN, ready) => if done.is_err() {
                 let (seconds, log) = (READY_WITHIN.as_secs(), child.log());
@@ -110,59 +111,58 @@ impl Starter {
         Ok(child)
     }
 
-    /// Keeps a started replica running until `stop`: one that ends is said loudly and started again.
-    /// Each new process is told to `news`.
+    /// Keeps a started replica running until `stop`. A replica that ends is reported on the terminal and started again.
+    /// Each new process is sent to `restarts`.
     pub(super) async fn keep(
         self,
         mut replica: Replica,
         mut child: Child,
-        news: mpsc::Sender<Replica>,
+        restarts: mpsc::Sender<Replica>,
         stop: CancellationToken,
     ) {
         let mut backoff = BACKOFF;
         loop {
-            let life =
-                async { (timeout(STEADY, child.ended()).await.is_ok(), child.ended().await) };
+            let run = async { (timeout(STEADY, child.ended()).await.is_ok(), child.ended().await) };
             let (short, end) = tokio::select! {
-                ended = life => ended,
+                ended = run => ended,
                 () = stop.cancelled() => return child.stop(GRACE).await,
             };
             backoff = if short { backoff } else { BACKOFF };
-            say(&format!("{}\n  It is started again.", child.obituary(&end)));
-            let revived = async {
+            print_progress(&format!("{}\n  Restarting it.", child.obituary(&end)));
+            let restarted = async {
                 loop {
                     sleep(backoff).await;
                     backoff = (backoff * 2).min(MAX_BACKOFF);
                     match self.start(&mut replica).await {
                         Ok(child) => return child,
-                        Err(error) => say(&format!("{error}")),
+                        Err(error) => print_progress(&format!("{error}")),
                     }
                 }
             };
             child = tokio::select! {
-                child = revived => child,
+                child = restarted => child,
                 () = stop.cancelled() => return,
             };
-            say(&format!("{} is back as process {}", replica.identity, replica.pid));
-            if news.send(replica.clone()).await.is_err() {
-                return; // the receiver is gone: everything ends
+            print_progress(&format!("{} runs again as process {}", replica.identity, replica.pid));
+            if restarts.send(replica.clone()).await.is_err() {
+                return; // the receiver is gone because everything is being stopped
             }
         }
     }
 }
 
-/// Where the log of a replica is.
+/// The log file of a replica.
 pub(super) fn log(dir: &Path, replica: &Replica) -> PathBuf {
     dir.join(format!("{}.log", replica.identity))
 }
 
-/// What a replica started here must not inherit: a proxy, since it speaks to 127.0.0.1 only.
+/// Variables to remove from the environment of a replica: proxies, because it connects to 127.0.0.1 only.
 #[must_use]
 pub fn environment() -> Vec<(&'static str, Option<&'static str>)> {
     vec![("HTTPS_PROXY", None), ("https_proxy", None)]
 }
 
-/// The status code that `GET path` gets over plain HTTP; nothing when there is no answer within 2 s.
+/// The status code of `GET path` over plain HTTP, or `None` without an answer within 2 s.
 pub async fn status(address: SocketAddr, path: &str) -> Option<u16> {
     let ask = async {
         let mut stream = TcpStream::connect(address).await.ok()?;

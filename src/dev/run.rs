@@ -1,4 +1,6 @@
-//! `rollcall dev` itself: everything started, watched and ended.
+//! The command `rollcall dev`.
+//!
+//! Owns: starting, supervising and stopping the control plane and the replicas. Does not own: the parts themselves.
 
 use std::env;
 use std::fs;
@@ -21,34 +23,37 @@ use super::credentials::write_private;
 use super::launch::Launcher;
 use super::replicas::{Replica, Starter};
 use super::state_dir::StateDir;
-use super::terminal::say;
+use super::terminal::print_progress;
 use super::{install, manifests};
 
-/// Restarted replicas whose new pid is not written yet: each sends one at a time, and there are nine at
-/// most.
-const NEWS: usize = 9;
+/// Capacity of the channel of restarted replicas: there are at most nine replicas, and each sends one message at a
+/// time.
+const RESTARTS: usize = 9;
 
-/// Starts everything, prints what to try, and ends everything on Ctrl-C or SIGTERM.
+/// Starts everything, prints commands to try, and stops everything on Ctrl-C or SIGTERM.
 ///
 /// # Errors
-/// When something cannot be started, or a part of the control plane ends by itself.
+/// When a part cannot be started, or a program of the control plane ends unexpectedly.
 pub async fn run(options: DevArgs) -> Result<()> {
     let mut signals = Signals::new()?;
     let addresses = options.addresses()?;
     let state = StateDir::open(options.state_dir.as_deref())?;
     let started = tokio::select! {
         started = start(&options, &addresses, state.path()) => started,
-        () = signals.any() => return Ok(()), // what was started is killed where it is dropped
+        () = signals.any() => return Ok(()), // dropping the started processes kills them
     };
     let (control_plane, mut replicas) = started?;
     let result = async {
         write_dev_json(state.path(), &control_plane, &replicas.list)?;
         let text = banner(&control_plane, &replicas.list, &options, &state);
-        io::stdout().lock().write_all(text.as_bytes()).context("cannot print")?;
-        watch(state.path(), &control_plane, &mut replicas, &mut signals).await
+        io::stdout()
+            .lock()
+            .write_all(text.as_bytes())
+            .context("cannot write to standard output")?;
+        supervise(state.path(), &control_plane, &mut replicas, &mut signals).await
     }
     .await;
-    say("ending everything");
+    print_progress("stopping everything");
     let _ = fs::remove_file(dev_json(state.path()));
     replicas.stop().await;
     control_plane.stop().await;
@@ -59,31 +64,31 @@ pub async fn run(options: DevArgs) -> Result<()> {
 struct Replicas {
     list: Vec<Replica>,
     keepers: JoinSet<()>,
-    news: mpsc::Receiver<Replica>,
+    restarts: mpsc::Receiver<Replica>,
     stop: CancellationToken,
 }
 
 impl Replicas {
     async fn start(addresses: &[Addresses], starter: &Starter) -> Result<Self> {
-        let one = |(index, at): (usize, &Addresses)| Replica {
+        let replica = |(index, at): (usize, &Addresses)| Replica {
             identity: format!("rollcall-{index}"),
             pid: 0,
             http: at.http,
             dns: at.dns,
             admin: at.admin,
         };
-        let mut list: Vec<Replica> = addresses.iter().enumerate().map(one).collect();
-        let (sender, news) = mpsc::channel(NEWS);
+        let mut list: Vec<Replica> = addresses.iter().enumerate().map(replica).collect();
+        let (sender, restarts) = mpsc::channel(RESTARTS);
         let (mut keepers, stop) = (JoinSet::new(), CancellationToken::new());
         for replica in &mut list {
             let child = starter.start(replica).await?;
             let keep = starter.clone().keep(replica.clone(), child, sender.clone(), stop.clone());
             keepers.spawn(keep);
         }
-        Ok(Self { list, keepers, news, stop })
+        Ok(Self { list, keepers, restarts, stop })
     }
 
-    /// Ends all of them at once, orderly. Bounded, since each keeper gives its process a deadline.
+    /// Stops all replicas in parallel. Bounded, because each keeper has a deadline for its process.
     async fn stop(mut self) {
         self.stop.cancel();
         while self.keepers.join_next().await.is_some() {}
@@ -97,9 +102,9 @@ async fn start(
 ) -> Result<(ControlPlane, Replicas)> {
     let rollcall = env::current_exe().context("cannot find this executable")?;
     let launcher = Launcher::new(rollcall.clone());
-    let _ = fs::remove_file(dev_json(dir)); // of an earlier run that was killed
+    let _ = fs::remove_file(dev_json(dir)); // left by an earlier run that was killed
     let binaries = Binaries::find_or_build(&Places::from_env()?, &launcher).await?;
-    say("starting etcd, kube-apiserver and kube-controller-manager");
+    print_progress("starting etcd, kube-apiserver and kube-controller-manager");
     let plane = Options {
         dir: dir.to_owned(),
         binaries,
@@ -107,7 +112,7 @@ async fn start(
         apiserver_flags: Vec::new(),
     };
     let control_plane = ControlPlane::start(&plane).await?;
-    say("installing the CRDs, RBAC and the samples");
+    print_progress("installing the CRDs, RBAC and samples");
     let client = control_plane.admin().await?;
     install::install_crds(&client, &crds()).await?;
     install::apply(&client, manifests::RBAC).await?;
@@ -115,15 +120,15 @@ async fn start(
     if !options.no_samples {
         install::apply(&client, manifests::SAMPLES).await?;
     }
-    say("starting rollcall");
+    print_progress("starting rollcall");
     let kubeconfig = control_plane.rollcall_kubeconfig.clone();
     let starter = Starter { rollcall, launcher, dir: dir.to_owned(), kubeconfig };
     let replicas = Replicas::start(addresses, &starter).await?;
     Ok((control_plane, replicas))
 }
 
-/// Until somebody asks for the end, which is no error, or the control plane ends, which is one.
-async fn watch(
+/// Runs until a signal to stop, or until a program of the control plane ends, which is an error.
+async fn supervise(
     dir: &Path,
     control_plane: &ControlPlane,
     replicas: &mut Replicas,
@@ -136,7 +141,7 @@ async fn watch(
             Some(ended) = replicas.keepers.join_next() => {
                 ended.context("the task that keeps a replica running failed")?;
             }
-            Some(new) = replicas.news.recv() => {
+            Some(new) = replicas.restarts.recv() => {
                 for replica in &mut replicas.list {
                     if replica.identity == new.identity {
                         replica.clone_from(&new);
@@ -152,7 +157,8 @@ fn dev_json(dir: &Path) -> PathBuf {
     dir.join("dev.json")
 }
 
-/// For programs: where everything is. It is there only while all are ready.
+/// Writes `dev.json`, which lists all processes and addresses for scripts. The file exists only while everything is
+/// ready.
 fn write_dev_json(dir: &Path, control_plane: &ControlPlane, replicas: &[Replica]) -> Result<()> {
     let value = json!({
         "kubeconfig": control_plane.kubeconfig,
@@ -164,7 +170,7 @@ fn write_dev_json(dir: &Path, control_plane: &ControlPlane, replicas: &[Replica]
     Ok(write_private(&dev_json(dir), &format!("{value:#}\n"))?)
 }
 
-/// Ctrl-C and SIGTERM, heard from the first line on.
+/// Listeners for Ctrl-C and SIGTERM, registered before anything else starts.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -172,12 +178,12 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Self> {
-        let heard = |kind| signal(kind).context("cannot listen for signals");
-        let interrupt = heard(SignalKind::interrupt())?;
-        Ok(Self { interrupt, terminate: heard(SignalKind::terminate())? })
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        let interrupt = listen(SignalKind::interrupt())?;
+        Ok(Self { interrupt, terminate: listen(SignalKind::terminate())? })
     }
 
-    /// Waits, without a limit, for either.
+    /// Waits, without a deadline, for either signal.
     async fn any(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

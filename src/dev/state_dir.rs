@@ -1,7 +1,7 @@
-//! The folder in which one `rollcall dev` keeps its state.
+//! The state directory of `rollcall dev`.
 //!
-//! Owns its making, the lock that keeps a second one out, and the removal of temporary ones, also of
-//! those that an earlier one left because it was killed.
+//! Owns: creating it, its lock against a second process, and the removal of temporary directories, including those of
+//! processes that were killed. Does not own: the files in it.
 
 use std::env;
 use std::fs::{self, DirBuilder, File, TryLockError};
@@ -12,50 +12,56 @@ use std::process;
 
 use thiserror::Error;
 
-/// What temporary folders are called, before the process id.
+/// Prefix of temporary directories; the process id follows.
 const PREFIX: &str = "rollcall-dev-";
 
-/// There is no folder for the state.
+/// The state directory cannot be used.
 #[derive(Debug, Error)]
 pub(super) enum StateDirError {
-    /// The folder could not be made or used.
-    #[error("cannot use the state folder {path}: {source}; name another with --state-dir", path = path.display())]
+    /// The directory could not be created or opened.
+    #[error(
+        "cannot use the state directory {path}: {source}; give another one with --state-dir",
+        path = path.display()
+    )]
     Folder {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// Another process has it.
-    #[error("another `rollcall dev` is using {path}; stop it, or name another folder with --state-dir", path = path.display())]
+    /// Another process has locked it.
+    #[error(
+        "another `rollcall dev` is using {path}; stop it, or give another directory with --state-dir",
+        path = path.display()
+    )]
     InUse {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
     },
 }
 
-/// A folder that is ours while this lives. A temporary one is removed at the end.
+/// A locked state directory. A temporary one is removed on drop.
 #[derive(Debug)]
 pub(super) struct StateDir {
     path: PathBuf,
     temporary: bool,
-    /// Held by the kernel for as long as this process lives, however it ends.
+    /// The kernel releases the lock when this process ends, however it ends.
     _lock: File,
 }
 
 impl StateDir {
-    /// The named folder, made if absent; or a temporary one, after the left-overs of dead processes
-    /// were removed.
+    /// Opens the named directory, created if absent. Without a name, removes the leftovers of ended processes and
+    /// creates a temporary directory.
     ///
     /// # Errors
-    /// When it cannot be made, or another process has it.
+    /// When it cannot be created, or another process uses it.
     pub(super) fn open(named: Option<&Path>) -> Result<Self, StateDirError> {
         let path = named.map_or_else(temporary, Path::to_owned);
         let failed = |source| StateDirError::Folder { path: path.clone(), source };
         if named.is_none() {
-            remove_left_overs();
+            remove_leftovers();
         }
-        // A temporary folder must be new: what is there already may be somebody else's.
+        // A temporary directory must be new: an existing one may belong to another user.
         DirBuilder::new().mode(0o700).recursive(named.is_some()).create(&path).map_err(failed)?;
         let path = fs::canonicalize(&path).map_err(failed)?;
         let lock = File::create(path.join("lock")).map_err(failed)?;
@@ -66,13 +72,13 @@ impl StateDir {
         }
     }
 
-    /// Where it is; absolute.
+    /// Its absolute path.
     #[must_use]
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it is removed at the end.
+    /// Whether it is removed on drop.
     #[must_use]
     pub(super) const fn is_temporary(&self) -> bool {
         self.temporary
@@ -91,25 +97,25 @@ fn temporary() -> PathBuf {
     env::temp_dir().join(format!("{PREFIX}{}", process::id()))
 }
 
-/// Removes the temporary folders of processes that are dead. Best effort: those of other people cannot
-/// be removed and do no harm.
-fn remove_left_overs() {
+/// Removes the temporary directories of processes that have ended. Directories of other users cannot be removed and do
+/// no harm.
+fn remove_leftovers() {
     let Ok(entries) = fs::read_dir(env::temp_dir()) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<u32>().ok());
-        if pid.is_some_and(|pid| is_left_over(pid, &entry.path())) {
+        if pid.is_some_and(|pid| is_leftover(pid, &entry.path())) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
 
-/// A process in another container may share the folder but not the process ids: the lock tells.
-/// The id alone tells for a folder so new that it is not locked yet.
-fn is_left_over(pid: u32, path: &Path) -> bool {
-    let dead = pid == process::id() || !Path::new("/proc").join(pid.to_string()).exists();
+/// Both checks are needed. A process in another container can share the directory but not the process ids, so the lock
+/// must be free. A new directory may not be locked yet, so the process must have ended.
+fn is_leftover(pid: u32, path: &Path) -> bool {
+    let ended = pid == process::id() || !Path::new("/proc").join(pid.to_string()).exists();
     let unlocked = File::open(path.join("lock")).map_or(true, |lock| lock.try_lock().is_ok());
-    dead && unlocked
+    ended && unlocked
 }
 
 #[cfg(test)]
@@ -117,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_named_folder_has_one_user_at_a_time_and_stays() {
+    fn named_directory_has_one_user_at_a_time_and_is_kept() {
         let path = env::temp_dir().join(format!("rollcall-state-{}", process::id()));
         let first = StateDir::open(Some(&path)).unwrap();
         let error = StateDir::open(Some(&path)).unwrap_err();
@@ -129,12 +135,12 @@ mod tests {
     }
 
     #[test]
-    fn a_temporary_folder_is_removed_at_the_end_and_so_are_left_overs() {
-        // No process has this id: the kernel's maximum is 4194304.
-        let left_over = env::temp_dir().join(format!("{PREFIX}99999999"));
-        fs::create_dir_all(left_over.join("etcd")).unwrap();
+    fn temporary_directory_and_leftovers_are_removed() {
+        // No process has this id, because the maximum of the kernel is 4194304.
+        let leftover = env::temp_dir().join(format!("{PREFIX}99999999"));
+        fs::create_dir_all(leftover.join("etcd")).unwrap();
         let dir = StateDir::open(None).unwrap();
-        assert!(!left_over.exists());
+        assert!(!leftover.exists());
         let path = dir.path().to_owned();
         assert!(path.exists());
         drop(dir);

@@ -1,9 +1,10 @@
-//! Progress for the person at the terminal. Does not own: what `rollcall dev` prints once all is started (`banner`).
+//! Progress messages on the terminal. Does not own: the text that `rollcall dev` prints once everything is ready
+//! (`banner`).
 
 use std::io::Write as _;
 
-/// Tells the person at the terminal, on standard error. Also from within a test, whose own output is
-/// captured: a first build takes minutes and must be seen.
-pub(super) fn say(line: &str) {
+/// Prints a line on standard error. It bypasses the output capture of tests, because a first build takes minutes and
+/// its progress must be visible.
+pub(super) fn print_progress(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "rollcall dev: {line}");
 }

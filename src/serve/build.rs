@@ -1,6 +1,7 @@
-//! Building a replica: the servers, bound before anything runs, and the stages that run everything.
+//! Builds a replica: binds its servers before anything runs, and spawns all tasks in their groups.
 //!
-//! Does not own: what is behind them (`core`), the end (`drain`).
+//! Owns: the servers, and the assignment of tasks to groups. Does not own: the parts behind the servers (`core`), and
+//! the shutdown (`drain`).
 
 use std::sync::{
     Arc,
@@ -18,15 +19,15 @@ use crate::http::{self, Admin, AppParts, HttpConfig, HttpMetrics, HttpServer};
 use crate::kubernetes::{client, election::Election};
 use crate::serve::{
     core::Core,
-    drain::{Condition, Replica},
-    stage::Stage,
+    drain::{Readiness, Replica},
+    task_group::TaskGroup,
 };
 use crate::telemetry::{heartbeats::HeartbeatMetrics, level::Level, metrics, traces::Traces};
 
-/// Builds everything, and only then spawns it.
+/// Builds all parts, and spawns the tasks only when all could be built.
 ///
 /// # Errors
-/// What cannot be reached or bound.
+/// A Kubernetes configuration that cannot be used, or an address that cannot be bound.
 pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Replica> {
     let clients = client::connect(config.kubeconfig.as_deref()).await?;
     let mut registry = metrics::registry();
@@ -37,7 +38,7 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
     let traces = Traces::from_env(&config.own.name, scheme, &mut registry)?;
     let core =
         Core::build(config, clients, &directory, &mut registry, beats.clone(), traces.clone());
-    let condition = Arc::new(Condition {
+    let readiness = Arc::new(Readiness {
         directory: directory.clone(),
         problems: core.problems.clone(),
         started: AtomicBool::new(false),
@@ -48,17 +49,17 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
     let dns_metrics = dns::Metrics::register(&mut registry);
     let realm = Realm::new(&config.zone, config.dns.clone(), directory)?;
     let dns = dns::bind(realm, &[config.dns_listen], &config.own.name, dns_metrics.clone())?;
-    let admin = Admin::bind(config.admin_listen, registry, condition.clone(), level).await?;
+    let admin = Admin::bind(config.admin_listen, registry, readiness.clone(), level).await?;
 
     let mut replica = Replica {
-        http: Stage::new("http"),
-        flush: Stage::new("flush"),
-        duties: Stage::new("duties"),
-        election: Stage::new("election"),
-        self_beat: Stage::new("self-beat"),
-        dns: Stage::new("dns"),
-        core: Stage::new("core"),
-        condition,
+        http: TaskGroup::new("http"),
+        flush: TaskGroup::new("flush"),
+        duties: TaskGroup::new("duties"),
+        election: TaskGroup::new("election"),
+        self_beat: TaskGroup::new("self-beat"),
+        dns: TaskGroup::new("dns"),
+        core: TaskGroup::new("core"),
+        readiness,
         writer: core.self_beat.writer.clone(),
         facts: core.self_beat.facts.clone(),
         own: config.own.clone(),
@@ -72,14 +73,14 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
     replica.core.spawn("engine", |stop| async move {
         Ok(stop.run_until_cancelled(engine.run()).await.transpose().map(|_| ())?)
     });
-    replica.core.spawn_until("watch", after(passed.clone(), core.watch.run()));
-    replica.core.spawn_until("ledgers", after(passed.clone(), core.ledgers.run()));
+    replica.core.spawn_until("watch", once_passed(passed.clone(), core.watch.run()));
+    replica.core.spawn_until("ledgers", once_passed(passed.clone(), core.ledgers.run()));
     if let Some(keys) = core.keys {
-        replica.core.spawn_until("keys", after(passed.clone(), keys.run()));
+        replica.core.spawn_until("keys", once_passed(passed.clone(), keys.run()));
     }
-    replica.flush.spawn_until("flush", after(passed.clone(), core.flush.run()));
-    replica.self_beat.spawn_until("self-beat", after(passed.clone(), core.self_beat.run()));
-    replica.election.spawn("election", |stop| lead(core.election, passed, stop));
+    replica.flush.spawn_until("flush", once_passed(passed.clone(), core.flush.run()));
+    replica.self_beat.spawn_until("self-beat", once_passed(passed.clone(), core.self_beat.run()));
+    replica.election.spawn("election", |stop| run_election(core.election, passed, stop));
     replica.duties.spawn("controller", |stop| async move {
         core.controller.run(stop).await;
         Ok(())
@@ -89,36 +90,36 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
     Ok(replica)
 }
 
-fn spawn_http(http: HttpServer, stage: &mut Stage) {
-    stage.spawn("http", |stop| async move {
+fn spawn_http(http: HttpServer, group: &mut TaskGroup) {
+    group.spawn("http", |stop| async move {
         http.serve(stop).await;
         Ok(())
     });
 }
 
-/// The election, which gives back what it has won when it is told to stop.
-async fn lead(
+/// Runs the election once the preflight has passed. When stopped, it releases the leadership.
+async fn run_election(
     election: Election,
     passed: watch::Receiver<bool>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    if stop.run_until_cancelled(after(passed, async {})).await.is_some() {
+    if stop.run_until_cancelled(once_passed(passed, async {})).await.is_some() {
         election.run(stop).await;
     }
     Ok(())
 }
 
-/// DNS, and what it has beside its sockets.
-fn spawn_dns(dns: DnsServer, metrics: &dns::Metrics, stage: &mut Stage) {
+/// Spawns the DNS server, its resolver for name server addresses, and one notifier per secondary.
+fn spawn_dns(dns: DnsServer, metrics: &dns::Metrics, group: &mut TaskGroup) {
     let realm = dns.realm().clone();
     let servers = realm.settings.name_servers.clone();
-    stage.spawn_until("name-servers", name_servers::keep(realm.zone.clone(), servers));
+    group.spawn_until("name-servers", name_servers::keep(realm.zone.clone(), servers));
     for secondary in &realm.settings.notify {
         let (realm, metrics) = (realm.clone(), metrics.clone());
         let notifier = Notifier { realm, secondary: *secondary, metrics };
-        stage.spawn_until("notify", notifier.run());
+        group.spawn_until("notify", notifier.run());
     }
-    stage.spawn("dns", |stop| async move { Ok(dns.serve(stop).await?) });
+    group.spawn("dns", |stop| async move { Ok(dns.serve(stop).await?) });
 }
 
 async fn bind_http(
@@ -139,9 +140,9 @@ async fn bind_http(
     Ok(http::bind(http, app, metrics, registry).await?)
 }
 
-/// Waits, without a deadline, until the preflight has passed.
-async fn after(mut passed: watch::Receiver<bool>, task: impl Future<Output = ()>) {
-    // An error means that the preflight has ended, and so the process does.
+/// Runs `task` once the preflight has passed, without a deadline.
+async fn once_passed(mut passed: watch::Receiver<bool>, task: impl Future<Output = ()>) {
+    // An error means that the preflight task has ended, which also ends the process.
     if passed.wait_for(|passed| *passed).await.is_ok() {
         task.await;
     }

@@ -1,4 +1,6 @@
-//! Everything behind the servers, connected by channels. Does not own: running it (`build`).
+//! The parts behind the servers, connected by channels.
+//!
+//! Owns: their construction. Does not own: running them (`build`).
 
 use std::sync::Arc;
 
@@ -40,7 +42,7 @@ use crate::kubernetes::{
     watch::Watch,
     writer::Writer,
 };
-use crate::serve::figures::Figures;
+use crate::serve::collector::RegistryCollector;
 use crate::telemetry::{
     heartbeats::HeartbeatMetrics,
     keys::KeyMetrics,
@@ -51,7 +53,7 @@ use crate::telemetry::{
     traces::Traces,
 };
 
-/// The parts, not yet running.
+/// The parts of a replica, not yet running.
 pub(super) struct Core {
     pub(super) problems: Board,
     pub(super) preflight: Preflight,
@@ -62,14 +64,14 @@ pub(super) struct Core {
     pub(super) controller: Controller,
     pub(super) election: Election,
     pub(super) self_beat: SelfBeat,
-    /// With `--auth-tokens jwks`.
+    /// Only with `--auth-tokens jwks`.
     pub(super) keys: Option<KeyReader>,
-    /// What the HTTP door looks into.
+    /// State of the HTTP server.
     pub(super) app: AppParts,
 }
 
 impl Core {
-    /// Makes them.
+    /// Builds all parts.
     pub(super) fn build(
         config: &Config,
         clients: Clients,
@@ -93,9 +95,9 @@ impl Core {
         let rights = RightMetrics::new(registry);
         let preflight = Preflight::new(clients.reviews, needs, problems.clone(), rights);
         let events = Events::new(clients.writes, &config.own.name, &api_metrics);
-        let counts = figures(directory, registry);
+        let counts = register_collector(directory, registry);
         let (duties, duties_out) = mpsc::channel(DUTIES);
-        let (self_beats, wanted) = mpsc::channel(self_beat::QUEUE);
+        let (self_beats, self_beats_out) = mpsc::channel(self_beat::QUEUE);
         let (ledgers_in, ledgers_out) = mpsc::channel(flush::QUEUE);
         let views = Arc::new(Views::new(directory.clone()));
         let waiters = Arc::new(Waiters::new(registry));
@@ -112,7 +114,7 @@ impl Core {
             metrics: EngineMetrics::new(registry),
             beats,
             announce: announce(&views, &waiters),
-            stands_since: None,
+            standstill_since: None,
             overlap: None,
             duplicates: Vec::new(),
         };
@@ -122,7 +124,7 @@ impl Core {
         let (writes, tenure, done) = (writer.clone(), election.tenure(), facts_in.clone());
         let controller = Controller::new(writes, ledger_writer, tenure, events, done, duties_out);
         let intake = intake(directory, &writer, store, &facts_in);
-        let self_beat = own_beat(config, directory, writer, facts_in, wanted);
+        let self_beat = build_self_beat(config, directory, writer, facts_in, self_beats_out);
         let (reported, breakers) = (problems.clone(), breakers.metrics);
         let app = AppParts { intake, gate, problems: reported, breakers, views, waiters, traces };
         Self {
@@ -183,8 +185,7 @@ fn watches(
     (instances, ledgers)
 }
 
-/// What happens when services look different: what HTTP keeps beside their views follows, and their subscribers are
-/// woken.
+/// Called when views have changed: updates the encoded answers of HTTP, and wakes the subscribers of these services.
 fn announce(views: &Arc<Views>, waiters: &Arc<Waiters>) -> Announce {
     let (views, waiters) = (views.clone(), waiters.clone());
     Box::new(move |revised| {
@@ -202,7 +203,7 @@ fn intake(
     Intake::new(directory.clone(), writer.clone(), store, facts.clone(), clock::now)
 }
 
-/// With the pod goes its ledger.
+/// The ledger is owned by the pod, so that Kubernetes deletes both together.
 fn ledger_writer(
     config: &Config,
     client: Client,
@@ -221,15 +222,15 @@ fn ledger_writer(
     LedgerWriter::new(client, &config.own_namespace, owner, calls, metrics)
 }
 
-/// What the registry counts, for whoever scrapes.
-fn figures(directory: &Arc<Directory>, registry: &mut Registry) -> Arc<ArcSwap<Counts>> {
+/// Registers the metrics of the directory and of the engine's counters, which the engine publishes here.
+fn register_collector(directory: &Arc<Directory>, registry: &mut Registry) -> Arc<ArcSwap<Counts>> {
     let counts = Arc::new(ArcSwap::default());
-    let figures = Figures { directory: directory.clone(), counts: counts.clone() };
-    registry.register_collector(Box::new(figures));
+    let collector = RegistryCollector { directory: directory.clone(), counts: counts.clone() };
+    registry.register_collector(Box::new(collector));
     counts
 }
 
-/// Who owns an instance, as the registry knows it.
+/// Looks up the pod that owns an instance.
 fn owners(directory: &Arc<Directory>) -> Owners {
     let directory = directory.clone();
     Box::new(move |namespace, name| directory.slot(namespace, name)?.record().owner_pod.clone())
@@ -255,7 +256,7 @@ fn gate(
     })
 }
 
-fn own_beat(
+fn build_self_beat(
     config: &Config,
     directory: &Arc<Directory>,
     writer: Writer,
@@ -266,7 +267,7 @@ fn own_beat(
     SelfBeat { own, registration, directory: directory.clone(), writer, facts, wanted }
 }
 
-/// What the cluster has to have, and where it is said that something is missing.
+/// What rollcall needs in the cluster, and where missing parts are reported.
 fn problems(config: &Config) -> (Needs, Board) {
     let needs = Needs {
         scope: config.scope.clone(),
@@ -274,8 +275,8 @@ fn problems(config: &Config) -> (Needs, Board) {
         auth: config.auth == Auth::Token,
         keys: config.auth_tokens == AuthTokens::Jwks,
     };
-    let words = needs.clone();
-    (needs, Board::new(move |lack, verb, resource| words.explain(lack, verb, resource)))
+    let explainer = needs.clone();
+    (needs, Board::new(move |lack, verb, resource| explainer.explain(lack, verb, resource)))
 }
 
 fn settings(config: &Config) -> Settings {

@@ -1,18 +1,20 @@
-//! Going away: what ends when, and how long each step may take.
+//! The shutdown of a replica.
+//!
+//! Owns: the order of the steps, and a deadline for each. Does not own: the tasks (`build`).
 //!
 //! ```text
-//! SIGTERM ─ unready ─ self-beats end: nobody is judged from here on    1 s at most
-//!                   ─ HTTP closes: every beat taken is answered        5 s
-//!                   ─ the last ledger tells of them, and that it is the last; beside it the leader's
-//!                     writes under way are finished, and spans sent    6 s
-//!                   ─ the leadership is released                       7 s
-//!                   ─ the own instance is taken away                   2 s
-//!                   ─ DNS goes on, for resolvers that still ask here   --linger-seconds
-//!                   ─ DNS closes, then everything else                 3 s + 1 s
+//! SIGTERM ─ unready ─ self-beats stop: no lease is judged from here on     at most 1 s
+//!                   ─ HTTP stops; every accepted heartbeat is answered     5 s
+//!                   ─ the last ledger reports these heartbeats and says that it is the last; in
+//!                     parallel the leader finishes its writes, and spans are exported    6 s
+//!                   ─ the leadership is released                           7 s
+//!                   ─ the replica's own instance is deleted                2 s
+//!                   ─ DNS still answers resolvers that ask here            --linger-seconds
+//!                   ─ DNS stops, then everything else                      3 s + 1 s
 //! ```
 //!
-//! The whole of it fits into the time that `deploy/base/deployment.yaml` gives the pod, and into the
-//! 30 s that Kubernetes gives by default. A second signal ends the process at once. Does not own: the tasks (`build`).
+//! The sum fits into the termination grace period in `deploy/base/deployment.yaml`, and into the 30 s that Kubernetes
+//! gives by default. A second signal ends the process at once.
 
 use std::{
     sync::{
@@ -33,80 +35,80 @@ use tracing::info;
 use crate::clock;
 use crate::heartbeat::self_beat;
 use crate::kubernetes::writer::Writer;
-use crate::serve::stage::Stage;
+use crate::serve::task_group::TaskGroup;
 use crate::telemetry::{probes::Probes, problems::Board, traces::Traces};
 
-/// How long a start waits until it can promise anything, when all else is there: the first self-beat and ledger
-/// take well under a second.
-const WAITS: Duration = Duration::from_secs(15);
+/// How long a synced replica waits at its start for the first confirmed heartbeats. The first self-beat and the first
+/// ledger take well under a second.
+const FENCED_AT_MOST: Duration = Duration::from_secs(15);
 
-/// More than the HTTP door gives its connections.
+/// More than the HTTP server gives its connections.
 const HTTP: Duration = Duration::from_secs(5);
 
-/// A ledger that is under way, and the last, have 2 s each.
+/// Time for a ledger in progress and for the last one, 2 s each.
 const FLUSH: Duration = Duration::from_secs(4);
 
-/// A write has 5 s once it is its turn. What is cut off is decided anew by whoever leads next, but for an
-/// Event that goes with a status that is stored.
+/// A write takes at most 5 s once it has started. The next leader decides an aborted write again; only the Event that
+/// goes with a stored status is lost.
 const DUTIES: Duration = Duration::from_secs(6);
 
-/// A call that is under way, and the release, have 3 s each.
+/// Time for a call in progress and for the release, 3 s each.
 const ELECTION: Duration = Duration::from_secs(7);
 
-/// Beside the writes: a collector that is there takes the last spans in milliseconds.
+/// In parallel with the writes. A reachable collector accepts the last spans in milliseconds.
 const SPANS: Duration = Duration::from_secs(3);
 
-/// A self-beat is dropped where it is.
+/// A self-beat in progress is dropped.
 const SELF_BEAT: Duration = Duration::from_secs(1);
 
-/// More than the DNS door gives its sockets.
+/// More than the DNS server gives its sockets.
 const DNS: Duration = Duration::from_secs(3);
 
-/// They are dropped where they are.
+/// The tasks of the last group are dropped.
 const CORE: Duration = Duration::from_secs(1);
 
-/// A replica at work, by what ends together.
+/// A running replica: its task groups, in the order in which they are stopped.
 pub(super) struct Replica {
-    /// Requests are taken.
-    pub(super) http: Stage,
-    /// The own ledger.
-    pub(super) flush: Stage,
+    /// The HTTP server.
+    pub(super) http: TaskGroup,
+    /// The writer of this replica's ledger.
+    pub(super) flush: TaskGroup,
     /// The leader's writes.
-    pub(super) duties: Stage,
-    /// The leadership.
-    pub(super) election: Stage,
-    /// The replica's own instance.
-    pub(super) self_beat: Stage,
-    /// Queries are answered.
-    pub(super) dns: Stage,
-    /// Everything that the doors look into.
-    pub(super) core: Stage,
-    /// What `/readyz` says.
-    pub(super) condition: Arc<Condition>,
-    /// To take the own instance away.
+    pub(super) duties: TaskGroup,
+    /// The leader election.
+    pub(super) election: TaskGroup,
+    /// The self-beat of the replica's own instance.
+    pub(super) self_beat: TaskGroup,
+    /// The DNS server.
+    pub(super) dns: TaskGroup,
+    /// Everything that the servers depend on.
+    pub(super) core: TaskGroup,
+    /// The answer of `/readyz`.
+    pub(super) readiness: Arc<Readiness>,
+    /// Deletes the replica's own instance.
     pub(super) writer: Writer,
-    /// To say that it leaves.
+    /// Reports to the engine that the replica leaves.
     pub(super) facts: mpsc::Sender<Delivery>,
     pub(super) own: InstanceKey,
-    /// How long DNS goes on when all else has ended.
+    /// How long DNS still answers after everything else has stopped.
     pub(super) linger: Duration,
-    /// Who takes spans of requests, if anybody.
+    /// The exporter of request spans, if there is one.
     pub(super) traces: Option<Traces>,
 }
 
-/// Whether this replica should be asked.
-pub(super) struct Condition {
+/// Whether this replica should receive requests.
+pub(super) struct Readiness {
     pub(super) directory: Arc<Directory>,
-    /// What is missing in the cluster.
+    /// Problems that an operator has to fix in the cluster.
     pub(super) problems: Board,
-    /// Whether it has known all instances, and could promise to keep who beats.
+    /// Whether the replica was once synced and able to confirm heartbeats. Stays true.
     pub(super) started: AtomicBool,
-    /// When it was first asked with all instances known; 0 before.
+    /// When a probe first found the replica synced; 0 before.
     pub(super) synced: AtomicU64,
     pub(super) stopping: AtomicBool,
 }
 
-impl Probes for Condition {
+impl Probes for Readiness {
     fn is_started(&self) -> bool {
         if self.started.load(Ordering::Acquire) {
             return true;
@@ -129,23 +131,27 @@ impl Probes for Condition {
             return None;
         }
         match self.problems.shown().blocking.as_slice() {
-            [] => Some("not synced with the Kubernetes API yet".to_owned()),
+            [] => Some(
+                "starting: the replica has not read all instances from the Kubernetes API yet, or cannot confirm \
+                 heartbeats yet"
+                    .to_owned(),
+            ),
             missing => Some(missing.join("\n")),
         }
     }
 }
 
-impl Condition {
-    /// Whether it has waited long enough to promise anything: where it may read and not write, it answers
-    /// DNS and discovery, and beats with 202.
+impl Readiness {
+    /// Whether the replica has been synced long enough to start although it cannot confirm heartbeats. A replica that
+    /// can read but not write answers DNS and discovery, and heartbeats with 202.
     fn has_waited(&self, now: Moment) -> bool {
         let first = self.synced.compare_exchange(0, now.0, Ordering::AcqRel, Ordering::Acquire);
-        first.is_err_and(|first| now.since(Moment(first)) > WAITS)
+        first.is_err_and(|first| now.since(Moment(first)) > FENCED_AT_MOST)
     }
 }
 
 impl Replica {
-    /// Waits, without a deadline, for the end of any task: none should come.
+    /// Waits, without a deadline, until a task ends unexpectedly. Returns why it ended.
     pub(super) async fn failed(&mut self) -> String {
         tokio::select! {
             why = self.http.failed() => why,
@@ -158,36 +164,36 @@ impl Replica {
         }
     }
 
-    /// Goes away in order.
+    /// Shuts the replica down in order.
     pub(super) async fn drain(&mut self) {
-        self.condition.stopping.store(true, Ordering::Release);
-        // Without self-beats the horizon stands still: nobody is judged for beats that find no door.
-        // Nor does one bring the own instance back.
+        self.readiness.stopping.store(true, Ordering::Release);
+        // Without self-beats the horizon is stalled, so no lease is judged while heartbeats find the server closed. Nor
+        // does a self-beat create the own instance again.
         self.self_beat.stop(SELF_BEAT).await;
         self.http.stop(HTTP).await;
-        // The ledger and the instance are those of the older process of this identity.
-        let yields = self.condition.directory.report().yields;
-        // All beats are taken: the last ledger tells the others of them, and that no more come.
-        let told = async {
+        // If this process yields, the ledger and the instance belong to the older process with this identity.
+        let yields = self.readiness.directory.report().yields;
+        // No more heartbeats can arrive, so the last ledger reports all of them and says that it is the last.
+        let reported = async {
             let leaving = Delivery::new(Fact::Leaving, clock::reading());
             if !yields && self.facts.try_send(leaving).is_ok() {
                 self.flush.wait(FLUSH).await;
             }
             self.flush.stop(CORE).await;
         };
-        // There are no more requests, and so no more spans.
-        let traced = async {
+        // No more requests can arrive, so no more spans begin.
+        let exported = async {
             if let Some(traces) = &self.traces {
                 traces.end(SPANS).await;
             }
         };
-        tokio::join!(told, self.duties.stop(DUTIES), traced);
+        tokio::join!(reported, self.duties.stop(DUTIES), exported);
         self.election.stop(ELECTION).await;
         if !yields {
             self_beat::leave(&self.writer, &self.own).await;
         }
         if !self.linger.is_zero() {
-            info!(seconds = self.linger.as_secs(), "only DNS is answered now");
+            info!(seconds = self.linger.as_secs(), "everything but DNS has stopped");
             sleep(self.linger).await;
         }
         self.dns.stop(DNS).await;
@@ -201,7 +207,7 @@ mod tests {
     use crate::config::ServeArgs;
 
     #[test]
-    fn the_deployment_gives_every_step_its_time() {
+    fn termination_grace_period_covers_every_step() {
         let linger = Duration::from_secs(ServeArgs::of(&[]).linger_seconds);
         let writes = DUTIES.max(FLUSH + CORE);
         let steps = [HTTP, writes, ELECTION, SELF_BEAT, self_beat::LEAVE_WITHIN, linger, DNS, CORE];

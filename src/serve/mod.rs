@@ -1,18 +1,21 @@
-//! One replica: the only wiring. Build, spawn, supervise, drain.
+//! One replica: builds its parts, spawns and supervises its tasks, and drains them at shutdown.
+//!
+//! Owns: the wiring; no other module connects parts. Does not own: the parts.
 //!
 //! ```text
-//!                 facts                          views
-//! cluster::watch ───────▶ engine (registry) ───────────▶ directory ◀── http, dns
-//! witness::intake ───────▶        │                            ▲ beats
-//! cluster::election ────▶        ├─ duties ──▶ controller ──▶ Kubernetes
-//!                                └─ self-beats ▶ witness ────▶ Kubernetes
+//!                       facts          views
+//! kubernetes::watch    ───────▶ engine ───────▶ directory ◀── http, dns
+//! heartbeat::intake    ───────▶   │                 ▲ heartbeats
+//! kubernetes::election ───────▶   ├─ duties ──────▶ controller ─────────▶ Kubernetes
+//!                                 ├─ self-beats ──▶ heartbeat::self_beat ▶ Kubernetes
+//!                                 └─ ledgers ─────▶ heartbeat::flush ────▶ Kubernetes
 //! ```
 
 mod build;
+mod collector;
 mod core;
 mod drain;
-mod figures;
-mod stage;
+mod task_group;
 
 use anyhow::{Context as _, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -25,21 +28,23 @@ use crate::telemetry::logs;
 /// Runs a replica until SIGTERM or Ctrl-C.
 ///
 /// # Errors
-/// What cannot be configured, reached or bound; which task broke down; or that it was told twice
-/// to stop.
+/// An invalid configuration, a server that cannot be reached, an address that cannot be bound, a task that failed, or a
+/// second signal to stop.
 pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let level = logs::init(&args.log, args.log_format)?;
     let config = args.validate()?;
     let mut signals = Signals::new()?;
-    open_many();
+    raise_file_limit();
     for variable in config::unknown_variables() {
         warn!(
             variable,
-            "is no variable of rollcall and has no effect; rollcall serve --help lists them"
+            "the environment variable is unknown and has no effect; rollcall serve --help lists the known ones"
         );
     }
     if config.auth == Auth::None {
-        warn!("--auth none: anybody who reaches the HTTP port may register and deregister");
+        warn!(
+            "--auth none: every client that reaches the HTTP port can register and deregister instances"
+        );
     }
     let mut replica = build::spawn(&config, level).await?;
     info!(
@@ -51,12 +56,12 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
         failure = replica.failed() => Some(failure),
     };
     match &failure {
-        None => info!("asked to stop; once more ends at once"),
-        Some(failure) => error!(failure, "stopping"),
+        None => info!("stopping after a signal; a second signal ends the process at once"),
+        Some(failure) => error!(failure, "stopping after a failure"),
     }
     tokio::select! {
         () = replica.drain() => {}
-        () = signals.any() => bail!("asked twice to stop: ended without taking leave"),
+        () = signals.any() => bail!("a second signal to stop: the process ends without telling the other replicas"),
     }
     match failure {
         None => Ok(()),
@@ -64,16 +69,16 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
     }
 }
 
-/// Lets the process have as many files open as it may: each connection is one, and what it begins with is often
-/// 1,024, for programs that use select(2).
-fn open_many() {
-    let most = getrlimit(Resource::Nofile).maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }) {
-        warn!(%error, "the limit of open files cannot be raised, see process_max_fds");
+/// Raises the soft limit of open files to the hard limit. Each connection is an open file, and the default soft limit
+/// is often 1,024, for programs that use select(2).
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile).maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit }) {
+        warn!(%error, "cannot raise the limit of open files; the metric process_max_fds shows the current limit");
     }
 }
 
-/// SIGTERM and Ctrl-C, heard from the first line on.
+/// Listeners for SIGTERM and Ctrl-C, registered before anything else starts.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -81,12 +86,12 @@ struct Signals {
 
 impl Signals {
     fn new() -> anyhow::Result<Self> {
-        let heard = |kind| signal(kind).context("cannot listen for signals");
-        let terminate = heard(SignalKind::terminate())?;
-        Ok(Self { terminate, interrupt: heard(SignalKind::interrupt())? })
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        let terminate = listen(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    /// Waits, without a deadline, until somebody wants the process to end.
+    /// Waits, without a deadline, for a signal to stop.
     async fn any(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}

@@ -1,14 +1,14 @@
-//! The classic text format of Prometheus (0.0.4), made of an OpenMetrics text.
+//! Conversion of an OpenMetrics text to the classic text format of Prometheus (0.0.4).
 //!
-//! Owns: where the two differ, which is in the comments only. Samples go over as they are: what
-//! this process writes has no timestamps, no exemplars and no `_created`, which would differ too.
-//! Does not own: the OpenMetrics text (prometheus-client writes it).
+//! Owns: the differences between the two formats. Here they are in comment lines only. Samples are copied unchanged,
+//! because this process writes no timestamps, exemplars or `_created` samples, which would differ as well. Does not
+//! own: the OpenMetrics text (prometheus-client writes it).
 
-/// The same families and samples in the classic format.
+/// Converts an OpenMetrics text to the classic format.
 pub(super) fn from_open_metrics(text: &str) -> String {
-    // `_total` is written once or twice a family more, and the units are left out.
+    // About the same length: the comments of a counter gain `_total`, and UNIT lines are left out.
     let mut classic = String::with_capacity(text.len());
-    // Stands before the type, and the name beside it depends on that.
+    // HELP comes before TYPE, but the name in it depends on the type.
     let mut help = "";
     for line in text.lines() {
         let Some(comment) = line.strip_prefix("# ") else {
@@ -19,20 +19,20 @@ pub(super) fn from_open_metrics(text: &str) -> String {
             Some(("HELP", rest)) => help = rest.split_once(' ').map_or("", |(_, help)| help),
             Some(("TYPE", rest)) => {
                 let (name, kind) = rest.split_once(' ').unwrap_or((rest, "unknown"));
-                let (suffix, kind) = called(kind);
+                let (suffix, kind) = classic_type(kind);
                 classic.extend(["# HELP ", name, suffix, " ", std::mem::take(&mut help), "\n"]);
                 classic.extend(["# TYPE ", name, suffix, " ", kind, "\n"]);
             }
-            // UNIT and EOF mean nothing there.
+            // The classic format has no UNIT and no EOF.
             _ => {}
         }
     }
     classic
 }
 
-/// What the samples of a type have behind the family's name, which there is part of it; and what the
-/// type is called there.
-fn called(kind: &str) -> (&'static str, &str) {
+/// The suffix of the samples of this OpenMetrics type, which the classic format adds to the family name, and the name
+/// of the type in the classic format.
+fn classic_type(kind: &str) -> (&'static str, &str) {
     match kind {
         "counter" => ("_total", "counter"),
         "info" => ("_info", "gauge"),
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_bear_their_full_name_and_units_and_the_end_are_left_out() {
+    fn counters_have_their_full_name_and_units_and_eof_are_left_out() {
         let mut registry = Registry::with_prefix("rollcall");
         registry.register("heartbeats", "Heartbeats", Counter::<u64>::default());
         registry.register_with_unit("age", "Age", Unit::Seconds, Gauge::<i64>::default());
@@ -103,7 +103,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn both_formats_carry_the_same_samples(
+        fn both_formats_have_the_same_samples(
             families in prop::collection::vec(family(), 0..6),
         ) {
             let mut registry = Registry::with_prefix("p");

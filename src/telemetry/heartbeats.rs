@@ -1,7 +1,7 @@
-//! Heartbeats, by the way they came and what became of them.
+//! The metric that counts heartbeats by source and result.
 //!
-//! Owns: the one family of them, and the words of its labels. Does not own: who counts: doors count
-//! the beats that they took, the engine those that the watch brought.
+//! Owns: the family and its label values. Does not own: the counting. The HTTP server counts the heartbeats that it
+//! took, the engine those that the watch delivered.
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
@@ -9,20 +9,20 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// What came of a beat.
+/// The result of a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HeartbeatResult {
-    /// The lease runs anew.
+    /// The lease was renewed.
     Renewed,
-    /// The API server is away: noted by this replica alone.
+    /// Recorded on this replica only, because the API server does not answer.
     Recorded,
     /// There is no such instance.
     Unknown,
-    /// It was evicted lately.
+    /// The instance was evicted recently.
     Gone,
-    /// Not for the caller to send, or not understood.
+    /// The caller has no right to send it, or it is invalid.
     Refused,
-    /// It could not be decided, for want of the API server.
+    /// Not decided, because the API server does not answer.
     Unavailable,
 }
 
@@ -32,11 +32,11 @@ struct Labels {
     result: HeartbeatResult,
 }
 
-/// Counts beats. Clones share the counts.
+/// Counts heartbeats. Clones share the counters.
 #[derive(Clone, Debug)]
 pub struct HeartbeatMetrics {
     all: Family<Labels, Counter>,
-    /// The one that counts most, so that it has not to be looked up.
+    /// The most frequent series, kept here to save the lookup.
     renewed: Counter,
 }
 
@@ -53,7 +53,7 @@ impl HeartbeatResult {
 
 impl EncodeLabelValue for HeartbeatResult {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let word = match self {
+        let label = match self {
             Self::Renewed => "renewed",
             Self::Recorded => "recorded",
             Self::Unknown => "unknown",
@@ -61,16 +61,16 @@ impl EncodeLabelValue for HeartbeatResult {
             Self::Refused => "refused",
             Self::Unavailable => "unavailable",
         };
-        word.encode(encoder)
+        label.encode(encoder)
     }
 }
 
 impl HeartbeatMetrics {
-    /// Registers the family, with every series that there can be.
+    /// Registers the family with every possible series at 0.
     pub fn new(registry: &mut Registry) -> Self {
         let family: Family<Labels, Counter> = Family::default();
-        let help = "Heartbeats, by source and result. Those by HTTP are counted by the replica that \
-                    took them, those by annotation by every replica";
+        let help = "Heartbeats, by source and result. Heartbeats over HTTP are counted by the replica \
+                    that took them, heartbeats by annotation by every replica";
         registry.register("heartbeats", help, family.clone());
         let labels = Labels { source: "http", result: HeartbeatResult::Renewed };
         let renewed = family.get_or_create(&labels).clone();
@@ -80,7 +80,7 @@ impl HeartbeatMetrics {
         new
     }
 
-    /// So many beats by HTTP.
+    /// Counts heartbeats over HTTP.
     pub fn http(&self, result: HeartbeatResult, count: u64) {
         match result {
             HeartbeatResult::Renewed => drop(self.renewed.inc_by(count)),
@@ -88,7 +88,7 @@ impl HeartbeatMetrics {
         }
     }
 
-    /// So many by a changed annotation; each that is seen counts.
+    /// Counts heartbeats by annotation: every observed change of the annotation is one.
     pub fn annotation(&self, count: u64) {
         self.add("annotation", HeartbeatResult::Renewed, count);
     }

@@ -1,4 +1,4 @@
-//! The keys of the cluster that tokens are checked with: how many, and whether they can be read.
+//! Metrics about the public keys of the cluster that verify tokens.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -6,27 +6,27 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// Why the keys are read.
+/// The reason for a read of the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// It is time.
+    /// The regular interval has passed.
     Due,
-    /// Somebody came with a token whose key or issuer is not known.
+    /// A token has an unknown key or issuer.
     Unknown,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Read {
+struct ReadLabels {
     cause: &'static str,
     result: &'static str,
 }
 
-/// Their figures. Clones share them.
+/// Metrics about the keys. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct KeyMetrics {
     known: Gauge,
     newest: Gauge,
-    reads: Family<Read, Counter>,
+    reads: Family<ReadLabels, Counter>,
 }
 
 impl KeyMetrics {
@@ -34,35 +34,35 @@ impl KeyMetrics {
     #[must_use]
     pub fn new(registry: &mut Registry) -> Self {
         let new = Self::default();
-        let help = "Keys of the cluster that tokens are checked with (--auth-tokens jwks); 0 until they could be read";
+        let help = "Public keys of the cluster that verify tokens (--auth-tokens jwks); 0 until they could be read";
         registry.register("auth_keys", help, new.known.clone());
         registry.register_with_unit(
             "auth_keys_read_timestamp",
-            "When the keys of the cluster were last read, since the Unix epoch; every 5 minutes is well",
+            "When the public keys of the cluster were last read, in Unix time; they are read every 5 minutes",
             Unit::Seconds,
             new.newest.clone(),
         );
         registry.register(
             "auth_key_reads",
-            "Times that the keys of the cluster were to be read, since it was time (due) or a token's key was \
-             not known (unknown); ok or failed",
+            "Attempts to read the public keys of the cluster, by cause (due: the interval has passed, unknown: a \
+             token has an unknown key) and result (ok or failed)",
             new.reads.clone(),
         );
         for cause in [Cause::Due, Cause::Unknown] {
             for result in ["ok", "failed"] {
-                new.reads.get_or_create(&Read { cause: cause.as_str(), result }).inc_by(0);
+                new.reads.get_or_create(&ReadLabels { cause: cause.as_str(), result }).inc_by(0);
             }
         }
         new
     }
 
-    /// They were read, or not.
-    pub fn read(&self, cause: Cause, well: bool) {
-        let result = if well { "ok" } else { "failed" };
-        self.reads.get_or_create(&Read { cause: cause.as_str(), result }).inc();
+    /// Counts an attempt to read the keys.
+    pub fn read(&self, cause: Cause, succeeded: bool) {
+        let result = if succeeded { "ok" } else { "failed" };
+        self.reads.get_or_create(&ReadLabels { cause: cause.as_str(), result }).inc();
     }
 
-    /// So many are known since this wall time, in milliseconds.
+    /// Records the number of keys, and the wall time in milliseconds at which they were read.
     pub fn known(&self, keys: usize, at: i64) {
         self.known.set(i64::try_from(keys).unwrap_or(i64::MAX));
         self.newest.set(at / 1000);

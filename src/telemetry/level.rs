@@ -1,7 +1,7 @@
-//! What is logged, and changing that while the process runs.
+//! The log filter, and changes to it while the process runs.
 //!
-//! Owns: reading a filter, the one in force, and putting a passing one back. Does not own: who may
-//! change it (`admin`), and how lines are written (`logs`).
+//! Owns: parsing a filter, the current filter, and the return to the initial filter when a temporary one ends. Does not
+//! own: which callers may change it (`admin`), and the format of log lines (`logs`).
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -10,14 +10,14 @@ use tokio::{sync::watch, time::sleep};
 use tracing::{enabled, info};
 use tracing_subscriber::{EnvFilter, Registry, filter::Directive, filter::LevelFilter, reload};
 
-/// What libraries say once a request, which would drown everything else. Failures of kube's client
-/// are said by whoever made the call, with what follows from them.
+/// Silences log lines that libraries write for every request. Failures of the Kubernetes client are logged by the
+/// caller, together with their consequences.
 const QUIET: &str = "kube_client=off,hyper=warn,tower=warn";
 
-/// A part of a filter that cannot be read.
+/// A part of a log filter that is invalid.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
-    "{part:?} cannot be read in a filter of logs: {why}; write for example info or \
+    "{part:?} is invalid in a log filter: {why}; write for example info or \
      info,rollcall::kubernetes=debug"
 )]
 pub struct FilterError {
@@ -25,120 +25,123 @@ pub struct FilterError {
     why: String,
 }
 
-/// What is logged. Clones share it.
+/// The log filter of this process. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Level(Arc<Shared>);
+pub struct Level(Arc<LevelState>);
 
 #[derive(Debug)]
-struct Shared {
+struct LevelState {
     handle: reload::Handle<EnvFilter, Registry>,
-    /// That of the command line.
-    usual: String,
-    in_force: watch::Sender<InForce>,
+    /// The filter of the command line.
+    initial: String,
+    current: watch::Sender<CurrentFilter>,
 }
 
 #[derive(Clone, Debug)]
-struct InForce {
+struct CurrentFilter {
     filter: String,
-    /// How long, from when it was set; none for ever.
+    /// How long it applies from when it was set; `None` means without end.
     term: Option<Duration>,
 }
 
 impl Level {
-    /// The layer that filters, and what it can be changed by.
+    /// The filtering layer, and the handle that changes its filter.
     ///
     /// # Errors
-    /// [`FilterError`], with the part that is wrong.
+    /// [`FilterError`] with the invalid part.
     pub fn new(filter: &str) -> Result<(reload::Layer<EnvFilter, Registry>, Self), FilterError> {
-        let (usual, filter) = read(filter)?;
+        let (initial, filter) = parse_filter(filter)?;
         let (layer, handle) = reload::Layer::new(filter);
-        let in_force = watch::Sender::new(InForce { filter: usual.clone(), term: None });
-        Ok((layer, Self(Arc::new(Shared { handle, usual, in_force }))))
+        let current = watch::Sender::new(CurrentFilter { filter: initial.clone(), term: None });
+        Ok((layer, Self(Arc::new(LevelState { handle, initial, current }))))
     }
 
-    /// The filter in force.
+    /// The current filter.
     #[must_use]
     pub fn in_force(&self) -> String {
-        self.0.in_force.borrow().filter.clone()
+        self.0.current.borrow().filter.clone()
     }
 
-    /// Another filter from now on, for a time or for ever.
+    /// Sets another filter, for `term` or without end.
     ///
     /// # Errors
-    /// [`FilterError`], with the part that is wrong; nothing has changed then.
+    /// [`FilterError`] with the invalid part; the filter is unchanged then.
     pub fn set(&self, filter: &str, term: Option<Duration>) -> Result<(), FilterError> {
-        let (words, filter) = read(filter)?;
+        let (text, filter) = parse_filter(filter)?;
         let seconds = term.map(|term| term.as_secs());
-        let tell = || info!(filter = words, seconds, "another filter of logs is in force");
-        // With the more talkative of the two, so that it is said.
-        let told = enabled!(tracing::Level::INFO);
-        if told {
-            tell();
+        let log_change = || info!(filter = text, seconds, "the log filter has changed");
+        // Log the change under the old filter if that allows it, else under the new one.
+        let logged = enabled!(tracing::Level::INFO);
+        if logged {
+            log_change();
         }
-        self.0.in_force.send_modify(|in_force| {
-            // It fails only when the subscriber is gone, and the process with it.
+        self.0.current.send_modify(|current| {
+            // Fails only when the subscriber is gone, which is when the process ends.
             let _ = self.0.handle.reload(filter);
-            *in_force = InForce { filter: words.clone(), term };
+            *current = CurrentFilter { filter: text.clone(), term };
         });
-        if !told {
-            tell();
+        if !logged {
+            log_change();
         }
         Ok(())
     }
 
-    /// Puts a filter back when its time is over; for ever.
+    /// Restores the initial filter whenever the term of another one ends. Runs without end.
     pub async fn keep(&self) {
-        let mut changes = self.0.in_force.subscribe();
+        let mut changes = self.0.current.subscribe();
         loop {
             let term = changes.borrow_and_update().term;
-            let over = async {
+            let expired = async {
                 match term {
                     Some(term) => sleep(term).await,
                     None => pending().await,
                 }
             };
-            // Without a term there is no deadline: somebody may set another, or not.
+            // Without a term this waits, without a deadline, for the next change.
             tokio::select! {
                 biased;
                 changed = changes.changed() => if changed.is_err() { return },
-                () = over => if self.set(&self.0.usual, None).is_err() { return },
+                () = expired => if self.set(&self.0.initial, None).is_err() { return },
             }
         }
     }
 }
 
-/// A filter, and its words without what does not matter.
-fn read(filter: &str) -> Result<(String, EnvFilter), FilterError> {
+/// Parses a filter. Also returns its normalized text.
+fn parse_filter(filter: &str) -> Result<(String, EnvFilter), FilterError> {
     let parts: Vec<&str> =
         filter.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
     if parts.is_empty() {
-        return Err(wrong(filter, "it says nothing"));
+        return Err(filter_error(filter, "it is empty"));
     }
     for part in &parts {
-        check(part)?;
+        check_part(part)?;
     }
-    let words = parts.join(",");
-    // Values of fields are compared, not matched: a pattern is a program of somebody else's.
-    let parsed = EnvFilter::builder().with_regex(false).parse(format!("{QUIET},{words}"));
-    Ok((words.clone(), parsed.map_err(|why| wrong(&words, &why.to_string()))?))
+    let text = parts.join(",");
+    // Compare field values literally: a regular expression would be untrusted code that runs for every log line.
+    let parsed = EnvFilter::builder().with_regex(false).parse(format!("{QUIET},{text}"));
+    Ok((text.clone(), parsed.map_err(|why| filter_error(&text, &why.to_string()))?))
 }
 
-/// tracing takes a word that is no level for a module of which everything is to be logged, so that
-/// `inof` would be silence; and no level for one.
-fn check(part: &str) -> Result<(), FilterError> {
-    const LEVELS: &str = "a level is one of off, error, warn, info, debug, trace";
+/// Rejects what tracing would accept silently: it takes a misspelt level such as `inof` for the name of a module, which
+/// would log nothing else.
+fn check_part(part: &str) -> Result<(), FilterError> {
+    const LEVELS: &str = "the level must be one of off, error, warn, info, debug, trace";
     let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
     match part.rsplit_once('=') {
-        Some((_, level)) if !is_level(level) => return Err(wrong(part, LEVELS)),
+        Some((_, level)) if !is_level(level) => return Err(filter_error(part, LEVELS)),
         None if !part.contains('[') && !is_level(part) => {
-            return Err(wrong(part, &format!("{LEVELS}; for one module it is module=level")));
+            return Err(filter_error(
+                part,
+                &format!("{LEVELS}; for one module, write module=level"),
+            ));
         }
         _ => {}
     }
-    part.parse::<Directive>().map(|_| ()).map_err(|why| wrong(part, &why.to_string()))
+    part.parse::<Directive>().map(|_| ()).map_err(|why| filter_error(part, &why.to_string()))
 }
 
-fn wrong(part: &str, why: &str) -> FilterError {
+fn filter_error(part: &str, why: &str) -> FilterError {
     FilterError { part: part.to_owned(), why: why.to_owned() }
 }
 
@@ -147,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_that_cannot_be_read_is_answered_with_the_part_that_is_wrong() {
+    fn invalid_filter_error_names_the_invalid_part() {
         for (filter, part) in [
             ("", "\"\""),
             (" , ", "\" , \""),
@@ -157,23 +160,23 @@ mod tests {
             ("info,rollcall::kubernetes", "\"rollcall::kubernetes\""),
             ("info,=debug", "\"=debug\""),
         ] {
-            let error = read(filter).unwrap_err().to_string();
+            let error = parse_filter(filter).unwrap_err().to_string();
             assert!(error.starts_with(part), "{filter}: {error}");
             assert!(error.contains("info,rollcall::kubernetes=debug"), "{error}");
         }
     }
 
     #[test]
-    fn levels_modules_and_spans_are_read() {
+    fn levels_modules_and_spans_are_parsed() {
         for filter in ["info", "WARN", "off", "rollcall::kubernetes=debug", "info,[request]=debug"]
         {
-            assert_eq!(read(filter).unwrap().0, filter);
+            assert_eq!(parse_filter(filter).unwrap().0, filter);
         }
-        assert_eq!(read(" info , rollcall=debug,").unwrap().0, "info,rollcall=debug");
+        assert_eq!(parse_filter(" info , rollcall=debug,").unwrap().0, "info,rollcall=debug");
     }
 
     #[tokio::test]
-    async fn a_filter_for_a_time_is_put_back_when_it_is_over_and_the_later_word_counts() {
+    async fn temporary_filter_ends_and_the_latest_one_counts() {
         let (_layer, level) = Level::new("info").unwrap();
         let keeping = tokio::spawn({
             let level = level.clone();
@@ -182,12 +185,12 @@ mod tests {
         level.set("trace", Some(Duration::from_secs(3600))).unwrap();
         level.set("debug", Some(Duration::from_millis(200))).unwrap();
         assert_eq!(level.in_force(), "debug");
-        let put_back = async {
+        let restored = async {
             while level.in_force() != "info" {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), put_back).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(60), restored).await.unwrap();
         keeping.abort();
     }
 }

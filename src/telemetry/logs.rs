@@ -1,10 +1,10 @@
-//! Logs: text for people, JSON for machines, on standard error.
+//! Logs on standard error: text for people, JSON for machines.
 //!
-//! Owns: how a line is written, panics and the process's last words among them. Does not own: what
-//! is logged (`level`).
+//! Owns: the format of every line, including panics and the final error of the process. Does not own: the log filter
+//! (`level`).
 //!
-//! A line of JSON is one object: `timestamp`, `level`, `target`, `message`, the event's fields beside
-//! them, and `spans`, outermost first. So no event has a field of these names.
+//! A JSON line is one object: `timestamp`, `level`, `target`, `message`, the fields of the event next to them, and
+//! `spans`, outermost first. No event has a field with one of these names.
 
 use std::{backtrace::Backtrace, backtrace::BacktraceStatus, io::IsTerminal as _, panic};
 
@@ -24,31 +24,31 @@ use tracing_subscriber::{
 
 use crate::telemetry::level::{FilterError, Level};
 
-/// How a line is written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// Text for people
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line
     Json,
 }
 
 /// Logs that cannot be set up.
 #[derive(Debug, Error)]
 pub enum LogError {
-    /// The filter cannot be read.
-    #[error("--log cannot be used")]
+    /// The filter is invalid.
+    #[error("--log is invalid")]
     Filter(#[from] FilterError),
-    /// Somebody else has set logs up already.
-    #[error("logs are set up already")]
+    /// This process has set up logging before.
+    #[error("logging is already set up in this process")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Begins to log, panics too. Answers by what the filter can be changed.
+/// Starts logging, also of panics. Returns the handle that changes the filter.
 ///
 /// # Errors
-/// Names a filter that cannot be read.
+/// An invalid filter, named in the error.
 pub fn init(filter: &str, format: Format) -> Result<Level, LogError> {
     let (filter, level) = Level::new(filter)?;
     let registry = tracing_subscriber::registry().with(filter);
@@ -65,47 +65,47 @@ pub fn init(filter: &str, format: Format) -> Result<Level, LogError> {
     Ok(level)
 }
 
-/// The words with which a process ends that failed, one line in its format. They are written whether
-/// or not logs were set up, and whatever is logged.
-pub fn last_words(format: Format, words: &str) {
+/// Prints the error with which the process ends, as one line in the log format. It does not depend on the log filter,
+/// nor on whether logging was set up.
+pub fn print_fatal(format: Format, message: &str) {
     let line = match format {
-        Format::Text => format!("rollcall: {words}"),
-        Format::Json => json_line(words),
+        Format::Text => format!("rollcall: {message}"),
+        Format::Json => json_line(message),
     };
-    #[expect(clippy::print_stderr, reason = "the program's last word")]
+    #[expect(clippy::print_stderr, reason = "the final error of the program")]
     {
         eprintln!("{line}");
     }
 }
 
-fn json_line(words: &str) -> String {
+fn json_line(message: &str) -> String {
     let mut timestamp = String::new();
-    // It writes to a string, which does not fail.
+    // Writing to a string does not fail.
     let _ = SystemTime.format_time(&mut Writer::new(&mut timestamp));
     let target = "rollcall";
-    json!({"timestamp": timestamp, "level": "ERROR", "message": words, "target": target})
+    json!({"timestamp": timestamp, "level": "ERROR", "message": message, "target": target})
         .to_string()
 }
 
-/// A panic is a line like others, unless nothing is logged: then it is said as Rust does.
+/// Logs each panic like any other error. If the filter excludes errors, the default hook of Rust prints it.
 fn log_panics() {
-    let otherwise = panic::take_hook();
+    let default_hook = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
         if !enabled!(tracing::Level::ERROR) {
-            return otherwise(panic);
+            return default_hook(panic);
         }
         let payload = panic.payload();
-        let words = payload.downcast_ref::<&str>().copied();
-        let words = words.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let message = payload.downcast_ref::<&str>().copied();
+        let message = message.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         let location = panic.location().map(ToString::to_string);
-        // As RUST_BACKTRACE wants it.
+        // Captured only if RUST_BACKTRACE asks for it.
         let trace = Backtrace::capture();
         let trace = (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string());
         error!(
-            panic = words.unwrap_or("without words"),
+            panic = message.unwrap_or("without a message"),
             location,
             backtrace = trace,
-            "a task panicked: a fault of rollcall"
+            "a task panicked: this is a bug in rollcall, please report it"
         );
     }));
 }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_words_are_one_line_of_json_with_the_keys_of_every_other() {
+    fn fatal_error_is_one_json_line_with_the_usual_keys() {
         let line = json_line("cannot listen:\n\"taken\"");
         assert_eq!(line.lines().count(), 1);
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();

@@ -1,4 +1,4 @@
-//! To be seen: metrics, logs and spans. A leaf: it imports nothing else of the server.
+//! Metrics, logs, probes and spans. Imports no other module of the server.
 
 mod classic;
 pub mod heartbeats;

@@ -1,4 +1,4 @@
-//! Spans of requests, in a rollcall that is built without the feature `otel`: there are none, and nothing is spent on them.
+//! Replaces `traces` in a build without the feature `otel`: the types are empty, and a request pays nothing for them.
 
 use std::{convert::Infallible, net::IpAddr, time::Duration};
 
@@ -6,19 +6,19 @@ use hyper::Request;
 use prometheus_client::registry::Registry;
 use tracing::info;
 
-/// Nobody takes spans.
+/// The exporter of spans, which does not exist without the feature `otel`.
 #[derive(Clone, Debug)]
 pub enum Traces {}
 
-/// There is none.
+/// A span, which does not exist without the feature `otel`.
 #[derive(Debug)]
 pub enum Span {}
 
 impl Traces {
-    /// None, and says so to whoever wants to have some.
+    /// Always `None`. Logs a hint if the environment asks for spans.
     ///
     /// # Errors
-    /// None; with the feature there are.
+    /// Never; the version with the feature `otel` returns errors.
     pub fn from_env(
         _identity: &str,
         _scheme: &'static str,
@@ -28,7 +28,7 @@ impl Traces {
             if std::env::var_os(name).is_some() {
                 info!(
                     name,
-                    "no spans are exported: this rollcall is built without the feature otel"
+                    "spans are not exported, because this rollcall was built without the feature otel"
                 );
             }
         }
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_spent_on_what_is_not_there() {
+    fn absent_traces_and_spans_take_no_memory() {
         assert_eq!((size_of::<Option<Traces>>(), size_of::<Option<Span>>()), (0, 0));
     }
 }

@@ -1,7 +1,7 @@
-//! Sending spans: OTLP over HTTP/1.1, protobuf, without TLS.
+//! Export of spans: OTLP over HTTP/1.1, protobuf, without TLS.
 //!
-//! Owns: the HTTP client, and what becomes of spans in figures. Does not own: what is sent (`opentelemetry_otlp`), and when
-//! (`opentelemetry_sdk`, from a thread of its own, so that no request waits for it).
+//! Owns: the HTTP client, and the metric about spans. Does not own: the encoding (`opentelemetry_otlp`) and the batches
+//! (`opentelemetry_sdk`, which exports from its own thread, so that no request waits for it).
 
 use std::{
     fmt,
@@ -35,18 +35,18 @@ use prometheus_client::{
 use tokio::{runtime::Handle, time::timeout};
 use tracing::{info, warn};
 
-/// For a batch of 512 spans, which is some 200 KiB; the next waits in the queue meanwhile.
-const WITHIN: Duration = Duration::from_secs(10);
+/// Deadline for a batch of 512 spans, about 200 KiB. The next batch waits in the queue.
+const EXPORT_WITHIN: Duration = Duration::from_secs(10);
 
-/// What a collector answers is a word or two.
+/// Upper bound for the answer of a collector, which is usually a few bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// What becomes of spans. Clones share the counts.
+/// Counts spans by result. Clones share the counters.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SpanMetrics(Family<Of, Counter>);
+pub(super) struct SpanMetrics(Family<SpanLabels, Counter>);
 
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Of {
+struct SpanLabels {
     result: &'static str,
 }
 
@@ -54,54 +54,55 @@ impl SpanMetrics {
     pub(super) fn new(registry: &mut Registry) -> Self {
         let this = Self::default();
         for result in ["begun", "exported", "failed"] {
-            drop(this.0.get_or_create(&Of { result }));
+            drop(this.0.get_or_create(&SpanLabels { result }));
         }
-        let help = "Spans by what became of them; those begun that are neither exported nor failed wait, or were dropped";
+        let help = "Spans by result: begun, exported or failed. Begun spans that are neither exported nor failed are queued \
+                    or were dropped";
         registry.register("trace_spans", help, this.0.clone());
         this
     }
 
     pub(super) fn begun(&self) {
-        self.0.get_or_create(&Of { result: "begun" }).inc();
+        self.0.get_or_create(&SpanLabels { result: "begun" }).inc();
     }
 
     fn ended(&self, spans: usize, were_exported: bool) {
         let result = if were_exported { "exported" } else { "failed" };
-        self.0.get_or_create(&Of { result }).inc_by(spans as u64);
+        self.0.get_or_create(&SpanLabels { result }).inc_by(spans as u64);
     }
 }
 
-/// An exporter as the variables say, that counts.
+/// An exporter that is configured by the OTEL variables and counts spans.
 ///
 /// # Errors
-/// What the library says of them.
-pub(super) fn exporter(metrics: SpanMetrics) -> Result<Counted, ExporterBuildError> {
+/// The error of the library about these variables.
+pub(super) fn exporter(metrics: SpanMetrics) -> Result<CountingExporter, ExporterBuildError> {
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let post = Post { client, runtime: Handle::current() };
-    let otlp = Otlp::builder().with_http().with_http_client(post).build()?;
-    Ok(Counted { otlp, metrics, is_failing: Arc::default() })
+    let http_client = OtlpHttpClient { client, runtime: Handle::current() };
+    let otlp = Otlp::builder().with_http().with_http_client(http_client).build()?;
+    Ok(CountingExporter { otlp, metrics, is_failing: Arc::default() })
 }
 
-/// Counts, and says once when it begins to fail.
+/// Counts spans, and logs once when exports begin to fail.
 #[derive(Debug)]
-pub(super) struct Counted {
+pub(super) struct CountingExporter {
     otlp: Otlp,
     metrics: SpanMetrics,
     is_failing: Arc<AtomicBool>,
 }
 
-impl SpanExporter for Counted {
+impl SpanExporter for CountingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         // Bounded by the client's deadline.
         let exported = self.otlp.export(batch).await;
         self.metrics.ended(spans, exported.is_ok());
         match (self.is_failing.swap(exported.is_err(), Ordering::Relaxed), exported) {
-            (false, Err(error)) => warn!(%error, "spans cannot be exported, and are lost"),
+            (false, Err(error)) => warn!(%error, "spans cannot be exported and are lost"),
             (true, Ok(())) => info!("spans are exported again"),
             _ => {}
         }
-        // It was said; the library would say it with every batch.
+        // The error is logged above; the library would log it with every batch.
         Ok(())
     }
 
@@ -114,14 +115,14 @@ impl SpanExporter for Counted {
     }
 }
 
-/// Sends from whatever thread, by the runtime of the process.
-struct Post {
+/// An HTTP client that can be called from any thread and sends on the runtime of the process.
+struct OtlpHttpClient {
     client: Client<HttpConnector, Full<Bytes>>,
     runtime: Handle,
 }
 
 #[async_trait]
-impl HttpClient for Post {
+impl HttpClient for OtlpHttpClient {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let answer = self.client.request(request.map(Full::new));
         let send = async move {
@@ -129,13 +130,13 @@ impl HttpClient for Post {
             let body = Limited::new(body, MAX_ANSWER).collect().await?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
-        // The thread that asks has no runtime; it waits for this one's.
-        self.runtime.spawn(async move { timeout(WITHIN, send).await? }).await?
+        // The exporting thread has no runtime, so it waits for a task on this one.
+        self.runtime.spawn(async move { timeout(EXPORT_WITHIN, send).await? }).await?
     }
 }
 
-impl fmt::Debug for Post {
+impl fmt::Debug for OtlpHttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a client over HTTP/1.1")
+        f.write_str("OtlpHttpClient")
     }
 }

@@ -1,10 +1,11 @@
-//! What the probes of the admin port ask. Does not own: the port (`admin`), and who answers (`serve`).
+//! The interface between the probes of the admin port and the replica. Does not own: the port (`admin`), and the
+//! implementation (`serve`).
 
-/// What the probes ask.
+/// Answers the probes.
 pub trait Probes: Send + Sync + 'static {
-    /// Whether queries could be answered at some time.
+    /// Whether the replica has been able to answer queries at least once.
     fn is_started(&self) -> bool;
 
-    /// Why queries should not come here now; none when they may.
+    /// Why the replica should not receive queries now; `None` when it is ready.
     fn unready(&self) -> Option<String>;
 }

@@ -1,9 +1,8 @@
-//! What somebody has to mend before this replica works as it should: found by the preflight or refused at run time, shown
-//! by `/readyz` and `/v1/cluster`.
+//! Problems that an operator must fix before this replica works as it should. `/readyz` and `/v1/cluster` report them.
 //!
-//! Owns: what is shown, and how long a refusal is. It is shown from the first on, and goes with the first success of the
-//! same call, or with a look that began later and did not find it. Does not own: looking, and the words
-//! (`cluster::preflight`).
+//! Owns: the current problems. The preflight finds problems in checks, and a refused call adds one at run time. The
+//! problem of a refused call is reported at once. It ends with the first success of the same call, or with a check that
+//! began later and did not find it. Does not own: the checks and the sentences (`kubernetes::preflight`).
 
 use std::{
     collections::BTreeMap,
@@ -19,17 +18,17 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-/// What is missing, each with what to do about it.
+/// Sentences about missing parts, each with its fix.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems {
-    /// Without these there is nothing to answer from.
+    /// Problems that keep the replica from being ready, because it has nothing to answer from.
     pub blocking: Vec<String>,
-    /// Without these it works, but not as it should.
+    /// Problems with which the replica works, but not completely.
     pub limiting: Vec<String>,
 }
 
 impl Problems {
-    /// All of them, the worst first.
+    /// All problems, the blocking ones first.
     pub fn all(&self) -> impl Iterator<Item = &String> {
         self.blocking.iter().chain(&self.limiting)
     }
@@ -39,45 +38,48 @@ impl Problems {
     }
 
     fn remove(&mut self, sentence: &str) {
-        self.blocking.retain(|it| it != sentence);
-        self.limiting.retain(|it| it != sentence);
+        self.blocking.retain(|problem| problem != sentence);
+        self.limiting.retain(|problem| problem != sentence);
     }
 }
 
-/// What is missing, as a refusal tells.
+/// The kind of part that is missing according to a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lack {
-    /// A right.
+    /// An RBAC right.
     Right,
-    /// The definition of the type.
+    /// The custom resource definition.
     Type,
 }
 
-/// What was refused: the verb in the words of RBAC, and the resource.
-type Refused = (Lack, String, String);
+/// A refused call: its RBAC verb and its resource.
+type RefusedCall = (Lack, String, String);
 
-/// The sentence for what was refused, and what to do about it.
+/// Returns the sentence about a refused call, with the fix.
 type Explain = Box<dyn Fn(Lack, &str, &str) -> String + Send + Sync>;
 
-/// The problems of a replica. Clones share them.
+/// The current problems of a replica. Clones share them.
 #[derive(Clone)]
-pub struct Board(Arc<Shared>);
+pub struct Board(Arc<TrackerState>);
 
-struct Shared {
+struct TrackerState {
     explain: Explain,
-    state: Mutex<State>,
-    /// Whether there are any: a success, of which there are many, asks no more.
+    sources: Mutex<Sources>,
+    /// Whether there are any problems. Successes are frequent, and without problems they read only this.
     any: AtomicBool,
+    /// The problems of both sources, for readers.
     shown: ArcSwap<Problems>,
-    look: Notify,
+    check_wanted: Notify,
 }
 
+/// Where problems come from.
 #[derive(Default)]
-struct State {
+struct Sources {
+    /// The findings of the last check.
     found: Problems,
-    /// With the number of looks that had begun by the last refusal.
-    refused: BTreeMap<Refused, (String, u64)>,
-    looks: u64,
+    /// The sentence about each refused call, with the number of checks that had begun by its last refusal.
+    refused: BTreeMap<RefusedCall, (String, u64)>,
+    checks: u64,
 }
 
 impl fmt::Debug for Board {
@@ -87,104 +89,105 @@ impl fmt::Debug for Board {
 }
 
 impl Default for Board {
-    /// Without words of its own: the right or the type that is missing.
+    /// With short sentences that name the missing right or type only.
     fn default() -> Self {
         Self::new(|lack, verb, resource| format!("{lack:?}: {verb} {resource}"))
     }
 }
 
 impl Board {
-    /// None known yet; `explain` says what follows from a refusal, and what to do about it.
+    /// Starts without problems. `explain` returns the consequence of a refused call and its fix.
     #[must_use]
     pub fn new(explain: impl Fn(Lack, &str, &str) -> String + Send + Sync + 'static) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(TrackerState {
             explain: Box::new(explain),
-            state: Mutex::default(),
+            sources: Mutex::default(),
             any: AtomicBool::default(),
             shown: ArcSwap::default(),
-            look: Notify::new(),
+            check_wanted: Notify::new(),
         }))
     }
 
-    /// All that is known.
+    /// The current problems.
     #[must_use]
     pub fn shown(&self) -> Arc<Problems> {
         self.0.shown.load_full()
     }
 
-    /// A look begins. Answers its number, which is given back with what it finds.
+    /// Begins a check. Returns its number, which [`Self::found`] takes together with the findings.
     #[must_use]
     pub fn begin_look(&self) -> u64 {
-        let mut state = self.0.state.lock();
-        state.looks += 1;
-        state.looks
+        let mut sources = self.0.sources.lock();
+        sources.checks += 1;
+        sources.checks
     }
 
-    /// The look of this number has found these.
-    pub fn found(&self, found: Problems, look: u64) {
-        let mut state = self.0.state.lock();
-        state.found = found;
-        state.refused.retain(|_, (_, looks)| *looks >= look);
-        self.show(&state);
+    /// Records the findings of the check with this number.
+    pub fn found(&self, found: Problems, check: u64) {
+        let mut sources = self.0.sources.lock();
+        sources.found = found;
+        sources.refused.retain(|_, (_, checks)| *checks >= check);
+        self.publish(&sources);
     }
 
-    /// A call was refused for what is missing. Said at once; a look that follows soon finds out the rest.
+    /// Reports at once that a call was refused because something is missing, and asks for a check, which finds the
+    /// rest.
     pub fn refused(&self, lack: Lack, verb: &str, resource: &str) {
         let key = (lack, verb.to_owned(), resource.to_owned());
-        let mut state = self.0.state.lock();
-        let begun = state.looks;
-        if let Some((_, looks)) = state.refused.get_mut(&key) {
-            *looks = begun;
+        let mut sources = self.0.sources.lock();
+        let begun = sources.checks;
+        if let Some((_, checks)) = sources.refused.get_mut(&key) {
+            *checks = begun;
             return;
         }
         let sentence = (self.0.explain)(lack, verb, resource);
-        if !state.found.all().any(|it| *it == sentence) {
+        if !sources.found.all().any(|problem| *problem == sentence) {
             warn!("refused: {sentence}");
         }
-        state.refused.insert(key, (sentence, begun));
-        self.show(&state);
-        self.0.look.notify_one();
+        sources.refused.insert(key, (sentence, begun));
+        self.publish(&sources);
+        self.0.check_wanted.notify_one();
     }
 
-    /// A call went well: what it needs is there.
+    /// Ends the problems about what a successful call needs.
     pub fn succeeded(&self, verb: &str, resource: &str) {
         if !self.0.any.load(Ordering::Acquire) {
             return;
         }
-        let mut state = self.0.state.lock();
+        let mut sources = self.0.sources.lock();
         let sentence = (self.0.explain)(Lack::Right, verb, resource);
         let type_sentence = (self.0.explain)(Lack::Type, verb, resource);
-        let before = state.refused.len();
-        state.refused.retain(|(lack, v, r), _| match lack {
+        let before = sources.refused.len();
+        sources.refused.retain(|(lack, v, r), _| match lack {
             Lack::Right => (&**v, &**r) != (verb, resource),
-            // A subresource is of the same type.
+            // A subresource belongs to the same type.
             Lack::Type => r.split('/').next() != resource.split('/').next(),
         });
-        let is_found = |it: &str| state.found.all().any(|found| found == it);
+        let is_found = |sentence: &str| sources.found.all().any(|problem| problem == sentence);
         let (right, of_type) = (is_found(&sentence), is_found(&type_sentence));
-        if state.refused.len() == before && !right && !of_type {
+        if sources.refused.len() == before && !right && !of_type {
             return;
         }
-        if right || state.refused.len() < before {
-            info!(verb, resource, "granted: what was missing is there");
+        if right || sources.refused.len() < before {
+            info!(verb, resource, "a call that was refused before has succeeded");
         }
-        state.found.remove(&sentence);
-        self.show(&state);
-        // One type may be served again and the other not yet.
+        sources.found.remove(&sentence);
+        self.publish(&sources);
+        // One type can be served again while the other is not yet.
         if of_type || right {
-            self.0.look.notify_one();
+            self.0.check_wanted.notify_one();
         }
     }
 
-    /// Waits, without a deadline, until a look is worth while.
+    /// Waits, without a deadline, until a check is useful.
     pub async fn is_to_be_looked_at(&self) {
-        self.0.look.notified().await;
+        self.0.check_wanted.notified().await;
     }
 
-    fn show(&self, state: &State) {
-        let mut shown = state.found.clone();
-        for (sentence, _) in state.refused.values() {
-            if !shown.all().any(|it| it == sentence) {
+    fn publish(&self, sources: &Sources) {
+        let mut shown = sources.found.clone();
+        for (sentence, _) in sources.refused.values() {
+            if !shown.all().any(|problem| problem == sentence) {
                 shown.limiting.push(sentence.clone());
             }
         }
@@ -215,31 +218,31 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_shows_at_once_and_goes_with_the_first_success_of_the_same_call() {
+    fn refusal_is_reported_at_once_and_ends_with_success_of_the_same_call() {
         let board = board();
         board.refused(Lack::Right, "patch", "serviceinstances");
         board.refused(Lack::Right, "patch", "serviceinstances");
         assert_eq!(shown(&board), ["may not patch serviceinstances"]);
         board.succeeded("get", "serviceinstances");
-        assert_eq!(shown(&board).len(), 1, "another right");
+        assert_eq!(shown(&board).len(), 1, "success of another right does not end it");
         board.succeeded("patch", "serviceinstances");
         assert!(shown(&board).is_empty());
     }
 
     #[test]
-    fn a_look_takes_away_what_was_refused_before_it_began() {
+    fn check_ends_refusals_from_before_it_began() {
         let board = board();
-        let look = board.begin_look();
+        let check = board.begin_look();
         board.refused(Lack::Right, "delete", "serviceinstances");
-        board.found(Problems::default(), look);
-        assert_eq!(shown(&board).len(), 1, "it was refused while the look was under way");
-        let look = board.begin_look();
-        board.found(Problems::default(), look);
+        board.found(Problems::default(), check);
+        assert_eq!(shown(&board).len(), 1, "it was refused while the check ran");
+        let check = board.begin_look();
+        board.found(Problems::default(), check);
         assert!(shown(&board).is_empty());
     }
 
     #[test]
-    fn what_a_look_found_is_shown_once_and_goes_with_a_success_too() {
+    fn problem_from_check_and_refusal_is_reported_once_and_ends_with_success() {
         let board = board();
         board.found(limiting("may not get leases"), board.begin_look());
         board.refused(Lack::Right, "get", "leases");
@@ -249,14 +252,14 @@ mod tests {
     }
 
     #[test]
-    fn a_type_that_is_missing_is_one_problem_for_all_calls_on_it() {
+    fn missing_type_is_one_problem_for_all_calls_on_it() {
         let board = board();
         board.refused(Lack::Type, "patch", "serviceinstances");
         board.refused(Lack::Type, "patch", "serviceinstances/status");
         board.refused(Lack::Type, "list", "heartbeatledgers");
         assert_eq!(shown(&board), ["the type is missing"]);
         board.succeeded("list", "serviceinstances");
-        assert_eq!(shown(&board), ["the type is missing"], "of the other type");
+        assert_eq!(shown(&board), ["the type is missing"], "the other type is still missing");
         board.succeeded("patch", "heartbeatledgers");
         assert!(shown(&board).is_empty());
     }

@@ -1,7 +1,7 @@
-//! What people expect of any target: processor time, memory, open files, start, of this process.
+//! The usual metrics of a process: CPU time, memory, open files and start time.
 //!
-//! Owns: reading `/proc/self`. Where there is none, nothing is said. Names and meanings are those of
-//! Prometheus' own client libraries.
+//! Owns: reading `/proc/self`. Without it these metrics are absent. Names and meanings are those of the Prometheus
+//! client libraries.
 
 use std::fs;
 
@@ -16,20 +16,20 @@ use rustix::{
     process::{Resource, getrlimit},
 };
 
-/// Reads at every scrape.
+/// Reads `/proc/self` at every scrape.
 #[derive(Debug)]
-pub(super) struct Process;
+pub(super) struct ProcessCollector;
 
-/// What `/proc/self` says.
+/// Values from `/proc/self`.
 #[derive(Debug, PartialEq)]
-struct Figures {
+struct ProcessStats {
     cpu_seconds: f64,
     start_seconds: f64,
     virtual_bytes: f64,
     resident_bytes: f64,
 }
 
-impl Figures {
+impl ProcessStats {
     fn read() -> Option<Self> {
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
         let system = fs::read_to_string("/proc/stat").ok()?;
@@ -37,11 +37,11 @@ impl Figures {
         Self::parse(&stat, &system, ticks, page_size() as f64)
     }
 
-    /// Of `/proc/self/stat` and `/proc/stat` (proc(5)).
+    /// Parses `/proc/self/stat` and `/proc/stat` (proc(5)).
     fn parse(stat: &str, system: &str, ticks: f64, page: f64) -> Option<Self> {
         let boot = system.lines().find_map(|line| line.strip_prefix("btime "))?;
         let boot: f64 = boot.trim().parse().ok()?;
-        // The program's name, in parentheses, may hold anything; the next field is the third.
+        // The program's name, in parentheses, can contain anything; the field after it is the third.
         let (_, fields) = stat.rsplit_once(") ")?;
         let fields: Vec<&str> = fields.split(' ').collect();
         let field = |number: usize| fields.get(number - 3)?.trim().parse::<f64>().ok();
@@ -54,39 +54,49 @@ impl Figures {
     }
 }
 
-impl Collector for Process {
+impl Collector for ProcessCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let mut say = |name: &str, help: &str, unit: Option<&Unit>, value: &dyn EncodeMetric| {
+        let mut encode = |name: &str, help: &str, unit: Option<&Unit>, value: &dyn EncodeMetric| {
             value.encode(encoder.encode_descriptor(name, help, unit, value.metric_type())?)
         };
-        if let Some(figures) = Figures::read() {
-            let Figures { cpu_seconds, start_seconds, virtual_bytes, resident_bytes } = figures;
+        if let Some(stats) = ProcessStats::read() {
+            let ProcessStats { cpu_seconds, start_seconds, virtual_bytes, resident_bytes } = stats;
             let (seconds, bytes) = (Some(&Unit::Seconds), Some(&Unit::Bytes));
             let cpu = ConstCounter::new(cpu_seconds);
-            say("process_cpu", "Processor time spent, user and system.", seconds, &cpu)?;
+            encode(
+                "process_cpu",
+                "CPU time that the process has used, user and system.",
+                seconds,
+                &cpu,
+            )?;
             let gauges = [
                 (
                     "process_start_time",
-                    "When the process began, since 1970.",
+                    "Start time of the process, in Unix time.",
                     seconds,
                     start_seconds,
                 ),
-                ("process_virtual_memory", "Address space in use.", bytes, virtual_bytes),
-                ("process_resident_memory", "Memory in use.", bytes, resident_bytes),
+                ("process_virtual_memory", "Virtual memory of the process.", bytes, virtual_bytes),
+                (
+                    "process_resident_memory",
+                    "Resident memory of the process.",
+                    bytes,
+                    resident_bytes,
+                ),
             ];
             for (name, help, unit, value) in gauges {
-                say(name, help, unit, &ConstGauge::new(value))?;
+                encode(name, help, unit, &ConstGauge::new(value))?;
             }
         }
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
-            // One of them is this look.
+            // Reading the directory opens one of them.
             let open = open.count().saturating_sub(1);
-            let help = "File descriptors open.";
-            say("process_open_fds", help, None, &ConstGauge::new(open as f64))?;
+            let help = "Open file descriptors.";
+            encode("process_open_fds", help, None, &ConstGauge::new(open as f64))?;
         }
-        if let Some(most) = getrlimit(Resource::Nofile).current {
-            let help = "File descriptors that may be open.";
-            say("process_max_fds", help, None, &ConstGauge::new(most as f64))?;
+        if let Some(limit) = getrlimit(Resource::Nofile).current {
+            let help = "Limit of open file descriptors.";
+            encode("process_max_fds", help, None, &ConstGauge::new(limit as f64))?;
         }
         Ok(())
     }
@@ -97,24 +107,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_counted_behind_the_name_whatever_it_holds() {
+    fn fields_are_counted_after_any_program_name() {
         let stat = "7 (a) b) S 1 1 1 0 -1 4194304 9 0 0 0 150 50 0 0 20 0 3 0 1000 4096000 25 0\n";
-        let figures = Figures::parse(stat, "cpu 1 2\nbtime 1700000000\n", 100.0, 4096.0).unwrap();
+        let stats =
+            ProcessStats::parse(stat, "cpu 1 2\nbtime 1700000000\n", 100.0, 4096.0).unwrap();
         assert_eq!(
-            figures,
-            Figures {
+            stats,
+            ProcessStats {
                 cpu_seconds: 2.0,
                 start_seconds: 1_700_000_010.0,
                 virtual_bytes: 4_096_000.0,
                 resident_bytes: 102_400.0,
             }
         );
-        assert_eq!(Figures::parse("7 (a) S 1", "btime 1\n", 100.0, 4096.0), None);
+        assert_eq!(ProcessStats::parse("7 (a) S 1", "btime 1\n", 100.0, 4096.0), None);
     }
 
     #[test]
-    fn this_process_has_figures() {
-        let figures = Figures::read().unwrap();
-        assert!(figures.resident_bytes > 1e5 && figures.start_seconds > 1e9, "{figures:?}");
+    fn stats_of_this_process_are_read() {
+        let stats = ProcessStats::read().unwrap();
+        assert!(stats.resident_bytes > 1e5 && stats.start_seconds > 1e9, "{stats:?}");
     }
 }

@@ -1,7 +1,7 @@
-//! What `/metrics` says, in either format.
+//! The text of `/metrics`, in two formats.
 //!
-//! Owns: which registries are written, and in which format. Does not own: the families, which belong
-//! to whoever counts.
+//! Owns: the registries, and the choice of the format. Does not own: the families, which belong to the modules that
+//! update them.
 
 use std::{fmt, sync::Arc};
 
@@ -11,9 +11,9 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::telemetry::{classic, probes::Probes, process::Process};
+use crate::telemetry::{classic, probes::Probes, process::ProcessCollector};
 
-/// How a scrape is written.
+/// The format of a scrape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
     /// OpenMetrics 1.0.0.
@@ -22,18 +22,18 @@ pub enum Exposition {
     Classic,
 }
 
-/// Everything that is scraped.
+/// All metrics of this process.
 pub struct Scrape {
     rollcall: Registry,
-    /// On its own: its names have no prefix.
+    /// A separate registry, because its names have no prefix.
     process: Registry,
     ready: Gauge,
     probes: Arc<dyn Probes>,
 }
 
 impl Exposition {
-    /// What is asked for by a header `Accept`. OpenMetrics has to be named: whoever takes anything
-    /// is most often a person or an older tool.
+    /// The format that an `Accept` header asks for. OpenMetrics must be named: a client that accepts anything is
+    /// usually a person or an older tool.
     pub fn accepted(accept: Option<&str>) -> Self {
         let mut ranges = accept.unwrap_or_default().split(',').map(str::trim);
         let named = ranges.any(|range| {
@@ -43,7 +43,7 @@ impl Exposition {
         if named { Self::OpenMetrics } else { Self::Classic }
     }
 
-    /// The header `Content-Type`.
+    /// The `Content-Type` of this format.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -53,18 +53,18 @@ impl Exposition {
 }
 
 impl Scrape {
-    /// Writes what is in `rollcall`, and what the process itself shows.
+    /// Combines the metrics in `rollcall` with those of the process and of readiness.
     pub fn new(mut rollcall: Registry, probes: Arc<dyn Probes>) -> Self {
         let ready = Gauge::default();
-        let help = "Whether queries may come here: 1 when /readyz says yes";
+        let help = "Whether this replica is ready for queries: 1 while /readyz answers 200, else 0";
         rollcall.register("ready", help, ready.clone());
         let mut process = Registry::default();
-        process.register_collector(Box::new(Process));
+        process.register_collector(Box::new(ProcessCollector));
         Self { rollcall, process, ready, probes }
     }
 
-    /// All of it, now. Takes time in proportion to the services, and waits for nobody but the
-    /// kernel.
+    /// Renders all metrics. Takes time in proportion to the number of services, and does no I/O other than reading
+    /// `/proc`.
     pub fn text(&self, exposition: Exposition) -> Result<String, fmt::Error> {
         self.ready.set(i64::from(self.probes.unready().is_none()));
         let mut text = String::new();
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn open_metrics_is_for_those_who_name_it() {
+    fn open_metrics_is_served_only_if_accept_names_it() {
         for (accept, want) in [
             (None, Exposition::Classic),
             (Some("*/*"), Exposition::Classic),

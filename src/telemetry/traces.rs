@@ -1,9 +1,10 @@
-//! Spans of requests, for whoever collects traces: cargo feature `otel`.
+//! Spans of HTTP requests for OpenTelemetry (cargo feature `otel`).
 //!
-//! Sources: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/> (HTTP server), W3C Trace Context. Owns: when a
-//! request has a span, and what it says. Does not own: batches and the queue (`opentelemetry_sdk`: 2,048 spans, beyond which
-//! they are dropped, `OTEL_BSP_…`), sending (`otlp`). Where no endpoint is named there is nothing of it: no thread, no
-//! series, and a request costs one look.
+//! Owns: which requests have a span, and its attributes. Does not own: the queue and the batches (`opentelemetry_sdk`:
+//! at most 2,048 queued spans, further ones are dropped, `OTEL_BSP_…`), and the export (`otlp`). Without an endpoint
+//! there is no thread and no series, and a request pays for one check.
+//!
+//! Sources: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/> (HTTP server), W3C Trace Context.
 
 use std::{env, net::IpAddr, sync::Arc, time::Duration};
 
@@ -30,42 +31,42 @@ use tracing::{info, warn};
 
 use crate::telemetry::otlp::{self, SpanMetrics};
 
-/// The most octets of what a client sent that a span holds.
+/// Maximum length of a client-supplied text in a span, in characters.
 const MAX_TEXT: usize = 256;
 
-/// Spans that cannot be exported as asked for.
+/// The export of spans is misconfigured.
 #[derive(Debug, Error)]
 pub enum TracesError {
-    /// A variable that cannot be used.
+    /// An environment variable has an unusable value.
     #[error("{name} {value:?} cannot be used: {fix}")]
     Variable {
-        /// Which.
+        /// The name of the variable.
         name: &'static str,
         /// Its value.
         value: String,
         /// What to give instead.
         fix: &'static str,
     },
-    /// What the library says of the rest of them.
-    #[error("spans cannot be exported; look at the variables OTEL_EXPORTER_OTLP_…")]
+    /// The library rejects one of the other variables.
+    #[error("spans cannot be exported; check the variables OTEL_EXPORTER_OTLP_…")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
-/// Takes spans. Clones share it.
+/// Creates and exports spans. Clones share the exporter.
 #[derive(Clone, Debug)]
-pub struct Traces(Arc<Shared>);
+pub struct Traces(Arc<TracesState>);
 
 #[derive(Debug)]
-struct Shared {
+struct TracesState {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
     propagator: TraceContextPropagator,
     metrics: SpanMetrics,
-    /// Of every request: `http` or `https`.
+    /// The scheme of every request: `http` or `https`.
     scheme: &'static str,
 }
 
-/// A request that is under way. Dropped, it has ended without an answer: its client has gone.
+/// The span of a request in progress. A span that is dropped ends without an answer, because the client has gone.
 #[derive(Debug)]
 pub struct Span {
     recording: Box<Recording>,
@@ -73,7 +74,7 @@ pub struct Span {
 }
 
 impl Traces {
-    /// As the standard variables of OpenTelemetry say; none without an endpoint.
+    /// Configures the export from the standard variables of OpenTelemetry. `None` without an endpoint.
     ///
     /// # Errors
     /// Names the variable that cannot be used.
@@ -85,13 +86,13 @@ impl Traces {
         let Some(endpoint) = endpoint()? else { return Ok(None) };
         let metrics = SpanMetrics::new(registry);
         let exporter = otlp::exporter(metrics.clone())?;
-        let own = |name, value: &str| KeyValue::new(name, value.to_owned());
-        // By `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` somebody may say more, and another name.
+        let attribute = |name, value: &str| KeyValue::new(name, value.to_owned());
+        // `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` can add attributes and change the name.
         let mut resource = Resource::builder().with_attributes([
-            own("service.instance.id", identity),
-            own("service.version", env!("CARGO_PKG_VERSION")),
+            attribute("service.instance.id", identity),
+            attribute("service.version", env!("CARGO_PKG_VERSION")),
         ]);
-        if said("OTEL_SERVICE_NAME").is_none() {
+        if env_var("OTEL_SERVICE_NAME").is_none() {
             resource = resource.with_service_name("rollcall");
         }
         let provider = SdkTracerProvider::builder()
@@ -99,17 +100,17 @@ impl Traces {
             .with_resource(resource.build())
             .build();
         let tracer = provider.tracer("rollcall");
-        info!(endpoint, "spans of requests are exported");
+        info!(endpoint, "exporting spans of requests");
         let propagator = TraceContextPropagator::new();
-        Ok(Some(Self(Arc::new(Shared { provider, tracer, propagator, metrics, scheme }))))
+        Ok(Some(Self(Arc::new(TracesState { provider, tracer, propagator, metrics, scheme }))))
     }
 
-    /// A request that came so long ago; none when nobody wants its span.
+    /// Starts the span of a request that arrived `ago` before now. `None` if the sampler does not record it.
     pub fn begin<B>(&self, request: &Request<B>, peer: IpAddr, ago: Duration) -> Option<Span> {
-        let Shared { tracer, propagator, metrics, scheme, .. } = &*self.0;
+        let TracesState { tracer, propagator, metrics, scheme, .. } = &*self.0;
         let headers = HeaderExtractor(request.headers());
         let parent = propagator.extract_with_context(&Context::new(), &headers);
-        let method = word(request.method());
+        let method = method_name(request.method());
         let builder = tracer.span_builder(method).with_kind(SpanKind::Server);
         let builder = builder.with_start_time(opentelemetry::time::now() - ago);
         let mut recording = tracer.build_with_context(builder, &parent);
@@ -121,26 +122,26 @@ impl Traces {
         recording.set_attributes([
             KeyValue::new("http.request.method", method),
             KeyValue::new("url.scheme", *scheme),
-            KeyValue::new("url.path", cut(request.uri().path())),
+            KeyValue::new("url.path", truncate(request.uri().path())),
             KeyValue::new("client.address", peer.clone()),
             KeyValue::new("network.peer.address", peer),
             KeyValue::new("network.protocol.version", version(request.version())),
         ]);
         if method == OTHER {
-            let original = cut(request.method().as_str());
+            let original = truncate(request.method().as_str());
             recording.set_attribute(KeyValue::new("http.request.method_original", original));
         }
         let agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok());
         if let Some(agent) = agent {
-            recording.set_attribute(KeyValue::new("user_agent.original", cut(agent)));
+            recording.set_attribute(KeyValue::new("user_agent.original", truncate(agent)));
         }
         Some(Span { recording: Box::new(recording), method })
     }
 
-    /// Sends what is left, for as long at most.
+    /// Exports the remaining spans, within a deadline.
     pub async fn end(&self, within: Duration) {
         let provider = self.0.provider.clone();
-        // It blocks: the sender is a thread of its own.
+        // The call blocks while it waits for the exporting thread.
         let ended = spawn_blocking(move || provider.shutdown_with_timeout(within));
         match timeout(within, ended).await {
             Ok(Ok(Ok(()))) => {}
@@ -151,7 +152,7 @@ impl Traces {
 }
 
 impl Span {
-    /// It is answered.
+    /// Ends the span of a request that was answered.
     pub fn answered(mut self, route: Option<&'static str>, status: u16) {
         let span = &mut self.recording;
         span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status)));
@@ -159,7 +160,7 @@ impl Span {
             span.update_name(format!("{} {route}", self.method));
             span.set_attribute(KeyValue::new("http.route", route));
         }
-        // What the client did wrong is no fault of the server.
+        // An error of the client (4xx) is not an error of the server.
         if status >= 500 {
             span.set_attribute(KeyValue::new("error.type", status.to_string()));
             span.set_status(Status::error(""));
@@ -168,14 +169,16 @@ impl Span {
     }
 }
 
-/// Where to, if anywhere.
+/// The endpoint of the collector, if one is configured.
 fn endpoint() -> Result<Option<String>, TracesError> {
-    let is = |name, word: &str| said(name).is_some_and(|value| value.eq_ignore_ascii_case(word));
+    let is = |name, expected: &str| {
+        env_var(name).is_some_and(|value| value.eq_ignore_ascii_case(expected))
+    };
     if is("OTEL_SDK_DISABLED", "true") || is("OTEL_TRACES_EXPORTER", "none") {
         return Ok(None);
     }
     let first = |names: [&'static str; 2]| {
-        names.into_iter().find_map(|name| said(name).map(|value| (name, value)))
+        names.into_iter().find_map(|name| env_var(name).map(|value| (name, value)))
     };
     let Some((name, value)) =
         first([OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT])
@@ -183,29 +186,28 @@ fn endpoint() -> Result<Option<String>, TracesError> {
         return Ok(None);
     };
     if !value.starts_with("http://") {
-        let fix =
-            "name a collector by http://, such as http://collector:4318; TLS is not spoken here";
+        let fix = "give the URL of a collector with http://, such as http://collector:4318; TLS is not supported";
         return Err(TracesError::Variable { name, value, fix });
     }
     let protocol = first([OTEL_EXPORTER_OTLP_TRACES_PROTOCOL, OTEL_EXPORTER_OTLP_PROTOCOL]);
     match protocol {
         Some((name, value)) if value != "http/protobuf" => {
-            let fix = "only http/protobuf is spoken here: a collector takes it at port 4318";
+            let fix = "only http/protobuf is supported; a collector accepts it at port 4318";
             Err(TracesError::Variable { name, value, fix })
         }
         _ => Ok(Some(value)),
     }
 }
 
-/// A variable that is set to something.
-fn said(name: &str) -> Option<String> {
+/// The value of a variable that is set and not empty.
+fn env_var(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// A method that is none of the known: labels of spans are bounded, too.
+/// Replaces unknown methods, so that the names of spans are bounded.
 const OTHER: &str = "_OTHER";
 
-fn word(method: &Method) -> &'static str {
+fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
@@ -228,6 +230,6 @@ fn version(version: Version) -> &'static str {
     }
 }
 
-fn cut(text: &str) -> String {
+fn truncate(text: &str) -> String {
     text.chars().take(MAX_TEXT).collect()
 }

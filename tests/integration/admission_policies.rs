@@ -181,7 +181,7 @@ async fn heartbeats_and_operator_state_need_their_rights_with_kubectl_too() {
 /// The policy of addresses with its optional rule enabled, as the comment in the file describes.
 fn with_networks() -> String {
     let text = text("addresses.yaml");
-    let (before, rule) = text.split_once("take away the # from here on:\n").unwrap();
+    let (before, rule) = text.split_once("edit and uncomment this validation:\n").unwrap();
     format!("{before}\n{}", rule.replace("    # ", "    "))
 }
 

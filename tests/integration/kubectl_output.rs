@@ -259,9 +259,9 @@ async fn replica_reports_why_its_horizon_does_not_move_and_the_time_it_gave_back
         let is_logged = async || rollcall.whole_log().contains(text).then_some(());
         eventually(text, BOUND, is_logged).await;
     };
-    until_logged("the horizon stands still: nobody is judged").await;
+    until_logged("the horizon is stalled: no lease is judged").await;
     proxy.set(Mode::Pass);
-    until_logged("the horizon goes on").await;
+    until_logged("the horizon moves again").await;
     let after = eventually("the lost time is given back", BOUND, async || {
         let replica = get_replica(&rollcall).await;
         // The replica's own ledger follows with its next write.

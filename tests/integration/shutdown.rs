@@ -26,7 +26,7 @@ async fn dns_outlasts_http_and_a_second_signal_ends_the_process_at_once() {
     assert_eq!(call(rollcall.http, "PUT", &path, Some(body)).await.status, 201);
     rollcall.signal_term();
     eventually("only DNS is answered", BOUND, async || {
-        rollcall.log().contains("only DNS is answered now").then_some(())
+        rollcall.log().contains("everything but DNS has stopped").then_some(())
     })
     .await;
     assert!(try_call(rollcall.http, "GET", "/v1/cluster", None).await.is_err());
@@ -45,7 +45,7 @@ async fn dns_outlasts_http_and_a_second_signal_ends_the_process_at_once() {
     .await;
     // It does not wait for the rest of the minute.
     assert_eq!(rollcall.terminate().await, "exit status: 1");
-    assert!(rollcall.log().contains("asked twice to stop"), "{}", rollcall.log());
+    assert!(rollcall.log().contains("a second signal to stop"), "{}", rollcall.log());
 }
 
 #[tokio::test]

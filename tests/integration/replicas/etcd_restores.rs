@@ -143,7 +143,7 @@ async fn check_restore(name: &str, before_reconnect: impl AsyncFnOnce(&Fleet)) {
         let state = get_replica(replica).await;
         assert!(state["epoch"].as_u64() >= Some(1), "{state}");
         assert!(state["stepBack"]["why"].is_string(), "{state}");
-        assert!(replica.whole_log().contains("the store went back"), "{}", replica.log());
+        assert!(replica.whole_log().contains("the store stepped back"), "{}", replica.log());
         assert!(replica.metric("rollcall_store_step_backs_total").await >= Some(1.0));
     }
     register(&fleet, "new", "10.0.0.5").await;

@@ -1,7 +1,8 @@
-//! Stages: tasks that begin together, are watched together, and end together within a deadline.
+//! Groups of tasks that start together, are supervised together, and are stopped together within a deadline.
 //!
-//! Every task has a name, which all that it logs bears, and its end before the stage's is the end of
-//! the process: nothing in a replica may be missing. Does not own: which tasks, and in which order they end (`drain`).
+//! Owns: the supervision. Every task has a name, which is a span around all its log lines. A task that ends before its
+//! group is stopped ends the process, because a replica needs all its tasks. Does not own: the tasks (`build`), and the
+//! order in which the groups are stopped (`drain`).
 
 use std::{future::Future, time::Duration};
 
@@ -12,33 +13,33 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error_span, warn};
 
-/// The end of a task: its name, and what it says.
-type End = Result<(&'static str, anyhow::Result<()>), JoinError>;
+/// The name of a task that has ended, and its result.
+type TaskEnd = Result<(&'static str, anyhow::Result<()>), JoinError>;
 
-/// Some tasks of a replica.
-pub(super) struct Stage {
+/// A named group of tasks.
+pub(super) struct TaskGroup {
     name: &'static str,
     stop: CancellationToken,
     running: JoinSet<(&'static str, anyhow::Result<()>)>,
 }
 
-impl Stage {
+impl TaskGroup {
     pub(super) fn new(name: &'static str) -> Self {
         Self { name, stop: CancellationToken::new(), running: JoinSet::new() }
     }
 
-    /// Runs a task that ends by itself once it is told to stop.
+    /// Runs a task that ends by itself once its token is cancelled.
     pub(super) fn spawn<F>(&mut self, name: &'static str, task: impl FnOnce(CancellationToken) -> F)
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
         let task = task(self.stop.clone());
-        // Of the highest level, so that it stands beside warnings, too.
+        // At the highest level, so that warnings and errors carry it as well.
         let span = error_span!("task", task = name);
         self.running.spawn(async move { (name, task.await) }.instrument(span));
     }
 
-    /// Runs a task that may be left at any await.
+    /// Runs a task that can be dropped at any await.
     pub(super) fn spawn_until(
         &mut self,
         name: &'static str,
@@ -50,11 +51,11 @@ impl Stage {
         });
     }
 
-    /// Waits, without a deadline, for the end of any task: none should come. Answers why it did.
+    /// Waits, without a deadline, until a task ends unexpectedly. Returns why it ended.
     pub(super) async fn failed(&mut self) -> String {
         match self.running.join_next().await {
-            Some(end) => last_words(end),
-            None => format!("the stage {} has no task left", self.name),
+            Some(end) => describe_end(end),
+            None => format!("no task of the group {} is left", self.name),
         }
     }
 
@@ -62,32 +63,35 @@ impl Stage {
     pub(super) async fn wait(&mut self, limit: Duration) {
         let ended = async { while self.running.join_next().await.is_some() {} };
         if timeout(limit, ended).await.is_err() {
-            warn!(stage = self.name, "not ended within {limit:?}");
+            warn!(group = self.name, "some tasks did not end within {limit:?}");
         }
     }
 
-    /// Ends the stage; what has not ended within `limit` is cut off.
+    /// Stops the group. Tasks that have not ended within `limit` are aborted.
     pub(super) async fn stop(&mut self, limit: Duration) {
         self.stop.cancel();
         let ended = async {
             while let Some(end) = self.running.join_next().await {
                 if !matches!(end, Ok((_, Ok(())))) {
-                    warn!("while stopping: {}", last_words(end));
+                    warn!("while stopping: {}", describe_end(end));
                 }
             }
         };
         if timeout(limit, ended).await.is_err() {
             let left = self.running.len();
-            warn!(stage = self.name, left, "not ended within {limit:?}: cut off");
+            warn!(
+                group = self.name,
+                left, "some tasks did not end within {limit:?} and are aborted"
+            );
             self.running.abort_all();
         }
     }
 }
 
-fn last_words(end: End) -> String {
+fn describe_end(end: TaskEnd) -> String {
     match end {
         Ok((name, Ok(()))) => format!("the task {name} has ended"),
         Ok((name, Err(error))) => format!("the task {name} has ended: {error:#}"),
-        Err(error) => format!("a task broke down: {error}"),
+        Err(error) => format!("a task failed: {error}"),
     }
 }

@@ -1,6 +1,7 @@
-//! The registry's figures as metrics, read when somebody scrapes.
+//! Metrics that are computed from the directory and the engine's counters at each scrape.
 //!
-//! Does not own: what is counted where it happens (`telemetry::metrics`).
+//! Owns: these families and their help texts. Does not own: metrics that are updated where something happens
+//! (`telemetry::metrics`).
 
 use std::{fmt::Error, sync::Arc};
 
@@ -16,16 +17,14 @@ use rollcall_model::instance::Phase;
 
 use crate::clock;
 
-/// What the directory shows, and what the engine has counted.
+/// Collects the gauges of the directory and the counters of the engine.
 #[derive(Debug)]
-pub(super) struct Figures {
-    /// Where readers look.
+pub(super) struct RegistryCollector {
     pub(super) directory: Arc<Directory>,
-    /// What only grows.
     pub(super) counts: Arc<ArcSwap<Counts>>,
 }
 
-impl Collector for Figures {
+impl Collector for RegistryCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         self.instances(&mut encoder)?;
         self.gauges(&mut encoder)?;
@@ -34,7 +33,7 @@ impl Collector for Figures {
     }
 }
 
-impl Figures {
+impl RegistryCollector {
     fn instances(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let views = self.directory.all_services(None);
         let kind = ConstGauge::new(0_i64).metric_type();
@@ -53,44 +52,52 @@ impl Figures {
     fn gauges(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let now = clock::moment();
         let held = self.directory.report().held.as_ref().map_or(0, |held| held.instances);
-        let others = self.directory.report().overlap.as_ref().map_or(0, |it| it.others.len());
+        let others =
+            self.directory.report().overlap.as_ref().map_or(0, |overlap| overlap.others.len());
         let promises = if self.directory.is_fenced(now) { 0.0 } else { 1.0 };
         let gauges = [
             (
                 "horizon_age",
-                "How far the horizon is behind; nobody is judged beyond it, and above 15 it is stale.",
+                "How far the horizon is behind the current time. No lease is judged beyond the horizon; above 15 it \
+                 is stale.",
                 Some(&Unit::Seconds),
                 self.directory.age(now).as_secs_f64(),
             ),
-            ("index", "Highest resourceVersion applied.", None, self.directory.index() as f64),
+            (
+                "index",
+                "Highest resourceVersion that this replica has applied.",
+                None,
+                self.directory.index() as f64,
+            ),
             (
                 "held",
-                "Instances kept past their lease, since many fell silent together.",
+                "Instances held past the end of their lease because many leases ended together.",
                 None,
                 held as f64,
             ),
             (
                 "other_installations",
-                "Other installations of rollcall that look after the same objects; see problems in /v1/cluster.",
+                "Other installations of rollcall that serve the same instances; see problems in /v1/cluster.",
                 None,
                 others as f64,
             ),
             (
                 "duplicate_identities",
-                "Identities under which two processes run; see problems in /v1/cluster.",
+                "Identities that two processes use; see problems in /v1/cluster.",
                 None,
                 self.directory.report().duplicates.len() as f64,
             ),
             (
                 "shared_addresses",
-                "Addresses with a port that two discoverable instances or more offer: one of them may be gone.",
+                "Endpoints (address and port) that two or more discoverable instances share: one of the instances \
+                 may be gone.",
                 None,
                 self.directory.shared_addresses() as f64,
             ),
             (
                 "promises",
-                "Whether heartbeats are answered 200: 1, or 0 when only 202, since the other replicas may not \
-                 hear of them.",
+                "Whether heartbeats are answered 200 (1) or only 202 (0), because the other replicas may not \
+                 learn of them.",
                 None,
                 promises,
             ),
@@ -102,11 +109,10 @@ impl Figures {
         Ok(())
     }
 
-    /// By replica: those that this one knows, so few.
+    /// One series per known replica, which are few.
     fn ledgers(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let (now, report) = (clock::moment(), self.directory.report());
-        let help =
-            "How long ago the newest ledger of another replica was seen; above 10 it is gone.";
+        let help = "Age of the newest ledger of another replica; above 10 the replica is gone.";
         let kind = ConstGauge::new(0.0_f64).metric_type();
         let mut ages = encoder.encode_descriptor("ledger_age", help, Some(&Unit::Seconds), kind)?;
         for peer in report.replicas.iter().filter(|peer| peer.presence != Presence::Left) {
@@ -120,26 +126,27 @@ impl Figures {
     fn counters(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let counts = self.counts.load();
         let counters = [
-            ("expiries", "Leases that ended; every replica counts each.", counts.expired),
+            ("expiries", "Leases that ended. Every replica counts all of them.", counts.expired),
             (
                 "revivals",
-                "Instances that a beat brought back; every replica counts each.",
+                "Instances that a heartbeat revived after expiry. Every replica counts all of them.",
                 counts.revived,
             ),
             ("evictions", "Expired objects that this replica deleted.", counts.evicted),
             (
                 "holds",
-                "Times that many fell silent together and were kept in the answers; every replica counts each.",
+                "Times that many leases ended together and the guard held the instances. Every replica counts all of \
+                 them.",
                 counts.holds,
             ),
             (
                 "gaps",
-                "Times that everybody was given back time in which beats could not be heard.",
+                "Times that every instance was given back time in which heartbeats may have been missed.",
                 counts.gaps,
             ),
             (
                 "store_step_backs",
-                "Times that the store went back, as after a restore of etcd from a backup.",
+                "Times that the store stepped back, as after a restore of etcd from a backup.",
                 counts.step_backs,
             ),
         ];
