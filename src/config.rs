@@ -18,7 +18,7 @@ use rollcall_model::{instance::InstanceKey, naming};
 use crate::config::error::{check, missing};
 use crate::telemetry::logs::Format;
 
-pub use dns::{DnsArgs, DnsSettings, Empty, NameServer};
+pub use dns::{DnsArgs, DnsSettings, EmptyAnswer, NameServer};
 pub use error::ConfigError;
 
 /// Which callers may write over HTTP.
@@ -294,7 +294,7 @@ mod tests {
 
     impl ServeArgs {
         /// Parses `flags`, after the flags that every test needs.
-        pub(crate) fn of(flags: &[&str]) -> Self {
+        pub(crate) fn from_flags(flags: &[&str]) -> Self {
             let all = ["serve", "--identity", "r-0", "--auth", "none"];
             let command = Self::augment_args(Command::new("serve"));
             let matches = command.get_matches_from(all.iter().chain(flags));
@@ -303,7 +303,7 @@ mod tests {
     }
 
     fn parse(flags: &[&str]) -> Result<Config, ConfigError> {
-        ServeArgs::of(flags).validate()
+        ServeArgs::from_flags(flags).validate()
     }
 
     #[test]

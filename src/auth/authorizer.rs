@@ -21,14 +21,14 @@ use crate::auth::{
     cache::{AnswerCache, AnswerSource, FetchedAnswer},
     caller::{Caller, DecisionKey, DecisionKeyRef, Fingerprint},
     metrics::{AuthMetrics, CheckKind},
-    own::{self, Owners},
-    right::{Right, Wanted},
+    own::{self, OwnerLookup},
+    right::{RequiredRights, Right},
     token,
 };
 use crate::clock;
 use crate::kubernetes::{
     failure::Failure,
-    review::{AccessRequest, Ask, Keyring, Pod, Reviews, Whose},
+    review::{AccessRequest, Keyring, Pod, ReviewOptions, Reviewer, TokenSubject},
 };
 
 /// The most tokens in the cache: 32 bytes of fingerprint and about 550 of caller each, 10 MB when it is full. Every
@@ -84,19 +84,19 @@ pub enum Denial {
         pod: Option<Pod>,
     },
     /// The API server did not answer.
-    Away,
+    Unavailable,
     /// Rollcall itself lacks the right to send reviews.
-    NotAllowedToAsk,
+    ReviewsForbidden,
 }
 
 /// Authenticates and authorizes callers.
-pub struct Gate {
-    reviews: Reviews,
+pub struct Authorizer {
+    reviews: Reviewer,
     /// Authenticates tokens with the cluster's keys; without it, reviews do.
     keyring: Option<Keyring>,
     tokens: AnswerCache<Fingerprint, TokenResult>,
     decisions: AnswerCache<DecisionKey, bool>,
-    owners: Owners,
+    owners: OwnerLookup,
     metrics: AuthMetrics,
     /// Whether the last review of each kind failed, so that only changes are logged.
     failing: [AtomicBool; 2],
@@ -108,13 +108,13 @@ enum TokenResult {
     Invalid(Arc<str>),
 }
 
-impl Gate {
+impl Authorizer {
     /// Starts with empty caches.
     #[must_use]
     pub fn new(
-        reviews: Reviews,
+        reviews: Reviewer,
         keyring: Option<Keyring>,
-        owners: Owners,
+        owners: OwnerLookup,
         metrics: AuthMetrics,
     ) -> Self {
         let (tokens, decisions) = (AnswerCache::new(TOKENS), AnswerCache::new(DECISIONS));
@@ -124,13 +124,13 @@ impl Gate {
 
     /// Whether the caller's token alone allows this: it is bound to the pod that owns the instance.
     #[must_use]
-    pub fn is_own(&self, caller: &Caller, wanted: &Wanted<'_>) -> bool {
+    pub fn is_own(&self, caller: &Caller, wanted: &RequiredRights<'_>) -> bool {
         own::is_own(caller.pod.as_ref(), wanted, &self.owners)
     }
 
     /// The uid of the pod that the caller's token is bound to, if the instance is that pod's own.
     #[must_use]
-    pub fn own_pod(&self, caller: &Caller, wanted: &Wanted<'_>) -> Option<Arc<str>> {
+    pub fn own_pod(&self, caller: &Caller, wanted: &RequiredRights<'_>) -> Option<Arc<str>> {
         let pod = caller.pod.as_ref().filter(|_| self.is_own(caller, wanted))?;
         Some(pod.uid.as_ref().into())
     }
@@ -140,7 +140,7 @@ impl Gate {
     pub fn known(
         &self,
         token: Option<&str>,
-        wanted: &Wanted<'_>,
+        wanted: &RequiredRights<'_>,
         now: Moment,
     ) -> Option<Result<Arc<Caller>, Denial>> {
         let token = match require_token(token) {
@@ -178,7 +178,7 @@ impl Gate {
     pub async fn admit(
         &self,
         token: Option<&str>,
-        wanted: &Wanted<'_>,
+        wanted: &RequiredRights<'_>,
     ) -> Result<Arc<Caller>, Denial> {
         let token = require_token(token)?;
         let admit = async {
@@ -186,18 +186,20 @@ impl Gate {
             self.authorize(&caller, wanted).await?;
             Ok(caller)
         };
-        timeout(ADMIT_WITHIN, admit).await.unwrap_or(Err(Denial::Away))
+        timeout(ADMIT_WITHIN, admit).await.unwrap_or(Err(Denial::Unavailable))
     }
 
     /// Authorizes a further access of an authenticated caller, within five seconds.
     ///
     /// # Errors
     /// [`Denial::Forbidden`], or why no review was possible.
-    pub async fn allow(&self, caller: &Caller, wanted: &Wanted<'_>) -> Result<(), Denial> {
-        timeout(ADMIT_WITHIN, self.authorize(caller, wanted)).await.unwrap_or(Err(Denial::Away))
+    pub async fn allow(&self, caller: &Caller, wanted: &RequiredRights<'_>) -> Result<(), Denial> {
+        timeout(ADMIT_WITHIN, self.authorize(caller, wanted))
+            .await
+            .unwrap_or(Err(Denial::Unavailable))
     }
 
-    async fn authorize(&self, caller: &Caller, wanted: &Wanted<'_>) -> Result<(), Denial> {
+    async fn authorize(&self, caller: &Caller, wanted: &RequiredRights<'_>) -> Result<(), Denial> {
         if self.is_own(caller, wanted) {
             return Ok(());
         }
@@ -219,7 +221,7 @@ impl Gate {
         &self,
         caller: &Caller,
         right: Right,
-        wanted: &Wanted<'_>,
+        wanted: &RequiredRights<'_>,
         now: Moment,
     ) -> Option<bool> {
         let caller = caller.fingerprint;
@@ -262,10 +264,14 @@ impl Gate {
         }
     }
 
-    async fn token_subject(&self, token: &str, ask: Ask) -> Result<Result<Whose, String>, Failure> {
+    async fn token_subject(
+        &self,
+        token: &str,
+        ask: ReviewOptions,
+    ) -> Result<Result<TokenSubject, String>, Failure> {
         match &self.keyring {
-            Some(keyring) => keyring.whose(token, ask.within).await,
-            None => self.reviews.token(token, ask).await,
+            Some(keyring) => keyring.authenticate(token, ask.within).await,
+            None => self.reviews.authenticate(token, ask).await,
         }
     }
 
@@ -276,11 +282,13 @@ impl Gate {
         namespace: Option<&str>,
         name: Option<&str>,
     ) -> Result<bool, Denial> {
-        let (verb, subresource) = right.words();
+        let (verb, subresource) = right.verb_and_subresource();
         let fetch = |repeated| async move {
             let request = AccessRequest { verb, subresource, namespace, name };
-            let allowed =
-                self.reviews.access(&caller.identity, request, review_options(repeated)).await?;
+            let allowed = self
+                .reviews
+                .is_allowed(&caller.identity, request, review_options(repeated))
+                .await?;
             let fresh = if allowed { GRANT_FRESH } else { DENIAL_FRESH };
             // A denial is kept as long as a grant: for a right on one instance, the denial in the whole namespace is
             // needed first.
@@ -313,8 +321,8 @@ impl Gate {
         answer.map_err(|failure| {
             self.metrics.count_check(step, "unknown", AnswerSource::Fetched);
             match failure {
-                Failure::Refused { code: 403, .. } => Denial::NotAllowedToAsk,
-                _ => Denial::Away,
+                Failure::Refused { code: 403, .. } => Denial::ReviewsForbidden,
+                _ => Denial::Unavailable,
             }
         })
     }
@@ -338,8 +346,8 @@ impl Gate {
     }
 }
 
-fn review_options(repeated: bool) -> Ask {
-    Ask { anew: repeated, within: if repeated { REFRESH_WITHIN } else { ASK_WITHIN } }
+fn review_options(repeated: bool) -> ReviewOptions {
+    ReviewOptions { repeated, within: if repeated { REFRESH_WITHIN } else { ASK_WITHIN } }
 }
 
 fn require_token(token: Option<&str>) -> Result<&str, Denial> {
@@ -350,7 +358,7 @@ fn require_token(token: Option<&str>) -> Result<&str, Denial> {
     }
 }
 
-fn forbidden(caller: &Caller, right: Right, wanted: &Wanted<'_>) -> Denial {
+fn forbidden(caller: &Caller, right: Right, wanted: &RequiredRights<'_>) -> Denial {
     let namespace = wanted.namespace.map(str::to_owned);
     let pod = caller.pod.clone().filter(|_| own::includes(right));
     Denial::Forbidden { user: caller.to_string(), right, namespace, pod }

@@ -6,7 +6,7 @@ use quick_cache::Equivalent;
 use ring::digest::{Context, Digest, SHA256, digest};
 
 use crate::auth::right::Right;
-use crate::kubernetes::review::{Identity, Pod, Whose};
+use crate::kubernetes::review::{Identity, Pod, TokenSubject};
 
 /// The SHA-256 of a token or an identity, as a cache key. An attacker cannot make two inputs collide, and tokens
 /// themselves are not kept in memory.
@@ -89,7 +89,7 @@ impl Caller {
         &self.identity.user
     }
 
-    pub(super) fn new(Whose { identity, pod }: Whose) -> Self {
+    pub(super) fn new(TokenSubject { identity, pod }: TokenSubject) -> Self {
         let fingerprint = Fingerprint::of_identity(&identity);
         Self { identity, fingerprint, pod }
     }
@@ -127,7 +127,7 @@ mod tests {
         let extra = extra.iter().map(|&(key, value)| (key.into(), vec![value.into()])).collect();
         let groups = groups.iter().map(|&group| group.into()).collect();
         let identity = Identity { user: user.into(), uid: None, groups, extra };
-        Caller::new(Whose { identity, pod: None }).fingerprint
+        Caller::new(TokenSubject { identity, pod: None }).fingerprint
     }
 
     #[test]

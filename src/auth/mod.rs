@@ -18,8 +18,8 @@ mod right;
 pub mod testing;
 mod token;
 
-pub use authorizer::{Denial, Gate};
+pub use authorizer::{Authorizer, Denial};
 pub use caller::Caller;
 pub use metrics::AuthMetrics;
-pub use own::Owners;
-pub use right::{Right, Wanted};
+pub use own::OwnerLookup;
+pub use right::{RequiredRights, Right};

@@ -1,18 +1,18 @@
 //! A pod's own instance: the pod may keep it registered without any Role.
 //!
 //! Owns: which instance is a pod's own, and the rights on it. Does not own: which pod a token is
-//! bound to (`kubernetes::review`), and which pod owns an instance (the registry, through [`Owners`]).
+//! bound to (`kubernetes::review`), and which pod owns an instance (the registry, through [`OwnerLookup`]).
 //!
 //! Like every right, this is decided when a call arrives, with the data that the replica has then.
 
 use std::sync::Arc;
 
-use crate::auth::right::{Right, Wanted};
+use crate::auth::right::{RequiredRights, Right};
 use crate::kubernetes::review::Pod;
 
 /// Looks up the uid of the pod that owns an instance, by namespace and name; `None` when no pod does, or this
 /// replica does not know the instance. Answers from memory.
-pub type Owners = Box<dyn Fn(&str, &str) -> Option<Arc<str>> + Send + Sync>;
+pub type OwnerLookup = Box<dyn Fn(&str, &str) -> Option<Arc<str>> + Send + Sync>;
 
 /// Whether a pod has this right on its own instance. It may register and deregister the instance and send
 /// heartbeats. Only operators set the operator state, and reading needs a Role.
@@ -25,7 +25,7 @@ pub(super) fn includes(right: Right) -> bool {
 
 /// Whether a call with a token that is bound to `pod` concerns the pod's own instance (in its namespace, with its name or
 /// with the pod as its owner), and needs only rights that the pod has on it.
-pub(super) fn is_own(pod: Option<&Pod>, wanted: &Wanted<'_>, owners: &Owners) -> bool {
+pub(super) fn is_own(pod: Option<&Pod>, wanted: &RequiredRights<'_>, owners: &OwnerLookup) -> bool {
     let (Some(pod), Some(namespace), Some(name)) = (pod, wanted.namespace, wanted.name) else {
         return false;
     };
@@ -43,12 +43,12 @@ mod tests {
 
     fn may(rights: &'static [Right], namespace: Option<&str>, name: Option<&str>) -> bool {
         let pod = Pod { namespace: "shop".into(), name: "orders-1".into(), uid: "u1".into() };
-        let owners: Owners = Box::new(|_, name| match name {
+        let owners: OwnerLookup = Box::new(|_, name| match name {
             "side" => Some("u1".into()),
             "other" => Some("u2".into()),
             _ => None,
         });
-        is_own(Some(&pod), &Wanted { rights, namespace, name }, &owners)
+        is_own(Some(&pod), &RequiredRights { rights, namespace, name }, &owners)
     }
 
     #[test]
@@ -65,8 +65,9 @@ mod tests {
         ] {
             assert_eq!(may(REGISTER, namespace, name), own, "{namespace:?} {name:?}");
         }
-        let wanted = Wanted { rights: REGISTER, namespace: Some("shop"), name: Some("orders-1") };
-        let owners: Owners = Box::new(|_, _| Some("u1".into()));
+        let wanted =
+            RequiredRights { rights: REGISTER, namespace: Some("shop"), name: Some("orders-1") };
+        let owners: OwnerLookup = Box::new(|_, _| Some("u1".into()));
         assert!(!is_own(None, &wanted, &owners));
     }
 

@@ -24,7 +24,7 @@ pub enum Right {
 
 /// The rights that a call needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted<'a> {
+pub struct RequiredRights<'a> {
     /// All of these. If there are none, any valid token is enough.
     pub rights: &'static [Right],
     /// In one namespace, or in all.
@@ -36,7 +36,7 @@ pub struct Wanted<'a> {
 impl Right {
     /// The verb and the subresource of `serviceinstances` in a Role.
     #[must_use]
-    pub const fn words(self) -> (&'static str, Option<&'static str>) {
+    pub const fn verb_and_subresource(self) -> (&'static str, Option<&'static str>) {
         match self {
             Self::Create => ("create", None),
             Self::Patch => ("patch", None),

@@ -3,14 +3,14 @@
 
 use prometheus_client::registry::Registry;
 
-use crate::auth::{AuthMetrics, Gate};
-use crate::kubernetes::{breaker::Breakers, review::Reviews, testing};
-use crate::telemetry::{metrics::ApiMetrics, problems::Board};
+use crate::auth::{AuthMetrics, Authorizer};
+use crate::kubernetes::{breaker::Breakers, review::Reviewer, testing};
+use crate::telemetry::{metrics::ApiMetrics, problems::ProblemTracker};
 
 /// The authorizer, with its metrics in `registry`.
-pub fn gate(registry: &mut Registry) -> Gate {
+pub fn authorizer(registry: &mut Registry) -> Authorizer {
     let mut unseen = Registry::default();
-    let calls = ApiMetrics::new(&mut unseen, Board::new(|_, _, _| String::new()));
-    let reviews = Reviews::new(testing::client(), &calls, &Breakers::new(&mut unseen).reviews);
-    Gate::new(reviews, None, Box::new(|_, _| None), AuthMetrics::new(registry, false))
+    let calls = ApiMetrics::new(&mut unseen, ProblemTracker::new(|_, _, _| String::new()));
+    let reviews = Reviewer::new(testing::client(), &calls, &Breakers::new(&mut unseen).reviews);
+    Authorizer::new(reviews, None, Box::new(|_, _| None), AuthMetrics::new(registry, false))
 }

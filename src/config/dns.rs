@@ -15,7 +15,7 @@ use crate::config::error::{ConfigError, check};
 
 /// What DNS answers for a service without a discoverable instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Empty {
+pub enum EmptyAnswer {
     /// NOERROR without records
     #[default]
     #[value(name = "nodata")]
@@ -39,7 +39,7 @@ pub struct DnsArgs {
     pub dns_reverse_zones: Vec<String>,
     /// What to answer for a service without a discoverable instance
     #[arg(long, env = "ROLLCALL_DNS_EMPTY", default_value = "nodata")]
-    pub dns_empty: Empty,
+    pub dns_empty: EmptyAnswer,
     /// Maximum number of instances in an answer; each client gets the same subset of a service for a minute
     /// [default: all]
     #[arg(long, env = "ROLLCALL_DNS_MAX_ANSWERS", value_name = "COUNT")]
@@ -97,7 +97,7 @@ pub struct DnsSettings {
     /// Networks for which reverse lookups are answered; each prefix ends on a label boundary of its zone.
     pub reverse: Vec<IpNet>,
     /// What to answer for a service without a discoverable instance.
-    pub empty: Empty,
+    pub empty: EmptyAnswer,
     /// Maximum number of instances in an answer, if there is one.
     pub ceiling: Option<NonZeroUsize>,
     /// Networks that may send queries; empty means all.

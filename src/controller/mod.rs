@@ -10,9 +10,9 @@ use std::sync::{
 };
 
 use rollcall_core::{
-    fact::{Announcement, Delivery, Duty, Fact, Outcome, Sent, Version},
+    fact::{Announcement, Delivery, Duty, Fact, StorePosition, Version, WriteOutcome},
     slot::Source,
-    status::Desired,
+    status::DesiredStatus,
 };
 use rollcall_model::instance::Instance;
 use tokio::{sync::mpsc, task::JoinSet};
@@ -135,7 +135,12 @@ impl Worker {
         }
     }
 
-    async fn write_status(&self, on: Version, desired: &Desired, announce: Option<Announcement>) {
+    async fn write_status(
+        &self,
+        on: Version,
+        desired: &DesiredStatus,
+        announce: Option<Announcement>,
+    ) {
         let written = self.writer.status(&self.tenure, &on, desired, clock::wall()).await;
         let stored = written.is_ok();
         self.finish_write(&on, written).await;
@@ -151,8 +156,11 @@ impl Worker {
             Ok(gone) => {
                 self.refused.store(false, Ordering::Relaxed);
                 info!(key = %on.key, reason, gone, "evicted");
-                self.report_outcome(&on, if gone { Outcome::Evicted } else { Outcome::Deleting })
-                    .await;
+                self.report_outcome(
+                    &on,
+                    if gone { WriteOutcome::Evicted } else { WriteOutcome::Deleting },
+                )
+                .await;
             }
             Err(failure) => self.report_failure(&on, &failure).await,
         }
@@ -174,9 +182,9 @@ impl Worker {
             Ok(instance) => {
                 self.refused.store(false, Ordering::Relaxed);
                 // In this order, so that the state machine does not decide the same duty again on the old version.
-                let (by, sent) = (Source::Annotation, Sent::default());
+                let (by, sent) = (Source::Annotation, StorePosition::default());
                 self.send(Fact::Written { instance, by, sent }).await;
-                self.report_outcome(on, Outcome::Done).await;
+                self.report_outcome(on, WriteOutcome::Done).await;
             }
             Err(failure) => self.report_failure(on, &failure).await,
         }
@@ -185,11 +193,11 @@ impl Worker {
     async fn report_failure(&self, on: &Version, failure: &Failure) {
         let outcome = match failure {
             Failure::Conflict(_) | Failure::NotFound(_) | Failure::NoNamespace(_) => {
-                Outcome::Conflict
+                WriteOutcome::Conflict
             }
             Failure::NotLeading => {
                 debug!(key = %on.key, "this replica no longer leads; the duty is left to the leader");
-                Outcome::Failed
+                WriteOutcome::Failed
             }
             // A missing right concerns every object, and the preflight reports which one it is.
             Failure::Refused { .. } => {
@@ -199,11 +207,11 @@ impl Worker {
                         "the Kubernetes API refused a write, and may refuse similar ones; each is retried every few minutes"
                     );
                 }
-                Outcome::Refused
+                WriteOutcome::Refused
             }
             _ => {
                 warn!(key = %on.key, %failure, "a write failed and will be retried");
-                Outcome::Failed
+                WriteOutcome::Failed
             }
         };
         self.report_outcome(on, outcome).await;
@@ -215,7 +223,7 @@ impl Worker {
         }
     }
 
-    async fn report_outcome(&self, on: &Version, outcome: Outcome) {
+    async fn report_outcome(&self, on: &Version, outcome: WriteOutcome) {
         self.send(Fact::Attempted { key: on.key.clone(), uid: on.uid.clone(), outcome }).await;
     }
 

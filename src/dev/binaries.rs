@@ -53,7 +53,7 @@ pub struct Binaries {
 
 /// Where programs are searched, in this order.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub struct SearchPaths {
     /// `KUBEBUILDER_ASSETS`, if set.
     pub assets: Option<PathBuf>,
     /// `PATH`, if set.
@@ -62,7 +62,7 @@ pub struct Places {
     pub cache: PathBuf,
 }
 
-impl Places {
+impl SearchPaths {
     /// The search paths from the environment of this process.
     ///
     /// # Errors
@@ -117,10 +117,10 @@ mod tests {
     use std::fs;
 
     /// Creates a directory for this test, with executables of these names in `a` (assets), `b` (`PATH`) and the cache.
-    fn places(test: &str, a: &[&str], b: &[&str], cache: &[&str]) -> Places {
+    fn places(test: &str, a: &[&str], b: &[&str], cache: &[&str]) -> SearchPaths {
         let root = env::temp_dir().join(format!("rollcall-places-{}-{test}", std::process::id()));
         let _ = fs::remove_dir_all(&root);
-        let places = Places {
+        let places = SearchPaths {
             assets: Some(root.join("a")),
             path: Some(env::join_paths([root.join("none"), root.join("b")]).unwrap()),
             cache: root.join("cache"),

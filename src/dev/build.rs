@@ -10,7 +10,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::binaries::{Binaries, GO_MOD, GO_SUM, Places, Tool};
+use super::binaries::{Binaries, GO_MOD, GO_SUM, SearchPaths, Tool};
 use super::child::{Child, last_line};
 use super::launch::{LaunchError, Launcher, Program};
 use super::terminal::print_progress;
@@ -48,12 +48,12 @@ pub enum BuildError {
     #[error(transparent)]
     Launch(#[from] LaunchError),
     /// The Go compiler failed.
-    #[error("cannot build {tool}: {obituary}")]
+    #[error("cannot build {tool}: {exit_report}")]
     Go {
         /// The program that was being built.
         tool: &'static str,
         /// How the compiler ended, and the end of its log.
-        obituary: String,
+        exit_report: String,
     },
 }
 
@@ -63,7 +63,10 @@ impl Binaries {
     ///
     /// # Errors
     /// When a program is missing and cannot be built; the message says what to install.
-    pub async fn find_or_build(places: &Places, launcher: &Launcher) -> Result<Self, BuildError> {
+    pub async fn find_or_build(
+        places: &SearchPaths,
+        launcher: &Launcher,
+    ) -> Result<Self, BuildError> {
         let missing = match places.find_all() {
             Ok(binaries) => return Ok(binaries),
             Err(missing) => missing,
@@ -78,7 +81,11 @@ impl Binaries {
 }
 
 /// Builds the missing programs into the cache, unless another process has built them in the meantime.
-async fn build(places: &Places, launcher: &Launcher, missing: &[Tool]) -> Result<(), BuildError> {
+async fn build(
+    places: &SearchPaths,
+    launcher: &Launcher,
+    missing: &[Tool],
+) -> Result<(), BuildError> {
     let go = places.find("go").ok_or_else(|| BuildError::NoGo { missing: names(missing) })?;
     let dirs = CacheDirs::make(&places.cache)?;
     let _lock = lock(&dirs.lock).await?;
@@ -197,7 +204,7 @@ async fn build_one(
     let child = launcher.start(&program).await?;
     let end = watch_progress(&child, step).await;
     if !made.is_file() {
-        return Err(BuildError::Go { tool: tool.name, obituary: child.obituary(&end) });
+        return Err(BuildError::Go { tool: tool.name, exit_report: child.exit_report(&end) });
     }
     let target = dirs.bin.join(tool.name);
     fs::rename(&made, &target).map_err(|source| BuildError::Folder { path: target, source })

@@ -111,7 +111,7 @@ impl Child {
 
     /// A message about an unexpected end: how the process ended, and the end of its log.
     #[must_use]
-    pub fn obituary(&self, end: &str) -> String {
+    pub fn exit_report(&self, end: &str) -> String {
         format!(
             "{} ended ({end}). The last lines of {}:\n{}",
             self.name,

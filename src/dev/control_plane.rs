@@ -171,9 +171,9 @@ impl ControlPlane {
     /// Waits, without a deadline, until a program ends unexpectedly. Returns which one, and why.
     pub async fn failed(&self) -> String {
         tokio::select! {
-            end = self.etcd.ended() => self.etcd.obituary(&end),
-            end = self.apiserver.ended() => self.apiserver.obituary(&end),
-            end = self.controller_manager.ended() => self.controller_manager.obituary(&end),
+            end = self.etcd.ended() => self.etcd.exit_report(&end),
+            end = self.apiserver.ended() => self.apiserver.exit_report(&end),
+            end = self.controller_manager.ended() => self.controller_manager.exit_report(&end),
         }
     }
 
@@ -218,7 +218,7 @@ async fn wait_until_ready(
         loop {
             for child in children {
                 if let Some(end) = child.has_ended() {
-                    return Err(ControlPlaneError::Exited(child.obituary(&end)));
+                    return Err(ControlPlaneError::Exited(child.exit_report(&end)));
                 }
             }
             // The API server writes its certificate at the first start; clients trust none before.

@@ -22,7 +22,7 @@ mod state_dir;
 mod terminal;
 
 pub use args::DevArgs;
-pub use binaries::{Binaries, Places};
+pub use binaries::{Binaries, SearchPaths};
 pub use child::Child;
 pub use control_plane::ControlPlane;
 pub use launch::{ExecWithParent, Launcher, exec_with_parent};

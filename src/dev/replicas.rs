@@ -101,7 +101,7 @@ impl Starter {
         };
         tokio::select! {
             biased; // its end first, because another process can answer on its port
-            end = child.ended() => bail!(child.obituary(&end)),
+            end = child.ended() => bail!(child.exit_report(&end)),
             done = timeout(READY_WITHIN, ready) => if done.is_err() {
                 let (seconds, log) = (READY_WITHIN.as_secs(), child.log());
                 bail!("{} was not ready within {seconds} s. The last lines of {}:\n{}",
@@ -128,7 +128,7 @@ impl Starter {
                 () = stop.cancelled() => return child.stop(GRACE).await,
             };
             backoff = if short { backoff } else { BACKOFF };
-            print_progress(&format!("{}\n  Restarting it.", child.obituary(&end)));
+            print_progress(&format!("{}\n  Restarting it.", child.exit_report(&end)));
             let restarted = async {
                 loop {
                     sleep(backoff).await;

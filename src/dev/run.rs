@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::args::{Addresses, DevArgs};
 use super::banner::banner;
-use super::binaries::{Binaries, Places};
+use super::binaries::{Binaries, SearchPaths};
 use super::control_plane::{ControlPlane, Options};
 use super::credentials::write_private;
 use super::launch::Launcher;
@@ -103,7 +103,7 @@ async fn start(
     let rollcall = env::current_exe().context("cannot find this executable")?;
     let launcher = Launcher::new(rollcall.clone());
     let _ = fs::remove_file(dev_json(dir)); // left by an earlier run that was killed
-    let binaries = Binaries::find_or_build(&Places::from_env()?, &launcher).await?;
+    let binaries = Binaries::find_or_build(&SearchPaths::from_env()?, &launcher).await?;
     print_progress("starting etcd, kube-apiserver and kube-controller-manager");
     let plane = Options {
         dir: dir.to_owned(),

@@ -18,7 +18,7 @@ use rollcall_model::{
     view::{Member, View},
 };
 
-use crate::config::Empty;
+use crate::config::EmptyAnswer;
 use crate::dns::{
     context::{NameContext, QueryContext},
     ede::Ede,
@@ -182,7 +182,7 @@ impl Lookup<'_> {
         let Some(view) = zones.directory.service(name.namespace, name.service) else {
             return None.into();
         };
-        if zones.settings.empty == Empty::NxDomain && view.discoverable().next().is_none() {
+        if zones.settings.empty == EmptyAnswer::NxDomain && view.discoverable().next().is_none() {
             let ede =
                 Some(Ede::empty(service::no_discoverable_instance(&view, &Filter::default())));
             return Found { exists: false, set: RecordSet { ede, ..RecordSet::default() } };

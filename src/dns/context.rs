@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use hickory_proto::rr::{Name, RecordType};
 use rollcall_model::lease::Moment;
 
-use crate::config::Empty;
+use crate::config::EmptyAnswer;
 
 /// When a query is answered, and for which client.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ pub(super) struct NameContext<'a> {
     pub(super) kind: RecordType,
     pub(super) query: QueryContext,
     /// The answer when no instance is discoverable (`--dns-empty`).
-    pub(super) empty: Empty,
+    pub(super) empty: EmptyAnswer,
     /// The most instances in an answer (`--dns-max-answers`).
     pub(super) ceiling: Option<NonZeroUsize>,
 }

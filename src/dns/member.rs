@@ -9,7 +9,7 @@ use rollcall_model::{
     view::View,
 };
 
-use crate::config::Empty;
+use crate::config::EmptyAnswer;
 use crate::dns::{
     context::NameContext,
     ede::Ede,
@@ -20,7 +20,7 @@ use crate::dns::{
 pub(super) fn member(view: &View, label: &str, context: NameContext<'_>) -> Option<RecordSet> {
     let member = view.by_label(label)?;
     // With `--dns-empty last`, SRV records point to these names, so they must have addresses.
-    let is_last_known = context.empty == Empty::Last
+    let is_last_known = context.empty == EmptyAnswer::Last
         && member.facts.state == State::Up
         && !member.facts.stopping
         && view.discoverable().next().is_none();

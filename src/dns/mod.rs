@@ -47,5 +47,4 @@ mod udp;
 
 pub use metrics::Metrics;
 pub use server::{DnsError, DnsServer, bind};
-pub use zones::Zones as Realm;
 pub use zones::{ZoneError, Zones};

@@ -21,7 +21,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Updates the addresses of the zone's name server for as long as the process runs. If a lookup fails, the zone gets the
 /// addresses of the other hosts; if all lookups fail, it keeps its addresses.
-pub async fn keep(zone: Zone, servers: Vec<NameServer>) {
+pub async fn refresh(zone: Zone, servers: Vec<NameServer>) {
     if servers.iter().all(|server| matches!(server, NameServer::Address(_))) {
         // The zone already has the fixed addresses. No deadline: nothing is left to do.
         return std::future::pending().await;

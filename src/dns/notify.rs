@@ -39,7 +39,7 @@ const ANSWER_BUFFER: usize = 512;
 #[derive(Debug)]
 pub struct Notifier {
     /// The zones, of which only the forward zone is transferred.
-    pub realm: Arc<Zones>,
+    pub zones: Arc<Zones>,
     /// The address of the secondary (`--dns-notify`).
     pub secondary: SocketAddr,
     /// The metrics of DNS.
@@ -52,8 +52,8 @@ impl Notifier {
         let mut notified_serial = None;
         let mut answers_notify = true;
         loop {
-            let serial = self.realm.directory.serial();
-            if !self.realm.directory.is_synced() || notified_serial == Some(serial) {
+            let serial = self.zones.directory.serial();
+            if !self.zones.directory.is_synced() || notified_serial == Some(serial) {
                 sleep(CHECK_INTERVAL).await;
                 continue;
             }
@@ -90,7 +90,7 @@ impl Notifier {
                     sleep(timeout).await;
                 }
             }
-            if self.realm.directory.serial() != serial {
+            if self.zones.directory.serial() != serial {
                 return false;
             }
         }
@@ -124,7 +124,7 @@ impl Notifier {
         let id = fastrand::u16(..);
         let mut message = Message::new(id, MessageType::Query, OpCode::Notify);
         message.metadata.authoritative = true;
-        message.add_query(Query::query(self.realm.zone.apex().clone(), RecordType::SOA));
+        message.add_query(Query::query(self.zones.zone.apex().clone(), RecordType::SOA));
         Ok((id.to_be_bytes(), message.to_vec().map_err(std::io::Error::other)?))
     }
 }

@@ -122,7 +122,7 @@ impl DnsServer {
 
     /// The zones that this server answers for.
     #[must_use]
-    pub fn realm(&self) -> &Arc<Zones> {
+    pub fn zones(&self) -> &Arc<Zones> {
         &self.state.responder.zones
     }
 

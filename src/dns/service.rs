@@ -7,11 +7,11 @@ use std::sync::Arc;
 use hickory_proto::rr::RecordType;
 use rollcall_model::{
     instance::{Address, Phase, Port, Protocol},
-    select::{self, Filter, Health, Order},
+    select::{self, Filter, Order, PhaseFilter},
     view::{Member, View},
 };
 
-use crate::config::Empty;
+use crate::config::EmptyAnswer;
 use crate::dns::{
     context::NameContext,
     ede::Ede,
@@ -111,8 +111,8 @@ fn select_discoverable<'v>(
         return Some((discoverable, None));
     }
     let reason = no_discoverable_instance(view, filter);
-    if context.empty == Empty::Last {
-        let last_known = Filter { health: Health::Lost, ..filter.clone() }.apply(view);
+    if context.empty == EmptyAnswer::Last {
+        let last_known = Filter { health: PhaseFilter::Lost, ..filter.clone() }.apply(view);
         if !last_known.is_empty() {
             return Some((last_known, Some(Ede::last_known(&reason))));
         }
@@ -129,7 +129,7 @@ fn has_any(
     condition: impl Fn(&Member) -> bool,
 ) -> bool {
     let counts =
-        |member: &Member| context.empty != Empty::NxDomain || member.phase.is_discoverable();
+        |member: &Member| context.empty != EmptyAnswer::NxDomain || member.phase.is_discoverable();
     view.members
         .iter()
         .any(|member| counts(member) && filter.describes(member) && condition(member))

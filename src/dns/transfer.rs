@@ -18,7 +18,7 @@ use rollcall_model::{
     view::{Member, View},
 };
 
-use crate::config::Empty;
+use crate::config::EmptyAnswer;
 use crate::dns::{
     answer::version_record,
     context::{NameContext, QueryContext},
@@ -122,7 +122,7 @@ fn service_records(zones: &Zones, view: &View, now: Moment) -> Vec<Record> {
     let mut all = Vec::new();
     let is_empty = view.discoverable().next().is_none();
     let Some(base) = zones.zone.service(&view.key.namespace, &view.key.service) else { return all };
-    if zones.settings.empty == Empty::NxDomain && is_empty {
+    if zones.settings.empty == EmptyAnswer::NxDomain && is_empty {
         return all;
     }
     let all_instances = Subset::default();

@@ -16,7 +16,7 @@ use crate::kubernetes::ledger_writer::LedgerWriter;
 pub const QUEUE: usize = 1;
 
 /// Writes ledgers.
-pub struct Flush {
+pub struct LedgerFlush {
     /// Writes to Kubernetes.
     pub writer: LedgerWriter,
     /// Receives the results.
@@ -25,7 +25,7 @@ pub struct Flush {
     pub ledgers: mpsc::Receiver<Ledger>,
 }
 
-impl Flush {
+impl LedgerFlush {
     /// Writes ledgers until the one with which this replica leaves. Each write has its own deadline.
     pub async fn run(mut self) {
         let mut failing = false;

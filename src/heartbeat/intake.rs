@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use rollcall_core::{
     directory::{Directory, Heartbeat},
-    fact::{Delivery, Fact, Sent},
+    fact::{Delivery, Fact, StorePosition},
     slot::{Slot, Source},
 };
 use rollcall_model::{
@@ -209,7 +209,7 @@ impl Intake {
                     continue;
                 }
                 Heartbeat::OtherUid(uid) => return Err(Refusal::OtherUid(uid)),
-                Heartbeat::Gone(recent_eviction) => return Err(Refusal::Gone(recent_eviction)),
+                Heartbeat::Evicted(recent_eviction) => return Err(Refusal::Gone(recent_eviction)),
                 Heartbeat::Unknown => {
                     self.fetch(target).await?;
                     continue;
@@ -318,20 +318,22 @@ impl Intake {
 
     /// Applies a registration, and removes facts that the apply leaves: server-side apply keeps the facts
     /// that another manager set, and the API server refuses an address in addition to such a hostname. An apply must not
-    /// change what the instance reports of itself (see [`Registration::meets_words`]). Returns `None` when the object
+    /// change what the instance reports of itself (see [`Registration::clears_reported_state`]). Returns `None` when the object
     /// has changed since it was read. `created_uid` is the uid of the object that this call has created, if any.
     async fn write_registration(
         &self,
         target: &Target<'_>,
         registration: &Registration,
         lease: Lease,
-        known: Option<(&Arc<Instance>, Sent)>,
+        known: Option<(&Arc<Instance>, StorePosition)>,
         created_uid: &mut Option<Arc<str>>,
     ) -> Result<Option<Arc<Instance>>, Refusal> {
         let beat = unique_beat((self.clock)());
         let (key, uid, version) = (target.key(), target.uid, target.version);
         let record = known.map(|(record, _)| record);
-        let (before, version) = match record.filter(|record| registration.meets_words(record)) {
+        let (before, version) = match record
+            .filter(|record| registration.clears_reported_state(record))
+        {
             Some(record) => (record.clone(), version),
             None => {
                 let applied = self.writer.register(&key, uid, version, registration, lease, &beat);
@@ -340,14 +342,14 @@ impl Intake {
                         if created {
                             *created_uid = Some(instance.uid.clone());
                         }
-                        if !registration.leaves_over(&instance) {
+                        if !registration.has_stale_facts(&instance) {
                             return Ok(Some(instance));
                         }
                         // The apply has changed the version.
                         (instance, None)
                     }
                     (Err(Failure::Invalid { .. }), Some(record))
-                        if registration.leaves_over(record) =>
+                        if registration.has_stale_facts(record) =>
                     {
                         (record.clone(), version)
                     }
@@ -366,7 +368,7 @@ impl Intake {
     /// After a conflict, reads the object again, if this replica knew one. Returns `None`, so the caller tries again.
     async fn refresh_known<T>(
         &self,
-        known: Option<(&Arc<Instance>, Sent)>,
+        known: Option<(&Arc<Instance>, StorePosition)>,
     ) -> Result<Option<T>, Refusal> {
         if let Some((record, sent)) = known {
             self.refresh(record, sent.of(record.resource_version)).await?;
@@ -441,7 +443,7 @@ impl Intake {
             }
             // The object exists until its finalizers are removed; the watch reports its end.
             Deletion::Held(Some(stored)) => {
-                let (by, sent) = (Source::Annotation, Sent::default());
+                let (by, sent) = (Source::Annotation, StorePosition::default());
                 self.report(Fact::Written { instance: stored, by, sent }).await?;
                 Ok(true)
             }
@@ -472,7 +474,7 @@ impl Intake {
     /// Finds an instance; if this replica does not know it, by a read from the API server.
     ///
     /// # Errors
-    /// [`Refusal::Unknown`], [`Refusal::Gone`], [`Refusal::OtherUid`] or [`Refusal::Away`].
+    /// [`Refusal::Unknown`], [`Refusal::Gone`], [`Refusal::OtherUid`] or [`Refusal::Unavailable`].
     pub async fn find(&self, target: &Target<'_>) -> Result<Arc<Slot>, Refusal> {
         let slot = match self.directory.slot(target.namespace, target.name) {
             Some(slot) if !target.is_ahead_of(&slot) => slot,
@@ -502,7 +504,7 @@ impl Intake {
                 Refusal::unless_terminating(&slot.record())?;
                 Ok(Some(AcceptedHeartbeat::promised(slot)))
             }
-            Err(failure @ (Failure::Away(_) | Failure::Busy { .. })) => {
+            Err(failure @ (Failure::Unavailable(_) | Failure::Busy { .. })) => {
                 debug!(key = %record.key, %failure, "cannot store a heartbeat; it is recorded on this replica only");
                 let (key, uid) = (record.key.clone(), record.uid.clone());
                 self.report(Fact::Beat { key, uid, at: now.moment }).await?;
@@ -517,7 +519,11 @@ impl Intake {
     }
 
     /// After a write that failed with a conflict, reads the object again: it may have been replaced, or only changed.
-    pub(super) async fn refresh(&self, record: &Instance, sent: Sent) -> Result<(), Refusal> {
+    pub(super) async fn refresh(
+        &self,
+        record: &Instance,
+        sent: StorePosition,
+    ) -> Result<(), Refusal> {
         match self.writer.get(&record.key).await {
             Ok(stored) if stored.uid == record.uid => {
                 self.publish(stored, Source::Annotation, sent).await.map(|_| ())
@@ -536,7 +542,7 @@ impl Intake {
     async fn fetch(&self, target: &Target<'_>) -> Result<Arc<Slot>, Refusal> {
         self.covers(target.namespace)?;
         let instance = self.writer.get(&target.key()).await?;
-        self.publish(instance, Source::Annotation, Sent::default()).await
+        self.publish(instance, Source::Annotation, StorePosition::default()).await
     }
 
     /// Checks that this replica watches the namespace. An instance in another namespace would be published once and never
@@ -557,7 +563,7 @@ impl Intake {
         &self,
         instance: Arc<Instance>,
         by: Source,
-        sent: Sent,
+        sent: StorePosition,
     ) -> Result<Arc<Slot>, Refusal> {
         let key = instance.key.clone();
         self.report(Fact::Written { instance, by, sent }).await?;

@@ -46,7 +46,7 @@ pub enum Refusal {
     /// Rollcall itself lacks a right in Kubernetes; the API server's message.
     Incapable(String),
     /// The API server does not answer in time, or limits its load.
-    Away {
+    Unavailable {
         /// Whether it limits its load (429).
         is_busy: bool,
         /// How long to wait before the next try.
@@ -61,11 +61,11 @@ impl From<Failure> for Refusal {
         }
         match failure {
             // The intake never writes as the leader, so it does not meet `NotLeading`.
-            Failure::Away(_) | Failure::NotLeading => Self::overwhelmed(),
+            Failure::Unavailable(_) | Failure::NotLeading => Self::overwhelmed(),
             Failure::Unserved => Self::Unserved,
             Failure::Busy { retry_after, .. } => {
                 let retry_after = retry_after.unwrap_or(RETRY_AFTER).min(LONGEST);
-                Self::Away { is_busy: true, retry_after }
+                Self::Unavailable { is_busy: true, retry_after }
             }
             Failure::NotFound(_) => Self::Unknown,
             Failure::NoNamespace(_) => Self::NamespaceMissing,
@@ -94,6 +94,6 @@ impl Refusal {
 
     /// The API server does not answer, or the engine does not process facts in time: the process is ending or overloaded.
     pub(super) fn overwhelmed() -> Self {
-        Self::Away { is_busy: false, retry_after: RETRY_AFTER }
+        Self::Unavailable { is_busy: false, retry_after: RETRY_AFTER }
     }
 }

@@ -32,7 +32,7 @@ pub const QUEUE: usize = 1;
 pub const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Writes self-beats.
-pub struct SelfBeat {
+pub struct SelfBeatWriter {
     /// This replica's instance.
     pub own: InstanceKey,
     /// The registration of this replica.
@@ -78,7 +78,7 @@ fn lease() -> Lease {
     Lease::default()
 }
 
-impl SelfBeat {
+impl SelfBeatWriter {
     /// Writes self-beats until the engine ends. Each write has its own deadline.
     pub async fn run(mut self) {
         let mut failing = false;

@@ -11,12 +11,12 @@ use crate::heartbeat::Intake;
 use crate::kubernetes::{
     breaker::Breakers, convert::Converter, store_version::StoreVersion, testing, writer::Writer,
 };
-use crate::telemetry::{metrics::ApiMetrics, problems::Board};
+use crate::telemetry::{metrics::ApiMetrics, problems::ProblemTracker};
 
 /// The intake, and the queue of the facts that it reports to the engine.
 pub fn intake(directory: Arc<Directory>, clock: fn() -> Now) -> (Intake, mpsc::Receiver<Delivery>) {
     let mut unseen = Registry::default();
-    let calls = ApiMetrics::new(&mut unseen, Board::new(|_, _, _| String::new()));
+    let calls = ApiMetrics::new(&mut unseen, ProblemTracker::new(|_, _, _| String::new()));
     let (client, guard) = (testing::client(), Breakers::new(&mut unseen).writes);
     let store = StoreVersion::new(client.clone(), None, &calls, &guard);
     let writer = Writer::new(client, Arc::new(Converter::default()), &calls, &guard);

@@ -14,11 +14,11 @@ use hyper::{HeaderMap, header::AUTHORIZATION};
 use rollcall_model::{lease::Moment, naming};
 use tokio::time::timeout;
 
-use crate::auth::{Caller, Denial, Gate, Right, Wanted};
+use crate::auth::{Authorizer, Caller, Denial, RequiredRights, Right};
 use crate::heartbeat::Target;
 use crate::http::{
-    problem::{Flaw, Kind, Problem},
-    route::Names,
+    problem::{Flaw, Problem, ProblemKind},
+    route::PathNames,
 };
 
 /// The most namespaces in one batch; each can cost a request to the API server.
@@ -45,7 +45,7 @@ pub(super) enum Needs {
 /// Which operations need a token, and the gate that checks it.
 pub(super) struct Authorization {
     /// `None` with `--auth none`: every caller is allowed to do everything.
-    pub(super) gate: Option<Gate>,
+    pub(super) gate: Option<Authorizer>,
     /// Whether reads also need a token (`--read-auth`).
     pub(super) reads: bool,
     /// The only namespace that this replica serves, if it is limited to one. The right to list it suffices to list
@@ -75,16 +75,16 @@ impl Authorization {
     pub(super) fn wanted<'a>(
         &'a self,
         needs: Needs,
-        names: Names<'a>,
+        names: PathNames<'a>,
         on_instance: bool,
-    ) -> Option<(&'a Gate, Wanted<'a>)> {
+    ) -> Option<(&'a Authorizer, RequiredRights<'a>)> {
         let gate = self.gate.as_ref()?;
         let rights = needs.rights(self.reads)?;
         let namespace = Some(names.namespace).filter(|namespace| !namespace.is_empty());
         let namespace = namespace.or(self.scope.as_deref());
         // A name that is derived from the body is not known yet.
         let name = on_instance.then_some(names.name);
-        Some((gate, Wanted { rights, namespace, name }))
+        Some((gate, RequiredRights { rights, namespace, name }))
     }
 
     /// Whether the owner of a token is allowed to list everything that this replica serves.
@@ -92,7 +92,7 @@ impl Authorization {
         match &self.gate {
             Some(gate) if self.reads => {
                 let namespace = self.scope.as_deref();
-                let wanted = Wanted { rights: &[Right::List], namespace, name: None };
+                let wanted = RequiredRights { rights: &[Right::List], namespace, name: None };
                 token.is_some() && gate.admit(token, &wanted).await.is_ok()
             }
             _ => true,
@@ -129,7 +129,8 @@ impl Authorization {
     ) -> Vec<bool> {
         let own = |(namespace, name)| match (&self.gate, caller) {
             (Some(gate), Some(caller)) => {
-                let wanted = Wanted { rights, namespace: Some(namespace), name: Some(name) };
+                let wanted =
+                    RequiredRights { rights, namespace: Some(namespace), name: Some(name) };
                 gate.is_own(caller, &wanted)
             }
             _ => false,
@@ -141,7 +142,7 @@ impl Authorization {
     pub(super) fn own_pod(&self, caller: Option<&Caller>, target: &Target<'_>) -> Option<Arc<str>> {
         let (gate, caller) = (self.gate.as_ref()?, caller?);
         let (namespace, name) = (Some(target.namespace), Some(target.name));
-        gate.own_pod(caller, &Wanted { rights: &[Right::Patch], namespace, name })
+        gate.own_pod(caller, &RequiredRights { rights: &[Right::Patch], namespace, name })
     }
 
     /// The namespaces in which the caller lacks one of these rights, or which could not be decided in time, each with
@@ -161,15 +162,18 @@ impl Authorization {
         let namespaces: BTreeSet<&str> = namespaces.filter(|name| naming::is_label(name)).collect();
         if namespaces.len() > MAX_NAMESPACES {
             let detail = format!("must be in at most {MAX_NAMESPACES} namespaces");
-            return Err(Problem::of(Kind::BadFields, vec![Flaw::body("instances", detail)]));
+            return Err(Problem::from_flaws(
+                ProblemKind::BadFields,
+                vec![Flaw::body("instances", detail)],
+            ));
         }
-        let away = || Problem::denied(Denial::Away);
+        let away = || Problem::denied(Denial::Unavailable);
         let mut denied: BTreeMap<_, _> =
             namespaces.iter().map(|namespace| (*namespace, away())).collect();
         let mut decisions: FuturesUnordered<_> = namespaces
             .iter()
             .map(|namespace| async {
-                let wanted = Wanted { rights, namespace: Some(namespace), name: None };
+                let wanted = RequiredRights { rights, namespace: Some(namespace), name: None };
                 (*namespace, gate.allow(caller, &wanted).await)
             })
             .collect();
@@ -209,7 +213,7 @@ impl Problem {
                               serviceAccountToken in a pod, or the output of kubectl create token \
                               NAME --audience rollcall";
                 let flaw = Flaw::header("Authorization", "send exactly one bearer token");
-                Self { flaws: vec![flaw], ..Self::new(Kind::Unauthenticated, detail) }
+                Self { flaws: vec![flaw], ..Self::new(ProblemKind::Unauthenticated, detail) }
             }
             Denial::BadToken(reason) => {
                 let detail = format!(
@@ -217,7 +221,7 @@ impl Problem {
                      rollcall"
                 );
                 let flaw = Flaw::header("Authorization", "the token is not accepted");
-                Self { flaws: vec![flaw], ..Self::new(Kind::BadToken, detail) }
+                Self { flaws: vec![flaw], ..Self::new(ProblemKind::BadToken, detail) }
             }
             Denial::Forbidden { user, right, namespace, pod } => {
                 let mut problem = forbidden(&user, right, namespace);
@@ -231,23 +235,23 @@ impl Problem {
                 }
                 problem
             }
-            Denial::NotAllowedToAsk => {
+            Denial::ReviewsForbidden => {
                 let detail = "rollcall itself lacks the right to review tokens or access in the Kubernetes \
                               API; its log names the right. The request was not refused, so try \
                               again when the right is granted";
-                Self { retry_after: Some(5), ..Self::new(Kind::Unavailable, detail) }
+                Self { retry_after: Some(5), ..Self::new(ProblemKind::Unavailable, detail) }
             }
-            Denial::Away => {
+            Denial::Unavailable => {
                 let detail = "the Kubernetes API cannot review the token at the moment, and there is no recent \
                               review of it; the request was not refused, so try again";
-                Self { retry_after: Some(2), ..Self::new(Kind::Unavailable, detail) }
+                Self { retry_after: Some(2), ..Self::new(ProblemKind::Unavailable, detail) }
             }
         }
     }
 }
 
 fn forbidden(user: &str, right: Right, namespace: Option<String>) -> Problem {
-    let (verb, subresource) = right.words();
+    let (verb, subresource) = right.verb_and_subresource();
     let resource = subresource
         .map_or_else(|| "serviceinstances".to_owned(), |sub| format!("serviceinstances/{sub}"));
     let scope = namespace
@@ -257,7 +261,7 @@ fn forbidden(user: &str, right: Right, namespace: Option<String>) -> Problem {
         "{user} may not {verb} {resource} (API group rollcall.dev) in {scope}; grant it with a Role or \
          ClusterRole"
     );
-    let mut problem = Problem::new(Kind::Forbidden, detail);
+    let mut problem = Problem::new(ProblemKind::Forbidden, detail);
     let extensions = [
         ("user", user.to_owned().into()),
         ("verb", verb.into()),

@@ -26,7 +26,7 @@ use tracing::error;
 
 use crate::http::{
     panics::panics,
-    problem::{Flaw, Kind, Problem},
+    problem::{Flaw, Problem, ProblemKind},
 };
 use crate::telemetry::{
     level::Level,
@@ -98,7 +98,7 @@ fn router(registry: Registry, probes: Arc<dyn Probes>, level: Level) -> Router {
                                 filter: Result<String, StringRejection>| {
         let flaw = |rejection: StringRejection| {
             let detail = format!("must be UTF-8 of at most {MAX_FILTER} bytes: {rejection}");
-            Problem::of(Kind::Refused(400), vec![Flaw::body("", detail)])
+            Problem::from_flaws(ProblemKind::Refused(400), vec![Flaw::body("", detail)])
         };
         set_level(&level, peer, query.as_deref(), &filter.map_err(flaw)?)
     };
@@ -111,7 +111,7 @@ fn router(registry: Registry, probes: Arc<dyn Probes>, level: Level) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(async || {
             // axum adds `Allow`.
-            Problem::new(Kind::MethodNotAllowed, "this path takes only the methods in Allow")
+            Problem::new(ProblemKind::MethodNotAllowed, "this path takes only the methods in Allow")
         })
         .layer(DefaultBodyLimit::max(MAX_FILTER))
         .layer(panics())
@@ -122,7 +122,7 @@ async fn unknown_path(uri: Uri) -> Problem {
     let detail = format!(
         "the admin port has no path {path}; it has /livez, /readyz, /startupz, /metrics and /loglevel"
     );
-    Problem::new(Kind::UnknownRoute, detail)
+    Problem::new(ProblemKind::UnknownRoute, detail)
 }
 
 fn probe_response(why_not: Option<String>) -> (StatusCode, String) {
@@ -158,15 +158,18 @@ fn set_level(
     if !peer.ip().to_canonical().is_loopback() {
         let detail =
             "the log filter can be changed only from within the pod: use kubectl port-forward";
-        return Err(Problem::new(Kind::Refused(403), detail));
+        return Err(Problem::new(ProblemKind::Refused(403), detail));
     }
     let term = parse_term(query).map_err(|()| {
         let detail = "the only parameter is a time of up to 24h, for example ?for=10m";
-        Problem::of(Kind::BadQuery, vec![Flaw::query("for", detail)])
+        Problem::from_flaws(ProblemKind::BadQuery, vec![Flaw::query("for", detail)])
     })?;
     match level.set(filter, term) {
         Ok(()) => Ok(format!("{}\n", level.in_force())),
-        Err(error) => Err(Problem::of(Kind::Refused(400), vec![Flaw::body("", error.to_string())])),
+        Err(error) => Err(Problem::from_flaws(
+            ProblemKind::Refused(400),
+            vec![Flaw::body("", error.to_string())],
+        )),
     }
 }
 
@@ -207,7 +210,7 @@ mod tests {
     fn the_log_filter_changes_only_from_within_the_pod() {
         let (_layer, level) = Level::new("info").unwrap();
         let set = |peer: &str| set_level(&level, peer.parse().unwrap(), None, "debug");
-        assert_eq!(set("10.0.0.7:4000").unwrap_err().kind, Kind::Refused(403));
+        assert_eq!(set("10.0.0.7:4000").unwrap_err().kind, ProblemKind::Refused(403));
         assert_eq!(level.in_force(), "info");
         assert!(set("[::ffff:127.0.0.1]:4000").is_ok() && set("[::1]:4000").is_ok());
         assert_eq!(level.in_force(), "debug");

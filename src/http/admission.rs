@@ -19,13 +19,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::auth::Caller;
 use crate::http::{
     access::bearer,
-    app::App,
+    app::AppState,
     context::Context,
     headers::INDEX_RESET,
-    min_index::{self, Waited},
+    min_index::{self, IndexWait},
     operation::{Load, Operation},
     problem::Problem,
-    route::{Names, OwnedNames},
+    route::{OwnedPathNames, PathNames},
 };
 
 /// A request that `hot` has admitted, so that its token is not checked again, and its caller is not charged again.
@@ -37,11 +37,11 @@ pub(super) struct Admitted {
 
 /// Marks a request over HTTP/2 beyond the limit of open streams.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct NoPlace;
+pub(super) struct StreamLimitReached;
 
 /// The middleware of one operation.
 pub(super) async fn admit(
-    State((app, operation)): State<(Arc<App>, &'static Operation)>,
+    State((app, operation)): State<(Arc<AppState>, &'static Operation)>,
     ConnectInfo(peer): ConnectInfo<IpAddr>,
     request: Request,
     next: Next,
@@ -59,25 +59,25 @@ pub(super) async fn admit(
         }
         Err(problem) => problem.into_response(),
     };
-    if waited == Waited::Foreign {
+    if waited == IndexWait::Foreign {
         response.headers_mut().insert(INDEX_RESET, HeaderValue::from_static("true"));
     }
     response
 }
 
 struct Admission<'a> {
-    app: &'a App,
+    app: &'a AppState,
     operation: &'static Operation,
     peer: IpAddr,
 }
 
 impl Admission<'_> {
-    async fn context(&self, parts: &Parts) -> Result<(Context, Waited), Problem> {
-        if parts.extensions.get::<NoPlace>().is_some() {
+    async fn context(&self, parts: &Parts) -> Result<(Context, IndexWait), Problem> {
+        if parts.extensions.get::<StreamLimitReached>().is_some() {
             return Err(self.app.limits.overloaded());
         }
-        let names = OwnedNames::read(self.operation.route.template(), parts.uri.path())?;
-        let index = min_index::read(&parts.headers)?;
+        let names = OwnedPathNames::parse(self.operation.route.template(), parts.uri.path())?;
+        let index = min_index::parse(&parts.headers)?;
         if index.is_none() {
             self.check_synced()?;
         }
@@ -86,12 +86,12 @@ impl Admission<'_> {
             None => self.admit_caller(names.get(), &parts.headers).await?,
         };
         let Some(index) = index else {
-            return Ok((Context::new(names, caller, now, self.peer), Waited::Reached));
+            return Ok((Context::new(names, caller, now, self.peer), IndexWait::Reached));
         };
         // Boxed, as below: the waiting future is large, and most requests do not wait.
-        let waited = Box::pin(min_index::reached(self.app, index)).await?;
+        let waited = Box::pin(min_index::wait_for(self.app, index)).await?;
         self.check_synced()
-            .map_err(|problem| Problem { index_reset: waited == Waited::Foreign, ..problem })?;
+            .map_err(|problem| Problem { index_reset: waited == IndexWait::Foreign, ..problem })?;
         Ok((Context::new(names, caller, (self.app.clock)(), self.peer), waited))
     }
 
@@ -106,12 +106,12 @@ impl Admission<'_> {
     /// address, which bounds the requests to the API server; a cached denial costs only a lookup, and is not charged.
     async fn admit_caller(
         &self,
-        names: Names<'_>,
+        names: PathNames<'_>,
         headers: &HeaderMap,
     ) -> Result<Admitted, Problem> {
         let Self { app, operation, peer } = *self;
         let now = (app.clock)();
-        let charge = |caller: Option<&Caller>| app.limits.caller(caller, peer, now.moment);
+        let charge = |caller: Option<&Caller>| app.limits.charge_caller(caller, peer, now.moment);
         let Some((gate, wanted)) =
             app.authorization.wanted(operation.needs, names, operation.names_instance())
         else {
@@ -132,7 +132,7 @@ impl Admission<'_> {
     /// A permit to run, held until the handler returns; `None` when the operation does not need one.
     fn acquire_permit(
         &self,
-        names: Names<'_>,
+        names: PathNames<'_>,
         now: Moment,
     ) -> Result<Option<OwnedSemaphorePermit>, Problem> {
         let Self { app, operation, .. } = *self;
@@ -141,7 +141,7 @@ impl Admission<'_> {
         }
         let permit = app.limits.enter()?;
         if operation.load == Load::Write {
-            app.limits.namespace(names.namespace, 1, now)?;
+            app.limits.charge_namespace(names.namespace, 1, now)?;
         }
         Ok(Some(permit))
     }

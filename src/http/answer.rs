@@ -22,7 +22,7 @@ use crate::http::{headers, problem::Problem};
 pub(super) const PIECE: usize = 16 * 1024;
 
 /// The result of a handler.
-pub(super) type Answered = Result<Answer, Problem>;
+pub(super) type HandlerResult = Result<Answer, Problem>;
 
 /// A successful response.
 #[derive(Debug)]

@@ -1,20 +1,20 @@
 //! The state that all handlers share.
 //!
-//! Owns: [`App`], which axum hands to every handler as `State`. Does not own: the handlers of the routes (`table`).
+//! Owns: [`AppState`], which axum hands to every handler as `State`. Does not own: the handlers of the routes (`table`).
 
 use std::sync::{Arc, atomic::AtomicU64};
 
 use hyper::header::HeaderValue;
 use rollcall_model::lease::Now;
 
-use crate::auth::Gate;
+use crate::auth::Authorizer;
 use crate::config::Rates;
 use crate::heartbeat::Intake;
 use crate::http::{
     access::Authorization, document::Document, limits::Limits, metrics::HttpMetrics,
-    problem::Problem, served::Views, waiters::Waiters, write_log::WriteLog,
+    problem::Problem, served::Views, subscribers::Subscribers, write_log::WriteLog,
 };
-use crate::telemetry::{metrics::BreakerMetrics, problems::Board, traces::Traces};
+use crate::telemetry::{metrics::BreakerMetrics, problems::ProblemTracker, traces::Traces};
 
 /// Counters for `order=roundrobin`. Services are hashed to them; when two services share a counter, a turn is sometimes
 /// skipped.
@@ -25,15 +25,15 @@ pub struct AppParts {
     /// Takes heartbeats and registrations, and provides the directory.
     pub intake: Intake,
     /// Authentication and authorization; none with `--auth none`.
-    pub gate: Option<Gate>,
+    pub gate: Option<Authorizer>,
     /// Problems of the cluster that an operator must fix.
-    pub problems: Board,
+    pub problems: ProblemTracker,
     /// Whether the Kubernetes API answers.
     pub breakers: BreakerMetrics,
     /// The encoded views.
     pub views: Arc<Views>,
     /// The subscribers, which the engine wakes.
-    pub waiters: Arc<Waiters>,
+    pub subscribers: Arc<Subscribers>,
     /// Exports spans of requests, if configured.
     pub traces: Option<Traces>,
 }
@@ -54,13 +54,13 @@ pub(super) struct AppSettings {
 }
 
 /// The state that all handlers share.
-pub(super) struct App {
+pub(super) struct AppState {
     pub(super) intake: Intake,
     pub(super) authorization: Authorization,
-    pub(super) problems: Board,
+    pub(super) problems: ProblemTracker,
     pub(super) breakers: BreakerMetrics,
     pub(super) views: Arc<Views>,
-    pub(super) waiters: Arc<Waiters>,
+    pub(super) subscribers: Arc<Subscribers>,
     pub(super) traces: Option<Traces>,
     pub(super) metrics: HttpMetrics,
     pub(super) limits: Limits,
@@ -80,10 +80,10 @@ pub(super) struct App {
     pub(super) turns: Box<[AtomicU64]>,
 }
 
-impl App {
+impl AppState {
     /// None when the identity of the replica cannot be sent in a header.
     pub(super) fn new(
-        AppParts { intake, gate, problems, breakers, views, waiters, traces }: AppParts,
+        AppParts { intake, gate, problems, breakers, views, subscribers, traces }: AppParts,
         AppSettings { read_auth, rates, identity, zone, document, calls }: AppSettings,
         metrics: HttpMetrics,
     ) -> Option<Self> {
@@ -98,7 +98,7 @@ impl App {
             problems,
             breakers,
             views,
-            waiters,
+            subscribers,
             traces,
             limits: Limits::new(rates, metrics.clone()),
             metrics,

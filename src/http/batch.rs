@@ -20,15 +20,15 @@ use tokio::time::sleep;
 use crate::auth::Right;
 use crate::heartbeat::Target;
 use crate::http::{
-    answer::{Answer, Answered},
-    app::App,
-    body::{self, BodyOf, Many, Object},
+    answer::{Answer, HandlerResult},
+    app::AppState,
+    body::{self, ManyInstances, Object, RequestBody},
     context::Context,
     contract::values,
     instances,
     list::List,
     preconditions::{ConditionAdvice, NoConditions},
-    problem::{Flaw, Kind, Problem},
+    problem::{Flaw, Problem, ProblemKind},
     query::Query,
     rules::MAX_INSTANCES,
     validate::{self, RegistrationBody},
@@ -107,18 +107,18 @@ impl ConditionAdvice for RegisterSingly {
 
 /// `POST /v1/instances`
 pub(super) async fn register(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     context: Context,
     _: NoConditions<RegisterSingly>,
     Query(()): Query<()>,
-    BodyOf(bytes, _): BodyOf<Many>,
-) -> Answered {
+    RequestBody(bytes, _): RequestBody<ManyInstances>,
+) -> HandlerResult {
     let read = body::json::<Object<BatchBody>>(&bytes).map_err(instances::explain_state)?;
     let Object(BatchBody { instances }) = read;
     if instances.is_longer {
         let flaw =
             Flaw::body("instances", format!("must have at most {MAX_INSTANCES} registrations"));
-        return Err(Problem::of(Kind::BadFields, vec![flaw]));
+        return Err(Problem::from_flaws(ProblemKind::BadFields, vec![flaw]));
     }
     let items = unique_items(instances.items);
     let names = items.iter().map(|item| (&*item.namespace, &*item.name));
@@ -133,7 +133,7 @@ pub(super) async fn register(
     // Not the time of the request: receiving the body can take seconds.
     let now = (app.clock)().moment;
     for (namespace, count) in counts {
-        if let Err(problem) = app.limits.namespace(namespace, count, now) {
+        if let Err(problem) = app.limits.charge_namespace(namespace, count, now) {
             limited.insert(namespace, problem);
         }
     }
@@ -178,14 +178,14 @@ fn unique_items(instances: Vec<Object<RegistrationBody>>) -> Vec<BatchItem> {
     for item in &mut items {
         if item.registration.is_ok() && !names.insert((item.namespace.clone(), item.name.clone())) {
             let flaw = Flaw::body("name", "is already in this batch; give it once");
-            item.registration = Err(Problem::of(Kind::BadFields, vec![flaw]));
+            item.registration = Err(Problem::from_flaws(ProblemKind::BadFields, vec![flaw]));
         }
     }
     items
 }
 
 async fn register_or_refuse(
-    app: &App,
+    app: &AppState,
     context: &Context,
     refused: Option<&Problem>,
     item: &BatchItem,
@@ -209,10 +209,10 @@ impl BatchItem {
             flaws.push(Flaw::body("name", "must be a DNS subdomain"));
         }
         let registration = match validate::registration(body, None) {
-            Ok(_) if !flaws.is_empty() => Err(Problem::of(Kind::BadFields, flaws)),
+            Ok(_) if !flaws.is_empty() => Err(Problem::from_flaws(ProblemKind::BadFields, flaws)),
             Err(problem) => {
                 flaws.extend(problem.flaws);
-                Err(Problem::of(Kind::BadFields, flaws).truncate_flaws(MAX_FLAWS))
+                Err(Problem::from_flaws(ProblemKind::BadFields, flaws).truncate_flaws(MAX_FLAWS))
             }
             registration => registration,
         };
@@ -221,7 +221,7 @@ impl BatchItem {
         Self { namespace, name, registration }
     }
 
-    async fn register(&self, app: &App, context: &Context) -> ItemResult {
+    async fn register(&self, app: &AppState, context: &Context) -> ItemResult {
         let mut registration = match &self.registration {
             Ok(registration) => registration.clone(),
             Err(problem) => return self.failed(problem),
@@ -237,7 +237,7 @@ impl BatchItem {
                 let status = if stored.created { 201 } else { 200 };
                 match StatusCode::from_u16(status) {
                     Ok(status) if stored.written => line.end(Ok((status, &record.uid))),
-                    _ => line.nothing(),
+                    _ => line.discard(),
                 }
                 self.result(status, Some(record.uid.to_string()), None)
             }
@@ -252,7 +252,7 @@ impl BatchItem {
     fn unfinished(&self) -> ItemResult {
         let detail =
             "the batch took too long, and this registration was not finished; send it again";
-        self.failed(&Problem::new(Kind::Unavailable, detail))
+        self.failed(&Problem::new(ProblemKind::Unavailable, detail))
     }
 
     fn failed(&self, problem: &Problem) -> ItemResult {

@@ -18,13 +18,13 @@ use hyper::{
 use tokio::time::timeout;
 
 use crate::http::{
-    app::App,
+    app::AppState,
     budget::BudgetShare,
     limits::Limits,
-    problem::{Flaw, Kind, Problem},
+    problem::{Flaw, Problem, ProblemKind},
 };
 
-pub(super) use crate::http::json::{Entries, MAX_ENTRIES, Object, Strings, Whole, json};
+pub(super) use crate::http::json::{Entries, Integer, MAX_ENTRIES, Object, Strings, json};
 
 /// The media type of bodies, without parameters.
 pub(super) const JSON: &str = "application/json";
@@ -61,7 +61,7 @@ impl Deref for BufferedBody {
 
 /// A whole body, possibly empty, as an extractor.
 #[derive(Debug)]
-pub(super) struct BodyOf<K>(pub(super) BufferedBody, pub(super) PhantomData<K>);
+pub(super) struct RequestBody<K>(pub(super) BufferedBody, pub(super) PhantomData<K>);
 
 /// The limits of a kind of body.
 pub(super) trait BodyKind: Send {
@@ -72,37 +72,37 @@ pub(super) trait BodyKind: Send {
 
 /// A body about one instance.
 #[derive(Debug)]
-pub(super) enum One {}
+pub(super) enum SingleInstance {}
 
 /// A body about many instances.
 #[derive(Debug)]
-pub(super) enum Many {}
+pub(super) enum ManyInstances {}
 
 /// A patch of one instance: JSON, or declared as a JSON merge patch (RFC 7396 §4).
 #[derive(Debug)]
 pub(super) enum MergePatch {}
 
 /// The bounded fields fill two thirds of it when every string has its maximum length.
-impl BodyKind for One {
+impl BodyKind for SingleInstance {
     const MAX_BYTES: usize = 64 * 1024;
 }
 
 /// 10,000 heartbeats of 400 bytes.
-impl BodyKind for Many {
+impl BodyKind for ManyInstances {
     const MAX_BYTES: usize = 4 * 1024 * 1024;
 }
 
 impl BodyKind for MergePatch {
-    const MAX_BYTES: usize = One::MAX_BYTES;
+    const MAX_BYTES: usize = SingleInstance::MAX_BYTES;
     const TYPES: &'static str = PATCH;
 }
 
-impl<K: BodyKind> FromRequest<Arc<App>> for BodyOf<K> {
+impl<K: BodyKind> FromRequest<Arc<AppState>> for RequestBody<K> {
     type Rejection = Problem;
 
     /// 413 beyond the size limit, 408 when the body takes too long, 415 for another media type, 503 when other bodies
     /// use the whole memory budget.
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Problem> {
+    async fn from_request(request: Request, app: &Arc<AppState>) -> Result<Self, Problem> {
         let (Parts { headers, .. }, body) = request.into_parts();
         let body = read_body(&app.limits, &headers, body, K::MAX_BYTES, K::TYPES).await?;
         Ok(Self(body, PhantomData))
@@ -124,8 +124,12 @@ async fn read_body(
         return Err(too_large(limit));
     }
     let seconds = BODY_WITHIN.as_secs();
-    let slow =
-        |_| Problem::new(Kind::SlowBody, format!("the whole body must arrive within {seconds} s"));
+    let slow = |_| {
+        Problem::new(
+            ProblemKind::SlowBody,
+            format!("the whole body must arrive within {seconds} s"),
+        )
+    };
     let buffering = buffer(limits, body, announced.min(limit), limit);
     let body = timeout(BODY_WITHIN, buffering).await.map_err(slow)??;
     if !body.is_empty() {
@@ -141,7 +145,7 @@ async fn buffer(
     announced: usize,
     limit: usize,
 ) -> Result<BufferedBody, Problem> {
-    let mut share = limits.bodies.share(limit > One::MAX_BYTES);
+    let mut share = limits.bodies.share(limit > SingleInstance::MAX_BYTES);
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     while let Some(data) = next_piece(&mut body).await? {
@@ -176,7 +180,8 @@ async fn buffer(
 /// The next piece of a body; none at its end.
 async fn next_piece(body: &mut Body) -> Result<Option<Bytes>, Problem> {
     while let Some(frame) = body.frame().await {
-        let broken = |error| Problem::new(Kind::BadBody, format!("cannot read the body: {error}"));
+        let broken =
+            |error| Problem::new(ProblemKind::BadBody, format!("cannot read the body: {error}"));
         // A frame without data is a trailer; trailers are ignored.
         if let Ok(data) = frame.map_err(broken)?.into_data() {
             return Ok(Some(data));
@@ -197,12 +202,13 @@ async fn discard(body: &mut Body, mut discarded: usize) {
 
 fn too_large(limit: usize) -> Problem {
     let detail = format!("the limit is {} KiB; send less at a time", limit / 1024);
-    Problem::of(Kind::TooLarge, vec![Flaw::body("", detail)])
+    Problem::from_flaws(ProblemKind::TooLarge, vec![Flaw::body("", detail)])
 }
 
 fn check_type(headers: &HeaderMap, types: &'static str) -> Result<(), Problem> {
     let refuse = |name: &str, detail: Cow<'static, str>| {
-        let problem = Problem::of(Kind::WrongContentType, vec![Flaw::header(name, detail)]);
+        let problem =
+            Problem::from_flaws(ProblemKind::WrongContentType, vec![Flaw::header(name, detail)]);
         Err(Problem { accept: Some(types), ..problem })
     };
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");

@@ -478,7 +478,7 @@ mod tests {
     #[test]
     fn watches_of_one_service_share_the_events_in_memory() {
         let mut world = World::new(Filter::default());
-        let any = Filter { health: rollcall_model::select::Health::Any, ..Filter::default() };
+        let any = Filter { health: rollcall_model::select::PhaseFilter::Any, ..Filter::default() };
         let mut all = [Filter::default(), Filter::default(), any].map(orders_feed);
         world.put("a", |_| {});
         for feed in &mut all {

@@ -11,14 +11,14 @@ use serde::Deserialize;
 
 use crate::heartbeat::{Change, Target};
 use crate::http::{
-    answer::Answered,
-    app::App,
-    body::{self, BodyOf, Entries, MAX_ENTRIES, MergePatch, Object, One},
+    answer::HandlerResult,
+    app::AppState,
+    body::{self, Entries, MAX_ENTRIES, MergePatch, Object, RequestBody, SingleInstance},
     context::Context,
     contract::values,
     instances,
     preconditions::{Attempts, IfMatch},
-    problem::{Flaw, Kind, Problem},
+    problem::{Flaw, Problem, ProblemKind},
     query::{Query, Uid},
     validate,
 };
@@ -35,19 +35,19 @@ pub(super) struct StateBody {
 
 /// `PATCH /v1/namespaces/{namespace}/instances/{name}/attributes`: a JSON merge patch (RFC 7396).
 pub(super) async fn attributes(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     context: Context,
     Query(uid): Query<Uid>,
     condition: IfMatch,
-    BodyOf(body, _): BodyOf<MergePatch>,
-) -> Answered {
+    RequestBody(body, _): RequestBody<MergePatch>,
+) -> HandlerResult {
     let attributes = body::json::<Entries<Option<String>>>(&body)?;
     if attributes.has_more {
         let flaw = Flaw::body(
             "attributes",
             format!("must have at most {MAX_ENTRIES} attributes in one patch"),
         );
-        return Err(Problem::of(Kind::BadFields, vec![flaw]));
+        return Err(Problem::from_flaws(ProblemKind::BadFields, vec![flaw]));
     }
     validate::patch(&attributes.entries)?;
     let change =
@@ -57,17 +57,17 @@ pub(super) async fn attributes(
 
 /// `PUT /v1/namespaces/{namespace}/instances/{name}/state`
 pub(super) async fn state(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     context: Context,
     Query(uid): Query<Uid>,
     condition: IfMatch,
-    BodyOf(body, _): BodyOf<One>,
-) -> Answered {
+    RequestBody(body, _): RequestBody<SingleInstance>,
+) -> HandlerResult {
     let Object(StateBody { state }) = body::json::<Object<StateBody>>(&body)?;
     let state = OperatorState::parse(&state).ok_or_else(|| {
         let states: Vec<&str> = OperatorState::ALL.iter().map(|state| state.as_str()).collect();
         let flaw = Flaw::body("state", format!("must be one of {}", states.join(", ")));
-        Problem::of(Kind::BadFields, vec![flaw])
+        Problem::from_flaws(ProblemKind::BadFields, vec![flaw])
     })?;
     let change = LoggedChange { verb: "set state", change: Change::State(state) };
     change.run(&app, &context, &uid, condition).await
@@ -80,7 +80,13 @@ struct LoggedChange {
 }
 
 impl LoggedChange {
-    async fn run(&self, app: &App, context: &Context, uid: &Uid, condition: IfMatch) -> Answered {
+    async fn run(
+        &self,
+        app: &AppState,
+        context: &Context,
+        uid: &Uid,
+        condition: IfMatch,
+    ) -> HandlerResult {
         let target = context.names().target(uid.get());
         let line = app.writes.begin(context, self.verb, &target);
         let changed = self.apply(app, target, condition).await;
@@ -93,7 +99,7 @@ impl LoggedChange {
 
     async fn apply(
         &self,
-        app: &App,
+        app: &AppState,
         target: Target<'_>,
         condition: IfMatch,
     ) -> Result<Arc<Slot>, Problem> {

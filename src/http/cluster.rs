@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::http::{
-    answer::{Answer, Answered},
-    app::App,
+    answer::{Answer, HandlerResult},
+    app::AppState,
     context::Context,
     contract::values,
     holds::HeldJson,
@@ -170,10 +170,10 @@ struct LastGapJson {
 
 /// `GET /v1/cluster`
 pub(super) async fn cluster(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     context: Context,
     Query(()): Query<()>,
-) -> Answered {
+) -> HandlerResult {
     let app = &*app;
     let directory = app.intake.directory();
     let now = context.now;
@@ -198,7 +198,7 @@ pub(super) async fn cluster(
 }
 
 fn own<'a>(
-    app: &'a App,
+    app: &'a AppState,
     report: &'a Report,
     problems: &'a [&'a str],
     leads_until: Option<Time>,
@@ -218,8 +218,8 @@ fn own<'a>(
         stale: directory.is_stale(now.moment),
         standstill: report.standstill.as_ref().map(|it| StandstillJson::of(it, now)),
         breakers: BreakersJson {
-            writes: app.breakers.word("writes"),
-            reviews: app.breakers.word("reviews"),
+            writes: app.breakers.state_name("writes"),
+            reviews: app.breakers.state_name("reviews"),
         },
         problems,
         index: directory.index(),

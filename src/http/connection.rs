@@ -42,7 +42,7 @@ use tracing::debug;
 pub(super) use ticker::Ticker;
 
 use crate::http::{
-    admission::NoPlace,
+    admission::StreamLimitReached,
     answer::PIECE,
     connection::{
         paced_body::PacedBody,
@@ -51,7 +51,7 @@ use crate::http::{
         streams::OpenStream,
     },
     hot::{HotPath, Reply},
-    waiters::Waiters,
+    subscribers::Subscribers,
     watch,
 };
 
@@ -70,7 +70,7 @@ pub(super) const DRAIN_WITHIN: Duration = Duration::from_secs(4);
 pub(super) struct ConnectionContext {
     /// Answers requests. Each connection clones it for its peer.
     pub(super) hot: HotPath,
-    pub(super) waiters: Arc<Waiters>,
+    pub(super) subscribers: Arc<Subscribers>,
     /// Checks the progress of all connections, and shuts them down.
     pub(super) ticker: Arc<Ticker>,
     /// Permits for HTTP/2 requests, on all connections together.
@@ -111,7 +111,7 @@ pub(super) async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let ConnectionContext { hot, waiters, ticker, streams, http } = context;
+    let ConnectionContext { hot, subscribers, ticker, streams, http } = context;
     let ticked = ticker.add();
     let progress = &ticked.progress;
     let service =
@@ -129,7 +129,7 @@ pub(super) async fn serve<S>(
             (Signal::CheckState, ConnectionState::Active) => continue,
             (Signal::CheckState, ConnectionState::Stalled) => {
                 if progress.has_watch() {
-                    waiters.metrics.dropped.inc();
+                    subscribers.metrics.dropped.inc();
                 }
                 return debug!("dropped a connection: its client made no progress");
             }
@@ -184,7 +184,7 @@ impl Service<Request<Incoming>> for ConnectionService {
         let stream = if request.version() == Version::HTTP_2 {
             let permit = self.streams.clone().try_acquire_owned().ok();
             if permit.is_none() {
-                request.extensions_mut().insert(NoPlace);
+                request.extensions_mut().insert(StreamLimitReached);
             }
             Some(progress.stream_opened(permit))
         } else {

@@ -11,7 +11,7 @@ use rollcall_model::lease::Now;
 use crate::auth::Caller;
 use crate::http::{
     problem::Problem,
-    route::{Names, OwnedNames},
+    route::{OwnedPathNames, PathNames},
 };
 
 /// Only a route without the admission middleware causes this.
@@ -20,7 +20,7 @@ const NOT_ADMITTED: &str = "the request was not admitted; this is a bug in rollc
 /// The context of an admitted request.
 #[derive(Clone, Debug)]
 pub(super) struct Context {
-    names: OwnedNames,
+    names: OwnedPathNames,
     /// `None` when the operation does not need a token.
     pub(super) caller: Option<Arc<Caller>>,
     /// The time of admission.
@@ -30,7 +30,7 @@ pub(super) struct Context {
 
 impl Context {
     pub(super) fn new(
-        names: OwnedNames,
+        names: OwnedPathNames,
         caller: Option<Arc<Caller>>,
         now: Now,
         peer: IpAddr,
@@ -39,7 +39,7 @@ impl Context {
     }
 
     /// The names in its path.
-    pub(super) fn names(&self) -> Names<'_> {
+    pub(super) fn names(&self) -> PathNames<'_> {
         self.names.get()
     }
 

@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::http::{
-    app::App,
+    app::AppState,
     contract::values,
     encode::{InstanceJson, Renewal},
     time::Time,
@@ -75,7 +75,7 @@ struct StoredStatusJson {
 }
 
 /// The JSON of a single instance.
-pub(super) fn to_json(app: &App, slot: &Slot, now: Now) -> Vec<u8> {
+pub(super) fn to_json(app: &AppState, slot: &Slot, now: Now) -> Vec<u8> {
     let record = slot.record();
     let (phase, held) = current_phase(app, slot, &record);
     let mut json = InstanceJson::new(&record, phase, held, &app.zone);
@@ -88,7 +88,7 @@ pub(super) fn to_json(app: &App, slot: &Slot, now: Now) -> Vec<u8> {
 
 /// The additional members of an instance, and the remaining time of its lease.
 fn build(
-    app: &App,
+    app: &AppState,
     slot: &Slot,
     record: &Instance,
     phase: Phase,
@@ -139,11 +139,11 @@ fn build(
 
 /// The times of a lease that needs heartbeats. Grace no longer moves the end of an expired lease; of a lease that was
 /// expired when this replica started, only the stored heartbeat is known.
-fn lease_times(app: &App, slot: &Slot, record: &Instance, now: Now) -> Option<LeaseTimes> {
+fn lease_times(app: &AppState, slot: &Slot, record: &Instance, now: Now) -> Option<LeaseTimes> {
     let deadline = app.intake.directory().deadline(slot)?;
     let duration = record.lease.duration;
     if slot.is_expired() {
-        let last_heartbeat = slot.last_heard(record, now);
+        let last_heartbeat = slot.last_heartbeat_time(record, now);
         let duration_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         let deadline = Wall(last_heartbeat.0.saturating_add(duration_ms));
         return Some(LeaseTimes { last_heartbeat, deadline, without_grace: None });
@@ -158,7 +158,7 @@ fn lease_times(app: &App, slot: &Slot, record: &Instance, now: Now) -> Option<Le
 
 /// The phase in the view of the service, and whether the instance is held. If the view does not have this
 /// incarnation, its phase is computed.
-fn current_phase(app: &App, slot: &Slot, record: &Instance) -> (Phase, bool) {
+fn current_phase(app: &AppState, slot: &Slot, record: &Instance) -> (Phase, bool) {
     let view = app.intake.directory().service(&record.key.namespace, &record.service);
     let is_this = |member: &&Arc<Member>| member.facts.uid == record.uid;
     let viewed = view.as_deref().and_then(|view| {

@@ -19,14 +19,14 @@ use tokio::time::timeout;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::http::{
-    answer::{Answer, Answered},
-    app::App,
+    answer::{Answer, HandlerResult},
+    app::AppState,
     context::Context,
-    metrics::Kind,
+    metrics::SubscriberKind,
     problem::Problem,
     query::{Discovery, Query},
-    route::Names,
-    served::{Plain, ServedView},
+    route::PathNames,
+    served::{EncodedDiscovery, ServedView},
     set,
 };
 
@@ -57,11 +57,11 @@ impl<S: Sync> FromRequestParts<S> for KnownTags {
 
 /// `GET /v1/namespaces/{namespace}/services/{service}`: at once, or with `wait` after a change or that time.
 pub(super) async fn discover(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     context: Context,
     Query(query): Query<Discovery>,
     KnownTags(known): KnownTags,
-) -> Answered {
+) -> HandlerResult {
     let names = context.names();
     app.covers(names.namespace)?;
     let first = answer(&app, names, &query, &known);
@@ -71,7 +71,7 @@ pub(super) async fn discover(
     // Thousands of requests can wait here, so they do not keep an answer.
     drop(first);
     let key = ServiceKey::new(names.namespace, names.name);
-    let subscription = app.waiters.subscribe(Kind::Poll, [key].into());
+    let subscription = app.subscribers.subscribe(SubscriberKind::Poll, [key].into());
     let subscription = subscription.ok_or_else(Problem::too_many_subscribers)?;
     let next_change = async {
         loop {
@@ -80,18 +80,18 @@ pub(super) async fn discover(
                 if answer.status() != StatusCode::NOT_MODIFIED {
                     return answer;
                 }
-                if subscription.has_ended() {
+                if subscription.is_shutting_down() {
                     return answer.with_static(CONNECTION, "close");
                 }
             }
-            subscription.rung().await;
+            subscription.changed().await;
         }
     };
     let changed = timeout(wait, next_change).await;
     Ok(changed.unwrap_or_else(|_| answer(&app, names, &query, &known)).waited())
 }
 
-fn answer(app: &App, names: Names<'_>, query: &Discovery, headers: &HeaderMap) -> Answer {
+fn answer(app: &AppState, names: PathNames<'_>, query: &Discovery, headers: &HeaderMap) -> Answer {
     let view = app.views.service(names.namespace, names.name);
     let view = view.as_deref();
     let plain = view.filter(|_| query.is_plain()).and_then(|view| cached_plain(app, names, view));
@@ -116,12 +116,16 @@ fn answer(app: &App, names: Names<'_>, query: &Discovery, headers: &HeaderMap) -
 }
 
 /// The cached answer to a discovery without parameters, if there is one.
-pub(super) fn kept(app: &App, names: Names<'_>, headers: &HeaderMap) -> Option<Answer> {
+pub(super) fn cached_answer(
+    app: &AppState,
+    names: PathNames<'_>,
+    headers: &HeaderMap,
+) -> Option<Answer> {
     let view = app.views.service(names.namespace, names.name)?;
     cached_plain(app, names, &view).map(|plain| plain.answer(headers))
 }
 
-impl Plain {
+impl EncodedDiscovery {
     fn answer(&self, headers: &HeaderMap) -> Answer {
         let known = is_known(headers, &self.tag);
         let answer =
@@ -131,13 +135,17 @@ impl Plain {
 }
 
 /// The cached body of a discovery without parameters; `None` when it is too large to cache.
-fn cached_plain<'a>(app: &App, names: Names<'_>, view: &'a ServedView) -> Option<&'a Plain> {
+fn cached_plain<'a>(
+    app: &AppState,
+    names: PathNames<'_>,
+    view: &'a ServedView,
+) -> Option<&'a EncodedDiscovery> {
     let make = || {
         let mut discoverable: Vec<_> = view.discoverable().collect();
         let revision = view.discoverable_revision;
         Order::Name.arrange(&mut discoverable, 0);
         let body = set::whole(&app.zone, names, revision, &discoverable)?;
-        Some(Plain { tag: format!("\"{revision}\"").into(), body })
+        Some(EncodedDiscovery { tag: format!("\"{revision}\"").into(), body })
     };
     view.plain.get_or_init(make).as_ref()
 }
@@ -166,7 +174,7 @@ fn tags(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 }
 
 /// A random seed for the random orders, and the next position of this service for round robin.
-fn seed(app: &App, names: Names<'_>, order: Order) -> u64 {
+fn seed(app: &AppState, names: PathNames<'_>, order: Order) -> u64 {
     match order {
         Order::Name => 0,
         Order::Weighted | Order::Random => fastrand::u64(..),

@@ -158,7 +158,7 @@ impl Renewal {
 }
 
 /// The JSON of a member of a view.
-pub(super) fn member(member: &Member, zone: &str) -> Vec<u8> {
+pub(super) fn member_json(member: &Member, zone: &str) -> Vec<u8> {
     let json = InstanceJson::<()>::new(&member.facts, member.phase, member.held, zone);
     // Serializing strings and numbers under string keys cannot fail.
     serde_json::to_vec(&json).unwrap_or_default()
@@ -291,7 +291,7 @@ mod tests {
         let record = Arc::new(instance());
         let slot = Arc::new(Slot::new(record.clone(), Moment(0), Source::Start, false));
         let shown = Member::new(record.facts.clone(), slot, Phase::Ready, false);
-        let bytes = member(&shown, "rollcall.internal.");
+        let bytes = member_json(&shown, "rollcall.internal.");
         let value: Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(
             value,

@@ -16,15 +16,15 @@ use tracing::debug;
 use crate::auth::Right;
 use crate::heartbeat::{AcceptedHeartbeat, Refusal, Target};
 use crate::http::{
-    answer::{Answer, Answered},
-    app::App,
-    body::{self, BodyOf, Many, Object, One, Whole},
+    answer::{Answer, HandlerResult},
+    app::AppState,
+    body::{self, Integer, ManyInstances, Object, RequestBody, SingleInstance},
     context::Context,
     contract::values,
     encode::Renewal,
     list::List,
     preconditions::{Attempts, ConditionAdvice, IfMatch, NoConditions},
-    problem::{Flaw, Kind, Problem},
+    problem::{Flaw, Problem, ProblemKind},
     query::{Query, Uid},
     rules::{MAX_BEATS, MAX_NOTE},
     validate,
@@ -62,7 +62,7 @@ pub(super) struct HeartbeatBody {
 pub(super) struct LeaseLengthBody {
     /// How long a heartbeat renews the lease from now on.
     #[schemars(with = "values::LeaseSeconds")]
-    duration_seconds: Option<Whole>,
+    duration_seconds: Option<Integer>,
 }
 
 /// Heartbeats of many instances.
@@ -136,7 +136,7 @@ impl ConditionAdvice for UseUid {
 }
 
 /// The answer to a heartbeat without a body that can be taken in memory; `None` when it has to wait.
-pub(super) fn at_once(app: &App, target: &Target<'_>, now: Now) -> Option<Answer> {
+pub(super) fn renew_from_memory(app: &AppState, target: &Target<'_>, now: Now) -> Option<Answer> {
     let accepted = app.intake.heartbeat_from_memory(target, None, now.moment)?;
     app.metrics.beats(accepted_result(&accepted), 1);
     Some(renewal_answer(app, &accepted, now))
@@ -144,12 +144,12 @@ pub(super) fn at_once(app: &App, target: &Target<'_>, now: Now) -> Option<Answer
 
 /// `PUT /v1/namespaces/{namespace}/instances/{name}/heartbeat`
 pub(super) async fn heartbeat(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     context: Context,
     _: NoConditions<UseUid>,
     Query(uid): Query<Uid>,
-    BodyOf(bytes, _): BodyOf<One>,
-) -> Answered {
+    RequestBody(bytes, _): RequestBody<SingleInstance>,
+) -> HandlerResult {
     let body = if bytes.is_empty() {
         HeartbeatBody::default()
     } else {
@@ -161,7 +161,7 @@ pub(super) async fn heartbeat(
     if let Some(note) = body.note {
         if note.chars().count() > MAX_NOTE {
             let flaw = Flaw::body("note", format!("must have at most {MAX_NOTE} characters"));
-            return Err(Problem::of(Kind::BadFields, vec![flaw]));
+            return Err(Problem::from_flaws(ProblemKind::BadFields, vec![flaw]));
         }
         debug!(
             namespace,
@@ -179,12 +179,12 @@ pub(super) async fn heartbeat(
 
 /// `PUT /v1/namespaces/{namespace}/instances/{name}/lease`
 pub(super) async fn renew_lease(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     context: Context,
     Query(uid): Query<Uid>,
     condition: IfMatch,
-    BodyOf(bytes, _): BodyOf<One>,
-) -> Answered {
+    RequestBody(bytes, _): RequestBody<SingleInstance>,
+) -> HandlerResult {
     let Object(body) = body::json::<Object<LeaseLengthBody>>(&bytes)?;
     let duration = validate::duration(body.duration_seconds)?;
     let target = context.names().target(uid.get());
@@ -198,7 +198,7 @@ pub(super) async fn renew_lease(
 }
 
 async fn change_length(
-    app: &App,
+    app: &AppState,
     target: Target<'_>,
     condition: IfMatch,
     duration: Duration,
@@ -216,16 +216,16 @@ async fn change_length(
 
 /// `POST /v1/heartbeats`
 pub(super) async fn batch(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     context: Context,
     _: NoConditions<UseUid>,
     Query(()): Query<()>,
-    BodyOf(bytes, _): BodyOf<Many>,
-) -> Answered {
+    RequestBody(bytes, _): RequestBody<ManyInstances>,
+) -> HandlerResult {
     let Object(BatchBody { instances }) = body::json::<Object<BatchBody<'_>>>(&bytes)?;
     if instances.is_longer {
         let flaw = Flaw::body("instances", format!("must have at most {MAX_BEATS} heartbeats"));
-        return Err(Problem::of(Kind::BadFields, vec![flaw]));
+        return Err(Problem::from_flaws(ProblemKind::BadFields, vec![flaw]));
     }
     let instances = instances.items;
     let mut answer = BatchResult::default();
@@ -240,7 +240,7 @@ pub(super) async fn batch(
             Err(reason) => answer.refused.push(beat.uncounted(reason)),
             Ok((target, health)) => match denied.get(target.namespace) {
                 Some(problem) if !own => {
-                    unavailable += u64::from(problem.kind == Kind::Unavailable);
+                    unavailable += u64::from(problem.kind == ProblemKind::Unavailable);
                     answer.refused.push(beat.uncounted(problem.detail.clone()));
                 }
                 _ => {
@@ -271,7 +271,7 @@ type Slow<'a> = (&'a BatchHeartbeat<'a>, Target<'a>, Option<HealthReport>);
 /// Sends the heartbeats that need Kubernetes, [`MAX_CONCURRENT`] at a time and for [`BATCH_TIMEOUT`] in total. Returns how
 /// many were refused only because Kubernetes was not available.
 async fn renew_through_kubernetes<'a>(
-    app: &App,
+    app: &AppState,
     slow: &[Slow<'a>],
     answer: &mut BatchResult<'a>,
 ) -> u64 {
@@ -381,7 +381,7 @@ fn refusal_result(refusal: &Refusal) -> HeartbeatResult {
     match refusal {
         Refusal::Unknown | Refusal::NamespaceMissing => HeartbeatResult::Unknown,
         Refusal::Gone(_) => HeartbeatResult::Gone,
-        Refusal::Away { .. } | Refusal::Incapable(_) | Refusal::Unserved => {
+        Refusal::Unavailable { .. } | Refusal::Incapable(_) | Refusal::Unserved => {
             HeartbeatResult::Unavailable
         }
         Refusal::OtherUid(_)
@@ -398,7 +398,7 @@ fn status(accepted: &AcceptedHeartbeat) -> StatusCode {
     if accepted.recorded { StatusCode::ACCEPTED } else { StatusCode::OK }
 }
 
-fn renewal_answer(app: &App, accepted: &AcceptedHeartbeat, now: Now) -> Answer {
+fn renewal_answer(app: &AppState, accepted: &AcceptedHeartbeat, now: Now) -> Answer {
     let (directory, record) = (app.intake.directory(), accepted.slot.record());
     // The heartbeat can have been stored here, as an annotation, a health or a lease.
     directory.raise_newest(record.resource_version);

@@ -57,7 +57,7 @@ impl<'a> HeldJson<'a> {
         };
         Self {
             instances: held.instances,
-            cluster: held.everybody.as_ref().map(|hold| HoldJson::of(hold, now)),
+            cluster: held.cluster.as_ref().map(|hold| HoldJson::of(hold, now)),
             services: held.services.iter().map(service).collect(),
             more_services: held.more,
         }

@@ -33,22 +33,22 @@ use tower::Service;
 use crate::clock::Stopwatch;
 use crate::http::{
     access::bearer,
-    admission::{Admitted, NoPlace},
+    admission::{Admitted, StreamLimitReached},
     answer::Answer,
-    app::App,
+    app::AppState,
     discover, heartbeats, min_index,
     observe::ObservedRequest,
     operation::Operation,
     problem::Problem,
     query,
-    route::{Names, Route},
+    route::{PathNames, Route},
     router::router,
 };
 
 /// Answers the requests of one peer.
 #[derive(Clone)]
 pub(super) struct HotPath {
-    app: Arc<App>,
+    app: Arc<AppState>,
     router: Router,
     /// The operations that it answers; none when it is switched off.
     heartbeat: Option<&'static Operation>,
@@ -74,7 +74,7 @@ enum HotResult {
 
 impl HotPath {
     /// In front of the router of `app`. Without `is_on` the router answers every request.
-    pub(super) fn new(app: Arc<App>, operations: &'static [Operation], is_on: bool) -> Self {
+    pub(super) fn new(app: Arc<AppState>, operations: &'static [Operation], is_on: bool) -> Self {
         let find = |route, method| {
             operations.iter().find(|it| is_on && it.route == route && it.method == method)
         };
@@ -116,7 +116,7 @@ impl HotPath {
     fn operation<'r, B: Body>(
         &self,
         request: &'r Request<B>,
-    ) -> Option<(&'static Operation, Names<'r>)> {
+    ) -> Option<(&'static Operation, PathNames<'r>)> {
         let path = request.uri().path().strip_prefix("/v1/namespaces/")?;
         let (namespace, rest) = path.split_once('/')?;
         if !naming::is_label(namespace) {
@@ -125,19 +125,19 @@ impl HotPath {
         if let Some(name) = rest.strip_prefix("services/") {
             let operation = self.discover.filter(|it| it.method == *request.method())?;
             let is_plain = naming::is_label(name) && request.uri().query().is_none();
-            return is_plain.then_some((operation, Names { namespace, name }));
+            return is_plain.then_some((operation, PathNames { namespace, name }));
         }
         let name = rest.strip_prefix("instances/")?.strip_suffix("/heartbeat")?;
         let operation = self.heartbeat.filter(|it| it.method == *request.method())?;
         let is_plain = naming::is_subdomain(name) && request.body().is_end_stream();
-        is_plain.then_some((operation, Names { namespace, name }))
+        is_plain.then_some((operation, PathNames { namespace, name }))
     }
 
     /// Authenticates and authorizes the caller, and charges its rate; none when the router must do so.
     fn admit(
         &self,
         operation: &'static Operation,
-        names: Names<'_>,
+        names: PathNames<'_>,
         headers: &HeaderMap,
         now: Now,
     ) -> Option<Result<Admitted, Problem>> {
@@ -149,34 +149,34 @@ impl HotPath {
                     Some(gate.known(bearer(headers), &wanted, now.moment)?.ok()?)
                 }
             };
-        let charged = app.limits.caller(caller.as_deref(), self.peer, now.moment);
+        let charged = app.limits.charge_caller(caller.as_deref(), self.peer, now.moment);
         Some(charged.map(|()| Admitted { caller, now }))
     }
 
     fn answer_from_memory<B>(
         &self,
         operation: &'static Operation,
-        names: Names<'_>,
+        names: PathNames<'_>,
         request: &Request<B>,
         now: Now,
     ) -> Option<Answer> {
         let (app, headers) = (&*self.app, request.headers());
         if operation.route == Route::Service {
             app.covers(names.namespace).ok()?;
-            return discover::kept(app, names, headers);
+            return discover::cached_answer(app, names, headers);
         }
         if headers.contains_key(IF_MATCH) || headers.contains_key(IF_NONE_MATCH) {
             return None;
         }
-        let uid = query::uid(request.uri().query()).ok()?;
-        heartbeats::at_once(app, &names.target(uid.as_deref()), now)
+        let uid = query::parse_uid(request.uri().query()).ok()?;
+        heartbeats::renew_from_memory(app, &names.target(uid.as_deref()), now)
     }
 }
 
 /// Whether this replica has applied the index that the caller requires.
-fn is_index_reached(app: &App, headers: &HeaderMap) -> bool {
+fn is_index_reached(app: &AppState, headers: &HeaderMap) -> bool {
     let reached = |index| index <= app.intake.directory().index();
-    min_index::read(headers).is_ok_and(|index| index.is_none_or(reached))
+    min_index::parse(headers).is_ok_and(|index| index.is_none_or(reached))
 }
 
 impl<B> Service<Request<B>> for HotPath
@@ -204,7 +204,7 @@ impl HotPath {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let is_refused = request.extensions().get::<NoPlace>().is_some();
+        let is_refused = request.extensions().get::<StreamLimitReached>().is_some();
         match if is_refused { HotResult::Unhandled } else { self.answer(&request) } {
             HotResult::Response(response) => return Reply::Ready(Some(response)),
             HotResult::Admitted(admitted) => drop(request.extensions_mut().insert(admitted)),

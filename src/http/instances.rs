@@ -14,25 +14,25 @@ use rollcall_model::{instance::Address, lease::Now, naming, registration::Regist
 
 use crate::heartbeat::{Deregistered, Registered, Target};
 use crate::http::{
-    answer::{Answer, Answered},
-    app::App,
-    body::{self, BodyOf, Object, One},
+    answer::{Answer, HandlerResult},
+    app::AppState,
+    body::{self, Object, RequestBody, SingleInstance},
     context::Context,
     detail,
     preconditions::{Attempts, IfMatch},
-    problem::{Flaw, Kind, Problem},
+    problem::{Flaw, Problem, ProblemKind},
     query::{Query, Uid},
     validate::{self, RegistrationBody},
 };
 
 /// `PUT /v1/namespaces/{namespace}/instances/{name}`
 pub(super) async fn register(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     context: Context,
     Query(uid): Query<Uid>,
     condition: IfMatch,
-    BodyOf(body, _): BodyOf<One>,
-) -> Answered {
+    RequestBody(body, _): RequestBody<SingleInstance>,
+) -> HandlerResult {
     let mut registration = read_registration(&body, None)?;
     let target = context.names().target(uid.get());
     registration.pod = app.authorization.own_pod(context.caller(), &target);
@@ -41,12 +41,12 @@ pub(super) async fn register(
 
 /// `POST /v1/namespaces/{namespace}/services/{service}/instances`
 pub(super) async fn register_named(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     context: Context,
     Query(uid): Query<Uid>,
     condition: IfMatch,
-    BodyOf(body, _): BodyOf<One>,
-) -> Answered {
+    RequestBody(body, _): RequestBody<SingleInstance>,
+) -> HandlerResult {
     let names = context.names();
     let registration = read_registration(&body, Some(names.name))?;
     let name = derived_name(&registration);
@@ -56,11 +56,11 @@ pub(super) async fn register_named(
 
 /// `DELETE /v1/namespaces/{namespace}/instances/{name}`
 pub(super) async fn deregister(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     context: Context,
     Query(uid): Query<Uid>,
     condition: IfMatch,
-) -> Answered {
+) -> HandlerResult {
     let target = context.names().target(uid.get());
     let line = app.writes.begin(&context, "deregister", &target);
     let deleted = delete(&app, target, condition).await;
@@ -70,12 +70,12 @@ pub(super) async fn deregister(
 }
 
 async fn delete(
-    app: &App,
+    app: &AppState,
     target: Target<'_>,
     condition: IfMatch,
 ) -> Result<Deregistered, Problem> {
     let mut attempts = match Attempts::new(app, target, condition).await {
-        Err(problem) if problem.kind == Kind::Evicted => {
+        Err(problem) if problem.kind == ProblemKind::Evicted => {
             return Err(Problem::unknown_instance(target.namespace, target.name));
         }
         attempts => attempts?,
@@ -90,10 +90,10 @@ async fn delete(
 
 /// `GET /v1/namespaces/{namespace}/instances/{name}`
 pub(super) async fn get(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     context: Context,
     Query(uid): Query<Uid>,
-) -> Answered {
+) -> HandlerResult {
     let names = context.names();
     let found = app.intake.find(&names.target(uid.get())).await;
     let slot = found.map_err(|refusal| Problem::refused(refusal, names.namespace, names.name))?;
@@ -103,7 +103,7 @@ pub(super) async fn get(
 }
 
 /// The answer with one instance. Its ETag is its version, for `If-Match`.
-pub(super) fn answer(app: &App, status: StatusCode, slot: &Slot, now: Now) -> Answer {
+pub(super) fn answer(app: &AppState, status: StatusCode, slot: &Slot, now: Now) -> Answer {
     let version = slot.record().resource_version;
     app.intake.directory().raise_newest(version);
     let etag = format!("\"{version}\"");
@@ -123,23 +123,23 @@ pub(super) fn explain_state(problem: Problem) -> Problem {
         [flaw] if flaw.field == "state" && flaw.is_unknown => {
             let detail = "belongs to operators, and registrations do not change it; leave it out \
                           here, and set it with PUT …/state, or spec.state with kubectl";
-            Problem::of(problem.kind, vec![Flaw::body("state", detail)])
+            Problem::from_flaws(problem.kind, vec![Flaw::body("state", detail)])
         }
         _ => problem,
     }
 }
 
 async fn store(
-    app: &App,
+    app: &AppState,
     context: &Context,
     target: Target<'_>,
     condition: IfMatch,
     registration: &Registration,
-) -> Answered {
+) -> HandlerResult {
     let line = app.writes.begin(context, "register", &target);
     let stored = write(app, target, condition, registration).await;
     match &stored {
-        Ok((_, Registered { written: false, .. })) => line.nothing(),
+        Ok((_, Registered { written: false, .. })) => line.discard(),
         Ok((status, stored)) => line.end(Ok((*status, &stored.slot.record().uid))),
         Err(problem) => line.end(Err(problem)),
     }
@@ -153,13 +153,15 @@ async fn store(
 }
 
 async fn write(
-    app: &App,
+    app: &AppState,
     target: Target<'_>,
     condition: IfMatch,
     registration: &Registration,
 ) -> Result<(StatusCode, Registered), Problem> {
     let mut attempts = match Attempts::new(app, target, condition).await {
-        Err(problem) if matches!(problem.kind, Kind::UnknownInstance | Kind::Evicted) => {
+        Err(problem)
+            if matches!(problem.kind, ProblemKind::UnknownInstance | ProblemKind::Evicted) =>
+        {
             return Err(Problem::no_instance_to_match(target.namespace, target.name));
         }
         attempts => attempts?,
@@ -213,7 +215,7 @@ mod tests {
     #[test]
     fn state_in_a_registration_is_refused_with_an_explanation() {
         let problem = read(&json!({"hostname": "a.b", "state": "Up"})).unwrap_err();
-        assert_eq!((problem.kind, &*problem.flaws[0].field), (Kind::BadFields, "state"));
+        assert_eq!((problem.kind, &*problem.flaws[0].field), (ProblemKind::BadFields, "state"));
         assert!(problem.detail.contains("operators"));
     }
 }

@@ -17,7 +17,7 @@ use serde::{
     },
 };
 
-use crate::http::problem::{Flaw, Kind, Problem};
+use crate::http::problem::{Flaw, Problem, ProblemKind};
 use faults::{Fault, Stash};
 
 /// The most entries that are kept of an object of strings: more than any bound, so that the excess is detected.
@@ -29,11 +29,11 @@ pub(super) const MAX_ENTRIES: usize = 128;
 /// 400 when it is not JSON, 422 with the field when the JSON has another type.
 pub(super) fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     if bytes.is_empty() {
-        return Err(Problem::new(Kind::BadBody, "the body is empty; send a JSON object"));
+        return Err(Problem::new(ProblemKind::BadBody, "the body is empty; send a JSON object"));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let detail = format!("must be UTF-8; the byte at offset {} is not", error.valid_up_to());
-        Problem::of(Kind::BadBody, vec![Flaw::body("", detail)])
+        Problem::from_flaws(ProblemKind::BadBody, vec![Flaw::body("", detail)])
     })?;
     // Paths and faults are tracked only after a failure, because a path costs one allocation per field.
     serde_json::from_str(text).map_err(|error| explain::<T>(text, &error))
@@ -51,11 +51,12 @@ fn explain<'a, T: Deserialize<'a>>(text: &'a str, error: &serde_json::Error) -> 
     let path = located.path().to_string();
     let path = if path == "." { "" } else { &path };
     match located.inner() {
-        Fault::Syntax(_) if is_number_out_of_range(text, error) => {
-            Problem::of(Kind::BadFields, vec![Flaw::body(path, "is a number that is too large")])
-        }
+        Fault::Syntax(_) if is_number_out_of_range(text, error) => Problem::from_flaws(
+            ProblemKind::BadFields,
+            vec![Flaw::body(path, "is a number that is too large")],
+        ),
         Fault::Syntax(message) => invalid_json(path, message),
-        fault => Problem::of(Kind::BadFields, vec![flaw(path, fault)]),
+        fault => Problem::from_flaws(ProblemKind::BadFields, vec![flaw(path, fault)]),
     }
 }
 
@@ -63,7 +64,7 @@ fn invalid_json(path: &str, message: &str) -> Problem {
     // An incomplete key appears as "?" in the path.
     let path = path.trim_end_matches('?').trim_end_matches('.');
     let detail = format!("invalid JSON: {message}");
-    Problem::of(Kind::BadBody, vec![Flaw::body(path, detail)])
+    Problem::from_flaws(ProblemKind::BadBody, vec![Flaw::body(path, detail)])
 }
 
 fn flaw(path: &str, fault: &Fault) -> Flaw {
@@ -214,35 +215,35 @@ impl<V> Visitor<'_> for NewKey<'_, V> {
 
 /// An integer of any size; `validate` checks its bounds, and can explain them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Whole(pub(super) i64);
+pub(super) struct Integer(pub(super) i64);
 
-impl<'de> Deserialize<'de> for Whole {
+impl<'de> Deserialize<'de> for Integer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct IntegerVisitor;
 
         impl Visitor<'_> for IntegerVisitor {
-            type Value = Whole;
+            type Value = Integer;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a whole number")
             }
 
-            fn visit_i64<E>(self, number: i64) -> Result<Whole, E> {
-                Ok(Whole(number))
+            fn visit_i64<E>(self, number: i64) -> Result<Integer, E> {
+                Ok(Integer(number))
             }
 
-            fn visit_u64<E>(self, number: u64) -> Result<Whole, E> {
-                Ok(Whole(i64::try_from(number).unwrap_or(i64::MAX)))
+            fn visit_u64<E>(self, number: u64) -> Result<Integer, E> {
+                Ok(Integer(i64::try_from(number).unwrap_or(i64::MAX)))
             }
 
             /// `1.0` is an integer, as in JSON Schema. Numbers outside the range of `i64` saturate.
-            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Whole, E> {
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Integer, E> {
                 if number.fract() == 0.0 {
                     #[expect(
                         clippy::cast_possible_truncation,
                         reason = "the number has no fraction, and `as` saturates"
                     )]
-                    return Ok(Whole(number as i64));
+                    return Ok(Integer(number as i64));
                 }
                 Err(E::invalid_type(Unexpected::Float(number), &self))
             }
@@ -268,7 +269,7 @@ mod tests {
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Part {
-        size: Whole,
+        size: Integer,
     }
 
     fn refused(text: &[u8]) -> (u16, String, String) {
@@ -349,7 +350,7 @@ mod tests {
         let text = br#" {"parts": [{"size": 18446744073709551615}, {"size": 1.0}, {"size": -1e40}], "words": {"a": "b"}} "#;
         let Object(body) = json::<Object<TestBody>>(text).unwrap();
         let sizes: Vec<_> = body.parts.iter().map(|part| part.0.size).collect();
-        assert_eq!(sizes, [Whole(i64::MAX), Whole(1), Whole(i64::MIN)]);
+        assert_eq!(sizes, [Integer(i64::MAX), Integer(1), Integer(i64::MIN)]);
         assert_eq!(body.words.entries["a"], "b");
     }
 }

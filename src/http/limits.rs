@@ -14,7 +14,7 @@ use crate::config::Rates;
 use crate::http::{
     budget::BodyBudget,
     metrics::{HttpMetrics, LimitedBy},
-    problem::{Kind, Problem},
+    problem::{Problem, ProblemKind},
 };
 
 /// Requests in progress that wait for their body or for Kubernetes: about 20 KiB each, so 80 MiB. The memory of their
@@ -49,7 +49,7 @@ impl Limits {
     ///
     /// # Errors
     /// 429 beyond the caller's rate.
-    pub(super) fn caller(
+    pub(super) fn charge_caller(
         &self,
         caller: Option<&Caller>,
         peer: IpAddr,
@@ -66,14 +66,14 @@ impl Limits {
         }
         let detail = "this caller sends more requests than --http-caller-rate allows; send heartbeats in batches, and \
                       wait for changes instead of polling";
-        Err(self.limited(LimitedBy::Caller, Kind::TooManyRequests, detail))
+        Err(self.limited(LimitedBy::Caller, ProblemKind::TooManyRequests, detail))
     }
 
     /// Charges `count` writes to a namespace.
     ///
     /// # Errors
     /// 429 beyond the namespace's rate.
-    pub(super) fn namespace(
+    pub(super) fn charge_namespace(
         &self,
         namespace: &str,
         count: u32,
@@ -84,7 +84,7 @@ impl Limits {
             return Ok(());
         }
         let detail = "this namespace has more writes than --http-namespace-rate allows";
-        Err(self.limited(LimitedBy::Namespace, Kind::TooManyRequests, detail))
+        Err(self.limited(LimitedBy::Namespace, ProblemKind::TooManyRequests, detail))
     }
 
     /// A permit for a request that waits for its body or for Kubernetes.
@@ -98,16 +98,16 @@ impl Limits {
     /// 503 because too many requests are in progress.
     pub(super) fn overloaded(&self) -> Problem {
         let detail = "this replica has reached its limit of concurrent requests";
-        self.limited(LimitedBy::Load, Kind::Overloaded, detail)
+        self.limited(LimitedBy::Load, ProblemKind::Overloaded, detail)
     }
 
     /// 503 because request bodies use the whole memory budget.
     pub(super) fn out_of_memory_for_bodies(&self) -> Problem {
         let detail = "the request bodies in progress on this replica use all of the memory reserved for bodies";
-        self.limited(LimitedBy::Body, Kind::Overloaded, detail)
+        self.limited(LimitedBy::Body, ProblemKind::Overloaded, detail)
     }
 
-    fn limited(&self, by: LimitedBy, kind: Kind, detail: &'static str) -> Problem {
+    fn limited(&self, by: LimitedBy, kind: ProblemKind, detail: &'static str) -> Problem {
         self.metrics.limited(by);
         Problem { retry_after: Some(1), ..Problem::new(kind, detail) }
     }

@@ -78,7 +78,7 @@ pub(super) struct SubscriberMetrics {
 
 /// How a subscriber waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
+pub(super) enum SubscriberKind {
     /// For one response (long poll).
     Poll,
     /// For a stream of events (watch).
@@ -87,7 +87,7 @@ pub(super) enum Kind {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SubscriberLabels {
-    kind: Kind,
+    kind: SubscriberKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -110,7 +110,7 @@ impl EncodeLabelValue for RouteLabel {
     }
 }
 
-impl EncodeLabelValue for Kind {
+impl EncodeLabelValue for SubscriberKind {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
         let label = match self {
             Self::Poll => "poll",
@@ -188,7 +188,7 @@ impl SubscriberMetrics {
             woken: Counter::default(),
         };
         // Created at the start, so that the series show 0 instead of being absent.
-        for kind in [Kind::Poll, Kind::Stream] {
+        for kind in [SubscriberKind::Poll, SubscriberKind::Stream] {
             drop(metrics.subscribers.get_or_create(&SubscriberLabels { kind }));
         }
         let Self { subscribers, dropped, events, woken } = metrics.clone();
@@ -207,11 +207,11 @@ impl SubscriberMetrics {
         metrics
     }
 
-    pub(super) fn subscribed(&self, kind: Kind) {
+    pub(super) fn subscribed(&self, kind: SubscriberKind) {
         self.subscribers.get_or_create(&SubscriberLabels { kind }).inc();
     }
 
-    pub(super) fn unsubscribed(&self, kind: Kind) {
+    pub(super) fn unsubscribed(&self, kind: SubscriberKind) {
         self.subscribers.get_or_create(&SubscriberLabels { kind }).dec();
     }
 }

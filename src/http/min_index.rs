@@ -16,8 +16,8 @@ use tracing::debug;
 
 use crate::clock;
 use crate::http::{
-    app::App,
-    problem::{Flaw, Kind, Problem},
+    app::AppState,
+    problem::{Flaw, Problem, ProblemKind},
 };
 
 const MIN_INDEX: HeaderName = HeaderName::from_static("rollcall-min-index");
@@ -36,20 +36,23 @@ const POLL_EVERY: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// 400 that names the header.
-pub(super) fn read(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+pub(super) fn parse(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get(MIN_INDEX) else { return Ok(None) };
     let digits = value.to_str().ok().filter(|text| text.bytes().all(|it| it.is_ascii_digit()));
     let is_one = headers.get_all(MIN_INDEX).iter().nth(1).is_none();
     let index = digits.filter(|_| is_one).and_then(|text| text.parse().ok());
     index.map(Some).ok_or_else(|| {
         let detail = "send the Rollcall-Index of an earlier response, for example 12345";
-        Problem::of(Kind::BadHeader, vec![Flaw::header("Rollcall-Min-Index", detail)])
+        Problem::from_flaws(
+            ProblemKind::BadHeader,
+            vec![Flaw::header("Rollcall-Min-Index", detail)],
+        )
     })
 }
 
 /// The result of the wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Waited {
+pub(super) enum IndexWait {
     /// This replica has applied the index.
     Reached,
     /// The store has not reached the index: it belongs to another store, or is made up.
@@ -60,16 +63,16 @@ pub(super) enum Waited {
 ///
 /// # Errors
 /// 503 when both take too long.
-pub(super) async fn reached(app: &App, index: u64) -> Result<Waited, Problem> {
+pub(super) async fn wait_for(app: &AppState, index: u64) -> Result<IndexWait, Problem> {
     let asked = clock::moment();
     let directory = app.intake.directory();
     let waited = async {
         if timeout(WATCH_WITHIN, until_applied(directory, index)).await.is_ok() {
-            return Waited::Reached;
+            return IndexWait::Reached;
         }
         tokio::select! {
-            () = until_applied(directory, index) => Waited::Reached,
-            () = until_known_foreign(app, index, asked) => Waited::Foreign,
+            () = until_applied(directory, index) => IndexWait::Reached,
+            () = until_known_foreign(app, index, asked) => IndexWait::Foreign,
         }
     };
     timeout(WITHIN, waited).await.map_err(|_| {
@@ -79,7 +82,7 @@ pub(super) async fn reached(app: &App, index: u64) -> Result<Waited, Problem> {
              replica: this one's watch of the Kubernetes API may be behind",
             WITHIN.as_secs()
         );
-        Problem { retry_after: Some(1), ..Problem::new(Kind::Behind, detail) }
+        Problem { retry_after: Some(1), ..Problem::new(ProblemKind::Behind, detail) }
     })
 }
 
@@ -91,7 +94,7 @@ async fn until_applied(directory: &Directory, index: u64) {
 
 /// Completes when the store is known not to have reached the index. Never completes when it has or does not answer,
 /// because the watch may still deliver the index.
-async fn until_known_foreign(app: &App, index: u64, asked: Moment) {
+async fn until_known_foreign(app: &AppState, index: u64, asked: Moment) {
     match app.intake.store().after(asked).await {
         Ok(version) if version < index => {
             debug!(index, version, "Rollcall-Min-Index belongs to another store, or is made up");

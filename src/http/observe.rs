@@ -23,7 +23,7 @@ use crate::clock::Stopwatch;
 use crate::http::{
     access::bearer,
     answer::{WaitedForChange, WithoutIndex},
-    app::App,
+    app::AppState,
     body, headers,
     route::Route,
 };
@@ -57,7 +57,7 @@ struct AccessLine {
 
 /// The layer of one route; `route` is none for unknown paths.
 pub(super) async fn observe(
-    State((app, route)): State<(Arc<App>, Option<Route>)>,
+    State((app, route)): State<(Arc<AppState>, Option<Route>)>,
     ConnectInfo(peer): ConnectInfo<IpAddr>,
     request: Request,
     next: Next,
@@ -73,7 +73,7 @@ pub(super) async fn observe(
 
 impl ObservedRequest {
     pub(super) fn begin<B>(
-        app: &App,
+        app: &AppState,
         request: &hyper::Request<B>,
         peer: IpAddr,
         stopwatch: Stopwatch,
@@ -99,7 +99,7 @@ impl ObservedRequest {
     /// Completes the response, and records it.
     pub(super) fn end<B>(
         self,
-        app: &App,
+        app: &AppState,
         route: Option<Route>,
         response: &mut hyper::Response<B>,
         now: Moment,
@@ -131,7 +131,13 @@ impl ObservedRequest {
 
 /// Adds the headers that every response carries. Without `has_index` the response has no `Rollcall-Index`, because this
 /// replica does not know which index covers the write.
-fn add_headers(app: &App, all: &mut HeaderMap, route: Option<Route>, has_index: bool, now: Moment) {
+fn add_headers(
+    app: &AppState,
+    all: &mut HeaderMap,
+    route: Option<Route>,
+    has_index: bool,
+    now: Moment,
+) {
     let directory = app.intake.directory();
     all.insert(headers::REPLICA, app.replica.clone());
     if has_index {

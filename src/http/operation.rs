@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::routing::{MethodFilter, MethodRouter};
 use hyper::Method;
 
-use crate::http::{access::Needs, app::App, problem::Kind, route::Route};
+use crate::http::{access::Needs, app::AppState, problem::ProblemKind, route::Route};
 
 #[derive(Debug)]
 pub(super) struct Operation {
@@ -16,7 +16,7 @@ pub(super) struct Operation {
     /// `HEAD` works wherever `GET` does, and does not have a row.
     pub(super) method: Method,
     /// Binds the handler to the method.
-    pub(super) handler: fn(MethodFilter) -> MethodRouter<Arc<App>>,
+    pub(super) handler: fn(MethodFilter) -> MethodRouter<Arc<AppState>>,
     /// Generated clients name their method after it.
     pub(super) id: &'static str,
     pub(super) summary: &'static str,
@@ -28,9 +28,9 @@ pub(super) struct Operation {
     /// Request headers in addition to those of every operation.
     pub(super) headers: &'static [&'static str],
     pub(super) body: Option<Body>,
-    pub(super) gives: &'static [Success],
+    pub(super) responses: &'static [Success],
     /// Problems in addition to those that follow from the other fields.
-    pub(super) refuses: &'static [&'static [Kind]],
+    pub(super) extra_problems: &'static [&'static [ProblemKind]],
 }
 
 /// The subject of an operation: a tag in OpenAPI, and a section of the page.
@@ -136,33 +136,33 @@ impl Operation {
     }
 
     /// Every problem that this operation can answer with.
-    pub(super) fn problems(&self) -> Vec<Kind> {
-        let mut kinds = vec![Kind::BadQuery, Kind::BadHeader];
+    pub(super) fn problems(&self) -> Vec<ProblemKind> {
+        let mut kinds = vec![ProblemKind::BadQuery, ProblemKind::BadHeader];
         let mut add =
-            |when: bool, more: &[Kind]| kinds.extend(more.iter().copied().filter(|_| when));
+            |when: bool, more: &[ProblemKind]| kinds.extend(more.iter().copied().filter(|_| when));
         let has_names = self.route.template().contains('{');
-        add(has_names, &[Kind::IllegalName, Kind::Refused(421)]);
+        add(has_names, &[ProblemKind::IllegalName, ProblemKind::Refused(421)]);
         add(
             self.body.is_some(),
             &[
-                Kind::BadBody,
-                Kind::SlowBody,
-                Kind::TooLarge,
-                Kind::WrongContentType,
-                Kind::BadFields,
+                ProblemKind::BadBody,
+                ProblemKind::SlowBody,
+                ProblemKind::TooLarge,
+                ProblemKind::WrongContentType,
+                ProblemKind::BadFields,
             ],
         );
         add(
             self.needs != Needs::Nothing,
-            &[Kind::Unauthenticated, Kind::BadToken, Kind::Unavailable],
+            &[ProblemKind::Unauthenticated, ProblemKind::BadToken, ProblemKind::Unavailable],
         );
-        add(matches!(self.needs, Needs::Read(_) | Needs::Write(_)), &[Kind::Forbidden]);
-        self.refuses.iter().for_each(|kinds| add(true, kinds));
-        add(true, &[Kind::TooManyRequests]);
+        add(matches!(self.needs, Needs::Read(_) | Needs::Write(_)), &[ProblemKind::Forbidden]);
+        self.extra_problems.iter().for_each(|kinds| add(true, kinds));
+        add(true, &[ProblemKind::TooManyRequests]);
         // Also for answers from memory: over HTTP/2 the number of open streams is limited.
-        add(true, &[Kind::Overloaded]);
-        add(!self.works_before_sync(), &[Kind::NotSynced]);
-        add(true, &[Kind::Behind, Kind::Internal]);
+        add(true, &[ProblemKind::Overloaded]);
+        add(!self.works_before_sync(), &[ProblemKind::NotSynced]);
+        add(true, &[ProblemKind::Behind, ProblemKind::Internal]);
         kinds
     }
 }

@@ -16,10 +16,10 @@ use rollcall_model::{instance::Phase, view::View};
 
 use crate::http::{
     access::bearer,
-    answer::{Answer, Answered},
-    app::App,
+    answer::{Answer, HandlerResult},
+    app::AppState,
     operation::{Group, Operation},
-    problem::{Flaw, Kind, Problem},
+    problem::{Flaw, Problem, ProblemKind},
     query::Query,
 };
 
@@ -37,14 +37,14 @@ border-bottom:1px solid #8884}code{font:14px ui-monospace,monospace;overflow-wra
 
 /// `GET /`. Only callers with the right to list services see them.
 pub(super) async fn page(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     Query(()): Query<()>,
     headers: HeaderMap,
-) -> Answered {
+) -> HandlerResult {
     if !accepts_html(&headers) {
         let flaw =
             Flaw::header("Accept", "this page is text/html only; programs can use /openapi.json");
-        return Err(Problem::of(Kind::NotAcceptable, vec![flaw]));
+        return Err(Problem::from_flaws(ProblemKind::NotAcceptable, vec![flaw]));
     }
     let may_list = app.authorization.may_list_all(bearer(&headers)).await;
     let html = Body::from(html(&app, may_list));
@@ -79,7 +79,7 @@ fn accepts_html(headers: &HeaderMap) -> bool {
     best.is_none_or(|(_, accepts)| accepts)
 }
 
-fn html(app: &App, may_list: bool) -> String {
+fn html(app: &AppState, may_list: bool) -> String {
     let mut out = String::with_capacity(16 * 1024);
     let (replica, zone, version) =
         (Escaped(&app.identity), Escaped(&app.zone), env!("CARGO_PKG_VERSION"));
@@ -99,7 +99,7 @@ fn html(app: &App, may_list: bool) -> String {
     out
 }
 
-fn write_services(out: &mut String, app: &App, may_list: bool) {
+fn write_services(out: &mut String, app: &AppState, may_list: bool) {
     out.push_str("<h2>Services</h2>\n");
     if !may_list {
         out.push_str(

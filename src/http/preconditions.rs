@@ -14,8 +14,8 @@ use hyper::{
 
 use crate::heartbeat::{Refusal, Target};
 use crate::http::{
-    app::App,
-    problem::{Flaw, Kind, Problem},
+    app::AppState,
+    problem::{Flaw, Problem, ProblemKind},
 };
 
 /// How often a call is tried when the instance changes to another admitted version in between.
@@ -45,7 +45,7 @@ impl<'a> Attempts<'a> {
     /// # Errors
     /// 412 when the condition does not hold; the refusal of `find` when the instance must be found first.
     pub(super) async fn new(
-        app: &App,
+        app: &AppState,
         target: Target<'a>,
         condition: IfMatch,
     ) -> Result<Self, Problem> {
@@ -178,7 +178,7 @@ fn parse(headers: &HeaderMap) -> Result<IfMatch, Problem> {
 
 fn invalid(name: &HeaderName, detail: &'static str) -> Problem {
     let name = if name == IF_MATCH { "If-Match" } else { "If-None-Match" };
-    Problem::of(Kind::BadHeader, vec![Flaw::header(name, detail)])
+    Problem::from_flaws(ProblemKind::BadHeader, vec![Flaw::header(name, detail)])
 }
 
 /// Parses a list of tags (RFC 9110 §8.8.3): the version of each, or `None` for a weak tag, which never matches, and

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-pub(super) use kind::Kind;
+pub(super) use kind::ProblemKind;
 
 use crate::heartbeat::{Fault, Refusal};
 use crate::http::clip;
@@ -47,7 +47,7 @@ pub(super) struct Flaw {
 /// An error response.
 #[derive(Clone, Debug)]
 pub(super) struct Problem {
-    pub(super) kind: Kind,
+    pub(super) kind: ProblemKind,
     pub(super) detail: Cow<'static, str>,
     pub(super) flaws: Vec<Flaw>,
     /// Extension members (RFC 9457 §3.2).
@@ -113,7 +113,7 @@ impl From<Fault> for Flaw {
 }
 
 impl Problem {
-    pub(super) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn new(kind: ProblemKind, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             kind,
             detail: clip::sentence(detail.into()),
@@ -127,7 +127,7 @@ impl Problem {
     }
 
     /// A problem whose detail is made from its flaws.
-    pub(super) fn of(kind: Kind, flaws: Vec<Flaw>) -> Self {
+    pub(super) fn from_flaws(kind: ProblemKind, flaws: Vec<Flaw>) -> Self {
         let detail = match flaws.as_slice() {
             [only] if only.field.is_empty() => only.detail.clone(),
             [only] => format!("{}: {}", only.field, only.detail).into(),
@@ -144,25 +144,25 @@ impl Problem {
 
     pub(super) fn unknown_route(path: &str) -> Self {
         Self::new(
-            Kind::UnknownRoute,
+            ProblemKind::UnknownRoute,
             format!("there is no call with the path {path}; see docs/api.md"),
         )
     }
 
     pub(super) fn method_not_allowed(template: &str, allow: String) -> Self {
         let detail = format!("{template} takes {allow}");
-        Self { allow: Some(allow.into()), ..Self::new(Kind::MethodNotAllowed, detail) }
+        Self { allow: Some(allow.into()), ..Self::new(ProblemKind::MethodNotAllowed, detail) }
     }
 
     pub(super) fn internal(detail: &'static str) -> Self {
-        Self::new(Kind::Internal, detail)
+        Self::new(ProblemKind::Internal, detail)
     }
 
     /// The first list of instances is not complete.
     pub(super) fn not_synced() -> Self {
         let detail = "this replica has not yet read all instances from the Kubernetes API; try again, and if this \
                       persists, GET /v1/cluster says what is wrong";
-        Self { retry_after: Some(1), ..Self::new(Kind::NotSynced, detail) }
+        Self { retry_after: Some(1), ..Self::new(ProblemKind::NotSynced, detail) }
     }
 
     /// The namespace is outside `--watch-namespace`.
@@ -173,7 +173,7 @@ impl Problem {
         );
         let flaw = Flaw::path("namespace", format!("this replica serves {scope} only"));
         // Misdirected Request, RFC 9110 §15.5.20.
-        Self { flaws: vec![flaw], ..Self::new(Kind::Refused(421), detail) }
+        Self { flaws: vec![flaw], ..Self::new(ProblemKind::Refused(421), detail) }
     }
 
     /// The problem for a refusal of the intake.
@@ -187,19 +187,19 @@ impl Problem {
                 let detail = format!(
                     "instance {namespace}/{name} was evicted at {when}: {reason}. Register again"
                 );
-                let mut problem = Self::new(Kind::Evicted, detail);
+                let mut problem = Self::new(ProblemKind::Evicted, detail);
                 problem.extensions.insert("evictedAt".to_owned(), when.into());
                 problem.extensions.insert("reason".to_owned(), reason.as_ref().into());
                 problem
             }
             Refusal::Terminating(reason) => Self {
                 retry_after: Some(5),
-                ..Self::new(Kind::Terminating, format!("{namespace}/{name}: {reason}"))
+                ..Self::new(ProblemKind::Terminating, format!("{namespace}/{name}: {reason}"))
             },
             Refusal::OtherUid(uid) => {
                 let detail = format!("the instance {namespace}/{name} now has uid {uid}");
                 let flaw = Flaw::query("uid", format!("the instance with this name has uid {uid}"));
-                let mut problem = Self::new(Kind::OtherIncarnation, detail);
+                let mut problem = Self::new(ProblemKind::OtherIncarnation, detail);
                 problem.flaws.push(flaw);
                 problem.extensions.insert("uid".to_owned(), uid.as_ref().into());
                 problem
@@ -210,26 +210,31 @@ impl Problem {
                 // Next to a fault, the API server reports that it skipped the CEL rules; that is not a fault.
                 let located = flaws.iter().filter(|flaw| !flaw.field.is_empty()).cloned();
                 let located: Vec<_> = located.collect();
-                Self::of(Kind::BadFields, if located.is_empty() { flaws } else { located })
+                Self::from_flaws(
+                    ProblemKind::BadFields,
+                    if located.is_empty() { flaws } else { located },
+                )
             }
-            Refusal::Refused { status, message } => Self::new(Kind::Refused(status), message),
+            Refusal::Refused { status, message } => {
+                Self::new(ProblemKind::Refused(status), message)
+            }
             Refusal::Incapable(message) => {
                 let detail = format!(
                     "rollcall itself lacks a right in Kubernetes; the request is not at fault: {message}. \
                      GET /v1/cluster and the log name the right; try again when it is granted"
                 );
-                Self { retry_after: Some(10), ..Self::new(Kind::Unavailable, detail) }
+                Self { retry_after: Some(10), ..Self::new(ProblemKind::Unavailable, detail) }
             }
             Refusal::Unserved => Self::types_not_installed(),
             Refusal::NotCovered(scope) => Self::not_covered(&scope, namespace),
-            Refusal::Away { is_busy, retry_after } => {
+            Refusal::Unavailable { is_busy, retry_after } => {
                 let detail = if is_busy {
                     "the Kubernetes API is refusing more requests for now (429); try again"
                 } else {
                     "the Kubernetes API did not answer in time; the request was not refused, so try \
                      again"
                 };
-                let problem = Self::new(Kind::Unavailable, detail);
+                let problem = Self::new(ProblemKind::Unavailable, detail);
                 Self { retry_after: Some(ceil_seconds(retry_after)), ..problem }
             }
         }
@@ -241,14 +246,14 @@ impl Problem {
              kubectl create namespace {namespace}"
         );
         let flaw = Flaw::path("namespace", "does not exist or is being deleted");
-        Self { flaws: vec![flaw], ..Self::new(Kind::UnknownNamespace, detail) }
+        Self { flaws: vec![flaw], ..Self::new(ProblemKind::UnknownNamespace, detail) }
     }
 
     /// The custom resource definitions are not installed.
     fn types_not_installed() -> Self {
         let detail = "the definitions of rollcall's types are not installed in Kubernetes; the request is not at \
                       fault. Install them with kubectl apply -k crds, and try again";
-        Self { retry_after: Some(10), ..Self::new(Kind::Unavailable, detail) }
+        Self { retry_after: Some(10), ..Self::new(ProblemKind::Unavailable, detail) }
     }
 
     pub(super) fn unknown_instance(namespace: &str, name: &str) -> Self {
@@ -256,14 +261,14 @@ impl Problem {
             "there is no instance {name} in namespace {namespace} (checked with the Kubernetes API); \
              register it with PUT /v1/namespaces/{namespace}/instances/{name}"
         );
-        Self::new(Kind::UnknownInstance, detail)
+        Self::new(ProblemKind::UnknownInstance, detail)
     }
 
     /// The replica has as many waits and watches as it allows.
     pub(super) fn too_many_subscribers() -> Self {
         let detail = "this replica cannot take another wait or watch; try again over a new connection, which can \
                       reach another replica, or ask without wait";
-        Self { retry_after: Some(5), ..Self::new(Kind::TooManySubscribers, detail) }
+        Self { retry_after: Some(5), ..Self::new(ProblemKind::TooManySubscribers, detail) }
     }
 
     /// `If-Match` names a version, and there is no instance.
@@ -271,7 +276,7 @@ impl Problem {
         let detail =
             format!("there is no instance {namespace}/{name}; leave If-Match out to register it");
         let flaw = Flaw::header("If-Match", "there is no such instance");
-        Self { flaws: vec![flaw], ..Self::new(Kind::OtherVersion, detail) }
+        Self { flaws: vec![flaw], ..Self::new(ProblemKind::OtherVersion, detail) }
     }
 
     /// The instance has another version than `If-Match` names.
@@ -280,7 +285,7 @@ impl Problem {
             "{namespace}/{name} has changed: its ETag is now \"{version}\"; read it again, then decide"
         );
         let flaw = Flaw::header("If-Match", format!("the instance has version \"{version}\""));
-        let mut problem = Self::new(Kind::OtherVersion, detail);
+        let mut problem = Self::new(ProblemKind::OtherVersion, detail);
         problem.flaws.push(flaw);
         problem.extensions.insert("resourceVersion".to_owned(), version.to_string().into());
         problem
@@ -305,7 +310,8 @@ mod tests {
 
     #[test]
     fn single_flaw_becomes_the_detail() {
-        let problem = Problem::of(Kind::BadFields, vec![Flaw::body("weight", "too heavy")]);
+        let problem =
+            Problem::from_flaws(ProblemKind::BadFields, vec![Flaw::body("weight", "too heavy")]);
         assert_eq!(
             json(&problem),
             serde_json::json!({
@@ -344,18 +350,19 @@ mod tests {
 
     #[test]
     fn refused_status_is_always_an_error_of_the_contract() {
-        assert_eq!(Kind::Refused(409).status(), StatusCode::CONFLICT);
+        assert_eq!(ProblemKind::Refused(409).status(), StatusCode::CONFLICT);
         assert_eq!(
-            Kind::Refused(418).status(),
+            ProblemKind::Refused(418).status(),
             StatusCode::FORBIDDEN,
             "418 is not in the contract"
         );
-        assert_eq!(Kind::Refused(200).status(), StatusCode::BAD_GATEWAY);
+        assert_eq!(ProblemKind::Refused(200).status(), StatusCode::BAD_GATEWAY);
     }
 
     #[test]
     fn retry_after_rounds_up() {
-        let refusal = Refusal::Away { is_busy: false, retry_after: Duration::from_millis(1200) };
+        let refusal =
+            Refusal::Unavailable { is_busy: false, retry_after: Duration::from_millis(1200) };
         assert_eq!(Problem::refused(refusal, "a", "b").retry_after, Some(2));
     }
 }

@@ -11,13 +11,13 @@ use hyper::http::request::Parts;
 use rollcall_model::{
     instance::ServiceKey,
     naming,
-    select::{Filter, Health, Order},
+    select::{Filter, Order, PhaseFilter},
     selector::Selector,
 };
 
 use crate::http::{
     percent,
-    problem::{Flaw, Kind, Problem},
+    problem::{Flaw, Problem, ProblemKind},
 };
 
 /// Parameters of discovery, for error messages.
@@ -101,7 +101,7 @@ impl Discovery {
 
 /// The query of a watch of several services.
 #[derive(Debug)]
-pub(super) struct Watching {
+pub(super) struct WatchQuery {
     pub(super) filter: Filter,
     /// In the order of the query, without duplicates.
     pub(super) services: Vec<ServiceKey>,
@@ -151,7 +151,7 @@ impl Uid {
 
 impl ParseQuery for Uid {
     fn parse(query: Option<&str>) -> Result<Self, Problem> {
-        uid(query).map(|uid| Self(uid.map(Cow::into_owned)))
+        parse_uid(query).map(|uid| Self(uid.map(Cow::into_owned)))
     }
 }
 
@@ -159,7 +159,7 @@ impl ParseQuery for Uid {
 ///
 /// # Errors
 /// 400 with the parameter that is invalid.
-pub(super) fn uid(query: Option<&str>) -> Result<Option<Cow<'_, str>>, Problem> {
+pub(super) fn parse_uid(query: Option<&str>) -> Result<Option<Cow<'_, str>>, Problem> {
     let mut uid = None;
     for (name, value) in decode_pairs(query)? {
         if name != "uid" {
@@ -198,7 +198,7 @@ impl ParseQuery for Filter {
 }
 
 /// No service and too many services are also invalid.
-impl ParseQuery for Watching {
+impl ParseQuery for WatchQuery {
     fn parse(query: Option<&str>) -> Result<Self, Problem> {
         let mut parsed = Self { filter: Filter::default(), services: Vec::new() };
         for_each_parameter(query, &["tag", "service"], |name, value| {
@@ -239,7 +239,7 @@ fn for_each_parameter(
         }
         names.push(name);
     }
-    if flaws.is_empty() { Ok(()) } else { Err(Problem::of(Kind::BadQuery, flaws)) }
+    if flaws.is_empty() { Ok(()) } else { Err(Problem::from_flaws(ProblemKind::BadQuery, flaws)) }
 }
 
 /// Applies a parameter that filters; `None` for any other parameter.
@@ -267,10 +267,10 @@ fn apply_filter(filter: &mut Filter, name: &str, value: &str) -> Option<Result<(
     Some(outcome)
 }
 
-fn parse_health(value: &str) -> Result<Health, FlawDetail> {
+fn parse_health(value: &str) -> Result<PhaseFilter, FlawDetail> {
     match value {
-        "any" => Ok(Health::Any),
-        "passing" => Ok(Health::Passing),
+        "any" => Ok(PhaseFilter::Any),
+        "passing" => Ok(PhaseFilter::Passing),
         _ => Err("must be any or passing; leave it out for Ready and Warning".into()),
     }
 }
@@ -288,7 +288,7 @@ fn not_in_watch(name: &str, known: &str) -> FlawDetail {
     detail.into()
 }
 
-impl Watching {
+impl WatchQuery {
     fn add(&mut self, value: &str) -> Result<(), FlawDetail> {
         let parts = value.split_once('/');
         let are_labels = |(a, b): &(&str, &str)| naming::is_label(a) && naming::is_label(b);
@@ -359,7 +359,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 fn invalid(name: &str, detail: impl Into<Cow<'static, str>>) -> Problem {
-    Problem::of(Kind::BadQuery, vec![Flaw::query(name, detail)])
+    Problem::from_flaws(ProblemKind::BadQuery, vec![Flaw::query(name, detail)])
 }
 
 type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
@@ -397,7 +397,7 @@ mod tests {
         assert_eq!(parsed.filter.near.as_deref(), Some("n"));
         assert_eq!(parsed.filter.port.as_deref(), Some("http"));
         assert_eq!(parsed.filter.selector, Some(Selector::parse("track=canary,!x").unwrap()));
-        assert_eq!((parsed.filter.health, parsed.order), (Health::Passing, Order::Weighted));
+        assert_eq!((parsed.filter.health, parsed.order), (PhaseFilter::Passing, Order::Weighted));
         assert_eq!(parsed.limit, Some(3));
         assert_eq!(parsed.wait, Some(Duration::from_secs(30)));
     }
@@ -475,7 +475,7 @@ mod tests {
             assert_eq!(admits(SELECTOR_PATTERN, text), Selector::parse(text).is_ok(), "{text}");
         }
         for text in ["a/b", "a-b/c", "a", "a/b/c", "A/b", "a/-b", "/"] {
-            let read = Watching::parse(Some(&format!("service={text}"))).is_ok();
+            let read = WatchQuery::parse(Some(&format!("service={text}"))).is_ok();
             assert_eq!(admits(SERVICE_PATTERN, text), read, "{text}");
         }
         for value in ORDERS {
@@ -489,7 +489,7 @@ mod tests {
     #[test]
     fn watch_takes_filters_and_names_other_parameters() {
         let filter = Filter::parse(Some("tag=a&tag=b&health=any&zone=z")).unwrap();
-        assert_eq!((filter.tags.len(), filter.health), (2, Health::Any));
+        assert_eq!((filter.tags.len(), filter.health), (2, PhaseFilter::Any));
         let problem =
             Filter::parse(Some("order=name&limit=1&wait=1s&service=a%2Fb&zone=")).unwrap_err();
         let fields: Vec<_> = problem.flaws.iter().map(|flaw| flaw.field.as_str()).collect();
@@ -498,21 +498,21 @@ mod tests {
 
     #[test]
     fn watch_of_several_services_needs_distinct_qualified_names() {
-        let parsed = Watching::parse(Some("service=shop/b&service=shop%2Fa&tag=x")).unwrap();
+        let parsed = WatchQuery::parse(Some("service=shop/b&service=shop%2Fa&tag=x")).unwrap();
         assert_eq!(parsed.services, [ServiceKey::new("shop", "b"), ServiceKey::new("shop", "a")]);
         assert_eq!(parsed.filter.tags, ["x"]);
         let many = |count: usize| {
             let each = (0..count).map(|at| format!("service=shop/s{at}"));
-            Watching::parse(Some(&each.collect::<Vec<_>>().join("&")))
+            WatchQuery::parse(Some(&each.collect::<Vec<_>>().join("&")))
         };
         assert_eq!(many(MAX_SERVICES).unwrap().services.len(), MAX_SERVICES);
         for problem in [
             many(MAX_SERVICES + 1),
             many(0),
-            Watching::parse(Some("service=orders")),
-            Watching::parse(Some("service=shop/Orders")),
-            Watching::parse(Some("service=shop/a/b")),
-            Watching::parse(Some("service=shop/a&service=shop/a")),
+            WatchQuery::parse(Some("service=orders")),
+            WatchQuery::parse(Some("service=shop/Orders")),
+            WatchQuery::parse(Some("service=shop/a/b")),
+            WatchQuery::parse(Some("service=shop/a&service=shop/a")),
         ] {
             assert_eq!(problem.unwrap_err().flaws[0].field, "service");
         }
@@ -520,14 +520,14 @@ mod tests {
 
     #[test]
     fn other_calls_take_only_a_uid_or_nothing() {
-        assert_eq!(uid(Some("uid=a%2Db")).unwrap().as_deref(), Some("a-b"));
-        assert_eq!(uid(None).unwrap(), None);
+        assert_eq!(parse_uid(Some("uid=a%2Db")).unwrap().as_deref(), Some("a-b"));
+        assert_eq!(parse_uid(None).unwrap(), None);
         for query in ["uid=", "uid=a&uid=b", "id=a"] {
-            assert!(uid(Some(query)).is_err(), "{query}");
+            assert!(parse_uid(Some(query)).is_err(), "{query}");
         }
         assert_eq!(<()>::parse(Some("a=b")).unwrap_err().flaws[0].field, "a");
         let many = "uid=a&".repeat(10_000);
-        let problem = uid(Some(&many)).unwrap_err();
+        let problem = parse_uid(Some(&many)).unwrap_err();
         assert_eq!(
             (&*problem.flaws[0].field, &*problem.detail),
             ("", "must have at most 256 parameters")

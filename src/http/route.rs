@@ -8,7 +8,7 @@ use rollcall_model::naming;
 use crate::heartbeat::Target;
 use crate::http::{
     percent,
-    problem::{Flaw, Kind, Problem},
+    problem::{Flaw, Problem, ProblemKind},
     rules,
 };
 
@@ -35,35 +35,35 @@ pub(super) enum Route {
 
 /// The decoded and valid names in a path; empty if the path has none. `name` is the service or the instance.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Names<'a> {
+pub(super) struct PathNames<'a> {
     pub(super) namespace: &'a str,
     pub(super) name: &'a str,
 }
 
-/// [`Names`] that live as long as their request.
+/// [`PathNames`] that live as long as their request.
 #[derive(Clone, Debug, Default)]
-pub(super) struct OwnedNames {
+pub(super) struct OwnedPathNames {
     namespace: Box<str>,
     name: Box<str>,
 }
 
-impl<'a> Names<'a> {
+impl<'a> PathNames<'a> {
     /// The instance that the path names; only the incarnation with this uid, if there is one.
     pub(super) fn target(self, uid: Option<&'a str>) -> Target<'a> {
         Target { namespace: self.namespace, name: self.name, uid, version: None }
     }
 }
 
-impl OwnedNames {
-    pub(super) fn get(&self) -> Names<'_> {
-        Names { namespace: &self.namespace, name: &self.name }
+impl OwnedPathNames {
+    pub(super) fn get(&self) -> PathNames<'_> {
+        PathNames { namespace: &self.namespace, name: &self.name }
     }
 
     /// Parses the names in a path that axum has matched with this template.
     ///
     /// # Errors
     /// 400 that lists every invalid name, before any lookup.
-    pub(super) fn read(template: &str, path: &str) -> Result<Self, Problem> {
+    pub(super) fn parse(template: &str, path: &str) -> Result<Self, Problem> {
         let (mut names, mut flaws) = (Self::default(), Vec::new());
         for (segment, raw) in template.split('/').zip(path.split('/')) {
             let parameter = segment.strip_prefix('{').and_then(|it| it.strip_suffix('}'));
@@ -78,7 +78,11 @@ impl OwnedNames {
                 Some(name) => names.name = name.into(),
             }
         }
-        if flaws.is_empty() { Ok(names) } else { Err(Problem::of(Kind::IllegalName, flaws)) }
+        if flaws.is_empty() {
+            Ok(names)
+        } else {
+            Err(Problem::from_flaws(ProblemKind::IllegalName, flaws))
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use hyper::Method;
 use tower::ServiceBuilder;
 
 use crate::http::{
-    admission::admit, app::App, observe::observe, operation::Operation, panics::panics,
+    admission::admit, app::AppState, observe::observe, operation::Operation, panics::panics,
     problem::Problem, route::Route,
 };
 
@@ -25,7 +25,7 @@ const ORDER: [Method; 6] =
     [Method::GET, Method::HEAD, Method::PUT, Method::POST, Method::PATCH, Method::DELETE];
 
 /// Every route of the API.
-pub(super) fn router(app: &Arc<App>, operations: &'static [Operation]) -> Router {
+pub(super) fn router(app: &Arc<AppState>, operations: &'static [Operation]) -> Router {
     let mut router = Router::new();
     let layers = |route| {
         let observe = from_fn_with_state((app.clone(), route), observe);
@@ -41,10 +41,10 @@ pub(super) fn router(app: &Arc<App>, operations: &'static [Operation]) -> Router
 
 /// The methods of a route; any other is refused with 405.
 fn methods(
-    app: &Arc<App>,
+    app: &Arc<AppState>,
     operations: &'static [Operation],
     route: Route,
-) -> MethodRouter<Arc<App>> {
+) -> MethodRouter<Arc<AppState>> {
     let mut methods = MethodRouter::new();
     for operation in operations.iter().filter(|operation| operation.route == route) {
         // axum knows every method of the table.

@@ -41,7 +41,7 @@ pub(super) struct ServedView {
     /// In the order of the view.
     pub(super) members: Box<[ServedMember]>,
     /// The response to a discovery without parameters; none when it is too long to be kept.
-    pub(super) plain: OnceLock<Option<Plain>>,
+    pub(super) plain: OnceLock<Option<EncodedDiscovery>>,
     /// The events for watches of this service alone that know the previous view; none when they are too long to be
     /// kept.
     pub(super) shared_events: OnceLock<Option<SharedEvents>>,
@@ -49,7 +49,7 @@ pub(super) struct ServedView {
 
 /// The encoded response to a discovery without parameters.
 #[derive(Debug)]
-pub(super) struct Plain {
+pub(super) struct EncodedDiscovery {
     /// The revision of the discoverable members, as an entity tag.
     pub(super) tag: Bytes,
     /// The discoverable members, as JSON.
@@ -78,7 +78,7 @@ impl ServedMember {
 
     /// The instance as JSON, encoded at the first call.
     pub(super) fn json(&self, zone: &str) -> &Bytes {
-        self.0.json.get_or_init(|| encode::member(&self.0.member, zone).into())
+        self.0.json.get_or_init(|| encode::member_json(&self.0.member, zone).into())
     }
 
     /// The JSON, if it was encoded before.
@@ -171,7 +171,7 @@ impl Views {
         if let Compute::Aborted(known) = put {
             return Some(known.filter(|known| known.is_of(&new.view)).unwrap_or(new));
         }
-        // Since the view was read, the service may have changed or gone, and `follow` may have run: then nothing is
+        // Since the view was read, the service may have changed or gone, and `update` may have run: then nothing is
         // kept.
         let newest = self.directory.service(namespace, service);
         if !newest.is_some_and(|newest| new.is_of(&newest)) {
@@ -188,7 +188,7 @@ impl Views {
 
     /// Updates the entries of services that have changed, or removes them. The cost is proportional to the size of
     /// those that were read before. The task that publishes views calls this before it wakes subscribers.
-    pub fn follow(&self, revised: &[ServiceKey]) {
+    pub fn update(&self, revised: &[ServiceKey]) {
         let served = self.served.pin();
         for key in revised {
             let Some(before) = served.get(key) else { continue };
@@ -329,12 +329,12 @@ mod tests {
         let view = world.views.directory.service("shop", "orders").unwrap();
         assert!(world.views.encoded(&view).is_some());
         world.put("a", 2);
-        world.views.follow(&[ServiceKey::new("shop", "orders")]);
+        world.views.update(&[ServiceKey::new("shop", "orders")]);
         let newer = world.views.directory.service("shop", "orders").unwrap();
         assert!(world.views.encoded(&newer).is_some(), "it is updated without being read");
         assert!(world.views.encoded(&view).is_none());
         world.delete("a");
-        world.views.follow(&[ServiceKey::new("shop", "orders")]);
+        world.views.update(&[ServiceKey::new("shop", "orders")]);
         assert_eq!(world.views.served.len(), 0);
         assert!(world.views.service("shop", "orders").is_none());
     }

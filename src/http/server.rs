@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 use crate::config::{HttpTls, Rates};
 use crate::http::{
     accept::{Accepted, accept},
-    app::{App, AppParts, AppSettings},
+    app::{AppParts, AppSettings, AppState},
     connection::{self, ConnectionContext, DRAIN_WITHIN, Ticker},
     hot::HotPath,
     metrics::HttpMetrics,
@@ -87,7 +87,7 @@ pub enum HttpError {
 pub struct HttpServer {
     listener: TcpListener,
     address: SocketAddr,
-    app: Arc<App>,
+    app: Arc<AppState>,
     tls: Option<Arc<Tls>>,
 }
 
@@ -106,7 +106,7 @@ pub async fn bind(
     let (document, calls) = (table::document, table::calls);
     let settings =
         AppSettings { read_auth, rates, identity: replica.clone(), zone, document, calls };
-    let Some(app) = App::new(parts, settings, metrics) else {
+    let Some(app) = AppState::new(parts, settings, metrics) else {
         return Err(HttpError::Identity(replica));
     };
     let tls = match tls {
@@ -135,7 +135,7 @@ impl HttpServer {
         let ticker = Arc::new(Ticker::default());
         let context = ConnectionContext {
             hot: HotPath::new(app.clone(), &OPERATIONS, true),
-            waiters: app.waiters.clone(),
+            subscribers: app.subscribers.clone(),
             ticker: ticker.clone(),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             http: Arc::new(connection::protocols(connections.clone())),
@@ -152,7 +152,7 @@ impl HttpServer {
         drop(listener);
         ticker.shut_down();
         // Subscribers reconnect, to another replica or to this one after its restart.
-        app.waiters.shut_down();
+        app.subscribers.shut_down();
         connections.close();
         if timeout(DRAIN_WITHIN + DRAIN_MARGIN, connections.wait()).await.is_err() {
             warn!(left = connections.len(), "connections were still open when the drain ended");

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::http::{
-    answer::{Answer, Answered},
-    app::App,
+    answer::{Answer, HandlerResult},
+    app::AppState,
     context::Context,
     contract::values,
     phases::Phases,
@@ -45,22 +45,22 @@ struct ServiceJson<'a> {
 }
 
 /// `GET /v1/services`
-pub(super) async fn list(State(app): State<Arc<App>>, Query(()): Query<()>) -> Answered {
+pub(super) async fn list(State(app): State<Arc<AppState>>, Query(()): Query<()>) -> HandlerResult {
     Ok(answer(&app, None))
 }
 
 /// `GET /v1/namespaces/{namespace}/services`
 pub(super) async fn list_of_namespace(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     context: Context,
     Query(()): Query<()>,
-) -> Answered {
+) -> HandlerResult {
     let namespace = context.names().namespace;
     app.covers(namespace)?;
     Ok(answer(&app, Some(namespace)))
 }
 
-fn answer(app: &App, namespace: Option<&str>) -> Answer {
+fn answer(app: &AppState, namespace: Option<&str>) -> Answer {
     let mut views = app.intake.directory().all_services(namespace);
     views.sort_unstable_by(by_name);
     let services = views.iter().map(|view| ServiceJson {

@@ -17,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 use hyper::body::{Frame, SizeHint};
 use rollcall_model::view::Revision;
 
-use crate::http::{answer::PIECE, encode, route::Names, served::ServedMember};
+use crate::http::{answer::PIECE, encode, route::PathNames, served::ServedMember};
 
 /// A body that is produced piece by piece.
 pub(super) struct SetBody {
@@ -35,7 +35,7 @@ const END: &[u8] = b"]}";
 /// The body with these members, in their order.
 pub(super) fn body(
     zone: &Arc<str>,
-    names: Names<'_>,
+    names: PathNames<'_>,
     revision: Revision,
     members: &[&ServedMember],
 ) -> Body {
@@ -61,7 +61,7 @@ pub(super) fn body(
 /// The same bytes in one piece, without storing the JSON of members; none when they would be longer than [`PIECE`].
 pub(super) fn whole(
     zone: &str,
-    names: Names<'_>,
+    names: PathNames<'_>,
     revision: Revision,
     members: &[&ServedMember],
 ) -> Option<Bytes> {
@@ -70,7 +70,7 @@ pub(super) fn whole(
     for (at, member) in members.iter().enumerate() {
         match member.encoded_json() {
             Some(json) => put(&mut out, at > 0, json),
-            None => put(&mut out, at > 0, &encode::member(member, zone)),
+            None => put(&mut out, at > 0, &encode::member_json(member, zone)),
         }
         if out.len() + END.len() > PIECE {
             return None;
@@ -84,13 +84,13 @@ pub(super) fn whole(
 const BEGIN: [&str; 4] =
     ["{\"namespace\":\"", "\",\"service\":\"", "\",\"revision\":\"", "\",\"instances\":["];
 
-fn begin_len(names: Names<'_>, revision: &str) -> usize {
+fn begin_len(names: PathNames<'_>, revision: &str) -> usize {
     let fixed: usize = BEGIN.iter().map(|part| part.len()).sum();
     fixed + names.namespace.len() + names.name.len() + revision.len()
 }
 
 /// Names are DNS labels and need no escaping.
-fn begin(out: &mut BytesMut, names: Names<'_>, revision: &str) {
+fn begin(out: &mut BytesMut, names: PathNames<'_>, revision: &str) {
     let parts = [names.namespace, names.name, revision, ""];
     for (fixed, part) in BEGIN.iter().zip(parts) {
         out.extend_from_slice(fixed.as_bytes());
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_body_is_json_of_the_announced_length_whole_or_in_pieces() {
-        let shop = Names { namespace: "shop", name: "orders" };
+        let shop = PathNames { namespace: "shop", name: "orders" };
         for (count, in_pieces) in [(0, false), (1, false), (2, false), (50, true), (2_000, true)] {
             let members: Vec<_> = (0..count).map(member).collect();
             let shown: Vec<_> = members.iter().collect();

@@ -12,15 +12,18 @@ use hyper::{StatusCode, header::CACHE_CONTROL};
 use rollcall_model::view::View;
 
 use crate::http::{
-    answer::{Answer, Answered, PIECE},
-    app::App,
+    answer::{Answer, HandlerResult, PIECE},
+    app::AppState,
     encode,
     query::Query,
     served::{ServedMember, ServedView},
 };
 
 /// `GET /v1/snapshot`
-pub(super) async fn snapshot(State(app): State<Arc<App>>, Query(()): Query<()>) -> Answered {
+pub(super) async fn snapshot(
+    State(app): State<Arc<AppState>>,
+    Query(()): Query<()>,
+) -> HandlerResult {
     let mut views = app.intake.directory().all_services(None);
     views.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     let views = views.into_iter();
@@ -32,7 +35,7 @@ pub(super) async fn snapshot(State(app): State<Arc<App>>, Query(()): Query<()>) 
 
 /// The lines that are not written yet.
 pub(super) struct SnapshotLines {
-    app: Arc<App>,
+    app: Arc<AppState>,
     views: std::vec::IntoIter<Arc<View>>,
     view: Option<Arc<View>>,
     /// The encoded form of `view`, if there is one. A snapshot stores no JSON: otherwise the whole registry would be in
@@ -55,7 +58,7 @@ impl Iterator for SnapshotLines {
                     let served = self.served.as_ref().and_then(|it| it.members.get(self.next));
                     match served.and_then(ServedMember::encoded_json) {
                         Some(json) => out.extend_from_slice(json),
-                        None => out.extend_from_slice(&encode::member(member, &self.app.zone)),
+                        None => out.extend_from_slice(&encode::member_json(member, &self.app.zone)),
                     }
                     out.extend_from_slice(b"\n");
                     self.next += 1;

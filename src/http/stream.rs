@@ -18,7 +18,7 @@ use hyper::body::Frame;
 use rollcall_model::lease::Moment;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::http::{app::App, change_feed::ChangeFeed, events, waiters::Subscription};
+use crate::http::{app::AppState, change_feed::ChangeFeed, events, subscribers::Subscription};
 
 /// About how many bytes are written at a time. Two pieces can wait for a client that does not read
 /// (`connection::paced_body`).
@@ -41,7 +41,7 @@ const LIFETIME_WITH_READ_AUTH: Range<u64> = 60..120;
 
 /// The body of a watch, which lasts until the client disconnects or the stream's lifetime ends.
 pub(super) struct WatchStream {
-    app: Arc<App>,
+    app: Arc<AppState>,
     subscription: Subscription,
     feed: ChangeFeed,
     preface: BytesMut,
@@ -54,7 +54,7 @@ pub(super) struct WatchStream {
 
 impl WatchStream {
     /// The feed must have been refreshed after the subscription.
-    pub(super) fn new(app: Arc<App>, subscription: Subscription, feed: ChangeFeed) -> Self {
+    pub(super) fn new(app: Arc<AppState>, subscription: Subscription, feed: ChangeFeed) -> Self {
         let mut keep_alive = interval(KEEP_ALIVE_EVERY);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Without this the first tick would be immediate.
@@ -76,7 +76,7 @@ impl WatchStream {
     }
 
     fn is_over(&self, now: Moment) -> bool {
-        self.subscription.has_ended() || now >= self.ends
+        self.subscription.is_shutting_down() || now >= self.ends
     }
 
     /// The next bytes; none at the end of the stream.
@@ -90,7 +90,7 @@ impl WatchStream {
             if self.is_over(now) {
                 return Poll::Ready(None);
             }
-            if self.subscription.poll_rung(cx).is_ready() {
+            if self.subscription.poll_changed(cx).is_ready() {
                 self.feed.refresh(&self.app.views);
                 continue;
             }

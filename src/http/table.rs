@@ -12,7 +12,7 @@ use crate::http::{
     batch, body, changes, cluster, contract, discover, heartbeats, instances,
     operation::{Body, Content, Group, Load, Operation, Query, Success},
     page,
-    problem::Kind,
+    problem::ProblemKind,
     route::Route,
     services, snapshot, watch,
 };
@@ -23,24 +23,25 @@ const SET_HEADERS: &[&str] = &["ETag", "Cache-Control"];
 const READ_HEADERS: &[&str] = &["Cache-Control"];
 
 /// Problems of every write of an instance, once its body is read.
-const WRITE_PROBLEMS: &[Kind] = &[
-    Kind::UnknownInstance,
-    Kind::Terminating,
-    Kind::OtherIncarnation,
-    Kind::OtherVersion,
-    Kind::Refused(400),
-    Kind::Refused(403),
-    Kind::Refused(409),
-    Kind::Refused(422),
-    Kind::Refused(502),
-    Kind::Overloaded,
+const WRITE_PROBLEMS: &[ProblemKind] = &[
+    ProblemKind::UnknownInstance,
+    ProblemKind::Terminating,
+    ProblemKind::OtherIncarnation,
+    ProblemKind::OtherVersion,
+    ProblemKind::Refused(400),
+    ProblemKind::Refused(403),
+    ProblemKind::Refused(409),
+    ProblemKind::Refused(422),
+    ProblemKind::Refused(502),
+    ProblemKind::Overloaded,
 ];
 
 /// A registration can create an instance, so it needs an existing namespace.
-const REGISTRATION_PROBLEMS: &[&[Kind]] = &[WRITE_PROBLEMS, &[Kind::UnknownNamespace]];
+const REGISTRATION_PROBLEMS: &[&[ProblemKind]] =
+    &[WRITE_PROBLEMS, &[ProblemKind::UnknownNamespace]];
 
 /// A change does not create an instance, so it also fails after an eviction.
-const CHANGE_PROBLEMS: &[&[Kind]] = &[WRITE_PROBLEMS, &[Kind::Evicted]];
+const CHANGE_PROBLEMS: &[&[ProblemKind]] = &[WRITE_PROBLEMS, &[ProblemKind::Evicted]];
 
 const fn json_body(schema: &'static str) -> Option<Body> {
     Some(Body { schema, required: true, types: body::JSON })
@@ -71,7 +72,7 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         query: Query::Uid,
         headers: WRITE_REQUEST_HEADERS,
         body: json_body("Registration"),
-        gives: &[
+        responses: &[
             json_success(
                 200,
                 "The instance existed, and its registration was replaced.",
@@ -80,7 +81,7 @@ pub(super) static OPERATIONS: [Operation; 19] = [
             ),
             json_success(201, "The instance was created.", "InstanceDetail", &["ETag", "Location"]),
         ],
-        refuses: REGISTRATION_PROBLEMS,
+        extra_problems: REGISTRATION_PROBLEMS,
     },
     Operation {
         route: Route::Instance,
@@ -96,14 +97,19 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         query: Query::Uid,
         headers: &[],
         body: None,
-        gives: &[json_success(200, "The instance.", "InstanceDetail", &["ETag", "Cache-Control"])],
-        refuses: &[&[
-            Kind::UnknownInstance,
-            Kind::Evicted,
-            Kind::OtherIncarnation,
-            Kind::Refused(502),
-            Kind::Unavailable,
-            Kind::Overloaded,
+        responses: &[json_success(
+            200,
+            "The instance.",
+            "InstanceDetail",
+            &["ETag", "Cache-Control"],
+        )],
+        extra_problems: &[&[
+            ProblemKind::UnknownInstance,
+            ProblemKind::Evicted,
+            ProblemKind::OtherIncarnation,
+            ProblemKind::Refused(502),
+            ProblemKind::Unavailable,
+            ProblemKind::Overloaded,
         ]],
     },
     Operation {
@@ -120,13 +126,13 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         query: Query::Uid,
         headers: WRITE_REQUEST_HEADERS,
         body: None,
-        gives: &[Success {
+        responses: &[Success {
             status: 204,
             description: "The instance was deregistered.",
             content: Content::Nothing,
             headers: &[],
         }],
-        refuses: &[WRITE_PROBLEMS],
+        extra_problems: &[WRITE_PROBLEMS],
     },
     Operation {
         route: Route::ServiceInstances,
@@ -142,7 +148,7 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         query: Query::Uid,
         headers: WRITE_REQUEST_HEADERS,
         body: json_body("RegistrationOfService"),
-        gives: &[
+        responses: &[
             json_success(
                 200,
                 "The instance existed, and its registration was replaced.",
@@ -151,7 +157,7 @@ pub(super) static OPERATIONS: [Operation; 19] = [
             ),
             json_success(201, "The instance was created.", "InstanceDetail", &["ETag", "Location"]),
         ],
-        refuses: REGISTRATION_PROBLEMS,
+        extra_problems: REGISTRATION_PROBLEMS,
     },
     Operation {
         route: Route::Instances,
@@ -169,13 +175,13 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         query: Query::None,
         headers: &[],
         body: json_body("RegistrationBatch"),
-        gives: &[json_success(
+        responses: &[json_success(
             200,
             "The result of each registration.",
             "RegistrationBatchResult",
             &[],
         )],
-        refuses: &[&[Kind::Overloaded]],
+        extra_problems: &[&[ProblemKind::Overloaded]],
     },
     Operation {
         route: Route::Attributes,
@@ -191,13 +197,13 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         query: Query::Uid,
         headers: WRITE_REQUEST_HEADERS,
         body: Some(Body { schema: "AttributesPatch", required: true, types: body::PATCH }),
-        gives: &[json_success(
+        responses: &[json_success(
             200,
             "The changed instance.",
             "InstanceDetail",
             &["ETag", "Accept-Patch"],
         )],
-        refuses: CHANGE_PROBLEMS,
+        extra_problems: CHANGE_PROBLEMS,
     },
     Operation {
         route: Route::State,
@@ -213,8 +219,13 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         query: Query::Uid,
         headers: WRITE_REQUEST_HEADERS,
         body: json_body("StateChange"),
-        gives: &[json_success(200, "The changed instance.", "InstanceDetail", INSTANCE_HEADERS)],
-        refuses: CHANGE_PROBLEMS,
+        responses: &[json_success(
+            200,
+            "The changed instance.",
+            "InstanceDetail",
+            INSTANCE_HEADERS,
+        )],
+        extra_problems: CHANGE_PROBLEMS,
     },
     Operation {
         route: Route::Heartbeat,
@@ -233,7 +244,7 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         query: Query::Uid,
         headers: &[],
         body: Some(Body { schema: "Heartbeat", required: false, types: body::JSON }),
-        gives: &[
+        responses: &[
             json_success(200, "The lease is renewed on every replica.", "Renewal", &[]),
             json_success(
                 202,
@@ -243,16 +254,16 @@ pub(super) static OPERATIONS: [Operation; 19] = [
                 &[],
             ),
         ],
-        refuses: &[&[
-            Kind::UnknownInstance,
-            Kind::Evicted,
-            Kind::Terminating,
-            Kind::OtherIncarnation,
-            Kind::Refused(403),
-            Kind::Refused(409),
-            Kind::Refused(422),
-            Kind::Refused(502),
-            Kind::Overloaded,
+        extra_problems: &[&[
+            ProblemKind::UnknownInstance,
+            ProblemKind::Evicted,
+            ProblemKind::Terminating,
+            ProblemKind::OtherIncarnation,
+            ProblemKind::Refused(403),
+            ProblemKind::Refused(409),
+            ProblemKind::Refused(422),
+            ProblemKind::Refused(502),
+            ProblemKind::Overloaded,
         ]],
     },
     Operation {
@@ -271,13 +282,13 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         query: Query::None,
         headers: &[],
         body: json_body("HeartbeatBatch"),
-        gives: &[json_success(
+        responses: &[json_success(
             200,
             "How many leases were renewed, and which were not.",
             "HeartbeatBatchResult",
             &[],
         )],
-        refuses: &[&[Kind::Overloaded]],
+        extra_problems: &[&[ProblemKind::Overloaded]],
     },
     Operation {
         route: Route::Lease,
@@ -293,11 +304,11 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         query: Query::Uid,
         headers: WRITE_REQUEST_HEADERS,
         body: json_body("LeaseLength"),
-        gives: &[
+        responses: &[
             json_success(200, "The lease is renewed, with the new length.", "Renewal", &[]),
             json_success(202, "The renewal is recorded on this replica only.", "Renewal", &[]),
         ],
-        refuses: CHANGE_PROBLEMS,
+        extra_problems: CHANGE_PROBLEMS,
     },
     Operation {
         route: Route::Service,
@@ -314,7 +325,7 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         query: Query::Discovery,
         headers: &["If-None-Match"],
         body: None,
-        gives: &[
+        responses: &[
             json_success(200, "The set of instances.", "Discovery", SET_HEADERS),
             Success {
                 status: 304,
@@ -323,7 +334,7 @@ pub(super) static OPERATIONS: [Operation; 19] = [
                 headers: SET_HEADERS,
             },
         ],
-        refuses: &[&[Kind::TooManySubscribers]],
+        extra_problems: &[&[ProblemKind::TooManySubscribers]],
     },
     Operation {
         route: Route::ServiceWatch,
@@ -340,13 +351,13 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         query: Query::Watch,
         headers: &["Last-Event-ID"],
         body: None,
-        gives: &[Success {
+        responses: &[Success {
             status: 200,
             description: "An open-ended stream of events.",
             content: Content::Events,
             headers: READ_HEADERS,
         }],
-        refuses: &[&[Kind::TooManySubscribers]],
+        extra_problems: &[&[ProblemKind::TooManySubscribers]],
     },
     Operation {
         route: Route::Watch,
@@ -362,13 +373,13 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         query: Query::WatchMany,
         headers: &["Last-Event-ID"],
         body: None,
-        gives: &[Success {
+        responses: &[Success {
             status: 200,
             description: "An open-ended stream of events.",
             content: Content::Events,
             headers: READ_HEADERS,
         }],
-        refuses: &[&[Kind::Refused(421), Kind::TooManySubscribers]],
+        extra_problems: &[&[ProblemKind::Refused(421), ProblemKind::TooManySubscribers]],
     },
     Operation {
         route: Route::NamespaceServices,
@@ -383,8 +394,8 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         query: Query::None,
         headers: &[],
         body: None,
-        gives: &[json_success(200, "The services.", "Services", READ_HEADERS)],
-        refuses: &[],
+        responses: &[json_success(200, "The services.", "Services", READ_HEADERS)],
+        extra_problems: &[],
     },
     Operation {
         route: Route::Services,
@@ -399,8 +410,8 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         query: Query::None,
         headers: &[],
         body: None,
-        gives: &[json_success(200, "The services.", "Services", READ_HEADERS)],
-        refuses: &[],
+        responses: &[json_success(200, "The services.", "Services", READ_HEADERS)],
+        extra_problems: &[],
     },
     Operation {
         route: Route::Snapshot,
@@ -416,13 +427,13 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         query: Query::None,
         headers: &[],
         body: None,
-        gives: &[Success {
+        responses: &[Success {
             status: 200,
             description: "One JSON object per line.",
             content: Content::Lines,
             headers: READ_HEADERS,
         }],
-        refuses: &[],
+        extra_problems: &[],
     },
     Operation {
         route: Route::Cluster,
@@ -437,8 +448,8 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         query: Query::None,
         headers: &[],
         body: None,
-        gives: &[json_success(200, "The replicas.", "Cluster", READ_HEADERS)],
-        refuses: &[],
+        responses: &[json_success(200, "The replicas.", "Cluster", READ_HEADERS)],
+        extra_problems: &[],
     },
     Operation {
         route: Route::Contract,
@@ -454,7 +465,7 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         query: Query::None,
         headers: &["If-None-Match"],
         body: None,
-        gives: &[
+        responses: &[
             Success {
                 status: 200,
                 description: "The document.",
@@ -468,7 +479,7 @@ pub(super) static OPERATIONS: [Operation; 19] = [
                 headers: SET_HEADERS,
             },
         ],
-        refuses: &[],
+        extra_problems: &[],
     },
     Operation {
         route: Route::Page,
@@ -483,7 +494,7 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         query: Query::None,
         headers: &["Accept"],
         body: None,
-        gives: &[Success {
+        responses: &[Success {
             status: 200,
             description: "The page.",
             content: Content::Html,
@@ -494,7 +505,7 @@ pub(super) static OPERATIONS: [Operation; 19] = [
                 "X-Frame-Options",
             ],
         }],
-        refuses: &[&[Kind::NotAcceptable, Kind::Overloaded]],
+        extra_problems: &[&[ProblemKind::NotAcceptable, ProblemKind::Overloaded]],
     },
 ];
 
@@ -571,17 +582,17 @@ mod tests {
 
     #[test]
     fn every_kind_of_problem_is_listed() {
-        let of_no_operation = [Kind::UnknownRoute, Kind::MethodNotAllowed];
-        let slug = |kind: Kind| kind.slug();
+        let of_no_operation = [ProblemKind::UnknownRoute, ProblemKind::MethodNotAllowed];
+        let slug = |kind: ProblemKind| kind.slug();
         let known: HashSet<_> = OPERATIONS
             .iter()
             .flat_map(Operation::problems)
             .chain(of_no_operation)
             .map(slug)
             .collect();
-        for kind in Kind::ALL {
+        for kind in ProblemKind::ALL {
             assert!(known.contains(slug(kind)), "{kind:?} is listed by no operation");
         }
-        assert_eq!(known.len(), Kind::ALL.len());
+        assert_eq!(known.len(), ProblemKind::ALL.len());
     }
 }

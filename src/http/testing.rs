@@ -26,13 +26,15 @@ use crate::auth;
 use crate::config::Rates;
 use crate::heartbeat;
 use crate::http::{
-    app::{App, AppParts, AppSettings},
+    app::{AppParts, AppSettings, AppState},
     metrics::HttpMetrics,
     served::Views,
+    subscribers::Subscribers,
     table,
-    waiters::Waiters,
 };
-use crate::telemetry::{heartbeats::HeartbeatMetrics, metrics::BreakerMetrics, problems::Board};
+use crate::telemetry::{
+    heartbeats::HeartbeatMetrics, metrics::BreakerMetrics, problems::ProblemTracker,
+};
 
 /// The address of the client in all tests.
 pub(super) const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -71,7 +73,7 @@ impl Default for Options {
 
 /// A server and its registry.
 pub(super) struct World {
-    pub(super) app: Arc<App>,
+    pub(super) app: Arc<AppState>,
     catalog: Arc<Mutex<Catalog>>,
     views: Arc<Views>,
     metrics: Registry,
@@ -98,11 +100,11 @@ impl World {
         let views = Arc::new(Views::new(directory));
         let parts = AppParts {
             intake,
-            gate: tokens.then(|| auth::testing::gate(&mut metrics)),
-            problems: Board::new(|_, _, _| String::new()),
+            gate: tokens.then(|| auth::testing::authorizer(&mut metrics)),
+            problems: ProblemTracker::new(|_, _, _| String::new()),
             breakers: BreakerMetrics::new(&mut metrics),
             views: views.clone(),
-            waiters: Arc::new(Waiters::new(&mut metrics)),
+            subscribers: Arc::new(Subscribers::new(&mut metrics)),
             traces: None,
         };
         let beats = HeartbeatMetrics::new(&mut metrics);
@@ -110,7 +112,7 @@ impl World {
         let (identity, zone) = ("rollcall-0".to_owned(), "z.".to_owned());
         let (document, calls) = (table::document, table::calls);
         let settings = AppSettings { read_auth, rates, identity, zone, document, calls };
-        let app = Arc::new(App::new(parts, settings, http).unwrap());
+        let app = Arc::new(AppState::new(parts, settings, http).unwrap());
         let world = Self { app, catalog, views, metrics, version: AtomicU64::new(100) };
         if synced {
             world.apply(Fact::Listed { instances: Vec::new(), index: 100 });
@@ -133,7 +135,7 @@ impl World {
     }
 
     fn apply(&self, fact: Fact) {
-        self.views.follow(&apply(&self.catalog, fact));
+        self.views.update(&apply(&self.catalog, fact));
     }
 
     /// All metric series except those that measure a time.

@@ -16,10 +16,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::http::{
-    body::{MAX_ENTRIES, Object, Strings, Whole},
+    body::{Integer, MAX_ENTRIES, Object, Strings},
     contract::values,
     list::List,
-    problem::{Flaw, Kind, Problem},
+    problem::{Flaw, Problem, ProblemKind},
     rules::{
         self, LEASE, MAX_ADDRESSES, MAX_ATTRIBUTE, MAX_ATTRIBUTES, MAX_PORT_NAME, MAX_PORTS,
         MAX_TAGS,
@@ -66,12 +66,12 @@ pub(super) struct RegistrationBody {
         "The share of requests among instances of the same priority; 0 is for last resorts (RFC 2782). Default: {}.",
         defaults::WEIGHT
     ))]
-    weight: Option<Whole>,
+    weight: Option<Integer>,
     #[schemars(
         with = "Option<values::Uint16>",
         description = format!("Clients use lower priorities first. Default: {}.", defaults::PRIORITY)
     )]
-    priority: Option<Whole>,
+    priority: Option<Integer>,
     /// Arbitrary strings for clients.
     #[schemars(with = "Option<values::Attributes>")]
     attributes: Option<Strings>,
@@ -94,7 +94,7 @@ pub(super) struct PortBody {
     name: Option<String>,
     /// The port number.
     #[schemars(with = "values::PortNumber")]
-    port: Option<Whole>,
+    port: Option<Integer>,
     #[schemars(
         with = "Option<values::Protocol>",
         description = format!("The transport protocol. Default: {}.", Protocol::default())
@@ -118,7 +118,7 @@ pub(super) struct LeaseBody {
         "How long a heartbeat renews the lease, in seconds. Default: {}.",
         defaults::DURATION_SECONDS
     ))]
-    duration_seconds: Option<Whole>,
+    duration_seconds: Option<Integer>,
     #[schemars(
         with = "Option<values::OnExpiry>",
         description = format!("What happens to the expired object. Default: {}.", defaults::ON_EXPIRY_OF_REGISTRATION)
@@ -128,7 +128,7 @@ pub(super) struct LeaseBody {
         "How long an expired object stays before it is evicted, in seconds; a heartbeat revives it. Default: {}.",
         defaults::EVICT_AFTER_SECONDS
     ))]
-    evict_after_seconds: Option<Whole>,
+    evict_after_seconds: Option<Integer>,
 }
 
 /// The description of the field `lease` in the contract.
@@ -157,7 +157,11 @@ impl RegistrationBody {
         let fields = [("namespace", &self.namespace, IN_PATH), ("name", &self.name, name)];
         let given = fields.into_iter().filter(|(_, value, _)| value.is_some());
         let flaws: Vec<_> = given.map(|(field, _, detail)| Flaw::body(field, detail)).collect();
-        if flaws.is_empty() { Ok(()) } else { Err(Problem::of(Kind::BadFields, flaws)) }
+        if flaws.is_empty() {
+            Ok(())
+        } else {
+            Err(Problem::from_flaws(ProblemKind::BadFields, flaws))
+        }
     }
 }
 
@@ -245,7 +249,7 @@ pub(super) fn patch(attributes: &BTreeMap<String, Option<String>>) -> Result<(),
 ///
 /// # Errors
 /// 422 naming the field `durationSeconds`.
-pub(super) fn duration(seconds: Option<Whole>) -> Result<Duration, Problem> {
+pub(super) fn duration(seconds: Option<Integer>) -> Result<Duration, Problem> {
     let mut flaws = Flaws::default();
     if seconds.is_none() {
         flaws.add("durationSeconds", "is missing; give the length of the lease in seconds");
@@ -260,7 +264,11 @@ impl Flaws {
     }
 
     fn finish<T>(self, value: T) -> Result<T, Problem> {
-        if self.0.is_empty() { Ok(value) } else { Err(Problem::of(Kind::BadFields, self.0)) }
+        if self.0.is_empty() {
+            Ok(value)
+        } else {
+            Err(Problem::from_flaws(ProblemKind::BadFields, self.0))
+        }
     }
 
     fn service(&mut self, service: Option<String>, in_path: Option<&str>) -> String {
@@ -356,7 +364,7 @@ impl Flaws {
             }
             Some(_) => {}
         }
-        let number = port.and_then(|Whole(port)| u16::try_from(port).ok());
+        let number = port.and_then(|Integer(port)| u16::try_from(port).ok());
         if number.is_none_or(|port| port == 0) {
             self.add(field("port"), "must be a number from 1 to 65535");
         }
@@ -401,8 +409,8 @@ impl Flaws {
         tags
     }
 
-    fn within_u16(&mut self, field: &str, number: Option<Whole>, default: u16) -> u16 {
-        let Some(Whole(number)) = number else { return default };
+    fn within_u16(&mut self, field: &str, number: Option<Integer>, default: u16) -> u16 {
+        let Some(Integer(number)) = number else { return default };
         u16::try_from(number).unwrap_or_else(|_| {
             self.add(field, "must be a number from 0 to 65535");
             default
@@ -482,11 +490,11 @@ impl Flaws {
     fn seconds(
         &mut self,
         field: &str,
-        given: Option<Whole>,
+        given: Option<Integer>,
         [least, most]: [i64; 2],
         default: Duration,
     ) -> Duration {
-        let Some(Whole(seconds)) = given else { return default };
+        let Some(Integer(seconds)) = given else { return default };
         if !(least..=most).contains(&seconds) {
             self.add(field, format!("must be a number of seconds from {least} to {most}"));
         }

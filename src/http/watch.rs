@@ -10,13 +10,13 @@ use hyper::{
 use rollcall_model::{instance::ServiceKey, select::Filter};
 
 use crate::http::{
-    answer::{Answer, Answered},
-    app::App,
+    answer::{Answer, HandlerResult},
+    app::AppState,
     change_feed::ChangeFeed,
     context::Context,
-    metrics::Kind,
+    metrics::SubscriberKind,
     problem::Problem,
-    query::{Query, Watching},
+    query::{Query, WatchQuery},
     stream::WatchStream,
 };
 
@@ -30,34 +30,34 @@ const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// `GET /v1/namespaces/{namespace}/services/{service}/watch`
 pub(super) async fn one(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     context: Context,
     Query(filter): Query<Filter>,
     headers: HeaderMap,
-) -> Answered {
+) -> HandlerResult {
     let names = context.names();
     app.covers(names.namespace)?;
     let services = vec![ServiceKey::new(names.namespace, names.name)];
-    begin(&app, Watching { filter, services }, &headers)
+    begin(&app, WatchQuery { filter, services }, &headers)
 }
 
 /// `GET /v1/watch`
 pub(super) async fn many(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     context: Context,
-    Query(asked): Query<Watching>,
+    Query(asked): Query<WatchQuery>,
     headers: HeaderMap,
-) -> Answered {
+) -> HandlerResult {
     let namespaces = || asked.services.iter().map(|key| &*key.namespace);
     namespaces().try_for_each(|namespace| app.covers(namespace))?;
     app.authorization.may_list(context.caller(), namespaces()).await?;
     begin(&app, asked, &headers)
 }
 
-fn begin(app: &Arc<App>, asked: Watching, headers: &HeaderMap) -> Answered {
-    let Watching { filter, services } = asked;
+fn begin(app: &Arc<AppState>, asked: WatchQuery, headers: &HeaderMap) -> HandlerResult {
+    let WatchQuery { filter, services } = asked;
     let keys: Box<[_]> = services.into();
-    let subscription = app.waiters.subscribe(Kind::Stream, keys.clone());
+    let subscription = app.subscribers.subscribe(SubscriberKind::Stream, keys.clone());
     let subscription = subscription.ok_or_else(Problem::too_many_subscribers)?;
     // Read the views after subscribing: otherwise a change in between would be lost.
     let mut feed = ChangeFeed::new(filter, keys, app.zone.clone());

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use rollcall_core::{conditions, report::Standstill, sockets::Shared};
+use rollcall_core::{conditions, report::Standstill, sockets::SharedAddress};
 use rollcall_model::{
     instance::{Instance, Phase, State},
     lease::{Moment, Now, OnExpiry, Wall},
@@ -27,7 +27,7 @@ pub(super) struct Evidence<'a> {
     /// When the object is due for eviction, if that is decided.
     pub(super) evict_at: Option<Moment>,
     /// An address that the instance shares with another instance.
-    pub(super) shared: Option<Shared>,
+    pub(super) shared: Option<SharedAddress>,
     /// The last known leader, which writes the status.
     pub(super) leader: Option<Arc<str>>,
 }
@@ -157,7 +157,8 @@ fn describe_eviction(evidence: &Evidence<'_>) -> String {
 
 /// The other instance with the same address.
 fn describe_shared_address(evidence: &Evidence<'_>) -> String {
-    let sentence = |shared: &Shared| format!(". {}", shared.sentence(&evidence.instance.key));
+    let sentence =
+        |shared: &SharedAddress| format!(". {}", shared.sentence(&evidence.instance.key));
     evidence.shared.as_ref().map_or_else(String::new, sentence)
 }
 

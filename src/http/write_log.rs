@@ -74,7 +74,7 @@ impl WriteLine<'_> {
     }
 
     /// Writes no line, because the request wrote nothing to Kubernetes.
-    pub(super) fn nothing(mut self) {
+    pub(super) fn discard(mut self) {
         self.is_written = true;
     }
 

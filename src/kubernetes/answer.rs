@@ -86,7 +86,7 @@ mod tests {
             "{\"kind\": \"Status\", \"reason\": \"Conflict\", \"message\": \"m\", \"code\": 409}";
         assert_eq!(failure(409, conflict), Failure::Conflict("m".to_owned()));
         assert_eq!(failure(404, "404 page not found\n"), Failure::Unserved);
-        assert_eq!(failure(503, "<html>"), Failure::Away("<html>".to_owned()));
+        assert_eq!(failure(503, "<html>"), Failure::Unavailable("<html>".to_owned()));
         let truncated = decode::<Value>(StatusCode::OK, b"{").unwrap_err();
         assert!(matches!(Failure::from(truncated), Failure::Unreadable(_)));
     }

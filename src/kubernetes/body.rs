@@ -12,7 +12,7 @@ use rollcall_api::{
         WrittenCondition,
     },
 };
-use rollcall_core::{conditions::DesiredCondition, fact::Version, status::Desired};
+use rollcall_core::{conditions::DesiredCondition, fact::Version, status::DesiredStatus};
 use rollcall_model::{
     installation::Installation,
     instance::{Address, HealthReport, Instance, InstanceKey, Port, Protocol, State},
@@ -100,8 +100,8 @@ pub(super) fn self_beat(value: &str, installation: Option<&Installation>) -> Ser
 }
 
 /// A merge patch of the whole status.
-pub(super) fn status(on: &Version, desired: &Desired, now: Wall) -> ServiceInstancePatch {
-    let Desired {
+pub(super) fn status(on: &Version, desired: &DesiredStatus, now: Wall) -> ServiceInstancePatch {
+    let DesiredStatus {
         phase,
         conditions,
         observed_generation,
@@ -248,7 +248,7 @@ pub(super) fn replacement(
         lease,
     };
     let left_over: Vec<_> =
-        registration.labels_left_over(record).map(|key| (key.to_string(), None)).collect();
+        registration.stale_labels(record).map(|key| (key.to_string(), None)).collect();
     // Another manager may have taken over one of these labels since that version.
     let record_version = Some(record.resource_version).filter(|_| !left_over.is_empty());
     let version = on_version.or(record_version);
@@ -537,7 +537,7 @@ mod tests {
     fn status_removes_stale_fields_and_checkpoint_contains_only_the_heartbeat() {
         let on =
             Version { key: InstanceKey::new("shop", "a"), uid: "u".into(), resource_version: 7 };
-        let desired = Desired {
+        let desired = DesiredStatus {
             phase: rollcall_model::instance::Phase::Critical,
             conditions: vec![DesiredCondition {
                 type_: "Ready".into(),

@@ -147,7 +147,7 @@ impl Breaker {
     fn log_change(&self, before: Circuit, after: Circuit) {
         let calls = self.0.calls;
         let is_closed = |circuit| matches!(circuit, Circuit::Closed { .. });
-        self.0.metrics.is_open(calls, !is_closed(after));
+        self.0.metrics.set_open(calls, !is_closed(after));
         match (is_closed(before), is_closed(after)) {
             (true, false) => {
                 let failures = FAILURES_TO_OPEN;

@@ -16,7 +16,7 @@ use crate::telemetry::metrics::CallMetrics;
 /// Waits at most `limit` for an answer, and records it in the metrics.
 ///
 /// # Errors
-/// [`Failure::Away`] when no answer came in time; otherwise the API server's refusal.
+/// [`Failure::Unavailable`] when no answer came in time; otherwise the API server's refusal.
 pub(super) async fn measure<T>(
     metrics: &CallMetrics,
     verb: &'static str,
@@ -45,7 +45,7 @@ impl GuardedCalls {
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Failure> {
         let Some(permit) = self.breaker.admit(clock::moment()) else {
-            return Err(Failure::Away("the last calls were not answered".to_owned()));
+            return Err(Failure::Unavailable("the last calls were not answered".to_owned()));
         };
         finish(permit, measure_with_code(&self.metrics, verb, limit, call).await)
     }
@@ -89,7 +89,7 @@ async fn measure_with_code<T>(
     let answer = timeout(limit, call).await;
     let code = code(&answer);
     metrics.answered(verb, code, watch.elapsed());
-    let late = || Failure::Away(format!("no answer within {} s", limit.as_secs()));
+    let late = || Failure::Unavailable(format!("no answer within {} s", limit.as_secs()));
     let answer = answer.map_err(|_| late()).and_then(|answer| answer.map_err(Failure::from));
     match &answer {
         Ok(_) => metrics.succeeded(verb),

@@ -46,7 +46,7 @@ pub struct Record {
 
 /// The API server's answer to a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum StoreAnswer {
     /// The record as it is stored: read, or written by this step.
     Stored(Record),
     /// There is no record.
@@ -59,7 +59,7 @@ pub enum Answer {
 
 /// What a candidate does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ElectionStep {
     /// Read the record.
     Read,
     /// Create the record, with this many transitions.
@@ -91,7 +91,7 @@ struct ObservedRecord {
 /// One process that can become the leader.
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    me: Arc<str>,
+    name: Arc<str>,
     observed: Option<ObservedRecord>,
     /// Whether the record may have changed since: then it is read before it is written.
     must_read: bool,
@@ -99,17 +99,17 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// A candidate that has observed nothing yet. `me` must differ from the name of every other process, earlier
+    /// A candidate that has observed nothing yet. `name` must differ from the name of every other process, earlier
     /// processes of the same replica included.
     #[must_use]
-    pub fn new(me: Arc<str>) -> Self {
-        Self { me, observed: None, must_read: true, tenure: Moment::default() }
+    pub fn new(name: Arc<str>) -> Self {
+        Self { name, observed: None, must_read: true, tenure: Moment::default() }
     }
 
     /// The candidate's name in the record.
     #[must_use]
-    pub fn me(&self) -> &str {
-        &self.me
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The moment up to which this candidate leads.
@@ -133,28 +133,34 @@ impl Candidate {
 
     /// The step to take now.
     #[must_use]
-    pub fn next(&self, now: Moment) -> Step {
+    pub fn next(&self, now: Moment) -> ElectionStep {
         let Some(observed) = self.observed.as_ref().filter(|_| !self.must_read) else {
-            return Step::Read;
+            return ElectionStep::Read;
         };
         let renews = self.holds(&observed.record);
         if !renews && !self.has_lapsed(observed, now) {
-            return Step::Read;
+            return ElectionStep::Read;
         }
         let transitions = observed.record.transitions.saturating_add(i32::from(!renews));
         if observed.exists {
-            Step::Hold { version: observed.record.version.clone(), transitions, renews }
+            ElectionStep::Hold { version: observed.record.version.clone(), transitions, renews }
         } else {
-            Step::Create { transitions }
+            ElectionStep::Create { transitions }
         }
     }
 
     /// Processes the answer to a step that was sent at `sent` and answered by `now`.
-    pub fn answered(&mut self, step: &Step, sent: Moment, now: Moment, answer: Answer) {
-        self.must_read = matches!(answer, Answer::Conflict | Answer::Failed);
+    pub fn process_answer(
+        &mut self,
+        step: &ElectionStep,
+        sent: Moment,
+        now: Moment,
+        answer: StoreAnswer,
+    ) {
+        self.must_read = matches!(answer, StoreAnswer::Conflict | StoreAnswer::Failed);
         match answer {
-            Answer::Stored(record) => {
-                if *step != Step::Read {
+            StoreAnswer::Stored(record) => {
+                if *step != ElectionStep::Read {
                     self.tenure = sent.after(TENURE);
                 } else if !self.holds(&record) {
                     // Another process holds the record, so this candidate's tenure is over.
@@ -162,8 +168,8 @@ impl Candidate {
                 }
                 self.observe(record, now);
             }
-            Answer::Absent => self.observe_absence(now),
-            Answer::Conflict | Answer::Failed => {}
+            StoreAnswer::Absent => self.observe_absence(now),
+            StoreAnswer::Conflict | StoreAnswer::Failed => {}
         }
     }
 
@@ -179,7 +185,7 @@ impl Candidate {
     }
 
     fn holds(&self, record: &Record) -> bool {
-        record.holder.as_ref() == Some(&self.me)
+        record.holder.as_ref() == Some(&self.name)
     }
 
     fn has_lapsed(&self, observed: &ObservedRecord, now: Moment) -> bool {

@@ -39,7 +39,7 @@ use tracing::{debug, info, warn};
 use crate::clock;
 use crate::kubernetes::{
     call::measure,
-    candidate::{Answer, Candidate, LEASE, RETRY, Record, Step},
+    candidate::{Candidate, ElectionStep, LEASE, RETRY, Record, StoreAnswer},
     failure::Failure,
 };
 use crate::telemetry::metrics::{ApiMetrics, CallMetrics, ElectionMetrics};
@@ -126,7 +126,7 @@ impl Election {
             directory,
             facts,
             metrics,
-            calls: calls.on("leases", &["get", "create", "update"]),
+            calls: calls.for_resource("leases", &["get", "create", "update"]),
             was_leading: false,
             failing: false,
         }
@@ -168,29 +168,29 @@ impl Election {
         let answer = self.execute(&step).await;
         let pause = match (&step, &answer) {
             // The record just read may allow a write at once.
-            (Step::Read, Answer::Stored(_) | Answer::Absent) => None,
-            (_, Answer::Stored(_)) => Some(RETRY),
+            (ElectionStep::Read, StoreAnswer::Stored(_) | StoreAnswer::Absent) => None,
+            (_, StoreAnswer::Stored(_)) => Some(RETRY),
             _ => Some(PAUSE),
         };
         let now = clock::moment();
-        self.candidate.answered(&step, sent, now, answer);
+        self.candidate.process_answer(&step, sent, now, answer);
         self.publish(now).await;
         pause.unwrap_or_else(|| match self.candidate.next(now) {
-            Step::Read => RETRY,
+            ElectionStep::Read => RETRY,
             _ => Duration::ZERO,
         })
     }
 
-    async fn execute(&mut self, step: &Step) -> Answer {
+    async fn execute(&mut self, step: &ElectionStep) -> StoreAnswer {
         let parameters = PostParams::default();
         let answer = match step {
-            Step::Read => measure(&self.calls, "get", CALL, self.api.get(LEASE_NAME)).await,
-            Step::Create { transitions } => {
+            ElectionStep::Read => measure(&self.calls, "get", CALL, self.api.get(LEASE_NAME)).await,
+            ElectionStep::Create { transitions } => {
                 let lease = self.own_lease(None, *transitions, false);
                 let call = self.api.create(&parameters, &lease);
                 measure(&self.calls, "create", CALL, call).await
             }
-            Step::Hold { transitions, renews, .. } => {
+            ElectionStep::Hold { transitions, renews, .. } => {
                 let lease = self.own_lease(self.stored.clone(), *transitions, *renews);
                 self.replace(&lease).await
             }
@@ -204,16 +204,18 @@ impl Election {
         measure(&self.calls, "update", CALL, call).await
     }
 
-    fn interpret(&mut self, step: &Step, answer: Result<Lease, Failure>) -> Answer {
+    fn interpret(&mut self, step: &ElectionStep, answer: Result<Lease, Failure>) -> StoreAnswer {
         let answer = match answer {
             Ok(lease) => {
                 let record = record(&lease);
                 self.stored = Some(lease);
-                Ok(Answer::Stored(record))
+                Ok(StoreAnswer::Stored(record))
             }
-            Err(Failure::Conflict(_)) => Ok(Answer::Conflict),
+            Err(Failure::Conflict(_)) => Ok(StoreAnswer::Conflict),
             // When a create is answered 404, the namespace is missing.
-            Err(Failure::NotFound(_)) if !matches!(step, Step::Create { .. }) => Ok(Answer::Absent),
+            Err(Failure::NotFound(_)) if !matches!(step, ElectionStep::Create { .. }) => {
+                Ok(StoreAnswer::Absent)
+            }
             Err(failure) => Err(failure),
         };
         let namespace = &self.namespace;
@@ -226,7 +228,7 @@ impl Election {
             _ => {}
         }
         self.failing = answer.is_err();
-        answer.unwrap_or(Answer::Failed)
+        answer.unwrap_or(StoreAnswer::Failed)
     }
 
     /// The object to store, with this process as its holder.
@@ -239,7 +241,7 @@ impl Election {
         let before = spec.unwrap_or_default();
         let acquired = before.acquire_time.clone().filter(|_| renews);
         let spec = LeaseSpec {
-            holder_identity: Some(self.candidate.me().to_string()),
+            holder_identity: Some(self.candidate.name().to_string()),
             lease_duration_seconds: i32::try_from(LEASE.as_secs()).ok(),
             acquire_time: Some(acquired.unwrap_or_else(|| now.clone())),
             renew_time: Some(now),

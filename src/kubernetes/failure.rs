@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::core::Status;
 use thiserror::Error;
 
-use crate::telemetry::problems::Lack;
+use crate::telemetry::problems::MissingKind;
 
 /// A field that the API server refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Fault {
 pub enum Failure {
     /// No answer in time, no connection, or a server error (5xx).
     #[error("the Kubernetes API is unavailable or too slow: {0}")]
-    Away(String),
+    Unavailable(String),
     /// 429: the API server is up, and limits its load.
     #[error("the Kubernetes API accepts no more requests now: {message}")]
     Busy {
@@ -86,11 +86,11 @@ impl Failure {
 
     /// The definition or right that rollcall itself lacks, if the refusal reports one, with the verb and the resource
     /// where the message names them.
-    pub(super) fn lack(&self) -> Option<(Lack, Option<(&str, &str)>)> {
+    pub(super) fn lack(&self) -> Option<(MissingKind, Option<(&str, &str)>)> {
         match self {
-            Self::Unserved => Some((Lack::Type, None)),
+            Self::Unserved => Some((MissingKind::Type, None)),
             Self::Refused { code: 403, message } if self.is_missing_own_right() => {
-                Some((Lack::Right, refused_right(message)))
+                Some((MissingKind::Right, refused_right(message)))
             }
             _ => None,
         }
@@ -108,7 +108,7 @@ impl From<kube::Error> for Failure {
         match error {
             kube::Error::Api(status) => Self::from(*status),
             kube::Error::SerdeError(error) => Self::Unreadable(error.to_string()),
-            other => Self::Away(root_cause(&other)),
+            other => Self::Unavailable(root_cause(&other)),
         }
     }
 }
@@ -135,7 +135,7 @@ impl From<Status> for Failure {
                 let retry_after = Some(Duration::from_secs(seconds.into()));
                 Self::Busy { message, retry_after: retry_after.filter(|span| !span.is_zero()) }
             }
-            500.. => Self::Away(message),
+            500.. => Self::Unavailable(message),
             code => Self::Refused { code, message },
         }
     }
@@ -182,7 +182,7 @@ mod tests {
     fn refusal_names_the_missing_right() {
         let message = "serviceinstances.rollcall.dev \"a\" is forbidden: User \"rollcall\" cannot patch resource \
                        \"serviceinstances/status\" in API group \"rollcall.dev\" in the namespace \"shop\"";
-        let right = Some((Lack::Right, Some(("patch", "serviceinstances/status"))));
+        let right = Some((MissingKind::Right, Some(("patch", "serviceinstances/status"))));
         assert_eq!(status(403, "Forbidden", message).lack(), right);
         let policy = "serviceinstances.rollcall.dev \"a\" is forbidden: exceeded quota";
         assert_eq!(
@@ -191,7 +191,7 @@ mod tests {
             "a quota limits the caller, not rollcall"
         );
         let unserved = status(404, "", "404 page not found");
-        assert_eq!(unserved.lack(), Some((Lack::Type, None)));
+        assert_eq!(unserved.lack(), Some((MissingKind::Type, None)));
     }
 
     fn status(code: u16, reason: &str, message: &str) -> Failure {

@@ -18,7 +18,7 @@ use crate::kubernetes::{
 use crate::telemetry::metrics::WatchMetrics;
 
 /// The instances of one namespace, or of all.
-pub struct Instances {
+pub struct WatchedInstances {
     /// One namespace, or all.
     pub scope: Option<String>,
     /// Turns objects into records.
@@ -27,7 +27,7 @@ pub struct Instances {
     pub metrics: WatchMetrics,
 }
 
-impl WatchedKind for Instances {
+impl WatchedKind for WatchedInstances {
     type Object = SlimInstance;
     type Record = Arc<Instance>;
 
@@ -43,7 +43,7 @@ impl WatchedKind for Instances {
 
     fn decode(&self, object: SlimInstance) -> Result<Arc<Instance>, Option<Fact>> {
         self.converter.convert(&object).map_err(|UnreadableObject { key, reason }| {
-            self.metrics.poison();
+            self.metrics.unreadable();
             warn!(%key, reason, "cannot read an instance; it is not discoverable");
             let resource_version = object.resource_version();
             let on = Version { key, uid: object.uid().into(), resource_version };

@@ -47,7 +47,7 @@ impl LedgerWriter {
         calls: &ApiMetrics,
         metrics: LedgerMetrics,
     ) -> Self {
-        let calls = calls.on("heartbeatledgers", &["patch", "create", "delete"]);
+        let calls = calls.for_resource("heartbeatledgers", &["patch", "create", "delete"]);
         Self { api: Api::namespaced(client, namespace), owner, calls, metrics }
     }
 
@@ -65,7 +65,7 @@ impl LedgerWriter {
             ..DeleteParams::default()
         };
         self.remove(tenure, replica, &only).await?;
-        for number in 1..=codec::MOST_PARTS {
+        for number in 1..=codec::MAX_PARTS {
             let part = part_name(replica, number);
             match self.remove(tenure, &part, &DeleteParams::default()).await {
                 Err(Failure::NotFound(_)) => break,
@@ -88,13 +88,13 @@ impl LedgerWriter {
     /// # Errors
     /// Why the ledger was not stored. When no answer came, it may be stored nevertheless.
     pub async fn write(&self, ledger: Ledger) -> Result<u64, Failure> {
-        let late = || Failure::Away(format!("no answer within {} s", WITHIN.as_secs()));
+        let late = || Failure::Unavailable(format!("no answer within {} s", WITHIN.as_secs()));
         timeout(WITHIN, self.write_all(ledger)).await.map_err(|_| late())?
     }
 
     async fn write_all(&self, ledger: Ledger) -> Result<u64, Failure> {
         self.metrics.sent(ledger.segments.iter().map(|segment| segment.beats.len()).sum());
-        let (parts, header) = codec::part(ledger, codec::MOST);
+        let (parts, header) = codec::part(ledger, codec::MAX_BYTES);
         let count = parts.len();
         for part in parts {
             self.put(&part_name(&part.replica, part.number), spec_of_part(part)).await?;

@@ -26,7 +26,7 @@ use crate::kubernetes::{
 type Parts = HashMap<(Arc<str>, usize), Part>;
 
 /// The ledgers in rollcall's own namespace.
-pub struct Ledgers {
+pub struct WatchedLedgers {
     namespace: String,
     /// At most 64 for each replica, of 200 KiB each. A replica writes a second part only when it took more than 200,000
     /// heartbeats between two flushes.
@@ -42,7 +42,7 @@ pub enum LedgerPiece {
     Part(Part),
 }
 
-impl Ledgers {
+impl WatchedLedgers {
     /// The ledgers in this namespace.
     #[must_use]
     pub fn new(namespace: &str) -> Self {
@@ -64,7 +64,7 @@ impl Ledgers {
     }
 }
 
-impl WatchedKind for Ledgers {
+impl WatchedKind for WatchedLedgers {
     type Object = HeartbeatLedger;
     type Record = LedgerPiece;
 
@@ -178,7 +178,7 @@ fn decode_piece(object: &HeartbeatLedger) -> LedgerPiece {
         replica,
         boot,
         replaced: Some(spec.replaced.as_str()).filter(|it| !it.is_empty()).map(Into::into),
-        version: Ledgers::version(object),
+        version: WatchedLedgers::version(object),
         sequence,
         stamp: Moment(unsigned(spec.stamp)),
         epoch: unsigned(spec.epoch),

@@ -26,11 +26,11 @@ use tracing::{info, warn};
 use crate::clock;
 use crate::kubernetes::{
     failure::root_cause,
-    rights::{Need, Place, RIGHTS, Right},
+    rights::{Need, RIGHTS, Right, RightScope},
 };
 use crate::telemetry::{
     metrics::RightMetrics,
-    problems::{Board, Lack, Problems},
+    problems::{MissingKind, ProblemTracker, Problems},
 };
 
 /// The deadline of one call.
@@ -51,11 +51,11 @@ const DEFINITION: &str = "serviceinstances.rollcall.dev";
 
 /// The settings that decide which rights a replica needs, and where.
 #[derive(Clone, Debug)]
-pub struct Needs {
+pub struct PreflightSettings {
     /// The namespace whose instances this replica serves; none for all namespaces.
     pub scope: Option<String>,
     /// The namespace in which rollcall runs.
-    pub home: String,
+    pub own_namespace: String,
     /// Whether callers need tokens.
     pub auth: bool,
     /// Whether tokens are verified with the cluster's keys.
@@ -65,14 +65,14 @@ pub struct Needs {
 /// The task that runs the checks.
 pub struct Preflight {
     client: Client,
-    needs: Needs,
-    problems: Board,
+    needs: PreflightSettings,
+    problems: ProblemTracker,
     passed: watch::Sender<bool>,
     metrics: RightMetrics,
     reported: Option<(Problems, Moment)>,
 }
 
-impl Needs {
+impl PreflightSettings {
     fn includes(&self, need: Need) -> bool {
         match need {
             Need::Start | Need::Always => true,
@@ -84,11 +84,11 @@ impl Needs {
 
     /// The sentence for a refusal at run time: what is missing, the consequence, and the fix.
     #[must_use]
-    pub fn explain(&self, lack: Lack, verb: &str, resource: &str) -> String {
+    pub fn explain(&self, lack: MissingKind, verb: &str, resource: &str) -> String {
         let matches = |right: &&Right| right.verb == verb && right.resource == resource;
         match lack {
-            Lack::Type => describe_unserved(),
-            Lack::Right => match RIGHTS.iter().find(matches) {
+            MissingKind::Type => describe_unserved(),
+            MissingKind::Right => match RIGHTS.iter().find(matches) {
                 Some(right) => self.describe_missing(right),
                 None => format!(
                     "rollcall lacks the right to {verb} {resource}, and no role in deploy/rbac grants it: \
@@ -102,8 +102,10 @@ impl Needs {
         let Right { verb, resource, group, role, without, .. } = right;
         let name = right.name.map_or_else(String::new, |name| format!(" {name}"));
         let group = if right.is_path() { String::new() } else { format!(" (API group {group})") };
-        let place = match (self.namespace(right.place), right.place) {
-            (Some(namespace), Place::Home) => format!("in namespace {namespace} (--own-namespace)"),
+        let place = match (self.namespace(right.scope), right.scope) {
+            (Some(namespace), RightScope::OwnNamespace) => {
+                format!("in namespace {namespace} (--own-namespace)")
+            }
             (Some(namespace), _) => format!("in namespace {namespace} (--watch-namespace)"),
             (None, _) => "in the whole cluster".to_owned(),
         };
@@ -113,11 +115,11 @@ impl Needs {
         )
     }
 
-    fn namespace(&self, place: Place) -> Option<&str> {
+    fn namespace(&self, place: RightScope) -> Option<&str> {
         match place {
-            Place::Watched => self.scope.as_deref(),
-            Place::Home => Some(&self.home),
-            Place::Cluster => None,
+            RightScope::Watched => self.scope.as_deref(),
+            RightScope::OwnNamespace => Some(&self.own_namespace),
+            RightScope::Cluster => None,
         }
     }
 }
@@ -140,10 +142,15 @@ enum CheckAborted {
 impl Preflight {
     /// Checks with `client`, and reports to `problems`.
     #[must_use]
-    pub fn new(client: Client, needs: Needs, problems: Board, metrics: RightMetrics) -> Self {
+    pub fn new(
+        client: Client,
+        needs: PreflightSettings,
+        problems: ProblemTracker,
+        metrics: RightMetrics,
+    ) -> Self {
         let waiting = "the first check of the Kubernetes API has not completed yet".to_owned();
         let first = Problems { blocking: vec![waiting], limiting: Vec::new() };
-        problems.found(first, problems.begin_look());
+        problems.found(first, problems.begin_check());
         Self { client, needs, problems, passed: watch::Sender::new(false), metrics, reported: None }
     }
 
@@ -157,7 +164,7 @@ impl Preflight {
     pub async fn run(mut self) {
         let mut pause = PAUSE.0;
         loop {
-            let number = self.problems.begin_look();
+            let number = self.problems.begin_check();
             let found = self.check().await;
             let is_unfinished = found.is_none();
             if let Some(found) = found {
@@ -169,7 +176,7 @@ impl Preflight {
             // A refusal or success at run time brings the next check forward, but there is at most one a second.
             sleep(PAUSE.0).await;
             let rest = again.saturating_sub(PAUSE.0);
-            if timeout(rest, self.problems.is_to_be_looked_at()).await.is_ok() {
+            if timeout(rest, self.problems.check_wanted()).await.is_ok() {
                 pause = PAUSE.0;
             }
         }
@@ -237,7 +244,7 @@ impl Preflight {
                 );
                 break;
             };
-            self.metrics.seen(right.verb, right.resource, granted);
+            self.metrics.set_granted(right.verb, right.resource, granted);
             if !granted {
                 let sentence = self.needs.describe_missing(right);
                 let list = if right.need == Need::Start {
@@ -294,7 +301,7 @@ impl Preflight {
                 subresource: subresource.map(str::to_owned),
                 verb,
                 name: right.name.map(str::to_owned),
-                namespace: self.needs.namespace(right.place).map(str::to_owned),
+                namespace: self.needs.namespace(right.scope).map(str::to_owned),
                 ..ResourceAttributes::default()
             }),
             non_resource_attributes: None,

@@ -107,7 +107,7 @@ pub(super) struct Recorder {
 
 impl Recorder {
     pub(super) fn new(client: Client, replica: &str, metrics: &ApiMetrics) -> Self {
-        let calls = metrics.on("events", &["create", "patch"]);
+        let calls = metrics.for_resource("events", &["create", "patch"]);
         Self { client, replica: replica.to_owned(), memory: Arc::default(), calls }
     }
 

@@ -16,7 +16,7 @@ mod quote;
 mod subject;
 
 pub use keyring::{KeyReader, Keyring};
-pub use subject::{AUDIENCE, Identity, Pod, Whose};
+pub use subject::{AUDIENCE, Identity, Pod, TokenSubject};
 
 use std::{sync::Arc, time::Duration};
 
@@ -52,16 +52,16 @@ pub struct AccessRequest<'a> {
 
 /// How a review is sent.
 #[derive(Clone, Copy, Debug)]
-pub struct Ask {
+pub struct ReviewOptions {
     /// Whether the same review was answered before.
-    pub anew: bool,
+    pub repeated: bool,
     /// The deadline, which includes the wait for its turn.
     pub within: Duration,
 }
 
 /// Sends reviews. Cheap to clone.
 #[derive(Clone)]
-pub struct Reviews {
+pub struct Reviewer {
     client: Client,
     repeated: Arc<Semaphore>,
     first: Arc<Semaphore>,
@@ -69,7 +69,7 @@ pub struct Reviews {
     access: GuardedCalls,
 }
 
-impl Reviews {
+impl Reviewer {
     /// Sends reviews with `client`.
     #[must_use]
     pub fn new(client: Client, metrics: &ApiMetrics, breaker: &Breaker) -> Self {
@@ -78,8 +78,8 @@ impl Reviews {
             client,
             repeated: Arc::new(Semaphore::new(MAX_REVIEWS)),
             first: Arc::new(Semaphore::new(MAX_REVIEWS)),
-            tokens: guarded(metrics.on("tokenreviews", &["create"])),
-            access: guarded(metrics.on("subjectaccessreviews", &["create"])),
+            tokens: guarded(metrics.for_resource("tokenreviews", &["create"])),
+            access: guarded(metrics.for_resource("subjectaccessreviews", &["create"])),
         }
     }
 
@@ -87,7 +87,11 @@ impl Reviews {
     ///
     /// # Errors
     /// When the API server did not answer in time, or refused the review.
-    pub async fn token(&self, token: &str, ask: Ask) -> Result<Result<Whose, String>, Failure> {
+    pub async fn authenticate(
+        &self,
+        token: &str,
+        ask: ReviewOptions,
+    ) -> Result<Result<TokenSubject, String>, Failure> {
         let review = TokenReview {
             spec: TokenReviewSpec {
                 token: Some(token.to_owned()),
@@ -106,11 +110,11 @@ impl Reviews {
     ///
     /// # Errors
     /// When the API server did not answer in time, or refused the review.
-    pub async fn access(
+    pub async fn is_allowed(
         &self,
         caller: &Identity,
         request: AccessRequest<'_>,
-        ask: Ask,
+        ask: ReviewOptions,
     ) -> Result<bool, Failure> {
         let review = SubjectAccessReview {
             spec: SubjectAccessReviewSpec {
@@ -141,12 +145,12 @@ impl Reviews {
     async fn call<T>(
         &self,
         calls: &GuardedCalls,
-        Ask { anew, within }: Ask,
+        ReviewOptions { repeated, within }: ReviewOptions,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, Failure> {
         let turn_and_call = async {
             // The semaphore is never closed. The deadline of the call includes this wait.
-            let turns = if anew { &self.repeated } else { &self.first };
+            let turns = if repeated { &self.repeated } else { &self.first };
             let _turn = turns.acquire().await;
             call.await
         };
@@ -156,7 +160,7 @@ impl Reviews {
 
 /// The subject that a TokenReview found. An API server that does not support audiences would accept tokens for any
 /// audience, so its answer must name ours.
-fn subject_of_review(status: TokenReviewStatus) -> Result<Whose, String> {
+fn subject_of_review(status: TokenReviewStatus) -> Result<TokenSubject, String> {
     let is_for_us = status.audiences.iter().flatten().any(|audience| audience == AUDIENCE);
     match status {
         TokenReviewStatus { authenticated: Some(true), user: Some(user), .. } if is_for_us => {

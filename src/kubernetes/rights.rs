@@ -7,11 +7,11 @@ use rollcall_api::GROUP;
 
 /// Where a right is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum RightScope {
     /// The namespaces whose instances rollcall serves: one, or all.
     Watched,
     /// The namespace in which rollcall runs.
-    Home,
+    OwnNamespace,
     /// The whole cluster.
     Cluster,
 }
@@ -43,7 +43,7 @@ pub struct Right {
     /// Verb.
     pub verb: &'static str,
     /// Where it is needed.
-    pub place: Place,
+    pub scope: RightScope,
     /// When it is needed.
     pub need: Need,
     /// The role in `deploy/rbac` that grants it.
@@ -65,7 +65,7 @@ const INSTANCE: Right = Right {
     resource: "serviceinstances",
     name: None,
     verb: "list",
-    place: Place::Watched,
+    scope: RightScope::Watched,
     need: Need::Start,
     role: "ClusterRole rollcall-instances",
     without: "rollcall has no data to answer with",
@@ -84,7 +84,7 @@ const REVIEW: Right = Right {
     group: "authentication.k8s.io",
     resource: "tokenreviews",
     verb: "create",
-    place: Place::Cluster,
+    scope: RightScope::Cluster,
     need: Need::Review,
     role: "ClusterRole rollcall-server",
     without: "every write over HTTP is refused, because rollcall cannot authenticate and authorize callers",
@@ -105,7 +105,7 @@ const LEASE: Right = Right {
     resource: "leases",
     name: Some("rollcall"),
     verb: "get",
-    place: Place::Home,
+    scope: RightScope::OwnNamespace,
     need: Need::Always,
     role: "Role rollcall",
     without: "this replica never leads; if no replica leads, status and Events are not written and nothing is \

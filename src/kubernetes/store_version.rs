@@ -61,7 +61,7 @@ impl StoreVersion {
         metrics: &ApiMetrics,
         breaker: &Breaker,
     ) -> Self {
-        let metrics = metrics.on("serviceinstances", &["list"]);
+        let metrics = metrics.for_resource("serviceinstances", &["list"]);
         let calls = GuardedCalls { metrics, breaker: breaker.clone() };
         Self { client, scope, calls, latest: Arc::default() }
     }

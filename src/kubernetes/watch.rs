@@ -127,7 +127,7 @@ impl From<Failure> for WatchEnd {
 /// Only a missing answer counts as unopened: an API server that refuses is available.
 fn opening_failed(failure: Failure) -> WatchEnd {
     match failure {
-        Failure::Away(_) => WatchEnd::Unopened(failure),
+        Failure::Unavailable(_) => WatchEnd::Unopened(failure),
         other => other.into(),
     }
 }
@@ -240,7 +240,7 @@ impl<K: WatchedKind> Watch<K> {
             Ok(())
         };
         timeout(WATCH_TIMEOUT, following).await.map_err(|_| {
-            WatchEnd::Failed(Failure::Away(
+            WatchEnd::Failed(Failure::Unavailable(
                 "the API server did not close a watch in time".to_owned(),
             ))
         })?

@@ -13,7 +13,7 @@ use kube::{
 };
 use rollcall_api::patch::ServiceInstancePatch;
 use rollcall_api::{FIELD_MANAGER, STATE_MANAGER, ServiceInstance};
-use rollcall_core::{fact::Version, status::Desired};
+use rollcall_core::{fact::Version, status::DesiredStatus};
 use rollcall_model::{
     installation::Installation,
     instance::{Instance, InstanceKey},
@@ -102,8 +102,9 @@ impl Writer {
         let turns = Arc::new(Semaphore::new(MAX_WRITES));
         let reads = Arc::new(Semaphore::new(MAX_READS));
         let guarded = |metrics| GuardedCalls { metrics, breaker: breaker.clone() };
-        let calls = guarded(metrics.on("serviceinstances", &["get", "apply", "patch", "delete"]));
-        let status_calls = guarded(metrics.on("serviceinstances/status", &["patch"]));
+        let calls =
+            guarded(metrics.for_resource("serviceinstances", &["get", "apply", "patch", "delete"]));
+        let status_calls = guarded(metrics.for_resource("serviceinstances/status", &["patch"]));
         Self { client, converter, turns, reads, calls, status_calls }
     }
 
@@ -234,7 +235,7 @@ impl Writer {
         &self,
         tenure: &Tenure,
         on: &Version,
-        desired: &Desired,
+        desired: &DesiredStatus,
         now: Wall,
     ) -> Result<Arc<Instance>, Failure> {
         let status = body::status(on, desired, now);
@@ -375,7 +376,7 @@ impl Writer {
 
 /// Waits until fewer calls of this kind are under way.
 async fn acquire_turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, Failure> {
-    let busy = || Failure::Away("too many calls to the API server are under way".to_owned());
+    let busy = || Failure::Unavailable("too many calls to the API server are under way".to_owned());
     let waited = timeout(WRITE_TIMEOUT, turns.acquire()).await;
     waited.map_err(|_| busy())?.map_err(|_| busy())
 }

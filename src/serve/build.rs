@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::dns::{self, DnsServer, Realm, name_servers, notify::Notifier};
+use crate::dns::{self, DnsServer, Zones, name_servers, notify::Notifier};
 use crate::http::{self, Admin, AppParts, HttpConfig, HttpMetrics, HttpServer};
 use crate::kubernetes::{client, election::Election};
 use crate::serve::{
@@ -47,8 +47,8 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
     });
     let http = bind_http(config, core.app, beats, &mut registry).await?;
     let dns_metrics = dns::Metrics::register(&mut registry);
-    let realm = Realm::new(&config.zone, config.dns.clone(), directory)?;
-    let dns = dns::bind(realm, &[config.dns_listen], &config.own.name, dns_metrics.clone())?;
+    let zones = Zones::new(&config.zone, config.dns.clone(), directory)?;
+    let dns = dns::bind(zones, &[config.dns_listen], &config.own.name, dns_metrics.clone())?;
     let admin = Admin::bind(config.admin_listen, registry, readiness.clone(), level).await?;
 
     let mut replica = Replica {
@@ -111,12 +111,12 @@ async fn run_election(
 
 /// Spawns the DNS server, its resolver for name server addresses, and one notifier per secondary.
 fn spawn_dns(dns: DnsServer, metrics: &dns::Metrics, group: &mut TaskGroup) {
-    let realm = dns.realm().clone();
-    let servers = realm.settings.name_servers.clone();
-    group.spawn_until("name-servers", name_servers::keep(realm.zone.clone(), servers));
-    for secondary in &realm.settings.notify {
-        let (realm, metrics) = (realm.clone(), metrics.clone());
-        let notifier = Notifier { realm, secondary: *secondary, metrics };
+    let zones = dns.zones().clone();
+    let servers = zones.settings.name_servers.clone();
+    group.spawn_until("name-servers", name_servers::refresh(zones.zone.clone(), servers));
+    for secondary in &zones.settings.notify {
+        let (zones, metrics) = (zones.clone(), metrics.clone());
+        let notifier = Notifier { zones, secondary: *secondary, metrics };
         group.spawn_until("notify", notifier.run());
     }
     group.spawn("dns", |stop| async move { Ok(dns.serve(stop).await?) });

@@ -16,28 +16,28 @@ use rollcall_core::{
 use rollcall_model::{instance::Protocol, registration::Registration};
 use tokio::sync::mpsc;
 
-use crate::auth::{AuthMetrics, Gate, Owners};
+use crate::auth::{AuthMetrics, Authorizer, OwnerLookup};
 use crate::clock;
 use crate::config::{Auth, AuthTokens, Config};
 use crate::controller::Controller;
 use crate::engine::{Announce, DUTIES, Engine, FACTS};
 use crate::heartbeat::{
     Intake,
-    flush::{self, Flush},
-    self_beat::{self, SelfBeat},
+    flush::{self, LedgerFlush},
+    self_beat::{self, SelfBeatWriter},
 };
-use crate::http::{AppParts, Views, Waiters};
+use crate::http::{AppParts, Subscribers, Views};
 use crate::kubernetes::{
     breaker::Breakers,
     client::Clients,
     convert::Converter,
     election::{Election, Process},
     events::Events,
-    instances::Instances,
+    instances::WatchedInstances,
     ledger_writer::LedgerWriter,
-    ledgers::Ledgers,
-    preflight::{Needs, Preflight},
-    review::{KeyReader, Keyring, Reviews},
+    ledgers::WatchedLedgers,
+    preflight::{Preflight, PreflightSettings},
+    review::{KeyReader, Keyring, Reviewer},
     store_version::StoreVersion,
     watch::Watch,
     writer::Writer,
@@ -49,21 +49,21 @@ use crate::telemetry::{
     metrics::{
         ApiMetrics, ElectionMetrics, EngineMetrics, LedgerMetrics, RightMetrics, WatchMetrics,
     },
-    problems::Board,
+    problems::ProblemTracker,
     traces::Traces,
 };
 
 /// The parts of a replica, not yet running.
 pub(super) struct Core {
-    pub(super) problems: Board,
+    pub(super) problems: ProblemTracker,
     pub(super) preflight: Preflight,
     pub(super) engine: Engine,
-    pub(super) watch: Watch<Instances>,
-    pub(super) ledgers: Watch<Ledgers>,
-    pub(super) flush: Flush,
+    pub(super) watch: Watch<WatchedInstances>,
+    pub(super) ledgers: Watch<WatchedLedgers>,
+    pub(super) flush: LedgerFlush,
     pub(super) controller: Controller,
     pub(super) election: Election,
-    pub(super) self_beat: SelfBeat,
+    pub(super) self_beat: SelfBeatWriter,
     /// Only with `--auth-tokens jwks`.
     pub(super) keys: Option<KeyReader>,
     /// State of the HTTP server.
@@ -100,7 +100,7 @@ impl Core {
         let (self_beats, self_beats_out) = mpsc::channel(self_beat::QUEUE);
         let (ledgers_in, ledgers_out) = mpsc::channel(flush::QUEUE);
         let views = Arc::new(Views::new(directory.clone()));
-        let waiters = Arc::new(Waiters::new(registry));
+        let subscribers = Arc::new(Subscribers::new(registry));
         let (watch, ledgers) =
             watches(config, clients.watches, converter, &facts_in, &api_metrics, registry);
         let engine = Engine {
@@ -113,20 +113,24 @@ impl Core {
             counts,
             metrics: EngineMetrics::new(registry),
             beats,
-            announce: announce(&views, &waiters),
+            announce: announce(&views, &subscribers),
             standstill_since: None,
             overlap: None,
             duplicates: Vec::new(),
         };
         let ledger_writer = ledger_writer(config, clients.ledgers, &api_metrics, registry);
-        let flush =
-            Flush { writer: ledger_writer.clone(), facts: facts_in.clone(), ledgers: ledgers_out };
+        let flush = LedgerFlush {
+            writer: ledger_writer.clone(),
+            facts: facts_in.clone(),
+            ledgers: ledgers_out,
+        };
         let (writes, tenure, done) = (writer.clone(), election.tenure(), facts_in.clone());
         let controller = Controller::new(writes, ledger_writer, tenure, events, done, duties_out);
         let intake = intake(directory, &writer, store, &facts_in);
         let self_beat = build_self_beat(config, directory, writer, facts_in, self_beats_out);
         let (reported, breakers) = (problems.clone(), breakers.metrics);
-        let app = AppParts { intake, gate, problems: reported, breakers, views, waiters, traces };
+        let app =
+            AppParts { intake, gate, problems: reported, breakers, views, subscribers, traces };
         Self {
             preflight,
             engine,
@@ -163,34 +167,34 @@ fn watches(
     facts: &mpsc::Sender<Delivery>,
     calls: &ApiMetrics,
     registry: &mut Registry,
-) -> (Watch<Instances>, Watch<Ledgers>) {
+) -> (Watch<WatchedInstances>, Watch<WatchedLedgers>) {
     let metrics = WatchMetrics::new(registry);
     let verbs = &["list", "watch"];
     let instances = Watch {
-        kind: Instances { scope: config.scope.clone(), converter, metrics: metrics.clone() },
+        kind: WatchedInstances { scope: config.scope.clone(), converter, metrics: metrics.clone() },
         client: client.clone(),
         facts: facts.clone(),
         metrics: metrics.clone(),
-        calls: calls.on("serviceinstances", verbs),
+        calls: calls.for_resource("serviceinstances", verbs),
         relist: Arc::default(),
     };
     let ledgers = Watch {
-        kind: Ledgers::new(&config.own_namespace),
+        kind: WatchedLedgers::new(&config.own_namespace),
         client,
         facts: facts.clone(),
         metrics,
-        calls: calls.on("heartbeatledgers", verbs),
+        calls: calls.for_resource("heartbeatledgers", verbs),
         relist: Arc::default(),
     };
     (instances, ledgers)
 }
 
 /// Called when views have changed: updates the encoded answers of HTTP, and wakes the subscribers of these services.
-fn announce(views: &Arc<Views>, waiters: &Arc<Waiters>) -> Announce {
-    let (views, waiters) = (views.clone(), waiters.clone());
+fn announce(views: &Arc<Views>, subscribers: &Arc<Subscribers>) -> Announce {
+    let (views, subscribers) = (views.clone(), subscribers.clone());
     Box::new(move |revised| {
-        views.follow(revised);
-        waiters.announce(revised);
+        views.update(revised);
+        subscribers.announce(revised);
     })
 }
 
@@ -231,7 +235,7 @@ fn register_collector(directory: &Arc<Directory>, registry: &mut Registry) -> Ar
 }
 
 /// Looks up the pod that owns an instance.
-fn owners(directory: &Arc<Directory>) -> Owners {
+fn owners(directory: &Arc<Directory>) -> OwnerLookup {
     let directory = directory.clone();
     Box::new(move |namespace, name| directory.slot(namespace, name)?.record().owner_pod.clone())
 }
@@ -239,19 +243,19 @@ fn owners(directory: &Arc<Directory>) -> Owners {
 fn gate(
     config: &Config,
     client: Client,
-    owners: Owners,
+    owners: OwnerLookup,
     calls: &ApiMetrics,
     breakers: &Breakers,
     registry: &mut Registry,
-) -> Option<(Gate, Option<KeyReader>)> {
+) -> Option<(Authorizer, Option<KeyReader>)> {
     (config.auth == Auth::Token).then(|| {
         let by_keys = config.auth_tokens == AuthTokens::Jwks;
         let breaker = &breakers.reviews;
         let keys = by_keys
             .then(|| Keyring::new(client.clone(), calls, breaker, KeyMetrics::new(registry)));
         let (keyring, reader) = keys.unzip();
-        let reviews = Reviews::new(client, calls, breaker);
-        let gate = Gate::new(reviews, keyring, owners, AuthMetrics::new(registry, by_keys));
+        let reviews = Reviewer::new(client, calls, breaker);
+        let gate = Authorizer::new(reviews, keyring, owners, AuthMetrics::new(registry, by_keys));
         (gate, reader)
     })
 }
@@ -262,21 +266,24 @@ fn build_self_beat(
     writer: Writer,
     facts: mpsc::Sender<Delivery>,
     wanted: mpsc::Receiver<fact::SelfBeat>,
-) -> SelfBeat {
+) -> SelfBeatWriter {
     let (own, registration) = (config.own.clone(), own_registration(config));
-    SelfBeat { own, registration, directory: directory.clone(), writer, facts, wanted }
+    SelfBeatWriter { own, registration, directory: directory.clone(), writer, facts, wanted }
 }
 
 /// What rollcall needs in the cluster, and where missing parts are reported.
-fn problems(config: &Config) -> (Needs, Board) {
-    let needs = Needs {
+fn problems(config: &Config) -> (PreflightSettings, ProblemTracker) {
+    let needs = PreflightSettings {
         scope: config.scope.clone(),
-        home: config.own_namespace.clone(),
+        own_namespace: config.own_namespace.clone(),
         auth: config.auth == Auth::Token,
         keys: config.auth_tokens == AuthTokens::Jwks,
     };
     let explainer = needs.clone();
-    (needs, Board::new(move |lack, verb, resource| explainer.explain(lack, verb, resource)))
+    (
+        needs,
+        ProblemTracker::new(move |lack, verb, resource| explainer.explain(lack, verb, resource)),
+    )
 }
 
 fn settings(config: &Config) -> Settings {

@@ -36,7 +36,7 @@ use crate::clock;
 use crate::heartbeat::self_beat;
 use crate::kubernetes::writer::Writer;
 use crate::serve::task_group::TaskGroup;
-use crate::telemetry::{probes::Probes, problems::Board, traces::Traces};
+use crate::telemetry::{probes::Probes, problems::ProblemTracker, traces::Traces};
 
 /// How long a synced replica waits at its start for the first confirmed heartbeats. The first self-beat and the first
 /// ledger take well under a second.
@@ -100,7 +100,7 @@ pub(super) struct Replica {
 pub(super) struct Readiness {
     pub(super) directory: Arc<Directory>,
     /// Problems that an operator has to fix in the cluster.
-    pub(super) problems: Board,
+    pub(super) problems: ProblemTracker,
     /// Whether the replica was once synced and able to confirm heartbeats. Stays true.
     pub(super) started: AtomicBool,
     /// When a probe first found the replica synced; 0 before.
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn termination_grace_period_covers_every_step() {
-        let linger = Duration::from_secs(ServeArgs::of(&[]).linger_seconds);
+        let linger = Duration::from_secs(ServeArgs::from_flags(&[]).linger_seconds);
         let writes = DUTIES.max(FLUSH + CORE);
         let steps = [HTTP, writes, ELECTION, SELF_BEAT, self_beat::LEAVE_WITHIN, linger, DNS, CORE];
         let deployment = include_str!("../../deploy/base/deployment.yaml");

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::telemetry::problems::{Board, Lack};
+use crate::telemetry::problems::{MissingKind, ProblemTracker};
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{
@@ -108,7 +108,7 @@ pub struct ApiMetrics {
     calls: Family<CallLabels, Counter>,
     seconds: Family<VerbLabels, Histogram, fn() -> Histogram>,
     /// A refused call adds a problem; a successful call removes it.
-    problems: Board,
+    problems: ProblemTracker,
 }
 
 /// Metrics about calls on one resource.
@@ -120,7 +120,7 @@ pub struct CallMetrics {
 
 impl ApiMetrics {
     /// Registers the families.
-    pub fn new(registry: &mut Registry, problems: Board) -> Self {
+    pub fn new(registry: &mut Registry, problems: ProblemTracker) -> Self {
         let calls = Family::default();
         registry.register(
             "api_calls",
@@ -141,7 +141,7 @@ impl ApiMetrics {
 
     /// Metrics for calls on one resource (for example `serviceinstances`) with these verbs.
     #[must_use]
-    pub fn on(&self, resource: &'static str, verbs: &[&'static str]) -> CallMetrics {
+    pub fn for_resource(&self, resource: &'static str, verbs: &[&'static str]) -> CallMetrics {
         for verb in verbs {
             for code in [Some(200), None] {
                 self.calls
@@ -171,7 +171,7 @@ impl CallMetrics {
 
     /// Reports that a call was refused because a right or a type is missing. `named` is the verb and resource in the
     /// refusal, if it names them.
-    pub fn refused(&self, verb: &'static str, lack: Lack, named: Option<(&str, &str)>) {
+    pub fn refused(&self, verb: &'static str, lack: MissingKind, named: Option<(&str, &str)>) {
         let needed = rights(verb).first().copied().unwrap_or(verb);
         let (verb, resource) = named.unwrap_or((needed, self.resource));
         self.api.problems.refused(lack, verb, resource);
@@ -215,18 +215,18 @@ impl BreakerMetrics {
 
     /// Registers the series of a breaker, which is closed at first.
     pub fn begin(&self, calls: &'static str) {
-        self.is_open(calls, false);
+        self.set_open(calls, false);
         self.refused.get_or_create(&BreakerLabels { calls }).inc_by(0);
     }
 
     /// Records whether the breaker is open.
-    pub fn is_open(&self, calls: &'static str, open: bool) {
+    pub fn set_open(&self, calls: &'static str, open: bool) {
         self.open.get_or_create(&BreakerLabels { calls }).set(i64::from(open));
     }
 
     /// The state of a breaker: `open` or `closed`.
     #[must_use]
-    pub fn word(&self, calls: &'static str) -> &'static str {
+    pub fn state_name(&self, calls: &'static str) -> &'static str {
         if self.open.get_or_create(&BreakerLabels { calls }).get() == 0 { "closed" } else { "open" }
     }
 
@@ -276,7 +276,7 @@ impl WatchMetrics {
     }
 
     /// Counts one object that cannot be read.
-    pub fn poison(&self) {
+    pub fn unreadable(&self) {
         self.unreadable.inc();
     }
 
@@ -342,7 +342,7 @@ impl RightMetrics {
     }
 
     /// Records whether a right is granted.
-    pub fn seen(&self, verb: &'static str, resource: &'static str, granted: bool) {
+    pub fn set_granted(&self, verb: &'static str, resource: &'static str, granted: bool) {
         self.missing.get_or_create(&RightLabels { verb, resource }).set(i64::from(!granted));
     }
 }

@@ -45,7 +45,7 @@ impl Problems {
 
 /// The kind of part that is missing according to a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lack {
+pub enum MissingKind {
     /// An RBAC right.
     Right,
     /// The custom resource definition.
@@ -53,14 +53,14 @@ pub enum Lack {
 }
 
 /// A refused call: its RBAC verb and its resource.
-type RefusedCall = (Lack, String, String);
+type RefusedCall = (MissingKind, String, String);
 
 /// Returns the sentence about a refused call, with the fix.
-type Explain = Box<dyn Fn(Lack, &str, &str) -> String + Send + Sync>;
+type Explain = Box<dyn Fn(MissingKind, &str, &str) -> String + Send + Sync>;
 
 /// The current problems of a replica. Clones share them.
 #[derive(Clone)]
-pub struct Board(Arc<TrackerState>);
+pub struct ProblemTracker(Arc<TrackerState>);
 
 struct TrackerState {
     explain: Explain,
@@ -82,23 +82,25 @@ struct Sources {
     checks: u64,
 }
 
-impl fmt::Debug for Board {
+impl fmt::Debug for ProblemTracker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Board").field(&self.shown()).finish()
+        f.debug_tuple("ProblemTracker").field(&self.shown()).finish()
     }
 }
 
-impl Default for Board {
+impl Default for ProblemTracker {
     /// With short sentences that name the missing right or type only.
     fn default() -> Self {
         Self::new(|lack, verb, resource| format!("{lack:?}: {verb} {resource}"))
     }
 }
 
-impl Board {
+impl ProblemTracker {
     /// Starts without problems. `explain` returns the consequence of a refused call and its fix.
     #[must_use]
-    pub fn new(explain: impl Fn(Lack, &str, &str) -> String + Send + Sync + 'static) -> Self {
+    pub fn new(
+        explain: impl Fn(MissingKind, &str, &str) -> String + Send + Sync + 'static,
+    ) -> Self {
         Self(Arc::new(TrackerState {
             explain: Box::new(explain),
             sources: Mutex::default(),
@@ -116,7 +118,7 @@ impl Board {
 
     /// Begins a check. Returns its number, which [`Self::found`] takes together with the findings.
     #[must_use]
-    pub fn begin_look(&self) -> u64 {
+    pub fn begin_check(&self) -> u64 {
         let mut sources = self.0.sources.lock();
         sources.checks += 1;
         sources.checks
@@ -132,7 +134,7 @@ impl Board {
 
     /// Reports at once that a call was refused because something is missing, and asks for a check, which finds the
     /// rest.
-    pub fn refused(&self, lack: Lack, verb: &str, resource: &str) {
+    pub fn refused(&self, lack: MissingKind, verb: &str, resource: &str) {
         let key = (lack, verb.to_owned(), resource.to_owned());
         let mut sources = self.0.sources.lock();
         let begun = sources.checks;
@@ -155,13 +157,13 @@ impl Board {
             return;
         }
         let mut sources = self.0.sources.lock();
-        let sentence = (self.0.explain)(Lack::Right, verb, resource);
-        let type_sentence = (self.0.explain)(Lack::Type, verb, resource);
+        let sentence = (self.0.explain)(MissingKind::Right, verb, resource);
+        let type_sentence = (self.0.explain)(MissingKind::Type, verb, resource);
         let before = sources.refused.len();
         sources.refused.retain(|(lack, v, r), _| match lack {
-            Lack::Right => (&**v, &**r) != (verb, resource),
+            MissingKind::Right => (&**v, &**r) != (verb, resource),
             // A subresource belongs to the same type.
-            Lack::Type => r.split('/').next() != resource.split('/').next(),
+            MissingKind::Type => r.split('/').next() != resource.split('/').next(),
         });
         let is_found = |sentence: &str| sources.found.all().any(|problem| problem == sentence);
         let (right, of_type) = (is_found(&sentence), is_found(&type_sentence));
@@ -180,7 +182,7 @@ impl Board {
     }
 
     /// Waits, without a deadline, until a check is useful.
-    pub async fn is_to_be_looked_at(&self) {
+    pub async fn check_wanted(&self) {
         self.0.check_wanted.notified().await;
     }
 
@@ -202,14 +204,14 @@ impl Board {
 mod tests {
     use super::*;
 
-    fn board() -> Board {
-        Board::new(|lack, verb, resource| match lack {
-            Lack::Right => format!("may not {verb} {resource}"),
-            Lack::Type => "the type is missing".to_owned(),
+    fn board() -> ProblemTracker {
+        ProblemTracker::new(|lack, verb, resource| match lack {
+            MissingKind::Right => format!("may not {verb} {resource}"),
+            MissingKind::Type => "the type is missing".to_owned(),
         })
     }
 
-    fn shown(board: &Board) -> Vec<String> {
+    fn shown(board: &ProblemTracker) -> Vec<String> {
         board.shown().all().cloned().collect()
     }
 
@@ -220,8 +222,8 @@ mod tests {
     #[test]
     fn refusal_is_reported_at_once_and_ends_with_success_of_the_same_call() {
         let board = board();
-        board.refused(Lack::Right, "patch", "serviceinstances");
-        board.refused(Lack::Right, "patch", "serviceinstances");
+        board.refused(MissingKind::Right, "patch", "serviceinstances");
+        board.refused(MissingKind::Right, "patch", "serviceinstances");
         assert_eq!(shown(&board), ["may not patch serviceinstances"]);
         board.succeeded("get", "serviceinstances");
         assert_eq!(shown(&board).len(), 1, "success of another right does not end it");
@@ -232,11 +234,11 @@ mod tests {
     #[test]
     fn check_ends_refusals_from_before_it_began() {
         let board = board();
-        let check = board.begin_look();
-        board.refused(Lack::Right, "delete", "serviceinstances");
+        let check = board.begin_check();
+        board.refused(MissingKind::Right, "delete", "serviceinstances");
         board.found(Problems::default(), check);
         assert_eq!(shown(&board).len(), 1, "it was refused while the check ran");
-        let check = board.begin_look();
+        let check = board.begin_check();
         board.found(Problems::default(), check);
         assert!(shown(&board).is_empty());
     }
@@ -244,8 +246,8 @@ mod tests {
     #[test]
     fn problem_from_check_and_refusal_is_reported_once_and_ends_with_success() {
         let board = board();
-        board.found(limiting("may not get leases"), board.begin_look());
-        board.refused(Lack::Right, "get", "leases");
+        board.found(limiting("may not get leases"), board.begin_check());
+        board.refused(MissingKind::Right, "get", "leases");
         assert_eq!(shown(&board), ["may not get leases"]);
         board.succeeded("get", "leases");
         assert!(shown(&board).is_empty());
@@ -254,9 +256,9 @@ mod tests {
     #[test]
     fn missing_type_is_one_problem_for_all_calls_on_it() {
         let board = board();
-        board.refused(Lack::Type, "patch", "serviceinstances");
-        board.refused(Lack::Type, "patch", "serviceinstances/status");
-        board.refused(Lack::Type, "list", "heartbeatledgers");
+        board.refused(MissingKind::Type, "patch", "serviceinstances");
+        board.refused(MissingKind::Type, "patch", "serviceinstances/status");
+        board.refused(MissingKind::Type, "list", "heartbeatledgers");
         assert_eq!(shown(&board), ["the type is missing"]);
         board.succeeded("list", "serviceinstances");
         assert_eq!(shown(&board), ["the type is missing"], "the other type is still missing");

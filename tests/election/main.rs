@@ -67,25 +67,30 @@ fn every_mutation_is_detected() {
 
 #[test]
 fn candidate_takes_over_at_once_after_a_release_and_after_a_lease_without_renewals() {
-    use rollcall::kubernetes::candidate::{Answer, Candidate, LEASE, Record, Step};
+    use rollcall::kubernetes::candidate::{Candidate, ElectionStep, LEASE, Record, StoreAnswer};
     use rollcall_model::lease::Moment;
     let held = |holder: Option<&str>, version: &str| {
         let holder = holder.map(Into::into);
-        Answer::Stored(Record { holder, lease: LEASE, transitions: 3, version: version.into() })
+        StoreAnswer::Stored(Record {
+            holder,
+            lease: LEASE,
+            transitions: 3,
+            version: version.into(),
+        })
     };
     let mut candidate = Candidate::new("b".into());
-    let read = |candidate: &mut Candidate, at: u64, answer: Answer| {
-        candidate.answered(&Step::Read, Moment(at), Moment(at), answer);
+    let read = |candidate: &mut Candidate, at: u64, answer: StoreAnswer| {
+        candidate.process_answer(&ElectionStep::Read, Moment(at), Moment(at), answer);
     };
     read(&mut candidate, 1_000, held(Some("a"), "7"));
-    assert_eq!(candidate.next(Moment(15_999)), Step::Read);
+    assert_eq!(candidate.next(Moment(15_999)), ElectionStep::Read);
     assert_eq!(candidate.leader(Moment(15_999)).map(|leader| &**leader), Some("a"));
-    let take = Step::Hold { version: "7".into(), transitions: 4, renews: false };
+    let take = ElectionStep::Hold { version: "7".into(), transitions: 4, renews: false };
     assert_eq!(candidate.next(Moment(16_001)), take);
     assert_eq!(candidate.leader(Moment(16_001)), None);
     // A renewal was observed: the candidate waits for a whole lease again.
     read(&mut candidate, 16_002, held(Some("a"), "8"));
-    assert_eq!(candidate.next(Moment(31_000)), Step::Read);
+    assert_eq!(candidate.next(Moment(31_000)), ElectionStep::Read);
     read(&mut candidate, 31_001, held(None, "9"));
-    assert!(matches!(candidate.next(Moment(31_001)), Step::Hold { .. }));
+    assert!(matches!(candidate.next(Moment(31_001)), ElectionStep::Hold { .. }));
 }

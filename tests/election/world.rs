@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rollcall::kubernetes::candidate::{Answer, Candidate, LEASE, RETRY, Record, Step};
+use rollcall::kubernetes::candidate::{Candidate, ElectionStep, LEASE, RETRY, Record, StoreAnswer};
 use rollcall_model::lease::Moment;
 
 /// Milliseconds of true time in a tick.
@@ -45,13 +45,13 @@ struct Process {
 }
 
 /// A call in flight: the step, when it was sent, its deadline, and the response with its time.
-type Call = (Step, Moment, u64, Option<(u64, Answer)>);
+type Call = (ElectionStep, Moment, u64, Option<(u64, StoreAnswer)>);
 
 /// A write or read on its way to the store.
 struct CallInFlight {
     from: usize,
     boot: u32,
-    step: Step,
+    step: ElectionStep,
     holder: Option<Arc<str>>,
     arrives: u64,
     /// When its response arrives; `None` if it is lost.
@@ -168,8 +168,11 @@ impl World {
 
     fn release(&mut self, index: usize) {
         let Some(record) = self.processes[index].candidate.resign() else { return };
-        let step =
-            Step::Hold { version: record.version, transitions: record.transitions, renews: true };
+        let step = ElectionStep::Hold {
+            version: record.version,
+            transitions: record.transitions,
+            renews: true,
+        };
         let arrives = self.time + self.rng.u64(1..20_000);
         let boot = self.processes[index].boot;
         self.calls_in_flight.push(CallInFlight {
@@ -203,21 +206,21 @@ impl World {
         }
     }
 
-    fn answer(&mut self, step: &Step, holder: Option<Arc<str>>) -> Answer {
+    fn answer(&mut self, step: &ElectionStep, holder: Option<Arc<str>>) -> StoreAnswer {
         let transitions = match step {
-            Step::Read => {
-                return self.store.clone().map_or(Answer::Absent, Answer::Stored);
+            ElectionStep::Read => {
+                return self.store.clone().map_or(StoreAnswer::Absent, StoreAnswer::Stored);
             }
-            Step::Create { transitions } => {
+            ElectionStep::Create { transitions } => {
                 if self.store.is_some() {
-                    return Answer::Conflict;
+                    return StoreAnswer::Conflict;
                 }
                 *transitions
             }
-            Step::Hold { version, transitions, .. } => {
-                let Some(stored) = &self.store else { return Answer::Absent };
+            ElectionStep::Hold { version, transitions, .. } => {
+                let Some(stored) = &self.store else { return StoreAnswer::Absent };
                 if stored.version != *version && self.mutation != Mutation::NoCompare {
-                    return Answer::Conflict;
+                    return StoreAnswer::Conflict;
                 }
                 *transitions
             }
@@ -226,7 +229,7 @@ impl World {
         let version = self.version.to_string();
         let record = Record { holder, lease: LEASE, transitions, version };
         self.store = Some(record.clone());
-        Answer::Stored(record)
+        StoreAnswer::Stored(record)
     }
 
     fn step(&mut self, index: usize, faults: bool) {
@@ -239,17 +242,17 @@ impl World {
         if let Some((step, sent, limit, answer)) = process.call.take() {
             let answer = match answer {
                 Some((at, answer)) if at <= time => answer,
-                _ if limit <= time => Answer::Failed,
+                _ if limit <= time => StoreAnswer::Failed,
                 other => {
                     process.call = Some((step, sent, limit, other));
                     return;
                 }
             };
-            let stored = matches!(answer, Answer::Stored(_));
+            let stored = matches!(answer, StoreAnswer::Stored(_));
             let counted = if self.mutation == Mutation::TermFromResponse { now } else { sent };
-            process.candidate.answered(&step, counted, now, answer);
+            process.candidate.process_answer(&step, counted, now, answer);
             let pause = match (&step, stored) {
-                (Step::Read, _) if process.candidate.next(now) != Step::Read => 0,
+                (ElectionStep::Read, _) if process.candidate.next(now) != ElectionStep::Read => 0,
                 (_, true) => millis(RETRY),
                 _ => PAUSE,
             };
@@ -267,7 +270,7 @@ impl World {
         let answered = !faults || self.rng.u32(..20) > 0;
         let process = &mut self.processes[index];
         let step = process.candidate.next(now);
-        let holder = Some(process.candidate.me().into());
+        let holder = Some(process.candidate.name().into());
         let arrives = self.time + there;
         let answers = answered.then_some(arrives + back);
         process.call = Some((step.clone(), now, self.time + CALL, None));

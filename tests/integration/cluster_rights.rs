@@ -10,7 +10,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, DeleteParams, PostParams};
 use rollcall::dev::credentials::{ROLLCALL_USER, kubeconfig};
 use rollcall::dev::{ControlPlane, install, manifests};
-use rollcall::kubernetes::rights::{Need, Place, RIGHTS, Right};
+use rollcall::kubernetes::rights::{Need, RIGHTS, Right, RightScope};
 use rollcall_api::HeartbeatLedger;
 use rollcall_api::manifests::{REVISION, REVISION_ANNOTATION};
 use serde_json::{Value, json};
@@ -115,9 +115,9 @@ async fn kubeconfig_without(ns: &Namespace, index: usize, lack: &'static Right) 
         })
     };
     let objects = [
-        role("Role", &account, has(|right| right.place != Place::Cluster)),
+        role("Role", &account, has(|right| right.scope != RightScope::Cluster)),
         binding("Role", &account),
-        role("ClusterRole", &full, has(|right| right.place == Place::Cluster)),
+        role("ClusterRole", &full, has(|right| right.scope == RightScope::Cluster)),
         binding("ClusterRole", &full),
     ];
     let texts = objects.map(|object| object.to_string());
@@ -217,12 +217,15 @@ async fn replica_that_waits_for_a_right_starts_when_the_right_is_granted() {
     let flags = ["--kubeconfig", path.to_str().unwrap()];
     let rollcall = Rollcall::launch(&ns, "rollcall-0", &flags).await;
     eventually("it reports what it waits for", BOUND, async || {
-        rollcall.whole_log().contains("rollcall lacks the right to list serviceinstances").then_some(())
+        rollcall
+            .whole_log()
+            .contains("rollcall lacks the right to list serviceinstances")
+            .then_some(())
     })
     .await;
     let api: Api<Role> = ns.api();
     let mut role = api.get("lacks-0").await.unwrap();
-    let all = rules(RIGHTS.iter().filter(|right| right.place != Place::Cluster));
+    let all = rules(RIGHTS.iter().filter(|right| right.scope != RightScope::Cluster));
     role.rules = Some(serde_json::from_value(json!(all)).unwrap());
     api.replace("lacks-0", &PostParams::default(), &role).await.unwrap();
     rollcall.until_ready().await;
@@ -424,7 +427,7 @@ async fn missing_right_is_a_problem_from_its_first_refusal_to_its_first_success(
     let api: Api<Role> = ns.api();
     let set = async |without: Option<&Right>| {
         let mut role = api.get("lacks-0").await.unwrap();
-        let has = |right: &&Right| right.place != Place::Cluster && Some(*right) != without;
+        let has = |right: &&Right| right.scope != RightScope::Cluster && Some(*right) != without;
         role.rules = Some(serde_json::from_value(json!(rules(RIGHTS.iter().filter(has)))).unwrap());
         api.replace("lacks-0", &PostParams::default(), &role).await.unwrap();
     };

@@ -125,7 +125,7 @@ async fn killed_replica_is_restarted_and_sigterm_ends_everything() {
     let pids = dev.pids();
     dev.child.signal(Signal::TERM);
     let end = eventually("it ends", SOON, async || dev.child.has_ended()).await;
-    assert_eq!(end, "exit status: 0", "{}", dev.child.obituary(&end));
+    assert_eq!(end, "exit status: 0", "{}", dev.child.exit_report(&end));
     assert!(pids.iter().all(|pid| is_gone(*pid)), "one of {pids:?} still runs");
     assert!(!dev.dir.join("dev.json").exists());
 }
@@ -198,7 +198,7 @@ impl Dev {
         let dev = Self { child, dir };
         eventually("rollcall dev is ready", SOON, async || {
             if let Some(end) = dev.child.has_ended() {
-                panic!("{}", dev.child.obituary(&end));
+                panic!("{}", dev.child.exit_report(&end));
             }
             dev.dir.join("dev.json").exists().then_some(())
         })

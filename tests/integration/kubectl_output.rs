@@ -198,7 +198,10 @@ async fn repeated_expiries_are_one_event_with_a_count() {
     })
     .await;
     let note = event.note.unwrap();
-    assert!(note.contains("lease of 2 s") && note.contains("A heartbeat makes it discoverable again"), "{note}");
+    assert!(
+        note.contains("lease of 2 s") && note.contains("A heartbeat makes it discoverable again"),
+        "{note}"
+    );
     // After the Events are deleted, the next expiry is reported in a new one.
     let all = ns.api::<Event>();
     all.delete_collection(&Default::default(), &ListParams::default()).await.unwrap();

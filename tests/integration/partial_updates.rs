@@ -169,7 +169,10 @@ async fn unsupported_condition_is_refused_and_not_ignored() {
             let error = &refused.json()["errors"][0];
             assert_eq!((refused.status, &error["field"]), (400, &json!(header)), "{call}: {error}");
             assert_eq!(refused.json()["type"], BAD_HEADER, "{call}");
-            assert!(error["detail"].as_str().unwrap().starts_with("is not supported for"), "{error}");
+            assert!(
+                error["detail"].as_str().unwrap().starts_with("is not supported for"),
+                "{error}"
+            );
         }
     }
 }

@@ -11,10 +11,10 @@ use kube::api::{Api, DeleteParams, PostParams};
 use prometheus_client::registry::Registry;
 use rollcall::dev::Child;
 use rollcall::kubernetes::breaker::Breakers;
-use rollcall::kubernetes::review::{Ask, Keyring, Reviews, Whose};
+use rollcall::kubernetes::review::{Keyring, ReviewOptions, Reviewer, TokenSubject};
 use rollcall::telemetry::keys::KeyMetrics;
 use rollcall::telemetry::metrics::ApiMetrics;
-use rollcall::telemetry::problems::Board;
+use rollcall::telemetry::problems::ProblemTracker;
 use serde_json::{Value, json};
 
 use crate::support::control_plane::{TestControlPlane, launcher, own, program_of};
@@ -77,7 +77,7 @@ fn assert_problem(answer: &Answer, status: u16, text: &str) {
 
 /// Both methods of authentication, without an HTTP server in front.
 struct Authenticators {
-    reviews: Reviews,
+    reviews: Reviewer,
     keyring: Keyring,
 }
 
@@ -85,9 +85,11 @@ impl Authenticators {
     async fn new(shared: &TestControlPlane) -> Self {
         let client = shared.control_plane.rollcall().await.unwrap();
         let mut registry = Registry::default();
-        let (metrics, breakers) =
-            (ApiMetrics::new(&mut registry, Board::default()), Breakers::new(&mut registry));
-        let reviews = Reviews::new(client.clone(), &metrics, &breakers.reviews);
+        let (metrics, breakers) = (
+            ApiMetrics::new(&mut registry, ProblemTracker::default()),
+            Breakers::new(&mut registry),
+        );
+        let reviews = Reviewer::new(client.clone(), &metrics, &breakers.reviews);
         let keys = KeyMetrics::new(&mut registry);
         let (keyring, reader) = Keyring::new(client, &metrics, &breakers.reviews, keys);
         tokio::spawn(reader.run());
@@ -95,10 +97,10 @@ impl Authenticators {
     }
 
     /// The result of the review, and the result of the check with the keys.
-    async fn whose(&self, token: &str) -> [Result<Whose, String>; 2] {
-        let ask = Ask { anew: false, within: BOUND };
-        let reviewed = self.reviews.token(token, ask).await.unwrap();
-        [reviewed, self.keyring.whose(token, BOUND).await.unwrap()]
+    async fn whose(&self, token: &str) -> [Result<TokenSubject, String>; 2] {
+        let ask = ReviewOptions { repeated: false, within: BOUND };
+        let reviewed = self.reviews.authenticate(token, ask).await.unwrap();
+        [reviewed, self.keyring.authenticate(token, BOUND).await.unwrap()]
     }
 }
 

@@ -26,10 +26,10 @@ const VERSION: u8 = 1;
 const SEGMENT: u64 = 1;
 
 /// The most bytes of segments in one object.
-pub const MOST: usize = 200 * 1024;
+pub const MAX_BYTES: usize = 200 * 1024;
 
 /// The most further objects of one ledger, as in the CRD: about 1.4 million heartbeats.
-pub const MOST_PARTS: usize = 64;
+pub const MAX_PARTS: usize = 64;
 
 /// The most bytes of a segment in addition to its heartbeats: tag, length and three numbers.
 const FRAME: usize = 1 + 4 * 10;

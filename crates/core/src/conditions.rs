@@ -13,19 +13,19 @@ use rollcall_model::{
     vocabulary::UnknownHealth,
 };
 
-use crate::sockets::Shared;
+use crate::sockets::SharedAddress;
 
 /// The most conditions that the CRD allows. Rollcall's own come first.
 const MAX_CONDITIONS: usize = 16;
 
 /// The input of a decision about conditions.
 #[derive(Clone, Copy, Debug)]
-pub struct Judged<'a> {
+pub struct ConditionInput<'a> {
     pub instance: &'a Instance,
     /// The phase of the instance.
     pub phase: Phase,
     /// An endpoint that it shares with another instance.
-    pub shared: Option<&'a Shared>,
+    pub shared: Option<&'a SharedAddress>,
 }
 
 /// A condition to write.
@@ -72,8 +72,11 @@ impl OwnCondition {
 }
 
 /// All conditions to write: rollcall's own, then the stored ones of other controllers.
-pub(crate) fn desired(judged: &Judged<'_>, last_heartbeat: Option<Wall>) -> Vec<DesiredCondition> {
-    let Judged { instance, phase, .. } = *judged;
+pub(crate) fn desired(
+    judged: &ConditionInput<'_>,
+    last_heartbeat: Option<Wall>,
+) -> Vec<DesiredCondition> {
+    let ConditionInput { instance, phase, .. } = *judged;
     let stored = &instance.stored.conditions;
     let mut wanted = vec![ready(instance, phase, last_heartbeat)];
     wanted.extend(warnings(judged));
@@ -85,8 +88,8 @@ pub(crate) fn desired(judged: &Judged<'_>, last_heartbeat: Option<Wall>) -> Vec<
 
 /// Whether the stored conditions of rollcall's types are correct. The message of `Ready` is not compared: it
 /// contains a time, so it would be rewritten forever.
-pub(crate) fn are_current(judged: &Judged<'_>) -> bool {
-    let Judged { instance, phase, .. } = *judged;
+pub(crate) fn are_current(judged: &ConditionInput<'_>) -> bool {
+    let ConditionInput { instance, phase, .. } = *judged;
     let stored = |kind| condition::find(&instance.stored.conditions, kind);
     let is_ready_current = stored(ConditionType::Ready).is_some_and(|stored| {
         let status = if phase.is_discoverable() { "True" } else { "False" };
@@ -129,8 +132,8 @@ fn unchanged(condition: &Condition) -> DesiredCondition {
 }
 
 /// The conditions that exist only while they hold. Most instances have none.
-fn warnings(judged: &Judged<'_>) -> Vec<OwnCondition> {
-    let Judged { instance, phase: _, shared } = *judged;
+fn warnings(judged: &ConditionInput<'_>) -> Vec<OwnCondition> {
+    let ConditionInput { instance, phase: _, shared } = *judged;
     let mut warnings = Vec::new();
     if let Some(word) = &instance.unknown_health {
         warnings.push(OwnCondition {
@@ -248,8 +251,8 @@ mod tests {
         instance
     }
 
-    fn judged(instance: &Instance, phase: Phase) -> Judged<'_> {
-        Judged { instance, phase, shared: None }
+    fn judged(instance: &Instance, phase: Phase) -> ConditionInput<'_> {
+        ConditionInput { instance, phase, shared: None }
     }
 
     fn of(instance: &Instance, phase: Phase) -> Vec<DesiredCondition> {

@@ -24,7 +24,7 @@ use rollcall_model::{
 
 use crate::{
     address_index::AddressIndex,
-    fact::Sent,
+    fact::StorePosition,
     grace::Grace,
     horizon::STALE_AFTER,
     identity::Identity,
@@ -33,7 +33,7 @@ use crate::{
     rules::Rules,
     serial::Serial,
     slot::{BeatOutcome, Slot},
-    sockets::{Shared, Sockets},
+    sockets::{SharedAddress, Sockets},
     unreported::Unreported,
 };
 
@@ -99,7 +99,7 @@ pub enum Heartbeat {
     /// Another incarnation has this name; its uid.
     OtherUid(Arc<str>),
     /// The instance was evicted recently.
-    Gone(RecentEviction),
+    Evicted(RecentEviction),
     /// This replica does not know the instance, but the API server may.
     Unknown,
 }
@@ -219,15 +219,15 @@ impl Directory {
 
     /// The position in the store before a write is sent.
     #[must_use]
-    pub fn before_write(&self) -> Sent {
+    pub fn before_write(&self) -> StorePosition {
         let epoch = self.epoch.load(Ordering::SeqCst);
-        Sent { epoch, least: self.index.load(Ordering::SeqCst).saturating_add(1) }
+        StorePosition { epoch, least: self.index.load(Ordering::SeqCst).saturating_add(1) }
     }
 
-    /// The position in the store before an unknown object is read; see [`Sent::of`] for a known one.
+    /// The position in the store before an unknown object is read; see [`StorePosition::of`] for a known one.
     #[must_use]
-    pub fn before_read(&self) -> Sent {
-        Sent { epoch: self.epoch.load(Ordering::SeqCst), least: 0 }
+    pub fn before_read(&self) -> StorePosition {
+        StorePosition { epoch: self.epoch.load(Ordering::SeqCst), least: 0 }
     }
 
     /// The resourceVersion up to which answers of this replica can depend on the store: what the watch has
@@ -345,7 +345,7 @@ impl Directory {
 
     /// An endpoint that this instance shares with another one, if both are discoverable.
     #[must_use]
-    pub fn shared_address(&self, facts: &Facts) -> Option<Shared> {
+    pub fn shared_address(&self, facts: &Facts) -> Option<SharedAddress> {
         self.sockets.read().shared_by(facts)
     }
 
@@ -401,7 +401,7 @@ impl Directory {
         let Some(slot) = self.slot(namespace, name) else {
             return self
                 .recent_eviction(namespace, name)
-                .map_or(Heartbeat::Unknown, Heartbeat::Gone);
+                .map_or(Heartbeat::Unknown, Heartbeat::Evicted);
         };
         let record = slot.record();
         if uid.is_some_and(|uid| *uid != *record.uid) {

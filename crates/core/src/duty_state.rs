@@ -10,7 +10,7 @@ use rollcall_model::{
     lease::{Moment, millis},
 };
 
-use crate::{announce::AnnouncedHealth, conditions::Judged, fact::Outcome, status};
+use crate::{announce::AnnouncedHealth, conditions::ConditionInput, fact::WriteOutcome, status};
 
 /// The first and the longest pause after a failed write; the pause doubles in between. They are short because
 /// a failing write is given up after 5 s anyway, and at most 16 are under way.
@@ -84,10 +84,10 @@ impl DutyState {
     }
 
     /// Records the result of a duty. Returns when the next one may begin, if not at once.
-    pub(super) fn attempted(&mut self, outcome: &Outcome, now: Moment) -> Option<Moment> {
+    pub(super) fn attempted(&mut self, outcome: &WriteOutcome, now: Moment) -> Option<Moment> {
         let ended = self.under_way.take();
         self.not_before = None;
-        if *outcome == Outcome::Done {
+        if *outcome == WriteOutcome::Done {
             if let Some(UnderWay::Status { generation, health, announced }) = ended {
                 self.shown = Some((generation, health));
                 self.announced = announced;
@@ -95,13 +95,13 @@ impl DutyState {
             self.failures = 0;
             return None;
         }
-        if *outcome == Outcome::Deleting {
+        if *outcome == WriteOutcome::Deleting {
             if let Some(UnderWay::Evict(reason)) = ended {
                 self.deleted = Some(reason);
             }
             return None;
         }
-        if *outcome == Outcome::Refused {
+        if *outcome == WriteOutcome::Refused {
             self.not_before = Some(now.after(REFUSED));
             return self.not_before;
         }
@@ -111,11 +111,11 @@ impl DutyState {
         self.not_before
     }
 
-    pub(super) fn is_settled(&self, judged: &Judged<'_>, zone: &str) -> bool {
+    pub(super) fn is_settled(&self, judged: &ConditionInput<'_>, zone: &str) -> bool {
         let instance = judged.instance;
         status::is_current(judged)
             && (self.shown == Some((instance.generation, instance.health))
-                || status::shows(instance, zone))
+                || status::has_current_columns(instance, zone))
     }
 
     /// Defers a write by `wait`. Returns when it may go out.

@@ -7,7 +7,7 @@ use rollcall_model::{
     lease::{Lease, Moment, Reading, Wall},
 };
 
-use crate::{leadership::Leadership, ledger::Ledger, slot::Source, status::Desired};
+use crate::{leadership::Leadership, ledger::Ledger, slot::Source, status::DesiredStatus};
 
 /// An input of the state machine.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ pub enum Fact {
         instance: Arc<Instance>,
         /// How its heartbeat annotation got its value, if the write changed it.
         by: Source,
-        sent: Sent,
+        sent: StorePosition,
     },
     /// The API server answered a delete of this replica.
     Deleted { key: InstanceKey, uid: Arc<str> },
@@ -73,7 +73,7 @@ pub enum Fact {
     /// The election reported who leads, and until when this replica does if it leads.
     Leadership(Leadership),
     /// A duty on an instance succeeded or failed.
-    Attempted { key: InstanceKey, uid: Arc<str>, outcome: Outcome },
+    Attempted { key: InstanceKey, uid: Arc<str>, outcome: WriteOutcome },
 }
 
 /// A self-beat to write.
@@ -86,14 +86,14 @@ pub struct SelfBeat {
 
 /// What was known of the store when a call was sent. The answer cannot be older than that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sent {
+pub struct StorePosition {
     pub epoch: u64,
     /// The lowest resourceVersion that the answer can have. For a write that changes something: one above the
     /// highest seen. For a read: that of the object as it was known. 0 if nothing was known.
     pub least: u64,
 }
 
-impl Sent {
+impl StorePosition {
     /// For a call that only reads an object, or that may change nothing: `version` is the version known when
     /// it was sent.
     #[must_use]
@@ -104,7 +104,7 @@ impl Sent {
 
 /// The result of a duty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum WriteOutcome {
     Done,
     /// The object has changed or is gone. The watch will bring the change, and the duty is decided again.
     Conflict,
@@ -134,7 +134,7 @@ pub enum Duty {
     },
     WriteStatus {
         on: Version,
-        desired: Desired,
+        desired: DesiredStatus,
         /// The Event to publish once the status is written.
         announce: Option<Announcement>,
     },

@@ -200,7 +200,7 @@ impl Guard {
             cluster.map_or(0, held) + services.iter().map(|it| it.1.held).sum::<usize>();
         let more = services.len().saturating_sub(MAX_LISTED);
         services.truncate(MAX_LISTED);
-        Some(Arc::new(report::Held { instances, everybody: cluster, services, more }))
+        Some(Arc::new(report::Held { instances, cluster, services, more }))
     }
 
     /// The existing hold that covers an instance with this last heartbeat.
@@ -301,7 +301,7 @@ fn silent_in_service(service: &ServiceKey, at: Moment, evidence: &Evidence<'_>) 
 /// heartbeat every third of the lease, as it is asked to, has not.
 fn is_silent(member: &Member, grace: &Grace, at: Moment) -> bool {
     let duration = member.facts.lease.duration;
-    grace.deadline(member.pulse.last_heartbeat(), duration) < at.after(duration / 2)
+    grace.deadline(member.heartbeats.last_heartbeat(), duration) < at.after(duration / 2)
 }
 
 #[cfg(test)]

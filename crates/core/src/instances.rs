@@ -14,7 +14,7 @@ use rollcall_model::{
 use crate::{
     directory::Directory,
     evictions::Evictions,
-    fact::{Announcement, Outcome, Version},
+    fact::{Announcement, Version, WriteOutcome},
     guard::{Evidence, Guard},
     identity::Author,
     installations::Installations,
@@ -298,10 +298,10 @@ impl<R: Rules> Instances<R> {
         &mut self,
         key: &InstanceKey,
         uid: Arc<str>,
-        outcome: &Outcome,
+        outcome: &WriteOutcome,
         now: Now,
     ) {
-        if matches!(outcome, Outcome::Evicted) {
+        if matches!(outcome, WriteOutcome::Evicted) {
             self.evictions.count();
             // The object is already gone if the watch was faster.
             return self.mark_deleted(key, uid, now);

@@ -18,7 +18,7 @@ use rollcall_model::{
 
 use crate::{
     announce,
-    conditions::Judged,
+    conditions::ConditionInput,
     directory::Directory,
     duty_state::UnderWay,
     fact::{Announcement, Duty, Version},
@@ -231,7 +231,7 @@ impl StatusWriter<'_> {
         }
         entry.duties.clear_deferred();
         let shared = self.directory.shared_address(&instance.facts);
-        let judged = Judged { instance: &instance, phase, shared: shared.as_ref() };
+        let judged = ConditionInput { instance: &instance, phase, shared: shared.as_ref() };
         if entry.duties.is_settled(&judged, self.zone) {
             return WriteNeed::No;
         }
@@ -246,10 +246,11 @@ impl StatusWriter<'_> {
 
     fn duty(&self, entry: &mut Entry, now: Now) -> Duty {
         let (instance, phase) = (entry.instance().clone(), entry.member.phase);
-        let beat = instance.lease.is_leased().then(|| entry.slot().last_heard(&instance, now));
+        let beat =
+            instance.lease.is_leased().then(|| entry.slot().last_heartbeat_time(&instance, now));
         let own = self.identity.current();
         let shared = self.directory.shared_address(&instance.facts);
-        let judged = Judged { instance: &instance, phase, shared: shared.as_ref() };
+        let judged = ConditionInput { instance: &instance, phase, shared: shared.as_ref() };
         let desired = status::desired(&judged, beat, self.zone, own);
         // The verdict of another installation is not a verdict here, and its end is not announced.
         let stored = instance.stored.phase.filter(|_| !entry.author().is_foreign());
@@ -266,7 +267,7 @@ impl StatusWriter<'_> {
 fn checkpoint_duty(entry: &mut Entry, now: Now, age: Duration) -> Option<Duty> {
     let instance = entry.instance();
     let lease = instance.lease;
-    let beat = entry.slot().last_heard(instance, now);
+    let beat = entry.slot().last_heartbeat_time(instance, now);
     let stored = instance.stored.last_heartbeat.map_or(0, |stored| stored.0);
     // The absolute difference, so that a wall clock that went back does not keep a future time for hours.
     let behind = beat.0.abs_diff(stored) >= millis(age.max(lease.renew_after()));

@@ -114,7 +114,7 @@ pub struct Held {
     /// How many instances are held in total.
     pub instances: usize,
     /// The cluster-wide hold, if there is one.
-    pub everybody: Option<Hold>,
+    pub cluster: Option<Hold>,
     /// The holds of services, by name; [`MAX_LISTED`] at most.
     pub services: Vec<(ServiceKey, Hold)>,
     /// How many more services have a hold.

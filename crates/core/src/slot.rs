@@ -183,7 +183,7 @@ impl Slot {
     /// The wall time of the last heartbeat, as far as it is known. A start is not a heartbeat: for the time
     /// before it, the stored checkpoint counts, or else the creation.
     #[must_use]
-    pub fn last_heard(&self, record: &Instance, now: Now) -> Wall {
+    pub fn last_heartbeat_time(&self, record: &Instance, now: Now) -> Wall {
         match self.source() {
             Source::Start => record.stored.last_heartbeat.unwrap_or(record.created),
             _ => now.wall_of(self.last_heartbeat()),

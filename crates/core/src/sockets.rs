@@ -36,13 +36,13 @@ impl fmt::Display for Socket {
 
 /// An endpoint that an instance shares, and one of the other instances.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shared {
+pub struct SharedAddress {
     pub socket: Socket,
     /// The first of the other instances by name.
     pub other: InstanceKey,
 }
 
-impl Shared {
+impl SharedAddress {
     /// A sentence about the instance `key`, with the fix. Names of instances in other namespaces are not
     /// disclosed.
     #[must_use]
@@ -90,7 +90,7 @@ impl Sockets {
 
     /// One of the endpoints that an instance shares.
     #[must_use]
-    pub fn shared_by(&self, facts: &Facts) -> Option<Shared> {
+    pub fn shared_by(&self, facts: &Facts) -> Option<SharedAddress> {
         if !self.is_shared(&facts.key) {
             return None;
         }
@@ -98,7 +98,7 @@ impl Sockets {
             EndpointInstances::One(_) => None,
             EndpointInstances::Many(keys) => {
                 let other = keys.iter().find(|key| **key != facts.key)?.clone();
-                Some(Shared { socket, other })
+                Some(SharedAddress { socket, other })
             }
         })
     }

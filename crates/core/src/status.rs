@@ -14,11 +14,11 @@ use rollcall_model::{
 
 use crate::{
     columns,
-    conditions::{self, DesiredCondition, Judged},
+    conditions::{self, ConditionInput, DesiredCondition},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Desired {
+pub struct DesiredStatus {
     pub phase: Phase,
     /// All conditions, including those of other controllers.
     pub conditions: Vec<DesiredCondition>,
@@ -41,13 +41,13 @@ pub struct Desired {
 
 #[must_use]
 pub fn desired(
-    judged: &Judged<'_>,
+    judged: &ConditionInput<'_>,
     last_heartbeat: Option<Wall>,
     zone: &str,
     installation: Option<&Installation>,
-) -> Desired {
-    let Judged { instance, phase, .. } = *judged;
-    Desired {
+) -> DesiredStatus {
+    let ConditionInput { instance, phase, .. } = *judged;
+    DesiredStatus {
         phase,
         conditions: conditions::desired(judged, last_heartbeat),
         observed_generation: instance.generation,
@@ -64,8 +64,8 @@ pub fn desired(
 /// Whether the stored verdict is current. The checkpoint is not compared: otherwise it would be rewritten all
 /// the time.
 #[must_use]
-pub fn is_current(judged: &Judged<'_>) -> bool {
-    let Judged { instance, phase, .. } = *judged;
+pub fn is_current(judged: &ConditionInput<'_>) -> bool {
+    let ConditionInput { instance, phase, .. } = *judged;
     let stored = &instance.stored;
     stored.phase == Some(phase)
         && conditions::are_current(judged)
@@ -76,7 +76,7 @@ pub fn is_current(judged: &Judged<'_>) -> bool {
 /// Whether the stored columns are current. This is separate from the verdict, because an API server with an
 /// older CRD drops columns that it does not know.
 #[must_use]
-pub fn shows(instance: &Instance, zone: &str) -> bool {
+pub fn has_current_columns(instance: &Instance, zone: &str) -> bool {
     let stored = &instance.stored;
     stored.dns_name.as_deref() == Some(&*dns_name(instance, zone))
         && stored.addresses.as_deref() == Some(&*columns::addresses(instance))

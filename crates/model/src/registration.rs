@@ -71,7 +71,7 @@ impl Registration {
             && labels.iter().all(|(key, value)| {
                 instance.labels.iter().any(|(k, v)| **k == **key && **v == **value)
             })
-            && self.labels_left_over(instance).next().is_none()
+            && self.stale_labels(instance).next().is_none()
             && health.is_none_or(|health| instance.reports(health))
             && pod.as_ref().is_none_or(|pod| instance.registered_by.as_ref() == Some(pod))
             && lease.is_none_or(|lease| lease == instance.lease)
@@ -88,7 +88,7 @@ impl Registration {
     /// that it is leaving, a health that this registration leaves out, or that the previous pod was being
     /// drained.
     #[must_use]
-    pub fn meets_words(&self, instance: &Instance) -> bool {
+    pub fn clears_reported_state(&self, instance: &Instance) -> bool {
         let is_unwell = instance.health != Health::Passing || instance.unknown_health.is_some();
         instance.stopping
             || (self.health.and_then(HealthReport::health).is_none() && is_unwell)
@@ -96,7 +96,7 @@ impl Registration {
     }
 
     /// The labels that earlier registrations have set on `instance`, and that this one leaves out.
-    pub fn labels_left_over<'a>(
+    pub fn stale_labels<'a>(
         &'a self,
         instance: &'a Instance,
     ) -> impl Iterator<Item = &'a Arc<str>> {
@@ -106,7 +106,7 @@ impl Registration {
     /// Whether `instance` has facts, or labels of a registration, that this registration lacks. Server-side
     /// apply would keep those that another manager has set.
     #[must_use]
-    pub fn leaves_over(&self, instance: &Instance) -> bool {
+    pub fn has_stale_facts(&self, instance: &Instance) -> bool {
         let Facts {
             address,
             ports,
@@ -141,7 +141,7 @@ impl Registration {
             || self.ports != **ports
             || tags.iter().any(|tag| !self.tags.iter().any(|own| **own == **tag))
             || attributes.iter().any(|(key, _)| !self.attributes.contains_key(&**key))
-            || self.labels_left_over(instance).next().is_some()
+            || self.stale_labels(instance).next().is_some()
     }
 }
 
@@ -198,11 +198,11 @@ mod tests {
             ("lease", false, &|facts| facts.lease.evict_after = std::time::Duration::ZERO),
         ];
         let base = Instance::sample("shop", "a");
-        assert!(minimal().is_met_by(&base) && !minimal().leaves_over(&base));
+        assert!(minimal().is_met_by(&base) && !minimal().has_stale_facts(&base));
         for (field, left_over, change) in changes {
             let changed = base.clone().with(change);
             assert!(!minimal().is_met_by(&changed), "{field}");
-            assert_eq!(minimal().leaves_over(&changed), left_over, "{field}");
+            assert_eq!(minimal().has_stale_facts(&changed), left_over, "{field}");
         }
     }
 
@@ -215,7 +215,7 @@ mod tests {
         ];
         for change in others {
             let changed = Instance::sample("shop", "a").with(change);
-            assert!(minimal().is_met_by(&changed) && !minimal().leaves_over(&changed));
+            assert!(minimal().is_met_by(&changed) && !minimal().has_stale_facts(&changed));
         }
         let keeps = Registration { lease: None, ..minimal() };
         let longer = |facts: &mut Facts| facts.lease.duration *= 2;
@@ -225,10 +225,10 @@ mod tests {
     #[test]
     fn stopping_ends_with_passing_or_another_pod() {
         let leaving = Instance::sample("shop", "a").with(|facts| facts.stopping = true);
-        assert!(minimal().is_met_by(&leaving) && minimal().meets_words(&leaving));
+        assert!(minimal().is_met_by(&leaving) && minimal().clears_reported_state(&leaving));
         let says = |report| Registration { health: Some(report), ..minimal() };
         assert!(!says(HealthReport::Passing).is_met_by(&leaving));
-        assert!(says(HealthReport::Passing).leaves_over(&leaving));
+        assert!(says(HealthReport::Passing).has_stale_facts(&leaving));
         assert!(says(HealthReport::Stopping).is_met_by(&leaving));
         assert!(
             !says(HealthReport::Critical).is_met_by(&leaving),
@@ -252,12 +252,12 @@ mod tests {
     fn omitted_registration_label_is_stale() {
         let mut instance = Instance::sample("shop", "a").with(|facts| facts.labels = pair());
         instance.registered_labels = Arc::new(["a".into()]);
-        assert!(!minimal().is_met_by(&instance) && minimal().leaves_over(&instance));
+        assert!(!minimal().is_met_by(&instance) && minimal().has_stale_facts(&instance));
         let says = |value: &str| Registration {
             labels: [("a".to_owned(), value.to_owned())].into(),
             ..minimal()
         };
-        assert!(says("b").is_met_by(&instance) && !says("b").leaves_over(&instance));
-        assert!(!says("c").is_met_by(&instance) && !says("c").leaves_over(&instance));
+        assert!(says("b").is_met_by(&instance) && !says("b").has_stale_facts(&instance));
+        assert!(!says("c").is_met_by(&instance) && !says("c").has_stale_facts(&instance));
     }
 }

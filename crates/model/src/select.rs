@@ -16,7 +16,7 @@ use crate::{
 
 /// The phases that a reader selects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Health {
+pub enum PhaseFilter {
     /// Ready and Warning.
     #[default]
     Discoverable,
@@ -46,7 +46,7 @@ pub struct Filter {
     /// With labels that match.
     pub selector: Option<Selector>,
     /// In these phases.
-    pub health: Health,
+    pub health: PhaseFilter,
 }
 
 /// The order of members in an answer.
@@ -70,7 +70,7 @@ impl Filter {
         let Self { version, tags, zone, near, port, protocol, selector, health } = self;
         let of_facts = [version, zone, near, port].iter().any(|wanted| wanted.is_some());
         let of_lists = !tags.is_empty() || protocol.is_some() || selector.is_some();
-        !of_facts && !of_lists && *health == Health::Discoverable
+        !of_facts && !of_lists && *health == PhaseFilter::Discoverable
     }
 
     /// The selected members of `view`, in the order of the view.
@@ -94,14 +94,14 @@ impl Filter {
 
     fn admits(&self, member: &Member) -> bool {
         let phase = match self.health {
-            Health::Discoverable => member.phase.is_discoverable(),
-            Health::Passing => member.phase == Phase::Ready,
-            Health::Lost => {
+            PhaseFilter::Discoverable => member.phase.is_discoverable(),
+            PhaseFilter::Passing => member.phase == Phase::Ready,
+            PhaseFilter::Lost => {
                 matches!(member.phase, Phase::Expired | Phase::Critical)
                     && member.facts.state == State::Up
                     && !member.facts.stopping
             }
-            Health::Any => true,
+            PhaseFilter::Any => true,
         };
         phase && self.describes(member)
     }

@@ -37,7 +37,7 @@ pub struct Member {
     /// The facts that readers see.
     pub facts: Arc<Facts>,
     /// Where its heartbeats are recorded.
-    pub pulse: Arc<dyn HeartbeatRecord>,
+    pub heartbeats: Arc<dyn HeartbeatRecord>,
     /// The verdict.
     pub phase: Phase,
     /// Whether it is held past its lease after a mass expiry.
@@ -53,20 +53,20 @@ impl Member {
     #[must_use]
     pub fn new(
         facts: Arc<Facts>,
-        pulse: Arc<dyn HeartbeatRecord>,
+        heartbeats: Arc<dyn HeartbeatRecord>,
         phase: Phase,
         held: bool,
     ) -> Self {
         let name = &facts.key.name;
         let label = if naming::is_label(name) { name.clone() } else { naming::label(name).into() };
         let fingerprint = fingerprint(&facts, phase, held);
-        Self { facts, pulse, phase, held, label, fingerprint }
+        Self { facts, heartbeats, phase, held, label, fingerprint }
     }
 
     /// When its lease ends, without grace; meaningless for a permanent instance.
     #[must_use]
     pub fn lease_end(&self) -> Moment {
-        self.pulse.last_heartbeat().after(self.facts.lease.duration)
+        self.heartbeats.last_heartbeat().after(self.facts.lease.duration)
     }
 }
 

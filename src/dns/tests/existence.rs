@@ -6,7 +6,7 @@ use rollcall_model::instance::{Protocol, State};
 use rollcall_model::lease::Moment;
 
 use super::world::{CHANGED, With, World, instance, negative_ttls, port};
-use crate::config::Empty;
+use crate::config::EmptyAnswer;
 use crate::dns::ede::Ede;
 
 const TYPES: [RecordType; 12] = [
@@ -263,7 +263,7 @@ fn empty_answer_has_the_number_of_instances_in_each_phase() {
 
 #[test]
 fn with_dns_empty_nxdomain_a_service_without_discoverable_instance_does_not_exist() {
-    let world = world().with_settings(|settings| settings.empty = Empty::NxDomain);
+    let world = world().with_settings(|settings| settings.empty = EmptyAnswer::NxDomain);
     for (name, exists) in [
         ("orders.shop", true),
         ("shop", true),
@@ -286,7 +286,7 @@ fn with_dns_empty_nxdomain_a_service_without_discoverable_instance_does_not_exis
 
 #[test]
 fn with_dns_empty_last_the_last_known_instances_are_answered() {
-    let world = world().with_settings(|settings| settings.empty = Empty::Last);
+    let world = world().with_settings(|settings| settings.empty = EmptyAnswer::Last);
     let gone = world.ask("gone.shop", RecordType::A);
     assert_eq!(
         (super::world::data(&gone.answers), gone.answers[0].ttl),
@@ -349,7 +349,7 @@ proptest! {
     /// The same with `--dns-empty nxdomain`.
     #[test]
     fn nxdomain_of_an_empty_service_holds_for_every_name_below(labels in labels(), below in labels()) {
-        let world = world().with_settings(|settings| settings.empty = Empty::NxDomain);
+        let world = world().with_settings(|settings| settings.empty = EmptyAnswer::NxDomain);
         let name = |labels: &[&str]| {
             labels.iter().map(|label| format!("{label}.")).collect::<String>() + "rollcall.internal."
         };

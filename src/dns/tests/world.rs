@@ -50,7 +50,7 @@ impl World {
         let networks: Vec<IpNet> = NETWORKS.split(',').map(|net| net.parse().unwrap()).collect();
         let directory = Arc::new(Directory::default().with_networks(&networks));
         let flags = ["--dns-reverse-zones", NETWORKS, "--dns-name-servers", NAME_SERVERS];
-        let settings = ServeArgs::of(&flags).validate().unwrap().dns;
+        let settings = ServeArgs::from_flags(&flags).validate().unwrap().dns;
         let zones = Arc::new(Zones::new(ZONE, settings, directory.clone()).unwrap());
         let responder = Responder {
             zones,

@@ -69,7 +69,7 @@ fn paths(operations: &[Operation]) -> Map<String, Value> {
 
 fn operation(operation: &Operation) -> Value {
     let mut responses = problems::responses(operation);
-    for success in operation.gives {
+    for success in operation.responses {
         responses.insert(success.status.to_string(), response(operation, success));
     }
     let mut value = json!({

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::http::problem::Kind;
+use crate::http::problem::ProblemKind;
 
 /// The example for a schema of a body.
 pub(super) fn for_schema(schema: &str) -> Option<Value> {
@@ -16,7 +16,7 @@ pub(super) fn for_schema(schema: &str) -> Option<Value> {
         "RegistrationBatchResult" => {
             json!({"created": 1, "registered": 0, "failed": 1, "results": [
                 {"namespace": "shop", "name": "orders-1", "status": 201, "uid": UID},
-                {"namespace": "shop", "name": "orders-2", "status": 422, "problem": problem(Kind::BadFields)},
+                {"namespace": "shop", "name": "orders-2", "status": 422, "problem": problem(ProblemKind::BadFields)},
             ]})
         }
         "Heartbeat" => json!({"health": "Warning", "note": "the disk is nearly full"}),
@@ -44,7 +44,7 @@ pub(super) fn for_schema(schema: &str) -> Option<Value> {
     })
 }
 
-pub(super) fn problem(kind: Kind) -> Value {
+pub(super) fn problem(kind: ProblemKind) -> Value {
     let mut problem = json!({
         "type": kind.uri(),
         "title": kind.title(),
@@ -52,17 +52,19 @@ pub(super) fn problem(kind: Kind) -> Value {
         "detail": "what is wrong with this request, and what to do about it",
     });
     let extensions = match kind {
-        Kind::BadFields => json!({
+        ProblemKind::BadFields => json!({
             "detail": "weight: must be a number from 0 to 65535",
             "errors": [{"in": "body", "field": "weight", "detail": "must be a number from 0 to 65535"}],
         }),
-        Kind::Forbidden => json!({
+        ProblemKind::Forbidden => json!({
             "user": "system:serviceaccount:shop:orders", "verb": "update",
             "resource": "serviceinstances/heartbeat", "namespace": "shop",
         }),
-        Kind::Evicted => json!({"evictedAt": TIME, "reason": "no heartbeat within its lease"}),
-        Kind::OtherIncarnation => json!({"uid": UID}),
-        Kind::OtherVersion => json!({"resourceVersion": "4711"}),
+        ProblemKind::Evicted => {
+            json!({"evictedAt": TIME, "reason": "no heartbeat within its lease"})
+        }
+        ProblemKind::OtherIncarnation => json!({"uid": UID}),
+        ProblemKind::OtherVersion => json!({"resourceVersion": "4711"}),
         _ => return problem,
     };
     if let (Some(problem), Value::Object(extensions)) = (problem.as_object_mut(), extensions) {

@@ -25,8 +25,8 @@ use hyper::{
 };
 
 use crate::http::{
-    answer::{Answer, Answered},
-    app::App,
+    answer::{Answer, HandlerResult},
+    app::AppState,
     discover,
     document::RenderedDocument,
     operation::Operation,
@@ -43,10 +43,10 @@ pub(super) fn text(operations: &'static [Operation]) -> Vec<u8> {
 
 /// `GET /openapi.json`
 pub(super) async fn contract(
-    State(app): State<Arc<App>>,
+    State(app): State<Arc<AppState>>,
     Query(()): Query<()>,
     headers: HeaderMap,
-) -> Answered {
+) -> HandlerResult {
     let RenderedDocument { text, tag } = app.document.rendered();
     let answer = if discover::is_known(&headers, tag.as_bytes()) {
         Answer::empty(StatusCode::NOT_MODIFIED)

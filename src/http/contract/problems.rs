@@ -5,12 +5,12 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde_json::{Map, Value, json};
 
 use super::{examples, headers, names, schemas};
-use crate::http::{operation::Operation, problem::Kind};
+use crate::http::{operation::Operation, problem::ProblemKind};
 
 /// The response objects of all problems, by component name.
 pub(super) fn components(operations: &[Operation]) -> Map<String, Value> {
-    let of_no_operation =
-        [Kind::UnknownRoute, Kind::MethodNotAllowed].map(|kind| (status(kind), vec![kind]));
+    let of_no_operation = [ProblemKind::UnknownRoute, ProblemKind::MethodNotAllowed]
+        .map(|kind| (status(kind), vec![kind]));
     let all = operations.iter().flat_map(by_status).chain(of_no_operation);
     all.map(|(status, kinds)| (name(&kinds), response(status, &kinds))).collect()
 }
@@ -18,15 +18,15 @@ pub(super) fn components(operations: &[Operation]) -> Map<String, Value> {
 /// References to the problems of a call, by status.
 pub(super) fn responses(operation: &Operation) -> Map<String, Value> {
     let reference =
-        |kinds: &[Kind]| json!({"$ref": format!("#/components/responses/{}", name(kinds))});
+        |kinds: &[ProblemKind]| json!({"$ref": format!("#/components/responses/{}", name(kinds))});
     by_status(operation)
         .iter()
         .map(|(status, kinds)| (status.to_string(), reference(kinds)))
         .collect()
 }
 
-fn by_status(operation: &Operation) -> BTreeMap<u16, Vec<Kind>> {
-    let mut by_status: BTreeMap<u16, Vec<Kind>> = BTreeMap::new();
+fn by_status(operation: &Operation) -> BTreeMap<u16, Vec<ProblemKind>> {
+    let mut by_status: BTreeMap<u16, Vec<ProblemKind>> = BTreeMap::new();
     for kind in operation.problems() {
         let kinds = by_status.entry(status(kind)).or_default();
         if !kinds.contains(&kind) {
@@ -36,31 +36,31 @@ fn by_status(operation: &Operation) -> BTreeMap<u16, Vec<Kind>> {
     by_status
 }
 
-fn status(kind: Kind) -> u16 {
+fn status(kind: ProblemKind) -> u16 {
     kind.status().as_u16()
 }
 
 /// The kinds in CamelCase, as the name of a component.
-fn name(kinds: &[Kind]) -> String {
-    let camel = |kind: &Kind| {
+fn name(kinds: &[ProblemKind]) -> String {
+    let camel = |kind: &ProblemKind| {
         let name = names::camel(kind.slug());
         // A refusal has a different meaning with each status.
-        if let Kind::Refused(status) = kind { format!("{name}{status}") } else { name }
+        if let ProblemKind::Refused(status) = kind { format!("{name}{status}") } else { name }
     };
     kinds.iter().map(camel).collect::<Vec<_>>().join("Or")
 }
 
 /// One response object for all problems with this status.
-fn response(status: u16, kinds: &[Kind]) -> Value {
+fn response(status: u16, kinds: &[ProblemKind]) -> Value {
     let descriptions: Vec<_> =
         kinds.iter().map(|kind| format!("{}: {}.", kind.slug(), description(*kind))).collect();
-    let types: Vec<_> = kinds.iter().copied().map(Kind::uri).collect();
+    let types: Vec<_> = kinds.iter().copied().map(ProblemKind::uri).collect();
     let examples: Map<_, _> = kinds
         .iter()
         .map(|kind| (kind.slug().to_owned(), json!({"value": examples::problem(*kind)})))
         .collect();
     let mut response_headers = headers::response(headers::for_problem(status));
-    if kinds.contains(&Kind::Terminating) {
+    if kinds.contains(&ProblemKind::Terminating) {
         // Optional: 409 for another reason would be refused again.
         response_headers.insert("Retry-After".to_owned(), headers::optional("Retry-After"));
     }
@@ -78,25 +78,29 @@ fn response(status: u16, kinds: &[Kind]) -> Value {
 }
 
 /// The description of a kind.
-fn description(kind: Kind) -> Cow<'static, str> {
+fn description(kind: ProblemKind) -> Cow<'static, str> {
     match kind {
-        Kind::Refused(400) => {
+        ProblemKind::Refused(400) => {
             "the Kubernetes API could not read the request; detail has its reason".into()
         }
-        Kind::Refused(403) => {
+        ProblemKind::Refused(403) => {
             "a policy, a quota or a webhook of the cluster refused the request; detail has its \
                                reason"
                 .into()
         }
-        Kind::Refused(409) => {
+        ProblemKind::Refused(409) => {
             "the lease is Permanent, or the instance changes faster than the write can be stored"
                 .into()
         }
-        Kind::Refused(421) => {
+        ProblemKind::Refused(421) => {
             "this replica serves another namespace only (--watch-namespace)".into()
         }
-        Kind::Refused(422) => "the Kubernetes API refused the object; detail has its reason".into(),
-        Kind::Refused(502) => "this version of rollcall cannot read the stored object".into(),
+        ProblemKind::Refused(422) => {
+            "the Kubernetes API refused the object; detail has its reason".into()
+        }
+        ProblemKind::Refused(502) => {
+            "this version of rollcall cannot read the stored object".into()
+        }
         _ => kind.title().into(),
     }
 }

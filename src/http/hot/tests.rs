@@ -165,7 +165,7 @@ impl Server {
         });
         let context = ConnectionContext {
             hot: HotPath::new(world.app.clone(), &OPERATIONS, is_hot),
-            waiters: world.app.waiters.clone(),
+            subscribers: world.app.subscribers.clone(),
             ticker: Arc::new(Ticker::default()),
             streams: Arc::new(Semaphore::new(100)),
             http: Arc::new(connection::protocols(TaskTracker::new())),

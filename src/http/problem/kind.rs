@@ -6,7 +6,7 @@ use hyper::StatusCode;
 const TYPE_PREFIX: &str = "tag:rollcall.dev,2026:";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::http) enum Kind {
+pub(in crate::http) enum ProblemKind {
     IllegalName,
     BadQuery,
     BadHeader,
@@ -41,7 +41,7 @@ pub(in crate::http) enum Kind {
     Refused(u16),
 }
 
-impl Kind {
+impl ProblemKind {
     /// Each kind once; `Refused` once for all its statuses.
     pub(in crate::http) const ALL: [Self; 28] = [
         Self::IllegalName,

@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 
 use crate::http::{
     headers,
-    problem::{Flaw, Kind, Problem},
+    problem::{Flaw, Problem, ProblemKind},
 };
 
 /// An error, as RFC 9457 defines it.
@@ -52,7 +52,7 @@ impl JsonSchema for TypeSchema {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let types: Vec<_> = Kind::ALL.into_iter().map(Kind::uri).collect();
+        let types: Vec<_> = ProblemKind::ALL.into_iter().map(ProblemKind::uri).collect();
         json_schema!({"type": "string", "enum": types, "description": "The kind of problem, for programs."})
     }
 }
@@ -118,15 +118,15 @@ impl IntoResponse for Problem {
         set(CACHE_CONTROL, "no-store");
         // RFC 6750 §3.
         match self.kind {
-            Kind::Unauthenticated => set(WWW_AUTHENTICATE, "Bearer realm=\"rollcall\""),
-            Kind::BadToken => {
+            ProblemKind::Unauthenticated => set(WWW_AUTHENTICATE, "Bearer realm=\"rollcall\""),
+            ProblemKind::BadToken => {
                 set(WWW_AUTHENTICATE, "Bearer realm=\"rollcall\", error=\"invalid_token\"");
             }
-            Kind::Forbidden => {
+            ProblemKind::Forbidden => {
                 set(WWW_AUTHENTICATE, "Bearer realm=\"rollcall\", error=\"insufficient_scope\"");
             }
             // The rest of the body is not read, so the connection cannot be used again.
-            Kind::SlowBody | Kind::TooLarge => set(CONNECTION, "close"),
+            ProblemKind::SlowBody | ProblemKind::TooLarge => set(CONNECTION, "close"),
             _ => {}
         }
         if self.index_reset {

@@ -17,10 +17,10 @@ use super::*;
 use crate::config::Rates;
 use crate::http::{
     access::Needs,
-    admission::NoPlace,
+    admission::StreamLimitReached,
     hot::HotPath,
     operation::{Group, Load, Query},
-    problem::Kind,
+    problem::ProblemKind,
     table::OPERATIONS,
     testing::{Options, PEER, World},
 };
@@ -36,7 +36,7 @@ enum Fault {
     Forbidden,
     Rate,
     NotSynced,
-    NoPlace,
+    StreamLimitReached,
     Load,
     Query,
     MediaType,
@@ -55,7 +55,7 @@ const FAULTS: [Fault; 16] = [
     Fault::Forbidden,
     Fault::Rate,
     Fault::NotSynced,
-    Fault::NoPlace,
+    Fault::StreamLimitReached,
     Fault::Load,
     Fault::Query,
     Fault::MediaType,
@@ -67,27 +67,27 @@ const FAULTS: [Fault; 16] = [
 
 impl Fault {
     /// The problem with which an operation answers; none where the fault does not apply.
-    fn problem(self, operation: &Operation) -> Option<Kind> {
+    fn problem(self, operation: &Operation) -> Option<ProblemKind> {
         let has_body = operation.body.is_some();
         let needs_token = operation.needs != Needs::Nothing;
         let has_right = matches!(operation.needs, Needs::Read(rights) | Needs::Write(rights) if !rights.is_empty());
         let (applies, kind) = match self {
-            Self::Method => (true, Kind::MethodNotAllowed),
-            Self::Name => (operation.route.template().contains('{'), Kind::IllegalName),
-            Self::MinIndex => (true, Kind::BadHeader),
-            Self::NoToken => (needs_token, Kind::Unauthenticated),
-            Self::BadToken => (needs_token, Kind::BadToken),
-            Self::Forbidden => (has_right, Kind::Forbidden),
-            Self::Rate => (true, Kind::TooManyRequests),
-            Self::NotSynced => (!operation.works_before_sync(), Kind::NotSynced),
-            Self::NoPlace => (true, Kind::Overloaded),
-            Self::Load => (operation.load != Load::Memory, Kind::Overloaded),
-            Self::Query => (true, Kind::BadQuery),
-            Self::MediaType => (has_body, Kind::WrongContentType),
-            Self::NoJson => (has_body, Kind::BadBody),
-            Self::UnknownField => (has_body, Kind::BadFields),
-            Self::TooLarge => (has_body, Kind::TooLarge),
-            Self::SlowBody => (has_body, Kind::SlowBody),
+            Self::Method => (true, ProblemKind::MethodNotAllowed),
+            Self::Name => (operation.route.template().contains('{'), ProblemKind::IllegalName),
+            Self::MinIndex => (true, ProblemKind::BadHeader),
+            Self::NoToken => (needs_token, ProblemKind::Unauthenticated),
+            Self::BadToken => (needs_token, ProblemKind::BadToken),
+            Self::Forbidden => (has_right, ProblemKind::Forbidden),
+            Self::Rate => (true, ProblemKind::TooManyRequests),
+            Self::NotSynced => (!operation.works_before_sync(), ProblemKind::NotSynced),
+            Self::StreamLimitReached => (true, ProblemKind::Overloaded),
+            Self::Load => (operation.load != Load::Memory, ProblemKind::Overloaded),
+            Self::Query => (true, ProblemKind::BadQuery),
+            Self::MediaType => (has_body, ProblemKind::WrongContentType),
+            Self::NoJson => (has_body, ProblemKind::BadBody),
+            Self::UnknownField => (has_body, ProblemKind::BadFields),
+            Self::TooLarge => (has_body, ProblemKind::TooLarge),
+            Self::SlowBody => (has_body, ProblemKind::SlowBody),
         };
         applies.then_some(kind)
     }
@@ -136,8 +136,8 @@ impl Fault {
             _ => Body::empty(),
         };
         let mut request = request.header(CONTENT_TYPE, media_type).body(body).unwrap();
-        if matches!(self, Self::NoPlace) {
-            request.extensions_mut().insert(NoPlace);
+        if matches!(self, Self::StreamLimitReached) {
+            request.extensions_mut().insert(StreamLimitReached);
         }
         request
     }
@@ -180,7 +180,7 @@ async fn refuse(operation: &'static Operation, fault: Fault) {
     match fault {
         Fault::Load => held.extend(std::iter::from_fn(|| world.app.limits.enter().ok())),
         Fault::Rate => {
-            let spend = || world.app.limits.caller(None, PEER, (world.app.clock)().moment);
+            let spend = || world.app.limits.charge_caller(None, PEER, (world.app.clock)().moment);
             while spend().is_ok() {}
         }
         _ => {}
@@ -194,7 +194,7 @@ async fn refuse(operation: &'static Operation, fault: Fault) {
     assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{shown}");
     // The contract has an entry for each operation, and 405 belongs to none of them.
     assert!(
-        kind == Kind::MethodNotAllowed || operation.problems().contains(&kind),
+        kind == ProblemKind::MethodNotAllowed || operation.problems().contains(&kind),
         "{shown}: not in the contract"
     );
 }
@@ -232,7 +232,7 @@ async fn an_unknown_path_is_a_problem() {
         let (status, body) = problem(&world, request).await;
         assert_eq!(
             (status, &body["type"]),
-            (StatusCode::NOT_FOUND, &Kind::UnknownRoute.uri().into())
+            (StatusCode::NOT_FOUND, &ProblemKind::UnknownRoute.uri().into())
         );
     }
 }
@@ -281,8 +281,8 @@ async fn a_panicking_handler_is_answered_with_a_problem() {
         query: Query::None,
         headers: &[],
         body: None,
-        gives: &[],
-        refuses: &[],
+        responses: &[],
+        extra_problems: &[],
     }];
     let world = World::new(Options::default());
     let request = Request::get("/v1/services").body(Body::empty()).unwrap();

@@ -116,8 +116,8 @@ fn service_in_body_must_match_the_path() {
 
 #[test]
 fn lease_length_has_bounds() {
-    assert_eq!(duration(Some(Whole(300))).unwrap(), Duration::from_secs(300));
-    for seconds in [None, Some(Whole(1)), Some(Whole(86_401)), Some(Whole(-5))] {
+    assert_eq!(duration(Some(Integer(300))).unwrap(), Duration::from_secs(300));
+    for seconds in [None, Some(Integer(1)), Some(Integer(86_401)), Some(Integer(-5))] {
         let problem = duration(seconds).unwrap_err();
         assert_eq!(problem.flaws[0].field, "durationSeconds");
     }

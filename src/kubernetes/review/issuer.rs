@@ -51,8 +51,10 @@ struct Configuration {
 
 impl Issuer {
     pub(super) fn new(client: Client, metrics: &ApiMetrics, breaker: &Breaker) -> Self {
-        let guarded =
-            |path| GuardedCalls { metrics: metrics.on(path, &["get"]), breaker: breaker.clone() };
+        let guarded = |path| GuardedCalls {
+            metrics: metrics.for_resource(path, &["get"]),
+            breaker: breaker.clone(),
+        };
         Self { client, configuration: guarded(CONFIGURATION), keys: guarded(KEYS) }
     }
 
@@ -133,7 +135,7 @@ mod tests {
         breaker::Breakers,
         review::mint::{ISSUER, Signer},
     };
-    use crate::telemetry::problems::Board;
+    use crate::telemetry::problems::ProblemTracker;
 
     /// Status and body for a path.
     type Answers = fn(&str) -> (u16, String);
@@ -172,7 +174,11 @@ mod tests {
         let mut config = kube::Config::new(url.parse().unwrap());
         config.default_retry = false; // as in `client::connect`
         let client = Client::try_from(config).unwrap();
-        Issuer::new(client, &ApiMetrics::new(&mut Registry::default(), Board::default()), breaker)
+        Issuer::new(
+            client,
+            &ApiMetrics::new(&mut Registry::default(), ProblemTracker::default()),
+            breaker,
+        )
     }
 
     /// Reads from an API server with these answers.

@@ -19,7 +19,7 @@ use crate::kubernetes::review::{
     issuer::Published,
     keys::{Algorithm, SignatureError},
     quote::quote,
-    subject::{ACCOUNT, AUDIENCE, BINDING, Whose},
+    subject::{ACCOUNT, AUDIENCE, BINDING, TokenSubject},
 };
 
 /// How much clocks may differ: as much as the API server allows.
@@ -129,7 +129,7 @@ impl<'a> Token<'a> {
         &self,
         published: &Published,
         now: Wall,
-    ) -> Result<Whose, TokenError> {
+    ) -> Result<TokenSubject, TokenError> {
         let claims = &self.claims;
         claims
             .check_times(now)
@@ -197,7 +197,7 @@ impl Claims {
     }
 
     /// The user that the API server would find for these claims.
-    fn subject(&self) -> Result<Whose, String> {
+    fn subject(&self) -> Result<TokenSubject, String> {
         let named = self.kubernetes.as_ref().filter(|it| it.names_an_account());
         let named = named.ok_or("it does not name its ServiceAccount (kubernetes.io)")?;
         let Kubernetes { namespace, serviceaccount, pod } = named;
@@ -211,7 +211,7 @@ impl Claims {
         }
         let bound = pod.iter().flat_map(|pod| [("pod-name", &pod.name), ("pod-uid", &pod.uid)]);
         let extra = bound.map(|(key, value)| (format!("{BINDING}{key}"), vec![value.clone()]));
-        Ok(Whose::from(UserInfo {
+        Ok(TokenSubject::from(UserInfo {
             username: Some(user),
             uid: Some(serviceaccount.uid.clone()),
             groups: Some(vec![

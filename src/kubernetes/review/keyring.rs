@@ -27,7 +27,7 @@ use crate::kubernetes::{
     review::{
         issuer::{Issuer, Published},
         jwt::{Token, TokenError},
-        subject::Whose,
+        subject::TokenSubject,
     },
 };
 use crate::telemetry::{
@@ -94,11 +94,11 @@ impl Keyring {
     ///
     /// # Errors
     /// When the result depends on keys that could not be read in time.
-    pub async fn whose(
+    pub async fn authenticate(
         &self,
         token: &str,
         within: Duration,
-    ) -> Result<Result<Whose, String>, Failure> {
+    ) -> Result<Result<TokenSubject, String>, Failure> {
         let token = match Token::decode(token) {
             Ok(token) => token,
             Err(why) => return Ok(Err(why)),
@@ -114,7 +114,9 @@ impl Keyring {
         let _ = self.requests.try_send(());
         let may_read = clock::moment() >= known.next_read_for_unknown;
         if may_read && timeout(within, changes.changed()).await.is_err() {
-            return Err(Failure::Away("the keys of the cluster were not read in time".to_owned()));
+            return Err(Failure::Unavailable(
+                "the keys of the cluster were not read in time".to_owned(),
+            ));
         }
         let known = changes.borrow().clone();
         match (known.check(&token), known.failure) {
@@ -123,16 +125,16 @@ impl Keyring {
             | (Some(Err(TokenError::UnknownKey(why))), None) => Ok(Err(why)),
             // The token may be signed with a key that could not be read.
             (_, Some(failure)) => Err(failure),
-            (None, None) => {
-                Err(Failure::Away("the keys of the cluster have not been read yet".to_owned()))
-            }
+            (None, None) => Err(Failure::Unavailable(
+                "the keys of the cluster have not been read yet".to_owned(),
+            )),
         }
     }
 }
 
 impl KeyState {
     /// Checks a token with the keys read last; `None` before the first successful read.
-    fn check(&self, token: &Token<'_>) -> Option<Result<Whose, TokenError>> {
+    fn check(&self, token: &Token<'_>) -> Option<Result<TokenSubject, TokenError>> {
         Some(token.authenticate(self.published.as_deref()?, clock::wall()))
     }
 }

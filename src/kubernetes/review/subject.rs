@@ -44,14 +44,14 @@ pub struct Pod {
 
 /// The subject of a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Whose {
+pub struct TokenSubject {
     /// The same for all pods of a workload.
     pub identity: Identity,
     /// None for a token that is not bound to a pod, and for users that are not ServiceAccounts.
     pub pod: Option<Pod>,
 }
 
-impl From<UserInfo> for Whose {
+impl From<UserInfo> for TokenSubject {
     fn from(user: UserInfo) -> Self {
         let mut groups = user.groups.unwrap_or_default();
         groups.sort_unstable();
@@ -77,10 +77,10 @@ fn pod(user: &str, extra: &BTreeMap<String, Vec<String>>) -> Option<Pod> {
 mod tests {
     use super::*;
 
-    fn subject(user: &str, extra: &[(&str, &[&str])]) -> Whose {
+    fn subject(user: &str, extra: &[(&str, &[&str])]) -> TokenSubject {
         let values = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
         let extra = extra.iter().map(|(key, of)| ((*key).to_owned(), values(of))).collect();
-        Whose::from(UserInfo {
+        TokenSubject::from(UserInfo {
             username: Some(user.to_owned()),
             groups: Some(vec!["b".to_owned(), "a".to_owned()]),
             extra: Some(extra),

@@ -10,7 +10,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use rollcall::config::{DnsSettings, Empty, NameServer};
+use rollcall::config::{DnsSettings, EmptyAnswer, NameServer};
 use rollcall::dns::{
     cookie::Secret,
     limit::ErrorLimits,
@@ -77,11 +77,11 @@ impl Mode {
         self.0 & 6 == 6
     }
 
-    pub(crate) fn empty(self) -> Empty {
+    pub(crate) fn empty(self) -> EmptyAnswer {
         match self.0 & 6 {
-            2 => Empty::NxDomain,
-            4 => Empty::Last,
-            _ => Empty::NoData,
+            2 => EmptyAnswer::NxDomain,
+            4 => EmptyAnswer::Last,
+            _ => EmptyAnswer::NoData,
         }
     }
 

@@ -104,7 +104,11 @@ fn strings() -> Vec<Case> {
     let body = r#"{"service": "a\u0000", "addresses": ["10.0.0.7\u0000"]}"#;
     cases.push(case("NUL", put(body), (422, "service", "DNS label")));
     cases.push(case("NUL", put(body), (422, "addresses[0]", "IPv4")));
-    cases.push(case("a BOM", put(format!("\u{feff}{}", with_fields(""))), (400, "", "invalid JSON")));
+    cases.push(case(
+        "a BOM",
+        put(format!("\u{feff}{}", with_fields(""))),
+        (400, "", "invalid JSON"),
+    ));
     let utf16: Vec<u8> = with_fields("").encode_utf16().flat_map(u16::to_be_bytes).collect();
     cases.push(case("UTF-16", put(utf16), (400, "", "invalid JSON")));
     cases

@@ -82,11 +82,7 @@ fn queries(ns: &str) -> Vec<Case> {
         case("a long list", service(&selector), (400, "selector", "at most 2048")),
         case("many requirements", service(&absent), (400, "selector", "at most 2048")),
         case("a long name", service(&long), (400, &cut, "unknown parameter")),
-        case(
-            "a duplicate parameter",
-            service("limit=1&limit=1"),
-            (400, "limit", "twice"),
-        ),
+        case("a duplicate parameter", service("limit=1&limit=1"), (400, "limit", "twice")),
         case(
             "a duplicate parameter, escaped",
             service("limit=1&l%69mit=2"),

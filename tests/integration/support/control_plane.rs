@@ -12,7 +12,7 @@ use rollcall::dev::control_plane::Options;
 use rollcall::dev::credentials::ROLLCALL_USER;
 use rollcall::dev::launch::Program;
 use rollcall::dev::{
-    Binaries, Child, ControlPlane, Launcher, Places, install, manifests as deploy,
+    Binaries, Child, ControlPlane, Launcher, SearchPaths, install, manifests as deploy,
 };
 use rollcall_api::manifests;
 use tokio::runtime::{Builder, Handle};
@@ -65,7 +65,7 @@ pub fn launcher() -> Launcher {
 
 /// The programs of a control plane, built if necessary.
 pub async fn binaries() -> Binaries {
-    Binaries::find_or_build(&Places::from_env().unwrap(), &launcher()).await.unwrap()
+    Binaries::find_or_build(&SearchPaths::from_env().unwrap(), &launcher()).await.unwrap()
 }
 
 /// A fresh folder for the state of one program. A later run removes it.

@@ -114,7 +114,7 @@ impl Daemon {
         let daemon = Self { address, child };
         eventually(&format!("{command} answers"), BOUND, async || {
             if let Some(end) = daemon.child.has_ended() {
-                panic!("{}", daemon.child.obituary(&end));
+                panic!("{}", daemon.child.exit_report(&end));
             }
             dns::ask(address, zone, RecordType::SOA).await.map(|_| ())
         })
@@ -126,7 +126,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}", self.child.obituary("only this text, from the test"));
+            eprintln!("{}", self.child.exit_report("only this text, from the test"));
         }
     }
 }

@@ -102,7 +102,7 @@ impl Rollcall {
     pub async fn until_ready(&self) {
         eventually("rollcall is ready", Duration::from_secs(60), async || {
             if let Some(end) = self.child.has_ended() {
-                panic!("{}", self.child.obituary(&end));
+                panic!("{}", self.child.exit_report(&end));
             }
             (replicas::status(self.admin, "/readyz").await == Some(200)).then_some(())
         })

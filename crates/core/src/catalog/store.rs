@@ -15,7 +15,7 @@ use rollcall_model::{
 
 use super::Catalog;
 use crate::{
-    fact::{Announcement, Sent, Version},
+    fact::{Announcement, StorePosition, Version},
     history::Proof,
     rules::Rules,
     slot::Source,
@@ -82,7 +82,13 @@ impl<R: Rules> Catalog<R> {
     }
 
     /// Applies the answer to a write, unless the watch is already past it.
-    pub(super) fn written(&mut self, instance: &Arc<Instance>, by: Source, sent: Sent, now: Now) {
+    pub(super) fn written(
+        &mut self,
+        instance: &Arc<Instance>,
+        by: Source,
+        sent: StorePosition,
+        now: Now,
+    ) {
         let version = instance.resource_version;
         let is_older = version < sent.least && sent.epoch == self.history.epoch();
         let position = sent.least.saturating_sub(1);

@@ -141,5 +141,5 @@ fn start_is_not_stored_as_a_heartbeat() {
     assert!(!written.is_empty() && written.iter().all(|at| *at == Wall(7)), "{written:?}");
     let record = Arc::new(rig.record("a"));
     let slot = rig.directory.slot("shop", "a").unwrap();
-    assert_eq!(slot.last_heard(&record, rig.now()), Wall(7));
+    assert_eq!(slot.last_heartbeat_time(&record, rig.now()), Wall(7));
 }

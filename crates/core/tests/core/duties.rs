@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use rollcall_core::fact::{Announcement, Duty, Fact, Outcome};
+use rollcall_core::fact::{Announcement, Duty, Fact, WriteOutcome};
 
 use crate::rig::{Rig, instance, object_version};
 
@@ -38,7 +38,7 @@ fn one_duty_at_a_time_per_object() {
         rig.put(next);
         assert_eq!(statuses(&rig.advance(0.5)), 0);
     }
-    rig.attempted(object_version(&first[0]).unwrap(), Outcome::Conflict);
+    rig.attempted(object_version(&first[0]).unwrap(), WriteOutcome::Conflict);
     let again = rig.advance(1.0);
     assert_eq!(statuses(&again), 1);
     assert_eq!(
@@ -54,7 +54,7 @@ fn failed_write_is_retried_with_growing_pauses() {
     let mut pauses = Vec::new();
     let mut duties = rig.advance(0.1);
     for _ in 0..8 {
-        rig.attempted(object_version(&duties[0]).unwrap(), Outcome::Failed);
+        rig.attempted(object_version(&duties[0]).unwrap(), WriteOutcome::Failed);
         let failed = rig.time;
         let mut last = Vec::new();
         while last.is_empty() {
@@ -74,7 +74,7 @@ fn refused_write_is_retried_after_minutes() {
     let mut rig = Rig::new();
     rig.store(instance("a"));
     let duties = rig.advance(0.1);
-    rig.attempted(object_version(&duties[0]).unwrap(), Outcome::Refused);
+    rig.attempted(object_version(&duties[0]).unwrap(), WriteOutcome::Refused);
     let is_status =
         |duties: &[Duty]| duties.iter().any(|duty| matches!(duty, Duty::WriteStatus { .. }));
     for _ in 0..230 {
@@ -153,7 +153,7 @@ fn checkpoints_are_limited_to_one_a_second_and_one_per_object_in_ten_minutes() {
                 let mut next = rig.record(&on.key.name);
                 next.stored.last_heartbeat = Some(*last_heartbeat);
                 rig.put(next);
-                rig.attempted(on, Outcome::Done);
+                rig.attempted(on, WriteOutcome::Done);
             }
         }
         names.into_iter().for_each(|name| *counts.entry(name).or_default() += 1);

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use rollcall_core::{
     directory::Heartbeat,
-    fact::{Duty, Fact, Outcome},
+    fact::{Duty, Fact, WriteOutcome},
 };
 use rollcall_model::{
     instance::{Phase, State},
@@ -92,7 +92,7 @@ fn expiry_after_a_recorded_heartbeat_leads_to_eviction_after_the_full_wait() {
         Duty::WriteStatus { on, .. } => Some(on.clone()),
         _ => None,
     });
-    rig.attempted(&on.unwrap(), Outcome::Failed);
+    rig.attempted(&on.unwrap(), WriteOutcome::Failed);
     assert!(evictions(&rig.advance(8.0)).is_empty());
     assert_eq!(evictions(&rig.advance(3.0)).len(), 1);
 }
@@ -112,17 +112,17 @@ fn changed_evict_after_restarts_the_wait() {
 fn failed_eviction_is_retried_and_a_done_one_is_answered_gone_for_ten_minutes() {
     let mut rig = expired();
     let evicted = evictions(&rig.run(11.0));
-    rig.attempted(&evicted[0], Outcome::Failed);
+    rig.attempted(&evicted[0], WriteOutcome::Failed);
     let evicted = evictions(&rig.run(60.0));
     assert!(!evicted.is_empty());
-    rig.attempted(&evicted[0], Outcome::Evicted);
+    rig.attempted(&evicted[0], WriteOutcome::Evicted);
     rig.settle();
     assert_eq!(rig.phase("a"), None);
     assert!(
-        matches!(rig.heartbeat("a"), Heartbeat::Gone(recent_eviction) if *recent_eviction.reason == *REASON)
+        matches!(rig.heartbeat("a"), Heartbeat::Evicted(recent_eviction) if *recent_eviction.reason == *REASON)
     );
     rig.advance(599.0);
-    assert!(matches!(rig.heartbeat("a"), Heartbeat::Gone(_)));
+    assert!(matches!(rig.heartbeat("a"), Heartbeat::Evicted(_)));
     rig.advance(2.0);
     assert!(matches!(rig.heartbeat("a"), Heartbeat::Unknown));
 }
@@ -131,7 +131,7 @@ fn failed_eviction_is_retried_and_a_done_one_is_answered_gone_for_ten_minutes() 
 fn new_object_under_an_evicted_name_is_not_gone() {
     let mut rig = expired();
     let evicted = evictions(&rig.run(11.0));
-    rig.attempted(&evicted[0], Outcome::Evicted);
+    rig.attempted(&evicted[0], WriteOutcome::Evicted);
     let mut next = instance("a");
     next.uid = "another".into();
     rig.put(next);

@@ -213,7 +213,7 @@ fn mass_expiry_of_the_cluster_is_held_and_blocks_all_evictions() {
         vec![all; 8],
         "one Event for each held instance and one for the replica itself"
     );
-    let hold = rig.directory.report().held.as_ref().unwrap().everybody.unwrap();
+    let hold = rig.directory.report().held.as_ref().unwrap().cluster.unwrap();
     assert_eq!((hold.silent, hold.of, hold.held), (7, 13, 7), "the replica itself has a lease too");
     (0..5).for_each(|at| drop(rig.annotate(&format!("i{at}"))));
     assert!(evictions(&rig.run(8.5)).is_empty(), "not even the instance that expired alone");

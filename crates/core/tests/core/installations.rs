@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use rollcall_core::{
     directory::Heartbeat,
-    fact::{Announcement, Duty, Fact, Outcome},
+    fact::{Announcement, Duty, Fact, WriteOutcome},
     leadership::Leadership,
-    status::Desired,
+    status::DesiredStatus,
 };
 use rollcall_model::{
     condition::Condition,
@@ -72,7 +72,7 @@ fn replica_of(other: Installation) -> Instance {
 
 fn statuses(duties: &[Duty]) -> Vec<(Phase, Option<Announcement>)> {
     let status = |duty: &Duty| match duty {
-        Duty::WriteStatus { on, desired: Desired { phase, .. }, announce }
+        Duty::WriteStatus { on, desired: DesiredStatus { phase, .. }, announce }
             if *on.key.namespace == *"shop" =>
         {
             Some((*phase, announce.clone()))
@@ -243,7 +243,7 @@ fn status_writes_of_one_object_are_rate_limited() {
         let duties = rig.advance(0.1);
         writes += statuses(&duties).len();
         for duty in rig.carry_out(duties) {
-            rig.attempted(object_version(&duty).unwrap(), Outcome::Done);
+            rig.attempted(object_version(&duty).unwrap(), WriteOutcome::Done);
         }
         // Another installation that ignores the rules writes against this one.
         rig.put(stored("a", Phase::Expired, younger()));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rollcall_core::{
     directory::Heartbeat,
-    fact::{Fact, Sent},
+    fact::{Fact, StorePosition},
     slot::Source,
 };
 use rollcall_model::instance::Instance;
@@ -20,7 +20,11 @@ fn late_old_version_changes_nothing() {
     let new = rig.put(new);
     let before = rig.view().revision;
     rig.apply(Fact::Upserted(Arc::new(old.clone())));
-    rig.apply(Fact::Written { instance: Arc::new(old), by: Source::Http, sent: Sent::default() });
+    rig.apply(Fact::Written {
+        instance: Arc::new(old),
+        by: Source::Http,
+        sent: StorePosition::default(),
+    });
     rig.settle();
     assert_eq!(rig.view().revision, before);
     assert_eq!(rig.record("a"), new);
@@ -69,7 +73,7 @@ fn own_deletion_is_not_undone_by_an_older_version() {
     rig.apply(Fact::Written {
         instance: Arc::new(a.clone()),
         by: Source::Http,
-        sent: Sent::default(),
+        sent: StorePosition::default(),
     });
     rig.settle();
     assert_eq!(rig.phase("a"), None);
@@ -86,7 +90,11 @@ fn response_after_an_observed_removal_restores_nothing() {
     let a = rig.put(instance("a"));
     rig.version += 1;
     rig.apply(Fact::Removed { key: a.key.clone(), uid: a.uid.clone(), index: rig.version });
-    rig.apply(Fact::Written { instance: Arc::new(a), by: Source::Http, sent: Sent::default() });
+    rig.apply(Fact::Written {
+        instance: Arc::new(a),
+        by: Source::Http,
+        sent: StorePosition::default(),
+    });
     rig.settle();
     assert_eq!(rig.phase("a"), None);
 }
@@ -97,7 +105,11 @@ fn list_keeps_later_writes_and_drops_missing_objects() {
     let old = rig.put(instance("old"));
     let mut new = instance("new");
     new.resource_version = rig.version + 10;
-    rig.apply(Fact::Written { instance: Arc::new(new), by: Source::Http, sent: Sent::default() });
+    rig.apply(Fact::Written {
+        instance: Arc::new(new),
+        by: Source::Http,
+        sent: StorePosition::default(),
+    });
     rig.list(Vec::new());
     assert_eq!(rig.phase("old"), None, "{:?} was not in the list", old.key);
     assert!(rig.phase("new").is_some());
@@ -111,7 +123,11 @@ fn index_never_decreases_and_is_never_ahead_of_the_watch() {
     assert_eq!(rig.directory.index(), 500);
     let mut a = instance("a");
     a.resource_version = 900;
-    rig.apply(Fact::Written { instance: Arc::new(a), by: Source::Http, sent: Sent::default() });
+    rig.apply(Fact::Written {
+        instance: Arc::new(a),
+        by: Source::Http,
+        sent: StorePosition::default(),
+    });
     rig.apply(Fact::Progress { index: 400 });
     rig.settle();
     assert_eq!(rig.directory.index(), 500);
@@ -155,7 +171,7 @@ fn removal_is_awaited_until_the_index_covers_it() {
 fn list_without_the_object_covers_its_removal_unless_it_is_older() {
     let mut rig = Rig::new();
     let a = Arc::new(Instance { resource_version: rig.version + 10, ..instance("a") });
-    let (by, sent) = (Source::Http, Sent::default());
+    let (by, sent) = (Source::Http, StorePosition::default());
     rig.apply(Fact::Written { instance: a.clone(), by, sent });
     rig.apply(Fact::Deleted { key: a.key.clone(), uid: a.uid.clone() });
     rig.apply(Fact::Listed { instances: Vec::new(), index: a.resource_version - 1 });
@@ -171,7 +187,11 @@ fn newest_version_covers_own_writes_before_the_watch_reports_them() {
     let mut rig = Rig::new();
     let mut a = instance("a");
     a.resource_version = 900;
-    rig.apply(Fact::Written { instance: Arc::new(a), by: Source::Http, sent: Sent::default() });
+    rig.apply(Fact::Written {
+        instance: Arc::new(a),
+        by: Source::Http,
+        sent: StorePosition::default(),
+    });
     rig.settle();
     assert!(rig.directory.index() < 900);
     assert_eq!(rig.directory.newest(), 900);
@@ -191,7 +211,11 @@ fn heartbeat_source_is_reported() {
     a.heartbeat = Some("written by us".into());
     rig.version += 1;
     a.resource_version = rig.version;
-    rig.apply(Fact::Written { instance: Arc::new(a), by: Source::Http, sent: Sent::default() });
+    rig.apply(Fact::Written {
+        instance: Arc::new(a),
+        by: Source::Http,
+        sent: StorePosition::default(),
+    });
     assert_eq!(rig.directory.slot("shop", "a").unwrap().source(), Source::Http);
     assert_eq!(
         rig.catalog.counts().annotation_beats,
@@ -227,7 +251,7 @@ fn registration_is_the_source_whether_response_or_watch_comes_first() {
         rig.apply(Fact::Written {
             instance: Arc::new(a.clone()),
             by: Source::Registration,
-            sent: Sent::default(),
+            sent: StorePosition::default(),
         });
     };
     let mut rig = Rig::new();

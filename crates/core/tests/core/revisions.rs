@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use rollcall_core::{
-    fact::{Fact, Sent},
+    fact::{Fact, StorePosition},
     slot::Source,
 };
 use rollcall_model::instance::{Health, Instance, State};
@@ -142,7 +142,7 @@ proptest! {
         for (at, fact) in facts.iter().enumerate() {
             for (when, what) in &answers {
                 if let (true, Some(Fact::Upserted(written))) = (*when == at, facts.get(*what)) {
-                    mixed.apply(Fact::Written { instance: written.clone(), by: Source::Http, sent: Sent::default() });
+                    mixed.apply(Fact::Written { instance: written.clone(), by: Source::Http, sent: StorePosition::default() });
                 }
             }
             mixed.apply(fact.clone());

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use rollcall_core::{
     catalog::{Catalog, Settings},
     directory::{Directory, Heartbeat},
-    fact::{Duty, Fact, Outcome, SelfBeat, Version},
+    fact::{Duty, Fact, SelfBeat, Version, WriteOutcome},
     leadership::Leadership,
 };
 use rollcall_model::{
@@ -227,12 +227,12 @@ impl Rig {
                 health: Some(desired.health),
             };
             self.put(next);
-            self.attempted(&on, Outcome::Done);
+            self.attempted(&on, WriteOutcome::Done);
         }
         others
     }
 
-    pub fn attempted(&mut self, on: &Version, outcome: Outcome) {
+    pub fn attempted(&mut self, on: &Version, outcome: WriteOutcome) {
         let (key, uid) = (on.key.clone(), on.uid.clone());
         self.apply(Fact::Attempted { key, uid, outcome });
     }

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use rollcall_core::{
-    fact::{Duty, Outcome},
-    status::Desired,
+    fact::{Duty, WriteOutcome},
+    status::DesiredStatus,
 };
 use rollcall_model::instance::{Address, Health, Instance, Port, Protocol, State};
 
 use crate::rig::{Rig, instance, object_version};
 
-fn desired(duties: &[Duty]) -> Vec<Desired> {
+fn desired(duties: &[Duty]) -> Vec<DesiredStatus> {
     let status = |duty: &Duty| match duty {
         Duty::WriteStatus { desired, .. } => Some(desired.clone()),
         _ => None,
@@ -102,7 +102,7 @@ fn columns_that_an_older_schema_drops_are_not_rewritten_forever() {
             next.stored.last_heartbeat = desired.last_heartbeat;
             next.stored.observed_generation = desired.observed_generation;
             rig.put(next);
-            rig.attempted(object_version(&duty).unwrap(), Outcome::Done);
+            rig.attempted(object_version(&duty).unwrap(), WriteOutcome::Done);
         }
         if beat % 5 == 0 {
             rig.annotate("a");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rollcall_core::{
     directory::Heartbeat,
-    fact::{Announcement, Duty, Fact, SelfBeat, Sent},
+    fact::{Announcement, Duty, Fact, SelfBeat, StorePosition},
     slot::Source,
 };
 use rollcall_model::instance::{Address, Instance, Phase};
@@ -62,7 +62,7 @@ fn unchanged_write_and_late_response_prove_no_step_back() {
     rig.put(instance("b"));
     rig.apply(Fact::Written { instance: Arc::new(written), by: Source::Http, sent });
     // Sent before a step back that has been detected since.
-    let late = Sent { epoch: 7, least: 1_000_000 };
+    let late = StorePosition { epoch: 7, least: 1_000_000 };
     rig.apply(Fact::Written { instance: Arc::new(a), by: Source::Http, sent: late });
     assert_eq!(step_backs(&rig), 0);
 }

@@ -2,7 +2,7 @@
 
 use rollcall_core::{
     directory::Heartbeat,
-    fact::{Announcement, Duty, Fact, Outcome, Version},
+    fact::{Announcement, Duty, Fact, Version, WriteOutcome},
 };
 use rollcall_model::{
     instance::{Instance, Phase, State},
@@ -99,7 +99,7 @@ fn eviction_with_a_finalizer_is_requested_once_and_announced_at_the_removal() {
     let mut rig = Rig::new();
     rig.put(instance("a"));
     let on = until_evicted(&mut rig);
-    rig.attempted(&on, Outcome::Deleting);
+    rig.attempted(&on, WriteOutcome::Deleting);
     // However late the watch is.
     assert!(evictions(&rig.run(30.0)).is_empty());
     let held = delete(&mut rig, "a");
@@ -110,7 +110,7 @@ fn eviction_with_a_finalizer_is_requested_once_and_announced_at_the_removal() {
     let announcements = announced(&rig.take_duties());
     assert!(matches!(announcements[..], [Announcement::Evicted { .. }]), "{announcements:?}");
     assert_eq!(rig.catalog.counts().evicted, 1);
-    assert!(matches!(rig.heartbeat("a"), Heartbeat::Gone(_)));
+    assert!(matches!(rig.heartbeat("a"), Heartbeat::Evicted(_)));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn eviction_is_announced_once_whether_response_or_watch_comes_first() {
         if watch_first {
             remove(&mut rig, &a);
         }
-        rig.attempted(&on, Outcome::Evicted);
+        rig.attempted(&on, WriteOutcome::Evicted);
         rig.settle();
         if !watch_first {
             remove(&mut rig, &a);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rollcall_core::{
     codec,
-    fact::{Duty, Fact, Outcome, SelfBeat, Sent, Version},
+    fact::{Duty, Fact, SelfBeat, StorePosition, Version, WriteOutcome},
     ledger::Ledger,
     slot::Source,
 };
@@ -91,7 +91,7 @@ impl World {
             // A checkpoint is only for users and not a heartbeat: it changes nothing here.
             Duty::Checkpoint { on, .. } => {
                 let (key, uid) = (on.key, on.uid);
-                let fact = Fact::Attempted { key, uid, outcome: Outcome::Done };
+                let fact = Fact::Attempted { key, uid, outcome: WriteOutcome::Done };
                 let now = self.now(replica);
                 return self.replicas[replica].catalog.apply(fact, now);
             }
@@ -152,16 +152,16 @@ impl World {
             }
             Caller::Duty { on, reason } => {
                 let outcome = match (&answer, reason) {
-                    (Ok(_), Some(_)) => Outcome::Evicted,
-                    (Ok(_), None) => Outcome::Done,
-                    (Err(ApiError::Unavailable), _) => Outcome::Failed,
-                    (Err(_), _) => Outcome::Conflict,
+                    (Ok(_), Some(_)) => WriteOutcome::Evicted,
+                    (Ok(_), None) => WriteOutcome::Done,
+                    (Err(ApiError::Unavailable), _) => WriteOutcome::Failed,
+                    (Err(_), _) => WriteOutcome::Conflict,
                 };
                 let written = answer.ok().flatten();
                 let written = written.map(|instance| Fact::Written {
                     instance,
                     by: Source::Annotation,
-                    sent: Sent::default(),
+                    sent: StorePosition::default(),
                 });
                 let attempted = Fact::Attempted { key: on.key, uid: on.uid, outcome };
                 self.apply_facts(replica, written.into_iter().chain([attempted]));
@@ -171,7 +171,7 @@ impl World {
                     let written = Fact::Written {
                         instance: stored.clone(),
                         by: Source::Http,
-                        sent: Sent::default(),
+                        sent: StorePosition::default(),
                     };
                     self.apply_facts(replica, [written]);
                     self.log(|| format!("    {} is answered 200", name(instance)));

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use rollcall_core::{fact::Version, ledger::Ledger, status::Desired};
+use rollcall_core::{fact::Version, ledger::Ledger, status::DesiredStatus};
 use rollcall_model::{
     instance::{Address, Facts, HealthReport, Instance, InstanceKey, StoredStatus},
     lease::{Lease, Wall},
@@ -19,7 +19,7 @@ pub enum ApiOperation {
     /// A merge patch of the heartbeat annotation, and of the health and lease that come with it.
     Beat { key: InstanceKey, uid: Option<Arc<str>>, change: HeartbeatChange },
     /// A status write, for one version of the object.
-    Status { on: Version, desired: Desired },
+    Status { on: Version, desired: DesiredStatus },
     /// A write of `status.lastHeartbeatTime`, for one version. Under a mutation it counts as a heartbeat.
     Checkpoint { on: Version, beat: Wall, beats: bool },
     /// A delete, with the uid and the version as optional preconditions.
@@ -295,7 +295,7 @@ fn new_instance(key: &InstanceKey, service: &Arc<str>, lease: Lease, now: Time) 
     Instance { resource_version: 0, ..Instance::new(facts) }
 }
 
-fn stored(desired: &Desired, now: Time) -> StoredStatus {
+fn stored(desired: &DesiredStatus, now: Time) -> StoredStatus {
     StoredStatus {
         phase: Some(desired.phase),
         conditions: desired.conditions.iter().map(|it| it.stored(&now.to_string())).collect(),

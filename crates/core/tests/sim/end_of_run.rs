@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use rollcall_core::{conditions::Judged, status};
+use rollcall_core::{conditions::ConditionInput, status};
 use rollcall_model::{
     instance::{Instance, Phase},
     lease::OnExpiry,
@@ -59,8 +59,8 @@ impl World {
     fn check_stored(&mut self, published: Phase, stored: &Instance) {
         let client = self.client_of(&stored.key);
         // No client has a port, so no address is shared.
-        let judged = Judged { instance: stored, phase: published, shared: None };
-        if !status::is_current(&judged) || !status::shows(stored, ZONE) {
+        let judged = ConditionInput { instance: stored, phase: published, shared: None };
+        if !status::is_current(&judged) || !status::has_current_columns(stored, ZONE) {
             let what = format!("P4: published as {published}, stored as {:?}", stored.stored);
             self.violated(client, what);
         }

@@ -69,14 +69,14 @@ impl World {
     /// A replica has begun to hold an instance.
     pub fn check_held(&mut self, replica: usize, client: usize, view: &View) {
         let report = self.replicas[replica].directory.report();
-        let Some(held) = report.held.as_ref().filter(|held| held.everybody.is_none()) else {
+        let Some(held) = report.held.as_ref().filter(|held| held.cluster.is_none()) else {
             return;
         };
         let hold = held.services.iter().find(|(key, _)| *key == view.key);
         let Some(member) = view.by_label(&self.clients[client].key.name) else { return };
         // An instance that joins a running hold is not checked: the hold began with the deadline of another
         // one.
-        let deadline = member.pulse.last_heartbeat().after(member.facts.lease.duration);
+        let deadline = member.heartbeats.last_heartbeat().after(member.facts.lease.duration);
         if !self.faults.is_empty() || hold.is_none_or(|(_, hold)| hold.since != deadline) {
             return;
         }

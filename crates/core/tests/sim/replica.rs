@@ -10,7 +10,7 @@ use rollcall_core::{
     catalog::Settings,
     codec,
     directory::Directory,
-    fact::{Duty, Fact, Outcome, SelfBeat, Sent, Version},
+    fact::{Duty, Fact, SelfBeat, StorePosition, Version, WriteOutcome},
     leadership::Leadership,
     ledger::Ledger,
     slot::Source,
@@ -497,7 +497,7 @@ impl World {
         answer: &ApiResponse,
     ) {
         let outcome = match (answer, reason) {
-            (Ok(_), Some(_)) => Outcome::Evicted,
+            (Ok(_), Some(_)) => WriteOutcome::Evicted,
             (Ok(written), None) => {
                 if let Some(instance) = written {
                     self.send_fact(
@@ -505,15 +505,15 @@ impl World {
                         Fact::Written {
                             instance: instance.clone(),
                             by: Source::Annotation,
-                            sent: Sent::default(),
+                            sent: StorePosition::default(),
                         },
                         None,
                     );
                 }
-                Outcome::Done
+                WriteOutcome::Done
             }
-            (Err(ApiError::Unavailable), _) => Outcome::Failed,
-            (Err(_), _) => Outcome::Conflict,
+            (Err(ApiError::Unavailable), _) => WriteOutcome::Failed,
+            (Err(_), _) => WriteOutcome::Conflict,
         };
         let (key, uid) = (on.key.clone(), on.uid.clone());
         self.send_fact(replica, Fact::Attempted { key, uid, outcome }, None);

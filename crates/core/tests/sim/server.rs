@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use rollcall_core::{
     directory::Heartbeat,
-    fact::{Fact, Sent},
+    fact::{Fact, StorePosition},
     slot::{Slot, Source},
 };
 use rollcall_model::{
@@ -73,7 +73,7 @@ pub struct Request {
     attempts: u8,
     /// When the current attempt began, and what the replica knew then.
     arrived: Time,
-    known: Sent,
+    known: StorePosition,
 }
 
 impl World {
@@ -90,7 +90,7 @@ impl World {
             boot: 0,
             attempts: 0,
             arrived: 0,
-            known: Sent::default(),
+            known: StorePosition::default(),
         };
         self.requests.push(request);
         let network = self.rng.u64(1..10);
@@ -199,7 +199,7 @@ impl World {
                 self.record_beat(request, &slot.record(), Continuation::Respond);
             }
             Heartbeat::Write(slot) => self.store_heartbeat(request, &slot, health, None),
-            Heartbeat::Gone(_) => self.reply(request, Reply::Gone),
+            Heartbeat::Evicted(_) => self.reply(request, Reply::Gone),
             Heartbeat::Unknown => self.fetch(request),
             Heartbeat::OtherUid(_) | Heartbeat::Terminating(_) => {
                 self.reply(request, Reply::Refused);

@@ -7,7 +7,7 @@ use super::{
     APEX, COOKIE, DO, EXPIRE, KEEPALIVE, NSID, PADDING, Row, SUBNET, VERSION_1, ask, assert_rows,
     header_only, opcode, option_bytes, orders, soa, world,
 };
-use crate::config::Empty;
+use crate::config::EmptyAnswer;
 
 const A: u16 = 1;
 const AXFR: u16 = 252;
@@ -239,7 +239,7 @@ fn readiness_staleness_and_access_are_extended_errors() {
     ];
     assert_rows(&world, rows);
     let last = World::with_instances([instance("gone", "d1", &["10.0.0.9"]).expired()])
-        .with_settings(|settings| settings.empty = Empty::Last);
+        .with_settings(|settings| settings.empty = EmptyAnswer::Last);
     let last_known = "NOERROR aa 1/1/0/0 opt ede3=\"none of 1 instance is discoverable: 1 Expired; these are the last instances known\"";
     assert_rows(&last, &[("8914 §4.4: the last known instances", edns("gone.shop"), last_known)]);
 }

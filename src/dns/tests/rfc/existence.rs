@@ -5,7 +5,7 @@ use rollcall_model::instance::State;
 
 use super::super::world::{With, World, instance};
 use super::{APEX, ask, assert_rows, orders};
-use crate::config::Empty;
+use crate::config::EmptyAnswer;
 
 const A: u16 = 1;
 const AAAA: u16 = 28;
@@ -70,7 +70,7 @@ fn negative_answers_distinguish_nxdomain_and_nodata() {
             ),
         ],
     );
-    let empty = world().with_settings(|settings| settings.empty = Empty::NxDomain);
+    let empty = world().with_settings(|settings| settings.empty = EmptyAnswer::NxDomain);
     assert_rows(
         &empty,
         &[

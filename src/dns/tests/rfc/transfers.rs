@@ -10,7 +10,7 @@ use rollcall_model::instance::{Instance, State};
 
 use super::super::world::{With, World, absolute_name, instance};
 use super::{APEX, RawQuery, ask, assert_rows, name_bytes, orders};
-use crate::config::Empty;
+use crate::config::EmptyAnswer;
 use crate::dns::respond::Response;
 
 const SOA: u16 = 6;
@@ -203,7 +203,7 @@ const NAMES: [&str; 9] = [
 
 #[test]
 fn transfer_has_the_answers_at_each_name_without_duplicates() {
-    for empty in [Empty::NoData, Empty::NxDomain, Empty::Last] {
+    for empty in [EmptyAnswer::NoData, EmptyAnswer::NxDomain, EmptyAnswer::Last] {
         let world = world(mixed()).with_settings(|settings| settings.empty = empty);
         let all = messages(&ask(APEX, AXFR).tcp(), &world).into_iter().flat_map(|m| m.answers);
         let mut names = BTreeMap::<String, Vec<Record>>::new();

@@ -11,7 +11,7 @@ use crate::kubernetes::review::{
 
 const AT: Wall = Wall(NOW * 1000);
 
-fn check(token: &str, published: &Published, now: Wall) -> Result<Whose, TokenError> {
+fn check(token: &str, published: &Published, now: Wall) -> Result<TokenSubject, TokenError> {
     Token::decode(token).map_err(TokenError::Invalid)?.authenticate(published, now)
 }
 
@@ -38,7 +38,7 @@ fn refused(token: &str, published: &Published, reason: &str) {
 #[test]
 fn token_names_its_account_and_its_pod_with_each_algorithm_of_kubernetes() {
     for signer in [Signer::rs256("k"), Signer::es256("k"), Signer::es384("k")] {
-        let Whose { identity, pod } =
+        let TokenSubject { identity, pod } =
             check(&signer.token(&claims()), &published(&[&signer]), AT).unwrap();
         let Identity { user, uid, groups, extra } = identity;
         assert_eq!(user, "system:serviceaccount:shop:orders");

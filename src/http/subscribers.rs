@@ -1,6 +1,6 @@
 //! The subscribers of services: requests that wait for a change.
 //!
-//! Owns: [`Waiters`], a table from services to their subscriptions, and the limit on subscriptions. Does not own: which
+//! Owns: [`Subscribers`], a table from services to their subscriptions, and the limit on subscriptions. Does not own: which
 //! services have changed (`engine`), and what a subscriber does then (`discover`, `change_feed`).
 //!
 //! No wake-up is lost. A subscriber enters the table and then reads the view; the engine publishes the view and then
@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use rollcall_model::instance::ServiceKey;
 
-use crate::http::metrics::{Kind, SubscriberMetrics};
+use crate::http::metrics::{SubscriberKind, SubscriberMetrics};
 
 /// Subscriptions at once: four fifths of the connections, so that some are always free for heartbeats.
 const MAX_SUBSCRIPTIONS: usize = 8_000;
@@ -36,7 +36,7 @@ const MAX_ENTRIES: usize = 100_000;
 const SHARDS: usize = 64;
 
 /// The subscriptions, by service.
-pub struct Waiters {
+pub struct Subscribers {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     next_id: AtomicU64,
@@ -58,14 +58,14 @@ struct WakeFlag {
 
 /// The table entries of one subscriber, removed when this is dropped.
 pub(super) struct Subscription {
-    waiters: Arc<Waiters>,
+    subscribers: Arc<Subscribers>,
     id: u64,
-    kind: Kind,
+    kind: SubscriberKind,
     flag: Arc<WakeFlag>,
     keys: Box<[ServiceKey]>,
 }
 
-impl Waiters {
+impl Subscribers {
     /// An empty table, whose metrics are registered in `registry`.
     pub fn new(registry: &mut Registry) -> Self {
         Self {
@@ -108,14 +108,14 @@ impl Waiters {
     }
 
     /// Whether this replica shuts down. Check it after subscribing.
-    pub(super) fn has_ended(&self) -> bool {
+    pub(super) fn is_shutting_down(&self) -> bool {
         self.is_shutting_down.load(Ordering::Acquire)
     }
 
     /// Subscribes to these services, without duplicates; none when the table is full. Read their views after this call.
     pub(super) fn subscribe(
         self: &Arc<Self>,
-        kind: Kind,
+        kind: SubscriberKind,
         keys: Box<[ServiceKey]>,
     ) -> Option<Subscription> {
         if !take(&self.subscriptions, 1, MAX_SUBSCRIPTIONS) {
@@ -131,7 +131,7 @@ impl Waiters {
             shard.lock().entry(key.clone()).or_default().insert(id, flag.clone());
         }
         self.metrics.subscribed(kind);
-        Some(Subscription { waiters: self.clone(), id, kind, flag, keys })
+        Some(Subscription { subscribers: self.clone(), id, kind, flag, keys })
     }
 
     fn shard(&self, key: &ServiceKey) -> Option<&Mutex<Shard>> {
@@ -169,29 +169,30 @@ impl WakeFlag {
 
 impl Subscription {
     /// Ready when one of the services has changed since this was ready last, or the replica shuts down.
-    pub(super) fn poll_rung(&self, cx: &Context<'_>) -> Poll<()> {
+    pub(super) fn poll_changed(&self, cx: &Context<'_>) -> Poll<()> {
         self.flag.poll(cx)
     }
 
-    /// [`Self::poll_rung`] as a future. It has no deadline: the caller sets one.
-    pub(super) async fn rung(&self) {
-        poll_fn(|cx| self.poll_rung(cx)).await;
+    /// [`Self::poll_changed`] as a future. It has no deadline: the caller sets one.
+    pub(super) async fn changed(&self) {
+        poll_fn(|cx| self.poll_changed(cx)).await;
     }
 
     /// Whether the replica shuts down.
-    pub(super) fn has_ended(&self) -> bool {
-        self.waiters.has_ended()
+    pub(super) fn is_shutting_down(&self) -> bool {
+        self.subscribers.is_shutting_down()
     }
 
     pub(super) fn metrics(&self) -> &SubscriberMetrics {
-        &self.waiters.metrics
+        &self.subscribers.metrics
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let waiters = &*self.waiters;
-        for (key, shard) in self.keys.iter().filter_map(|key| Some((key, waiters.shard(key)?))) {
+        let subscribers = &*self.subscribers;
+        for (key, shard) in self.keys.iter().filter_map(|key| Some((key, subscribers.shard(key)?)))
+        {
             let mut shard = shard.lock();
             let Some(flags) = shard.get_mut(key) else { continue };
             flags.remove(&self.id);
@@ -199,9 +200,9 @@ impl Drop for Subscription {
                 shard.remove(key);
             }
         }
-        waiters.entries.fetch_sub(self.keys.len(), Ordering::Relaxed);
-        waiters.subscriptions.fetch_sub(1, Ordering::Relaxed);
-        waiters.metrics.unsubscribed(self.kind);
+        subscribers.entries.fetch_sub(self.keys.len(), Ordering::Relaxed);
+        subscribers.subscriptions.fetch_sub(1, Ordering::Relaxed);
+        subscribers.metrics.unsubscribed(self.kind);
     }
 }
 
@@ -211,8 +212,8 @@ mod tests {
 
     use super::*;
 
-    fn waiters() -> Arc<Waiters> {
-        Arc::new(Waiters::new(&mut Registry::default()))
+    fn subscribers() -> Arc<Subscribers> {
+        Arc::new(Subscribers::new(&mut Registry::default()))
     }
 
     fn key(service: &str) -> ServiceKey {
@@ -220,50 +221,52 @@ mod tests {
     }
 
     fn is_woken(subscription: &Subscription) -> bool {
-        subscription.poll_rung(&Context::from_waker(Waker::noop())).is_ready()
+        subscription.poll_changed(&Context::from_waker(Waker::noop())).is_ready()
     }
 
     #[test]
     fn a_change_wakes_only_the_subscribers_of_its_service() {
-        let waiters = waiters();
+        let subscribers = subscribers();
         let [a, b, both] = [&["a"][..], &["b"], &["a", "b"]].map(|keys| {
             let keys = keys.iter().map(|service| key(service)).collect();
-            waiters.subscribe(Kind::Stream, keys).unwrap()
+            subscribers.subscribe(SubscriberKind::Stream, keys).unwrap()
         });
-        waiters.announce(&[key("a"), key("c")]);
+        subscribers.announce(&[key("a"), key("c")]);
         assert_eq!([&a, &b, &both].map(is_woken), [true, false, true]);
-        assert_eq!(waiters.metrics.woken.get(), 2);
+        assert_eq!(subscribers.metrics.woken.get(), 2);
         assert_eq!([&a, &b, &both].map(is_woken), [false; 3], "woken once");
-        waiters.announce(&[key("b"), key("b")]);
+        subscribers.announce(&[key("b"), key("b")]);
         assert_eq!([&a, &b, &both].map(is_woken), [false, true, true]);
-        assert_eq!(waiters.metrics.woken.get(), 4, "a flag that is set is not counted again");
+        assert_eq!(subscribers.metrics.woken.get(), 4, "a flag that is set is not counted again");
     }
 
     #[test]
     fn a_change_before_the_first_poll_is_not_lost() {
-        let waiters = waiters();
-        let subscription = waiters.subscribe(Kind::Poll, [key("a")].into()).unwrap();
-        waiters.announce(&[key("a")]);
+        let subscribers = subscribers();
+        let subscription = subscribers.subscribe(SubscriberKind::Poll, [key("a")].into()).unwrap();
+        subscribers.announce(&[key("a")]);
         assert!(is_woken(&subscription));
     }
 
     #[test]
     fn a_dropped_subscription_leaves_no_entries() {
-        let waiters = waiters();
+        let subscribers = subscribers();
         let many: Vec<_> = (0..3)
-            .map(|_| waiters.subscribe(Kind::Poll, [key("a"), key("b")].into()).unwrap())
+            .map(|_| {
+                subscribers.subscribe(SubscriberKind::Poll, [key("a"), key("b")].into()).unwrap()
+            })
             .collect();
-        assert_eq!(waiters.entries.load(Ordering::Relaxed), 6);
+        assert_eq!(subscribers.entries.load(Ordering::Relaxed), 6);
         drop(many);
-        assert!(waiters.shards.iter().all(|shard| shard.lock().is_empty()));
-        assert_eq!(waiters.entries.load(Ordering::Relaxed), 0);
-        assert_eq!(waiters.subscriptions.load(Ordering::Relaxed), 0);
+        assert!(subscribers.shards.iter().all(|shard| shard.lock().is_empty()));
+        assert_eq!(subscribers.entries.load(Ordering::Relaxed), 0);
+        assert_eq!(subscribers.subscriptions.load(Ordering::Relaxed), 0);
     }
 
     #[test]
     fn subscriptions_and_their_services_are_limited() {
-        let waiters = waiters();
-        let subscribe = || waiters.subscribe(Kind::Poll, [key("a")].into());
+        let subscribers = subscribers();
+        let subscribe = || subscribers.subscribe(SubscriberKind::Poll, [key("a")].into());
         let mut all: Vec<_> = (0..MAX_SUBSCRIPTIONS).map(|_| subscribe().unwrap()).collect();
         assert!(subscribe().is_none());
         all.pop();
@@ -271,7 +274,7 @@ mod tests {
         all.clear();
         let wide = || (0..100).map(|at| key(&format!("s{at}"))).collect();
         let mut all = Vec::new();
-        while let Some(subscription) = waiters.subscribe(Kind::Stream, wide()) {
+        while let Some(subscription) = subscribers.subscribe(SubscriberKind::Stream, wide()) {
             all.push(subscription);
         }
         assert_eq!(all.len(), MAX_ENTRIES / 100);
@@ -279,24 +282,29 @@ mod tests {
 
     #[test]
     fn a_shutdown_wakes_every_subscriber() {
-        let waiters = waiters();
-        let before = waiters.subscribe(Kind::Poll, [key("a")].into()).unwrap();
-        waiters.shut_down();
-        assert!(is_woken(&before) && before.has_ended());
-        assert!(waiters.subscribe(Kind::Poll, [key("a")].into()).unwrap().has_ended());
+        let subscribers = subscribers();
+        let before = subscribers.subscribe(SubscriberKind::Poll, [key("a")].into()).unwrap();
+        subscribers.shut_down();
+        assert!(is_woken(&before) && before.is_shutting_down());
+        assert!(
+            subscribers
+                .subscribe(SubscriberKind::Poll, [key("a")].into())
+                .unwrap()
+                .is_shutting_down()
+        );
     }
 
     #[test]
     fn no_wake_up_is_lost_between_reading_the_view_and_waiting() {
-        let waiters = waiters();
+        let subscribers = subscribers();
         let published = Arc::new(AtomicU64::new(0));
         const ROUNDS: u64 = 20_000;
         std::thread::scope(|scope| {
-            let (waiters, published) = (&waiters, &published);
+            let (subscribers, published) = (&subscribers, &published);
             scope.spawn(move || {
                 for round in 1..=ROUNDS {
                     published.store(round, Ordering::Relaxed);
-                    waiters.announce(&[key("a")]);
+                    subscribers.announce(&[key("a")]);
                 }
             });
             for _ in 0..2 {
@@ -305,11 +313,11 @@ mod tests {
                     let mut last = 0;
                     while last < ROUNDS {
                         let subscription =
-                            waiters.subscribe(Kind::Poll, [key("a")].into()).unwrap();
+                            subscribers.subscribe(SubscriberKind::Poll, [key("a")].into()).unwrap();
                         let now = published.load(Ordering::Relaxed);
                         if now == last {
                             // If the last wake-up were lost, this would wait for ever.
-                            runtime.block_on(subscription.rung());
+                            runtime.block_on(subscription.changed());
                         }
                         last = published.load(Ordering::Relaxed);
                     }
