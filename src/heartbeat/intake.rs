@@ -11,7 +11,7 @@ use rollcall_core::{
     slot::{Slot, Source},
 };
 use rollcall_model::{
-    instance::{HealthReport, Instance, InstanceKey},
+    instance::{HealthReport, Instance},
     lease::{Lease, Moment, Now},
     registration::Registration,
 };
@@ -22,7 +22,7 @@ use tokio::{
 use tracing::debug;
 
 use crate::clock;
-use crate::heartbeat::refusal::Refusal;
+use crate::heartbeat::{refusal::Refusal, target::Target};
 use crate::kubernetes::{
     body::{Precondition, StoredHeartbeat},
     failure::Failure,
@@ -39,19 +39,6 @@ const POLL_EVERY: Duration = Duration::from_millis(5);
 
 /// How often a write is attempted when the object changes at the same time.
 pub(super) const ATTEMPTS: usize = 4;
-
-/// The instance that a call is about.
-#[derive(Clone, Copy, Debug)]
-pub struct Target<'a> {
-    /// Namespace.
-    pub namespace: &'a str,
-    /// Object name.
-    pub name: &'a str,
-    /// The uid that the object must have, if any.
-    pub uid: Option<&'a str>,
-    /// The resourceVersion that the object must have, if any.
-    pub version: Option<u64>,
-}
 
 /// A heartbeat that was taken.
 #[derive(Clone, Debug)]
@@ -99,38 +86,6 @@ impl AcceptedHeartbeat {
     /// A heartbeat that counts on every replica: it is stored, or the instance is permanent.
     fn promised(slot: Arc<Slot>) -> Self {
         Self { slot, recorded: false, fenced: false }
-    }
-}
-
-impl Target<'_> {
-    fn key(&self) -> InstanceKey {
-        InstanceKey::new(self.namespace, self.name)
-    }
-
-    /// Checks the preconditions.
-    pub(super) fn check_preconditions(&self, instance: &Instance) -> Result<(), Refusal> {
-        match self.uid {
-            Some(uid) if *uid != *instance.uid => {
-                return Err(Refusal::OtherUid(instance.uid.clone()));
-            }
-            _ => {}
-        }
-        match self.version {
-            Some(version) if version != instance.resource_version => {
-                Err(Refusal::OtherVersion(instance.resource_version))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether the caller requires a version that this replica has not observed yet, but another replica has.
-    fn is_ahead_of(&self, slot: &Slot) -> bool {
-        self.version.is_some_and(|version| version > slot.record().resource_version)
-    }
-
-    /// Whether there is a precondition on the object.
-    fn has_precondition(&self) -> bool {
-        self.uid.is_some() || self.version.is_some()
     }
 }
 

@@ -8,9 +8,11 @@ pub mod flush;
 pub mod intake;
 pub mod refusal;
 pub mod self_beat;
+mod target;
 #[cfg(test)]
 pub mod testing;
 
 pub use crate::kubernetes::body::Change;
-pub use intake::{AcceptedHeartbeat, Deregistered, Intake, Registered, Target};
+pub use intake::{AcceptedHeartbeat, Deregistered, Intake, Registered};
 pub use refusal::{Fault, Refusal};
+pub use target::Target;

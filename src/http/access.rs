@@ -42,10 +42,10 @@ pub(super) enum Needs {
     WriteEach,
 }
 
-/// Which operations need a token, and the gate that checks it.
+/// Which operations need a token, and the authorizer that checks it.
 pub(super) struct Authorization {
     /// `None` with `--auth none`: every caller is allowed to do everything.
-    pub(super) gate: Option<Authorizer>,
+    pub(super) authorizer: Option<Authorizer>,
     /// Whether reads also need a token (`--read-auth`).
     pub(super) reads: bool,
     /// The only namespace that this replica serves, if it is limited to one. The right to list it suffices to list
@@ -71,29 +71,29 @@ impl Needs {
 }
 
 impl Authorization {
-    /// The gate, and the rights that an operation needs; `None` when no token is needed.
+    /// The authorizer, and the rights that an operation needs; `None` when no token is needed.
     pub(super) fn wanted<'a>(
         &'a self,
         needs: Needs,
         names: PathNames<'a>,
         on_instance: bool,
     ) -> Option<(&'a Authorizer, RequiredRights<'a>)> {
-        let gate = self.gate.as_ref()?;
+        let authorizer = self.authorizer.as_ref()?;
         let rights = needs.rights(self.reads)?;
         let namespace = Some(names.namespace).filter(|namespace| !namespace.is_empty());
         let namespace = namespace.or(self.scope.as_deref());
         // A name that is derived from the body is not known yet.
         let name = on_instance.then_some(names.name);
-        Some((gate, RequiredRights { rights, namespace, name }))
+        Some((authorizer, RequiredRights { rights, namespace, name }))
     }
 
     /// Whether the owner of a token is allowed to list everything that this replica serves.
     pub(super) async fn may_list_all(&self, token: Option<&str>) -> bool {
-        match &self.gate {
-            Some(gate) if self.reads => {
+        match &self.authorizer {
+            Some(authorizer) if self.reads => {
                 let namespace = self.scope.as_deref();
                 let wanted = RequiredRights { rights: &[Right::List], namespace, name: None };
-                token.is_some() && gate.admit(token, &wanted).await.is_ok()
+                token.is_some() && authorizer.admit(token, &wanted).await.is_ok()
             }
             _ => true,
         }
@@ -101,7 +101,7 @@ impl Authorization {
 
     /// The user of a token, if it is cached.
     pub(super) fn user(&self, token: Option<&str>, now: Moment) -> Option<String> {
-        self.gate.as_ref()?.user(token?, now)
+        self.authorizer.as_ref()?.user(token?, now)
     }
 
     /// Checks that a caller is allowed to list these namespaces.
@@ -127,11 +127,11 @@ impl Authorization {
         rights: &'static [Right],
         instances: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> Vec<bool> {
-        let own = |(namespace, name)| match (&self.gate, caller) {
-            (Some(gate), Some(caller)) => {
+        let own = |(namespace, name)| match (&self.authorizer, caller) {
+            (Some(authorizer), Some(caller)) => {
                 let wanted =
                     RequiredRights { rights, namespace: Some(namespace), name: Some(name) };
-                gate.is_own(caller, &wanted)
+                authorizer.is_own(caller, &wanted)
             }
             _ => false,
         };
@@ -140,9 +140,9 @@ impl Authorization {
 
     /// The uid of the calling pod, if its token is bound to the pod and the instance is the pod's own.
     pub(super) fn own_pod(&self, caller: Option<&Caller>, target: &Target<'_>) -> Option<Arc<str>> {
-        let (gate, caller) = (self.gate.as_ref()?, caller?);
+        let (authorizer, caller) = (self.authorizer.as_ref()?, caller?);
         let (namespace, name) = (Some(target.namespace), Some(target.name));
-        gate.own_pod(caller, &RequiredRights { rights: &[Right::Patch], namespace, name })
+        authorizer.own_pod(caller, &RequiredRights { rights: &[Right::Patch], namespace, name })
     }
 
     /// The namespaces in which the caller lacks one of these rights, or which could not be decided in time, each with
@@ -157,7 +157,7 @@ impl Authorization {
         rights: &'static [Right],
         namespaces: impl Iterator<Item = &'a str>,
     ) -> Result<BTreeMap<&'a str, Problem>, Problem> {
-        let Some(gate) = &self.gate else { return Ok(BTreeMap::new()) };
+        let Some(authorizer) = &self.authorizer else { return Ok(BTreeMap::new()) };
         let caller = caller.ok_or_else(|| Problem::denied(Denial::NoToken))?;
         let namespaces: BTreeSet<&str> = namespaces.filter(|name| naming::is_label(name)).collect();
         if namespaces.len() > MAX_NAMESPACES {
@@ -174,7 +174,7 @@ impl Authorization {
             .iter()
             .map(|namespace| async {
                 let wanted = RequiredRights { rights, namespace: Some(namespace), name: None };
-                (*namespace, gate.allow(caller, &wanted).await)
+                (*namespace, authorizer.allow(caller, &wanted).await)
             })
             .collect();
         let decide = async {

@@ -112,20 +112,20 @@ impl Admission<'_> {
         let Self { app, operation, peer } = *self;
         let now = (app.clock)();
         let charge = |caller: Option<&Caller>| app.limits.charge_caller(caller, peer, now.moment);
-        let Some((gate, wanted)) =
+        let Some((authorizer, wanted)) =
             app.authorization.wanted(operation.needs, names, operation.names_instance())
         else {
             charge(None)?;
             return Ok(Admitted { caller: None, now });
         };
         let token = bearer(headers);
-        if let Some(known) = gate.known(token, &wanted, now.moment) {
+        if let Some(known) = authorizer.known(token, &wanted, now.moment) {
             let caller = known.map_err(Problem::denied)?;
             charge(Some(&caller))?;
             return Ok(Admitted { caller: Some(caller), now });
         }
         charge(None)?;
-        let caller = Box::pin(gate.admit(token, &wanted)).await.map_err(Problem::denied)?;
+        let caller = Box::pin(authorizer.admit(token, &wanted)).await.map_err(Problem::denied)?;
         Ok(Admitted { caller: Some(caller), now: (app.clock)() })
     }
 

@@ -25,7 +25,7 @@ pub struct AppParts {
     /// Takes heartbeats and registrations, and provides the directory.
     pub intake: Intake,
     /// Authentication and authorization; none with `--auth none`.
-    pub gate: Option<Authorizer>,
+    pub authorizer: Option<Authorizer>,
     /// Problems of the cluster that an operator must fix.
     pub problems: ProblemTracker,
     /// Whether the Kubernetes API answers.
@@ -83,13 +83,13 @@ pub(super) struct AppState {
 impl AppState {
     /// None when the identity of the replica cannot be sent in a header.
     pub(super) fn new(
-        AppParts { intake, gate, problems, breakers, views, subscribers, traces }: AppParts,
+        AppParts { intake, authorizer, problems, breakers, views, subscribers, traces }: AppParts,
         AppSettings { read_auth, rates, identity, zone, document, calls }: AppSettings,
         metrics: HttpMetrics,
     ) -> Option<Self> {
         let replica = HeaderValue::try_from(&identity).ok()?;
         let scope = intake.directory().scope().map(Into::into);
-        let authorization = Authorization { gate, reads: read_auth, scope };
+        let authorization = Authorization { authorizer, reads: read_auth, scope };
         let turns = (0..TURNS).map(|_| AtomicU64::new(0)).collect();
         Some(Self {
             clock: intake.clock(),

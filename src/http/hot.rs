@@ -145,8 +145,8 @@ impl HotPath {
         let caller =
             match app.authorization.wanted(operation.needs, names, operation.names_instance()) {
                 None => None,
-                Some((gate, wanted)) => {
-                    Some(gate.known(bearer(headers), &wanted, now.moment)?.ok()?)
+                Some((authorizer, wanted)) => {
+                    Some(authorizer.known(bearer(headers), &wanted, now.moment)?.ok()?)
                 }
             };
         let charged = app.limits.charge_caller(caller.as_deref(), self.peer, now.moment);

@@ -100,7 +100,7 @@ impl World {
         let views = Arc::new(Views::new(directory));
         let parts = AppParts {
             intake,
-            gate: tokens.then(|| auth::testing::authorizer(&mut metrics)),
+            authorizer: tokens.then(|| auth::testing::authorizer(&mut metrics)),
             problems: ProblemTracker::new(|_, _, _| String::new()),
             breakers: BreakerMetrics::new(&mut metrics),
             views: views.clone(),

@@ -40,7 +40,7 @@ pub(super) async fn spawn(config: &Config, level: Level) -> anyhow::Result<Repli
         Core::build(config, clients, &directory, &mut registry, beats.clone(), traces.clone());
     let readiness = Arc::new(Readiness {
         directory: directory.clone(),
-        problems: core.problems.clone(),
+        problems: core.app.problems.clone(),
         started: AtomicBool::new(false),
         synced: AtomicU64::new(0),
         stopping: AtomicBool::new(false),

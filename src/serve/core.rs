@@ -55,7 +55,6 @@ use crate::telemetry::{
 
 /// The parts of a replica, not yet running.
 pub(super) struct Core {
-    pub(super) problems: ProblemTracker,
     pub(super) preflight: Preflight,
     pub(super) engine: Engine,
     pub(super) watch: Watch<WatchedInstances>,
@@ -90,8 +89,9 @@ impl Core {
         let (writes, guard) = (clients.writes.clone(), &breakers.writes);
         let store = StoreVersion::new(writes.clone(), config.scope.clone(), &api_metrics, guard);
         let writer = Writer::new(writes, converter.clone(), &api_metrics, guard);
-        let (reviews, owners) = (clients.reviews.clone(), owners(directory));
-        let (gate, keys) = gate(config, reviews, owners, &api_metrics, &breakers, registry).unzip();
+        let reviews = clients.reviews.clone();
+        let (authorizer, keys) =
+            authorizer(config, reviews, directory, &api_metrics, &breakers, registry).unzip();
         let rights = RightMetrics::new(registry);
         let preflight = Preflight::new(clients.reviews, needs, problems.clone(), rights);
         let events = Events::new(clients.writes, &config.own.name, &api_metrics);
@@ -99,8 +99,7 @@ impl Core {
         let (duties, duties_out) = mpsc::channel(DUTIES);
         let (self_beats, self_beats_out) = mpsc::channel(self_beat::QUEUE);
         let (ledgers_in, ledgers_out) = mpsc::channel(flush::QUEUE);
-        let views = Arc::new(Views::new(directory.clone()));
-        let subscribers = Arc::new(Subscribers::new(registry));
+        let (views, subscribers) = readers(directory, registry);
         let (watch, ledgers) =
             watches(config, clients.watches, converter, &facts_in, &api_metrics, registry);
         let engine = Engine {
@@ -119,18 +118,14 @@ impl Core {
             duplicates: Vec::new(),
         };
         let ledger_writer = ledger_writer(config, clients.ledgers, &api_metrics, registry);
-        let flush = LedgerFlush {
-            writer: ledger_writer.clone(),
-            facts: facts_in.clone(),
-            ledgers: ledgers_out,
-        };
+        let (writer_of_ledgers, done) = (ledger_writer.clone(), facts_in.clone());
+        let flush = LedgerFlush { writer: writer_of_ledgers, facts: done, ledgers: ledgers_out };
         let (writes, tenure, done) = (writer.clone(), election.tenure(), facts_in.clone());
         let controller = Controller::new(writes, ledger_writer, tenure, events, done, duties_out);
         let intake = intake(directory, &writer, store, &facts_in);
         let self_beat = build_self_beat(config, directory, writer, facts_in, self_beats_out);
-        let (reported, breakers) = (problems.clone(), breakers.metrics);
-        let app =
-            AppParts { intake, gate, problems: reported, breakers, views, subscribers, traces };
+        let breakers = breakers.metrics;
+        let app = AppParts { intake, authorizer, problems, breakers, views, subscribers, traces };
         Self {
             preflight,
             engine,
@@ -142,7 +137,6 @@ impl Core {
             self_beat,
             keys: keys.flatten(),
             app,
-            problems,
         }
     }
 }
@@ -240,10 +234,14 @@ fn owners(directory: &Arc<Directory>) -> OwnerLookup {
     Box::new(move |namespace, name| directory.slot(namespace, name)?.record().owner_pod.clone())
 }
 
-fn gate(
+fn readers(directory: &Arc<Directory>, registry: &mut Registry) -> (Arc<Views>, Arc<Subscribers>) {
+    (Arc::new(Views::new(directory.clone())), Arc::new(Subscribers::new(registry)))
+}
+
+fn authorizer(
     config: &Config,
     client: Client,
-    owners: OwnerLookup,
+    directory: &Arc<Directory>,
     calls: &ApiMetrics,
     breakers: &Breakers,
     registry: &mut Registry,
@@ -255,8 +253,13 @@ fn gate(
             .then(|| Keyring::new(client.clone(), calls, breaker, KeyMetrics::new(registry)));
         let (keyring, reader) = keys.unzip();
         let reviews = Reviewer::new(client, calls, breaker);
-        let gate = Authorizer::new(reviews, keyring, owners, AuthMetrics::new(registry, by_keys));
-        (gate, reader)
+        let authorizer = Authorizer::new(
+            reviews,
+            keyring,
+            owners(directory),
+            AuthMetrics::new(registry, by_keys),
+        );
+        (authorizer, reader)
     })
 }
 

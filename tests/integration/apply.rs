@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::instance_fields::{fields, merged};
 use crate::lease_lifecycle::BOUND;
 use crate::registrations::put;
+use crate::support::http::call;
 use crate::support::kubectl::{KubectlOutput, kubectl};
 use crate::support::{Namespace, Rollcall, control_plane, eventually, namespace, namespace_in};
 
@@ -176,6 +177,13 @@ async fn registration_replaces_ports_applied_by_other_managers() {
         let manifest = manifest("a", &json!({"ports": applied, "lease": null})).to_string();
         let args = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
         kubectl(&ns, &args, &manifest).success();
+        // The registration is compared with what the replica's watch has delivered.
+        eventually("the replica has observed the applied ports", BOUND, async || {
+            let path = format!("/v1/namespaces/{}/instances/a", ns.name);
+            let instance = call(rollcall.http, "GET", &path, None).await.json();
+            (instance["ports"].as_array()?.len() == 2).then_some(())
+        })
+        .await;
         let (status, answer) = put(&rollcall, &ns, "a", &body(ports.clone())).await;
         assert_eq!(status, 200, "{answer}");
         assert_eq!(stored().await, ports);

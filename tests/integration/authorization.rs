@@ -176,7 +176,7 @@ async fn heartbeat_batch_takes_only_the_namespaces_that_the_caller_has_access_to
         found["reason"].as_str().unwrap().to_owned()
     };
     assert!(reason("kube-system").contains("may not update serviceinstances/heartbeat"));
-    assert!(reason("Bad").contains("no DNS label"));
+    assert!(reason("Bad").contains("not a DNS label"));
     let many: Vec<String> = (0..257).map(|at| format!("n{at}")).collect();
     let many = beats(&many.iter().map(String::as_str).collect::<Vec<_>>());
     let answer = call_as(&token, rollcall.http, ("POST", "/v1/heartbeats"), many).await;

@@ -374,7 +374,11 @@ async fn replica_waits_for_an_api_server_that_does_not_answer_or_does_not_accept
     let url = &ns.shared.control_plane.url;
     let nowhere = format!("https://{}", rollcall::dev::ports::free().unwrap());
     for (name, bad, reason) in [
-        ("bad-token", good.replace(token.as_str(), "strange"), "does not know this rollcall (401)"),
+        (
+            "bad-token",
+            good.replace(token.as_str(), "strange"),
+            "does not accept rollcall's credentials (401)",
+        ),
         ("nowhere", good.replace(url.as_str(), &nowhere), "the Kubernetes API does not answer"),
     ] {
         let path = state_dir("no-api-server").join(format!("{}-{name}.kubeconfig", ns.name));
@@ -463,7 +467,7 @@ async fn definitions_deleted_at_run_time_are_reported_until_they_are_back() {
     eventually("an answer says what is missing", BOUND, async || {
         let answer = call(rollcall.http, "PUT", &path, Some(body.clone())).await;
         let detail = answer.json()["detail"].to_string();
-        (answer.status == 503 && detail.contains("install them with kubectl apply -k crds"))
+        (answer.status == 503 && detail.contains("Install them with kubectl apply -k crds"))
             .then_some(())
     })
     .await;

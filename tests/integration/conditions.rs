@@ -109,7 +109,7 @@ async fn shared_address_is_a_condition_of_both_instances_until_one_is_gone() {
     let path = format!("/v1/namespaces/{}/instances", ns.name);
     let instance = call(rollcall.http, "GET", &format!("{path}/a"), None).await.json();
     assert!(
-        instance["why"].as_str().unwrap().contains("discoverable by the instance b, too"),
+        instance["why"].as_str().unwrap().contains("is also an endpoint of the instance b"),
         "{instance}"
     );
     assert_eq!(instance["phase"], "Ready", "the instance stays discoverable");

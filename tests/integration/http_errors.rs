@@ -73,7 +73,7 @@ fn bodies() -> Vec<Case> {
             "{}",
             (415, "Content-Type", "application/merge-patch+json or"),
         ),
-        case(["PUT", INSTANCE, ZIPPED], with(""), (415, "Content-Encoding", "not compressed")),
+        case(["PUT", INSTANCE, ZIPPED], with(""), (415, "Content-Encoding", "without compression")),
     ]
 }
 

@@ -192,7 +192,7 @@ impl Scenario {
         call_as(&self.unknown_token, self.rollcall.http, ("PUT", &path), None).await
     }
 
-    /// Checks that callers who are refused together get different Retry-After values.
+    /// Checks that callers refused together get different Retry-After values.
     async fn check_retry_jitter(&self, least: u32) {
         let mut delays = BTreeSet::new();
         for _ in 0..40 {

@@ -70,7 +70,7 @@ pub enum Fact {
     },
     /// This replica is shutting down: it confirms no more heartbeats, and its last ledger says so.
     Leaving,
-    /// The election reported who leads, and until when this replica does if it leads.
+    /// The election reported which replica leads, and until when, if it is this one.
     Leadership(Leadership),
     /// A duty on an instance succeeded or failed.
     Attempted { key: InstanceKey, uid: Arc<str>, outcome: WriteOutcome },

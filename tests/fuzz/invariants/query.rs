@@ -194,7 +194,7 @@ impl MessageCheck<'_> {
     fn check_repetition(&self, responder: &Responder, bytes: &[u8], summary: ReplySummary) {
         let assert_same = |responder| match self.ask(responder, self.mode.transport()) {
             Response::Message(again, _) => {
-                assert_eq!(again, bytes, "the response differs from the first one")
+                assert_eq!(again, bytes, "the response differs from the first one");
             }
             other => panic!("the response differs from the first one: {other:?}"),
         };

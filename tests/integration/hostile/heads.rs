@@ -139,7 +139,7 @@ fn headers() -> Vec<Case> {
     for value in
         ["-1", "+1", "1.5", "1e3", "99999999999999999999", "", "a", "1\r\nrollcall-min-index: 1"]
     {
-        let expected = (400, "Rollcall-Min-Index", "Rollcall-Index of an earlier answer");
+        let expected = (400, "Rollcall-Min-Index", "Rollcall-Index of an earlier response");
         cases.push(case(value, with(&format!("rollcall-min-index: {value}\r\n")), expected));
     }
     cases

@@ -8,7 +8,7 @@
 //! | a time (RFC 3339 in milliseconds, as rollcall writes it) | `<time>` |
 //! | a uid | `<uid of P>`, where P is the first pair with it in its response |
 //! | the revision of a set, which is a hash over uids | `<revision of P>` |
-//! | `"resourceVersion"`, the `ETag` of an instance, `is version "N"` and `its ETag is "N"` in a sentence | `<version>` |
+//! | `"resourceVersion"`, the `ETag` of an instance, `has version "N"` and `its ETag is now "N"` in a sentence | `<version>` |
 //! | `"port"`, if the test chose this port for the replica | `<port>` |
 //! | `Rollcall-Index`, `"index"` | `<index>` |
 //! | `Rollcall-Age`, `"horizonAgeMs"`, `"expiresInMs"`, `retry:` of a stream | `<ms>` |
@@ -163,8 +163,8 @@ impl Normalizer {
             ("\"horizonAgeMs\":", "<ms>"),
             ("\"index\":", "<index>"),
             ("\"gaps\":", "<gaps>"),
-            ("is version \\\"", "<version>"),
-            ("its ETag is \\\"", "<version>"),
+            ("has version \\\"", "<version>"),
+            ("its ETag is now \\\"", "<version>"),
             ("retry: ", "<ms>"),
             ("\"resourceVersion\":\"", "<version>"),
         ] {

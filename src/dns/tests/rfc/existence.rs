@@ -70,6 +70,11 @@ fn negative_answers_distinguish_nxdomain_and_nodata() {
             ),
         ],
     );
+}
+
+#[test]
+fn nxdomain_for_a_service_without_discoverable_instances_covers_the_names_below() {
+    let no_name = "NXDOMAIN aa 1/0/1/0";
     let empty = world().with_settings(|settings| settings.empty = EmptyAnswer::NxDomain);
     assert_rows(
         &empty,
