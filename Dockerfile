@@ -1,4 +1,4 @@
-# The image: rollcall and its shared libraries only. It runs as an unnamed user.
+# The image contains only rollcall, its shared libraries and its licence. It runs as an unprivileged user.
 #
 #     docker build -t rollcall:0.1.0 .
 #

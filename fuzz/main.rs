@@ -1,6 +1,6 @@
 //! Connects libFuzzer to the invariants (`tests/fuzz/invariants`).
 //!
-//! Owns: the choice of the target by the variable `TARGET`. Does not own: the invariants.
+//! Owns: selecting the target by the environment variable `TARGET`. Does not own: the invariants.
 
 #![no_main]
 

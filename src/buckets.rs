@@ -1,7 +1,7 @@
 //! Token buckets by key, in a fixed amount of memory: the rate limits for untrusted input.
 //!
-//! Owns: the buckets. A key is hashed to a bucket, and keys with the same bucket share its tokens. There are enough
-//! buckets that ordinary keys seldom share one, and the hash is keyed, so that a client cannot find out which other
+//! Owns: the buckets. A key is hashed to a bucket, and keys with the same bucket share its tokens. There are so many
+//! buckets that ordinary keys rarely share one, and the hash is keyed, so that a client cannot find out which other
 //! keys share its bucket. Time is an argument. Does not own: the meaning of a key, and the answer when a bucket is
 //! empty.
 

@@ -21,7 +21,8 @@ pub fn moment() -> Moment {
 }
 
 /// How long this machine has been suspended since it was started: the difference between CLOCK_BOOTTIME, which counts
-/// suspensions, and CLOCK_MONOTONIC, which does not. Machines know the length of a suspension to about a second.
+/// suspensions, and CLOCK_MONOTONIC, which does not. The kernel measures the length of a suspension only to about a
+/// second.
 #[must_use]
 pub fn suspended() -> Duration {
     let millis = |clock| u64::try_from(millis(clock_gettime(clock))).unwrap_or(0);

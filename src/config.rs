@@ -33,7 +33,7 @@ pub enum Auth {
 /// How the caller behind a token is identified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum AuthTokens {
-    /// One TokenReview for each token: the API server rejects the token of a deleted pod
+    /// One TokenReview per token: the API server rejects the token of a deleted pod
     Review,
     /// Signatures are verified with the API server's public keys: no call per token, but a token is valid until it
     /// expires
@@ -85,7 +85,7 @@ pub struct ServeArgs {
     #[arg(long, env = "ROLLCALL_READ_AUTH", value_parser = BoolishValueParser::new())]
     pub read_auth: bool,
     /// HTTP requests per second and caller, with bursts of twice as many; callers without a token are
-    /// told apart by their address; 0 means no limit
+    /// distinguished by their address; 0 means no limit
     #[arg(long, env = "ROLLCALL_HTTP_CALLER_RATE", default_value_t = 10_000, value_name = "RATE")]
     pub http_caller_rate: u32,
     /// HTTP writes per second and namespace, with bursts of twice as many; 0 means no limit
@@ -106,7 +106,7 @@ pub struct ServeArgs {
     /// Certificate authorities (PEM): every client must present a certificate signed by one of them
     #[arg(long, env = "ROLLCALL_HTTP_TLS_CLIENT_CA", value_name = "FILE")]
     pub http_tls_client_ca: Option<PathBuf>,
-    /// Seconds for which DNS is still answered at shutdown, after everything else has stopped
+    /// Seconds for which the DNS server continues to answer at shutdown, after everything else has stopped
     #[arg(long, env = "ROLLCALL_LINGER_SECONDS", default_value_t = 3)]
     #[arg(value_parser = clap::value_parser!(u64).range(..=60))]
     pub linger_seconds: u64,
@@ -176,7 +176,7 @@ pub struct Config {
     pub http_tls: Option<HttpTls>,
     /// An explicit kubeconfig file.
     pub kubeconfig: Option<PathBuf>,
-    /// How long DNS is still answered at shutdown, after everything else has stopped.
+    /// How long the DNS server continues to answer at shutdown, after everything else has stopped.
     pub linger: Duration,
     /// Further settings of the DNS server.
     pub dns: DnsSettings,

@@ -30,8 +30,8 @@ use tracing::{info, warn};
 use crate::clock;
 use crate::telemetry::{heartbeats::HeartbeatMetrics, metrics::EngineMetrics};
 
-/// Capacity of the fact channel. A round over this many facts takes well under a millisecond, so the channel holds a
-/// second's worth at any rate that an API server reaches. A full channel slows the watch down.
+/// Capacity of the fact channel. A round over this many facts takes well under a millisecond, and no API server sends
+/// more facts than this in a second. While the channel is full, the watch waits.
 pub const FACTS: usize = 4096;
 
 /// Capacity of the duty channel to the controller. Further duties wait in the catalog, at most one per instance.
@@ -69,7 +69,7 @@ pub struct Engine {
     pub self_beats: mpsc::Sender<SelfBeat>,
     /// Outgoing ledgers, also one at a time.
     pub ledgers: mpsc::Sender<Ledger>,
-    /// Make both watches list again.
+    /// Signals to both watches to list again.
     pub relist: [Arc<Notify>; 2],
     /// The counters of the catalog, published for the metrics.
     pub counts: Arc<arc_swap::ArcSwap<Counts>>,
@@ -119,7 +119,7 @@ impl Engine {
         for delivery in batch.drain(..) {
             let before = self.catalog.unpublished();
             self.catalog.apply(delivery.fact, now);
-            // A service that an earlier fact has changed already counts with that older fact.
+            // If an earlier fact has already changed the service, the change is measured from that fact.
             if self.catalog.unpublished() > before {
                 oldest = Some(oldest.map_or(delivery.received, |at| at.min(delivery.received)));
             }
@@ -131,7 +131,7 @@ impl Engine {
         for duty in duties {
             self.dispatch_duty(duty);
         }
-        // After the callbacks, which are urgent: waking thousands of subscribers takes a moment.
+        // After the callbacks, which are urgent, because it takes time to wake thousands of subscribers.
         (self.announce)(&self.catalog.take_revised());
         let counts = self.catalog.counts();
         let before = self.counts.swap(Arc::new(counts));

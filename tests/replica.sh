@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Shared by tests/contract/run and tests/clients/run: starts `rollcall dev` in a temporary folder, and stops everything
-# at the end. For sourcing at the root of the repository, by a script with `set -euo pipefail`.
+# at the end. To be sourced in the root of the repository, by a script with `set -euo pipefail`.
 #
 # Sets `rollcall`, the executable, and `made`, a temporary folder that is removed at the end. Does not own: the
 # requests to the replica.

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// One HTTP response, whose bytes are in the buffer.
+/// The status and the length of an HTTP response. Its bytes are in the buffer.
 pub struct Answer {
     pub status: u16,
     pub body: Range<usize>,
@@ -81,7 +81,7 @@ pub fn until_named(address: SocketAddr, query: &[u8]) -> Instant {
     }
 }
 
-/// Polls until the result is not none, and panics after `bound`.
+/// Polls until the result is not `None`. Panics after `bound`.
 pub fn eventually<T>(bound: Duration, mut poll: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {

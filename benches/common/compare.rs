@@ -1,10 +1,10 @@
-//! Comparisons of rollcall with a baseline, in turns.
+//! Compares rollcall with a baseline. Both sides run in turns.
 
-/// Rounds of each side.
+/// The number of rounds of each side.
 const ROUNDS: usize = 7;
 
-/// Runs both sides in turns. Prints the medians, and the median, minimum and maximum of the ratios of neighbouring
-/// rounds. A wide range means that the machine had other work.
+/// Runs both sides in turns. Prints the medians of both, and the median, minimum and maximum of the ratios of adjacent
+/// rounds. A wide range means that other processes were busy.
 pub fn compare(name: &str, other: &str, mut cpu: impl FnMut(bool) -> f64) {
     let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     cpu(true);

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::ask::eventually;
 
-/// A registry with its own control plane.
+/// A running `rollcall dev`, with its own control plane.
 pub struct Dev {
     child: Child,
     pub dir: PathBuf,
@@ -24,7 +24,7 @@ impl Dev {
         let dir =
             Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-{}", std::process::id()));
         let mut child = Command::new(env!("CARGO_BIN_EXE_rollcall"))
-            // The load comes from one address at full speed.
+            // All load comes from one address at full speed, so rate limits are off.
             .envs([("ROLLCALL_HTTP_CALLER_RATE", "0"), ("ROLLCALL_HTTP_NAMESPACE_RATE", "0")])
             .args(["dev", "--no-samples", "--replicas", &replicas.to_string(), "--state-dir"])
             .arg(&dir)
@@ -34,7 +34,7 @@ impl Dev {
             .spawn()
             .unwrap();
         let ready = dir.join("dev.json");
-        // The very first start builds the control plane.
+        // The very first start has to build the control plane.
         eventually(Duration::from_secs(1800), || {
             assert!(child.try_wait().unwrap().is_none(), "rollcall dev ended");
             ready.exists().then_some(())
@@ -43,7 +43,7 @@ impl Dev {
         Self { child, dir, facts }
     }
 
-    /// A member of one replica in `dev.json`.
+    /// A member of the entry of one replica in `dev.json`.
     pub fn replica(&self, index: usize, member: &str) -> &Value {
         &self.facts["replicas"][index][member]
     }

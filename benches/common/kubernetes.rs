@@ -1,4 +1,4 @@
-//! Requests to the API server of a `rollcall dev`.
+//! Sends requests to the API server of a running `rollcall dev`.
 
 use std::{
     io::Write as _,
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::dev::Dev;
 
-/// Concurrent create requests.
+/// The number of concurrent create requests.
 const CONCURRENT: usize = 32;
 
 /// A client with the rights of an administrator.
@@ -61,7 +61,7 @@ pub fn instances(namespace: &str, service: &str, count: usize) -> String {
     yaml
 }
 
-/// `kubectl apply --server-side`.
+/// Runs `kubectl apply --server-side`.
 pub fn apply(dev: &Dev, yaml: &str) {
     let mut kubectl = Command::new("kubectl")
         .arg("--kubeconfig")

@@ -1,4 +1,5 @@
-//! What the benchmarks share: their own registry, and clients for it. Each benchmark includes this as a module.
+//! Code that the benchmarks share: a registry of their own, and clients for it. Each benchmark includes this as a
+//! module.
 
 #![allow(dead_code, reason = "not every benchmark uses all of it")]
 

@@ -1,4 +1,4 @@
-//! The time from `apply` to the first DNS response.
+//! The time from applying an instance to the first DNS response with its address.
 
 use std::time::{Duration, Instant};
 

@@ -1,13 +1,14 @@
-//! Load generators on loopback. They are blocking threads: the load runs on one core, the server on the other.
+//! Load generators on the loopback interface. They are blocking threads: the load runs on one core, the server on the
+//! other.
 
 use std::{net::SocketAddr, time::Duration};
 
 use crate::common::ask::{eventually, socket};
 
-/// Concurrent sockets.
+/// The number of concurrent sockets.
 const CLIENTS: usize = 8;
 
-/// Queries of each socket in one round.
+/// The number of queries that each socket sends in one round.
 const DNS_QUERIES: usize = 12_000;
 
 /// Repeats the query until the response is final: not SERVFAIL, and not empty unless the name is unknown. Returns the

@@ -1,4 +1,4 @@
-//! What rollcall costs, compared with a bare server on the same machine: `cargo bench --bench cost`.
+//! The cost of rollcall, compared with a bare server on the same machine: `cargo bench --bench cost`.
 //!
 //! Runs `rollcall dev` (a real control plane) and prints: the time from apply to the first DNS answer, the CPU time per
 //! DNS query compared with a bare UDP loop, and the memory and start time with 10,000 instances. Each ratio comes from

@@ -20,7 +20,7 @@ use crate::{
     load,
 };
 
-/// Instances, in services of ten.
+/// The number of instances, in services of ten.
 const INSTANCES: usize = 10_000;
 
 /// Creates the instances, then starts a second process that watches only their namespace.

@@ -1,4 +1,4 @@
-//! Load over HTTP/1.1: a few kept connections, each with a thread that waits for its response.
+//! Load over HTTP/1.1: a few persistent connections, each with a thread that waits for its response.
 
 use std::{
     io::Write as _,
@@ -11,10 +11,10 @@ use crate::{
     common::ask::{eventually, exchange},
 };
 
-/// Concurrent connections.
+/// The number of concurrent connections.
 const CLIENTS: usize = 8;
 
-/// Requests of each connection in one round.
+/// The number of requests on each connection in one round.
 const REQUESTS: usize = 6_000;
 
 impl Request {
@@ -56,7 +56,7 @@ pub fn once(address: SocketAddr, request: &Request) -> String {
     String::from_utf8_lossy(&buffer[answer.body]).into_owned()
 }
 
-/// The time between two requests of a client at which a server has half of its maximum load.
+/// The time between two requests of a client with which a server has half of its maximum load.
 pub fn half_pace(address: SocketAddr, request: &Request) -> Duration {
     let began = Instant::now();
     let answered = run(address, request, None);
@@ -68,7 +68,7 @@ pub fn run(address: SocketAddr, request: &Request, pace: Option<Duration>) -> us
     clients(address, request, (REQUESTS, pace))
 }
 
-/// Runs a round with `count` requests of all clients together.
+/// Runs a round of `count` requests in total.
 pub fn run_some(address: SocketAddr, request: &Request, count: usize) -> usize {
     clients(address, request, (count / CLIENTS, None))
 }
@@ -92,7 +92,7 @@ fn run_client(
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
     let mut buffer = Vec::new();
-    // Spreads the clients over the pace.
+    // Spreads the first requests of the clients over one pace interval.
     let began = Instant::now() + pace.unwrap_or_default() * at as u32 / CLIENTS as u32;
     for i in 0..count {
         if let Some(pace) = pace {

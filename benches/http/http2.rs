@@ -11,10 +11,10 @@ use crate::Request;
 
 const CONNECTIONS: usize = 4;
 
-/// Concurrent streams on each connection.
+/// The number of concurrent streams on each connection.
 const STREAMS: usize = 8;
 
-/// Sequential requests of each concurrent stream in one round.
+/// The number of requests that are sent one after another in place of each concurrent stream, in one round.
 const REQUESTS: usize = 1_500;
 
 /// Runs one round. Returns the number of responses.
@@ -22,7 +22,7 @@ pub fn run(address: SocketAddr, request: &Request) -> usize {
     run_each(address, request, REQUESTS)
 }
 
-/// Runs a round with `count` requests in all.
+/// Runs a round of `count` requests in total.
 pub fn run_some(address: SocketAddr, request: &Request, count: usize) -> usize {
     run_each(address, request, count / (CONNECTIONS * STREAMS))
 }

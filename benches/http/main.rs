@@ -1,12 +1,12 @@
-//! What HTTP costs, compared with a bare server on the same machine: `cargo bench --bench http`.
+//! The cost of HTTP, compared with a bare server on the same machine: `cargo bench --bench http`.
 //!
 //! Runs `rollcall dev` (a real control plane). With each server on one core and the load on the other, it prints: the
 //! CPU time per heartbeat and per discovery, compared with a bare hyper server that sends as many bytes, over HTTP/1.1
-//! and HTTP/2, with and without tokens, at full speed and at half of it; the CPU time per heartbeat in batches; and the
-//! same compared with r-nacos, if that is installed. On both cores it prints: the time from a change to its
+//! and HTTP/2, with and without tokens, at full load and at half of it; the CPU time per heartbeat in batches; and the
+//! same costs compared with r-nacos, if it is installed. On both cores it prints: the time from a change to its
 //! subscribers, compared with a watch of etcd and a bare relay of that watch; and the time of a registration, compared
 //! with a bare create. Each ratio comes from one run in which both sides take turns. `cargo bench --bench http --
-//! beats` runs one part; parts: beats, batch, nacos, subscribers, register.
+//! heartbeats` runs one part; parts: heartbeats, batch, nacos, subscribers, register.
 
 #![allow(
     clippy::unwrap_used,
@@ -49,7 +49,7 @@ use serde_json::json;
 const SERVERS: usize = 0;
 const LOAD: usize = 1;
 
-/// Heartbeats in a batch.
+/// The number of heartbeats in a batch.
 const BATCH: usize = 1_000;
 
 /// A measured server.
@@ -93,10 +93,10 @@ fn main() {
     if wants("subscribers") {
         subscribers::run(&dev, open);
     }
-    // Processes that are started from here on see one core, and start one worker thread.
+    // Processes that are started from here on are limited to one core, so they start one worker thread.
     pin(std::process::id(), LOAD);
-    if wants("beats") {
-        beats(&dev);
+    if wants("heartbeats") {
+        heartbeats(&dev);
     }
     if wants("batch") {
         batches(&dev);
@@ -114,7 +114,7 @@ fn pin_server(replica: Replica) -> Replica {
 }
 
 /// Single heartbeats and discoveries, over both protocols, with and without a token.
-fn beats(dev: &Dev) {
+fn heartbeats(dev: &Dev) {
     for replica in [Replica::open(dev, "bench"), Replica::with_tokens(dev, "bench")] {
         let Replica { server: ours, token, .. } = &pin_server(replica);
         let (ours, auth) = (*ours, if token.is_some() { ", token" } else { "" });

@@ -1,4 +1,4 @@
-//! The same work done by r-nacos, the fastest other registry that we know of: `cargo install rnacos`.
+//! Compares rollcall with r-nacos, the fastest other registry that we know of: `cargo install rnacos`.
 
 use std::{
     net::SocketAddr,
@@ -51,7 +51,7 @@ impl Nacos {
         let server = Server { pid: child.id(), address };
         let ready = || std::net::TcpStream::connect(address).ok();
         eventually(Duration::from_secs(60), ready);
-        // It elects its leader a moment later.
+        // It elects its leader a moment after it starts.
         std::thread::sleep(Duration::from_secs(3));
         Some(Self { child, server, dir })
     }

@@ -1,4 +1,4 @@
-//! How long a registration takes, compared with a bare create of the same object on the same API server.
+//! The duration of a registration, compared with a bare create of the same object on the same API server.
 
 use std::{
     io::Write as _,
@@ -23,10 +23,10 @@ use crate::{
     },
 };
 
-/// Measured requests of each kind.
+/// The number of measured requests of each kind.
 const COUNT: usize = 400;
 
-/// Requests of each kind that are not measured, because the first ones open connections.
+/// The number of requests of each kind that are sent first and not measured, because they open connections.
 const WARM_UP: usize = 20;
 
 /// Runs a bare create, a registration and a bare apply in turns.

@@ -1,6 +1,6 @@
-//! The baseline for subscribers: a watch of etcd, and one thread that writes each change to each of them.
+//! The baseline for subscribers: a watch of etcd, and one thread that writes each change to each subscriber.
 //!
-//! It implements only the HTTP that the readers of this benchmark check: each event looks like a chunk.
+//! It implements only as much of HTTP as the clients of this benchmark check: each event has the form of a chunk.
 
 use std::{
     ffi::OsString,

@@ -1,4 +1,4 @@
-//! Replicas in addition to the one of `rollcall dev`: each starts on one core, and one of them requires tokens.
+//! Starts replicas in addition to the one of `rollcall dev`: each runs on one core, and one of them requires tokens.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -36,7 +36,7 @@ impl Replica {
         Self::start(dev, namespace, ("open", &["--auth", "none"]), None)
     }
 
-    /// Starts a replica that requires tokens, for reads too.
+    /// Starts a replica that requires tokens, also for reads.
     pub fn with_tokens(dev: &Dev, namespace: &str) -> Self {
         let token = token(dev, namespace);
         let flags = ["--auth", "token", "--read-auth"];

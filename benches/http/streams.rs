@@ -47,7 +47,7 @@ impl Streams {
         Self { count, received, stop, reader: Some(reader) }
     }
 
-    /// When each stream received the last change; none until all have received it.
+    /// When each stream received the last change. `None` until all have received it.
     pub fn take_all(&self) -> Option<Vec<Instant>> {
         let at = &mut self.received.lock().at;
         assert!(at.len() <= self.count, "a stream received one change twice");
@@ -99,7 +99,7 @@ fn read_events(streams: &mut [TcpStream], received: &Mutex<Received>, stop: &Ato
                 Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
                 read => read.unwrap(),
             };
-            // A full buffer would mean that the rest of the event is never polled for.
+            // If the buffer were full, the rest of the event would never be read.
             assert!(read > 0 && read < buffer.len(), "{read}");
             let head = &buffer[..read.min(24)];
             if head.windows(13).any(|part| part == b"event: upsert") {

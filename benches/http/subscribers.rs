@@ -26,10 +26,10 @@ use crate::{
     streams::Streams,
 };
 
-/// Rounds in which rollcall and the relay take turns.
+/// The number of rounds. In each, rollcall and the relay take turns.
 const ROUNDS: usize = 4;
 
-/// Changes in each round.
+/// The number of changes in each round.
 const CHANGES: u64 = 50;
 
 /// The pause between two changes, so that they do not overlap.
@@ -45,7 +45,7 @@ pub fn weight(value: &Value) -> u64 {
     value["spec"]["weight"].as_u64().unwrap_or(0)
 }
 
-/// Measures one subscriber of rollcall, and a thousand subscribers of rollcall and of the relay.
+/// Measures one subscriber of rollcall, then a thousand subscribers of rollcall and of the relay.
 pub fn run(dev: &Dev, open: Server) {
     apply(dev, &instances("watched", "one", 1));
     let mut single = Times::default();

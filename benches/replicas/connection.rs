@@ -13,7 +13,7 @@ use crate::common::ask::exchange;
 /// The timeout for connecting, and for one response.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A connection that is opened when it is first needed, and again after a failure.
+/// A connection that is opened when it is first used, and reopened after a failure.
 pub struct Connection {
     address: SocketAddr,
     stream: Option<TcpStream>,
@@ -31,7 +31,7 @@ impl Connection {
         self.send_with(line, "", body)
     }
 
-    /// [`Self::send`] with further headers, each of which ends with a line break.
+    /// Like [`Self::send`], with additional headers, each of which ends with a line break.
     pub fn send_with(&mut self, line: &str, headers: &str, body: &str) -> io::Result<(u16, &[u8])> {
         let content_type = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
         let length = body.len();
@@ -45,7 +45,7 @@ impl Connection {
         Ok((answer.status, &self.buffer[answer.body]))
     }
 
-    /// The response to `GET`, if it is 200 and JSON.
+    /// The body of the response to `GET`, if the status is 200 and the body is JSON.
     pub fn json(&mut self, path: &str) -> Option<Value> {
         let (status, body) = self.send(&format!("GET {path}"), "").ok()?;
         (status == 200).then(|| serde_json::from_slice(body).ok())?

@@ -31,7 +31,7 @@ struct ServerLog {
     missing_live: usize,
 }
 
-/// Waits until a second before the first lease ends. An instance that was dropped earlier is still missing then.
+/// Waits until one second before the first lease ends. An instance that is dropped too early is still missing then.
 pub fn wait(fleet: &Fleet, lasts: &[Option<Instant>]) {
     let first = lasts.iter().flatten().min().copied().unwrap_or_else(Instant::now);
     let from = first + Duration::from_secs(fleet.run.lease - 1);

@@ -15,7 +15,7 @@ use crate::{
     observe::{self, Observation},
 };
 
-/// The most time until another replica leads.
+/// The longest time until another replica leads.
 const BOUND: Duration = Duration::from_secs(60);
 
 /// How long the other replicas are observed afterwards.
@@ -24,13 +24,13 @@ const AFTER: Duration = Duration::from_secs(3);
 /// The result of the stage.
 #[derive(Default)]
 pub struct Failover {
-    /// From the kill until another replica reports a new leader.
+    /// The time from the kill until another replica reports a new leader.
     pub leaderless: Times,
-    /// DNS queries to the other replicas.
+    /// The number of DNS queries to the other replicas.
     pub queries: usize,
     /// Queries that timed out or failed.
     pub unanswered: usize,
-    /// Responses without a live instance, or with an expired one.
+    /// Responses in which a live instance is missing, or that contain an expired one.
     pub wrong: usize,
     /// The longest time between two correct responses about one service from one replica.
     pub longest_gap: Duration,
@@ -73,7 +73,7 @@ pub fn run(fleet: &Fleet) -> Failover {
     })
 }
 
-/// The leader and since when it leads; none without a leader.
+/// The leader, and when its leadership began. `None` when there is no leader.
 fn reported_leader(replica: &mut Connection) -> Option<[Value; 2]> {
     let cluster = replica.json("/v1/cluster")?;
     let leader = [cluster["leader"].clone(), cluster["leaderSince"].clone()];

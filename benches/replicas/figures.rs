@@ -15,7 +15,7 @@ impl Times {
         self.0.append(&mut other.0);
     }
 
-    /// The quantile `share` in milliseconds.
+    /// The quantile for `share` (0 to 1), in milliseconds.
     pub fn quantile(&self, share: f64) -> f64 {
         let mut times = self.0.clone();
         times.sort();

@@ -27,10 +27,10 @@ use crate::{
 
 pub const REPLICAS: usize = 3;
 
-/// Instances of one service: as many as fit into a DNS response over UDP.
+/// The number of instances of one service: as many as fit into a DNS response over UDP.
 pub const PER_SERVICE: usize = 40;
 
-/// Instances that are created at a time.
+/// The number of instances that are created at a time.
 const AT_A_TIME: usize = 100;
 
 /// The namespace of the instances.
@@ -53,14 +53,14 @@ pub struct Fleet {
     pub runtime: Runtime,
     pub client: Client,
     pub run: Run,
-    /// By instance, whether the batch load sends its heartbeats.
+    /// For each instance, whether the batch load sends its heartbeats.
     pub enabled: Arc<Vec<AtomicBool>>,
     /// The number of instances that every replica knows.
     pub known: Arc<AtomicUsize>,
 }
 
 impl Fleet {
-    /// Starts the replicas, without other instances than their own.
+    /// Starts the replicas, with no instances other than their own.
     pub fn start(run: Run) -> Self {
         let dev = Dev::start(REPLICAS);
         let text = |i, what| dev.replica(i, what).as_str().unwrap().to_owned();
@@ -84,8 +84,8 @@ impl Fleet {
         Self { dev, replicas, runtime, client, run, enabled, known: Arc::default() }
     }
 
-    /// Creates all instances. Heartbeats of an instance begin when every replica knows it: an earlier one would call
-    /// the API server and delay others.
+    /// Creates all instances. The heartbeats of an instance begin when every replica knows it: an earlier heartbeat
+    /// would call the API server and delay others.
     pub fn fill(&self) {
         self.runtime.block_on(kubernetes::namespace(&self.client, NAMESPACE));
         let api: Api<ServiceInstance> = Api::namespaced(self.client.clone(), NAMESPACE);
@@ -127,7 +127,7 @@ impl Fleet {
         });
     }
 
-    /// The number of expired leases, as counted by the replica that counts most.
+    /// The number of expired leases: the highest count of all replicas.
     pub fn expiries(&self) -> f64 {
         let count = |replica: &Replica| scrape(replica.admin)["rollcall_expiries_total"];
         self.replicas.iter().map(count).fold(0.0, f64::max)
@@ -138,7 +138,7 @@ impl Fleet {
         self.replicas.iter().map(|replica| replica.http).collect()
     }
 
-    /// The process id of a part of the control plane.
+    /// The process id of a component of the control plane.
     pub fn part(&self, name: &str) -> u32 {
         self.dev.facts[name]["pid"].as_u64().unwrap() as u32
     }
@@ -152,22 +152,22 @@ fn count(replica: &mut Connection, name: &str) -> Option<usize> {
     count.map(|count| count as usize)
 }
 
-/// The name of an instance by number.
+/// The name of the instance with this number.
 pub fn name(i: usize) -> String {
     format!("i-{i}")
 }
 
-/// The number of an instance by name.
+/// The number of the instance with this name.
 pub fn number(name: &str) -> Option<usize> {
     name.strip_prefix("i-")?.parse().ok()
 }
 
-/// The number of an instance by address.
+/// The number of the instance with this address.
 pub fn number_at(address: std::net::Ipv4Addr) -> usize {
     (u32::from(address) - u32::from(std::net::Ipv4Addr::new(10, 1, 0, 1))) as usize
 }
 
-/// The name of a service by number.
+/// The name of the service with this number.
 pub fn service(service: usize) -> String {
     format!("s-{service}")
 }

@@ -1,7 +1,7 @@
-//! The heartbeats: most instances in batches, and the victims one by one.
+//! The heartbeats: those of most instances in batches, and those of the victims one by one.
 //!
-//! Each instance sends a heartbeat every third of its lease, each time to the next replica, and to another one when
-//! that does not answer.
+//! Each instance sends a heartbeat every third of its lease: each time to the next replica, or to another one if that
+//! replica does not answer.
 
 use std::{
     net::SocketAddr,
@@ -21,14 +21,14 @@ use crate::{
     fleet::{Fleet, NAMESPACE, name},
 };
 
-/// The most batches, and the most single heartbeats, that are sent at once.
+/// The maximum number of batches, and of single heartbeats, that are sent at once.
 const THREADS: usize = 4;
 
 /// The results of the heartbeats in batches.
 #[derive(Clone, Copy, Default)]
 pub struct HeartbeatCounts {
     pub renewed: u64,
-    /// Answered with 202, without a promise.
+    /// Answered with 202, which does not promise that the heartbeat survives a failure of the replica.
     pub recorded: u64,
     /// Refused, or not answered by any replica.
     pub lost: u64,
@@ -46,7 +46,7 @@ pub struct BatchLoad {
 impl BatchLoad {
     pub fn start(fleet: &Fleet) -> Self {
         let (stop, counts) = (Arc::new(AtomicBool::new(false)), Arc::default());
-        // Not a multiple of 3, so that each instance goes to the next replica each time.
+        // Not a multiple of 3, so that each instance sends each heartbeat to the next replica.
         let batches = if fleet.run.lease < 10 { 50 } else { 100 };
         let (began, next) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
         let sender = || BatchSender {
@@ -82,9 +82,9 @@ impl BatchLoad {
 
 struct BatchSender {
     replicas: Vec<Connection>,
-    /// By instance, whether it sends heartbeats.
+    /// For each instance, whether it sends heartbeats.
     enabled: Arc<Vec<AtomicBool>>,
-    /// The number of batches in one heartbeat interval, and the time between two.
+    /// The number of batches in one heartbeat interval, and the time between two batches.
     batches: usize,
     pause: Duration,
     counts: Arc<Mutex<HeartbeatCounts>>,
@@ -135,7 +135,7 @@ fn connections(addresses: &[SocketAddr]) -> Vec<Connection> {
     addresses.iter().copied().map(Connection::to).collect()
 }
 
-/// Sends one heartbeat of one instance. When it was sent, and when it was answered with 200.
+/// Sends one heartbeat of one instance. Returns when it was sent, and when it was answered with 200.
 pub fn send_heartbeat(replica: &mut Connection, i: usize) -> Option<(Instant, Instant)> {
     let line = format!("PUT /v1/namespaces/{NAMESPACE}/instances/{}/heartbeat", name(i));
     let sent = Instant::now();
@@ -165,7 +165,7 @@ impl SingleLoad {
                     if run.victim(victim) >= known.load(Ordering::Relaxed) {
                         continue;
                     }
-                    // Each time to the next replica.
+                    // Each heartbeat goes to the next replica.
                     let replica = (turn + turn / run.victims) % replicas.len();
                     let heartbeat = send_heartbeat(&mut replicas[replica], run.victim(victim));
                     sent.extend(heartbeat.map(|(sent, _)| (victim, sent)));
@@ -177,7 +177,7 @@ impl SingleLoad {
         Self { stop, threads }
     }
 
-    /// Stops the threads. For each victim, when its last heartbeat was sent that was answered with 200.
+    /// Stops the threads. Returns for each victim when it sent the last heartbeat that was answered with 200.
     pub fn end(self, fleet: &Fleet) -> Vec<Option<Instant>> {
         self.stop.store(true, Ordering::Relaxed);
         let mut lasts = vec![None; fleet.run.victims];

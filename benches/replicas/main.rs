@@ -1,8 +1,8 @@
-//! How three replicas work together, and what that costs: `cargo bench --bench replicas`.
+//! How well three replicas work together, and at what cost: `cargo bench --bench replicas`.
 //!
 //! Runs `rollcall dev --replicas 3` (a real control plane) for each number of instances and length of lease, and prints
 //! tables: how soon expired instances leave every response, how soon other replicas know a registration and a
-//! heartbeat, what DNS answers while the leader is killed, and what all of this costs compared with the naive solution,
+//! heartbeat, what DNS answers while the leader is killed, and the cost of all this compared with the naive solution,
 //! one patch for each heartbeat. `-- 1000x3` does one of the runs (instances x seconds), `-- --quick` a short one.
 
 #![allow(
@@ -40,8 +40,8 @@ use std::{
 
 use fleet::{PER_SERVICE, REPLICAS};
 
-/// The number of instances, and the lease in seconds. 10,000 instances with 3 s would only show the largest ledgers:
-/// those of 10,000 instances with 30 s, ten times as often.
+/// The number of instances, and the lease in seconds. 10,000 instances with 3 s would show nothing new: only ledgers as
+/// large as those of 10,000 instances with 30 s, ten times as often.
 const RUNS: [(usize, u64); 3] = [(1_000, 3), (1_000, 30), (10_000, 30)];
 
 /// One run.
@@ -51,7 +51,7 @@ pub struct Run {
     pub instances: usize,
     /// The lease in seconds.
     pub lease: u64,
-    /// The number of instances whose heartbeats will stop: every second one of the first services.
+    /// The number of victims, instances whose heartbeats will stop: every second instance of the first services.
     pub victims: usize,
     /// The number of instances that are registered one by one.
     pub registered: usize,
@@ -80,7 +80,7 @@ impl Run {
         self.victim_of(i).is_some()
     }
 
-    /// The number of services with victims, which are half of their instances.
+    /// The number of services with victims. Half of the instances of such a service are victims.
     pub fn services(&self) -> usize {
         2 * self.victims / PER_SERVICE
     }

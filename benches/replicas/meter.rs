@@ -1,7 +1,8 @@
-//! What a span of time costs: the API calls of each replica, bytes into etcd and out of watches, and CPU time.
+//! The cost of a span of time: the API calls of each replica, the bytes received by etcd and sent by watches, and CPU
+//! time.
 //!
-//! Reading the API server's metrics costs it 2 MB of text, so the span begins after the first reading and ends before
-//! the second.
+//! The API server spends CPU time on producing its metrics, 2 MB of text. So the span begins after the first reading
+//! and ends before the second.
 
 use std::{
     io::{Read as _, Write as _},
@@ -21,20 +22,20 @@ pub struct Rates {
     pub writes: Vec<Counts>,
     /// The bytes of request bodies, by resource.
     pub bodies: Counts,
-    /// Stored changes.
+    /// The changes that were stored.
     pub puts: f64,
     /// The bytes that etcd received.
     pub into_etcd: f64,
-    /// The bytes of all sent watch events.
+    /// The bytes of all watch events that were sent.
     pub watched: f64,
-    /// The CPU cores of each replica.
+    /// The CPU cores that each replica uses.
     pub replicas: Vec<f64>,
     pub apiserver: f64,
     pub etcd: f64,
-    /// The CPU cores of this process, which sends heartbeats and observes.
+    /// The CPU cores that this process uses to send heartbeats and observe.
     pub load: f64,
     /// Heartbeats, over HTTP or by patches.
-    pub beats: f64,
+    pub heartbeats: f64,
     pub span: Duration,
 }
 
@@ -112,7 +113,7 @@ impl<'a> Meter<'a> {
             apiserver,
             etcd,
             load,
-            beats,
+            heartbeats: beats,
             span,
         }
     }
@@ -159,7 +160,7 @@ fn read_metrics(fleet: &Fleet, replicas: &[usize]) -> Reading {
     reading
 }
 
-/// The writes of a replica so far, by its own metrics.
+/// The writes of a replica so far, from its own metrics.
 fn writes(fleet: &Fleet, replica: usize) -> Counts {
     let mut counts = Counts::new();
     for (metric, value) in scrape(fleet.replicas[replica].admin) {
@@ -175,7 +176,7 @@ fn writes(fleet: &Fleet, replica: usize) -> Counts {
     counts
 }
 
-/// The metrics of etcd. It listens on a socket in its working folder; the path of that folder may be too long for a
+/// The metrics of etcd. etcd listens on a socket in its working folder. The path of that folder may be too long for a
 /// socket address.
 fn etcd_metrics(fleet: &Fleet) -> String {
     let mut socket =

@@ -15,10 +15,10 @@ use crate::{
     propagation::wall,
 };
 
-/// Concurrent patches.
+/// The number of concurrent patches.
 const CONCURRENT: usize = 16;
 
-/// The share of the maximum rate of the API server that is used: more would only queue up.
+/// The share of the API server's maximum rate that is used: more patches would only queue up.
 const SHARE: f64 = 0.6;
 
 /// How long the maximum rate is measured.
@@ -27,13 +27,13 @@ const MEASURED_FOR: Duration = Duration::from_secs(3);
 /// The rate of patches.
 #[derive(Clone, Copy, Default)]
 pub struct Pace {
-    /// Answered patches a second when as many as possible were sent.
+    /// The answered patches a second when as many as possible were sent.
     pub max: f64,
-    /// Patches a second to send.
+    /// The number of patches to send in a second.
     pub rate: f64,
-    /// Answered patches a second at that rate.
+    /// The answered patches a second at that rate.
     pub attained: f64,
-    /// The instances whose heartbeats are patches; the batch load sends the others.
+    /// The number of instances whose heartbeats are patches. The batch load sends those of the others.
     pub instances: usize,
 }
 

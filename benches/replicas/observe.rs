@@ -18,7 +18,7 @@ use crate::{
     fleet::{NAMESPACE, number, number_at, service, service_query},
 };
 
-/// The interval between two rounds over all services.
+/// The interval between two rounds of queries for all services.
 const DNS_EVERY: Duration = Duration::from_millis(10);
 const HTTP_EVERY: Duration = Duration::from_millis(20);
 
@@ -30,7 +30,7 @@ pub struct Observation<'a> {
     pub service: usize,
     /// When the response arrived.
     pub at: Instant,
-    /// The numbers of the discoverable instances; none after a timeout or an error.
+    /// The numbers of the discoverable instances; `None` after a timeout or an error.
     pub discoverable: Option<&'a [usize]>,
 }
 
@@ -50,7 +50,7 @@ pub fn dns(
             let discoverable =
                 received.as_ref().ok().and_then(|size| parse_addresses(&buffer[..*size]));
             if received.is_err() {
-                // A late response must not be taken for the response to the next query.
+                // A late response must not be mistaken for the response to the next query.
                 socket = self::socket(address, DNS_TIMEOUT);
             }
             let discoverable = discoverable.as_deref();

@@ -1,4 +1,4 @@
-//! The time from a heartbeat at one replica until the others know it.
+//! The time from a heartbeat sent to one replica until the others know it.
 
 use std::{
     collections::VecDeque,
@@ -13,16 +13,17 @@ use crate::{
     load::send_heartbeat,
 };
 
-/// The interval between two checks for the oldest heartbeat that is not known yet. Replicas learn of later ones later.
+/// The interval between two checks for the oldest heartbeat that is not known yet. Replicas learn of heartbeats in
+/// order, so later ones need no check.
 const CHECK_EVERY: Duration = Duration::from_millis(5);
 
-/// The most time until a heartbeat is known.
+/// The longest time until a heartbeat is known.
 const BOUND: Duration = Duration::from_secs(30);
 
 /// Times in responses have a resolution of a millisecond, and heartbeats of one instance are a second apart.
 const TOLERANCE_MS: i64 = 100;
 
-struct Beat {
+struct SentHeartbeat {
     instance: usize,
     /// When it was sent, in milliseconds since 1970.
     wall: i64,
@@ -43,7 +44,7 @@ pub fn run(fleet: &Fleet, span: Duration) -> Times {
             others.push(scope.spawn(move || observe(connection, &beats)));
         }
         let mut first = Connection::to(fleet.replicas[0].http);
-        // Keeps a distance to earlier heartbeats.
+        // Waits, so that this heartbeat is not confused with an earlier one.
         std::thread::sleep(run.interval().mul_f64(0.3));
         let began = Instant::now();
         for turn in 0..cycles * run.victims {
@@ -52,7 +53,7 @@ pub fn run(fleet: &Fleet, span: Duration) -> Times {
             let (instance, wall) = (run.victim(turn % run.victims), wall());
             let Some((_, answered)) = send_heartbeat(&mut first, instance) else { continue };
             for sender in &senders {
-                sender.send(Beat { instance, wall, answered }).unwrap();
+                sender.send(SentHeartbeat { instance, wall, answered }).unwrap();
             }
         }
         drop(senders);
@@ -62,9 +63,9 @@ pub fn run(fleet: &Fleet, span: Duration) -> Times {
     })
 }
 
-fn observe(mut replica: Connection, beats: &Receiver<Beat>) -> Times {
+fn observe(mut replica: Connection, beats: &Receiver<SentHeartbeat>) -> Times {
     let mut times = Times::default();
-    let mut waiting: VecDeque<Beat> = VecDeque::new();
+    let mut waiting: VecDeque<SentHeartbeat> = VecDeque::new();
     loop {
         let more = loop {
             match beats.try_recv() {
@@ -76,7 +77,7 @@ fn observe(mut replica: Connection, beats: &Receiver<Beat>) -> Times {
             match source_of(&mut replica, oldest).as_deref() {
                 None => break,
                 Some("ledger") => times.push(oldest.answered.elapsed()),
-                // A revival, which was stored in Kubernetes.
+                // This was a revival, which is stored in Kubernetes.
                 Some(_) => {}
             }
             waiting.pop_front();
@@ -92,8 +93,8 @@ fn observe(mut replica: Connection, beats: &Receiver<Beat>) -> Times {
     }
 }
 
-/// The source from which a replica knows this heartbeat, if it does.
-fn source_of(replica: &mut Connection, beat: &Beat) -> Option<String> {
+/// How this heartbeat reached the replica; `None` if the replica does not know it.
+fn source_of(replica: &mut Connection, beat: &SentHeartbeat) -> Option<String> {
     let path = format!("/v1/namespaces/{NAMESPACE}/instances/{}", name(beat.instance));
     let instance = replica.json(&path)?;
     let last = &instance["lastHeartbeat"];

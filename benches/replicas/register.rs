@@ -25,17 +25,17 @@ use crate::{
 /// The pause between two requests.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The namespace of the bare creates.
+/// The namespace of the objects that are created directly.
 const BARE: &str = "bare";
 
 /// The measured times.
 #[derive(Default)]
 pub struct RegistrationTimes {
-    /// From sending the registration to the other replica's DNS response.
+    /// The time from sending the registration to the other replica's DNS response.
     pub named: Times,
-    /// From the response to the registration to the other replica's DNS response.
+    /// The time from the response to the registration to the other replica's DNS response.
     pub after: Times,
-    /// From sending a bare create to its watch event.
+    /// The time from sending a bare create to its watch event.
     pub watched: Times,
 }
 
@@ -95,7 +95,7 @@ fn facts(i: usize, lease: u64) -> Value {
     })
 }
 
-/// A client of the API server, and its watch.
+/// A client of the API server, and a watch.
 struct Bare {
     api: Api<ServiceInstance>,
     events: mpsc::Receiver<(String, Instant)>,
@@ -122,7 +122,7 @@ impl Bare {
         Self { api, events }
     }
 
-    /// Creates an instance. The time until its watch event.
+    /// Creates an instance, and returns the time until its watch event.
     async fn create(&mut self, i: usize) -> Duration {
         let name = format!("r-{i}");
         let object = json!({

@@ -6,7 +6,7 @@ use crate::{
     Run,
     figures::{Table, number},
     meter::Rates,
-    stages::{BEATING, NAIVE, RunResult},
+    stages::{RunResult, WITH_HEARTBEATS, WITH_PATCHES},
 };
 
 /// Prints everything in the format of docs/benchmarks.md.
@@ -83,7 +83,7 @@ fn print_writes(results: &[RunResult]) {
         "budget",
         results,
     );
-    let beating = |result| phase(result, BEATING).unwrap();
+    let beating = |result| phase(result, WITH_HEARTBEATS).unwrap();
     let all: BTreeSet<&String> = results
         .iter()
         .flat_map(|result| beating(result).writes.iter().flat_map(|calls| calls.keys()))
@@ -133,15 +133,16 @@ fn print_costs(result: &RunResult) {
     let mut table = Table::new(head.map(|it: &str| it.to_owned()).to_vec());
     for (name, rates) in &result.phases {
         let writes = list(rates.writes_by_replica().into_iter());
-        let mut cells = vec![number(rates.beats), writes, number(rates.puts)];
+        let mut cells = vec![number(rates.heartbeats), writes, number(rates.puts)];
         cells.extend([rates.into_etcd, rates.watched].map(|it| number(it / 1e3)));
         cells.push(list(rates.replicas.iter().map(|cores| cores * 100.0)));
         cells.extend([rates.apiserver, rates.etcd, rates.load].map(|it| number(it * 100.0)));
         table.row(name, cells);
     }
-    if let (Some(ours), Some(naive)) = (phase(result, BEATING), phase(result, NAIVE)) {
+    if let (Some(ours), Some(naive)) = (phase(result, WITH_HEARTBEATS), phase(result, WITH_PATCHES))
+    {
         let ratios = naive.totals().into_iter().zip(ours.totals());
-        let ratios = ratios.map(|(n, o)| (n - o) / result.pace.attained / (o / ours.beats));
+        let ratios = ratios.map(|(n, o)| (n - o) / result.pace.attained / (o / ours.heartbeats));
         let cells = ratios.map(|ratio| format!("{} ×", number(ratio)));
         let none = || std::iter::once(String::new());
         table.row("naive ÷ ours", none().chain(none()).chain(cells).chain(none()));

@@ -15,16 +15,16 @@ use crate::{
     register::{self, RegistrationTimes},
 };
 
-/// All instances send heartbeats over HTTP.
-pub const BEATING: &str = "all send heartbeats";
+/// The phase in which all instances send heartbeats over HTTP.
+pub const WITH_HEARTBEATS: &str = "all send heartbeats";
 
-/// No instance sends heartbeats, for less than an interval, so that no lease ends.
-const QUIET: &str = "all registered, no heartbeats";
+/// The phase in which no instance sends heartbeats. It is shorter than an interval, so that no lease ends.
+const WITHOUT_HEARTBEATS: &str = "all registered, no heartbeats";
 
-/// Heartbeats by patches, for as many instances as the API server can take.
-pub const NAIVE: &str = "heartbeats by patches";
+/// The phase with heartbeats by patches, for as many instances as the API server can handle.
+pub const WITH_PATCHES: &str = "heartbeats by patches";
 
-/// The API calls that the lifecycle of an instance can need. A repeated Event on one object is patched.
+/// The API calls that the lifecycle of an instance can need. When an Event repeats for an object, it is patched.
 const LIFECYCLE_CALLS: [&str; 5] = [
     "apply serviceinstances",
     "patch serviceinstances/status",
@@ -44,7 +44,7 @@ pub struct RunResult {
     /// The API calls of one instance from its registration to its eviction, by verb and resource.
     pub lifecycle: Option<Vec<(String, f64)>>,
     pub failover: Failover,
-    /// Leases that ended although all instances sent heartbeats.
+    /// The number of leases that ended although all instances sent heartbeats.
     pub expired: f64,
     /// The heartbeats in batches before and after the kill of the leader.
     pub counts: [HeartbeatCounts; 2],
@@ -65,7 +65,7 @@ pub fn run(run: Run) -> RunResult {
     std::thread::sleep(run.interval().max(Duration::from_secs(2)));
     batches.take_counts();
     let expired = fleet.expiries();
-    stages.measure(BEATING, all, |_| std::thread::sleep(run.span));
+    stages.measure(WITH_HEARTBEATS, all, |_| std::thread::sleep(run.span));
     if run.lease >= 10 {
         singles.end(&fleet);
         stages.quiet();
@@ -121,7 +121,7 @@ impl Stages<'_> {
     }
 
     /// The heartbeats a second of this many instances.
-    fn beats(&self, instances: usize) -> f64 {
+    fn heartbeat_rate(&self, instances: usize) -> f64 {
         instances as f64 / self.fleet.run.interval().as_secs_f64()
     }
 
@@ -135,7 +135,7 @@ impl Stages<'_> {
         self.log(name);
         let meter = Meter::start(self.fleet, (0..REPLICAS).collect());
         let result = phase(self.fleet);
-        let rates = meter.end(self.beats(instances));
+        let rates = meter.end(self.heartbeat_rate(instances));
         self.phases.push((name, rates));
         result
     }
@@ -144,7 +144,7 @@ impl Stages<'_> {
     fn quiet(&mut self) {
         let run = self.fleet.run;
         self.enable(&run.survivors(), false);
-        self.measure(QUIET, 0, |_| std::thread::sleep(run.interval().mul_f64(0.8)));
+        self.measure(WITHOUT_HEARTBEATS, 0, |_| std::thread::sleep(run.interval().mul_f64(0.8)));
         self.enable(&run.survivors(), true);
     }
 
@@ -152,27 +152,28 @@ impl Stages<'_> {
         instances.iter().for_each(|i| self.fleet.enable(*i, is_enabled));
     }
 
-    /// Sends heartbeats by patches, for as many instances as the API server can take.
+    /// Sends heartbeats by patches, for as many instances as the API server can handle.
     fn naive(&mut self) -> Pace {
         let run = self.fleet.run;
         self.log("as many patches as possible");
         let pace = naive::measure_pace(self.fleet);
         let instances = &run.survivors()[..pace.instances];
         self.enable(instances, false);
-        let patched = self.measure(NAIVE, run.instances, |fleet| naive::run(fleet, pace, run.span));
+        let patched =
+            self.measure(WITH_PATCHES, run.instances, |fleet| naive::run(fleet, pace, run.span));
         self.enable(instances, true);
         Pace { attained: patched as f64 / run.span.as_secs_f64(), ..pace }
     }
 
     /// The API calls of one lifecycle, by verb and resource. The checkpoints of all other instances are subtracted, at
-    /// the rate at which they were written during [`BEATING`].
+    /// the rate that was measured during [`WITH_HEARTBEATS`].
     fn lifecycle(&mut self) -> Vec<(String, f64)> {
         let run = self.fleet.run;
         let name = "whole lifecycles with leases of 3 s";
         let survivors = run.instances - run.victims;
         self.measure(name, survivors, |fleet| register::lifecycles(fleet, run.registered));
         let find = |phase: &str| self.phases.iter().find(|(name, _)| *name == phase);
-        let (Some((_, rates)), Some((_, beating))) = (find(name), find(BEATING)) else {
+        let (Some((_, rates)), Some((_, beating))) = (find(name), find(WITH_HEARTBEATS)) else {
             return Vec::new();
         };
         let per_instance = |call: &&str| {
@@ -189,7 +190,7 @@ impl Stages<'_> {
         self.log(name);
         let meter = Meter::start(self.fleet, (1..REPLICAS).collect());
         let failover = failover::run(self.fleet);
-        self.phases.push((name, meter.end(self.beats(instances))));
+        self.phases.push((name, meter.end(self.heartbeat_rate(instances))));
         failover
     }
 }

@@ -12,7 +12,7 @@ from rollcall_client import Rollcall
 
 LOCK = threading.Lock()
 
-# An index from before the store was restored from a backup: no replica ever reaches it.
+# An index from before the store was restored from a backup, higher than any index of the restored store.
 INDEX_BEFORE_RESTORE = 10**15
 
 

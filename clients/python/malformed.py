@@ -1,4 +1,4 @@
-"""Answers, by name, that a replica never sends, or sends only when it fails. The client must survive each of them."""
+"""Answers, by name, that a replica never sends, or sends only when it fails. The client must continue after each of them."""
 
 import socket
 

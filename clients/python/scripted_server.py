@@ -1,4 +1,4 @@
-"""A server in place of a replica that sends exactly the bytes of a script, and a clock that does not wait."""
+"""A server that replaces a replica and sends exactly the bytes of a script, and a clock that does not wait."""
 
 import collections
 import json
@@ -14,7 +14,7 @@ Request = collections.namedtuple("Request", "method path headers body")
 
 
 def answer(status="200 OK", body="", **headers):
-    """The bytes of an answer. Names in `headers` have `_` instead of `-`. A header that is None is left out."""
+    """Returns the bytes of an answer. Names in `headers` have `_` instead of `-`. A header that is None is left out."""
     body = body if isinstance(body, (str, bytes)) else json.dumps(body)
     body = body.encode() if isinstance(body, str) else body
     lines = {"Content_Type": "application/json", "Content_Length": len(body), **headers}
@@ -118,7 +118,7 @@ class FakeClock(Clock):
         return event.is_set()
 
     def next_wait(self):
-        """The length of the next wait of the heartbeat thread. Fails if the thread has ended."""
+        """Returns the length of the heartbeat thread's next wait. Fails if the thread has ended."""
         try:
             return self.waits.get(timeout=BOUND)
         except queue.Empty:

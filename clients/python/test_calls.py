@@ -1,4 +1,4 @@
-"""Calls: finding a replica that answers, the token, and the index that prevents reads of an older state."""
+"""Tests of single calls: finding a replica that answers, the token, and the index that prevents reads of an older state."""
 
 import json
 import os
@@ -294,7 +294,8 @@ class Index(CallTest):
         self.assertEqual(self.requested_indexes(replica), [None, "900", "900", "900"])
 
     def test_late_reset_does_not_undo_newer_reads(self):
-        """Two requests ask for 900. The first is answered late, when the other has reset the index to 40 and read 60."""
+        """Two requests ask for index 900. The answer to the first one comes after the other request has reset the index to 40
+        and a third one has read 60."""
         arrived, release = threading.Event(), threading.Event()
 
         def late(connection):

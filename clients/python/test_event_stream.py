@@ -1,4 +1,4 @@
-"""The format of Server-Sent Events, by the rules and examples of WHATWG HTML, section 9.2."""
+"""Tests of the Server-Sent Events parser, by the rules and examples of WHATWG HTML, section 9.2."""
 
 import unittest
 

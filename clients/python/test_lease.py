@@ -1,4 +1,4 @@
-"""A lease is renewed whatever the replicas answer: a failed heartbeat costs one heartbeat and is reported."""
+"""Tests of leases. A lease is renewed whatever the replicas answer: a failure costs one heartbeat and is reported."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""`watch`, `follow` and `poll` continue whatever a replica answers."""
+"""Tests of `watch`, `follow` and `poll`, which continue whatever a replica answers."""
 
 import itertools
 import json
@@ -116,7 +116,7 @@ class Watch(StreamTest):
                 self.assertEqual(self.ids(), [None, "1"])
 
     def test_stream_broken_within_a_change_continues_with_a_snapshot(self):
-        """If the change were undone, the server would send nothing for the former id, and `b` would stay."""
+        """If the change were undone, the server would send nothing for the previous id, and the client would keep `b`."""
         broken = chunks(snapshot("a", id="1"), change("upsert", "b"), is_complete=False)
         follow = self.begin("follow", broken, MALFORMED["502"], stream(snapshot("a", id="1")))
         self.assertEqual([sorted(next(follow)) for _ in range(3)], [["a"], ["a", "b"], ["a"]])

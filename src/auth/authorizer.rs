@@ -31,22 +31,22 @@ use crate::kubernetes::{
     review::{AccessRequest, Keyring, Pod, ReviewOptions, Reviewer, TokenSubject},
 };
 
-/// The most tokens in the cache: 32 bytes of fingerprint and about 550 of caller each, 10 MB when it is full. Every
-/// pod has its own token, so this is enough for the sidecars of 16,384 pods.
+/// Maximum number of tokens in the cache. Each takes 32 bytes for the fingerprint and about 550 for the caller, so a
+/// full cache takes 10 MB. Every pod has its own token, so this is enough for the sidecars of 16,384 pods.
 const TOKENS: usize = 16_384;
 
-/// The most decisions in the cache. A caller is a ServiceAccount, so this is enough for 8,192 pairs of workload and
-/// right, with 200 bytes each.
+/// Maximum number of decisions in the cache, of 200 bytes each. A caller is a ServiceAccount, so this is enough for
+/// 8,192 pairs of workload and right.
 const DECISIONS: usize = 8_192;
 
 /// Longer tokens are refused; those of ServiceAccounts have about 1,200 characters.
 const MAX_TOKEN: usize = 8 * 1024;
 
-/// How long an authenticated token is accepted without another check, so a token whose pod is deleted is
-/// accepted for at most this long. With the cluster's keys, it is accepted until it expires or its key is withdrawn.
+/// How long an authenticated token is accepted without another check. A token whose pod is deleted is accepted for at
+/// most this long. With the cluster's keys, such a token is accepted until it expires or its key is withdrawn.
 const CALLER_FRESH: Duration = Duration::from_secs(120);
 
-/// How long a granted right is used without another review, so a right that is revoked ends after this.
+/// How long a granted right is used without another review. A revoked right ends after this time.
 const GRANT_FRESH: Duration = Duration::from_secs(30);
 
 /// A denial is reviewed again soon, because an operator may be about to grant the right.
@@ -54,12 +54,12 @@ const DENIAL_FRESH: Duration = Duration::from_secs(5);
 
 /// How long the last decision on a right, granted or denied, is used while the API server does not answer. It is a day,
 /// so that instances can send heartbeats even through an outage that lasts overnight. The token expires earlier.
-const RIGHT_GOOD: Duration = Duration::from_secs(24 * 3600);
+const RIGHT_FALLBACK: Duration = Duration::from_secs(24 * 3600);
 
 /// The deadline of a review without an earlier result to fall back to.
 const ASK_WITHIN: Duration = Duration::from_secs(3);
 
-/// The deadline of a review with one.
+/// The deadline of a review with an earlier result to fall back to.
 const REFRESH_WITHIN: Duration = Duration::from_secs(1);
 
 /// The deadline of all reviews of a call together, and of the wait for reviews that other calls have sent.
@@ -239,12 +239,12 @@ impl Authorizer {
                 Ok(subject) => {
                     let left = token::remaining_lifetime(token, clock::wall());
                     let value = TokenResult::Valid(Arc::new(Caller::new(subject)));
-                    FetchedAnswer { value, fresh: CALLER_FRESH.min(left), good: Some(left) }
+                    FetchedAnswer { value, fresh: CALLER_FRESH.min(left), fallback: Some(left) }
                 }
                 Err(why) => FetchedAnswer {
                     value: TokenResult::Invalid(why.into()),
                     fresh: DENIAL_FRESH,
-                    good: None,
+                    fallback: None,
                 },
             })
         };
@@ -292,7 +292,7 @@ impl Authorizer {
             let fresh = if allowed { GRANT_FRESH } else { DENIAL_FRESH };
             // A denial is kept as long as a grant: for a right on one instance, the denial in the whole namespace is
             // needed first.
-            Ok(FetchedAnswer { value: allowed, fresh, good: Some(RIGHT_GOOD) })
+            Ok(FetchedAnswer { value: allowed, fresh, fallback: Some(RIGHT_FALLBACK) })
         };
         let key = DecisionKeyRef { caller: caller.fingerprint, right, namespace, name };
         let (allowed, source) =
@@ -312,8 +312,8 @@ impl Authorizer {
             Ok((_, source)) => Some(*source == AnswerSource::Outage),
             Err(_) => Some(true),
         };
-        // With the cluster's keys, their reader logs its own failures. That the key of one token could not be read
-        // means nothing for other tokens, and any caller can make such a token up.
+        // With the cluster's keys, their reader logs its own failures. If the key of one token could not be read, that
+        // says nothing about other tokens, and any caller can make up such a token.
         let with_keys = step == CheckKind::Token && self.keyring.is_some();
         if let Some(failed) = failed.filter(|_| !with_keys) {
             self.log_change(step, failed, answer.as_ref().err());

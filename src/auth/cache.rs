@@ -33,20 +33,20 @@ struct Entry<V> {
 /// An answer in the cache.
 struct CachedAnswer<V> {
     value: V,
-    /// Until then it is used without a fetch.
+    /// Until this moment the answer is used without a fetch.
     fresh_until: Moment,
-    /// Until then it is repeated when a fetch fails; `None` for an answer that must not be repeated.
-    good_until: Option<Moment>,
+    /// Until this moment the answer is repeated when a fetch fails; `None` for an answer that must not be repeated.
+    fallback_until: Option<Moment>,
 }
 
 /// A fetched answer.
 #[derive(Clone, Debug)]
 pub(super) struct FetchedAnswer<V> {
     pub(super) value: V,
-    /// How long it is used without a fetch.
+    /// How long the answer is used without a fetch.
     pub(super) fresh: Duration,
-    /// How long it is repeated when a fetch fails; `None` for an answer that must not be repeated.
-    pub(super) good: Option<Duration>,
+    /// How long the answer is repeated when a fetch fails; `None` for an answer that must not be repeated.
+    pub(super) fallback: Option<Duration>,
 }
 
 /// Where an answer came from.
@@ -65,8 +65,8 @@ impl<V: Clone> CachedAnswer<V> {
         (now < self.fresh_until).then(|| self.value.clone())
     }
 
-    fn good(&self, now: Moment) -> Option<V> {
-        self.good_until.is_some_and(|until| now < until).then(|| self.value.clone())
+    fn fallback(&self, now: Moment) -> Option<V> {
+        self.fallback_until.is_some_and(|until| now < until).then(|| self.value.clone())
     }
 }
 
@@ -103,27 +103,29 @@ impl<K: Clone + Eq + Hash, V: Clone> AnswerCache<K, V> {
         if let Some(value) = entry.fresh(clock::moment()) {
             return Ok((value, AnswerSource::Cache));
         }
-        // The caller bounds this wait. After an answer, all waiting callers use it; after an error, the next one asks.
+        // The caller bounds this wait. After an answer, all waiting callers use it; after an error, the next caller
+        // fetches.
         let _flight = entry.flight.lock().await;
         let now = clock::moment();
         if let Some(value) = entry.fresh(now) {
             return Ok((value, AnswerSource::Cache));
         }
-        let repeated = entry.cached.lock().as_ref().and_then(|cached| cached.good(now));
+        let repeated = entry.cached.lock().as_ref().and_then(|cached| cached.fallback(now));
         match (fetch(repeated.is_some()).await, repeated) {
             (Ok(answer), _) => {
                 let now = clock::moment();
                 *entry.cached.lock() = Some(CachedAnswer {
                     value: answer.value.clone(),
                     fresh_until: now.after(answer.fresh),
-                    good_until: answer.good.map(|good| now.after(good)),
+                    fallback_until: answer.fallback.map(|span| now.after(span)),
                 });
                 Ok((answer.value, AnswerSource::Fetched))
             }
             (Err(_), Some(value)) => {
                 if let Some(cached) = entry.cached.lock().as_mut() {
                     let again = clock::moment().after(RETRY_AFTER);
-                    cached.fresh_until = cached.good_until.map_or(again, |until| again.min(until));
+                    cached.fresh_until =
+                        cached.fallback_until.map_or(again, |until| again.min(until));
                 }
                 Ok((value, AnswerSource::Outage))
             }
@@ -156,8 +158,8 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(3600);
 
-    async fn yes(good: Option<Duration>, fresh: Duration) -> Result<FetchedAnswer<u32>, ()> {
-        Ok(FetchedAnswer { value: 1, fresh, good })
+    async fn yes(fallback: Option<Duration>, fresh: Duration) -> Result<FetchedAnswer<u32>, ()> {
+        Ok(FetchedAnswer { value: 1, fresh, fallback })
     }
 
     async fn no_answer() -> Result<FetchedAnswer<u32>, ()> {
@@ -179,12 +181,12 @@ mod tests {
     #[tokio::test]
     async fn last_answer_is_repeated_within_its_time_while_fetching_fails() {
         let cache: AnswerCache<String, u32> = AnswerCache::new(8);
-        for (key, good, then) in [
+        for (key, fallback, then) in [
             ("to the end", Some(LONG), Ok((1, AnswerSource::Outage))),
             ("ended", Some(Duration::ZERO), Err(())),
             ("never", None, Err(())),
         ] {
-            cache.get(&key.into(), |_| yes(good, Duration::ZERO)).await.unwrap();
+            cache.get(&key.into(), |_| yes(fallback, Duration::ZERO)).await.unwrap();
             assert_eq!(cache.get(&key.into(), |_| no_answer()).await, then, "{key}");
         }
         // It is fresh again for a short time, so that not every caller waits for a fetch that fails.

@@ -4,9 +4,9 @@
 //! valid. Does not own: the reviews (`kubernetes::review`), which call needs which rights and the texts of refusals
 //! (`http`).
 //!
-//! A caller is the subject of a token for the audience `rollcall` (found by TokenReview, or with the cluster's keys), and
-//! its rights are those that RBAC grants on `serviceinstances` (found by SubjectAccessReview). Rollcall has no users, and
-//! only one rule of its own: a pod may keep its own instance registered.
+//! A caller is the subject of a token for the audience `rollcall` (found by TokenReview, or with the cluster's keys),
+//! and its rights are those that RBAC grants on `serviceinstances` (found by SubjectAccessReview). Rollcall has no
+//! users of its own, and a single rule of its own: a pod may keep its own instance registered.
 
 mod authorizer;
 mod cache;

@@ -3,7 +3,7 @@
 //! Owns: which instance is a pod's own, and the rights on it. Does not own: which pod a token is
 //! bound to (`kubernetes::review`), and which pod owns an instance (the registry, through [`OwnerLookup`]).
 //!
-//! Like every right, this is decided when a call arrives, with the data that the replica has then.
+//! Like every right, this is decided when a call arrives, from the data that the replica has at that time.
 
 use std::sync::Arc;
 

@@ -23,7 +23,7 @@ pub enum EmptyAnswer {
     /// NXDOMAIN, for every name of the service
     #[value(name = "nxdomain")]
     NxDomain,
-    /// The Expired and Critical instances, unless their operator state removes them
+    /// The Expired and Critical instances whose operator state is Up
     Last,
 }
 

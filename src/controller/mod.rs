@@ -1,8 +1,8 @@
 //! Carries out the leader's duties: status, eviction, Events.
 //!
-//! Owns: carrying out duties, a bounded number at once, and reporting the outcome of each. Every write
-//! carries the version that it was decided on, and is sent only while the tenure lasts. Does not
-//! own: which duties there are (`rollcall-core`), which replica leads (`kubernetes::election`).
+//! Owns: carrying out duties, a bounded number at the same time, and reporting the outcome of each. Every write carries
+//! the version that it was decided on, and is sent only while the tenure lasts. Does not own: which duties there are
+//! (`rollcall-core`), which replica leads (`kubernetes::election`).
 
 use std::sync::{
     Arc,
@@ -125,8 +125,8 @@ impl Worker {
             }
             Duty::Evict { on, reason } => self.evict(on, &reason).await,
             Duty::Sweep { replica, version } => self.sweep(&replica, version).await,
-            // The duty may have waited. (An Event that belongs to a stored status is written in any case, by
-            // `write_status`.)
+            // The tenure is checked because the duty may have waited. (An Event that belongs to a stored status is
+            // written in any case, by `write_status`.)
             Duty::Announce { on, what } if self.tenure.holds(clock::moment()) => {
                 self.announce(&on, &what).await;
             }
@@ -166,7 +166,7 @@ impl Worker {
         }
     }
 
-    /// Failures are not retried: the next list of ledgers brings the ledger up again.
+    /// Deletes a ledger. Failures are not retried: the next list of ledgers leads to the same duty again.
     async fn sweep(&self, replica: &str, version: u64) {
         match self.ledgers.sweep(&self.tenure, replica, version).await {
             Ok(()) => info!(replica, "deleted the ledger of a replica that no longer runs"),
@@ -181,7 +181,7 @@ impl Worker {
         match written {
             Ok(instance) => {
                 self.refused.store(false, Ordering::Relaxed);
-                // In this order, so that the state machine does not decide the same duty again on the old version.
+                // The order matters: the state machine must not decide the same duty again on the old version.
                 let (by, sent) = (Source::Annotation, StorePosition::default());
                 self.send(Fact::Written { instance, by, sent }).await;
                 self.report_outcome(on, WriteOutcome::Done).await;
@@ -199,7 +199,7 @@ impl Worker {
                 debug!(key = %on.key, "this replica no longer leads; the duty is left to the leader");
                 WriteOutcome::Failed
             }
-            // A missing right concerns every object, and the preflight reports which one it is.
+            // A missing right affects every object. The preflight reports which right is missing.
             Failure::Refused { .. } => {
                 if !self.refused.swap(true, Ordering::Relaxed) {
                     warn!(

@@ -51,7 +51,7 @@ pub struct Binaries {
     pub controller_manager: PathBuf,
 }
 
-/// Where programs are searched, in this order.
+/// Where programs are searched for, in this order.
 #[derive(Debug, Clone)]
 pub struct SearchPaths {
     /// `KUBEBUILDER_ASSETS`, if set.

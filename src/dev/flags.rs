@@ -10,7 +10,8 @@ const CONTROLLERS: &str =
     "namespace-controller,garbage-collector-controller,serviceaccount-controller";
 
 /// etcd listens on unix sockets, so that no port has to be chosen. It requires the form `host:port`, so the socket is
-/// the file `etcd:0` in the working directory. fsync is off, because a power cut costs only the state of a trial.
+/// the file `etcd:0` in the working directory. fsync is off, because after a power failure only the state of a trial is
+/// lost.
 pub(super) const fn etcd_args() -> [&'static str; 11] {
     [
         "--data-dir",

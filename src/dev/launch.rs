@@ -20,8 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::child::Child;
 
-/// Capacity of the queue to the starting thread. Each caller waits for its reply, so the queue holds one request per
-/// concurrent caller, a handful. Further callers wait.
+/// Capacity of the queue to the starting thread. Each caller waits for its reply, so the queue holds at most one
+/// request per concurrent caller, and there are only a few. Further callers wait.
 const QUEUE: usize = 16;
 
 /// A program could not be started.
@@ -84,7 +84,7 @@ pub struct Launcher {
     rollcall: PathBuf,
 }
 
-/// A command for the starting thread, and the channel for the started process.
+/// A command for the starting thread, and the channel on which the thread returns the process.
 struct Request {
     command: Command,
     reply: oneshot::Sender<io::Result<process::Child>>,

@@ -1,8 +1,9 @@
 //! A real etcd, kube-apiserver and kube-controller-manager on this machine, for `rollcall dev` and for the tests (cargo
 //! feature `dev`; not in the image).
 //!
-//! Owns: finding or building the programs, starting them so that they end together with the starting process, and
-//! installing what rollcall needs. Does not own: rollcall itself; its replicas are processes of the same executable.
+//! Owns: finding or building the programs, starting them so that they end together with the process that started them,
+//! and installing what rollcall needs. Does not own: rollcall itself; its replicas are processes of the same
+//! executable.
 
 mod args;
 mod banner;

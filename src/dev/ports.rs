@@ -13,8 +13,8 @@ const RANGE: std::ops::Range<u16> = 15_000..32_000;
 /// How many random ports are tried.
 const TRIES: usize = 200;
 
-/// Ports that this process has handed out before, because their users may not listen yet, or not at the moment. Bounded
-/// by [`RANGE`].
+/// Ports that this process has handed out before, because the programs that received them may not be listening yet, or
+/// not at the moment. Bounded by [`RANGE`].
 static ASSIGNED: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
 /// An address on 127.0.0.1 whose port is free for TCP and UDP now, and that was not handed out before.

@@ -32,7 +32,7 @@ const GRACE: Duration = Duration::from_secs(10);
 const BACKOFF: Duration = Duration::from_secs(1);
 /// Maximum pause before a restart.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
-/// A replica that has run this long begins with the first pause again.
+/// After a replica has run this long, its next restart begins with the first pause again.
 const STEADY: Duration = Duration::from_secs(60);
 
 /// A replica, also as an element of `replicas` in `dev.json`.
@@ -76,7 +76,7 @@ impl Starter {
             ["--identity", &replica.identity],
             ["--own-namespace", "rollcall-system"],
             ["--auth", "none"],
-            // There is no Service that still routes queries to a stopping replica.
+            // Here no Service routes queries to a stopping replica.
             ["--linger-seconds", "0"],
         ];
         args.extend(flags.iter().flatten().map(Into::into));

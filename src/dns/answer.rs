@@ -1,7 +1,7 @@
 //! The answer to one question: a pure function of the directory, the moment and a seed.
 //!
-//! Owns: which names exist, exact negative answers (RFC 2308, RFC 8020), and the answer before the first list. Does
-//! not own: the message around it (`respond`) and its size (`fit`).
+//! Owns: which names exist, exact negative answers (RFC 2308, RFC 8020), and the answer before the first list of
+//! instances arrives. Does not own: the message around it (`respond`) and its size (`fit`).
 
 use std::sync::Arc;
 
@@ -38,11 +38,11 @@ pub struct Answer {
     pub code: ResponseCode,
     /// Whether AA is set: the name is in a zone of this server, and the directory is synced.
     pub authoritative: bool,
-    /// The whole answer section; a message that is too small drops records from its end.
+    /// The whole answer section. If it does not fit into the message, records are dropped from its end.
     pub answers: Vec<Record>,
     /// The SOA, when `answers` is empty.
     pub authority: Vec<Record>,
-    /// Addresses of SRV targets; those of one target are adjacent.
+    /// Addresses of SRV targets. The addresses of one target are adjacent.
     pub glue: Vec<Record>,
     /// Extended errors (RFC 8914).
     pub edes: Vec<Ede>,
@@ -59,7 +59,7 @@ impl Answer {
 }
 
 impl Zones {
-    /// Answers a question of class IN that is not about a transfer.
+    /// Answers a question of class IN that does not ask for a zone transfer.
     #[must_use]
     pub fn answer(&self, question: &LowerQuery, query: QueryContext) -> Answer {
         let Some((name, apex)) = self.classify(question.name()) else {
@@ -88,7 +88,7 @@ impl Zones {
         }
     }
 
-    /// Parses a name, and finds its zone; none when no zone of this server contains it.
+    /// Parses a name and finds its zone. `None` when this server has no zone that contains the name.
     fn classify<'a>(&'a self, name: &'a LowerName) -> Option<(QueryName<'a>, &'a Name)> {
         let parsed = match QueryName::parse(name, &self.zone) {
             QueryName::Outside => {
@@ -103,14 +103,14 @@ impl Zones {
     }
 }
 
-/// One small record in answer to a query for ANY (RFC 8482 §4.2).
+/// The single small record that answers a query for ANY (RFC 8482 §4.2).
 fn any_placeholder(question: &LowerQuery) -> Record {
     let hinfo = HINFO::new("RFC8482".to_owned(), String::new());
     Record::from_rdata(question.original().name().clone(), TTL, RData::HINFO(hinfo))
 }
 
-/// The version of Kubernetes' "DNS-Based Service Discovery" whose names are answered; its §2.2 defines the record
-/// `dns-version`.
+/// The version of the Kubernetes specification "DNS-Based Service Discovery" that this server implements. Its §2.2
+/// defines the record `dns-version`.
 const SCHEMA_VERSION: &str = "1.1.0";
 
 struct Lookup<'a> {
@@ -172,7 +172,7 @@ impl Lookup<'_> {
     }
 
     /// The records at a name of a service. With `--dns-empty nxdomain`, a service without a discoverable instance has
-    /// no names at all: NXDOMAIN denies every name below it, too (RFC 8020).
+    /// no names at all: an NXDOMAIN also covers every name below it (RFC 8020).
     fn service_records(
         &self,
         name: &ServiceName<'_>,
@@ -234,7 +234,7 @@ impl Lookup<'_> {
         let address = match name {
             ReverseName::Apex | ReverseName::Unknown => return None,
             ReverseName::Network(network) => {
-                return directory.has_address_below(network).then(RecordSet::default);
+                return directory.has_address_within(network).then(RecordSet::default);
             }
             ReverseName::Address(address) => address,
         };

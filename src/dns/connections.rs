@@ -9,12 +9,13 @@ use parking_lot::Mutex;
 /// The open connections of all listeners.
 #[derive(Debug)]
 pub(super) struct Connections {
-    /// The limit in total. One address can have a quarter of it, so that one client cannot lock out the others.
+    /// The limit on all connections together. One address can have a quarter of it, so that one client cannot lock out
+    /// the others.
     limit: usize,
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// Counts one connection until it is dropped.
+/// Counts as one connection until it is dropped.
 pub(super) struct Permit {
     connections: Arc<Connections>,
     peer: IpAddr,
@@ -29,7 +30,7 @@ impl Connections {
         self.open.lock().values().sum()
     }
 
-    /// Counts one more connection from this address; none when a limit is reached.
+    /// Counts one more connection from this address. `None` when a limit is reached.
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Permit> {
         let mut open = self.open.lock();
         let (total, own) = (open.values().sum::<usize>(), open.get(&peer).copied().unwrap_or(0));

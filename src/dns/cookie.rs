@@ -1,4 +1,4 @@
-//! DNS cookies: a client that returns a server cookie does not spoof its address (RFC 7873, RFC 9018).
+//! DNS cookies: a client that returns a valid server cookie has not spoofed its address (RFC 7873, RFC 9018).
 //!
 //! Owns: computing and verifying cookies. Does not own: their effect on answers (`respond`).
 
@@ -10,10 +10,11 @@ use siphasher::sip::SipHasher24;
 const CLIENT: usize = 8;
 const SERVER: usize = 16;
 
-/// The version of RFC 9018 §4.
+/// The cookie version that RFC 9018 §4 defines.
 const VERSION: u8 = 1;
 
-/// The greatest age of a cookie, and how far another replica's clock may be ahead, in seconds (RFC 9018 §4.3).
+/// The maximum age of a cookie, and how far the clock of the replica that issued it may be ahead, in seconds (RFC 9018
+/// §4.3).
 const MAX_AGE: u32 = 3600;
 const MAX_AHEAD: u32 = 300;
 
@@ -29,9 +30,9 @@ pub struct Cookie {
 enum ServerPart {
     /// The client does not have a server cookie yet.
     Absent,
-    /// It has the length that this server uses.
+    /// A server cookie of the length that this server uses.
     Native([u8; SERVER]),
-    /// It has another length.
+    /// A server cookie of another length.
     Foreign,
 }
 
@@ -42,9 +43,10 @@ pub enum CookieState {
     Absent,
     /// The client sent only its own part, and asks for a server cookie.
     New,
-    /// This secret made it for this address, at most an hour ago.
+    /// The cookie was made with this secret for this address, at most an hour ago.
     Good,
-    /// Another secret or address made it, or it is too old; it counts as none.
+    /// The cookie was made with another secret or for another address, or is too old. The query is treated as one
+    /// without a server cookie.
     Bad,
 }
 
@@ -62,7 +64,7 @@ impl CookieState {
 }
 
 impl Cookie {
-    /// Parses the option; none when its length is invalid (RFC 7873 §5.2.2).
+    /// Parses the option. `None` when its length is invalid (RFC 7873 §5.2.2).
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (client, server) = bytes.split_first_chunk::<CLIENT>()?;
@@ -76,7 +78,8 @@ impl Cookie {
     }
 }
 
-/// The key of the cookies. Replicas behind one address need the same, or a cookie is good on only one of them.
+/// The secret from which cookies are computed. Replicas behind one address need the same secret; otherwise only the
+/// replica that issued a cookie accepts it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Secret([u8; 16]);
 
@@ -103,7 +106,7 @@ impl Secret {
         };
         let [version, _, _, _, a, b, c, d, ..] = server;
         let stamp = u32::from_be_bytes([a, b, c, d]);
-        // The stamp is a wrapping count of seconds, so both differences use serial arithmetic.
+        // The timestamp is a wrapping count of seconds, so both differences use serial arithmetic.
         let (age, ahead) = (seconds(now).wrapping_sub(stamp), stamp.wrapping_sub(seconds(now)));
         let is_young = age <= MAX_AGE || ahead <= MAX_AHEAD;
         let genuine = self.hash(&cookie.client, server, from);
@@ -125,7 +128,7 @@ impl Secret {
         whole
     }
 
-    /// RFC 9018 §4.4: hashes client cookie, version, reserved bytes, stamp and address.
+    /// RFC 9018 §4.4: hashes the client cookie, version, reserved bytes, timestamp and address.
     fn hash(&self, client: &[u8; CLIENT], server: [u8; SERVER], address: IpAddr) -> [u8; 8] {
         let mut hasher = SipHasher24::new_with_key(&self.0);
         hasher.write(client);
@@ -146,7 +149,7 @@ fn seconds(wall: Wall) -> u32 {
 mod tests {
     use super::*;
 
-    /// RFC 9018 appendix A.1, on which four independent implementations agree.
+    /// RFC 9018 appendix A.1. Four independent implementations agree on these values.
     #[test]
     fn rfc_9018_example_over_ipv4() {
         let secret = Secret::new(hex("e5e973e5a6b2a43f48e7dc849e37bfcf").try_into().unwrap());

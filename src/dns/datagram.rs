@@ -1,8 +1,8 @@
 //! Datagrams with their local address, so that an answer leaves from the address that the query was sent to.
 //!
-//! For a socket bound to a wildcard address on a host with several addresses, the kernel would choose the source of an
-//! answer, and the client drops an answer from an address that it did not ask. Owns: the local address (`IP_PKTINFO`).
-//! Does not own: the content of datagrams (`udp`).
+//! When a socket is bound to a wildcard address on a host with several addresses, the kernel would choose the source
+//! address of an answer, and a client drops an answer from an address that it did not query. Owns: the local address
+//! (`IP_PKTINFO`). Does not own: the content of datagrams (`udp`).
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -31,7 +31,7 @@ enum LocalAddress {
     V6(libc::in6_pktinfo),
 }
 
-/// A received datagram, whose content is in the buffer.
+/// The metadata of a received datagram. Its content is in the buffer.
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) addresses: DatagramAddresses,
@@ -68,7 +68,7 @@ pub(super) fn receive(socket: &impl AsRawFd, buffer: &mut [u8]) -> io::Result<Re
     Ok(Received { addresses: DatagramAddresses { peer, local }, length, truncated })
 }
 
-/// Sends a datagram to the peer, from the local address that its query came to.
+/// Sends a datagram to the peer, from the local address that received the query.
 pub(super) fn send(
     socket: &impl AsRawFd,
     addresses: &DatagramAddresses,

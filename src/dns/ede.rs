@@ -22,16 +22,16 @@ impl Ede {
         Self { code: 0, text: Cow::Owned(reason) }
     }
 
-    /// 3: the horizon is more than 15 s old, so no lease ends.
+    /// 3: the horizon is more than 15 s old, so this replica ends no lease.
     pub const STALE: Self = Self::new(3, "no lease ends for now: see standstill in /v1/cluster");
 
-    /// 3: the answer holds the instances that were discoverable last, because none is now (`--dns-empty last`).
+    /// 3: no instance is discoverable, so the answer contains the last discoverable instances (`--dns-empty last`).
     #[must_use]
     pub fn last_known(reason: &str) -> Self {
         Self { code: 3, text: Cow::Owned(format!("{reason}; these are the last instances known")) }
     }
 
-    /// 14: the first list of instances has not arrived.
+    /// 14: this replica has not received the first list of instances.
     pub const NOT_READY: Self = Self::new(14, "this server has not listed the instances yet");
 
     /// 18: `--dns-allow` does not contain the client.

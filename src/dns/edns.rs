@@ -5,8 +5,8 @@
 
 use crate::dns::{cookie::Cookie, ede::Ede, reader::MessageReader};
 
-/// The largest UDP message that is sent, and the advertised size: common paths do not fragment such a packet
-/// (RFC 9715, DNS flag day 2020).
+/// The largest UDP message that this server sends, and the size that it advertises: common network paths do not
+/// fragment such a packet (RFC 9715, DNS flag day 2020).
 pub const UDP_PAYLOAD: u16 = 1232;
 
 const NSID: u16 = 3;
@@ -17,7 +17,7 @@ const EDE: u16 = 15;
 /// The DO flag, in the upper byte of the EDNS flags.
 const DNSSEC_OK: u8 = 0x80;
 
-/// Length of an OPT without options: root, type, class, TTL, length.
+/// The length of an OPT without options: root, type, class, TTL, length.
 const EMPTY_OPT: usize = 11;
 
 /// The OPT of a query.
@@ -27,9 +27,9 @@ pub struct EdnsRequest {
     pub size: u16,
     /// The version; only 0 is defined.
     pub version: u8,
-    /// DO, which the response copies (RFC 3225).
+    /// The DO flag, which the response copies (RFC 3225).
     pub dnssec_ok: bool,
-    /// Whether the client asks for the name of the replica (RFC 5001).
+    /// Whether the client asks for the name of the replica (NSID, RFC 5001).
     pub nsid: bool,
     /// The cookie (RFC 7873).
     pub cookie: Option<Cookie>,
@@ -38,8 +38,8 @@ pub struct EdnsRequest {
 }
 
 impl EdnsRequest {
-    /// Parses an OPT; also returns whether it is well formed. If not, the response is FORMERR with an OPT (RFC 6891
-    /// §7). If an option occurs twice, the first one counts (RFC 7873 §5.2).
+    /// Parses an OPT, and returns whether it is well formed. If it is not, the response is FORMERR with an OPT (RFC
+    /// 6891 §7). If an option occurs twice, the first one is used (RFC 7873 §5.2).
     #[must_use]
     pub fn parse(class: u16, ttl: u32, data: &[u8]) -> (Self, bool) {
         let [_, version, high, _] = ttl.to_be_bytes();

@@ -20,13 +20,13 @@ pub const TCP: u16 = u16::MAX;
 /// TC.
 pub const TRUNCATED: u16 = 0x0200;
 
-/// The size limit of a UDP message to a client that advertised this size, or has no EDNS.
+/// The size limit of a UDP message to a client that advertised this size; `None` for a client without EDNS.
 #[must_use]
 pub fn udp_limit(advertised: Option<u16>, max: u16) -> u16 {
     advertised.map_or(UDP_PLAIN, |size| size.clamp(UDP_PLAIN, UDP_PAYLOAD)).min(max)
 }
 
-/// Builds a message of at most `limit` bytes; also returns whether it is truncated (TC).
+/// Builds a message of at most `limit` bytes. Also returns whether it is truncated (TC).
 #[must_use]
 pub fn build_message(
     header: Header,

@@ -1,9 +1,9 @@
 //! Rate limit for errors and negative answers, which an attacker with spoofed addresses could direct at a victim.
 //!
-//! Owns: one token bucket for each /24 and /56, because spoofed addresses are cheap within one network. A response above
-//! the limit is truncated to an empty one, about as long as the query, and not dropped: the prefix can contain the
-//! resolvers of a cluster, which would wait for seconds and count a failure. Does not own: which clients are exempt
-//! (`respond`).
+//! Owns: one token bucket for each /24 (IPv4) and /56 (IPv6), because spoofing more addresses within one network is
+//! cheap. A response above the limit is not dropped, but sent empty with TC, about as long as the query: the prefix can
+//! contain the resolvers of a cluster, which would otherwise wait for seconds and record a failure. Does not own: which
+//! clients are exempt (`respond`).
 
 use std::{net::IpAddr, num::NonZeroU32};
 
@@ -20,13 +20,13 @@ pub enum LimitDecision {
     Slip,
 }
 
-/// The rate limit; none when it is switched off.
+/// The rate limit; the content is `None` when the limit is switched off.
 #[derive(Debug)]
 pub struct ErrorLimits(Option<Buckets>);
 
 impl ErrorLimits {
-    /// Allows `rate` responses a second to each prefix, and twice as many at once; 0 is no limit. `key` seeds the hash
-    /// and must be secret.
+    /// Allows `rate` responses a second to each prefix, with a burst of twice that number; 0 means no limit. `key`
+    /// seeds the hash and must be secret.
     #[must_use]
     pub fn new(rate: u32, key: u64) -> Self {
         Self(NonZeroU32::new(rate).map(|rate| Buckets::new(rate, key)))
@@ -57,7 +57,7 @@ fn prefix(address: IpAddr) -> [u8; 8] {
 mod tests {
     use super::*;
 
-    /// The number of `times` responses that are sent whole.
+    /// How many of `times` responses are sent whole.
     fn count_sent(limits: &ErrorLimits, to: &str, at: u64, times: usize) -> usize {
         let to = to.parse().unwrap();
         (0..times).filter(|_| limits.check(to, Moment(at)) == LimitDecision::Send).count()

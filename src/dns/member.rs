@@ -16,7 +16,7 @@ use crate::dns::{
     records::{self, RecordSet, SrvTargets},
 };
 
-/// `<instance>.<svc>.<ns>.svc.<zone>`; none when no instance has that label.
+/// `<instance>.<svc>.<ns>.svc.<zone>`; `None` when no instance has that label.
 pub(super) fn member(view: &View, label: &str, context: NameContext<'_>) -> Option<RecordSet> {
     let member = view.by_label(label)?;
     // With `--dns-empty last`, SRV records point to these names, so they must have addresses.

@@ -52,7 +52,7 @@ struct ResultLabels {
 #[derive(Clone, Debug)]
 pub struct Metrics {
     queries: Family<QueryLabels, Counter>,
-    /// The two series of one family, kept here because every answer writes to them.
+    /// The two series of one family (one for each transport), kept here because every answer writes to them.
     udp_seconds: Histogram,
     tcp_seconds: Histogram,
     truncated: Counter,
@@ -191,25 +191,25 @@ impl Metrics {
         self.ignored.get_or_create(&TransportLabels { transport: transport.as_str() }).inc();
     }
 
-    /// Counts a connection that was closed at once.
+    /// Counts a connection that was closed immediately, because a limit was reached.
     pub(super) fn record_refused_connection(&self) {
         self.connections_refused.inc();
     }
 
-    /// Counts a zone transfer that was completed or cut off.
+    /// Counts a zone transfer, which was either completed or cut off.
     pub(super) fn record_transfer(&self, whole: bool) {
         let result = if whole { "whole" } else { "cut" };
         self.transfers.get_or_create(&ResultLabels { result }).inc();
     }
 
-    /// Counts a NOTIFY that was answered or not.
+    /// Counts a NOTIFY, and whether it was answered.
     pub(super) fn record_notify(&self, answered: bool) {
         let result = if answered { "answered" } else { "unanswered" };
         self.notifies.get_or_create(&ResultLabels { result }).inc();
     }
 }
 
-/// A label for each common type; clients cannot create more label values.
+/// The label of a common type; all other types share one label, so that clients cannot create label values.
 fn type_label(kind: Option<RecordType>) -> &'static str {
     match kind {
         None => "none",

@@ -1,4 +1,4 @@
-//! DNS: queries to answers, over UDP and TCP.
+//! DNS: from queries to answers, over UDP and TCP.
 //!
 //! ```text
 //! bytes → [udp, tcp] → query → respond ─┬─ answer (name, subset, service, member, reverse, records) → fit, wire → bytes
@@ -7,8 +7,9 @@
 //! ```
 //!
 //! Owns: the names of the zone, the answer at each name, its TTL, its size, and which clients are refused. Everything
-//! except the sockets is pure: the directory, the moment and a seed are arguments. Does not own: which instances are
-//! discoverable (`rollcall_core`). Names and records, and parsing both, come from hickory; `wire` encodes messages.
+//! except the sockets is pure: the directory, the time and a seed are arguments. Does not own: which instances are
+//! discoverable (`rollcall_core`). The types of names and records, and their parsers, come from hickory; `wire` encodes
+//! messages.
 
 pub mod answer;
 pub mod context;

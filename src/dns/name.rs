@@ -11,7 +11,7 @@ use crate::dns::{
     zone::Zone,
 };
 
-/// A service in a query name, and the subset of its instances that the name selects.
+/// A service as named by a query, and the subset of its instances that the name selects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceName<'q> {
     /// Its namespace.
@@ -22,7 +22,7 @@ pub struct ServiceName<'q> {
     pub subset: Subset<'q>,
 }
 
-/// The meaning of a query name; whether it exists is another question.
+/// The meaning of a query name, whether or not the name exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueryName<'q> {
     /// A name outside the zone.
@@ -91,7 +91,7 @@ impl<'q> QueryName<'q> {
             .unwrap_or(Self::Unknown)
     }
 
-    /// Parses the labels below the zone, from right to left; leaves those that it does not understand.
+    /// Parses the labels below the zone, from right to left; leaves the labels that it does not recognize.
     fn parse_below_zone(labels: &mut impl Iterator<Item = &'q str>) -> Option<Self> {
         Some(match labels.next() {
             None => Self::Apex,

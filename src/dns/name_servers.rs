@@ -23,7 +23,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// addresses of the other hosts; if all lookups fail, it keeps its addresses.
 pub async fn refresh(zone: Zone, servers: Vec<NameServer>) {
     if servers.iter().all(|server| matches!(server, NameServer::Address(_))) {
-        // The zone already has the fixed addresses. No deadline: nothing is left to do.
+        // The zone already has the fixed addresses. No deadline: there is nothing else to do.
         return std::future::pending().await;
     }
     let mut was_missing = false;

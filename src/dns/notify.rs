@@ -1,7 +1,7 @@
 //! Notifies secondaries of changes of the zone (RFC 1996).
 //!
-//! Owns: when a NOTIFY is sent and repeated. A NOTIFY is a hint: a secondary that misses all of them asks within the
-//! SOA's refresh interval. Does not own: the transfer that follows (`transfer`).
+//! Owns: when a NOTIFY is sent and repeated. A NOTIFY is only a hint: a secondary that misses all of them polls the
+//! serial within the SOA's refresh interval. Does not own: the transfer that follows (`transfer`).
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -20,8 +20,8 @@ use tokio::{
 
 use crate::dns::{metrics::Metrics, zones::Zones};
 
-/// The interval at which the serial is compared. Secondaries lag by up to this, and transfer the zone at most twice a
-/// second.
+/// The interval at which the serial is checked for changes. Secondaries lag behind by up to this interval, and transfer
+/// the zone at most twice a second.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The timeouts of the first NOTIFY and of its three repetitions.
@@ -32,7 +32,7 @@ const TIMEOUTS: [Duration; 4] = [
     Duration::from_secs(8),
 ];
 
-/// The bytes of an answer that are read; only its header counts.
+/// The number of bytes of an answer that are read: only the header is needed.
 const ANSWER_BUFFER: usize = 512;
 
 /// Notifies one secondary of every new serial.
@@ -78,8 +78,8 @@ impl Notifier {
         }
     }
 
-    /// Sends a NOTIFY until the secondary answers; returns false if it does not, or if the serial changes first: then
-    /// the next NOTIFY announces the newer serial.
+    /// Sends a NOTIFY until the secondary answers. Returns false if it does not answer, or if the serial changes first:
+    /// then the next NOTIFY announces the newer serial.
     async fn notify(&self, serial: u32) -> bool {
         for timeout in TIMEOUTS {
             match self.exchange(timeout).await {

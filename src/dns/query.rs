@@ -1,7 +1,7 @@
 //! Parses queries.
 //!
-//! Owns: the checks before anything is allocated (RFC 1035 §4.1, RFC 9619: length, QR, opcode, counts), and the fault of
-//! an invalid query. Does not own: the answer to it (`respond`).
+//! Owns: the checks before anything is allocated (RFC 1035 §4.1, RFC 9619: length, QR, opcode, counts), and the
+//! classification of invalid queries. Does not own: the response to them (`respond`).
 
 use hickory_proto::{
     op::{LowerQuery, Query as Question},
@@ -15,20 +15,20 @@ use crate::dns::{
     wire::HEADER_LEN,
 };
 
-/// The longest query that is read: a question and an OPT with padding have a few hundred bytes.
+/// The longest query that is accepted: a question and an OPT with padding take a few hundred bytes.
 pub const MAX_QUERY: usize = 4096;
 
-/// The most records in the additional section: an OPT and a TSIG (RFC 8945), which is ignored.
+/// The maximum number of records in the additional section: an OPT, and a TSIG (RFC 8945), which is ignored.
 const MAX_ADDITIONAL: u16 = 2;
 
-/// The greatest length of a name (RFC 1035 §3.1) and of a label, in bytes.
+/// The maximum length of a name (RFC 1035 §3.1) and of a label, in bytes.
 const MAX_NAME: usize = 255;
 const MAX_LABEL: u8 = 63;
 
-/// QR.
+/// The QR flag.
 const RESPONSE: u16 = 0x8000;
 
-/// The reason why a query is invalid.
+/// Why a query is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueryFault {
     /// It cannot be parsed, or has records that a query cannot have.
@@ -39,7 +39,7 @@ pub enum QueryFault {
     Version,
 }
 
-/// A query, as far as it could be parsed.
+/// The parts of a query that could be parsed.
 #[derive(Clone, Debug)]
 pub struct Query<'m> {
     /// The message ID.
@@ -54,13 +54,13 @@ pub struct Query<'m> {
     pub edns: Option<EdnsRequest>,
     /// The serial that the client of an IXFR has (RFC 1995 §3).
     pub serial: Option<u32>,
-    /// The reason why the query is invalid, if it is.
+    /// Why the query is invalid, if it is.
     pub fault: Option<QueryFault>,
 }
 
 impl<'m> Query<'m> {
-    /// Parses a message. None when it must not be answered: it is too short for a message, or it is a response, because
-    /// two servers that answer responses never stop.
+    /// Parses a message. `None` when it must not be answered: it is too short to be a message, or it is a response. Two
+    /// servers that answer responses would never stop.
     #[must_use]
     pub fn parse(message: &'m [u8]) -> Option<Self> {
         let [id, flags, counts @ ..] = read_header(message)?;
@@ -104,14 +104,14 @@ impl<'m> Query<'m> {
         (self.flags >> 11) & 0xf
     }
 
-    /// Whether there is one question, or none in a query that only asks for a cookie (RFC 7873 §5.4).
+    /// Whether there is exactly one question, or none in a query that only asks for a cookie (RFC 7873 §5.4).
     fn has_valid_question(&self, questions: u16) -> bool {
         let asks_for_cookie = self.edns.as_ref().is_some_and(|edns| edns.cookie.is_some());
         self.question.is_some() || (questions == 0 && asks_for_cookie)
     }
 
-    /// Reads all records for the OPT and the serial of an IXFR; returns whether those are well formed. None when there
-    /// are fewer records than the header counts, or one is cut off.
+    /// Reads all records to find the OPT and the serial of an IXFR. Returns whether both are well formed; `None` when
+    /// there are fewer records than the header says, or one is cut off.
     fn read_records(&mut self, mut body: MessageReader<'m>, counts: [u16; 4]) -> Option<bool> {
         let [questions, answers, authorities, additional] = counts;
         let mut is_well_formed = true;
@@ -134,7 +134,7 @@ impl<'m> Query<'m> {
         Some(is_well_formed)
     }
 
-    /// Takes an OPT; returns whether it is the only one, owned by the root, and well formed.
+    /// Stores an OPT. Returns whether it is the only one, is owned by the root, and is well formed.
     fn take_opt(&mut self, record: &RawRecord<'_>) -> bool {
         let (request, is_well_formed) = EdnsRequest::parse(record.class, record.ttl, record.data);
         let is_only = self.edns.is_none();

@@ -19,19 +19,19 @@ const TARGET: &str = "rollcall::dns::query";
 /// Samples and logs queries.
 #[derive(Debug)]
 pub struct QueryLog {
-    /// At debug, one query in this many is logged.
+    /// At level debug, one in this many queries is logged.
     every: u64,
     queries: AtomicU64,
 }
 
 impl QueryLog {
-    /// Logs one in `every` queries at debug; 0 logs none.
+    /// At level debug, logs one in `every` queries; 0 logs none.
     #[must_use]
     pub fn new(every: u32) -> Self {
         Self { every: every.into(), queries: AtomicU64::new(0) }
     }
 
-    /// Logs the query, if the filter and the sampling select it.
+    /// Logs the query if the filter and the sampling select it.
     pub(super) fn record(&self, message: &[u8], client: Client, summary: &ReplySummary) {
         if !enabled!(target: TARGET, Level::DEBUG) {
             return;

@@ -7,13 +7,13 @@
 /// A length byte with both upper bits set is a compression pointer (RFC 1035 §4.1.4).
 const POINTER: u8 = 0xc0;
 
-/// The greatest length of a label.
+/// The maximum length of a label.
 const MAX_LABEL: u8 = 63;
 
 /// The fixed part at the end of a SOA, which begins with the serial.
 const SOA_FIXED: usize = 20;
 
-/// The rest of a message.
+/// The part of a message that is not read yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MessageReader<'m>(pub(super) &'m [u8]);
 
@@ -29,13 +29,13 @@ pub(super) struct RawRecord<'m> {
 }
 
 impl<'m> MessageReader<'m> {
-    /// Skips a question; none when it is cut off.
+    /// Skips a question. `None` when it is cut off.
     pub(super) fn skip_question(&mut self) -> Option<()> {
         self.skip_name()?;
         self.read_bytes(4).map(drop)
     }
 
-    /// Reads a record; none when it is cut off.
+    /// Reads a record. `None` when it is cut off.
     pub(super) fn read_record(&mut self) -> Option<RawRecord<'m>> {
         let is_root = self.skip_name()?;
         let (kind, class) = (self.read_u16()?, self.read_u16()?);
@@ -45,7 +45,7 @@ impl<'m> MessageReader<'m> {
         Some(RawRecord { is_root, kind, class, ttl, data })
     }
 
-    /// Skips a name; returns whether it is the root.
+    /// Skips a name. Returns whether it is the root.
     fn skip_name(&mut self) -> Option<bool> {
         let mut is_root = true;
         loop {
@@ -69,7 +69,7 @@ impl<'m> MessageReader<'m> {
         Some(u16::from_be_bytes(*bytes))
     }
 
-    /// Reads this many bytes; none when there are fewer.
+    /// Reads this many bytes. `None` when there are fewer.
     pub(super) fn read_bytes(&mut self, length: usize) -> Option<&'m [u8]> {
         let (bytes, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;

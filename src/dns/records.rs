@@ -17,7 +17,7 @@ use rollcall_model::{
 
 use crate::dns::{ede::Ede, zone::TTL};
 
-/// The greatest length of a character-string in bytes (RFC 1035 §3.3).
+/// The maximum length of a character-string in bytes (RFC 1035 §3.3).
 const MAX_STRING: usize = 255;
 
 /// The records at a name that exists.
@@ -25,9 +25,9 @@ const MAX_STRING: usize = 255;
 pub(super) struct RecordSet {
     /// The answer section; empty when the name has no records of the queried type.
     pub(super) answers: Vec<Record>,
-    /// Addresses of the SRV targets in `answers`; those of one target are adjacent.
+    /// Addresses of the SRV targets in `answers`. The addresses of one target are adjacent.
     pub(super) glue: Vec<Record>,
-    /// The reason why `answers` is empty, or holds instances that are not discoverable.
+    /// Why `answers` is empty, or contains instances that are not discoverable.
     pub(super) ede: Option<Ede>,
 }
 
@@ -36,15 +36,15 @@ impl RecordSet {
         Self { answers, ..Self::default() }
     }
 
-    /// A CNAME alone; empty when the hostname is not a valid name.
+    /// Only a CNAME; empty when the hostname is not a valid name.
     pub(super) fn alias(owner: &Name, hostname: &str, ttl: u32) -> Self {
         let cname = |target| Record::from_rdata(owner.clone(), ttl, RData::CNAME(CNAME(target)));
         Self::from_answers(parse_hostname(hostname).map(cname).into_iter().collect())
     }
 }
 
-/// The TTL of records of these instances: [`TTL`], or the whole seconds until the first lease ends if that is less; 0
-/// when one is expired.
+/// The TTL of the records of these instances: [`TTL`], or the whole seconds until the first of their leases ends if
+/// that is less; 0 when one has expired.
 pub(super) fn ttl<'m>(members: impl IntoIterator<Item = &'m Member>, now: Moment) -> u32 {
     let leased = members.into_iter().filter(|member| member.facts.lease.is_leased());
     let left = leased.map(|member| {
@@ -86,13 +86,13 @@ pub(super) fn addresses(
 }
 
 /// One TXT record for each attribute, `key=value` (RFC 1464; a key cannot contain `=`). An attribute longer than a
-/// character-string continues in further strings of its record, which readers concatenate (as in RFC 7208 §3.3). So
-/// attributes cannot share a record (RFC 6763 §6).
+/// character-string continues in further strings of its record, which readers concatenate (as in RFC 7208 §3.3). So two
+/// attributes cannot share a record, as they do in RFC 6763 §6.
 pub(super) fn attributes(owner: &Name, attributes: &Pairs, ttl: u32) -> Vec<Record> {
     attributes.iter().map(|(key, value)| text(owner, &format!("{key}={value}"), ttl)).collect()
 }
 
-/// A TXT record with one text, split into character-strings.
+/// A TXT record that contains one text, split into character-strings.
 pub(super) fn text(owner: &Name, text: &str, ttl: u32) -> Record {
     let strings = text.as_bytes().chunks(MAX_STRING).collect();
     Record::from_rdata(owner.clone(), ttl, RData::TXT(TXT::from_bytes(strings)))
@@ -140,7 +140,7 @@ impl SrvTargets<'_> {
         set
     }
 
-    /// The name of the instance, or its hostname; none when that is not a valid name.
+    /// The name of the instance, or its hostname; `None` when that is not a valid name.
     fn target(&self, member: &Member) -> Option<Name> {
         match &member.facts.address {
             Address::Ips(_) => self.base.prepend_label(member.label.as_bytes()).ok(),

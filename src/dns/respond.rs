@@ -1,8 +1,8 @@
 //! Answers a message: from the bytes of a query to the bytes of its response.
 //!
-//! Owns: the rules of the message: which clients get an answer, which queries get only a code, and the flags and the OPT
-//! of every response (RFC 1035, RFC 6891, RFC 8906). Does not own: the answer (`answer`), its size (`fit`), and the
-//! sockets (`udp`, `tcp`).
+//! Owns: which clients get an answer, which queries get only a response code, and the flags and the OPT of every
+//! response (RFC 1035, RFC 6891, RFC 8906). Does not own: the answer (`answer`), its size (`fit`), and the sockets
+//! (`udp`, `tcp`).
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -29,24 +29,24 @@ use crate::dns::{
     zones::Zones,
 };
 
-/// QR, AA, TC and RD, and the opcode.
+/// The flags QR, AA, TC and RD, and the bits of the opcode.
 const RESPONSE: u16 = 0x8000;
 const OPCODE: u16 = 0x7800;
 const AUTHORITATIVE: u16 = 0x0400;
 const RECURSION_DESIRED: u16 = 0x0100;
 
-/// Bytes that options of an OPT must leave free for a SOA; see `MAX_ZONE` for the arithmetic.
+/// The number of bytes that the options of an OPT must leave free for a SOA. `MAX_ZONE` has the arithmetic.
 const SOA_RESERVE: usize = 162;
 
-/// How long a client gets the same instances with `--dns-max-answers`, in ms.
+/// With `--dns-max-answers`: how long a client gets the same instances, in ms.
 const CHOICE_PERIOD: u64 = 60_000;
 
 /// The transport of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transport {
-    /// A datagram.
+    /// A UDP datagram.
     Udp,
-    /// A connection.
+    /// A TCP connection.
     Tcp,
 }
 
@@ -73,7 +73,7 @@ pub struct Client {
 /// The properties of a response that metrics and the query log record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplySummary {
-    /// The queried type; none when there was no question.
+    /// The queried type; `None` when there was no question.
     pub kind: Option<RecordType>,
     /// The response code.
     pub code: ResponseCode,
@@ -92,11 +92,11 @@ pub enum Response {
     Dropped,
     /// One message, and its summary.
     Message(Vec<u8>, ReplySummary),
-    /// The messages of a zone transfer, only over TCP.
+    /// The messages of a zone transfer; only over TCP.
     Transfer(Box<Transfer>),
 }
 
-/// Answers messages; holds everything that all answers depend on.
+/// Answers messages. Contains the state that all answers depend on.
 #[derive(Debug)]
 pub struct Responder {
     /// The zones, their directory and the settings.
@@ -110,7 +110,7 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// Answers a message at the moment `now`; `seed` determines the order of records.
+    /// Answers a message at the time `now`. `seed` determines the order of records.
     #[must_use]
     pub fn respond(&self, message: &[u8], client: Client, now: Now, seed: u64) -> Response {
         let Some(query) = Query::parse(message) else { return Response::Dropped };
@@ -134,8 +134,8 @@ impl From<Answer> for Reply {
     }
 }
 
-/// Whether `serial` equals `other` or precedes it in serial arithmetic (RFC 1982 §3.2). A secondary that asked another
-/// replica before can be ahead, and must not go back (RFC 1995 §2).
+/// Whether `serial` equals `other` or precedes it in serial arithmetic (RFC 1982 §3.2). A secondary that queried
+/// another replica before can have a newer serial, and must not go back to an older one (RFC 1995 §2).
 const fn is_not_newer(serial: u32, other: u32) -> bool {
     other.wrapping_sub(serial) < 1 << 31
 }
@@ -150,7 +150,7 @@ fn tenths(idle: Duration) -> u16 {
     u16::try_from(idle.as_millis() / 100).unwrap_or(u16::MAX)
 }
 
-/// One query and its client, at one moment.
+/// One query and its client, at one point in time.
 struct Exchange<'a> {
     responder: &'a Responder,
     query: &'a Query<'a>,
@@ -173,7 +173,7 @@ impl Exchange<'_> {
                 return Answer::bare(ResponseCode::NotImp, Some(Ede::NOT_SUPPORTED)).into();
             }
         }
-        // A query without a question only asks for a cookie (RFC 7873 §5.4).
+        // A query without a question asks only for a cookie (RFC 7873 §5.4).
         let Some(question) = &self.query.question else {
             let is_bad = self.cookie_state() == CookieState::Bad;
             let code = if is_bad { ResponseCode::BADCOOKIE } else { ResponseCode::NoError };
@@ -197,7 +197,7 @@ impl Exchange<'_> {
             IpAddr::V4(ip) => address.copy_from_slice(&ip.to_ipv6_mapped().octets()),
             IpAddr::V6(ip) => address.copy_from_slice(&ip.octets()),
         }
-        // The offset spreads the changes: clients do not all get other instances at the same moment.
+        // The offset spreads the changes, so that clients do not all get other instances at the same moment.
         let offset = xxh3_64_with_seed(address, 0) % CHOICE_PERIOD;
         let period = self.now.moment.0.wrapping_add(offset) / CHOICE_PERIOD;
         period_bytes.copy_from_slice(&period.to_be_bytes());
@@ -205,7 +205,7 @@ impl Exchange<'_> {
         QueryContext { now: self.now.moment, seed: self.seed, choice }
     }
 
-    /// Answers AXFR, and IXFR, which is answered with the whole zone, too.
+    /// Answers AXFR and IXFR, both with the whole zone.
     fn answer_transfer_request(&self, question: &LowerQuery, kind: RecordType) -> Reply {
         let zones = &self.responder.zones;
         let refused = |ede| Answer::bare(ResponseCode::Refused, Some(ede)).into();
@@ -301,8 +301,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// Exempts clients whose address cannot be spoofed (TCP, or a good cookie), and every NOERROR: records are the
-    /// purpose of this server, and about half of all queries find that a name has no AAAA.
+    /// Exempts clients whose address cannot be spoofed (TCP, or a good cookie), and every NOERROR: to return records is
+    /// the purpose of this server, and about half of all queries ask for AAAA records that a name does not have.
     fn check_limit(&self, answer: &Answer, cookie: CookieState) -> LimitDecision {
         let is_exempt = self.client.transport == Transport::Tcp || cookie == CookieState::Good;
         if is_exempt || answer.code == ResponseCode::NoError {
@@ -311,7 +311,7 @@ impl Exchange<'_> {
         self.responder.limits.check(self.client.address, self.now.moment)
     }
 
-    /// The OPT of a response, if the query had one (RFC 6891 §6.1.1); no option is echoed.
+    /// The OPT of a response, if the query had one (RFC 6891 §6.1.1). No option is echoed.
     fn opt(&self, edes: &[Ede]) -> Option<Opt> {
         let request = self.query.edns.as_ref()?;
         let Responder { zones, secret, replica, .. } = self.responder;

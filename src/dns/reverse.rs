@@ -1,7 +1,7 @@
 //! Reverse zones: names that stand for addresses (RFC 1035 §3.5, RFC 3596 §2.5).
 //!
-//! Owns: the grammar of names below `in-addr.arpa` and `ip6.arpa` in the configured zones. Other parts of arpa belong to
-//! other servers: answering for them would hide names of the network. Does not own: which instances have an address
+//! Owns: the grammar of names below `in-addr.arpa` and `ip6.arpa` in the configured zones. Other parts of `arpa` belong
+//! to other servers: answers for them would hide names of the network. Does not own: which instances have an address
 //! (`rollcall_core`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,7 +22,7 @@ pub struct ReverseZone {
 pub enum ReverseName {
     /// The apex of the zone.
     Apex,
-    /// A prefix of addresses: has no records, and exists while an instance has an address in it.
+    /// A prefix of addresses: has no records, and exists while an instance has an address with that prefix.
     Network(IpNet),
     /// One address.
     Address(IpAddr),
@@ -31,7 +31,7 @@ pub enum ReverseName {
 }
 
 impl ReverseZone {
-    /// The zone of a network; none when the network does not end at a label boundary ([`naming::reverse_labels`]).
+    /// The zone of a network; `None` when the network does not end at a label boundary ([`naming::reverse_labels`]).
     #[must_use]
     pub fn new(network: IpNet) -> Option<Self> {
         let network = network.trunc();
@@ -50,7 +50,7 @@ impl ReverseZone {
         &self.apex
     }
 
-    /// Parses a name; none when it is outside this zone.
+    /// Parses a name; `None` when it is outside this zone.
     #[must_use]
     pub fn parse_name(&self, name: &LowerName) -> Option<ReverseName> {
         let mut labels = name.iter().rev().fuse();

@@ -21,19 +21,20 @@ use crate::dns::{
     zones::Zones,
 };
 
-/// How long queries are still answered after a stop is requested, for those already on the network.
+/// How long queries are still answered after a stop was requested, because some are already on the network.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// How long connections then have to finish.
+/// After that, how long connections have to finish.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// The most tasks that answer on one UDP socket, at most one for each processor; more would only contend for it.
+/// The maximum number of tasks that answer on one UDP socket. There is at most one for each processor; more would only
+/// contend for the socket.
 const UDP_TASKS: usize = 4;
 
-/// Concurrent zone transfers.
+/// The maximum number of concurrent zone transfers.
 const TRANSFERS: usize = 4;
 
-/// A failure of the DNS server.
+/// An error of the DNS server.
 #[derive(Debug, thiserror::Error)]
 pub enum DnsError {
     /// A socket could not be bound.
@@ -79,7 +80,7 @@ pub struct DnsServer {
 /// Binds every address over UDP and TCP. With port 0 the kernel chooses one port for both.
 ///
 /// # Errors
-/// When a socket cannot be bound; the others are closed then.
+/// When a socket cannot be bound. The others are then closed.
 pub fn bind(
     zones: Zones,
     listen: &[SocketAddr],
@@ -126,10 +127,10 @@ impl DnsServer {
         &self.state.responder.zones
     }
 
-    /// Serves until `stop` is cancelled; then answers the queries that are on their way, and closes.
+    /// Serves until `stop` is cancelled, then answers the queries that are already on the network, and closes.
     ///
     /// # Errors
-    /// When the task of a socket ends before that; the others are closed then, too.
+    /// When the task of a socket ends before that. The other sockets are then closed, too.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), DnsError> {
         let end = CancellationToken::new();
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -149,7 +150,7 @@ impl DnsServer {
                 (address, Transport::Tcp)
             });
         }
-        // No task ends before a stop; one that does has failed.
+        // A task that ends before a stop has failed.
         tokio::select! {
             () = stop_and_linger(&stop) => {}
             Some(end) = datagrams.join_next() => return Err(task_error(end)),

@@ -19,7 +19,7 @@ use crate::dns::{
     subset::{SelectorKind, Subset},
 };
 
-/// `[<selectors>.]<svc>.<ns>.svc.<zone>`; none when no instance of any phase is selected.
+/// `[<selectors>.]<svc>.<ns>.svc.<zone>`; `None` when no instance of any phase is selected.
 pub(super) fn service(
     view: &View,
     subset: &Subset<'_>,
@@ -41,7 +41,7 @@ pub(super) fn service(
     Some(RecordSet { ede, ..set })
 }
 
-/// `_<port>._<proto>` and a service; none when no selected instance of any phase has the port.
+/// `_<port>._<proto>` and a service; `None` when no selected instance of any phase has the port.
 pub(super) fn port(
     view: &View,
     subset: &Subset<'_>,
@@ -59,7 +59,7 @@ pub(super) fn port(
     Some(RecordSet { ede, ..set })
 }
 
-/// `_<proto>` and a service: has no records; none when no selected instance has a port of that protocol.
+/// `_<proto>` and a service: has no records; `None` when no selected instance has a port of that protocol.
 pub(super) fn transport(
     view: &View,
     subset: &Subset<'_>,
@@ -69,8 +69,8 @@ pub(super) fn transport(
     has_any(view, &subset.with_port(protocol, None), context, |_| true).then(RecordSet::default)
 }
 
-/// `_ver`, `_tag`, `_zone` or `_near` and a service: has no records; none when no selected instance has a value of that
-/// kind.
+/// `_ver`, `_tag`, `_zone` or `_near` and a service: has no records; `None` when no selected instance has a value of
+/// that kind.
 pub(super) fn selector(
     view: &View,
     subset: &Subset<'_>,
@@ -97,7 +97,7 @@ pub(super) fn no_discoverable_instance(view: &View, filter: &Filter) -> String {
 /// The instances of an answer, and an extended error about them.
 type Selection<'v> = (Vec<&'v Arc<Member>>, Option<Ede>);
 
-/// Selects the instances of the answer; none when the name does not exist.
+/// Selects the instances of the answer; `None` when the name does not exist.
 fn select_discoverable<'v>(
     view: &'v View,
     filter: &Filter,
@@ -120,8 +120,8 @@ fn select_discoverable<'v>(
     Some((discoverable, Some(Ede::empty(reason))))
 }
 
-/// Whether a selected instance makes the name exist. Instances of every phase do, except with `--dns-empty nxdomain`,
-/// where only discoverable ones do.
+/// Whether a selected instance makes the name exist: an instance in any phase, or with `--dns-empty nxdomain` only a
+/// discoverable one.
 fn has_any(
     view: &View,
     filter: &Filter,
@@ -135,8 +135,8 @@ fn has_any(
         .any(|member| counts(member) && filter.describes(member) && condition(member))
 }
 
-/// The addresses of the instances with the lowest priority that has an address of any family, so that A and AAAA answer
-/// for the same instances.
+/// The addresses of the instances with the lowest priority. Instances without any address are left out first, so that A
+/// and AAAA records belong to the same instances.
 fn address_records(mut members: Vec<&Arc<Member>>, context: NameContext<'_>) -> RecordSet {
     members.retain(|member| !member.facts.ips().is_empty());
     let best = members.iter().map(|member| member.facts.priority).min();
@@ -174,7 +174,7 @@ fn apply_ceiling(members: &mut Vec<&Arc<Member>>, context: NameContext<'_>) {
     }
 }
 
-/// Whether the name of this instance leads to it: of two instances that map to the same label, only the older one has
+/// Whether the DNS name of this instance resolves to it: if two instances map to the same label, only the older one has
 /// the name.
 pub(super) fn has_name(view: &View, member: &Arc<Member>) -> bool {
     match member.facts.address {

@@ -1,4 +1,4 @@
-//! Binds the sockets of DNS: one UDP and one TCP socket for each address.
+//! Binds the DNS sockets: one UDP and one TCP socket for each address.
 //!
 //! Owns: their options. Does not own: serving them (`udp`, `tcp`).
 
@@ -11,17 +11,17 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::dns::{datagram, respond::Transport};
 
-/// The receive buffer requested for UDP, so that a burst of a few thousand queries is queued and not lost. The kernel
-/// grants less if `net.core.rmem_max` is lower.
+/// The size of the receive buffer that is requested for UDP, so that a burst of a few thousand queries is queued and
+/// not lost. The kernel grants less if `net.core.rmem_max` is lower.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
-/// The most connections that wait to be accepted.
+/// The maximum number of connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// The attempts with port 0: the port that the kernel chose for TCP may be in use for UDP.
+/// The number of attempts with port 0: the port that the kernel chooses for TCP may be in use for UDP.
 const PORT_ATTEMPTS: usize = 16;
 
-/// The sockets of one address, which has the chosen port if it was given with port 0.
+/// The sockets of one address. If it was given with port 0, it has the port that was chosen.
 pub(super) struct SocketPair {
     pub(super) address: SocketAddr,
     pub(super) udp: UdpSocket,
@@ -50,7 +50,7 @@ impl SocketPair {
 
 fn udp(address: SocketAddr, v6_only: bool) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    // A smaller buffer is no reason to fail.
+    // A smaller buffer also works, so an error is ignored.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     if address.ip().is_unspecified() {
         datagram::enable_packet_info(&socket, address.ip())?;

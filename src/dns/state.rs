@@ -14,7 +14,7 @@ use crate::dns::{
 pub(super) struct ServerState {
     pub(super) responder: Responder,
     pub(super) connections: Arc<Connections>,
-    /// Permits for zone transfers: each transfer costs as much work as thousands of queries.
+    /// Permits for zone transfers: one transfer is as much work as thousands of queries.
     pub(super) transfers: Semaphore,
     pub(super) metrics: Metrics,
     pub(super) log: QueryLog,

@@ -1,4 +1,4 @@
-//! The selectors left of a service's label, which select a subset of its instances.
+//! The selectors, labels to the left of a service's label that select a subset of its instances.
 //!
 //! Owns: the kinds of selectors, how often each can occur in a name, and their translation to a [`Filter`]. Does not
 //! own: their position in a name (`name`), and applying a filter (`rollcall_model::select`, the same as for HTTP).
@@ -39,8 +39,8 @@ impl SelectorKind {
         Self::ALL.into_iter().find(|kind| kind.label() == label)
     }
 
-    /// Whether an instance has a value of this kind, so that a name below the label exists. `_near` takes the zone of the
-    /// client, so every zone is valid.
+    /// Whether an instance has a value of this kind, so that a name below the label exists. `_near` names the zone of
+    /// the client, so every zone is valid.
     #[must_use]
     pub fn is_present_in(self, member: &Member) -> bool {
         let facts = &member.facts;
@@ -69,7 +69,7 @@ impl<'q> Subset<'q> {
         *self == Self::default()
     }
 
-    /// Whether a selector of this kind can be added.
+    /// Whether another selector of this kind can be added.
     #[must_use]
     pub fn accepts(&self, kind: SelectorKind) -> bool {
         match kind {
@@ -80,7 +80,7 @@ impl<'q> Subset<'q> {
         }
     }
 
-    /// Adds a selector; none when its kind cannot occur again, or the value is not a DNS label.
+    /// Adds a selector. `None` when its kind cannot occur again, or the value is not a DNS label.
     #[must_use]
     pub fn with(mut self, kind: SelectorKind, value: &'q str) -> Option<Self> {
         if !self.accepts(kind) || !naming::is_label(value) {

@@ -21,17 +21,18 @@ use crate::dns::{
     transfer::Transfer,
 };
 
-/// The time to receive the rest of a query, and to write an answer; never more than the idle timeout.
+/// The time limit for receiving the rest of a query, and for writing an answer; never more than the idle timeout.
 const MAX_IO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a closing connection still reads queries of a client that keeps sending; less than the time that the server
-/// gives its connections when it stops.
+/// How long a closing connection still reads from a client that keeps sending. This is less than the time that the
+/// server gives its connections when it stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The most queries on one connection. Then it is closed, so that clients spread to replicas that started later.
+/// The maximum number of queries on one connection. Then it is closed, so that clients also connect to replicas that
+/// started later.
 const MAX_QUERIES: usize = 10_000;
 
-/// The read buffer of a connection, which holds a few hundred queries.
+/// The size of a connection's read buffer, which holds a few hundred queries.
 const READ_BUFFER: usize = 8192;
 
 /// The pause after a failed accept.
@@ -85,7 +86,7 @@ async fn serve_connection(
     state: Arc<ServerState>,
     stop: CancellationToken,
 ) {
-    // An answer is one write, so delaying it for more data is useless.
+    // Each answer is one write, so there is nothing to gain from delaying it until more data is written.
     let _ = stream.set_nodelay(true);
     let mut stream = BufReader::with_capacity(READ_BUFFER, stream);
     let client = Client { address: peer.ip().to_canonical(), transport: Transport::Tcp };
@@ -111,8 +112,8 @@ async fn serve_connection(
     close_gracefully(stream.get_mut()).await;
 }
 
-/// Shuts the connection down, and reads until the client closes it. Closing with unread queries would make the kernel
-/// reset the connection, and answers on their way would be lost.
+/// Shuts the connection down, and reads until the client closes it. If queries were unread, closing would make the
+/// kernel reset the connection, and answers in transit would be lost.
 async fn close_gracefully(stream: &mut TcpStream) {
     let mut unread = [0; 1024];
     let ended = async {
@@ -122,7 +123,7 @@ async fn close_gracefully(stream: &mut TcpStream) {
     let _ = timeout(CLOSE_TIMEOUT, ended).await;
 }
 
-/// Answers one query; returns whether the connection stays open.
+/// Answers one query. Returns whether the connection stays open.
 async fn answer_query(
     stream: &mut TcpStream,
     message: &[u8],
@@ -153,13 +154,14 @@ async fn send_transfer(
 ) -> bool {
     let watch = Stopwatch::start();
     let (mut messages, mut bytes, mut whole) = (0_usize, 0, true);
-    // A secondary above the limit asks again later.
+    // A secondary beyond the limit tries again later.
     let Ok(_permit) = state.transfers.try_acquire() else {
         state.metrics.record_transfer(false);
         return false;
     };
     loop {
-        // A service with thousands of instances takes milliseconds, which must not delay other tasks on this thread.
+        // Encoding a service with thousands of instances takes milliseconds, which must not delay other tasks on this
+        // thread.
         let encoding = spawn_blocking(move || {
             let message = transfer.next();
             (transfer, message)

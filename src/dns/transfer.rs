@@ -1,9 +1,9 @@
 //! Zone transfers for secondaries (RFC 5936, RFC 1995).
 //!
-//! Owns: the records of a transfer, and their division into messages. A secondary answers like rollcall, with three
+//! Owns: the records of a transfer, and their division into messages. A secondary answers as rollcall does, with three
 //! exceptions: it has no names with selectors, does not order addresses by weight, and has one TTL for all records,
-//! because lease-dependent TTLs would change with every heartbeat. Does not own: which clients may transfer the zone
-//! (`respond`).
+//! because TTLs that depend on leases would change with every heartbeat. Does not own: which clients may transfer the
+//! zone (`respond`).
 
 use std::{
     borrow::Cow,
@@ -32,8 +32,8 @@ use crate::dns::{
     zones::Zones,
 };
 
-/// The most bytes of a message. Small messages let the secondary work while the next one is encoded, and need little
-/// memory.
+/// The maximum size of a message in bytes. Small messages need little memory, and the secondary can process one while
+/// the next is encoded.
 const MAX_MESSAGE: usize = 16_384;
 
 /// The types that a name can have. CNAME comes first: a name with a CNAME has no other records (RFC 1034 §3.6.2).
@@ -45,12 +45,12 @@ const TYPES: [RecordType; 5] =
 pub struct Transfer {
     zones: Arc<Zones>,
     header: Header,
-    /// The question, until the first message repeats it.
+    /// The question; `None` once the first message has repeated it.
     question: Option<(Name, Vec<u8>)>,
     opt: Option<Vec<u8>>,
     views: std::vec::IntoIter<Arc<View>>,
     pending: VecDeque<Record>,
-    /// The SOA that ends the transfer, until it is queued.
+    /// The SOA that ends the transfer; `None` once it is queued.
     soa: Option<Record>,
     now: Moment,
 }
@@ -66,7 +66,7 @@ impl Transfer {
         now: Moment,
     ) -> Self {
         let zone = &zones.zone;
-        // Taken before the views, so that a change in between has a newer serial.
+        // Read before the views, so that a change in between has a newer serial.
         let serial = zones.directory.serial_for_transfer();
         let mut views = zones.directory.all_services(None);
         views.sort_by(|a, b| a.key.cmp(&b.key));
@@ -96,7 +96,7 @@ impl Transfer {
 impl Iterator for Transfer {
     type Item = Vec<u8>;
 
-    /// Encodes the next message; none when all are encoded.
+    /// Encodes the next message. `None` when all are encoded.
     fn next(&mut self) -> Option<Vec<u8>> {
         let question = self.question.take();
         let question = question.as_ref().map(|(name, bytes)| Question { name, bytes });
@@ -132,7 +132,7 @@ fn service_records(zones: &Zones, view: &View, now: Moment) -> Vec<Record> {
         let labels = [format!("_{port}"), format!("_{}", protocol.label())];
         let labels = Name::from_labels(labels.iter().map(|label| label.as_bytes()));
         let Ok(owner) = labels.and_then(|name| name.append_domain(&base)) else { continue };
-        // A view of only the instances with this port: with all instances for each port, the cost would be quadratic.
+        // A view of only the instances with this port: if each port visited all instances, the cost would be quadratic.
         let part = View::new(view.key.clone(), members.into());
         add_records(
             &mut all,
@@ -150,8 +150,8 @@ fn service_records(zones: &Zones, view: &View, now: Moment) -> Vec<Record> {
 
 type Ports<'v> = BTreeMap<(Protocol, &'v str), Vec<Arc<Member>>>;
 
-/// All ports of the service with the instances that have them, whatever their phase. An instance whose label leads to
-/// another one cannot be an SRV target.
+/// All ports of the service, each with the instances that have it, in any phase. An instance whose label resolves to
+/// another instance cannot be an SRV target.
 fn ports(view: &View) -> Ports<'_> {
     let mut ports = Ports::new();
     for member in view.members.iter().filter(|member| service::has_name(view, member)) {

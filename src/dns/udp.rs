@@ -1,6 +1,6 @@
 //! DNS over UDP: each task receives a datagram, answers it, and receives the next.
 //!
-//! Owns: the receive loop, which no failure of a datagram ends. Does not own: the answers (`respond`).
+//! Owns: the receive loop, which continues after a failed datagram. Does not own: the answers (`respond`).
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::dns::{
     state::ServerState,
 };
 
-/// The pause after a failed receive, so that a lasting failure does not become a busy loop.
+/// The pause after a failed receive, so that a permanent failure does not become a busy loop.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Answers datagrams until the task is aborted.
@@ -25,7 +25,7 @@ pub(super) async fn serve(socket: Arc<UdpSocket>, state: Arc<ServerState>) {
         // No deadline: it waits for the next query.
         match socket.async_io(Interest::READABLE, receive).await {
             Ok(received) => answer_datagram(&socket, &state, &received, &buffer).await,
-            // The client of the previous answer has closed its port, which the kernel reports here.
+            // The kernel reports here that the client of an earlier answer has closed its port.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot receive DNS queries over UDP; trying again in 100 ms");
@@ -47,7 +47,7 @@ async fn answer_datagram(
     let peer = received.addresses.peer.ip().to_canonical();
     let client = Client { address: peer, transport: Transport::Udp };
     let response = state.responder.respond(message, client, clock::now(), fastrand::u64(..));
-    // A transfer is never answered over UDP.
+    // Zone transfers are never sent over UDP.
     let Response::Message(bytes, summary) = response else {
         return state.metrics.record_ignored(Transport::Udp);
     };

@@ -1,8 +1,8 @@
 //! Encodes messages, record by record, within a size limit.
 //!
 //! Owns: the encoding of the record types of this server (RFC 1035 §4.1), and name compression for any number of names.
-//! Hickory stops compressing after a few hundred names, so that large sets would not fit. SRV targets are never
-//! compressed (RFC 2782). Does not own: choosing records, and what happens when they do not fit (`fit`).
+//! Hickory stops compressing after a few hundred names, so large sets would not fit. SRV targets are never compressed
+//! (RFC 2782). Does not own: choosing records, and what happens when they do not fit (`fit`).
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use hickory_proto::rr::{Name, RData, Record};
 /// The length of a header in bytes (RFC 1035 §4.1.1).
 pub const HEADER_LEN: usize = 12;
 
-/// The greatest offset of a compression pointer, which has 14 bits (RFC 1035 §4.1.4).
+/// The maximum offset of a compression pointer, which has 14 bits (RFC 1035 §4.1.4).
 const MAX_POINTER: usize = 0x3fff;
 const POINTER: u16 = 0xc000;
 
@@ -41,7 +41,7 @@ pub struct Header {
 /// The question that a response repeats.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
-    /// Its name, in the case of the query (0x20).
+    /// Its name, with the letter case of the query (0x20).
     pub name: &'a Name,
     /// The whole question as it was received.
     pub bytes: &'a [u8],
@@ -65,8 +65,8 @@ impl Writer {
         bytes.extend([0; HEADER_LEN]);
         let mut writer = Self { bytes, limit, names: HashMap::new(), counts: [0; 4] };
         if let Some(Question { name, bytes }) = question {
-            // Registers the offsets of the name; then the received bytes replace it, so that names that point to it get its
-            // case (0x20).
+            // Writing the name registers its offsets. The received bytes then replace it, so that names that point to
+            // it have the letter case of the query (0x20).
             writer.write_name(name, true);
             writer.bytes.truncate(HEADER_LEN);
             writer.bytes.extend_from_slice(bytes);
@@ -143,7 +143,7 @@ impl Writer {
         Some(())
     }
 
-    /// Encodes the data of a record; none for a type that this server does not have.
+    /// Encodes the data of a record. `None` for a type that this server does not have.
     fn write_data(&mut self, data: &RData) -> Option<()> {
         match data {
             RData::A(ip) => self.bytes.extend(ip.octets()),

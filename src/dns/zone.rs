@@ -1,4 +1,4 @@
-//! The forward zone: its name, and the names and records that depend on nothing else.
+//! The forward zone: its name, and the names and records that depend only on that.
 //!
 //! Owns: [`Zone`]. Does not own: the meaning of names below it (`name`).
 
@@ -18,12 +18,14 @@ pub const TTL: u32 = 5;
 /// this value.
 pub const NEGATIVE_TTL: u32 = 2;
 
-/// The longest zone, in bytes of text. A SOA with the longest question must fit into 512 bytes, with room for an OPT: 12 header + 259 question + the zone as owner + 10 + 9 (`ns.dns` and a
-/// pointer) + 13 (`hostmaster` and a pointer) + 20 + 80 OPT = 403 + zone.
+/// The longest zone, in bytes of text. With the longest question, a SOA and an OPT must fit into 512 bytes: 12 header +
+/// 259 question + the zone as owner + 10 + 9 (`ns.dns` and a pointer) + 13 (`hostmaster` and a pointer) + 20 + 80 OPT =
+/// 403 + zone.
 pub const MAX_ZONE: usize = 100;
 
-/// SOA timers for secondaries, in seconds. A secondary asks for the serial every REFRESH even without a NOTIFY, every
-/// RETRY while rollcall does not answer, and answers for a day (EXPIRE) without rollcall: that is its purpose.
+/// SOA timers for secondaries, in seconds. A secondary asks for the serial every REFRESH even without a NOTIFY, and
+/// every RETRY while rollcall does not answer. It continues to answer for a day (EXPIRE) without rollcall, which is the
+/// purpose of a secondary.
 const REFRESH: i32 = 30;
 const RETRY: i32 = 10;
 const EXPIRE: i32 = 86_400;
@@ -39,8 +41,8 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// Parses a zone with or without a final dot; `addresses` are those of its name server. None when the zone is not
-    /// a DNS subdomain or is longer than [`MAX_ZONE`].
+    /// Parses a zone name with or without a final dot. `addresses` are the addresses of its name server. `None` when
+    /// the name is not a DNS subdomain or is longer than [`MAX_ZONE`].
     #[must_use]
     pub fn parse(text: &str, addresses: &[IpAddr]) -> Option<Self> {
         let text = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
@@ -82,19 +84,19 @@ impl Zone {
         self.addresses.load_full()
     }
 
-    /// Replaces the addresses of the name server, in every clone.
+    /// Replaces the addresses of the name server, in all clones of this zone.
     pub fn set_addresses(&self, addresses: Vec<IpAddr>) {
         self.addresses.store(Arc::new(addresses));
     }
 
-    /// `<service>.<namespace>.svc.<zone>`; none when that is longer than a name can be.
+    /// `<service>.<namespace>.svc.<zone>`; `None` when that is longer than a name can be.
     #[must_use]
     pub fn service(&self, namespace: &str, service: &str) -> Option<Name> {
         let labels = [service.as_bytes(), namespace.as_bytes()];
         Name::from_labels(labels).ok()?.append_domain(&self.services).ok()
     }
 
-    /// The name of an instance; none when that is longer than a name can be.
+    /// The name of an instance; `None` when that is longer than a name can be.
     #[must_use]
     pub fn instance(&self, member: &Member) -> Option<Name> {
         let base = self.service(&member.facts.key.namespace, &member.facts.service)?;

@@ -13,12 +13,12 @@ use crate::dns::{
     zone::{MAX_ZONE, Zone},
 };
 
-/// The forward zone, the reverse zones, and what their answers depend on.
+/// The forward zone and the reverse zones, with the directory and the settings that their answers depend on.
 #[derive(Clone, Debug)]
 pub struct Zones {
     /// The forward zone (`--zone`).
     pub zone: Zone,
-    /// Zones in which addresses have PTR records (`--dns-reverse-zones`).
+    /// The zones in which addresses have PTR records (`--dns-reverse-zones`).
     pub reverse: Box<[ReverseZone]>,
     /// The views of all services.
     pub directory: Arc<Directory>,
@@ -70,7 +70,7 @@ impl Zones {
     }
 }
 
-/// The address of a name server; none for a host name, which `name_servers` resolves.
+/// The address of a name server; `None` for a host name, which `name_servers` resolves.
 fn address(server: &NameServer) -> Option<IpAddr> {
     match server {
         NameServer::Address(address) => Some(*address),

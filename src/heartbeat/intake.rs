@@ -37,7 +37,7 @@ const PUBLISHED_WITHIN: Duration = Duration::from_secs(3);
 const REPORTED_WITHIN: Duration = Duration::from_secs(1);
 const POLL_EVERY: Duration = Duration::from_millis(5);
 
-/// How often a write is attempted when the object changes at the same time.
+/// How many times a write is attempted when the object changes at the same time.
 pub(super) const ATTEMPTS: usize = 4;
 
 /// A heartbeat that was taken.
@@ -45,10 +45,11 @@ pub(super) const ATTEMPTS: usize = 4;
 pub struct AcceptedHeartbeat {
     /// The instance's slot.
     pub slot: Arc<Slot>,
-    /// Whether the heartbeat is recorded on this replica only, so that it is not confirmed with 200. Either it had to be
-    /// stored and the API server did not answer, or the other replicas may no longer wait for this replica's ledger.
+    /// Whether the heartbeat is recorded on this replica only, so it is not confirmed with 200. Either it had to be
+    /// stored and the API server did not answer, or this replica is fenced: the other replicas may no longer wait for
+    /// its ledger.
     pub recorded: bool,
-    /// The second case: another replica may be able to confirm it.
+    /// Whether this replica is fenced. In that case another replica may be able to confirm the heartbeat.
     pub fenced: bool,
 }
 
@@ -59,7 +60,7 @@ pub struct Registered {
     pub slot: Arc<Slot>,
     /// Whether the instance did not exist before.
     pub created: bool,
-    /// Whether it took a write: registering the same facts again is only a heartbeat.
+    /// Whether a write was necessary. Registering the same facts again is only a heartbeat.
     pub written: bool,
 }
 
@@ -68,7 +69,7 @@ pub struct Registered {
 pub struct Deregistered {
     /// The uid of the object that was deleted.
     pub uid: Arc<str>,
-    /// Whether [`Directory::newest`] covers the deletion by now.
+    /// Whether [`Directory::newest`] covers the deletion.
     pub covered: bool,
 }
 
@@ -84,7 +85,7 @@ pub struct Intake {
 
 impl AcceptedHeartbeat {
     /// A heartbeat that counts on every replica: it is stored, or the instance is permanent.
-    fn promised(slot: Arc<Slot>) -> Self {
+    fn confirmed(slot: Arc<Slot>) -> Self {
         Self { slot, recorded: false, fenced: false }
     }
 }
@@ -131,13 +132,13 @@ impl Intake {
         let Target { namespace, name, uid, .. } = *target;
         match self.directory.heartbeat(namespace, name, uid, health, now) {
             Heartbeat::Renewed(slot) => Some(self.accept_ordinary(slot, now)),
-            Heartbeat::Permanent(slot) => Some(AcceptedHeartbeat::promised(slot)),
+            Heartbeat::Permanent(slot) => Some(AcceptedHeartbeat::confirmed(slot)),
             _ => None,
         }
     }
 
-    /// An ordinary heartbeat counts on this replica at once. The ledger brings it to the others, and unless this replica
-    /// is fenced, they wait for the ledger.
+    /// An ordinary heartbeat counts on this replica at once. The ledger reports it to the other replicas, which wait
+    /// for the ledger unless this replica is fenced.
     fn accept_ordinary(&self, slot: Arc<Slot>, at: Moment) -> AcceptedHeartbeat {
         let fenced = self.directory.is_fenced(at);
         AcceptedHeartbeat { slot, recorded: fenced, fenced }
@@ -157,7 +158,7 @@ impl Intake {
             let Target { namespace, name, uid, .. } = *target;
             let slot = match self.directory.heartbeat(namespace, name, uid, health, now.moment) {
                 Heartbeat::Renewed(slot) => return Ok(self.accept_ordinary(slot, now.moment)),
-                Heartbeat::Permanent(slot) => return Ok(AcceptedHeartbeat::promised(slot)),
+                Heartbeat::Permanent(slot) => return Ok(AcceptedHeartbeat::confirmed(slot)),
                 Heartbeat::Write(slot) => slot,
                 Heartbeat::Terminating(slot) => {
                     Refusal::unless_terminating(&slot.record())?;
@@ -171,16 +172,16 @@ impl Intake {
                 }
             };
             let record = slot.record();
-            // A report other than Passing keeps the leaving. The version is required, because the leaving may have ended
-            // since.
-            let keeps_leaving =
+            // A report other than Passing leaves the instance stopping. The version is a precondition, because the
+            // instance may have reported Passing in the meantime.
+            let keeps_stopping =
                 record.stopping && health.is_some_and(|it| it != HealthReport::Passing);
             let beat = StoredHeartbeat {
                 value: unique_beat(now),
                 health,
                 stopping: record.stopping,
                 duration: None,
-                version: keeps_leaving.then_some(record.resource_version),
+                version: keeps_stopping.then_some(record.resource_version),
             };
             if let Some(accepted) = self.store_heartbeat(&slot, beat, now).await? {
                 return Ok(accepted);
@@ -192,7 +193,7 @@ impl Intake {
     /// Changes the length of the lease, which starts again with this call.
     ///
     /// # Errors
-    /// As [`Intake::heartbeat`]; [`Refusal::Refused`] for a permanent instance.
+    /// Like [`Intake::heartbeat`], and [`Refusal::Refused`] for a permanent instance.
     pub async fn renew_lease(
         &self,
         target: &Target<'_>,
@@ -263,7 +264,7 @@ impl Intake {
             let created = created_uid.as_ref() == Some(&written.uid);
             let key = written.key.clone();
             let slot = self.publish(written, Source::Registration, sent).await?;
-            // Whether the object is being deleted may be known only from the answer to the write.
+            // Only the answer to the write may show that the object is being deleted.
             Refusal::unless_terminating(&slot.record())?;
             debug!(%key, service = registration.service, created, "registered");
             return Ok(Registered { slot, created, written: true });
@@ -271,10 +272,11 @@ impl Intake {
         Err(contention())
     }
 
-    /// Applies a registration, and removes facts that the apply leaves: server-side apply keeps the facts
-    /// that another manager set, and the API server refuses an address in addition to such a hostname. An apply must not
-    /// change what the instance reports of itself (see [`Registration::clears_reported_state`]). Returns `None` when the object
-    /// has changed since it was read. `created_uid` is the uid of the object that this call has created, if any.
+    /// Applies a registration, and removes facts that the apply would leave: server-side apply keeps the facts that
+    /// another manager set, and the API server refuses an object that has a hostname of another manager and the new
+    /// address. An apply must not change what the instance reports about itself (see
+    /// [`Registration::clears_reported_state`]). Returns `None` when the object has changed since it was read.
+    /// `created_uid` is the uid of the object that this call has created, if any.
     async fn write_registration(
         &self,
         target: &Target<'_>,
@@ -380,7 +382,7 @@ impl Intake {
         Err(contention())
     }
 
-    /// The record to delete. For a deletion, an evicted instance is unknown, like one that never existed.
+    /// The record to delete. For a deletion, an evicted instance counts as unknown, like one that never existed.
     async fn record_to_delete(&self, target: &Target<'_>) -> Result<Arc<Instance>, Refusal> {
         match self.find(target).await {
             Ok(slot) => Ok(slot.record()),
@@ -406,8 +408,9 @@ impl Intake {
         }
     }
 
-    /// Waits until this replica knows the version of a deletion. The answer of the API server does not contain it: normally
-    /// the watch reports it within milliseconds. When the watch lags, a newer version is read from the store.
+    /// Waits until this replica knows the version of a deletion. The API server's answer does not contain the version,
+    /// but the watch normally delivers it within milliseconds. When the watch lags, a newer version is read from the
+    /// store.
     async fn wait_for_removal(&self, uid: &str, deleted: Moment) -> bool {
         let reported = async {
             while self.directory.awaits_removal(uid) {
@@ -426,7 +429,7 @@ impl Intake {
         }
     }
 
-    /// Finds an instance; if this replica does not know it, by a read from the API server.
+    /// Finds an instance. If this replica does not know it, reads it from the API server.
     ///
     /// # Errors
     /// [`Refusal::Unknown`], [`Refusal::Gone`], [`Refusal::OtherUid`] or [`Refusal::Unavailable`].
@@ -457,7 +460,7 @@ impl Intake {
             Ok(written) => {
                 let slot = self.publish(written, Source::Http, sent).await?;
                 Refusal::unless_terminating(&slot.record())?;
-                Ok(Some(AcceptedHeartbeat::promised(slot)))
+                Ok(Some(AcceptedHeartbeat::confirmed(slot)))
             }
             Err(failure @ (Failure::Unavailable(_) | Failure::Busy { .. })) => {
                 debug!(key = %record.key, %failure, "cannot store a heartbeat; it is recorded on this replica only");
@@ -522,7 +525,7 @@ impl Intake {
     ) -> Result<Arc<Slot>, Refusal> {
         let key = instance.key.clone();
         self.report(Fact::Written { instance, by, sent }).await?;
-        // Without a slot, the object was deleted in between, and is unknown again.
+        // If there is no slot, the object was deleted in the meantime.
         self.directory.slot(&key.namespace, &key.name).ok_or(Refusal::Unknown)
     }
 

@@ -1,7 +1,7 @@
 //! Takes heartbeats and registrations, and writes this replica's self-beat and ledger.
 //!
-//! Owns: what a heartbeat over HTTP needs (nothing, a revival, another write), and that every change is stored before it is
-//! answered. Does not own: verdicts on leases (`rollcall-core`), the HTTP API (`http`).
+//! Owns: whether a heartbeat over HTTP needs a write (a revival, a changed health) or none, and that every change is
+//! stored before it is answered. Does not own: verdicts on leases (`rollcall-core`), the HTTP API (`http`).
 
 mod change;
 pub mod flush;

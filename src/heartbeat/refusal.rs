@@ -20,7 +20,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 pub enum Refusal {
     /// The API server has no such instance.
     Unknown,
-    /// This replica serves another namespace only, namely this one.
+    /// This replica serves only this one namespace, which is not that of the call.
     NotCovered(Arc<str>),
     /// The namespace does not exist, or is being deleted.
     NamespaceMissing,
@@ -28,9 +28,9 @@ pub enum Refusal {
     Gone(RecentEviction),
     /// The object is being deleted. The text names the finalizers that keep it, and what to do.
     Terminating(String),
-    /// The object has another uid, namely this one.
+    /// The object has another uid than the call requires: this one.
     OtherUid(Arc<str>),
-    /// The object has another resourceVersion, namely this one.
+    /// The object has another resourceVersion than the call requires: this one.
     OtherVersion(u64),
     /// The API server refuses these fields.
     Invalid(Vec<Fault>),
@@ -60,7 +60,7 @@ impl From<Failure> for Refusal {
             return Self::Incapable(failure.to_string());
         }
         match failure {
-            // The intake never writes as the leader, so it does not meet `NotLeading`.
+            // The intake never writes as the leader, so `NotLeading` does not occur.
             Failure::Unavailable(_) | Failure::NotLeading => Self::overwhelmed(),
             Failure::Unserved => Self::Unserved,
             Failure::Busy { retry_after, .. } => {

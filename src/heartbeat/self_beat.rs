@@ -1,5 +1,5 @@
-//! The self-beat: this replica's own `ServiceInstance`, and its heartbeat annotation, by which the replica measures up to
-//! which moment it knows every heartbeat.
+//! The self-beat: a write to the heartbeat annotation of this replica's own `ServiceInstance`. When the watch delivers
+//! it, the replica knows every heartbeat that was stored before it.
 //!
 //! Owns: creating the object, and writing the values that the state machine asks for. Does not
 //! own: when to write (`horizon` of `rollcall-core`).
@@ -28,7 +28,7 @@ use crate::kubernetes::{body::Precondition, failure::Failure, writer::Writer};
 /// The state machine asks for one self-beat at a time.
 pub const QUEUE: usize = 1;
 
-/// The deadline of deregistering this replica. It is best effort: otherwise the replica's instance expires.
+/// The deadline for deregistering this replica. This is best effort: if it fails, the replica's instance expires.
 pub const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Writes self-beats.
@@ -116,7 +116,7 @@ impl SelfBeatWriter {
                 Err(Failure::NotFound(_)) => None,
                 Err(failure) => return Err(failure),
             };
-            // An error means that the engine has ended, and so does the process.
+            // An error means that the engine has ended; then the process ends, too.
             let _ = self.report(Fact::OwnRead { version }).await;
         }
         let identity = self.directory.installation();

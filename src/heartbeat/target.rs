@@ -41,7 +41,8 @@ impl Target<'_> {
         }
     }
 
-    /// Whether the caller requires a version that this replica has not observed yet, but another replica has.
+    /// Whether the caller requires a newer version than this replica has received. Another replica may have received
+    /// it.
     pub(super) fn is_ahead_of(&self, slot: &Slot) -> bool {
         self.version.is_some_and(|version| version > slot.record().resource_version)
     }

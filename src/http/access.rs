@@ -21,10 +21,10 @@ use crate::http::{
     route::PathNames,
 };
 
-/// The most namespaces in one batch; each can cost a request to the API server.
+/// The maximum number of namespaces in one batch: each can cost a request to the API server.
 const MAX_NAMESPACES: usize = 256;
 
-/// The time for all these requests together: the other heartbeats of the batch must not wait for long.
+/// The time limit for all these requests together: the other heartbeats of the batch must not wait for long.
 const DECISION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The token and rights that an operation needs.
@@ -48,13 +48,13 @@ pub(super) struct Authorization {
     pub(super) authorizer: Option<Authorizer>,
     /// Whether reads also need a token (`--read-auth`).
     pub(super) reads: bool,
-    /// The only namespace that this replica serves, if it is limited to one. The right to list it suffices to list
-    /// everything.
+    /// The only namespace that this replica serves, if it is limited to one. The right to list this namespace is then
+    /// the right to list everything.
     pub(super) scope: Option<Box<str>>,
 }
 
 impl Needs {
-    /// Whether the operation only reads.
+    /// Whether the operation only reads data.
     const fn is_read(self) -> bool {
         matches!(self, Self::Nothing | Self::Token | Self::Read(_))
     }
@@ -82,12 +82,12 @@ impl Authorization {
         let rights = needs.rights(self.reads)?;
         let namespace = Some(names.namespace).filter(|namespace| !namespace.is_empty());
         let namespace = namespace.or(self.scope.as_deref());
-        // A name that is derived from the body is not known yet.
+        // A name that is derived from the body is not known here.
         let name = on_instance.then_some(names.name);
         Some((authorizer, RequiredRights { rights, namespace, name }))
     }
 
-    /// Whether the owner of a token is allowed to list everything that this replica serves.
+    /// Whether the user of a token is allowed to list everything that this replica serves.
     pub(super) async fn may_list_all(&self, token: Option<&str>) -> bool {
         match &self.authorizer {
             Some(authorizer) if self.reads => {
@@ -107,7 +107,7 @@ impl Authorization {
     /// Checks that a caller is allowed to list these namespaces.
     ///
     /// # Errors
-    /// The denial for one of them.
+    /// The problem for the first namespace that is denied.
     pub(super) async fn may_list<'a>(
         &self,
         caller: Option<&Caller>,
@@ -120,7 +120,7 @@ impl Authorization {
         denied.into_values().next().map_or(Ok(()), Err)
     }
 
-    /// For each instance of a batch, whether it is the caller's own, which needs no right.
+    /// For each instance of a batch, whether it is the caller's own instance, which needs no right.
     pub(super) fn own_instances<'a>(
         &self,
         caller: Option<&Caller>,
@@ -138,16 +138,16 @@ impl Authorization {
         instances.map(own).collect()
     }
 
-    /// The uid of the calling pod, if its token is bound to the pod and the instance is the pod's own.
+    /// The uid of the calling pod, if the token is bound to that pod and the instance is the pod's own.
     pub(super) fn own_pod(&self, caller: Option<&Caller>, target: &Target<'_>) -> Option<Arc<str>> {
         let (authorizer, caller) = (self.authorizer.as_ref()?, caller?);
         let (namespace, name) = (Some(target.namespace), Some(target.name));
         authorizer.own_pod(caller, &RequiredRights { rights: &[Right::Patch], namespace, name })
     }
 
-    /// The namespaces in which the caller lacks one of these rights, or which could not be decided in time, each with
-    /// its problem. A batch is decided per namespace, because a decision per instance could cost thousands of
-    /// requests to the API server.
+    /// The namespaces in which the caller lacks one of these rights, or for which the API server did not answer in
+    /// time, each with its problem. Rights are checked once for each namespace of a batch, because one check for each
+    /// instance could cost thousands of requests to the API server.
     ///
     /// # Errors
     /// 422 for too many namespaces.
@@ -185,16 +185,16 @@ impl Authorization {
                 }
             }
         };
-        // A namespace that is not decided in time stays denied, with its initial problem.
+        // A namespace whose check does not complete in time stays denied, with its initial problem.
         let _ = timeout(DECISION_TIMEOUT, decide).await;
         drop(decisions);
         Ok(denied)
     }
 }
 
-/// The bearer token of a request, if there is exactly one. Several are refused, because a proxy could have checked
-/// another one than this replica would.
-pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// The bearer token of a request, if there is exactly one. Several tokens are refused, because a proxy may have checked
+/// a different one than this replica would.
+pub(super) fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let mut given = headers.get_all(AUTHORIZATION).iter();
     let value = given.next()?.to_str().ok()?;
     if given.next().is_some() {
@@ -290,13 +290,13 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(AUTHORIZATION, HeaderValue::from_static(given));
-            assert_eq!(bearer(&headers), token, "{given}");
+            assert_eq!(bearer_token(&headers), token, "{given}");
         }
-        assert_eq!(bearer(&HeaderMap::new()), None);
+        assert_eq!(bearer_token(&HeaderMap::new()), None);
         let mut two = HeaderMap::new();
         two.append(AUTHORIZATION, HeaderValue::from_static("Bearer a"));
         two.append(AUTHORIZATION, HeaderValue::from_static("Bearer b"));
-        assert_eq!(bearer(&two), None);
+        assert_eq!(bearer_token(&two), None);
     }
 
     #[test]

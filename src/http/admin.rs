@@ -3,10 +3,10 @@
 //! Ready means that the replica has synced once. After that readiness does not depend on the API server: a replica that
 //! cannot reach it still answers.
 //!
-//! The port has no authentication. Every client that the network lets through can read it. The log filter can be
-//! changed only from within the pod, which is also where `kubectl port-forward` connects from: so a user with the right
-//! to forward ports can change it. Errors are problems, as on the other port, and a panic fails one request with 500.
-//! Does not own: connections (`port`), and the content of the responses (`telemetry::{scrape, level, probes}`).
+//! The port has no authentication: every client that can connect to it can read from it. The log filter can be changed
+//! only from within the pod. `kubectl port-forward` also connects from within the pod, so a user with the right to
+//! forward ports can change the filter. Errors are problems, as on the other port, and a panic fails one request with
+//! 500. Does not own: connections (`port`), and the content of the responses (`telemetry::{scrape, level, probes}`).
 
 mod port;
 
@@ -34,10 +34,10 @@ use crate::telemetry::{
     scrape::{Exposition, Scrape},
 };
 
-/// The most bytes of a log filter.
+/// The maximum size of a log filter in bytes.
 const MAX_FILTER: usize = 4096;
 
-/// The longest term of a filter. Without a term a filter is in force until the next one.
+/// The longest time for which a temporary filter applies. A filter without a time applies until the next one is set.
 const MAX_TERM: Duration = Duration::from_secs(24 * 3600);
 
 /// The port cannot be bound.
@@ -59,7 +59,7 @@ impl Admin {
     /// Binds the port.
     ///
     /// # Errors
-    /// When the address is in use or belongs to another host.
+    /// When the address is in use or does not belong to this host.
     pub async fn bind(
         address: SocketAddr,
         registry: Registry,
@@ -71,7 +71,7 @@ impl Admin {
         Ok(Self { listener, router: router(registry, probes, level.clone()), level })
     }
 
-    /// Serves for ever.
+    /// Serves requests forever.
     pub async fn serve(self) {
         tokio::select! {
             () = port::serve(self.listener, self.router) => {}
@@ -111,7 +111,10 @@ fn router(registry: Registry, probes: Arc<dyn Probes>, level: Level) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(async || {
             // axum adds `Allow`.
-            Problem::new(ProblemKind::MethodNotAllowed, "this path takes only the methods in Allow")
+            Problem::new(
+                ProblemKind::MethodNotAllowed,
+                "this path accepts only the methods in Allow",
+            )
         })
         .layer(DefaultBodyLimit::max(MAX_FILTER))
         .layer(panics())
@@ -132,7 +135,7 @@ fn probe_response(why_not: Option<String>) -> (StatusCode, String) {
     }
 }
 
-/// On a blocking thread, because it visits every service. The connection's deadline bounds it.
+/// Runs on a blocking thread, because it visits every service. The connection's deadline bounds the wait.
 async fn metrics(scrape: Arc<Scrape>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let exposition = Exposition::accepted(accept);
@@ -148,7 +151,7 @@ fn encoding_failed(error: &dyn std::error::Error) -> Response {
     Problem::internal("rollcall cannot encode the metrics; its log has the error").into_response()
 }
 
-/// Returns the filter that is in force afterwards.
+/// Returns the filter that applies afterwards.
 fn set_level(
     level: &Level,
     peer: SocketAddr,
@@ -161,7 +164,7 @@ fn set_level(
         return Err(Problem::new(ProblemKind::Refused(403), detail));
     }
     let term = parse_term(query).map_err(|()| {
-        let detail = "the only parameter is a time of up to 24h, for example ?for=10m";
+        let detail = "the only parameter is for, with a time of up to 24h, such as ?for=10m";
         Problem::from_flaws(ProblemKind::BadQuery, vec![Flaw::query("for", detail)])
     })?;
     match level.set(filter, term) {
@@ -173,7 +176,7 @@ fn set_level(
     }
 }
 
-/// The time in `for=10m`; none without a query.
+/// The time in `for=10m`; `None` without a query.
 fn parse_term(query: Option<&str>) -> Result<Option<Duration>, ()> {
     let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(None) };
     let time = query.strip_prefix("for=").ok_or(())?;

@@ -1,8 +1,8 @@
 //! Admission: the checks that all operations share, before a handler is called.
 //!
-//! Owns: their order. First the names in the path and the syntax of `Rollcall-Min-Index`; then whether this replica
-//! has the first list of instances; authentication and authorization; the caller's rate; the wait for the index; the
-//! limit of concurrent requests. The middleware wraps each row of `table`. Does not own: the checks themselves
+//! Owns: their order. First the names in the path and the syntax of `Rollcall-Min-Index`; then whether this replica has
+//! the first list of instances; authentication and authorization; the caller's rate; the wait for the index; the limit
+//! of concurrent requests. The middleware wraps the handler of each row of `table`. Does not own: the checks themselves
 //! (`access`, `limits`, `min_index`).
 
 use std::{net::IpAddr, sync::Arc};
@@ -18,7 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::auth::Caller;
 use crate::http::{
-    access::bearer,
+    access::bearer_token,
     app::AppState,
     context::Context,
     headers::INDEX_RESET,
@@ -28,7 +28,8 @@ use crate::http::{
     route::{OwnedPathNames, PathNames},
 };
 
-/// A request that `hot` has admitted, so that its token is not checked again, and its caller is not charged again.
+/// Marks a request that `hot` has admitted, so that its token is not checked again, and its caller is not charged
+/// again.
 #[derive(Clone, Debug)]
 pub(super) struct Admitted {
     pub(super) caller: Option<Arc<Caller>>,
@@ -88,7 +89,7 @@ impl Admission<'_> {
         let Some(index) = index else {
             return Ok((Context::new(names, caller, now, self.peer), IndexWait::Reached));
         };
-        // Boxed, as below: the waiting future is large, and most requests do not wait.
+        // Boxed, as below: the future of a waiting request is large, and most requests do not wait.
         let waited = Box::pin(min_index::wait_for(self.app, index)).await?;
         self.check_synced()
             .map_err(|problem| Problem { index_reset: waited == IndexWait::Foreign, ..problem })?;
@@ -102,8 +103,9 @@ impl Admission<'_> {
         if may_answer { Ok(()) } else { Err(Problem::not_synced()) }
     }
 
-    /// Authenticates and authorizes the caller, and charges its rate. A caller that is not cached is charged by its
-    /// address, which bounds the requests to the API server; a cached denial costs only a lookup, and is not charged.
+    /// Authenticates and authorizes the caller, and charges the request to its rate. A request of a caller that is not
+    /// cached is charged to its address, which bounds the requests to the API server. A cached denial costs only a
+    /// lookup, and is not charged.
     async fn admit_caller(
         &self,
         names: PathNames<'_>,
@@ -118,7 +120,7 @@ impl Admission<'_> {
             charge(None)?;
             return Ok(Admitted { caller: None, now });
         };
-        let token = bearer(headers);
+        let token = bearer_token(headers);
         if let Some(known) = authorizer.known(token, &wanted, now.moment) {
             let caller = known.map_err(Problem::denied)?;
             charge(Some(&caller))?;

@@ -1,8 +1,8 @@
 //! Successful responses, as handlers return them.
 //!
-//! Owns: [`Answer`], a response under construction, and its marks for the layers around a handler. Does not own: the
-//! headers that every response carries (`observe`), problems (`problem`), and long bodies (`set`, `snapshot`,
-//! `stream`).
+//! Owns: [`Answer`], a response under construction, and the markers that it carries for the layers around a handler.
+//! Does not own: the headers that every response carries (`observe`), problems (`problem`), and long bodies (`set`,
+//! `snapshot`, `stream`).
 
 use axum::{
     body::Body,
@@ -17,8 +17,8 @@ use serde::Serialize;
 
 use crate::http::{headers, problem::Problem};
 
-/// About how many bytes of a body are produced at a time. No more than that waits in this process for a client that
-/// does not read.
+/// The approximate number of bytes of a body that are produced at a time. For a client that does not read, no more than
+/// that waits in this process.
 pub(super) const PIECE: usize = 16 * 1024;
 
 /// The result of a handler.
@@ -28,11 +28,11 @@ pub(super) type HandlerResult = Result<Answer, Problem>;
 #[derive(Debug)]
 pub(super) struct Answer(Response);
 
-/// Marks a response that waited for a change: its duration means nothing.
+/// Marks a response that waited for a change: its duration says nothing about performance.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WaitedForChange;
 
-/// Marks a response to a write for which this replica knows no index: it gets no `Rollcall-Index` header.
+/// Marks the response to a write whose index this replica does not know: it gets no `Rollcall-Index` header.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WithoutIndex;
 
@@ -48,7 +48,7 @@ impl Answer {
 
     /// Encodes a value as JSON.
     pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Self {
-        // The types of responses consist of strings, numbers and lists, whose encoding cannot fail.
+        // Response types consist of strings, numbers and lists, and encoding those cannot fail.
         Self::bytes(status, serde_json::to_vec(value).unwrap_or_default())
     }
 
@@ -59,7 +59,7 @@ impl Answer {
     fn with_body(status: StatusCode, body: Body) -> Self {
         let mut response = Response::new(body);
         *response.status_mut() = status;
-        response.headers_mut().reserve(headers::USUAL);
+        response.headers_mut().reserve(headers::USUAL_COUNT);
         Self(response)
     }
 

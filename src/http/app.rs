@@ -1,6 +1,7 @@
 //! The state that all handlers share.
 //!
-//! Owns: [`AppState`], which axum hands to every handler as `State`. Does not own: the handlers of the routes (`table`).
+//! Owns: [`AppState`], which axum passes to every handler as `State`. Does not own: the handlers of the routes
+//! (`table`).
 
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -16,15 +17,15 @@ use crate::http::{
 };
 use crate::telemetry::{metrics::BreakerMetrics, problems::ProblemTracker, traces::Traces};
 
-/// Counters for `order=roundrobin`. Services are hashed to them; when two services share a counter, a turn is sometimes
-/// skipped.
-const TURNS: usize = 1024;
+/// The number of counters for `order=roundrobin`. Each service is hashed to one of them. When two services share a
+/// counter, an instance is sometimes skipped in a round.
+const ROUND_ROBIN_COUNTERS: usize = 1024;
 
 /// The parts of the server that come from other modules.
 pub struct AppParts {
     /// Takes heartbeats and registrations, and provides the directory.
     pub intake: Intake,
-    /// Authentication and authorization; none with `--auth none`.
+    /// Authentication and authorization; `None` with `--auth none`.
     pub authorizer: Option<Authorizer>,
     /// Problems of the cluster that an operator must fix.
     pub problems: ProblemTracker,
@@ -34,13 +35,13 @@ pub struct AppParts {
     pub views: Arc<Views>,
     /// The subscribers, which the engine wakes.
     pub subscribers: Arc<Subscribers>,
-    /// Exports spans of requests, if configured.
+    /// Exports the spans of requests, if that is configured.
     pub traces: Option<Traces>,
 }
 
 /// The settings of the server.
 pub(super) struct AppSettings {
-    /// Whether reads need a token too.
+    /// Whether reads also need a token (`--read-auth`).
     pub(super) read_auth: bool,
     pub(super) rates: Rates,
     /// The identity of this replica.
@@ -81,7 +82,7 @@ pub(super) struct AppState {
 }
 
 impl AppState {
-    /// None when the identity of the replica cannot be sent in a header.
+    /// Builds the state. `None` when the identity of the replica cannot be sent in a header.
     pub(super) fn new(
         AppParts { intake, authorizer, problems, breakers, views, subscribers, traces }: AppParts,
         AppSettings { read_auth, rates, identity, zone, document, calls }: AppSettings,
@@ -90,7 +91,7 @@ impl AppState {
         let replica = HeaderValue::try_from(&identity).ok()?;
         let scope = intake.directory().scope().map(Into::into);
         let authorization = Authorization { authorizer, reads: read_auth, scope };
-        let turns = (0..TURNS).map(|_| AtomicU64::new(0)).collect();
+        let turns = (0..ROUND_ROBIN_COUNTERS).map(|_| AtomicU64::new(0)).collect();
         Some(Self {
             clock: intake.clock(),
             intake,
@@ -112,8 +113,8 @@ impl AppState {
         })
     }
 
-    /// Checks that this replica watches a namespace. Otherwise an empty response would be wrong.
-    pub(super) fn covers(&self, namespace: &str) -> Result<(), Problem> {
+    /// Checks that this replica watches a namespace. If it does not, an empty response would be wrong.
+    pub(super) fn check_namespace(&self, namespace: &str) -> Result<(), Problem> {
         let covered = self.intake.covers(namespace);
         covered.map_err(|refusal| Problem::refused(refusal, namespace, ""))
     }

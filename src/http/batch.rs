@@ -34,13 +34,15 @@ use crate::http::{
     validate::{self, RegistrationBody},
 };
 
-/// How many registrations of one batch run at a time: as many as the writer sends concurrently.
+/// The number of registrations of one batch that run concurrently: as many as the writer sends concurrently.
 const MAX_CONCURRENT: usize = 32;
 
-/// The longest time for a batch; 1,000 registrations take one or two seconds. Unfinished registrations get 503.
+/// The time limit for a batch. 1,000 registrations usually take one or two seconds. Registrations that are not finished
+/// in time get 503.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The most flaws per registration: at about 500 bytes each, a full batch has 4 MB of them.
+/// The maximum number of flaws that are reported for one registration: at about 500 bytes each, a full batch has 4 MB
+/// of them.
 const MAX_FLAWS: usize = 8;
 
 /// The rights that a registration needs.
@@ -97,7 +99,7 @@ struct BatchItem {
     registration: Result<Registration, Problem>,
 }
 
-/// A batch does not take conditions; single registrations do.
+/// A batch does not accept conditions; single registrations do.
 pub(super) enum RegisterSingly {}
 
 impl ConditionAdvice for RegisterSingly {
@@ -130,7 +132,7 @@ pub(super) async fn register(
     for item in items.iter().filter(|item| item.registration.is_ok()) {
         *counts.entry(&item.namespace).or_default() += 1;
     }
-    // Not the time of the request: receiving the body can take seconds.
+    // The current time, and not that of the request: receiving the body can take seconds.
     let now = (app.clock)().moment;
     for (namespace, count) in counts {
         if let Err(problem) = app.limits.charge_namespace(namespace, count, now) {
@@ -170,7 +172,8 @@ pub(super) async fn register(
     Ok(Answer::json(StatusCode::OK, &BatchResult { created, registered, failed, results }))
 }
 
-/// Validates the registrations, and refuses a repeated name: they run concurrently, so the last one would be random.
+/// Validates the registrations, and refuses repeated names: registrations run concurrently, so it would be random which
+/// of them wins.
 fn unique_items(instances: Vec<Object<RegistrationBody>>) -> Vec<BatchItem> {
     let mut items: Vec<BatchItem> =
         instances.into_iter().map(|Object(body)| BatchItem::new(body)).collect();
@@ -197,7 +200,7 @@ async fn register_or_refuse(
 }
 
 impl BatchItem {
-    /// An invalid registration fails alone.
+    /// An invalid registration does not affect the others.
     fn new(mut body: RegistrationBody) -> Self {
         let namespace = body.namespace.take().unwrap_or_default();
         let name = body.name.take();

@@ -29,25 +29,26 @@ pub(super) use crate::http::json::{Entries, Integer, MAX_ENTRIES, Object, String
 /// The media type of bodies, without parameters.
 pub(super) const JSON: &str = "application/json";
 
-/// The media types of a patch, as `Accept-Patch` lists them (RFC 5789 §3.1).
+/// The media types of a patch, in the form of the header `Accept-Patch` (RFC 5789 §3.1).
 pub(super) const PATCH: &str = "application/merge-patch+json, application/json";
 
-/// The most bytes of a too large body that are read and discarded, so that the client finishes sending and then reads
-/// the problem. If the connection were closed while the client sends, the client would not see it.
+/// The maximum number of bytes that are read and discarded of a body that is too large, so that the client finishes
+/// sending and then reads the problem. If the connection were closed while the client sends, the client would never
+/// read the problem.
 const MAX_DISCARDED: usize = 1024 * 1024;
 
-/// From the head of a request to the end of its body.
+/// The time limit from the head of a request to the end of its body.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 
-/// The time for discarding a body when the memory budget is exhausted: the client gets the problem soon, even if its
-/// body has not arrived by then.
+/// The time limit for discarding a body when the memory budget is exhausted: the client soon gets the problem, even if
+/// its body has not arrived by then.
 const DISCARDED_WITHIN: Duration = Duration::from_secs(1);
 
-/// A whole body, with its share of the memory for bodies.
+/// A whole body, with its share of the memory budget for bodies.
 #[derive(Debug)]
 pub(super) struct BufferedBody {
     bytes: Bytes,
-    /// Released with the bytes.
+    /// The budget share, released together with the bytes.
     _share: BudgetShare,
 }
 
@@ -66,15 +67,15 @@ pub(super) struct RequestBody<K>(pub(super) BufferedBody, pub(super) PhantomData
 /// The limits of a kind of body.
 pub(super) trait BodyKind: Send {
     const MAX_BYTES: usize;
-    /// The accepted media types, as `Accept` lists them.
+    /// The accepted media types, in the form of the header `Accept`.
     const TYPES: &'static str = JSON;
 }
 
-/// A body about one instance.
+/// The body of a call on one instance.
 #[derive(Debug)]
 pub(super) enum SingleInstance {}
 
-/// A body about many instances.
+/// The body of a call on many instances.
 #[derive(Debug)]
 pub(super) enum ManyInstances {}
 
@@ -82,7 +83,7 @@ pub(super) enum ManyInstances {}
 #[derive(Debug)]
 pub(super) enum MergePatch {}
 
-/// The bounded fields fill two thirds of it when every string has its maximum length.
+/// If every string has its maximum length, the bounded fields together take two thirds of this.
 impl BodyKind for SingleInstance {
     const MAX_BYTES: usize = 64 * 1024;
 }
@@ -100,8 +101,8 @@ impl BodyKind for MergePatch {
 impl<K: BodyKind> FromRequest<Arc<AppState>> for RequestBody<K> {
     type Rejection = Problem;
 
-    /// 413 beyond the size limit, 408 when the body takes too long, 415 for another media type, 503 when other bodies
-    /// use the whole memory budget.
+    /// 413 when the body exceeds the size limit, 408 when it takes too long, 415 when it has another media type, 503
+    /// when other bodies use the whole memory budget.
     async fn from_request(request: Request, app: &Arc<AppState>) -> Result<Self, Problem> {
         let (Parts { headers, .. }, body) = request.into_parts();
         let body = read_body(&app.limits, &headers, body, K::MAX_BYTES, K::TYPES).await?;
@@ -138,7 +139,7 @@ async fn read_body(
     Ok(body)
 }
 
-/// The caller's deadline bounds every await in it.
+/// The caller's deadline bounds every await in this function.
 async fn buffer(
     limits: &Limits,
     mut body: Body,
@@ -166,7 +167,7 @@ async fn buffer(
             first = data;
         } else {
             if all.is_empty() {
-                // The kernel provides this memory only as it is filled.
+                // The kernel allocates this memory only as it is filled.
                 all.reserve(announced.max(size));
             }
             all.extend_from_slice(&std::mem::take(&mut first));
@@ -177,7 +178,7 @@ async fn buffer(
     Ok(BufferedBody { bytes, _share: share })
 }
 
-/// The next piece of a body; none at its end.
+/// The next piece of a body. `None` at its end.
 async fn next_piece(body: &mut Body) -> Result<Option<Bytes>, Problem> {
     while let Some(frame) = body.frame().await {
         let broken =

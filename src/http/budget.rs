@@ -1,7 +1,7 @@
 //! The memory for request bodies: how many bytes of them are buffered at once.
 //!
-//! Owns: the limit and its arithmetic. Does not own: reading bodies and the limit of a single one (`body`), and how
-//! many requests are in progress (`limits`).
+//! Owns: the limit and its arithmetic. Does not own: reading bodies and the size limit of a single body (`body`), and
+//! the number of requests in progress (`limits`).
 
 use std::sync::Arc;
 
@@ -10,11 +10,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// The bytes of one permit. An ordinary body takes one permit.
 const UNIT: usize = 1024;
 
-/// The budget is 64 MiB in two parts, so that batches never keep out single requests. 48 MiB are 12 batches of the
-/// maximum size at once, or 120 batches of 10,000 heartbeats in 400 KiB.
+/// The budget is 64 MiB in two parts, so that batches never block single requests. 48 MiB are enough for 12 batches of
+/// the maximum size at once, or for 120 batches of 10,000 heartbeats in 400 KiB.
 const BATCHES: usize = 48 * 1024 * 1024 / UNIT;
 
-/// 16 MiB are 256 single bodies of the maximum size, or 4 KiB for each of the 4,096 requests that can be in progress.
+/// 16 MiB are enough for 256 single bodies of the maximum size, or for 4 KiB in each of the 4,096 requests that can be
+/// in progress.
 const SINGLE: usize = 16 * 1024 * 1024 / UNIT;
 
 /// The free memory of each part.
@@ -44,8 +45,8 @@ impl BodyBudget {
 }
 
 impl BudgetShare {
-    /// Grows to a total of `bytes`, and returns whether they were free. Call it as bytes arrive: a large
-    /// `Content-Length` alone must not keep out other requests.
+    /// Grows to a total of `bytes`, and returns whether that much memory was free. Call it as bytes arrive: a large
+    /// `Content-Length` alone must not block other requests.
     pub(super) fn grow(&mut self, bytes: usize) -> bool {
         let held = self.taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let more = bytes.div_ceil(UNIT).saturating_sub(held);

@@ -4,8 +4,8 @@
 //! (`events`); the events that many watches share (`shared_events`).
 //!
 //! Nothing is queued for a slow client. A feed holds references to the views that its client knows. When all events up
-//! to these are written, it computes the events that lead to the current views. Changes in between that cancel each
-//! other out are neither sent nor stored.
+//! to these views are written, the feed computes the events that lead to the current views. Changes in between that
+//! cancel each other out are neither sent nor stored.
 
 use std::{collections::VecDeque, sync::Arc, vec};
 
@@ -31,18 +31,18 @@ pub(super) struct ChangeFeed {
     services: Box<[KnownService]>,
     /// Events since the last refresh that are not written yet: at most one entry a service.
     pending: VecDeque<PendingService>,
-    /// In place of `pending`: the shared events of the only service, and their number.
+    /// Used in place of `pending`: the shared events of the only service, and their number.
     shared: Option<(usize, Bytes)>,
-    /// Events written so far.
+    /// The number of events written so far.
     event_count: u64,
 }
 
 /// What the client knows of a service when all pending events are written.
 struct KnownService {
     key: ServiceKey,
-    /// None when the service has no instance.
+    /// `None` when the service has no instance.
     view: Option<Arc<ServedView>>,
-    /// The revision of the selected members of `view`; none before the first refresh.
+    /// The revision of the selected members of `view`; `None` before the first refresh.
     revision: Option<Revision>,
 }
 
@@ -108,12 +108,12 @@ impl ChangeFeed {
         });
     }
 
-    /// Appends pending events to `out`: about `most` bytes, or all of them.
+    /// Appends pending events to `out`: about `most` bytes of them, or all that remain.
     pub(super) fn write(&mut self, mut out: BytesMut, most: usize) -> Bytes {
         if let Some((count, events)) = self.shared.take() {
             self.event_count += count as u64;
             // `out` is always empty here, because the preface is written with the first piece. So all watches send the
-            // same memory.
+            // same bytes without copying them.
             if out.is_empty() {
                 return events;
             }
@@ -137,7 +137,7 @@ impl ChangeFeed {
 }
 
 impl KnownService {
-    /// The events that all watches with the same knowledge share.
+    /// The events that are shared by all watches whose clients know the same view.
     fn shared_events<'a>(&self, view: &'a ServedView, zone: &str) -> Option<&'a SharedEvents> {
         shared_events::between(self.view.as_deref(), self.revision?, view, zone)
     }
@@ -166,7 +166,7 @@ impl KnownService {
     }
 }
 
-/// Which event was written, except for its end.
+/// The event that was written, except for its end.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WrittenEvent {
     /// More events of the service are pending.
@@ -176,7 +176,7 @@ enum WrittenEvent {
 }
 
 impl PendingService {
-    /// Writes a part of an event; none when parts of the same event are still missing.
+    /// Writes a part of an event. `None` when parts of the same event are still missing.
     fn write_part(
         &mut self,
         out: &mut BytesMut,
@@ -258,7 +258,7 @@ mod tests {
             self.publish();
         }
 
-        /// The change is visible after the next [`Self::publish`].
+        /// Changes an instance. The change is visible after the next [`Self::publish`].
         fn put_unpublished(&mut self, name: &str, change: impl FnOnce(&mut Facts)) {
             self.version += 1;
             let instance =
@@ -279,7 +279,7 @@ mod tests {
             let _ = self.catalog.settle(NOW, 0);
         }
 
-        /// Refreshes the feed. The events, each by its kind and name, and their ids.
+        /// Refreshes the feed. Returns the events, each by its kind and name, and their ids.
         fn events(&mut self) -> (Vec<String>, Vec<String>) {
             self.feed.refresh(&self.views);
             self.pending_events()
@@ -403,7 +403,7 @@ mod tests {
         ChangeFeed::new(filter, [ServiceKey::new("shop", "orders")].into(), "z.".into())
     }
 
-    /// All events of a refresh.
+    /// The bytes of all events of a refresh.
     fn next_events(feed: &mut ChangeFeed, world: &World) -> Bytes {
         feed.refresh(&world.views);
         feed.write(BytesMut::new(), usize::MAX)
@@ -502,7 +502,7 @@ mod tests {
         for feed in &mut all {
             next_events(feed, &world);
         }
-        // All in one view.
+        // All changes in one view.
         (0..100).for_each(|at| world.put_unpublished(&format!("a{at:02}"), |_| {}));
         world.publish();
         let [first, second] = all.each_mut().map(|feed| next_events(feed, &world));

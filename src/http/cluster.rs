@@ -1,4 +1,4 @@
-//! `GET /v1/cluster`: the replicas, as the replica that answers sees them.
+//! `GET /v1/cluster`: the replicas, as known to the replica that answers.
 
 use std::sync::Arc;
 
@@ -22,10 +22,7 @@ use crate::http::{
 
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(
-    rename = "Cluster",
-    description = "The replicas, as the replica that answers sees them."
-)]
+#[schemars(rename = "Cluster", description = "The replicas, as known to the replica that answers.")]
 pub(super) struct ClusterJson<'a> {
     /// The replica that answers.
     answered_by: &'a str,
@@ -66,7 +63,7 @@ struct OwnJson<'a> {
     synced: bool,
     /// Whether heartbeats are answered with 200 (else 202).
     promises: bool,
-    /// The age of the replica's horizon; null before its first self-beat has returned.
+    /// The age of the replica's horizon; null until the replica has observed its first self-beat.
     #[schemars(with = "Option<values::Millis>")]
     horizon_age_ms: Option<u64>,
     /// Whether the horizon is older than 15 s.
@@ -91,9 +88,9 @@ struct OwnJson<'a> {
     held: Option<HeldJson<'a>>,
     /// The number of objects that the replica cannot read.
     unreadable: usize,
-    /// How often all instances were given back time.
+    /// How often lost time was given back to all instances.
     gaps: u64,
-    /// The last time that was given back; null when there was none.
+    /// The last gap for which time was given back; null when there was none.
     last_gap: Option<LastGapJson>,
     /// How often the store has stepped back, for example by a restore of etcd, as far as the replicas that ran at the
     /// time know.
@@ -185,7 +182,7 @@ pub(super) async fn cluster(
     let duplicates: Vec<String> = report.duplicates.iter().map(Duplicate::sentence).collect();
     let problems = problems.all().chain(&overlap).chain(&duplicates);
     let problems: Vec<&str> = problems.map(String::as_str).collect();
-    let own = own(app, &report, &problems, leads_until, now);
+    let own = own_replica(app, &report, &problems, leads_until, now);
     let peers = report.replicas.iter().map(|peer| ReplicaJson::Peer(PeerJson::of(peer, now)));
     let cluster = ClusterJson {
         answered_by: &app.identity,
@@ -197,7 +194,7 @@ pub(super) async fn cluster(
     Ok(Answer::json(StatusCode::OK, &cluster).with_static(CACHE_CONTROL, "no-store"))
 }
 
-fn own<'a>(
+fn own_replica<'a>(
     app: &'a AppState,
     report: &'a Report,
     problems: &'a [&'a str],

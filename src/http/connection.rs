@@ -1,5 +1,5 @@
-//! One connection, from its first byte to its last: HTTP/1.1, or HTTP/2 when the client begins with that (by prior
-//! knowledge, RFC 9113 §3.3, or by ALPN).
+//! One connection, from its first byte to its last: HTTP/1.1, or HTTP/2 if the client starts with it (with prior
+//! knowledge, RFC 9113 §3.3, or after ALPN).
 //!
 //! Owns: the limits of a connection, and how it ends. Does not own: accepting (`server`), and the responses (`hot`,
 //! `router`).
@@ -55,20 +55,20 @@ use crate::http::{
     watch,
 };
 
-/// The most bytes of a request's head, and of a body that is read ahead.
+/// The maximum size of a request's head in bytes, and of the part of a body that is read ahead.
 const MAX_HEAD: usize = 64 * 1024;
 
 /// HTTP/2: how many bytes of bodies a client can send before they are read, per stream and per connection.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
 
-/// How long a connection can stay open after the shutdown began: less than `serve` grants the servers.
+/// How long a connection can stay open after the shutdown began: less than the time that `serve` gives the servers.
 pub(super) const DRAIN_WITHIN: Duration = Duration::from_secs(4);
 
-/// What all connections share.
+/// The state that all connections share.
 #[derive(Clone)]
 pub(super) struct ConnectionContext {
-    /// Answers requests. Each connection clones it for its peer.
+    /// Answers requests. Each connection has a clone for its peer.
     pub(super) hot: HotPath,
     pub(super) subscribers: Arc<Subscribers>,
     /// Checks the progress of all connections, and shuts them down.
@@ -88,10 +88,10 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for TrackedExecutor {
     }
 }
 
-/// Both protocols, with their limits.
+/// Configures both protocols with their limits.
 pub(super) fn protocols(tasks: TaskTracker) -> auto::Builder<TrackedExecutor> {
     let mut http = auto::Builder::new(TrackedExecutor(tasks));
-    // `progress` limits the time of a head instead.
+    // `progress` limits the time for a request head instead.
     http.http1().header_read_timeout(None).max_buf_size(MAX_HEAD);
     http.http2()
         .max_concurrent_streams(streams::MAX_PER_CONNECTION)
@@ -102,7 +102,7 @@ pub(super) fn protocols(tasks: TaskTracker) -> auto::Builder<TrackedExecutor> {
     http
 }
 
-/// Serves a connection until it ends, then releases `permit`.
+/// Serves a connection until it ends, and then releases `permit`.
 pub(super) async fn serve<S>(
     context: ConnectionContext,
     peer: IpAddr,
@@ -136,7 +136,7 @@ pub(super) async fn serve<S>(
             (Signal::CheckState, ConnectionState::Idle) | (Signal::ShutDown, _) => true,
             (Signal::MoveOn, _) => false,
         };
-        // Responses in progress continue; the client opens no further request on this connection.
+        // Responses in progress continue, but the client can send no further request on this connection.
         connection.as_mut().graceful_shutdown();
         if ends {
             break timeout(DRAIN_WITHIN, connection);
@@ -149,14 +149,14 @@ pub(super) async fn serve<S>(
     drop(permit);
 }
 
-/// At debug level: clients can disconnect at any time, and no action is needed.
+/// Logs at level debug: clients can disconnect at any time, and no action is needed.
 fn log_end<E: std::fmt::Display>(ended: Result<(), E>) {
     if let Err(error) = ended {
         debug!(%error, "a connection ended with an error");
     }
 }
 
-/// The server, as one connection sees it.
+/// The HTTP service of one connection, as hyper calls it.
 struct ConnectionService {
     hot: HotPath,
     progress: Arc<Progress>,
@@ -167,7 +167,7 @@ struct ConnectionService {
 struct PendingResponse {
     reply: Reply,
     progress: Arc<Progress>,
-    /// Over HTTP/2.
+    /// Whether the request came over HTTP/2.
     stream: Option<OpenStream>,
     /// False for `HEAD`.
     has_body: bool,
@@ -224,8 +224,8 @@ impl PendingResponse {
 
     fn http2(&self, mut response: Response<Body>, stream: OpenStream) -> Response<PacedBody> {
         let is_watch = self.is_watch(&response);
-        // RFC 9113 §8.2.2: HTTP/2 has no `Connection` header. GOAWAY sends the client to another connection instead,
-        // but not for a watch, which lasts as long as its connection anyway.
+        // RFC 9113 §8.2.2: HTTP/2 has no `Connection` header. GOAWAY makes the client use another connection instead.
+        // It is not sent for a watch, which lasts as long as its connection anyway.
         let moves = response.headers_mut().remove(CONNECTION).is_some();
         if moves && !is_watch {
             self.progress.signals.send(Signal::MoveOn);

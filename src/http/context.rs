@@ -14,14 +14,14 @@ use crate::http::{
     route::{OwnedPathNames, PathNames},
 };
 
-/// Only a route without the admission middleware causes this.
+/// The error of a route without the admission middleware.
 const NOT_ADMITTED: &str = "the request was not admitted; this is a bug in rollcall";
 
 /// The context of an admitted request.
 #[derive(Clone, Debug)]
 pub(super) struct Context {
     names: OwnedPathNames,
-    /// `None` when the operation does not need a token.
+    /// The caller; `None` when the operation does not need a token.
     pub(super) caller: Option<Arc<Caller>>,
     /// The time of admission.
     pub(super) now: Now,
@@ -51,7 +51,7 @@ impl Context {
 impl<S: Sync> FromRequestParts<S> for Context {
     type Rejection = Problem;
 
-    /// Removes the context from the request, so that the handler can drop it early.
+    /// Moves the context out of the request, so that the handler can drop the request early.
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         parts.extensions.remove().ok_or_else(|| Problem::internal(NOT_ADMITTED))
     }

@@ -31,7 +31,7 @@ pub(super) struct Detail {
     resource_version: String,
     /// The last heartbeat that this replica knows; null for a permanent instance.
     last_heartbeat: Option<LastHeartbeat>,
-    /// The evidence for the phase.
+    /// What the phase is based on.
     verdict: Verdict,
     /// Why the instance is in its phase, as a sentence.
     why: String,
@@ -49,7 +49,7 @@ struct LastHeartbeat {
     replica: Option<String>,
 }
 
-/// What this replica judges the lease by, in addition to its end.
+/// The information on which this replica judges the lease, in addition to the end of the lease.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct Verdict {
@@ -137,8 +137,8 @@ fn build(
     (Renewal::ending(record.lease, times.map(|times| times.deadline), now), detail)
 }
 
-/// The times of a lease that needs heartbeats. Grace no longer moves the end of an expired lease; of a lease that was
-/// expired when this replica started, only the stored heartbeat is known.
+/// The times of a lease that needs heartbeats. Grace no longer moves the end of an expired lease. For a lease that was
+/// already expired when this replica started, only the stored heartbeat is known.
 fn lease_times(app: &AppState, slot: &Slot, record: &Instance, now: Now) -> Option<LeaseTimes> {
     let deadline = app.intake.directory().deadline(slot)?;
     let duration = record.lease.duration;

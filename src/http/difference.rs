@@ -1,7 +1,7 @@
 //! The changes that lead from one set of members to another.
 //!
 //! Both sets belong to one service, in the order of their views. Added and changed members come first, then removed
-//! ones: so a client that applies the changes one by one never has an empty set in between.
+//! ones, so that a client that applies the changes one by one never has an empty set in between.
 
 use std::{cmp::Ordering, collections::HashSet};
 
@@ -11,7 +11,7 @@ use crate::http::served::ServedMember;
 pub(super) enum MemberChange {
     /// The member is new, or has changed.
     Upsert(ServedMember),
-    /// The member is not in the set any more.
+    /// The member is no longer in the set.
     Remove(ServedMember),
 }
 

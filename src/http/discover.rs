@@ -1,7 +1,7 @@
-//! Discovery: the instances of a service, filtered, ordered, and with an ETag that makes polling cheap.
+//! Discovery: the instances of a service, filtered and ordered, with an ETag that makes polling cheap.
 //!
-//! Owns: the answer, its revision and the wait for another one. Does not own: the query (`query`), and the JSON
-//! (`set`, `encode`).
+//! Owns: the answer, its revision, and the wait for a change. Does not own: the query (`query`), and the JSON (`set`,
+//! `encode`).
 
 use std::{
     hash::Hasher as _,
@@ -30,11 +30,12 @@ use crate::http::{
     set,
 };
 
-/// The most bytes of `If-None-Match` that are kept: 200 of our tags. A client with more can receive a set that it has.
+/// The maximum number of bytes of `If-None-Match` that are kept: 200 of our tags. A client that sends more can receive
+/// a set that it already has.
 const MAX_KNOWN_TAGS: usize = 4 * 1024;
 
-/// `If-None-Match`: the tags that the client has. A deep copy: a call can wait for minutes, and a clone would keep
-/// the whole head of its request in memory.
+/// The ETags that the client has (`If-None-Match`). This is a deep copy: a call can wait for minutes, and a clone would
+/// keep the whole head of the request in memory.
 #[derive(Debug)]
 pub(super) struct KnownTags(HeaderMap);
 
@@ -55,7 +56,7 @@ impl<S: Sync> FromRequestParts<S> for KnownTags {
     }
 }
 
-/// `GET /v1/namespaces/{namespace}/services/{service}`: at once, or with `wait` after a change or that time.
+/// `GET /v1/namespaces/{namespace}/services/{service}`: answers at once, or with `wait` after a change or that time.
 pub(super) async fn discover(
     State(app): State<Arc<AppState>>,
     context: Context,
@@ -63,12 +64,12 @@ pub(super) async fn discover(
     KnownTags(known): KnownTags,
 ) -> HandlerResult {
     let names = context.names();
-    app.covers(names.namespace)?;
+    app.check_namespace(names.namespace)?;
     let first = answer(&app, names, &query, &known);
     // An asterisk is not a revision, so a change could not be detected.
     let waits = first.status() == StatusCode::NOT_MODIFIED && !tags(&known).any(|tag| tag == "*");
     let Some(wait) = query.wait.filter(|_| waits) else { return Ok(first) };
-    // Thousands of requests can wait here, so they do not keep an answer.
+    // Thousands of requests can wait here, so they hold no answer in memory.
     drop(first);
     let key = ServiceKey::new(names.namespace, names.name);
     let subscription = app.subscribers.subscribe(SubscriberKind::Poll, [key].into());
@@ -102,7 +103,7 @@ fn answer(app: &AppState, names: PathNames<'_>, query: &Discovery, headers: &Hea
     // The revision covers all chosen instances in the order of the view: a requested order or limit does not change it.
     let revision = revision(chosen.iter().map(|member| &***member));
     let tag = format!("\"{revision}\"");
-    // In another order, or limited, it is the same set in other bytes: a weak tag (RFC 9110 §8.8.1).
+    // In another order, or limited, the same set has other bytes, so its tag is weak (RFC 9110 §8.8.1).
     let is_whole = query.order == Order::Name && query.limit.is_none();
     let etag = if is_whole { tag.clone() } else { format!("W/{tag}") };
     let etag = HeaderValue::try_from(etag);
@@ -134,7 +135,7 @@ impl EncodedDiscovery {
     }
 }
 
-/// The cached body of a discovery without parameters; `None` when it is too large to cache.
+/// The cached body of a discovery without parameters. `None` when it is too large to cache.
 fn cached_plain<'a>(
     app: &AppState,
     names: PathNames<'_>,
@@ -144,7 +145,7 @@ fn cached_plain<'a>(
         let mut discoverable: Vec<_> = view.discoverable().collect();
         let revision = view.discoverable_revision;
         Order::Name.arrange(&mut discoverable, 0);
-        let body = set::whole(&app.zone, names, revision, &discoverable)?;
+        let body = set::one_piece(&app.zone, names, revision, &discoverable)?;
         Some(EncodedDiscovery { tag: format!("\"{revision}\"").into(), body })
     };
     view.plain.get_or_init(make).as_ref()
@@ -161,7 +162,7 @@ fn with_cache_headers<E>(answer: Answer, etag: Result<HeaderValue, E>) -> Answer
     if let Ok(etag) = etag { answer.with_value(ETAG, etag) } else { answer }
 }
 
-/// Whether the client has this set already (weak comparison, RFC 9110 §13.1.2).
+/// Whether the client already has this set (weak comparison, RFC 9110 §13.1.2).
 pub(super) fn is_known(headers: &HeaderMap, tag: &[u8]) -> bool {
     let opaque = |given: &str| given.strip_prefix("W/").unwrap_or(given).as_bytes() == tag;
     tags(headers).any(|given| given == "*" || opaque(given))

@@ -1,4 +1,4 @@
-//! The served OpenAPI document: rendered at the first request, and kept with its entity tag.
+//! The OpenAPI document as it is served: rendered at the first request, and stored with its entity tag.
 //!
 //! Does not own: its contents (`contract`).
 

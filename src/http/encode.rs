@@ -182,7 +182,7 @@ impl<'a, D> InstanceJson<'a, D> {
             labels,
             state,
             health,
-            // Included in the phase.
+            // The phase includes it.
             stopping: _,
             lease,
         } = facts;

@@ -1,16 +1,16 @@
 //! Server-Sent Events as bytes.
 //!
 //! Source: WHATWG HTML §9.2. Owns: the format of each event, and of the id with which a client resumes. Does not own:
-//! which events there are (`difference`) and when they are sent (`change_feed`).
+//! which events are sent (`difference`) and when (`change_feed`).
 //!
-//! An event is some lines and a blank one. When several events together lead from one set to the next, only the last
-//! has an id: a client that is disconnected in between resumes with the previous id and gets everything.
+//! An event consists of lines and a blank line. When several events together lead from one set to the next, only the
+//! last has an id: a client that is disconnected in between resumes with the previous id and gets everything.
 
 use bytes::{Bytes, BytesMut};
 use rollcall_model::{instance::ServiceKey, view::Revision};
 
-/// A comment that keeps proxies from closing a quiet stream. No blank line follows it, because many clients would take
-/// that for an empty event.
+/// A comment that keeps proxies from closing a quiet stream. No blank line follows it, because many clients would
+/// interpret that as an empty event.
 pub(super) const KEEP_ALIVE: &[u8] = b": alive\n";
 
 /// How many milliseconds a client should wait before it reconnects. This is the first line of the first event.
@@ -36,7 +36,7 @@ pub(super) fn snapshot_end(out: &mut BytesMut) {
     put(out, &["]}\n"]);
 }
 
-/// An `upsert`: the instance, and the revision after it; [`end_event`] follows.
+/// An `upsert`: the instance, and the revision of the set after it; [`end_event`] follows.
 pub(super) fn upsert(out: &mut BytesMut, encoded: &Bytes, revision: Revision) {
     put(out, &["event: upsert\ndata: {\"revision\":\"", &revision.to_string(), "\","]);
     // `encoded` is a JSON object that is never empty.
@@ -51,7 +51,7 @@ pub(super) fn remove(out: &mut BytesMut, key: &ServiceKey, name: &str, revision:
     put(out, &["\",\"revision\":\"", &revision.to_string(), "\"}\n"]);
 }
 
-/// The end of an event. The id stands for everything that the client knows after it.
+/// The end of an event. The id represents everything that the client knows after this event.
 pub(super) fn end_event(out: &mut BytesMut, id: Option<&str>) {
     if let Some(id) = id {
         put(out, &["id: ", id, "\n"]);

@@ -1,6 +1,6 @@
 //! Heartbeats: single, in batches, and the renewal of a lease with another length.
 //!
-//! Owns: these calls and their bodies. Does not own: taking a heartbeat (`heartbeat`).
+//! Owns: these calls and their bodies. Does not own: recording a heartbeat (`heartbeat`).
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -26,16 +26,17 @@ use crate::http::{
     preconditions::{Attempts, ConditionAdvice, IfMatch, NoConditions},
     problem::{Flaw, Problem, ProblemKind},
     query::{Query, Uid},
-    rules::{MAX_BEATS, MAX_NOTE},
+    rules::{MAX_HEARTBEATS, MAX_NOTE},
     validate,
 };
 use crate::telemetry::heartbeats::HeartbeatResult;
 
-/// How many heartbeats of one batch wait for Kubernetes at a time: as many as the writer sends concurrently.
+/// The number of heartbeats of one batch that wait for Kubernetes concurrently: as many as the writer sends
+/// concurrently.
 const MAX_CONCURRENT: usize = 32;
 
-/// How long a batch waits for the heartbeats that need Kubernetes. The others are counted by then; those that are not
-/// finished are refused with that reason.
+/// How long a batch waits for the heartbeats that need Kubernetes. Those that are not finished by then are refused with
+/// that reason; all others were recorded before.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The rights that a heartbeat needs.
@@ -73,7 +74,7 @@ pub(super) struct BatchBody<'a> {
     /// The heartbeats. The response counts each of them, or lists it with a reason.
     #[serde(borrow)]
     #[schemars(length(max = values::MAX_HEARTBEATS))]
-    instances: List<Object<BatchHeartbeat<'a>>, MAX_BEATS>,
+    instances: List<Object<BatchHeartbeat<'a>>, MAX_HEARTBEATS>,
 }
 
 /// One heartbeat of a batch.
@@ -123,11 +124,11 @@ struct UncountedHeartbeat<'a> {
     namespace: &'a str,
     /// The name from the request.
     name: &'a str,
-    /// Why it was not counted, for readers.
+    /// Why the heartbeat was not counted, for people.
     reason: Cow<'static, str>,
 }
 
-/// Heartbeats take a uid instead of a condition.
+/// A heartbeat accepts a uid instead of a condition.
 pub(super) enum UseUid {}
 
 impl ConditionAdvice for UseUid {
@@ -135,10 +136,10 @@ impl ConditionAdvice for UseUid {
                                    of each heartbeat of a batch";
 }
 
-/// The answer to a heartbeat without a body that can be taken in memory; `None` when it has to wait.
+/// The answer to a heartbeat without a body that can be recorded in memory; `None` when it has to wait for Kubernetes.
 pub(super) fn renew_from_memory(app: &AppState, target: &Target<'_>, now: Now) -> Option<Answer> {
     let accepted = app.intake.heartbeat_from_memory(target, None, now.moment)?;
-    app.metrics.beats(accepted_result(&accepted), 1);
+    app.metrics.record_heartbeats(accepted_result(&accepted), 1);
     Some(renewal_answer(app, &accepted, now))
 }
 
@@ -172,7 +173,7 @@ pub(super) async fn heartbeat(
         );
     }
     let accepted = app.intake.heartbeat(&target, health).await;
-    app.metrics.beats(heartbeat_result(&accepted), 1);
+    app.metrics.record_heartbeats(heartbeat_result(&accepted), 1);
     let accepted = accepted.map_err(|refusal| Problem::refused(refusal, namespace, name))?;
     Ok(renewal_answer(&app, &accepted, (app.clock)()))
 }
@@ -206,7 +207,7 @@ async fn change_length(
     let mut attempts = Attempts::new(app, target, condition).await?;
     loop {
         let accepted = app.intake.renew_lease(attempts.target(), duration).await;
-        app.metrics.beats(heartbeat_result(&accepted), 1);
+        app.metrics.record_heartbeats(heartbeat_result(&accepted), 1);
         match accepted {
             Ok(accepted) => return Ok(accepted),
             Err(refusal) => attempts.retry(refusal)?,
@@ -224,7 +225,8 @@ pub(super) async fn batch(
 ) -> HandlerResult {
     let Object(BatchBody { instances }) = body::json::<Object<BatchBody<'_>>>(&bytes)?;
     if instances.is_longer {
-        let flaw = Flaw::body("instances", format!("must have at most {MAX_BEATS} heartbeats"));
+        let flaw =
+            Flaw::body("instances", format!("must have at most {MAX_HEARTBEATS} heartbeats"));
         return Err(Problem::from_flaws(ProblemKind::BadFields, vec![flaw]));
     }
     let instances = instances.items;
@@ -256,20 +258,20 @@ pub(super) async fn batch(
         unavailable += renew_through_kubernetes(&app, &slow, &mut answer).await;
     }
     let refused = answer.refused.len() as u64 - unavailable;
-    app.metrics.beats(HeartbeatResult::Renewed, answer.renewed);
-    app.metrics.beats(HeartbeatResult::Recorded, answer.recorded);
-    app.metrics.beats(HeartbeatResult::Unknown, answer.unknown.len() as u64);
-    app.metrics.beats(HeartbeatResult::Gone, answer.gone.len() as u64);
-    app.metrics.beats(HeartbeatResult::Refused, refused);
-    app.metrics.beats(HeartbeatResult::Unavailable, unavailable);
+    app.metrics.record_heartbeats(HeartbeatResult::Renewed, answer.renewed);
+    app.metrics.record_heartbeats(HeartbeatResult::Recorded, answer.recorded);
+    app.metrics.record_heartbeats(HeartbeatResult::Unknown, answer.unknown.len() as u64);
+    app.metrics.record_heartbeats(HeartbeatResult::Gone, answer.gone.len() as u64);
+    app.metrics.record_heartbeats(HeartbeatResult::Refused, refused);
+    app.metrics.record_heartbeats(HeartbeatResult::Unavailable, unavailable);
     app.intake.directory().raise_newest(answer.newest);
     Ok(Answer::json(StatusCode::OK, &answer))
 }
 
 type Slow<'a> = (&'a BatchHeartbeat<'a>, Target<'a>, Option<HealthReport>);
 
-/// Sends the heartbeats that need Kubernetes, [`MAX_CONCURRENT`] at a time and for [`BATCH_TIMEOUT`] in total. Returns how
-/// many were refused only because Kubernetes was not available.
+/// Sends the heartbeats that need Kubernetes, [`MAX_CONCURRENT`] at a time, within [`BATCH_TIMEOUT`]. Returns how many
+/// were refused only because Kubernetes was not available.
 async fn renew_through_kubernetes<'a>(
     app: &AppState,
     slow: &[Slow<'a>],
@@ -400,7 +402,7 @@ fn status(accepted: &AcceptedHeartbeat) -> StatusCode {
 
 fn renewal_answer(app: &AppState, accepted: &AcceptedHeartbeat, now: Now) -> Answer {
     let (directory, record) = (app.intake.directory(), accepted.slot.record());
-    // The heartbeat can have been stored here, as an annotation, a health or a lease.
+    // The heartbeat may have been stored in Kubernetes through this replica, as an annotation, a health or a lease.
     directory.raise_newest(record.resource_version);
     let renewal = Renewal::new(record.lease, directory.deadline(&accepted.slot), now);
     let answer = Answer::json(status(accepted), &renewal);
@@ -427,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_heartbeat_of_a_batch_is_refused_alone() {
+    fn invalid_heartbeat_does_not_affect_the_rest_of_a_batch() {
         for (namespace, name, health) in
             [("Shop", "a", None), ("shop", "A", None), ("shop", "a", Some("passing"))]
         {

@@ -1,4 +1,4 @@
-//! Held instances in `GET /v1/cluster`.
+//! The held instances in `GET /v1/cluster`.
 
 use rollcall_core::report::{Held, Hold};
 use rollcall_model::{instance::ServiceKey, lease::Now};

@@ -1,10 +1,10 @@
-//! The hot path: a heartbeat without a body and a plain discovery, answered from memory before the router.
+//! The hot path: answers heartbeats without a body and plain discoveries from memory, before the router.
 //!
 //! Owns: [`HotPath`], a `tower::Service` in front of axum, and which requests it answers. It returns what the handlers
-//! would return, from the same functions. Every other request goes to the router: one with parameters, about an
-//! instance that is not known yet, or with an error. The router costs more than these responses do
-//! (docs/benchmarks.md). The hot path can be switched off: a property test compares two servers, one without it. Does
-//! not own: the responses (`heartbeats`, `discover`).
+//! would return, and calls the same functions. Every other request goes to the router: a request with parameters, for
+//! an instance that is not known yet, or that results in an error. The router would cost more than these responses
+//! themselves (docs/benchmarks.md). The hot path can be switched off: a property test compares a server with it to a
+//! server without it. Does not own: the responses (`heartbeats`, `discover`).
 
 use std::{
     convert::Infallible,
@@ -32,7 +32,7 @@ use tower::Service;
 
 use crate::clock::Stopwatch;
 use crate::http::{
-    access::bearer,
+    access::bearer_token,
     admission::{Admitted, StreamLimitReached},
     answer::Answer,
     app::AppState,
@@ -50,7 +50,7 @@ use crate::http::{
 pub(super) struct HotPath {
     app: Arc<AppState>,
     router: Router,
-    /// The operations that it answers; none when it is switched off.
+    /// The operations that it answers; `None` when it is switched off.
     heartbeat: Option<&'static Operation>,
     discover: Option<&'static Operation>,
     peer: IpAddr,
@@ -59,21 +59,21 @@ pub(super) struct HotPath {
 /// A response that is ready, or pending in the router.
 pub(super) enum Reply {
     Ready(Option<Response>),
-    /// Boxed: most responses are ready, and the large variant would make every `Reply` as large.
+    /// Boxed, because most responses are ready, and a large variant would make every `Reply` large.
     Routed(Box<RouteFuture<Infallible>>),
 }
 
 /// The result of the hot path for one request.
 enum HotResult {
     Response(Response),
-    /// The router must answer. The caller is authorized, and its rate is charged.
+    /// The router must answer. The caller is authorized, and the request is charged to its rate.
     Admitted(Admitted),
     /// The router must answer.
     Unhandled,
 }
 
 impl HotPath {
-    /// In front of the router of `app`. Without `is_on` the router answers every request.
+    /// A hot path in front of the router of `app`. Without `is_on`, the router answers every request.
     pub(super) fn new(app: Arc<AppState>, operations: &'static [Operation], is_on: bool) -> Self {
         let find = |route, method| {
             operations.iter().find(|it| is_on && it.route == route && it.method == method)
@@ -112,7 +112,7 @@ impl HotPath {
         HotResult::Response(response)
     }
 
-    /// The operation and the names in its path, if it is one of the two in its plain form.
+    /// The operation and the names in the path, if the request is a plain form of one of the two operations.
     fn operation<'r, B: Body>(
         &self,
         request: &'r Request<B>,
@@ -133,7 +133,7 @@ impl HotPath {
         is_plain.then_some((operation, PathNames { namespace, name }))
     }
 
-    /// Authenticates and authorizes the caller, and charges its rate; none when the router must do so.
+    /// Authenticates and authorizes the caller, and charges the request to its rate. `None` when the router must do so.
     fn admit(
         &self,
         operation: &'static Operation,
@@ -146,7 +146,7 @@ impl HotPath {
             match app.authorization.wanted(operation.needs, names, operation.names_instance()) {
                 None => None,
                 Some((authorizer, wanted)) => {
-                    Some(authorizer.known(bearer(headers), &wanted, now.moment)?.ok()?)
+                    Some(authorizer.known(bearer_token(headers), &wanted, now.moment)?.ok()?)
                 }
             };
         let charged = app.limits.charge_caller(caller.as_deref(), self.peer, now.moment);
@@ -162,7 +162,7 @@ impl HotPath {
     ) -> Option<Answer> {
         let (app, headers) = (&*self.app, request.headers());
         if operation.route == Route::Service {
-            app.covers(names.namespace).ok()?;
+            app.check_namespace(names.namespace).ok()?;
             return discover::cached_answer(app, names, headers);
         }
         if headers.contains_key(IF_MATCH) || headers.contains_key(IF_NONE_MATCH) {
@@ -198,7 +198,7 @@ where
 }
 
 impl HotPath {
-    /// `call` for a connection, which has only a shared reference.
+    /// Does the same as `call`, for a connection, which has only a shared reference.
     pub(super) fn respond<B>(&self, mut request: Request<B>) -> Reply
     where
         B: Body<Data = Bytes> + Send + 'static,

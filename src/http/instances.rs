@@ -117,7 +117,8 @@ fn read_registration(body: &[u8], service: Option<&str>) -> Result<Registration,
     validate::registration(read, service)
 }
 
-/// `state` is a field of the stored object and not of a registration, so the generic error would confuse.
+/// `state` is a field of the stored object, but not of a registration, so the generic error for unknown fields would be
+/// confusing.
 pub(super) fn explain_state(problem: Problem) -> Problem {
     match problem.flaws.as_slice() {
         [flaw] if flaw.field == "state" && flaw.is_unknown => {
@@ -175,8 +176,8 @@ async fn write(
     }
 }
 
-/// The name of an instance that is registered without one. It depends only on the service, the addresses in any
-/// order, and the first port, so that repeating the call registers the same instance.
+/// The name of an instance that is registered without one. It depends only on the service, the set of addresses and the
+/// first port, so that repeating the call registers the same instance.
 pub(super) fn derived_name(registration: &Registration) -> String {
     let mut parts = match &registration.address {
         Address::Hostname(name) => vec![name.to_string()],

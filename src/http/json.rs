@@ -20,13 +20,14 @@ use serde::{
 use crate::http::problem::{Flaw, Problem, ProblemKind};
 use faults::{Fault, Stash};
 
-/// The most entries that are kept of an object of strings: more than any bound, so that the excess is detected.
+/// The maximum number of entries that are kept of an object of strings: more than any limit, so that exceeding a limit
+/// is detected.
 pub(super) const MAX_ENTRIES: usize = 128;
 
 /// Parses all of `bytes` as one value.
 ///
 /// # Errors
-/// 400 when it is not JSON, 422 with the field when the JSON has another type.
+/// 400 when it is not JSON, 422 with the field when the JSON has the wrong type.
 pub(super) fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     if bytes.is_empty() {
         return Err(Problem::new(ProblemKind::BadBody, "the body is empty; send a JSON object"));
@@ -35,7 +36,7 @@ pub(super) fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem
         let detail = format!("must be UTF-8; the byte at offset {} is not", error.valid_up_to());
         Problem::from_flaws(ProblemKind::BadBody, vec![Flaw::body("", detail)])
     })?;
-    // Paths and faults are tracked only after a failure, because a path costs one allocation per field.
+    // Paths and faults are tracked only after a failure, because tracking paths costs one allocation for each field.
     serde_json::from_str(text).map_err(|error| explain::<T>(text, &error))
 }
 
@@ -43,9 +44,9 @@ pub(super) fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem
 fn explain<'a, T: Deserialize<'a>>(text: &'a str, error: &serde_json::Error) -> Problem {
     let stash = Stash::default();
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let read = serde_path_to_error::deserialize::<_, T>(stash.around(&mut deserializer));
+    let read = serde_path_to_error::deserialize::<_, T>(stash.wrap(&mut deserializer));
     let Err(located) = read else {
-        // The fault comes after the value.
+        // The fault is in the data after the value.
         return invalid_json("", &error.to_string());
     };
     let path = located.path().to_string();
@@ -83,8 +84,8 @@ fn flaw(path: &str, fault: &Fault) -> Flaw {
     }
 }
 
-/// Whether the syntax error is a number outside the range of every type. serde_json does not have a code for that,
-/// but reports where it stopped: at the end of the number, or inside it.
+/// Whether the syntax error is a number outside the range of every type. serde_json has no error code for that, but
+/// reports where it stopped: at the end of the number, or inside it.
 fn is_number_out_of_range(text: &str, error: &serde_json::Error) -> bool {
     let bytes = text.as_bytes();
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
@@ -105,7 +106,8 @@ fn is_number_out_of_range(text: &str, error: &serde_json::Error) -> bool {
     is_value && number.is_some_and(f64::is_infinite)
 }
 
-/// A value that must be a JSON object. Without it, a derived struct also accepts a list of its fields' values.
+/// A value that must be a JSON object. Without this wrapper, a derived struct also accepts a list of the values of its
+/// fields.
 #[derive(Debug)]
 pub(super) struct Object<T>(pub(super) T);
 
@@ -143,7 +145,7 @@ impl<T: JsonSchema> JsonSchema for Object<T> {
     }
 }
 
-/// An object with distinct keys and values of one type: the first [`MAX_ENTRIES`], and whether there are more.
+/// An object with distinct keys and values of one type: the first [`MAX_ENTRIES`] entries, and whether there are more.
 #[derive(Debug)]
 pub(super) struct Entries<V> {
     pub(super) entries: BTreeMap<String, V>,
@@ -190,7 +192,7 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Entries<V> {
     }
 }
 
-/// A key that must be new. A repeated key is refused while it is read, so that the path of the fault ends with it.
+/// A key that must not repeat. A repeated key is refused while it is read, so that the path of the fault ends with it.
 struct NewKey<'a, V>(&'a BTreeMap<String, V>);
 
 impl<'de, V> DeserializeSeed<'de> for NewKey<'_, V> {

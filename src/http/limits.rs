@@ -1,7 +1,8 @@
 //! The limits of one caller, of one namespace, and of all requests together.
 //!
-//! Owns: the limits, and the problems beyond them. A caller is the user of a token, or an address without a token. Does
-//! not own: the size and duration of single requests (`body`, `progress`), and the number of connections (`server`).
+//! Owns: the limits, and the problems for requests that exceed them. A caller is the user of a token; without a token,
+//! a client address. Does not own: the size and duration of single requests (`body`, `progress`), and the number of
+//! connections (`server`).
 
 use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
 
@@ -17,9 +18,9 @@ use crate::http::{
     problem::{Problem, ProblemKind},
 };
 
-/// Requests in progress that wait for their body or for Kubernetes: about 20 KiB each, so 80 MiB. The memory of their
-/// bodies is counted separately (`budget`). A body has 10 s and a write 5 s at most, and both usually take
-/// milliseconds, so this many slots serve thousands of requests a second.
+/// The maximum number of requests in progress that wait for their body or for Kubernetes: about 20 KiB each, so 80 MiB.
+/// The memory of their bodies is counted separately (`budget`). A body has 10 s and a write 5 s at most, and both
+/// usually take milliseconds, so this many slots serve thousands of requests a second.
 const MAX_IN_PROGRESS: usize = 4_096;
 
 pub(super) struct Limits {
@@ -45,10 +46,10 @@ impl Limits {
         }
     }
 
-    /// Charges one request to the caller, or to its address without a token.
+    /// Charges one request to the caller; without a token, to the client address.
     ///
     /// # Errors
-    /// 429 beyond the caller's rate.
+    /// 429 when the caller exceeds its rate.
     pub(super) fn charge_caller(
         &self,
         caller: Option<&Caller>,
@@ -66,13 +67,13 @@ impl Limits {
         }
         let detail = "this caller sends more requests than --http-caller-rate allows; send heartbeats in batches, and \
                       wait for changes instead of polling";
-        Err(self.limited(LimitedBy::Caller, ProblemKind::TooManyRequests, detail))
+        Err(self.refuse(LimitedBy::Caller, ProblemKind::TooManyRequests, detail))
     }
 
     /// Charges `count` writes to a namespace.
     ///
     /// # Errors
-    /// 429 beyond the namespace's rate.
+    /// 429 when the namespace exceeds its rate.
     pub(super) fn charge_namespace(
         &self,
         namespace: &str,
@@ -84,13 +85,13 @@ impl Limits {
             return Ok(());
         }
         let detail = "this namespace has more writes than --http-namespace-rate allows";
-        Err(self.limited(LimitedBy::Namespace, ProblemKind::TooManyRequests, detail))
+        Err(self.refuse(LimitedBy::Namespace, ProblemKind::TooManyRequests, detail))
     }
 
     /// A permit for a request that waits for its body or for Kubernetes.
     ///
     /// # Errors
-    /// 503 at once when all are taken: a queue would only make every client wait longer.
+    /// 503 at once when all permits are taken: a queue would only make every client wait longer.
     pub(super) fn enter(&self) -> Result<OwnedSemaphorePermit, Problem> {
         self.in_progress.clone().try_acquire_owned().map_err(|_| self.overloaded())
     }
@@ -98,17 +99,17 @@ impl Limits {
     /// 503 because too many requests are in progress.
     pub(super) fn overloaded(&self) -> Problem {
         let detail = "this replica has reached its limit of concurrent requests";
-        self.limited(LimitedBy::Load, ProblemKind::Overloaded, detail)
+        self.refuse(LimitedBy::Load, ProblemKind::Overloaded, detail)
     }
 
     /// 503 because request bodies use the whole memory budget.
     pub(super) fn out_of_memory_for_bodies(&self) -> Problem {
         let detail = "the request bodies in progress on this replica use all of the memory reserved for bodies";
-        self.limited(LimitedBy::Body, ProblemKind::Overloaded, detail)
+        self.refuse(LimitedBy::Body, ProblemKind::Overloaded, detail)
     }
 
-    fn limited(&self, by: LimitedBy, kind: ProblemKind, detail: &'static str) -> Problem {
-        self.metrics.limited(by);
+    fn refuse(&self, by: LimitedBy, kind: ProblemKind, detail: &'static str) -> Problem {
+        self.metrics.record_limited(by);
         Problem { retry_after: Some(1), ..Problem::new(kind, detail) }
     }
 }

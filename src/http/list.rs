@@ -11,25 +11,25 @@ use serde::{
     de::{IgnoredAny, SeqAccess, Visitor},
 };
 
-/// The first `MOST` items of a list, and whether there were more.
+/// The first `MAX` items of a list, and whether there were more.
 #[derive(Debug)]
-pub(super) struct List<T, const MOST: usize> {
+pub(super) struct List<T, const MAX: usize> {
     pub(super) items: Vec<T>,
     pub(super) is_longer: bool,
 }
 
-impl<T, const MOST: usize> Default for List<T, MOST> {
+impl<T, const MAX: usize> Default for List<T, MAX> {
     fn default() -> Self {
         Self { items: Vec::new(), is_longer: false }
     }
 }
 
-impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, MOST> {
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for List<T, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ListVisitor<T, const MOST: usize>(PhantomData<T>);
+        struct ListVisitor<T, const MAX: usize>(PhantomData<T>);
 
-        impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for ListVisitor<T, MOST> {
-            type Value = List<T, MOST>;
+        impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for ListVisitor<T, MAX> {
+            type Value = List<T, MAX>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a sequence")
@@ -37,7 +37,7 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, M
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
                 let mut items = Vec::new();
-                while items.len() < MOST {
+                while items.len() < MAX {
                     match list.next_element()? {
                         Some(item) => items.push(item),
                         None => return Ok(List { items, is_longer: false }),
@@ -55,7 +55,7 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, M
     }
 }
 
-impl<T: JsonSchema, const MOST: usize> JsonSchema for List<T, MOST> {
+impl<T: JsonSchema, const MAX: usize> JsonSchema for List<T, MAX> {
     fn schema_name() -> Cow<'static, str> {
         Vec::<T>::schema_name()
     }

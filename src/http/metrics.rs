@@ -14,7 +14,8 @@ use prometheus_client::{
 use crate::http::route::Route;
 use crate::telemetry::heartbeats::{HeartbeatMetrics, HeartbeatResult};
 
-/// Upper bounds in seconds: a response from memory takes microseconds, one that calls Kubernetes milliseconds.
+/// The upper bounds of the buckets, in seconds: a response from memory takes microseconds, one that needs Kubernetes
+/// takes milliseconds.
 const BUCKETS: [f64; 10] = [0.00002, 0.0001, 0.0005, 0.002, 0.01, 0.03, 0.1, 0.5, 2.0, 10.0];
 
 /// The metrics of requests.
@@ -22,7 +23,7 @@ const BUCKETS: [f64; 10] = [0.00002, 0.0001, 0.0005, 0.002, 0.01, 0.03, 0.1, 0.5
 pub struct HttpMetrics {
     requests: Family<RequestLabels, Counter>,
     seconds: Family<DurationLabels, Histogram, fn() -> Histogram>,
-    /// For each route the series of status 200, so that the hot path needs no lookup by label.
+    /// The series of status 200 for each route, so that the hot path needs no lookup by label.
     successes: Arc<[OnceLock<SuccessSeries>]>,
     beats: HeartbeatMetrics,
     limited: Family<LimitLabels, Counter>,
@@ -68,7 +69,7 @@ impl EncodeLabelValue for LimitedBy {
 #[derive(Clone, Debug)]
 pub(super) struct SubscriberMetrics {
     subscribers: Family<SubscriberLabels, Gauge>,
-    /// Watches whose client took nothing for too long.
+    /// Watches that were closed because their client took no data for too long.
     pub(super) dropped: Counter,
     /// Snapshots, upserts and removals.
     pub(super) events: Counter,
@@ -76,7 +77,7 @@ pub(super) struct SubscriberMetrics {
     pub(super) woken: Counter,
 }
 
-/// How a subscriber waits.
+/// What a subscriber waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum SubscriberKind {
     /// For one response (long poll).
@@ -144,12 +145,13 @@ impl HttpMetrics {
     }
 
     /// Counts a request that was refused because there were too many.
-    pub(super) fn limited(&self, by: LimitedBy) {
+    pub(super) fn record_limited(&self, by: LimitedBy) {
         self.limited.get_or_create(&LimitLabels { by }).inc();
     }
 
-    /// Counts a response. `took` is none when the request waited for a change: its duration means nothing.
-    pub(super) fn answered(&self, route: Option<Route>, code: u16, took: Option<Duration>) {
+    /// Counts a response. `took` is `None` when the request waited for a change: its duration says nothing about
+    /// performance.
+    pub(super) fn record_response(&self, route: Option<Route>, code: u16, took: Option<Duration>) {
         let success = route.filter(|_| code == 200).and_then(|route| self.success(route));
         if let Some((SuccessSeries { requests, seconds }, took)) = success.zip(took) {
             requests.inc();
@@ -162,7 +164,7 @@ impl HttpMetrics {
         }
     }
 
-    /// Created with the first success of the route, so that a route without any has no series.
+    /// The series is created with the first success of the route, so that a route without a success has no series.
     fn success(&self, route: Route) -> Option<&SuccessSeries> {
         let label = RouteLabel(Some(route));
         let series = self.successes.get(route as usize)?;
@@ -174,7 +176,7 @@ impl HttpMetrics {
     }
 
     /// Counts heartbeats.
-    pub(super) fn beats(&self, result: HeartbeatResult, count: u64) {
+    pub(super) fn record_heartbeats(&self, result: HeartbeatResult, count: u64) {
         self.beats.http(result, count);
     }
 }
@@ -187,21 +189,25 @@ impl SubscriberMetrics {
             events: Counter::default(),
             woken: Counter::default(),
         };
-        // Created at the start, so that the series show 0 instead of being absent.
+        // The series are created at the start, so that they show 0 instead of being absent.
         for kind in [SubscriberKind::Poll, SubscriberKind::Stream] {
             drop(metrics.subscribers.get_or_create(&SubscriberLabels { kind }));
         }
         let Self { subscribers, dropped, events, woken } = metrics.clone();
-        registry.register("http_subscribers", "Requests that wait for changes now", subscribers);
+        registry.register(
+            "http_subscribers",
+            "Requests that are waiting for a change",
+            subscribers,
+        );
         registry.register(
             "http_subscribers_dropped",
-            "Watches that were closed because their client took nothing for too long",
+            "Watches that were closed because their client read nothing for too long",
             dropped,
         );
         registry.register("http_events", "Events sent in watches", events);
         registry.register(
             "http_subscribers_woken",
-            "Times that a change woke a waiting request",
+            "How often a change woke a waiting request",
             woken,
         );
         metrics
@@ -225,9 +231,9 @@ mod tests {
         let mut registry = Registry::with_prefix("rollcall");
         let beats = HeartbeatMetrics::new(&mut registry);
         let metrics = HttpMetrics::new(&mut registry, beats);
-        metrics.answered(Some(Route::Heartbeat), 200, Some(Duration::from_micros(10)));
-        metrics.answered(None, 404, Some(Duration::from_micros(10)));
-        metrics.beats(HeartbeatResult::Renewed, 3);
+        metrics.record_response(Some(Route::Heartbeat), 200, Some(Duration::from_micros(10)));
+        metrics.record_response(None, 404, Some(Duration::from_micros(10)));
+        metrics.record_heartbeats(HeartbeatResult::Renewed, 3);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [

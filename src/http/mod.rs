@@ -2,7 +2,7 @@
 //!
 //! Owns: connections, routes, the validation of bodies and query strings, the format of responses and problems, and the
 //! metrics of requests. Does not own: what an operation does (`heartbeat`), which instances are live and which are
-//! selected (`rollcall-core`, `rollcall-model`). Reads are answered from the directory, without waiting; heartbeats and
+//! selected (`rollcall-core`, `rollcall-model`). Reads are answered from the directory without waiting; heartbeats and
 //! registrations go through the intake.
 //!
 //! A request passes `server` → `connection` → `hot`, which answers most heartbeats and discoveries from memory →

@@ -1,9 +1,9 @@
 //! Metrics, the access log and spans of every request; and the headers that every response carries.
 //!
-//! Owns: the outermost layer, and what it keeps of a request until the response. The access log has one line a request.
-//! The log filter (`rollcall::http::access=debug`) switches it on and off while the process runs; while it is off, a
-//! request costs one check. The response repeats the request's own id whether the request is logged or not. Does not
-//! own: the filter, and the export of spans (`telemetry`).
+//! Owns: the outermost layer, and the data that it keeps of a request until the response. The access log has one line
+//! for each request. The log filter (`rollcall::http::access=debug`) switches it on and off while the process runs;
+//! while it is off, a request costs one check. The response repeats the request id that the client sent, whether or not
+//! the request is logged. Does not own: the filter, and the export of spans (`telemetry`).
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -21,7 +21,7 @@ use tracing::{Instrument as _, Level, debug, debug_span, enabled};
 
 use crate::clock::Stopwatch;
 use crate::http::{
-    access::bearer,
+    access::bearer_token,
     answer::{WaitedForChange, WithoutIndex},
     app::AppState,
     body, headers,
@@ -55,7 +55,7 @@ struct AccessLine {
     token: Option<Box<str>>,
 }
 
-/// The layer of one route; `route` is none for unknown paths.
+/// The layer of one route; `route` is `None` for unknown paths.
 pub(super) async fn observe(
     State((app, route)): State<(Arc<AppState>, Option<Route>)>,
     ConnectInfo(peer): ConnectInfo<IpAddr>,
@@ -80,15 +80,15 @@ impl ObservedRequest {
     ) -> Self {
         let headers = request.headers();
         let id = headers.get(REQUEST_ID).filter(|id| id.len() <= MAX_ID);
-        // A copy: a clone would keep the whole head in memory for as long as the request waits.
+        // A deep copy: a clone would keep the whole head in memory for as long as the request waits.
         let id = id.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
         let line = enabled!(target: TARGET, Level::DEBUG).then(|| {
             Box::new(AccessLine {
                 peer,
                 method: request.method().clone(),
                 path: request.uri().path().into(),
-                trace: trace(headers),
-                token: bearer(headers).map(Into::into),
+                trace: parse_trace_id(headers),
+                token: bearer_token(headers).map(Into::into),
             })
         });
         let span =
@@ -109,7 +109,7 @@ impl ObservedRequest {
         add_headers(app, response.headers_mut(), route, has_index, now);
         let took = self.stopwatch.elapsed();
         let status = response.status().as_u16();
-        app.metrics.answered(route, status, (!waited).then_some(took));
+        app.metrics.record_response(route, status, (!waited).then_some(took));
         if let Some(line) = &self.line {
             let AccessLine { peer, method, path, trace, token } = &**line;
             let request = self.id.as_ref().and_then(|id| id.to_str().ok());
@@ -143,21 +143,21 @@ fn add_headers(
     if has_index {
         all.insert(headers::INDEX, HeaderValue::from(directory.newest()));
     }
-    // The age is unknown before the first self-beat returns.
+    // The age is unknown until the first self-beat is observed.
     if directory.horizon().0 > 0 {
         all.insert(headers::AGE, HeaderValue::from(millis(directory.age(now))));
     }
     let stale = if directory.is_stale(now) { "true" } else { "false" };
     all.insert(headers::STALE, HeaderValue::from_static(stale));
-    // A browser must not guess another media type than the declared one.
+    // A browser must not guess a media type other than the declared one.
     all.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if route == Some(Route::Attributes) {
         all.insert(headers::ACCEPT_PATCH, HeaderValue::from_static(body::PATCH));
     }
 }
 
-/// The trace id of a request; none without a valid header.
-fn trace(headers: &HeaderMap) -> Option<Box<str>> {
+/// The trace id of a request; `None` without a valid header.
+fn parse_trace_id(headers: &HeaderMap) -> Option<Box<str>> {
     let text = headers.get(TRACEPARENT)?.to_str().ok()?;
     let trace = text.split('-').nth(1)?;
     let fits = trace.len() == 32 && trace.bytes().all(|digit| digit.is_ascii_hexdigit());
@@ -178,7 +178,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(TRACEPARENT, header.parse().unwrap());
-            assert_eq!(trace(&headers).is_some(), is_valid, "{header}");
+            assert_eq!(parse_trace_id(&headers).is_some(), is_valid, "{header}");
         }
     }
 }

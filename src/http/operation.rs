@@ -1,7 +1,7 @@
 //! One operation of the HTTP API: its route and method, its handler, the rights that it needs, and its description.
 //!
-//! Owns: the type of a row of the table. The rows are in `table`; `router` makes routes of them, `admission` reads
-//! the rights and the load, `contract` writes them as OpenAPI. Does not own: the schemas of values (`contract`).
+//! Owns: the type of a row of the table. The rows are in `table`; `router` creates routes from them, `admission` reads
+//! the rights and the load, and `contract` describes them as OpenAPI. Does not own: the schemas of values (`contract`).
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub(super) struct Operation {
     pub(super) method: Method,
     /// Binds the handler to the method.
     pub(super) handler: fn(MethodFilter) -> MethodRouter<Arc<AppState>>,
-    /// Generated clients name their method after it.
+    /// The OpenAPI `operationId`, after which generated clients name their method.
     pub(super) id: &'static str,
     pub(super) summary: &'static str,
     pub(super) description: &'static str,
@@ -33,7 +33,7 @@ pub(super) struct Operation {
     pub(super) extra_problems: &'static [&'static [ProblemKind]],
 }
 
-/// The subject of an operation: a tag in OpenAPI, and a section of the page.
+/// The subject of an operation: a tag in OpenAPI, and a section of the overview page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Group {
     Instances,
@@ -50,11 +50,11 @@ pub(super) enum Load {
     /// It can wait for its body or for Kubernetes: it takes a permit of
     /// [`Limits::enter`](super::limits::Limits::enter).
     Work,
-    /// Like `Work`, and it makes one write in the namespace of its path.
+    /// Like `Work`, and it also makes one write in the namespace of its path.
     Write,
 }
 
-/// The query parameters that an operation takes.
+/// The query parameters that an operation accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Query {
     None,
@@ -70,7 +70,7 @@ pub(super) struct Body {
     /// The name of the schema.
     pub(super) schema: &'static str,
     pub(super) required: bool,
-    /// Its media types, as `Accept` lists them.
+    /// Its media types, in the form of the header `Accept`.
     pub(super) types: &'static str,
 }
 
@@ -125,17 +125,17 @@ impl Group {
 }
 
 impl Operation {
-    /// Whether it can be answered before the first list of instances is complete.
+    /// Whether the operation can be answered before the first list of instances is complete.
     pub(super) const fn works_before_sync(&self) -> bool {
         matches!(self.needs, Needs::Nothing | Needs::Token)
     }
 
-    /// Whether its path names an instance.
+    /// Whether the operation's path names an instance.
     pub(super) fn names_instance(&self) -> bool {
         self.route.template().contains("{name}")
     }
 
-    /// Every problem that this operation can answer with.
+    /// Every kind of problem that this operation can return.
     pub(super) fn problems(&self) -> Vec<ProblemKind> {
         let mut kinds = vec![ProblemKind::BadQuery, ProblemKind::BadHeader];
         let mut add =
@@ -159,7 +159,7 @@ impl Operation {
         add(matches!(self.needs, Needs::Read(_) | Needs::Write(_)), &[ProblemKind::Forbidden]);
         self.extra_problems.iter().for_each(|kinds| add(true, kinds));
         add(true, &[ProblemKind::TooManyRequests]);
-        // Also for answers from memory: over HTTP/2 the number of open streams is limited.
+        // This also applies to answers from memory: over HTTP/2 the number of open streams is limited.
         add(true, &[ProblemKind::Overloaded]);
         add(!self.works_before_sync(), &[ProblemKind::NotSynced]);
         add(true, &[ProblemKind::Behind, ProblemKind::Internal]);

@@ -1,6 +1,6 @@
 //! `GET /`: an overview page for browsers.
 //!
-//! Owns: its HTML, which has no scripts and loads no other resource. Does not own: the operations (`table`), and the
+//! Owns: its HTML, which has no scripts and loads no other resources. Does not own: the operations (`table`), and the
 //! right to list services (`access`).
 
 use std::{fmt::Write as _, sync::Arc};
@@ -15,7 +15,7 @@ use hyper::{
 use rollcall_model::{instance::Phase, view::View};
 
 use crate::http::{
-    access::bearer,
+    access::bearer_token,
     answer::{Answer, HandlerResult},
     app::AppState,
     operation::{Group, Operation},
@@ -23,10 +23,10 @@ use crate::http::{
     query::Query,
 };
 
-/// The most services on the page, at about 300 bytes each.
+/// The maximum number of services on the page, at about 300 bytes each.
 const MAX_SERVICES: usize = 200;
 
-/// The page has inline styles and nothing else.
+/// The content security policy: the page has inline styles and nothing else.
 const CONTENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
@@ -35,7 +35,7 @@ const STYLE: &str = "\
 table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;padding:.2em .8em .2em 0;\
 border-bottom:1px solid #8884}code{font:14px ui-monospace,monospace;overflow-wrap:anywhere}.n{text-align:right}";
 
-/// `GET /`. Only callers with the right to list services see them.
+/// `GET /`. The page shows services only to callers with the right to list them.
 pub(super) async fn page(
     State(app): State<Arc<AppState>>,
     Query(()): Query<()>,
@@ -46,7 +46,7 @@ pub(super) async fn page(
             Flaw::header("Accept", "this page is text/html only; programs can use /openapi.json");
         return Err(Problem::from_flaws(ProblemKind::NotAcceptable, vec![flaw]));
     }
-    let may_list = app.authorization.may_list_all(bearer(&headers)).await;
+    let may_list = app.authorization.may_list_all(bearer_token(&headers)).await;
     let html = Body::from(html(&app, may_list));
     Ok(Answer::new(StatusCode::OK, "text/html; charset=utf-8", html)
         .with_static(CACHE_CONTROL, "no-store")
@@ -151,7 +151,7 @@ fn write_service(out: &mut String, view: &Arc<View>) {
 }
 
 /// The list of all operations, as HTML.
-pub(super) fn calls(operations: &[Operation]) -> String {
+pub(super) fn operations_html(operations: &[Operation]) -> String {
     let mut out = "<h2>API</h2>\n".to_owned();
     for group in Group::ALL {
         let _ = writeln!(out, "<h3>{}</h3>\n<table>", group.name());
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn page_lists_every_operation() {
-        let out = calls(&OPERATIONS);
+        let out = operations_html(&OPERATIONS);
         for operation in &OPERATIONS {
             assert!(
                 out.contains(operation.route.template()) && out.contains(operation.method.as_str()),

@@ -1,4 +1,4 @@
-//! A layer that answers 500 when a handler panics: only that request fails, and the log has the message.
+//! A layer that answers 500 when a handler panics: only that request fails, and the panic message is logged.
 
 use std::any::Any;
 

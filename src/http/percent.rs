@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-/// Decodes `raw`; none when an escape is invalid or the result is not UTF-8. In a query `+` means a space (WHATWG URL,
-/// application/x-www-form-urlencoded).
+/// Decodes `raw`; `None` when an escape is invalid or the result is not UTF-8. In a query `+` means a space (WHATWG
+/// URL, application/x-www-form-urlencoded).
 pub(super) fn decode(raw: &str, in_query: bool) -> Option<Cow<'_, str>> {
     let is_plain = |byte: u8| byte != b'%' && !(in_query && byte == b'+');
     if raw.bytes().all(is_plain) {

@@ -1,7 +1,7 @@
 //! `If-Match`: the versions of an instance that a write is for (RFC 9110 §13.1.1).
 //!
-//! Owns: parsing the header, and the version that a call is tried with. Does not own: comparing it with the stored
-//! version (`heartbeat`), which is one step with the write.
+//! Owns: parsing the header, and the version with which a call is attempted. Does not own: comparing it with the stored
+//! version (`heartbeat`), which happens atomically with the write.
 
 use std::marker::PhantomData;
 
@@ -18,8 +18,8 @@ use crate::http::{
     problem::{Flaw, Problem, ProblemKind},
 };
 
-/// How often a call is tried when the instance changes to another admitted version in between.
-const ATTEMPTS: usize = 4;
+/// The maximum number of attempts when the instance changes to another admitted version in between.
+const MAX_ATTEMPTS: usize = 4;
 
 /// The condition of `If-Match`.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,11 +28,11 @@ pub(super) enum IfMatch {
     Anything,
     /// The instance must exist.
     Existing,
-    /// The instance must have one of these versions. Empty when no tag of the header can belong to an instance.
+    /// The instance must have one of these versions. Empty when no ETag in the header can belong to an instance.
     AnyOf(Vec<u64>),
 }
 
-/// A call on one instance, and the version that it is tried with.
+/// A call on one instance, and the version with which it is attempted.
 pub(super) struct Attempts<'a> {
     condition: IfMatch,
     target: Target<'a>,
@@ -43,13 +43,13 @@ impl<'a> Attempts<'a> {
     /// Prepares the first attempt.
     ///
     /// # Errors
-    /// 412 when the condition does not hold; the refusal of `find` when the instance must be found first.
+    /// 412 when the condition does not hold; the refusal of `find` when the instance must be found first and is not.
     pub(super) async fn new(
         app: &AppState,
         target: Target<'a>,
         condition: IfMatch,
     ) -> Result<Self, Problem> {
-        let mut first = Self { condition, target, left: ATTEMPTS };
+        let mut first = Self { condition, target, left: MAX_ATTEMPTS };
         first.target.version = match &first.condition {
             IfMatch::Anything => None,
             IfMatch::AnyOf(versions) if !versions.is_empty() => versions.iter().max().copied(),
@@ -66,7 +66,7 @@ impl<'a> Attempts<'a> {
         Ok(first)
     }
 
-    /// The instance and version of the next attempt.
+    /// The instance, with the version for the next attempt.
     pub(super) fn target(&self) -> &Target<'a> {
         &self.target
     }
@@ -74,7 +74,7 @@ impl<'a> Attempts<'a> {
     /// Prepares another attempt after a refusal, if the condition admits the stored version.
     ///
     /// # Errors
-    /// The refusal, if there is no other attempt.
+    /// The refusal, if no attempt is left.
     pub(super) fn retry(&mut self, refusal: Refusal) -> Result<(), Problem> {
         match refusal {
             Refusal::OtherVersion(version)
@@ -108,12 +108,12 @@ impl<'a> Attempts<'a> {
     }
 }
 
-/// The extractor of a call that does not support conditions: it refuses them, because ignoring one would be worse
-/// (RFC 9110 §13.2.1).
+/// The extractor of a call that does not support conditions. It refuses them, because ignoring a condition would be
+/// worse (RFC 9110 §13.2.1).
 #[derive(Debug)]
 pub(super) struct NoConditions<T>(PhantomData<T>);
 
-/// The advice to use something else instead of a condition.
+/// What an error recommends instead of a condition.
 pub(super) trait ConditionAdvice {
     const ADVICE: &'static str;
 }
@@ -210,7 +210,7 @@ fn parse_tags(list: &[u8]) -> Option<Vec<Option<u64>>> {
     }
 }
 
-/// Visible ASCII, or a byte outside ASCII.
+/// Whether an ETag may contain this byte: visible ASCII, or a byte outside ASCII.
 fn is_tag_byte(byte: u8) -> bool {
     byte.is_ascii_graphic() || byte >= 0x80
 }

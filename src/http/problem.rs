@@ -17,7 +17,7 @@ pub(super) use kind::ProblemKind;
 use crate::heartbeat::{Fault, Refusal};
 use crate::http::clip;
 
-/// The most flaws that a problem lists: more than most bodies have fields.
+/// The maximum number of flaws in a problem: most bodies have fewer fields.
 const MAX_FLAWS: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -52,7 +52,7 @@ pub(super) struct Problem {
     pub(super) flaws: Vec<Flaw>,
     /// Extension members (RFC 9457 §3.2).
     pub(super) extensions: Map<String, Value>,
-    /// In seconds, before jitter.
+    /// In seconds, before jitter is added.
     pub(super) retry_after: Option<u32>,
     /// The methods that the path takes.
     pub(super) allow: Option<Box<str>>,
@@ -96,13 +96,15 @@ impl Flaw {
         field: impl Into<String>,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
-        let (field, detail) = (clip::name(field.into()), clip::sentence(detail.into()));
+        let (field, detail) =
+            (clip::truncate_name(field.into()), clip::truncate_sentence(detail.into()));
         Self { location, field, detail, is_unknown: false }
     }
 }
 
 impl From<Fault> for Flaw {
-    /// The API server names fields of the stored object, such as `spec.ports`; the body of a request is flat.
+    /// A flaw that the API server found. It names fields of the stored object, such as `spec.ports`; the body of a
+    /// request is flat.
     fn from(fault: Fault) -> Self {
         // The API server writes `<nil>` for the whole object.
         let field =
@@ -116,7 +118,7 @@ impl Problem {
     pub(super) fn new(kind: ProblemKind, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             kind,
-            detail: clip::sentence(detail.into()),
+            detail: clip::truncate_sentence(detail.into()),
             flaws: Vec::new(),
             extensions: Map::new(),
             retry_after: None,
@@ -126,7 +128,7 @@ impl Problem {
         }
     }
 
-    /// A problem whose detail is made from its flaws.
+    /// A problem whose detail is derived from its flaws.
     pub(super) fn from_flaws(kind: ProblemKind, flaws: Vec<Flaw>) -> Self {
         let detail = match flaws.as_slice() {
             [only] if only.field.is_empty() => only.detail.clone(),
@@ -136,7 +138,7 @@ impl Problem {
         Self { flaws, ..Self::new(kind, detail) }.truncate_flaws(MAX_FLAWS)
     }
 
-    /// Drops all but the first `max` flaws; `detail` keeps their full number.
+    /// Drops all but the first `max` flaws. `detail` still has the total number.
     pub(super) fn truncate_flaws(mut self, max: usize) -> Self {
         self.flaws.truncate(max);
         self
@@ -166,7 +168,7 @@ impl Problem {
     }
 
     /// The namespace is outside `--watch-namespace`.
-    fn not_covered(scope: &str, namespace: &str) -> Self {
+    fn namespace_not_watched(scope: &str, namespace: &str) -> Self {
         let detail = format!(
             "this replica serves namespace {scope} only (--watch-namespace); ask a replica that serves \
              {namespace}"
@@ -207,7 +209,7 @@ impl Problem {
             Refusal::OtherVersion(version) => Self::other_version(version, namespace, name),
             Refusal::Invalid(faults) => {
                 let flaws: Vec<_> = faults.into_iter().map(Flaw::from).collect();
-                // Next to a fault, the API server reports that it skipped the CEL rules; that is not a fault.
+                // In addition to a fault, the API server reports that it skipped the CEL rules, which is not a fault.
                 let located = flaws.iter().filter(|flaw| !flaw.field.is_empty()).cloned();
                 let located: Vec<_> = located.collect();
                 Self::from_flaws(
@@ -226,7 +228,7 @@ impl Problem {
                 Self { retry_after: Some(10), ..Self::new(ProblemKind::Unavailable, detail) }
             }
             Refusal::Unserved => Self::types_not_installed(),
-            Refusal::NotCovered(scope) => Self::not_covered(&scope, namespace),
+            Refusal::NotCovered(scope) => Self::namespace_not_watched(&scope, namespace),
             Refusal::Unavailable { is_busy, retry_after } => {
                 let detail = if is_busy {
                     "the Kubernetes API is refusing more requests for now (429); try again"
@@ -264,14 +266,14 @@ impl Problem {
         Self::new(ProblemKind::UnknownInstance, detail)
     }
 
-    /// The replica has as many waits and watches as it allows.
+    /// The replica already has the maximum number of waits and watches.
     pub(super) fn too_many_subscribers() -> Self {
         let detail = "this replica cannot take another wait or watch; try again over a new connection, which can \
                       reach another replica, or ask without wait";
         Self { retry_after: Some(5), ..Self::new(ProblemKind::TooManySubscribers, detail) }
     }
 
-    /// `If-Match` names a version, and there is no instance.
+    /// `If-Match` names a version, but the instance does not exist.
     pub(super) fn no_instance_to_match(namespace: &str, name: &str) -> Self {
         let detail =
             format!("there is no instance {namespace}/{name}; leave If-Match out to register it");
@@ -279,7 +281,7 @@ impl Problem {
         Self { flaws: vec![flaw], ..Self::new(ProblemKind::OtherVersion, detail) }
     }
 
-    /// The instance has another version than `If-Match` names.
+    /// The version of the instance is not one that `If-Match` names.
     fn other_version(version: u64, namespace: &str, name: &str) -> Self {
         let detail = format!(
             "{namespace}/{name} has changed: its ETag is now \"{version}\"; read it again, then decide"
@@ -327,11 +329,11 @@ mod tests {
     #[test]
     fn eviction_problem_has_time_and_reason() {
         let recent_eviction =
-            RecentEviction { at: Moment(0), evicted: Wall(0), reason: "no beat".into() };
+            RecentEviction { at: Moment(0), evicted: Wall(0), reason: "no heartbeat".into() };
         let problem = json(&Problem::refused(Refusal::Gone(recent_eviction), "shop", "orders-1"));
         assert_eq!(problem["status"], 410);
         assert_eq!(problem["evictedAt"], "1970-01-01T00:00:00.000Z");
-        assert_eq!(problem["reason"], "no beat");
+        assert_eq!(problem["reason"], "no heartbeat");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Query strings: the parameters of each call.
 //!
-//! Owns: parsing and bounds. An unknown parameter, and a second value of a parameter that takes one, are refused: a
-//! misspelt filter would otherwise return more than the client wants. Does not own: selection and order
+//! Owns: parsing and bounds. An unknown parameter, and a second value for a parameter that takes one value, are
+//! refused: otherwise a misspelt filter would return more than the client wants. Does not own: selection and order
 //! (`rollcall_model::select`).
 
 use std::{borrow::Cow, time::Duration};
@@ -30,7 +30,7 @@ const WATCH_PARAMETERS: &str = "version, tag, zone, near, port, selector and hea
 /// Parameters of a watch of several services, for error messages.
 const WATCH_MANY_PARAMETERS: &str = "service, version, tag, zone, near, port, selector and health";
 
-/// The longest wait: proxies and load balancers close connections that are silent for longer.
+/// The maximum wait: proxies and load balancers close connections that are silent for longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// Pattern of `wait` in the contract, including its upper bound.
@@ -73,13 +73,14 @@ pub(super) const ORDERS: [&str; 4] = ["name", "weighted", "roundrobin", "random"
 /// Values of `health`.
 pub(super) const HEALTHS: [&str; 2] = ["passing", "any"];
 
-/// The most services in one watch: checking all of them takes about 10 µs.
+/// The maximum number of services in one watch: checking all of them takes about 10 µs.
 pub(super) const MAX_SERVICES: usize = 100;
 
-/// The most parameters in one query: 100 services and as many tags fit.
+/// The maximum number of parameters in one query: 100 services and as many tags fit.
 const MAX_PARAMETERS: usize = 256;
 
-/// The longest selector in bytes: it is evaluated for every instance of a service, and in a watch after every change.
+/// The maximum size of a selector in bytes: it is evaluated for every instance of a service, and in a watch after every
+/// change.
 const MAX_SELECTOR: usize = 2_048;
 
 /// The query of a discovery.
@@ -107,7 +108,7 @@ pub(super) struct WatchQuery {
     pub(super) services: Vec<ServiceKey>,
 }
 
-/// The detail of a flaw: what is wrong with a value, and how to correct it.
+/// The detail of a flaw: what is wrong with a value, and how to fix it.
 type FlawDetail = Cow<'static, str>;
 
 /// The extractor of a parsed query.
@@ -197,7 +198,7 @@ impl ParseQuery for Filter {
     }
 }
 
-/// No service and too many services are also invalid.
+/// A query without a service, or with too many services, is also invalid.
 impl ParseQuery for WatchQuery {
     fn parse(query: Option<&str>) -> Result<Self, Problem> {
         let mut parsed = Self { filter: Filter::default(), services: Vec::new() };
@@ -275,7 +276,7 @@ fn parse_health(value: &str) -> Result<PhaseFilter, FlawDetail> {
     }
 }
 
-/// Why a watch does not take this parameter.
+/// Why a watch does not accept this parameter.
 fn not_in_watch(name: &str, known: &str) -> FlawDetail {
     let detail = match name {
         "order" => {
@@ -296,7 +297,7 @@ impl WatchQuery {
             return Err("must be namespace/service (two DNS labels), such as shop/orders".into());
         };
         let key = ServiceKey::new(namespace, service);
-        // Services beyond the limit are counted for the error, and not compared.
+        // Services beyond the limit are counted for the error, but not compared.
         if self.services.len() <= MAX_SERVICES && self.services.contains(&key) {
             return Err(format!("{key} is given twice; give it once").into());
         }
@@ -345,7 +346,7 @@ impl Discovery {
     }
 }
 
-/// A whole number of milliseconds, seconds or minutes.
+/// Parses a whole number of milliseconds, seconds or minutes.
 fn parse_duration(text: &str) -> Option<Duration> {
     let unit = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at_checked(unit)?;

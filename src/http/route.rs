@@ -33,14 +33,14 @@ pub(super) enum Route {
     Snapshot,
 }
 
-/// The decoded and valid names in a path; empty if the path has none. `name` is the service or the instance.
+/// The names in a path, decoded and valid; empty if the path has no names. `name` is the service or the instance.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PathNames<'a> {
     pub(super) namespace: &'a str,
     pub(super) name: &'a str,
 }
 
-/// [`PathNames`] that live as long as their request.
+/// [`PathNames`] without a reference to the request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OwnedPathNames {
     namespace: Box<str>,
@@ -48,7 +48,7 @@ pub(super) struct OwnedPathNames {
 }
 
 impl<'a> PathNames<'a> {
-    /// The instance that the path names; only the incarnation with this uid, if there is one.
+    /// The instance that the path names; if there is a uid, only the incarnation with that uid.
     pub(super) fn target(self, uid: Option<&'a str>) -> Target<'a> {
         Target { namespace: self.namespace, name: self.name, uid, version: None }
     }

@@ -1,4 +1,4 @@
-//! The router: axum, from the table of operations.
+//! The router: builds the axum router from the table of operations.
 //!
 //! Owns: the layers around a handler. From the outside in: `observe` and the panic handler around each route and the
 //! fallback; `admission` around each operation. A layer or handler that refuses a request answers with a problem.
@@ -47,7 +47,7 @@ fn methods(
 ) -> MethodRouter<Arc<AppState>> {
     let mut methods = MethodRouter::new();
     for operation in operations.iter().filter(|operation| operation.route == route) {
-        // axum knows every method of the table.
+        // axum supports every method of the table.
         let Ok(filter) = MethodFilter::try_from(operation.method.clone()) else { continue };
         let admission = from_fn_with_state((app.clone(), operation), admit);
         methods = methods.merge((operation.handler)(filter).route_layer(admission));
@@ -56,7 +56,7 @@ fn methods(
     methods.fallback(move || async move { Problem::method_not_allowed(route.template(), allow) })
 }
 
-/// The methods of a route as `Allow` lists them (RFC 9110 §10.2.1).
+/// The methods of a route, in the form of the header `Allow` (RFC 9110 §10.2.1).
 pub(super) fn allow(operations: &[Operation], route: Route) -> String {
     let has = |method: &&Method| {
         let method = if **method == Method::HEAD { &Method::GET } else { *method };

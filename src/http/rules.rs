@@ -1,22 +1,22 @@
-//! Rules for single values: the bounds of the stored objects, so that a client learns of all its mistakes at once,
-//! and before a request goes to Kubernetes.
+//! Rules for single values: the bounds of the stored objects, checked here so that a client learns of all its mistakes
+//! at once, before a request is sent to Kubernetes.
 //!
-//! Owns: each rule as a function, as a sentence for errors, and as a regular expression for the contract, which
-//! ECMA-262, RE2 and Python read in the same way. Does not own: the binding rules, which are in the CRD
-//! (`api::rules`). Labels have the bounds of Kubernetes ("Labels and Selectors: syntax and character set").
+//! Owns: each rule as a function, as a sentence for errors, and as a regular expression for the contract, with the same
+//! meaning in ECMA-262, RE2 and Python. Does not own: the authoritative rules, which are in the CRD (`api::rules`).
+//! Labels have the bounds of Kubernetes ("Labels and Selectors: syntax and character set").
 
 use std::net::IpAddr;
 
 use rollcall_model::naming;
 
-/// The most characters of a version, a zone, a tag, an attribute's key and a label's value.
+/// The maximum length of a version, a zone, a tag, an attribute's key and a label's value, in characters.
 pub(super) const MAX_SHORT_TEXT: usize = 63;
 
-/// The most heartbeats in one body.
-pub(super) const MAX_BEATS: usize = 10_000;
-/// The longest note, in characters.
+/// The maximum number of heartbeats in one body.
+pub(super) const MAX_HEARTBEATS: usize = 10_000;
+/// The maximum length of a note, in characters.
 pub(super) const MAX_NOTE: usize = 256;
-/// The most registrations in one body.
+/// The maximum number of registrations in one body.
 pub(super) const MAX_INSTANCES: usize = 1_000;
 pub(super) const MAX_ADDRESSES: usize = 16;
 pub(super) const MAX_PORTS: usize = 32;
@@ -24,7 +24,7 @@ pub(super) const MAX_TAGS: usize = 32;
 pub(super) const MAX_ATTRIBUTES: usize = 64;
 pub(super) const MAX_ATTRIBUTE: usize = 1024;
 
-/// `_name` must fit into a DNS label.
+/// The maximum length of a port name: `_name` must fit into a DNS label.
 pub(super) const MAX_PORT_NAME: usize = naming::MAX_LABEL - 1;
 
 /// The shortest and the longest lease, in seconds.
@@ -33,15 +33,15 @@ pub(super) const LEASE: [i64; 2] = [2, 86_400];
 pub(super) const LABEL_PATTERN: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 pub(super) const SUBDOMAIN_PATTERN: &str =
     "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$";
-/// A hostname is a subdomain that does not match this pattern.
+/// Matches a name that ends in a number. A hostname is a subdomain that does not match this pattern.
 pub(super) const NUMBER_LAST_PATTERN: &str = "(^|[.])[0-9]+$";
 pub(super) const VISIBLE_TEXT_PATTERN: &str = "^[A-Za-z0-9][!-~]*$";
 pub(super) const ATTRIBUTE_KEY_PATTERN: &str = "^[!-<>-~]+$";
 pub(super) const LABEL_KEY_PATTERN: &str = "^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*/)?\
      [A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
 pub(super) const LABEL_VALUE_PATTERN: &str = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$";
-/// An IPv4 address, or an IPv6 address in groups of hexadecimal digits. [`parse_ip`] also takes IPv6 with the last 32 bits
-/// written as IPv4; a pattern for that would be four times as long.
+/// An IPv4 address, or an IPv6 address in groups of hexadecimal digits. [`parse_ip`] also accepts IPv6 with the last 32
+/// bits written as IPv4; a pattern for that would be four times as long.
 pub(super) const ADDRESS_PATTERN: &str = concat!(
     "^(((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])[.]){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])",
     "|([0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}",
@@ -99,13 +99,13 @@ pub(super) fn parse_ip(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// The keys of RFC 6763 §6.4, because attributes become TXT records.
+/// Whether this is a valid key by RFC 6763 §6.4, because attributes become TXT records.
 pub(super) fn is_attribute_key(key: &str) -> bool {
     (1..=MAX_SHORT_TEXT).contains(&key.len())
         && key.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'=')
 }
 
-/// The key of a Kubernetes label.
+/// Whether this is a valid key of a Kubernetes label.
 pub(super) fn is_label_key(key: &str) -> bool {
     let (prefix, word) = match key.split_once('/') {
         Some((prefix, word)) => (Some(prefix), word),
@@ -114,7 +114,7 @@ pub(super) fn is_label_key(key: &str) -> bool {
     prefix.is_none_or(naming::is_subdomain) && !word.is_empty() && is_label_value(word)
 }
 
-/// The value of a Kubernetes label.
+/// Whether this is a valid value of a Kubernetes label.
 pub(super) fn is_label_value(value: &str) -> bool {
     let bytes = value.as_bytes();
     let is_end = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);

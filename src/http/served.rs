@@ -1,10 +1,9 @@
 //! Views with their encoded form, which all HTTP requests share.
 //!
-//! Owns: the JSON of each member, the whole response to a plain discovery, the events since the previous view; and the
-//! map from a service to these. An entry is created when a service is first read over HTTP, and is updated with the
-//! service from then on: a member that the next view shares keeps its JSON, and nothing is kept for a view that is not
-//! current. Does not own: the encoding (`encode`, `set`, `shared_events`), and the views (the directory of
-//! `rollcall-core`).
+//! Owns: for each service, the JSON of its members, the whole response to a plain discovery, and the events since the
+//! previous view. An entry is created when a service is first read over HTTP, and from then on is updated with the
+//! service: a member that the next view shares keeps its JSON, and nothing is kept for a view that is not current. Does
+//! not own: the encoding (`encode`, `set`, `shared_events`), and the views (the directory of `rollcall-core`).
 
 use std::{
     cmp::Ordering,
@@ -40,10 +39,10 @@ pub(super) struct ServedView {
     view: Arc<View>,
     /// In the order of the view.
     pub(super) members: Box<[ServedMember]>,
-    /// The response to a discovery without parameters; none when it is too long to be kept.
+    /// The response to a discovery without parameters; `None` when it is too long to be stored.
     pub(super) plain: OnceLock<Option<EncodedDiscovery>>,
-    /// The events for watches of this service alone that know the previous view; none when they are too long to be
-    /// kept.
+    /// The events for watches of only this service that know the previous view; `None` when they are too long to be
+    /// stored.
     pub(super) shared_events: OnceLock<Option<SharedEvents>>,
 }
 
@@ -81,12 +80,12 @@ impl ServedMember {
         self.0.json.get_or_init(|| encode::member_json(&self.0.member, zone).into())
     }
 
-    /// The JSON, if it was encoded before.
+    /// The JSON, if it is already encoded.
     pub(super) fn encoded_json(&self) -> Option<&Bytes> {
         self.0.json.get()
     }
 
-    /// Whether both share one member in memory.
+    /// Whether both refer to the same member in memory.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0.member, &other.0.member)
     }
@@ -119,14 +118,14 @@ impl ServedView {
         Self { view, members, plain: OnceLock::new(), shared_events: OnceLock::new() }
     }
 
-    /// Whether this is the encoded form of that view, and not only of an equal one.
-    pub(super) fn is_of(&self, view: &Arc<View>) -> bool {
+    /// Whether this is the encoded form of exactly that view, and not of an equal one.
+    pub(super) fn is_encoding_of(&self, view: &Arc<View>) -> bool {
         Arc::ptr_eq(&self.view, view)
     }
 
-    /// Whether both have the same view in memory.
+    /// Whether both refer to the same view in memory.
     pub(super) fn is_same_view(&self, other: &Self) -> bool {
-        self.is_of(&other.view)
+        self.is_encoding_of(&other.view)
     }
 
     /// The discoverable members.
@@ -150,12 +149,12 @@ impl Views {
         Self { directory, served: papaya::HashMap::default() }
     }
 
-    /// The current view of a service; none when the service has no instance.
+    /// The current view of a service. `None` when the service has no instances.
     pub(super) fn service(&self, namespace: &str, service: &str) -> Option<Arc<ServedView>> {
         let view = self.directory.service(namespace, service)?;
         let served = self.served.pin();
         let before = served.get(&view.key);
-        if let Some(current) = before.filter(|before| before.is_of(&view)) {
+        if let Some(current) = before.filter(|before| before.is_encoding_of(&view)) {
             return Some(current.clone());
         }
         let new = Arc::new(ServedView::new(view, before.map(AsRef::as_ref)));
@@ -163,18 +162,18 @@ impl Views {
             (Some(known), Some(before)) => Arc::ptr_eq(known, before),
             (known, before) => known.is_none() && before.is_none(),
         };
-        // An entry that another thread has inserted in between stays: it has the same view, or a newer one.
+        // An entry that another thread has inserted in between is kept: it has the same view, or a newer one.
         let put = served.compute(new.key.clone(), |known| match known.map(|(_, known)| known) {
             known if is_before(known) => Operation::Insert(new.clone()),
             known => Operation::Abort(known.cloned()),
         });
         if let Compute::Aborted(known) = put {
-            return Some(known.filter(|known| known.is_of(&new.view)).unwrap_or(new));
+            return Some(known.filter(|known| known.is_encoding_of(&new.view)).unwrap_or(new));
         }
-        // Since the view was read, the service may have changed or gone, and `update` may have run: then nothing is
-        // kept.
+        // Since the view was read, the service may have changed or disappeared, and `update` may have run: then nothing
+        // is stored.
         let newest = self.directory.service(namespace, service);
-        if !newest.is_some_and(|newest| new.is_of(&newest)) {
+        if !newest.is_some_and(|newest| new.is_encoding_of(&newest)) {
             served.remove(&new.key);
         }
         Some(new)
@@ -183,7 +182,7 @@ impl Views {
     /// The encoded form of this view, if the service was read before.
     pub(super) fn encoded(&self, view: &Arc<View>) -> Option<Arc<ServedView>> {
         let served = self.served.pin();
-        served.get(&view.key).filter(|served| served.is_of(view)).cloned()
+        served.get(&view.key).filter(|served| served.is_encoding_of(view)).cloned()
     }
 
     /// Updates the entries of services that have changed, or removes them. The cost is proportional to the size of
@@ -193,7 +192,7 @@ impl Views {
         for key in revised {
             let Some(before) = served.get(key) else { continue };
             match self.directory.service(&key.namespace, &key.service) {
-                Some(view) if before.is_of(&view) => {}
+                Some(view) if before.is_encoding_of(&view) => {}
                 Some(view) => {
                     let next = Arc::new(ServedView::new(view, Some(before)));
                     served.insert(key.clone(), next);
@@ -210,7 +209,7 @@ impl fmt::Debug for Views {
     }
 }
 
-/// Both lists are in the order of their views, so one pass finds every shared member.
+/// Both lists have the order of their views, so one pass finds every shared member.
 fn reuse_encoded(members: &[Arc<Member>], before: &[ServedMember]) -> Box<[ServedMember]> {
     let mut before = before.iter().peekable();
     let mut reuse = |member: &Arc<Member>| {
@@ -244,7 +243,7 @@ mod tests {
 
     const NOW: Now = Now { moment: Moment(1_000), wall: Wall(0) };
 
-    /// A catalog whose views are served.
+    /// A catalog, and the encoded views of its directory.
     struct World {
         catalog: Catalog,
         views: Views,

@@ -1,4 +1,4 @@
-//! The listener: accepting connections, bounding their number, and draining them.
+//! The listener: accepts connections, bounds their number, and drains them.
 //!
 //! Does not own: what happens on a connection (`connection`), certificates (`tls`), and the responses (`hot`,
 //! `router`).
@@ -27,24 +27,24 @@ use crate::http::{
     tls::{Tls, TlsError},
 };
 
-/// Connections at once. Each takes a read buffer of 8 KiB, a piece of a response of 16 KiB while one is being sent, and
-/// about 3 KiB of state: 10,000 take 270 MB while all are answered and 110 MB when all are idle; with TLS 200 MB more.
-/// An incomplete head takes 64 KiB for up to 15 s, so 10,000 untrusted clients can hold 640 MB for that time. Beyond
-/// this limit, clients wait in the kernel's queue of 1,024.
+/// The maximum number of open connections. Each takes a read buffer of 8 KiB, a piece of a response of 16 KiB while one
+/// is being sent, and about 3 KiB of state: 10,000 take 270 MB while all are answered and 110 MB when all are idle;
+/// with TLS 200 MB more. An incomplete head takes 64 KiB for up to 15 s, so 10,000 untrusted clients can hold 640 MB
+/// for that time. Beyond this limit, clients wait in the kernel's queue of 1,024.
 const MAX_CONNECTIONS: usize = 10_000;
 
-/// HTTP/2 requests that are open at once, on all connections together: as many as if each had its own connection.
+/// The maximum number of open HTTP/2 requests on all connections together: as many as if each had its own connection.
 const MAX_STREAMS: usize = MAX_CONNECTIONS;
 
 /// How much longer than [`DRAIN_WITHIN`] the server waits for the last connection.
 const DRAIN_MARGIN: Duration = Duration::from_millis(500);
 
-/// How long a client can take to acknowledge what it was sent. Without this, the connection of a client that vanished
-/// with its machine would stay open for a quarter of an hour. A client that only reads nothing is dropped earlier
+/// How long a client can take to acknowledge data. Without this limit, the connection to a client whose machine failed
+/// would stay open for a quarter of an hour. A client that acknowledges data, but does not read it, is dropped earlier
 /// ([`connection`]).
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(45);
 
-/// How many unsent bytes the kernel buffers. Without this it buffers up to 4 MB for a client that reads nothing.
+/// How many unsent bytes the kernel buffers. Without this limit it buffers up to 4 MB for a client that reads nothing.
 const UNSENT_BYTES: u32 = 64 * 1024;
 
 /// The configuration of the HTTP server.
@@ -56,11 +56,11 @@ pub struct HttpConfig {
     pub replica: String,
     /// The DNS zone, for the names in answers.
     pub zone: String,
-    /// Whether reads need a token too.
+    /// Whether reads also need a token (`--read-auth`).
     pub read_auth: bool,
     /// The rate limits.
     pub rates: Rates,
-    /// Certificate and key; none without TLS.
+    /// Certificate and key; `None` without TLS.
     pub tls: Option<HttpTls>,
 }
 
@@ -126,11 +126,11 @@ impl HttpServer {
         self.address
     }
 
-    /// Serves until `stop`, then lets connections complete their requests, for a few seconds at most.
+    /// Serves until `stop` is cancelled, then waits a few seconds at most for connections to complete their requests.
     pub async fn serve(self, stop: CancellationToken) {
         let Self { listener, app, tls, .. } = self;
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        // A connection's task ends with it; a panic in one closes only that connection.
+        // The task of a connection ends with the connection; a panic in it closes only that connection.
         let connections = TaskTracker::new();
         let ticker = Arc::new(Ticker::default());
         let context = ConnectionContext {
@@ -160,7 +160,7 @@ impl HttpServer {
     }
 }
 
-/// Reloads changed certificates, for ever.
+/// Reloads certificates when they change, forever.
 async fn reload_certificates(tls: Option<&Tls>) {
     match tls {
         Some(tls) => tls.reload_on_change().await,
@@ -184,7 +184,7 @@ async fn serve_connection(accepted: Accepted, context: ConnectionContext, tls: O
     }
 }
 
-/// Disables Nagle's algorithm, bounds the kernel's send buffer, and drops a client that acknowledges nothing.
+/// Disables Nagle's algorithm, bounds the kernel's send buffer, and sets the acknowledgement timeout.
 fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);

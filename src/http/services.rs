@@ -56,7 +56,7 @@ pub(super) async fn list_of_namespace(
     Query(()): Query<()>,
 ) -> HandlerResult {
     let namespace = context.names().namespace;
-    app.covers(namespace)?;
+    app.check_namespace(namespace)?;
     Ok(answer(&app, Some(namespace)))
 }
 

@@ -1,8 +1,8 @@
 //! The body of a discovery: a set of instances, joined from encoded members.
 //!
-//! Owns: its bytes. A body of up to [`PIECE`] is one copy. A longer one is produced while the client takes it, so that
-//! thousands of requests for a large set hold no copies of it. Does not own: the members of the set (`discover`), and
-//! the JSON of an instance (`encode`).
+//! Owns: its bytes. A body of up to [`PIECE`] bytes is copied into one buffer. A longer one is produced while the
+//! client reads it, so that thousands of requests for a large set hold no copies of it. Does not own: the members of
+//! the set (`discover`), and the JSON of an instance (`encode`).
 
 use std::{
     convert::Infallible,
@@ -32,7 +32,7 @@ pub(super) struct SetBody {
 
 const END: &[u8] = b"]}";
 
-/// The body with these members, in their order.
+/// The body with these members, in this order.
 pub(super) fn body(
     zone: &Arc<str>,
     names: PathNames<'_>,
@@ -58,8 +58,8 @@ pub(super) fn body(
     Body::new(SetBody { zone: zone.clone(), members, out, left: size })
 }
 
-/// The same bytes in one piece, without storing the JSON of members; none when they would be longer than [`PIECE`].
-pub(super) fn whole(
+/// The same bytes in one piece, without storing the JSON of members. `None` when they would be longer than [`PIECE`].
+pub(super) fn one_piece(
     zone: &str,
     names: PathNames<'_>,
     revision: Revision,
@@ -77,7 +77,7 @@ pub(super) fn whole(
         }
     }
     out.extend_from_slice(END);
-    // A copy has no unused capacity, because it will be kept.
+    // Copied, so that the stored bytes have no unused capacity.
     Some(Bytes::copy_from_slice(&out))
 }
 
@@ -106,7 +106,7 @@ fn put(out: &mut BytesMut, is_next: bool, encoded: &[u8]) {
 }
 
 impl SetBody {
-    /// The next piece; none at the end.
+    /// The next piece. `None` at the end.
     fn write(&mut self) -> Option<Bytes> {
         let mut out = std::mem::take(&mut self.out);
         if out.capacity() == 0 {
@@ -196,8 +196,8 @@ mod tests {
             assert_eq!(pieces > 1, in_pieces, "{count}: {pieces}");
             let unencoded: Vec<_> = (0..count).map(member).collect();
             let unencoded: Vec<_> = unencoded.iter().collect();
-            let whole = whole("z.", shop, Revision(7), &unencoded);
-            assert_eq!(whole.as_deref(), (!in_pieces).then_some(&*bytes));
+            let one_piece = one_piece("z.", shop, Revision(7), &unencoded);
+            assert_eq!(one_piece.as_deref(), (!in_pieces).then_some(&*bytes));
             assert!(unencoded.iter().all(|member| member.encoded_json().is_none()));
         }
     }

@@ -14,12 +14,13 @@ use crate::http::{
     served::{ServedView, SharedEvents},
 };
 
-/// The most bytes that are stored: changes of about eight instances. They are stored until the service changes again,
-/// whether it still has watches or not: for 10,000 services 40 MB at most, and 5 MB if one instance changed in each.
+/// The maximum number of bytes that are stored: changes of about eight instances. They are stored until the service
+/// changes again, whether it still has watches or not: for 10,000 services 40 MB at most, and 5 MB if one instance
+/// changed in each.
 const MAX_STORED: usize = 4 * 1024;
 
 /// The events that lead to `view` from the view that a client knows, whose discoverable members have this revision.
-/// None when they must be encoded for this client.
+/// `None` when they must be encoded for this client.
 pub(super) fn between<'a>(
     known: Option<&ServedView>,
     revision: Revision,
@@ -46,7 +47,7 @@ pub(super) fn write_change(
     }
 }
 
-/// None when the events are too long to be stored.
+/// `None` when the events are too long to be stored.
 fn encode(known: Option<&ServedView>, view: &ServedView, zone: &str) -> Option<SharedEvents> {
     let (mut out, mut count) = (BytesMut::new(), 0);
     let revision = view.discoverable_revision;
@@ -64,6 +65,6 @@ fn encode(known: Option<&ServedView>, view: &ServedView, zone: &str) -> Option<S
             }
         }
     }
-    // A copy has no unused capacity.
+    // Copied, so that the stored bytes have no unused capacity.
     Some(SharedEvents { count, events: Bytes::copy_from_slice(&out) })
 }

@@ -33,7 +33,7 @@ pub(super) async fn snapshot(
     Ok(answer.with_static(CACHE_CONTROL, "no-store"))
 }
 
-/// The lines that are not written yet.
+/// Writes the lines of the snapshot, from the next one on.
 pub(super) struct SnapshotLines {
     app: Arc<AppState>,
     views: std::vec::IntoIter<Arc<View>>,

@@ -1,7 +1,7 @@
 //! The body of a watch.
 //!
 //! Owns: [`WatchStream`]: when to read the views, when to send a keep-alive, and when to end. Does not own: the events
-//! (`change_feed`), and dropping a client that takes nothing (`progress`). hyper polls for bytes only when it can send
+//! (`change_feed`), and dropping a client that takes no data (`progress`). hyper polls for bytes only when it can send
 //! them.
 
 use std::{
@@ -20,19 +20,19 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::http::{app::AppState, change_feed::ChangeFeed, events, subscribers::Subscription};
 
-/// About how many bytes are written at a time. Two pieces can wait for a client that does not read
+/// The approximate number of bytes that are written at a time. For a client that does not read, two pieces can wait
 /// (`connection::paced_body`).
 const PIECE: usize = 8 * 1024;
 
-/// How often a quiet stream sends a keep-alive. Proxies close a connection that is quiet for a minute, or half a
-/// minute.
+/// The interval of keep-alives on a quiet stream. Proxies close a connection that is quiet for a minute, some of them
+/// after half a minute.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 
 /// How many milliseconds a client should wait before it reconnects. The time is random, so that the clients of a
-/// replica that ended do not all reconnect at the same moment.
+/// replica that stopped do not all reconnect at the same moment.
 const RETRY: Range<u32> = 1_000..5_000;
 
-/// How many seconds a stream lasts. Streams end so that clients spread over the replicas again.
+/// How many seconds a stream lasts. Streams end so that clients are distributed over the replicas again.
 const LIFETIME: Range<u64> = 1_800..3_600;
 
 /// How many seconds a stream lasts if reads need a right. The right is checked only when a stream begins, and can be
@@ -46,8 +46,8 @@ pub(super) struct WatchStream {
     feed: ChangeFeed,
     preface: BytesMut,
     keep_alive: Interval,
-    /// When bytes were sent last. The timer is not reset at that moment: with thousands of streams all of them would
-    /// contend for the timer's lock at every change.
+    /// When bytes were last sent. The timer is not reset then: with thousands of streams, all of them would contend for
+    /// the timer's lock at every change.
     sent: Moment,
     ends: Moment,
 }
@@ -67,7 +67,7 @@ impl WatchStream {
         Self { app, subscription, feed, preface, keep_alive, sent, ends }
     }
 
-    /// The next bytes; none when the client has all events.
+    /// The next bytes. `None` when the client has all events.
     fn write(&mut self) -> Option<Bytes> {
         let before = self.feed.event_count();
         let piece = self.feed.write(std::mem::take(&mut self.preface), PIECE);
@@ -79,7 +79,7 @@ impl WatchStream {
         self.subscription.is_shutting_down() || now >= self.ends
     }
 
-    /// The next bytes; none at the end of the stream.
+    /// The next bytes. `None` at the end of the stream.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let now = (self.app.clock)().moment;
         loop {
@@ -97,7 +97,7 @@ impl WatchStream {
             if self.keep_alive.poll_tick(cx).is_pending() {
                 return Poll::Pending;
             }
-            let left = until_keep_alive(self.sent, now);
+            let left = time_until_keep_alive(self.sent, now);
             self.keep_alive.reset_after(left.unwrap_or(KEEP_ALIVE_EVERY));
             if left.is_none() {
                 self.sent = now;
@@ -107,8 +107,8 @@ impl WatchStream {
     }
 }
 
-/// The time until a stream that last sent bytes at `sent` must send a keep-alive; none when it must do so now.
-fn until_keep_alive(sent: Moment, now: Moment) -> Option<Duration> {
+/// The time until a stream that last sent bytes at `sent` must send a keep-alive; `None` when it must do so now.
+fn time_until_keep_alive(sent: Moment, now: Moment) -> Option<Duration> {
     KEEP_ALIVE_EVERY.checked_sub(now.since(sent)).filter(|left| !left.is_zero())
 }
 
@@ -132,7 +132,7 @@ mod tests {
     fn a_keep_alive_is_due_after_15_seconds_without_bytes() {
         const EVERY: Duration = KEEP_ALIVE_EVERY;
         let sent = Moment(1_000);
-        let left = |after| until_keep_alive(sent, sent.after(after));
+        let left = |after| time_until_keep_alive(sent, sent.after(after));
         assert_eq!(left(Duration::ZERO), Some(EVERY));
         assert_eq!(left(EVERY / 3), Some(EVERY * 2 / 3));
         assert_eq!(left(EVERY - Duration::from_millis(1)), Some(Duration::from_millis(1)));

@@ -1,7 +1,7 @@
 //! The subscribers of services: requests that wait for a change.
 //!
-//! Owns: [`Subscribers`], a table from services to their subscriptions, and the limit on subscriptions. Does not own: which
-//! services have changed (`engine`), and what a subscriber does then (`discover`, `change_feed`).
+//! Owns: [`Subscribers`], a table from services to their subscriptions, and the limit on subscriptions. Does not own:
+//! detecting which services have changed (`engine`), and what a subscriber does then (`discover`, `change_feed`).
 //!
 //! No wake-up is lost. A subscriber enters the table and then reads the view; the engine publishes the view and then
 //! reads the table. Both access the table under the same lock: if the engine comes first, the subscriber reads the new
@@ -25,14 +25,15 @@ use rollcall_model::instance::ServiceKey;
 
 use crate::http::metrics::{SubscriberKind, SubscriberMetrics};
 
-/// Subscriptions at once: four fifths of the connections, so that some are always free for heartbeats.
+/// The maximum number of subscriptions: four fifths of the connections, so that some connections are always free for
+/// heartbeats.
 const MAX_SUBSCRIPTIONS: usize = 8_000;
 
-/// Table entries: one for each service of each subscription. About 200 bytes each if all services are different, so 20
-/// MB.
+/// The maximum number of table entries: one for each service of each subscription. If all services are different, each
+/// takes about 200 bytes, so 20 MB.
 const MAX_ENTRIES: usize = 100_000;
 
-/// Enough that threads on several cores seldom wait for each other or for the engine.
+/// The number of shards: enough that threads on several cores seldom wait for each other or for the engine.
 const SHARDS: usize = 64;
 
 /// The subscriptions, by service.
@@ -46,7 +47,7 @@ pub struct Subscribers {
     pub(super) metrics: SubscriberMetrics,
 }
 
-/// By service, then by the id of the subscription. A service without subscriptions has no entry.
+/// The wake flags, by service and then by the id of the subscription. A service without subscriptions has no entry.
 type Shard = HashMap<ServiceKey, HashMap<u64, Arc<WakeFlag>>>;
 
 /// Wakes one subscriber.
@@ -82,7 +83,7 @@ impl Subscribers {
     /// Wakes the subscribers of these services. Call it when their new views are published.
     pub fn announce(&self, revised: &[ServiceKey]) {
         for key in revised {
-            // Set outside the lock, because a waker runs code of the runtime.
+            // The flags are set outside the lock, because a waker runs code of the async runtime.
             let flags: Vec<_> = self.shard(key).map_or_else(Vec::new, |shard| {
                 shard
                     .lock()
@@ -96,7 +97,7 @@ impl Subscribers {
         }
     }
 
-    /// Wakes all subscribers because this replica shuts down. Later subscribers do not wait.
+    /// Wakes all subscribers because this replica is shutting down. Later subscribers do not wait.
     pub(super) fn shut_down(&self) {
         self.is_shutting_down.store(true, Ordering::Release);
         for shard in &self.shards {
@@ -107,12 +108,13 @@ impl Subscribers {
         }
     }
 
-    /// Whether this replica shuts down. Check it after subscribing.
+    /// Whether this replica is shutting down. Check it after subscribing.
     pub(super) fn is_shutting_down(&self) -> bool {
         self.is_shutting_down.load(Ordering::Acquire)
     }
 
-    /// Subscribes to these services, without duplicates; none when the table is full. Read their views after this call.
+    /// Subscribes to these services, which must be distinct. `None` when the table is full. Read the views of the
+    /// services after this call.
     pub(super) fn subscribe(
         self: &Arc<Self>,
         kind: SubscriberKind,
@@ -148,7 +150,7 @@ fn take(count: &AtomicUsize, add: usize, most: usize) -> bool {
 }
 
 impl WakeFlag {
-    /// Returns whether the flag was clear before.
+    /// Sets the flag, and returns whether it was clear before.
     fn set(&self) -> bool {
         let first = !self.is_set.swap(true, Ordering::AcqRel);
         if first {
@@ -168,17 +170,17 @@ impl WakeFlag {
 }
 
 impl Subscription {
-    /// Ready when one of the services has changed since this was ready last, or the replica shuts down.
+    /// Ready when one of the services has changed since this was last ready, or the replica is shutting down.
     pub(super) fn poll_changed(&self, cx: &Context<'_>) -> Poll<()> {
         self.flag.poll(cx)
     }
 
-    /// [`Self::poll_changed`] as a future. It has no deadline: the caller sets one.
+    /// Does the same as [`Self::poll_changed`], as a future. It has no deadline: the caller sets one.
     pub(super) async fn changed(&self) {
         poll_fn(|cx| self.poll_changed(cx)).await;
     }
 
-    /// Whether the replica shuts down.
+    /// Whether the replica is shutting down.
     pub(super) fn is_shutting_down(&self) -> bool {
         self.subscribers.is_shutting_down()
     }
@@ -316,7 +318,7 @@ mod tests {
                             subscribers.subscribe(SubscriberKind::Poll, [key("a")].into()).unwrap();
                         let now = published.load(Ordering::Relaxed);
                         if now == last {
-                            // If the last wake-up were lost, this would wait for ever.
+                            // If the last wake-up were lost, this would wait forever.
                             runtime.block_on(subscription.changed());
                         }
                         last = published.load(Ordering::Relaxed);

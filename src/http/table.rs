@@ -22,7 +22,7 @@ const WRITE_REQUEST_HEADERS: &[&str] = &["If-Match"];
 const SET_HEADERS: &[&str] = &["ETag", "Cache-Control"];
 const READ_HEADERS: &[&str] = &["Cache-Control"];
 
-/// Problems of every write of an instance, once its body is read.
+/// Problems that every write of an instance can return after its body is read.
 const WRITE_PROBLEMS: &[ProblemKind] = &[
     ProblemKind::UnknownInstance,
     ProblemKind::Terminating,
@@ -89,7 +89,7 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         handler: |method| on(method, instances::get),
         id: "getInstance",
         summary: "Get an instance, with its lease and the reason for its phase",
-        description: "The instance as the replica that answers sees it: everything that discovery returns, the end \
+        description: "The instance as known to the replica that answers: everything that discovery returns, the end \
                       of the lease, the last heartbeat, and the reason for the phase.",
         group: Group::Instances,
         needs: Needs::Read(&[Right::Get]),
@@ -440,7 +440,7 @@ pub(super) static OPERATIONS: [Operation; 19] = [
         method: Method::GET,
         handler: |method| on(method, cluster::cluster),
         id: "getCluster",
-        summary: "Get the replicas and the problems of the cluster, as this replica sees them",
+        summary: "Get the replicas and the problems of the cluster, as known to this replica",
         description: "Answered from the start on, even while other calls are 503.",
         group: Group::Replicas,
         needs: Needs::Token,
@@ -517,7 +517,7 @@ pub fn document() -> Vec<u8> {
 
 /// The list of all operations as HTML, for the page.
 pub(super) fn calls() -> String {
-    page::calls(&OPERATIONS)
+    page::operations_html(&OPERATIONS)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A server for unit tests: complete except for sockets, with a registry that the test fills and a clock that it
+//! A server for unit tests: complete except for sockets, with a registry that the test fills and a clock that the test
 //! advances.
 
 use std::{
@@ -40,11 +40,11 @@ use crate::telemetry::{
 pub(super) const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 thread_local! {
-    /// Milliseconds of both clocks.
+    /// The milliseconds of both clocks.
     static NOW: Cell<u64> = const { Cell::new(10_000) };
 }
 
-/// The clock of all servers of a test, which runs on one thread.
+/// The clock of all servers in a test. A test runs on one thread.
 pub(super) fn clock() -> Now {
     let now = NOW.get();
     Now { moment: Moment(now), wall: Wall(i64::try_from(now).unwrap()) }
@@ -81,7 +81,7 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Call it within a runtime, on which the engine runs.
+    /// Call it within an async runtime, on which the engine then runs.
     pub(super) fn new(Options { tokens, read_auth, rates, synced }: Options) -> Self {
         let mut metrics = Registry::default();
         let directory = Arc::<Directory>::default();

@@ -8,8 +8,8 @@ use rollcall_model::lease::Wall;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
-/// A wall time in a response. It is formatted directly into the JSON, without a temporary string, because every
-/// response to a heartbeat has one.
+/// A wall time in a response. It is formatted directly into the JSON without a temporary string, because every response
+/// to a heartbeat contains one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Time(pub(super) Wall);
 

@@ -1,4 +1,4 @@
-//! TLS: certificates from files, and new ones without a restart.
+//! TLS: reads certificates from files, and reloads them without a restart.
 //!
 //! Owns: [`Tls`]: reading the files, detecting that they have changed, and the handshake. Does not own: authentication
 //! of callers. A client certificate only permits the connection; the token identifies the caller (`access`).
@@ -32,10 +32,10 @@ use crate::http::tls::metrics::TlsMetrics;
 /// renewed days before they expire.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
 
-/// The time for a whole handshake. A client that takes longer is dropped.
+/// The time limit for a whole handshake. A client that takes longer is dropped.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 
-/// The protocols that ALPN can select (RFC 7301), the preferred one first.
+/// The protocols that ALPN can select (RFC 7301), in order of preference.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// The files cannot be used.
@@ -58,7 +58,7 @@ pub enum TlsError {
         flag: &'static str,
         /// Its path.
         file: String,
-        /// The cause, without a quotation of the content.
+        /// The cause, which never quotes the content.
         why: String,
     },
 }
@@ -115,8 +115,8 @@ impl Tls {
         accepted.inspect_err(|_| self.metrics.handshake_failed())
     }
 
-    /// Reloads the files when they change, for ever. While they cannot be used, the previous certificate stays in use,
-    /// and the same error is logged only once.
+    /// Reloads the files when they change, forever. While the new files cannot be used, the previous certificate stays
+    /// in use, and the same error is logged only once.
     pub(super) async fn reload_on_change(&self) {
         let mut interval = interval(CHECK_EVERY);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -146,7 +146,7 @@ impl Tls {
                     let cause =
                         error.source().map_or_else(String::new, |cause| format!(": {cause}"));
                     let error = format!("{error}{cause}");
-                    // A check can fall between the writes of two files; the next one finds both.
+                    // A check can happen between the writes of two files; the next check reads both.
                     if failed.as_ref() != Some(&error) {
                         self.metrics.reloaded(false);
                         warn!(
@@ -232,14 +232,14 @@ fn parse_roots(pem: &[u8]) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// When the first certificate of a chain, the server's own, expires.
+/// The expiry of the first certificate of a chain, which is the server's own.
 fn expiry(chain: &[CertificateDer<'_>]) -> Result<u64, &'static str> {
     let own = chain.first().ok_or("it contains no certificate")?;
     let own = Certificate::from_der(own).map_err(|_| "it is not an X.509 certificate")?;
     Ok(own.tbs_certificate.validity.not_after.to_unix_duration().as_secs())
 }
 
-/// Quotes nothing of a file, because it can contain a key.
+/// Describes an error without quoting the file, because the file can contain a key.
 fn describe(error: &pem::Error, item: &str) -> String {
     match error {
         pem::Error::NoItemsFound => format!("it contains no {item} in PEM format"),

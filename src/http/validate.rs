@@ -1,6 +1,6 @@
 //! Validates the flat body of a registration, and reports all invalid fields at once.
 //!
-//! Owns: the body's fields and their defaults. Does not own: the bounds, which are those of the stored object
+//! Owns: the fields of the body and their defaults. Does not own: the bounds, which are those of the stored object
 //! (`rules`).
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
@@ -28,7 +28,8 @@ use crate::http::{
 
 /// The facts of an instance: its service, its addresses and ports, and the terms of its lease. Give exactly one of
 /// `addresses` and `hostname`; null counts as absent.
-// The schema does not require exactly one: with `oneOf` next to `properties`, generators drop the properties, or fail.
+// The schema does not require exactly one of them: with `oneOf` next to `properties`, generators drop the properties,
+// or fail.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "Registration")]
@@ -169,7 +170,7 @@ impl RegistrationBody {
 #[derive(Debug, Default)]
 struct Flaws(Vec<Flaw>);
 
-/// Validates the body of a registration. The service can be left out when the path names it.
+/// Validates the body of a registration. The service can be omitted when the path names it.
 ///
 /// # Errors
 /// 422 with every invalid field.
@@ -178,7 +179,7 @@ pub(super) fn registration(
     in_path: Option<&str>,
 ) -> Result<Registration, Problem> {
     let RegistrationBody {
-        // Read by the caller.
+        // The caller of this function reads these fields.
         namespace: _,
         name: _,
         service,
@@ -204,12 +205,12 @@ pub(super) fn registration(
         version: flaws.short_text("version", version),
         tags: flaws.tags(tags.unwrap_or_default()),
         zone: flaws.short_text("zone", zone),
-        weight: flaws.within_u16("weight", weight, defaults::WEIGHT),
-        priority: flaws.within_u16("priority", priority, defaults::PRIORITY),
+        weight: flaws.check_u16("weight", weight, defaults::WEIGHT),
+        priority: flaws.check_u16("priority", priority, defaults::PRIORITY),
         attributes: flaws.attributes(attributes.unwrap_or_default()),
         labels: flaws.labels(labels.unwrap_or_default()),
         health: health.and_then(|word| flaws.health("health", &word)),
-        // The caller of the API, not the body, identifies the pod.
+        // The pod is identified by the token of the caller, and not by the body.
         pod: None,
         lease: lease.map(|Object(lease)| flaws.lease(&lease)),
         address: address.unwrap_or_else(|| Address::Ips(Arc::from([]))),
@@ -230,7 +231,7 @@ pub(super) fn health(word: &str) -> Result<HealthReport, Problem> {
 /// Validates a merge patch of the attributes; a null value removes its attribute.
 ///
 /// # Errors
-/// 422 naming each attribute, or `attributes` where there are too many.
+/// 422 naming each invalid attribute, or `attributes` if there are too many.
 pub(super) fn patch(attributes: &BTreeMap<String, Option<String>>) -> Result<(), Problem> {
     let mut flaws = Flaws::default();
     if attributes.len() > MAX_ATTRIBUTES {
@@ -409,7 +410,7 @@ impl Flaws {
         tags
     }
 
-    fn within_u16(&mut self, field: &str, number: Option<Integer>, default: u16) -> u16 {
+    fn check_u16(&mut self, field: &str, number: Option<Integer>, default: u16) -> u16 {
         let Some(Integer(number)) = number else { return default };
         u16::try_from(number).unwrap_or_else(|_| {
             self.add(field, "must be a number from 0 to 65535");

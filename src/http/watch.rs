@@ -25,8 +25,8 @@ pub(super) const MEDIA_TYPE: &str = "text/event-stream";
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// Keeps nginx, and other proxies that understand this header, from buffering events.
-const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+/// Prevents nginx, and other proxies that support this header, from buffering events.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// `GET /v1/namespaces/{namespace}/services/{service}/watch`
 pub(super) async fn one(
@@ -36,7 +36,7 @@ pub(super) async fn one(
     headers: HeaderMap,
 ) -> HandlerResult {
     let names = context.names();
-    app.covers(names.namespace)?;
+    app.check_namespace(names.namespace)?;
     let services = vec![ServiceKey::new(names.namespace, names.name)];
     begin(&app, WatchQuery { filter, services }, &headers)
 }
@@ -49,7 +49,7 @@ pub(super) async fn many(
     headers: HeaderMap,
 ) -> HandlerResult {
     let namespaces = || asked.services.iter().map(|key| &*key.namespace);
-    namespaces().try_for_each(|namespace| app.covers(namespace))?;
+    namespaces().try_for_each(|namespace| app.check_namespace(namespace))?;
     app.authorization.may_list(context.caller(), namespaces()).await?;
     begin(&app, asked, &headers)
 }
@@ -68,7 +68,7 @@ fn begin(app: &Arc<AppState>, asked: WatchQuery, headers: &HeaderMap) -> Handler
     let stream = WatchStream::new(app.clone(), subscription, feed);
     Ok(Answer::new(StatusCode::OK, MEDIA_TYPE, Body::new(stream))
         .with_static(CACHE_CONTROL, "no-store")
-        .with_static(BUFFERING, "no")
+        .with_static(X_ACCEL_BUFFERING, "no")
         // A client that reconnects may reach a replica with fewer subscribers.
         .with_static(CONNECTION, "close"))
 }

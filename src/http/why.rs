@@ -41,7 +41,7 @@ pub(super) struct LeaseTimes {
     pub(super) without_grace: Option<Wall>,
 }
 
-/// The phase and the reason for it.
+/// Explains the phase of an instance.
 pub(super) fn sentence(evidence: &Evidence<'_>) -> String {
     let phase = evidence.phase;
     let reason = match phase {
@@ -94,14 +94,14 @@ fn describe_hold(evidence: &Evidence<'_>, times: LeaseTimes) -> String {
     if times.deadline >= evidence.now.wall {
         return format!(
             "its lease ended, but too many leases ended together, so it is held and stays in the answers; time was \
-             given back since then, so it stays until {} at least and {until} at most; GET /v1/cluster has the \
+             given back since then, so it stays until {} at the earliest and {until} at the latest; GET /v1/cluster has the \
              numbers",
             times.deadline
         );
     }
     format!(
         "its lease ended at {}, but too many leases ended together, so it is held and stays in the answers \
-         until {until} at most; GET /v1/cluster has the numbers",
+         until {until} at the latest; GET /v1/cluster has the numbers",
         times.deadline
     )
 }
@@ -155,14 +155,14 @@ fn describe_eviction(evidence: &Evidence<'_>) -> String {
     }
 }
 
-/// The other instance with the same address.
+/// Describes the other instance with the same address.
 fn describe_shared_address(evidence: &Evidence<'_>) -> String {
     let sentence =
         |shared: &SharedAddress| format!(". {}", shared.sentence(&evidence.instance.key));
     evidence.shared.as_ref().map_or_else(String::new, sentence)
 }
 
-/// The phase that kubectl shows, where it differs.
+/// Describes the stored phase, which kubectl shows, if it differs.
 fn describe_stored_phase(evidence: &Evidence<'_>) -> String {
     let leader = evidence.leader.as_deref();
     let leadership = leader.map_or_else(
@@ -232,7 +232,8 @@ mod tests {
             sentence(&held),
             "Ready: its state is Up and its health is Passing; its lease ended, but too many leases ended together, \
              so it is held and stays in the answers; time was given back since then, so it stays until \
-             1970-01-01T00:02:00.000Z at least and 1970-01-01T00:02:30.000Z at most; GET /v1/cluster has the numbers"
+             1970-01-01T00:02:00.000Z at the earliest and 1970-01-01T00:02:30.000Z at the latest; GET /v1/cluster has \
+             the numbers"
         );
     }
 
@@ -244,7 +245,7 @@ mod tests {
             sentence(&held),
             "Ready: its state is Up and its health is Passing; its lease ended at \
              1970-01-01T00:01:35.000Z, but too many leases ended together, so it is held and stays in \
-             the answers until 1970-01-01T00:02:05.000Z at most; GET /v1/cluster has the numbers"
+             the answers until 1970-01-01T00:02:05.000Z at the latest; GET /v1/cluster has the numbers"
         );
     }
 

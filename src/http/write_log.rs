@@ -1,9 +1,9 @@
 //! The log of writes: one line for each HTTP request that writes to Kubernetes, with the caller and the result.
 //!
-//! Owns: the rate of lines. Lines beyond it are counted, and the next line has their number, so a client in a loop
-//! fills only a bounded part of the log. Refusals have a separate rate: they are cheap to cause, and must not displace
-//! lines of writes. Does not own: heartbeats, which have no line, even when one changes the health (`observe` has an
-//! access log).
+//! Owns: the rate of lines. Lines beyond the rate are left out and counted, and the next line contains their number, so
+//! a client that loops can fill only a bounded part of the log. Refusals have a separate rate: they are cheap to cause,
+//! and must not displace lines of writes. Does not own: heartbeats, which have no line, even if they change the health
+//! (the access log in `observe` has them).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,14 +14,14 @@ use tracing::info;
 use crate::heartbeat::Target;
 use crate::http::{context::Context, problem::Problem};
 
-/// Lines a second on average, for writes and for refusals each.
+/// The average number of lines a second, for writes and for refusals each.
 const RATE: u64 = 50;
 
-/// Lines at once: a batch has one line for each registration.
+/// The burst of lines: a batch has one line for each registration.
 const BURST: u64 = 1_000;
 
-/// How many milliseconds ahead of now the next line can be due.
-const AHEAD: u64 = BURST * 1_000 / RATE;
+/// How far in the future the next line can be due, in milliseconds.
+const MAX_AHEAD_MS: u64 = BURST * 1_000 / RATE;
 
 #[derive(Debug, Default)]
 pub(super) struct WriteLog {
@@ -37,7 +37,8 @@ struct LineRate {
     left_out: AtomicU64,
 }
 
-/// The line of a write in progress. If it is dropped before its end, the client has disconnected, and the line says so.
+/// The line of a write in progress. If this is dropped before the write ends, the client has disconnected, and the line
+/// says so.
 #[derive(Debug)]
 pub(super) struct WriteLine<'a> {
     log: &'a WriteLog,
@@ -61,7 +62,7 @@ impl WriteLog {
 }
 
 impl WriteLine<'_> {
-    /// Writes the line: with the status and the uid of the instance, or with the refusal.
+    /// Writes the line, with the status and the uid of the instance, or with the refusal.
     pub(super) fn end(mut self, result: Result<(StatusCode, &str), &Problem>) {
         self.is_written = true;
         match result {
@@ -98,11 +99,11 @@ impl Drop for WriteLine<'_> {
 }
 
 impl LineRate {
-    /// The number of lines that were left out before this one; none when this one must be left out too.
+    /// The number of lines that were left out before this one; `None` when this one must be left out too.
     fn take(&self, now: Moment) -> Option<u64> {
         let next = |due: u64| {
             let due = due.max(now.0) + 1_000 / RATE;
-            (due <= now.0 + AHEAD).then_some(due)
+            (due <= now.0 + MAX_AHEAD_MS).then_some(due)
         };
         if self.due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_err() {
             self.left_out.fetch_add(1, Ordering::Relaxed);
@@ -117,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_limited_and_the_next_one_counts_those_left_out() {
+    fn lines_are_limited_and_the_next_line_counts_omitted_ones() {
         let rate = LineRate::default();
         let at = |now: u64| rate.take(Moment(now));
         assert!((0..BURST).all(|_| at(5_000) == Some(0)));

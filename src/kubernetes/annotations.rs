@@ -25,8 +25,8 @@ fn health_is(health: Health) -> Annotation {
     (HEALTH_ANNOTATION, Some(health.as_str().to_owned()))
 }
 
-/// The annotations that an apply sets on an instance that is not leaving. An apply cannot contain null, so it removes
-/// none.
+/// The annotations that an apply sets on an instance that is not stopping. An apply cannot contain null, so it cannot
+/// remove annotations.
 pub(super) fn applied_annotations(registration: &Registration, beat: &str) -> Vec<Annotation> {
     let pod = registration.pod.as_ref().map(|pod| (POD_ANNOTATION, Some(pod.to_string())));
     let health = registration.health.map(|report| match report.health() {
@@ -36,28 +36,28 @@ pub(super) fn applied_annotations(registration: &Registration, beat: &str) -> Ve
     pod.into_iter().chain(health).collect()
 }
 
-/// The annotations that a merge patch changes for a report. `stopping`: the instance is known to be leaving.
+/// The annotations that a merge patch changes for a report. `stopping`: the instance is known to be stopping.
 pub(super) fn report_annotations(
     report: Option<HealthReport>,
     stopping: bool,
     beat: &str,
 ) -> Vec<Annotation> {
-    let leaving = || (STOPPING_ANNOTATION, Some(beat.to_owned()));
+    let stop = || (STOPPING_ANNOTATION, Some(beat.to_owned()));
     match report.map(|report| (report, report.health())) {
         None => Vec::new(),
-        Some((_, None)) => vec![leaving()],
-        // Passing ends the leaving, whether this replica knows of it or not.
+        Some((_, None)) => vec![stop()],
+        // Passing ends Stopping, whether or not this replica knows that the instance is stopping.
         Some((HealthReport::Passing, Some(health))) => {
             vec![health_is(health), (STOPPING_ANNOTATION, None)]
         }
-        // The health annotation itself may have announced the leaving, and this write replaces that annotation: so the
-        // leaving is stored again in its own one.
-        Some((_, Some(health))) if stopping => vec![health_is(health), leaving()],
+        // The health annotation itself may say `Stopping`, and this write replaces it, so Stopping is stored again in
+        // its own annotation.
+        Some((_, Some(health))) if stopping => vec![health_is(health), stop()],
         Some((_, Some(health))) => vec![health_is(health)],
     }
 }
 
-/// The same for a registration, with which another pod may take the instance over.
+/// Like [`report_annotations`], for a registration. Another pod may take the instance over with it.
 pub(super) fn replaced_annotations(
     record: &Instance,
     registration: &Registration,

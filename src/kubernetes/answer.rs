@@ -9,7 +9,7 @@ use hyper::{Request, StatusCode};
 use kube::{Client, client::Body, core::Status};
 use serde::de::{DeserializeOwned, Error as _};
 
-/// The most bytes of an answer about one object: etcd stores at most 1.5 MiB, and JSON escapes make the text longer.
+/// Maximum length of an answer about one object: etcd stores at most 1.5 MiB, and JSON escapes make the text longer.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
 
 /// The object in a successful answer, and the HTTP status.

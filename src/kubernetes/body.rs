@@ -40,7 +40,7 @@ pub struct StoredHeartbeat {
     pub value: String,
     /// The health reported with it.
     pub health: Option<HealthReport>,
-    /// Whether the instance is known to be leaving.
+    /// Whether the instance is known to be stopping.
     pub stopping: bool,
     /// A new length of the lease.
     pub duration: Option<Duration>,
@@ -241,7 +241,7 @@ pub(super) fn replacement(
         weight,
         priority,
         attributes,
-        // The drain was meant for the pod before this one.
+        // The operator drained the previous pod, not this one.
         state: Some(State::Up)
             .filter(|_| registration.takes_over(record) && record.state == State::Draining)
             .into(),
@@ -265,7 +265,7 @@ pub(super) fn replacement(
 /// Empty maps and sets are left out: where an earlier registration had entries, server-side apply turns the empty map or
 /// set into null, which the schema refuses.
 fn spec(registration: &Registration, terms: Lease) -> SpecPatch {
-    // Labels, health and pod belong into the metadata, and `terms` may be the lease that is stored.
+    // Labels, health and pod belong in the metadata, and `terms` may be the lease that is stored.
     let Registration {
         service,
         address,
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn health_report_keeps_the_leaving_and_passing_ends_it() {
+    fn health_report_keeps_stopping_and_passing_ends_it() {
         let annotations = |health, stopping| {
             let beat = StoredHeartbeat {
                 value: "now".into(),
@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn takeover_by_another_pod_ends_leaving_and_draining() {
+    fn takeover_by_another_pod_ends_stopping_and_draining() {
         let mut record = Instance::sample("shop", "a").with(|facts| {
             (facts.stopping, facts.state, facts.health) = (true, State::Draining, Health::Critical);
         });

@@ -2,18 +2,18 @@
 //! waiting for their deadline.
 //!
 //! ```text
-//! closed ── 5 calls in a row without an answer ──▶ open ── the pause is over ──▶ probing: one call goes out
+//! closed ── 5 calls in a row without an answer ──▶ open ── the pause is over ──▶ probing: one call is sent
 //!    ▲                                              ▲                               │
 //!    └──────────── an answer, to any call ──────────┼───────────────────────────────┤
 //!                                                   └─── none: pause twice as long ─┘
 //! ```
 //!
-//! Only a missing answer counts as a failure, and so do 502 to 504, with which a gateway reports one. A 429 is an answer:
-//! the server is up and limits the load itself. A failure counts in the period in which the call began: a call sent before
-//! the breaker opened proves nothing about the probe, nor about the time after the breaker closed again. When the caller
-//! drops a probe (because its own client disconnected), the next call becomes the probe.
+//! Only a missing answer counts as a failure, and so do 502 to 504, with which a gateway reports a missing answer. A
+//! 429 is an answer: the server is up and limits the load itself. A failure counts in the period in which the call
+//! began: a call sent before the breaker opened proves nothing about the probe, nor about the time after the breaker
+//! closed again. When the caller drops a probe (because its own client disconnected), the next call becomes the probe.
 //!
-//! Owns: when calls go out, and the metrics about it. Time is an argument. Does not own: which calls can be
+//! Owns: when calls are sent, and the metrics about that. Time is an argument. Does not own: which calls can be
 //! rejected. Self-beats, ledgers, watches and the election never are, and their answers close the breaker.
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -34,7 +34,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// The state of a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
-    /// Calls go out.
+    /// Calls are sent.
     Closed,
     /// Calls are rejected.
     Open,

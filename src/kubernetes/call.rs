@@ -1,6 +1,6 @@
-//! A call to the Kubernetes API: its deadline, its metrics, and whether the breaker lets it go out.
+//! A call to the Kubernetes API: its deadline, its metrics, and whether the breaker admits it.
 //!
-//! Owns: these, in the same form for every call. Does not own: the request, and what follows from the answer.
+//! Owns: these three, in the same form for every call. Does not own: the request, and what follows from the answer.
 
 use std::{future::Future, time::Duration};
 

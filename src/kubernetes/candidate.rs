@@ -51,7 +51,7 @@ pub enum StoreAnswer {
     Stored(Record),
     /// There is no record.
     Absent,
-    /// The record has another version by now.
+    /// The record has another version than this step requires.
     Conflict,
     /// The API server refused, or did not answer: the step may have been carried out.
     Failed,
@@ -73,7 +73,7 @@ pub enum ElectionStep {
         version: String,
         /// For `leaseTransitions`.
         transitions: i32,
-        /// Whether this candidate holds the record already: then the time of acquisition stays.
+        /// Whether this candidate already holds the record. If so, the time of acquisition stays the same.
         renews: bool,
     },
 }
@@ -82,7 +82,7 @@ pub enum ElectionStep {
 #[derive(Clone, Debug)]
 struct ObservedRecord {
     record: Record,
-    /// When this version, or its absence, was first observed.
+    /// When this version, or the absence of the record, was first observed.
     at: Moment,
     /// Whether the record still exists.
     exists: bool,
@@ -93,7 +93,7 @@ struct ObservedRecord {
 pub struct Candidate {
     name: Arc<str>,
     observed: Option<ObservedRecord>,
-    /// Whether the record may have changed since: then it is read before it is written.
+    /// Whether the record may have changed since then. If so, it is read before it is written.
     must_read: bool,
     tenure: Moment,
 }

@@ -1,8 +1,7 @@
 //! The connections to the Kubernetes API: one client each for watches, writes, the election, this replica's ledger, and
 //! reviews of callers and rights, so that none of these queues behind another.
 //!
-//! None of the clients retries (kube's default retries for minutes): each caller knows how long its call is worth
-//! waiting for.
+//! None of the clients retries (kube's default retries for minutes): each caller decides how long to wait for its call.
 
 use std::{error::Error, path::Path, time::Duration};
 

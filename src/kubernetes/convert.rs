@@ -1,4 +1,4 @@
-//! From stored object to record. CRD types stop here.
+//! Converts stored objects into records. No other module uses the CRD types of stored instances.
 //!
 //! Decoding allocates little: managedFields make up more than half of an object's bytes, and only the keys of labels are
 //! kept of them. It is also tolerant: a spec that cannot be decoded affects only its own object, not the list that contains
@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn instance_is_leaving_by_its_health_or_by_the_stopping_annotation() {
+    fn instance_is_stopping_by_its_health_or_by_the_stopping_annotation() {
         for (annotations, health, stopping) in [
             (json!({}), Health::Passing, false),
             (json!({HEALTH_ANNOTATION: "stopping"}), Health::Passing, true),

@@ -89,7 +89,7 @@ pub struct Election {
     failing: bool,
 }
 
-/// A process that stands for election.
+/// A process that takes part in an election.
 #[derive(Clone, Copy, Debug)]
 pub struct Process<'a> {
     /// The name of its replica.
@@ -106,7 +106,7 @@ impl Process<'_> {
 }
 
 impl Election {
-    /// Takes part in the election by the Lease in `namespace`.
+    /// Takes part in the election through the Lease in `namespace`.
     #[must_use]
     pub fn new(
         client: Client,

@@ -90,13 +90,13 @@ fn note(announcement: &Announcement) -> String {
         }
         Announcement::Revived { lease, phase } => {
             let seconds = lease.duration.as_secs();
-            let offer = if phase.is_discoverable() {
+            let effect = if phase.is_discoverable() {
                 "the instance is discoverable again".to_owned()
             } else {
                 format!("the instance is not discoverable because its phase is {phase}")
             };
             format!(
-                "a heartbeat came after the lease of {seconds} s had ended: {offer}. If this happens often, \
+                "a heartbeat came after the lease of {seconds} s had ended: {effect}. If this happens often, \
                  send a heartbeat every third of the lease, or register with a longer lease"
             )
         }

@@ -115,10 +115,10 @@ impl From<kube::Error> for Failure {
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
-        let is_no_namespace = is_no_namespace(&status);
+        let names_missing_namespace = names_missing_namespace(&status);
         let message = status.message;
         match status.code {
-            _ if is_no_namespace => Self::NoNamespace(message),
+            _ if names_missing_namespace => Self::NoNamespace(message),
             404 if status.reason == "NotFound" => Self::NotFound(message),
             404 => Self::Unserved,
             409 => Self::Conflict(message),
@@ -141,9 +141,9 @@ impl From<Status> for Failure {
     }
 }
 
-/// Whether the namespace is missing or being deleted. Admission reports the latter by a cause
+/// Whether the namespace is missing or being deleted. Admission reports the latter with a cause
 /// (corev1.NamespaceTerminatingCause).
-fn is_no_namespace(status: &Status) -> bool {
+fn names_missing_namespace(status: &Status) -> bool {
     let Some(details) = &status.details else { return false };
     match status.code {
         404 => {
@@ -157,7 +157,7 @@ fn is_no_namespace(status: &Status) -> bool {
 /// The verb and the resource in `… is forbidden: User "u" cannot patch resource "serviceinstances/status" in API group
 /// "rollcall.dev" …`.
 ///
-/// They are in the message only: an apply needs the verbs create and patch, and the details name the object alone.
+/// They are only in the message: an apply needs the verbs create and patch, and the details name only the object.
 fn refused_right(message: &str) -> Option<(&str, &str)> {
     let (_, rest) = message.split_once(" cannot ")?;
     let (verb, rest) = rest.split_once(" resource \"")?;

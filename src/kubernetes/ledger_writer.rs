@@ -24,7 +24,7 @@ use crate::clock;
 use crate::kubernetes::{call::measure, election::Tenure, failure::Failure};
 use crate::telemetry::metrics::{ApiMetrics, CallMetrics, LedgerMetrics};
 
-/// The deadline of a ledger and its parts together: the next ledger is worth more than this one late.
+/// The deadline for a ledger together with its parts. After that, writing the next ledger is more useful.
 const WITHIN: Duration = Duration::from_secs(2);
 
 /// Writes this replica's ledger, and deletes ledgers of replicas that are gone. Cheap to clone.

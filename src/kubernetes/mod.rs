@@ -1,7 +1,7 @@
 //! The client of the Kubernetes API: no other module talks to it.
 //!
 //! Owns: the connections, the watches, every write, Events, and the conversion between stored objects and the records
-//! that all other modules use. CRD types stop at `convert`. Does not own: any decision.
+//! that all other modules use. CRD types are not used beyond `convert`. Does not own: any decision.
 
 mod annotations;
 mod answer;

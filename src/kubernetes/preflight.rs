@@ -39,11 +39,11 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// First and longest pause while something is missing; it doubles in between.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
-/// Between two checks while nothing is missing, so a right that is revoked is reported within this. Each check is about
+/// Between two checks while nothing is missing, so a revoked right is reported within this time. Each check makes about
 /// 20 short calls.
 const RECHECK_EVERY: Duration = Duration::from_secs(60);
 
-/// Problems that persist are logged again after this.
+/// Problems that persist are logged again after this time.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 
 /// The name of the CustomResourceDefinition of instances.
@@ -102,7 +102,7 @@ impl PreflightSettings {
         let Right { verb, resource, group, role, without, .. } = right;
         let name = right.name.map_or_else(String::new, |name| format!(" {name}"));
         let group = if right.is_path() { String::new() } else { format!(" (API group {group})") };
-        let place = match (self.namespace(right.scope), right.scope) {
+        let scope = match (self.namespace(right.scope), right.scope) {
             (Some(namespace), RightScope::OwnNamespace) => {
                 format!("in namespace {namespace} (--own-namespace)")
             }
@@ -110,13 +110,13 @@ impl PreflightSettings {
             (None, _) => "in the whole cluster".to_owned(),
         };
         format!(
-            "rollcall lacks the right to {verb} {resource}{name}{group} {place}; without it {without}. \
+            "rollcall lacks the right to {verb} {resource}{name}{group} {scope}; without it {without}. \
              {role} in deploy/rbac grants it: apply the overlay again with which rollcall was installed"
         )
     }
 
-    fn namespace(&self, place: RightScope) -> Option<&str> {
-        match place {
+    fn namespace(&self, scope: RightScope) -> Option<&str> {
+        match scope {
             RightScope::Watched => self.scope.as_deref(),
             RightScope::OwnNamespace => Some(&self.own_namespace),
             RightScope::Cluster => None,
@@ -173,7 +173,7 @@ impl Preflight {
             let missing = is_unfinished || self.problems.shown().all().next().is_some();
             let again = if missing { pause } else { RECHECK_EVERY };
             pause = if missing { PAUSE.1.min(pause * 2) } else { PAUSE.0 };
-            // A refusal or success at run time brings the next check forward, but there is at most one a second.
+            // A refusal or success at run time triggers the next check early, but there is at most one check a second.
             sleep(PAUSE.0).await;
             let rest = again.saturating_sub(PAUSE.0);
             if timeout(rest, self.problems.check_wanted()).await.is_ok() {
@@ -182,7 +182,7 @@ impl Preflight {
         }
     }
 
-    fn report(&mut self, found: Problems, look: u64) {
+    fn report(&mut self, found: Problems, check: u64) {
         let now = clock::moment();
         let passed = found.blocking.is_empty();
         let changed = self.reported.as_ref().is_none_or(|(reported, _)| *reported != found);
@@ -198,7 +198,7 @@ impl Preflight {
             }
             self.reported = Some((found.clone(), now));
         }
-        self.problems.found(found, look);
+        self.problems.found(found, check);
         self.passed.send_if_modified(|before| passed && !std::mem::replace(before, true));
     }
 

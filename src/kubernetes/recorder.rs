@@ -37,8 +37,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// A series ends when the Event was not repeated for this long, as with other controllers.
 const SERIES_LIFETIME: Duration = Duration::from_secs(360);
 
-/// Series remembered; the oldest are forgotten first, and then start again. At about 200 bytes each this
-/// is less than a megabyte.
+/// Maximum number of series that are remembered. The oldest are dropped first; an Event of a dropped series starts a
+/// new one. At about 200 bytes each they take less than a megabyte.
 const MAX_SERIES: usize = 4096;
 
 /// The longest name of an object, and the length of the suffix after the instance's name: a dot and 16 digits.
@@ -169,8 +169,8 @@ impl Recorder {
     }
 }
 
-/// The name of an Event on an instance: the instance's name, cut where it would be too long, the time, and
-/// a number that distinguishes Events of the same millisecond.
+/// The name of an Event on an instance: the instance's name, cut where it would be too long, the time, and a number
+/// that distinguishes Events written in the same millisecond.
 fn event_name(instance: &str, now: Wall) -> String {
     let head: String = instance.chars().take(MAX_NAME - SUFFIX).collect();
     let head = head.trim_end_matches(['.', '-']);

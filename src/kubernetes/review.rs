@@ -31,10 +31,10 @@ use tokio::sync::Semaphore;
 use crate::kubernetes::{breaker::Breaker, call::GuardedCalls, failure::Failure};
 use crate::telemetry::metrics::ApiMetrics;
 
-/// The most reviews under way at once, for each of two kinds: repeated reviews, which were answered before, and first reviews. An
-/// API server answers a review in 1 to 5 ms, so each kind gets about 2,000 a second. The kinds are limited separately, so
-/// that a flood of made-up tokens delays only new callers. Otherwise repeated reviews would time out, and a revoked right
-/// would stay valid by its last answer.
+/// Maximum number of reviews under way at once, for each of two kinds: repeated reviews, which were answered before,
+/// and first reviews. An API server answers a review in 1 to 5 ms, so each kind gets about 2,000 a second. The kinds
+/// are limited separately, so that a flood of made-up tokens delays only new callers. Otherwise repeated reviews would
+/// time out, and a revoked right would stay valid by its last answer.
 const MAX_REVIEWS: usize = 8;
 
 /// The access to instances that a SubjectAccessReview checks.

@@ -19,9 +19,9 @@ pub enum RightScope {
 /// When a right is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Need {
-    /// Before the start: without it rollcall has no data to answer with, and waits for it.
+    /// At the start: without the right, rollcall has no data to answer with, so it waits until the right is granted.
     Start,
-    /// Always. Rollcall works without it, but not completely.
+    /// Always. Rollcall works without the right, but not completely.
     Always,
     /// Like `Always`, with `--auth token` only.
     Auth,

@@ -81,7 +81,7 @@ impl StoreVersion {
         if let Some(began) = latest.began {
             sleep(began.after(PACE).since(clock::moment())).await;
         }
-        // Recorded before the call: its caller may drop it, and even then the next list has to wait.
+        // Recorded before the call, because the caller may drop the call, and the next list has to wait even then.
         *latest = LatestList { began: Some(clock::moment()), version: None };
         let version = self.list().await;
         latest.version = Some(version.clone());

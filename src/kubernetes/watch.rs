@@ -6,10 +6,9 @@
 //!   └───────────────────────────────────┘
 //! ```
 //!
-//! Owns: the position, and how it moves. A watch is closed and opened again every 20 s, so a
-//! connection that broke silently is detected within 25 s. Does not own: the types (`instances`,
-//! `ledgers`), what the events mean, and when a position is invalid because the store may have stepped back (`history` of
-//! `rollcall-core`).
+//! Owns: the position, and how it moves. A watch is closed and opened again every 20 s, so a broken connection is
+//! detected within 25 s even if no error is reported. Does not own: the types (`instances`, `ledgers`), what the events
+//! mean, and when a position is invalid because the store may have stepped back (`history` of `rollcall-core`).
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
@@ -106,7 +105,7 @@ pub struct Watch<K> {
 enum WatchEnd {
     /// The position is too old: list again.
     Lost(String),
-    /// A failure that keeps the position: watch again from there.
+    /// A failure after which the position is still valid: watch again from there.
     Failed(Failure),
     /// The watch could not be opened, because the API server does not answer. It may return with an older store, so list
     /// again.
@@ -277,7 +276,7 @@ impl<K: WatchedKind> Watch<K> {
         Ok(())
     }
 
-    /// Waits without a deadline: by a full queue the engine slows the watch down.
+    /// Waits without a deadline: while the engine's queue is full, the watch has to wait.
     async fn deliver(
         &self,
         facts: impl IntoIterator<Item = Fact>,

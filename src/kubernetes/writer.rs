@@ -1,4 +1,5 @@
-//! Every write of instances, each with a deadline and, where possible, a precondition; the answer is a record.
+//! All writes of instances, each with a deadline and, where possible, a precondition. Every write returns the stored
+//! record.
 //!
 //! Owns: the deadlines, and how many writes are under way. Does not own: the bodies (`body`), when
 //! to write, and whether a write is tried at all (`breaker`).
@@ -38,10 +39,10 @@ use crate::kubernetes::{
 };
 use crate::telemetry::metrics::ApiMetrics;
 
-/// The deadline of a write, and of the wait for its turn.
+/// The deadline of a write, and separately of the wait for its turn.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The deadline of a self-beat: the next self-beat is worth more than this one late.
+/// The deadline of a self-beat. After that, writing the next self-beat is more useful.
 const SELF_BEAT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Writes under way at once. Each uses its own connection (the client speaks HTTP/1.1), and

@@ -9,7 +9,7 @@
 //!                     parallel the leader finishes its writes, and spans are exported    6 s
 //!                   ─ the leadership is released                           7 s
 //!                   ─ the replica's own instance is deleted                2 s
-//!                   ─ DNS still answers resolvers that ask here            --linger-seconds
+//!                   ─ DNS still answers resolvers that query this replica  --linger-seconds
 //!                   ─ DNS stops, then everything else                      3 s + 1 s
 //! ```
 //!
@@ -42,7 +42,7 @@ use crate::telemetry::{probes::Probes, problems::ProblemTracker, traces::Traces}
 /// ledger take well under a second.
 const FENCED_AT_MOST: Duration = Duration::from_secs(15);
 
-/// More than the HTTP server gives its connections.
+/// More time than the HTTP server gives its connections.
 const HTTP: Duration = Duration::from_secs(5);
 
 /// Time for a ledger in progress and for the last one, 2 s each.
@@ -55,16 +55,16 @@ const DUTIES: Duration = Duration::from_secs(6);
 /// Time for a call in progress and for the release, 3 s each.
 const ELECTION: Duration = Duration::from_secs(7);
 
-/// In parallel with the writes. A reachable collector accepts the last spans in milliseconds.
+/// Time for the last spans, in parallel with the writes. A reachable collector accepts them in milliseconds.
 const SPANS: Duration = Duration::from_secs(3);
 
-/// A self-beat in progress is dropped.
+/// Time for the task of self-beats. A self-beat in progress is dropped.
 const SELF_BEAT: Duration = Duration::from_secs(1);
 
-/// More than the DNS server gives its sockets.
+/// More time than the DNS server gives its sockets.
 const DNS: Duration = Duration::from_secs(3);
 
-/// The tasks of the last group are dropped.
+/// Time for the last group, whose tasks are dropped.
 const CORE: Duration = Duration::from_secs(1);
 
 /// A running replica: its task groups, in the order in which they are stopped.
@@ -101,7 +101,7 @@ pub(super) struct Readiness {
     pub(super) directory: Arc<Directory>,
     /// Problems that an operator has to fix in the cluster.
     pub(super) problems: ProblemTracker,
-    /// Whether the replica was once synced and able to confirm heartbeats. Stays true.
+    /// Whether the replica has been synced and able to confirm heartbeats at least once. Stays true.
     pub(super) started: AtomicBool,
     /// When a probe first found the replica synced; 0 before.
     pub(super) synced: AtomicU64,
@@ -167,8 +167,8 @@ impl Replica {
     /// Shuts the replica down in order.
     pub(super) async fn drain(&mut self) {
         self.readiness.stopping.store(true, Ordering::Release);
-        // Without self-beats the horizon is stalled, so no lease is judged while heartbeats find the server closed. Nor
-        // does a self-beat create the own instance again.
+        // Without self-beats the horizon is stalled, so no lease is judged while the server accepts no heartbeats, and
+        // no self-beat creates this replica's own instance again.
         self.self_beat.stop(SELF_BEAT).await;
         self.http.stop(HTTP).await;
         // If this process yields, the ledger and the instance belong to the older process with this identity.

@@ -61,7 +61,7 @@ pub async fn run(args: &ServeArgs) -> anyhow::Result<()> {
     }
     tokio::select! {
         () = replica.drain() => {}
-        () = signals.any() => bail!("a second signal to stop: the process ends without telling the other replicas"),
+        () = signals.any() => bail!("a second signal to stop: the process ends without notifying the other replicas"),
     }
     match failure {
         None => Ok(()),

@@ -1,8 +1,8 @@
 //! Groups of tasks that start together, are supervised together, and are stopped together within a deadline.
 //!
-//! Owns: the supervision. Every task has a name, which is a span around all its log lines. A task that ends before its
-//! group is stopped ends the process, because a replica needs all its tasks. Does not own: the tasks (`build`), and the
-//! order in which the groups are stopped (`drain`).
+//! Owns: the supervision. Every task has a name, which is a span around all its log lines. If a task ends before its
+//! group is stopped, the process ends, because a replica needs all its tasks. Does not own: the tasks (`build`), and
+//! the order in which the groups are stopped (`drain`).
 
 use std::{future::Future, time::Duration};
 

@@ -1,8 +1,8 @@
 //! Conversion of an OpenMetrics text to the classic text format of Prometheus (0.0.4).
 //!
-//! Owns: the differences between the two formats. Here they are in comment lines only. Samples are copied unchanged,
-//! because this process writes no timestamps, exemplars or `_created` samples, which would differ as well. Does not
-//! own: the OpenMetrics text (prometheus-client writes it).
+//! Owns: the differences between the two formats. For the metrics of this process they are only in the comment lines.
+//! Samples are copied unchanged, because this process writes no timestamps, exemplars or `_created` samples, which
+//! would differ as well. Does not own: the OpenMetrics text (prometheus-client writes it).
 
 /// Converts an OpenMetrics text to the classic format.
 pub(super) fn from_open_metrics(text: &str) -> String {

@@ -118,7 +118,8 @@ fn parse_filter(filter: &str) -> Result<(String, EnvFilter), FilterError> {
         check_part(part)?;
     }
     let text = parts.join(",");
-    // Compare field values literally: a regular expression would be untrusted code that runs for every log line.
+    // Field values are compared literally: a regular expression is untrusted input that would be evaluated for every
+    // log line.
     let parsed = EnvFilter::builder().with_regex(false).parse(format!("{QUIET},{text}"));
     Ok((text.clone(), parsed.map_err(|why| filter_error(&text, &why.to_string()))?))
 }

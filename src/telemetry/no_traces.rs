@@ -1,4 +1,4 @@
-//! Replaces `traces` in a build without the feature `otel`: the types are empty, and a request pays nothing for them.
+//! Replaces `traces` in a build without the feature `otel`: the types are empty and cost nothing at run time.
 
 use std::{convert::Infallible, net::IpAddr, time::Duration};
 

@@ -21,7 +21,7 @@ use tracing::{info, warn};
 /// Sentences about missing parts, each with its fix.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems {
-    /// Problems that keep the replica from being ready, because it has nothing to answer from.
+    /// Problems that keep the replica from being ready, because it has no data to answer with.
     pub blocking: Vec<String>,
     /// Problems with which the replica works, but not completely.
     pub limiting: Vec<String>,
@@ -65,7 +65,8 @@ pub struct ProblemTracker(Arc<TrackerState>);
 struct TrackerState {
     explain: Explain,
     sources: Mutex<Sources>,
-    /// Whether there are any problems. Successes are frequent, and without problems they read only this.
+    /// Whether there are any problems. Successful calls are frequent, and while there are no problems they read only
+    /// this flag.
     any: AtomicBool,
     /// The problems of both sources, for readers.
     shown: ArcSwap<Problems>,
@@ -151,7 +152,7 @@ impl ProblemTracker {
         self.0.check_wanted.notify_one();
     }
 
-    /// Ends the problems about what a successful call needs.
+    /// Ends the problems about the right and the type that a successful call needs.
     pub fn succeeded(&self, verb: &str, resource: &str) {
         if !self.0.any.load(Ordering::Acquire) {
             return;
@@ -204,15 +205,15 @@ impl ProblemTracker {
 mod tests {
     use super::*;
 
-    fn board() -> ProblemTracker {
+    fn tracker() -> ProblemTracker {
         ProblemTracker::new(|lack, verb, resource| match lack {
             MissingKind::Right => format!("may not {verb} {resource}"),
             MissingKind::Type => "the type is missing".to_owned(),
         })
     }
 
-    fn shown(board: &ProblemTracker) -> Vec<String> {
-        board.shown().all().cloned().collect()
+    fn shown(tracker: &ProblemTracker) -> Vec<String> {
+        tracker.shown().all().cloned().collect()
     }
 
     fn limiting(sentence: &str) -> Problems {
@@ -221,48 +222,48 @@ mod tests {
 
     #[test]
     fn refusal_is_reported_at_once_and_ends_with_success_of_the_same_call() {
-        let board = board();
-        board.refused(MissingKind::Right, "patch", "serviceinstances");
-        board.refused(MissingKind::Right, "patch", "serviceinstances");
-        assert_eq!(shown(&board), ["may not patch serviceinstances"]);
-        board.succeeded("get", "serviceinstances");
-        assert_eq!(shown(&board).len(), 1, "success of another right does not end it");
-        board.succeeded("patch", "serviceinstances");
-        assert!(shown(&board).is_empty());
+        let tracker = tracker();
+        tracker.refused(MissingKind::Right, "patch", "serviceinstances");
+        tracker.refused(MissingKind::Right, "patch", "serviceinstances");
+        assert_eq!(shown(&tracker), ["may not patch serviceinstances"]);
+        tracker.succeeded("get", "serviceinstances");
+        assert_eq!(shown(&tracker).len(), 1, "success of another right does not end it");
+        tracker.succeeded("patch", "serviceinstances");
+        assert!(shown(&tracker).is_empty());
     }
 
     #[test]
     fn check_ends_refusals_from_before_it_began() {
-        let board = board();
-        let check = board.begin_check();
-        board.refused(MissingKind::Right, "delete", "serviceinstances");
-        board.found(Problems::default(), check);
-        assert_eq!(shown(&board).len(), 1, "it was refused while the check ran");
-        let check = board.begin_check();
-        board.found(Problems::default(), check);
-        assert!(shown(&board).is_empty());
+        let tracker = tracker();
+        let check = tracker.begin_check();
+        tracker.refused(MissingKind::Right, "delete", "serviceinstances");
+        tracker.found(Problems::default(), check);
+        assert_eq!(shown(&tracker).len(), 1, "it was refused while the check ran");
+        let check = tracker.begin_check();
+        tracker.found(Problems::default(), check);
+        assert!(shown(&tracker).is_empty());
     }
 
     #[test]
     fn problem_from_check_and_refusal_is_reported_once_and_ends_with_success() {
-        let board = board();
-        board.found(limiting("may not get leases"), board.begin_check());
-        board.refused(MissingKind::Right, "get", "leases");
-        assert_eq!(shown(&board), ["may not get leases"]);
-        board.succeeded("get", "leases");
-        assert!(shown(&board).is_empty());
+        let tracker = tracker();
+        tracker.found(limiting("may not get leases"), tracker.begin_check());
+        tracker.refused(MissingKind::Right, "get", "leases");
+        assert_eq!(shown(&tracker), ["may not get leases"]);
+        tracker.succeeded("get", "leases");
+        assert!(shown(&tracker).is_empty());
     }
 
     #[test]
     fn missing_type_is_one_problem_for_all_calls_on_it() {
-        let board = board();
-        board.refused(MissingKind::Type, "patch", "serviceinstances");
-        board.refused(MissingKind::Type, "patch", "serviceinstances/status");
-        board.refused(MissingKind::Type, "list", "heartbeatledgers");
-        assert_eq!(shown(&board), ["the type is missing"]);
-        board.succeeded("list", "serviceinstances");
-        assert_eq!(shown(&board), ["the type is missing"], "the other type is still missing");
-        board.succeeded("patch", "heartbeatledgers");
-        assert!(shown(&board).is_empty());
+        let tracker = tracker();
+        tracker.refused(MissingKind::Type, "patch", "serviceinstances");
+        tracker.refused(MissingKind::Type, "patch", "serviceinstances/status");
+        tracker.refused(MissingKind::Type, "list", "heartbeatledgers");
+        assert_eq!(shown(&tracker), ["the type is missing"]);
+        tracker.succeeded("list", "serviceinstances");
+        assert_eq!(shown(&tracker), ["the type is missing"], "the other type is still missing");
+        tracker.succeeded("patch", "heartbeatledgers");
+        assert!(shown(&tracker).is_empty());
     }
 }

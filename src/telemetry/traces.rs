@@ -2,7 +2,7 @@
 //!
 //! Owns: which requests have a span, and its attributes. Does not own: the queue and the batches (`opentelemetry_sdk`:
 //! at most 2,048 queued spans, further ones are dropped, `OTEL_BSP_…`), and the export (`otlp`). Without an endpoint
-//! there is no thread and no series, and a request pays for one check.
+//! there is no thread and no series, and the only cost is one check for each request.
 //!
 //! Sources: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/> (HTTP server), W3C Trace Context.
 

@@ -1,8 +1,8 @@
 //! Modules do not import each other in a cycle, directly or through other modules, in any source tree.
 //!
 //! A module is a file. It imports another module if its code outside tests names an item of that module by
-//! path. Re-exported items count as the module's own. `mod child;` is not an import: a parent may declare a
-//! child that uses the parent's items, but then it may not use the child's items.
+//! path. Re-exported items count as the module's own. `mod child;` is not an import: a child may use the items
+//! of the parent that declares it, but then the parent may not use the items of the child.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,7 @@ fn imports<'a>(modules: &[&'a Module]) -> Imports<'a> {
     let mut imports = Imports::new();
     for module in modules {
         let targets = imports.entry(module.file.as_str()).or_default();
-        for mention in module.shipped() {
+        for mention in module.mentions_outside_tests() {
             let mut prefixes = (1..=mention.path.len()).rev();
             let deepest = prefixes.find(|length| files.contains_key(&mention.path[..*length]));
             let Some(length) = deepest else { continue };

@@ -176,7 +176,7 @@ fn workspace_crates_need_permission_like_modules() {
 }
 
 #[test]
-fn own_module_comments_strings_and_other_crates_are_no_imports() {
+fn own_module_comments_strings_and_other_crates_are_not_imports() {
     let text = "// crate::http\nuse crate::telemetry::a; pub(in crate::telemetry) fn f() {\n \
                 let _ = \"crate::dns::x\"; super::b::c(); tokio::http::d() }";
     assert_eq!(forbidden_imports_in("src/telemetry/logs.rs", text), [""; 0]);

@@ -1,5 +1,5 @@
-//! The manifests of the workspace: every dependency has a reason and is in order, and the lints apply to every
-//! crate.
+//! The manifests of the workspace: every dependency has a reason, dependencies are sorted, and the lints apply
+//! to every crate.
 
 use crate::tree::{self, File};
 

@@ -46,7 +46,7 @@ pub(crate) fn collect_mentions(text: &str, module: &[String]) -> syn::Result<Men
 }
 
 /// The paths of the names that a file imports or declares, and whether it does so only for tests. One map is
-/// enough for all blocks: if two blocks import different modules under the same name, the file imports both.
+/// enough for all blocks: if two blocks import different modules under one name, the file imports both.
 type Names = BTreeMap<(bool, String), Path>;
 
 /// Replaces the first segment by its path, which can itself begin with such a name.

@@ -20,8 +20,8 @@ pub(crate) struct Module {
 }
 
 impl Module {
-    /// Its mentions outside tests.
-    pub(crate) fn shipped(&self) -> impl Iterator<Item = &Mention> {
+    /// Its mentions, except those under `#[cfg(test)]`.
+    pub(crate) fn mentions_outside_tests(&self) -> impl Iterator<Item = &Mention> {
         self.mentions.iter().filter(|mention| !self.for_tests && !mention.for_tests)
     }
 }
@@ -84,7 +84,7 @@ fn module_paths_follow_file_paths() {
 }
 
 #[test]
-fn cfg_test_module_ships_nothing() {
+fn cfg_test_module_has_no_mentions_outside_tests() {
     let files = [
         File::new("src/http/mod.rs", "mod route;\n#[cfg(test)]\nmod world;\n"),
         File::new("src/http/world/first.rs", "a::b();"),
@@ -92,7 +92,7 @@ fn cfg_test_module_ships_nothing() {
         File::new("src/http/route.rs", "a::b();\n#[cfg(test)]\nmod tests { a::b(); }"),
         File::new("crates/b/src/http/world.rs", "a::b();"),
     ];
-    let shipped: Vec<_> =
-        read_modules(&files).iter().map(|module| module.shipped().count()).collect();
-    assert_eq!(shipped, [0, 0, 0, 1, 1]);
+    let mentions_outside_tests: Vec<_> =
+        read_modules(&files).iter().map(|module| module.mentions_outside_tests().count()).collect();
+    assert_eq!(mentions_outside_tests, [0, 0, 0, 1, 1]);
 }

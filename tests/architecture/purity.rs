@@ -66,7 +66,7 @@ fn impure_dependencies(manifest: &File) -> Vec<String> {
 
 /// The mentions of `crates` and of impure parts of std in a module.
 fn impure_mentions(module: &Module, crates: &[(usize, String)]) -> Vec<String> {
-    let found = module.shipped().filter_map(|mention| {
+    let found = module.mentions_outside_tests().filter_map(|mention| {
         let path = mention.path.join("::");
         let is_prefix = |part: &&str| {
             path.strip_prefix(*part).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))

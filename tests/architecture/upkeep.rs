@@ -12,14 +12,14 @@ const LONGEST: usize = 600;
 const PANICS: &[&str] = &[".unwrap", ".expect", "panic!", "todo!", "unimplemented!"];
 
 fn panics(module: &Module) -> Vec<String> {
-    let mentions = module.shipped().filter_map(|mention| {
+    let mentions = module.mentions_outside_tests().filter_map(|mention| {
         let name = mention.path.last().filter(|name| PANICS.contains(&name.as_str()))?;
         Some(format!("{}:{}: {name}", module.file, mention.line))
     });
     mentions.collect()
 }
 
-/// Messages for wrong numbers of these decision records, which are in order.
+/// Messages for wrong numbers of these decision records, which are sorted by name.
 fn misnumbered(names: &[&str]) -> Vec<String> {
     let expected = (1..).map(|number| format!("{number:04}-"));
     let wrong = names.iter().zip(expected).filter(|(name, number)| !name.starts_with(number));

@@ -1,4 +1,4 @@
-"""Hooks for schemathesis: requests that would only delay the run are adjusted, and behaviour that HTTP requires is no failure."""
+"""Hooks for schemathesis. They adjust requests that would only delay the run, and do not report behaviour that HTTP requires."""
 
 import re
 
@@ -18,9 +18,9 @@ def is_wait(text):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Adjusts a request. No change happens during a wait, so 20 ms are enough. An index above the store's costs a list,
-    at most one a second; tests/integration covers that. A namespace must exist before an instance can be in it:
-    `rollcall dev` has created shop."""
+    """Adjusts a request. A wait becomes 20 ms, because nothing changes while it lasts. A minimum index becomes 1, because a
+    replica lists (at most once a second) for an index above the store's; tests/integration covers that. The namespace
+    becomes shop, which `rollcall dev` has created, because an instance needs a namespace that exists."""
     query, headers, path = case.query, case.headers, case.path_parameters
     if query and isinstance(query.get("wait"), str) and is_wait(query["wait"]):
         query["wait"] = "20ms"

@@ -45,7 +45,7 @@ fn at_most_one_process_leads_and_one_leads_without_faults() {
 fn deleted_record_is_recreated_and_one_process_leads() {
     for seed in 0..200 {
         let mut world = World::new(seed, 3, DELETIONS, Mutation::None);
-        // While the record is deleted repeatedly, two processes can lead for a moment.
+        // While an operator deletes the record repeatedly, two processes can lead for a moment.
         while world.time < FAULTS {
             let _ = world.run(1_000, true);
         }

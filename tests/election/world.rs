@@ -13,13 +13,13 @@ const TICK: u64 = 20;
 const CALL: u64 = 3_000;
 const PAUSE: u64 = 500;
 
-/// How the world violates the assumptions of the election, to show that the checks detect it.
+/// A violation of the election's assumptions, to show that the checks detect it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutation {
     None,
-    /// The store accepts a write whatever version it was decided on.
+    /// The store accepts a write even if the version that it is based on is outdated.
     NoCompare,
-    /// A term counts from the response instead of the request.
+    /// A term is counted from the response instead of from the request.
     TermFromResponse,
     /// The clock of one process runs at twice the rate.
     FastClock,
@@ -186,7 +186,7 @@ impl World {
         self.restart(index);
     }
 
-    /// Calls in flight reach the store even when their sender is frozen, has ended or has given up.
+    /// Calls in flight reach the store even when the process that sent them is frozen, has ended or has timed out.
     fn arrive(&mut self) {
         let due = |arriving: &CallInFlight| arriving.arrives <= self.time;
         let (mut due, rest): (Vec<_>, Vec<_>) =

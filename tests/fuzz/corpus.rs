@@ -63,7 +63,7 @@ fn ledger_corpus_keeps_the_invariants() {
     read_corpus("ledger").iter().for_each(|input| ledger::check(input));
 }
 
-/// If the meaning of the mode byte changes, the corpus still passes but tests nothing; this test fails then.
+/// If the meaning of the mode byte changes, the corpus still passes but tests nothing. This test then fails.
 #[test]
 fn corpus_covers_every_kind_of_response() {
     let inputs = read_corpus("query").into_iter().chain(seeds::queries());

@@ -113,7 +113,7 @@ async fn unreachable_addresses_are_refused_with_a_fix() {
         "255.255.255.255",
     ] {
         let error = apply("o1", &["10.0.0.7", address]).unwrap_err();
-        let expected = format!("spec.addresses: {address} cannot be reached by others");
+        let expected = format!("spec.addresses: {address} cannot be reached by other machines");
         assert!(error.contains(&expected), "{address}: {error}");
     }
     assert!(apply("o1", &["fd00:ec2::254"]).unwrap_err().contains("metadata service"));
@@ -133,7 +133,7 @@ async fn installation_annotation_needs_the_right_to_write_status() {
     };
     install(&ns, "installation.yaml");
     let error = eventually("the policy is in force", BOUND, async || mark(true).err()).await;
-    assert!(error.contains("only rollcall itself writes it"), "{error}");
+    assert!(error.contains("only rollcall itself may write this annotation"), "{error}");
     mark(false).unwrap();
     let heartbeat = ["annotate", "--overwrite", "si", "o1", "rollcall.dev/heartbeat=1"];
     kubectl(&ns, true, &heartbeat, None).unwrap();
@@ -160,13 +160,13 @@ async fn heartbeats_and_operator_state_need_their_rights_with_kubectl_too() {
     .await;
     assert!(
         error.contains(
-            "writer may not beat for o1: that needs update on serviceinstances/heartbeat"
+            "writer may not send heartbeats for o1: that needs update on serviceinstances/heartbeat"
         ),
         "{error}"
     );
     let error = state("Draining").unwrap_err();
     assert!(error.contains("may not change the state of o1"), "{error}");
-    // Other changes need no further right.
+    // Other changes need no additional right.
     write(&["annotate", "si", "o1", "note=1"]).unwrap();
     write(&["patch", "si", "o1", "--type=merge", "-p", r#"{"spec":{"weight":7}}"#]).unwrap();
     write(&["annotate", "si", "o1", "rollcall.dev/heartbeat-"]).unwrap();
@@ -211,7 +211,7 @@ async fn refusal_by_a_policy_reaches_http_callers_and_rollcall_can_still_write()
     );
     assert_eq!(put("o2", "10.0.0.8").await.status, 201);
     assert_eq!(put("o3", "fd00::8").await.status, 201);
-    // Rollcall has authorized these callers itself, so the policy does not check its writes again.
+    // rollcall has authorized these callers itself, so the policy does not check rollcall's writes again.
     for health in ["Warning", "Passing"] {
         let beat = Some(json!({"health": health}));
         let renewed = call(rollcall.http, "PUT", &format!("{}/heartbeat", path("o1")), beat).await;

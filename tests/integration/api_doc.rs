@@ -17,7 +17,8 @@ use crate::support::{Rollcall, eventually, http, namespace};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/api.md");
 
-/// A wildcard. With a word after it, it is a named wildcard, and all wildcards of one name match the same text.
+/// The character of a wildcard. A wildcard followed by a word is named, and all wildcards with one name must match the
+/// same text.
 const ANY: char = '…';
 
 /// One fenced block of the document.
@@ -38,7 +39,7 @@ enum ExampleKind {
     Eventually,
     /// A request that opens a stream.
     Stream,
-    /// Further events of the last stream.
+    /// The next events of the last stream.
     Events,
 }
 
@@ -223,7 +224,7 @@ fn fill_in(text: &str, words: &NamedTexts) -> String {
     text
 }
 
-/// Makes bare wildcards valid JSON: a value becomes a string, further members become one member.
+/// Makes bare wildcards valid JSON: a value becomes a string, and a wildcard for other members becomes one member.
 fn to_json(text: &str) -> String {
     let mut out = String::new();
     let mut in_string = false;

@@ -1,4 +1,5 @@
-//! Manifests that are applied again: an unchanged manifest changes nothing, and two managers of equal ones do not conflict.
+//! Applying manifests again: an unchanged manifest changes nothing, and two managers of equal manifests do not
+//! conflict.
 //!
 //! The fields come from the schema, so that a field without a case fails here.
 
@@ -20,7 +21,7 @@ use crate::support::{Namespace, Rollcall, control_plane, eventually, namespace, 
 /// The previous definition, in which protocols have a default and ports are not merged by name.
 const REVISION_2: &str = include_str!("fixtures/serviceinstances.revision-2.yaml");
 
-/// Fields of the spec, and a spec that sets them and only what else is required.
+/// Fields of the spec, each with a spec that sets only these and the required fields.
 fn cases() -> Vec<(&'static [&'static str], Value)> {
     let ports = |ports: Value| json!({"ports": ports});
     let lease = |field: &str, value: Value| json!({"lease": {"mode": "Heartbeat", field: value}});
@@ -64,7 +65,7 @@ fn manifest(name: &str, spec: &Value) -> Value {
     })
 }
 
-/// A manifest for each case, as one stream of documents.
+/// The manifests of all cases, in one stream of documents.
 fn all_cases() -> String {
     let manifest = |(at, (_, spec)): (usize, &(&[&str], Value))| {
         format!("---\n{}\n", manifest(&format!("case-{at}"), spec))

@@ -268,7 +268,7 @@ async fn known_callers_send_heartbeats_during_an_outage_and_unknown_callers_wait
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    // While the API server stalls, what can be decided without it is still answered in time.
+    // While the API server stalls, items that can be decided without it are still answered in time.
     proxy.set(Mode::Stall);
     let beats = [ns.name.as_str(), "kube-system", "default"];
     let beats = beats.map(|namespace| json!({"namespace": namespace, "name": "a"}));

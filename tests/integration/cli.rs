@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 fn closed_output_pipe_is_not_an_error() {
     for command in ["openapi", "crds"] {
         let (reader, writer) = std::io::pipe().unwrap();
-        // As `head` does when it has enough lines.
+        // `head` closes its input in the same way when it has enough lines.
         drop(reader);
         let ended = Command::new(env!("CARGO_BIN_EXE_rollcall"))
             .arg(command)

@@ -55,7 +55,7 @@ fn tuples(rules: &[PolicyRule]) -> Vec<RightTuple> {
     all
 }
 
-/// The rules of a role in `deploy/rbac`, given by its kind and name.
+/// The rights that a role in `deploy/rbac` grants. `role` is its kind and name.
 fn granted_rights(role: &str) -> Vec<RightTuple> {
     let (kind, name) = role.split_once(' ').unwrap();
     let document = manifests::RBAC
@@ -93,12 +93,16 @@ fn rules(rights: impl Iterator<Item = &'static Right>) -> Vec<Value> {
         .collect()
 }
 
-/// The kubeconfig of a ServiceAccount that has every right that rollcall needs except `lack`.
-async fn kubeconfig_without(ns: &Namespace, index: usize, lack: &'static Right) -> PathBuf {
+/// The kubeconfig of a ServiceAccount that has every right that rollcall needs except `missing_right`.
+async fn kubeconfig_without(
+    ns: &Namespace,
+    index: usize,
+    missing_right: &'static Right,
+) -> PathBuf {
     let account = format!("lacks-{index}");
     let full = format!("{}-{account}", ns.name);
     let has = |place: fn(&Right) -> bool| {
-        rules(RIGHTS.iter().filter(move |right| *right != lack && place(right)))
+        rules(RIGHTS.iter().filter(move |right| *right != missing_right && place(right)))
     };
     let role = |kind: &str, name: &str, rules: Vec<Value>| {
         json!({
@@ -145,28 +149,30 @@ async fn missing_rights(rollcall: &Rollcall) -> Vec<String> {
     missing.filter_map(|line| line.strip_suffix("} 1")).map(str::to_owned).collect()
 }
 
-async fn check_missing_right(ns: &Namespace, index: usize, lack: &'static Right) {
-    let path = kubeconfig_without(ns, index, lack).await;
-    let tokens = if lack.need == Need::Jwks { "jwks" } else { "review" };
+async fn check_missing_right(ns: &Namespace, index: usize, missing_right: &'static Right) {
+    let path = kubeconfig_without(ns, index, missing_right).await;
+    let tokens = if missing_right.need == Need::Jwks { "jwks" } else { "review" };
     let flags =
         ["--auth", "token", "--auth-tokens", tokens, "--kubeconfig", path.to_str().unwrap()];
     let rollcall = Rollcall::launch(ns, &format!("lacks-{index}"), &flags).await;
-    let label = format!("verb=\"{}\",resource=\"{}\"", lack.verb, lack.resource);
+    let label = format!("verb=\"{}\",resource=\"{}\"", missing_right.verb, missing_right.resource);
     // The authorizer observes a new role a moment later.
     eventually(&format!("only {label} is missing"), BOUND, async || {
         (missing_rights(&rollcall).await == [label.as_str()]).then_some(())
     })
     .await;
-    let sentence = format!("rollcall lacks the right to {} {}", lack.verb, lack.resource);
+    let sentence =
+        format!("rollcall lacks the right to {} {}", missing_right.verb, missing_right.resource);
     let logged = eventually(&sentence, BOUND, async || {
         let log = rollcall.whole_log();
         log.lines().find(|line| line.contains(&sentence)).map(str::to_owned)
     })
     .await;
-    for part in ["without it", lack.without, lack.role, "apply the overlay again"] {
+    for part in ["without it", missing_right.without, missing_right.role, "apply the overlay again"]
+    {
         assert!(logged.contains(part), "no {part:?} in {logged}");
     }
-    if lack.need == Need::Start {
+    if missing_right.need == Need::Start {
         let (status, why) = ask(&rollcall, "/readyz").await;
         assert!(status == 503 && why.contains(&sentence), "{why}");
         assert_eq!(ask(&rollcall, "/livez").await.0, 200);
@@ -174,7 +180,7 @@ async fn check_missing_right(ns: &Namespace, index: usize, lack: &'static Right)
     } else {
         rollcall.until_ready().await;
     }
-    if lack.need == Need::Jwks || lack.resource == "tokenreviews" {
+    if missing_right.need == Need::Jwks || missing_right.resource == "tokenreviews" {
         let token = rbac::token(ns, "orders", "rollcall").await;
         let path = format!("/v1/namespaces/{}/instances/a/heartbeat", ns.name);
         let answer = call_as(&token, rollcall.http, ("PUT", &path), None).await;
@@ -216,7 +222,7 @@ async fn replica_that_waits_for_a_right_starts_when_the_right_is_granted() {
     let path = kubeconfig_without(&ns, 0, list).await;
     let flags = ["--kubeconfig", path.to_str().unwrap()];
     let rollcall = Rollcall::launch(&ns, "rollcall-0", &flags).await;
-    eventually("it reports what it waits for", BOUND, async || {
+    eventually("the replica reports what it waits for", BOUND, async || {
         rollcall
             .whole_log()
             .contains("rollcall lacks the right to list serviceinstances")
@@ -269,7 +275,7 @@ async fn use_every_right(ns: &Namespace) -> Rollcall {
     create(ns, &manifest("expiring", "expiring", lease)).await;
     let beat = format!("/v1/namespaces/{}/instances/expiring/heartbeat", ns.name);
     for _ in 0..2 {
-        eventually("it expires", BOUND, async || {
+        eventually("the instance expires", BOUND, async || {
             let instance =
                 call(rollcall.http, "GET", beat.trim_end_matches("/heartbeat"), None).await;
             (instance.json()["phase"] == "Expired").then_some(())
@@ -404,7 +410,7 @@ async fn problems(rollcall: &Rollcall) -> String {
 }
 
 /// Registers and deletes an instance until the deletion is answered with this status.
-async fn until_deleting_is(ns: &Namespace, rollcall: &Rollcall, status: u16) {
+async fn delete_until_status(ns: &Namespace, rollcall: &Rollcall, status: u16) {
     let path = format!("/v1/namespaces/{}/instances/a", ns.name);
     eventually(&format!("a deletion is answered {status}"), BOUND, async || {
         let body = json!({"service": "a", "addresses": ["10.0.0.1"]});
@@ -437,10 +443,10 @@ async fn missing_right_is_a_problem_from_its_first_refusal_to_its_first_success(
     };
     for _ in 0..2 {
         set(None).await;
-        until_deleting_is(&ns, &rollcall, 204).await;
+        delete_until_status(&ns, &rollcall, 204).await;
         assert_eq!(problems(&rollcall).await, "[]", "right after the first success");
         set(Some(delete)).await;
-        until_deleting_is(&ns, &rollcall, 503).await;
+        delete_until_status(&ns, &rollcall, 503).await;
         let reported = problems(&rollcall).await;
         assert!(reported.contains(sentence), "right after the first refusal: {reported}");
     }
@@ -473,7 +479,7 @@ async fn definitions_deleted_at_run_time_are_reported_until_they_are_back() {
     .await;
     let reported = problems(&rollcall).await;
     assert!(reported.contains("does not serve all types of rollcall.dev/v1alpha1"), "{reported}");
-    assert_eq!(ask(&rollcall, "/readyz").await.0, 200, "it answers what it knows");
+    assert_eq!(ask(&rollcall, "/readyz").await.0, 200, "the replica answers from what it knows");
     assert!(!rollcall.whole_log().contains("the Kubernetes API does not answer"));
 
     install::install_crds(&ns.client, &rollcall_api::manifests::crds()).await.unwrap();

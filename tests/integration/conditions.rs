@@ -1,4 +1,4 @@
-//! Conditions in the status: their messages, their end, and that conditions of other controllers stay.
+//! Conditions in the status: their messages, when they are removed, and that conditions of other controllers stay.
 
 use kube::api::{Api, Patch, PatchParams};
 use rollcall_api::{ConditionType, HEALTH_ANNOTATION, Phase, ServiceInstance};

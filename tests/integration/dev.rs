@@ -1,5 +1,5 @@
-//! The control plane itself, and `rollcall dev`: it starts, binds its users, keeps its state, and ends with the process
-//! that started it.
+//! The control plane and `rollcall dev`: it starts, grants its users their rights, keeps its state, and ends with the
+//! process that started it.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,15 +27,15 @@ use serde_json::{Value, json};
 use crate::support::control_plane::{binaries, launcher, shared, state_dir};
 use crate::support::{Rollcall, eventually, namespace};
 
-/// The bound for what takes seconds on a quiet machine.
-const SOON: Duration = Duration::from_secs(180);
+/// The bound for steps that take seconds on an idle machine.
+const BOUND: Duration = Duration::from_secs(180);
 
 #[tokio::test]
 async fn deleted_namespace_disappears() {
     let home = namespace("deleted").await;
     let api: Api<Namespace> = Api::all(home.client.clone());
     api.delete(&home.name, &DeleteParams::default()).await.unwrap();
-    eventually("the namespace is gone", SOON, async || {
+    eventually("the namespace is gone", BOUND, async || {
         api.get_opt(&home.name).await.unwrap().is_none().then_some(())
     })
     .await;
@@ -58,7 +58,7 @@ async fn rollcall_user_has_exactly_the_rights_of_its_role() {
 async fn tokens_for_an_audience_are_issued_and_reviewed() {
     let home = namespace("tokens").await;
     let accounts: Api<ServiceAccount> = home.api();
-    eventually("the default ServiceAccount exists", SOON, async || {
+    eventually("the default ServiceAccount exists", BOUND, async || {
         accounts.get_opt("default").await.unwrap()
     })
     .await;
@@ -103,7 +103,7 @@ async fn all_child_processes_end_when_dev_is_killed() {
     let pids = dev.pids();
     dev.child.kill();
     dev.child.ended().await;
-    eventually("all its child processes have ended", SOON, async || {
+    eventually("all its child processes have ended", BOUND, async || {
         pids.iter().all(|pid| is_gone(*pid)).then_some(())
     })
     .await;
@@ -116,7 +116,7 @@ async fn killed_replica_is_restarted_and_sigterm_ends_everything() {
     assert_eq!(replica["identity"], "rollcall-0");
     let pid = rustix::process::Pid::from_raw(replica["pid"].as_i64().unwrap() as i32).unwrap();
     rustix::process::kill_process(pid, Signal::KILL).unwrap();
-    eventually("a new process has replaced it", SOON, async || {
+    eventually("a new process has replaced it", BOUND, async || {
         let now = &dev.json()["replicas"][0];
         (now["pid"] != replica["pid"] && now["http"] == replica["http"]).then_some(())
     })
@@ -124,7 +124,7 @@ async fn killed_replica_is_restarted_and_sigterm_ends_everything() {
 
     let pids = dev.pids();
     dev.child.signal(Signal::TERM);
-    let end = eventually("it ends", SOON, async || dev.child.has_ended()).await;
+    let end = eventually("rollcall dev ends", BOUND, async || dev.child.has_ended()).await;
     assert_eq!(end, "exit status: 0", "{}", dev.child.exit_report(&end));
     assert!(pids.iter().all(|pid| is_gone(*pid)), "one of {pids:?} still runs");
     assert!(!dev.dir.join("dev.json").exists());
@@ -178,7 +178,7 @@ fn assert_forbidden<T: std::fmt::Debug>(answer: kube::Result<T>) {
     }
 }
 
-/// Whether no process runs under that id. A zombie does not run.
+/// Whether no process with this id is running. A zombie is not running.
 fn is_gone(pid: u32) -> bool {
     let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
     stat.map_or(true, |stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
@@ -196,7 +196,7 @@ impl Dev {
         let child = Self::spawn(name, flags).await;
         let dir = child.log().parent().unwrap().join("state");
         let dev = Self { child, dir };
-        eventually("rollcall dev is ready", SOON, async || {
+        eventually("rollcall dev is ready", BOUND, async || {
             if let Some(end) = dev.child.has_ended() {
                 panic!("{}", dev.child.exit_report(&end));
             }

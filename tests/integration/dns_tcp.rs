@@ -29,37 +29,37 @@ use crate::dns_wire::{MANY, ORDERS, TIMEOUT, bind_to, query, settings, within};
 const QUERIES: usize = 10_000;
 const UNREAD: usize = 5_000;
 
-struct Served {
+struct TestServer {
     address: SocketAddr,
     stop: CancellationToken,
 }
 
-impl Drop for Served {
+impl Drop for TestServer {
     fn drop(&mut self) {
         self.stop.cancel();
     }
 }
 
 /// Serves the directory of `dns_wire` with changed settings.
-fn serve(change: impl FnOnce(&mut DnsSettings)) -> Served {
+fn serve(change: impl FnOnce(&mut DnsSettings)) -> TestServer {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut settings = settings();
     change(&mut settings);
     let server = bind_to(any, settings, &mut Registry::default()).unwrap();
     let (address, stop) = (server.addresses()[0], CancellationToken::new());
     tokio::spawn(server.serve(stop.clone()));
-    Served { address, stop }
+    TestServer { address, stop }
 }
 
-async fn connect(served: &Served) -> TcpStream {
-    within(TcpStream::connect(served.address)).await.unwrap()
+async fn connect(server: &TestServer) -> TcpStream {
+    within(TcpStream::connect(server.address)).await.unwrap()
 }
 
 /// Connects from this local address.
-async fn connect_from(ip: [u8; 4], served: &Served) -> TcpStream {
+async fn connect_from(ip: [u8; 4], server: &TestServer) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from((ip, 0))).unwrap();
-    within(socket.connect(served.address)).await.unwrap()
+    within(socket.connect(server.address)).await.unwrap()
 }
 
 /// A query with its length prefix.
@@ -77,7 +77,7 @@ async fn send(stream: &mut TcpStream, bytes: &[u8]) {
     within(stream.write_all(bytes)).await.unwrap();
 }
 
-/// The next message; none after an orderly end of the connection.
+/// The next message; `None` after an orderly end of the connection.
 async fn next(stream: &mut TcpStream) -> io::Result<Option<Message>> {
     let length = match within(stream.read_u16()).await {
         Ok(length) => length,
@@ -108,8 +108,8 @@ async fn is_answered(stream: &mut TcpStream) -> bool {
 /// RFC 7766 §6.2.1.1: a client can send queries without waiting for answers.
 #[tokio::test]
 async fn pipelined_queries_are_all_answered() {
-    let served = serve(|_| {});
-    let mut stream = connect(&served).await;
+    let server = serve(|_| {});
+    let mut stream = connect(&server).await;
     let kinds = [RecordType::SRV, RecordType::A];
     let all = (0..200).flat_map(|id| framed_query(id, ORDERS, kinds[usize::from(id % 2)]));
     send(&mut stream, &all.collect::<Vec<_>>()).await;
@@ -121,8 +121,8 @@ async fn pipelined_queries_are_all_answered() {
 /// RFC 7766 §8: length and message can arrive in pieces.
 #[tokio::test]
 async fn query_in_pieces_is_answered() {
-    let served = serve(|_| {});
-    let mut stream = connect(&served).await;
+    let server = serve(|_| {});
+    let mut stream = connect(&server).await;
     stream.set_nodelay(true).unwrap();
     let bytes = framed_query(7, ORDERS, RecordType::SRV);
     for cut in [1, 2, 3, 14, bytes.len() - 1] {
@@ -147,8 +147,8 @@ async fn query_in_pieces_is_answered() {
 /// RFC 7766 §6.2.4: a client that has shut down its side of the connection still gets its answers.
 #[tokio::test]
 async fn half_closed_connection_gets_all_answers() {
-    let served = serve(|_| {});
-    let mut stream = connect(&served).await;
+    let server = serve(|_| {});
+    let mut stream = connect(&server).await;
     let all: Vec<_> = (0..50).flat_map(|id| framed_query(id, ORDERS, RecordType::SRV)).collect();
     send(&mut stream, &all).await;
     stream.shutdown().await.unwrap();
@@ -161,8 +161,8 @@ async fn half_closed_connection_gets_all_answers() {
 /// RFC 5936 §4.1.1: a connection can have a transfer and other queries; answers keep their order.
 #[tokio::test]
 async fn transfer_and_other_answers_share_a_connection() {
-    let served = serve(|settings| settings.transfer = vec!["127.0.0.0/8".parse().unwrap()]);
-    let mut stream = connect(&served).await;
+    let server = serve(|settings| settings.transfer = vec!["127.0.0.0/8".parse().unwrap()]);
+    let mut stream = connect(&server).await;
     let zone = "rollcall.internal.";
     let all = [
         framed_query(1, ORDERS, RecordType::SRV),
@@ -181,8 +181,8 @@ async fn transfer_and_other_answers_share_a_connection() {
 }
 
 /// The output of `dig` for the zone.
-fn dig(served: &Served, arguments: &[&str]) -> String {
-    let port = served.address.port().to_string();
+fn dig(server: &TestServer, arguments: &[&str]) -> String {
+    let port = server.address.port().to_string();
     let output = Command::new("dig")
         .args(["@127.0.0.1", "-p", &port, "+tries=1", "+time=10", "rollcall.internal"])
         .args(arguments)
@@ -191,11 +191,11 @@ fn dig(served: &Served, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// RFC 5936 and RFC 1995 with the client of another implementation.
+/// RFC 5936 and RFC 1995, tested with an independent client.
 #[tokio::test(flavor = "multi_thread")]
 async fn dig_transfers_the_zone_by_axfr_and_ixfr() {
-    let served = serve(|settings| settings.transfer = vec!["127.0.0.0/8".parse().unwrap()]);
-    let dig = |arguments: &[&str]| dig(&served, arguments);
+    let server = serve(|settings| settings.transfer = vec!["127.0.0.0/8".parse().unwrap()]);
+    let dig = |arguments: &[&str]| dig(&server, arguments);
     // For the 300 instances of `many`: A and SRV of the service, SRV of the port, A and SRV of each instance: 1,500
     // records.
     let whole = dig(&["AXFR"]);
@@ -217,13 +217,13 @@ async fn dig_transfers_the_zone_by_axfr_and_ixfr() {
 #[tokio::test]
 async fn idle_connection_is_closed_and_active_one_is_not() {
     let idle = Duration::from_millis(1500);
-    let served = serve(|settings| settings.idle = idle);
-    let mut silent = connect(&served).await;
+    let server = serve(|settings| settings.idle = idle);
+    let mut silent = connect(&server).await;
     let started = Instant::now();
     assert!(matches!(next(&mut silent).await, Ok(None)), "an orderly end");
     assert!(started.elapsed() >= idle, "{:?}", started.elapsed());
     // Longer than the idle timeout, with queries at a twentieth of it.
-    let mut active = connect(&served).await;
+    let mut active = connect(&server).await;
     let started = Instant::now();
     while started.elapsed() < idle * 3 / 2 {
         assert!(is_answered(&mut active).await, "after {:?}", started.elapsed());
@@ -235,8 +235,8 @@ async fn idle_connection_is_closed_and_active_one_is_not() {
 /// RFC 7828 §3.3.2: the keepalive option has the idle timeout.
 #[tokio::test]
 async fn keepalive_option_has_the_idle_timeout() {
-    let served = serve(|settings| settings.idle = Duration::from_millis(4_200));
-    let mut stream = connect(&served).await;
+    let server = serve(|settings| settings.idle = Duration::from_millis(4_200));
+    let mut stream = connect(&server).await;
     let mut message = query(ORDERS, RecordType::SRV, Some(1232));
     let keepalive = EdnsOption::Unknown(11, Vec::new());
     message.edns.as_mut().unwrap().options_mut().insert(keepalive);
@@ -249,10 +249,10 @@ async fn keepalive_option_has_the_idle_timeout() {
 /// RFC 9210 §4.2: a client that does not complete a query must not keep its connection.
 #[tokio::test]
 async fn incomplete_query_times_out_like_an_idle_connection() {
-    let served = serve(|settings| settings.idle = Duration::from_millis(500));
+    let server = serve(|settings| settings.idle = Duration::from_millis(500));
     let bytes = framed_query(1, ORDERS, RecordType::SRV);
     for cut in [1, 2, 20, bytes.len() - 1] {
-        let mut stream = connect(&served).await;
+        let mut stream = connect(&server).await;
         send(&mut stream, &bytes[..cut]).await;
         assert!(matches!(next(&mut stream).await, Ok(None)), "cut at {cut}: an orderly end");
     }
@@ -261,12 +261,12 @@ async fn incomplete_query_times_out_like_an_idle_connection() {
 /// RFC 9210 §4.2: a client that does not read its answers must not keep its connection.
 #[tokio::test]
 async fn client_that_does_not_read_loses_its_connection() {
-    let served = serve(|settings| {
+    let server = serve(|settings| {
         (settings.connections, settings.idle) = (1, Duration::from_millis(500));
     });
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
-    let mut stream = within(socket.connect(served.address)).await.unwrap();
+    let mut stream = within(socket.connect(server.address)).await.unwrap();
     // More answers of about 28,000 bytes than the buffers of the kernel hold.
     let all = framed_query(1, MANY, RecordType::SRV).repeat(2000);
     let sending = tokio::spawn(async move {
@@ -275,7 +275,7 @@ async fn client_that_does_not_read_loses_its_connection() {
     });
     let stream = within(sending).await.unwrap();
     let second_client = async {
-        while !is_answered(&mut connect(&served).await).await {
+        while !is_answered(&mut connect(&server).await).await {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -287,10 +287,10 @@ async fn client_that_does_not_read_loses_its_connection() {
 /// answers are still in the buffers of the server when it has answered the last query, and further queries are unread.
 #[tokio::test(flavor = "multi_thread")]
 async fn connection_closes_after_ten_thousand_queries_and_every_answer_arrives() {
-    let served = serve(|_| {});
+    let server = serve(|_| {});
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
-    let stream = within(socket.connect(served.address)).await.unwrap();
+    let stream = within(socket.connect(server.address)).await.unwrap();
     let (mut read, mut write) = stream.into_split();
     // A header without a question, which is answered with a FORMERR of 12 bytes.
     let query = frame(&[0x12, 0x67, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -314,14 +314,14 @@ async fn connection_closes_after_ten_thousand_queries_and_every_answer_arrives()
         codes.iter().all(|code| *code == u8::try_from(u16::from(ResponseCode::FormErr)).unwrap())
     );
     drop(within(writing).await.unwrap());
-    assert!(is_answered(&mut connect(&served).await).await, "a new connection is answered");
+    assert!(is_answered(&mut connect(&server).await).await, "a new connection is answered");
 }
 
-/// RFC 7766 §6.2.3: no answer is lost either when the server stops while a client keeps sending queries.
+/// RFC 7766 §6.2.3: when the server stops while a client keeps sending queries, no answer is lost either.
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_server_ends_connections_between_two_answers() {
-    let served = serve(|_| {});
-    let (mut read, mut write) = connect(&served).await.into_split();
+    let server = serve(|_| {});
+    let (mut read, mut write) = connect(&server).await.into_split();
     let done = CancellationToken::new();
     let sending = tokio::spawn({
         let done = done.clone();
@@ -336,7 +336,7 @@ async fn stopping_server_ends_connections_between_two_answers() {
     });
     let mut bytes = vec![0; 14];
     within(read.read_exact(&mut bytes)).await.unwrap();
-    served.stop.cancel();
+    server.stop.cancel();
     // The client keeps sending after the 250 ms during which the server lingers.
     let wait_and_stop = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -357,13 +357,13 @@ async fn stopping_server_ends_connections_between_two_answers() {
 /// A message that is not a query gets no answer; over TCP it also ends its connection.
 #[tokio::test]
 async fn message_that_is_not_a_query_ends_only_its_connection() {
-    let served = serve(|_| {});
-    let mut other = connect(&served).await;
+    let server = serve(|_| {});
+    let mut other = connect(&server).await;
     let mut response = framed_query(1, ORDERS, RecordType::SRV);
     response[4] |= 0x80;
     let long = frame(&[0; 4097]);
     for invalid in [response, frame(&[]), frame(&[0; 11]), long] {
-        let mut stream = connect(&served).await;
+        let mut stream = connect(&server).await;
         send(&mut stream, &invalid).await;
         assert!(is_closed(&mut stream).await, "{:?}", &invalid[..2]);
         assert!(is_answered(&mut other).await);
@@ -373,26 +373,26 @@ async fn message_that_is_not_a_query_ends_only_its_connection() {
 /// RFC 9210 §4.2: the number of connections is limited, in total and for each address.
 #[tokio::test]
 async fn connections_are_limited_in_total_and_per_address() {
-    let served = serve(|settings| settings.connections = 8);
+    let server = serve(|settings| settings.connections = 8);
     let mut first = Vec::new();
     for _ in 0..2 {
-        first.push(connect(&served).await);
+        first.push(connect(&server).await);
     }
     for stream in &mut first {
         assert!(is_answered(stream).await);
     }
     assert!(
-        !is_answered(&mut connect(&served).await).await,
+        !is_answered(&mut connect(&server).await).await,
         "one address can have a quarter of the connections"
     );
     let mut others = Vec::new();
     for last in [2, 2, 3, 3, 4, 4] {
-        let mut stream = connect_from([127, 0, 0, last], &served).await;
+        let mut stream = connect_from([127, 0, 0, last], &server).await;
         assert!(is_answered(&mut stream).await, "127.0.0.{last}");
         others.push(stream);
     }
     assert!(
-        !is_answered(&mut connect_from([127, 0, 0, 5], &served).await).await,
+        !is_answered(&mut connect_from([127, 0, 0, 5], &server).await).await,
         "all connections are in use"
     );
     for stream in first.iter_mut().chain(&mut others) {
@@ -401,7 +401,7 @@ async fn connections_are_limited_in_total_and_per_address() {
     drop(others.pop());
     // The connection is released when the server notices the end.
     let retry = async {
-        while !is_answered(&mut connect_from([127, 0, 0, 5], &served).await).await {
+        while !is_answered(&mut connect_from([127, 0, 0, 5], &server).await).await {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

@@ -32,7 +32,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
-/// The deadline of an answer, far above the time that it takes.
+/// The deadline for an answer, far longer than an answer takes.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) const ORDERS: &str = "_http._tcp.orders.shop.svc.rollcall.internal.";
@@ -87,7 +87,7 @@ pub(crate) fn directory() -> Arc<Directory> {
 }
 
 /// A running DNS server, its stop token and its metrics.
-struct Served {
+struct TestServer {
     address: SocketAddr,
     stop: CancellationToken,
     end: tokio::task::JoinHandle<Result<(), DnsError>>,
@@ -113,13 +113,13 @@ pub(crate) fn bind_to(
     bind(zones, &[address], "rollcall-0", Metrics::register(metrics))
 }
 
-async fn serve() -> Served {
+async fn serve() -> TestServer {
     let mut metrics = Registry::with_prefix("rollcall");
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let server = bind_to(any, settings(), &mut metrics).unwrap();
     let (address, stop) = (server.addresses()[0], CancellationToken::new());
     let end = tokio::spawn(server.serve(stop.clone()));
-    Served { address, stop, end, metrics }
+    TestServer { address, stop, end, metrics }
 }
 
 pub(crate) fn query(name: &str, kind: RecordType, size: Option<u16>) -> Message {
@@ -138,7 +138,7 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// The response to a query over UDP, and its size.
-async fn udp(served: &Served, message: &Message) -> (Message, usize) {
+async fn udp(served: &TestServer, message: &Message) -> (Message, usize) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.send_to(&message.to_vec().unwrap(), served.address).await.unwrap();
     let mut bytes = vec![0; 65_535];
@@ -147,7 +147,7 @@ async fn udp(served: &Served, message: &Message) -> (Message, usize) {
 }
 
 /// The responses to queries that are sent over one connection without waiting for answers.
-async fn tcp(served: &Served, messages: &[Message]) -> Vec<Message> {
+async fn tcp(served: &TestServer, messages: &[Message]) -> Vec<Message> {
     let mut stream = TcpStream::connect(served.address).await.unwrap();
     for message in messages {
         let bytes = message.to_vec().unwrap();
@@ -164,7 +164,7 @@ async fn tcp(served: &Served, messages: &[Message]) -> Vec<Message> {
 }
 
 /// The output of `dig`.
-fn dig(served: &Served, arguments: &[&str]) -> String {
+fn dig(served: &TestServer, arguments: &[&str]) -> String {
     let port = served.address.port().to_string();
     let output = Command::new("dig")
         .args(["@127.0.0.1", "-p", &port, "+tries=1", "+time=10"])
@@ -176,7 +176,7 @@ fn dig(served: &Served, arguments: &[&str]) -> String {
     text
 }
 
-fn check_dig(served: &Served, arguments: &[&str], expected: &[&str], unexpected: &[&str]) {
+fn check_dig(served: &TestServer, arguments: &[&str], expected: &[&str], unexpected: &[&str]) {
     let text = dig(served, arguments);
     for text_part in expected {
         assert!(text.contains(text_part), "dig {arguments:?} lacks {text_part:?}:\n{text}");

@@ -11,8 +11,8 @@ use crate::support::http::call;
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::{Namespace, Rollcall, eventually, namespace};
 
-/// A lease of 15 s, a retry every 2 s, and a busy machine.
-const TAKEN_OVER: Duration = Duration::from_secs(60);
+/// The bound for a takeover: a lease of 15 s, a retry every 2 s, and a busy machine.
+const TAKEOVER_BOUND: Duration = Duration::from_secs(60);
 
 /// The identity in the Lease, and the number of its transitions.
 async fn holder(ns: &Namespace) -> (Option<String>, i32) {
@@ -25,7 +25,7 @@ async fn holder(ns: &Namespace) -> (Option<String>, i32) {
 }
 
 async fn until_led_by(ns: &Namespace, candidates: &[&Rollcall]) -> String {
-    eventually("one of the candidates leads", TAKEN_OVER, async || {
+    eventually("one of the candidates leads", TAKEOVER_BOUND, async || {
         let (holder, _) = holder(ns).await;
         holder.filter(|holder| candidates.iter().any(|replica| replica.identity == *holder))
     })
@@ -54,7 +54,7 @@ async fn event_count(ns: &Namespace, reason: &str, name: &str) -> usize {
 async fn create_and_expire(ns: &Namespace, name: &str) {
     let lease = json!({"mode": "Heartbeat", "durationSeconds": 2});
     create(ns, &manifest(name, name, lease)).await;
-    eventually("its expiry is reported", TAKEN_OVER, async || {
+    eventually("the expiry is reported", TAKEOVER_BOUND, async || {
         (event_count(ns, "LeaseExpired", name).await > 0).then_some(())
     })
     .await;
@@ -70,7 +70,7 @@ async fn killed_leader_is_replaced_and_each_expiry_is_reported_once() {
     create_and_expire(&ns, "before").await;
     assert!(leads(&first).await && !leads(&second).await && !leads(&third).await);
     for replica in [&first, &second, &third] {
-        eventually("all replicas know the leader", TAKEN_OVER, async || {
+        eventually("all replicas know the leader", TAKEOVER_BOUND, async || {
             let cluster = call(replica.http, "GET", "/v1/cluster", None).await.json();
             (cluster["leader"] == "rollcall-0").then_some(())
         })
@@ -97,13 +97,15 @@ async fn stalled_leader_writes_nothing_after_it_resumes() {
     until_discoverable(&first, &ns, "silent", true).await;
     first.stall();
     until_led_by(&ns, &[&second]).await;
-    eventually("its expiry is reported", TAKEN_OVER, async || {
+    eventually("the expiry is reported", TAKEOVER_BOUND, async || {
         (event_count(&ns, "LeaseExpired", "silent").await > 0).then_some(())
     })
     .await;
     first.resume();
-    eventually("it no longer leads", TAKEN_OVER, async || (!leads(&first).await).then_some(()))
-        .await;
+    eventually("the first replica no longer leads", TAKEOVER_BOUND, async || {
+        (!leads(&first).await).then_some(())
+    })
+    .await;
     until_discoverable(&first, &ns, "silent", false).await;
     assert_eq!(holder(&ns).await.0.as_deref(), Some("rollcall-1"));
     create_and_expire(&ns, "later").await;
@@ -113,7 +115,7 @@ async fn stalled_leader_writes_nothing_after_it_resumes() {
 }
 
 #[tokio::test]
-async fn leader_without_answers_steps_down_and_returns_as_a_follower() {
+async fn leader_that_gets_no_answers_steps_down_and_returns_as_a_follower() {
     let mut ns = namespace("no-answers").await;
     let direct = ns.rollcall_kubeconfig.clone();
     let proxy = Proxy::install(&mut ns).await;
@@ -122,12 +124,14 @@ async fn leader_without_answers_steps_down_and_returns_as_a_follower() {
     ns.rollcall_kubeconfig = direct;
     let second = Rollcall::start_with(&ns, "rollcall-1", &[]).await;
     proxy.set(Mode::RequestsOnly);
-    eventually("its leadership ends", TAKEN_OVER, async || (!leads(&first).await).then_some(()))
-        .await;
+    eventually("the first replica's leadership ends", TAKEOVER_BOUND, async || {
+        (!leads(&first).await).then_some(())
+    })
+    .await;
     until_led_by(&ns, &[&second]).await;
     create_and_expire(&ns, "during").await;
     proxy.set(Mode::Pass);
-    eventually("it knows the new leader", TAKEN_OVER, async || {
+    eventually("the first replica knows the new leader", TAKEOVER_BOUND, async || {
         let cluster = call(first.http, "GET", "/v1/cluster", None).await.json();
         (cluster["leader"] == "rollcall-1").then_some(())
     })
@@ -160,12 +164,12 @@ async fn restarted_leader_is_not_reported_as_leading_by_its_former_lease() {
     let leader = async |replica: &Rollcall| {
         call(replica.http, "GET", "/v1/cluster", None).await.json()["leader"].clone()
     };
-    eventually("it leads", TAKEN_OVER, async || {
+    eventually("the replica leads", TAKEOVER_BOUND, async || {
         (leader(&rollcall).await == "rollcall-0").then_some(())
     })
     .await;
     rollcall.restart().await;
-    eventually("it leads again", TAKEN_OVER, async || {
+    eventually("the replica leads again", TAKEOVER_BOUND, async || {
         let reported = leader(&rollcall).await;
         let leads = leads(&rollcall).await;
         assert!(leads || reported.is_null(), "{reported} is reported to lead, and does not");

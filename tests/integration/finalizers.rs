@@ -12,13 +12,13 @@ use crate::support::{Namespace, Rollcall, eventually, namespace};
 
 const FINALIZER: &str = "example.com/held";
 
-/// Sets the finalizers of `a`. With an empty list a deleted object goes.
+/// Sets the finalizers of `a`. An empty list lets the API server remove the object that is being deleted.
 async fn set_finalizers(api: &Api<ServiceInstance>, finalizers: &[&str]) {
     let patch = Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
     api.patch("a", &PatchParams::default(), &patch).await.unwrap();
 }
 
-/// Waits until the status says Terminating, and this replica does not answer the instance.
+/// Waits until the status says Terminating, and the instance has left this replica's answers.
 async fn until_terminating(rollcall: &Rollcall, ns: &Namespace, api: &Api<ServiceInstance>) {
     until_phase(api, "a", Phase::Terminating).await;
     until_discoverable(rollcall, ns, "web", false).await;
@@ -100,7 +100,7 @@ async fn terminating_object_leaves_the_answers_and_refuses_calls_until_it_is_gon
         );
 
         set_finalizers(&api, &[]).await;
-        eventually("its name is free", BOUND, async || {
+        eventually("the name of the instance is free", BOUND, async || {
             (call(rollcall.http, "GET", &path, None).await.status == 404).then_some(())
         })
         .await;

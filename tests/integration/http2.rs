@@ -156,7 +156,7 @@ async fn streams_continue_next_to_requests_until_the_replica_shuts_down() {
     for stream in streams {
         read_body(stream).await;
     }
-    // A client takes GOAWAY without an error for an orderly end.
+    // A client treats GOAWAY without an error as an orderly end.
     timeout(BOUND, connection.end).await.unwrap().unwrap().unwrap();
     assert_eq!(end, "exit status: 0");
     assert!(!replica.whole_log().contains("did not end within the drain"), "{}", replica.log());

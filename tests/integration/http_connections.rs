@@ -1,4 +1,4 @@
-//! HTTP/1.1 connections: kept alive, with bodies in pieces, abandoned, and drained at shutdown.
+//! HTTP/1.1 connections: keep-alive, chunked bodies, incomplete requests, and the shutdown of the server.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 

@@ -16,8 +16,8 @@ use crate::support::{Namespace, Rollcall, eventually, namespace};
 
 const BOUND: Duration = Duration::from_secs(60);
 
-/// How long a stream is watched that must stay quiet. An event would arrive at once.
-const MOMENT: Duration = Duration::from_millis(300);
+/// How long a test reads a stream on which no event may arrive. An event would arrive at once.
+const QUIET_SPAN: Duration = Duration::from_millis(300);
 
 /// Registers an instance of a service, with one more field.
 async fn register(to: SocketAddr, ns: &Namespace, name: &str, service: &str, more: Value) {
@@ -38,7 +38,7 @@ fn service_path(ns: &Namespace, service: &str) -> String {
     format!("/v1/namespaces/{}/services/{service}", ns.name)
 }
 
-/// Asks for a set that the client already knows, and returns the answer within 30 s.
+/// Sends a long poll with the ETag of a known set, and returns the answer, which comes within 30 s.
 async fn long_poll(to: SocketAddr, path: &str, etag: &str) -> Answer {
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\nif-none-match: {etag}\r\n\r\n"
@@ -72,8 +72,8 @@ fn names(snapshot: &Event) -> Vec<&str> {
     instances.iter().map(|instance| instance["name"].as_str().unwrap()).collect()
 }
 
-/// A response that is encoded once for a view has the same bytes as one that is encoded for each request, and follows the
-/// changes of the view.
+/// A response that is encoded once for a view has the same bytes as one that is encoded for each request, and is
+/// encoded again after each change of the view.
 #[tokio::test]
 async fn unfiltered_discovery_equals_one_with_a_filter_that_selects_everything() {
     let ns = namespace("plain").await;
@@ -125,7 +125,7 @@ async fn long_poll_ends_with_a_change_at_another_replica() {
         let started = Instant::now();
         let status = long_poll(other.http, &asked, etag).await.status;
         assert_eq!(status, if etag == "*" { 304 } else { 200 });
-        assert!(started.elapsed() < Duration::from_secs(12), "it waited");
+        assert!(started.elapsed() < Duration::from_secs(12), "the long poll waited too long");
     }
     assert_eq!(call(other.http, "GET", &asked, None).await.status, 200);
     until_metric(&other, &subscribers("poll"), 0.0).await;
@@ -147,7 +147,7 @@ async fn long_poll_without_a_change_ends_in_time_and_unrelated_changes_do_not_wa
         }
         register(replica.http, &ns, "b", "ledger", json!({})).await;
         assert_eq!(replica.metric(WOKEN).await, Some(0.0));
-        // It belongs to the service, but not to the selection.
+        // The instance belongs to the service, but not to the selection.
         register(replica.http, &ns, "c", "orders", json!({})).await;
         until_metric(&replica, WOKEN, 1.0).await;
     };
@@ -210,7 +210,7 @@ async fn stream_of_a_service_reports_its_changes() {
     deregister(one.http, &ns, "b").await;
     assert_eq!(next_event(&mut all, "remove").await.data["name"], "a");
     assert_eq!(next_event(&mut all, "remove").await.data["name"], "b");
-    assert!(tagged.is_quiet(MOMENT).await);
+    assert!(tagged.is_quiet(QUIET_SPAN).await);
     drop((all, tagged));
     until_metric(&other, &subscribers("stream"), 0.0).await;
 }
@@ -233,7 +233,7 @@ async fn stream_of_several_services_resumes_where_it_was() {
 
     let resume = |id: &str| format!("last-event-id: {id}\r\n");
     let mut events = EventStream::open(http, &path, &resume(&second.id)).await;
-    assert!(events.is_quiet(MOMENT).await, "nothing has changed");
+    assert!(events.is_quiet(QUIET_SPAN).await, "nothing has changed");
     register(http, &ns, "b", "orders", json!({})).await;
     let upsert = next_event(&mut events, "upsert").await;
     let newest = upsert.data["revision"].as_str().unwrap();
@@ -247,7 +247,7 @@ async fn stream_of_several_services_resumes_where_it_was() {
         (vec!["a", "b"], &upsert.id),
         "only the changed service"
     );
-    assert!(events.is_quiet(MOMENT).await);
+    assert!(events.is_quiet(QUIET_SPAN).await);
     for invalid in ["nonsense", revisions[0], "a,b,c", ""] {
         let mut events = EventStream::open(http, &path, &resume(invalid)).await;
         for _ in 0..2 {

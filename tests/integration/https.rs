@@ -23,7 +23,7 @@ use crate::support::{
     namespace,
 };
 
-/// The files are read every 10 s; the rest is for a busy machine.
+/// The replica reads the files every 10 s; the rest is for a busy machine.
 const BOUND: Duration = Duration::from_secs(60);
 
 /// A certificate authority.
@@ -110,7 +110,7 @@ async fn get(to: SocketAddr, config: ClientConfig) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// For other tests: the flags of HTTPS, and a client that trusts the certificate.
+/// For other tests: the flags that enable HTTPS, and a client that trusts the certificate.
 pub fn flags_and_client(name: &str) -> (Vec<String>, ClientConfig) {
     let (authority, files) = (Authority::new(), Files::new(name));
     files.put(&authority.sign(2040));

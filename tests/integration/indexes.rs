@@ -9,7 +9,7 @@ use crate::support::http::{Answer, call, call_with};
 use crate::support::http_proxy::Fault;
 use crate::support::{Namespace, Rollcall, namespace};
 
-/// The number of rounds in which each write is tried.
+/// How often each write is tested.
 const ROUNDS: usize = 25;
 
 async fn read(replica: &Rollcall, path: &str, index: &str) -> Answer {
@@ -28,7 +28,7 @@ impl ReplicaPair<'_> {
         format!("/v1/namespaces/{}/instances/o1", self.ns.name)
     }
 
-    /// Sends a write to one replica, and returns the instance as the other then reads it.
+    /// Sends a write to one replica, and returns the instance that the other replica then reads.
     async fn write_and_read(
         &self,
         (method, path): (&str, &str),
@@ -141,7 +141,11 @@ async fn index_of_another_store_is_answered_at_once_and_causes_few_lists() {
         let begun = Instant::now();
         let answer = read(&rollcall, path, index).await;
         assert_eq!((answer.status, answer.header("rollcall-index-reset")), (status, "true"));
-        assert!(begun.elapsed() < Duration::from_secs(4), "it waited for {:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() < Duration::from_secs(4),
+            "the read waited for {:?}",
+            begun.elapsed()
+        );
         let current: u64 = answer.header("rollcall-index").parse().unwrap();
         assert!(current > 0 && current < 999_999_999_999);
         let again = read(&rollcall, path, &current.to_string()).await;

@@ -1,6 +1,6 @@
-//! What `kubectl apply -k` installs, on fresh control planes and with the real kubectl, as far as an API server can check
-//! it. No node exists, so no pod runs. In place of a pod, a replica runs here with the variables of the Deployment and a
-//! token of its ServiceAccount.
+//! What `kubectl apply -k` installs, checked with the real kubectl on fresh control planes. They have no nodes, so no
+//! pod runs. Instead of a pod, the tests start a replica with the variables of the Deployment and a token of its
+//! ServiceAccount.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,8 +32,8 @@ const CLUSTER: &str = "deploy/overlays/cluster";
 const NAMESPACE: &str = "deploy/overlays/namespace";
 const ACCOUNT: &str = "system:serviceaccount:rollcall-system:rollcall";
 
-/// The bound for what takes seconds on a quiet machine.
-const SOON: Duration = Duration::from_secs(120);
+/// The bound for steps that take seconds on an idle machine.
+const BOUND: Duration = Duration::from_secs(120);
 
 /// kubectl reports a PodDisruptionBudget as `configured` whenever it is applied, even without a change, because it patches
 /// the selector as a whole.
@@ -49,7 +49,7 @@ async fn one_command_installs_everything_into_a_fresh_cluster_without_a_warning(
     assert_eq!(applied.len(), rendered, "{applied:#?}");
     assert!(applied.iter().all(|line| line.ends_with(" created")), "{applied:#?}");
 
-    for (flags, suffix) in [(&[][..], " unchanged"), (DRY, " unchanged (server dry run)")] {
+    for (flags, suffix) in [(&[][..], " unchanged"), (DRY_RUN, " unchanged (server dry run)")] {
         let again = cluster.apply(CLUSTER, flags).await;
         assert!(again.iter().all(|line| is_unchanged(line, suffix)), "{again:#?}");
     }
@@ -105,7 +105,7 @@ async fn namespace_overlay_grants_rights_in_one_namespace_only() {
     }
     // A dry run on an empty cluster needs an existing namespace, because it does not create one.
     cluster.kubectl(&["apply", "-f", "deploy/rbac/namespace.yaml"]).await;
-    let dry = cluster.apply(NAMESPACE, DRY).await;
+    let dry = cluster.apply(NAMESPACE, DRY_RUN).await;
     let created = dry.iter().filter(|line| line.ends_with(" created (server dry run)"));
     assert_eq!(created.count(), dry.len() - 1, "{dry:#?}");
 
@@ -149,7 +149,7 @@ async fn serve_knows_every_variable_of_the_deployment() {
     }
 }
 
-const DRY: &[&str] = &["--dry-run=server"];
+const DRY_RUN: &[&str] = &["--dry-run=server"];
 
 /// The names of the rollcall variables in a text.
 fn variables(text: &str) -> BTreeSet<String> {
@@ -176,7 +176,8 @@ fn kustomizations() -> Vec<PathBuf> {
     found
 }
 
-/// A component only changes other resources, so the overlay that is built consists of it and the cluster overlay.
+/// A component only changes other resources and cannot be built alone, so it is built together with the cluster
+/// overlay.
 fn buildable_folder(folder: &Path) -> PathBuf {
     let text = fs::read_to_string(folder.join("kustomization.yaml")).unwrap();
     if !text.contains("kind: Component") {
@@ -205,7 +206,7 @@ struct ProgramOutput {
 async fn run(command: &mut Command) -> ProgramOutput {
     command.current_dir(env!("CARGO_MANIFEST_DIR")).kill_on_drop(true);
     let output =
-        timeout(SOON, command.output()).await.expect("the program ends").unwrap_or_else(|error| {
+        timeout(BOUND, command.output()).await.expect("the program ends").unwrap_or_else(|error| {
             panic!("{command:?}: {error}; the tests need kubectl in PATH, see README.md")
         });
     ProgramOutput {
@@ -290,7 +291,7 @@ impl FreshCluster {
             let ask = ["auth", "can-i", verb, "serviceinstances.rollcall.dev", "-n", namespace];
             let args = [&ask[..], &["--as", ACCOUNT, "--subresource", subresource]].concat();
             // The authorizer observes a new binding a moment later.
-            eventually(&format!("{} is {expected}", args.join(" ")), SOON, async || {
+            eventually(&format!("{} is {expected}", args.join(" ")), BOUND, async || {
                 let answer = self.run(&args).await;
                 let decision = answer.stdout.trim();
                 assert!(["yes", "no"].contains(&decision), "{answer:?}");
@@ -307,12 +308,12 @@ impl FreshCluster {
         let (_replica, http, admin) = self.start_replica(&container).await;
         for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
             let path = container[probe]["httpGet"]["path"].as_str().unwrap();
-            eventually(&format!("{path} answers 200"), SOON, async || {
+            eventually(&format!("{path} answers 200"), BOUND, async || {
                 (replicas::status(admin, path).await == Some(200)).then_some(())
             })
             .await;
         }
-        eventually("the replica's own instance exists", SOON, async || {
+        eventually("the replica's own instance exists", BOUND, async || {
             let args = ["get", "si", "rollcall-0", "-n", namespace, "-o", "name"];
             self.run(&args).await.ok.then_some(())
         })
@@ -332,7 +333,7 @@ impl FreshCluster {
         let path = format!("/v1/namespaces/{namespace}/instances/orders-1");
         let body = json!({"service": "orders", "addresses": ["10.0.0.7"]});
         assert_eq!(call(http, "PUT", &path, Some(body.clone())).await.status, 401);
-        eventually("an account that is bound to the role can register", SOON, async || {
+        eventually("an account that is bound to the role can register", BOUND, async || {
             let call = call_as(token.trim(), http, ("PUT", &path), Some(body.clone())).await;
             (call.status == 201).then_some(())
         })

@@ -14,7 +14,7 @@ use crate::support::{Namespace, Rollcall, eventually, namespace};
 const BOUND: Duration = Duration::from_secs(60);
 
 /// How long the test counts their writes: several leases.
-const OBSERVED: Duration = Duration::from_secs(40);
+const OBSERVATION_SPAN: Duration = Duration::from_secs(40);
 
 /// The number of instances that both manage.
 const INSTANCES: usize = 5;
@@ -76,14 +76,14 @@ async fn overlapping_installations_write_little_evict_nothing_and_report_each_ot
     let uid = async |at: usize| instances.get(&format!("o{at}")).await.unwrap().metadata.uid;
     let before = [uid(0).await, uid(1).await, uid(2).await, uid(3).await, uid(4).await];
     let (written, begun) = (count_status_writes(&ns), Instant::now());
-    while begun.elapsed() < OBSERVED {
+    while begun.elapsed() < OBSERVATION_SPAN {
         beat().await;
         sleep(Duration::from_millis(1500)).await;
     }
     let written = count_status_writes(&ns) - written;
     assert!(
         written <= 8 * INSTANCES,
-        "{written} status writes in {OBSERVED:?}: the installations overwrite each other"
+        "{written} status writes in {OBSERVATION_SPAN:?}: the installations overwrite each other"
     );
     for (at, before) in before.iter().enumerate() {
         assert_eq!(uid(at).await, *before, "o{at} was evicted although it sent heartbeats");

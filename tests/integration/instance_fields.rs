@@ -20,7 +20,7 @@ struct Case {
     /// Its path in the spec, or `labels` or `health`, which are in the metadata.
     field: &'static str,
     body: Value,
-    /// Further changes in discovery.
+    /// Other changes in discovery that follow from this one.
     also: Value,
 }
 

@@ -152,7 +152,7 @@ async fn get_of_an_expired_instance_says_when_it_will_be_evicted() {
                        "evictAfterSeconds": 3600});
     let api = create(&ns, &manifest("a", "web", lease)).await;
     until_phase(&api, "a", Phase::Expired).await;
-    let shown = eventually("its eviction time is shown", BOUND, async || {
+    let shown = eventually("the eviction time is shown", BOUND, async || {
         let instance = get_instance(&rollcall, &ns, "a").await;
         instance["verdict"]["evictsAt"].is_string().then_some(instance)
     })
@@ -163,7 +163,7 @@ async fn get_of_an_expired_instance_says_when_it_will_be_evicted() {
     let last = millis(&shown["lastHeartbeat"]["at"]);
     rollcall.restart().await;
     let shown = get_instance(&rollcall, &ns, "a").await;
-    // A replica reads its two clocks one after the other, so a moment is exact to a millisecond or two.
+    // A replica reads its two clocks one after the other, so times differ by up to two milliseconds.
     let after = millis(&shown["lastHeartbeat"]["at"]);
     assert!(last.abs_diff(after) < 10, "a start is not a heartbeat: {last}, then {after}");
     assert_eq!(shown["lease"]["expiresInMs"], 0, "{shown}");
@@ -219,7 +219,7 @@ async fn instance_with_the_longest_name_has_events() {
     let _rollcall = Rollcall::start(&ns).await;
     let name = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join(".");
     create(&ns, &manifest(&name, "web", json!({"mode": "Heartbeat", "durationSeconds": 2}))).await;
-    eventually("its expiry is reported", BOUND, async || {
+    eventually("the expiry is reported", BOUND, async || {
         (!events(&ns, "LeaseExpired", &name).await.is_empty()).then_some(())
     })
     .await;
@@ -232,7 +232,7 @@ async fn replica_reports_why_its_horizon_does_not_move_and_the_time_it_gave_back
     let rollcall = Rollcall::start(&ns).await;
     create(&ns, &manifest("a", "web", json!({"mode": "Heartbeat", "durationSeconds": 60}))).await;
     until_discoverable(&rollcall, &ns, "web", true).await;
-    let healthy = eventually("it leads, and its horizon is known", BOUND, async || {
+    let healthy = eventually("the replica leads, and its horizon is known", BOUND, async || {
         let replica = get_replica(&rollcall).await;
         let healthy = replica["leadsUntil"].is_string() && replica["horizonAgeMs"].is_u64();
         healthy.then_some(replica)
@@ -254,7 +254,7 @@ async fn replica_reports_why_its_horizon_does_not_move_and_the_time_it_gave_back
         text(&standstill["why"]).contains("the Kubernetes API is unavailable").then_some(())
     })
     .await;
-    eventually("it no longer leads", BOUND, async || {
+    eventually("the replica no longer leads", BOUND, async || {
         get_replica(&rollcall).await["leadsUntil"].is_null().then_some(())
     })
     .await;
@@ -281,7 +281,7 @@ async fn self_beat_that_does_not_come_back_is_reported() {
     let mut ns = namespace("no-watch").await;
     let proxy = Proxy::install(&mut ns).await;
     let rollcall = Rollcall::start(&ns).await;
-    eventually("its horizon is known", BOUND, async || {
+    eventually("the replica's horizon is known", BOUND, async || {
         get_replica(&rollcall).await["horizonAgeMs"].is_u64().then_some(())
     })
     .await;
@@ -302,7 +302,7 @@ async fn replica_without_an_api_server_reports_that_and_refuses_everything_else(
     let proxy = Proxy::install(&mut ns).await;
     proxy.set(Mode::Cut);
     let rollcall = Rollcall::launch(&ns, "rollcall-0", &[]).await;
-    eventually("it reports what it waits for", BOUND, async || {
+    eventually("the replica reports what it waits for", BOUND, async || {
         let answer = try_call(rollcall.http, "GET", "/v1/cluster", None).await.ok()?.json();
         let replica = answer["replicas"].get(0)?;
         assert_eq!((&replica["synced"], &replica["horizonAgeMs"]), (&json!(false), &Value::Null));

@@ -1,4 +1,4 @@
-//! Answers to each call while the Kubernetes API is away, slow, or refuses calls: the table in docs/api.md.
+//! Answers to each call while the Kubernetes API is unavailable, slow, or refuses calls: the table in docs/api.md.
 //!
 //! Each scenario has its own replica that requires tokens, and a proxy between it and the real API server.
 
@@ -139,7 +139,7 @@ impl Scenario {
             wrong.push(format!("expected {statuses:?}"));
         }
         if took > WITHIN {
-            wrong.push(format!("it took {took:?}"));
+            wrong.push(format!("the answer took {took:?}"));
         }
         wrong.extend(missing_advice(&answer).map(str::to_owned));
         wrong.into_iter().map(|why| format!("{method} {path}: {status}: {why}: {shown}")).collect()
@@ -287,7 +287,7 @@ fn writes() -> Vec<Expectation> {
     ]
 }
 
-/// Checks the answers when the API server does not answer, or does nothing of what it is asked.
+/// Checks the answers while the API server does not answer, or refuses every call.
 async fn check_outage(scenario: Scenario, breaks: bool) {
     scenario.proxy.begin();
     // Within 10 s of the last ledger a heartbeat counts, and an unchanged registration is a heartbeat.

@@ -94,7 +94,11 @@ async fn annotations_alone_renew_a_lease_and_it_never_expires_early() {
     for _ in 0..12 {
         annotate(&api, "a").await.unwrap();
         last = Instant::now();
-        assert_eq!(discoverable(&rollcall, &ns, "web").await, Some(true), "it sends heartbeats");
+        assert_eq!(
+            discoverable(&rollcall, &ns, "web").await,
+            Some(true),
+            "the instance sends heartbeats"
+        );
         tokio::time::sleep(Duration::from_millis(400)).await;
     }
     until_discoverable(&rollcall, &ns, "web", false).await;

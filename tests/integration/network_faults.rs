@@ -1,4 +1,5 @@
-//! Faults between a replica and the real API server: it still answers reads and heartbeats, and no instance expires.
+//! Faults between a replica and the real API server: the replica still answers reads and heartbeats, and no instance
+//! expires.
 
 use std::time::Duration;
 

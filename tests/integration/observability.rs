@@ -1,4 +1,4 @@
-//! A replica as its operators see it: metrics in both formats, the table of metrics, the alerts that use them, the logs,
+//! What operators see of a replica: metrics in both formats, the table of metrics, the alerts that use them, the logs,
 //! and the log filter.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +24,7 @@ const BOUND: Duration = Duration::from_secs(60);
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
 const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/monitoring");
 
-/// Everything behind this line of the document is generated.
+/// Everything after this line of the document is generated.
 const MARK: &str = "<!-- generated: UPDATE_DOCS=1 cargo test --test integration the_table -->\n";
 
 const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -173,7 +173,7 @@ async fn series_with_known_labels_exist_from_the_first_scrape() {
     }
 }
 
-/// One row of the table of metrics.
+/// A row of the table of metrics.
 #[derive(Default)]
 struct Row<'a> {
     help: &'a str,

@@ -67,7 +67,7 @@ async fn attributes_are_patched_individually_and_invalid_ones_are_named() {
         (json!({"c": "x".repeat(2000)}), "attributes.c"),
         (json!({"a=b": null}), "attributes.a=b"),
         (attributes_from(65, 0), "attributes"),
-        // Together with the existing attributes these are too many.
+        // With the existing attributes, the instance would have too many.
         (attributes_from(64, 100), "attributes"),
         (json!(["c"]), ""),
     ] {
@@ -187,7 +187,7 @@ async fn replica_asks_the_api_server_before_it_refuses_a_newer_version() {
     let rollcall = Rollcall::start(&ns).await;
     let path = format!("/v1/namespaces/{}/instances/o1", ns.name);
     assert_eq!(call(rollcall.http, "PUT", &path, Some(permanent(1))).await.status, 201);
-    // A version that does not exist: the replica cannot know that it is not a newer one.
+    // This version does not exist, but the replica must assume that it is a newer one.
     let far = send_conditional(&rollcall, ("DELETE", &path), "\"9999999999\"", &json!({})).await;
     assert_eq!(far.status, 412, "{:?}", far.json());
     assert_eq!(call(rollcall.http, "GET", &path, None).await.status, 200);

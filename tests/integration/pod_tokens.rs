@@ -90,7 +90,7 @@ async fn pod_registers_renews_and_deregisters_the_instance_of_its_name_without_a
     assert_eq!(fixture.call("PUT", &beat, warning).await.status, 200);
     let lease = Some(json!({"durationSeconds": 60}));
     assert_eq!(fixture.call("PUT", &format!("{path}/lease"), lease).await.status, 200);
-    // The operator state is not the pod's to change.
+    // A pod may not change the operator state.
     let state = Some(json!({"state": "Draining"}));
     let drained = fixture.call("PUT", &format!("{path}/state"), state).await;
     assert_refused(&drained, &["may not update serviceinstances/state"]);
@@ -236,7 +236,7 @@ async fn pod_that_takes_over_an_instance_clears_stopping_and_draining() {
     assert_eq!(fixture.call("PUT", &beat, stopping).await.status, 200);
     let draining = Patch::Merge(json!({"spec": {"state": "Draining"}}));
     api.patch("orders-1", &PatchParams::default(), &draining).await.unwrap();
-    eventually("it is Draining", BOUND, async || {
+    eventually("the instance is Draining", BOUND, async || {
         (get().await["phase"] == "Draining").then_some(())
     })
     .await;

@@ -145,7 +145,11 @@ async fn client_keeps_its_lease_and_its_watches_when_replicas_are_killed() {
     client.until("it sees c", |it| it.shows(&["a", "b", "c", "python"])).await;
     client.until_heartbeats(3).await;
     assert_eq!(uid(&first, &ns).await, first_uid, "the instance was evicted");
-    assert!(client.lost.is_empty(), "its own instance was missing: {:?}", client.lost);
+    assert!(
+        client.lost.is_empty(),
+        "the own instance of the client was missing: {:?}",
+        client.lost
+    );
 
     drop(client.child.stdin.take());
     client.until("it has deregistered", |it| it.newest.contains_key("stopped")).await;

@@ -15,7 +15,7 @@ async fn caller_above_its_rate_is_answered_429_with_a_retry_time() {
     let ns = namespace("caller-rate").await;
     let rollcall = Rollcall::start_with(&ns, "rollcall-0", &["--http-caller-rate", "20"]).await;
     let mut refused = None;
-    // The bucket holds forty requests, and refills while the test runs.
+    // The bucket holds forty requests, and is refilled while the test runs.
     for _ in 0..1000 {
         let answer = call(rollcall.http, "GET", "/v1/services", None).await;
         if answer.status != 200 {

@@ -94,10 +94,14 @@ async fn object_with_a_finalizer_is_known_until_it_is_gone() {
     api.patch("a", &PatchParams::default(), &held).await.unwrap();
     let path = format!("/v1/namespaces/{}/instances/a", ns.name);
     assert_eq!(call(rollcall.http, "DELETE", &path, None).await.status, 204);
-    assert_eq!(call(rollcall.http, "GET", &path, None).await.status, 200, "it still exists");
+    assert_eq!(
+        call(rollcall.http, "GET", &path, None).await.status,
+        200,
+        "the instance still exists"
+    );
     api.patch("a", &PatchParams::default(), &finalizers(Value::Null)).await.unwrap();
     until_discoverable(&rollcall, &ns, "web", false).await;
-    eventually("its name is free", Duration::from_secs(60), async || {
+    eventually("the name of the instance is free", Duration::from_secs(60), async || {
         (call(rollcall.http, "GET", &path, None).await.status == 404).then_some(())
     })
     .await;
@@ -122,7 +126,7 @@ async fn unwatched_namespace_is_refused_by_http_and_dns() {
 async fn attributes_keep_any_text() {
     let ns = namespace("any-text").await;
     let rollcall = Rollcall::start(&ns).await;
-    // The API server parses an apply as YAML, which treats some line breaks and characters specially.
+    // The API server parses the body of an apply as YAML, in which some line breaks and characters are special.
     let text = "tab\t, \u{7f}\u{87}, line\u{85}line\u{2028}line\u{2029}line, \u{feff}\u{fffe}\u{ffff}, \u{1f600}\"\\\u{1}";
     let body = json!({"service": "web", "addresses": ["10.0.9.2"], "attributes": {"a": text}});
     let (status, stored) = put(&rollcall, &ns, "a", &body).await;

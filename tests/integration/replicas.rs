@@ -1,5 +1,5 @@
-//! Several replicas under faults: three real processes with faults in them and in front of the API server, and clients
-//! that check every answer. Each scenario ends with its report, one line of a table (`RunReport::line`).
+//! Three real replicas under faults in their processes and in their connections to the API server, and clients that
+//! check every answer. Each scenario ends with its report, one line of a table (`RunReport::line`).
 
 mod answers;
 mod control_plane_outages;
@@ -77,7 +77,7 @@ async fn stalled_replicas_lose_no_instance() {
     assert!(report.is_clean(), "{report:#?}");
 }
 
-/// Separates one replica from the API server, for longer than the others wait for it.
+/// Separates one replica from the API server for longer than the other replicas wait for it.
 async fn check_partition(mode: Mode, prefix: &str) {
     let fleet = Fleet::start(prefix).await;
     let load = Load::start(&fleet, &mixed()).await;
@@ -90,7 +90,7 @@ async fn check_partition(mode: Mode, prefix: &str) {
             format!("/v1/namespaces/{}/instances/a{}/heartbeat", fleet.ns.name, 3 * separated + 1);
         try_call(fleet.replicas[separated].http, "PUT", &path, None).await.ok()
     };
-    eventually("it answers 202 and closes the connection", BOUND, async || {
+    eventually("the replica answers 202 and closes the connection", BOUND, async || {
         let answer = beat().await.filter(|answer| answer.status != 200)?;
         assert_eq!((answer.status, answer.header("connection")), (202, "close"));
         Some(())
@@ -105,7 +105,7 @@ async fn check_partition(mode: Mode, prefix: &str) {
     );
     fleet.set(separated, Mode::Pass);
     load.run(6).await;
-    eventually("it answers 200 again", BOUND, async || {
+    eventually("the replica answers 200 again", BOUND, async || {
         beat().await.filter(|answer| answer.status == 200).map(|_| ())
     })
     .await;
@@ -124,7 +124,8 @@ async fn replica_with_a_stalled_api_server_confirms_no_heartbeat_and_loses_no_in
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn replica_without_answers_of_the_api_server_confirms_no_heartbeat_and_loses_no_instance() {
+async fn replica_that_gets_no_answers_from_the_api_server_confirms_no_heartbeat_and_loses_no_instance()
+ {
     check_partition(Mode::RequestsOnly, "requests-only").await;
 }
 
@@ -226,7 +227,7 @@ async fn replica_that_stalls_during_its_shutdown_loses_no_instance() {
     fleet.replicas[leader].stall();
     load.run(2).await;
     fleet.replicas[leader].signal_term();
-    // The others count it as gone before it can announce that it leaves.
+    // The other replicas consider it gone before it can announce that it leaves.
     load.run(12).await;
     fleet.replicas[leader].resume();
     assert_eq!(fleet.replicas[leader].until_ended().await, "exit status: 0");

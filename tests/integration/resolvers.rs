@@ -1,5 +1,5 @@
-//! rollcall with other DNS software, each a real process: resolvers in front of it, a secondary behind it, and clients
-//! that query without pause.
+//! rollcall with other DNS software, each in a real process: resolvers that query it, a secondary that transfers from
+//! it, and clients that query without pause.
 
 mod availability;
 mod cached_leases;

@@ -1,4 +1,4 @@
-//! Shutdown: in order, within the time that Kubernetes allows, and without losing a heartbeat that was answered.
+//! Shutdown: the steps are in order, end within the time that Kubernetes allows, and lose no answered heartbeat.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -43,7 +43,7 @@ async fn dns_outlasts_http_and_a_second_signal_ends_the_process_at_once() {
         (dns::addresses(rollcall.dns, &gone).await == Some(vec![])).then_some(())
     })
     .await;
-    // It does not wait for the rest of the minute.
+    // The shutdown does not wait for the rest of the minute.
     assert_eq!(rollcall.terminate().await, "exit status: 1");
     assert!(rollcall.log().contains("a second signal to stop"), "{}", rollcall.log());
 }
@@ -67,7 +67,7 @@ async fn instances_do_not_expire_while_http_is_closed_at_shutdown() {
     let name = format!("a.{}.svc.rollcall.internal", ns.name);
     let mut asked = 0;
     while let Some(addresses) = dns::addresses(rollcall.dns, &name).await {
-        assert_eq!(addresses.len(), 1, "it expired while no heartbeat could be received");
+        assert_eq!(addresses.len(), 1, "the instance expired while no heartbeat could be received");
         asked += 1;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -84,7 +84,7 @@ async fn shutdown_with_a_stalled_api_server_fits_the_grace_period_of_a_pod() {
     let proxy = Proxy::install(&mut ns).await;
     let rollcall = Rollcall::start(&ns).await;
     proxy.set(Mode::Stall);
-    // `terminate` allows it the 30 s that Kubernetes does.
+    // `terminate` allows the process 30 s, like Kubernetes.
     assert_eq!(rollcall.terminate().await, "exit status: 0");
 }
 
@@ -152,7 +152,7 @@ async fn restarts_under_load_lose_no_answered_heartbeat() {
         assert_eq!(rollcall.terminate().await, "exit status: 0");
         rollcall.restart().await;
     }
-    // More than a lease after the last start: a forgotten instance would have expired.
+    // More than a lease has passed since the last start, so an instance whose heartbeat was lost would have expired.
     tokio::time::sleep(Duration::from_secs(5)).await;
     stop.store(true, Ordering::Relaxed);
     watcher.await.unwrap();

@@ -122,7 +122,7 @@ async fn stopping_in_the_health_annotation_outlasts_another_health_over_http() {
     fixture.heartbeat(Some("Passing")).await;
     fixture.expect("Ready", "Passing").await;
     annotate_health(&api, "Stopping").await;
-    eventually("it is Stopping again", BOUND, async || {
+    eventually("the instance is Stopping again", BOUND, async || {
         (fixture.phase_and_health().await.0 == "Stopping").then_some(())
     })
     .await;

@@ -1,5 +1,5 @@
-//! Tokens checked with the cluster's signing keys (`--auth-tokens jwks`): they give the same identities as reviews, without a
-//! call per token.
+//! Checks of tokens with the cluster's signing keys (`--auth-tokens jwks`): they give the same identities as reviews,
+//! without a call for each token.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -97,7 +97,7 @@ impl Authenticators {
     }
 
     /// The result of the review, and the result of the check with the keys.
-    async fn whose(&self, token: &str) -> [Result<TokenSubject, String>; 2] {
+    async fn authenticate(&self, token: &str) -> [Result<TokenSubject, String>; 2] {
         let ask = ReviewOptions { repeated: false, within: BOUND };
         let reviewed = self.reviews.authenticate(token, ask).await.unwrap();
         [reviewed, self.keyring.authenticate(token, BOUND).await.unwrap()]
@@ -125,7 +125,7 @@ async fn review_and_keys_give_the_same_identity() {
         ("a node", bound_token(&ns, "orders", ("Node", &node)).await, None),
         ("a secret", bound_token(&ns, "orders", ("Secret", "bound")).await, None),
     ] {
-        let [reviewed, checked] = authenticators.whose(&token).await.map(Result::unwrap);
+        let [reviewed, checked] = authenticators.authenticate(&token).await.map(Result::unwrap);
         assert_eq!(reviewed, checked, "{what}");
         assert_eq!(checked.pod.as_ref().map(|pod| &*pod.name), pod, "{what}");
         let user = format!("system:serviceaccount:{}:orders", ns.name);
@@ -142,7 +142,7 @@ async fn token_refused_by_review_is_refused_by_keys_with_a_reason() {
     let good = token(&ns, "orders", "rollcall").await;
     let forge = TokenForge::from_valid_token(&ns.shared, &good);
     // A token forged with the cluster's own key and unchanged claims is accepted, so the refusals below are meaningful.
-    let [reviewed, checked] = authenticators.whose(&forge.token(&json!({}))).await;
+    let [reviewed, checked] = authenticators.authenticate(&forge.token(&json!({}))).await;
     assert_eq!(reviewed.unwrap(), checked.unwrap());
     let (past, future) = (forge.now() - 3600, forge.now() + 3600);
     for (token, says) in [
@@ -164,7 +164,7 @@ async fn token_refused_by_review_is_refused_by_keys_with_a_reason() {
         (good[..good.len() - 3].to_owned(), ""),
         ("nonsense".to_owned(), "three parts"),
     ] {
-        let [reviewed, checked] = authenticators.whose(&token).await;
+        let [reviewed, checked] = authenticators.authenticate(&token).await;
         assert!(reviewed.is_err(), "{token}");
         let why = checked.unwrap_err();
         assert!(why.contains(says), "no {says:?} in {why:?}");
@@ -247,7 +247,7 @@ async fn many_tokens_with_unknown_keys_cause_one_read_of_the_keys() {
         assert_problem(&answer, 401, "which this cluster does not publish");
     }
     assert_eq!(count_key_reads(&rollcall, "unknown", "ok").await, 1.0);
-    // For the next ten seconds further ones are refused at once, by the keys that were read then.
+    // For the next ten seconds, more tokens with unknown keys are refused at once, without another read.
     let answer = put(rollcall.http, &forge.token_as(&json!({"kid": "late"}), true), &path).await;
     assert_problem(&answer, 401, "the key \"late\"");
     assert_eq!(count_key_reads(&rollcall, "unknown", "ok").await, 1.0);
@@ -397,7 +397,7 @@ async fn new_key_is_read_with_its_first_token_and_a_withdrawn_key_is_no_longer_a
     })
     .await;
     eventually("only the new key is known", BOUND, async || {
-        // This causes a read of the keys when one is allowed.
+        // This token causes a read of the keys as soon as another read is allowed.
         put(rollcall.http, &unknown, &path).await;
         (sample(&rollcall, "rollcall_auth_keys").await == 1.0).then_some(())
     })

@@ -76,8 +76,9 @@ impl Race {
         (uid, settled.await)
     }
 
-    /// Sends a call whose write arrives after the competing write. Returns its answer, and the object as it was before.
-    async fn lose(
+    /// Sends a call whose write arrives after the competing write. Returns its answer, and the object as the competing
+    /// write left it.
+    async fn send_late_write(
         &self,
         ns: &Namespace,
         (method, path): (&str, &str),
@@ -137,7 +138,8 @@ async fn write_for_a_uid_never_touches_or_creates_another_incarnation() {
         for competing in [CompetingWrite::Deleted, CompetingWrite::DeletedAndCreated] {
             let (uid, _) = race.register_first().await;
             let path = format!("{}{suffix}?uid={uid}", race.path);
-            let (answer, before) = race.lose(&ns, (method, &path), JSON, &body, competing).await;
+            let (answer, before) =
+                race.send_late_write(&ns, (method, &path), JSON, &body, competing).await;
             let shown = format!("{method} {suffix} {body} {competing:?}: {}", answer.json());
             let after = race.api.get_opt(NAME).await.unwrap();
             match before {
@@ -176,7 +178,7 @@ async fn registration_without_a_uid_succeeds_after_a_deletion() {
         {
             race.register_first().await;
             let put = ("PUT", &*race.path);
-            let (answer, before) = race.lose(&ns, put, JSON, &body, competing).await;
+            let (answer, before) = race.send_late_write(&ns, put, JSON, &body, competing).await;
             let shown = format!("{body} {competing:?}: {}", answer.json());
             assert_eq!(answer.status, status, "{shown}");
             let after = race.api.get(NAME).await.unwrap();
@@ -208,7 +210,8 @@ async fn deletion_that_loses_a_race_reports_the_existing_object() {
             any => ("if-match", any),
         };
         let delete = ("DELETE", &*race.path);
-        let (answer, before) = race.lose(&ns, delete, condition, &json!(null), competing).await;
+        let (answer, before) =
+            race.send_late_write(&ns, delete, condition, &json!(null), competing).await;
         let shown = format!("{condition:?} {competing:?}: {} {}", answer.status, answer.json());
         assert_eq!(answer.status, status, "{shown}");
         if !kind.is_empty() {

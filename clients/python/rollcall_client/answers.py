@@ -1,5 +1,5 @@
-"""Checks that an answer has what the client needs. Other members are ignored. Each function raises ValueError on an answer
-that the API does not define, which the caller converts to a BadAnswer."""
+"""Checks that an answer has the members that the client needs, and ignores all others. On an answer that the API does not
+define, each function raises ValueError, which the caller converts to a BadAnswer."""
 
 import email.utils
 import json
@@ -37,7 +37,7 @@ def parse_renewal(_response, body):
 
 
 def interval_of(lease):
-    """The seconds until the next heartbeat. rollcall sends 0.666 to 28,800, and null for a permanent instance."""
+    """Returns the seconds until the next heartbeat. rollcall sends 0.666 to 28,800, and null for a permanent instance."""
     _expect(isinstance(lease, dict) and "renewAfterSeconds" in lease, "renewAfterSeconds is missing")
     seconds = lease["renewAfterSeconds"]
     if seconds is None:
@@ -52,7 +52,7 @@ def parse_set(body):
 
 
 def parse_event(block):
-    """The name of an event and its data; None for events that this client does not know."""
+    """Returns the name of an event and its data, or None for an event that this client does not know."""
     if block.data is None or block.event not in ("snapshot", "upsert", "remove"):
         return None
     data = parse_json(block.data)
@@ -64,7 +64,8 @@ def parse_event(block):
 
 
 def problem_of(exchange, now):
-    """Reads the problem of an error status. A body that is not JSON raises no ValueError, because the status is enough."""
+    """Returns the problem of an answer with an error status. A body that is not JSON raises no ValueError, because the
+    status is enough."""
     headers, body = exchange.response.headers, b""
     try:
         body = exchange.read_body()
@@ -75,14 +76,14 @@ def problem_of(exchange, now):
 
 
 def retry_after_of(headers, now):
-    """The seconds in `Retry-After`, which is a number or a date (RFC 9110, section 10.2.3). None for any other value."""
+    """Returns the seconds in `Retry-After`, which is a number or a date (RFC 9110, section 10.2.3). None for other values."""
     value = (headers.get("Retry-After") or "").strip()
     if re.fullmatch("[0-9]+", value):
         return float(value)
     until = _timestamp_of(value)
     if until is None:
         return None
-    # Measured by the server's clock, if it sends Date, because this machine's clock can differ by more than the wait.
+    # If the server sends Date, its clock counts, because this machine's clock can differ by more than the wait.
     server_now = _timestamp_of(headers.get("Date") or "")
     return max(0.0, until - (now if server_now is None else server_now))
 

@@ -4,7 +4,7 @@ import re
 
 from .errors import LOG, TokenError
 
-LARGEST_CHARACTERS = 1 << 16  # the server accepts at most 64 KiB of headers
+MAX_CHARACTERS = 1 << 16  # the server accepts at most 64 KiB of headers
 
 
 class BearerToken:
@@ -25,7 +25,7 @@ class BearerToken:
     def _call_source(self):
         try:
             return self._source()
-        except Exception as error:  # The caller's function can raise anything, and a stream or a lease must survive it.
+        except Exception as error:  # The caller's function can raise anything, and a stream or a lease must continue.
             raise TokenError(f"the token function failed: {error!r}") from error
 
     def has_changed(self, used):
@@ -41,7 +41,7 @@ class BearerToken:
     def _read_file(self):
         try:
             with open(self._path, encoding="utf-8") as file:
-                token = file.read(LARGEST_CHARACTERS)
+                token = file.read(MAX_CHARACTERS)
         except (OSError, UnicodeError) as error:
             raise TokenError(f"the token file {self._path} cannot be read: {error!r}") from error
         if not token.strip():

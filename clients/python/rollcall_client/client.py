@@ -7,12 +7,12 @@ from . import answers
 from .bearer import BearerToken
 from .errors import BadAnswer, Problem, RollcallError, Unavailable, is_permanent_refusal, is_status
 from .event_stream import EventParser
-from .exchange import LARGEST_BYTES, TRANSPORT_ERRORS
+from .exchange import MAX_BYTES, TRANSPORT_ERRORS
 from .lease import Lease
 from .replicas import LONGEST_WAIT, Clock, Replicas
 
-SHORT_LIFE = 10.0  # seconds: a stream that ends sooner counts as a failure
-SOON = 1.0  # seconds: a long poll that is answered sooner without a change counts as a failure
+SHORTEST_STREAM = 10.0  # seconds: a stream that ends sooner counts as a failure
+SHORTEST_POLL = 1.0  # seconds: a long poll that is answered sooner without a change counts as a failure
 
 
 class Rollcall:
@@ -39,7 +39,7 @@ class Rollcall:
 
     def register(self, namespace, name, service, timeout=None, patience=None, **fields):
         """Registers an instance, for the first time or again, and returns the stored instance. `fields` are the other fields
-        of the body. While the former object of this name is being deleted (409 `terminating`), the call waits for at most
+        of the body. While the previous object with this name is being deleted (409 `terminating`), the call waits for at most
         `patience` seconds."""
         path, body = _path(namespace, "instances", name), {"service": service, **fields}
         patience = self._replicas.patience if patience is None else patience
@@ -81,7 +81,7 @@ class Rollcall:
 
     def discover(self, namespace, service, etag=None, wait=None, patience=None, **filters):
         """Returns the set `{revision, instances, …}` and its ETag, or None instead of the set if `etag` is still current.
-        With `wait` (`"30s"`) the server delays the answer until the set changes or the time is over."""
+        With `wait` (`"30s"`) the server delays the answer until the set changes or this time has passed."""
         path = _path(namespace, "services", service) + _query({**filters, "wait": wait})
         headers = {"If-None-Match": etag} if etag else {}
         timeout = self._replicas.timeout + _seconds(wait)
@@ -99,7 +99,7 @@ class Rollcall:
         """Yields the set, and then every changed set, by long polls. It never ends, and raises only if rollcall refuses the
         parameters of the first request (400)."""
         etag, last, failures, has_begun = None, None, 0, False
-        soon = min(SOON, _seconds(wait) / 2) or SOON
+        soon = min(SHORTEST_POLL, _seconds(wait) / 2) or SHORTEST_POLL
         while True:
             asked = self._clock.monotonic()
             try:
@@ -108,7 +108,7 @@ class Rollcall:
                 if is_permanent_refusal(failure, has_begun):
                     raise
                 failures += 1
-                # The refusal may be about the ETag.
+                # The ETag may be the cause of the refusal.
                 etag = None if is_status(failure, 400) else etag
                 self._replicas.pause(f"poll of {namespace}/{service}", failures, failure)
                 continue
@@ -136,7 +136,7 @@ class Rollcall:
             events = self._read_events(path, position)
             try:
                 while True:
-                    # Only `next` is guarded, so that exceptions of the caller pass.
+                    # Only exceptions of `next` are caught, so exceptions of the caller pass through.
                     try:
                         event = next(events)
                     except StopIteration:
@@ -150,13 +150,13 @@ class Rollcall:
                 events.close()
             if is_permanent_refusal(failure, has_begun):
                 raise failure
-            failures = failures + 1 if self._clock.monotonic() - begun < SHORT_LIFE else 1
+            failures = failures + 1 if self._clock.monotonic() - begun < SHORTEST_STREAM else 1
             if failure is not None:
-                # The refusal may be about the id.
+                # The id may be the cause of the refusal.
                 position.last_id = "" if is_status(failure, 400) else position.last_id
                 self._replicas.pause(f"watch of {namespace}/{service}", failures, failure)
             else:
-                # The stream ended in order. The server sends each client a different random `retry`.
+                # The stream ended properly. The server sends each client a different random `retry`.
                 backoff = self._replicas.delay(failures) if failures > 1 else 0.0
                 self._clock.sleep(max(backoff, position.retry * (0.5 + self._clock.random() / 2)))
 
@@ -173,7 +173,7 @@ class Rollcall:
             yield dict(instances)
 
     def _read_events(self, path, position):
-        """Yields the events of one connection, until the stream ends in order."""
+        """Yields the events of one connection, until the stream ends properly."""
         headers = {"Accept": "text/event-stream"}
         if position.last_id:
             headers["Last-Event-ID"] = position.last_id
@@ -184,7 +184,7 @@ class Rollcall:
                 self._replicas.leave(exchange.address)
                 raise BadAnswer(f"{exchange.address}: status {exchange.response.status} without text/event-stream")
             while True:
-                piece = exchange.read_piece(self._stream_timeout)
+                piece = exchange.read_available(self._stream_timeout)
                 for block in parser.feed(piece):
                     event = answers.parse_event(block)
                     if event or block.id is not None:
@@ -193,8 +193,8 @@ class Rollcall:
                         yield event
                 if parser.retry is not None:
                     position.retry = min(parser.retry / 1000, LONGEST_WAIT)
-                if parser.pending_bytes > LARGEST_BYTES:
-                    raise ValueError(f"an event has more than {LARGEST_BYTES} bytes")
+                if parser.pending_bytes > MAX_BYTES:
+                    raise ValueError(f"an event has more than {MAX_BYTES} bytes")
                 if not piece:
                     return
         except TRANSPORT_ERRORS as error:

@@ -1,4 +1,4 @@
-"""The exceptions of the client, and the differences between failures."""
+"""The exceptions of the client, and functions that classify failures."""
 
 import logging
 

@@ -6,7 +6,7 @@ import io
 import math
 import time
 
-LARGEST_BYTES = 64 << 20  # for one body or one event: about 100,000 instances
+MAX_BYTES = 64 << 20  # for one body or one event: about 100,000 instances
 
 # The exceptions of a connection. UnicodeError: the address is not a valid host name.
 TRANSPORT_ERRORS = (OSError, http.client.HTTPException, UnicodeError)
@@ -36,14 +36,14 @@ class Exchange:
                 break
             pieces.append(piece)
             size += len(piece)
-            if size > LARGEST_BYTES:
-                raise http.client.HTTPException(f"the body has more than {LARGEST_BYTES} bytes")
+            if size > MAX_BYTES:
+                raise http.client.HTTPException(f"the body has more than {MAX_BYTES} bytes")
         if self.response.length:
             raise http.client.HTTPException(f"{self.response.length} bytes of the body are missing")
         return b"".join(pieces)
 
-    def read_piece(self, idle):
-        """The next bytes of a stream, or empty bytes at its end. Waits for at most `idle` seconds."""
+    def read_available(self, idle):
+        """Returns the next bytes of a stream, or empty bytes at its end. Waits for at most `idle` seconds."""
         self.response.bound.set_idle(idle)
         return self.response.read1(65536)
 
@@ -55,7 +55,7 @@ class Exchange:
 
 
 class _Response(http.client.HTTPResponse):
-    """A response with one deadline for all its bytes. The timeout of a socket would start again with every byte."""
+    """A response with one deadline for all its bytes. The timeout of a socket would restart with every byte."""
 
     def __init__(self, sock, *args, until, **kwargs):
         super().__init__(sock, *args, **kwargs)
@@ -69,7 +69,7 @@ class _BoundedReader(io.RawIOBase):
         self._raw, self._sock, self._until, self._idle = raw, sock, until, math.inf
 
     def set_idle(self, seconds):
-        """Replaces the deadline of the response by a bound for each further read."""
+        """Replaces the deadline of the response by a bound for each read from now on."""
         self._until, self._idle = math.inf, seconds
 
     def readable(self):

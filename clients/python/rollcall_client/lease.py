@@ -37,7 +37,7 @@ class Lease:
                 self._rollcall.heartbeat(*self._identity[:2], health="Stopping")
                 self._clock.sleep(drain)
             except RollcallError as failure:
-                # The instance stays discoverable, so waiting is of no use.
+                # The instance stays discoverable, so draining would have no effect.
                 self._report(failure)
         self._ended.set()
         if threading.current_thread() is not self._thread:
@@ -46,7 +46,7 @@ class Lease:
         try:
             self._rollcall.deregister(*self._identity[:2], uid=self.instance["uid"])
         except RollcallError as failure:
-            # 412: another incarnation has the name, and this lease does not own it.
+            # 412: the name belongs to another incarnation, which this lease does not own.
             if not is_status(failure, 412):
                 self._report(failure)
                 return False
@@ -60,7 +60,7 @@ class Lease:
                 wait = self._interval = interval_of(renewal)
                 failures = 0
                 result = renewal
-            except Exception as failure:  # Any failure costs only one heartbeat.
+            except Exception as failure:  # Whatever the failure is, only one heartbeat is lost.
                 failures += 1
                 wait = min(self._interval, self._replicas.delay(failures, failure))
                 result = failure

@@ -1,4 +1,5 @@
-"""Finds a replica that answers a call: tries, pauses, the token, and the index of the last read."""
+"""Finds a replica that answers a call. Owns the order of the replicas, the pauses between tries, the token, and the index
+of the last read."""
 
 import json
 import math
@@ -29,7 +30,7 @@ class Clock:
 
 
 class Replicas:
-    """The replicas, and which one to ask first. It can be shared by several threads."""
+    """The replicas, and which of them is called first. Several threads can share it."""
 
     def __init__(self, addresses, token, timeout, patience, tls, clock):
         self.addresses, self.timeout, self.patience, self.clock = list(addresses), timeout, patience, clock
@@ -38,7 +39,7 @@ class Replicas:
         self._first, self._index = 0, 0
 
     def call(self, method, path, parse, body=None, headers=None, timeout=None, patience=None):
-        """Calls a replica and returns the parsed answer. Every call is idempotent, so it is repeated after a lost answer."""
+        """Calls a replica and returns the parsed answer. Every call is idempotent, so it can be repeated after a lost answer."""
         encoded = None if body is None else json.dumps(body).encode()
 
         def attempt(address, token):
@@ -63,14 +64,14 @@ class Replicas:
         return self._retry(lambda address, token: self._open(address, token, "GET", path, None, headers, self.timeout), 0)
 
     def leave(self, address):
-        """Makes the next replica the first to ask, unless another thread has done so."""
+        """Makes the next replica the first one to call, unless another thread has done so."""
         with self._lock:
             if self.addresses[self._first] == address:
                 self._first = (self._first + 1) % len(self.addresses)
 
     def delay(self, failures, failure=None):
-        """The seconds to wait after `failures` failures in a row. They grow with each failure, are at least `Retry-After`, and
-        have a random part, so that clients do not all return at the same time."""
+        """Returns the seconds to wait after `failures` consecutive failures. The wait grows with each failure, is at least
+        `Retry-After`, and has a random part, so that clients do not all return at the same time."""
         backoff = min(LONGEST_BACKOFF, 0.1 * 2 ** min(failures, 10)) * (0.5 + self.clock.random() / 2)
         retry_after = getattr(failure, "retry_after", None) or 0.0
         return max(backoff, min(retry_after, LONGEST_WAIT) * (1 + self.clock.random() / 10))
@@ -95,7 +96,7 @@ class Replicas:
                     continue
                 if not failure.is_transient:
                     raise
-                # 429 is about the caller, so the other replicas would answer the same.
+                # 429 limits the caller, so the other replicas would answer the same.
                 is_busy = is_status(failure, 429)
                 if not is_busy:
                     self.leave(address)
@@ -137,7 +138,7 @@ class Replicas:
 
     def _observe_index(self, headers, asked_index):
         index = headers.get("Rollcall-Index", "")
-        # At most 18 digits, so that an invalid index does not exceed what the server can parse.
+        # At most 18 digits, so that the client never sends an index that the server cannot parse.
         if not re.fullmatch("[0-9]{1,18}", index):
             return
         is_reset = headers.get("Rollcall-Index-Reset") == "true"

@@ -95,7 +95,7 @@ pub struct ServiceInstanceSpec {
     /// themselves. Set either hostname or addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1, max = 253))]
-    #[x_kube(validation = rules::hostname(), validation = rules::hostname_is_no_ip())]
+    #[x_kube(validation = rules::hostname(), validation = rules::hostname_is_not_ip())]
     pub hostname: Option<String>,
 
     /// The ports that the instance listens on: at most 32, each with a different name.

@@ -30,8 +30,9 @@ pub const VERSION: &str = "v1alpha1";
 /// Group and version, as in `apiVersion`.
 pub const API_VERSION: &str = "rollcall.dev/v1alpha1";
 
-/// Annotation whose every change is a heartbeat. Only a difference from the previous value counts; by
-/// convention the value is the time of the heartbeat in RFC 3339. Removing the annotation is not a heartbeat.
+/// Annotation of which every change is a heartbeat. A change means any difference from the previous value;
+/// by convention the value is the time of the heartbeat in RFC 3339. Removing the annotation is not a
+/// heartbeat.
 pub const HEARTBEAT_ANNOTATION: &str = "rollcall.dev/heartbeat";
 
 /// Annotation in which an instance reports its own health: a value of [`HealthReport`] in upper or lower
@@ -47,12 +48,12 @@ pub const INSTALLATION_ANNOTATION: &str = "rollcall.dev/installation";
 /// value is informational: the heartbeat that reported it.
 pub const STOPPING_ANNOTATION: &str = "rollcall.dev/stopping";
 
-/// Annotation with the uid of the pod that last registered the instance as its own over HTTP. Rollcall writes
-/// it, to distinguish the next pod of that name.
+/// Annotation with the uid of the pod that last registered the instance as its own over HTTP. Rollcall
+/// writes it to distinguish that pod from a later pod with the same name.
 pub const POD_ANNOTATION: &str = "rollcall.dev/pod-uid";
 
-/// Annotation that names the registry whose client registered this instance: `eureka`, `consul` or `nacos`.
-/// It is kept for clients and decides nothing.
+/// Annotation that names the registry whose client registered this instance: `eureka`, `consul` or
+/// `nacos`. It is kept for clients and has no effect.
 pub const DIALECT_ANNOTATION: &str = "rollcall.dev/dialect";
 
 /// The field manager of everything that rollcall writes, so that `metadata.managedFields` shows what rollcall

@@ -36,7 +36,7 @@ impl<T> Edit<T> {
         value.map_or(Self::Remove, Self::Set)
     }
 
-    /// Replaces `Keep` by `Remove`.
+    /// Replaces `Keep` with `Remove`.
     #[must_use]
     pub fn or_remove(self) -> Self {
         if self.is_keep() { Self::Remove } else { self }
@@ -159,7 +159,7 @@ pub struct StatusPatch {
     pub observed_generation: Edit<i64>,
     #[serde(skip_serializing_if = "Edit::is_keep")]
     pub observed_heartbeat: Edit<String>,
-    /// RFC 3339, as text because the type of `k8s-openapi` writes no milliseconds.
+    /// RFC 3339. This is text because the time type of `k8s-openapi` writes no milliseconds.
     #[serde(skip_serializing_if = "Edit::is_keep")]
     pub last_heartbeat_time: Edit<String>,
     #[serde(skip_serializing_if = "Edit::is_keep")]

@@ -80,7 +80,7 @@ pub(super) fn hostname() -> Rule {
 }
 
 /// Rejects a name that ends in a number, which many clients read as an IPv4 address (WHATWG URL §3.5).
-pub(super) fn hostname_is_no_ip() -> Rule {
+pub(super) fn hostname_is_not_ip() -> Rule {
     Rule::new("!self.matches('(^|[.])[0-9]+$')").message(
         "hostname must not be an IP address or end in a number: put IP addresses in addresses",
     )

@@ -12,7 +12,8 @@ use ipnet::IpNet;
 use parking_lot::RwLock;
 use rollcall_model::view::{Member, View};
 
-/// The most members that are changed under one lock: a thousand with one address take 0.5 ms.
+/// Maximum number of members that are changed under one lock. A thousand members with one address each
+/// take 0.5 ms.
 const CHUNK: usize = 1000;
 
 /// One address of one member.
@@ -74,8 +75,8 @@ impl AddressIndex {
         Self { networks: networks.into(), entries: RwLock::default() }
     }
 
-    /// Applies the replacement of a view. Costs time in proportion to the size of the service, but readers
-    /// wait only for what changed.
+    /// Applies the replacement of a view. The time is proportional to the size of the service, but readers
+    /// wait only while differences are applied.
     pub(super) fn replace(&self, old: Option<&View>, new: Option<&View>) {
         if self.networks.is_empty() {
             return;
@@ -102,7 +103,7 @@ impl AddressIndex {
     }
 
     /// Whether any member has an address within `network`.
-    pub(super) fn is_any_within(&self, network: IpNet) -> bool {
+    pub(super) fn has_any_within(&self, network: IpNet) -> bool {
         if self.networks.is_empty() {
             return false;
         }

@@ -1,8 +1,8 @@
 //! Which status changes also produce an Event.
 //!
-//! Owns: that choice. Expiry and revival always produce one. A change of health does if it takes an instance
-//! out of the answers or back in; for an instance that swings between the two, at most one a minute. Does not
-//! own: the text of Events (`controller`).
+//! Owns: that choice. Expiry and revival always produce an Event. A change of health produces one if the
+//! instance stops or starts being discoverable because of it. An instance whose health changes back and
+//! forth gets at most one such Event a minute. Does not own: the text of Events (`controller`).
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use rollcall_model::{
 
 use crate::fact::Announcement;
 
-/// The least time between two Events that report one instance as Critical.
+/// Minimum time between two Events that report the same instance as Critical.
 const CRITICAL_EVERY: Duration = Duration::from_secs(60);
 
 /// The last change to Critical that was announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct AnnouncedHealth {
     at: Moment,
-    /// Whether its end has not been announced yet.
+    /// Whether the return to Passing or Warning has not been announced yet.
     open: bool,
 }
 
-/// The Event for an instance whose status changes from `stored` to `phase`, and what will then have been
-/// announced of its health.
+/// Returns the Event for an instance whose status changes from `stored` to `phase`, and the record of what
+/// has been announced about its health after that Event.
 pub(super) fn choose(
     instance: &Instance,
     stored: Option<Phase>,
@@ -52,8 +52,9 @@ pub(super) fn choose(
     (announcement, announced)
 }
 
-/// Whether the last announced change to Critical has ended and that was announced: then the end of a later
-/// change that was not announced is not announced either. A new leader does not know, and announces it.
+/// Whether the end of the last announced change to Critical has been announced, too. If a later change to
+/// Critical is not announced, neither is its end. A new leader does not know what was announced, so it
+/// announces the end.
 fn is_closed(announced: Option<AnnouncedHealth>) -> bool {
     announced.is_some_and(|announced| !announced.open)
 }

@@ -1,13 +1,14 @@
-//! Clock bounds: the interval that contains the difference of two replicas' clocks.
+//! Clock bounds: the interval that contains the difference between two replicas' clocks.
 //!
-//! Owns: what ledgers say about `d`, the amount by which this replica's clock is ahead of another one's. Does
-//! not own: what follows from it (`peers`).
+//! Owns: what ledgers prove about `d`, the amount by which this replica's clock is ahead of another
+//! replica's. Does not own: what follows from it (`peers`).
 //!
-//! This replica saw at `r` (its own clock) a ledger stamped `s` by the other clock. The ledger was stamped
-//! before it was seen, so `d <= r - s`. The other replica saw at `w` (its clock) a ledger of this one stamped
-//! `s`, so `d >= s - w`. Each bound holds for the time of its sample. Clocks can run apart by up to 1 ms/s,
-//! so a bound weakens by that much for every second before or after, and by one more millisecond because
-//! moments are whole milliseconds.
+//! If this replica received at `r` (on its own clock) a ledger that the other replica stamped `s` (on the
+//! other clock), then `d <= r - s`, because the ledger was stamped before it was received. If the other
+//! replica received at `w` (on its clock) a ledger that this replica stamped `s`, then `d >= s - w`. Each
+//! bound holds for the time of its sample. Clocks can drift apart by up to 1 ms/s, so a bound weakens by
+//! that much for every second before or after its sample, and by one more millisecond because moments are
+//! whole milliseconds.
 
 use rollcall_model::lease::Moment;
 
@@ -21,12 +22,12 @@ struct ClockSample {
     at: Moment,
 }
 
-/// What is known about the difference to the clock of one process.
+/// The bounds on the difference between this replica's clock and the clock of one other process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Bounds {
     upper: Option<ClockSample>,
     lower: Option<ClockSample>,
-    /// By how many milliseconds per second clocks can run apart.
+    /// By how many milliseconds per second clocks can drift apart.
     ageing: u64,
 }
 
@@ -35,8 +36,8 @@ impl Bounds {
         Self { ageing, ..Self::default() }
     }
 
-    /// This replica saw at `seen` (its clock) a ledger stamped `stamp` (the other clock).
-    pub(super) fn seen(&mut self, stamp: Moment, seen: Moment) {
+    /// This replica received at `received` (its clock) a ledger stamped `stamp` (the other clock).
+    pub(super) fn record_received(&mut self, stamp: Moment, seen: Moment) {
         let new = ClockSample { difference: difference(seen, stamp).saturating_add(1), at: stamp };
         let old = self.upper.map(|old| self.aged_up(old, stamp));
         if old.is_none_or(|old| new.difference <= old) {
@@ -44,8 +45,9 @@ impl Bounds {
         }
     }
 
-    /// The other replica saw at `at` (its clock) a ledger of this replica stamped `stamp`.
-    pub(super) fn was_seen(&mut self, stamp: Moment, at: Moment) {
+    /// The other replica reports that it received, at `at` (its clock), the ledger that this replica
+    /// stamped `stamp`.
+    pub(super) fn record_reported(&mut self, stamp: Moment, at: Moment) {
         let new = ClockSample { difference: difference(stamp, at).saturating_sub(1), at };
         let old = self.lower.map(|old| self.aged_down(old, at));
         if old.is_none_or(|old| new.difference >= old) {
@@ -54,7 +56,7 @@ impl Bounds {
     }
 
     /// Whether no difference satisfies both bounds when the other clock shows `at`: then one of the clocks
-    /// has jumped, or they run apart faster than allowed.
+    /// has jumped, or they drift apart faster than allowed.
     pub(super) fn contradict(&self, at: Moment) -> bool {
         let upper = self.upper.map(|upper| self.aged_up(upper, at));
         let lower = self.lower.map(|lower| self.aged_down(lower, at));
@@ -72,14 +74,14 @@ impl Bounds {
     }
 
     fn aged_up(&self, sample: ClockSample, at: Moment) -> i64 {
-        sample.difference.saturating_add(self.lost(sample, at))
+        sample.difference.saturating_add(self.weakening(sample, at))
     }
 
     fn aged_down(&self, sample: ClockSample, at: Moment) -> i64 {
-        sample.difference.saturating_sub(self.lost(sample, at))
+        sample.difference.saturating_sub(self.weakening(sample, at))
     }
 
-    fn lost(&self, sample: ClockSample, at: Moment) -> i64 {
+    fn weakening(&self, sample: ClockSample, at: Moment) -> i64 {
         let apart = sample.at.0.abs_diff(at.0).saturating_mul(self.ageing);
         i64::try_from(apart.div_ceil(SECOND)).unwrap_or(i64::MAX / 4)
     }
@@ -102,9 +104,9 @@ mod tests {
     #[test]
     fn smallest_sample_is_the_upper_bound_and_ages() {
         let mut bounds = Bounds::new(1);
-        bounds.seen(Moment(1_000), Moment(5_100));
-        bounds.seen(Moment(2_000), Moment(6_050));
-        bounds.seen(Moment(3_000), Moment(7_400));
+        bounds.record_received(Moment(1_000), Moment(5_100));
+        bounds.record_received(Moment(2_000), Moment(6_050));
+        bounds.record_received(Moment(3_000), Moment(7_400));
         assert_eq!(bounds.latest(Moment(2_000)), Some(Moment(6_051)));
         assert_eq!(bounds.latest(Moment(3_000)), Some(Moment(7_052)));
         assert_eq!(
@@ -118,10 +120,10 @@ mod tests {
     #[test]
     fn incompatible_bounds_contradict_each_other() {
         let mut bounds = Bounds::new(1);
-        bounds.seen(Moment(1_000), Moment(5_100));
-        bounds.was_seen(Moment(5_000), Moment(1_000));
+        bounds.record_received(Moment(1_000), Moment(5_100));
+        bounds.record_reported(Moment(5_000), Moment(1_000));
         assert!(!bounds.contradict(Moment(1_000)));
-        bounds.was_seen(Moment(9_000), Moment(4_000));
+        bounds.record_reported(Moment(9_000), Moment(4_000));
         assert!(bounds.contradict(Moment(4_000)));
     }
 
@@ -135,16 +137,16 @@ mod tests {
             let mut bounds = Bounds::new(1);
             for (up, one, other) in samples {
                 match up {
-                    true => bounds.seen(Moment(one), Moment(other)),
-                    false => bounds.was_seen(Moment(one), Moment(other)),
+                    true => bounds.record_received(Moment(one), Moment(other)),
+                    false => bounds.record_reported(Moment(one), Moment(other)),
                 }
                 bounds.contradict(Moment(at));
                 let _ = (bounds.latest(Moment(at)), bounds.earliest(Moment(at)));
             }
         }
 
-        /// The bounds contain the true difference for any delays, as long as the clocks run apart by less
-        /// than allowed.
+        /// The bounds contain the true difference for any delays, as long as the clocks drift apart more
+        /// slowly than allowed.
         #[test]
         fn true_difference_lies_between_the_bounds(
             rate in -900i64..900,
@@ -159,9 +161,9 @@ mod tests {
             samples.sort_unstable();
             for (t, delay, is_theirs) in samples {
                 if is_theirs {
-                    bounds.seen(theirs(t), ours(t + delay));
+                    bounds.record_received(theirs(t), ours(t + delay));
                 } else {
-                    bounds.was_seen(ours(t), theirs(t + delay));
+                    bounds.record_reported(ours(t), theirs(t + delay));
                 }
             }
             let at = theirs(asked);

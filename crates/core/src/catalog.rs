@@ -17,13 +17,15 @@
 //! | `horizon`, `ledgers` | the horizon of this replica |
 //! | `history` | whether the store has gone back |
 //!
-//! The first six know instances; `instances` applies the effects of a change in one of them to the others.
+//! The first six parts contain instances; `instances` applies the effects of a change in one of them to
+//! the others.
 //!
-//! Owns: the order of a round, the position of the watch, and this replica's tenure as leader. Does not own:
-//! time (an argument), delivery of facts, and carrying out duties (the server).
+//! Owns: the order of the steps of a round, the position of the watch, and this replica's tenure as
+//! leader. Does not own: time (an argument), the delivery of facts, and the execution of duties (the
+//! server).
 //!
-//! The rules and their numbers are in docs/leases.md. Cost: a change costs time in proportion to the size of
-//! its service; a heartbeat costs nothing here.
+//! The rules and their numbers are in docs/leases.md. Cost: the time for a change is proportional to the
+//! size of its service; a heartbeat costs nothing here.
 
 mod replicas;
 mod store;
@@ -83,11 +85,11 @@ pub struct Counts {
     pub revived: u64,
     /// Heartbeats by annotation.
     pub annotation_beats: u64,
-    /// How often grace was given to all instances because heartbeats may have been missed.
+    /// How many times all instances were given grace because heartbeats may have been missed.
     pub gaps: u64,
     /// Objects that were evicted.
     pub evicted: u64,
-    /// Mass expiries that were held.
+    /// Mass expiries whose instances were held.
     pub holds: u64,
     /// Publications that changed what readers see.
     pub changes: u64,
@@ -97,8 +99,8 @@ pub struct Counts {
 /// The position of the instance watch.
 #[derive(Debug, Default)]
 struct Progress {
-    /// The highest resourceVersion that the watch has brought, and whether a first list was applied. Both are
-    /// published after the views that they describe.
+    /// The highest resourceVersion that the watch has delivered, and whether a first list was applied.
+    /// Both are published after the views that they describe.
     index: u64,
     /// The highest resourceVersion in an answer to a write of this replica.
     newest: u64,
@@ -137,7 +139,7 @@ impl<R: Rules> Catalog<R> {
         let Settings { own, boot, zone, ledger } = settings;
         let boot: Arc<str> = boot.into();
         if ledger.is_some() {
-            directory.keep_ledger::<R>();
+            directory.start_ledger::<R>();
         }
         Self {
             zone,
@@ -203,7 +205,9 @@ impl<R: Rules> Catalog<R> {
             Fact::Progress { index } => self.advance(index),
             Fact::Written { instance, by, sent } => self.written(&instance, by, sent, now),
             Fact::Deleted { key, uid } => self.instances.mark_deleted(&key, uid, now),
-            Fact::Beat { key, uid, at } => self.instances.beat(&key, &uid, at, now),
+            Fact::Beat { key, uid, at } => {
+                self.instances.apply_unstored_heartbeat(&key, &uid, at, now);
+            }
             Fact::Unreadable { on, reason } => {
                 self.advance(on.resource_version);
                 self.instances.remove(&on.key, &on.uid, now);
@@ -212,36 +216,36 @@ impl<R: Rules> Catalog<R> {
                 }
             }
             Fact::Interrupted { reason } => self.progress.interrupted = Some(reason),
-            Fact::LedgerSeen(ledger) => self.see_ledger(&ledger, Arrival::Watch, now),
-            Fact::LedgersListed(ledgers) => self.see_ledgers(&ledgers, now),
+            Fact::LedgerSeen(ledger) => self.apply_ledger(&ledger, Arrival::Watch, now),
+            Fact::LedgersListed(ledgers) => self.apply_ledger_list(&ledgers, now),
             Fact::LedgerGone { replica, version } => {
                 if let Some(ledgers) = &mut self.ledgers {
                     ledgers.deleted(&replica, version, now.moment);
                 }
-                self.follow_silence(now.moment);
+                self.update_silence(now.moment);
             }
             Fact::LedgerWritten { sequence, answer } => self.ledger_written(sequence, &answer, now),
             Fact::Leaving => self.start_leaving(),
             Fact::SelfBeatWritten { answer } => {
-                let proof = self.history.answered(&answer);
+                let proof = self.history.self_beat_answered(&answer);
                 self.self_beats.written(answer.err(), now.moment);
                 self.apply_proof(proof, now);
             }
             Fact::OwnRead { version } => self.apply_proof(self.history.own_read(version), now),
             Fact::Leadership(leadership) => {
                 if let Some(own) = &leadership.installation {
-                    self.instances.learn_installation(own, now.moment);
+                    self.instances.set_installation(own, now.moment);
                 }
                 self.leadership = leadership;
             }
             Fact::Attempted { key, uid, outcome } => {
-                self.instances.attempted(&key, uid, &outcome, now);
+                self.instances.record_outcome(&key, uid, &outcome, now);
             }
         }
     }
 
-    /// Judges leases, publishes changes, and returns the duties: at most `room` duties on objects, the others
-    /// wait.
+    /// Judges leases, publishes changes, and returns the duties. Returns at most `room` duties on objects;
+    /// the others wait.
     pub fn settle(&mut self, now: Now, room: usize) -> Vec<Duty> {
         if let Some(settled) = self.settled.replace(now.moment) {
             let stalled = now.moment.since(settled);
@@ -251,26 +255,26 @@ impl<R: Rules> Catalog<R> {
             }
         }
         self.started.get_or_insert(now.moment);
-        self.follow_tenure(now.moment);
+        self.end_expired_tenure(now.moment);
         self.update_horizon(now.moment);
         for key in self.instances.guard.take_due_checks(now.moment, self.instances.table.len()) {
             self.instances.release_if_renewed(&key);
         }
         self.instances.judge(now.moment, self.horizon);
-        self.instances.follow_installations(now.moment);
-        self.instances.evictions.follow_timers(
+        self.instances.update_installations(now.moment);
+        self.instances.evictions.queue_due(
             &self.instances.table,
             now.moment,
             self.instances.outbox.is_open(),
         );
-        self.instances.outbox.follow_retries(now.moment);
+        self.instances.outbox.queue_due_retries(now.moment);
         self.instances.guard.end(self.horizon);
-        self.instances.evictions.forget(self.instances.publication.directory(), now.moment);
+        self.instances.evictions.drop_old(self.instances.publication.directory(), now.moment);
         self.publish(now);
         self.duties(now, room)
     }
 
-    /// When to call [`Catalog::settle`] next if no fact arrives before.
+    /// When to call [`Catalog::settle`] next if no fact arrives before then.
     #[must_use]
     pub fn next_settle(&self, now: Moment) -> Moment {
         let ledgers = self.ledgers.as_ref();
@@ -288,19 +292,20 @@ impl<R: Rules> Catalog<R> {
 }
 
 impl<R: Rules> Catalog<R> {
-    /// Ends an expired tenure even if the election has not reported it: the election may hang, or this
+    /// Ends an expired tenure even if the election has not reported it: the election may be stuck, or this
     /// process may have been stopped.
-    fn follow_tenure(&mut self, now: Moment) {
+    fn end_expired_tenure(&mut self, now: Moment) {
         let leads = self.leadership.is_own(now) && !self.yields();
         if leads && !self.instances.outbox.is_open() {
             self.begin_tenure(now);
         } else if !leads && self.instances.outbox.is_open() {
             self.instances.outbox.close();
-            self.instances.evictions.close();
+            self.instances.evictions.clear_queue();
         }
     }
 
-    /// A new leader checks every instance once, because the former leader may have left duties undone.
+    /// A new leader checks every instance once, because the former leader may not have finished its
+    /// duties.
     fn begin_tenure(&mut self, now: Moment) {
         self.instances.outbox.open();
         // Sorted, so that the same facts always lead to the same duties.
@@ -329,7 +334,7 @@ impl<R: Rules> Catalog<R> {
     fn publish(&mut self, now: Now) {
         let synced = self.progress.synced;
         self.instances.publication.publish(now.wall, synced);
-        let leadership = self.shown_leadership();
+        let leadership = self.published_leadership();
         let (report, removed) = (self.report(now.moment), self.instances.table.take_removed());
         self.instances.publication.publish_figures(Figures {
             leadership: &leadership,
@@ -342,9 +347,9 @@ impl<R: Rules> Catalog<R> {
         });
     }
 
-    /// The leader, if its process is known to be the one that won the election: a replica that came back with
-    /// another process does not lead because of its former one.
-    fn shown_leadership(&self) -> Leadership {
+    /// The leadership to publish. It names no leader if the leader's process is known to have been
+    /// replaced: a restarted replica does not lead just because its former process won the election.
+    fn published_leadership(&self) -> Leadership {
         let mut shown = self.leadership.clone();
         let (Some(leader), Some(won)) = (&shown.leader, &shown.boot) else { return shown };
         let own = (*self.own.name == **leader).then(|| self.boot.clone());
@@ -396,7 +401,7 @@ impl<R: Rules> Catalog<R> {
         let wanted =
             (!self.yields()).then(|| self.self_beats.next_self_beat(now, due.max(opening)));
         if let Some(value) = wanted.flatten() {
-            let reads = self.history.ask(self.progress.index);
+            let reads = self.history.request_self_beat(self.progress.index);
             duties.push(Duty::SelfBeat(SelfBeat { value, reads }));
         }
         if let Some(ledgers) = &mut self.ledgers {
@@ -425,7 +430,7 @@ impl<R: Rules> Catalog<R> {
             zone: &self.zone,
             directory: instances.publication.directory(),
             identity: instances.installations.identity(),
-            sees_others: instances.installations.sees_replica(&instances.table),
+            others_are_live: instances.installations.has_live_replica(&instances.table),
         };
         if let Some(duty) = instances.outbox.status(&mut instances.table, now, &writer) {
             return Some(duty);
@@ -443,19 +448,19 @@ impl<R: Rules> Catalog<R> {
         self.instances.outbox.checkpoint(&mut self.instances.table, now, R::CHECKPOINT_AGE)
     }
 
-    /// The next eviction that is due, within the budget and not blocked.
+    /// The next eviction that is due, if it is within the budget and not blocked.
     fn next_eviction(&mut self, now: Moment) -> Option<Duty> {
-        let sees_others = self.instances.installations.sees_replica(&self.instances.table);
+        let others_are_live = self.instances.installations.has_live_replica(&self.instances.table);
         while let Some(key) = self.instances.evictions.pop(now) {
             let Some(entry) = self.instances.table.get_mut(&key) else { continue };
             let instance = entry.instance();
             let behind =
                 self.horizon <= self.instances.leases.grace().not_before(instance.lease.duration);
-            let unseen = |it: &Ledgers<R>| !it.have_seen(instance.resource_version);
+            let unacknowledged = |it: &Ledgers<R>| !it.have_acknowledged(instance.resource_version);
             let is_stopped = behind
                 || self.history.is_in_doubt()
-                || sees_others
-                || self.ledgers.as_ref().is_some_and(unseen)
+                || others_are_live
+                || self.ledgers.as_ref().is_some_and(unacknowledged)
                 || self.instances.guard.stops_evictions(&instance.service_key());
             let duty = self.instances.evictions.duty(entry, now, is_stopped);
             if duty.is_some() {

@@ -14,7 +14,7 @@
 //! heartbeats on), and 2 for an age up to 16 s.
 //!
 //! Parts contain only segments and are written first; the object with the header is written once they are
-//! acknowledged. So a replica that sees a header could already see everything that it covers.
+//! acknowledged. So when a replica receives a header, everything that the header covers is already stored.
 
 use std::sync::Arc;
 
@@ -25,13 +25,13 @@ const VERSION: u8 = 1;
 
 const SEGMENT: u64 = 1;
 
-/// The most bytes of segments in one object.
+/// Maximum length of the segments in one object, in bytes.
 pub const MAX_BYTES: usize = 200 * 1024;
 
-/// The most further objects of one ledger, as in the CRD: about 1.4 million heartbeats.
+/// Maximum number of parts of one ledger, as in the CRD: about 1.4 million heartbeats.
 pub const MAX_PARTS: usize = 64;
 
-/// The most bytes of a segment in addition to its heartbeats: tag, length and three numbers.
+/// Maximum length of a segment without its heartbeats, in bytes: tag, length and three numbers.
 const FRAME: usize = 1 + 4 * 10;
 
 /// Why bytes could not be decoded.
@@ -42,7 +42,7 @@ pub enum Malformed {
     Version(u8),
     #[error("the segments end in the middle of a number or a record")]
     CutOff,
-    /// A number is too large for its field.
+    /// A number is out of range for its field.
     #[error("the segments contain a number that is out of range")]
     OutOfRange,
 }

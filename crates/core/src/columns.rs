@@ -1,13 +1,13 @@
 //! Columns: the addresses and ports of an instance, short enough for `kubectl get`.
 //!
-//! A printer column shows one field and cannot join a list, so the leader stores joined text in the status.
-//! Pure functions of the object. Does not own: when the columns are written (`outbox`).
+//! A printer column shows one field and cannot join a list, so the leader stores joined text in the
+//! status. The functions here are pure. Does not own: when the columns are written (`outbox`).
 
 use std::fmt::Display;
 
 use rollcall_model::instance::{Address, Instance, Port};
 
-/// The most items that are listed; further ones are only counted.
+/// Maximum number of items that are listed. Further items are only counted.
 const SHOWN: usize = 3;
 
 /// `10.0.0.7,fd00::7`, or the hostname: at most 253 bytes.

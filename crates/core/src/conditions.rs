@@ -1,8 +1,8 @@
 //! Conditions: the ones that an object should have, merged into the stored ones.
 //!
-//! Owns: the types, reasons and messages of rollcall's conditions, and that transition times and conditions
-//! of other controllers are kept. Pure functions. Does not own: the phase (`rollcall-model`), and when a
-//! status is written (`outbox`).
+//! Owns: the types, reasons and messages of rollcall's conditions, and that transition times and
+//! conditions of other controllers are kept. The functions here are pure. Does not own: the phase
+//! (`rollcall-model`), and when a status is written (`outbox`).
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use rollcall_model::{
 
 use crate::sockets::SharedAddress;
 
-/// The most conditions that the CRD allows. Rollcall's own come first.
+/// Maximum number of conditions that the CRD allows. Rollcall's own conditions come first.
 const MAX_CONDITIONS: usize = 16;
 
 /// The input of a decision about conditions.
@@ -35,7 +35,7 @@ pub struct DesiredCondition {
     pub status: Arc<str>,
     /// The reason, in one word.
     pub reason: Arc<str>,
-    /// The reason, in a sentence, and the fix.
+    /// The reason and the fix, as a sentence.
     pub message: Arc<str>,
     /// When the status last changed (RFC 3339); `None` if it changes with this write.
     pub transition: Option<Arc<str>>,

@@ -68,20 +68,21 @@ impl Equivalent<ServiceKey> for ServiceRef<'_> {
 /// When and why an instance was evicted; kept for ten minutes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecentEviction {
-    /// Decides when it is forgotten.
+    /// When the object was evicted; decides when this record is dropped.
     pub at: Moment,
-    /// For answers.
+    /// The same time, for answers.
     pub evicted: Wall,
     pub reason: Arc<str>,
 }
 
-/// How a heartbeat counts that comes later than one lease after the previous one, where replicas report
+/// How to treat a heartbeat that comes more than one lease after the previous one, when replicas report
 /// heartbeats to each other.
 #[derive(Clone, Copy, Debug)]
 enum LateHeartbeat {
-    /// As a revival, whatever grace there is.
+    /// It is a revival, regardless of grace.
     Revives,
-    /// As an ordinary heartbeat while grace allows it. Only the model uses this, to show why it is wrong.
+    /// It is an ordinary heartbeat as long as grace keeps the lease. Only the model uses this, to show why
+    /// it is wrong.
     CountsByGrace,
 }
 
@@ -92,7 +93,7 @@ pub enum Heartbeat {
     Renewed(Arc<Slot>),
     /// The instance is permanent and needs no heartbeats.
     Permanent(Arc<Slot>),
-    /// It changes something (a revival, or another health), so it must be written before it is answered.
+    /// It changes the object (a revival, or another health), so it must be written before it is answered.
     Write(Arc<Slot>),
     /// The object is being deleted, so no heartbeat counts any more.
     Terminating(Arc<Slot>),
@@ -111,7 +112,7 @@ pub struct Directory {
     scope: Option<Arc<str>>,
     pub(crate) slots: HashMap<InstanceKey, Arc<Slot>>,
     pub(crate) services: HashMap<ServiceKey, Arc<View>>,
-    /// How many services each namespace has; absent if none.
+    /// The number of services in each namespace; a namespace without services is absent.
     pub(crate) namespaces: HashMap<Arc<str>, usize>,
     /// The members by address, within the networks that have reverse zones.
     pub(crate) addresses: AddressIndex,
@@ -127,7 +128,7 @@ pub struct Directory {
     pub(crate) epoch: AtomicU64,
     /// The highest resourceVersion that an answer can depend on; the watch may be behind it.
     pub(crate) newest: AtomicU64,
-    /// Incarnations that this replica has deleted, until the watch brings their removal.
+    /// Incarnations that this replica has deleted, until the watch delivers their removal.
     pub(crate) removals: HashMap<Arc<str>, ()>,
     pub(crate) installations: ArcSwap<Identity>,
     pub(crate) synced: AtomicBool,
@@ -181,9 +182,9 @@ impl Directory {
         Self { addresses: AddressIndex::within(networks), ..self }
     }
 
-    /// From now on heartbeats are reported in a ledger, and none is confirmed before the other replicas know
-    /// this one.
-    pub(crate) fn keep_ledger<R: Rules>(&self) {
+    /// From now on heartbeats are reported in a ledger. None is confirmed before the other replicas have
+    /// received a ledger of this replica.
+    pub(crate) fn start_ledger<R: Rules>(&self) {
         let late = if R::LATE_BEAT_IS_REVIVAL {
             LateHeartbeat::Revives
         } else {
@@ -198,7 +199,7 @@ impl Directory {
         self.scope.as_deref()
     }
 
-    /// Whether this replica serves a namespace. It knows nothing about any other.
+    /// Whether this replica serves a namespace. It has no data about other namespaces.
     #[must_use]
     pub fn covers(&self, namespace: &str) -> bool {
         self.scope.as_deref().is_none_or(|scope| scope == namespace)
@@ -231,23 +232,23 @@ impl Directory {
     }
 
     /// The resourceVersion up to which answers of this replica can depend on the store: what the watch has
-    /// brought and what this replica has written. A replica whose [`Directory::index`] has reached it shows
-    /// at least as much.
+    /// delivered and what this replica has written. A replica whose [`Directory::index`] has reached it
+    /// shows at least as much.
     #[must_use]
     pub fn newest(&self) -> u64 {
         self.newest.load(Ordering::Acquire).max(self.index())
     }
 
-    /// Records that an answer depends on this version. Cheap if it is already covered, as for nearly every
-    /// heartbeat.
+    /// Records that an answer depends on this version. Cheap if the version is already covered, as it is
+    /// for nearly every heartbeat.
     pub fn raise_newest(&self, version: u64) {
         if version > self.newest() {
             self.newest.fetch_max(version, Ordering::AcqRel);
         }
     }
 
-    /// Whether this replica has deleted an incarnation whose removal the watch has not brought yet. Once it
-    /// has, [`Directory::index`] covers the removal.
+    /// Whether this replica has deleted this incarnation and the watch has not delivered the removal yet.
+    /// Once the watch has delivered it, [`Directory::index`] covers the removal.
     #[must_use]
     pub fn awaits_removal(&self, uid: &str) -> bool {
         self.removals.pin().contains_key(uid)
@@ -258,7 +259,7 @@ impl Directory {
         self.installations.load_full()
     }
 
-    /// Runs for every heartbeat, and is rarely true.
+    /// Called for every heartbeat, and rarely true.
     fn is_stored_expired(&self, record: &Instance) -> bool {
         record.is_stored_expired() && self.installations.load().is_stored_expired(record)
     }
@@ -280,9 +281,9 @@ impl Directory {
         self.age(now) > STALE_AFTER
     }
 
-    /// Whether a heartbeat taken at `now` can only be answered 202 instead of 200: the other replicas may no
-    /// longer wait for this replica's ledger, or do not know it yet. Call this after [`Directory::heartbeat`]
-    /// with the same moment. Always false without a ledger.
+    /// Whether a heartbeat taken at `now` can only be answered 202 instead of 200: the other replicas may
+    /// no longer wait for this replica's ledger, or have not received one yet. Call this after
+    /// [`Directory::heartbeat`] with the same moment. Always false without a ledger.
     #[must_use]
     pub fn is_fenced(&self, now: Moment) -> bool {
         now.0 >= self.fence.load(Ordering::SeqCst)
@@ -298,7 +299,7 @@ impl Directory {
         self.report.load_full()
     }
 
-    /// The zone serial for DNS: the second of wall time in which something changed that a reader can see. It
+    /// The zone serial for DNS: the wall time, in seconds, of the last change that readers can see. It
     /// never goes back (RFC 1982).
     #[must_use]
     pub fn serial(&self) -> u32 {
@@ -339,8 +340,8 @@ impl Directory {
 
     /// Whether [`Directory::members_at`] returns a member for any address of `network`.
     #[must_use]
-    pub fn has_address_below(&self, network: IpNet) -> bool {
-        self.addresses.is_any_within(network)
+    pub fn has_address_within(&self, network: IpNet) -> bool {
+        self.addresses.has_any_within(network)
     }
 
     /// An endpoint that this instance shares with another one, if both are discoverable.
@@ -389,7 +390,7 @@ impl Directory {
         lease.is_leased().then(deadline)
     }
 
-    /// Takes a heartbeat: one lookup and one store, unless it changes something.
+    /// Takes a heartbeat: one lookup and one atomic store, unless the heartbeat changes the object.
     pub fn heartbeat(
         &self,
         namespace: &str,
@@ -427,8 +428,8 @@ impl Directory {
         }
     }
 
-    /// Where replicas report heartbeats to each other, grace does not make a late heartbeat count: another
-    /// replica may have judged already.
+    /// When replicas report heartbeats to each other, a late heartbeat is a revival even during grace,
+    /// because another replica may already have judged the lease.
     fn take_heartbeat(&self, slot: &Arc<Slot>, duration: Duration, now: Moment) -> BeatOutcome {
         let with_grace = |beat| self.grace.load().deadline(beat, duration);
         match self.ledger.get() {

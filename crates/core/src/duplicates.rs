@@ -1,10 +1,10 @@
-//! Duplicates: two processes that run under one identity without knowing of each other.
+//! Duplicates: two processes that run under the same identity by mistake.
 //!
-//! Both write the same ledger and the same instance. Their boots have an order: a ledger says which boot its
-//! process replaced, so that process is the younger one. A process that was replaced has usually ended, and
-//! one late write of it can still arrive; two different writes prove that it runs. Then the younger process
-//! yields: it confirms, judges and writes nothing until the older one has been silent for as long as it takes
-//! to count as gone.
+//! Both write the same ledger and the same instance. Their boots have an order: a ledger says which boot
+//! its process replaced, so the process that wrote that ledger is the younger one. A replaced process has
+//! usually ended, but one late write of it can still arrive. Two different writes prove that it still
+//! runs. Then the younger process yields: it confirms, judges and writes nothing until the older process
+//! has been silent long enough to count as gone.
 //!
 //! Owns: what this process knows about another process with its identity. Does not own: what other replicas
 //! conclude about both (`peers`), and the fence (`ledgers`).
@@ -20,8 +20,8 @@ use crate::{
     report::Duplicate,
 };
 
-/// For how long another process of this identity is reported after its last ledger: a fenced process is
-/// silent although it runs.
+/// For how long another process with this identity is reported after its last ledger. A fenced process is
+/// silent although it still runs.
 const REPORTED: Duration = Duration::from_secs(300);
 
 #[derive(Debug)]
@@ -30,10 +30,10 @@ struct Other {
     /// The sequence of its newest ledger.
     sequence: u64,
     seen: Moment,
-    /// Up to when it may confirm heartbeats that it never reports.
+    /// Until when it may confirm heartbeats that it never reports.
     end: Moment,
     bounds: Bounds,
-    /// How many different ledgers of it were seen since this process wrote its own.
+    /// How many different ledgers of it were received since this process wrote its own.
     writes: u32,
     /// Whether it started before this process.
     is_older: bool,
@@ -56,10 +56,10 @@ impl Duplicates {
         self.replaced.clone()
     }
 
-    /// Applies a ledger that another process wrote under this identity. `boot` is the boot of this process,
-    /// and `began` says whether it has seen its own ledger before. Heartbeats that the other process took
-    /// count here, and those that it may not have reported are covered by grace.
-    pub(super) fn see(
+    /// Applies a ledger that another process wrote under this identity. `boot` is the boot of this
+    /// process, and `began` says whether this process has already received its own ledger. Heartbeats that
+    /// the other process took count here. Grace covers those that it may not have reported.
+    pub(super) fn apply(
         &mut self,
         ledger: &Ledger,
         boot: &Arc<str>,
@@ -105,8 +105,9 @@ impl Duplicates {
         self.replaced.as_ref() == Some(&ledger.boot) || ledger.boot < *boot
     }
 
-    /// Stops yielding once the older process is gone. If it comes back, two more of its ledgers must be seen.
-    pub(super) fn follow(&mut self, now: Moment) {
+    /// Stops yielding once the older process is gone. If that process comes back, two more of its ledgers
+    /// must arrive before this process yields again.
+    pub(super) fn update(&mut self, now: Moment) {
         let moves = self.other.as_ref().is_some_and(|other| now.since(other.seen) <= SILENCE);
         if self.is_yielding() && !moves {
             *self = Self { replaced: self.replaced.take(), ..Self::default() };

@@ -12,18 +12,18 @@ use rollcall_model::{
 
 use crate::{announce::AnnouncedHealth, conditions::ConditionInput, fact::WriteOutcome, status};
 
-/// The first and the longest pause after a failed write; the pause doubles in between. They are short because
-/// a failing write is given up after 5 s anyway, and at most 16 are under way.
+/// The first and the longest pause after a failed write; the pause doubles in between. They are short
+/// because each attempt already has a deadline of 5 s, and at most 16 writes are under way.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
-/// The pause after a refusal. A right that is missing for one object is missing for all, and until it is
-/// granted, ten thousand objects should cost the API server no more than a hundred requests per second.
+/// The pause after a refusal. A right that is missing for one object is missing for all. Until it is
+/// granted, ten thousand objects should cause no more than a hundred requests per second.
 const REFUSED: Duration = Duration::from_secs(120);
 
-/// How often the status of one object is written, and how many writes can follow at once. The first ones are
-/// fast, for health reports; beyond them, two controllers that overwrite each other cost the API server
-/// little.
+/// How often the status of one object is written, and how many writes may follow each other without a
+/// pause. The first writes are fast, for the sake of health reports. After them the pause bounds the load
+/// when two controllers overwrite each other.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 const STATUS_BURST: u32 = 10;
 
@@ -44,17 +44,17 @@ pub(super) struct DutyState {
     deferred: Option<(Moment, Duration)>,
     /// When the object is next checked because of a deferred or paced write.
     next_check: Option<Moment>,
-    /// Up to when the budget for writes of its status is used.
+    /// The moment up to which the budget for writes of its status is used up.
     paid: Moment,
 }
 
-/// A duty that was handed out and not answered yet.
+/// A duty that was handed out and whose result is not known yet.
 #[derive(Debug)]
 pub(super) enum UnderWay {
     Status {
         generation: i64,
         health: Health,
-        /// What will have been announced about its health.
+        /// What will have been announced about its health if the write succeeds.
         announced: Option<AnnouncedHealth>,
     },
     Checkpoint,
@@ -84,7 +84,7 @@ impl DutyState {
     }
 
     /// Records the result of a duty. Returns when the next one may begin, if not at once.
-    pub(super) fn attempted(&mut self, outcome: &WriteOutcome, now: Moment) -> Option<Moment> {
+    pub(super) fn record_outcome(&mut self, outcome: &WriteOutcome, now: Moment) -> Option<Moment> {
         let ended = self.under_way.take();
         self.not_before = None;
         if *outcome == WriteOutcome::Done {
@@ -138,7 +138,7 @@ impl DutyState {
     }
 
     /// Charges the budget for a write of the status.
-    pub(super) fn pay(&mut self, now: Moment) {
+    pub(super) fn charge(&mut self, now: Moment) {
         self.paid = self.paid.max(now).after(STATUS_EVERY);
         self.deferred = None;
     }

@@ -1,8 +1,8 @@
-//! Evictions: which expired objects are deleted, and when; and which were evicted recently.
+//! Evictions: which expired objects are deleted, when, and which were evicted recently.
 //!
 //! Owns: eviction timers, the queue, the budget of evictions, and how long an eviction is remembered. Does
-//! not own: conditions in other parts that block an eviction (a hold, a horizon that does not move, a replica
-//! that has not seen the verdict: `catalog`), and deleting.
+//! not own: conditions in other parts that block an eviction (a hold, a stalled horizon, a replica that
+//! has not received the verdict: `catalog`), and deleting.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -19,16 +19,16 @@ use crate::{
     timers::Timers,
 };
 
-/// Evictions per second, and the most credit that accumulates.
+/// Evictions per second, and the maximum credit that accumulates.
 const PER_SECOND: u32 = 20;
 
 /// A blocked eviction is checked again after this time.
 const CHECK_AGAIN: Duration = Duration::from_millis(500);
 
 /// How long an eviction is remembered.
-const MEMORY: Duration = Duration::from_secs(600);
+const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 
-/// The most evictions that are remembered. Ten minutes at the highest rate are 12,000.
+/// Maximum number of evictions that are remembered. Ten minutes at the highest rate are 12,000.
 const MAX_REMEMBERED: usize = 16_384;
 
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ pub(super) struct Evictions {
     queue: VecDeque<InstanceKey>,
     credit: Duration,
     credited: Moment,
-    /// Evictions that readers can query, oldest first, so that they are forgotten in time.
+    /// Evictions that readers can query, oldest first, so that old ones can be dropped from the front.
     recent: VecDeque<(Moment, InstanceKey)>,
     evicted: u64,
 }
@@ -59,12 +59,17 @@ impl Evictions {
             entry.slot().set_evict_at(None);
         } else if entry.slot().evict_at().is_none() {
             let at = now.after(entry.lease().evict_after);
-            self.set(entry, entry.respected.map_or(at, |respected| at.max(respected)));
+            self.set(
+                entry,
+                entry
+                    .not_evicted_before
+                    .map_or(at, |not_evicted_before| at.max(not_evicted_before)),
+            );
         }
     }
 
     /// Queues the objects whose timers have fired; only the leader deletes them.
-    pub(super) fn follow_timers(&mut self, table: &Table, now: Moment, leads: bool) {
+    pub(super) fn queue_due(&mut self, table: &Table, now: Moment, leads: bool) {
         while let Some((at, key)) = self.timers.pop_due(now) {
             let is_due = |entry: &Entry| entry.slot().evict_at() == Some(at);
             if leads && table.get(&key).is_some_and(is_due) {
@@ -81,17 +86,18 @@ impl Evictions {
     }
 
     /// Clears the queue when this replica stops leading.
-    pub(super) fn close(&mut self) {
+    pub(super) fn clear_queue(&mut self) {
         self.queue = VecDeque::new();
     }
 
     /// The next object in the queue, if the budget allows an eviction.
     pub(super) fn pop(&mut self, now: Moment) -> Option<InstanceKey> {
-        if self.queue.is_empty() || !self.pay(now) { None } else { self.queue.pop_front() }
+        if self.queue.is_empty() || !self.try_charge(now) { None } else { self.queue.pop_front() }
     }
 
-    /// Decides everything again: while the object was queued, it may have been revived, expired again and
-    /// started another wait, or a gap may have become known.
+    /// Returns the eviction if the object still qualifies. Everything is decided again: while the object
+    /// was queued, it may have been revived, or have expired again and be waiting again, or a gap may have
+    /// become known.
     pub(super) fn duty(
         &mut self,
         entry: &mut Entry,
@@ -130,9 +136,9 @@ impl Evictions {
     }
 
     /// Drops evictions that are older than ten minutes or exceed the bound.
-    pub(super) fn forget(&mut self, directory: &Directory, now: Moment) {
+    pub(super) fn drop_old(&mut self, directory: &Directory, now: Moment) {
         while let Some((at, key)) = self.recent.front() {
-            if now.since(*at) < MEMORY && self.recent.len() <= MAX_REMEMBERED {
+            if now.since(*at) < REMEMBERED_FOR && self.recent.len() <= MAX_REMEMBERED {
                 break;
             }
             let recent_evictions = directory.recent_evictions.pin();
@@ -149,7 +155,7 @@ impl Evictions {
     }
 
     /// Charges the budget for one eviction, if it has enough credit.
-    fn pay(&mut self, now: Moment) -> bool {
+    fn try_charge(&mut self, now: Moment) -> bool {
         let cost = Duration::from_secs(1) / PER_SECOND;
         let earned = Duration::from_millis(millis(now.since(self.credited)));
         self.credit = Duration::from_secs(1).min(self.credit + earned);
@@ -171,10 +177,10 @@ fn reason(lease: Lease) -> Arc<str> {
     format!("no heartbeat for a whole lease of {} s{after}", lease.duration.as_secs()).into()
 }
 
-/// Whether an object is both expired and stored as expired, its operator did not take it out of service, and
-/// the API server has not accepted its deletion yet, which is requested only once. An object whose status
-/// another installation wrote is left alone, because the heartbeats that the other one takes are not known
-/// here.
+/// Whether an object is both expired and stored as expired, no operator took it out of service, and the
+/// API server has not accepted its deletion yet (a deletion is requested only once). An object whose
+/// status another installation wrote is not evicted, because heartbeats that the other installation takes
+/// are not known here.
 fn may_be_evicted(entry: &Entry) -> bool {
     let instance = entry.instance();
     instance.lease.on_expiry == OnExpiry::Evict

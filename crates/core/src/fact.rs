@@ -14,9 +14,9 @@ use crate::{leadership::Leadership, ledger::Ledger, slot::Source, status::Desire
 pub enum Fact {
     /// The instance watch started with a full list, as of `index`.
     Listed { instances: Vec<Arc<Instance>>, index: u64 },
-    /// The instance watch brought a new or changed object.
+    /// The instance watch delivered a new or changed object.
     Upserted(Arc<Instance>),
-    /// The instance watch brought a deletion.
+    /// The instance watch delivered a deletion.
     Removed {
         key: InstanceKey,
         uid: Arc<str>,
@@ -25,8 +25,8 @@ pub enum Fact {
     },
     /// The instance watch sent a bookmark: everything up to `index` was delivered.
     Progress { index: u64 },
-    /// The API server answered a write of this replica. The answer is true, but it can be ahead of the watch
-    /// or behind it.
+    /// The API server answered a write of this replica. The answer is correct, but it can be ahead of the
+    /// watch or behind it.
     Written {
         instance: Arc<Instance>,
         /// How its heartbeat annotation got its value, if the write changed it.
@@ -35,13 +35,13 @@ pub enum Fact {
     },
     /// The API server answered a delete of this replica.
     Deleted { key: InstanceKey, uid: Arc<str> },
-    /// A heartbeat could not be written because the API server did not answer.
+    /// A heartbeat was recorded on this replica only, because the API server did not answer the write.
     Beat { key: InstanceKey, uid: Arc<str>, at: Moment },
-    /// The instance watch brought an object that cannot be decoded.
+    /// The instance watch delivered an object that cannot be decoded.
     Unreadable { on: Version, reason: Arc<str> },
     /// The instance watch failed, and will be retried.
     Interrupted { reason: Arc<str> },
-    /// The write of a self-beat was answered or given up.
+    /// The write of a self-beat was answered or abandoned.
     SelfBeatWritten {
         /// resourceVersion of the replica's own instance after the write, or a sentence that says why the
         /// write failed.
@@ -52,17 +52,17 @@ pub enum Fact {
         /// Its resourceVersion; `None` if the object does not exist.
         version: Option<u64>,
     },
-    /// The ledger watch brought a new or changed ledger, with its parts already joined.
+    /// The ledger watch delivered a new or changed ledger, with its parts already joined.
     LedgerSeen(Arc<Ledger>),
     /// The ledger watch started with a full list. The segments of the first list are ignored.
     LedgersListed(Vec<Arc<Ledger>>),
-    /// The ledger watch brought the deletion of a ledger.
+    /// The ledger watch delivered the deletion of a ledger.
     LedgerGone {
         replica: Arc<str>,
         /// resourceVersion of the removal.
         version: u64,
     },
-    /// The write of a ledger was answered or given up.
+    /// The write of a ledger was answered or abandoned.
     LedgerWritten {
         sequence: u64,
         /// resourceVersion of the ledger, or a sentence that says why the write failed.
@@ -70,7 +70,7 @@ pub enum Fact {
     },
     /// This replica is shutting down: it confirms no more heartbeats, and its last ledger says so.
     Leaving,
-    /// The election reported which replica leads, and until when, if it is this one.
+    /// The election reported which replica leads and, if it is this replica, until when.
     Leadership(Leadership),
     /// A duty on an instance succeeded or failed.
     Attempted { key: InstanceKey, uid: Arc<str>, outcome: WriteOutcome },
@@ -88,8 +88,9 @@ pub struct SelfBeat {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StorePosition {
     pub epoch: u64,
-    /// The lowest resourceVersion that the answer can have. For a write that changes something: one above the
-    /// highest seen. For a read: that of the object as it was known. 0 if nothing was known.
+    /// The lowest resourceVersion that the answer can have. For a write that changes something, it is one
+    /// above the highest known version. For a read, it is the version of the object that was known. 0 if
+    /// nothing was known.
     pub least: u64,
 }
 
@@ -106,7 +107,8 @@ impl StorePosition {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WriteOutcome {
     Done,
-    /// The object has changed or is gone. The watch will bring the change, and the duty is decided again.
+    /// The object has changed or is gone. The watch will deliver the change, and the duty is decided
+    /// again.
     Conflict,
     /// It failed; try again soon.
     Failed,
@@ -173,7 +175,7 @@ impl Version {
     }
 }
 
-/// The content of a Kubernetes Event: something that an operator would act on.
+/// The content of a Kubernetes Event: something that an operator may want to act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Announcement {
     Expired {
@@ -200,7 +202,7 @@ pub enum Announcement {
     /// All discoverable instances of its service fell silent together and are held for one more lease.
     Held {
         service: Arc<str>,
-        /// How many instances the service has.
+        /// How many discoverable instances the service has.
         of: usize,
     },
     /// More than half of the leased instances of the cluster fell silent together.
@@ -209,7 +211,7 @@ pub enum Announcement {
         /// How many leased instances there are.
         of: usize,
     },
-    /// Two processes run under one identity: the one that this instance stands for.
+    /// Two processes run under the same identity, that of the replica that this instance represents.
     Duplicates {
         /// A sentence that names both processes and the fix.
         sentence: Arc<str>,

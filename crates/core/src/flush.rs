@@ -20,10 +20,10 @@ const MIN_PAUSE: Duration = Duration::from_millis(750);
 /// Heartbeats are reported this many times within the shortest lease.
 const REPORTS_PER_LEASE: u32 = 6;
 
-/// The most segments that are repeated. A replica that missed more of them notices it as a gap.
+/// Maximum number of segments that are repeated. A replica that missed more of them detects a gap.
 const MAX_KEPT: usize = 8;
 
-/// Heartbeats that were taken out of the slots and that some replica may not have seen yet.
+/// Heartbeats that were taken out of the slots and that some replica may not have received yet.
 #[derive(Debug)]
 struct KeptSegment {
     first: u64,
@@ -45,7 +45,7 @@ pub(super) struct Flush {
     pacer: Pacer,
     asked: bool,
     leaving: bool,
-    /// The first ledger that says that this replica leaves.
+    /// The sequence of the first ledger that says that this replica is leaving.
     final_sequence: Option<u64>,
     /// Whether that ledger is stored.
     left: bool,
@@ -64,7 +64,7 @@ pub(super) struct FlushTrigger {
 }
 
 impl Flush {
-    pub(super) fn ask(&mut self) {
+    pub(super) fn request_now(&mut self) {
         self.asked = true;
     }
 
@@ -77,7 +77,7 @@ impl Flush {
         self.leaving
     }
 
-    /// Whether a flush goes as soon as the pace allows.
+    /// Whether a flush is due as soon as the pace allows.
     pub(super) fn is_urgent(&self) -> bool {
         self.asked || (self.leaving && !self.left)
     }
@@ -96,12 +96,12 @@ impl Flush {
             || (self.is_urgent() && is_over(SPACING))
             || (beats && is_over(period))
             || self.pacer.is_due(due, now);
-        wanted && self.pacer.pay(now)
+        wanted && self.pacer.try_charge(now)
     }
 
     /// Puts the heartbeats taken since the last flush into `ledger`, together with the segments to repeat.
-    /// `known` is the stamp up to which every live replica has seen this replica's ledgers; `None` if there
-    /// is no other replica.
+    /// `known` is the stamp up to which every live replica has received this replica's ledgers; `None` if
+    /// there is no other replica.
     pub(super) fn fill(
         &mut self,
         ledger: &mut Ledger,
@@ -111,7 +111,7 @@ impl Flush {
         self.sequence += 1;
         let stamp = ledger.stamp;
         let (mut first, mut beats) = (self.sequence, beats);
-        // A failed write may have been carried out, so its heartbeats are reported again.
+        // A write that failed may or may not have been stored, so its heartbeats are reported again.
         while self.kept.back().is_some_and(|kept| !kept.stored) {
             let Some(kept) = self.kept.pop_back() else { break };
             first = kept.first;
@@ -133,7 +133,8 @@ impl Flush {
         self.asked = false;
     }
 
-    /// The write of a ledger was answered or given up. Returns the index in it, if it belongs to this epoch.
+    /// The write of a ledger was answered or abandoned. Returns the index in the ledger if it belongs to
+    /// this epoch.
     pub(super) fn written(&mut self, sequence: u64, stored: bool) -> Option<u64> {
         if stored {
             self.stored(sequence);
@@ -142,8 +143,8 @@ impl Flush {
         index
     }
 
-    /// The store went back, and reported heartbeats with it: `heartbeats` are reported in the next ledger,
-    /// which is written at once. It covers every ledger before it.
+    /// The store went back and may have lost ledgers. The next ledger reports `heartbeats`, covers every
+    /// ledger before it, and is written at once.
     pub(super) fn begin_epoch(&mut self, mut heartbeats: Vec<(u64, Moment)>) {
         heartbeats.sort_unstable_by_key(|(id, _)| *id);
         heartbeats.dedup_by_key(|(id, _)| *id);
@@ -157,7 +158,7 @@ impl Flush {
         self.asked = true;
     }
 
-    /// A ledger is known to be stored: the write was answered, or the watch brought the ledger.
+    /// A ledger is known to be stored: the write was answered, or the watch delivered the ledger.
     pub(super) fn stored(&mut self, sequence: u64) {
         for kept in self.kept.iter_mut().filter(|kept| kept.sequence <= sequence) {
             kept.stored = true;
@@ -195,7 +196,10 @@ mod tests {
         flush.fill(&mut ledger, Vec::new(), None);
         flush.start_leaving();
         flush.written(1, true);
-        assert!(flush.is_urgent(), "the ledger that says that the replica leaves is still missing");
+        assert!(
+            flush.is_urgent(),
+            "the ledger that says that the replica is leaving is not written yet"
+        );
         flush.fill(&mut ledger, Vec::new(), None);
         assert!(ledger.leaving);
         flush.written(2, true);

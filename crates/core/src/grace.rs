@@ -15,22 +15,22 @@ struct Gap {
 
 /// The moments before which no lease ends, because heartbeats may have been missed.
 ///
-/// A gap that ended at `e` and lasted `d` keeps every deadline at or after `e + min(d, lease)`: a client gets
-/// back the time in which its heartbeats could not arrive, but at most one lease. Graces combine to their
-/// maximum, so many gaps are never worth less than the largest of them.
+/// A gap that ended at `e` and lasted `d` keeps every deadline at or after `e + min(d, lease)`: a client
+/// gets back the time in which its heartbeats could not arrive, but at most one lease. With several gaps
+/// the latest of these moments counts, so several gaps never give less grace than the longest of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Grace {
-    /// Newest last. `lost` strictly falls along the list: a newer gap that is at least as long makes an older
-    /// one redundant.
+    /// Newest last. `lost` strictly decreases along the list: a newer gap that is at least as long makes
+    /// an older one redundant.
     gaps: Vec<Gap>,
     /// The latest moment from which every instance has a whole lease.
     whole: Option<Moment>,
-    /// As `whole`, because of silent replicas; withdrawn when they are back.
+    /// Like `whole`, but because of silent replicas, and withdrawn when they are back.
     silent: Option<Moment>,
 }
 
 /// If there are more gaps than this, the oldest ones are merged, in favour of the instances. Only gaps of
-/// falling length are kept, so a list this long means that the cluster fails in ever shorter bursts.
+/// decreasing length are kept, so such a long list means that each outage was shorter than the one before.
 const MAX_GAPS: usize = 16;
 
 impl Grace {
@@ -128,7 +128,7 @@ mod tests {
             prop_assert_eq!(grace.not_before(S(duration)), expected);
         }
 
-        /// No gap counts for less than its length, however many gaps there are.
+        /// Every gap gives at least its own length as grace, however many gaps there are.
         #[test]
         fn merging_gaps_never_lowers_grace(lost in prop::collection::vec(1u64..1000, 20..60)) {
             let mut grace = Grace::default();

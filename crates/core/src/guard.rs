@@ -1,8 +1,9 @@
-//! The guard: one mass expiry empties neither a service nor most of the cluster.
+//! The guard: it keeps a mass expiry from emptying a service, or most of the cluster, at once.
 //!
-//! When many instances stop their heartbeats together, something that they share has more likely failed than
-//! all of them: a network between them and the replicas, a certificate, a node with sidecars. An instance
-//! whose lease ends then stays in the answers for at most one more lease, and the answers say so (`held`).
+//! When many instances stop sending heartbeats together, it is likely that something they share has
+//! failed, not every one of them: a network between them and the replicas, a certificate, a node with
+//! sidecars. An instance whose lease ends then stays in the answers for at most one more lease, and the
+//! answers say so (`held`).
 //!
 //! Owns: what counts as a mass expiry, which instances are held, and until when. Does not own: when a lease
 //! ends (`leases`), and the evictions that a hold stops (`evictions`).
@@ -26,8 +27,8 @@ use crate::{
 /// With fewer leased instances than this, there is no cluster-wide hold.
 const MIN_CLUSTER: usize = 10;
 
-/// Checking all instances costs about 0.1 µs per instance. A pause of fifty times that costs at most 2 % of a
-/// core.
+/// The pause between two checks of all instances, for each instance. A check takes about 0.1 µs per
+/// instance, so with a pause of fifty times that the checks take at most 2 % of a core.
 const CHECK_PAUSE: Duration = Duration::from_micros(5);
 
 /// The hold that an instance belongs to.
@@ -126,8 +127,8 @@ impl Guard {
         Some(HoldDecision { until, announcement, begins })
     }
 
-    /// Extends the hold of an instance to `deadline` at least, unless a heartbeat came since it began.
-    /// Returns the end of the hold.
+    /// Extends the hold of an instance at least to `deadline`, unless a heartbeat has come since the hold
+    /// began. Returns the end of the hold.
     pub(super) fn prolong(
         &mut self,
         key: &InstanceKey,
@@ -152,8 +153,8 @@ impl Guard {
         true
     }
 
-    /// Releases an instance if a heartbeat came since, or if its silence no longer counts. Returns whether it
-    /// was held.
+    /// Releases an instance if a heartbeat has come since its hold began, or if its silence no longer
+    /// counts. Returns whether it was held.
     pub(super) fn release_if_renewed(&mut self, entry: &Entry) -> bool {
         let key = &entry.instance().key;
         let is_over = self
@@ -163,8 +164,8 @@ impl Guard {
         is_over && self.release(key)
     }
 
-    /// The held instances that must be checked for heartbeats, from time to time. A heartbeat during grace
-    /// counts without another check of its instance, so this check finds it.
+    /// The held instances, if it is time to check them for heartbeats; otherwise none. A heartbeat during
+    /// grace counts without a fact, so only this check finds it.
     pub(super) fn take_due_checks(&mut self, now: Moment, instances: usize) -> Vec<InstanceKey> {
         let recent = |checked| now.since(checked) < check_pause(instances);
         if !self.is_active() || self.held_checked.is_some_and(recent) {
@@ -178,8 +179,8 @@ impl Guard {
         self.held.keys().cloned().collect()
     }
 
-    /// Ends holds without instances once all leases of their mass expiry have ended; the horizon is at
-    /// `horizon`.
+    /// Ends holds without instances once the horizon has passed the end of all leases of their mass
+    /// expiry.
     pub(super) fn end(&mut self, horizon: Moment) {
         let lasts = |hold: &Hold| hold.held > 0 || hold.over >= horizon;
         self.cluster = self.cluster.filter(lasts);
@@ -256,8 +257,9 @@ impl Guard {
         }
     }
 
-    /// How many of how many leased instances are silent together, if they are more than half. For deadlines
-    /// close together only the first one is checked: all instances of a mass expiry are silent by then.
+    /// The number of leased instances that are silent together and the number of all leased instances, if
+    /// more than half are silent. Of several deadlines close together only the first one is checked: all
+    /// instances of a mass expiry are silent by then.
     fn silent_in_cluster(&mut self, at: Moment, evidence: &Evidence<'_>) -> Option<(usize, usize)> {
         let instances = evidence.table.len();
         let recent = |cluster_checked| at.since(cluster_checked) < check_pause(instances);
@@ -283,8 +285,8 @@ fn check_pause(instances: usize) -> Duration {
     CHECK_PAUSE * u32::try_from(instances).unwrap_or(u32::MAX)
 }
 
-/// How many discoverable instances the service has, if there are two or more and all fell silent together.
-/// For most services the first member decides.
+/// The number of discoverable instances of the service, if there are at least two and all fell silent
+/// together. For most services the first member decides.
 fn silent_in_service(service: &ServiceKey, at: Moment, evidence: &Evidence<'_>) -> Option<usize> {
     let members = evidence.publication.members(service);
     let mut total = 0;
@@ -297,8 +299,8 @@ fn silent_in_service(service: &ServiceKey, at: Moment, evidence: &Evidence<'_>) 
     (total >= 2).then_some(total)
 }
 
-/// Whether a leased member had been silent for more than half its lease at `at`. A client that sends a
-/// heartbeat every third of the lease, as it is asked to, has not.
+/// Whether a leased member had been silent for more than half its lease at `at`. This is never true for a
+/// client that sends a heartbeat every third of the lease, as documented.
 fn is_silent(member: &Member, grace: &Grace, at: Moment) -> bool {
     let duration = member.facts.lease.duration;
     grace.deadline(member.heartbeats.last_heartbeat(), duration) < at.after(duration / 2)

@@ -1,15 +1,16 @@
 //! History: whether the store has gone back, for example because etcd was restored from a backup.
 //!
 //! A store that went back assigns resourceVersions a second time, to other contents. A watch that resumes
-//! from a version of the future receives nothing, and everything known by version is invalid.
+//! from a version that the store has not reached again receives nothing, and everything known by version
+//! is invalid.
 //!
 //! Owns: what proves a step back, the epoch that rises with it, and the list that must replace everything
 //! known. Does not own: what follows for instances and ledgers (`catalog`).
 //!
-//! A proof is a version that cannot occur in one history: the answer to a write that is not above what was
-//! known before the write, or a consistently read list or object that is older than what is known. Writes
-//! that change nothing, deletions, Leases, Events and lists from a cache prove nothing: they can be old, or
-//! come from another etcd.
+//! A proof is a version that cannot occur in one history: the version after a write is not above the
+//! version that was known before the write, or a consistent read returns a list or object that is older
+//! than what is known. Writes that change nothing, deletions, Leases, Events and lists from a cache prove
+//! nothing: they can be old, or come from another etcd.
 
 use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
@@ -18,29 +19,29 @@ use rollcall_model::{instance::InstanceKey, lease::Moment};
 use crate::{report::StepBack, rules::Rules};
 
 /// A process that was stopped for this long may have missed a restore: stopping the API servers, restoring
-/// etcd and starting them again takes longer. A process that was running has seen its writes or its watch
-/// fail.
+/// etcd and starting them again takes longer. A process that kept running would have noticed failures of
+/// its writes or its watch.
 const LONG_STALL: Duration = Duration::from_secs(5);
 
-/// After an outage everything is listed again, but not more often than this: a list costs the API server all
-/// instances.
+/// After an outage everything is listed again, but not more often than this, because the API server must
+/// send all instances for each list.
 const LIST_EVERY: Duration = Duration::from_secs(30);
 
 /// An observation that is impossible within one history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
-    /// A write was stored as `version`, although `position` had been seen before it was sent.
+    /// A write was stored as `version`, although `position` was known before it was sent.
     Write { version: u64, position: u64 },
-    /// A ledger that was stored as `version` says that its replica had seen `index` before.
+    /// A ledger that was stored as `version` says that its replica knew `index` before.
     Ledger { replica: Arc<str>, version: u64, index: u64 },
-    /// A list is as of `index`, although `position` had been seen before.
+    /// A list is as of `index`, although `position` was known before.
     List { index: u64, position: u64 },
-    /// A list has an object in `version`, although a later version `known` had been seen; or in the same
-    /// version with other contents.
+    /// A list contains an object in `version`, although a later version `known` was known before; or it
+    /// contains the same version with other contents.
     Object { key: InstanceKey, version: u64, known: u64 },
     /// The replica's own instance is older than a self-beat that was answered.
     Own { version: u64, acknowledged: u64 },
-    /// Another replica has proved it.
+    /// Another replica has found a proof.
     Reported { replica: Arc<str> },
 }
 
@@ -54,7 +55,8 @@ pub(super) struct History<R: Rules> {
     asked: Option<u64>,
     /// resourceVersion of the replica's own instance after the newest self-beat that was answered.
     acknowledged: Option<u64>,
-    /// The API server did not answer, or this process was stopped, so the store may have gone back.
+    /// Whether the store may have gone back, because the API server did not answer or this process was
+    /// stopped.
     unsure: bool,
     /// `wanted`: a list must be requested. `in_doubt`: until it has arrived, everything known by version may
     /// belong to a store that went back.
@@ -112,13 +114,13 @@ impl<R: Rules> History<R> {
 
     /// A self-beat is requested while the watch is at `index`. Returns whether the replica's own instance
     /// must be read before the write.
-    pub(super) fn ask(&mut self, index: u64) -> bool {
+    pub(super) fn request_self_beat(&mut self, index: u64) -> bool {
         self.asked = Some(self.position(index));
         self.unsure && R::OWN_IS_READ_AFTER_OUTAGE
     }
 
-    /// The write of a self-beat was answered or given up.
-    pub(super) fn answered(&mut self, answer: &Result<u64, Arc<str>>) -> Option<Proof> {
+    /// The write of a self-beat was answered or abandoned.
+    pub(super) fn self_beat_answered(&mut self, answer: &Result<u64, Arc<str>>) -> Option<Proof> {
         let asked = self.asked.take();
         let Ok(version) = answer.as_ref().copied() else {
             (self.unsure, self.in_doubt) = (true, true);
@@ -130,8 +132,9 @@ impl<R: Rules> History<R> {
         Some(Proof::Write { version, position })
     }
 
-    /// The replica's own instance was read after every earlier write was answered or given up. If it does not
-    /// exist, that proves nothing: it may have been deleted, for example after a long stall.
+    /// The replica's own instance was read after every earlier write was answered or abandoned. An
+    /// instance that does not exist proves nothing: it may have been deleted, for example after a long
+    /// stall.
     pub(super) fn own_read(&self, version: Option<u64>) -> Option<Proof> {
         let (version, acknowledged) = version.zip(self.acknowledged)?;
         (version < acknowledged).then_some(Proof::Own { version, acknowledged })
@@ -145,8 +148,9 @@ impl<R: Rules> History<R> {
         }
     }
 
-    /// Whether a proof of this epoch or a later one is new.
-    pub(super) fn is_news(&self, epoch: u64) -> bool {
+    /// Whether a proof found in `epoch` is new: it is, unless this replica has already stepped back to a
+    /// later epoch.
+    pub(super) fn is_new_step_back(&self, epoch: u64) -> bool {
         R::STEPS_BACK_ARE_SEEN && epoch >= self.epoch
     }
 
@@ -162,7 +166,7 @@ impl<R: Rules> History<R> {
     }
 
     /// A replica that has just started adopts the epoch of the others.
-    pub(super) fn begin(&mut self, epoch: u64) {
+    pub(super) fn adopt_epoch(&mut self, epoch: u64) {
         self.epoch = self.epoch.max(epoch);
     }
 
@@ -194,16 +198,16 @@ impl fmt::Display for Proof {
         match self {
             Self::Write { version, position } => write!(
                 f,
-                "a write of this replica was stored as resourceVersion {version} after {position} had been seen"
+                "a write of this replica was stored as resourceVersion {version} although {position} was known before"
             ),
             Self::Ledger { replica, version, index } => write!(
                 f,
-                "the ledger of {replica} has resourceVersion {version}, but says that {index} had been seen before"
+                "the ledger of {replica} has resourceVersion {version}, but says that {index} was known before"
             ),
             Self::List { index, position } => {
                 write!(
                     f,
-                    "a list has resourceVersion {index}, although {position} had been seen before"
+                    "a list has resourceVersion {index}, although {position} was known before"
                 )
             }
             Self::Object { key, version, known } if version == known => {

@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use rollcall_model::{installation::Installation, instance::Instance};
 
-/// How long another installation is taken into account after it was last active: twice the longest pause
-/// between two checkpoints.
-pub(super) const RESPECT: Duration = Duration::from_secs(1_200);
+/// How long another installation counts as active after its last write: twice the longest pause between
+/// two checkpoints.
+pub(super) const ACTIVE_FOR: Duration = Duration::from_secs(1_200);
 
-/// The most former names of this installation that are kept. It gets a new one whenever the Lease of its
-/// election is deleted.
+/// Maximum number of former names of this installation that are kept. The installation gets a new name
+/// whenever the Lease of its election is deleted.
 const MAX_FORMER: usize = 16;
 
-/// The names of this installation. They are unknown without the rights for the election and before its first
-/// answer; until then no status counts as another installation's.
+/// The names of this installation. They are unknown until the election has received its first answer,
+/// which requires rights. While they are unknown, no status counts as another installation's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     current: Option<Installation>,

@@ -20,7 +20,7 @@ use rollcall_model::{
 };
 
 use crate::{
-    identity::{Identity, RESPECT},
+    identity::{ACTIVE_FOR, Identity},
     report,
     table::{Entry, Table},
 };
@@ -28,8 +28,8 @@ use crate::{
 /// The service that every replica is an instance of.
 const REPLICAS: &str = "rollcall";
 
-/// The most other installations, and the most of their replicas, that are tracked. Any client that may write
-/// an object can invent some.
+/// Maximum number of other installations that are tracked, and of their replicas. The bound is necessary
+/// because any client that may write an instance can make some up.
 const MAX_TRACKED: usize = 64;
 
 #[derive(Debug, Default)]
@@ -37,12 +37,12 @@ pub(super) struct Installations {
     identity: Arc<Identity>,
     /// Other installations, and when each was last active.
     others: BTreeMap<Installation, Moment>,
-    /// Whether one of them has not been announced yet.
+    /// Whether one of the other installations has not been announced yet.
     is_new: bool,
     /// The replicas of other installations.
     replicas: HashMap<InstanceKey, Installation>,
-    /// Whether one of them was live at the last check.
-    saw_replica: bool,
+    /// Whether one of these replicas was live at the last check.
+    had_live_replica: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Installations {
     }
 
     /// Sets the name of this installation. Returns whether it is new.
-    pub(super) fn learn(&mut self, own: &Installation) -> bool {
+    pub(super) fn set_own(&mut self, own: &Installation) -> bool {
         if self.identity.current() == Some(own) {
             return false;
         }
@@ -71,7 +71,7 @@ impl Installations {
 
     /// Applies a stored version of an instance; `old` is the previous one, if any. Objects that existed
     /// before this replica began to watch do not show that another installation is active.
-    pub(super) fn see(
+    pub(super) fn apply(
         &mut self,
         old: Option<&Instance>,
         new: &Instance,
@@ -92,17 +92,17 @@ impl Installations {
         }
     }
 
-    pub(super) fn forget(&mut self, key: &InstanceKey) {
+    pub(super) fn remove(&mut self, key: &InstanceKey) {
         self.replicas.remove(key);
     }
 
-    /// Follows which replicas are live, and forgets installations that were not active for a long time.
-    pub(super) fn follow(&mut self, table: &Table, now: Moment) -> Change {
+    /// Updates which replicas are live, and drops installations that have not been active for a long time.
+    pub(super) fn update(&mut self, table: &Table, now: Moment) -> Change {
         let live: Vec<_> = self.live(table).cloned().collect();
         live.iter().for_each(|other| self.record_activity(other, now));
-        let saw_replica = std::mem::replace(&mut self.saw_replica, !live.is_empty());
-        self.others.retain(|_, seen| now.since(*seen) < RESPECT);
-        Change { is_new: self.is_new, has_left: saw_replica && live.is_empty() }
+        let had_live_replica = std::mem::replace(&mut self.had_live_replica, !live.is_empty());
+        self.others.retain(|_, seen| now.since(*seen) < ACTIVE_FOR);
+        Change { is_new: self.is_new, has_left: had_live_replica && live.is_empty() }
     }
 
     pub(super) fn set_announced(&mut self, announced: bool) {
@@ -110,7 +110,7 @@ impl Installations {
     }
 
     /// Whether a replica of another installation is live.
-    pub(super) fn sees_replica(&self, table: &Table) -> bool {
+    pub(super) fn has_live_replica(&self, table: &Table) -> bool {
         self.live(table).next().is_some()
     }
 

@@ -68,8 +68,9 @@ impl<R: Rules> Instances<R> {
         }
     }
 
-    /// Applies a stored version of an instance. `source` says how a heartbeat came, if this version brings
-    /// one. `synced`: a first list was applied, so an instance that is new here is new in the store.
+    /// Applies a stored version of an instance. `source` says how the heartbeat was received, if this
+    /// version contains one. `synced`: a first list was applied, so an instance that is new here is new in
+    /// the store.
     pub(super) fn upsert(
         &mut self,
         instance: &Arc<Instance>,
@@ -77,7 +78,7 @@ impl<R: Rules> Instances<R> {
         synced: bool,
         now: Now,
     ) {
-        self.installations.see(
+        self.installations.apply(
             self.table.get(&instance.key).map(|entry| &**entry.instance()),
             instance,
             synced,
@@ -87,7 +88,7 @@ impl<R: Rules> Instances<R> {
             // A rule in the CRD makes the service immutable. Without that rule, an object with another
             // service is treated as another object.
             Some(old) if old.uid == instance.uid && old.service == instance.service => {
-                // One version decodes differently after the definition of the type has changed.
+                // The same version decodes differently after the CRD has changed.
                 let is_newer = instance.resource_version > old.resource_version
                     || (instance.resource_version == old.resource_version && *instance != old);
                 if is_newer {
@@ -180,8 +181,9 @@ impl<R: Rules> Instances<R> {
         }
     }
 
-    /// Applies a list as of `index` from a store that went back: it replaces everything known, whatever the
-    /// version. The moments of heartbeats stay, and with them the leases that this replica has confirmed.
+    /// Applies a list as of `index` from a store that went back: it replaces everything known, regardless
+    /// of versions. The moments of heartbeats are kept, and with them the leases that this replica has
+    /// confirmed.
     pub(super) fn replace_all(
         &mut self,
         instances: &[Arc<Instance>],
@@ -206,8 +208,8 @@ impl<R: Rules> Instances<R> {
         }
     }
 
-    /// Removes instances that are not in a list as of `index`. This replica wrote newer ones itself, and the
-    /// watch will bring them.
+    /// Removes instances that are not in a list as of `index`. Newer ones are kept: this replica wrote
+    /// them itself, and the watch will deliver them.
     pub(super) fn keep_only(&mut self, listed: &HashSet<Arc<str>>, index: u64, now: Now) {
         let is_missing =
             |known: &Instance| !listed.contains(&known.uid) && known.resource_version <= index;
@@ -224,8 +226,8 @@ impl<R: Rules> Instances<R> {
 
     /// Sets the name of this installation. An instance that was carried over as expired from another
     /// installation, before the name was known, gets a whole lease now.
-    pub(super) fn learn_installation(&mut self, own: &Installation, now: Moment) {
-        if !self.installations.learn(own) {
+    pub(super) fn set_installation(&mut self, own: &Installation, now: Moment) {
+        if !self.installations.set_own(own) {
             return;
         }
         let identity = self.installations.identity().clone();
@@ -245,9 +247,9 @@ impl<R: Rules> Instances<R> {
         }
     }
 
-    /// Follows which other installations exist, and announces a new one.
-    pub(super) fn follow_installations(&mut self, now: Moment) {
-        let change = self.installations.follow(&self.table, now);
+    /// Updates which other installations exist, and announces a new one.
+    pub(super) fn update_installations(&mut self, now: Moment) {
+        let change = self.installations.update(&self.table, now);
         if change.is_new {
             self.announce_overlap();
         }
@@ -257,8 +259,8 @@ impl<R: Rules> Instances<R> {
         }
     }
 
-    /// Announces other installations, if there are any, on the instance that represents this replica, as soon
-    /// as that exists.
+    /// Announces other installations, if there are any, on the instance that represents this replica, as
+    /// soon as that instance exists.
     pub(super) fn announce_overlap(&mut self) {
         let own = self.table.get(&self.own).map(|own| Version::of(own.instance()));
         self.installations.set_announced(own.is_some());
@@ -270,7 +272,7 @@ impl<R: Rules> Instances<R> {
 
     pub(super) fn remove(&mut self, key: &InstanceKey, uid: &str, now: Now) {
         let Some(entry) = self.table.remove(key, uid) else { return };
-        self.installations.forget(key);
+        self.installations.remove(key);
         self.publication.leave(&entry);
         for key in self.publication.leave_sockets(&entry) {
             self.outbox.consider(key);
@@ -294,7 +296,7 @@ impl<R: Rules> Instances<R> {
         self.table.mark_deleted(uid, version);
     }
 
-    pub(super) fn attempted(
+    pub(super) fn record_outcome(
         &mut self,
         key: &InstanceKey,
         uid: Arc<str>,
@@ -303,11 +305,11 @@ impl<R: Rules> Instances<R> {
     ) {
         if matches!(outcome, WriteOutcome::Evicted) {
             self.evictions.count();
-            // The object is already gone if the watch was faster.
+            // If the watch was faster, the object is already gone.
             return self.mark_deleted(key, uid, now);
         }
         let Some(entry) = self.table.incarnation(key, &uid) else { return };
-        if let Some(again) = entry.duties.attempted(outcome, now.moment) {
+        if let Some(again) = entry.duties.record_outcome(outcome, now.moment) {
             self.outbox.retry(key.clone(), again);
         }
         self.outbox.consider(key.clone());
@@ -327,7 +329,13 @@ impl<R: Rules> Instances<R> {
     }
 
     /// Applies a heartbeat that this replica took and could not store.
-    pub(super) fn beat(&mut self, key: &InstanceKey, uid: &str, at: Moment, now: Now) {
+    pub(super) fn apply_unstored_heartbeat(
+        &mut self,
+        key: &InstanceKey,
+        uid: &str,
+        at: Moment,
+        now: Now,
+    ) {
         let entry = self.table.incarnation(key, uid);
         let Some(entry) = entry.filter(|entry| !entry.instance().is_terminating()) else { return };
         let slot = entry.slot();
@@ -355,7 +363,7 @@ impl<R: Rules> Instances<R> {
         let instance = slot.record();
         let deadline = self.leases.grace().deadline(at, instance.lease.duration);
         if instance.is_terminating() || deadline < now.moment {
-            // The lease that it started had ended before the heartbeat was reported here.
+            // The lease that this heartbeat started had ended before the heartbeat was reported here.
             return;
         }
         slot.revive(at, Source::Ledger);
@@ -364,7 +372,7 @@ impl<R: Rules> Instances<R> {
     }
 
     /// Gives every instance a whole lease from `not_before` on, because of silent replicas.
-    pub(super) fn follow_not_before(&mut self, not_before: Option<Moment>) {
+    pub(super) fn set_silence_grace(&mut self, not_before: Option<Moment>) {
         if !self.leases.set_silence_grace(not_before, &mut self.table) {
             return;
         }
@@ -460,7 +468,7 @@ impl<R: Rules> Instances<R> {
         Some(kept.until)
     }
 
-    /// Releases an instance from its hold if a heartbeat came since.
+    /// Releases an instance from its hold if a heartbeat has come since the hold began.
     pub(super) fn release_if_renewed(&mut self, key: &InstanceKey) {
         let Some(entry) = self.table.get_mut(key) else { return };
         if self.guard.release_if_renewed(entry) {

@@ -1,8 +1,9 @@
-//! Leadership: which replica writes. One replica leads, for a bounded time.
+//! Leadership: which replica leads. One replica leads at a time, for a bounded time.
 //!
-//! Every replica judges; only the leader writes statuses, evicts and announces. Owns: what is known about
-//! that. Does not own: the election, which reports it with
-//! [`Fact::Leadership`](super::fact::Fact::Leadership), and what begins and ends with a tenure (`catalog`).
+//! Every replica judges leases; only the leader writes statuses, evicts and announces. Owns: what this
+//! replica knows about the leadership. Does not own: the election, which reports it with
+//! [`Fact::Leadership`](super::fact::Fact::Leadership), and what begins and ends with a tenure
+//! (`catalog`).
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ pub struct Leadership {
     pub boot: Option<Arc<str>>,
     /// Since when it leads, as the leader itself wrote it.
     pub since: Option<Wall>,
-    /// Up to when this replica may write as the leader. In the past if it does not lead.
+    /// Until when this replica may write as the leader; a moment in the past if it does not lead.
     pub tenure: Moment,
     /// The installation that the election belongs to, once it is known.
     pub installation: Option<Installation>,

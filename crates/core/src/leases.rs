@@ -1,8 +1,9 @@
 //! Leases: when each one ends, and which have ended.
 //!
-//! Owns: lease timers, grace, and the leases that have ended and wait for the horizon. An instance is judged
-//! expired once now and the horizon are past its deadline. Does not own: the horizon (`horizon`, `ledgers`),
-//! which instances are held past their lease (`guard`), and what a verdict leads to (`instances`).
+//! Owns: lease timers, grace, and the leases that have ended and wait for the horizon. An instance is
+//! judged expired once both the current time and the horizon are past its deadline. Does not own: the
+//! horizon (`horizon`, `ledgers`), which instances are held past their lease (`guard`), and what a verdict
+//! leads to (`instances`).
 
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ impl Leases {
         self.last_gap
     }
 
-    /// How often grace was given to all instances.
+    /// How many times all instances were given grace.
     pub(super) fn gaps(&self) -> u64 {
         self.gaps
     }

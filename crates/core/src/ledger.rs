@@ -1,4 +1,5 @@
-//! The ledger: which heartbeats a replica took, and how far it has seen, for the other replicas.
+//! The ledger: the heartbeats that a replica took, and what it has received, as reported to the other
+//! replicas.
 //!
 //! Owns: the fields of a ledger. Does not own: its bytes and parts (`codec`), when it is written and what it
 //! contains (`flush`), and what follows from another replica's ledger (`peers`).
@@ -21,15 +22,15 @@ pub struct Ledger {
     pub version: u64,
     /// Counts the ledgers that this process has tried to write, from 1.
     pub sequence: u64,
-    /// When it was taken, on the clock of the replica that wrote it: every heartbeat that it took up to then
-    /// is in this ledger or an earlier one.
+    /// When the ledger was taken, on the clock of the replica that wrote it. Every heartbeat that the
+    /// replica took before that is in this ledger or an earlier one.
     pub stamp: Moment,
     /// How often the store has gone back, as far as this replica knows. Its resourceVersions belong to this
     /// epoch.
     pub epoch: u64,
-    /// The newest ledger of each other replica that was seen.
+    /// The newest ledger that this replica received from each other replica.
     pub peers: Vec<PeerSeen>,
-    /// The highest resourceVersion of instances that was seen.
+    /// The highest resourceVersion of instances that this replica has received.
     pub index: u64,
     /// Its horizon, on its own clock; informational. 0 if it is not known.
     pub horizon: Moment,
@@ -41,14 +42,14 @@ pub struct Ledger {
     pub segments: Vec<Segment>,
 }
 
-/// The newest ledger of another replica that was seen.
+/// The newest ledger that was received from another replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerSeen {
     pub replica: Arc<str>,
     pub boot: Arc<str>,
     /// On the other replica's clock.
     pub stamp: Moment,
-    /// When it was seen, on the clock of the replica that reports this.
+    /// When it was received, on the clock of the replica that reports this.
     pub at: Moment,
 }
 

@@ -1,8 +1,8 @@
 //! Ledgers: what a replica knows about the other replicas and about its own ledger.
 //!
-//! Owns: the replica's own ledger as it was seen back, the combined horizon, the fence, and when the own
-//! ledger is written. Does not own: what is known about each other replica (`peers`), what the own ledger
-//! contains (`flush`), and what follows from a heartbeat or a gap (`instances`).
+//! Owns: the replica's own ledger as the watch last delivered it, the combined horizon, the fence, and
+//! when the own ledger is written. Does not own: what is known about each other replica (`peers`), what
+//! the own ledger contains (`flush`), and what follows from a heartbeat or a gap (`instances`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,8 @@ use crate::{
     unreported::Unreported,
 };
 
-/// A ledger older than this holds the horizon back: the longest pause plus the usual delay.
+/// A ledger older than this is reported as the cause of a standstill: the longest pause between two
+/// ledgers, plus the usual delay.
 const LEDGER_OLD: Duration = Duration::from_millis(6_500);
 
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +39,8 @@ pub(super) struct Ledgers<R: Rules> {
     flush: Flush,
     own: Option<Own>,
     duplicates: Duplicates,
-    /// When the fence last opened: the own ledger was seen back in time after it had not been.
+    /// When the fence last opened: the watch delivered the own ledger in time, after it had not done so
+    /// before.
     opened: Moment,
     listed: bool,
 }
@@ -62,22 +64,23 @@ impl<R: Rules> Ledgers<R> {
         self.name.clone()
     }
 
-    /// The store went back. Versions in ledgers of other epochs no longer count, those in this replica's own
-    /// ledger included. `heartbeats` are all that it has taken, and are reported again.
+    /// The store went back. Versions in ledgers of other epochs no longer count, not even those in this
+    /// replica's own ledger. `heartbeats` are all heartbeats that this replica has taken; they are
+    /// reported again.
     pub(super) fn begin_epoch(&mut self, epoch: u64, heartbeats: Vec<(u64, Moment)>) {
-        self.follow_epoch(epoch);
+        self.update_epoch(epoch);
         self.own = None;
         self.flush.begin_epoch(heartbeats);
     }
 
     /// Sets the current epoch.
-    pub(super) fn follow_epoch(&mut self, epoch: u64) {
+    pub(super) fn update_epoch(&mut self, epoch: u64) {
         self.epoch = epoch;
-        self.peers.follow_epoch(epoch);
+        self.peers.update_epoch(epoch);
     }
 
     /// Applies a ledger that another process wrote under this replica's name.
-    fn see_duplicate(
+    fn apply_duplicate(
         &mut self,
         ledger: &Ledger,
         arrival: Arrival,
@@ -91,17 +94,17 @@ impl<R: Rules> Ledgers<R> {
             return None;
         }
         let began = self.own.is_some() || self.duplicates.is_yielding();
-        let news = self.duplicates.see(ledger, &self.boot, began, now);
+        let news = self.duplicates.apply(ledger, &self.boot, began, now);
         if self.duplicates.is_yielding() {
             self.own = None;
         }
         Some(news)
     }
 
-    /// The replica's own ledger came back.
-    fn see_own(&mut self, ledger: &Ledger, now: Moment) {
+    /// The watch delivered the replica's own ledger.
+    fn apply_own(&mut self, ledger: &Ledger, now: Moment) {
         let is_old = self.own.is_some_and(|own| ledger.stamp <= own.stamp);
-        // This process does not write stamps of the future, so something else wrote it.
+        // This process never writes a stamp in the future, so another process wrote the ledger.
         if ledger.boot != self.boot || ledger.epoch != self.epoch || is_old || ledger.stamp > now {
             return;
         }
@@ -120,8 +123,9 @@ impl<R: Rules> Ledgers<R> {
         from.after(SILENCE)
     }
 
-    /// From when on heartbeats are not answered 200. After a fence, and at the start, the instances must
-    /// first be seen as of then: the other replicas may have decided without asking this one.
+    /// The moment from which heartbeats are no longer answered 200. When the fence opens, at the start or
+    /// later, this replica must first receive all changes of instances up to that moment, because the
+    /// other replicas may have judged leases without waiting for it.
     pub(super) fn fence(&self, self_beat: Moment) -> Moment {
         let own = self.own.filter(|_| !self.flush.is_leaving());
         let open = self_beat >= self.opened || !R::FENCE_WAITS_FOR_INSTANCES;
@@ -140,32 +144,34 @@ impl<R: Rules> Ledgers<R> {
         Some(self_beat.min(own).min(others))
     }
 
-    /// The replica whose newest ledger was seen longest ago, and when: among the live ones and this one.
+    /// Of the live replicas and this one, the replica whose newest ledger was received longest ago, and
+    /// when it was received.
     fn oldest(&self) -> Option<(Arc<str>, Moment)> {
         let own = self.own.map(|own| (self.name.clone(), own.seen));
-        let live = self.peers.seen().into_iter().map(|seen| (seen.replica, seen.at));
+        let live = self.peers.acknowledgements().into_iter().map(|seen| (seen.replica, seen.at));
         live.chain(own).min_by_key(|(_, seen)| *seen)
     }
 
-    /// Whether every live replica, this one included, has reported that it has seen this version.
-    pub(super) fn have_seen(&self, version: u64) -> bool {
+    /// Whether every live replica, this one included, has reported that it has received this version.
+    pub(super) fn have_acknowledged(&self, version: u64) -> bool {
         !R::EVICTIONS_ACKNOWLEDGED
-            || (self.own.is_some_and(|own| own.index >= version) && self.peers.have_seen(version))
+            || (self.own.is_some_and(|own| own.index >= version)
+                && self.peers.have_acknowledged(version))
     }
 
     pub(super) fn is_listed(&self) -> bool {
         self.listed
     }
 
-    /// Applies a list of all ledgers. Returns whether it is the first, and whether ledgers have vanished, in
-    /// which case reported heartbeats may have been missed.
+    /// Applies a list of all ledgers. Returns whether it is the first list, and whether ledgers have
+    /// disappeared, in which case reported heartbeats may have been missed.
     pub(super) fn list(&mut self, ledgers: &[Arc<Ledger>], now: Moment) -> (bool, bool) {
         let first = !std::mem::replace(&mut self.listed, true);
         (first, !first && self.peers.keep_only(ledgers, now))
     }
 
-    /// Applies a ledger. Returns what follows from it; nothing for the replica's own one.
-    pub(super) fn see(
+    /// Applies a ledger. Returns what follows from it; `None` for the replica's own ledger.
+    pub(super) fn apply(
         &mut self,
         ledger: &Ledger,
         arrival: Arrival,
@@ -173,14 +179,14 @@ impl<R: Rules> Ledgers<R> {
     ) -> Option<LedgerNews> {
         if ledger.replica == self.name {
             if ledger.boot != self.boot && R::DUPLICATES_ARE_TOLD_APART {
-                return self.see_duplicate(ledger, arrival, now);
+                return self.apply_duplicate(ledger, arrival, now);
             }
-            self.see_own(ledger, now);
+            self.apply_own(ledger, now);
             return None;
         }
-        let news = self.peers.see(ledger, arrival, now);
+        let news = self.peers.apply(ledger, arrival, now);
         if news.asks && R::ASK {
-            self.flush.ask();
+            self.flush.request_now();
         }
         Some(news)
     }
@@ -189,8 +195,8 @@ impl<R: Rules> Ledgers<R> {
         self.peers.deleted(replica, version, now);
     }
 
-    /// The write of the own ledger was answered or given up. Returns the index in it, if it belongs to this
-    /// epoch.
+    /// The write of the own ledger was answered or abandoned. Returns the index in it if it belongs to
+    /// this epoch.
     pub(super) fn written(&mut self, sequence: u64, stored: bool) -> Option<u64> {
         self.flush.written(sequence, stored)
     }
@@ -199,15 +205,16 @@ impl<R: Rules> Ledgers<R> {
         self.flush.start_leaving();
     }
 
-    /// Follows which replicas are silent, gone or back. Returns the moment from which every instance has a
+    /// Updates which replicas are silent, gone or back. Returns the moment from which every instance has a
     /// whole lease because of them.
-    pub(super) fn follow_silence(&mut self, now: Moment) -> Option<Moment> {
-        self.duplicates.follow(now);
+    pub(super) fn update_silence(&mut self, now: Moment) -> Option<Moment> {
+        self.duplicates.update(now);
         self.peers.tick(now);
         self.peers.not_before().max(self.duplicates.not_before())
     }
 
-    /// The moment at which the fence could open, if it still waits for a self-beat sent after that.
+    /// The moment at which the fence could have opened, while it still waits for a self-beat sent after
+    /// that moment.
     pub(super) fn pending_opening(&self, self_beat: Moment) -> Option<Moment> {
         self.own?;
         (self_beat < self.opened).then_some(self.opened)
@@ -223,9 +230,9 @@ impl<R: Rules> Ledgers<R> {
         self.peers.sweep(now)
     }
 
-    /// The own ledger, if it must be written now. `shortest` is the shortest lease of all, `due` the latest
-    /// deadline that waits for the horizon, `horizon` the combined horizon, and `index` the highest
-    /// resourceVersion seen.
+    /// The own ledger, if it must be written now. `shortest` is the shortest lease of all, `due` the
+    /// latest deadline that waits for the horizon, `horizon` the combined horizon, and `index` the highest
+    /// resourceVersion received.
     pub(super) fn next_ledger(
         &mut self,
         unreported: &Unreported,
@@ -238,8 +245,8 @@ impl<R: Rules> Ledgers<R> {
         if !self.listed || self.duplicates.is_yielding() {
             return None;
         }
-        // While no other replica knows its ledger, this replica confirms no heartbeats, so the first ledger
-        // is urgent.
+        // This replica confirms no heartbeats until the other replicas have its ledger, so the first
+        // ledger is urgent.
         let unknown = self.own.is_none().then(Moment::default);
         let beats = !unreported.is_empty();
         if !self.flush.is_wanted(&FlushTrigger { now, due: due.max(unknown), beats, shortest }) {
@@ -251,10 +258,11 @@ impl<R: Rules> Ledgers<R> {
             replaced: self.duplicates.replaced(),
             stamp: now,
             epoch: self.epoch,
-            peers: self.peers.seen(),
+            peers: self.peers.acknowledgements(),
             index,
             horizon,
-            // A replica that has just started knows nothing until the others report that they see it.
+            // A replica that has just started has no horizon until the others report that they received
+            // its ledger.
             ask: due.is_some() || horizon == Moment::default(),
             ..Ledger::default()
         };

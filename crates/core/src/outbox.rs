@@ -1,9 +1,9 @@
-//! The outbox: which objects need a write by the leader, and when (statuses and checkpoints), and which
-//! Events wait.
+//! The outbox: which statuses and checkpoints the leader must write, when, and which Events wait.
 //!
 //! Owns: the queues of these duties, each bounded by the number of instances. A duty is decided when it is
-//! handed out, on the newest known version; while one is under way on an object, no other is handed out for
-//! it. Does not own: evictions (`evictions`), and carrying duties out (`controller` in the server).
+//! handed out, on the newest known version. While a duty on an object is under way, no other one is handed
+//! out for that object. Does not own: evictions (`evictions`), and the execution of duties (`controller`
+//! in the server).
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -22,14 +22,14 @@ use crate::{
     directory::Directory,
     duty_state::UnderWay,
     fact::{Announcement, Duty, Version},
-    identity::{Author, Identity, RESPECT},
+    identity::{ACTIVE_FOR, Author, Identity},
     slot::Slot,
     status,
     table::{Entry, Table},
     timers::Timers,
 };
 
-/// The most Events that wait; the oldest are dropped first.
+/// Maximum number of waiting Events. The oldest are dropped first.
 const MAX_ANNOUNCEMENTS: usize = 1024;
 
 /// At most one checkpoint per second is written in total.
@@ -38,7 +38,8 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// How many instances are checked at a time to find one that needs a checkpoint.
 const CHECKPOINT_CHECKS: usize = 256;
 
-/// How long an older installation can leave a phase that this one considers wrong, before this one writes it.
+/// If an older installation leaves a phase that this installation considers wrong, this installation
+/// corrects it after this time.
 const OVERRULE_AFTER: Duration = Duration::from_secs(300);
 
 /// The capacity that an empty queue keeps.
@@ -53,7 +54,7 @@ pub(super) struct StatusWriter<'a> {
     /// This installation.
     pub(super) identity: &'a Identity,
     /// Whether a replica of another installation is live.
-    pub(super) sees_others: bool,
+    pub(super) others_are_live: bool,
 }
 
 /// Whether a write is needed.
@@ -72,8 +73,8 @@ pub(super) struct Outbox {
     queue: VecDeque<InstanceKey>,
     queued: HashSet<InstanceKey>,
     announcements: VecDeque<Duty>,
-    /// Every incarnation once, in the order in which checkpoints are considered; those that are gone are
-    /// dropped on their turn.
+    /// Every incarnation once, in the order in which checkpoints are considered. An incarnation that is
+    /// gone is dropped when its turn comes.
     rotation: VecDeque<Weak<Slot>>,
     checkpointed: Moment,
     /// Failed duties that will be retried.
@@ -121,7 +122,7 @@ impl Outbox {
         self.announcements.push_back(Duty::Announce { on, what: announcement });
     }
 
-    /// As [`Self::announce`], but only if no waiting Event must be dropped for it.
+    /// Like [`Self::announce`], but only if no waiting Event has to be dropped for it.
     pub(super) fn announce_if_room(&mut self, on: Version, announcement: Announcement) {
         if self.announcements.len() < MAX_ANNOUNCEMENTS {
             self.announce(on, announcement);
@@ -135,7 +136,7 @@ impl Outbox {
         }
     }
 
-    pub(super) fn follow_retries(&mut self, now: Moment) {
+    pub(super) fn queue_due_retries(&mut self, now: Moment) {
         while let Some((_, key)) = self.retries.pop_due(now) {
             self.consider(key);
         }
@@ -195,7 +196,7 @@ impl Outbox {
         let key = self.queue.pop_front()?;
         self.queued.remove(&key);
         if self.queue.is_empty() {
-            // After a start all instances are queued once: that capacity is not kept.
+            // After a start all instances are queued once. The capacity for them is released.
             self.queue.shrink_to(EMPTY_CAPACITY);
             self.queued.shrink_to(EMPTY_CAPACITY);
         }
@@ -212,12 +213,12 @@ impl StatusWriter<'_> {
         }
         let is_same_phase = instance.stored.phase == Some(phase);
         let wait = match author {
-            // The status of the older installation stands, unless it leaves the phase wrong for long.
+            // The status of the older installation is kept, unless its phase stays wrong for long.
             Author::Older if !is_same_phase => Some(OVERRULE_AFTER),
             // Both installations consider it expired. No other write will make the status this installation's
             // own, so without this one it would never be evicted.
             _ if author.is_foreign() && is_same_phase && self.may_claim(&instance, phase) => {
-                Some(RESPECT)
+                Some(ACTIVE_FOR)
             }
             Author::Older => {
                 entry.duties.clear_deferred();
@@ -238,10 +239,12 @@ impl StatusWriter<'_> {
         WriteNeed::At(entry.duties.paced())
     }
 
-    /// Whether this installation may take over the verdict of another one: only if no replica of another one
-    /// is live.
+    /// Whether this installation may take over the verdict of another one, which is only the case while no
+    /// replica of another installation is live.
     fn may_claim(&self, instance: &Instance, phase: Phase) -> bool {
-        phase == Phase::Expired && instance.lease.on_expiry == OnExpiry::Evict && !self.sees_others
+        phase == Phase::Expired
+            && instance.lease.on_expiry == OnExpiry::Evict
+            && !self.others_are_live
     }
 
     fn duty(&self, entry: &mut Entry, now: Now) -> Duty {
@@ -252,14 +255,14 @@ impl StatusWriter<'_> {
         let shared = self.directory.shared_address(&instance.facts);
         let judged = ConditionInput { instance: &instance, phase, shared: shared.as_ref() };
         let desired = status::desired(&judged, beat, self.zone, own);
-        // The verdict of another installation is not a verdict here, and its end is not announced.
+        // The verdict of another installation does not count here, so its end is not announced.
         let stored = instance.stored.phase.filter(|_| !entry.author().is_foreign());
         let announced = entry.duties.announced();
         let (announce, announced) =
             announce::choose(&instance, stored, phase, announced, now.moment);
         let (generation, health) = (instance.generation, instance.health);
         entry.duties.begin(UnderWay::Status { generation, health, announced });
-        entry.duties.pay(now.moment);
+        entry.duties.charge(now.moment);
         Duty::WriteStatus { on: Version::of(&instance), desired, announce }
     }
 }
@@ -269,7 +272,8 @@ fn checkpoint_duty(entry: &mut Entry, now: Now, age: Duration) -> Option<Duty> {
     let lease = instance.lease;
     let beat = entry.slot().last_heartbeat_time(instance, now);
     let stored = instance.stored.last_heartbeat.map_or(0, |stored| stored.0);
-    // The absolute difference, so that a wall clock that went back does not keep a future time for hours.
+    // The absolute difference: if the wall clock has gone back, a checkpoint in the future must not stay
+    // for hours.
     let behind = beat.0.abs_diff(stored) >= millis(age.max(lease.renew_after()));
     let settled =
         lease.is_leased() && !instance.is_terminating() && instance.stored.phase.is_some();

@@ -1,4 +1,5 @@
-//! The pace of a replica's self-beats and ledgers: two per second, three in a row, 200 ms apart.
+//! The pace of a replica's self-beats and ledgers: two per second on average, in bursts of at most three,
+//! at least 200 ms apart.
 
 use std::time::Duration;
 
@@ -7,15 +8,15 @@ use rollcall_model::lease::{Moment, millis};
 /// The pause between two writes when nothing is due.
 pub(super) const PERIOD: Duration = Duration::from_secs(5);
 
-/// A write that is not back after this time is repeated, if a deadline waits for it.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// A write that the watch has not delivered after this time is repeated if a deadline waits for it.
+pub(super) const REPEAT_AFTER: Duration = Duration::from_secs(1);
 
 /// The shortest pause between two writes.
 pub(super) const SPACING: Duration = Duration::from_millis(200);
 
-/// The cost of a write, and the most credit that accumulates.
+/// The cost of a write, and the maximum credit that accumulates.
 const COST: Duration = Duration::from_millis(500);
-const SAVINGS: Duration = Duration::from_millis(1500);
+const MAX_CREDIT: Duration = Duration::from_millis(1500);
 
 /// Decides when the next write may go out.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub(super) struct Pacer {
 
 impl Default for Pacer {
     fn default() -> Self {
-        Self { last: None, credit: SAVINGS, credited: Moment::default() }
+        Self { last: None, credit: MAX_CREDIT, credited: Moment::default() }
     }
 }
 
@@ -44,13 +45,13 @@ impl Pacer {
     /// Whether a waiting deadline requires a write now.
     pub(super) fn is_due(&self, due: Option<Moment>, now: Moment) -> bool {
         let (Some(due), Some(last)) = (due, self.last) else { return due.is_some() };
-        now.since(last) >= if last > due { PATIENCE } else { SPACING }
+        now.since(last) >= if last > due { REPEAT_AFTER } else { SPACING }
     }
 
     /// Charges the budget for one write, if it has enough credit.
-    pub(super) fn pay(&mut self, now: Moment) -> bool {
+    pub(super) fn try_charge(&mut self, now: Moment) -> bool {
         let earned = Duration::from_millis(millis(now.since(self.credited)));
-        self.credit = SAVINGS.min(self.credit + earned);
+        self.credit = MAX_CREDIT.min(self.credit + earned);
         self.credited = now;
         let enough = self.credit >= COST;
         if enough {

@@ -4,10 +4,11 @@
 //! and the grace that follows. Does not own: what the heartbeats in a ledger do (`instances`), and the
 //! replica's own ledger (`flush`).
 //!
-//! A replica is *live* from the first time its ledger is seen until it says that it leaves, its ledger has
-//! not moved for 10 s, the ledger is deleted, or another boot writes it. Until 10 s after its last stamp it
-//! may have answered heartbeats 200 that it will never report: so when it is *gone*, every instance has a
-//! whole lease from then on. If the same boot comes back and nothing is missing, that grace is withdrawn.
+//! A replica is *live* from the moment its first ledger is received until its ledger says that it is
+//! leaving, has not changed for 10 s, is deleted, or is written by another boot. Until 10 s after its last
+//! stamp, the replica may have answered heartbeats with 200 that it will never report. So when a replica
+//! is *gone*, every instance has a whole lease from the end of these 10 s. If the same boot comes back and
+//! no heartbeat is missing, that grace is withdrawn.
 
 use std::{collections::BTreeMap, marker::PhantomData, sync::Arc, time::Duration};
 
@@ -20,26 +21,26 @@ use crate::{
     rules::Rules,
 };
 
-/// A replica whose ledger has not moved for this long is gone, and a replica whose own stamp is this old is
-/// fenced.
+/// A replica whose ledger has not changed for this long is gone. A replica is fenced once the stamp of its
+/// own newest ledger is this old.
 pub(super) const SILENCE: Duration = Duration::from_secs(10);
 
-/// A replica that has been gone for this long is forgotten. If it comes back, that is a gap.
-const FORGOTTEN: Duration = Duration::from_secs(600);
+/// A replica that has been gone for this long is dropped. If it comes back, that counts as a gap.
+const FORGET_AFTER: Duration = Duration::from_secs(600);
 
 /// The ledger of a replica that has been gone for this long is deleted. If the replica comes back, it writes
 /// another one, and reports the heartbeats that it took as far as it kept them.
-const SWEPT: Duration = Duration::from_secs(300);
+const SWEEP_AFTER: Duration = Duration::from_secs(300);
 
 /// How a ledger was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
-    /// In the first list: everything reported before is covered by the lease that a start gives every
-    /// instance.
+    /// In the first list. Heartbeats reported earlier are covered by the whole lease that every instance
+    /// gets when this replica starts.
     FirstList,
     /// In a later list: ledgers in between may have been missed.
     Relist,
-    /// From the watch, which leaves nothing out.
+    /// From the watch, which skips no ledger.
     Watch,
 }
 
@@ -57,20 +58,20 @@ pub(super) struct LedgerNews {
 #[derive(Debug)]
 struct Peer {
     boot: Arc<str>,
-    /// resourceVersion of the newest ledger seen.
+    /// resourceVersion of its newest ledger received here.
     version: u64,
     sequence: u64,
     stamp: Moment,
     index: u64,
     /// How far its horizon was behind its stamp; `None` if it had no horizon.
     behind: Option<Duration>,
-    /// When that ledger was seen, on this replica's clock.
+    /// When that ledger was received, on this replica's clock.
     seen: Moment,
     bounds: Bounds,
-    /// The stamp of the newest ledger of this replica that it has seen.
+    /// The stamp of this replica's newest ledger that the peer has received.
     acknowledged: Moment,
     left: bool,
-    /// The latest moment at which it can have confirmed heartbeats, if it is gone.
+    /// If it is gone: the latest moment at which it can have confirmed heartbeats.
     gone: Option<Moment>,
     /// Whether its ledger is being deleted.
     swept: bool,
@@ -86,7 +87,7 @@ struct Peer {
 #[derive(Debug)]
 struct Other {
     peer: Peer,
-    /// How many different ledgers of it were seen since the first ledger of the younger process.
+    /// How many different ledgers of it were received since the first ledger of the younger process.
     writes: u32,
     /// Both processes are proved to run, and this is the younger one.
     yields: bool,
@@ -138,8 +139,8 @@ impl Peer {
         self.gone.is_none() && !self.left
     }
 
-    /// Whether `ledger` was written after the newest one seen. Within one process the sequence decides;
-    /// between two processes the versions, which rise within an epoch.
+    /// Whether `ledger` was written after the newest one received. Within one process the sequence
+    /// decides; between two processes the versions, which rise within an epoch.
     fn is_older_than(&self, ledger: &Ledger) -> bool {
         if self.boot == ledger.boot {
             return self.sequence < ledger.sequence;
@@ -147,9 +148,9 @@ impl Peer {
         (self.epoch, self.version) < (ledger.epoch, ledger.version)
     }
 
-    /// Up to when it may confirm heartbeats that it never reports; then it is fenced. `now` is a moment after
-    /// its ledger was seen.
-    fn promises_until(&self, now: Moment) -> Moment {
+    /// Until when it may confirm heartbeats that it never reports; then it is fenced. `now` is a moment
+    /// after its ledger was received.
+    fn confirms_until(&self, now: Moment) -> Moment {
         self.bounds.latest(self.stamp.after(SILENCE)).unwrap_or_else(|| now.after(SILENCE))
     }
 }
@@ -160,20 +161,20 @@ impl<R: Rules> Peers<R> {
     }
 
     /// Sets the current epoch.
-    pub(super) fn follow_epoch(&mut self, epoch: u64) {
+    pub(super) fn update_epoch(&mut self, epoch: u64) {
         self.epoch = epoch;
     }
 
     /// Applies another replica's ledger.
-    pub(super) fn see(&mut self, ledger: &Ledger, arrival: Arrival, now: Moment) -> LedgerNews {
+    pub(super) fn apply(&mut self, ledger: &Ledger, arrival: Arrival, now: Moment) -> LedgerNews {
         let mut gap = false;
         let old = self.peers.get(&ledger.replica);
         if old.is_some_and(|old| old.is_other_process(ledger)) && R::DUPLICATES_ARE_TOLD_APART {
-            return self.see_other_process(ledger, now);
+            return self.apply_other_process(ledger, now);
         }
         let old = self.peers.get(&ledger.replica);
         if old.is_some_and(|old| !old.is_older_than(ledger)) {
-            self.follow_version(ledger, arrival);
+            self.update_version(ledger, arrival);
             return LedgerNews::default();
         }
         let mut replaced = None;
@@ -189,16 +190,16 @@ impl<R: Rules> Peers<R> {
             // Only reached if the rules ignore changed boots.
             (peer.boot, peer.sequence) = (ledger.boot.clone(), ledger.sequence.saturating_sub(1));
         }
-        peer.bounds.seen(ledger.stamp, now);
+        peer.bounds.record_received(ledger.stamp, now);
         let us = ledger.peers.iter().find(|seen| seen.replica == own && seen.boot == boot);
         if let Some(us) = us {
-            peer.bounds.was_seen(us.stamp, us.at);
+            peer.bounds.record_reported(us.stamp, us.at);
             peer.acknowledged = peer.acknowledged.max(us.stamp);
         }
         if peer.bounds.contradict(ledger.stamp) {
             gap = true;
             peer.bounds = Bounds::new(R::AGEING);
-            peer.bounds.seen(ledger.stamp, now);
+            peer.bounds.record_received(ledger.stamp, now);
         }
         let missing = !covers(&ledger.segments, peer.sequence, ledger.sequence);
         gap |= arrival != Arrival::FirstList && missing && R::MISSING_IS_GAP;
@@ -219,7 +220,7 @@ impl<R: Rules> Peers<R> {
 
     /// A relist shows a known ledger in another version: the store went back, and the ledger with it. A later
     /// write must name that version.
-    fn follow_version(&mut self, ledger: &Ledger, arrival: Arrival) {
+    fn update_version(&mut self, ledger: &Ledger, arrival: Arrival) {
         let peer = self.peers.get_mut(&ledger.replica).filter(|peer| peer.boot == ledger.boot);
         if let Some(peer) =
             peer.filter(|peer| arrival == Arrival::Relist && peer.version != ledger.version)
@@ -228,9 +229,9 @@ impl<R: Rules> Peers<R> {
         }
     }
 
-    /// The name of this peer has another process: the former one has ended, or still runs and confirms
-    /// heartbeats until it is fenced. Returns whether that is a gap, and the former peer, whose ledgers can
-    /// still arrive.
+    /// Another process now runs under the name of this peer. The former process has ended, or still runs
+    /// and confirms heartbeats until it is fenced. Returns whether that is a gap, and the former peer,
+    /// whose ledgers can still arrive.
     fn end_process(
         &mut self,
         replica: &Arc<str>,
@@ -240,13 +241,13 @@ impl<R: Rules> Peers<R> {
         let Some(peer) = self.peers.remove(replica).filter(|peer| !peer.left) else {
             return (false, None);
         };
-        self.former = self.former.max(peer.gone.or_else(|| Some(peer.promises_until(now))));
+        self.former = self.former.max(peer.gone.or_else(|| Some(peer.confirms_until(now))));
         (arrival != Arrival::Watch, Some(peer))
     }
 
     /// Applies a ledger of the other process of a name. The heartbeats that it reports count in any case. Two
     /// different ledgers of the replaced process prove that both run, and from then on the older one counts.
-    fn see_other_process(&mut self, ledger: &Ledger, now: Moment) -> LedgerNews {
+    fn apply_other_process(&mut self, ledger: &Ledger, now: Moment) -> LedgerNews {
         let Some(peer) = self.peers.get_mut(&ledger.replica) else { return LedgerNews::default() };
         let fresh =
             || Box::new(Other { peer: Peer::new(ledger, R::AGEING), writes: 0, yields: false });
@@ -258,14 +259,14 @@ impl<R: Rules> Peers<R> {
             (other.peer.version, other.peer.seen) = (ledger.version, now);
             (other.peer.epoch, other.peer.index) = (ledger.epoch, ledger.index);
             other.writes += 1;
-            self.former = self.former.max(Some(other.peer.promises_until(now)));
+            self.former = self.former.max(Some(other.peer.confirms_until(now)));
         }
         if other.yields || other.writes < 2 {
             peer.other = Some(other);
             return news;
         }
-        // The younger one confirms heartbeats until it is fenced, and reports no more of them.
-        self.former = self.former.max(Some(peer.promises_until(now)));
+        // The younger process confirms heartbeats until it is fenced, and no longer reports them.
+        self.former = self.former.max(Some(peer.confirms_until(now)));
         let older = Peer { gone: None, left: false, other: None, ..other.peer };
         let younger = std::mem::replace(peer, older);
         peer.other = Some(Box::new(Other { peer: younger, writes: 0, yields: true }));
@@ -277,14 +278,14 @@ impl<R: Rules> Peers<R> {
         let duplicate = move |(replica, peer): (&Arc<str>, &Peer)| {
             let other = peer.other.as_deref().filter(|other| other.yields)?;
             let (older, younger) = (peer.boot.clone(), other.peer.boot.clone());
-            let is_recent = now.since(other.peer.seen) <= SWEPT;
+            let is_recent = now.since(other.peer.seen) <= SWEEP_AFTER;
             is_recent.then(|| Duplicate { replica: replica.clone(), older, younger })
         };
         self.peers.iter().filter_map(duplicate)
     }
 
-    /// Drops the peers that are not in a relist. Returns whether that is a gap. A peer whose ledger the store
-    /// lost when it went back is kept: it has yet to report in this epoch, or it will count as silent.
+    /// Drops the peers that are not in a relist. Returns whether that is a gap. A peer whose ledger was
+    /// lost when the store went back is kept: it reports again in this epoch, or becomes silent.
     pub(super) fn keep_only(&mut self, listed: &[Arc<Ledger>], now: Moment) -> bool {
         let there = |name: &Arc<str>| listed.iter().any(|ledger| ledger.replica == *name);
         let current = self.peers.iter().filter(|(_, peer)| peer.epoch >= self.epoch);
@@ -294,19 +295,19 @@ impl<R: Rules> Peers<R> {
         for replica in vanished {
             let peer = self.peers.remove(&replica).filter(|peer| !peer.left);
             gap |= peer.is_some();
-            // The replica may still run: then it answers until it is fenced.
-            self.former = self.former.max(peer.map(|peer| peer.promises_until(now)));
+            // If the replica still runs, it confirms heartbeats until it is fenced.
+            self.former = self.former.max(peer.map(|peer| peer.confirms_until(now)));
         }
         gap
     }
 
-    /// A ledger was deleted, because its replica left or by hand. In the second case the replica may still
-    /// run.
+    /// A ledger was deleted, either because its replica left or manually. In the second case the replica
+    /// may still run.
     pub(super) fn deleted(&mut self, replica: &str, version: u64, now: Moment) {
         let peer = self.peers.get_mut(replica).filter(|peer| peer.version < version);
         if let Some(peer) = peer {
             peer.version = version;
-            peer.gone = peer.gone.or_else(|| Some(peer.promises_until(now)));
+            peer.gone = peer.gone.or_else(|| Some(peer.confirms_until(now)));
         }
     }
 
@@ -314,12 +315,12 @@ impl<R: Rules> Peers<R> {
     pub(super) fn tick(&mut self, now: Moment) {
         for peer in self.peers.values_mut().filter(|peer| peer.is_live()) {
             if now.since(peer.seen) > SILENCE {
-                peer.gone = Some(peer.promises_until(now));
+                peer.gone = Some(peer.confirms_until(now));
             }
         }
         let former = &mut self.former;
         self.peers.retain(|_, peer| {
-            let forgotten = now.since(peer.seen) > FORGOTTEN && !peer.is_live();
+            let forgotten = now.since(peer.seen) > FORGET_AFTER && !peer.is_live();
             if forgotten && !peer.left {
                 *former = (*former).max(peer.gone);
             }
@@ -328,11 +329,12 @@ impl<R: Rules> Peers<R> {
     }
 
     /// A replica whose ledger is no longer needed, with the version of the ledger; each is returned once.
-    /// Kubernetes deletes the ledger of a deleted pod itself; this covers the others.
+    /// Kubernetes itself deletes the ledger of a deleted pod; this function covers all other ledgers.
     pub(super) fn sweep(&mut self, now: Moment) -> Option<(Arc<str>, u64)> {
         let is_of_no_use = |peer: &Peer| {
             let silent = now.since(peer.seen);
-            !peer.swept && (peer.left && silent > SILENCE || peer.gone.is_some() && silent > SWEPT)
+            !peer.swept
+                && (peer.left && silent > SILENCE || peer.gone.is_some() && silent > SWEEP_AFTER)
         };
         let (replica, peer) = self.peers.iter_mut().find(|(_, peer)| is_of_no_use(peer))?;
         peer.swept = true;
@@ -364,14 +366,14 @@ impl<R: Rules> Peers<R> {
         Ok(horizon)
     }
 
-    /// Whether every live replica has reported that it has seen this version of an instance.
-    pub(super) fn have_seen(&self, version: u64) -> bool {
+    /// Whether every live replica has reported that it has received this version of an instance.
+    pub(super) fn have_acknowledged(&self, version: u64) -> bool {
         let mut live = self.peers.values().filter(|peer| peer.is_live());
         live.all(|peer| peer.epoch == self.epoch && peer.index >= version)
     }
 
-    /// The stamp up to which every live replica has seen this replica's ledgers; `None` if no replica is
-    /// live.
+    /// The stamp up to which every live replica has received this replica's ledgers; `None` if no other
+    /// replica is live.
     pub(super) fn acknowledged_stamp(&self) -> Option<Moment> {
         self.peers.values().filter(|peer| peer.is_live()).map(|peer| peer.acknowledged).min()
     }
@@ -399,8 +401,8 @@ impl<R: Rules> Peers<R> {
         self.peers.get(replica).map(|peer| peer.boot.clone())
     }
 
-    /// What the replica's own ledger says about the others.
-    pub(super) fn seen(&self) -> Vec<PeerSeen> {
+    /// The newest ledger received from each live replica, for the replica's own ledger.
+    pub(super) fn acknowledgements(&self) -> Vec<PeerSeen> {
         let live = self.peers.iter().filter(|(_, peer)| peer.is_live());
         let seen = live.map(|(replica, peer)| PeerSeen {
             replica: replica.clone(),
@@ -412,14 +414,15 @@ impl<R: Rules> Peers<R> {
     }
 }
 
-/// What a ledger of one of two processes with one name reports beyond its ledger `last`.
+/// What a ledger reports beyond the ledger `last` of the same process, when two processes have the same
+/// name.
 pub(super) fn ledger_news(
     ledger: &Ledger,
     bounds: &mut Bounds,
     last: u64,
     now: Moment,
 ) -> LedgerNews {
-    bounds.seen(ledger.stamp, now);
+    bounds.record_received(ledger.stamp, now);
     let gap = !covers(&ledger.segments, last, ledger.sequence);
     LedgerNews { gap, asks: false, beats: beats(ledger, bounds, last, now) }
 }
@@ -441,7 +444,7 @@ fn beats(ledger: &Ledger, bounds: &Bounds, last: u64, now: Moment) -> Vec<(u64, 
     let reported = new.flat_map(|segment| segment.beats.iter());
     let beat = |(id, age): &(u64, u32)| {
         let at = Moment(ledger.stamp.0.saturating_sub(u64::from(*age)));
-        // The heartbeat came before now, whatever the bounds say.
+        // The heartbeat came before now, even if the bounds allow a later moment.
         (*id, bounds.latest(at).unwrap_or(now).min(now))
     };
     reported.map(beat).collect()

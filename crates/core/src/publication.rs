@@ -39,7 +39,7 @@ pub(super) struct Figures<'a> {
     pub(super) leadership: &'a Leadership,
     pub(super) report: Report,
     pub(super) index: u64,
-    /// The highest resourceVersion that this replica wrote itself and readers see.
+    /// The highest resourceVersion that this replica wrote itself and that readers can see.
     pub(super) newest: u64,
     /// Incarnations whose removal is covered by the index.
     pub(super) removed: Vec<Arc<str>>,
@@ -178,7 +178,8 @@ impl Publication {
         directory.synced.store(synced, Ordering::Release);
     }
 
-    /// Returns whether readers can see a difference: the view has other facts, is new or is gone.
+    /// Publishes the view of a service. Returns whether readers can see a difference: the view has other
+    /// facts, is new or is gone.
     fn publish_service(&mut self, key: ServiceKey) -> bool {
         let members: Box<[_]> = self.members(&key).cloned().collect();
         let (services, namespaces) =

@@ -1,7 +1,7 @@
 //! The report: what a replica publishes about itself, along with its answers.
 //!
-//! Owns: its fields, and the sentences for what holds a horizon back. Published with the views, for
-//! operators. Nothing is decided on it.
+//! Owns: its fields, and the sentences about the cause of a standstill. The report is published with the
+//! views, for operators. No decision depends on it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use rollcall_model::{
     lease::{Moment, Now},
 };
 
-/// The most services with a hold that a report lists.
+/// Maximum number of services with a hold that a report lists.
 pub const MAX_LISTED: usize = 100;
 
 /// What a replica publishes about itself.
@@ -19,7 +19,7 @@ pub const MAX_LISTED: usize = 100;
 pub struct Report {
     /// Distinguishes this process from an earlier one of the same name.
     pub boot: Arc<str>,
-    /// When it started to work; `None` before that.
+    /// When this replica started; `None` before that.
     pub started: Option<Moment>,
     /// Why the horizon does not move, if it does not.
     pub standstill: Option<Standstill>,
@@ -34,7 +34,7 @@ pub struct Report {
     pub held: Option<Arc<Held>>,
     /// How many objects this replica cannot decode; they are not discoverable.
     pub unreadable: usize,
-    /// How often the store has gone back, as far as the replicas that ran at the same time know.
+    /// How often the store has gone back, as far as this replica and those that ran at the same time know.
     pub epoch: u64,
     /// The last step back while this replica ran.
     pub step_back: Option<StepBack>,
@@ -42,7 +42,7 @@ pub struct Report {
     pub duplicates: Vec<Duplicate>,
     /// Whether this process is the younger of two and yields to the older one.
     pub yields: bool,
-    /// Other installations that look after the same objects.
+    /// Other installations that manage the same objects.
     pub overlap: Option<Overlap>,
 }
 
@@ -78,7 +78,7 @@ pub struct StepBack {
     pub reason: Arc<str>,
 }
 
-/// Other installations that look after the same objects.
+/// Other installations that manage the same objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overlap {
     pub own: Installation,
@@ -98,8 +98,8 @@ impl Overlap {
             "an older one writes status and Events; this one writes a status only after it has been wrong for 5 minutes"
         };
         format!(
-            "another installation of rollcall looks after the same instances: {role}, and neither evicts instances that both look \
-             after. Neither knows the heartbeats that the other takes. Remove one of them, or give each its own namespace \
+            "another installation of rollcall manages the same instances: {role}, and neither evicts instances that both \
+             manage. Neither knows the heartbeats that the other takes. Remove one of them, or give each its own namespace \
              (--watch-namespace). Installations, by creation time and uid of the Lease rollcall: this one {}, \
              also {}",
             self.own,
@@ -130,7 +130,7 @@ pub struct Hold {
     pub until: Moment,
     /// How many instances are held now.
     pub held: usize,
-    /// Up to when other leases of the same mass expiry end: the hold lasts at least until then.
+    /// When the last lease of the same mass expiry ends: the hold lasts at least until then.
     pub over: Moment,
     /// How many instances had fallen silent when it began.
     pub silent: usize,
@@ -144,9 +144,9 @@ pub struct Peer {
     pub replica: Arc<str>,
     /// Distinguishes its process from an earlier one of the same name.
     pub boot: Arc<str>,
-    /// When that ledger was seen.
+    /// When that ledger was received.
     pub seen: Moment,
-    /// The highest resourceVersion of instances that it had seen when it wrote the ledger.
+    /// The highest resourceVersion of instances that it had received when it wrote the ledger.
     pub index: u64,
     /// How far its horizon was behind at that time; `None` if it had none.
     pub behind: Option<Duration>,
@@ -167,7 +167,8 @@ pub enum Presence {
 /// A horizon that does not move.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standstill {
-    /// When the first self-beat was sent that has not come back; before the first list, the start.
+    /// When the oldest self-beat was sent that the watch has not delivered; before the first list, when
+    /// this replica started.
     pub since: Moment,
     pub cause: Cause,
 }
@@ -179,10 +180,10 @@ pub enum Cause {
     NotListed(Option<Arc<str>>),
     /// The self-beat could not be written, for this reason.
     Unwritten(Arc<str>),
-    /// The self-beat was written, or is being written, and has not come back; with the error of the watch, if
-    /// it failed.
+    /// The self-beat was written, or is being written, and the watch has not delivered it; with the error
+    /// of the watch, if it failed.
     NotBack(Option<Arc<str>>),
-    /// The newest ledger of this replica is old; the name can be that of the reporting replica itself.
+    /// The newest ledger of the replica with this name is old. It can be the reporting replica itself.
     Silent(Arc<str>),
 }
 
@@ -191,7 +192,7 @@ pub enum Cause {
 pub struct LastGap {
     /// When its end was noticed.
     pub ended: Moment,
-    /// How long it lasted; `None` if that is not known, so that every instance has a whole lease.
+    /// How long it lasted; `None` if that is not known, in which case every instance gets a whole lease.
     pub lost: Option<Duration>,
 }
 
@@ -218,12 +219,10 @@ impl Standstill {
                 format!("replica {replica} has reported nothing since {since}")
             }
             Cause::NotBack(None) => {
-                format!(
-                    "the self-beat that was sent at {since} has not come back through the watch"
-                )
+                format!("the self-beat that was sent at {since} has not arrived through the watch")
             }
             Cause::NotBack(Some(reason)) => format!(
-                "the self-beat that was sent at {since} has not come back because the watch fails: {reason}"
+                "the self-beat that was sent at {since} has not arrived through the watch, which fails: {reason}"
             ),
         }
     }

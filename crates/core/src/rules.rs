@@ -1,8 +1,8 @@
-//! The clauses of the protocol, each of which can be switched off.
+//! The clauses of the protocol. Each can be switched off.
 //!
-//! Only the simulation and the model switch clauses off: each clause exists because a promise breaks without
-//! it (docs/protocol.md), and they prove that. The clauses are constants of a type, so the program itself has
-//! no switch for any of them.
+//! Only the simulation and the model switch clauses off, to prove that each clause is necessary: without
+//! it, a promise is broken (docs/protocol.md). The clauses are constants of a type, so the program itself
+//! has no switch for any of them.
 
 use std::{fmt, time::Duration};
 
@@ -16,19 +16,21 @@ pub trait Rules: fmt::Debug + Send + Sync + 'static {
     const AGEING: u64 = 1;
     /// A replica whose boot changed counts as gone.
     const CHANGED_BOOT_IS_GONE: bool = true;
-    /// Several graces combine to their maximum; without this clause a lease is extended only once.
+    /// A lease gets grace for every gap: the latest end counts. Without this clause a lease is extended
+    /// only once.
     const GRACE_ADDS_UP: bool = true;
-    /// A replica answers 200 only while the others know its ledger.
+    /// A replica answers 200 only while the other replicas have its recent ledger.
     const FENCE: bool = true;
-    /// The fence counts from the stamp of the own ledger; without this clause, from the moment the ledger was
-    /// seen back.
+    /// The fence counts from the stamp of the own ledger; without this clause, from the moment at which
+    /// the watch delivered the ledger.
     const FENCE_BY_STAMP: bool = true;
-    /// After a fence, heartbeats are answered 200 only once a self-beat that was sent after it is seen back.
+    /// After a fence, heartbeats are answered 200 only once the watch has delivered a self-beat that was
+    /// sent after the fence opened.
     const FENCE_WAITS_FOR_INSTANCES: bool = true;
     /// A self-beat counts from the first time its value was sent; without this clause, from the latest
     /// attempt.
     const FIRST_SENDING: bool = true;
-    /// A late heartbeat is a revival, whatever grace there is.
+    /// A late heartbeat is a revival, regardless of grace.
     const LATE_BEAT_IS_REVIVAL: bool = true;
     /// Missing segments count as a gap.
     const MISSING_IS_GAP: bool = true;
@@ -36,21 +38,22 @@ pub trait Rules: fmt::Debug + Send + Sync + 'static {
     const SILENT_HOLDS: bool = true;
     /// The replica's own ledger limits the horizon.
     const OWN_LEDGER_HOLDS: bool = true;
-    /// An object is evicted only when all live replicas have seen it expired.
+    /// An object is evicted only when all live replicas have received its verdict.
     const EVICTIONS_ACKNOWLEDGED: bool = true;
     /// A replica that others wait for writes its ledger at once.
     const ASK: bool = true;
-    /// A proof that the store went back is acted upon.
+    /// A replica acts on a proof that the store went back.
     const STEPS_BACK_ARE_SEEN: bool = true;
     /// After an outage the replica reads its own instance before the first self-beat overwrites it.
     const OWN_IS_READ_AFTER_OUTAGE: bool = true;
-    /// After an outage the watch lists again instead of resuming.
+    /// After an outage the watch lists again instead of resuming from its position.
     const OUTAGE_LISTS_ANEW: bool = true;
     /// After an outage nothing is evicted until everything was listed again.
     const DOUBT_STOPS_EVICTIONS: bool = true;
     /// A replica adopts a higher epoch of another replica.
     const EPOCH_IS_ADOPTED: bool = true;
-    /// Of two processes with one identity the younger yields, and the other replicas count the older one.
+    /// Of two processes with the same identity, the younger yields, and the other replicas count only the
+    /// older one.
     const DUPLICATES_ARE_TOLD_APART: bool = true;
     /// The guard keeps one mass expiry from emptying a service.
     const GUARD: bool = true;

@@ -1,23 +1,25 @@
-//! The zone serial: the number by which DNS secondaries know whether their copy is current.
+//! The zone serial: the number by which DNS secondaries recognise whether their copy is current.
 //!
-//! Owns: that the serial never goes back, and that no two contents are given out under one serial. Does not
-//! own: what counts as a change (`publication`), and the records that carry the serial (`dns`).
+//! Owns: that the serial never goes back, and that no two different contents are given out under the same
+//! serial. Does not own: what counts as a change (`publication`), and the records that carry the serial
+//! (`dns`).
 //!
-//! Each replica has its own serials, because each sees the same changes at different moments.
+//! Each replica has its own serials, because each replica receives the same changes at a different time.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use rollcall_model::lease::Wall;
 
-/// Seconds of wall time since 1970, or more where the content changed faster than once a second after it was
-/// given out. Secondaries compare the lower 32 bits by RFC 1982.
+/// Seconds of wall time since 1970, or a higher number if content that was given out changed more than
+/// once a second. Secondaries compare the lower 32 bits by RFC 1982.
 ///
 /// The seconds and the flag "given out" share one atomic, so all accesses have one order. A publication
-/// inserts its views and then advances the serial; a transfer takes the serial and then reads views. If the
-/// publication advances first, the transfer reads the new views under the new serial. If the transfer comes
-/// first, the publication finds its serial given out and goes beyond it: whatever the transfer reads, old,
-/// new or a mix, is not under the newest serial, so the secondary fetches again. Several changes that no
-/// secondary fetched in between can share a serial: only the last content can be given out under it.
+/// inserts its views and then advances the serial; a transfer takes the serial and then reads views. If
+/// the publication advances first, the transfer reads the new views under the new serial. If the transfer
+/// comes first, the publication finds that the serial was given out and chooses a higher one. Then
+/// whatever the transfer reads (old content, new content or a mix) does not carry the newest serial, so
+/// the secondary fetches again. Several changes that no secondary fetched in between can share a serial:
+/// only the last content can be given out under it.
 #[derive(Debug, Default)]
 pub(super) struct Serial(AtomicU64);
 

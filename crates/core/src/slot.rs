@@ -1,9 +1,9 @@
 //! Slots: the moment of each instance's last heartbeat, in an atomic that request handlers write and the
 //! catalog reads.
 //!
-//! Owns: [`Slot`], and with it the most important race: a heartbeat and the verdict on its instance meet in a
-//! single compare-and-swap, so a heartbeat either counts before the verdict or learns that it came too late.
-//! Does not own: what a late heartbeat leads to (`heartbeat` in the server).
+//! Owns: [`Slot`], and with it the most important race. A heartbeat and the verdict on its instance are
+//! resolved by a single compare-and-swap, so a heartbeat either counts before the verdict or is known to
+//! be too late. Does not own: what a late heartbeat leads to (`heartbeat` in the server).
 
 use std::{
     sync::{
@@ -26,8 +26,8 @@ use crate::ledger;
 const EXPIRED: u64 = 1 << 63;
 
 /// Set while the last heartbeat is recorded only here, because the API server did not answer. Writes that
-/// were decided before it (an expiry, an eviction) can still be under way, and only a stored heartbeat makes
-/// them fail. So until one is stored, every heartbeat must be written before it is confirmed.
+/// were decided before it (an expiry, an eviction) can still be under way, and only a stored heartbeat
+/// makes them fail. So every heartbeat must be written before it is confirmed, until one has been stored.
 const UNWRITTEN: u64 = 1 << 62;
 
 /// The bits of the moment: enough milliseconds for 146 million years.
@@ -97,7 +97,7 @@ impl Source {
     }
 }
 
-/// The result of a heartbeat from memory.
+/// The result of a heartbeat that is taken in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BeatOutcome {
     Counted,
@@ -115,13 +115,13 @@ pub struct Slot {
     /// [`UNWRITTEN`] while the heartbeat is not stored.
     word: AtomicU64,
     source: AtomicU8,
-    /// Whether its instance was stored as expired when this replica first saw it.
+    /// Whether its instance was stored as expired when this replica first received it.
     began_expired: bool,
     /// The id of the instance in ledgers.
     id: u64,
     /// The last heartbeat that this replica took itself; 0 if none.
     taken_here: AtomicU64,
-    /// The flush before the one that will report the heartbeat.
+    /// The stamp of the flush before the one that will report the heartbeat.
     queued: AtomicU64,
     /// When its object can be evicted if nothing changes until then; 0 if never.
     evict_at: AtomicU64,
@@ -159,29 +159,29 @@ impl Slot {
         self.word.load(Ordering::Acquire) & EXPIRED != 0
     }
 
-    /// Whether it was stored as expired before this replica started, with no heartbeat since. This replica
-    /// then has not judged it itself.
+    /// Whether the instance was stored as expired before this replica started, with no heartbeat since
+    /// then. In that case this replica has not judged it itself.
     #[must_use]
     pub fn is_carried_over(&self) -> bool {
         self.began_expired && self.is_expired() && self.source() == Source::Start
     }
 
-    /// How the last heartbeat came.
+    /// How the last heartbeat was received.
     #[must_use]
     pub fn source(&self) -> Source {
         Source::from_byte(self.source.load(Ordering::Relaxed))
     }
 
-    /// The answer to a write of this replica shows that a heartbeat which the watch brought was taken here.
-    /// Heartbeats since then keep their source.
+    /// The answer to a write of this replica shows that this replica took a heartbeat that the watch
+    /// delivered. Later heartbeats keep their source.
     pub(crate) fn claim(&self, source: Source) {
         if source.is_own() && !self.source().is_own() {
             self.source.store(source as u8, Ordering::Relaxed);
         }
     }
 
-    /// The wall time of the last heartbeat, as far as it is known. A start is not a heartbeat: for the time
-    /// before it, the stored checkpoint counts, or else the creation.
+    /// The wall time of the last heartbeat, as far as it is known. A start of this replica is not a
+    /// heartbeat: if there was none since then, this is the stored checkpoint or else the creation time.
     #[must_use]
     pub fn last_heartbeat_time(&self, record: &Instance, now: Now) -> Wall {
         match self.source() {
@@ -200,7 +200,7 @@ impl Slot {
         self.evict_at.store(at.map_or(0, |at| at.0), Ordering::Relaxed);
     }
 
-    /// Takes a heartbeat from memory. `deadline` maps the last heartbeat to the end of the lease that it
+    /// Takes a heartbeat in memory. `deadline` maps the last heartbeat to the end of the lease that it
     /// started.
     pub fn beat(&self, now: Moment, deadline: impl Fn(Moment) -> Moment) -> BeatOutcome {
         let mut word = self.word.load(Ordering::Acquire);
@@ -265,7 +265,7 @@ impl Slot {
         self.set(at, source, 0);
     }
 
-    /// As [`Self::revive`], for a heartbeat that could not be stored.
+    /// Like [`Self::revive`], for a heartbeat that could not be stored.
     pub(crate) fn revive_unwritten(&self, at: Moment) {
         self.set(at, Source::Http, UNWRITTEN);
     }

@@ -3,12 +3,12 @@
 //! If two instances have the same endpoint, its address has often been reassigned to another pod while the
 //! lease of the previous instance still runs.
 //!
-//! Owns: an index from endpoints to discoverable instances, and which instances share one. A change costs
-//! time in proportion to the endpoints of its instance (logarithmic in the number of instances that share
-//! one), and affects at most two instances per endpoint. Memory: about 100 bytes per endpoint, and at most
-//! `MAX_PER_INSTANCE` endpoints per instance: 10,000 instances with one port at one address take 1 MB. Hostnames are
-//! ignored, because rollcall does not resolve them. Does not own: how a shared endpoint is reported
-//! (`conditions`, and the server), and the answers, which it does not change.
+//! Owns: an index from endpoints to discoverable instances, and which instances share one. The time for a
+//! change is proportional to the number of endpoints of its instance (logarithmic in the number of
+//! instances that share one), and affects at most two instances per endpoint. Memory: about 100 bytes per
+//! endpoint, and at most `MAX_PER_INSTANCE` endpoints per instance: 10,000 instances with one port at one
+//! address take 1 MB. Hostnames are ignored, because rollcall does not resolve them. Does not own: how a
+//! shared endpoint is reported (`conditions`, and the server), and the answers, which it does not change.
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry as MapEntry},
@@ -18,7 +18,7 @@ use std::{
 
 use rollcall_model::instance::{Facts, InstanceKey, Protocol};
 
-/// The most endpoints of one instance that are indexed; 16 addresses with 32 ports would be 512.
+/// Maximum number of indexed endpoints per instance. 16 addresses with 32 ports would be 512.
 const MAX_PER_INSTANCE: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

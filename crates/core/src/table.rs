@@ -17,7 +17,7 @@ use rollcall_model::{
 
 use crate::{
     duty_state::DutyState,
-    identity::{Author, RESPECT},
+    identity::{ACTIVE_FOR, Author},
     slot::Slot,
 };
 
@@ -39,8 +39,8 @@ pub(super) struct Entry {
     pub(super) duties: DutyState,
     /// Which installation wrote its status.
     author: Author,
-    /// Until when it is not evicted, because another installation wrote its status before.
-    pub(super) respected: Option<Moment>,
+    /// It is not evicted before this moment, because another installation wrote its status.
+    pub(super) not_evicted_before: Option<Moment>,
 }
 
 impl Entry {
@@ -49,7 +49,16 @@ impl Entry {
         let phase = instance.phase(slot.is_expired());
         let member = Arc::new(Member::new(instance.facts.clone(), slot.clone(), phase, false));
         let duties = DutyState::default();
-        Self { instance, slot, member, armed: None, indexed: None, duties, author, respected: None }
+        Self {
+            instance,
+            slot,
+            member,
+            armed: None,
+            indexed: None,
+            duties,
+            author,
+            not_evicted_before: None,
+        }
     }
 
     pub(super) fn instance(&self) -> &Arc<Instance> {
@@ -67,7 +76,7 @@ impl Entry {
     /// Sets which installation wrote its status.
     pub(super) fn set_author(&mut self, author: Author, now: Moment) {
         if self.author.is_foreign() && !author.is_foreign() {
-            self.respected = Some(now.after(RESPECT));
+            self.not_evicted_before = Some(now.after(ACTIVE_FOR));
         }
         self.author = author;
     }
@@ -81,7 +90,8 @@ impl Entry {
         self.lease().is_leased() && !self.instance.is_terminating() && !self.slot.is_expired()
     }
 
-    /// Whether it counts in a mass expiry and can be held: it has a lease, and did not announce its end.
+    /// Whether it counts in a mass expiry and can be held: it has a lease, and did not report that it is
+    /// stopping.
     pub(super) fn is_guarded(&self) -> bool {
         let instance = &self.instance;
         instance.lease.is_leased() && !instance.is_terminating() && !instance.stopping
@@ -224,7 +234,8 @@ impl Table {
         }
     }
 
-    /// Records that this replica has deleted an incarnation: what the watch still brings about it is old.
+    /// Records that this replica has deleted an incarnation: whatever the watch still delivers about it is
+    /// old.
     pub(super) fn mark_deleted(&mut self, uid: Arc<str>, version: u64) {
         self.deleted.insert(uid, Deleted { version, was_listed: false });
     }
@@ -238,8 +249,8 @@ impl Table {
         self.removed.extend(self.deleted.remove_entry(uid).map(|(uid, _)| uid));
     }
 
-    /// A list as of `index` was applied. It may have begun before a deletion; the list after it has not, so
-    /// that one decides also about objects that this replica believes it has deleted.
+    /// A list as of `index` was applied. It may have begun before a deletion. The next list cannot have,
+    /// so it also decides about objects that this replica considers deleted.
     pub(super) fn forget_deleted_before(&mut self, listed: &HashSet<Arc<str>>, index: u64) {
         let over = self.deleted.extract_if(|uid, deleted| {
             let is_older = deleted.version > index;

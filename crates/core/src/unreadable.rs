@@ -9,13 +9,13 @@ use rollcall_model::instance::InstanceKey;
 
 use crate::fact::{Announcement, Version};
 
-/// The most objects that are remembered and announced. More than that indicate a fault in the CRD, which the
-/// log shows.
+/// Maximum number of objects that are remembered and announced. A larger number indicates a fault in the
+/// CRD, which the log shows.
 const MAX: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Unreadable {
-    /// By name: the version last seen, and why it cannot be read.
+    /// By name: the version last received, and why it cannot be read.
     objects: HashMap<InstanceKey, (Version, Arc<str>)>,
 }
 
@@ -39,7 +39,7 @@ impl Unreadable {
         self.objects.remove(key);
     }
 
-    /// A list starts, and determines which objects are unreadable.
+    /// A list begins. It determines which objects are unreadable.
     pub(super) fn clear(&mut self) {
         self.objects.clear();
     }

@@ -10,9 +10,10 @@
 //! flush      publish the stamp · take the queue · read the moments
 //! ```
 //!
-//! If the heartbeat sees the same flush at the end, its moment and its place in the queue existed before the
-//! next stamp was published, so that flush finds both. Otherwise the heartbeat is taken again, slightly
-//! later. Both sides must be sequentially consistent: otherwise neither might see the other.
+//! If the heartbeat reads the same flush at the end, its moment and its place in the queue existed before
+//! the next stamp was published, so the next flush finds both. Otherwise the heartbeat is taken again,
+//! slightly later. Both sides must use sequentially consistent operations: otherwise each could miss the
+//! other's write.
 
 use std::{
     cmp::Reverse,

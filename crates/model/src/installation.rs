@@ -1,4 +1,4 @@
-//! Installations: which installation of rollcall has written an object, where several manage the same
+//! Installations: which installation of rollcall has written an object, if several manage the same
 //! objects.
 //!
 //! Owns: the name of an installation, and which of two is the older one. An installation is identified by the
@@ -21,7 +21,8 @@ const TIME: &[u8] = b"0000-00-00T00:00:00.000Z";
 const UID: usize = 36;
 
 impl Installation {
-    /// The installation whose Lease was created at this time with this uid; `None` if they cannot be written.
+    /// The installation whose Lease was created at this time with this uid; `None` if they do not have the
+    /// written form.
     #[must_use]
     pub fn new(created: Wall, uid: &str) -> Option<Self> {
         Self::parse(&format!("{created} {uid}").into())

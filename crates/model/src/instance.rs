@@ -87,7 +87,7 @@ pub enum Address {
     Hostname(Arc<str>),
 }
 
-/// Pairs of strings, sorted by the first.
+/// Pairs of strings, sorted by their first string.
 pub type Pairs = Arc<[(Arc<str>, Arc<str>)]>;
 
 /// What the leader last wrote into an object's status, as far as decisions depend on it.
@@ -141,7 +141,7 @@ pub struct Facts {
     pub weight: u16,
     /// Instances with a lower number are called first.
     pub priority: u16,
-    /// Free strings for clients.
+    /// Free-form strings for clients.
     pub attributes: Pairs,
     /// The object's labels.
     pub labels: Pairs,
@@ -155,8 +155,8 @@ pub struct Facts {
     pub lease: Lease,
 }
 
-/// One stored instance: a pointer to its facts, and what changes without them on every stored heartbeat and
-/// every write of the status. Immutable: a change is a new record.
+/// One stored instance: a pointer to its facts, and the fields that change with every stored heartbeat and
+/// every write of the status although the facts stay the same. Immutable: a change makes a new record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     /// The facts that readers see.
@@ -168,16 +168,16 @@ pub struct Instance {
     /// Keys of the labels that registrations have set and that no other field manager owns: the next
     /// registration removes them if it leaves them out.
     pub registered_labels: Arc<[Arc<str>]>,
-    /// Uid of the pod that owns the object, if one does. It decides which pod the instance belongs to, and
-    /// readers do not see it.
+    /// Uid of the pod that owns the object, if there is one. It decides which pod the instance belongs to.
+    /// Readers cannot see it.
     pub owner_pod: Option<Arc<str>>,
     /// Uid of the pod that last registered the instance as its own, with a token bound to the pod.
     pub registered_by: Option<Arc<str>>,
     /// The value of the health annotation, cut to 63 characters, if it is outside the vocabulary; it counts
     /// as Warning.
     pub unknown_health: Option<Arc<str>>,
-    /// The finalizers that keep the object, once it is being deleted (`metadata.deletionTimestamp`), which
-    /// cannot be undone.
+    /// The finalizers that keep the object, if it is being deleted (`metadata.deletionTimestamp`). A
+    /// deletion cannot be undone.
     pub terminating: Option<Arc<[Arc<str>]>>,
     /// The heartbeat annotation; every change of it is a heartbeat.
     pub heartbeat: Option<Arc<str>>,
@@ -253,7 +253,7 @@ impl Facts {
 }
 
 impl Instance {
-    /// An object with these facts and an empty status; for tests and simulations, like [`Facts::new`].
+    /// An object with these facts and an empty status, for tests and simulations.
     #[must_use]
     pub fn new(facts: Facts) -> Self {
         Self {
@@ -305,8 +305,8 @@ impl Instance {
     }
 
     /// Whether a pod with this uid would take the instance over from another one: from the pod that last
-    /// registered it, or else the one that owns the object. If neither is known, the instance belongs to no
-    /// pod.
+    /// registered it or, if that is not known, from the pod that owns the object. If neither is known, the
+    /// instance belongs to no pod.
     #[must_use]
     pub fn is_of_another_pod(&self, uid: &str) -> bool {
         let pod = self.registered_by.as_deref().or(self.owner_pod.as_deref());

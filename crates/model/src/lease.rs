@@ -1,8 +1,8 @@
 //! Leases and times: moments, which decide; wall times, which are displayed; and readings, which measure
 //! durations.
 //!
-//! Owns: [`Moment`], [`Wall`], [`Now`], [`Reading`] and the terms of a [`Lease`]. Does not own: when a lease
-//! ends, which also depends on what a replica has seen (`rollcall-core`).
+//! Owns: [`Moment`], [`Wall`], [`Now`], [`Reading`] and the terms of a [`Lease`]. Does not own: when a
+//! lease ends, which also depends on what a replica has received (`rollcall-core`).
 
 use std::{fmt, time::Duration};
 
@@ -80,7 +80,7 @@ impl Now {
     }
 }
 
-/// `span` in whole milliseconds; a longer one gives the largest moment.
+/// `span` in whole milliseconds; a span that is too long gives the largest number.
 #[must_use]
 pub fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)

@@ -1,4 +1,5 @@
-//! The types that readers of the registry need: instances, views of services, selection and names.
+//! The types that code needs in order to read the registry: instances, views of services, selection and
+//! names.
 //!
 //! Owns: the vocabulary, the facts of an instance, moments and leases, views and their revisions, and the
 //! functions that select, order and name. Does not own: whether an instance is live (`rollcall-core`), what

@@ -6,10 +6,10 @@
 use ipnet::IpNet;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The most bytes in a DNS label (RFC 1035 §2.3.4).
+/// Maximum length of a DNS label in bytes (RFC 1035 §2.3.4).
 pub const MAX_LABEL: usize = 63;
 
-/// The most bytes in a DNS name in text form (RFC 1035 §2.3.4, without the dot of the root).
+/// Maximum length of a DNS name in text form, in bytes (RFC 1035 §2.3.4, without the dot of the root).
 pub const MAX_NAME: usize = 253;
 
 /// Letters of the hash suffix: base 32 without letters that are easily confused.

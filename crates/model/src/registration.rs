@@ -26,7 +26,7 @@ pub struct Registration {
     pub weight: u16,
     /// Instances with a lower number are called first.
     pub priority: u16,
-    /// Free strings.
+    /// Free-form strings.
     pub attributes: BTreeMap<String, String>,
     /// Labels of the object.
     pub labels: BTreeMap<String, String>,
@@ -40,7 +40,7 @@ pub struct Registration {
 
 impl Registration {
     /// Whether `instance` already has all these facts and no others, so that repeating them is only a
-    /// heartbeat. Labels that others have put on the object are ignored.
+    /// heartbeat. Labels that other clients have put on the object are ignored.
     #[must_use]
     pub fn is_met_by(&self, instance: &Instance) -> bool {
         let Self {
@@ -77,16 +77,16 @@ impl Registration {
             && lease.is_none_or(|lease| lease == instance.lease)
     }
 
-    /// Whether this registration comes from another pod than the one that `instance` belongs to, and takes it
-    /// over.
+    /// Whether this registration takes `instance` over, because it comes from another pod than the one
+    /// that `instance` belongs to.
     #[must_use]
     pub fn takes_over(&self, instance: &Instance) -> bool {
         self.pod.as_deref().is_some_and(|pod| instance.is_of_another_pod(pod))
     }
 
-    /// Whether `instance` has reported state that an apply would lose, or would keep although it must end:
-    /// that it is leaving, a health that this registration leaves out, or that the previous pod was being
-    /// drained.
+    /// Whether a plain apply would be wrong because of what `instance` has reported: it is stopping, it
+    /// has a health that this registration leaves out, or it was draining and now belongs to another pod.
+    /// An apply could lose such a state, or keep one that must end.
     #[must_use]
     pub fn clears_reported_state(&self, instance: &Instance) -> bool {
         let is_unwell = instance.health != Health::Passing || instance.unknown_health.is_some();
@@ -103,8 +103,8 @@ impl Registration {
         instance.registered_labels.iter().filter(|key| !self.labels.contains_key(&***key))
     }
 
-    /// Whether `instance` has facts, or labels of a registration, that this registration lacks. Server-side
-    /// apply would keep those that another manager has set.
+    /// Whether `instance` has facts, or labels of a registration, that this registration lacks.
+    /// Server-side apply would keep those that another field manager has set.
     #[must_use]
     pub fn has_stale_facts(&self, instance: &Instance) -> bool {
         let Facts {
@@ -123,7 +123,7 @@ impl Registration {
             key: _,
             uid: _,
             created: _,
-            // Labels of others stay.
+            // Labels of other clients stay.
             labels: _,
             // A health that is left out keeps the reported one, and the operator's state is not part of a
             // registration.

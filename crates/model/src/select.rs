@@ -22,7 +22,7 @@ pub enum PhaseFilter {
     Discoverable,
     /// Only Ready.
     Passing,
-    /// Expired or Critical although no operator took them out: the instances that were lost.
+    /// Expired or Critical, although no operator took them out of service: the instances that were lost.
     Lost,
     /// Every phase.
     Any,
@@ -57,14 +57,14 @@ pub enum Order {
     Name,
     /// By priority, then at random by weight (RFC 2782).
     Weighted,
-    /// By priority, then in rotation: each seed starts one member further.
+    /// By priority, then in rotation: each higher seed starts one member later.
     RoundRobin,
     /// At random, regardless of priority and weight.
     Random,
 }
 
 impl Filter {
-    /// Whether it has no conditions, and so selects all discoverable members.
+    /// Whether it has no conditions and therefore selects all discoverable members.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         let Self { version, tags, zone, near, port, protocol, selector, health } = self;
@@ -79,7 +79,7 @@ impl Filter {
         self.select(&view.members)
     }
 
-    /// As [`Self::apply`], for members in any wrapper, in their order.
+    /// Like [`Self::apply`], for members in any wrapper. Keeps their order.
     pub fn select<'a, M: AsRef<Member>>(&self, members: &'a [M]) -> Vec<&'a M> {
         let mut chosen: Vec<_> =
             members.iter().filter(|member| self.admits(member.as_ref())).collect();

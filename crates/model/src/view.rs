@@ -1,8 +1,8 @@
 //! Views: immutable snapshots of services, for readers.
 //!
-//! Owns: a [`Member`] (one instance with its verdict), a [`View`] (one service), and the [`Revision`] of any
-//! set of members. Does not own: selecting members (`select`), finding views (`directory` in
-//! `rollcall-core`), and what a server stores along with them.
+//! Owns: a [`Member`] (one instance with its verdict), a [`View`] (one service), and the [`Revision`] of
+//! any set of members. Does not own: selecting members (`select`), finding views (`directory` in
+//! `rollcall-core`), and what a server stores together with views.
 
 use std::{fmt, sync::Arc};
 

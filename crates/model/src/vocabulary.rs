@@ -159,7 +159,7 @@ vocabulary! {
     }
 }
 
-/// The most characters of an unknown value that are shown, because it can be any text of any length.
+/// How many characters of an unknown value are shown. The value can be any text of any length.
 const SHOWN: usize = 63;
 
 /// A value of the health annotation that is outside the vocabulary, cut to 63 characters.
@@ -190,7 +190,7 @@ impl HealthReport {
         ("MAINTENANCE", Self::Critical),
     ];
 
-    /// The health that is reported; `None` if only the leaving is.
+    /// The health that is reported; `None` if the instance reports only that it is stopping.
     #[must_use]
     pub const fn health(self) -> Option<Health> {
         match self {
@@ -202,7 +202,7 @@ impl HealthReport {
     }
 
     /// Parses a value of the health annotation. Surrounding blanks and case are ignored, because templates
-    /// and shells write it. HTTP accepts only the values of [`HealthReport`].
+    /// and shell scripts write it. HTTP accepts only the values of [`HealthReport`].
     ///
     /// # Errors
     /// [`UnknownHealth`] for any other value. It counts as Warning, so that a typo in a template does not

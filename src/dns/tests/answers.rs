@@ -139,7 +139,7 @@ fn instance_resolves_by_its_own_name_until_it_expires() {
 }
 
 #[test]
-fn of_two_instances_with_one_label_the_older_has_the_name() {
+fn older_of_two_instances_with_one_label_has_the_name() {
     let label = naming::label("o.1");
     let world = World::with_instances([
         instance("orders", "o.1", &["10.0.0.1"]).with(|i| i.created = Wall(1)),
@@ -152,7 +152,7 @@ fn of_two_instances_with_one_label_the_older_has_the_name() {
 }
 
 #[test]
-fn instance_with_hostname_is_a_target_and_alone_a_cname() {
+fn instance_with_hostname_is_an_srv_target_and_if_alone_a_cname() {
     let single = World::with_instances([
         instance("db", "db1", &[]).hostname("db.example.com"),
         instance("db", "db2", &["10.0.0.2"]).state(State::Draining),

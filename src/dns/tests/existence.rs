@@ -80,12 +80,12 @@ const NAMES: &[(&str, bool)] = &[
     ("_grpc._tcp.2-4-0._ver.mixed.shop", true),
     ("0-9._ver.gone.shop", true),
     ("0-9._ver.eu-1a._zone.gone.shop", true),
-    // A client can be in any zone, so `_near` has all of them.
+    // A client can be in any zone, so every zone exists below `_near`.
     ("_near.orders.shop", true),
     ("mars._near.orders.shop", true),
     ("_http._tcp.mars._near.orders.shop", true),
     ("mars._near.eu-1a._zone.mixed.shop", true),
-    // These names do not exist, nor does a name below a name that has no names below it (RFC 8020).
+    // These names do not exist. Nothing exists below `ns.dns`, `dns-version` or an instance (RFC 8020).
     ("www.rollcall.internal.", false),
     ("x.dns.rollcall.internal.", false),
     ("x.ns.dns.rollcall.internal.", false),
@@ -198,7 +198,7 @@ fn name_outside_the_zones_is_refused_without_authority() {
 }
 
 #[test]
-fn before_the_first_list_every_name_is_servfail() {
+fn every_name_is_servfail_before_the_first_list() {
     let world = World::unsynced();
     for (name, _) in NAMES {
         let answer = world.ask(name, RecordType::A);
@@ -262,7 +262,7 @@ fn empty_answer_has_the_number_of_instances_in_each_phase() {
 }
 
 #[test]
-fn with_dns_empty_nxdomain_a_service_without_discoverable_instance_does_not_exist() {
+fn dns_empty_nxdomain_denies_services_without_discoverable_instances() {
     let world = world().with_settings(|settings| settings.empty = EmptyAnswer::NxDomain);
     for (name, exists) in [
         ("orders.shop", true),
@@ -285,7 +285,7 @@ fn with_dns_empty_nxdomain_a_service_without_discoverable_instance_does_not_exis
 }
 
 #[test]
-fn with_dns_empty_last_the_last_known_instances_are_answered() {
+fn dns_empty_last_answers_with_the_last_known_instances() {
     let world = world().with_settings(|settings| settings.empty = EmptyAnswer::Last);
     let gone = world.ask("gone.shop", RecordType::A);
     assert_eq!(
@@ -346,7 +346,7 @@ proptest! {
         }
     }
 
-    /// The same with `--dns-empty nxdomain`.
+    /// The same property with `--dns-empty nxdomain`.
     #[test]
     fn nxdomain_of_an_empty_service_holds_for_every_name_below(labels in labels(), below in labels()) {
         let world = world().with_settings(|settings| settings.empty = EmptyAnswer::NxDomain);

@@ -104,7 +104,7 @@ fn rate_limit_truncates_nxdomain_and_exempts_nodata() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Every query that can be parsed gets a response that can be parsed.
+    /// Every well-formed query gets a well-formed response.
     #[test]
     fn every_query_gets_a_valid_response(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
@@ -136,7 +136,7 @@ proptest! {
         }
     }
 
-    /// No input causes a panic, and every message that gets a response has a whole header.
+    /// No input causes a panic, and only incomplete headers and responses are dropped.
     #[test]
     fn any_bytes_are_handled_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..80), tcp: bool) {
         let transport = if tcp { Transport::Tcp } else { Transport::Udp };

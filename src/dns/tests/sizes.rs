@@ -30,7 +30,7 @@ struct Case {
     label: usize,
     dual: bool,
     kind: RecordType,
-    /// None over TCP; over UDP the advertised size, if there is EDNS.
+    /// `None` over TCP; over UDP the advertised size, if there is EDNS.
     udp: Option<Option<u16>>,
     tcp_edns: bool,
 }

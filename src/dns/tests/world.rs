@@ -1,4 +1,4 @@
-//! A small directory of instances, and a responder over it.
+//! A small directory of instances, and a responder that answers from it.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -23,7 +23,7 @@ use crate::dns::limit::ErrorLimits;
 use crate::dns::respond::{Client, Responder, Response, Transport};
 use crate::dns::zones::Zones;
 
-/// The moment at which a world is created: soon enough after boot that it is not stale without a self-beat.
+/// The time at which a world is created: so soon after the boot that the world is not stale without a self-beat.
 pub(super) const START: Moment = Moment(10_000);
 
 /// The wall-clock time of the last change of every world.
@@ -119,7 +119,7 @@ impl World {
         self.responder.zones.answer(&question, query)
     }
 
-    /// The response to these bytes.
+    /// The response to a message.
     pub(super) fn send(&self, bytes: &[u8], transport: Transport) -> Response {
         let client = Client { address: self.from, transport };
         self.responder.respond(bytes, client, self.both_clocks(), self.seed)

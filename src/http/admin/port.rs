@@ -1,9 +1,9 @@
 //! The connections of the admin port: how many, and for how long.
 //!
-//! Owns: their limits, and how each ends. A connection carries one request and ends after [`CONNECTION_WITHIN`], or
-//! after [`HEAD_WITHIN`] if no request comes, whatever either side does. So neither a scraper that stops reading nor a
-//! thousand idle clients hold more than [`MAX_CONNECTIONS`] sockets. A client that opens hundreds of connections a
-//! second can still keep the kubelet out: use a NetworkPolicy to restrict the port to the kubelet and Prometheus.
+//! Owns: their limits, and how each connection ends. A connection carries one request, and ends after
+//! [`CONNECTION_WITHIN`] at the latest, or after [`HEAD_WITHIN`] if no request arrives. So scrapers that stop reading
+//! and idle clients never hold more than [`MAX_CONNECTIONS`] sockets. A client that opens hundreds of connections a
+//! second can still block the kubelet's probes: use a NetworkPolicy to restrict the port to the kubelet and Prometheus.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,20 +23,20 @@ use tracing::{Instrument as _, debug};
 
 use crate::http::accept::{Accepted, accept};
 
-/// Connections at once. Each holds a buffer of up to 16 KiB and, during a scrape, a response of about 30 KiB: 12 MB at
-/// most. Probes and scrapes need one or two.
+/// The maximum number of open connections. Each holds a buffer of up to 16 KiB and, during a scrape, a response of
+/// about 30 KiB: together 12 MB at most. Probes and scrapes need one or two.
 const MAX_CONNECTIONS: usize = 256;
 
-/// The time for a whole connection. Prometheus waits 10 s for a scrape, the kubelet 1 s for a probe.
+/// The time limit for a whole connection. Prometheus waits 10 s for a scrape, the kubelet 1 s for a probe.
 const CONNECTION_WITHIN: Duration = Duration::from_secs(10);
 
-/// The time for the head of a request: clients of this port are close and send it in one packet.
+/// The time limit for the head of a request: clients of this port are nearby and send the head in one packet.
 const HEAD_WITHIN: Duration = Duration::from_secs(1);
 
-/// The most bytes of a request's head.
+/// The maximum size of a request's head in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Serves for ever. When this future is dropped, its connections are closed.
+/// Serves requests forever. When this future is dropped, its connections are closed.
 pub(super) async fn serve(listener: TcpListener, router: Router) {
     let mut connections = JoinSet::new();
     // A connection without a request releases its permit within `HEAD_WITHIN`.

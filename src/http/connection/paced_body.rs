@@ -1,7 +1,8 @@
-//! A response's body as a connection sends it: one piece at a time, and the next only when the last one is written.
+//! The body of a response as a connection sends it: one piece at a time, the next piece only when the last one is
+//! written.
 //!
-//! Owns: [`PacedBody`]. Without it hyper would take 64 KiB ahead from every body, whether the client reads or not, and
-//! many slow clients would fill the memory. Does not own: producing the pieces (the handlers' bodies).
+//! Owns: [`PacedBody`]. Without it, hyper would buffer 64 KiB of every body, whether the client reads or not, and many
+//! slow clients would exhaust the memory. Does not own: producing the pieces (the handlers' bodies).
 
 use std::{
     pin::Pin,
@@ -18,7 +19,8 @@ use crate::http::{
     connection::{progress::Progress, streams::OpenStream},
 };
 
-/// When more bytes than this wait on an HTTP/2 connection, its client is slow, and each response is tracked separately.
+/// When more bytes than this wait on an HTTP/2 connection, its client counts as slow, and each response is tracked
+/// separately.
 const SLOW_CLIENT: usize = PIECE;
 
 /// A body that is being sent.
@@ -34,9 +36,9 @@ enum Pacing {
     None,
     /// HTTP/1: the next piece follows while at most `max_unwritten` wait for the kernel.
     Pieces { progress: Arc<Progress>, max_unwritten: u32 },
-    /// HTTP/2: hyper passes a piece to its stream as soon as the window has room for one byte. For a slow client the
-    /// last byte of each piece is sent separately: once that byte has room, the client has made room for the whole
-    /// piece.
+    /// HTTP/2: hyper passes a piece to its stream as soon as the window has room for one byte. For a slow client, the
+    /// last byte of each piece is sent separately: once the window has room for that byte, the client has taken the
+    /// rest of the piece.
     Stream { progress: Arc<Progress>, stream: OpenStream, is_watch: bool, rest: Bytes },
 }
 
@@ -44,8 +46,8 @@ impl PacedBody {
     pub(super) fn http1(body: Body, is_watch: bool, progress: &Arc<Progress>) -> Self {
         let length = body.size_hint().exact();
         let is_short = length.is_some_and(|length| length <= PIECE as u64);
-        // A watch is polled for more right after a piece: most often there is nothing yet, and then the task need not
-        // be woken when the piece is written.
+        // hyper polls a watch again right after a piece. Usually there are no further events yet, and then the task
+        // need not be woken when the piece is written.
         let max_unwritten = u32::from(is_watch);
         let pieces = || Pacing::Pieces { progress: progress.clone(), max_unwritten };
         Self { body, pacing: if is_short { Pacing::None } else { pieces() } }
@@ -105,8 +107,8 @@ impl hyper::body::Body for PacedBody {
                     }
                 }
                 stream.data_waiting(*is_watch);
-                // A whole body is also split into pieces: otherwise a client could leave all of it in this process
-                // unnoticed.
+                // A body that is complete from the start is also split into pieces: otherwise it would not be noticed
+                // that a client leaves all of it in this process.
                 let mut piece = rest.split_to(rest.len().min(PIECE));
                 if rest.is_empty() && progress.unsent() > SLOW_CLIENT && piece.len() > 1 {
                     *rest = piece.split_off(piece.len() - 1);
@@ -123,7 +125,7 @@ impl hyper::body::Body for PacedBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // hyper asks for it before it takes the first piece.
+        // hyper asks for the size before it takes the first piece.
         self.body.size_hint()
     }
 }

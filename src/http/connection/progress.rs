@@ -1,8 +1,8 @@
 //! Whether a connection makes progress: the stream records it, and the ticker checks it.
 //!
 //! Owns: [`MonitoredStream`], a stream that records reads and blocked writes; [`Progress`], the limits after which a
-//! connection is dropped, and whether there is room for another piece of a response. Does not own: the progress of
-//! single HTTP/2 streams (`streams`). hyper's own header timeout would also close connections that are idle between two
+//! connection is dropped, and whether another piece of a response can be sent. Does not own: the progress of single
+//! HTTP/2 streams (`streams`). hyper's own header timeout would also close connections that are idle between two
 //! heartbeats, and costs a timer with every request; this costs a few relaxed stores.
 
 use std::{
@@ -28,11 +28,11 @@ use crate::http::connection::{
     unsent_bytes::UnsentBytes,
 };
 
-/// A request head must be complete before the third tick after its first byte: within 10 to 15 s.
+/// The head of a request must be complete before the third tick after its first byte: within 10 to 15 s.
 const HEAD_TICKS: u32 = 2;
 
-/// Between two requests: 5 min, longer than the heartbeat interval of any lease for which a client should keep its
-/// connection open.
+/// The limit between two requests: 5 min, longer than the heartbeat interval of any lease for which a client should
+/// keep its connection open.
 const IDLE_TICKS: u32 = 60;
 
 /// The stages of a connection.
@@ -54,7 +54,7 @@ pub(super) enum ConnectionState {
     Active,
     /// The client has sent no request for a long time: the connection can shut down gracefully.
     Idle,
-    /// The client sends or takes nothing, although the server waits for it: the connection is dropped.
+    /// The server waits for the client, which neither sends nor takes data: the connection is dropped.
     Stalled,
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Progress {
     ticks: Arc<AtomicU32>,
     stage: AtomicU8,
     since: AtomicU32,
-    /// The tick at which a write was blocked first, plus one; zero while no write is blocked.
+    /// The tick at which a write was first blocked, plus one; zero while no write is blocked.
     blocked_since: AtomicU32,
     /// Bytes written since then.
     written_since: AtomicUsize,
@@ -92,7 +92,7 @@ impl Progress {
         self.stage.store(WATCH, Ordering::Relaxed);
     }
 
-    /// HTTP/2: a request has come. Keep the result until the client has taken the whole response.
+    /// HTTP/2: a request has arrived. Keep the result until the client has taken the whole response.
     pub(super) fn stream_opened(&self, permit: Option<OwnedSemaphorePermit>) -> OpenStream {
         self.begin(HTTP2);
         self.streams.open(&self.ticks, permit)
@@ -122,13 +122,13 @@ impl Progress {
         self.unsent.count()
     }
 
-    /// HTTP/1: ready when at most `most` pieces wait for the kernel, so that the next one can be produced.
+    /// HTTP/1: ready when at most `most` pieces wait for the kernel, so that the next piece can be produced.
     pub(super) fn poll_unwritten(&self, most: u32, cx: &Context<'_>) -> Poll<()> {
         if self.unwritten_pieces.load(Ordering::Acquire) <= most {
             return Poll::Ready(());
         }
         self.pieces_written.register(cx.waker());
-        // They may have been written between the first load and the registration.
+        // The pieces may have been written between the first load and the registration of the waker.
         let fits = self.unwritten_pieces.load(Ordering::Acquire) <= most;
         if fits { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -177,12 +177,12 @@ impl Progress {
 
     fn record_read(&self, bytes: &[u8]) {
         if self.stage.load(Ordering::Relaxed) == IDLE {
-            // The HTTP/2 preface is followed by settings, and not yet by a request.
+            // After the HTTP/2 preface come settings, and not yet a request.
             self.begin(if bytes.starts_with(PREFACE) { HTTP2 } else { HEAD });
         }
     }
 
-    /// A write of `wanted` bytes was tried.
+    /// A write of `wanted` bytes was attempted.
     fn record_write(&self, polled: &Poll<io::Result<usize>>, wanted: usize) {
         if let Poll::Ready(Ok(bytes)) = polled {
             self.unsent.remove(*bytes, self.ticks.load(Ordering::Relaxed));
@@ -266,7 +266,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MonitoredStream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // With TLS a flush can be blocked by the kernel, too.
+        // With TLS, the kernel can also block a flush.
         let polled = Pin::new(&mut self.stream).poll_flush(cx);
         match &polled {
             Poll::Pending => self.progress.record_blocked(),
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_connection_stays_open_unless_the_client_takes_nothing() {
+    fn a_busy_connection_stays_open_while_the_client_takes_data() {
         let busy = Progress::default();
         busy.record_read(b"GET");
         busy.request_begun();
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_bytes_now_and_then_are_not_progress() {
+    fn occasional_bytes_are_not_progress() {
         let slow = Progress::default();
         slow.request_begun();
         slow.record_write(&Poll::Pending, 100_000);

@@ -1,4 +1,4 @@
-//! What a connection is asked to do from outside: by the ticker, or by one of its own responses.
+//! Signals to a connection, from the ticker or from one of its own responses.
 //!
 //! Owns: [`SignalSlot`], which keeps the strongest signal until the connection receives it. Does not own: what the
 //! connection does with it (`connection`).
@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 /// A signal to one connection. The order is by strength.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Signal {
-    /// The connection is idle or stalled. The connection checks its state again, because it may have made progress
-    /// since. This is the weakest signal: the ticker repeats it at the next tick.
+    /// The connection is idle or stalled, and must check its state again, because it may have made progress since. This
+    /// is the weakest signal: the ticker repeats it at the next tick.
     CheckState,
     /// The client should open its next request on another connection, once the responses in progress are complete.
     MoveOn,

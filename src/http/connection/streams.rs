@@ -1,8 +1,8 @@
 //! HTTP/2: the requests that are open on one connection, and whether the client takes their responses.
 //!
 //! Owns: [`Streams`] and [`OpenStream`]. Does not own: the limits (`limits`). Over HTTP/1 a client that reads nothing
-//! blocks the socket. Over HTTP/2 it can block a single stream, by granting it no more window (RFC 9113 §5.2), while
-//! the socket stays writable: so each stream is checked separately.
+//! blocks the socket. Over HTTP/2 it can block a single stream by not extending its window (RFC 9113 §5.2), while the
+//! socket stays writable. So each stream is checked separately.
 
 use std::sync::{
     Arc,
@@ -14,10 +14,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::http::connection::limits::{STALLED_TICKS, STALLED_WATCH_TICKS};
 
-/// The most concurrent streams of a connection: the least that RFC 9113 §6.5.2 recommends.
+/// The maximum number of concurrent streams of a connection: the lowest that RFC 9113 §6.5.2 recommends.
 pub(super) const MAX_PER_CONNECTION: u32 = 100;
 
-/// When the list is this long, closed streams are removed from it. It always contains some then, because at most
+/// When the list is this long, closed streams are removed from it. There are always some, because at most
 /// [`MAX_PER_CONNECTION`] are open.
 const PRUNE_AT: usize = 4 * MAX_PER_CONNECTION as usize;
 
@@ -44,12 +44,12 @@ struct StreamRecord {
     is_closed: AtomicBool,
 }
 
-/// A stream, until the client has taken its whole response or granted the window for the rest of it.
+/// A stream, until the client has taken its whole response, or its window has room for the rest.
 #[derive(Debug)]
 pub(super) struct OpenStream {
     record: Arc<StreamRecord>,
     ticks: Arc<AtomicU32>,
-    /// Its permit among the streams of all connections.
+    /// Its permit, out of those for the streams of all connections.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -99,7 +99,7 @@ impl StreamRecord {
 }
 
 impl OpenStream {
-    /// Data is waiting for the client, from now on.
+    /// From now on, data is waiting for the client.
     pub(super) fn data_waiting(&self, is_watch: bool) {
         self.record.is_watch.store(is_watch, Ordering::Relaxed);
         let now = self.ticks.load(Ordering::Relaxed) + 1;

@@ -1,4 +1,4 @@
-//! One tick for all connections, every [`TICK`]: a connection that is stalled or idle is signalled.
+//! Ticks all connections every [`TICK`], and signals those that are stalled or idle.
 //!
 //! Owns: the list of open connections, and the one timer that they share. A timer in each connection would be armed and
 //! polled with every request. Does not own: when a connection counts as stalled (`progress`), and what it does with a
@@ -17,7 +17,7 @@ use crate::http::connection::{
 /// How often each connection is checked. Every limit is a multiple of it.
 const TICK: Duration = Duration::from_secs(5);
 
-/// Ticks all open connections.
+/// Ticks all open connections together.
 #[derive(Debug, Default)]
 pub(in crate::http) struct Ticker {
     open: Mutex<OpenConnections>,
@@ -27,7 +27,7 @@ pub(in crate::http) struct Ticker {
 struct OpenConnections {
     by_key: HashMap<u64, Arc<Progress>>,
     next_key: u64,
-    /// A connection that is accepted from now on shuts down at once.
+    /// Whether the shutdown began: a connection that is accepted from then on shuts down at once.
     is_shutting_down: bool,
 }
 
@@ -53,7 +53,7 @@ impl Ticker {
         TickedConnection { ticker: self.clone(), key, progress }
     }
 
-    /// Ticks for ever.
+    /// Ticks forever.
     pub(in crate::http) async fn run(&self) {
         let mut interval = interval(TICK);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);

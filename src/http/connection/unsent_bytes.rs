@@ -1,8 +1,9 @@
 //! HTTP/2: the response bytes that hyper buffers because their streams have no send window.
 //!
-//! Owns: [`UnsentBytes`]. A handler hands over a small response whole and is done with it, so only the bytes that leave
-//! through the socket show whether the client takes it. Those include frame headers and so are more than the bytes
-//! handed over; the count here is therefore a lower bound of what is waiting. Does not own: the limits (`limits`).
+//! Owns: [`UnsentBytes`]. A handler passes a small response to hyper in one piece, so only the bytes that are written
+//! to the socket show whether the client takes it. Those include frame headers, and are therefore more than the bytes
+//! that were passed to hyper; so the count here is a lower bound of the bytes that are waiting. Does not own: the
+//! limits (`limits`).
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
@@ -19,7 +20,7 @@ pub(super) struct UnsentBytes {
 }
 
 impl UnsentBytes {
-    /// At least this many bytes are waiting.
+    /// The lower bound of the bytes that are waiting.
     pub(super) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
@@ -64,12 +65,12 @@ mod tests {
         let unsent = UnsentBytes::default();
         unsent.add(10_000, 0);
         assert!(!unsent.is_stalled(STALLED_TICKS) && unsent.is_stalled(STALLED_TICKS + 1));
-        // A byte now and then is not progress.
+        // An occasional byte is not progress.
         (1..=STALLED_TICKS).for_each(|now| unsent.remove(1, now));
         assert!(unsent.is_stalled(STALLED_TICKS + 1));
         unsent.remove(PROGRESS_BYTES, 5);
         assert!(!unsent.is_stalled(5 + STALLED_TICKS));
-        // With frame headers more bytes leave than were added: that is not a credit for later bytes.
+        // With frame headers, more bytes are sent than were added. The excess is not a credit for later bytes.
         unsent.remove(1_000_000, 6);
         assert!(unsent.count() == 0 && !unsent.is_stalled(1_000));
         unsent.add(1, 7);

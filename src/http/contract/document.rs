@@ -143,9 +143,9 @@ fn lines(schema: &str, example: &str) -> Value {
     })
 }
 
-/// Links: the calls that take values of this response.
+/// Links to the calls that take values of this response.
 fn links(operation: &Operation, success: &Success) -> Map<String, Value> {
-    const OF_INSTANCE: [&str; 6] = [
+    const INSTANCE_CALLS: [&str; 6] = [
         "heartbeat",
         "getInstance",
         "renewLease",
@@ -167,7 +167,7 @@ fn links(operation: &Operation, success: &Success) -> Map<String, Value> {
                 "path.namespace": "$response.body#/namespace",
                 "path.name": "$response.body#/name",
             });
-            (&OF_INSTANCE, path)
+            (&INSTANCE_CALLS, path)
         }
         _ => return Map::new(),
     };

@@ -1,4 +1,4 @@
-//! Examples of bodies. A test in `document` validates them against their schemas.
+//! Examples of request and response bodies. A test in `document` validates them against their schemas.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Tests: the contract avoids forms that OpenAPI 3.1 allows and client generators cannot handle.
+//! Tests that the contract avoids forms that OpenAPI 3.1 allows but client generators cannot handle.
 //!
 //! Owns: the forms to avoid, each with the generators that fail on it. Does not own: whether a generated client works;
 //! `tests/clients` proves that for three languages.
@@ -23,8 +23,8 @@ fn schemas() -> Vec<(String, Value)> {
     schemas
 }
 
-/// Otherwise openapi-python-client drops the properties, and openapi-generator writes Rust and Java that do not
-/// compile.
+/// Otherwise openapi-python-client drops the properties, and openapi-generator generates Rust and Java code that does
+/// not compile.
 #[test]
 fn alternatives_have_no_sibling_properties() {
     for (path, schema) in schemas() {
@@ -35,8 +35,8 @@ fn alternatives_have_no_sibling_properties() {
     }
 }
 
-/// Generators name an unnamed alternative by its position. With a discriminator openapi-generator writes Rust that
-/// removes the member before it reads the schema that requires it, and drops all but one of its values.
+/// Generators name an unnamed alternative after its position. For a discriminator, openapi-generator generates Rust
+/// code that removes the member before it reads the schema that requires it, and drops all but one of its values.
 #[test]
 fn alternatives_are_named_schemas_or_null() {
     for (path, schema) in schemas() {
@@ -67,7 +67,7 @@ fn schema_name_differs_from_members_of_its_alternatives() {
     }
 }
 
-/// oapi-codegen makes a Go type of each component of every kind, and gives `port` and `Port` the same name.
+/// oapi-codegen generates a Go type for each component of every kind, and gives `port` and `Port` the same name.
 #[test]
 fn component_names_are_unique_across_kinds() {
     let document = document(&OPERATIONS);

@@ -19,7 +19,7 @@ const EVERY_RESPONSE: [&str; 7] = [
     "X-Content-Type-Options",
 ];
 
-/// Headers that a response always has where the contract lists them.
+/// Headers that are always present in the responses for which the contract lists them.
 const ALWAYS_PRESENT: [&str; 12] = [
     "Rollcall-Replica",
     "Rollcall-Stale",
@@ -47,8 +47,8 @@ fn parameter(name: &str) -> Value {
             "The Rollcall-Index of an earlier response of any replica. This replica answers when it has applied that \
              index, or with 503 after 5 s, so reads never go back in time and include writes through other replicas. \
              If the store itself has not reached the index, the response comes at once, with Rollcall-Index-Reset.",
-            // An unsigned 64-bit number; etcd uses only the lower half of the range.
-            json!({"type": "integer", "format": values::width(None), "minimum": 0, "maximum": u64::MAX}),
+            // An index is an unsigned 64-bit number; etcd uses only the lower half of the range.
+            json!({"type": "integer", "format": values::integer_format(None), "minimum": 0, "maximum": u64::MAX}),
         ),
         "X-Request-Id" => (
             "An id of the request, of at most 128 characters. It is returned in the response and written to the \
@@ -147,7 +147,7 @@ fn header(name: &str) -> Value {
             ("The path of the instance.", json!({"type": "string", "format": "uri-reference"}))
         }
         "Retry-After" => (
-            "When to try again, in seconds, with random jitter so that clients do not come back together.",
+            "When to try again, in seconds, with random jitter, so that clients do not retry at the same time.",
             json!({"type": "integer", "format": "int64", "minimum": 1}),
         ),
         "WWW-Authenticate" => ("The authentication that is needed (RFC 6750).", text()),
@@ -188,7 +188,7 @@ pub(super) fn for_problem(status: u16) -> &'static [&'static str] {
     }
 }
 
-/// References to these headers only.
+/// References to only these headers.
 pub(super) fn references(names: &[&str]) -> Map<String, Value> {
     let reference = |name: &&str| json!({"$ref": format!("#/components/headers/{name}")});
     names.iter().map(|name| ((*name).to_owned(), reference(name))).collect()

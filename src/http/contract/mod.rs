@@ -1,4 +1,4 @@
-//! The contract: the HTTP API as OpenAPI 3.1, made from the table of operations.
+//! The contract: the HTTP API as OpenAPI 3.1, generated from the table of operations.
 //!
 //! Owns: `GET /openapi.json`, and the document that `rollcall openapi` prints. Does not own: the bounds, patterns and
 //! vocabularies of the API; they come from the code that enforces them (docs/decisions/0014).

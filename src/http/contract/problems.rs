@@ -43,8 +43,8 @@ fn status(kind: ProblemKind) -> u16 {
 /// The kinds in CamelCase, as the name of a component.
 fn name(kinds: &[ProblemKind]) -> String {
     let camel = |kind: &ProblemKind| {
-        let name = names::camel(kind.slug());
-        // A refusal has a different meaning with each status.
+        let name = names::camel_case(kind.slug());
+        // The meaning of a refusal depends on its status.
         if let ProblemKind::Refused(status) = kind { format!("{name}{status}") } else { name }
     };
     kinds.iter().map(camel).collect::<Vec<_>>().join("Or")
@@ -61,7 +61,7 @@ fn response(status: u16, kinds: &[ProblemKind]) -> Value {
         .collect();
     let mut response_headers = headers::response(headers::for_problem(status));
     if kinds.contains(&ProblemKind::Terminating) {
-        // Optional: 409 for another reason would be refused again.
+        // Optional: after a 409 for another reason, a retry would be refused again.
         response_headers.insert("Retry-After".to_owned(), headers::optional("Retry-After"));
     }
     json!({
@@ -71,8 +71,8 @@ fn response(status: u16, kinds: &[ProblemKind]) -> Value {
             "schema": {"$ref": schemas::reference("Problem")},
             "examples": examples,
         }},
-        // A validator would need this next to the reference, where it makes generators fail or write a type for each
-        // response. The tests read it here.
+        // A validator would need this next to the reference, but there it makes generators fail, or generate a type for
+        // each response. The tests read it here.
         "x-problem-types": types,
     })
 }

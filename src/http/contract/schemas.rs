@@ -25,7 +25,7 @@ pub(super) fn reference(name: &str) -> String {
 pub(super) fn all() -> Map<String, Value> {
     let mut all = request_schemas();
     for (name, schema) in response_schemas() {
-        // The vocabularies are in both, with equal schemas.
+        // Both contain the vocabularies, with equal schemas.
         all.insert(name, schema);
     }
     add_variants(&mut all);
@@ -37,7 +37,7 @@ pub(super) fn all() -> Map<String, Value> {
     all
 }
 
-/// Schemas of the types that request bodies are read into.
+/// The schemas of request bodies.
 fn request_schemas() -> Map<String, Value> {
     let mut generator = settings().for_deserialize().into_generator();
     add::<validate::RegistrationBody>(&mut generator);
@@ -52,7 +52,7 @@ fn request_schemas() -> Map<String, Value> {
     all
 }
 
-/// Schemas of the types that responses are written from.
+/// The schemas of response bodies.
 fn response_schemas() -> Map<String, Value> {
     let mut generator = settings().for_serialize().into_generator();
     add::<encode::InstanceJson<'static>>(&mut generator);
@@ -80,8 +80,8 @@ fn use_openapi_format(schema: &mut Schema) {
     let is_rust_format =
         |format: &Value| format.as_str().is_some_and(|format| format.starts_with("uint"));
     if schema.get("format").is_some_and(is_rust_format) {
-        let width = values::width(schema.get("maximum").and_then(Value::as_i64));
-        schema.insert("format".to_owned(), width.into());
+        let format = values::integer_format(schema.get("maximum").and_then(Value::as_i64));
+        schema.insert("format".to_owned(), format.into());
     }
 }
 
@@ -89,7 +89,7 @@ fn add<T: JsonSchema>(generator: &mut SchemaGenerator) {
     let _ = generator.subschema_for::<T>();
 }
 
-/// Derives the schemas that are variants of one type.
+/// Adds the schemas that are variants of one type.
 fn add_variants(all: &mut Map<String, Value>) {
     let Some(Value::Object(registration)) = all.get("Registration").cloned() else { return };
     let in_path = without(registration.clone(), &["namespace", "name"]);
@@ -105,7 +105,7 @@ fn add_variants(all: &mut Map<String, Value>) {
     }
     let lease = merged(all, &["Lease", "Renewal"], "The terms of a lease, and its remaining time.");
     all.insert("LeaseDetail".to_owned(), lease);
-    let description = "A single instance, as the replica that answers sees it.";
+    let description = "A single instance, as known to the replica that answers.";
     let mut single = merged(all, &["Instance", "Detail"], description);
     if let Some(lease) = single.pointer_mut("/properties/lease") {
         *lease = json!({"$ref": reference("LeaseDetail"), "description": "The terms of its lease, and its remaining \
@@ -201,14 +201,14 @@ fn events() -> Map<String, Value> {
     ])
 }
 
-/// References to alternative schemas, which one member tells apart by its values. There is no discriminator: it would
-/// only repeat this, and openapi-generator then writes Rust that removes the member before it reads the schema that
-/// requires it.
+/// References to alternative schemas, which differ in the values of one member. There is no discriminator: it would
+/// only repeat these values, and openapi-generator would generate Rust code that removes the member before it reads the
+/// schema that requires it.
 fn references(schemas: &[&str]) -> Vec<Value> {
     schemas.iter().map(|name| json!({"$ref": reference(name)})).collect()
 }
 
-/// Named as OpenAPI 3.2 names the items of a stream.
+/// Named after the keyword that OpenAPI 3.2 has for the items of a stream.
 fn event(kind: &str, data: &str, description: &str) -> Value {
     json!({
         "type": "object",

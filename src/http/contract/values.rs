@@ -64,7 +64,7 @@ value_types! {
         &json_schema!({"type": "string", "maxLength": rules::MAX_ATTRIBUTE}),
         Some(rules::MAX_ATTRIBUTES),
     );
-    /// A merge patch of the attributes. Their resulting number is checked when the patch is applied.
+    /// A merge patch of the attributes. The number of attributes that results is checked when the patch is applied.
     true AttributesPatch = map(
         rules::ATTRIBUTE_KEY_PATTERN,
         rules::MAX_SHORT_TEXT,
@@ -142,11 +142,11 @@ value_types! {
     );
 }
 
-/// The most registrations in one batch.
+/// The maximum number of registrations in one batch.
 pub(in crate::http) const MAX_REGISTRATIONS: usize = rules::MAX_INSTANCES;
 
-/// The most heartbeats in one batch.
-pub(in crate::http) const MAX_HEARTBEATS: usize = rules::MAX_BEATS;
+/// The maximum number of heartbeats in one batch.
+pub(in crate::http) const MAX_HEARTBEATS: usize = rules::MAX_HEARTBEATS;
 
 /// Non-empty text of this pattern.
 pub(super) fn text(pattern: &str, max: usize) -> Schema {
@@ -154,16 +154,16 @@ pub(super) fn text(pattern: &str, max: usize) -> Schema {
 }
 
 fn integer(min: i64, max: i64) -> Schema {
-    json_schema!({"type": "integer", "format": width(Some(max)), "minimum": min, "maximum": max})
+    json_schema!({"type": "integer", "format": integer_format(Some(max)), "minimum": min, "maximum": max})
 }
 
 /// A number that can exceed 32 bits.
 pub(super) fn count() -> Schema {
-    json_schema!({"type": "integer", "format": width(None), "minimum": 0})
+    json_schema!({"type": "integer", "format": integer_format(None), "minimum": 0})
 }
 
 /// The format of integers up to `max`. Without a format, most generators use 32 bits for every integer.
-pub(super) fn width(max: Option<i64>) -> &'static str {
+pub(super) fn integer_format(max: Option<i64>) -> &'static str {
     if max.is_some_and(|max| max <= i32::MAX.into()) { "int32" } else { "int64" }
 }
 
@@ -192,7 +192,7 @@ fn enumeration(description: &str, values: impl Iterator<Item = &'static str>) ->
     json_schema!({"type": "string", "enum": values.collect::<Vec<_>>(), "description": description})
 }
 
-/// A vocabulary with its default first.
+/// The values of a vocabulary, with the default first.
 fn default_first<T: Copy + PartialEq>(default: T, all: &'static [T]) -> impl Iterator<Item = T> {
     let others = all.iter().copied().filter(move |value| *value != default);
     iter::once(default).chain(others)

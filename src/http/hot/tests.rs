@@ -1,5 +1,5 @@
-//! The hot path changes no response: two servers with equal registries and one clock, one of them without the hot path,
-//! answer the same requests with the same bytes, and are in the same state afterwards.
+//! The hot path changes no response: two servers with equal registries and the same clock, one of them without the hot
+//! path, answer the same requests with the same bytes, and have the same state afterwards.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -24,10 +24,11 @@ use crate::http::{
     testing::{self, Options, PEER, World},
 };
 
-/// Requests that are sent together over one connection, and what happens before.
+/// Requests that are sent together over one connection, and the changes before them.
 #[derive(Clone, Debug)]
 struct Step {
-    /// Milliseconds. All steps of a case together take less time than the shortest cache lifetime.
+    /// The time to advance before the requests, in milliseconds. All steps of a case together take less time than the
+    /// shortest cache lifetime.
     after: u64,
     event: Event,
     requests: Vec<TextRequest>,
@@ -40,7 +41,7 @@ enum Event {
     Delete(&'static str),
 }
 
-/// Responses of the hot path, by route and status.
+/// The number of responses of the hot path, by route and status.
 static ANSWERED: Mutex<BTreeMap<(Route, u16), u32>> = Mutex::new(BTreeMap::new());
 
 /// Counts a response of the hot path.
@@ -207,7 +208,7 @@ fn normalised(received: &[u8]) -> String {
     let sections = text.split("\r\n\r\n").map(|section| {
         let mut lines: Vec<_> =
             section.split("\r\n").filter(|line| !line.starts_with("date: ")).collect();
-        // The first line can begin with the body of the previous response.
+        // The first line may begin with the body of the previous response.
         lines.get_mut(1..).unwrap_or_default().sort_unstable();
         lines.join("\n")
     });

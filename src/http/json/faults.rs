@@ -1,4 +1,4 @@
-//! Faults of a JSON text as values. serde passes errors on as sentences, which must not be parsed.
+//! The faults of a JSON text as values. serde reports errors as sentences, which should not be parsed.
 //!
 //! Owns: a deserializer around another one, whose error type keeps the structure of an error. The inner error type
 //! cannot carry that structure, so a fault is stored in a [`Stash`] until the call returns. The text is streamed and
@@ -20,26 +20,26 @@ use crate::http::clip;
 /// A fault of a JSON text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// Not JSON, or a number outside the range of every type, in the words of the parser.
+    /// Not JSON, or a number outside the range of every type; the text is the parser's.
     Syntax(String),
     /// A field that is not one of these fields.
     UnknownField(&'static [&'static str]),
     MissingField(&'static str),
     /// Empty when the path already ends with the field.
     DuplicateField(&'static str),
-    /// Another type or value.
+    /// A value of the wrong type, or outside the range of its type.
     Mismatch {
-        /// Such as `invalid type: null`; truncated, because it quotes the text.
+        /// For example `invalid type: null`; truncated, because it quotes the JSON text.
         found: String,
         expected: String,
     },
-    /// Another fault, in the words of the type that was read.
+    /// Any other fault; the text comes from the type that was read.
     Other(String),
 }
 
-/// A deserializer with [`Fault`] as its error type. It calls `deserialize_any` of the inner one, which JSON supports,
-/// so that a visitor detects every mismatch and not the inner deserializer. It supports enums with unit variants
-/// only.
+/// A deserializer with [`Fault`] as its error type. It calls `deserialize_any` of the inner deserializer, which JSON
+/// supports, so that every mismatch is detected by a visitor and not by the inner deserializer. It supports enums with
+/// unit variants only.
 pub(super) struct FaultDeserializer<'s, D> {
     inner: D,
     stash: &'s Stash,
@@ -50,8 +50,8 @@ pub(super) struct FaultDeserializer<'s, D> {
 pub(super) struct Stash(Cell<Option<Fault>>);
 
 impl Stash {
-    /// A deserializer that stores its faults here.
-    pub(super) fn around<D>(&self, inner: D) -> FaultDeserializer<'_, D> {
+    /// Wraps a deserializer, so that its faults are stored here.
+    pub(super) fn wrap<D>(&self, inner: D) -> FaultDeserializer<'_, D> {
         FaultDeserializer { inner, stash: self }
     }
 
@@ -116,9 +116,9 @@ impl Fault {
             Unexpected::Unit => format!("invalid {what}: null"),
             // Long text is truncated before it is escaped.
             Unexpected::Str(text) => {
-                clip::name(format!("invalid {what}: string {:?}", clip::head(text)))
+                clip::truncate_name(format!("invalid {what}: string {:?}", clip::name_prefix(text)))
             }
-            found => clip::name(format!("invalid {what}: {found}")),
+            found => clip::truncate_name(format!("invalid {what}: {found}")),
         };
         Self::Mismatch { found, expected: expected.to_string() }
     }
@@ -200,7 +200,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Capturing<'_, V> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, inner: D) -> Result<V::Value, D::Error> {
-        self.stash.capture(self.inner.visit_some(self.stash.around(inner)))
+        self.stash.capture(self.inner.visit_some(self.stash.wrap(inner)))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, inner: A) -> Result<V::Value, A::Error> {
@@ -218,7 +218,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Capturing<'_, S> {
     type Value = S::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, inner: D) -> Result<S::Value, D::Error> {
-        self.stash.capture(self.inner.deserialize(self.stash.around(inner)))
+        self.stash.capture(self.inner.deserialize(self.stash.wrap(inner)))
     }
 }
 
@@ -304,11 +304,11 @@ mod tests {
     }
 
     fn read<'de, T: de::Deserialize<'de>>(text: &'de str) -> Result<T, Fault> {
-        T::deserialize(Stash::default().around(&mut serde_json::Deserializer::from_str(text)))
+        T::deserialize(Stash::default().wrap(&mut serde_json::Deserializer::from_str(text)))
     }
 
     #[test]
-    fn adapter_reads_the_same_values() {
+    fn fault_deserializer_reads_the_same_values() {
         for text in [
             "{}",
             "{\"number\": 7, \"flag\": true, \"word\": \"Up\", \"pair\": [1, 2], \"new\": -5}",

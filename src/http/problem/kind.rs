@@ -1,8 +1,8 @@
-//! The kinds of problems: their statuses, their types for programs, and their titles for readers.
+//! The kinds of problems: their statuses, their types (for programs), and their titles (for people).
 
 use hyper::StatusCode;
 
-/// Prefix of every `type`. A tag URI (RFC 4151) does not promise a page that explains it, as a URL would.
+/// The prefix of every `type`. Unlike a URL, a tag URI (RFC 4151) does not promise a page that explains it.
 const TYPE_PREFIX: &str = "tag:rollcall.dev,2026:";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub(in crate::http) enum ProblemKind {
     SlowBody,
     /// The request has no usable token.
     Unauthenticated,
-    /// The request has a token, and the API server does not accept it.
+    /// The request has a token that the API server does not accept.
     BadToken,
     Forbidden,
     UnknownRoute,
@@ -42,7 +42,7 @@ pub(in crate::http) enum ProblemKind {
 }
 
 impl ProblemKind {
-    /// Each kind once; `Refused` once for all its statuses.
+    /// All kinds; `Refused` occurs once for all its statuses.
     pub(in crate::http) const ALL: [Self; 28] = [
         Self::IllegalName,
         Self::BadQuery,
@@ -74,7 +74,7 @@ impl ProblemKind {
         Self::Refused(403),
     ];
 
-    /// The statuses that are passed on: those of the Kubernetes API, and 421 of this replica.
+    /// The statuses that are passed on: those of the Kubernetes API, and 421, which this replica returns.
     const PASSED_ON: [u16; 5] = [400, 403, 409, 421, 422];
 
     pub(in crate::http) fn status(self) -> StatusCode {

@@ -28,7 +28,7 @@ pub(in crate::http) struct ProblemBody<'a> {
     /// The kind of problem, for programs.
     #[schemars(with = "TypeSchema")]
     r#type: String,
-    /// The kind of problem, for readers.
+    /// The kind of problem, for people.
     title: &'static str,
     /// The status of the response; in a batch, the status that a single call would have had.
     #[schemars(range(min = 400, max = 599))]
@@ -111,10 +111,11 @@ impl IntoResponse for Problem {
         let mut response = Response::new(Body::from(self.to_json()));
         *response.status_mut() = self.kind.status();
         let headers = response.headers_mut();
-        headers.reserve(headers::USUAL);
+        headers.reserve(headers::USUAL_COUNT);
         let mut set = |name, value| drop(headers.insert(name, HeaderValue::from_static(value)));
         set(CONTENT_TYPE, "application/problem+json");
-        // Caches may keep some of these statuses by default (RFC 9110 §15.1), and none of them lasts.
+        // By default, caches may store responses with some of these statuses (RFC 9110 §15.1), but all of them are
+        // temporary.
         set(CACHE_CONTROL, "no-store");
         // RFC 6750 §3.
         match self.kind {
@@ -136,7 +137,7 @@ impl IntoResponse for Problem {
             set(ACCEPT, types);
         }
         if let Some(seconds) = self.retry_after {
-            // With jitter, so that clients that were refused together do not come back together.
+            // With jitter, so that clients that were refused together do not retry together.
             let later = seconds + fastrand::u32(0..=seconds.div_ceil(2));
             headers.insert(RETRY_AFTER, HeaderValue::from(later));
         }

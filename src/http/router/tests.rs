@@ -1,5 +1,5 @@
-//! Every operation refuses requests as the contract says: each operation with each refusal that comes before its
-//! handler.
+//! Every operation refuses requests as the contract says: tests each operation with each refusal that happens before
+//! its handler.
 
 use axum::{
     body::Body,
@@ -25,7 +25,7 @@ use crate::http::{
     testing::{Options, PEER, World},
 };
 
-/// A fault of a request, or of the server when it comes.
+/// A fault of a request, or of the server when the request arrives.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     Method,
@@ -66,7 +66,7 @@ const FAULTS: [Fault; 16] = [
 ];
 
 impl Fault {
-    /// The problem with which an operation answers; none where the fault does not apply.
+    /// The problem with which an operation answers; `None` where the fault does not apply.
     fn problem(self, operation: &Operation) -> Option<ProblemKind> {
         let has_body = operation.body.is_some();
         let needs_token = operation.needs != Needs::Nothing;
@@ -202,7 +202,7 @@ async fn refuse(operation: &'static Operation, fault: Fault) {
 #[tokio::test]
 async fn every_operation_answers_every_fault_with_a_problem_of_the_contract() {
     let each = FAULTS.iter().flat_map(|fault| OPERATIONS.iter().map(move |it| refuse(it, *fault)));
-    // Concurrently, because the bodies that never arrive run into a timeout.
+    // All at once, because requests whose body never arrives wait for a timeout.
     futures::future::join_all(each).await;
 }
 

@@ -45,7 +45,7 @@ impl TlsMetrics {
         let Self { certificate_ends, reloads, handshakes_failed } = metrics.clone();
         registry.register_with_unit(
             "http_tls_certificate_ends",
-            "When the certificate in use expires, since 1970",
+            "When the certificate in use expires, as Unix time",
             Unit::Seconds,
             certificate_ends,
         );
@@ -60,7 +60,7 @@ impl TlsMetrics {
         self.certificate_ends.set(seconds);
     }
 
-    /// The files have changed; `used` says whether the new ones are in use.
+    /// Records that the files have changed. `used` says whether the new files are in use.
     pub(super) fn reloaded(&self, used: bool) {
         self.reloads.get_or_create(&ReloadLabels { result: ReloadResult { used } }).inc();
     }

@@ -99,7 +99,7 @@ fn patch_has_the_bounds_of_the_attributes() {
 }
 
 #[test]
-fn exactly_one_of_addresses_and_hostname_is_needed() {
+fn exactly_one_of_addresses_and_hostname_is_required() {
     assert_eq!(fields(&json!({"service": "a"})), ["addresses"]);
     let both = json!({"service": "a", "addresses": ["10.0.0.7"], "hostname": "b.example"});
     assert_eq!(fields(&both), ["addresses"]);

@@ -26,7 +26,7 @@ const KEYS: &str = "/openid/v1/jwks";
 /// The deadline of each request.
 const READ_WITHIN: Duration = Duration::from_secs(3);
 
-/// The most bytes of an answer: an RSA key of 4,096 bits has about 800, so there is space for 80 keys.
+/// Maximum length of an answer. An RSA key of 4,096 bits takes about 800 bytes, so there is space for 80 keys.
 const MAX_ANSWER: usize = 64 * 1024;
 
 /// The issuer and keys that tokens are verified with.

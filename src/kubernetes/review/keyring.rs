@@ -45,7 +45,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// published key is unknown for at most this long.
 const READ_FOR_UNKNOWN_EVERY: Duration = Duration::from_secs(10);
 
-/// The queue of read requests: one read serves all waiting callers, so one place is enough.
+/// The queue of read requests: one read serves all waiting callers, so a capacity of one is enough.
 const REQUEST_QUEUE: usize = 1;
 
 /// The result of the reads so far.
@@ -110,7 +110,7 @@ impl Keyring {
             Some(Err(TokenError::Invalid(why))) => return Ok(Err(why)),
             Some(Err(TokenError::UnknownKey(_))) | None => {}
         }
-        // When the queue is full, the read that waits there serves this caller, too.
+        // When the queue is full, the read that is already requested serves this caller, too.
         let _ = self.requests.try_send(());
         let may_read = clock::moment() >= known.next_read_for_unknown;
         if may_read && timeout(within, changes.changed()).await.is_err() {

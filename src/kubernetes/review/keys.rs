@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::kubernetes::review::quote::quote;
 
-/// The most keys that are kept. A cluster has one, and two or three while it is rotated.
+/// Maximum number of keys that are kept. A cluster has one key, and two or three while the key is rotated.
 const MAX_KEYS: usize = 32;
 
 /// The modulus of an RSA key, in bytes: at least 2,048 bits, and at most 8,192, so that a verification stays cheap.
@@ -195,7 +195,7 @@ impl Jwk {
     fn rsa(&self) -> Result<Key, String> {
         let (n, e) =
             (decode_base64url("n", self.n.as_deref())?, decode_base64url("e", self.e.as_deref())?);
-        // ring accepts neither numbers with leading zeros nor a modulus outside of these bounds.
+        // ring accepts neither numbers with leading zeros nor a modulus outside these bounds.
         if !MODULUS.contains(&n.len()) || n.starts_with(&[0]) || e.starts_with(&[0]) {
             return Err(format!(
                 "has a modulus of {} bytes; it must have 256 to 1,024, without leading zeros",

@@ -1,4 +1,4 @@
-//! Any bytes as the segments of a ledger, as a watch could deliver them.
+//! Arbitrary bytes as the segments of a ledger, as a watch could deliver them.
 //!
 //! Owns: the invariants of decoding, encoding, splitting and joining. Does not own: the format (`rollcall_core::codec`).
 

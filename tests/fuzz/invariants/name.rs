@@ -125,7 +125,7 @@ const LABELS: [&str; 72] = [
     "arpa",
 ];
 
-/// Labels below a name that does not exist: with them, it does not exist either.
+/// Labels that `check_below` adds to a name that does not exist: the longer name must not exist either.
 const BELOW: [&str; 4] = ["x", "_tcp", "_ver", "0"];
 
 /// The input: a mode, a base, a mask of upper-case letters, then labels from right to left. A byte below 224 is an index
@@ -164,7 +164,7 @@ fn build_name(zones: &Zones, (base, case): (u8, u8), mut rest: &[u8]) -> Option<
             }
             index => LABELS[usize::from(*index) % LABELS.len()].as_bytes(),
         };
-        // None when the name is too long.
+        // The name is None when it is too long.
         name = name.prepend_label(label).ok()?;
     }
     let fold = |at: usize, byte: &u8| {
@@ -191,7 +191,7 @@ impl NameChecker<'_> {
             .answer(&question, QueryContext { now: self.mode.now().moment, seed: 7, choice: 7 })
     }
 
-    /// Whether a name exists; none when it is outside the zones.
+    /// Whether a name exists; `None` when it is outside the zones.
     fn exists(&self, name: &Name) -> Option<bool> {
         match self.ask(name, RecordType::TXT).code {
             ResponseCode::NoError => Some(true),
@@ -262,7 +262,7 @@ impl NameChecker<'_> {
         }
     }
 
-    /// No name below a name that does not exist exists (RFC 8020).
+    /// If a name does not exist, no name below it exists (RFC 8020).
     fn check_below(&self, name: &Name) {
         for label in BELOW {
             let Ok(below) = name.prepend_label(label) else { return };

@@ -1,4 +1,4 @@
-//! Any bytes as a query: the invariants of the response.
+//! Arbitrary bytes as a query: the invariants of the response.
 //!
 //! Owns: the invariants of a message and of a zone transfer. Does not own: which names exist (`name`).
 

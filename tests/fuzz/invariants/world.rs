@@ -56,7 +56,7 @@ pub(crate) const CEILING: usize = 3;
 pub(crate) enum Policy {
     /// No limits.
     Open,
-    /// UDP answers to clients without a good cookie are at most 512 bytes.
+    /// UDP answers to clients without a valid cookie have at most 512 bytes.
     SmallCookieless,
     /// Errors are rate limited.
     RateLimited,

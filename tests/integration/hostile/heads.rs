@@ -1,6 +1,6 @@
 //! Request heads that servers and proxies can interpret differently, or that are expensive to parse.
 
-use super::wire::{Sent, json, request, talk};
+use super::wire::{ClientStep, json, request, run_steps};
 use super::{Case, bare, case, check_cases, registered_services};
 use crate::support::rbac::token;
 use crate::support::{Rollcall, namespace};
@@ -42,10 +42,10 @@ fn paths(ns: &str) -> Vec<Case> {
         get("http://evil.example/../v1/services"),
         (404, "", "no call"),
     ));
-    // The page of this replica, whatever the host.
+    // The replica serves its page for every host.
     cases.push(case("a foreign host alone", get("http://evil.example"), (200, "", "")));
     cases.push(bare("without a slash", get("v1/services"), 400));
-    // The path alone fills the buffer of the head.
+    // The path alone fills the buffer for the head.
     cases.push(bare("a path that is too long", get(&format!("/{}", "p".repeat(65_600))), 431));
     cases
 }
@@ -196,7 +196,7 @@ async fn smuggled_request_is_not_answered() {
     };
     let all = hidden.len() + 5;
     for (name, request) in [
-        // By its length, all of it is the body; by its chunks, the body is empty.
+        // By Content-Length, everything after the head is the body. By its chunks, the body is empty.
         (
             "length and chunks",
             post(
@@ -225,7 +225,7 @@ async fn smuggled_request_is_not_answered() {
             post("transfer-encoding: chunked\r\n", &format!("0\n\n{hidden}")),
         ),
     ] {
-        let exchange = talk(rollcall.http, &[Sent::Bytes(request.into_bytes())]).await;
+        let exchange = run_steps(rollcall.http, &[ClientStep::Bytes(request.into_bytes())]).await;
         assert!(exchange.is_closed, "{name}: the connection is closed");
         let status = exchange.answer().map(|answer| answer.status);
         assert_eq!((exchange.answers(), status), (1, Some(400)), "{name}");

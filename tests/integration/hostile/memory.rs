@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::wire::{Sent, json, talk};
+use super::wire::{ClientStep, json, run_steps};
 use super::{peak_memory, registered_services};
 use crate::support::http::{call, parse};
 use crate::support::{Rollcall, eventually, namespace};
@@ -51,7 +51,9 @@ async fn memory_of_a_body_is_proportional_to_its_size() {
     for (path, body, status) in &requests {
         assert!(body.len() <= MAX_BATCH, "{path}: {}", body.len());
         let request = json("POST", path, body);
-        let send = async |_| talk(rollcall.http, &[Sent::Bytes(request.clone())]).await.answer();
+        let send = async |_| {
+            run_steps(rollcall.http, &[ClientStep::Bytes(request.clone())]).await.answer()
+        };
         let answers: Vec<_> = stream::iter(0..4).map(send).buffer_unordered(4).collect().await;
         for answer in answers {
             let answer = answer.expect("an answer");
@@ -96,7 +98,8 @@ async fn batches_above_the_memory_limit_are_refused_and_single_requests_succeed(
     let empty = json("POST", "/v1/heartbeats", r#"{"instances": []}"#);
     // The last bytes may still be on their way.
     let refused = eventually("the memory limit is reached", BOUND, async || {
-        let answer = talk(rollcall.http, &[Sent::Bytes(empty.clone())]).await.answer()?;
+        let answer =
+            run_steps(rollcall.http, &[ClientStep::Bytes(empty.clone())]).await.answer()?;
         (answer.status == 503).then_some(answer)
     })
     .await;
@@ -106,7 +109,7 @@ async fn batches_above_the_memory_limit_are_refused_and_single_requests_succeed(
     assert!(limited_bodies(&rollcall).await >= 1.0);
     // A request with a large body gets the same answer, although the server has to read past the body.
     let large = json("POST", "/v1/heartbeats", vec![b' '; 900 * 1024]);
-    let refused = talk(rollcall.http, &[Sent::Bytes(large)]).await.answer().unwrap();
+    let refused = run_steps(rollcall.http, &[ClientStep::Bytes(large)]).await.answer().unwrap();
     assert_eq!(refused.status, 503);
     let path = format!("/v1/namespaces/{}/instances/a", ns.name);
     let body = json!({"service": "orders", "addresses": ["10.0.0.7"]});
@@ -123,6 +126,6 @@ async fn batches_above_the_memory_limit_are_refused_and_single_requests_succeed(
             timeout(BOUND, stream.read_to_end(&mut received)).await.expect("the connection ends");
         assert_eq!(parse(&received).map(|answer| answer.status), Some(408));
     }
-    let answer = talk(rollcall.http, &[Sent::Bytes(empty)]).await.answer().unwrap();
+    let answer = run_steps(rollcall.http, &[ClientStep::Bytes(empty)]).await.answer().unwrap();
     assert_eq!(answer.status, 200);
 }

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::support::http::{Answer, call};
 use crate::support::{Namespace, Rollcall};
-use wire::{Sent, talk};
+use wire::{ClientStep, run_steps};
 
 /// A request and its expected answer: status, invalid field (none for answers that hyper writes itself), and a part of the
 /// detail.
@@ -78,7 +78,7 @@ fn mismatch(case: &Case, actual: &Answer) -> Option<String> {
 async fn check_cases(to: SocketAddr, cases: Vec<Case>) {
     let mut mismatches = Vec::new();
     for case in cases {
-        match talk(to, &[Sent::Bytes(case.request.clone())]).await.answer() {
+        match run_steps(to, &[ClientStep::Bytes(case.request.clone())]).await.answer() {
             Some(answer) => mismatches.extend(mismatch(&case, &answer)),
             None => mismatches.push(format!("{}: no answer", case.name)),
         }

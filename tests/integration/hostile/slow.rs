@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpSocket;
 use tokio::time::{sleep, timeout};
 
-use super::wire::{Exchange, Sent, talk};
+use super::wire::{ClientStep, Exchange, run_steps};
 use super::{peak_memory, registered_services};
 use crate::support::http::call;
 use crate::support::{Rollcall, namespace};
@@ -27,7 +27,7 @@ fn seconds(seconds: u64) -> Duration {
 /// A client and its expected end: the status, if there is an answer, and the range of the duration.
 struct Client {
     name: &'static str,
-    sent: Vec<Sent>,
+    sent: Vec<ClientStep>,
     status: Option<u16>,
     min: Duration,
     max: Duration,
@@ -44,8 +44,8 @@ fn put(ns: &str, headers: &str) -> Vec<u8> {
 /// A head times out after 10 to 15 s.
 fn slow_heads() -> Vec<Client> {
     let head = b"GET /v1/services HTTP/1.1\r\nhost: a\r\nx-a: ";
-    let drips = Sent::Dripping([head.as_slice(), &[b'b'; 200]].concat(), BYTE_INTERVAL);
-    let stalls = Sent::Bytes(head.to_vec());
+    let drips = ClientStep::Dripping([head.as_slice(), &[b'b'; 200]].concat(), BYTE_INTERVAL);
+    let stalls = ClientStep::Bytes(head.to_vec());
     [("a slow head", drips), ("a stalled head", stalls)]
         .map(|(name, sent)| Client {
             name,
@@ -64,12 +64,15 @@ fn slow_bodies(ns: &str) -> Vec<Client> {
     let drips = |name, headers: &str, body: &[u8]| {
         timed_out(
             name,
-            vec![Sent::Bytes(put(ns, headers)), Sent::Dripping(body.to_vec(), BYTE_INTERVAL)],
+            vec![
+                ClientStep::Bytes(put(ns, headers)),
+                ClientStep::Dripping(body.to_vec(), BYTE_INTERVAL),
+            ],
         )
     };
     let stalls = |name, tail: &str| {
         let chunked = put(ns, "transfer-encoding: chunked\r\n");
-        timed_out(name, vec![Sent::Bytes([chunked, tail.as_bytes().to_vec()].concat())])
+        timed_out(name, vec![ClientStep::Bytes([chunked, tail.as_bytes().to_vec()].concat())])
     };
     let chunks = "1\r\n \r\n".repeat(30);
     let expects_continue = "content-length: 1000\r\nexpect: 100-continue\r\n";
@@ -102,7 +105,7 @@ fn unneeded_bodies() -> Vec<Client> {
     ]
     .map(|(name, request, status)| Client {
         name,
-        sent: vec![Sent::Bytes(request.into_bytes())],
+        sent: vec![ClientStep::Bytes(request.into_bytes())],
         status: Some(status),
         min: Duration::ZERO,
         max: seconds(15),
@@ -174,7 +177,7 @@ async fn slow_clients_time_out_and_other_clients_do_not_wait() {
     // Twenty of each at the same time.
     let all_clients: Vec<Client> = (0..20).flat_map(|_| clients(&ns.name)).collect();
     let slow = futures::future::join_all(
-        all_clients.iter().map(|client| talk(rollcall.http, &client.sent)),
+        all_clients.iter().map(|client| run_steps(rollcall.http, &client.sent)),
     );
     let unread = futures::future::join_all((0..20).map(|_| send_without_reading(&rollcall)));
     let (slow, unread, longest) =
@@ -204,7 +207,7 @@ async fn a_thousand_pipelined_requests_are_answered_in_order() {
         format!("GET /v1/namespaces/{}/services/s{at} HTTP/1.1\r\nhost: a\r\n{close}\r\n", ns.name)
     };
     let all: String = (0..1_000).map(request).collect();
-    let exchange = talk(rollcall.http, &[Sent::Bytes(all.into_bytes())]).await;
+    let exchange = run_steps(rollcall.http, &[ClientStep::Bytes(all.into_bytes())]).await;
     let text = String::from_utf8(exchange.received.clone()).unwrap();
     assert_eq!((exchange.answers(), text.matches("HTTP/1.1 200 OK").count()), (1_000, 1_000));
     let services =
@@ -220,13 +223,15 @@ async fn half_closed_connection_counts_as_closed() {
         format!("GET {path} HTTP/1.1\r\nhost: a\r\n{more}\r\n").into_bytes()
     };
     let path = format!("/v1/namespaces/{}/services/orders", ns.name);
-    let immediate = talk(rollcall.http, &[Sent::Bytes(get(&path, "")), Sent::HalfClose]).await;
+    let immediate =
+        run_steps(rollcall.http, &[ClientStep::Bytes(get(&path, "")), ClientStep::HalfClose]).await;
     // A client that disconnects looks the same, so the server may drop the answer; it can also be sent before that.
     assert!(immediate.is_closed && immediate.duration < SLACK);
     assert!(immediate.answer().is_none_or(|answer| answer.status == 200));
     let etag = call(rollcall.http, "GET", &path, None).await.header("etag").to_owned();
     let request = get(&format!("{path}?wait=5m"), &format!("if-none-match: {etag}\r\n"));
-    let waiting = talk(rollcall.http, &[Sent::Bytes(request), Sent::HalfClose]).await;
+    let waiting =
+        run_steps(rollcall.http, &[ClientStep::Bytes(request), ClientStep::HalfClose]).await;
     assert_eq!((waiting.is_closed, waiting.answers()), (true, 0));
     assert!(waiting.duration < seconds(5) + SLACK);
     // A body that ends before its length or before its last chunk is not accepted.
@@ -235,8 +240,8 @@ async fn half_closed_connection_counts_as_closed() {
             "PUT /v1/namespaces/{}/instances/half HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n{headers}\r\n",
             ns.name
         );
-        let sent = [Sent::Bytes(put.into_bytes()), Sent::HalfClose];
-        let exchange = talk(rollcall.http, &sent).await;
+        let sent = [ClientStep::Bytes(put.into_bytes()), ClientStep::HalfClose];
+        let exchange = run_steps(rollcall.http, &sent).await;
         assert!(exchange.is_closed && exchange.duration < seconds(5) + SLACK);
         assert!(exchange.answer().is_none_or(|answer| answer.status == 400), "{headers}");
     }

@@ -13,7 +13,7 @@ use crate::support::http::{Answer, parse};
 const BOUND: Duration = Duration::from_secs(60);
 
 /// One step of the client.
-pub enum Sent {
+pub enum ClientStep {
     Bytes(Vec<u8>),
     /// One byte at a time, with a pause after each.
     Dripping(Vec<u8>, Duration),
@@ -50,16 +50,16 @@ impl Exchange {
 }
 
 /// Runs the steps, and reads until the server closes the connection.
-pub async fn talk(to: SocketAddr, steps: &[Sent]) -> Exchange {
+pub async fn run_steps(to: SocketAddr, steps: &[ClientStep]) -> Exchange {
     let (mut from, mut into) = TcpStream::connect(to).await.unwrap().into_split();
     let started = Instant::now();
     let send = async {
         for step in steps {
             // A refused client can be disconnected while it sends; only the answer counts.
             let result = match step {
-                Sent::Bytes(bytes) => into.write_all(bytes).await,
-                Sent::HalfClose => into.shutdown().await,
-                Sent::Dripping(bytes, pause) => {
+                ClientStep::Bytes(bytes) => into.write_all(bytes).await,
+                ClientStep::HalfClose => into.shutdown().await,
+                ClientStep::Dripping(bytes, pause) => {
                     let mut result = Ok(());
                     for byte in bytes {
                         result = into.write_all(&[*byte]).await;

@@ -22,7 +22,7 @@ const QUIET: Duration = Duration::from_millis(100);
 /// The bound for closing a connection after a response announced that.
 const CLOSES_WITHIN: Duration = Duration::from_secs(5);
 
-/// A response as it arrived.
+/// A response, unchanged.
 #[derive(Debug)]
 pub(super) struct Response {
     /// `HTTP/1.1 200 OK`, or `HTTP/2 200`.
@@ -30,7 +30,7 @@ pub(super) struct Response {
     /// Names in lower case.
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
-    /// It answers HEAD, so its length is that of a body that is not sent.
+    /// Whether it answers HEAD. Its Content-Length is then that of a body that is not sent.
     pub(super) is_head: bool,
 }
 

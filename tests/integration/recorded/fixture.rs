@@ -50,7 +50,7 @@ pub(super) fn read() -> Vec<Recorded> {
     text.split("\n=== ").skip(1).map(block).collect()
 }
 
-/// The pair as it is read back, with the same line ends.
+/// The pair after writing and reading it, which changes its line ends.
 pub(super) fn normalized(pair: &Recorded) -> Recorded {
     let trimmed = |text: &str| -> String {
         text.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
@@ -90,7 +90,7 @@ pub(super) fn differences(recorded: &[Recorded], received: &[Recorded]) -> Vec<S
     wrong
 }
 
-/// The lines that are in one text only. Of long lines, the part around the first difference.
+/// The lines that are in only one of the texts. A long line is cut to the part around the first difference.
 fn difference(recorded: &str, received: &str) -> String {
     let (old, new): (Vec<_>, Vec<_>) = (recorded.lines().collect(), received.lines().collect());
     let removed: Vec<_> = old.iter().filter(|line| !new.contains(line)).collect();

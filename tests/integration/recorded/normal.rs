@@ -17,6 +17,7 @@
 //! | `"boot"` | `<boot>` |
 //! | `"horizon"` and `"leadsUntil"`, if they are times | `<time>` |
 //! | `"stored"`: what the leader has written so far | `<stored>` |
+//! | the sentence in `"why"` that the status still shows an earlier phase | left out |
 //! | `"gaps"`, `"lastGap"`: they depend on how long the machine paused | `<gaps>` |
 //! | `Content-Length`, if it is the length of the body (for HEAD, of the body of GET) | `<length>` |
 //! | the six headers of every response, if each is there once with its usual value ([`COMMON`]) | `(common headers)` |
@@ -35,6 +36,9 @@ const CONTRACT: &[u8] = include_bytes!("../../../openapi.json");
 
 /// The longest body that is recorded completely.
 const LONGEST: usize = 10_000;
+
+/// The beginning of the sentence that depends on what the leader has written so far.
+const STILL_STORED: &str = ". Its status still says ";
 
 /// The headers that every response of rollcall has, as recorded.
 const COMMON: [&str; 6] = [
@@ -121,7 +125,7 @@ impl Normalizer {
                 let tag = value.trim_start_matches("W/").trim_matches('"').to_owned();
                 // The ETag of the contract is kept, because it is a hash of the document only.
                 if tag != format!("{:016x}", xxh3_64(CONTRACT)) {
-                    self.learn(&tag, "revision", name);
+                    self.add_placeholder(&tag, "revision", name);
                 }
                 self.values(name, test_values, value)
             }
@@ -143,10 +147,10 @@ impl Normalizer {
     /// Replaces the values of the table above that are recognized by their form or by the name before them.
     fn values(&mut self, name: &str, test_values: &TestValues<'_>, text: &str) -> String {
         for revision in strings_after(text, "\"revision\":\"") {
-            self.learn(&revision, "revision", name);
+            self.add_placeholder(&revision, "revision", name);
         }
         for uid in uids(text) {
-            self.learn(&uid, "uid", name);
+            self.add_placeholder(&uid, "uid", name);
         }
         let mut text = text.replace(test_values.namespace, "<ns>");
         for port in test_values.ports {
@@ -173,11 +177,14 @@ impl Normalizer {
         for boot in strings_after(&text, "\"boot\":\"") {
             text = text.replace(&boot, "<boot>");
         }
+        for sentence in strings_after(&text, STILL_STORED) {
+            text = text.replace(&format!("{STILL_STORED}{sentence}"), "");
+        }
         text = value_after(&text, "\"stored\":", "<stored>");
         value_after(&text, "\"lastGap\":", "<gaps>")
     }
 
-    fn learn(&mut self, value: &str, what: &str, name: &str) {
+    fn add_placeholder(&mut self, value: &str, what: &str, name: &str) {
         if value.is_empty() || self.known.contains_key(value) {
             return;
         }

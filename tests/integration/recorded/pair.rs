@@ -49,7 +49,7 @@ pub(super) struct Pair {
     pub(super) headers: Vec<String>,
     /// With [`PairKind::Raw`] the whole request.
     pub(super) body: Vec<u8>,
-    /// It runs in parallel with the others, because the server answers it only after seconds.
+    /// Whether it runs in parallel with the others, because the server answers it only after seconds.
     pub(super) is_slow: bool,
 }
 

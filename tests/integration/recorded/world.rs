@@ -175,8 +175,8 @@ impl ReplicaUnderTest {
         .await;
     }
 
-    /// Waits until heartbeats are answered 200 at once. After a pause of the machine the self-beat is late, and until it is
-    /// back an unchanged registration is written and a heartbeat is answered 202.
+    /// Waits until heartbeats are answered 200 at once. After a pause of the machine the self-beat is late. Until it
+    /// comes back, an unchanged registration is written, and a heartbeat is answered 202.
     pub(super) async fn until_confirming(&self) {
         self.until("GET /v1/cluster", |_, cluster| cluster["replicas"][0]["promises"] == true)
             .await;

@@ -1,5 +1,5 @@
-//! An API server that answers without doing what it is asked, or delivers watch events late: for one replica, for the
-//! leader, for all.
+//! An API server that refuses calls, or delivers watch events late: for one replica, for the leader, or for all
+//! replicas.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::support::http::call;
 use crate::support::http_proxy::Fault;
 use crate::support::load::{Load, mixed};
 
-/// Whether a replica received this status. A fault that no replica met proves nothing.
+/// Whether a replica received this status. A fault that affected no replica proves nothing.
 async fn has_received(fleet: &Fleet, at: usize, code: u16) -> bool {
     let metrics = call(fleet.replicas[at].admin, "GET", "/metrics", None).await;
     String::from_utf8(metrics.body).unwrap().contains(&format!("code=\"{code}\""))
@@ -39,7 +39,7 @@ async fn api_server_that_fails_a_third_of_all_calls_loses_no_instance() {
     for at in 0..REPLICAS {
         assert!(has_received(&fleet, at, 500).await);
     }
-    // When the instance leaves depends on chance; `settle` checks that it does.
+    // The time at which the instance leaves is random. `settle` checks that it leaves.
     load.allow_delay(Duration::from_secs(60));
     load.stop_client(3).await;
     load.settle().await;
@@ -50,7 +50,7 @@ async fn api_server_that_fails_a_third_of_all_calls_loses_no_instance() {
 }
 
 /// Longer than any lease, the fence (10 s), the silence after which a replica is gone (10 s), and the leader's lease.
-const READ_ONLY: u64 = 18;
+const READ_ONLY_SECONDS: u64 = 18;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn read_only_api_server_loses_no_instance() {
@@ -59,9 +59,9 @@ async fn read_only_api_server_loses_no_instance() {
     let leader = fleet.leader().await;
     load.run(2).await;
     fleet.fail(leader, Fault::ReadOnly);
-    load.run(READ_ONLY).await;
+    load.run(READ_ONLY_SECONDS).await;
     fleet.fail_all(Fault::ReadOnly);
-    load.run(READ_ONLY).await;
+    load.run(READ_ONLY_SECONDS).await;
     for at in 0..REPLICAS {
         assert!(has_received(&fleet, at, 503).await);
     }

@@ -30,10 +30,10 @@ async fn until_served(fleet: &Fleet) {
     .await;
 }
 
-/// 32 s make the same difference as two minutes: they are longer than each lease here (at most 5 s), the fence and the
+/// 32 s test the same as two minutes would: they are longer than each lease here (at most 5 s), the fence and the
 /// silence after which a replica is gone (10 s), the leader's lease (15 s), and the longest watch (25 s). No rule about
 /// instances has a longer period.
-const STOPPED: u64 = 32;
+const OUTAGE_SECONDS: u64 = 32;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopped_or_restarted_api_server_loses_no_instance() {
@@ -43,7 +43,7 @@ async fn stopped_or_restarted_api_server_loses_no_instance() {
     let api_server = &control_plane.control_plane.apiserver;
     load.run(2).await;
     assert!(api_server.signal(Signal::STOP));
-    load.run(STOPPED).await;
+    load.run(OUTAGE_SECONDS).await;
     assert!(api_server.signal(Signal::CONT));
     load.run(8).await;
     // The new process does not remember the revision of an old watch: it answers 410, and the replica lists again.
@@ -88,7 +88,7 @@ async fn replica_that_missed_compacted_history_lists_again_and_loses_no_instance
     load.stop_client(0).await;
     load.run(10).await;
     fleet.set(away, Mode::Pass);
-    eventually("it lists again", BOUND, async || (lists() > before).then_some(())).await;
+    eventually("the replica lists again", BOUND, async || (lists() > before).then_some(())).await;
     load.run(6).await;
     let report = load.end(&fleet).await;
     assert!(report.is_clean(), "{report:#?}");

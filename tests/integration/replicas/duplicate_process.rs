@@ -41,7 +41,8 @@ async fn younger_of_two_processes_yields_and_takes_over_when_the_older_is_gone()
     let promises = |replica: &Value| replica["promises"].as_bool();
     assert_eq!(promises(&get_replica(&second).await), Some(false));
 
-    // One lease is given back for heartbeats that the younger may have taken; nothing after that, so instances expire.
+    // One lease is given back for heartbeats that the younger may have taken. After that no time is given back, so
+    // instances expire.
     let path = format!("/v1/namespaces/{}/instances/o1", ns.name);
     let lease = json!({"durationSeconds": 3, "onExpiry": "Retain"});
     let body = json!({"service": "orders", "addresses": ["10.0.0.1"], "lease": lease});

@@ -135,7 +135,8 @@ async fn check_restore(name: &str, before_reconnect: impl AsyncFnOnce(&Fleet)) {
     before_reconnect(&fleet).await;
     fleet.set_all(Mode::Pass);
 
-    // An instance deregistered since the backup is back for a lease; one registered since must register again.
+    // An instance that was deregistered after the backup is discoverable again for one lease. An instance that was
+    // registered after the backup must register again.
     until_answered(&fleet, &["10.0.0.1", "10.0.0.2", "10.0.0.3"]).await;
     for replica in &fleet.replicas {
         let beat = format!("{}/heartbeat", path(&fleet, "new"));

@@ -1,4 +1,5 @@
-//! Mass expiry: some instances of a service expire in time; if all expire together, they are held for one more lease.
+//! Mass expiry: if a part of a service expires, it expires in time. If all of it expires at once, its instances are
+//! held for one more lease.
 
 use futures::future::join_all;
 use k8s_openapi::api::events::v1::Event;
@@ -10,12 +11,12 @@ use crate::support::fleet::Fleet;
 use crate::support::http::{call, try_call};
 use crate::support::load::{Load, mixed_with_lease};
 
-/// The lease of all clients, in seconds. A tenth of it is more than a heartbeat takes, and the hold lasts long enough to
-/// check every replica, because it lasts as long as the lease.
+/// The lease of all clients, in seconds. A heartbeat takes less than a tenth of it, and a hold, which lasts one lease,
+/// is long enough to check every replica.
 const LEASE: u64 = 8;
 
-/// So many other instances stay live that the stopped ones are less than half of the cluster.
-const BYSTANDERS: usize = 30;
+/// The number of instances that stay live: so many that the stopped ones are less than half of the cluster.
+const OTHER_INSTANCES: usize = 30;
 
 /// Waits until every replica shows all `count` discoverable instances of the service as held, and reports them.
 async fn until_held(fleet: &Fleet, count: usize) {
@@ -57,7 +58,7 @@ async fn until_none_held(fleet: &Fleet) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_third_expires_in_time_and_all_that_expire_together_are_held_for_one_lease() {
     let fleet = Fleet::start("mass-expiry").await;
-    fleet.populate("bystanders", BYSTANDERS).await;
+    fleet.populate("bystanders", OTHER_INSTANCES).await;
     let mut load = Load::start(&fleet, &mixed_with_lease(LEASE)).await;
     let all = mixed_with_lease(LEASE).len();
     let third = all.div_ceil(3);
@@ -82,7 +83,7 @@ async fn a_third_expires_in_time_and_all_that_expire_together_are_held_for_one_l
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_that_resume_within_the_hold_stay_discoverable() {
     let fleet = Fleet::start("all-back").await;
-    fleet.populate("bystanders", BYSTANDERS).await;
+    fleet.populate("bystanders", OTHER_INSTANCES).await;
     let mut load = Load::start(&fleet, &mixed_with_lease(LEASE)).await;
     let all = mixed_with_lease(LEASE).len();
     for _ in 0..2 {

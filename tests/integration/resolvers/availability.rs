@@ -1,5 +1,5 @@
 //! A ready replica answers every query, and never denies an existing name: while another replica is killed, while the API
-//! server is stopped, and while a replica starts without it.
+//! server is stopped, and while a replica starts without an API server.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -100,7 +100,7 @@ impl Probe {
                 answer.as_ref().map(|answer| (answer.metadata.response_code, answer.answers.len()));
             let describe = || format!("{name} {kind} (ready: {was_ready})");
             self.results.lock().record(result, was_ready, was_ready && is_same_process, describe);
-            // A longer pause while the process is down.
+            // The pause is longer while the process does not run.
             sleep(Duration::from_millis(if result.is_none() { 50 } else { 1 })).await;
         }
     }

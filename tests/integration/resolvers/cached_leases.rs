@@ -76,7 +76,7 @@ impl Drop for Heartbeats {
 struct Observation {
     asked: Instant,
     answered: Instant,
-    /// None when no answer came.
+    /// `None` when no answer came.
     code: Option<ResponseCode>,
     /// The TTL of the expiring instance, if it is in the answer.
     expiring: Option<u32>,

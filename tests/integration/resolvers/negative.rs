@@ -51,7 +51,7 @@ async fn service_that_was_queried_before_its_registration_is_found_within_second
             registered.elapsed().as_secs_f64()
         );
     }
-    // A name that has no AAAA at first, and then has one.
+    // This name has no AAAA record at first, and gets one later.
     for (resolver, server) in resolvers {
         let answer = dns::ask(server, &late, RecordType::AAAA).await.unwrap();
         assert_eq!(answer.metadata.response_code, ResponseCode::NoError, "{resolver}");

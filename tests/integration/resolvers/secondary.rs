@@ -16,7 +16,7 @@ use crate::support::daemon::Daemon;
 use crate::support::{Namespace, Rollcall, dns, eventually, namespace};
 
 /// Well below the 30 s after which a secondary polls the serial: a change that arrives by then came by NOTIFY.
-const NOTIFIED: Duration = Duration::from_secs(20);
+const NOTIFY_BOUND: Duration = Duration::from_secs(20);
 
 const TYPES: [RecordType; 8] = [
     RecordType::A,
@@ -101,7 +101,7 @@ impl Pair {
                 let (own, answer) = self.ask(&name, kind).await;
                 let codes = [&own, &answer].map(|answer| answer.metadata.response_code);
                 assert_eq!(codes[0], codes[1], "{name} {kind}");
-                // A name without records has a TXT on the secondary, without which it would not exist there.
+                // A name without records exists on the secondary only because the transfer has a TXT record for it.
                 if !is_placeholder(&own, &answer) {
                     assert_eq!(dns::rows(&answer), dns::rows(&own), "{name} {kind}");
                     let soas = [&own, &answer].map(negative_soa);
@@ -199,15 +199,17 @@ async fn test_secondary(prefix: &str, transfer: &str) {
     let two = below(ns, "two");
     register(http, ns, "two-1", permanent("two", "10.3.3.2")).await;
     let registered = Instant::now();
-    eventually("the secondary has the new instance", NOTIFIED, || has_srv_count(pair.nsd, &two, 2))
-        .await;
+    eventually("the secondary has the new instance", NOTIFY_BOUND, || {
+        has_srv_count(pair.nsd, &two, 2)
+    })
+    .await;
     eprintln!(
-        "{prefix}: a new instance is there after {:.1} s",
+        "{prefix}: the secondary has a new instance after {:.1} s",
         registered.elapsed().as_secs_f64()
     );
     deregister(http, ns, "two-0").await;
     let deregistered = Instant::now();
-    eventually("the deregistered instance has left the secondary", NOTIFIED, || {
+    eventually("the deregistered instance has left the secondary", NOTIFY_BOUND, || {
         has_srv_count(pair.nsd, &two, 1)
     })
     .await;
@@ -220,7 +222,7 @@ async fn test_secondary(prefix: &str, transfer: &str) {
     deregister(http, ns, "many-7").await;
     let many = below(ns, "many");
     let started = Instant::now();
-    eventually("the secondary has all new instances", NOTIFIED, || {
+    eventually("the secondary has all new instances", NOTIFY_BOUND, || {
         has_srv_count(pair.nsd, &many, 59)
     })
     .await;
@@ -228,7 +230,7 @@ async fn test_secondary(prefix: &str, transfer: &str) {
         "{prefix}: many new instances are there after {:.1} s",
         started.elapsed().as_secs_f64()
     );
-    pair.wait_until_current(NOTIFIED).await;
+    pair.wait_until_current(NOTIFY_BOUND).await;
     pair.compare().await;
 
     pair.rollcall.kill().await;

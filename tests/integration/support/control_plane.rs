@@ -1,5 +1,5 @@
-//! The control plane of a test run: one for the whole process, which the first test that needs it starts; and separate
-//! ones for tests that harm theirs.
+//! The control plane of a test run: one for the whole process, started by the first test that needs it, and separate
+//! ones for tests that damage theirs.
 
 use std::ffi::OsString;
 use std::fs;
@@ -20,8 +20,8 @@ use tokio::runtime::{Builder, Handle};
 /// The API server's log of the replicas' requests, one JSON object a line, in the folder of the control plane.
 const AUDIT_LOG: &str = "audit.log";
 
-/// A control plane, and a runtime that lasts as long. The shared one lasts as long as the process, while the runtime of
-/// each test ends with the test.
+/// A control plane and its runtime. A shared control plane runs as long as the process, so it cannot use the runtime
+/// of a test, which ends with the test.
 pub struct TestControlPlane {
     pub control_plane: ControlPlane,
     pub runtime: Handle,
@@ -58,7 +58,7 @@ pub fn program_of(child: &Child) -> Program {
     }
 }
 
-/// Starts programs by means of the executable under test.
+/// Starts programs through the executable under test.
 pub fn launcher() -> Launcher {
     Launcher::new(PathBuf::from(env!("CARGO_BIN_EXE_rollcall")))
 }

@@ -12,7 +12,7 @@ use rollcall::dev::{Child, ports};
 use super::control_plane::{launcher, state_dir};
 use super::{dns, eventually};
 
-/// From start to the first answer, on a busy machine.
+/// The time from the start to the first answer, on a busy machine.
 const BOUND: Duration = Duration::from_secs(30);
 
 /// How unbound reaches a zone.

@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 /// How long the client waits for a response.
-const PATIENCE: Duration = Duration::from_secs(2);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Encodes a query with RD set, as a stub resolver does.
 pub fn query(name: &str, kind: RecordType) -> Vec<u8> {
@@ -21,12 +21,12 @@ pub fn query(name: &str, kind: RecordType) -> Vec<u8> {
     query.to_vec().unwrap()
 }
 
-/// Sends a query once over UDP; none when no response came within two seconds.
+/// Sends a query once over UDP; `None` when no response came within two seconds.
 pub async fn ask(to: SocketAddr, name: &str, kind: RecordType) -> Option<Message> {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.send_to(&query(name, kind), to).await.unwrap();
     let mut buffer = [0; 4096];
-    let length = timeout(PATIENCE, socket.recv(&mut buffer)).await.ok()?.ok()?;
+    let length = timeout(RESPONSE_TIMEOUT, socket.recv(&mut buffer)).await.ok()?.ok()?;
     Message::from_vec(&buffer[..length]).ok()
 }
 
@@ -45,7 +45,7 @@ pub async fn ask_all(to: SocketAddr, name: &str, kind: RecordType) -> Option<Mes
         stream.read_exact(&mut bytes).await.ok()?;
         Message::from_vec(&bytes).ok()
     };
-    timeout(PATIENCE, exchange).await.ok()?
+    timeout(RESPONSE_TIMEOUT, exchange).await.ok()?
 }
 
 /// The records of an answer as lower-case text without TTLs, sorted.
@@ -57,7 +57,7 @@ pub fn rows(answer: &Message) -> Vec<String> {
     rows
 }
 
-/// The addresses at a name, sorted; none without a response, or with an error other than NXDOMAIN.
+/// The addresses at a name, sorted; `None` without a response, or with an error other than NXDOMAIN.
 pub async fn addresses(to: SocketAddr, name: &str) -> Option<Vec<IpAddr>> {
     let answer = ask(to, name, RecordType::A).await?;
     let code = answer.metadata.response_code;

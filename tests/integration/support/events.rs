@@ -1,4 +1,4 @@
-//! A client of Server-Sent EventStream that reads only as much as a test asks for.
+//! A client of Server-Sent Events that reads only as much as a test asks for.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 /// Long enough for a busy machine.
 const BOUND: Duration = Duration::from_secs(60);
 
-/// An open stream of Server-Sent EventStream.
+/// An open stream of Server-Sent Events.
 pub struct EventStream {
     stream: TcpStream,
     /// Status line and headers, in lower case.
@@ -61,7 +61,7 @@ impl EventStream {
         Ok(Self { stream, head, raw, text, has_ended: false, ready, non_events })
     }
 
-    /// The next event; none when the stream ended properly, with its last chunk.
+    /// The next event; `None` when the stream ended properly, with its last chunk.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             self.take_chunks();
@@ -106,7 +106,7 @@ impl EventStream {
     }
 }
 
-/// Parses an event; none when the lines have no data.
+/// Parses an event; `None` when the lines have no data.
 fn parse_event(lines: &str) -> Option<Event> {
     let field = |name: &str| {
         let found = lines.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));

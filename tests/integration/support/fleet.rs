@@ -16,7 +16,7 @@ use super::{Namespace, Rollcall, eventually, namespace, namespace_in};
 /// The number of replicas.
 pub const REPLICAS: usize = 3;
 
-/// The bound for what takes the leader's lease, or a start, on a busy machine.
+/// The bound for steps that take as long as the leader's lease, or a start, on a busy machine.
 const BOUND: Duration = Duration::from_secs(60);
 
 /// Three replicas that end with their test.
@@ -68,7 +68,7 @@ impl Fleet {
         self.proxies[at].set(mode);
     }
 
-    /// Sets the same for all replicas.
+    /// Sets what happens to the traffic between every replica and the API server.
     pub fn set_all(&self, mode: Mode) {
         self.proxies.iter().for_each(|proxy| proxy.set(mode));
     }
@@ -78,7 +78,7 @@ impl Fleet {
         self.http_proxies[at].set(fault);
     }
 
-    /// Sets the same for all replicas.
+    /// Sets what happens to the calls of every replica, behind HTTP proxies.
     pub fn fail_all(&self, fault: Fault) {
         self.http_proxies.iter().for_each(|proxy| proxy.set(fault));
     }

@@ -1,4 +1,4 @@
-//! A small HTTP client: one request per connection, the response unchanged.
+//! A small HTTP client: it sends one request per connection, and returns the response unchanged.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -101,7 +101,7 @@ pub async fn exchange(to: SocketAddr, request: &[u8]) -> std::io::Result<Answer>
         stream.read_to_end(&mut answer).await?;
         std::io::Result::Ok(answer)
     };
-    // Longer than a batch of registrations takes, which has 20 s.
+    // Longer than the 20 s that a batch of registrations can take.
     let bytes = timeout(Duration::from_secs(30), exchange).await??;
     parse(&bytes).ok_or_else(|| std::io::Error::other("no complete response came"))
 }

@@ -1,9 +1,9 @@
 //! Faults in the answers of the real API server: an HTTP proxy that refuses some calls, holds writes back, or delays watch
 //! events.
 //!
-//! The replica speaks plain HTTP to it, and it speaks TLS to the API server as the user of the replica's kubeconfig, so it
-//! needs no certificate, and a fault is a rule about requests. Owns: what happens to requests. Does not own: what happens
-//! to bytes (`proxy`).
+//! The replica sends plain HTTP to the proxy, so the proxy needs no certificate and can apply a fault to single
+//! requests. The proxy calls the API server over TLS as the user of the replica's kubeconfig. Owns: what happens to
+//! requests. Does not own: what happens to bytes (`proxy`).
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -45,7 +45,7 @@ pub enum Fault {
     All(u16),
     /// A third of all calls is answered 500.
     Third,
-    /// Reads and watches pass; writes are answered 500 or 503 and are not done.
+    /// Reads and watches pass; writes are answered 500 or 503 and are not executed.
     ReadOnly,
     /// The signing keys and the issuer of the cluster are answered 500.
     Keys,
@@ -75,7 +75,7 @@ type ProxyResponse = Response<UnsyncBoxBody<Bytes, Failure>>;
 /// The Retry-After of a 429.
 const RETRY_AFTER_SECONDS: u32 = 7;
 
-/// The bound of delayed frames of a watch. A frame has several events; this is more than ten seconds bring.
+/// The most delayed frames of a watch. A frame has several events, and ten seconds bring fewer frames than this.
 const MAX_DELAYED: usize = 4096;
 
 impl HttpProxy {
@@ -114,7 +114,7 @@ impl HttpProxy {
 }
 
 impl Fault {
-    /// The status of a refused call; none if it passes.
+    /// The status of a refused call; `None` if the call passes.
     fn refusal_status(self, method: &Method, path: &str) -> Option<u16> {
         let chance = |one_in: u8| fastrand::u8(..one_in) == 0;
         match self {

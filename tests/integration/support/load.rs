@@ -24,7 +24,7 @@ use super::report::{Beat, ClientLog, Observation, Offset, RunReport, Source, eva
 const SERVICE: &str = "fleet";
 
 /// After this time without an answer a client tries another replica.
-const PATIENCE: Duration = Duration::from_secs(1);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The bound for all replicas to return exactly the live instances when a fault is over.
 const SETTLED: Duration = Duration::from_secs(60);
@@ -42,7 +42,7 @@ pub enum HeartbeatMode {
     Annotation,
 }
 
-/// What clients and observers share: the addresses of the replicas, and the observations.
+/// The state that clients and observers share: the addresses of the replicas, and the observations.
 struct Targets {
     start: Instant,
     http: Vec<SocketAddr>,
@@ -84,7 +84,7 @@ pub struct Load {
     lost: Vec<String>,
 }
 
-/// Clients of each mode for each replica, with leases of 3, 4 and 5 s.
+/// Clients in each mode for each replica, with leases of 3, 4 and 5 s.
 pub fn mixed() -> Vec<(HeartbeatMode, u64)> {
     let mut clients = Vec::new();
     for at in 0..REPLICAS {
@@ -151,8 +151,9 @@ impl Load {
         client.log.lock().stopped = Some(self.targets.start.elapsed());
     }
 
-    /// Stops clients that are all instances of the service: the guard holds each of them for one more lease, and no longer.
-    /// It waits until each has sent a heartbeat lately, because otherwise that instance would expire before the others.
+    /// Stops clients that are all instances of the service, so that the guard holds each of them for one more lease,
+    /// and no longer. First waits until each has a recent heartbeat, because otherwise its instance would expire
+    /// before the others.
     pub async fn stop_all_clients(&mut self, indices: std::ops::Range<usize>) {
         eventually("every client has sent a heartbeat lately", SETTLED, async || {
             indices.clone().all(|index| self.has_recent_heartbeat(index)).then_some(())
@@ -169,8 +170,8 @@ impl Load {
         }
     }
 
-    /// Whether its last heartbeat is younger than two fifths of its lease; the guard acts after half a lease. A client sends
-    /// one every third of its lease.
+    /// Whether the last heartbeat of a client is younger than two fifths of its lease. A client sends one every third
+    /// of its lease, and the guard counts a heartbeat as recent for half a lease.
     fn has_recent_heartbeat(&self, index: usize) -> bool {
         let age = |beat: &Beat| self.targets.start.elapsed() - beat.sent;
         let log = self.clients[index].log.lock();
@@ -195,8 +196,8 @@ impl Load {
         self.clients[index].lease.send_replace(Duration::from_secs(seconds));
     }
 
-    /// Waits until every replica returns exactly the instances of the running clients, and records the difference if that
-    /// does not happen.
+    /// Waits until every replica returns exactly the instances of the running clients. If that does not happen, it
+    /// records the difference.
     pub async fn settle(&mut self) {
         let live = self.clients.iter().filter(|client| client.log.lock().stopped.is_none());
         let live = live.fold(0, |all, client| all | bit_of_name(&client.name));
@@ -265,7 +266,8 @@ impl Client {
         }
     }
 
-    /// Sends one heartbeat, to as many replicas as it takes. Returns whether the instance is registered.
+    /// Sends one heartbeat, to one replica after the other until one confirms it. Returns whether the instance is
+    /// registered.
     async fn send_heartbeat(&mut self, register: bool) -> bool {
         self.turn += 1;
         if matches!(self.mode, HeartbeatMode::Annotation) && !register {
@@ -310,7 +312,8 @@ impl Client {
             // The lease may be shorter even if no answer comes.
             self.lease = shortest;
         }
-        let answer = timeout(PATIENCE, try_call(self.targets.http[at], "PUT", &path, body)).await;
+        let answer =
+            timeout(RESPONSE_TIMEOUT, try_call(self.targets.http[at], "PUT", &path, body)).await;
         let status = answer.map_or(0, |answer| answer.map_or(0, |answer| answer.status));
         self.record(sent, status, lease);
         (status, matches!(status, 404 | 410))
@@ -336,7 +339,7 @@ impl Client {
         let (name, sent) = (format!("a{}", self.index), self.targets.start.elapsed());
         let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
         let call = self.targets.api.patch(&name, &parameters, &patch);
-        let status = match timeout(PATIENCE, call).await {
+        let status = match timeout(RESPONSE_TIMEOUT, call).await {
             Ok(Ok(_)) => 200,
             Ok(Err(kube::Error::Api(status))) => status.code,
             _ => 0,
@@ -371,7 +374,7 @@ impl Targets {
         let name = format!("{SERVICE}.{}.svc.rollcall.internal", self.namespace);
         while !self.is_over() {
             let asked = self.start.elapsed();
-            let answer = timeout(PATIENCE / 2, dns::addresses(self.dns[at], &name)).await;
+            let answer = timeout(RESPONSE_TIMEOUT / 2, dns::addresses(self.dns[at], &name)).await;
             let addresses = answer.ok().flatten();
             let discoverable =
                 addresses.map(|all| all.iter().fold(0, |all, ip| all | bit_of_address(*ip)));
@@ -404,7 +407,7 @@ impl Targets {
 
     async fn returned_by_http(&self, at: usize) -> Option<u128> {
         let path = format!("/v1/namespaces/{}/services/{SERVICE}", self.namespace);
-        let answer = timeout(PATIENCE, try_call(self.http[at], "GET", &path, None)).await;
+        let answer = timeout(RESPONSE_TIMEOUT, try_call(self.http[at], "GET", &path, None)).await;
         let answer: Answer = answer.ok()?.ok().filter(|answer| answer.status == 200)?;
         let body = answer.json();
         let names = body["instances"].as_array()?.iter().filter_map(|it| it["name"].as_str());

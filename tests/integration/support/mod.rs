@@ -1,5 +1,5 @@
-//! Shared support for the tests: one real control plane for the whole run, a namespace for each test, real replicas, and
-//! waiting for a condition instead of sleeping.
+//! What the tests share: one real control plane for the whole run, a namespace for each test, real replicas, and a
+//! function that waits for a condition.
 
 #![allow(
     dead_code,
@@ -35,8 +35,8 @@ use tokio::time::{sleep, timeout};
 pub use namespace::{Namespace, namespace, namespace_in};
 pub use replica::Rollcall;
 
-/// Calls `ask` every 50 ms until it returns a value. Fails the test with `what` when there is none within `bound`. The
-/// bound allows for a busy machine; it promises nothing about speed.
+/// Calls `ask` every 50 ms until it returns a value. Fails the test with `what` if it returns none within `bound`. The
+/// bound is generous because the machine can be busy. It is not a test of speed.
 pub async fn eventually<T>(what: &str, bound: Duration, ask: impl AsyncFn() -> Option<T>) -> T {
     let asking = async {
         loop {

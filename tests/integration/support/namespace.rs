@@ -13,16 +13,16 @@ use serde_json::{Value, json};
 
 use super::control_plane::{TestControlPlane, shared};
 
-/// A namespace that no other test uses. Deleted, on a best effort, when the test ends.
+/// A namespace that no other test uses. When the test ends, the namespace is deleted, on a best-effort basis.
 pub struct Namespace {
     pub name: String,
-    /// Has every right; its connections belong to this test's runtime.
+    /// A client with every right. Its connections belong to this test's runtime.
     pub client: Client,
-    /// For `rollcall serve`: the user that RBAC binds.
+    /// The kubeconfig for `rollcall serve`, with the user that RBAC binds.
     pub rollcall_kubeconfig: PathBuf,
-    /// For kubectl: the user with every right.
+    /// The kubeconfig for kubectl, with the user that has every right.
     pub kubeconfig: PathBuf,
-    /// The control plane that it is in.
+    /// The control plane of the namespace.
     pub shared: Arc<TestControlPlane>,
 }
 

@@ -19,11 +19,11 @@ use super::control_plane::state_dir;
 pub enum Mode {
     /// It passes.
     Pass,
-    /// Everything arrives this much later, in both directions.
+    /// All bytes are delayed by this much, in both directions.
     Slow(Duration),
-    /// Connections stay open and nothing passes, as with a stopped server or a broken path.
+    /// Connections stay open and no bytes pass, like with a stopped server or a broken network path.
     Stall,
-    /// Requests pass and answers do not: the API server does what it is asked, and the replica does not learn of it.
+    /// Requests pass and answers do not: the API server executes every request, and the replica does not learn of it.
     RequestsOnly,
     /// Answers and watches pass, requests do not.
     AnswersOnly,
@@ -49,7 +49,7 @@ struct Chunk {
     due: Instant,
 }
 
-/// The bound of waiting chunks in one direction of one connection: 4 MiB.
+/// The most waiting chunks in one direction of one connection: 4 MiB.
 const MAX_WAITING: usize = 64;
 
 impl Proxy {
@@ -127,7 +127,7 @@ async fn copy(
         let delivery = deliver(to, receiver, modes.clone(), direction);
         tokio::pin!(delivery);
         tokio::select! {
-            // Waiting chunks are still delivered.
+            // Chunks that are waiting are still delivered.
             () = receive(from, sender, modes, direction) => delivery.await,
             () = &mut delivery => {}
         }
@@ -157,7 +157,7 @@ async fn receive(
     }
 }
 
-/// Delivers chunks when they are due. Chunks that wait while the proxy stalls are delivered after that.
+/// Delivers chunks when they are due. Chunks that are due during a stall are delivered after it.
 async fn deliver(
     mut to: OwnedWriteHalf,
     mut chunks: mpsc::Receiver<Chunk>,

@@ -27,7 +27,7 @@ pub async fn pod(ns: &Namespace, account: &str, name: &str) -> Pod {
     pod_with_spec(ns, account, name, json!({})).await
 }
 
-/// A pod with more fields in its spec.
+/// A pod with additional fields in its spec.
 pub async fn pod_with_spec(ns: &Namespace, account: &str, name: &str, more: Value) -> Pod {
     let mut spec = json!({
         "serviceAccountName": account, "automountServiceAccountToken": false,
@@ -51,7 +51,7 @@ pub async fn bound_token(ns: &Namespace, account: &str, (kind, name): (&str, &st
     request_token(ns, account, "rollcall", Some(bound)).await
 }
 
-/// A token as a pod has it from its projected volume: of its ServiceAccount, and bound to the pod.
+/// A token like the one in a pod's projected volume: it belongs to the pod's ServiceAccount, and is bound to the pod.
 pub async fn pod_token(ns: &Namespace, pod: &Pod) -> String {
     let bound = BoundObjectReference {
         api_version: Some("v1".to_owned()),

@@ -34,7 +34,7 @@ impl Rollcall {
         Self::start_with(namespace, "rollcall-0", &[]).await
     }
 
-    /// Starts a replica with this identity and further flags, which override those set here.
+    /// Starts a replica with this identity and additional flags, which override those that are set here.
     pub async fn start_with(namespace: &Namespace, identity: &str, flags: &[&str]) -> Self {
         let rollcall = Self::launch(namespace, identity, flags).await;
         rollcall.until_ready().await;
@@ -73,7 +73,7 @@ impl Rollcall {
         let defaults = defaults.iter().filter(|[flag, _]| !flags.contains(flag)).flatten();
         args.extend(defaults.chain(flags).map(Into::into));
         let dir = state_dir("rollcall");
-        // A program takes static values, so they are leaked for the rest of the test run.
+        // A program needs static values, so these are leaked for the rest of the test run.
         let leaked =
             |(name, value): &(&'static str, &str)| (*name, Some(&*value.to_string().leak()));
         let mut env = replicas::environment();
@@ -90,7 +90,7 @@ impl Rollcall {
         Self { identity: identity.to_owned(), http, dns, admin, program, child }
     }
 
-    /// The value of a series of its metrics; none before it exists.
+    /// The value of a series of its metrics; `None` before the series exists.
     pub async fn metric(&self, series: &str) -> Option<f64> {
         let answer = call(self.admin, "GET", "/metrics", None).await;
         let text = String::from_utf8(answer.body).unwrap();
@@ -109,7 +109,7 @@ impl Rollcall {
         .await;
     }
 
-    /// Starts it again on the same addresses, and waits until it is ready. Kills it first if it still runs.
+    /// Restarts it on the same addresses, and waits until it is ready. Kills it first if it still runs.
     pub async fn restart(&mut self) {
         self.relaunch().await;
         self.until_ready().await;
@@ -153,13 +153,14 @@ impl Rollcall {
         assert!(self.child.signal(Signal::TERM), "rollcall has ended");
     }
 
-    /// Sends SIGTERM, as Kubernetes does, waits until it has ended, and returns how (`exit status: 0`).
+    /// Sends SIGTERM like Kubernetes, waits until the process has ended, and returns its exit status
+    /// (`exit status: 0`).
     pub async fn terminate(&self) -> String {
         self.child.signal(Signal::TERM);
         self.until_ended().await
     }
 
-    /// Waits until it has ended after a SIGTERM, and returns how.
+    /// Waits until the process has ended after a SIGTERM, and returns its exit status.
     pub async fn until_ended(&self) -> String {
         let bound = Duration::from_secs(30);
         eventually("rollcall ends on SIGTERM", bound, async || self.child.has_ended()).await

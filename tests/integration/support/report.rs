@@ -1,4 +1,4 @@
-//! The report of a run: what clients were promised, what the replicas answered, and where the two disagree.
+//! The report of a run: the promises to clients, the answers of the replicas, and where the two disagree.
 //!
 //! It reports no false violation. A promise begins when its answer has arrived, and its lease is counted from before its
 //! request was sent. A missing instance counts only if it was promised from before the query was sent until after the
@@ -31,15 +31,15 @@ pub struct Beat {
 #[derive(Clone, Debug, Default)]
 pub struct ClientLog {
     pub beats: Vec<Beat>,
-    /// When it was answered that the instance does not exist: request sent, answer received.
+    /// Answers that the instance does not exist: when the request was sent, and when the answer was received.
     pub denied: Vec<(Offset, Offset)>,
     /// When the client stopped sending.
     pub stopped: Option<Offset>,
     /// How much later than usual the instance may leave the answers in this scenario.
     pub delay: Duration,
-    /// How many requests were answered 202.
+    /// The number of requests that were answered 202.
     pub recorded: usize,
-    /// How many requests were refused, by status; 0 when no answer came.
+    /// The number of refused requests by status; the status is 0 when no answer came.
     pub failed: BTreeMap<u16, usize>,
 }
 
@@ -84,7 +84,7 @@ pub struct RunReport {
     pub longest_dns_gap: Duration,
     /// The longest time that an expired instance was in an answer beyond its lease.
     pub longest_after_lease: Duration,
-    /// The longest that the API server took to answer.
+    /// The longest time that the API server took to answer.
     pub longest_api_call: Duration,
     /// The number of writes of all replicas, by resource.
     pub api_writes: Vec<(String, usize)>,
@@ -92,7 +92,7 @@ pub struct RunReport {
     pub promised: usize,
     /// Heartbeats answered 202.
     pub recorded: usize,
-    /// Requests that were refused, by status; 0 when no answer came.
+    /// The number of refused requests by status; the status is 0 when no answer came.
     pub failed: BTreeMap<u16, usize>,
     /// The first few violations.
     pub findings: Vec<String>,
@@ -118,7 +118,7 @@ impl Promises {
         Self(spans)
     }
 
-    fn hold(&self, from: Offset, until: Offset) -> bool {
+    fn cover(&self, from: Offset, until: Offset) -> bool {
         self.0.iter().any(|(begin, end)| *begin <= from && until < *end)
     }
 }
@@ -150,7 +150,7 @@ pub fn evaluate(logs: &[ClientLog], observations: &[Observation]) -> RunReport {
             }
         }
         for (asked, answered) in &log.denied {
-            if promises.hold(*asked, *answered) {
+            if promises.cover(*asked, *answered) {
                 report.deleted_live += 1;
                 report.record_finding(format!("a{index} was answered as missing at {asked:?}"));
             }
@@ -218,7 +218,7 @@ impl RunReport {
         last: Option<Offset>,
     ) -> bool {
         let Observation { source, asked, answered, .. } = *observation;
-        let Some(last) = last.filter(|last| promises.hold(*last, answered)) else { return false };
+        let Some(last) = last.filter(|last| promises.cover(*last, answered)) else { return false };
         let count =
             if source == Source::Api { &mut self.deleted_live } else { &mut self.false_expiries };
         *count += 1;
@@ -300,8 +300,12 @@ mod tests {
             0,
             "the lease may have ended"
         );
-        assert_eq!(false_expiries(&beats, &[(4.0, false)]), 0, "it was never in an answer before");
-        // The second heartbeat came too late, or may have: it was a revival.
+        assert_eq!(
+            false_expiries(&beats, &[(4.0, false)]),
+            0,
+            "the instance was in no answer before"
+        );
+        // The second heartbeat came too late, or may have come too late: it was a revival.
         let late = [(0.0, 0.1), (2.9, 3.1)];
         assert_eq!(false_expiries(&late, &[(1.0, true), (3.5, false)]), 0);
         assert_eq!(false_expiries(&late, &[(3.2, true), (3.5, false)]), 1);

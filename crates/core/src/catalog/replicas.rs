@@ -22,11 +22,11 @@ use crate::{
 };
 
 impl<R: Rules> Catalog<R> {
-    pub(super) fn see_ledgers(&mut self, listed: &[Arc<Ledger>], now: Now) {
+    pub(super) fn apply_ledger_list(&mut self, listed: &[Arc<Ledger>], now: Now) {
         let Some(ledgers) = &mut self.ledgers else { return };
         if !ledgers.is_listed() {
-            self.history.begin(listed.iter().map(|ledger| ledger.epoch).max().unwrap_or(0));
-            ledgers.follow_epoch(self.history.epoch());
+            self.history.adopt_epoch(listed.iter().map(|ledger| ledger.epoch).max().unwrap_or(0));
+            ledgers.update_epoch(self.history.epoch());
         }
         let (first, vanished) = ledgers.list(listed, now.moment);
         if first {
@@ -37,15 +37,19 @@ impl<R: Rules> Catalog<R> {
             self.give_back(now.moment, None);
         }
         for ledger in listed {
-            self.see_ledger(ledger, if first { Arrival::FirstList } else { Arrival::Relist }, now);
+            self.apply_ledger(
+                ledger,
+                if first { Arrival::FirstList } else { Arrival::Relist },
+                now,
+            );
         }
     }
 
-    pub(super) fn see_ledger(&mut self, ledger: &Ledger, arrival: Arrival, now: Now) {
-        self.follow_epoch(ledger, now);
+    pub(super) fn apply_ledger(&mut self, ledger: &Ledger, arrival: Arrival, now: Now) {
+        self.update_epoch(ledger, now);
         let Some(ledgers) = &mut self.ledgers else { return };
         let before = ledgers.duplicates(now.moment);
-        let news = ledgers.see(ledger, arrival, now.moment);
+        let news = ledgers.apply(ledger, arrival, now.moment);
         let mut duplicates = ledgers.duplicates(now.moment).into_iter();
         let new = duplicates.find(|duplicate| !before.contains(duplicate));
         self.announce_duplicates(new);
@@ -56,13 +60,14 @@ impl<R: Rules> Catalog<R> {
         if news.gap {
             self.give_back(now.moment, None);
         }
-        self.follow_silence(now.moment);
+        self.update_silence(now.moment);
     }
 
-    /// Checks whether a ledger proves that the store went back, or reports a step back.
-    pub(super) fn follow_epoch(&mut self, ledger: &Ledger, now: Now) {
+    /// Handles the epoch of a ledger. If the ledger proves or reports that the store went back, this
+    /// replica steps back, too.
+    pub(super) fn update_epoch(&mut self, ledger: &Ledger, now: Now) {
         let (version, index, replica) = (ledger.version, ledger.index, ledger.replica.clone());
-        if index >= version && version > 0 && self.history.is_news(ledger.epoch) {
+        if index >= version && version > 0 && self.history.is_new_step_back(ledger.epoch) {
             let proof = Proof::Ledger { replica, version, index };
             self.step_back(ledger.epoch + 1, &proof, now);
         } else if ledger.epoch > self.history.epoch() && R::EPOCH_IS_ADOPTED {
@@ -96,12 +101,12 @@ impl<R: Rules> Catalog<R> {
         );
     }
 
-    /// Whether an older process has this identity, so that this one writes nothing.
+    /// Whether this process writes nothing because an older process has the same identity.
     pub(super) fn yields(&self) -> bool {
         self.ledgers.as_ref().is_some_and(Ledgers::is_yielding)
     }
 
-    /// From now on no heartbeat is answered 200.
+    /// Begins to leave: from now on no heartbeat is answered 200.
     pub(super) fn start_leaving(&mut self) {
         if let Some(ledgers) = &mut self.ledgers {
             ledgers.start_leaving();
@@ -109,16 +114,16 @@ impl<R: Rules> Catalog<R> {
         }
     }
 
-    /// Follows which replicas are silent, gone or back.
-    pub(super) fn follow_silence(&mut self, now: Moment) {
+    /// Updates which replicas are silent, gone or back.
+    pub(super) fn update_silence(&mut self, now: Moment) {
         let Some(ledgers) = &mut self.ledgers else { return };
-        let not_before = ledgers.follow_silence(now);
-        self.instances.follow_not_before(not_before);
+        let not_before = ledgers.update_silence(now);
+        self.instances.set_silence_grace(not_before);
     }
 
     /// Updates the combined horizon.
     pub(super) fn update_horizon(&mut self, now: Moment) {
-        self.follow_silence(now);
+        self.update_silence(now);
         let self_beat = self.self_beats.moment();
         let Some(ledgers) = &self.ledgers else {
             self.horizon = self_beat;

@@ -25,7 +25,8 @@ impl<R: Rules> Catalog<R> {
     pub(super) fn relist(&mut self, instances: &[Arc<Instance>], index: u64, now: Now) {
         if let Some(proof) = self.contradiction(instances, index).filter(|_| R::STEPS_BACK_ARE_SEEN)
         {
-            // The age of what this replica wrote since then is not known: the next list decides.
+            // It is not known how old the objects are that this replica wrote since then, so the next list
+            // decides.
             return self.apply_proof(Some(proof), now);
         }
         self.unreadable.clear();
@@ -45,7 +46,7 @@ impl<R: Rules> Catalog<R> {
     }
 
     /// Returns the proof that the store went back if a list contradicts what is known: a list contains
-    /// everything that was stored up to its index. Not applicable while a list of a new epoch is pending.
+    /// everything that was stored up to its index. Returns `None` while a list of a new epoch is pending.
     pub(super) fn contradiction(&self, instances: &[Arc<Instance>], index: u64) -> Option<Proof> {
         if self.history.is_renewing() {
             return None;
@@ -58,7 +59,7 @@ impl<R: Rules> Catalog<R> {
             let known = self.instances.table.get(&listed.key)?.instance();
             let (version, before) = (listed.resource_version, known.resource_version);
             let is_older = listed.uid == known.uid && version < before && before <= index;
-            // Compares only what does not depend on the definition of the type, which may have changed
+            // Compares only fields that do not depend on the CRD, because the CRD may have changed
             // together with its defaults.
             let is_other = version == before
                 && (listed.uid != known.uid
@@ -75,7 +76,7 @@ impl<R: Rules> Catalog<R> {
         if !self.instances.table.is_deleted(&instance.uid) {
             self.instances.upsert(instance, Source::Annotation, self.progress.synced, now);
         }
-        if let Some(lost) = value.and_then(|value| self.self_beats.seen(&value, now.moment)) {
+        if let Some(lost) = value.and_then(|value| self.self_beats.observe(&value, now.moment)) {
             self.give_back(now.moment, Some(lost));
         }
         self.advance(instance.resource_version);
@@ -113,7 +114,7 @@ impl<R: Rules> Catalog<R> {
         self.progress.index = self.progress.index.max(index);
     }
 
-    /// Gives every instance back the time in which heartbeats may have been missed.
+    /// Gives every instance back the time during which heartbeats may have been missed.
     pub(super) fn give_back(&mut self, now: Moment, lost: Option<Duration>) {
         self.instances.leases.give_back(now, lost);
         self.instances.publish_grace();
@@ -121,16 +122,17 @@ impl<R: Rules> Catalog<R> {
 }
 
 impl<R: Rules> Catalog<R> {
-    /// Steps back if there is a proof of this replica's own, and it is new.
+    /// Steps back if this replica has found a proof that the store went back, and the step back is new.
     pub(super) fn apply_proof(&mut self, proof: Option<Proof>, now: Now) {
         let epoch = self.history.epoch();
-        if let Some(proof) = proof.filter(|_| self.history.is_news(epoch)) {
+        if let Some(proof) = proof.filter(|_| self.history.is_new_step_back(epoch)) {
             self.step_back(epoch + 1, &proof, now);
         }
     }
 
-    /// Everything known by version is invalid. Everything is listed again, every instance gets a lease, and
-    /// until the list arrives nothing is confirmed, judged or written.
+    /// The store went back: everything known by version is invalid. All objects are listed again, every
+    /// instance gets a whole lease, and until the list arrives no heartbeat is confirmed, no lease is
+    /// judged, and nothing is written.
     pub(super) fn step_back(&mut self, epoch: u64, proof: &Proof, now: Now) {
         self.history.step_back(epoch, proof, now.moment);
         self.instances.step_back();

@@ -1,4 +1,4 @@
-//! The state machine under any set of rules: all of them, or all but one.
+//! The state machine with any set of rules: all of them, or all but one.
 //!
 //! Owns: the rule sets that lack one clause, and a trait object for state machines with different rules. Does
 //! not own: which test detects each missing clause (`sim`, `model`).

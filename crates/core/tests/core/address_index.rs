@@ -1,4 +1,4 @@
-//! From addresses back to members: the index always agrees with the published views.
+//! The reverse index from addresses to members always agrees with the published views.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -90,7 +90,7 @@ fn index_is_empty_without_networks() {
     let mut rig = Rig::new();
     rig.put(at("a", &["10.0.0.1"]));
     assert_eq!(members_at(&rig, "10.0.0.1"), [""; 0]);
-    assert!(!rig.directory.has_address_below("0.0.0.0/0".parse().unwrap()));
+    assert!(!rig.directory.has_address_within("0.0.0.0/0".parse().unwrap()));
 }
 
 /// One change to one of a few names.
@@ -144,7 +144,7 @@ fn apply_change(rig: &mut Rig, change: &Change) {
     }
 }
 
-/// The index as it follows from all views.
+/// The index computed from all views.
 fn expected(rig: &Rig) -> BTreeMap<IpAddr, Vec<Arc<Member>>> {
     let networks = networks();
     let mut index = BTreeMap::<IpAddr, Vec<Arc<Member>>>::new();
@@ -189,7 +189,7 @@ proptest! {
             }
             let below = ipnet::IpNet::new(IPS[ip].parse().unwrap(), length).unwrap();
             let any = expected.keys().any(|ip| below.contains(ip));
-            prop_assert_eq!(rig.directory.has_address_below(below), any);
+            prop_assert_eq!(rig.directory.has_address_within(below), any);
         }
     }
 }

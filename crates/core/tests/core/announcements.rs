@@ -1,4 +1,4 @@
-//! What users see: reports, and the changes that become Events.
+//! What the catalog reports to users: its report, and announcements, which become Events.
 
 use std::{sync::Arc, time::Duration};
 
@@ -90,7 +90,7 @@ fn unreadable_object_leaves_the_view_and_is_announced_once_per_reason() {
         .collect();
     assert_eq!(reasons, ["one", "another"]);
     rig.put(a);
-    assert!(rig.phase("a").is_some(), "it can be read again");
+    assert!(rig.phase("a").is_some(), "the object is readable again");
     assert_eq!(rig.directory.report().unreadable, 0);
 }
 

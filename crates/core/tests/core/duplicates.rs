@@ -52,7 +52,8 @@ fn with_heartbeat(mut ledger: Ledger, age: u32) -> Ledger {
 
 #[test]
 fn younger_process_yields_after_two_ledgers_of_the_older_and_resumes_when_it_is_silent() {
-    // This process is `b` and found no ledger, so the smaller boot counts as the older.
+    // This process is `b` and found no ledger at its start, so the process with the smaller boot counts as the older
+    // one.
     let mut pair = Pair::new();
     pair.advance(6_000);
     observe(&mut pair, ("r0", "a"), None, 7);
@@ -71,10 +72,16 @@ fn younger_process_yields_after_two_ledgers_of_the_older_and_resumes_when_it_is_
         assert!(pair.directory.is_fenced(Moment(pair.time)));
     }
     assert_eq!(reported_duplicates(&pair), [("a".to_owned(), "b".to_owned())]);
-    assert!(pair.written_ledgers.len() <= written + 1, "it writes no ledger");
+    assert!(
+        pair.written_ledgers.len() <= written + 1,
+        "a process that yields writes no more ledgers"
+    );
     pair.advance(18_000);
     assert!(!pair.directory.report().yields);
-    assert!(!pair.directory.is_fenced(Moment(pair.time)), "it answers 200 again");
+    assert!(
+        !pair.directory.is_fenced(Moment(pair.time)),
+        "the remaining process answers 200 again"
+    );
 }
 
 #[test]
@@ -92,7 +99,7 @@ fn older_process_continues_and_counts_heartbeats_of_the_younger() {
     pair.run(5);
     assert_eq!(pair.phase(), Phase::Ready, "a heartbeat that the younger took");
     pair.run(30);
-    assert_eq!(pair.phase(), Phase::Expired, "no further time is given back");
+    assert_eq!(pair.phase(), Phase::Expired, "no more time is given back");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Evictions: of objects that were observed as stored Expired, in that version, on time, and within the budget.
+//! Evictions: only objects that were observed with the stored phase Expired, in that version, on time, and
+//! within the budget.
 
 use std::{sync::Arc, time::Duration};
 

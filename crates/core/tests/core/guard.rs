@@ -75,7 +75,7 @@ fn mass_expiry_of_a_service_holds_each_instance_for_one_more_lease() {
     rig.advance(0.3);
     assert_eq!((rig.phase("a"), discoverable(&rig)), (Some(Phase::Expired), 2));
     rig.advance(2.1);
-    assert_eq!((held(&rig), discoverable(&rig)), (0, 0), "one further lease at most");
+    assert_eq!((held(&rig), discoverable(&rig)), (0, 0), "one more lease at most");
     assert!(rig.directory.report().held.is_none());
     assert_eq!(rig.catalog.counts().holds, 1);
 }
@@ -174,7 +174,7 @@ fn hold_blocks_evictions_of_its_service_only() {
     }
     rig.run(0.1);
     assert_eq!(rig.phase("old"), Some(Phase::Expired));
-    // Both are silent from here on. They are held from the tenth second to the twentieth.
+    // Neither sends another heartbeat. They are held from the tenth second to the twentieth.
     let names = |duties: &[Duty]| -> Vec<_> {
         evictions(duties).into_iter().map(|on| on.key.name.to_string()).collect()
     };
@@ -184,7 +184,7 @@ fn hold_blocks_evictions_of_its_service_only() {
     assert_eq!((held(&rig), names(&duties)), (0, vec!["old".to_owned()]));
 }
 
-/// Services of one instance each, so that the guard can act only for the cluster as a whole.
+/// Services with one instance each, so that only the hold for the whole cluster can apply.
 fn cluster(many: usize) -> Rig {
     let mut rig = Rig::new();
     (0..many).for_each(|at| drop(rig.put(instance_of(&format!("s{at}"), &format!("i{at}")))));
@@ -216,9 +216,12 @@ fn mass_expiry_of_the_cluster_is_held_and_blocks_all_evictions() {
     let hold = rig.directory.report().held.as_ref().unwrap().cluster.unwrap();
     assert_eq!((hold.silent, hold.of, hold.held), (7, 13, 7), "the replica itself has a lease too");
     (0..5).for_each(|at| drop(rig.annotate(&format!("i{at}"))));
-    assert!(evictions(&rig.run(8.5)).is_empty(), "not even the instance that expired alone");
+    assert!(
+        evictions(&rig.run(8.5)).is_empty(),
+        "the hold blocks the eviction of the instance that expired alone, too"
+    );
     rig.run(1.0);
-    assert_eq!((held(&rig), cluster_discoverable(&rig, 12)), (0, 5), "one further lease at most");
+    assert_eq!((held(&rig), cluster_discoverable(&rig, 12)), (0, 5), "one more lease at most");
 }
 
 #[test]
@@ -292,7 +295,7 @@ fn stall_during_a_hold_never_shortens_it() {
     // The process is stalled from 21.5 s on.
     rig.time += 1_000;
     rig.settle();
-    assert_eq!(rig.catalog.counts().gaps, 1, "so no lease ends before 23.5 s");
+    assert_eq!(rig.catalog.counts().gaps, 1, "the gap moves every lease end to 23.5 s or later");
     // A change of the object makes the catalog check it.
     let record = rig.record("c");
     rig.put(record.with(|facts| facts.weight = 7));
@@ -306,7 +309,7 @@ fn stall_during_a_hold_never_shortens_it() {
 fn grace_extends_a_hold_to_its_end_and_no_further() {
     let mut rig = silent_service();
     let mut duties = rig.advance(17.0);
-    assert_eq!(held(&rig), 3, "until 21, 22 and 23 s");
+    assert_eq!(held(&rig), 3, "the instances are held until 21, 22 and 23 s");
     rig.time += 2_000;
     rig.settle();
     duties.extend(rig.advance(1.9));

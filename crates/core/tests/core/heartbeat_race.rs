@@ -1,5 +1,5 @@
-//! The one race: a heartbeat against the verdict on its instance, on real threads. A heartbeat that was counted
-//! is never followed by a verdict within its lease, and one that was not counted is answered as late.
+//! The race between a heartbeat and the verdict on its instance, on real threads. A heartbeat that was counted is
+//! never followed by a verdict within its lease, and a heartbeat that was not counted is answered as late.
 
 use std::{
     hint,
@@ -23,7 +23,7 @@ use crate::rig::{Rig, instance};
 
 const ROUNDS: u64 = 4_000;
 
-/// Which of the two goes first: a fixed one in some rounds, the faster one in most.
+/// Which thread goes first: a fixed one in some rounds, the faster one in most.
 #[derive(Clone, Copy, PartialEq)]
 enum GoesFirst {
     Beat,
@@ -53,7 +53,7 @@ fn send_heartbeats(
         if goes_first(round) == GoesFirst::Verdict {
             barrier.wait();
         }
-        // A varying delay, so that the two threads meet at every point.
+        // A varying delay, so that the heartbeat reaches every point of the verdict.
         (0..round % 97 * 16).for_each(|_| hint::spin_loop());
         let beat = directory.heartbeat("shop", "a", None, None, Moment(at));
         answers.send(matches!(beat, Heartbeat::Renewed(_))).unwrap();
@@ -76,7 +76,7 @@ fn heartbeat_is_counted_before_the_verdict_or_answered_as_late() {
         rig.annotate("a");
         let slot = rig.directory.slot("shop", "a").unwrap();
         let end = slot.lease_end(rig.record("a").lease.duration);
-        // Everything is ready for the verdict except the call that gives it.
+        // Everything is prepared, so that the next call settles and gives the verdict.
         rig.advance((end.0 - rig.time) as f64 / 1000.0);
         rig.time += 300;
         let own = self_beat(&mut rig);
@@ -99,7 +99,7 @@ fn heartbeat_is_counted_before_the_verdict_or_answered_as_late() {
     }
     drop(send);
     heartbeats.join().unwrap();
-    println!("where either could be first, {counted} beats of {} were", ROUNDS / 16 * 14);
+    println!("{counted} of {} heartbeats came before the verdict", ROUNDS / 16 * 14);
 }
 
 /// Asks the catalog for a self-beat, and returns it instead of letting the watch report it.

@@ -43,7 +43,7 @@ fn leader_of(own: Installation) -> Rig {
     rig
 }
 
-/// An instance as this installation has stored it.
+/// An instance whose status the given installation has stored.
 fn stored(name: &str, phase: Phase, by: Installation) -> Instance {
     let mut instance = instance(name);
     instance.stored.phase = Some(phase);
@@ -97,7 +97,7 @@ fn single_installation_marks_statuses_without_extra_writes() {
     let [Duty::WriteStatus { desired, .. }] = &duties[..] else { panic!("{duties:?}") };
     assert_eq!(desired.installation, Some(older()));
     rig.carry_out(duties);
-    // As a version of rollcall without installation marks has stored it.
+    // A version of rollcall without installation marks has stored this status.
     let mut unmarked = rig.record("a");
     unmarked.stored.installation = None;
     rig.put(unmarked);
@@ -151,7 +151,7 @@ fn expiry_stored_by_another_installation_is_not_a_verdict() {
         }
         rig.list(vec![stored("a", Phase::Expired, older())]);
         set_installation(&mut rig, younger());
-        assert_eq!(rig.phase("a"), Some(Phase::Ready), "it has one lease from now on");
+        assert_eq!(rig.phase("a"), Some(Phase::Ready), "the instance has one lease from now on");
         for _ in 0..20 {
             assert!(matches!(rig.heartbeat("a"), Heartbeat::Renewed(_)), "no revival is written");
             assert_eq!(statuses(&rig.run(5.0)), []);
@@ -207,7 +207,11 @@ fn no_eviction_while_another_installation_is_live() {
     let duties = rig.run(60.0);
     assert_eq!(evictions(&duties).iter().filter(|on| *on.key.name == *"a").count(), 1);
     rig.run(1_200.0);
-    assert_eq!(rig.directory.report().overlap, None, "the other installation is forgotten");
+    assert_eq!(
+        rig.directory.report().overlap,
+        None,
+        "the other installation is no longer reported"
+    );
 }
 
 #[test]

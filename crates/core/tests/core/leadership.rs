@@ -1,4 +1,4 @@
-//! Leadership: every replica judges leases, one writes, and its term is bounded.
+//! Leadership: every replica judges leases, only the leader writes, and its term is bounded.
 
 use rollcall_core::{
     fact::{Announcement, Duty, Fact},
@@ -19,7 +19,7 @@ fn set_term(rig: &mut Rig, tenure: u64) {
     rig.settle();
 }
 
-/// A replica that has found no instance and does not lead.
+/// A replica that does not lead. Its first list had no instances.
 fn follower() -> Rig {
     let mut rig = Rig::new();
     set_term(&mut rig, 0);
@@ -63,7 +63,7 @@ fn new_leader_completes_pending_duties() {
     assert_eq!(duties.iter().filter(|duty| is_unknown_health(duty)).count(), 1);
     // The eviction follows the status write, because the stored status was incomplete.
     rig.carry_out(duties);
-    assert_eq!(evictions(&rig.run(1.0)).len(), 1, "its wait was already over");
+    assert_eq!(evictions(&rig.run(1.0)).len(), 1, "the wait for the eviction was already over");
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn term_ends_by_itself_even_while_the_process_is_stopped() {
     let end = rig.time + 5_000;
     set_term(&mut rig, end);
     rig.put(instance("a"));
-    assert_eq!(rig.take_duties().len(), 1, "its first status");
+    assert_eq!(rig.take_duties().len(), 1, "the first status of the instance");
     // The process is stopped until after the end of its term: nothing that became due is written.
     rig.time = end;
     rig.put(instance("b"));
@@ -93,7 +93,7 @@ fn renewed_leader_repeats_no_write() {
         rig.heartbeat("a");
         statuses += rig.version - before;
     }
-    // One status, and the self-beats of 40 s.
+    // One status write, and the self-beats of 40 s.
     assert!(statuses < 60, "{statuses} writes");
 }
 

@@ -182,9 +182,8 @@ fn heartbeat_later_than_one_lease_is_a_revival_before_the_verdict() {
     assert!(matches!(rig.heartbeat("a"), Heartbeat::Write(_)));
 }
 
-/// A status write that was decided earlier and timed out here can still arrive. Only a stored heartbeat makes
-/// it fail. After a heartbeat that could only be recorded, the replica therefore promises nothing until one is
-/// stored.
+/// A status write that timed out here can still be executed later, and only a stored heartbeat makes it fail.
+/// After a heartbeat that could not be stored, the replica therefore answers none with 200 until one is stored.
 #[test]
 fn after_an_unstored_heartbeat_every_heartbeat_is_written_until_one_is_stored() {
     let mut rig = Rig::new();
@@ -193,7 +192,11 @@ fn after_an_unstored_heartbeat_every_heartbeat_is_written_until_one_is_stored() 
     let a = rig.record("a");
     rig.apply(Fact::Beat { key: a.key.clone(), uid: a.uid.clone(), at: Moment(rig.time) });
     rig.settle();
-    assert_eq!(rig.phase("a"), Some(Phase::Ready), "discoverable, because it sends heartbeats");
+    assert_eq!(
+        rig.phase("a"),
+        Some(Phase::Ready),
+        "discoverable, because the instance sends heartbeats"
+    );
     rig.time += 1000;
     assert!(matches!(rig.heartbeat("a"), Heartbeat::Write(_)));
     rig.annotate("a");
@@ -247,7 +250,7 @@ fn self_beats_are_bounded_when_many_leases_end() {
     }
     rig.settle();
     let before = rig.version;
-    // Instances that fall silent together are held for one more lease each.
+    // Instances that stop together are held for one more lease each.
     rig.advance(25.0);
     assert_eq!(rig.view().count(Phase::Expired), 200);
     let beats = rig.version - before;

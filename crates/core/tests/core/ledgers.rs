@@ -1,4 +1,4 @@
-//! Ledgers: how a replica uses those of other replicas, and what it reports in its own.
+//! Ledgers: how a replica uses the ledgers of other replicas, and what it reports in its own.
 
 use std::{
     sync::{
@@ -196,7 +196,11 @@ fn silent_replica_gives_one_lease_from_its_fence() {
     let mut pair = Pair::new();
     pair.run(5);
     pair.advance(19_000);
-    assert_eq!(pair.phase(), Phase::Ready, "silent for 19 s: fenced after 10, and a lease of 10");
+    assert_eq!(
+        pair.phase(),
+        Phase::Ready,
+        "19 s after the last ledger: the fence after 10 s and a lease of 10 s"
+    );
     pair.advance(3_000);
     assert_eq!(pair.phase(), Phase::Expired);
 }
@@ -228,7 +232,11 @@ fn leader_deletes_ledgers_of_replicas_that_left_or_are_gone() {
     assert!(pair.deleted_ledgers.is_empty());
     pair.advance(2_000);
     let version = pair.observed_version;
-    assert_eq!(pair.deleted_ledgers, [("r1".to_owned(), version)], "once, in the observed version");
+    assert_eq!(
+        pair.deleted_ledgers,
+        [("r1".to_owned(), version)],
+        "the ledger is deleted once, in the observed version"
+    );
     pair.advance(400_000);
     assert_eq!(pair.deleted_ledgers.len(), 1);
     let mut pair = Pair::leading();
@@ -296,15 +304,15 @@ fn leaving_replica_is_fenced_and_reports_it_once() {
     assert!(pair.written_ledgers.last().is_some_and(|ledger| ledger.leaving));
 }
 
-/// On real threads: a ledger or an earlier one contains every heartbeat up to its stamp.
+/// On real threads: every heartbeat up to the stamp of a ledger is in that ledger or in an earlier one.
 #[test]
 fn ledger_contains_every_heartbeat_up_to_its_stamp() {
     const ROUNDS: u64 = 300_000;
     let mut pair = Pair::new();
     pair.advance(6_000);
     let clock = Arc::new(AtomicU64::new(pair.time));
-    // The thread that takes heartbeats is ahead of the flushes by a few hundred heartbeats at most, so that
-    // they meet.
+    // The thread that takes heartbeats is at most a few hundred heartbeats ahead of the flushes, so that
+    // heartbeats and flushes happen at the same time.
     let flushed_until = Arc::new(AtomicU64::new(pair.time));
     let (directory, time, behind) = (pair.directory.clone(), clock.clone(), flushed_until.clone());
     let taking = thread::spawn(move || {
@@ -314,7 +322,7 @@ fn ledger_contains_every_heartbeat_up_to_its_stamp() {
             while at.0 > behind.load(Ordering::SeqCst) + 400 {
                 thread::yield_now();
             }
-            // A heartbeat that met a flush counts from a little later.
+            // A heartbeat that coincides with a flush counts from a little later.
             if let Heartbeat::Renewed(slot) = directory.heartbeat("shop", "a", None, None, at) {
                 counted.push(slot.last_heartbeat());
             }

@@ -143,7 +143,7 @@ fn list_begun_before_a_deletion_restores_nothing_and_the_next_list_counts() {
     rig.list(vec![a.clone()]);
     assert_eq!(rig.phase("a"), None, "the list can have begun before the deletion");
     rig.list(vec![a]);
-    assert!(rig.phase("a").is_some(), "it was never deleted");
+    assert!(rig.phase("a").is_some(), "the object was never deleted");
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn registration_is_the_source_whether_response_or_watch_comes_first() {
     let a = rig.put(instance("a"));
     registered(&mut rig, &a);
     assert_eq!(source(&rig), Source::Registration);
-    // A heartbeat that came after the registration stays the last one.
+    // The last heartbeat is still the one that came after the registration.
     rig.advance(1.0);
     let _ = rig.heartbeat("a");
     registered(&mut rig, &a);

@@ -1,4 +1,4 @@
-//! Revisions: equal for equal views whatever the order of the facts, and unchanged by heartbeats.
+//! Revisions: equal views have equal revisions, whatever the order of the facts, and heartbeats change no revision.
 
 use std::sync::Arc;
 
@@ -160,15 +160,15 @@ fn changed_services(rig: &mut Rig) -> Vec<String> {
     rig.catalog.take_revised().iter().map(ToString::to_string).collect()
 }
 
-/// Every heartbeat and every status write stores a new version of an instance. What stays the same is in memory
-/// once.
+/// Every heartbeat and every status write stores a new version of an instance. The unchanged facts are in
+/// memory only once.
 #[test]
 fn view_and_record_share_unchanged_facts() {
     let mut rig = Rig::new();
     let first = rig.put(instance("a"));
     let view = rig.view();
     let facts = |rig: &Rig| rig.directory.slot("shop", "a").unwrap().record().facts.clone();
-    // As a watch decodes it: with its own copy of the facts.
+    // An object that a watch decodes has its own copy of the facts.
     let again = Instance { facts: Arc::new((*first.facts).clone()), ..rig.annotate("a") };
     rig.put(again);
     assert!(Arc::ptr_eq(&facts(&rig), &view.members[0].facts));
@@ -187,11 +187,11 @@ fn subscribers_are_notified_once_of_each_changed_service() {
     let mut both = changed_services(&mut rig);
     both.sort_unstable();
     assert_eq!(both, ["shop/ledger", "shop/orders"]);
-    assert_eq!(changed_services(&mut rig), [""; 0], "once");
+    assert_eq!(changed_services(&mut rig), [""; 0], "each change is reported once");
     rig.time += 1000;
     let _ = rig.heartbeat("a");
-    let beaten = Instance { heartbeat: Some("second".into()), ..base.clone() };
-    rig.store(beaten);
+    let renewed = Instance { heartbeat: Some("second".into()), ..base.clone() };
+    rig.store(renewed);
     assert_eq!(changed_services(&mut rig), [""; 0], "a heartbeat is not a change");
     rig.store(base.clone().with(|facts| facts.weight = 7));
     assert_eq!(changed_services(&mut rig), ["shop/orders"]);
@@ -200,5 +200,5 @@ fn subscribers_are_notified_once_of_each_changed_service() {
     assert_eq!(changed_services(&mut rig), [""; 0], "changed and changed back within one round");
     rig.version += 1;
     rig.apply(Fact::Removed { key: base.key.clone(), uid: base.uid.clone(), index: rig.version });
-    assert_eq!(changed_services(&mut rig), ["shop/orders"], "it was removed");
+    assert_eq!(changed_services(&mut rig), ["shop/orders"], "the instance was removed");
 }

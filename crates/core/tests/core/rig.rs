@@ -1,5 +1,5 @@
-//! A test rig: a catalog that receives hand-made facts and runs on a clock that the test moves. Its self-beats
-//! come back at once, unless the test makes the API server unavailable.
+//! A test rig: a catalog that receives facts from the test and runs on a clock that the test advances. The
+//! watch reports its self-beats at once, unless the test makes the API server unavailable.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -55,7 +55,7 @@ pub fn instance(name: &str) -> Instance {
 }
 
 impl Rig {
-    /// A replica that has listed, and has found no instance.
+    /// A replica whose first list had no instances.
     pub fn new() -> Self {
         let mut rig = Self::unlisted();
         rig.list(Vec::new());
@@ -66,7 +66,7 @@ impl Rig {
         Self::with_directory(Directory::default())
     }
 
-    /// A replica that has not listed and publishes into this directory.
+    /// A replica that has not listed yet and publishes into this directory.
     pub fn with_directory(directory: Directory) -> Self {
         let directory = Arc::new(directory);
         let own = InstanceKey::new("rollcall-system", "r0");
@@ -137,7 +137,7 @@ impl Rig {
         self.pending_duties.extend(duties);
     }
 
-    /// Applies a list of everything that is known: nothing has changed since.
+    /// Applies a list of all stored objects, unchanged.
     fn relist(&mut self) {
         let views = self.directory.all_services(None);
         let members = views.iter().flat_map(|view| view.members.iter());
@@ -152,8 +152,7 @@ impl Rig {
         }
     }
 
-    /// Takes the duties since the last call. Duties on the replica's own instance are left out, except Events
-    /// about it.
+    /// Returns the new duties since the last call, without those on the replica's own instance other than Events.
     pub fn take_duties(&mut self) -> Vec<Duty> {
         let own = |duty: &Duty| object_version(duty).is_some_and(|on| *on.key.name == *"r0");
         self.pending_duties.retain(|duty| matches!(duty, Duty::Announce { .. }) || !own(duty));
@@ -187,7 +186,7 @@ impl Rig {
         instance
     }
 
-    /// As [`Rig::store`], and settles, so that readers see it.
+    /// Like [`Rig::store`], and then settles, so that readers see the new version.
     pub fn put(&mut self, instance: Instance) -> Instance {
         let stored = self.store(instance);
         self.settle();
@@ -201,7 +200,7 @@ impl Rig {
         self.put(next)
     }
 
-    /// Writes the statuses as the controller does, and returns the other duties.
+    /// Writes statuses as the controller does, and returns the other duties.
     pub fn carry_out(&mut self, duties: Vec<Duty>) -> Vec<Duty> {
         let mut others = Vec::new();
         for duty in duties {
@@ -272,7 +271,7 @@ impl Rig {
     }
 }
 
-/// The condition `Ready` as it is stored.
+/// The stored condition `Ready`.
 pub fn ready(status: &str, reason: &str) -> Condition {
     Condition {
         type_: ConditionType::Ready.as_str().into(),

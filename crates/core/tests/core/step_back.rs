@@ -1,4 +1,4 @@
-//! The store steps back, as after a restore of etcd: what proves it, and what follows.
+//! The store steps back when etcd is restored: what proves a step back, and what the catalog then does.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use rollcall_model::instance::{Address, Instance, Phase};
 
 use crate::rig::{Rig, instance};
 
-/// The instance as it is stored in this version, at another address.
+/// The instance in this version, with this address.
 fn at(name: &str, version: u64, address: &str) -> Instance {
     let address = Address::Ips(Arc::new([address.parse().unwrap()]));
     let stored = instance(name).with(|facts| facts.address = address);
@@ -31,7 +31,7 @@ fn address(rig: &Rig, name: &str) -> Option<String> {
     Some(slot.record().ips()[0].to_string())
 }
 
-/// Settles without answering a duty. Returns whether a list was asked for.
+/// Settles without answering a duty. Returns whether the catalog asks for a list.
 fn asks_for_a_list(rig: &mut Rig) -> bool {
     rig.catalog.settle(rig.now(), 64).contains(&Duty::Relist)
 }
@@ -47,7 +47,7 @@ fn write_stored_below_an_observed_version_proves_a_step_back() {
     assert_eq!(step_backs(&rig), 1);
     assert!(asks_for_a_list(&mut rig));
     assert_eq!(address(&rig, "b").as_deref(), Some("10.0.0.2"), "the stored object is shown");
-    assert!(rig.directory.index() < index, "the index begins afresh");
+    assert!(rig.directory.index() < index, "the index is reset");
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn unchanged_write_and_late_response_prove_no_step_back() {
     rig.version += 5;
     rig.put(instance("b"));
     rig.apply(Fact::Written { instance: Arc::new(written), by: Source::Http, sent });
-    // Sent before a step back that has been detected since.
+    // This write was sent before a step back that has been detected since.
     let late = StorePosition { epoch: 7, least: 1_000_000 };
     rig.apply(Fact::Written { instance: Arc::new(a), by: Source::Http, sent: late });
     assert_eq!(step_backs(&rig), 0);
@@ -79,7 +79,11 @@ fn list_below_the_known_version_leads_to_a_list_that_replaces_everything() {
     };
     rig.apply(listed(old(), index - 2));
     assert_eq!(step_backs(&rig), 1);
-    assert_eq!(address(&rig, "moved").as_deref(), Some("10.0.0.12"), "until the next list");
+    assert_eq!(
+        address(&rig, "moved").as_deref(),
+        Some("10.0.0.12"),
+        "the address is kept until the next list"
+    );
     assert!(asks_for_a_list(&mut rig));
     rig.apply(listed(old(), index - 1));
     rig.settle();
@@ -124,7 +128,7 @@ fn older_own_instance_after_an_outage_proves_a_step_back() {
                 break reads;
             }
         };
-        assert!(reads, "the API server was away");
+        assert!(reads, "the API server was unavailable");
         rig.apply(Fact::OwnRead { version });
         assert_eq!(step_backs(&rig), expected, "{version:?}");
     }
@@ -146,7 +150,7 @@ fn step_back_keeps_instances_with_a_known_heartbeat_and_gives_a_lease() {
     rig.version = 60;
     rig.advance(5.0);
     assert_eq!(rig.phase("a"), Some(Phase::Ready), "a heartbeat of it is known");
-    assert_eq!(rig.phase("b"), Some(Phase::Ready), "its earlier lease is over");
+    assert_eq!(rig.phase("b"), Some(Phase::Ready), "the earlier lease of the instance is over");
     rig.heartbeat("a");
     rig.advance(6.0);
     assert_eq!(rig.phase("b"), Some(Phase::Expired));

@@ -60,7 +60,7 @@ fn stopping_instance_expires_with_its_lease_and_is_never_held() {
         rig.put(stopping(name));
     }
     rig.put(instance("c"));
-    // All three fall silent together.
+    // All three stop sending heartbeats at the same time.
     let duties = rig.run(10.5);
     assert_eq!(evictions(&duties), []);
     let expired = Some(Phase::Expired);
@@ -103,6 +103,6 @@ fn report_of_stopping_ends_a_hold() {
     a.stopping = true;
     rig.put(a);
     rig.advance(0.5);
-    assert_eq!(rig.phase("a"), Some(Phase::Expired), "its lease has ended");
+    assert_eq!(rig.phase("a"), Some(Phase::Expired), "the lease has ended");
     assert_eq!(rig.phase("b"), Some(Phase::Ready));
 }

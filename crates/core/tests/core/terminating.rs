@@ -100,7 +100,7 @@ fn eviction_with_a_finalizer_is_requested_once_and_announced_at_the_removal() {
     rig.put(instance("a"));
     let on = until_evicted(&mut rig);
     rig.attempted(&on, WriteOutcome::Deleting);
-    // However late the watch is.
+    // This holds however late the watch event is.
     assert!(evictions(&rig.run(30.0)).is_empty());
     let held = delete(&mut rig, "a");
     let others = rig.run(60.0);
@@ -144,7 +144,7 @@ fn terminating_object_does_not_count_for_a_mass_expiry() {
         rig.put(instance(name));
     }
     rig.run(1.0);
-    // Two of three are being deleted. The third one falls silent alone.
+    // Two of three are being deleted. Only the third one stops sending heartbeats.
     delete(&mut rig, "a");
     delete(&mut rig, "b");
     rig.run(12.0);

@@ -49,14 +49,14 @@ fn heartbeats_and_statuses_do_not_move_the_serial() {
 fn visible_change_moves_the_serial() {
     let mut rig = Rig::new();
     let a = rig.put(instance("a"));
-    let born = second(&rig);
-    assert_eq!(rig.directory.serial(), born, "a new service");
+    let created = second(&rig);
+    assert_eq!(rig.directory.serial(), created, "a new service");
     rig.time += 2000;
     let changed = rig.put(a.with(|facts| facts.weight = 7));
     assert_eq!(rig.directory.serial(), second(&rig), "another weight");
     rig.run(20.0);
     assert_eq!(rig.phase("a"), Some(Phase::Expired));
-    let expired = rig.directory.serial() - born;
+    let expired = rig.directory.serial() - created;
     assert!((10..=12).contains(&expired), "a lease of 10 s has ended after {expired} s");
     rig.version += 1;
     rig.apply(Fact::Removed {

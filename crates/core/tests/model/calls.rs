@@ -88,7 +88,7 @@ impl World {
                 };
                 (op, Caller::Duty { on, reason: Some(reason) })
             }
-            // A checkpoint is only for users and not a heartbeat: it changes nothing here.
+            // A checkpoint is only for users and is not a heartbeat, so it changes nothing here.
             Duty::Checkpoint { on, .. } => {
                 let (key, uid) = (on.key, on.uid);
                 let fact = Fact::Attempted { key, uid, outcome: WriteOutcome::Done };

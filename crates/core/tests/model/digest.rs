@@ -2,7 +2,7 @@
 //!
 //! Owns: hashing the text while it is written, without storing it. Does not own: what is written (`world`).
 //!
-//! Equal values are written by the same code in the same pieces, so the pieces are hashed as they come.
+//! The same code writes equal values in the same pieces, so each piece is hashed separately.
 //!
 //! All types of the state machine derive `Debug` for every field, so the text contains everything that the
 //! future depends on. A field without influence on the future (a count, a report) only keeps equivalent worlds
@@ -62,26 +62,28 @@ impl Digest {
     /// Hashes the text up to the next byte with a meaning, and that byte. Returns the rest.
     fn take<'t>(&mut self, text: &'t [u8]) -> &'t [u8] {
         let quoted = self.quoted;
-        let means = |byte: &u8| match quoted {
+        let ends_text = |byte: &u8| match quoted {
             true => matches!(byte, b'"' | b'\\'),
-            false => is_sign(*byte),
+            false => is_delimiter(*byte),
         };
         // An escaped byte is text.
         let plain = match std::mem::take(&mut self.escaped) {
             true => 1,
-            false => text.iter().position(means).unwrap_or(text.len()),
+            false => text.iter().position(ends_text).unwrap_or(text.len()),
         };
         let (before, rest) = text.split_at(plain);
         self.frame.add_all(before);
-        let Some((sign, rest)) = rest.split_first().filter(|(sign, _)| means(sign)) else {
+        let Some((delimiter, rest)) =
+            rest.split_first().filter(|(delimiter, _)| ends_text(delimiter))
+        else {
             return rest;
         };
         if self.quoted {
-            self.frame.add(u64::from(*sign));
-            (self.quoted, self.escaped) = (*sign != b'"', *sign == b'\\');
+            self.frame.add(u64::from(*delimiter));
+            (self.quoted, self.escaped) = (*delimiter != b'"', *delimiter == b'\\');
             return rest;
         }
-        match sign {
+        match delimiter {
             b' ' | b'\n' => {}
             b',' => self.frame.next(),
             b'{' => self.open(false),
@@ -97,7 +99,7 @@ impl Digest {
     }
 }
 
-fn is_sign(byte: u8) -> bool {
+fn is_delimiter(byte: u8) -> bool {
     matches!(byte, b' ' | b'\n' | b',' | b'{' | b'[' | b'(' | b'}' | b']' | b')' | b'"')
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A catalog cannot be cloned, but it is pure and fast. A state is therefore the list of actions that led to
 //! it, and each step rebuilds the world and replays them. Two states are equal if the digests of their worlds
-//! are equal. A state keeps what its world showed, so that a world is built only once.
+//! are equal. A state keeps what the checker needs of its world, so that each world is built only once.
 //!
 //! Owns: states, properties, and how a scene is explored. Does not own: the effect of actions (`world`), and
 //! which actions are possible (`scene`).
@@ -45,7 +45,7 @@ pub struct ExpectedEvents {
     pub evicted: bool,
     /// An instance is discoverable only because of a ledger.
     pub kept_by_ledger: bool,
-    /// A replica whose ledger came back before answers 202.
+    /// A replica is fenced again after its ledger had come back.
     pub fenced: bool,
     /// An instance was revived.
     pub revived: bool,
@@ -74,7 +74,7 @@ impl fmt::Debug for State {
 pub struct SceneModel {
     pub scene: &'static Scene,
     pub make: BuildMachine,
-    /// By how many steps the scene is longer than written.
+    /// The number of steps that are added to the scene.
     pub deeper: u8,
 }
 

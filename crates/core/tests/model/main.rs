@@ -2,9 +2,8 @@
 //!
 //! The simulation (tests/sim) tries random interleavings. Here a model checker (stateright) explores all of
 //! them, for two replicas, two instances and a few steps of time, in scenes that begin shortly before an
-//! interesting moment. Every scene is explored completely with all rules in force. Without the clause that a
-//! scene is about, it is explored until a promise breaks, and the path to that state is printed as a list of
-//! actions.
+//! interesting moment. With all rules, every scene is explored completely. Without the clause that a scene
+//! tests, it is explored until a promise breaks, and the path to that state is printed as a list of actions.
 //!
 //! `ROLLCALL_DEPTH=n` makes every scene longer, except the one in which every order is possible: by n steps of
 //! time, and by n heartbeats where there are several. Each step multiplies the number of states by about five.
@@ -56,8 +55,8 @@ fn deeper() -> u8 {
     env::var("ROLLCALL_DEPTH").ok().map_or(0, |value| value.parse().unwrap())
 }
 
-/// Explores a scene with all rules in force.
-fn holds(scene: &'static Scene) {
+/// Explores a scene completely, with all rules.
+fn assert_holds(scene: &'static Scene) {
     let model = SceneModel { scene, make: build::<AllRules>, deeper: deeper() };
     let Exploration { states, steps, depth, broken, expected_events, seconds } = model.run();
     println!(
@@ -67,13 +66,13 @@ fn holds(scene: &'static Scene) {
     if let Some((promise, path)) = broken {
         panic!("{}: {promise} is broken\n{}", scene.name, model.describe_path(&path));
     }
-    for sign in scene.expected_events {
-        assert!(expected_events.contains(sign), "{}: {sign} was not observed", scene.name);
+    for event in scene.expected_events {
+        assert!(expected_events.contains(event), "{}: {event} was not observed", scene.name);
     }
 }
 
 /// Explores a scene without one clause, until a promise breaks.
-fn breaks<R: Rules>(scene: &'static Scene, promise: &str) {
+fn assert_breaks<R: Rules>(scene: &'static Scene, promise: &str) {
     let model = SceneModel { scene, make: build::<R>, deeper: 0 };
     let Exploration { states, broken, seconds, .. } = model.run();
     let Some((what, path)) = broken else {
@@ -89,125 +88,125 @@ fn breaks<R: Rules>(scene: &'static Scene, promise: &str) {
 
 #[test]
 fn late_ledger_does_not_cost_a_lease() {
-    holds(&scenes::LATE_LEDGERS);
+    assert_holds(&scenes::LATE_LEDGERS);
 }
 
 #[test]
 fn without_two_bounds_the_horizon_runs_ahead() {
-    breaks::<mutants::SingleClockBound>(&scenes::LATE_LEDGERS, "P1");
+    assert_breaks::<mutants::SingleClockBound>(&scenes::LATE_LEDGERS, "P1");
 }
 
 #[test]
 fn new_replica_is_waited_for() {
-    holds(&scenes::NEW_REPLICA);
+    assert_holds(&scenes::NEW_REPLICA);
 }
 
 #[test]
 fn without_the_own_ledger_a_new_replica_is_missed() {
-    breaks::<mutants::OwnLedgerIgnored>(&scenes::NEW_REPLICA, "P1");
+    assert_breaks::<mutants::OwnLedgerIgnored>(&scenes::NEW_REPLICA, "P1");
 }
 
 #[test]
 fn restart_loses_no_heartbeat() {
-    holds(&scenes::RESTART);
+    assert_holds(&scenes::RESTART);
 }
 
 #[test]
 fn without_the_boot_a_restart_loses_heartbeats() {
-    breaks::<mutants::ChangedBootIgnored>(&scenes::RESTART, "P1");
+    assert_breaks::<mutants::ChangedBootIgnored>(&scenes::RESTART, "P1");
 }
 
 #[test]
 fn silent_replica_breaks_no_promise() {
-    holds(&scenes::SILENCE);
+    assert_holds(&scenes::SILENCE);
 }
 
 #[test]
 fn without_the_fence_a_silent_replica_keeps_promising() {
-    breaks::<mutants::NoFence>(&scenes::SILENCE, "P1");
+    assert_breaks::<mutants::NoFence>(&scenes::SILENCE, "P1");
 }
 
 #[test]
 fn without_grace_for_silent_replicas_their_last_heartbeats_are_lost() {
-    breaks::<mutants::SilentReplicaIgnored>(&scenes::SILENCE, "P1");
+    assert_breaks::<mutants::SilentReplicaIgnored>(&scenes::SILENCE, "P1");
 }
 
 #[test]
 fn own_ledger_that_comes_back_late_opens_no_fence() {
-    holds(&scenes::OWN_LEDGER_LATE);
+    assert_holds(&scenes::OWN_LEDGER_LATE);
 }
 
 #[test]
 fn without_the_stamp_a_late_ledger_opens_the_fence() {
-    breaks::<mutants::FenceByObservation>(&scenes::OWN_LEDGER_LATE, "P1");
+    assert_breaks::<mutants::FenceByObservation>(&scenes::OWN_LEDGER_LATE, "P1");
 }
 
 #[test]
 fn returned_replica_observes_verdicts_before_it_promises() {
-    holds(&scenes::RETURNED);
+    assert_holds(&scenes::RETURNED);
 }
 
 #[test]
 fn without_waiting_for_instances_a_returned_replica_confirms_an_evicted_instance() {
-    breaks::<mutants::FenceIgnoresInstances>(&scenes::RETURNED, "P3");
+    assert_breaks::<mutants::FenceIgnoresInstances>(&scenes::RETURNED, "P3");
 }
 
 #[test]
 fn no_eviction_before_every_replica_has_observed_the_expiry() {
-    holds(&scenes::INSTANCES_LATE);
+    assert_holds(&scenes::INSTANCES_LATE);
 }
 
 #[test]
 fn without_acknowledgement_a_confirmed_instance_is_evicted() {
-    breaks::<mutants::EvictsWithoutAcknowledgement>(&scenes::INSTANCES_LATE, "P3");
+    assert_breaks::<mutants::EvictsWithoutAcknowledgement>(&scenes::INSTANCES_LATE, "P3");
 }
 
 #[test]
 fn late_self_beat_does_not_move_the_horizon_too_far() {
-    holds(&scenes::SELF_BEATS_LATE);
+    assert_holds(&scenes::SELF_BEATS_LATE);
 }
 
 #[test]
 fn without_the_first_sending_an_older_self_beat_counts_as_newer() {
-    breaks::<mutants::SelfBeatByLatestAttempt>(&scenes::SELF_BEATS_LATE, "P1");
+    assert_breaks::<mutants::SelfBeatByLatestAttempt>(&scenes::SELF_BEATS_LATE, "P1");
 }
 
 #[test]
 fn late_heartbeat_is_written_before_it_is_answered() {
-    holds(&scenes::GRACE);
+    assert_holds(&scenes::GRACE);
 }
 
 #[test]
 fn without_revivals_a_late_heartbeat_is_confirmed_by_one_replica_only() {
-    breaks::<mutants::LateHeartbeatRenews>(&scenes::GRACE, "Late");
+    assert_breaks::<mutants::LateHeartbeatRenews>(&scenes::GRACE, "Late");
 }
 
 #[test]
 fn missed_ledger_does_not_cost_a_lease() {
-    holds(&scenes::LEDGERS_MISSED);
+    assert_holds(&scenes::LEDGERS_MISSED);
 }
 
 #[test]
 fn without_gaps_heartbeats_of_a_missed_ledger_are_lost() {
-    breaks::<mutants::MissingSegmentsIgnored>(&scenes::LEDGERS_MISSED, "P1");
+    assert_breaks::<mutants::MissingSegmentsIgnored>(&scenes::LEDGERS_MISSED, "P1");
 }
 
 #[test]
 fn expired_instances_leave_in_time() {
-    holds(&scenes::ALL_WELL);
+    assert_holds(&scenes::ALL_WELL);
 }
 
 #[test]
 fn without_ask_one_replica_waits_for_the_other() {
-    breaks::<mutants::LedgerNeverAsks>(&scenes::ALL_WELL, "P2");
+    assert_breaks::<mutants::LedgerNeverAsks>(&scenes::ALL_WELL, "P2");
 }
 
 #[test]
 fn heartbeats_of_an_unconfirmed_ledger_are_reported_again() {
-    holds(&scenes::RESPONSES_LOST);
+    assert_holds(&scenes::RESPONSES_LOST);
 }
 
 #[test]
 fn no_promise_breaks_when_every_order_is_possible() {
-    holds(&scenes::EVERY_ORDER);
+    assert_holds(&scenes::EVERY_ORDER);
 }

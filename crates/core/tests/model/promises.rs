@@ -20,10 +20,10 @@ use crate::{
     world::{INSTANCES, REPLICAS, World, name},
 };
 
-/// Expired instances are gone this long after their lease.
+/// Expired instances are no longer discoverable this long after the end of their lease.
 const LATE: Time = 2_000;
 
-/// The promises that are checked in some scenes only.
+/// The promises that are checked only in some scenes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ExtraPromises {
     pub late_heartbeats: bool,
@@ -37,9 +37,9 @@ pub struct InstancePromises {
     acknowledged: Time,
     /// By replica: the instance must be discoverable until then.
     end_by_replica: [Time; REPLICAS],
-    /// By replica: the end that applies once the replica has observed this version.
+    /// By replica: a version, and the end that applies once the replica has observed it.
     pending: [Option<(u64, Time)>; REPLICAS],
-    /// The last event that any replica may count as a heartbeat.
+    /// The time of the last event that any replica may count as a heartbeat.
     last_possible_heartbeat: Time,
     pub evicted: bool,
 }
@@ -53,7 +53,7 @@ impl InstancePromises {
 }
 
 impl World {
-    fn violated(&mut self, what: &'static str, about: usize, replica: usize) {
+    fn record_violation(&mut self, what: &'static str, about: usize, replica: usize) {
         if self.broken.is_none() {
             self.log(|| format!("    BROKEN: {what}: {}, by r{replica}", name(about)));
             self.broken = Some(what);
@@ -65,29 +65,29 @@ impl World {
     }
 
     /// A heartbeat is answered 200 from memory.
-    pub fn promise(&mut self, instance: usize, witness: usize, record: &Instance) {
+    pub fn promise(&mut self, instance: usize, answered_by: usize, record: &Instance) {
         let (now, end) = (self.time, self.time + millis(record.lease.duration));
         if self.promises[instance].evicted {
-            return self.violated("P3", instance, witness);
+            return self.record_violation("P3", instance, answered_by);
         }
         if self.extra_promises.late_heartbeats {
-            self.check_late(instance, witness);
+            self.check_late(instance, answered_by);
         }
         let promises = &mut self.promises[instance];
         promises.acknowledged = promises.acknowledged.max(end);
         for (replica, end_here) in promises.end_by_replica.iter_mut().enumerate() {
-            if replica == witness || now <= *end_here {
+            if replica == answered_by || now <= *end_here {
                 *end_here = end.max(*end_here);
             }
         }
     }
 
-    fn check_late(&mut self, instance: usize, witness: usize) {
-        for other in (0..REPLICAS).filter(|other| *other != witness) {
+    fn check_late(&mut self, instance: usize, answered_by: usize) {
+        for other in (0..REPLICAS).filter(|other| *other != answered_by) {
             let process = &self.replicas[other];
             if process.up && process.directory.is_synced() && !self.is_discoverable(other, instance)
             {
-                self.violated("Late", instance, other);
+                self.record_violation("Late", instance, other);
             }
         }
     }
@@ -96,7 +96,7 @@ impl World {
     pub fn promise_stored(
         &mut self,
         instance: usize,
-        witness: Option<usize>,
+        answered_by: Option<usize>,
         from: Time,
         stored: &Instance,
     ) {
@@ -104,7 +104,7 @@ impl World {
         let promises = &mut self.promises[instance];
         promises.acknowledged = promises.acknowledged.max(end);
         for (replica, end_here) in promises.end_by_replica.iter_mut().enumerate() {
-            if witness == Some(replica) || now <= *end_here {
+            if answered_by == Some(replica) || now <= *end_here {
                 *end_here = end.max(*end_here);
             } else {
                 promises.pending[replica] = Some((stored.resource_version, end));
@@ -137,7 +137,7 @@ impl World {
         for instance in 0..INSTANCES {
             if crate::world::key(instance) == *key {
                 if self.promises[instance].acknowledged >= self.time {
-                    self.violated("P3", instance, 0);
+                    self.record_violation("P3", instance, 0);
                 }
                 let last_possible_heartbeat = self.promises[instance].last_possible_heartbeat;
                 self.promises[instance] = InstancePromises {
@@ -170,12 +170,12 @@ impl World {
             let end_here = &mut promises.end_by_replica[replica];
             *end_here = activated.map_or(*end_here, |(_, end)| end.max(*end_here));
             if !discoverable && *end_here >= now {
-                self.violated("P1", instance, replica);
+                self.record_violation("P1", instance, replica);
             } else if discoverable
                 && self.extra_promises.expiry_in_time
                 && now > promises.last_possible_heartbeat + lease + LATE
             {
-                self.violated("P2", instance, replica);
+                self.record_violation("P2", instance, replica);
             }
         }
     }

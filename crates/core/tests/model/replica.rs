@@ -20,7 +20,7 @@ use crate::{
 /// The least difference between the clocks of two replicas.
 pub const CLOCK_DISTANCE: Time = 1_000_000;
 
-/// When a watch delivers changes.
+/// When a watch delivers its changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// At once.
@@ -44,12 +44,12 @@ pub struct Replica {
     pub delayed_calls: [bool; 3],
     /// By watch.
     pub deliveries: [Delivery; 2],
-    /// How much of each log was delivered; `None` before the first list.
+    /// The length of each log's delivered part; `None` before the first list.
     pub positions: [Option<usize>; 2],
     pub leads: bool,
     pub catalog: Box<dyn StateMachine>,
     pub directory: Arc<Directory>,
-    /// Its clock is the clock of the world plus this.
+    /// The offset of its clock from the clock of the world.
     pub offset: Time,
     /// Which instances sent a heartbeat here in this step.
     pub heartbeat_taken: [bool; INSTANCES],
@@ -86,7 +86,7 @@ impl Replica {
         self.up && !self.frozen
     }
 
-    /// Starts another process in its place, which knows nothing.
+    /// Starts a new process of this replica, without any state.
     pub fn start(&mut self) {
         (self.up, self.frozen) = (true, false);
         self.boot += 1;
@@ -132,7 +132,7 @@ impl World {
         member.is_some_and(|member| member.phase.is_discoverable())
     }
 
-    /// Writes everything that the future of this world depends on.
+    /// Writes all state of the replica that the future of the world depends on.
     pub fn describe(&self, to: &mut impl fmt::Write) -> fmt::Result {
         write!(to, "{}, {:?}, {:?}, {:?}", self.time, self.calls, self.promises, self.broken)?;
         for api in [&self.objects, &self.ledgers] {

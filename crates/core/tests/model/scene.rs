@@ -1,8 +1,8 @@
 //! Scenes: where a world begins, which actions can come in any order, and how many of each are allowed.
 //!
-//! A scene begins in a prepared world shortly before an interesting moment, because an empty world is far from
-//! one and the number of paths grows with every step. Owns: which actions are possible. Does not own: their
-//! effect (`world`), and the scenes themselves (`scenes`).
+//! A scene begins in a prepared world, shortly before the moment under test: the number of paths grows with
+//! every step, and from an empty world that moment is many steps away. Owns: which actions are possible. Does
+//! not own: their effect (`world`), and the scenes themselves (`scenes`).
 
 use rollcall_core::slot::Source;
 use rollcall_model::lease::{Lease, LeaseMode, OnExpiry};
@@ -35,7 +35,7 @@ pub struct Scene {
     pub name: &'static str,
     /// How long an expired object stays before it is evicted.
     pub evict_after: Time,
-    /// Prepares the world, without choices; ends by setting what can be delayed from then on.
+    /// Prepares the world without choices. Its last step sets what can be delayed from then on.
     pub prepare: fn(&mut World),
     /// Which heartbeats are possible: instance and replica.
     pub http_heartbeats: &'static [(usize, usize)],
@@ -46,7 +46,7 @@ pub struct Scene {
 }
 
 impl Budget {
-    /// Subtracts an action.
+    /// Subtracts one from the budget of an action.
     pub fn subtract(&mut self, action: Action) {
         match action {
             Action::Tick => self.ticks -= 1,
@@ -61,7 +61,7 @@ impl Budget {
             | Action::Resume { .. }
             | Action::Execute { .. }
             | Action::Start { .. }
-            | Action::Thaw { .. } => {}
+            | Action::Unfreeze { .. } => {}
         }
     }
 }
@@ -84,8 +84,8 @@ impl Scene {
         world
     }
 
-    /// The budget of a scene that is `deeper` steps longer. Actions that are allowed once stay so: where every
-    /// order is possible, another step is out of reach.
+    /// The budget of a scene that is `deeper` steps longer. Actions that are allowed only once stay so, because
+    /// where every order is possible, one more step would make far too many states.
     pub fn budget(&self, deeper: u8) -> Budget {
         let more = |budget| if budget > 1 { budget + deeper } else { budget };
         Budget { ticks: more(self.budget.ticks), beats: more(self.budget.beats), ..self.budget }
@@ -154,9 +154,9 @@ impl Scene {
             return to.push(Action::Start { replica });
         }
         if process.frozen {
-            return to.push(Action::Thaw { replica });
+            return to.push(Action::Unfreeze { replica });
         }
-        // Promises are checked on both replicas; faults of one of them are enough.
+        // Promises are checked on both replicas, so it is enough that one of them can have faults.
         if replica == 1 {
             if budget.crashes > 0 {
                 to.push(Action::Crash { replica });

@@ -1,8 +1,8 @@
-//! The scenes. Each one is about some clauses of the protocol, with as many steps as it takes to break a
-//! promise without them. Owns: where scenes begin and how long they are. Does not own: how they are explored.
+//! The scenes. Each one tests some clauses of the protocol, and has as many steps as it takes to break a promise
+//! without these clauses. Owns: where scenes begin and how long they are. Does not own: how they are explored.
 //!
-//! Out of reach here, and left to the simulation: `AGEING` (clocks that drift apart need minutes to have an
-//! effect) and `GRACE_ADDS_UP` (two replicas must fall silent while a third one decides).
+//! Not covered here, but by the simulation: `AGEING` (clocks that drift apart need minutes to have an effect)
+//! and `GRACE_ADDS_UP` (two replicas must be cut off while a third one decides).
 
 use crate::{
     promises::ExtraPromises,
@@ -125,7 +125,7 @@ pub const SILENCE: Scene = Scene {
     expected_events: &["expired", "fenced"],
 };
 
-/// r1 is about to be silent for too long, and its own last ledger has not come back.
+/// r1 has stored no ledger for almost too long, and its own last ledger has not come back.
 pub const OWN_LEDGER_LATE: Scene = Scene {
     name: "r1 observes its own ledger late",
     evict_after: 60_000,
@@ -143,8 +143,8 @@ pub const OWN_LEDGER_LATE: Scene = Scene {
     expected_events: &["expired", "fenced"],
 };
 
-/// r1 was gone, its instance watch is late, and it can return. r0 leads and is about to expire an instance that
-/// sends heartbeats to r1, where they are answered 202.
+/// r1 was disconnected, its instance watch is late, and it can reconnect. r0 leads and is about to expire an
+/// instance that sends heartbeats to r1, where they are answered 202.
 pub const RETURNED: Scene = Scene {
     name: "r1 returns",
     evict_after: 0,
@@ -198,7 +198,7 @@ pub const SELF_BEATS_LATE: Scene = Scene {
     expected_events: &["expired"],
 };
 
-/// r1 can be frozen. It then gives time back, which r0 does not.
+/// r1 can be frozen. It then gives time back, and r0 does not.
 pub const GRACE: Scene = Scene {
     name: "r1 gives time back",
     evict_after: 60_000,
@@ -230,7 +230,7 @@ pub const LEDGERS_MISSED: Scene = Scene {
     expected_events: &["expired"],
 };
 
-/// All is well, except that r0 observes instances up to a step late.
+/// There is no fault, except that r0 observes instances up to a step late.
 pub const ALL_WELL: Scene = Scene {
     name: "all is well",
     evict_after: 60_000,

@@ -1,5 +1,5 @@
-//! The two watches of a replica: the changes of the server's log in order, and lists of what exists. Owns: the
-//! positions. Does not own: when they move (`scene`).
+//! The two watches of a replica: they report the changes in the server's log in order, and lists of what exists.
+//! Owns: the positions in the log. Does not own: when the watches advance (`scene`).
 
 use rollcall_core::fact::Fact;
 

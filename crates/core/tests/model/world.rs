@@ -6,7 +6,7 @@
 //! Rounds of the engine between steps in which no fact arrives are left out.
 //!
 //! What cannot be delayed in a scene happens at once: calls are executed and answered, watches deliver every
-//! change. So a scene says what can be late, and the checker tries every order.
+//! change. A scene thus determines what can be late, and the checker tries every order.
 
 use std::fmt;
 
@@ -37,7 +37,7 @@ pub const REPLICAS: usize = 2;
 pub const INSTANCES: usize = 2;
 
 const NAMESPACE: &str = "shop";
-/// Each instance is in its own service, so that the guard, which only prolongs leases, hides nothing.
+/// Each instance has its own service, so that the guard holds none of them: a hold would hide broken promises.
 pub const SERVICES: [&str; INSTANCES] = ["s0", "s1"];
 
 /// One step of the world.
@@ -85,7 +85,7 @@ pub enum Action {
     Freeze {
         replica: usize,
     },
-    Thaw {
+    Unfreeze {
         replica: usize,
     },
     /// The calls of a replica reach the API server again.
@@ -132,7 +132,7 @@ impl fmt::Debug for Action {
             Self::Crash { replica } => write!(f, "r{replica} crashes"),
             Self::Start { replica } => write!(f, "r{replica} starts"),
             Self::Freeze { replica } => write!(f, "r{replica} is frozen"),
-            Self::Thaw { replica } => write!(f, "r{replica} continues"),
+            Self::Unfreeze { replica } => write!(f, "r{replica} continues"),
             Self::Reconnect { replica } => write!(f, "calls of r{replica} arrive again"),
         }
     }
@@ -214,7 +214,7 @@ impl World {
             Action::Crash { replica } => self.crash(replica),
             Action::Start { replica } => self.start(replica),
             Action::Freeze { replica } => self.replicas[replica].frozen = true,
-            Action::Thaw { replica } => {
+            Action::Unfreeze { replica } => {
                 self.replicas[replica].frozen = false;
                 self.settle(replica);
             }
@@ -238,7 +238,7 @@ impl World {
         }
     }
 
-    /// Starts a new process, which knows nothing.
+    /// Starts a new process, without any state.
     pub fn start(&mut self, replica: usize) {
         self.replicas[replica].start();
         self.forget_promises(replica);
@@ -276,7 +276,7 @@ impl World {
         self.settle(replica);
     }
 
-    /// Executes everything that cannot be delayed, until nothing of it is left.
+    /// Executes everything that cannot be delayed, until nothing is left to execute.
     pub fn run_undelayed(&mut self) {
         loop {
             let prompt = |call: &Call| {

@@ -40,7 +40,7 @@ pub struct HeartbeatChange {
     pub duration: Option<Duration>,
 }
 
-/// Why a call failed, as far as callers distinguish failures.
+/// Why a call failed. There are only the kinds that callers distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApiError {
     Unavailable,

@@ -1,6 +1,6 @@
 //! Clients: they register, send heartbeats every third of a lease by HTTP or annotation, stop, come back late,
-//! deregister, and change their lease while running. Owns: what a client does. Does not own: what it is
-//! promised (`promises`).
+//! deregister, and change their lease while running. Owns: what a client does. Does not own: what rollcall
+//! promises to it (`promises`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -48,21 +48,21 @@ pub enum ReplicaChoice {
 #[derive(Debug)]
 pub struct Client {
     pub replica_choice: ReplicaChoice,
-    /// Sends heartbeats at the end of its lease instead of every third.
+    /// Sends heartbeats at the end of its lease instead of every third of it.
     late: bool,
     /// The replica that it called last.
     replica: usize,
-    /// Refusals in a row.
+    /// The number of consecutive refusals.
     refused: u32,
     pub key: InstanceKey,
     pub service: Arc<str>,
     pub channel: HeartbeatChannel,
     /// The lease as the client knows it.
     pub lease: Lease,
-    /// The duration that it asks for.
+    /// The lease duration that it requests.
     wanted_duration: Option<Duration>,
     pub running: bool,
-    /// Since when it has sent heartbeats without a break.
+    /// The start of its current unbroken chain of heartbeats.
     pub steady_since: Option<Time>,
     /// Whether it believes that it is registered.
     registered: bool,

@@ -19,7 +19,7 @@ impl World {
         let mut revisions = BTreeMap::new();
         for replica in 0..self.replicas.len() - self.duplicates.len() {
             if !self.replicas[replica].up {
-                return self.violated(None, format!("P4: r{replica} is not running"));
+                return self.record_violation(None, format!("P4: r{replica} is not running"));
             }
             let restores =
                 self.faults.iter().filter(|fault| fault.kind.is_restore()).count() as u64;
@@ -28,7 +28,7 @@ impl World {
             if steps > 2 * restores {
                 let what =
                     format!("P4: r{replica} detected {steps} steps back after {restores} restores");
-                return self.violated(None, what);
+                return self.record_violation(None, what);
             }
             let directory = self.replicas[replica].directory.clone();
             let views = directory.all_services(None);
@@ -36,7 +36,7 @@ impl World {
                 let before = revisions.entry(view.key.to_string()).or_insert(view.revision);
                 if *before != view.revision {
                     let what = format!("P4: r{replica} publishes {} in another revision", view.key);
-                    return self.violated(None, what);
+                    return self.record_violation(None, what);
                 }
             }
             let mut published: Vec<_> =
@@ -47,7 +47,7 @@ impl World {
             if !keys.eq(stored.iter().map(|stored| &stored.key)) {
                 let what =
                     format!("P4: r{replica} publishes {} of {}", published.len(), stored.len());
-                self.violated(None, what);
+                self.record_violation(None, what);
                 return;
             }
             for (member, stored) in published.iter().zip(&stored) {
@@ -62,10 +62,10 @@ impl World {
         let judged = ConditionInput { instance: stored, phase: published, shared: None };
         if !status::is_current(&judged) || !status::has_current_columns(stored, ZONE) {
             let what = format!("P4: published as {published}, stored as {:?}", stored.stored);
-            self.violated(client, what);
+            self.record_violation(client, what);
         }
         if published == Phase::Expired && stored.lease.on_expiry == OnExpiry::Evict {
-            self.violated(client, "P4: expired long ago, and never evicted".to_owned());
+            self.record_violation(client, "P4: expired long ago, and never evicted".to_owned());
         }
     }
 }

@@ -21,7 +21,7 @@ pub enum FaultKind {
     LoseResponses,
     /// The API server is unavailable, then comes back with an older store.
     Restore,
-    /// As `Restore`, and other clients have since written more versions than were lost.
+    /// Like `Restore`, and other clients have since written more versions than were lost.
     RestoreThenWrites,
     /// As `Restore`, and new versions are far above those that were given out (`etcdutl snapshot restore
     /// --bump-revision --mark-compacted`).
@@ -34,7 +34,7 @@ pub enum FaultKind {
     Drop,
     /// The watch breaks and starts again with a list, because its position was compacted.
     Relist,
-    /// As `Relist`, and the watch then repeats changes from before the list.
+    /// Like `Relist`, and the watch then repeats changes from before the list.
     Replay,
     /// The process is stopped.
     Freeze,
@@ -46,7 +46,7 @@ pub enum FaultKind {
     Leave,
     /// No request of the replica reaches the API server. Watches still work.
     CutOff,
-    /// The replica's ledger is deleted by hand.
+    /// An operator deletes the replica's ledger.
     DeleteLedger,
     /// A second process with the replica's identity runs at the same time, and is killed at the end.
     Duplicate,
@@ -114,7 +114,7 @@ pub struct Fault {
 pub enum Theme {
     /// Faults of these kinds at any time, on this watch where the kind affects a watch.
     Any(&'static [FaultKind], Option<Resource>),
-    /// Two replicas fall silent one after the other, and answer heartbeats until they are fenced.
+    /// Two replicas are cut off one after the other, and answer heartbeats until they are fenced.
     StaggeredSilence,
     /// A replica's own ledger comes back late, then its requests no longer arrive.
     LateLedger,
@@ -122,12 +122,12 @@ pub enum Theme {
     /// observe its ledgers late.
     Rejoin,
     /// A replica restarts and soon its instance watch stalls. Clients stop before that and come back after it.
-    Newcomer,
+    RestartThenStall,
 }
 
 /// Every kind of fault.
 const ANYTHING: Theme = Theme::Any(&KINDS, None);
-/// Replicas end, and are back soon.
+/// Processes of replicas end, and soon start again.
 pub const CRASHES: Theme =
     Theme::Any(&[FaultKind::Crash, FaultKind::Crash, FaultKind::Leave], None);
 /// Requests of replicas do not arrive, and processes freeze or crash.
@@ -197,7 +197,7 @@ const THEMES: [Theme; 16] = [
     Theme::StaggeredSilence,
     Theme::LateLedger,
     Theme::Rejoin,
-    Theme::Newcomer,
+    Theme::RestartThenStall,
 ];
 
 /// A plan of `count` faults, most of them between 0.3 and 30 s long, all within about a minute.
@@ -209,17 +209,17 @@ pub fn plan(
 ) -> Vec<Fault> {
     match theme.unwrap_or_else(|| THEMES[rng.usize(..THEMES.len())]) {
         Theme::Any(kinds, resource) => {
-            (0..count).map(|_| any(rng, replicas, kinds, resource)).collect()
+            (0..count).map(|_| random_fault(rng, replicas, kinds, resource)).collect()
         }
         _ if count == 0 => Vec::new(),
         Theme::StaggeredSilence => staggered_silence(rng, replicas),
         Theme::LateLedger => late_ledger(rng, replicas),
         Theme::Rejoin => rejoin(rng, replicas),
-        Theme::Newcomer => newcomer(rng, replicas),
+        Theme::RestartThenStall => restart_then_stall(rng, replicas),
     }
 }
 
-fn any(
+fn random_fault(
     rng: &mut fastrand::Rng,
     replicas: usize,
     kinds: &[FaultKind],
@@ -281,7 +281,7 @@ fn rejoin(rng: &mut fastrand::Rng, replicas: usize) -> Vec<Fault> {
     faults
 }
 
-fn newcomer(rng: &mut fastrand::Rng, replicas: usize) -> Vec<Fault> {
+fn restart_then_stall(rng: &mut fastrand::Rng, replicas: usize) -> Vec<Fault> {
     let (replica, start) = (rng.usize(..replicas), rng.u64(25_000..40_000));
     let about = |kind, resource, from, to| Fault { kind, replica, resource, from, to };
     let stall_start = start + rng.u64(500..2_500);

@@ -1,5 +1,5 @@
-//! P6: a service that falls silent as a whole is held for one more lease; with a recent heartbeat in the
-//! service, no instance is held.
+//! P6: if all instances of a service stop sending heartbeats, they are held for one more lease. If any of them
+//! has sent one recently, none is held.
 //!
 //! Both are checked only where the outcome is certain: no gap moved a deadline, and the actual times are at
 //! least half a second (two, where a ledger reports late) away from the guard's limits.
@@ -13,10 +13,10 @@ use rollcall_model::{
 use crate::{Time, faults::FaultKind, world::World};
 
 /// How late or early a replica may learn of a heartbeat.
-const DOUBT: Time = 2_000;
+const TOLERANCE: Time = 2_000;
 
 /// The longest lease. A start gives every instance one lease.
-const LONGEST: Time = 20_000;
+const LONGEST_LEASE: Time = 20_000;
 
 /// The actual times of a member of a view.
 struct ActualTimes {
@@ -51,18 +51,18 @@ impl World {
         let others: Option<Vec<_>> =
             view.discoverable().map(|member| self.actual_times(member)).collect();
         let Some(others) = others.filter(|others| !others.is_empty()) else { return };
-        let settled = self.replicas[replica].started + LONGEST;
+        let settled = self.replicas[replica].started + LONGEST_LEASE;
         let silent = |other: &ActualTimes| {
             other.last_possible_heartbeat > settled
-                && other.last_possible_heartbeat + other.lease / 2 + DOUBT
+                && other.last_possible_heartbeat + other.lease / 2 + TOLERANCE
                     < times.last_possible_heartbeat + times.lease
         };
         // A heartbeat whose write is in flight came too late for this verdict.
-        let early = self.now + DOUBT < times.last_possible_heartbeat + 2 * times.lease
-            && self.now + DOUBT / 4 >= times.last_possible_heartbeat + times.lease;
+        let early = self.now + TOLERANCE < times.last_possible_heartbeat + 2 * times.lease
+            && self.now + TOLERANCE / 4 >= times.last_possible_heartbeat + times.lease;
         if times.last_possible_heartbeat > settled && early && others.iter().all(silent) {
             let what = format!("P6: expired by r{replica} together with {} others", others.len());
-            self.violated(Some(client), what);
+            self.record_violation(Some(client), what);
         }
     }
 
@@ -81,17 +81,17 @@ impl World {
             return;
         }
         let Some(times) = self.actual_times(member) else { return };
-        if times.last_possible_heartbeat <= self.replicas[replica].started + LONGEST {
+        if times.last_possible_heartbeat <= self.replicas[replica].started + LONGEST_LEASE {
             return;
         }
         let end = times.last_possible_heartbeat + times.lease;
         let has_recent_heartbeat = |other: &ActualTimes| {
-            other.last_possible_heartbeat + other.lease / 2 > end + DOUBT / 4
-                && other.last_possible_heartbeat + DOUBT / 4 < end
+            other.last_possible_heartbeat + other.lease / 2 > end + TOLERANCE / 4
+                && other.last_possible_heartbeat + TOLERANCE / 4 < end
         };
         let others = view.discoverable().filter_map(|member| self.actual_times(member));
         if others.into_iter().any(|other| has_recent_heartbeat(&other)) {
-            self.violated(
+            self.record_violation(
                 Some(client),
                 format!("P6: held by r{replica}, although another instance has a recent heartbeat"),
             );

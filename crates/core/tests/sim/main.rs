@@ -131,7 +131,7 @@ fn every_promise_holds_for_every_seed() {
             &others[..others.len().min(40)]
         );
     }
-    assert!(sum.lapses > seeds && sum.evictions > seeds / 4, "too little happened: {sum:?}");
+    assert!(sum.expiries > seeds && sum.evictions > seeds / 4, "too little happened: {sum:?}");
 }
 
 /// Number of seeds with faults around a store that steps back.
@@ -178,6 +178,6 @@ fn every_mutation_breaks_a_promise() {
         .collect();
     assert!(
         uncaught.is_empty(),
-        "these mutations break no promise, or another one than expected: {uncaught:?}"
+        "these mutations break no promise, or not the expected one: {uncaught:?}"
     );
 }

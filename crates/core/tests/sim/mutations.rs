@@ -1,6 +1,6 @@
-//! Mutations: what is broken on purpose, to show that the checks can fail. Each one removes a clause of the
-//! rules, or breaks the code around the state machine. Owns: the list. Does not own: which promise a mutation
-//! breaks in a run (`main`).
+//! Mutations: deliberate errors that show that the checks can fail. Each one removes a clause of the rules, or
+//! breaks the code around the state machine. Owns: the list. Does not own: which promise a mutation breaks in
+//! a run (`main`).
 
 use rollcall_core::rules::AllRules;
 
@@ -26,7 +26,7 @@ pub enum Mutation {
     WallClockDecides,
     /// A revival is answered 200 before it is written.
     RespondsBeforeWrite,
-    /// A frozen process continues to end leases, so that it never detects its stall.
+    /// A frozen process continues to judge leases, so that it never detects its stall.
     SettlesWhileFrozen,
     /// The header of a ledger is written before its other parts.
     HeaderFirst,
@@ -66,7 +66,7 @@ impl Mutation {
             Self::FenceByObservation => Some(Theme::LateLedger),
             Self::MissingSegmentsIgnored => Some(faults::MISSED_LEDGERS),
             Self::FenceIgnoresInstances => Some(Theme::Rejoin),
-            Self::EvictsWithoutAcknowledgement => Some(Theme::Newcomer),
+            Self::EvictsWithoutAcknowledgement => Some(Theme::RestartThenStall),
             Self::SelfBeatByLatestAttempt => Some(faults::LATE),
             Self::NoGuard => Some(faults::CORRELATED_CLIENTS),
             Self::DuplicatesNotDistinguished => Some(faults::DUPLICATES),

@@ -2,7 +2,7 @@
 //!
 //! P1: an instance with an unbroken chain of heartbeats that were answered 200 or stored as an annotation is
 //! discoverable on every replica for its whole lease. After a break, this holds on a replica from when it knows
-//! of the heartbeat. P2: while all is well, an expired instance is gone within lease + 2 s. P3: no instance is
+//! of the heartbeat. P2: without faults, an expired instance is gone within lease + 2 s. P3: no instance is
 //! evicted within the lease of an acknowledged heartbeat. P4: after faults nothing stalls (see also
 //! `end_of_run`). P5: time in which heartbeats may have been missed is given back. P6: see `guard_promise`.
 //! Budget: the rate of API writes.
@@ -22,26 +22,27 @@ use crate::{
     world::World,
 };
 
-/// Expired instances are gone this long after their lease.
+/// Expired instances are no longer discoverable this long after the end of their lease.
 const LATE: Time = 2_000;
 
-/// The bound after a fault: a process that was replaced is waited for until it is fenced, 10 s after its last
-/// stamp.
+/// The bound after a fault: the other replicas wait for a process that was replaced until it is fenced, 10 s
+/// after its last stamp.
 const LATE_AFTER_FAULT: Time = 10_000 + LATE;
 
-/// Replicas list again after an outage, but at most once in this time, and give one lease for what a list
-/// brings.
+/// Replicas list again after an outage, but at most once in this time, and give one lease to each instance in
+/// a list.
 const LIST_INTERVAL: Time = 30_000;
 
-/// The time until duplicate processes are told apart: two ledgers of the older process, a grace of 10 s beyond
-/// the last stamp of the younger one, and a lease (20 s at most).
+/// The time until all replicas know which of two duplicate processes is older, and no grace for the younger
+/// one is left: two ledgers of the older process, a grace of 10 s beyond the last stamp of the younger one, and
+/// a lease (20 s at most).
 const DUPLICATES_DETECTED_AFTER: Time = 10_000 + 10_000 + 20_000;
 
 /// A shorter outage of the API server can fall between two self-beats (5 s apart while no lease is due), so
 /// that no replica can detect it.
 const UNDETECTED_OUTAGE: Time = 5_500;
 
-/// While all is well, all other replicas learn of a heartbeat within this time: the longest pause between two
+/// Without faults, all other replicas learn of a heartbeat within this time: the longest pause between two
 /// ledgers, and the network delays.
 const REPORTED_WITHIN: Time = 6_500;
 
@@ -92,7 +93,7 @@ struct ClientPromises {
     acknowledged: Time,
     /// By replica.
     by_replica: Vec<ReplicaPromise>,
-    /// The last event that any replica may count as a heartbeat.
+    /// The time of the last event that any replica may count as a heartbeat.
     last_possible_heartbeat: Time,
     /// Whether it was discoverable and sent heartbeats when the only fault of this seed began.
     steady: bool,
@@ -133,7 +134,7 @@ pub struct Stats {
     pub milliseconds: u64,
     pub faults: u64,
     pub promises: u64,
-    pub lapses: u64,
+    pub expiries: u64,
     pub returns: u64,
     pub evictions: u64,
     pub status_writes: u64,
@@ -144,7 +145,7 @@ impl Stats {
         self.milliseconds += other.milliseconds;
         self.faults += other.faults;
         self.promises += other.promises;
-        self.lapses += other.lapses;
+        self.expiries += other.expiries;
         self.returns += other.returns;
         self.evictions += other.evictions;
         self.status_writes += other.status_writes;
@@ -172,12 +173,12 @@ impl Checker {
 }
 
 impl World {
-    /// The last event that any replica may have counted as a heartbeat of this client.
+    /// The time of the last event that any replica may have counted as a heartbeat of this client.
     pub fn last_possible_heartbeat(&self, client: usize) -> Time {
         self.checker.clients[client].last_possible_heartbeat
     }
 
-    pub fn violated(&mut self, client: Option<usize>, what: String) {
+    pub fn record_violation(&mut self, client: Option<usize>, what: String) {
         let at = self.now;
         self.checker.violation.get_or_insert(Violation { at, client, what });
     }
@@ -198,26 +199,29 @@ impl World {
         }
     }
 
-    /// An HTTP heartbeat that arrived at `arrived` is answered 200 by the replica `witness`. `stored` says
-    /// whether it was written.
+    /// The replica `answered_by` answers 200 to an HTTP heartbeat that arrived at `arrived`. `stored` says
+    /// whether it wrote the heartbeat.
     pub fn promise(
         &mut self,
         client: usize,
         arrived: Time,
         record: &Instance,
-        (witness, stored): (usize, bool),
+        (answered_by, stored): (usize, bool),
     ) {
         self.checker.stats.promises += 1;
         let object = self.api.objects.get(&record.key).filter(|stored| stored.uid == record.uid);
         let Some(object) = object else {
             if self.checker.clients[client].evicted.as_ref() == Some(&record.uid) {
-                self.violated(Some(client), "P3: answered 200, but it had been evicted".to_owned());
+                self.record_violation(
+                    Some(client),
+                    "P3: answered 200, but it had been evicted".to_owned(),
+                );
             }
             // The object was deleted by another client, and the watch has not reported it yet.
             return;
         };
         let end = self.lease_end(arrived, (object, record));
-        let process = &self.replicas[witness];
+        let process = &self.replicas[answered_by];
         let applies_from = match stored {
             true => AppliesFrom::Version(record.resource_version),
             false => AppliesFrom::Ledger {
@@ -233,7 +237,7 @@ impl World {
         let promises = &mut self.checker.clients[client];
         promises.acknowledged = promises.acknowledged.max(end);
         for (replica, promise) in promises.by_replica.iter_mut().enumerate() {
-            if single_replica || replica == witness || known <= promise.end {
+            if single_replica || replica == answered_by || known <= promise.end {
                 promise.end = promise.end.max(end);
             } else {
                 promise.pending.push(PendingPromise {
@@ -283,7 +287,7 @@ impl World {
         self.checker.clients[client].last_possible_heartbeat = self.now;
     }
 
-    /// Drops the promises to a client whose object is deleted on purpose.
+    /// Drops the promises to a client whose object is deleted by a client or an operator.
     pub fn drop_promises(&mut self, client: usize) {
         let promises = &mut self.checker.clients[client];
         promises.acknowledged = 0;
@@ -330,7 +334,7 @@ impl World {
             self.checker.stats.evictions += 1;
             self.checker.clients[client].evicted = Some(uid);
             if kept {
-                self.violated(Some(client), "P3: evicted within its lease".to_owned());
+                self.record_violation(Some(client), "P3: evicted within its lease".to_owned());
             }
         }
         self.drop_promises(client);
@@ -387,7 +391,7 @@ impl World {
                 }
             }
             if was != discoverable {
-                self.checker.stats.lapses += u64::from(was);
+                self.checker.stats.expiries += u64::from(was);
                 self.checker.stats.returns += u64::from(discoverable);
                 self.mix(u64::from(discoverable) << 32 | client as u64);
                 let state_name =
@@ -433,7 +437,7 @@ impl World {
             !known && pending.end >= now
         });
         if late && self.faults.is_empty() {
-            self.violated(
+            self.record_violation(
                 Some(client),
                 format!("P1: r{replica} did not learn of a heartbeat in time"),
             );
@@ -447,7 +451,7 @@ impl World {
         };
         if end >= self.now {
             let left = (end - self.now) as f64 / 1000.0;
-            return self.violated(
+            return self.record_violation(
                 Some(client),
                 format!("P1: not discoverable by r{replica}, {left} s before the end"),
             );
@@ -462,7 +466,7 @@ impl World {
                 "P5: expired by {:?}, although its heartbeats could not arrive",
                 fault.kind
             );
-            self.violated(Some(client), what);
+            self.record_violation(Some(client), what);
         }
     }
 
@@ -471,7 +475,7 @@ impl World {
         if stored.lease.mode == LeaseMode::Permanent {
             return;
         }
-        // A hold lasts one further lease at most.
+        // A hold lasts at most one more lease.
         let leases = if held { 2 } else { 1 };
         let lease = stored.lease.duration.as_millis() as Time * leases;
         // A start gives every instance one lease.
@@ -480,18 +484,18 @@ impl World {
             self.checker.clients[client].last_possible_heartbeat.max(started);
         self.check_with_duplicates(client, last_possible_heartbeat + lease);
         if self.faults.is_empty() && self.now > last_possible_heartbeat + lease + LATE {
-            self.violated(Some(client), "P2: discoverable long after its lease".to_owned());
+            self.record_violation(Some(client), "P2: discoverable long after its lease".to_owned());
         } else if self.now
             > last_possible_heartbeat.max(self.faults_end) + lease + self.bound_after_fault()
         {
-            self.violated(
+            self.record_violation(
                 Some(client),
                 "P4: discoverable long after its lease and all faults".to_owned(),
             );
         }
     }
 
-    /// Two processes of one identity keep no expired instance once they are told apart.
+    /// Two processes of one identity keep no expired instance once it is known which one is older.
     fn check_with_duplicates(&mut self, client: usize, end: Time) {
         let duplicate = self
             .faults
@@ -500,7 +504,7 @@ impl World {
         let Some(duplicate) = duplicate else { return };
         let detected = duplicate.from + DUPLICATES_DETECTED_AFTER;
         if self.now < duplicate.to && self.now > end.max(detected) + LATE_AFTER_FAULT {
-            self.violated(
+            self.record_violation(
                 Some(client),
                 "P4: discoverable long after its lease, with duplicate processes".to_owned(),
             );
@@ -548,7 +552,7 @@ impl World {
         let count = sent.len();
         if count > most && !restarts {
             let what = format!("budget: r{replica} sent {count} {write:?} in 10 s");
-            self.violated(None, what);
+            self.record_violation(None, what);
         }
     }
 }

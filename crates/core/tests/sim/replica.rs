@@ -64,20 +64,20 @@ pub struct Replica {
     pub watches: [Watch; 2],
     /// How many faults keep its requests from the API server.
     pub cut_off: u32,
-    /// When the process started, plus the time for its first lists while all is well.
+    /// When the process started, plus the time that its first lists take without faults.
     pub started: Time,
     /// Until when it leads, by its own clock.
     pub tenure: Moment,
     /// Boot and stamp of the newest ledger of each other replica that it has observed.
     pub observed_ledgers: BTreeMap<Arc<str>, (Arc<str>, Moment)>,
-    /// The replica's clock is the clock of the world plus this.
+    /// The offset of the replica's clock from the clock of the world.
     offset: u64,
     /// By how many millionths its clock is faster.
     pub ppm: i64,
     wall_shift: i64,
     facts: Vec<WaitingFact>,
     /// Events that arrived while the process was frozen.
-    parked: Vec<Event>,
+    deferred: Vec<Event>,
     duties: VecDeque<Duty>,
     busy: usize,
     wake: Option<Time>,
@@ -140,7 +140,7 @@ impl Replica {
             ppm,
             wall_shift: 0,
             facts: Vec::new(),
-            parked: Vec::new(),
+            deferred: Vec::new(),
             duties: VecDeque::new(),
             busy: 0,
             wake: None,
@@ -175,7 +175,7 @@ impl Replica {
 }
 
 impl World {
-    /// Starts a process that knows nothing and lists everything.
+    /// Starts a process without any state, which lists everything.
     pub fn start(&mut self, replica: usize) {
         let process = &mut self.replicas[replica];
         process.up = true;
@@ -187,7 +187,7 @@ impl World {
         process.started = self.now + 300;
         process.observed_ledgers.clear();
         process.facts.clear();
-        process.parked.clear();
+        process.deferred.clear();
         process.duties.clear();
         self.reset_watches(replica);
         self.expect_first_list(replica);
@@ -198,7 +198,7 @@ impl World {
         let replica = fault.replica;
         match (fault.kind, begins) {
             (FaultKind::Freeze, true) => self.replicas[replica].frozen += 1,
-            (FaultKind::Freeze, false) => self.thaw(replica),
+            (FaultKind::Freeze, false) => self.unfreeze(replica),
             (FaultKind::Crash, true) => self.replicas[replica].up = false,
             (FaultKind::Crash, false) => {
                 if !self.replicas[replica].up {
@@ -242,15 +242,15 @@ impl World {
         }
     }
 
-    fn thaw(&mut self, replica: usize) {
+    fn unfreeze(&mut self, replica: usize) {
         let process = &mut self.replicas[replica];
         process.frozen -= 1;
         if process.frozen > 0 {
             return;
         }
-        // Everything that waits arrives at about the same time, in any order.
+        // All deferred events arrive at about the same time, in any order.
         process.wake = None;
-        for event in std::mem::take(&mut process.parked) {
+        for event in std::mem::take(&mut process.deferred) {
             let delay = self.rng.u64(0..20);
             if !matches!(event, Event::Engine { .. }) {
                 self.push_in(delay, event);
@@ -260,12 +260,12 @@ impl World {
         self.wake(replica, soon);
     }
 
-    /// Keeps an event for later if the process is frozen.
-    pub fn park(&mut self, replica: usize, event: &Event) -> bool {
+    /// Defers an event if the process is frozen. Returns whether it did.
+    pub fn defer_if_frozen(&mut self, replica: usize, event: &Event) -> bool {
         let process = &mut self.replicas[replica];
         let frozen = process.frozen > 0 && process.up;
         if frozen {
-            process.parked.push(event.clone());
+            process.deferred.push(event.clone());
         }
         frozen
     }
@@ -453,7 +453,7 @@ impl World {
         }
     }
 
-    /// Checked again before every write.
+    /// Whether the replica leads. Checked again before every write.
     fn leads(&self, replica: usize) -> bool {
         let process = &self.replicas[replica];
         self.single_replica || process.now(self.now, self.mutation).moment < process.tenure

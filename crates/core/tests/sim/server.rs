@@ -24,7 +24,7 @@ use crate::{
 /// As in `heartbeat::intake`.
 const ATTEMPTS: u8 = 4;
 
-/// A client that waits longer than this for a response has closed the connection.
+/// A client that has waited this long for a response has closed the connection.
 const CLIENT_TIMEOUT: Time = 2_000;
 
 /// What a client requests.
@@ -58,7 +58,7 @@ pub enum Continuation {
     Retry,
     RespondRecorded,
     Refuse,
-    /// A deregistration is answered whatever readers see.
+    /// A deregistration, which is answered whether or not readers see it.
     RespondDeregistered,
 }
 
@@ -105,7 +105,7 @@ impl World {
         }
         // A request to a stopped process is dropped if its client has closed the connection.
         let is_connected = self.now - self.requests[request].sent < CLIENT_TIMEOUT;
-        if !self.park(replica, &Event::Request(request)) && is_connected {
+        if !self.defer_if_frozen(replica, &Event::Request(request)) && is_connected {
             self.requests[request].boot = self.replicas[replica].boot;
             self.attempt(request);
         }
@@ -155,7 +155,7 @@ impl World {
         format!("{} {:06x}", self.now, self.rng.u32(..0x0100_0000)).into()
     }
 
-    /// Whether a heartbeat is answered 202 now.
+    /// Whether a heartbeat would be answered 202 now.
     fn is_fenced(&self, request: usize) -> bool {
         let replica = &self.replicas[self.requests[request].replica];
         replica.directory.is_fenced(replica.now(self.now, self.mutation).moment)

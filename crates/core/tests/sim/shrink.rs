@@ -69,7 +69,10 @@ fn failing_seed_is_shrunk_and_fails_again() {
     let whole = World::new(seed, Mutation::NoFence, false);
     println!("seed {seed} without {without}: {}", shrunk.what);
     assert!(world.faults.len() + 1 < whole.faults.len() + whole.clients.len());
-    assert!(!without.clients.is_empty(), "most clients do not matter");
+    assert!(
+        !without.clients.is_empty(),
+        "no client can be left out, although most do not affect the failure"
+    );
     let again = World::with(seed, Mutation::NoFence, false, &without).run().unwrap_err();
     assert_eq!((again.at, again.what), (shrunk.at, shrunk.what));
 }

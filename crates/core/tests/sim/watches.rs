@@ -1,5 +1,5 @@
-//! The two watches of a replica, of instances and of ledgers: they report the server's log in order, when the
-//! network allows. Owns: the positions. Does not own: the meaning of the facts.
+//! The two watches of a replica, of instances and of ledgers. They report the changes in the server's log in
+//! order, after the delays of the network. Owns: the positions in the log. Does not own: the meaning of the facts.
 
 use std::{ops::Range, sync::Arc};
 
@@ -162,7 +162,7 @@ impl World {
         if !up || self.watch_of(replica, resource).epoch != epoch {
             return;
         }
-        if self.park(replica, &Event::Watch { replica, resource, epoch }) {
+        if self.defer_if_frozen(replica, &Event::Watch { replica, resource, epoch }) {
             return;
         }
         let watch = self.watch_of(replica, resource);
@@ -190,7 +190,7 @@ impl World {
     }
 
     /// A list of instances is current, because rollcall asks for the most recent one. During faults, a list of
-    /// ledgers can be older, as from a server whose cache is behind.
+    /// ledgers can be older, like a list from a server whose cache is behind.
     fn list(&mut self, replica: usize, resource: Resource) {
         let stale =
             resource == Resource::Ledgers && self.now < self.faults_end && self.rng.u8(..4) == 0;

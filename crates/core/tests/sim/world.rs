@@ -349,11 +349,11 @@ impl World {
         }
     }
 
-    /// Hands a response to the caller, or keeps it while the process of the caller is frozen.
+    /// Delivers a response to the caller, or defers it while the process of the caller is frozen.
     fn deliver(&mut self, event: &Event, id: usize, answer: &ApiResponse) {
         let from = self.calls[id].from.clone();
         let replica = self.caller(&from);
-        if replica.is_some_and(|replica| self.park(replica, event)) {
+        if replica.is_some_and(|replica| self.defer_if_frozen(replica, event)) {
             return;
         }
         self.calls[id].done = true;
@@ -423,7 +423,7 @@ impl World {
         self.duplicates.get(&replica).copied().unwrap_or(replica)
     }
 
-    /// The client of a key; `None` for the own instance of a replica.
+    /// The client that the key belongs to; `None` for the own instance of a replica.
     pub fn client_of(&self, key: &InstanceKey) -> Option<usize> {
         key.name.strip_prefix('c').and_then(|number| number.parse().ok())
     }

@@ -13,7 +13,7 @@ use crate::dns::respond::Response;
 const CLIENT: &[u8] = b"clientid";
 const SECRET: &[u8; 16] = b"known in advance";
 
-/// A cookie for the default client that was issued this many seconds ago.
+/// A cookie that was issued to the default client this many seconds ago.
 fn issued(ago: i64) -> Vec<u8> {
     let then = Wall(CHANGED.0 - ago * 1000);
     let cookie = Cookie::parse(CLIENT).unwrap();

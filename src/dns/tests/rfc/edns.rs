@@ -62,7 +62,7 @@ fn opt_is_answered_with_an_opt_even_if_malformed() {
 }
 
 #[test]
-fn opt_of_response_has_version_zero_and_only_do() {
+fn response_opt_has_version_zero_and_no_flag_except_do() {
     assert_rows(
         &world(),
         &[

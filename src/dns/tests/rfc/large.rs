@@ -55,7 +55,7 @@ fn srv(world: &World, query: &RawQuery, expected: usize) -> SizedMessage {
 
 #[test]
 fn tcp_message_has_as_many_srv_as_fit_with_tc_and_opt() {
-    // 51 + 20 bytes each: 1,000 records need 71,059 bytes, more than 65,535. 922 fit: 59 + 922 × 71 = 65,521.
+    // 51 + 20 bytes each: 1,000 records would need 71,059 bytes, more than 65,535. 922 fit: 59 + 922 × 71 = 65,521.
     let world = web(1000, 20);
     let query = ask(HTTP, RecordType::SRV).tcp();
     let response = srv(&world, &query, (TCP - QUESTION) / 71);
@@ -72,7 +72,7 @@ fn tcp_message_has_as_many_srv_as_fit_with_tc_and_opt() {
     assert_eq!((response.message.answers.len(), response.size), (921, 59 + 921 * 71 + 53));
     let edns = response.message.edns.unwrap();
     assert!(edns.flags().dnssec_ok && edns.options().as_ref().len() == 2);
-    // One record less and one more than fit.
+    // One record fewer and one record more than fit.
     for (count, truncated) in [(921, false), (922, false), (923, true)] {
         let response = srv(&web(count, 20), &query, count.min(922));
         assert_eq!(response.message.metadata.truncation, truncated, "{count}");
@@ -100,7 +100,7 @@ fn a_thousand_srv_with_labels_of_eleven_bytes_fit_over_tcp() {
 #[test]
 fn a_thousand_addresses_fit_over_tcp() {
     let world = web(1000, 20);
-    // A question without `_http._tcp.` has 11 bytes less; each record has 2 + 10 bytes plus the address.
+    // A question without `_http._tcp.` is 11 bytes shorter; each record has 2 + 10 bytes plus the address.
     for (kind, size) in [(RecordType::A, 16), (RecordType::AAAA, 28)] {
         let response = receive(&world, &ask("web.shop", kind).tcp().edns(&[]));
         assert_eq!(response.size, QUESTION - 11 + 1000 * size + OPT);

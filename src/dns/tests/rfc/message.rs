@@ -165,7 +165,7 @@ fn names_have_any_bytes_up_to_the_length_limits() {
 }
 
 #[test]
-fn names_and_classes_of_others_are_refused() {
+fn foreign_names_and_classes_are_refused() {
     let outside = "REFUSED 1/0/0/0 opt ede20=\"this server does not answer for this name\"";
     let class = |class| question(&name_bytes(APEX), 6, class).edns(&[]);
     assert_rows(

@@ -63,7 +63,7 @@ pub(super) fn ask(name: &str, kind: impl Into<u16>) -> RawQuery {
     header_only(0).question(&name_bytes(&absolute_name(name)), kind, 1)
 }
 
-/// A query for the SOA of the zone.
+/// A query for the SOA record of the zone.
 pub(super) fn soa() -> RawQuery {
     ask(APEX, RecordType::SOA)
 }
@@ -172,7 +172,7 @@ pub(super) fn option_bytes(options: &[(u16, &[u8])]) -> Vec<u8> {
     options.iter().flat_map(option).collect()
 }
 
-/// The rule, a query, and the response as [`describe`] prints it.
+/// A rule, a query, and the expected response as [`describe`] prints it.
 pub(super) type Row<'a> = (&'a str, RawQuery, &'a str);
 
 /// Checks all rows; the failure lists each rule that is broken.

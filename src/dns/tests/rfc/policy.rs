@@ -1,4 +1,4 @@
-//! Access, size and rate limits: rules that no RFC requires, and their effect on rules that an RFC does.
+//! Access, size and rate limits: rules that no RFC requires, and their effect on rules that an RFC requires.
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
@@ -135,7 +135,7 @@ fn with_max_answers_a_client_keeps_its_instances_for_a_minute() {
     });
     let unchanged = unchanged.count();
     world.now.0 = super::super::world::START.0;
-    // The rest of the current minute, and not more.
+    // Until the end of the current minute, and no longer.
     assert!((1..=60).contains(&unchanged), "{unchanged}");
     world.now.0 += 60_000;
     assert_ne!(targets(&world), first, "a minute later");

@@ -15,7 +15,7 @@ const SRV: u16 = 33;
 const ANY: u16 = 255;
 
 #[test]
-fn names_are_compared_without_ascii_case_only() {
+fn name_comparison_ignores_only_ascii_case() {
     let zone = name_bytes("shop.svc.rollcall.internal.");
     let below = |labels: &[&[u8]], kind| {
         let labels = labels.iter().map(|label| [&[label.len() as u8], *label].concat());
@@ -144,7 +144,7 @@ fn srv_records_have_the_registered_values_and_targets_with_addresses() {
     );
     // 2782, "Service" and "Proto": the same port name with another protocol is separate.
     assert_eq!(srv(&world, "_http._udp.web.shop"), [(1, 1, 1, target("w3"))]);
-    // 2782, "Target": has addresses, and is not a CNAME.
+    // 2782, "Target": a target has addresses, and is not a CNAME.
     for name in ["w1", "w2", "w3"] {
         let name = target(name);
         assert_rows(

@@ -235,7 +235,7 @@ const TYPES: [RecordType; 6] = [
     RecordType::NS,
 ];
 
-/// Asserts that the answers at a name have exactly these records.
+/// Asserts that the answers at a name contain exactly these records.
 fn assert_answers_equal(world: &World, name: &str, records: Vec<Record>) {
     let count = records.len();
     let transferred = contents(records);
