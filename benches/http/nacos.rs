@@ -96,11 +96,11 @@ pub fn run(open: Server) {
         compare(name, "r-nacos", |is_ours| round(is_ours, None));
         let (own_pace, nacos_pace) =
             (http1::half_pace(open.address, ours), http1::half_pace(nacos.server.address, theirs));
-        compare(&format!("{name}, each at its half"), "r-nacos", |is_ours| {
+        compare(&format!("{name}, each at half of its rate"), "r-nacos", |is_ours| {
             round(is_ours, Some(if is_ours { own_pace } else { nacos_pace }))
         });
         // This is slow for rollcall: most of its CPU time is spent on wake-ups.
-        compare(&format!("{name}, both at its half"), "r-nacos", |is_ours| {
+        compare(&format!("{name}, both at half of r-nacos' rate"), "r-nacos", |is_ours| {
             round(is_ours, Some(nacos_pace))
         });
     }

@@ -147,7 +147,7 @@ fn warnings(judged: &ConditionInput<'_>) -> Vec<OwnCondition> {
         warnings.push(OwnCondition {
             kind: ConditionType::AddressShared,
             holds: true,
-            reason: "OfferedTwice",
+            reason: "SharedEndpoint",
             message: shared.sentence(&instance.key),
         });
     }

@@ -344,7 +344,7 @@ impl<R: Rules> Peers<R> {
     /// The moment from which every instance has a whole lease because of replicas that are gone.
     pub(super) fn not_before(&self) -> Option<Moment> {
         let gone = self.peers.values().filter(|peer| !peer.left).filter_map(|peer| peer.gone);
-        let silent = if R::GRACE_ADDS_UP { gone.max() } else { gone.min() };
+        let silent = if R::LATEST_GRACE_COUNTS { gone.max() } else { gone.min() };
         self.former.max(silent.filter(|_| R::SILENT_HOLDS))
     }
 

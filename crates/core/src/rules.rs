@@ -16,9 +16,8 @@ pub trait Rules: fmt::Debug + Send + Sync + 'static {
     const AGEING: u64 = 1;
     /// A replica whose boot changed counts as gone.
     const CHANGED_BOOT_IS_GONE: bool = true;
-    /// A lease gets grace for every gap: the latest end counts. Without this clause a lease is extended
-    /// only once.
-    const GRACE_ADDS_UP: bool = true;
+    /// Of several grants of grace the latest counts. Without this clause the earliest does.
+    const LATEST_GRACE_COUNTS: bool = true;
     /// A replica answers 200 only while the other replicas have its recent ledger.
     const FENCE: bool = true;
     /// The fence counts from the stamp of the own ledger; without this clause, from the moment at which

@@ -73,7 +73,7 @@ without! {
     SingleClockBound: TWO_BOUNDS: bool = false,
     ClockBoundsNeverAge: AGEING: u64 = 0,
     ChangedBootIgnored: CHANGED_BOOT_IS_GONE: bool = false,
-    GraceDoesNotAddUp: GRACE_ADDS_UP: bool = false,
+    EarliestGraceCounts: LATEST_GRACE_COUNTS: bool = false,
     NoFence: FENCE: bool = false,
     FenceByObservation: FENCE_BY_STAMP: bool = false,
     FenceIgnoresInstances: FENCE_WAITS_FOR_INSTANCES: bool = false,

@@ -2,7 +2,7 @@
 //! without these clauses. Owns: where scenes begin and how long they are. Does not own: how they are explored.
 //!
 //! Not covered here, but by the simulation: `AGEING` (clocks that drift apart need minutes to have an effect)
-//! and `GRACE_ADDS_UP` (two replicas must be cut off while a third one decides).
+//! and `LATEST_GRACE_COUNTS` (two replicas must be cut off while a third one decides).
 
 use crate::{
     promises::ExtraPromises,
