@@ -55,11 +55,11 @@ pub struct ServeArgs {
     /// Address and port of the admin server: probes, metrics and the log level
     #[arg(long, env = "ROLLCALL_ADMIN_LISTEN", default_value = "0.0.0.0:9090", value_parser = parse_listen_address)]
     pub admin_listen: SocketAddr,
-    /// Name of this replica, unique among the replicas; in a pod, use the name of the pod
+    /// Name of this replica, unique among the replicas (required); in a pod, use the name of the pod
     #[arg(long, env = "ROLLCALL_IDENTITY", default_value = "", hide_default_value = true)]
     pub identity: String,
     /// Address at which clients reach this replica [default: the address of --http-listen, or
-    /// 127.0.0.1 if that is unspecified]
+    /// 127.0.0.1 if that is 0.0.0.0 or ::]
     #[arg(long, env = "ROLLCALL_ADVERTISE_ADDRESS")]
     pub advertise_address: Option<IpAddr>,
     /// UID of the pod of this replica: Kubernetes deletes the replica's ledger together with the pod

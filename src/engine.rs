@@ -135,7 +135,8 @@ impl Engine {
         (self.announce)(&self.catalog.take_revised());
         let counts = self.catalog.counts();
         let before = self.counts.swap(Arc::new(counts));
-        self.beats.annotation(counts.annotation_beats.saturating_sub(before.annotation_beats));
+        self.beats
+            .annotation(counts.annotation_heartbeats.saturating_sub(before.annotation_heartbeats));
         if let Some(received) = oldest.filter(|_| counts.changes > before.changes) {
             self.metrics.visible(visible.since(received));
         }
@@ -156,8 +157,8 @@ impl Engine {
         }
         if counts.holds > before.holds {
             warn!(
-                "many leases ended together; these instances are held in the answers for one more lease at most, see \
-                 /v1/cluster"
+                "many leases ended together; their instances are held in the answers for at most one more lease: see \
+                 `held` in /v1/cluster"
             );
         }
         self.log_standstill(now);
@@ -229,7 +230,7 @@ impl Engine {
                 self.relist.iter().for_each(|watch| watch.notify_one());
                 false
             }
-            Duty::Flush(ledger) => {
+            Duty::WriteLedger(ledger) => {
                 matches!(self.ledgers.try_send(ledger), Err(TrySendError::Full(_)))
             }
             other => matches!(self.duties.try_send(other), Err(TrySendError::Full(_))),

@@ -101,8 +101,8 @@ fn duty_span(duty: &Duty) -> Span {
         Duty::Checkpoint { on, .. } => ("checkpoint", &on.key),
         Duty::Evict { on, .. } => ("evict", &on.key),
         Duty::Announce { on, .. } => ("announce", &on.key),
-        Duty::Sweep { replica, .. } => return error_span!("duty", duty = "sweep", %replica),
-        Duty::SelfBeat(_) | Duty::Relist | Duty::Flush(_) => return Span::none(),
+        Duty::DeleteLedger { replica, .. } => return error_span!("duty", duty = "sweep", %replica),
+        Duty::SelfBeat(_) | Duty::Relist | Duty::WriteLedger(_) => return Span::none(),
     };
     error_span!("duty", duty, %key)
 }
@@ -124,14 +124,14 @@ impl Worker {
                 self.finish_write(&on, written).await;
             }
             Duty::Evict { on, reason } => self.evict(on, &reason).await,
-            Duty::Sweep { replica, version } => self.sweep(&replica, version).await,
+            Duty::DeleteLedger { replica, version } => self.sweep(&replica, version).await,
             // The tenure is checked because the duty may have waited. (An Event that belongs to a stored status is
             // written in any case, by `write_status`.)
             Duty::Announce { on, what } if self.tenure.holds(clock::moment()) => {
                 self.announce(&on, &what).await;
             }
             // The tasks in `heartbeat` write self-beats and ledgers, and the watches list.
-            Duty::Announce { .. } | Duty::SelfBeat(_) | Duty::Relist | Duty::Flush(_) => {}
+            Duty::Announce { .. } | Duty::SelfBeat(_) | Duty::Relist | Duty::WriteLedger(_) => {}
         }
     }
 

@@ -22,7 +22,7 @@ use crate::dns::{
     connections::Connections,
     cookie::CookieState,
     limit::LimitDecision,
-    respond::{ReplySummary, Transport},
+    respond::{ResponseSummary, Transport},
 };
 
 /// Each label value comes from a fixed set, so there are at most 14 × 10 × 2 series.
@@ -118,7 +118,7 @@ impl Metrics {
         registry.register("dns_truncated", help, metrics.truncated);
         let help = "Messages that are not DNS queries and were not answered, by transport";
         registry.register("dns_ignored", help, metrics.ignored);
-        let help = "DNS errors and negative answers above --dns-error-rate, which were sent empty with TC set, so that a \
+        let help = "DNS errors and NXDOMAIN above --dns-error-rate, which were sent empty with TC set, so that a \
                     real client asks again over TCP";
         registry.register("dns_limited", help, metrics.limited);
         let help = "DNS queries with a cookie, by its state: new, good or bad";
@@ -163,10 +163,10 @@ impl Metrics {
     pub(super) fn record_answer(
         &self,
         transport: Transport,
-        summary: ReplySummary,
+        summary: ResponseSummary,
         took: Duration,
     ) {
-        let ReplySummary { kind, code, truncated, cookie, decision } = summary;
+        let ResponseSummary { kind, code, truncated, cookie, decision } = summary;
         if cookie != CookieState::Absent {
             self.cookies.get_or_create(&CookieLabels { cookie: cookie.as_str() }).inc();
         }

@@ -11,7 +11,7 @@ use crate::dns::{
     limit::LimitDecision,
     metrics::rcode_label,
     query::Query,
-    respond::{Client, ReplySummary},
+    respond::{Client, ResponseSummary},
 };
 
 const TARGET: &str = "rollcall::dns::query";
@@ -32,7 +32,7 @@ impl QueryLog {
     }
 
     /// Logs the query if the filter and the sampling select it.
-    pub(super) fn record(&self, message: &[u8], client: Client, summary: &ReplySummary) {
+    pub(super) fn record(&self, message: &[u8], client: Client, summary: &ResponseSummary) {
         if !enabled!(target: TARGET, Level::DEBUG) {
             return;
         }

@@ -72,7 +72,7 @@ pub struct Client {
 
 /// The properties of a response that metrics and the query log record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReplySummary {
+pub struct ResponseSummary {
     /// The queried type; `None` when there was no question.
     pub kind: Option<RecordType>,
     /// The response code.
@@ -91,7 +91,7 @@ pub enum Response {
     /// No response, because the message is not a query.
     Dropped,
     /// One message, and its summary.
-    Message(Vec<u8>, ReplySummary),
+    Message(Vec<u8>, ResponseSummary),
     /// The messages of a zone transfer; only over TCP.
     Transfer(Box<Transfer>),
 }
@@ -271,7 +271,7 @@ impl Exchange<'_> {
         let (bytes, is_cut) =
             fit::build_message(header, self.question(), answer, opt.as_deref(), limit);
         let truncated = is_cut || tc != 0;
-        Response::Message(bytes, ReplySummary { kind, code, truncated, cookie, decision })
+        Response::Message(bytes, ResponseSummary { kind, code, truncated, cookie, decision })
     }
 
     fn question(&self) -> Option<Question<'_>> {

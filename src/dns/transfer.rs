@@ -68,7 +68,7 @@ impl Transfer {
         let zone = &zones.zone;
         // Read before the views, so that a change in between has a newer serial.
         let serial = zones.directory.serial_for_transfer();
-        let mut views = zones.directory.all_services(None);
+        let mut views = zones.directory.views_in(None);
         views.sort_by(|a, b| a.key.cmp(&b.key));
         let soa = zone.soa(zone.apex(), serial, TTL);
         let mut pending = VecDeque::from([soa.clone(), zone.ns(zone.apex())]);

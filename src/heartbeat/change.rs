@@ -7,11 +7,7 @@ use std::sync::Arc;
 
 use rollcall_core::slot::{Slot, Source};
 
-use crate::heartbeat::{
-    Change, Intake, Target,
-    intake::{ATTEMPTS, contention},
-    refusal::Refusal,
-};
+use crate::heartbeat::{Change, Intake, Target, intake::ATTEMPTS, refusal::Refusal};
 use crate::kubernetes::{body::Precondition, failure::Failure};
 
 impl Intake {
@@ -37,6 +33,6 @@ impl Intake {
                 Err(failure) => return Err(failure.into()),
             }
         }
-        Err(contention())
+        Err(Refusal::contended())
     }
 }

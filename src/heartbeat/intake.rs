@@ -177,7 +177,7 @@ impl Intake {
             let keeps_stopping =
                 record.stopping && health.is_some_and(|it| it != HealthReport::Passing);
             let beat = StoredHeartbeat {
-                value: unique_beat(now),
+                value: unique_value(now),
                 health,
                 stopping: record.stopping,
                 duration: None,
@@ -187,7 +187,7 @@ impl Intake {
                 return Ok(accepted);
             }
         }
-        Err(contention())
+        Err(Refusal::contended())
     }
 
     /// Changes the length of the lease, which starts again with this call.
@@ -208,7 +208,7 @@ impl Intake {
             }
             let now = (self.clock)();
             let beat = StoredHeartbeat {
-                value: unique_beat(now),
+                value: unique_value(now),
                 health: None,
                 stopping: false,
                 duration: Some(duration),
@@ -223,7 +223,7 @@ impl Intake {
                 None => {}
             }
         }
-        Err(contention())
+        Err(Refusal::contended())
     }
 
     /// Registers an instance, or registers it again. Registering the same facts again is only a heartbeat.
@@ -269,7 +269,7 @@ impl Intake {
             debug!(%key, service = registration.service, created, "registered");
             return Ok(Registered { slot, created, written: true });
         }
-        Err(contention())
+        Err(Refusal::contended())
     }
 
     /// Applies a registration, and removes facts that the apply would leave: server-side apply keeps the facts that
@@ -285,7 +285,7 @@ impl Intake {
         known: Option<(&Arc<Instance>, StorePosition)>,
         created_uid: &mut Option<Arc<str>>,
     ) -> Result<Option<Arc<Instance>>, Refusal> {
-        let beat = unique_beat((self.clock)());
+        let beat = unique_value((self.clock)());
         let (key, uid, version) = (target.key(), target.uid, target.version);
         let record = known.map(|(record, _)| record);
         let (before, version) = match record
@@ -379,7 +379,7 @@ impl Intake {
                 Err(failure) => return Err(failure.into()),
             }
         }
-        Err(contention())
+        Err(Refusal::contended())
     }
 
     /// The record to delete. For a deletion, an evicted instance counts as unknown, like one that never existed.
@@ -456,7 +456,7 @@ impl Intake {
         // Taken before the record is read: a record of an earlier epoch proves nothing about the store.
         let sent = self.directory.before_write();
         let record = slot.record();
-        match self.writer.beat(&record.key, &record.uid, &beat).await {
+        match self.writer.store_heartbeat(&record.key, &record.uid, &beat).await {
             Ok(written) => {
                 let slot = self.publish(written, Source::Http, sent).await?;
                 Refusal::unless_terminating(&slot.record())?;
@@ -465,7 +465,7 @@ impl Intake {
             Err(failure @ (Failure::Unavailable(_) | Failure::Busy { .. })) => {
                 debug!(key = %record.key, %failure, "cannot store a heartbeat; it is recorded on this replica only");
                 let (key, uid) = (record.key.clone(), record.uid.clone());
-                self.report(Fact::Beat { key, uid, at: now.moment }).await?;
+                self.report(Fact::RecordedHere { key, uid, at: now.moment }).await?;
                 Ok(Some(AcceptedHeartbeat { slot: slot.clone(), recorded: true, fenced: false }))
             }
             Err(Failure::NotFound(_) | Failure::Conflict(_)) => {
@@ -550,11 +550,6 @@ impl Intake {
 
 /// A value of the heartbeat annotation that differs from all earlier ones: the time, for people, and a random number,
 /// because two heartbeats can arrive in the same millisecond.
-fn unique_beat(now: Now) -> String {
+fn unique_value(now: Now) -> String {
     format!("{} {:06x}", now.wall, fastrand::u32(..0x0100_0000))
-}
-
-pub(super) fn contention() -> Refusal {
-    let message = "the instance changes faster than this call can be stored; try again".to_owned();
-    Refusal::Refused { status: 409, message }
 }

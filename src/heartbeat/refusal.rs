@@ -81,6 +81,12 @@ impl From<Failure> for Refusal {
 }
 
 impl Refusal {
+    pub(super) fn contended() -> Self {
+        let message =
+            "the instance changes faster than this call can be stored; try again".to_owned();
+        Self::Refused { status: 409, message }
+    }
+
     /// Refuses calls that would keep an instance whose object is being deleted.
     ///
     /// # Errors

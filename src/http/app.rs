@@ -12,8 +12,8 @@ use crate::auth::Authorizer;
 use crate::config::Rates;
 use crate::heartbeat::Intake;
 use crate::http::{
-    access::Authorization, document::Document, limits::Limits, metrics::HttpMetrics,
-    problem::Problem, served::Views, subscribers::Subscribers, write_log::WriteLog,
+    access::Authorization, document::Document, encoded_views::Views, limits::Limits,
+    metrics::HttpMetrics, problem::Problem, subscribers::Subscribers, write_log::WriteLog,
 };
 use crate::telemetry::{metrics::BreakerMetrics, problems::ProblemTracker, traces::Traces};
 

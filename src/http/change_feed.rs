@@ -18,9 +18,8 @@ use rollcall_model::{
 
 use crate::http::{
     difference::{self, MemberChange},
-    events,
-    served::{ServedMember, ServedView, SharedEvents, Views},
-    shared_events,
+    encoded_views::{EncodedMember, EncodedView, SharedEvents, Views},
+    events, shared_events,
 };
 
 /// The events of one watch.
@@ -41,7 +40,7 @@ pub(super) struct ChangeFeed {
 struct KnownService {
     key: ServiceKey,
     /// `None` when the service has no instance.
-    view: Option<Arc<ServedView>>,
+    view: Option<Arc<EncodedView>>,
     /// The revision of the selected members of `view`; `None` before the first refresh.
     revision: Option<Revision>,
 }
@@ -54,7 +53,7 @@ struct PendingService {
 }
 
 enum PendingEvents {
-    Snapshot { members: vec::IntoIter<ServedMember>, begun: bool },
+    Snapshot { members: vec::IntoIter<EncodedMember>, begun: bool },
     Changes(vec::IntoIter<MemberChange>),
 }
 
@@ -138,7 +137,7 @@ impl ChangeFeed {
 
 impl KnownService {
     /// The events that are shared by all watches whose clients know the same view.
-    fn shared_events<'a>(&self, view: &'a ServedView, zone: &str) -> Option<&'a SharedEvents> {
+    fn shared_events<'a>(&self, view: &'a EncodedView, zone: &str) -> Option<&'a SharedEvents> {
         shared_events::between(self.view.as_deref(), self.revision?, view, zone)
     }
 
@@ -146,7 +145,7 @@ impl KnownService {
     fn events_to(
         &self,
         filter: &Filter,
-        view: Option<&Arc<ServedView>>,
+        view: Option<&Arc<EncodedView>>,
     ) -> (Revision, Option<PendingEvents>) {
         let members = select(filter, view);
         let newest = revision(members.iter().map(|member| &***member));
@@ -206,11 +205,11 @@ impl PendingService {
     }
 }
 
-fn select<'a>(filter: &Filter, view: Option<&'a Arc<ServedView>>) -> Vec<&'a ServedMember> {
+fn select<'a>(filter: &Filter, view: Option<&'a Arc<EncodedView>>) -> Vec<&'a EncodedMember> {
     view.map(|view| filter.select(&view.members)).unwrap_or_default()
 }
 
-fn is_same(a: Option<&Arc<ServedView>>, b: Option<&Arc<ServedView>>) -> bool {
+fn is_same(a: Option<&Arc<EncodedView>>, b: Option<&Arc<EncodedView>>) -> bool {
     match (a, b) {
         (Some(a), Some(b)) => a.is_same_view(b),
         (None, None) => true,

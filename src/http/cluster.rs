@@ -211,7 +211,7 @@ fn own_replica<'a>(
         started_at: report.started.map(|started| Time(now.wall_of(started))),
         synced: directory.is_synced(),
         promises: !directory.is_fenced(now.moment),
-        horizon_age_ms: measured.then(|| millis(directory.age(now.moment))),
+        horizon_age_ms: measured.then(|| millis(directory.horizon_age(now.moment))),
         stale: directory.is_stale(now.moment),
         standstill: report.standstill.as_ref().map(|it| StandstillJson::of(it, now)),
         breakers: BreakersJson {
@@ -222,7 +222,7 @@ fn own_replica<'a>(
         index: directory.index(),
         leads_until,
         instances: directory.len(),
-        phases: Phases::of_all(&directory.all_services(None)),
+        phases: Phases::of_all(&directory.views_in(None)),
         due: report.due,
         held: report.held.as_deref().map(|held| HeldJson::of(held, now)),
         unreadable: report.unreadable,

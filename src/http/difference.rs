@@ -5,18 +5,18 @@
 
 use std::{cmp::Ordering, collections::HashSet};
 
-use crate::http::served::ServedMember;
+use crate::http::encoded_views::EncodedMember;
 
 #[derive(Clone, Debug)]
 pub(super) enum MemberChange {
     /// The member is new, or has changed.
-    Upsert(ServedMember),
+    Upsert(EncodedMember),
     /// The member is no longer in the set.
-    Remove(ServedMember),
+    Remove(EncodedMember),
 }
 
 /// The changes that lead from `before` to `after`.
-pub(super) fn between(before: &[&ServedMember], after: &[&ServedMember]) -> Vec<MemberChange> {
+pub(super) fn between(before: &[&EncodedMember], after: &[&EncodedMember]) -> Vec<MemberChange> {
     let (mut upserted, mut removed) = (Vec::new(), Vec::new());
     let (mut old, mut new) = (before.iter().copied().peekable(), after.iter().copied().peekable());
     loop {
@@ -57,7 +57,7 @@ mod tests {
     };
 
     /// A member with this name and weight, created at this time.
-    fn member(name: &str, weight: u16, created: i64) -> ServedMember {
+    fn member(name: &str, weight: u16, created: i64) -> EncodedMember {
         let record = Arc::new(Instance::sample("shop", name).with(|facts| {
             facts.uid = format!("{name}@{created}").into();
             facts.weight = weight;
@@ -65,10 +65,10 @@ mod tests {
         }));
         let slot = Arc::new(Slot::new(record.clone(), Moment(0), Source::Start, false));
         let member = Member::new(record.facts.clone(), slot, Phase::Ready, false);
-        ServedMember::new(Arc::new(member))
+        EncodedMember::new(Arc::new(member))
     }
 
-    fn changes(before: &[ServedMember], after: &[ServedMember]) -> Vec<String> {
+    fn changes(before: &[EncodedMember], after: &[EncodedMember]) -> Vec<String> {
         let (before, after): (Vec<_>, Vec<_>) = (before.iter().collect(), after.iter().collect());
         let changes = between(&before, &after).into_iter().map(|change| match change {
             MemberChange::Upsert(member) => format!("+{}", member.facts.key.name),
@@ -111,9 +111,10 @@ mod tests {
                 set
             };
             let (before, after) = (set(), set());
-            let known = |set: &[ServedMember]| -> std::collections::BTreeMap<String, u64> {
-                let each =
-                    |member: &ServedMember| (member.facts.key.name.to_string(), member.fingerprint);
+            let known = |set: &[EncodedMember]| -> std::collections::BTreeMap<String, u64> {
+                let each = |member: &EncodedMember| {
+                    (member.facts.key.name.to_string(), member.fingerprint)
+                };
                 set.iter().map(each).collect()
             };
             let mut client = known(&before);

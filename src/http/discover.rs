@@ -22,11 +22,11 @@ use crate::http::{
     answer::{Answer, HandlerResult},
     app::AppState,
     context::Context,
+    encoded_views::{EncodedDiscovery, EncodedView},
     metrics::SubscriberKind,
     problem::Problem,
     query::{Discovery, Query},
     route::PathNames,
-    served::{EncodedDiscovery, ServedView},
     set,
 };
 
@@ -139,7 +139,7 @@ impl EncodedDiscovery {
 fn cached_plain<'a>(
     app: &AppState,
     names: PathNames<'_>,
-    view: &'a ServedView,
+    view: &'a EncodedView,
 ) -> Option<&'a EncodedDiscovery> {
     let make = || {
         let mut discoverable: Vec<_> = view.discoverable().collect();

@@ -1,7 +1,7 @@
 //! Instances as JSON.
 //!
 //! Owns: the JSON of an instance in every response. Does not own: selection and order, and caching encoded instances
-//! (`served`).
+//! (`encoded_views`).
 
 use std::{net::IpAddr, sync::Arc};
 

@@ -201,7 +201,7 @@ impl SubscriberMetrics {
         );
         registry.register(
             "http_subscribers_dropped",
-            "Watches that were closed because their client read nothing for too long",
+            "Watches that were closed because their client read less than 4 KiB in 10 s while data was pending",
             dropped,
         );
         registry.register("http_events", "Events sent in watches", events);

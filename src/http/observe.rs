@@ -145,7 +145,7 @@ fn add_headers(
     }
     // The age is unknown until the first self-beat is observed.
     if directory.horizon().0 > 0 {
-        all.insert(headers::AGE, HeaderValue::from(millis(directory.age(now))));
+        all.insert(headers::AGE, HeaderValue::from(millis(directory.horizon_age(now))));
     }
     let stale = if directory.is_stale(now) { "true" } else { "false" };
     all.insert(headers::STALE, HeaderValue::from_static(stale));

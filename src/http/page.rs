@@ -116,7 +116,7 @@ fn write_services(out: &mut String, app: &AppState, may_list: bool) {
         );
         return;
     }
-    let mut views = app.intake.directory().all_services(None);
+    let mut views = app.intake.directory().views_in(None);
     views.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     if views.is_empty() {
         out.push_str("<p>There are no services yet.</p>\n");

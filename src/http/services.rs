@@ -61,7 +61,7 @@ pub(super) async fn list_of_namespace(
 }
 
 fn answer(app: &AppState, namespace: Option<&str>) -> Answer {
-    let mut views = app.intake.directory().all_services(namespace);
+    let mut views = app.intake.directory().views_in(namespace);
     views.sort_unstable_by(by_name);
     let services = views.iter().map(|view| ServiceJson {
         namespace: &view.key.namespace,

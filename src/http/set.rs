@@ -17,13 +17,13 @@ use bytes::{Bytes, BytesMut};
 use hyper::body::{Frame, SizeHint};
 use rollcall_model::view::Revision;
 
-use crate::http::{answer::PIECE, encode, route::PathNames, served::ServedMember};
+use crate::http::{answer::PIECE, encode, encoded_views::EncodedMember, route::PathNames};
 
 /// A body that is produced piece by piece.
 pub(super) struct SetBody {
     /// The DNS zone.
     zone: Arc<str>,
-    members: vec::IntoIter<ServedMember>,
+    members: vec::IntoIter<EncodedMember>,
     /// The beginning of the next piece.
     out: BytesMut,
     /// The bytes that are not written yet, including `out`.
@@ -37,9 +37,9 @@ pub(super) fn body(
     zone: &Arc<str>,
     names: PathNames<'_>,
     revision: Revision,
-    members: &[&ServedMember],
+    members: &[&EncodedMember],
 ) -> Body {
-    let encoded = |member: &&ServedMember| member.json(zone).len();
+    let encoded = |member: &&EncodedMember| member.json(zone).len();
     let commas = members.len().saturating_sub(1);
     let revision = revision.to_string();
     let fixed = begin_len(names, &revision) + END.len();
@@ -53,7 +53,7 @@ pub(super) fn body(
         out.extend_from_slice(END);
         return Body::from(out.freeze());
     }
-    let members: Vec<ServedMember> = members.iter().copied().cloned().collect();
+    let members: Vec<EncodedMember> = members.iter().copied().cloned().collect();
     let members = members.into_iter();
     Body::new(SetBody { zone: zone.clone(), members, out, left: size })
 }
@@ -63,7 +63,7 @@ pub(super) fn one_piece(
     zone: &str,
     names: PathNames<'_>,
     revision: Revision,
-    members: &[&ServedMember],
+    members: &[&EncodedMember],
 ) -> Option<Bytes> {
     let mut out = BytesMut::new();
     begin(&mut out, names, &revision.to_string());
@@ -155,11 +155,11 @@ mod tests {
         view::Member,
     };
 
-    fn member(at: usize) -> ServedMember {
+    fn member(at: usize) -> EncodedMember {
         let record = Arc::new(Instance::sample("shop", &format!("orders-{at}")));
         let slot = Arc::new(Slot::new(record.clone(), Moment(0), Source::Start, false));
         let member = Member::new(record.facts.clone(), slot, Phase::Ready, false);
-        ServedMember::new(Arc::new(member))
+        EncodedMember::new(Arc::new(member))
     }
 
     /// The bytes of a body, and the number of its pieces.

@@ -10,8 +10,8 @@ use rollcall_model::{instance::ServiceKey, view::Revision};
 
 use crate::http::{
     difference::{self, MemberChange},
+    encoded_views::{EncodedView, SharedEvents},
     events,
-    served::{ServedView, SharedEvents},
 };
 
 /// The maximum number of bytes that are stored: changes of about eight instances. They are stored until the service
@@ -22,9 +22,9 @@ const MAX_STORED: usize = 4 * 1024;
 /// The events that lead to `view` from the view that a client knows, whose discoverable members have this revision.
 /// `None` when they must be encoded for this client.
 pub(super) fn between<'a>(
-    known: Option<&ServedView>,
+    known: Option<&EncodedView>,
     revision: Revision,
-    view: &'a ServedView,
+    view: &'a EncodedView,
     zone: &str,
 ) -> Option<&'a SharedEvents> {
     if revision != view.before {
@@ -48,7 +48,7 @@ pub(super) fn write_change(
 }
 
 /// `None` when the events are too long to be stored.
-fn encode(known: Option<&ServedView>, view: &ServedView, zone: &str) -> Option<SharedEvents> {
+fn encode(known: Option<&EncodedView>, view: &EncodedView, zone: &str) -> Option<SharedEvents> {
     let (mut out, mut count) = (BytesMut::new(), 0);
     let revision = view.discoverable_revision;
     if view.before != revision {

@@ -15,8 +15,8 @@ use crate::http::{
     answer::{Answer, HandlerResult, PIECE},
     app::AppState,
     encode,
+    encoded_views::{EncodedMember, EncodedView},
     query::Query,
-    served::{ServedMember, ServedView},
 };
 
 /// `GET /v1/snapshot`
@@ -24,7 +24,7 @@ pub(super) async fn snapshot(
     State(app): State<Arc<AppState>>,
     Query(()): Query<()>,
 ) -> HandlerResult {
-    let mut views = app.intake.directory().all_services(None);
+    let mut views = app.intake.directory().views_in(None);
     views.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     let views = views.into_iter();
     let lines = SnapshotLines { app, views, view: None, served: None, next: 0 };
@@ -40,7 +40,7 @@ pub(super) struct SnapshotLines {
     view: Option<Arc<View>>,
     /// The encoded form of `view`, if there is one. A snapshot stores no JSON: otherwise the whole registry would be in
     /// memory twice.
-    served: Option<Arc<ServedView>>,
+    served: Option<Arc<EncodedView>>,
     /// The index of the next member of `view`.
     next: usize,
 }
@@ -56,7 +56,7 @@ impl Iterator for SnapshotLines {
             match member {
                 Some(member) => {
                     let served = self.served.as_ref().and_then(|it| it.members.get(self.next));
-                    match served.and_then(ServedMember::encoded_json) {
+                    match served.and_then(EncodedMember::encoded_json) {
                         Some(json) => out.extend_from_slice(json),
                         None => out.extend_from_slice(&encode::member_json(member, &self.app.zone)),
                     }

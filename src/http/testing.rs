@@ -27,8 +27,8 @@ use crate::config::Rates;
 use crate::heartbeat;
 use crate::http::{
     app::{AppParts, AppSettings, AppState},
+    encoded_views::Views,
     metrics::HttpMetrics,
-    served::Views,
     subscribers::Subscribers,
     table,
 };

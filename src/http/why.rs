@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use rollcall_core::{conditions, report::Standstill, sockets::SharedAddress};
+use rollcall_core::{conditions, endpoints::SharedAddress, report::Standstill};
 use rollcall_model::{
     instance::{Instance, Phase, State},
     lease::{Moment, Now, OnExpiry, Wall},

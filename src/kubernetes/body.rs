@@ -79,7 +79,7 @@ fn precondition_metadata(uid: &str, version: Option<u64>) -> MetadataPatch {
 }
 
 /// A merge patch that stores a heartbeat on the object with this uid.
-pub(super) fn beat(uid: &str, beat: &StoredHeartbeat) -> ServiceInstancePatch {
+pub(super) fn heartbeat(uid: &str, beat: &StoredHeartbeat) -> ServiceInstancePatch {
     let StoredHeartbeat { value, health, stopping, duration, version } = beat;
     let spec = duration.map(|duration| {
         let duration_seconds = Edit::Set(seconds(duration));
@@ -443,7 +443,7 @@ mod tests {
                 version,
                 ..StoredHeartbeat::default()
             };
-            to_json(beat("u", &stored))
+            to_json(heartbeat("u", &stored))
         };
         let annotations = json!({"rollcall.dev/heartbeat": "now"});
         let metadata = json!({"uid": "u", "annotations": annotations});
@@ -470,7 +470,7 @@ mod tests {
                 stopping,
                 ..StoredHeartbeat::default()
             };
-            let mut body = to_json(super::beat("u", &beat));
+            let mut body = to_json(super::heartbeat("u", &beat));
             let annotations = body["metadata"]["annotations"].as_object_mut().unwrap();
             annotations.remove("rollcall.dev/heartbeat");
             json!(annotations)

@@ -57,7 +57,7 @@ fn classify(announcement: &Announcement) -> (&'static str, &'static str, &'stati
         Announcement::Recovered => (NORMAL, "Recovered", "Offer"),
         Announcement::UnknownHealth { .. } => (WARNING, "UnknownHealth", "Warn"),
         Announcement::Unreadable { .. } => (WARNING, "Unreadable", "Ignore"),
-        Announcement::StoreWentBack { .. } => (WARNING, "StoreWentBack", "ListAnew"),
+        Announcement::StoreWentBack { .. } => (WARNING, "StoreWentBack", "Relist"),
         Announcement::Held { .. } | Announcement::HeldAll { .. } => (WARNING, "Held", "Hold"),
         Announcement::Duplicates { .. } => (WARNING, "TwoProcesses", "Yield"),
         Announcement::OtherInstallation { .. } => (WARNING, "OtherInstallation", "Defer"),

@@ -105,7 +105,9 @@ impl WatchedKind for WatchedLedgers {
 
     fn upserted(&self, piece: LedgerPiece) -> Option<Fact> {
         match piece {
-            LedgerPiece::Header(header, count) => self.join(*header, count).map(Fact::LedgerSeen),
+            LedgerPiece::Header(header, count) => {
+                self.join(*header, count).map(Fact::LedgerUpserted)
+            }
             LedgerPiece::Part(part) => {
                 self.store_part(part);
                 None
@@ -120,7 +122,7 @@ impl WatchedKind for WatchedLedgers {
         match decode_piece(&object) {
             LedgerPiece::Header(header, _) => {
                 let (replica, version) = (header.replica, header.version);
-                Some(Fact::LedgerGone { replica, version })
+                Some(Fact::LedgerRemoved { replica, version })
             }
             LedgerPiece::Part(part) => {
                 self.parts.lock().remove(&(part.replica, part.number));

@@ -202,13 +202,13 @@ impl Writer {
     ///
     /// # Errors
     /// [`Failure::Conflict`] when another object has the name now.
-    pub async fn beat(
+    pub async fn store_heartbeat(
         &self,
         key: &InstanceKey,
         uid: &str,
         beat: &StoredHeartbeat,
     ) -> Result<Arc<Instance>, Failure> {
-        self.merge(key, WriteKind::Object, body::beat(uid, beat))
+        self.merge(key, WriteKind::Object, body::heartbeat(uid, beat))
             .await
             .map_err(uid_mismatch_to_conflict)
     }

@@ -35,7 +35,7 @@ impl Collector for RegistryCollector {
 
 impl RegistryCollector {
     fn instances(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let views = self.directory.all_services(None);
+        let views = self.directory.views_in(None);
         let kind = ConstGauge::new(0_i64).metric_type();
         let mut phases =
             encoder.encode_descriptor("instances", "Instances by phase.", None, kind)?;
@@ -61,7 +61,7 @@ impl RegistryCollector {
                 "How far the horizon is behind the current time. No lease is judged beyond the horizon; above 15 it \
                  is stale.",
                 Some(&Unit::Seconds),
-                self.directory.age(now).as_secs_f64(),
+                self.directory.horizon_age(now).as_secs_f64(),
             ),
             (
                 "index",

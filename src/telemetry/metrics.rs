@@ -28,7 +28,7 @@ pub fn registry() -> Registry {
     let mut registry = Registry::with_prefix("rollcall");
     let build = Family::<BuildLabels, Gauge>::default();
     build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
-    registry.register("build_info", "Version of this rollcall", build);
+    registry.register("build_info", "Version of rollcall", build);
     registry
 }
 

@@ -28,7 +28,7 @@ impl Traces {
             if std::env::var_os(name).is_some() {
                 info!(
                     name,
-                    "spans are not exported, because this rollcall was built without the feature otel"
+                    "spans are not exported, because this binary was built without the feature otel"
                 );
             }
         }

@@ -298,7 +298,7 @@ async fn one_of_several_lease_changes_for_one_version_succeeds() {
 }
 
 #[tokio::test]
-async fn duplicate_name_in_a_batch_counts_once() {
+async fn only_the_first_registration_of_a_name_in_a_batch_is_applied() {
     let ns = namespace("twice").await;
     let rollcall = Rollcall::start(&ns).await;
     let registration = |weight: u16| {

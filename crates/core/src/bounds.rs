@@ -37,8 +37,9 @@ impl Bounds {
     }
 
     /// This replica received at `received` (its clock) a ledger stamped `stamp` (the other clock).
-    pub(super) fn record_received(&mut self, stamp: Moment, seen: Moment) {
-        let new = ClockSample { difference: difference(seen, stamp).saturating_add(1), at: stamp };
+    pub(super) fn record_received(&mut self, stamp: Moment, received: Moment) {
+        let new =
+            ClockSample { difference: difference(received, stamp).saturating_add(1), at: stamp };
         let old = self.upper.map(|old| self.aged_up(old, stamp));
         if old.is_none_or(|old| new.difference <= old) {
             self.upper = Some(new);

@@ -84,7 +84,7 @@ pub struct Counts {
     pub expired: u64,
     pub revived: u64,
     /// Heartbeats by annotation.
-    pub annotation_beats: u64,
+    pub annotation_heartbeats: u64,
     /// How many times all instances were given grace because heartbeats may have been missed.
     pub gaps: u64,
     /// Objects that were evicted.
@@ -164,7 +164,7 @@ impl<R: Rules> Catalog<R> {
         Counts {
             expired: self.instances.leases.expired(),
             revived: self.instances.revived,
-            annotation_beats: self.instances.annotation_beats,
+            annotation_heartbeats: self.instances.annotation_heartbeats,
             gaps: self.instances.leases.gaps(),
             evicted: self.instances.evictions.evicted(),
             holds: self.instances.guard.begun(),
@@ -205,7 +205,7 @@ impl<R: Rules> Catalog<R> {
             Fact::Progress { index } => self.advance(index),
             Fact::Written { instance, by, sent } => self.written(&instance, by, sent, now),
             Fact::Deleted { key, uid } => self.instances.mark_deleted(&key, uid, now),
-            Fact::Beat { key, uid, at } => {
+            Fact::RecordedHere { key, uid, at } => {
                 self.instances.apply_unstored_heartbeat(&key, &uid, at, now);
             }
             Fact::Unreadable { on, reason } => {
@@ -216,9 +216,9 @@ impl<R: Rules> Catalog<R> {
                 }
             }
             Fact::Interrupted { reason } => self.progress.interrupted = Some(reason),
-            Fact::LedgerSeen(ledger) => self.apply_ledger(&ledger, Arrival::Watch, now),
+            Fact::LedgerUpserted(ledger) => self.apply_ledger(&ledger, Arrival::Watch, now),
             Fact::LedgersListed(ledgers) => self.apply_ledger_list(&ledgers, now),
-            Fact::LedgerGone { replica, version } => {
+            Fact::LedgerRemoved { replica, version } => {
                 if let Some(ledgers) = &mut self.ledgers {
                     ledgers.deleted(&replica, version, now.moment);
                 }
@@ -410,7 +410,7 @@ impl<R: Rules> Catalog<R> {
             let shortest = self.instances.table.shortest_lease();
             let ledger =
                 ledgers.next_ledger(unreported, now.moment, shortest, due, index, self.horizon);
-            duties.extend(ledger.map(Duty::Flush));
+            duties.extend(ledger.map(Duty::WriteLedger));
         }
         if self.history.is_renewing() {
             return duties;
@@ -443,7 +443,7 @@ impl<R: Rules> Catalog<R> {
         }
         let ledgers = self.ledgers.as_mut().filter(|_| self.instances.outbox.is_open());
         if let Some((replica, version)) = ledgers.and_then(|it| it.sweep(now.moment)) {
-            return Some(Duty::Sweep { replica, version });
+            return Some(Duty::DeleteLedger { replica, version });
         }
         self.instances.outbox.checkpoint(&mut self.instances.table, now, R::CHECKPOINT_AGE)
     }

@@ -13,7 +13,7 @@ use rollcall_model::{
     vocabulary::UnknownHealth,
 };
 
-use crate::sockets::SharedAddress;
+use crate::endpoints::SharedAddress;
 
 /// Maximum number of conditions that the CRD allows. Rollcall's own conditions come first.
 const MAX_CONDITIONS: usize = 16;

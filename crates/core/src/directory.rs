@@ -24,6 +24,7 @@ use rollcall_model::{
 
 use crate::{
     address_index::AddressIndex,
+    endpoints::{EndpointIndex, SharedAddress},
     fact::StorePosition,
     grace::Grace,
     horizon::STALE_AFTER,
@@ -32,8 +33,7 @@ use crate::{
     report::Report,
     rules::Rules,
     serial::Serial,
-    slot::{BeatOutcome, Slot},
-    sockets::{SharedAddress, Sockets},
+    slot::{Slot, SlotOutcome},
     unreported::Unreported,
 };
 
@@ -117,7 +117,7 @@ pub struct Directory {
     /// The members by address, within the networks that have reverse zones.
     pub(crate) addresses: AddressIndex,
     /// Which live instances share an endpoint.
-    pub(crate) sockets: RwLock<Sockets>,
+    pub(crate) endpoints: RwLock<EndpointIndex>,
     pub(crate) recent_evictions: HashMap<InstanceKey, RecentEviction>,
     pub(crate) grace: ArcSwap<Grace>,
     pub(crate) leadership: ArcSwap<Leadership>,
@@ -157,7 +157,7 @@ impl Directory {
             services: HashMap::default(),
             namespaces: HashMap::default(),
             addresses: AddressIndex::default(),
-            sockets: RwLock::default(),
+            endpoints: RwLock::default(),
             recent_evictions: HashMap::default(),
             grace: ArcSwap::default(),
             leadership: ArcSwap::default(),
@@ -185,7 +185,7 @@ impl Directory {
     /// From now on heartbeats are reported in a ledger. None is confirmed before the other replicas have
     /// received a ledger of this replica.
     pub(crate) fn start_ledger<R: Rules>(&self) {
-        let late = if R::LATE_BEAT_IS_REVIVAL {
+        let late = if R::LATE_HEARTBEAT_IS_REVIVAL {
             LateHeartbeat::Revives
         } else {
             LateHeartbeat::CountsByGrace
@@ -271,14 +271,14 @@ impl Directory {
 
     /// How far the horizon is behind `now`.
     #[must_use]
-    pub fn age(&self, now: Moment) -> Duration {
+    pub fn horizon_age(&self, now: Moment) -> Duration {
         now.since(self.horizon())
     }
 
     /// Whether the horizon is too old for fresh answers.
     #[must_use]
     pub fn is_stale(&self, now: Moment) -> bool {
-        self.age(now) > STALE_AFTER
+        self.horizon_age(now) > STALE_AFTER
     }
 
     /// Whether a heartbeat taken at `now` can only be answered 202 instead of 200: the other replicas may
@@ -321,7 +321,7 @@ impl Directory {
 
     /// All views, of one namespace or of all namespaces, in no particular order.
     #[must_use]
-    pub fn all_services(&self, namespace: Option<&str>) -> Vec<Arc<View>> {
+    pub fn views_in(&self, namespace: Option<&str>) -> Vec<Arc<View>> {
         let services = self.services.pin();
         let views = services.values();
         views
@@ -347,13 +347,13 @@ impl Directory {
     /// An endpoint that this instance shares with another one, if both are discoverable.
     #[must_use]
     pub fn shared_address(&self, facts: &Facts) -> Option<SharedAddress> {
-        self.sockets.read().shared_by(facts)
+        self.endpoints.read().shared_by(facts)
     }
 
     /// How many endpoints two or more discoverable instances share.
     #[must_use]
     pub fn shared_addresses(&self) -> usize {
-        self.sockets.read().shared()
+        self.endpoints.read().shared()
     }
 
     #[must_use]
@@ -421,8 +421,8 @@ impl Directory {
         // heartbeat before it.
         let changes = changes || self.is_stored_expired(&slot.record());
         match taken {
-            BeatOutcome::Counted if !changes => Heartbeat::Renewed(slot),
-            BeatOutcome::Counted | BeatOutcome::Late | BeatOutcome::Expired => {
+            SlotOutcome::Counted if !changes => Heartbeat::Renewed(slot),
+            SlotOutcome::Counted | SlotOutcome::Late | SlotOutcome::Expired => {
                 Heartbeat::Write(slot)
             }
         }
@@ -430,14 +430,16 @@ impl Directory {
 
     /// When replicas report heartbeats to each other, a late heartbeat is a revival even during grace,
     /// because another replica may already have judged the lease.
-    fn take_heartbeat(&self, slot: &Arc<Slot>, duration: Duration, now: Moment) -> BeatOutcome {
+    fn take_heartbeat(&self, slot: &Arc<Slot>, duration: Duration, now: Moment) -> SlotOutcome {
         let with_grace = |beat| self.grace.load().deadline(beat, duration);
         match self.ledger.get() {
-            None => slot.beat(now, with_grace),
+            None => slot.take_heartbeat(now, with_grace),
             Some(LateHeartbeat::Revives) => {
-                self.unreported.beat(slot, now, |beat| beat.after(duration))
+                self.unreported.take_heartbeat(slot, now, |beat| beat.after(duration))
             }
-            Some(LateHeartbeat::CountsByGrace) => self.unreported.beat(slot, now, with_grace),
+            Some(LateHeartbeat::CountsByGrace) => {
+                self.unreported.take_heartbeat(slot, now, with_grace)
+            }
         }
     }
 }

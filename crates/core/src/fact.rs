@@ -36,7 +36,7 @@ pub enum Fact {
     /// The API server answered a delete of this replica.
     Deleted { key: InstanceKey, uid: Arc<str> },
     /// A heartbeat was recorded on this replica only, because the API server did not answer the write.
-    Beat { key: InstanceKey, uid: Arc<str>, at: Moment },
+    RecordedHere { key: InstanceKey, uid: Arc<str>, at: Moment },
     /// The instance watch delivered an object that cannot be decoded.
     Unreadable { on: Version, reason: Arc<str> },
     /// The instance watch failed, and will be retried.
@@ -53,11 +53,11 @@ pub enum Fact {
         version: Option<u64>,
     },
     /// The ledger watch delivered a new or changed ledger, with its parts already joined.
-    LedgerSeen(Arc<Ledger>),
+    LedgerUpserted(Arc<Ledger>),
     /// The ledger watch started with a full list. The segments of the first list are ignored.
     LedgersListed(Vec<Arc<Ledger>>),
     /// The ledger watch delivered the deletion of a ledger.
-    LedgerGone {
+    LedgerRemoved {
         replica: Arc<str>,
         /// resourceVersion of the removal.
         version: u64,
@@ -129,8 +129,9 @@ pub enum Duty {
     /// watches.
     Relist,
     /// Write this replica's ledger, within 2 s. At most one such write is under way.
-    Flush(Ledger),
-    Sweep {
+    WriteLedger(Ledger),
+    /// Deletes the ledger of a replica that is gone; `version` is the precondition.
+    DeleteLedger {
         replica: Arc<str>,
         version: u64,
     },

@@ -50,20 +50,20 @@ pub(super) struct History<R: Rules> {
     rules: PhantomData<R>,
     epoch: u64,
     /// The next list replaces everything that is known.
-    renewing: bool,
+    replaces_all: bool,
     /// The index of the instance watch when the self-beat under way was requested.
-    asked: Option<u64>,
+    position_at_request: Option<u64>,
     /// resourceVersion of the replica's own instance after the newest self-beat that was answered.
     acknowledged: Option<u64>,
     /// Whether the store may have gone back, because the API server did not answer or this process was
     /// stopped.
-    unsure: bool,
-    /// `wanted`: a list must be requested. `in_doubt`: until it has arrived, everything known by version may
-    /// belong to a store that went back.
-    wanted: bool,
-    in_doubt: bool,
+    had_outage: bool,
+    /// Whether a list must be requested.
+    list_wanted: bool,
+    /// Until the list has arrived, everything known by version may belong to a store that went back.
+    versions_in_doubt: bool,
     /// When a list was last requested.
-    listed: Option<Moment>,
+    list_requested_at: Option<Moment>,
     last: Option<StepBack>,
     steps: u64,
 }
@@ -73,13 +73,13 @@ impl<R: Rules> Default for History<R> {
         Self {
             rules: PhantomData,
             epoch: 0,
-            renewing: false,
-            asked: None,
+            replaces_all: false,
+            position_at_request: None,
             acknowledged: None,
-            unsure: false,
-            wanted: false,
-            in_doubt: false,
-            listed: None,
+            had_outage: false,
+            list_wanted: false,
+            versions_in_doubt: false,
+            list_requested_at: None,
             last: None,
             steps: 0,
         }
@@ -94,7 +94,7 @@ impl<R: Rules> History<R> {
 
     /// Whether the next list replaces everything that is known.
     pub(super) fn is_renewing(&self) -> bool {
-        self.renewing
+        self.replaces_all
     }
 
     pub(super) fn steps(&self) -> u64 {
@@ -109,25 +109,25 @@ impl<R: Rules> History<R> {
     /// The highest resourceVersion known to be assigned in this epoch. The watch has reached `index`, which
     /// belongs to an earlier epoch until a new list has arrived.
     pub(super) fn position(&self, index: u64) -> u64 {
-        if self.renewing { self.acknowledged.unwrap_or(0) } else { index }
+        if self.replaces_all { self.acknowledged.unwrap_or(0) } else { index }
     }
 
     /// A self-beat is requested while the watch is at `index`. Returns whether the replica's own instance
     /// must be read before the write.
     pub(super) fn request_self_beat(&mut self, index: u64) -> bool {
-        self.asked = Some(self.position(index));
-        self.unsure && R::OWN_IS_READ_AFTER_OUTAGE
+        self.position_at_request = Some(self.position(index));
+        self.had_outage && R::OWN_IS_READ_AFTER_OUTAGE
     }
 
     /// The write of a self-beat was answered or abandoned.
     pub(super) fn self_beat_answered(&mut self, answer: &Result<u64, Arc<str>>) -> Option<Proof> {
-        let asked = self.asked.take();
+        let asked = self.position_at_request.take();
         let Ok(version) = answer.as_ref().copied() else {
-            (self.unsure, self.in_doubt) = (true, true);
+            (self.had_outage, self.versions_in_doubt) = (true, true);
             return None;
         };
         self.acknowledged = Some(version);
-        self.wanted |= std::mem::take(&mut self.unsure) && R::OUTAGE_LISTS_ANEW;
+        self.list_wanted |= std::mem::take(&mut self.had_outage) && R::OUTAGE_RELISTS;
         let position = asked.filter(|position| version <= *position)?;
         Some(Proof::Write { version, position })
     }
@@ -143,24 +143,24 @@ impl<R: Rules> History<R> {
     /// This process was stopped for `stalled`.
     pub(super) fn stalled(&mut self, stalled: Duration) {
         if stalled >= LONG_STALL {
-            (self.unsure, self.in_doubt) = (true, true);
-            self.wanted |= R::OUTAGE_LISTS_ANEW;
+            (self.had_outage, self.versions_in_doubt) = (true, true);
+            self.list_wanted |= R::OUTAGE_RELISTS;
         }
     }
 
     /// Whether a proof found in `epoch` is new: it is, unless this replica has already stepped back to a
     /// later epoch.
     pub(super) fn is_new_step_back(&self, epoch: u64) -> bool {
-        R::STEPS_BACK_ARE_SEEN && epoch >= self.epoch
+        R::STEPS_BACK_ARE_NOTICED && epoch >= self.epoch
     }
 
     /// The store went back: everything known by version is invalid, and a list is needed at once.
     pub(super) fn step_back(&mut self, epoch: u64, proof: &Proof, now: Moment) {
         self.epoch = epoch;
-        self.renewing = true;
-        (self.asked, self.unsure) = (None, false);
+        self.replaces_all = true;
+        (self.position_at_request, self.had_outage) = (None, false);
         self.acknowledged = None;
-        (self.wanted, self.listed) = (true, None);
+        (self.list_wanted, self.list_requested_at) = (true, None);
         self.steps += 1;
         self.last = Some(StepBack { at: now, reason: proof.to_string().into() });
     }
@@ -172,23 +172,23 @@ impl<R: Rules> History<R> {
 
     /// Whether versions may be invalid, in which case nothing is deleted on their basis.
     pub(super) fn is_in_doubt(&self) -> bool {
-        self.in_doubt && R::DOUBT_STOPS_EVICTIONS
+        self.versions_in_doubt && R::DOUBT_STOPS_EVICTIONS
     }
 
     /// A list was applied. Returns whether it replaces everything that was known.
     pub(super) fn listed(&mut self) -> bool {
         // Only a list that was requested after the API server answered again ends the doubt.
-        self.in_doubt &= self.unsure || self.wanted;
-        std::mem::take(&mut self.renewing)
+        self.versions_in_doubt &= self.had_outage || self.list_wanted;
+        std::mem::take(&mut self.replaces_all)
     }
 
     /// Whether everything must be listed again now.
     pub(super) fn wants_list(&mut self, now: Moment) -> bool {
-        let is_early = self.listed.is_some_and(|listed| now.since(listed) < LIST_EVERY);
-        if !self.wanted || is_early {
+        let is_early = self.list_requested_at.is_some_and(|listed| now.since(listed) < LIST_EVERY);
+        if !self.list_wanted || is_early {
             return false;
         }
-        (self.wanted, self.listed) = (false, Some(now));
+        (self.list_wanted, self.list_requested_at) = (false, Some(now));
         true
     }
 }

@@ -43,7 +43,7 @@ pub(super) struct Instances<R: Rules> {
     /// Counts instances that a heartbeat revived.
     pub(super) revived: u64,
     /// Counts heartbeats by annotation.
-    pub(super) annotation_beats: u64,
+    pub(super) annotation_heartbeats: u64,
     /// Incarnations that were stored after the store went back, until a new list arrives.
     stored_since_step_back: HashSet<Arc<str>>,
 }
@@ -63,7 +63,7 @@ impl<R: Rules> Instances<R> {
             outbox: Outbox::default(),
             installations: Installations::default(),
             revived: 0,
-            annotation_beats: 0,
+            annotation_heartbeats: 0,
             stored_since_step_back: HashSet::new(),
         }
     }
@@ -131,7 +131,7 @@ impl<R: Rules> Instances<R> {
             // A heartbeat does not revive an object that is being deleted.
         } else if instance.heartbeat.is_some() && instance.heartbeat != old.heartbeat {
             let foreign = source == Source::Annotation && instance.key != self.own;
-            self.annotation_beats += u64::from(foreign);
+            self.annotation_heartbeats += u64::from(foreign);
             self.revived += u64::from(slot.is_expired());
             slot.revive(now.moment, source);
         } else if renews_terms(old, &instance, slot) {
@@ -274,7 +274,7 @@ impl<R: Rules> Instances<R> {
         let Some(entry) = self.table.remove(key, uid) else { return };
         self.installations.remove(key);
         self.publication.leave(&entry);
-        for key in self.publication.leave_sockets(&entry) {
+        for key in self.publication.remove_endpoints(&entry) {
             self.outbox.consider(key);
         }
         self.guard.release(key);
@@ -320,7 +320,7 @@ impl<R: Rules> Instances<R> {
         let Some(entry) = self.table.get_mut(key) else { return };
         self.guard.release_if_renewed(entry);
         self.publication.show(entry, self.guard.holds(key));
-        for key in self.publication.index_sockets(entry) {
+        for key in self.publication.index_endpoints(entry) {
             self.outbox.consider(key);
         }
         self.leases.arm(entry);

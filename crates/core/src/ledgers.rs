@@ -178,7 +178,7 @@ impl<R: Rules> Ledgers<R> {
         now: Moment,
     ) -> Option<LedgerNews> {
         if ledger.replica == self.name {
-            if ledger.boot != self.boot && R::DUPLICATES_ARE_TOLD_APART {
+            if ledger.boot != self.boot && R::DUPLICATES_ARE_DISTINGUISHED {
                 return self.apply_duplicate(ledger, arrival, now);
             }
             self.apply_own(ledger, now);

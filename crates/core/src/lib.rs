@@ -16,6 +16,7 @@ pub mod codec;
 pub mod columns;
 pub mod conditions;
 pub mod directory;
+pub mod endpoints;
 pub mod fact;
 pub mod horizon;
 pub mod identity;
@@ -24,7 +25,6 @@ pub mod ledger;
 pub mod report;
 pub mod rules;
 pub mod slot;
-pub mod sockets;
 pub mod status;
 
 mod address_index;

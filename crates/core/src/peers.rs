@@ -169,7 +169,7 @@ impl<R: Rules> Peers<R> {
     pub(super) fn apply(&mut self, ledger: &Ledger, arrival: Arrival, now: Moment) -> LedgerNews {
         let mut gap = false;
         let old = self.peers.get(&ledger.replica);
-        if old.is_some_and(|old| old.is_other_process(ledger)) && R::DUPLICATES_ARE_TOLD_APART {
+        if old.is_some_and(|old| old.is_other_process(ledger)) && R::DUPLICATES_ARE_DISTINGUISHED {
             return self.apply_other_process(ledger, now);
         }
         let old = self.peers.get(&ledger.replica);
@@ -205,7 +205,7 @@ impl<R: Rules> Peers<R> {
         gap |= arrival != Arrival::FirstList && missing && R::MISSING_IS_GAP;
         let beats = match arrival {
             Arrival::FirstList => Vec::new(),
-            _ => beats(ledger, &peer.bounds, peer.sequence, now),
+            _ => heartbeats_since(ledger, &peer.bounds, peer.sequence, now),
         };
         (peer.version, peer.sequence) = (ledger.version, ledger.sequence);
         (peer.stamp, peer.seen) = (ledger.stamp, now);
@@ -424,7 +424,7 @@ pub(super) fn ledger_news(
 ) -> LedgerNews {
     bounds.record_received(ledger.stamp, now);
     let gap = !covers(&ledger.segments, last, ledger.sequence);
-    LedgerNews { gap, asks: false, beats: beats(ledger, bounds, last, now) }
+    LedgerNews { gap, asks: false, beats: heartbeats_since(ledger, bounds, last, now) }
 }
 
 /// Whether the segments cover every ledger after `last`, up to `upto`.
@@ -439,7 +439,12 @@ fn covers(segments: &[Segment], last: u64, upto: u64) -> bool {
 }
 
 /// The heartbeats of a ledger that were not in a ledger up to `last`, on this replica's clock.
-fn beats(ledger: &Ledger, bounds: &Bounds, last: u64, now: Moment) -> Vec<(u64, Moment)> {
+fn heartbeats_since(
+    ledger: &Ledger,
+    bounds: &Bounds,
+    last: u64,
+    now: Moment,
+) -> Vec<(u64, Moment)> {
     let new = ledger.segments.iter().filter(|segment| segment.sequence > last);
     let reported = new.flat_map(|segment| segment.beats.iter());
     let beat = |(id, age): &(u64, u32)| {

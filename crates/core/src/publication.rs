@@ -17,9 +17,9 @@ use rollcall_model::{
 
 use crate::{
     directory::Directory,
+    endpoints,
     leadership::Leadership,
     report::Report,
-    sockets,
     table::{Entry, ViewPosition},
 };
 
@@ -98,26 +98,26 @@ impl Publication {
 
     /// Updates the index of endpoints. Returns the instances that now share an endpoint and did not before,
     /// and those that did and no longer do.
-    pub(super) fn index_sockets(&self, entry: &mut Entry) -> Vec<InstanceKey> {
+    pub(super) fn index_endpoints(&self, entry: &mut Entry) -> Vec<InstanceKey> {
         let member = &entry.member;
         let new = member.phase.is_discoverable().then(|| member.facts.clone());
         let old = std::mem::replace(&mut entry.indexed, new);
         match (old, &entry.indexed) {
             (None, None) => Vec::new(),
-            (Some(old), Some(new)) if sockets::are_same(&old, new) => Vec::new(),
+            (Some(old), Some(new)) if endpoints::are_same(&old, new) => Vec::new(),
             (old, new) => {
-                let mut sockets = self.directory.sockets.write();
-                let mut changed = old.map_or_else(Vec::new, |old| sockets.remove(&old));
-                changed.extend(new.iter().flat_map(|new| sockets.add(new)));
+                let mut endpoints = self.directory.endpoints.write();
+                let mut changed = old.map_or_else(Vec::new, |old| endpoints.remove(&old));
+                changed.extend(new.iter().flat_map(|new| endpoints.add(new)));
                 changed
             }
         }
     }
 
     /// Removes an instance from the index of endpoints. Returns the instances that no longer share one.
-    pub(super) fn leave_sockets(&self, entry: &Entry) -> Vec<InstanceKey> {
+    pub(super) fn remove_endpoints(&self, entry: &Entry) -> Vec<InstanceKey> {
         let indexed = entry.indexed.as_ref();
-        indexed.map_or_else(Vec::new, |facts| self.directory.sockets.write().remove(facts))
+        indexed.map_or_else(Vec::new, |facts| self.directory.endpoints.write().remove(facts))
     }
 
     /// Removes an instance.

@@ -30,7 +30,7 @@ pub trait Rules: fmt::Debug + Send + Sync + 'static {
     /// attempt.
     const FIRST_SENDING: bool = true;
     /// A late heartbeat is a revival, regardless of grace.
-    const LATE_BEAT_IS_REVIVAL: bool = true;
+    const LATE_HEARTBEAT_IS_REVIVAL: bool = true;
     /// Missing segments count as a gap.
     const MISSING_IS_GAP: bool = true;
     /// A silent replica delays deadlines.
@@ -42,18 +42,18 @@ pub trait Rules: fmt::Debug + Send + Sync + 'static {
     /// A replica that others wait for writes its ledger at once.
     const ASK: bool = true;
     /// A replica acts on a proof that the store went back.
-    const STEPS_BACK_ARE_SEEN: bool = true;
+    const STEPS_BACK_ARE_NOTICED: bool = true;
     /// After an outage the replica reads its own instance before the first self-beat overwrites it.
     const OWN_IS_READ_AFTER_OUTAGE: bool = true;
     /// After an outage the watch lists again instead of resuming from its position.
-    const OUTAGE_LISTS_ANEW: bool = true;
+    const OUTAGE_RELISTS: bool = true;
     /// After an outage nothing is evicted until everything was listed again.
     const DOUBT_STOPS_EVICTIONS: bool = true;
     /// A replica adopts a higher epoch of another replica.
     const EPOCH_IS_ADOPTED: bool = true;
     /// Of two processes with the same identity, the younger yields, and the other replicas count only the
     /// older one.
-    const DUPLICATES_ARE_TOLD_APART: bool = true;
+    const DUPLICATES_ARE_DISTINGUISHED: bool = true;
     /// The guard keeps one mass expiry from emptying a service.
     const GUARD: bool = true;
     /// A checkpoint older than this is refreshed even if nothing else changes. Every refresh is an event for

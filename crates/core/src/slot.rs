@@ -99,7 +99,7 @@ impl Source {
 
 /// The result of a heartbeat that is taken in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BeatOutcome {
+pub enum SlotOutcome {
     Counted,
     /// It came later than one lease after the last one known, or after one that could not be stored: a
     /// revival, which must be written first.
@@ -202,23 +202,23 @@ impl Slot {
 
     /// Takes a heartbeat in memory. `deadline` maps the last heartbeat to the end of the lease that it
     /// started.
-    pub fn beat(&self, now: Moment, deadline: impl Fn(Moment) -> Moment) -> BeatOutcome {
+    pub fn take_heartbeat(&self, now: Moment, deadline: impl Fn(Moment) -> Moment) -> SlotOutcome {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
             if word & EXPIRED != 0 {
-                return BeatOutcome::Expired;
+                return SlotOutcome::Expired;
             }
             if word & UNWRITTEN != 0 || now > deadline(Moment(word)) {
-                return BeatOutcome::Late;
+                return SlotOutcome::Late;
             }
             if now.0 <= word {
-                return BeatOutcome::Counted;
+                return SlotOutcome::Counted;
             }
             match self.word.compare_exchange_weak(word, now.0, Ordering::AcqRel, Ordering::Acquire)
             {
                 Ok(_) => {
                     self.source.store(Source::Http as u8, Ordering::Relaxed);
-                    return BeatOutcome::Counted;
+                    return SlotOutcome::Counted;
                 }
                 Err(newer) => word = newer,
             }

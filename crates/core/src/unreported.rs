@@ -26,7 +26,7 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 use rollcall_model::lease::Moment;
 
-use crate::slot::{BeatOutcome, Slot};
+use crate::slot::{Slot, SlotOutcome};
 
 /// Several queues, so that handlers on different cores rarely wait for each other. A queue holds each slot at
 /// most once per flush, plus once for each handler that takes a heartbeat of the same instance at the same
@@ -44,22 +44,22 @@ pub(super) struct Unreported {
 impl Unreported {
     /// Takes a heartbeat that arrived at `now`, and makes sure that a flush reports it. `deadline` maps the
     /// last heartbeat to the end of the lease that it started.
-    pub(super) fn beat(
+    pub(super) fn take_heartbeat(
         &self,
         slot: &Arc<Slot>,
         now: Moment,
         deadline: impl Fn(Moment) -> Moment,
-    ) -> BeatOutcome {
+    ) -> SlotOutcome {
         loop {
             let flush = self.flush.load(Ordering::SeqCst);
             let at = now.max(Moment(flush.saturating_add(1)));
-            let taken = slot.beat(at, &deadline);
-            if taken != BeatOutcome::Counted {
+            let taken = slot.take_heartbeat(at, &deadline);
+            if taken != SlotOutcome::Counted {
                 return taken;
             }
             self.queue(slot, at, flush);
             if self.flush.load(Ordering::SeqCst) == flush {
-                return BeatOutcome::Counted;
+                return SlotOutcome::Counted;
             }
         }
     }

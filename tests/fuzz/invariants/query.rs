@@ -11,7 +11,7 @@ use rollcall::dns::{
     fit::TCP,
     limit::LimitDecision,
     query::Query,
-    respond::{ReplySummary, Responder, Response, Transport},
+    respond::{Responder, Response, ResponseSummary, Transport},
     transfer::Transfer,
 };
 
@@ -83,7 +83,7 @@ impl MessageCheck<'_> {
         read
     }
 
-    fn check_reply(&self, bytes: &[u8], summary: ReplySummary) {
+    fn check_reply(&self, bytes: &[u8], summary: ResponseSummary) {
         let read = self.check_header(bytes, self.mode.transport());
         let query = self.query();
         let flags = word(bytes, 2);
@@ -168,7 +168,7 @@ impl MessageCheck<'_> {
     }
 
     /// TC is set if and only if the answer is a proper prefix of the answer over TCP.
-    fn check_truncation(&self, read: &Message, summary: ReplySummary) {
+    fn check_truncation(&self, read: &Message, summary: ResponseSummary) {
         let (truncated, udp) = (summary.truncated, self.mode.transport() == Transport::Udp);
         if !udp {
             return assert!(!truncated, "TC over TCP, although all sets of the world fit");
@@ -191,7 +191,7 @@ impl MessageCheck<'_> {
     }
 
     /// The same query at the same moment with the same seed has the same response, except above the rate limit.
-    fn check_repetition(&self, responder: &Responder, bytes: &[u8], summary: ReplySummary) {
+    fn check_repetition(&self, responder: &Responder, bytes: &[u8], summary: ResponseSummary) {
         let assert_same = |responder| match self.ask(responder, self.mode.transport()) {
             Response::Message(again, _) => {
                 assert_eq!(again, bytes, "the response differs from the first one");

@@ -23,7 +23,8 @@ use crate::{
 
 impl<R: Rules> Catalog<R> {
     pub(super) fn relist(&mut self, instances: &[Arc<Instance>], index: u64, now: Now) {
-        if let Some(proof) = self.contradiction(instances, index).filter(|_| R::STEPS_BACK_ARE_SEEN)
+        if let Some(proof) =
+            self.contradiction(instances, index).filter(|_| R::STEPS_BACK_ARE_NOTICED)
         {
             // It is not known how old the objects are that this replica wrote since then, so the next list
             // decides.

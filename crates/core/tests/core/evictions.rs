@@ -84,7 +84,7 @@ fn expiry_after_a_recorded_heartbeat_leads_to_eviction_after_the_full_wait() {
     let mut rig = expired();
     rig.advance(5.0);
     let a = rig.record("a");
-    rig.apply(Fact::Beat { key: a.key.clone(), uid: a.uid.clone(), at: Moment(rig.time) });
+    rig.apply(Fact::RecordedHere { key: a.key.clone(), uid: a.uid.clone(), at: Moment(rig.time) });
     let duties = rig.advance(11.0);
     assert!(evictions(&duties).is_empty());
     assert_eq!(rig.phase("a"), Some(Phase::Expired));

@@ -190,7 +190,7 @@ fn after_an_unstored_heartbeat_every_heartbeat_is_written_until_one_is_stored() 
     rig.put(instance("a"));
     rig.run(12.0);
     let a = rig.record("a");
-    rig.apply(Fact::Beat { key: a.key.clone(), uid: a.uid.clone(), at: Moment(rig.time) });
+    rig.apply(Fact::RecordedHere { key: a.key.clone(), uid: a.uid.clone(), at: Moment(rig.time) });
     rig.settle();
     assert_eq!(
         rig.phase("a"),
@@ -209,7 +209,7 @@ fn lease_after_a_recorded_heartbeat_ends_as_usual() {
     rig.put(instance("a"));
     rig.run(12.0);
     let a = rig.record("a");
-    rig.apply(Fact::Beat { key: a.key.clone(), uid: a.uid.clone(), at: Moment(rig.time) });
+    rig.apply(Fact::RecordedHere { key: a.key.clone(), uid: a.uid.clone(), at: Moment(rig.time) });
     rig.advance(9.9);
     assert_eq!(rig.phase("a"), Some(Phase::Ready));
     rig.advance(1.0);

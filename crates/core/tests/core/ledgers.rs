@@ -104,14 +104,14 @@ impl Pair {
                         self.apply(Fact::Upserted(Arc::new(own)));
                         self.apply(Fact::SelfBeatWritten { answer: Ok(self.version) });
                     }
-                    Duty::Flush(ledger) => {
+                    Duty::WriteLedger(ledger) => {
                         let sequence = ledger.sequence;
                         self.apply(Fact::LedgerWritten { sequence, answer: Ok(self.version) });
                         let back = Ledger { version: self.version, ..ledger.clone() };
-                        self.apply(Fact::LedgerSeen(Arc::new(back)));
+                        self.apply(Fact::LedgerUpserted(Arc::new(back)));
                         self.written_ledgers.push(ledger);
                     }
-                    Duty::Sweep { replica, version } => {
+                    Duty::DeleteLedger { replica, version } => {
                         self.deleted_ledgers.push((replica.to_string(), version));
                     }
                     _ => {}
@@ -145,7 +145,7 @@ impl Pair {
 
     pub fn observe_ledger(&mut self, ledger: Ledger) {
         self.observed_version = ledger.version;
-        self.apply(Fact::LedgerSeen(Arc::new(ledger)));
+        self.apply(Fact::LedgerUpserted(Arc::new(ledger)));
     }
 
     /// Both replicas run for this many seconds. The other one writes a ledger every second.
@@ -294,7 +294,7 @@ fn asked_replica_writes_its_ledger_at_once() {
 }
 
 #[test]
-fn leaving_replica_is_fenced_and_reports_it_once() {
+fn leaving_replica_is_fenced_and_reports_once_that_it_leaves() {
     let mut pair = Pair::new();
     pair.run(6);
     pair.apply(Fact::Leaving);

@@ -218,7 +218,7 @@ fn heartbeat_source_is_reported() {
     });
     assert_eq!(rig.directory.slot("shop", "a").unwrap().source(), Source::Http);
     assert_eq!(
-        rig.catalog.counts().annotation_beats,
+        rig.catalog.counts().annotation_heartbeats,
         1,
         "neither the HTTP heartbeat nor the self-beat counts as an annotation heartbeat"
     );

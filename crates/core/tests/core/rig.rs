@@ -139,7 +139,7 @@ impl Rig {
 
     /// Applies a list of all stored objects, unchanged.
     fn relist(&mut self) {
-        let views = self.directory.all_services(None);
+        let views = self.directory.views_in(None);
         let members = views.iter().flat_map(|view| view.members.iter());
         let slots = members
             .map(|member| &member.facts.key)
@@ -266,7 +266,7 @@ impl Rig {
 
     /// The revision of every service, to compare what replicas publish.
     pub fn shown(&self) -> BTreeMap<String, u64> {
-        let views = self.directory.all_services(Some("shop"));
+        let views = self.directory.views_in(Some("shop"));
         views.iter().map(|view| (view.key.to_string(), view.revision.0)).collect()
     }
 }
@@ -286,7 +286,7 @@ pub fn ready(status: &str, reason: &str) -> Condition {
 /// The object version that a duty is about.
 pub fn object_version(duty: &Duty) -> Option<&Version> {
     match duty {
-        Duty::SelfBeat(_) | Duty::Relist | Duty::Flush(_) | Duty::Sweep { .. } => None,
+        Duty::SelfBeat(_) | Duty::Relist | Duty::WriteLedger(_) | Duty::DeleteLedger { .. } => None,
         Duty::WriteStatus { on, .. }
         | Duty::Checkpoint { on, .. }
         | Duty::Evict { on, .. }

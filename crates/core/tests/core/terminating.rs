@@ -72,7 +72,7 @@ fn terminating_phase_is_final() {
     assert_eq!(rig.catalog.counts().expired, 0);
     rig.annotate("a");
     let a = rig.record("a");
-    rig.apply(Fact::Beat { key: a.key.clone(), uid: a.uid.clone(), at: Moment(rig.time) });
+    rig.apply(Fact::RecordedHere { key: a.key.clone(), uid: a.uid.clone(), at: Moment(rig.time) });
     assert_eq!(rig.run(60.0), []);
     assert_eq!(rig.phase("a"), Some(Phase::Terminating));
     assert_eq!(rig.catalog.counts().revived, 0);

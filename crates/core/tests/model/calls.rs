@@ -67,7 +67,7 @@ impl World {
                 let change = HeartbeatChange { value: value.into(), health: None, duration: None };
                 (ApiOperation::Beat { key: own, uid: None, change }, Caller::SelfBeat)
             }
-            Duty::Flush(ledger) => {
+            Duty::WriteLedger(ledger) => {
                 let sequence = ledger.sequence;
                 // A later ledger reports the heartbeats from now on.
                 self.replicas[replica].heartbeat_taken = Default::default();
@@ -96,7 +96,7 @@ impl World {
                 return self.replicas[replica].catalog.apply(fact, now);
             }
             // No store steps back here.
-            Duty::Relist | Duty::Announce { .. } | Duty::Sweep { .. } => return,
+            Duty::Relist | Duty::Announce { .. } | Duty::DeleteLedger { .. } => return,
         };
         self.call(replica, op, caller);
     }
@@ -183,7 +183,7 @@ impl World {
                     let uid = slot.record().uid.clone();
                     self.record_possible_heartbeat(instance);
                     self.log(|| format!("    {} is answered 202", name(instance)));
-                    self.apply_facts(replica, [Fact::Beat { key: key(instance), uid, at }]);
+                    self.apply_facts(replica, [Fact::RecordedHere { key: key(instance), uid, at }]);
                 }
                 _ => self.log(|| format!("    {} is refused", name(instance))),
             },

@@ -35,7 +35,7 @@ pub fn fact(fact: &Fact) -> String {
             let (name, version) = (&instance.key.name, instance.resource_version);
             format!("{name} in version {version}: {phase}, beat {beat}")
         }
-        Fact::LedgerSeen(ledger) => ledger_text(ledger),
+        Fact::LedgerUpserted(ledger) => ledger_text(ledger),
         other => format!("{other:?}"),
     }
 }

@@ -182,7 +182,7 @@ fn without_revivals_a_late_heartbeat_is_confirmed_by_one_replica_only() {
 }
 
 #[test]
-fn missed_ledger_does_not_cost_a_lease() {
+fn missed_ledger_ends_no_lease_early() {
     assert_holds(&scenes::LEDGERS_MISSED);
 }
 

@@ -66,9 +66,9 @@ impl World {
                 }
             },
             Resource::Ledgers => match &self.ledgers.ledger_log[at] {
-                LedgerEvent::Written(ledger) => Fact::LedgerSeen(ledger.clone()),
+                LedgerEvent::Written(ledger) => Fact::LedgerUpserted(ledger.clone()),
                 LedgerEvent::Deleted { replica, version } => {
-                    Fact::LedgerGone { replica: replica.clone(), version: *version }
+                    Fact::LedgerRemoved { replica: replica.clone(), version: *version }
                 }
             },
         };

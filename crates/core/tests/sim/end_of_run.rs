@@ -31,7 +31,7 @@ impl World {
                 return self.record_violation(None, what);
             }
             let directory = self.replicas[replica].directory.clone();
-            let views = directory.all_services(None);
+            let views = directory.views_in(None);
             for view in &views {
                 let before = revisions.entry(view.key.to_string()).or_insert(view.revision);
                 if *before != view.revision {

@@ -459,9 +459,9 @@ impl World {
         let Some(fault) = self.faults.first().filter(|_| self.faults.len() == 1) else { return };
         let state = &self.clients[client];
         let third = state.lease.duration.as_millis() as Time / 3;
-        let heard_by = fault.to + third + 1_200;
+        let heartbeats_arrive_by = fault.to + third + 1_200;
         let beating = state.steady_since.is_some_and(|since| since < fault.from);
-        if steady && beating && self.now > fault.from && self.now < heard_by {
+        if steady && beating && self.now > fault.from && self.now < heartbeats_arrive_by {
             let what = format!(
                 "P5: expired by {:?}, although its heartbeats could not arrive",
                 fault.kind

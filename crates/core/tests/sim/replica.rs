@@ -159,7 +159,7 @@ impl Replica {
 
     fn record_ledgers(&mut self, fact: &Fact) {
         let ledgers = match fact {
-            Fact::LedgerSeen(ledger) => std::slice::from_ref(ledger),
+            Fact::LedgerUpserted(ledger) => std::slice::from_ref(ledger),
             Fact::LedgersListed(ledgers) => ledgers,
             _ => return,
         };
@@ -346,7 +346,7 @@ impl World {
     fn start_duty(&mut self, replica: usize, duty: Duty) {
         let (value, reads) = match duty {
             Duty::SelfBeat(SelfBeat { value, reads }) => (value, reads),
-            Duty::Flush(ledger) => return self.flush(replica, ledger),
+            Duty::WriteLedger(ledger) => return self.flush(replica, ledger),
             Duty::Relist => return self.relist(replica),
             other => return self.replicas[replica].duties.push_back(other),
         };
@@ -436,14 +436,14 @@ impl World {
                     self.log_key(&key, |_| format!("r{replica}: evict {}", on.resource_version));
                     (on, ApiOperation::Delete { key, uid, version, evicts: true }, Some(reason))
                 }
-                Duty::Sweep { replica: gone, version } => {
+                Duty::DeleteLedger { replica: gone, version } => {
                     self.log(None, || format!("r{replica}: deletes the ledger of {gone}"));
                     let key = InstanceKey { name: gone, ..self.replicas[replica].own.clone() };
                     let op = ApiOperation::DeleteLedger { key, version: Some(version) };
                     self.call(op, Caller::Detached, WRITE_TIMEOUT);
                     continue;
                 }
-                Duty::Announce { .. } | Duty::SelfBeat(_) | Duty::Relist | Duty::Flush(_) => {
+                Duty::Announce { .. } | Duty::SelfBeat(_) | Duty::Relist | Duty::WriteLedger(_) => {
                     continue;
                 }
             };

@@ -251,7 +251,7 @@ impl World {
         let (key, uid) = (record.key.clone(), record.uid.clone());
         self.send_fact(
             request_state.replica,
-            Fact::Beat { key, uid, at },
+            Fact::RecordedHere { key, uid, at },
             Some((request, continuation)),
         );
     }

@@ -267,9 +267,9 @@ fn fact(event: &api::Event) -> Fact {
 
 fn ledger_fact(event: &api::LedgerEvent) -> Fact {
     match event {
-        api::LedgerEvent::Written(ledger) => Fact::LedgerSeen(ledger.clone()),
+        api::LedgerEvent::Written(ledger) => Fact::LedgerUpserted(ledger.clone()),
         api::LedgerEvent::Deleted { replica, version } => {
-            Fact::LedgerGone { replica: replica.clone(), version: *version }
+            Fact::LedgerRemoved { replica: replica.clone(), version: *version }
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::http::encode;
 
 /// A member and its JSON. Clones share both.
 #[derive(Clone, Debug)]
-pub(super) struct ServedMember(Arc<Encoded>);
+pub(super) struct EncodedMember(Arc<Encoded>);
 
 #[derive(Debug)]
 struct Encoded {
@@ -35,10 +35,10 @@ struct Encoded {
 
 /// A view and its encoded form.
 #[derive(Debug)]
-pub(super) struct ServedView {
+pub(super) struct EncodedView {
     view: Arc<View>,
     /// In the order of the view.
-    pub(super) members: Box<[ServedMember]>,
+    pub(super) members: Box<[EncodedMember]>,
     /// The response to a discovery without parameters; `None` when it is too long to be stored.
     pub(super) plain: OnceLock<Option<EncodedDiscovery>>,
     /// The events for watches of only this service that know the previous view; `None` when they are too long to be
@@ -67,10 +67,10 @@ pub(super) struct SharedEvents {
 /// The encoded views of the services that were read over HTTP: at most one entry a service.
 pub struct Views {
     directory: Arc<Directory>,
-    served: papaya::HashMap<ServiceKey, Arc<ServedView>, ahash::RandomState>,
+    served: papaya::HashMap<ServiceKey, Arc<EncodedView>, ahash::RandomState>,
 }
 
-impl ServedMember {
+impl EncodedMember {
     pub(super) fn new(member: Arc<Member>) -> Self {
         Self(Arc::new(Encoded { member, json: OnceLock::new() }))
     }
@@ -96,7 +96,7 @@ impl ServedMember {
     }
 }
 
-impl Deref for ServedMember {
+impl Deref for EncodedMember {
     type Target = Member;
 
     fn deref(&self) -> &Member {
@@ -104,13 +104,13 @@ impl Deref for ServedMember {
     }
 }
 
-impl AsRef<Member> for ServedMember {
+impl AsRef<Member> for EncodedMember {
     fn as_ref(&self) -> &Member {
         self
     }
 }
 
-impl ServedView {
+impl EncodedView {
     /// Reuses the encoded members of `before` that `view` shares.
     pub(super) fn new(view: Arc<View>, before: Option<&Self>) -> Self {
         let before = before.map_or(&[][..], |before| &before.members);
@@ -129,12 +129,12 @@ impl ServedView {
     }
 
     /// The discoverable members.
-    pub(super) fn discoverable(&self) -> impl Iterator<Item = &ServedMember> {
+    pub(super) fn discoverable(&self) -> impl Iterator<Item = &EncodedMember> {
         self.members.iter().filter(|member| member.phase.is_discoverable())
     }
 }
 
-impl Deref for ServedView {
+impl Deref for EncodedView {
     type Target = View;
 
     fn deref(&self) -> &View {
@@ -150,15 +150,15 @@ impl Views {
     }
 
     /// The current view of a service. `None` when the service has no instances.
-    pub(super) fn service(&self, namespace: &str, service: &str) -> Option<Arc<ServedView>> {
+    pub(super) fn service(&self, namespace: &str, service: &str) -> Option<Arc<EncodedView>> {
         let view = self.directory.service(namespace, service)?;
         let served = self.served.pin();
         let before = served.get(&view.key);
         if let Some(current) = before.filter(|before| before.is_encoding_of(&view)) {
             return Some(current.clone());
         }
-        let new = Arc::new(ServedView::new(view, before.map(AsRef::as_ref)));
-        let is_before = |known: Option<&Arc<ServedView>>| match (known, before) {
+        let new = Arc::new(EncodedView::new(view, before.map(AsRef::as_ref)));
+        let is_before = |known: Option<&Arc<EncodedView>>| match (known, before) {
             (Some(known), Some(before)) => Arc::ptr_eq(known, before),
             (known, before) => known.is_none() && before.is_none(),
         };
@@ -180,7 +180,7 @@ impl Views {
     }
 
     /// The encoded form of this view, if the service was read before.
-    pub(super) fn encoded(&self, view: &Arc<View>) -> Option<Arc<ServedView>> {
+    pub(super) fn encoded(&self, view: &Arc<View>) -> Option<Arc<EncodedView>> {
         let served = self.served.pin();
         served.get(&view.key).filter(|served| served.is_encoding_of(view)).cloned()
     }
@@ -194,7 +194,7 @@ impl Views {
             match self.directory.service(&key.namespace, &key.service) {
                 Some(view) if before.is_encoding_of(&view) => {}
                 Some(view) => {
-                    let next = Arc::new(ServedView::new(view, Some(before)));
+                    let next = Arc::new(EncodedView::new(view, Some(before)));
                     served.insert(key.clone(), next);
                 }
                 None => drop(served.remove(key)),
@@ -210,7 +210,7 @@ impl fmt::Debug for Views {
 }
 
 /// Both lists have the order of their views, so one pass finds every shared member.
-fn reuse_encoded(members: &[Arc<Member>], before: &[ServedMember]) -> Box<[ServedMember]> {
+fn reuse_encoded(members: &[Arc<Member>], before: &[EncodedMember]) -> Box<[EncodedMember]> {
     let mut before = before.iter().peekable();
     let mut reuse = |member: &Arc<Member>| {
         while let Some(old) = before.peek() {
@@ -220,7 +220,7 @@ fn reuse_encoded(members: &[Arc<Member>], before: &[ServedMember]) -> Box<[Serve
                 _ => break,
             }
         }
-        ServedMember::new(member.clone())
+        EncodedMember::new(member.clone())
     };
     members.iter().map(&mut reuse).collect()
 }
@@ -278,7 +278,7 @@ mod tests {
         fn json(&self) -> Vec<(String, *const u8)> {
             let served = self.views.service("shop", "orders").unwrap();
             let pointer =
-                |it: &ServedMember| (it.facts.key.name.to_string(), it.json("z.").as_ptr());
+                |it: &EncodedMember| (it.facts.key.name.to_string(), it.json("z.").as_ptr());
             served.members.iter().map(pointer).collect()
         }
     }

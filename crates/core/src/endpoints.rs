@@ -1,4 +1,4 @@
-//! Sockets: which live instances share an endpoint (address, port and protocol), across all namespaces.
+//! Which live instances share an endpoint (address, port and protocol), across all namespaces.
 //!
 //! If two instances have the same endpoint, its address has often been reassigned to another pod while the
 //! lease of the previous instance still runs.
@@ -22,13 +22,13 @@ use rollcall_model::instance::{Facts, InstanceKey, Protocol};
 const MAX_PER_INSTANCE: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Socket {
+pub struct Endpoint {
     ip: IpAddr,
     port: u16,
     protocol: Protocol,
 }
 
-impl fmt::Display for Socket {
+impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", SocketAddr::new(self.ip, self.port), self.protocol)
     }
@@ -37,7 +37,7 @@ impl fmt::Display for Socket {
 /// An endpoint that an instance shares, and one of the other instances.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedAddress {
-    pub socket: Socket,
+    pub endpoint: Endpoint,
     /// The first of the other instances by name.
     pub other: InstanceKey,
 }
@@ -47,14 +47,14 @@ impl SharedAddress {
     /// disclosed.
     #[must_use]
     pub fn sentence(&self, key: &InstanceKey) -> String {
-        let Self { socket, other } = self;
+        let Self { endpoint, other } = self;
         let other = if other.namespace == key.namespace {
             format!("the instance {}", other.name)
         } else {
             "an instance of another namespace".to_owned()
         };
         format!(
-            "{socket} is also an endpoint of {other}: the address may have been reassigned to another pod. The answers change when a \
+            "{endpoint} is also an endpoint of {other}: the address may have been reassigned to another pod. The answers change when a \
              lease ends; deregister the instance that is gone"
         )
     }
@@ -69,14 +69,14 @@ enum EndpointInstances {
 
 /// The discoverable instances by endpoint.
 #[derive(Debug, Default)]
-pub struct Sockets {
-    discoverable: HashMap<Socket, EndpointInstances>,
+pub struct EndpointIndex {
+    discoverable: HashMap<Endpoint, EndpointInstances>,
     /// How many of its endpoints an instance shares; absent if none.
     sharing: HashMap<InstanceKey, usize>,
     shared: usize,
 }
 
-impl Sockets {
+impl EndpointIndex {
     /// How many endpoints two or more instances share.
     #[must_use]
     pub fn shared(&self) -> usize {
@@ -94,11 +94,11 @@ impl Sockets {
         if !self.is_shared(&facts.key) {
             return None;
         }
-        sockets(facts).find_map(|socket| match self.discoverable.get(&socket)? {
+        endpoints(facts).find_map(|endpoint| match self.discoverable.get(&endpoint)? {
             EndpointInstances::One(_) => None,
             EndpointInstances::Many(keys) => {
                 let other = keys.iter().find(|key| **key != facts.key)?.clone();
-                Some(SharedAddress { socket, other })
+                Some(SharedAddress { endpoint, other })
             }
         })
     }
@@ -106,8 +106,8 @@ impl Sockets {
     /// Adds a discoverable instance. Returns the instances that now share an endpoint and did not before.
     pub(crate) fn add(&mut self, facts: &Facts) -> Vec<InstanceKey> {
         let mut changed = Vec::new();
-        for socket in sockets(facts) {
-            for key in self.add_one(socket, &facts.key) {
+        for endpoint in endpoints(facts) {
+            for key in self.add_one(endpoint, &facts.key) {
                 let count = self.sharing.entry(key.clone()).or_default();
                 *count += 1;
                 if *count == 1 {
@@ -121,8 +121,8 @@ impl Sockets {
     /// Removes an instance. Returns the instances that no longer share an endpoint.
     pub(crate) fn remove(&mut self, facts: &Facts) -> Vec<InstanceKey> {
         let mut changed = Vec::new();
-        for socket in sockets(facts) {
-            for key in self.remove_one(socket, &facts.key) {
+        for endpoint in endpoints(facts) {
+            for key in self.remove_one(endpoint, &facts.key) {
                 let Some(count) = self.sharing.get_mut(&key) else { continue };
                 *count = count.saturating_sub(1);
                 if *count == 0 {
@@ -135,8 +135,8 @@ impl Sockets {
     }
 
     /// Returns the instances that share this endpoint and did not before.
-    fn add_one(&mut self, socket: Socket, key: &InstanceKey) -> Vec<InstanceKey> {
-        match self.discoverable.entry(socket) {
+    fn add_one(&mut self, endpoint: Endpoint, key: &InstanceKey) -> Vec<InstanceKey> {
+        match self.discoverable.entry(endpoint) {
             MapEntry::Vacant(entry) => {
                 entry.insert(EndpointInstances::One(key.clone()));
                 Vec::new()
@@ -162,8 +162,8 @@ impl Sockets {
     }
 
     /// Returns the instances that shared this endpoint and no longer do.
-    fn remove_one(&mut self, socket: Socket, key: &InstanceKey) -> Vec<InstanceKey> {
-        let MapEntry::Occupied(mut entry) = self.discoverable.entry(socket) else {
+    fn remove_one(&mut self, endpoint: Endpoint, key: &InstanceKey) -> Vec<InstanceKey> {
+        let MapEntry::Occupied(mut entry) = self.discoverable.entry(endpoint) else {
             return Vec::new();
         };
         match entry.get_mut() {
@@ -195,10 +195,10 @@ pub(crate) fn are_same(a: &Facts, b: &Facts) -> bool {
     a.address == b.address && a.ports == b.ports
 }
 
-fn sockets(facts: &Facts) -> impl Iterator<Item = Socket> {
+fn endpoints(facts: &Facts) -> impl Iterator<Item = Endpoint> {
     let at = |ip: IpAddr| {
         let ports = facts.ports.iter();
-        ports.map(move |port| Socket { ip, port: port.port, protocol: port.protocol })
+        ports.map(move |port| Endpoint { ip, port: port.port, protocol: port.protocol })
     };
     facts.ips().iter().flat_map(move |ip| at(*ip)).take(MAX_PER_INSTANCE)
 }
@@ -229,22 +229,22 @@ mod tests {
 
     #[test]
     fn endpoint_is_shared_only_with_equal_address_port_and_protocol() {
-        let mut sockets = Sockets::default();
+        let mut endpoints = EndpointIndex::default();
         let a = facts("a", &[7], &[(80, Protocol::Tcp)]);
-        assert_eq!(sockets.add(&a), []);
+        assert_eq!(endpoints.add(&a), []);
         for other in [
             facts("port", &[7], &[(81, Protocol::Tcp)]),
             facts("protocol", &[7], &[(80, Protocol::Udp)]),
             facts("address", &[8], &[(80, Protocol::Tcp)]),
             facts("none", &[7], &[]),
         ] {
-            assert_eq!(sockets.add(&other), [], "{other:?}");
+            assert_eq!(endpoints.add(&other), [], "{other:?}");
         }
         let b = facts("b", &[6, 7], &[(79, Protocol::Tcp), (80, Protocol::Tcp)]);
-        assert_eq!(sockets.add(&b), [a.key.clone(), b.key.clone()]);
-        let shared = sockets.shared_by(&a).unwrap();
+        assert_eq!(endpoints.add(&b), [a.key.clone(), b.key.clone()]);
+        let shared = endpoints.shared_by(&a).unwrap();
         assert_eq!(
-            (shared.socket.to_string().as_str(), &shared.other),
+            (shared.endpoint.to_string().as_str(), &shared.other),
             ("10.0.0.7:80/TCP", &b.key)
         );
         assert!(shared.sentence(&a.key).contains("the instance b"));
@@ -252,31 +252,31 @@ mod tests {
         // A third instance changes nothing for those that already share it.
         let c = facts("c", &[7], &[(80, Protocol::Tcp)]);
         let of_c = vec![c.key.clone()];
-        assert_eq!(sockets.add(&c), of_c);
-        assert_eq!(sockets.shared(), 1);
-        assert_eq!(sockets.remove(&c), of_c);
-        assert_eq!(sockets.remove(&a), [a.key.clone(), b.key.clone()]);
-        assert_eq!((sockets.shared_by(&b), sockets.shared()), (None, 0));
+        assert_eq!(endpoints.add(&c), of_c);
+        assert_eq!(endpoints.shared(), 1);
+        assert_eq!(endpoints.remove(&c), of_c);
+        assert_eq!(endpoints.remove(&a), [a.key.clone(), b.key.clone()]);
+        assert_eq!((endpoints.shared_by(&b), endpoints.shared()), (None, 0));
     }
 
     #[test]
     fn instance_with_a_duplicate_port_does_not_share_with_itself() {
-        let mut sockets = Sockets::default();
+        let mut endpoints = EndpointIndex::default();
         let twice = facts("a", &[7], &[(80, Protocol::Tcp), (80, Protocol::Tcp)]);
-        assert_eq!((sockets.add(&twice), sockets.add(&twice)), (vec![], vec![]));
-        assert_eq!((sockets.remove(&twice), sockets.discoverable.len()), (vec![], 0));
+        assert_eq!((endpoints.add(&twice), endpoints.add(&twice)), (vec![], vec![]));
+        assert_eq!((endpoints.remove(&twice), endpoints.discoverable.len()), (vec![], 0));
     }
 
     #[test]
     fn indexed_endpoints_of_an_instance_are_bounded() {
-        let mut sockets = Sockets::default();
+        let mut endpoints = EndpointIndex::default();
         let ports: Vec<_> = (1..=32).map(|port| (port, Protocol::Tcp)).collect();
         let ips: Vec<_> = (1..=16).collect();
         let largest = facts("a", &ips, &ports);
-        sockets.add(&largest);
-        assert_eq!(sockets.discoverable.len(), MAX_PER_INSTANCE);
-        sockets.remove(&largest);
-        assert!(sockets.discoverable.is_empty());
+        endpoints.add(&largest);
+        assert_eq!(endpoints.discoverable.len(), MAX_PER_INSTANCE);
+        endpoints.remove(&largest);
+        assert!(endpoints.discoverable.is_empty());
     }
 
     proptest! {
@@ -285,18 +285,18 @@ mod tests {
         fn index_agrees_with_a_comparison_of_all_instances(
             steps in prop::collection::vec((0..5_usize, 1..4_u8, 1..3_u16, any::<bool>()), 0..60),
         ) {
-            let mut sockets = Sockets::default();
+            let mut endpoints = EndpointIndex::default();
             let mut known: [Option<Facts>; 5] = Default::default();
             let mut flags: BTreeSet<InstanceKey> = BTreeSet::new();
             for (at, ip, port, comes) in steps {
                 let name = at.to_string();
                 let mut changed = Vec::new();
                 if let Some(old) = known[at].take() {
-                    changed.extend(sockets.remove(&old));
+                    changed.extend(endpoints.remove(&old));
                 }
                 if comes {
                     let new = facts(&name, &[ip, ip % 3 + 1], &[(port, Protocol::Tcp)]);
-                    changed.extend(sockets.add(&new));
+                    changed.extend(endpoints.add(&new));
                     known[at] = Some(new);
                 }
                 for key in changed {
@@ -304,13 +304,13 @@ mod tests {
                         flags.insert(key);
                     }
                 }
-                let offers = |it: &Facts| super::sockets(it).collect::<Vec<_>>();
+                let offers = |it: &Facts| super::endpoints(it).collect::<Vec<_>>();
                 for one in known.iter().flatten() {
                     let others = known.iter().flatten().filter(|other| other.key != one.key);
                     let mut of_others = others.flat_map(offers);
-                    let is_shared = of_others.any(|socket| offers(one).contains(&socket));
-                    prop_assert_eq!(sockets.is_shared(&one.key), is_shared);
-                    prop_assert_eq!(sockets.shared_by(one).is_some(), is_shared);
+                    let is_shared = of_others.any(|endpoint| offers(one).contains(&endpoint));
+                    prop_assert_eq!(endpoints.is_shared(&one.key), is_shared);
+                    prop_assert_eq!(endpoints.shared_by(one).is_some(), is_shared);
                     prop_assert_eq!(flags.contains(&one.key), is_shared, "each change was returned");
                 }
             }
